@@ -1,0 +1,48 @@
+"""plan_execute: a plan-and-execute agent for LangGraph.
+
+Public names are imported on first use, so that ``import plan_execute`` stays
+cheap: neither LangGraph nor pydantic is loaded until something needs it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .context import Context
+    from .errors import PlanExecuteError
+    from .graph import create_plan_execute_agent
+    from .models.scripted import ScriptedModel
+    from .storage.local import local_persistence
+
+__all__ = [
+    "Context",
+    "PlanExecuteError",
+    "ScriptedModel",
+    "create_plan_execute_agent",
+    "local_persistence",
+]
+
+_HOMES = {
+    "Context": ".context",
+    "PlanExecuteError": ".errors",
+    "ScriptedModel": ".models.scripted",
+    "create_plan_execute_agent": ".graph",
+    "local_persistence": ".storage.local",
+}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        msg = f"module {__name__!r} has no attribute {name!r}; it has: {', '.join(sorted(_HOMES))}"
+        raise AttributeError(msg) from None
+    value = getattr(import_module(home, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,286 @@
+"""Every error that plan_execute raises on purpose, each with a stable ``code``.
+
+The tree::
+
+    PlanExecuteError
+    ├── ConfigurationError          the agent or a setting cannot work as given
+    │   ├── MissingModelError       a model is needed and none is configured
+    │   └── ApprovalImpossibleError approval is required, but nobody could ever give it
+    ├── InvalidInputError           the goal, the inputs or the shape of the input
+    ├── InvalidPlanError            a plan that cannot run (carries its issues)
+    ├── ThreadError
+    │   ├── ThreadNotFoundError     nothing is stored under this thread id
+    │   ├── ThreadBusyError         another runner holds the thread
+    │   ├── ThreadUnfinishedError   new input for a run that has not ended
+    │   ├── NothingToResumeError    an answer or a resume for a run that has ended
+    │   ├── QuestionOpenError       new input while a person is being asked
+    │   └── InvalidAnswerError      an answer that fits no open question
+    ├── ModelCallError              a model could not be used
+    │   ├── ModelUnavailableError   network, authentication, rate limit, server error
+    │   ├── ModelRefusalError       the model declined to answer
+    │   ├── ModelTruncatedError     the answer was cut off at the token limit
+    │   ├── ContentFilterError      the provider withheld the answer
+    │   ├── ModelOutputError        no usable answer after bounded repair
+    │   └── ScriptError             the scripted model was asked for more, or less, than its script
+    ├── StepError                   one attempt of a step failed (becomes ``result["error"]``)
+    │   ├── ToolFailedError         a tool raised
+    │   ├── ToolNotGrantedError     a call that the approved plan does not grant
+    │   ├── BadArgumentsError       arguments that do not fit the tool at run time
+    │   ├── UnresolvedReferenceError a reference that has no value at run time
+    │   ├── StepTimeoutError        the step's time limit passed
+    │   └── IterationLimitError     the step's limit of ReAct turns was reached
+    ├── BudgetExceededError         a hard budget would be overrun
+    └── StorageError
+        ├── StorageDamagedError     the file is not, or no longer, a usable database
+        └── SchemaVersionError      state written by a newer or unknown version
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+__all__ = [
+    "ApprovalImpossibleError",
+    "BadArgumentsError",
+    "BudgetExceededError",
+    "ConfigurationError",
+    "ContentFilterError",
+    "InvalidAnswerError",
+    "InvalidInputError",
+    "InvalidPlanError",
+    "IterationLimitError",
+    "MissingModelError",
+    "ModelCallError",
+    "ModelOutputError",
+    "ModelRefusalError",
+    "ModelTruncatedError",
+    "ModelUnavailableError",
+    "NothingToResumeError",
+    "PlanExecuteError",
+    "QuestionOpenError",
+    "SchemaVersionError",
+    "ScriptError",
+    "StepError",
+    "StepTimeoutError",
+    "StorageDamagedError",
+    "StorageError",
+    "ThreadBusyError",
+    "ThreadError",
+    "ThreadNotFoundError",
+    "ThreadUnfinishedError",
+    "ToolFailedError",
+    "ToolNotGrantedError",
+    "UnresolvedReferenceError",
+    "known",
+]
+
+
+def known(names: Iterable[str], *, limit: int = 20) -> str:
+    """Name the known ones, sorted, for the end of an error message.
+
+    Args:
+        names: What would have been accepted.
+        limit: How many to name before "and N more".
+    """
+    ordered = sorted(names)
+    if not ordered:
+        return "(none)"
+    rest = len(ordered) - limit
+    return ", ".join(ordered[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+class PlanExecuteError(Exception):
+    """Base of everything plan_execute raises on purpose."""
+
+    code: ClassVar[str] = "plan_execute_error"
+
+
+class ConfigurationError(PlanExecuteError):
+    """The agent, a tool or a setting cannot work as given."""
+
+    code = "configuration"
+
+
+class MissingModelError(ConfigurationError):
+    """A model is needed for this goal or plan and none is configured."""
+
+    code = "missing_model"
+
+
+class ApprovalImpossibleError(ConfigurationError):
+    """The plan needs an approval that nobody could ever give."""
+
+    code = "approval_impossible"
+
+
+class InvalidInputError(PlanExecuteError):
+    """The goal, the inputs or the shape of the input cannot be used."""
+
+    code = "invalid_input"
+
+
+class InvalidPlanError(PlanExecuteError):
+    """A plan that cannot run; ``issues`` says why, one entry per issue."""
+
+    code = "invalid_plan"
+
+    def __init__(self, message: str, issues: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.issues = list(issues)
+
+
+class ThreadError(PlanExecuteError):
+    """The thread is not in a state that allows what was asked."""
+
+    code = "thread"
+
+
+class ThreadNotFoundError(ThreadError):
+    """Nothing is stored under this thread id."""
+
+    code = "thread_not_found"
+
+
+class ThreadBusyError(ThreadError):
+    """Another runner holds this thread."""
+
+    code = "thread_busy"
+
+
+class ThreadUnfinishedError(ThreadError):
+    """New input was sent to a thread whose run has not ended."""
+
+    code = "thread_unfinished"
+
+
+class NothingToResumeError(ThreadError):
+    """The thread's run has ended: there is nothing to resume and no question to answer."""
+
+    code = "nothing_to_resume"
+
+
+class QuestionOpenError(ThreadError):
+    """New input was sent while a person is being asked something."""
+
+    code = "question_open"
+
+
+class InvalidAnswerError(ThreadError):
+    """An answer that fits no open question; the question stays open."""
+
+    code = "invalid_answer"
+
+
+class ModelCallError(PlanExecuteError):
+    """A model could not be used for what it was asked."""
+
+    code = "model_call"
+
+
+class ModelUnavailableError(ModelCallError):
+    """The endpoint is down, refuses the key, limits the rate or fails."""
+
+    code = "model_unavailable"
+
+
+class ModelRefusalError(ModelCallError):
+    """The model declined to answer."""
+
+    code = "model_refusal"
+
+
+class ModelTruncatedError(ModelCallError):
+    """The answer was cut off at the model's token limit."""
+
+    code = "model_truncated"
+
+
+class ContentFilterError(ModelCallError):
+    """The provider's content filter withheld the answer."""
+
+    code = "content_filter"
+
+
+class ModelOutputError(ModelCallError):
+    """No usable answer came, also after bounded repair."""
+
+    code = "model_output"
+
+
+class ScriptError(ModelCallError):
+    """The scripted model was asked for more, or less, than its script holds."""
+
+    code = "script"
+
+
+class StepError(PlanExecuteError):
+    """One attempt of a step failed; it becomes the ``error`` of a step result."""
+
+    code = "step_failed"
+
+
+class ToolFailedError(StepError):
+    """A tool raised an exception."""
+
+    code = "tool_failed"
+
+
+class ToolNotGrantedError(StepError):
+    """A call was refused because the approved plan does not grant that tool to the step."""
+
+    code = "tool_not_granted"
+
+
+class BadArgumentsError(StepError):
+    """The resolved arguments do not fit the tool's own schema."""
+
+    code = "bad_arguments"
+
+
+class UnresolvedReferenceError(StepError):
+    """A reference has no value at run time."""
+
+    code = "unresolved_reference"
+
+
+class StepTimeoutError(StepError):
+    """The step's time limit (seconds of wall time) passed."""
+
+    code = "timeout"
+
+
+class IterationLimitError(StepError):
+    """The step used up its ReAct turns without an answer."""
+
+    code = "max_iterations"
+
+
+class BudgetExceededError(PlanExecuteError):
+    """A hard budget would be overrun; ``budget`` names it."""
+
+    code = "budget_exceeded"
+
+    def __init__(self, budget: str, spent: float, limit: float) -> None:
+        super().__init__(f"the budget {budget}={limit:g} is used up (spent: {spent:g})")
+        self.budget = budget
+        self.spent = spent
+        self.limit = limit
+
+
+class StorageError(PlanExecuteError):
+    """The local storage cannot be used."""
+
+    code = "storage"
+
+
+class StorageDamagedError(StorageError):
+    """The file is not, or no longer, a usable database."""
+
+    code = "storage_damaged"
+
+
+class SchemaVersionError(StorageError):
+    """The state was written by a newer or an unknown version."""
+
+    code = "schema_version"
