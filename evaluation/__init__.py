@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""How a step's output is judged, and what follows from a failure."""

@@ -1,1 +1,57 @@
-"""Placeholder."""
+"""What is said to models: one Markdown file per role, rendered strictly.
+
+A prompt file has an optional ``---`` line: what is above it is the system
+message, what is below the human message. ``{{name}}`` stands for a variable.
+A variable that is missing or unknown is an error, never an empty string.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+
+from ..errors import ConfigurationError, known
+
+__all__ = ["PROMPTS", "quote", "render_prompt"]
+
+PROMPTS = ("planner", "replanner", "executor", "evaluator", "judge", "synthesizer")
+_VARIABLE = re.compile(r"\{\{(\w+)\}\}")
+
+
+@cache
+def _template(name: str) -> str:
+    if name not in PROMPTS:
+        raise ConfigurationError(f"unknown prompt {name!r}; known prompts: {known(PROMPTS)}")
+    return files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8")
+
+
+def render_prompt(name: str, **variables: str) -> list[BaseMessage]:
+    """Render a prompt as a system and a human message.
+
+    Raises:
+        ConfigurationError: If the prompt is unknown, or a variable is missing or not used by it.
+    """
+    template = _template(name)
+    wanted = set(_VARIABLE.findall(template))
+    if wanted != set(variables):
+        raise ConfigurationError(
+            f"prompt {name!r}: missing variables: {known(wanted - set(variables))}; "
+            f"unknown variables: {known(set(variables) - wanted)}"
+        )
+    system, _, human = template.partition("\n---\n")
+    fill = lambda text: _VARIABLE.sub(lambda found: variables[found[1]], text).strip()  # noqa: E731
+    return [SystemMessage(fill(system)), HumanMessage(fill(human))]
+
+
+def quote(label: str, text: str, mark: str) -> str:
+    """Delimit text that comes from outside, so that it reads as data and cannot end its own quotation.
+
+    Args:
+        label: What it is, for example ``output of weather``.
+        text: The text; any occurrence of ``mark`` in it is removed.
+        mark: A random word that the text cannot know.
+    """
+    return f"<data {mark} {label}>\n{text.replace(mark, '')}\n</data {mark}>"

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""What can be done: tools with their effects, and calling them."""

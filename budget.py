@@ -1,0 +1,125 @@
+"""What a run spends, and the hard limits on it.
+
+The meter reserves before it spends, so that parallel steps cannot overshoot a
+budget together, and it starts from what earlier runs of the thread have spent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from langchain_core.messages import AIMessage
+
+from .context import Context
+from .errors import BudgetExceededError
+from .state import Usage, add_usage
+
+__all__ = ["Meter", "Tab"]
+
+
+class Meter:
+    """Counts a whole run against its budgets; steps and nodes spend through a :class:`Tab`."""
+
+    def __init__(self, settings: Context, spent: Usage | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._spent: Usage = add_usage({}, spent or {})
+        self._reserved = 0
+        self._started = self._lap = clock()
+
+    def lap(self) -> float:
+        """Return the seconds since the last lap (or the start), for the usage of a node."""
+        now = self._clock()
+        seconds, self._lap = now - self._lap, now
+        return seconds
+
+    def seconds(self) -> float:
+        """Return the wall time of all runs of this thread's goal so far."""
+        return self._spent.get("seconds", 0.0) + self._clock() - self._started
+
+    def exhausted(self) -> BudgetExceededError | None:
+        """Return the first budget that leaves no room for a model call, if there is one."""
+        spent, limits = self._spent, self._settings
+        return (
+            self._over("max_seconds", self.seconds(), limits.max_seconds)
+            or self._over("max_model_calls", spent.get("model_calls", 0) + self._reserved, limits.max_model_calls)
+            or self._over("max_tokens", spent.get("total_tokens", 0), limits.max_tokens)
+            or self._over("max_cost", spent.get("cost", 0.0), limits.max_cost)
+        )
+
+    @staticmethod
+    def _over(budget: str, spent: float, limit: float | None) -> BudgetExceededError | None:
+        return BudgetExceededError(budget, spent, limit) if limit is not None and spent >= limit else None
+
+    def reserve_model_call(self) -> None:
+        """Take room for one model call.
+
+        Raises:
+            BudgetExceededError: If a budget leaves none.
+        """
+        if error := self.exhausted():
+            raise error
+        self._reserved += 1
+
+    def reserve_tool_call(self) -> None:
+        """Count one tool call before it is made.
+
+        Raises:
+            BudgetExceededError: If the budget of tool calls or of seconds leaves no room.
+        """
+        error = self._over("max_tool_calls", self._spent.get("tool_calls", 0), self._settings.max_tool_calls)
+        if error := error or self._over("max_seconds", self.seconds(), self._settings.max_seconds):
+            raise error
+        self.spend({"tool_calls": 1})
+
+    def settle_model_call(self, usage: Usage) -> None:
+        """Replace a reservation by what the call really used."""
+        self._reserved -= 1
+        self.spend(usage)
+
+    def spend(self, usage: Usage) -> None:
+        """Add what was used, without a check."""
+        self._spent = add_usage(self._spent, usage)
+
+
+class Tab:
+    """What one node or step spends, counted on the run's meter as well.
+
+    It is the ``ModelMeter`` that structured calls expect.
+    """
+
+    def __init__(self, meter: Meter, earlier: Usage | None = None) -> None:
+        self._meter = meter
+        self.usage: Usage = add_usage({}, earlier or {})
+
+    def reserve_model_call(self, role: str) -> None:  # noqa: ARG002 - the protocol names the role
+        """Take room for one model call; raises BudgetExceededError."""
+        self._meter.reserve_model_call()
+
+    def record_model_call(self, role: str, message: AIMessage | None, model: str) -> None:  # noqa: ARG002
+        """Count a model call and its tokens; ``message`` is None when the call failed."""
+        usage = _usage_of(role, message)
+        self._meter.settle_model_call(usage)
+        self.usage = add_usage(self.usage, usage)
+
+    def tool_call(self) -> None:
+        """Count one tool call; raises BudgetExceededError."""
+        self._meter.reserve_tool_call()
+        self.usage = add_usage(self.usage, {"tool_calls": 1})
+
+    def close(self) -> Usage:
+        """Return what was spent, with the wall time since the run's last lap."""
+        return add_usage(self.usage, {"seconds": round(self._meter.lap(), 4)})
+
+
+def _usage_of(role: str, message: AIMessage | None) -> Usage:
+    counted: dict[str, Any] = {"model_calls": 1}
+    metadata = message.usage_metadata if message is not None else None
+    tokens = {
+        "input_tokens": metadata["input_tokens"] if metadata else 0,
+        "output_tokens": metadata["output_tokens"] if metadata else 0,
+    }
+    counted |= tokens | {"total_tokens": sum(tokens.values())}
+    return {**counted, "by_role": {role: {"model_calls": 1, **tokens}}}  # type: ignore[typeddict-item, return-value]

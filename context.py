@@ -1,0 +1,145 @@
+"""Per-run settings (LangGraph's ``context_schema``); the only reader of environment variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import ConfigurationError, known
+from .state import OnFailure
+
+__all__ = ["ApprovalPolicy", "Context", "Environment", "needs_approval", "stricter", "to_context"]
+
+ApprovalPolicy = Literal["always", "writes", "never"]
+
+_STRICTNESS: dict[str, int] = {"never": 0, "writes": 1, "always": 2}
+_MODEL_ROLES = ("default", "planner", "executor", "evaluator", "replanner", "synthesizer")
+
+MAX_MODEL_STEPS = 50
+"""Steps that a model may write into one plan when ``max_steps`` is not set."""
+MAX_GIVEN_STEPS = 10_000
+"""Steps that a plan from a person or a file may have when ``max_steps`` is not set."""
+
+
+class Context(BaseModel):
+    """Settings of one run. A resume without them uses those the thread was started with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="plan_execute settings")
+
+    approval: ApprovalPolicy = Field(
+        "writes", title="Plan approval", description="Ask before a plan runs: always, when it holds a write, never."
+    )
+    on_failure: OnFailure = Field(
+        "auto", title="On failure", description="What follows a failed step that does not say so itself."
+    )
+    max_steps: int | None = Field(
+        None,
+        ge=1,
+        title="Steps per plan",
+        description=f"None: {MAX_MODEL_STEPS} for a model's plan, {MAX_GIVEN_STEPS} for a given one.",
+    )
+    max_parallel: int = Field(8, ge=1, le=1000, title="Steps at the same time")
+    max_attempts: int = Field(2, ge=1, le=20, title="Attempts per step")
+    max_plan_attempts: int = Field(3, ge=1, le=20, title="Attempts to write a valid plan")
+    max_replans: int = Field(3, ge=0, le=100, title="Revisions after the first approved plan")
+    max_iterations: int = Field(12, ge=1, le=1000, title="ReAct turns per attempt of an agent step")
+    step_timeout_s: float | None = Field(
+        300.0, gt=0, title="Seconds per attempt of a step", description="None: no limit."
+    )
+    decision_timeout_s: float | None = Field(
+        None, gt=0, title="Seconds until an unanswered question gets its careful end", description="None: never."
+    )
+    max_model_calls: int | None = Field(None, ge=0, title="Budget: model calls", description="None: no limit.")
+    max_tokens: int | None = Field(None, ge=0, title="Budget: tokens in and out", description="None: no limit.")
+    max_tool_calls: int | None = Field(None, ge=0, title="Budget: tool calls", description="None: no limit.")
+    max_cost: float | None = Field(None, ge=0, title="Budget: cost", description="None: no limit.")
+    max_seconds: float | None = Field(None, gt=0, title="Budget: seconds of wall time", description="None: no limit.")
+    soft_share: float = Field(
+        0.8, gt=0, le=1, title="Soft share of the budgets", description="Share at which a person may be asked."
+    )
+    models: dict[str, str] = Field(
+        default_factory=dict, title="Models by role", description="Role (or `default`) to model name."
+    )
+    instructions: str = Field(
+        "",
+        title="Instructions",
+        description="Added to the prompts of every role.",
+        json_schema_extra={"langgraph_nodes": ["planner", "executor", "replanner", "synthesizer"]},
+    )
+
+    @field_validator("models")
+    @classmethod
+    def _known_roles(cls, value: dict[str, str]) -> dict[str, str]:
+        if unknown := sorted(set(value) - set(_MODEL_ROLES)):
+            raise ValueError(f"unknown role {unknown[0]!r}; known roles: {', '.join(_MODEL_ROLES)}")
+        return value
+
+    def step_limit(self, *, by_model: bool) -> int:
+        """Return how many steps a plan may have."""
+        return self.max_steps or (MAX_MODEL_STEPS if by_model else MAX_GIVEN_STEPS)
+
+
+def to_context(value: Any) -> Context | None:
+    """Read a context from what a caller passed; None and ``{}`` mean absent.
+
+    Raises:
+        ConfigurationError: If a field is unknown or has a wrong value; the message names it.
+    """
+    if value is None or (isinstance(value, Mapping) and not value):
+        return None
+    if isinstance(value, Context):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"context must be a Context or a mapping, not {type(value).__name__}")
+    try:
+        return Context(**value)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from error
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for item in error.errors():
+        name = ".".join(map(str, item["loc"]))
+        hint = f"; known settings: {known(Context.model_fields, limit=40)}" if item["type"] == "extra_forbidden" else ""
+        problems.append(f"{name}: {item['msg']}{hint}")
+    return "bad context: " + "; ".join(problems)
+
+
+def stricter(left: ApprovalPolicy, right: ApprovalPolicy) -> ApprovalPolicy:
+    """Return the policy that asks more often."""
+    return max(left, right, key=_STRICTNESS.__getitem__)
+
+
+def needs_approval(policy: ApprovalPolicy, effects: Iterable[str]) -> bool:
+    """Tell whether a plan with these effects may run only after a person has said so."""
+    return policy == "always" or (policy == "writes" and "write" in effects)
+
+
+class Environment(BaseModel):
+    """What the process environment says, for the command line and the server's graph."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str | None = None
+    base_url: str | None = None
+    tools: str | None = None
+    database: Path | None = None
+    editor: str | None = None
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> Environment:
+        """Read ``PLAN_EXECUTE_MODEL``, ``_BASE_URL``, ``_TOOLS``, ``_DB``, and ``VISUAL``/``EDITOR``."""
+        env = os.environ if environ is None else environ
+        database = env.get("PLAN_EXECUTE_DB")
+        return cls(
+            model=env.get("PLAN_EXECUTE_MODEL") or None,
+            base_url=env.get("PLAN_EXECUTE_BASE_URL") or None,
+            tools=env.get("PLAN_EXECUTE_TOOLS") or None,
+            database=Path(database) if database else None,
+            editor=env.get("VISUAL") or env.get("EDITOR") or None,
+        )

@@ -1,0 +1,79 @@
+"""Make a call with an effect at most once, over any number of crashes.
+
+The intent is committed to the ledger, then the call is made, then its outcome is
+committed. On re-entry a known outcome is used; an intent without an outcome means
+that nobody knows whether the write happened, and a person is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from langgraph.errors import GraphBubbleUp
+
+from .errors import StepError, ToolFailedError
+from .questions import ask
+from .run import StepScope
+from .state import Effect
+from .tools.calls import preview
+
+__all__ = ["call_once"]
+
+Json = Any
+
+
+async def call_once(
+    scope: StepScope, tool: str, args: Mapping[str, Json], call_id: str, effect: Effect, call: Callable[[], Awaitable[Json]]
+) -> Json:
+    """Await ``call()`` and return its JSON output, under the ledger's protection unless it only reads.
+
+    Raises:
+        StepError: What the call raised, now or when it was made.
+        langgraph.errors.GraphInterrupt: While a person is being asked about an unknown outcome.
+    """
+    if effect == "read":
+        return await call()
+    ledger = scope.run.ledger
+    key = ledger.effect_key(scope.plan_id, scope.step_id, attempt=scope.attempt, call=call_id)
+    record = await ledger.effect(key)
+    if record is not None and record.outcome is not None:
+        return _replay(record.outcome)
+    if effect == "write" and (record is not None or scope.doubtful):
+        if (outcome := _resolve_unknown(scope, tool, args)) is not None:
+            await ledger.begin_effect(key, tool, dict(args))
+            await ledger.finish_effect(key, outcome)
+            return _replay(outcome)
+    await ledger.begin_effect(key, tool, dict(args))
+    try:
+        output = await call()
+    except GraphBubbleUp:
+        raise
+    except StepError as error:
+        await ledger.finish_effect(key, {"ok": False, "output": None, "error": str(error)})
+        raise
+    await ledger.finish_effect(key, {"ok": True, "output": output, "error": None})
+    return output
+
+
+def _replay(outcome: Mapping[str, Json]) -> Json:
+    if not outcome["ok"]:
+        raise ToolFailedError(str(outcome["error"]))
+    return outcome["output"]
+
+
+def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> dict[str, Json] | None:
+    """Ask what became of a write; None means: run it again."""
+    proposal = {"step_id": scope.step_id, "tool": tool, "tool_args": dict(args), "decision": "fail", "output": None}
+    description = (
+        f"The run stopped while step **{scope.step_id}** was calling `{tool}({preview(dict(args), 500)})`, "
+        "and nobody recorded how that ended. Look whether it happened, then decide:\n"
+        "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n- `fail`: let the step fail"
+    )
+    answer = ask("resolve_unknown_outcome", proposal, description)
+    if answer["decision"] == "run_again":
+        return None
+    if answer["decision"] == "happened":
+        return {"ok": True, "output": answer["args"].get("output"), "error": None}
+    reason = answer["message"] or "a person decided that it counts as failed"
+    return {"ok": False, "output": None, "error": f"{tool}: outcome unknown after a crash; {reason}"}

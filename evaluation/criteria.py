@@ -1,0 +1,143 @@
+"""Check a step's output against its success criteria, cheapest first, models last."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.validators import validator_for
+
+from ..state import CRITERION_PARAMETER, Criterion, CriterionResult, Evidence, Step, Verdict
+
+__all__ = ["Check", "Judge", "check_output", "is_empty"]
+
+Json = Any
+Judge = Callable[[str], Awaitable[CriterionResult]]
+"""Asks a model whether a criterion is met; ``passed`` is None when it could not tell."""
+
+_ORDER = list(CRITERION_PARAMETER)
+
+
+class Check(NamedTuple):
+    """The verdict on one output, and the outcome of each criterion."""
+
+    verdict: Verdict
+    criteria: list[CriterionResult]
+
+    @property
+    def gaps(self) -> list[str]:
+        """What is missing, one sentence per failed criterion."""
+        return [criterion["gap"] for criterion in self.criteria if criterion["passed"] is False]
+
+
+async def check_output(
+    step: Step, criteria: Sequence[Criterion], output: Json, evidence: Sequence[Evidence], judge: Judge
+) -> Check:
+    """Judge one output.
+
+    Args:
+        step: The step, for its kind and its ``output_schema``.
+        criteria: Its success criteria with references resolved.
+        output: What it produced, plain JSON.
+        evidence: The tool calls it made.
+        judge: Called for ``judge`` criteria, and only when everything cheaper has passed.
+    """
+    outcomes: list[CriterionResult] = []
+    for criterion in _cheapest_first(step, criteria):
+        if criterion["type"] == "judge":
+            if any(outcome["passed"] is False for outcome in outcomes):
+                break
+            outcomes.append(await judge(criterion["criterion"]))
+        else:
+            gap = _GAPS[criterion["type"]](criterion, output, evidence)
+            outcomes.append({"type": criterion["type"], "passed": gap is None, "gap": gap or ""})
+    return Check(_verdict(step, output, outcomes), outcomes)
+
+
+def _cheapest_first(step: Step, criteria: Sequence[Criterion]) -> list[Criterion]:
+    implied: list[Criterion] = []
+    if (schema := step.get("output_schema")) is not None:
+        implied.append({"type": "json_schema", "schema": schema})
+    return sorted([*implied, *criteria], key=lambda criterion: _ORDER.index(criterion["type"]))
+
+
+def _verdict(step: Step, output: Json, outcomes: Sequence[CriterionResult]) -> Verdict:
+    if any(outcome["passed"] is False for outcome in outcomes):
+        return "failed"
+    if any(outcome["passed"] is None for outcome in outcomes):
+        return "unverified"
+    if not outcomes and "call" not in step:
+        return "unverified"
+    return "met_empty" if is_empty(output) else "met"
+
+
+def is_empty(output: Json) -> bool:
+    """Tell whether an output is valid but empty: null, "", [] or {}."""
+    return output is None or output == "" or output == [] or output == {}
+
+
+def _text(output: Json) -> str:
+    return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+
+
+# Each returns the gap as a sentence, or None when the criterion is met.
+
+
+def _not_empty(_: Criterion, output: Json, __: Sequence[Evidence]) -> str | None:
+    blank = is_empty(output) or (isinstance(output, str) and not output.strip())
+    return "the output is empty" if blank else None
+
+
+def _matches(criterion: Criterion, output: Json, _: Sequence[Evidence]) -> str | None:
+    found = re.search(criterion["pattern"], _text(output))
+    return None if found else f"the output does not match the pattern {criterion['pattern']!r}"
+
+
+def _json_schema(criterion: Criterion, output: Json, _: Sequence[Evidence]) -> str | None:
+    schema = criterion["schema"]
+    try:
+        validator_for(schema)(schema).validate(output)
+    except ValidationError as error:
+        return f"the output does not fit its schema: {error.json_path}: {error.message[:300]}"
+    except SchemaError as error:
+        return f"the schema itself is not valid: {error.message[:300]}"
+    return None
+
+
+def _expression(criterion: Criterion, output: Json, _: Sequence[Evidence]) -> str | None:
+    try:
+        value = jmespath.search(criterion["expression"], output)
+    except JMESPathError as error:
+        return f"the expression {criterion['expression']!r} cannot be evaluated: {error}"
+    return None if value else f"the expression {criterion['expression']!r} gives {_text(value)[:100]}"
+
+
+def _tool_succeeded(criterion: Criterion, _: Json, evidence: Sequence[Evidence]) -> str | None:
+    calls = [call for call in evidence if call["tool"] == criterion["tool"]]
+    if not calls:
+        return f"the tool {criterion['tool']!r} was not called"
+    return None if calls[-1]["ok"] else f"the last call of {criterion['tool']!r} failed: {calls[-1]['output_preview']}"
+
+
+def _file_exists(criterion: Criterion, _: Json, __: Sequence[Evidence]) -> str | None:
+    try:
+        exists = Path(criterion["path"]).exists()
+    except (OSError, ValueError) as error:
+        return f"the path {criterion['path']!r} cannot be looked at: {error}"
+    return None if exists else f"there is no file {criterion['path']!r}"
+
+
+_GAPS: Mapping[str, Callable[[Criterion, Json, Sequence[Evidence]], str | None]] = {
+    "not_empty": _not_empty,
+    "matches": _matches,
+    "json_schema": _json_schema,
+    "expression": _expression,
+    "tool_succeeded": _tool_succeeded,
+    "file_exists": _file_exists,
+}

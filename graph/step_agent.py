@@ -1,0 +1,144 @@
+"""The inner ReAct subgraph of agent steps: built once, held to each step's grant where calls are made."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import BaseTool
+from langgraph.config import get_config
+from langgraph.errors import GraphBubbleUp, is_invalid_resume
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.types import Command
+
+from ..effects import call_once
+from ..errors import BudgetExceededError, IterationLimitError, ToolFailedError, known
+from ..models.chat import model_name
+from ..models.structured import as_model_error, retry_transient
+from ..run import StepScope, emit, step_scope_of
+from ..tools.calls import describe_exception, preview, to_json
+from ..tools.toolbox import Toolbox
+
+__all__ = ["make_step_agent"]
+
+
+def make_step_agent(
+    model: BaseChatModel, toolbox: Toolbox, middleware: Sequence[AgentMiddleware[Any, Any]] = ()
+) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """Build the ReAct agent that every agent step shares.
+
+    Args:
+        model: Answers unless the run names another one.
+        toolbox: All tools; what a step may use is decided per call.
+        middleware: The embedder's own; the guard stands innermost, so that nothing gets around it.
+    """
+    return create_agent(model, toolbox.tools, middleware=[*middleware, StepGuard(toolbox)], name="step_agent")
+
+
+class StepGuard(AgentMiddleware[Any, Any]):
+    """Lets a step see and call only the tools that the approved plan grants it, within its limits."""
+
+    def __init__(self, toolbox: Toolbox) -> None:
+        super().__init__()
+        self._toolbox = toolbox
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """Offer the step's tools only; count the turn and the call."""
+        scope = step_scope_of(get_config())
+        turns = sum(isinstance(message, AIMessage) for message in request.messages)
+        if turns >= scope.max_iterations:
+            raise IterationLimitError(f"no answer within max_iterations={scope.max_iterations} turns")
+        model = scope.model or request.model
+        offered = [tool for tool in request.tools if _name(tool) in scope.tools]
+        limited = request.override(model=model, tools=offered)
+        try:
+            return await retry_transient(lambda: _counted(scope, model, limited, handler))
+        except (GraphBubbleUp, BudgetExceededError):
+            raise
+        except Exception as error:
+            raise as_model_error(error, "executor", model) from error
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+    ) -> ToolMessage | Command[Any]:
+        """Refuse what is not granted; make a call with an effect at most once; report failures to the model."""
+        scope, call = step_scope_of(get_config()), request.tool_call
+        if call["name"] not in scope.tools or request.tool is None:
+            return _refusal(call, scope)
+        effect = self._toolbox.effect(call["name"])
+        emit(request.runtime, scope.run, "tool_call", step_id=scope.step_id, tool=call["name"], args=call["args"])  # type: ignore[arg-type]
+
+        async def make() -> Any:
+            return await _made(request, handler, scope, transient_tries=1 if effect == "write" else 4)
+
+        try:
+            output = await call_once(scope, call["name"], call["args"], str(call["id"]), effect, make)
+        except ToolFailedError as error:
+            return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
+        if isinstance(output, Command):
+            return output
+        return ToolMessage(output["content"], tool_call_id=call["id"], name=call["name"], artifact=output["artifact"])
+
+
+def _name(tool: BaseTool | dict[str, Any]) -> str:
+    if isinstance(tool, BaseTool):
+        return tool.name
+    return str(tool.get("name") or tool.get("function", {}).get("name", ""))
+
+
+async def _counted(
+    scope: StepScope,
+    model: BaseChatModel,
+    request: ModelRequest[Any],
+    handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+) -> ModelResponse[Any]:
+    scope.tab.reserve_model_call("executor")
+    answer: AIMessage | None = None
+    try:
+        response = await handler(request)
+        answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
+        return response
+    finally:
+        scope.tab.record_model_call("executor", answer, model_name(model))
+
+
+async def _made(
+    request: ToolCallRequest,
+    handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    scope: StepScope,
+    *,
+    transient_tries: int,
+) -> Any:
+    """Make one tool call; what it raises becomes a ToolFailedError that the model can read."""
+
+    async def attempt() -> ToolMessage | Command[Any]:
+        scope.tab.tool_call()
+        return await handler(request)
+
+    try:
+        answer = await retry_transient(attempt, tries=transient_tries)
+    except (GraphBubbleUp, BudgetExceededError, ToolFailedError):
+        raise
+    except Exception as error:
+        if is_invalid_resume(error):
+            raise
+        raise ToolFailedError(describe_exception(request.tool_call["name"], error)) from error
+    if isinstance(answer, Command):
+        return answer
+    if answer.status == "error":
+        raise ToolFailedError(preview(answer.text, 2000))
+    return {"content": to_json(answer.content), "artifact": to_json(answer.artifact)}
+
+
+def _refusal(call: Any, scope: StepScope) -> ToolMessage:
+    text = f"refused: this step may not call {call['name']!r}; it may call: {known(scope.tools)}"
+    return ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")
+
+

@@ -1,0 +1,196 @@
+"""Which model serves which role: names become chat models on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from urllib.parse import urlsplit, urlunsplit
+
+from ..errors import ConfigurationError, MissingModelError, known
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+__all__ = ["ROLES", "ChatModels", "Role", "endpoint_of", "model_name"]
+
+Role = Literal["planner", "executor", "evaluator", "replanner", "synthesizer"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+_NO_OVERRIDES: Mapping[str, str] = {}
+_OPENAI_HOST = "api.openai.com"
+_LOCAL_KEY = "not-needed"
+_WAYS_ON = (
+    "Pass a model (a name such as 'openai:gpt-5-mini', or a chat model), "
+    "set the provider's key or a base URL, or give a plan made of bound steps only."
+)
+
+
+class ChatModels:
+    """The chat models of one agent, by role; a role without its own uses the default.
+
+    Args:
+        default: Name or model for every role that has none of its own; ``None``: no model.
+        by_role: Names or models for single roles (see ``ROLES``).
+        base_url: OpenAI-protocol endpoint for names without another provider; a key is
+            then optional. ``None``: the OpenAI client's own settings.
+        timeout_s: Seconds one HTTP request to an OpenAI-protocol endpoint may take.
+
+    Raises:
+        ConfigurationError: ``by_role`` names a role that does not exist.
+    """
+
+    def __init__(
+        self,
+        default: str | BaseChatModel | None,
+        by_role: Mapping[str, str | BaseChatModel] | None = None,
+        *,
+        base_url: str | None = None,
+        timeout_s: float = 300.0,
+    ) -> None:
+        _refuse_unknown(by_role or {}, ROLES)
+        self._configured: dict[str, str | BaseChatModel] = dict(by_role or {})
+        if default is not None:
+            self._configured["default"] = default
+        self._base_url = base_url
+        self._timeout_s = timeout_s
+        self._made: dict[str, BaseChatModel] = {}
+        self._lock = Lock()
+
+    def get(self, role: Role, overrides: Mapping[str, str] = _NO_OVERRIDES) -> BaseChatModel:
+        """Give the model that serves a role.
+
+        Args:
+            role: Who is asking.
+            overrides: Names for this run, by role or ``"default"``. Each replaces the entry of
+                the same key; after that the role's own entry wins over ``"default"``.
+
+        Raises:
+            MissingModelError: No model is configured for the role, or its key is missing.
+            ConfigurationError: The name cannot be turned into a model.
+        """
+        chosen = self._choose(role, overrides)
+        if chosen is None:
+            msg = f"the {role} needs a model and none is configured. {_WAYS_ON}"
+            raise MissingModelError(msg)
+        return self._make(chosen, role) if isinstance(chosen, str) else chosen
+
+    def has(self, role: Role, overrides: Mapping[str, str] = _NO_OVERRIDES) -> bool:
+        """Tell whether a model is configured for a role; nothing is created or contacted."""
+        return self._choose(role, overrides) is not None
+
+    def _choose(self, role: Role, overrides: Mapping[str, str]) -> str | BaseChatModel | None:
+        _refuse_unknown({role: ""}, ROLES)
+        _refuse_unknown(overrides, (*ROLES, "default"))
+        entries = {**self._configured, **overrides}
+        return entries.get(role) or entries.get("default") or None
+
+    def _make(self, name: str, role: Role) -> BaseChatModel:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = _create(name, role, self._base_url, self._timeout_s)
+            return self._made[name]
+
+
+def model_name(model: BaseChatModel) -> str:
+    """Name a model for usage records and messages: its own name, else its class."""
+    for attribute in ("model_name", "model", "model_id"):
+        value = getattr(model, attribute, None)
+        if isinstance(value, str) and value:
+            return value
+    return type(model).__name__
+
+
+def endpoint_of(model: BaseChatModel) -> str:
+    """Give the URL that a model talks to, without credentials; empty when it has none."""
+    client = getattr(model, "root_async_client", None)
+    places = [
+        (client, "base_url"),
+        (model, "base_url"),
+        (model, "anthropic_api_url"),
+        (model, "endpoint_url"),
+    ]
+    for owner, attribute in places:
+        if url := getattr(owner, attribute, None):
+            return _without_credentials(str(url))
+    return ""
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
+
+
+def _refuse_unknown(names: Mapping[str, object], accepted: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in accepted:
+            msg = f"there is no role {name!r} to give a model to; known: {known(accepted)}"
+            raise ConfigurationError(msg)
+
+
+def _create(name: str, role: Role, base_url: str | None, timeout_s: float) -> BaseChatModel:
+    provider, bare_name = _provider_of(name, base_url)
+    try:
+        if provider == "openai":
+            return _create_openai(bare_name, base_url, timeout_s)
+        return _init(bare_name, provider)
+    except ImportError as error:
+        msg = f"the model {name!r} of the {role} needs a package that is not installed: {error}"
+        raise ConfigurationError(msg) from error
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise _creation_error(name, role, error) from error
+
+
+def _provider_of(name: str, base_url: str | None) -> tuple[str | None, str]:
+    """Split ``provider:name``; ``None`` leaves the provider to LangChain, which can infer it."""
+    # The list and the inference are private in langchain 1.4; using them keeps one truth.
+    from langchain.chat_models.base import _BUILTIN_PROVIDERS, _attempt_infer_model_provider
+
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix.replace("-", "_") in _BUILTIN_PROVIDERS:
+        return prefix.replace("-", "_"), rest
+    if base_url or _attempt_infer_model_provider(name) in (None, "openai"):
+        return "openai", name
+    return None, name
+
+
+def _create_openai(name: str, base_url: str | None, timeout_s: float) -> BaseChatModel:
+    # We retry ourselves: retries inside the client would not be counted. Nor would streamed
+    # tokens: langchain-openai 1.7.3 asks other servers than OpenAI's for no usage by itself.
+    settings: dict[str, Any] = {"max_retries": 0, "timeout": timeout_s, "stream_usage": True}
+    if base_url:
+        settings["base_url"] = base_url
+    try:
+        return _init(name, "openai", **settings)
+    except Exception as error:
+        if not _lacks_key(error):
+            raise
+        model = _init(name, "openai", api_key=_LOCAL_KEY, **settings)
+        # The client has read its environment by now: only a server other than OpenAI's may need no key.
+        if _OPENAI_HOST in endpoint_of(model):
+            raise
+        return model
+
+
+def _init(name: str, provider: str | None, **settings: Any) -> BaseChatModel:
+    from langchain.chat_models import init_chat_model
+
+    model: BaseChatModel = init_chat_model(name, model_provider=provider, **settings)
+    return model
+
+
+def _lacks_key(error: BaseException) -> bool:
+    text = str(error).lower()
+    return any(word in text for word in ("api_key", "api key", "credentials"))
+
+
+def _creation_error(name: str, role: Role, error: Exception) -> ConfigurationError:
+    if _lacks_key(error):
+        msg = f"the model {name!r} of the {role} has no API key. {_WAYS_ON}"
+        return MissingModelError(msg)
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    msg = f"the model {name!r} of the {role} cannot be set up: {reason[:300]}"
+    return ConfigurationError(msg)

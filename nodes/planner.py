@@ -1,0 +1,217 @@
+"""Turn a goal into a draft of a plan, or into the reason why there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
+
+from ..context import Context
+from ..errors import BudgetExceededError, ModelCallError
+from ..models.chat import ChatModels
+from ..models.plan_draft import PlanDraft, draft_problems, draft_schema, revised_plan, steps_from_draft
+from ..models.structured import call_structured
+from ..prompts import quote, render_prompt
+from ..run import Run, audit_event, emit, run_of
+from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan, State, used_ids
+from ..tools.calls import preview
+from ..tools.toolbox import Toolbox
+
+__all__ = ["make_planner"]
+
+Update = dict[str, Any]
+Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
+
+
+def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
+    """Build the planner node: goal, tools, feedback and earlier issues in; a draft out."""
+
+    async def planner(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+        run = run_of(config)
+        started = _start(state, run) if _is_new_goal(state) else {}
+        view: State = {**state, **started}  # type: ignore[typeddict-item]
+        if started and state.get("plan"):
+            return {**started, "draft": {"plan": state["plan"], "source": "given", "attempt": 1}}
+        return {**started, **await _plan(view, config, runtime, run)}
+
+    async def _plan(state: State, config: RunnableConfig, runtime: Runtime[Context], run: Run) -> Update:
+        tab = run.tab()
+        try:
+            draft = await call_structured(
+                models.get("planner", run.settings.models),
+                PlanDraft,
+                _messages(state, run, toolbox),
+                role="planner",
+                meter=tab,
+                json_schema=draft_schema(toolbox.names),
+                check=draft_problems,
+                config=config,
+            )
+        except (ModelCallError, BudgetExceededError) as error:
+            return _cannot_plan(state, run, f"The planner could not answer: {error}") | {"usage": tab.close()}
+        if draft.outcome == "cannot_plan":
+            return _cannot_plan(state, run, draft.rationale) | {"usage": tab.close()}
+        plan = _plan_from(draft, state, run)
+        emit(runtime, run, "plan_created", plan_id=plan["id"], revision=plan["revision"], plan=plan)
+        return {
+            "draft": {"plan": plan, "source": "planner", "attempt": _attempt(state)},
+            "usage": tab.close(),
+            "audit": [audit_event(run, state, "plan_written", by="planner", trigger=_trigger(state))],
+            "status": "planning",
+        }
+
+    return planner
+
+
+# --- the start of a goal -----------------------------------------------------------------
+
+
+def _is_new_goal(state: State) -> bool:
+    return state.get("status") is None or state["status"] in FINAL_STATUSES
+
+
+def _start(state: State, run: Run) -> Update:
+    """Clear what belongs to an earlier goal on this thread; its messages stay."""
+    goal = state.get("goal") or ""
+    spoken = state.get("messages") or []
+    said = bool(spoken) and isinstance(spoken[-1], HumanMessage) and spoken[-1].text.strip() == goal.strip()
+    return {
+        "messages": [] if said or not goal else [HumanMessage(goal)],
+        "schema_version": SCHEMA_VERSION,
+        "settings": run.settings.model_dump(mode="json", exclude_defaults=True),
+        "status": "planning",
+        "plan_issues": [],
+        "approval": None,
+        "results": None,
+        "evaluation": None,
+        "decisions": None,
+        "usage": None,
+        "replans": 0,
+        "final_answer": "",
+        "output": None,
+        "draft": None,
+    }
+
+
+# --- the prompt --------------------------------------------------------------------------
+
+
+def _messages(state: State, run: Run, toolbox: Toolbox) -> list[Any]:
+    return render_prompt(
+        "planner",
+        instructions=run.settings.instructions,
+        tools=describe_tools(toolbox),
+        conversation=_conversation(state.get("messages") or [], state.get("goal") or "", run.mark),
+        goal=state.get("goal") or "",
+        inputs=_inputs(state.get("inputs") or {}, run.mark),
+        feedback=_feedback(state, run.mark),
+    )
+
+
+def describe_tools(toolbox: Toolbox) -> str:
+    """Describe the inventory for a prompt: one tool a line, with arguments and effect."""
+    if not len(toolbox):
+        return "(none: every step is thinking or writing)"
+    return "\n".join(
+        f"- {tool['name']} [{tool['effect']}]: {' '.join(tool['description'].split())}\n"
+        f"  arguments: {json.dumps(_compact(tool['arguments']), ensure_ascii=False)}"
+        for tool in toolbox.inventory()
+    )
+
+
+def _compact(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of an argument schema what a planner does not need: titles and the repeated description."""
+    kept = {key: schema[key] for key in ("properties", "required", "$defs") if schema.get(key)}
+    properties = {
+        name: {key: value for key, value in spec.items() if key != "title"} if isinstance(spec, Mapping) else spec
+        for name, spec in kept.pop("properties", {}).items()
+    }
+    return {"properties": properties, **kept}
+
+
+def _conversation(messages: list[AnyMessage], goal: str, mark: str) -> str:
+    """Quote the exchange before this goal."""
+    earlier = messages[:-1] if messages and messages[-1].text.strip() == goal.strip() else messages
+    if not earlier:
+        return ""
+    lines = [f"{message.type}: {preview(message.text, 2000)}" for message in earlier[-10:]]
+    return f"Earlier in this conversation:\n{quote('conversation', chr(10).join(lines), mark)}\n"
+
+
+def _inputs(inputs: Mapping[str, Any], mark: str) -> str:
+    if not inputs:
+        return ""
+    return "Inputs (refer to them as ${inputs.name}):\n" + quote("inputs", preview(dict(inputs), 4000), mark)
+
+
+def _feedback(state: State, mark: str) -> str:
+    """Tell the planner what was wrong with its last draft, and everything a person has said so far."""
+    parts = []
+    approval = state.get("approval") or {}
+    if rejected := approval.get("feedback"):
+        said = "\n".join(f"{n}. {text}" for n, text in enumerate(rejected, start=1))
+        parts.append(f"A person rejected your plan. All they have said so far, latest last:\n{said}")
+        if plan := approval.get("rejected_plan"):
+            parts.append(f"The rejected plan:\n{quote('plan', _steps_text(plan), mark)}")
+    if issues := state.get("plan_issues"):
+        draft = (state.get("draft") or {}).get("plan") or {}
+        listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
+        parts.append(f"Your last plan cannot run:\n{listed}\n{quote('plan', _steps_text(draft), mark)}\nWrite it again.")
+    if results := state.get("results"):
+        done = [f"- {r['step_id']}: {preview(r['output'], 300)}" for r in results.values() if r["status"] == "done"]
+        parts.append(
+            "These steps are finished and stay; refer to them, do not repeat them:\n"
+            + quote("finished steps", "\n".join(done), mark)
+        )
+    return "\n\n".join(parts)
+
+
+def _steps_text(plan: Mapping[str, Any]) -> str:
+    return preview(plan.get("steps", []), 8000)
+
+
+# --- the answer --------------------------------------------------------------------------
+
+
+def _attempt(state: State) -> int:
+    """Count attempts in a row that ended in issues."""
+    draft = state.get("draft")
+    repeated = draft is not None and draft["source"] == "planner" and bool(state.get("plan_issues"))
+    return (draft or {}).get("attempt", 1) + 1 if repeated else 1
+
+
+def _trigger(state: State) -> str:
+    if state.get("plan_issues"):
+        return "the last draft could not run"
+    return "a person rejected the plan" if (state.get("approval") or {}).get("decision") == "rejected" else "a goal"
+
+
+def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
+    steps = steps_from_draft(draft)
+    if current := state.get("plan"):
+        done = {i for i, result in (state.get("results") or {}).items() if result["status"] == "done"}
+        replaced = {step["id"] for step in current["steps"]} - done
+        taken = used_ids(current, state.get("audit") or ()) if done else set()
+        return revised_plan(current, replaced, steps, draft.rationale, taken)
+    return {
+        "id": run.new_id(),
+        "revision": 1,
+        "goal": state.get("goal") or "",
+        "rationale": draft.rationale,
+        "complete": True,
+        "inputs": {name: {} for name in state.get("inputs") or {}},
+        "steps": steps,
+    }
+
+
+def _cannot_plan(state: State, run: Run, reason: str) -> Update:
+    return {
+        "status": "failed",
+        "draft": None,
+        "evaluation": {"decision": "abort", "step_ids": [], "reason": reason, "by": "model"},
+        "audit": [audit_event(run, state, "cannot_plan", by="planner", trigger=reason)],
+    }

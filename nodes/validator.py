@@ -1,0 +1,120 @@
+"""Refuse what cannot run, and find out whether a person must approve what can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
+
+from ..approvals import record_approval, standing_approval
+from ..context import Context
+from ..models.chat import ChatModels
+from ..plan_rules import PlanFacts, validate_plan
+from ..run import Run, audit_event, emit, run_of
+from ..state import Approval, Draft, Grants, Plan, State, plan_difference, plan_hash
+from ..tools.toolbox import Toolbox
+
+__all__ = ["make_validator"]
+
+Update = dict[str, Any]
+Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
+
+
+def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) -> Node:
+    """Build the validator node: a draft in; a plan with the approval it needs, or issues out."""
+    known_agents = frozenset(agents)
+
+    async def validator(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+        run, draft = run_of(config), state.get("draft")
+        if draft is None:
+            return {}
+        plan, issues = validate_plan(draft["plan"], _facts(state, draft, run))
+        emit(runtime, run, "plan_validated", source=draft["source"], issues=issues)
+        if issues or plan is None:
+            return _refused(state, draft, run, issues)
+        return await _accepted(state, draft, plan, run)
+
+    def _facts(state: State, draft: Draft, run: Run) -> PlanFacts:
+        by_model = draft["source"] in ("planner", "replanner")
+        return PlanFacts(
+            toolbox=toolbox,
+            step_limit=run.settings.step_limit(by_model=by_model),
+            agents=known_agents,
+            inputs=state.get("inputs") or {},
+            has_model=models.has("executor", run.settings.models),
+            previous=None if draft["source"] == "given" else state.get("plan"),
+            results=state.get("results") or {},
+            goal=state.get("goal") or "",
+        )
+
+    def _refused(state: State, draft: Draft, run: Run, issues: list[Any]) -> Update:
+        update: Update = {
+            "plan_issues": issues,
+            "audit": [
+                audit_event(
+                    run,
+                    state,
+                    "plan_refused",
+                    trigger=draft["source"],
+                    evidence=[f"{issue['code']}: {issue['message']}" for issue in issues],
+                )
+            ],
+        }
+        spent = draft.get("attempt", 1) >= run.settings.max_plan_attempts
+        if draft["source"] in ("given", "cache") or (draft["source"] in ("planner", "replanner") and spent):
+            codes = ", ".join(dict.fromkeys(issue["code"] for issue in issues))
+            reason = f"The plan cannot run ({codes})."
+            update["evaluation"] = {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
+        return update
+
+    async def _accepted(state: State, draft: Draft, plan: Plan, run: Run) -> Update:
+        if draft["source"] == "person" and (current := state.get("plan")):
+            plan = {**plan, "id": current["id"], "revision": current["revision"] + 1}
+        event = audit_event(
+            run,
+            {**state, "plan": plan},
+            "plan_accepted",
+            trigger=draft["source"],
+            difference=plan_difference(state.get("plan") if draft["source"] != "given" else None, plan),
+        )
+        return {
+            "plan": plan,
+            "plan_issues": [],
+            "approval": await _approval(state, draft, plan, run),
+            "audit": [event],
+        }
+
+    async def _approval(state: State, draft: Draft, plan: Plan, run: Run) -> Approval:
+        """Look up or record what allows this plan to run; ``needed`` when only a person can."""
+        carried = _carried(state)
+        record = await standing_approval(run, plan, state.get("inputs"), toolbox)
+        if record is None and (decision := await _implied_decision(draft, plan, run)):
+            record = await record_approval(run, plan, state.get("inputs"), toolbox, decision)
+        if record is None:
+            fingerprint, grants = plan_hash(plan, state.get("inputs")), toolbox.grants(plan)
+            return {**carried, "decision": "needed", "plan_hash": fingerprint, "grants": grants}
+        return {**carried, **record}  # type: ignore[typeddict-item]
+
+    async def _implied_decision(draft: Draft, plan: Plan, run: Run) -> str | None:
+        """Editing is approving, and what stays within an earlier approval needs no new one."""
+        earlier = await run.ledger.approvals(plan["id"])
+        if draft["source"] == "person" and any(record.get("edit") == draft["plan"] for record in earlier):
+            return "edited"
+        granted = [record["grants"] for record in earlier if record["decision"] in ("approved", "edited")]
+        grants = toolbox.grants(plan)
+        return "approved" if any(_within(grants, allowed) for allowed in granted) else None
+
+    return validator
+
+
+def _carried(state: State) -> Approval:
+    """Keep what a person has said in earlier rounds."""
+    earlier = state.get("approval") or {}
+    return {key: earlier[key] for key in ("feedback",) if key in earlier}  # type: ignore[return-value, literal-required]
+
+
+def _within(asked: Grants, allowed: Grants) -> bool:
+    """Tell whether a revision adds no tool, effect or resource beyond what was approved."""
+    return all(set(asked[key]) <= set(allowed[key]) for key in ("tools", "effects", "resources"))  # type: ignore[literal-required]

@@ -1,0 +1,590 @@
+"""What keeps a plan from running: a tuple of small pure rules, one issue code or two each.
+
+A plan is first checked against its format, then normalised (dependencies that
+references imply are added), then every rule looks at it. A message names the step,
+the offending value and what would have been accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from graphlib import CycleError
+from typing import Any
+from uuid import uuid4
+
+from jsonschema.exceptions import SchemaError
+from jsonschema.exceptions import ValidationError as InstanceError
+from jsonschema.validators import validator_for
+from pydantic import TypeAdapter, ValidationError
+
+from .errors import known
+from .references import (
+    BadReferenceError,
+    expression_roots,
+    is_single_reference,
+    map_strings,
+    plain_path,
+    references_in,
+    step_references,
+)
+from .state import (
+    CRITERION_PARAMETER,
+    RESERVED_IDS,
+    STEP_ID_PATTERN,
+    STEP_KINDS,
+    Call,
+    Criterion,
+    Plan,
+    PlanIssue,
+    Step,
+    StepResult,
+    SubPlan,
+    descendants,
+    granted_tools,
+    input_values,
+    step_kind,
+    steps_by_id,
+    topological_order,
+)
+from .tools.toolbox import Toolbox
+
+__all__ = ["PlanFacts", "validate_plan"]
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What a plan is held against.
+
+    Attributes:
+        toolbox: The tools there are.
+        step_limit: How many steps the plan may have.
+        agents: Names of the executor graphs the embedder gave.
+        inputs: Input values given for this run.
+        has_model: Whether agent steps can run at all.
+        previous: The revision that this one replaces.
+        results: Results so far; finished steps must stay as they are.
+        goal: The goal, where the plan itself does not say.
+    """
+
+    toolbox: Toolbox
+    step_limit: int
+    agents: frozenset[str] = frozenset()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    has_model: bool = True
+    previous: Plan | None = None
+    results: Mapping[str, StepResult] = field(default_factory=dict)
+    goal: str = ""
+
+
+Rule = Callable[[Plan, PlanFacts], Iterator[PlanIssue]]
+
+
+def validate_plan(raw: Any, facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
+    """Check a plan from anywhere and normalise it.
+
+    Returns:
+        The normalised plan (None when it is not even of the right form), and its issues;
+        the plan can run when there are none.
+    """
+    if issues := list(_form_issues(raw)):
+        return None, issues
+    plan = _normalise(raw, facts)
+    issues = [issue for rule in _RULES for issue in rule(plan, facts)]
+    if not issues or _is_ordered(plan):
+        plan, implied = _with_implied_dependencies(plan)
+        issues += implied
+    if not issues:
+        issues = [issue for rule in _RULES_ON_ORDER for issue in rule(plan, facts)]
+    return plan, issues
+
+
+def _issue(code: str, step: Mapping[str, Any] | None, message: str) -> PlanIssue:
+    step_id = step.get("id") if step else None
+    return {"code": code, "step_id": step_id if isinstance(step_id, str) else None, "message": message}
+
+
+# --- the format --------------------------------------------------------------------------
+
+_KNOWN_FIELDS: dict[str, Iterable[str]] = {
+    "plan": Plan.__annotations__,
+    "step": Step.__annotations__,
+    "call": Call.__annotations__,
+    "criterion": Criterion.__annotations__,
+    "sub-plan": SubPlan.__annotations__,
+}
+
+
+@cache
+def _plan_format() -> TypeAdapter[Plan]:
+    return TypeAdapter(Plan)
+
+
+def _form_issues(raw: Any) -> Iterator[PlanIssue]:
+    if not isinstance(raw, Mapping):
+        yield _issue("malformed_plan", None, f"a plan is a JSON object with a list of steps, not {type(raw).__name__}")
+        return
+    try:
+        _plan_format().validate_python(dict(raw), strict=True)
+    except ValidationError as error:
+        yield from (_form_issue(raw, item) for item in error.errors())
+        return
+    for step in raw["steps"]:
+        yield from _kind_issues(step)
+
+
+def _form_issue(raw: Mapping[str, Any], item: Any) -> PlanIssue:
+    path: tuple[Any, ...] = item["loc"]
+    where = ".".join(map(str, path)) or "plan"
+    message = f"{where}: {item['msg']}"
+    if item["type"] == "extra_forbidden":
+        noun = _noun(path)
+        message = f"{where}: unknown field {path[-1]!r} of a {noun}; known fields: {known(_KNOWN_FIELDS[noun])}"
+    elif item["type"] == "literal_error":
+        message = f"{where}: {item['input']!r} is not one of {item['ctx']['expected']}"
+    elif item["type"] != "missing":
+        message += f" (got {type(item['input']).__name__} {str(item['input'])[:80]!r})"
+    return _issue("malformed_plan", _step_at(raw, path), message)
+
+
+def _noun(path: tuple[Any, ...]) -> str:
+    if "success_criteria" in path:
+        return "criterion"
+    if len(path) == 4:
+        return "call" if path[2] == "call" else "sub-plan"
+    return "step" if len(path) == 3 else "plan"
+
+
+def _step_at(raw: Mapping[str, Any], path: tuple[Any, ...]) -> Mapping[str, Any] | None:
+    if len(path) > 1 and path[0] == "steps" and isinstance(path[1], int):
+        step = raw["steps"][path[1]]
+        return step if isinstance(step, Mapping) else None
+    return None
+
+
+def _kind_issues(step: Step) -> Iterator[PlanIssue]:
+    kinds = [kind for kind in STEP_KINDS if step.get(kind) is not None]
+    if len(kinds) != 1:
+        found = f"it has {' and '.join(kinds)}" if kinds else "it has none"
+        yield _issue(
+            "malformed_plan", step, f"step {step['id']!r} needs exactly one of {', '.join(STEP_KINDS)}; {found}"
+        )
+    if kinds in (["tools"], ["agent"]) and not (step.get("task") or "").strip():
+        yield _issue("malformed_plan", step, f"step {step['id']!r} needs a task: what its agent is to do")
+    for name, least in (("max_attempts", 1), ("max_iterations", 1), ("timeout_s", 0)):
+        value = step.get(name)
+        if value is not None and (value < least or value == 0):  # type: ignore[operator]
+            yield _issue("malformed_plan", step, f"step {step['id']!r}: {name} must be positive, not {value}")
+
+
+def _normalise(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
+    """Fill in what a plan may leave out. Input values given for undeclared names are declared."""
+    previous: Mapping[str, Any] = facts.previous or {}
+    steps = [
+        {"task": "", **{key: value for key, value in step.items() if value is not None}, "depends_on": _unique(step)}
+        for step in raw["steps"]
+    ]
+    return {
+        "id": raw.get("id") or previous.get("id") or uuid4().hex,
+        "revision": raw.get("revision") or previous.get("revision", 0) + 1,
+        "goal": raw.get("goal") or facts.goal,
+        "rationale": raw.get("rationale") or "",
+        "complete": raw.get("complete", True) is not False,
+        "inputs": dict(raw.get("inputs") or {}),
+        "steps": steps,  # type: ignore[typeddict-item]
+    }
+
+
+def _unique(step: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(step.get("depends_on") or ()))
+
+
+# --- rules on any plan -------------------------------------------------------------------
+
+
+def _size(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    if not plan["steps"]:
+        yield _issue("empty_plan", None, "the plan has no steps")
+    if len(plan["steps"]) > facts.step_limit:
+        yield _issue(
+            "too_many_steps", None, f"the plan has {len(plan['steps'])} steps; max_steps allows {facts.step_limit}"
+        )
+
+
+def _ids(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
+    for step_id, times in Counter(step["id"] for step in plan["steps"]).items():
+        if times > 1:
+            yield _issue("duplicate_id", {"id": step_id}, f"{times} steps have the id {step_id!r}")
+    for step in plan["steps"]:
+        if step["id"] in RESERVED_IDS:
+            yield _issue("bad_id", step, f"{step['id']!r} is reserved; reserved words: {known(RESERVED_IDS)}")
+        elif not re.fullmatch(STEP_ID_PATTERN, step["id"]):
+            yield _issue("bad_id", step, f"{step['id']!r} is not a step id; it must match {STEP_ID_PATTERN}")
+
+
+def _dependencies(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
+    ids = steps_by_id(plan)
+    for step in plan["steps"]:
+        for dep in step["depends_on"]:
+            if dep == step["id"]:
+                yield _issue("self_dependency", step, f"step {dep!r} depends on itself")
+            elif dep not in ids:
+                yield _issue(
+                    "unknown_dependency", step, f"step {step['id']!r} depends on {dep!r}; known steps: {known(ids)}"
+                )
+
+
+def _cycles(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
+    without_loops = [{**step, "depends_on": [d for d in step["depends_on"] if d != step["id"]]} for step in plan["steps"]]
+    try:
+        topological_order(without_loops)  # type: ignore[arg-type]
+    except CycleError as error:
+        path = list(reversed(error.args[1]))
+        yield _issue("cycle", {"id": path[0]}, f"steps depend on each other in a circle: {' -> '.join(path)}")
+
+
+def _is_ordered(plan: Plan) -> bool:
+    facts: Any = None
+    return not any(True for rule in (_ids, _dependencies, _cycles) for _ in rule(plan, facts))
+
+
+def _tools(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        for name in granted_tools(step):
+            if name not in facts.toolbox:
+                yield _issue(
+                    "unknown_tool",
+                    step,
+                    f"step {step['id']!r} uses the tool {name!r}; known tools: {known(facts.toolbox.names)}",
+                )
+
+
+def _agents(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        kind = step_kind(step)
+        if kind == "agent" and step["agent"] not in facts.agents:
+            yield _issue(
+                "unknown_agent",
+                step,
+                f"step {step['id']!r} asks for the agent {step['agent']!r}; known agents: {known(facts.agents)}",
+            )
+        if kind == "tools" and not facts.has_model:
+            yield _issue(
+                "missing_model",
+                step,
+                f"step {step['id']!r} needs a model and none is configured; give one, or fix its call",
+            )
+
+
+_UNSUPPORTED: dict[str, str] = {
+    "for_each": "loops (for_each)",
+    "when": "conditions (when)",
+    "agent": "named agents (agent)",
+    "plan": "sub-plans (plan)",
+}
+
+
+def _supported(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
+    if not plan["complete"]:
+        yield _issue("not_supported", None, "a rolling horizon (complete: false) is not supported yet")
+    for step in plan["steps"]:
+        for name, what in _UNSUPPORTED.items():
+            if name in step:
+                yield _issue("not_supported", step, f"step {step['id']!r}: {what} are not supported yet")
+
+
+def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        if "call" in step and step["call"]["tool"] in facts.toolbox:
+            schema = facts.toolbox.arguments_schema(step["call"]["tool"])
+            for problem in _argument_problems(schema, step["call"]["args"]):
+                yield _issue("bad_arguments", step, f"step {step['id']!r}, tool {step['call']['tool']!r}: {problem}")
+
+
+def _argument_problems(schema: dict[str, Any], args: dict[str, Any]) -> Iterator[str]:
+    properties = schema.get("properties", {})
+    if schema.get("additionalProperties") in (None, False):
+        for name in args:
+            if name not in properties:
+                yield f"unknown argument {name!r}; known arguments: {known(properties)}"
+    for error in validator_for(schema)(schema).iter_errors(args):
+        if error.validator != "additionalProperties" and not _is_open(error):
+            yield f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {error.message[:200]}"
+
+
+def _is_open(error: InstanceError) -> bool:
+    """Tell whether an error says something about a value that is only known at run time."""
+    if is_reference(error.instance):
+        return True
+    return error.validator in ("anyOf", "oneOf", "allOf", "not", "if", "enum", "const") and _holds_reference(
+        error.instance
+    )
+
+
+def is_reference(value: Any) -> bool:
+    """Tell whether a value is exactly one reference; an unreadable one is another rule's business."""
+    try:
+        return is_single_reference(value)
+    except BadReferenceError:
+        return True
+
+
+def _holds_reference(value: Any) -> bool:
+    found: list[bool] = []
+    map_strings(value, lambda text: found.append(is_reference(text)))
+    return any(found)
+
+
+def _criteria(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        if (schema := step.get("output_schema")) is not None and (problem := _schema_problem(schema)):
+            yield _issue("bad_criterion", step, f"step {step['id']!r}: output_schema {problem}")
+        for criterion in step.get("success_criteria", ()):
+            if found := _criterion_problem(step, criterion):
+                yield _issue(found[0], step, f"step {step['id']!r}, criterion {criterion['type']!r}: {found[1]}")
+
+
+def _criterion_problem(step: Step, criterion: Criterion) -> tuple[str, str] | None:
+    wanted = CRITERION_PARAMETER[criterion["type"]]
+    given = set(criterion) - {"type"}
+    if given != ({wanted} if wanted else set()):
+        return "bad_criterion", f"takes {wanted or 'no parameter'}, got {known(given)}"
+    value = criterion.get(wanted) if wanted else None
+    if criterion["type"] == "matches" and (problem := _pattern_problem(criterion["pattern"])):
+        return "bad_criterion", problem
+    if criterion["type"] == "json_schema" and (problem := _schema_problem(criterion["schema"])):
+        return "bad_criterion", problem
+    if criterion["type"] == "expression" and (problem := _expression_problem(criterion["expression"])):
+        return "bad_expression", problem
+    if criterion["type"] == "tool_succeeded" and value not in granted_tools(step):
+        return "bad_criterion", f"the step does not use the tool {value!r}; its tools: {known(granted_tools(step))}"
+    return None
+
+
+def _pattern_problem(pattern: str) -> str | None:
+    if _holds_reference(pattern) or "${" in pattern:
+        return None
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"{pattern!r} is not a regular expression: {error}"
+    return None
+
+
+def _schema_problem(schema: dict[str, Any]) -> str | None:
+    try:
+        validator_for(schema).check_schema(schema)
+    except SchemaError as error:
+        return f"is not a JSON Schema: {error.json_path}: {error.message[:200]}"
+    return None
+
+
+def _expression_problem(expression: str) -> str | None:
+    try:
+        expression_roots(expression)
+    except BadReferenceError as error:
+        return str(error)
+    return None
+
+
+def _references(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    ids = steps_by_id(plan)
+    inputs = {*plan["inputs"], *facts.inputs}
+    for step in plan["steps"]:
+        try:
+            uses = step_references(step)
+        except BadReferenceError as error:
+            yield _issue("bad_expression", step, f"step {step['id']!r}: {error}")
+            continue
+        names = {*ids, "inputs", *(("item", "index") if "for_each" in step else ())}
+        for where, expression in uses:
+            if found := _reference_problem(expression, names, inputs):
+                yield _issue(found[0], step, f"step {step['id']!r}, {where}: {found[1]}")
+
+
+def _reference_problem(expression: str, names: set[str], inputs: set[str]) -> tuple[str, str] | None:
+    try:
+        roots, path = expression_roots(expression), plain_path(expression)
+    except BadReferenceError as error:
+        return "bad_expression", str(error)
+    if unknown := sorted(roots - names):
+        return "unresolved_reference", (
+            f"${{{expression}}} refers to {unknown[0]!r}, which is neither a step nor inputs; known: {known(names)}"
+        )
+    if path and path[0] == "inputs" and len(path) > 1 and path[1] not in inputs:
+        return "unresolved_reference", f"${{{expression}}}: no input {path[1]!r}; known inputs: {known(inputs)}"
+    return None
+
+
+def _inputs(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    values = input_values(plan, facts.inputs)
+    for name, spec in plan["inputs"].items():
+        schema = {key: value for key, value in spec.items() if key != "default"}
+        if problem := _schema_problem(schema):
+            yield _issue("malformed_plan", None, f"input {name!r} {problem}")
+        elif name not in values:
+            yield _issue("missing_input", None, f"the input {name!r} has no default and was not given")
+        elif error := next(validator_for(schema)(schema).iter_errors(values[name]), None):
+            yield _issue("type_mismatch", None, f"input {name!r}: {error.message[:200]}")
+    if plan["inputs"]:
+        for name in facts.inputs:
+            if name not in plan["inputs"]:
+                yield _issue(
+                    "unresolved_reference",
+                    None,
+                    f"the plan has no input {name!r}; known inputs: {known(plan['inputs'])}",
+                )
+
+
+def _finished_work(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    now = steps_by_id(plan)
+    for step_id, step in steps_by_id(facts.previous).items():
+        result = facts.results.get(step_id)
+        if result is not None and result["status"] == "done" and now.get(step_id) != step:
+            what = "changes" if step_id in now else "drops"
+            yield _issue("done_step_changed", step, f"the revision {what} step {step_id!r}, which is done")
+
+
+_RULES: tuple[Rule, ...] = (
+    _size,
+    _ids,
+    _dependencies,
+    _cycles,
+    _tools,
+    _agents,
+    _supported,
+    _arguments,
+    _criteria,
+    _references,
+    _inputs,
+    _finished_work,
+)
+
+
+# --- dependencies that references imply --------------------------------------------------
+
+
+def _with_implied_dependencies(plan: Plan) -> tuple[Plan, list[PlanIssue]]:
+    ids = steps_by_id(plan)
+    issues: list[PlanIssue] = []
+    for step_id in list(ids):
+        for used in _used_steps(ids[step_id], ids):
+            if used in ids[step_id]["depends_on"]:
+                continue
+            if _needs(ids, used, step_id):
+                message = f"step {step_id!r} refers to {used!r}, which itself needs the output of {step_id!r}"
+                issues.append(_issue("reference_not_a_dependency", ids[step_id], message))
+                continue
+            ids[step_id] = {**ids[step_id], "depends_on": [*ids[step_id]["depends_on"], used]}
+    return {**plan, "steps": list(ids.values())}, issues
+
+
+def _needs(ids: Mapping[str, Step], step_id: str, other: str) -> bool:
+    """Tell whether a step is ``other``, or depends on it directly or not."""
+    seen, reached = set(), [step_id]
+    while reached:
+        current = reached.pop()
+        if current == other:
+            return True
+        if current not in seen:
+            seen.add(current)
+            reached += ids[current]["depends_on"]
+    return False
+
+
+def _used_steps(step: Step, ids: Mapping[str, Step]) -> list[str]:
+    try:
+        roots = [root for _, expression in step_references(step) for root in sorted(expression_roots(expression))]
+    except BadReferenceError:
+        return []
+    return [root for root in dict.fromkeys(roots) if root in ids]
+
+
+# --- rules on a plan whose order is known ------------------------------------------------
+
+
+def _types(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    ids = steps_by_id(plan)
+    for step in plan["steps"]:
+        for where, expression in step_references(step):
+            path = plain_path(expression)
+            if path and path[0] in ids and (schema := ids[path[0]].get("output_schema")):
+                if problem := _path_problem(schema, path):
+                    yield _issue("type_mismatch", step, f"step {step['id']!r}, {where}: ${{{expression}}}: {problem}")
+        yield from _argument_types(step, ids, facts)
+
+
+def _path_problem(schema: Mapping[str, Any], path: list[str]) -> str | None:
+    """Say what an output schema rules out along a path; what it leaves open is allowed."""
+    for depth, name in enumerate(path[1:], start=1):
+        kind = schema.get("type")
+        if kind is not None and "object" not in (kind if isinstance(kind, list) else [kind]):
+            return f"{'.'.join(path[:depth])} is declared as {kind}, it has no member {name!r}"
+        properties = schema.get("properties")
+        if not properties:
+            return None
+        if name not in properties:
+            closed = schema.get("additionalProperties") in (None, False) and "patternProperties" not in schema
+            return f"{'.'.join(path[:depth])} declares no {name!r}; it has: {known(properties)}" if closed else None
+        schema = properties[name]
+        if not isinstance(schema, Mapping):
+            return None
+    return None
+
+
+def _argument_types(step: Step, ids: Mapping[str, Step], facts: PlanFacts) -> Iterator[PlanIssue]:
+    """Compare the declared type of a referenced output with the type the tool's argument wants."""
+    if "call" not in step:
+        return
+    properties = facts.toolbox.arguments_schema(step["call"]["tool"]).get("properties", {})
+    for name, value in step["call"]["args"].items():
+        wanted = properties.get(name, {}).get("type")
+        if not isinstance(value, str) or not is_single_reference(value) or not isinstance(wanted, str):
+            continue
+        path = plain_path(references_in(value)[0].expression)
+        given = _declared_type(ids, path) if path else None
+        if given and given != wanted and (given, wanted) != ("integer", "number"):
+            yield _issue(
+                "type_mismatch",
+                step,
+                f"step {step['id']!r}: {value} is declared as {given}, the argument {name!r} wants {wanted}",
+            )
+
+
+def _declared_type(ids: Mapping[str, Step], path: list[str]) -> str | None:
+    schema: Any = ids[path[0]].get("output_schema") if path[0] in ids else None
+    for name in path[1:]:
+        schema = (schema or {}).get("properties", {}).get(name)
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    return kind if isinstance(kind, str) else None
+
+
+def _write_conflicts(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    writers: dict[str, list[Step]] = {}
+    for step in plan["steps"]:
+        for resource in _written_resources(step, facts.toolbox):
+            writers.setdefault(resource, []).append(step)
+    for resource, steps in writers.items():
+        for at, first in enumerate(steps):
+            after = descendants(plan["steps"], [first["id"]])
+            for second in steps[at + 1 :]:
+                if second["id"] not in after and first["id"] not in descendants(plan["steps"], [second["id"]]):
+                    message = (
+                        f"steps {first['id']!r} and {second['id']!r} may run at the same time and both write "
+                        f"{resource!r}; make one depend on the other"
+                    )
+                    yield _issue("write_conflict", second, message)
+
+
+def _written_resources(step: Step, toolbox: Toolbox) -> set[str]:
+    args = step["call"]["args"] if "call" in step else None
+    writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
+    found = {toolbox.resource(name, args) for name in writing}
+    return {resource for resource in found if resource}
+
+
+_RULES_ON_ORDER: tuple[Rule, ...] = (_types, _write_conflicts)
+

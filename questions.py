@@ -1,0 +1,253 @@
+"""What a person is asked, and how their answer is read.
+
+A question is an interrupt value in LangChain's human-in-the-loop shape, so that
+Studio, Agent Chat UI and Agent Inbox can show it. An answer may come in any of
+their shapes; :func:`read_answer` turns it into one canonical form or says what
+is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langgraph.types import interrupt
+from pydantic import RootModel, model_validator
+from typing_extensions import Required, TypedDict
+
+from .errors import InvalidAnswerError, known
+
+__all__ = ["QUESTIONS", "Answer", "Question", "ask", "question_name", "read_answer"]
+
+Json = Any
+AnswerType = Literal["approve", "edit", "reject", "respond"]
+
+_TYPES: dict[str, AnswerType] = {
+    "approve": "approve",
+    "accept": "approve",
+    "edit": "edit",
+    "reject": "reject",
+    "ignore": "reject",
+    "respond": "respond",
+    "response": "respond",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One kind of question: what may be answered, and the decisions it offers, if it offers any.
+
+    Attributes:
+        name: The action's name, as clients see it.
+        allowed: Types of answer.
+        decisions: Values of ``args["decision"]``; empty for a question of yes, no or edit.
+        careful_end: What a rejection, or nobody's answer, means where there are decisions.
+    """
+
+    name: str
+    allowed: tuple[AnswerType, ...]
+    decisions: tuple[str, ...] = ()
+    careful_end: str = "reject"
+
+
+_DECIDE: tuple[AnswerType, ...] = ("approve", "edit", "reject", "respond")
+
+QUESTIONS: dict[str, Question] = {
+    question.name: question
+    for question in (
+        Question("approve_plan", ("approve", "edit", "reject", "respond")),
+        Question("approve_step", ("approve", "edit", "reject")),
+        Question(
+            "handle_step_failure", _DECIDE, ("retry", "skip", "patch", "replan", "supply", "abort"), careful_end="abort"
+        ),
+        Question("resolve_unknown_outcome", _DECIDE, ("happened", "run_again", "fail"), careful_end="fail"),
+        Question("extend_budget", _DECIDE, ("extend", "finish", "abort"), careful_end="finish"),
+    )
+}
+
+
+class Answer(TypedDict, total=False):
+    """A person's answer in canonical form."""
+
+    type: Required[AnswerType]
+    decision: str
+    args: dict[str, Json]
+    message: str
+
+
+# --- asking ------------------------------------------------------------------------------
+
+
+def ask(name: str, args: Mapping[str, Json], description: str, **record: Json) -> Answer:
+    """Interrupt the run with a question and return the answer once there is one.
+
+    Args:
+        name: One of :data:`QUESTIONS`.
+        args: What is proposed; a person may edit it.
+        description: Markdown that a person can decide from.
+        record: What the node needs to know again when it is re-entered with the answer.
+
+    Raises:
+        langgraph.errors.GraphInterrupt: While there is no answer.
+        pydantic.ValidationError: If the answer fits nothing; the question stays open.
+    """
+    value = _question_value(QUESTIONS[name], args, description) | record
+    answer: RootModel[Any] = interrupt(value, response_schema=_answer_model(value))
+    return read_answer(value, answer.root)
+
+
+def _question_value(question: Question, args: Mapping[str, Json], description: str) -> dict[str, Json]:
+    # Agent Inbox reads `arguments`, LangChain's own middleware and Agent Chat UI read `args`.
+    request = {"name": question.name, "args": dict(args), "arguments": dict(args), "description": description}
+    config = {"action_name": question.name, "allowed_decisions": list(question.allowed)}
+    return {"action_requests": [request], "review_configs": [config]}
+
+
+def _answer_model(value: Mapping[str, Json]) -> type[RootModel[Any]]:
+    """Build a response schema that lets LangGraph refuse a bad answer and keep the question open."""
+
+    class HumanAnswer(RootModel[Any]):
+        @model_validator(mode="before")
+        @classmethod
+        def _readable(cls, raw: Any) -> Any:
+            try:
+                read_answer(value, raw)
+            except InvalidAnswerError as error:
+                raise ValueError(str(error)) from error
+            return raw
+
+    return HumanAnswer
+
+
+def question_name(value: Json) -> str:
+    """Return the name of a question from its interrupt value, "" if it is none of ours."""
+    requests = value.get("action_requests") if isinstance(value, Mapping) else None
+    return str(requests[0].get("name", "")) if requests else ""
+
+
+# --- reading answers ---------------------------------------------------------------------
+
+
+def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
+    """Read an answer to the question with this interrupt value.
+
+    Accepts ``{"decisions": [{"type": …}]}``, Agent Inbox's ``[{"type": "accept", …}]``, and the
+    shorthands ``{"type": …}``, ``{"decision": …}`` and ``"approve"``.
+
+    Raises:
+        InvalidAnswerError: If it fits nothing; the message says what is allowed.
+    """
+    question = QUESTIONS[question_name(value)]
+    proposed = value["action_requests"][0]["args"]
+    shape = _unwrap(question, raw)
+    kind = _answer_type(question, shape)
+    answer: Answer = {"type": kind, "message": _message(shape)}
+    if kind == "edit":
+        answer["args"] = _edited_args(question, shape)
+    if question.decisions:
+        return _with_decision(question, answer, proposed)
+    return _check_edit(question, answer)
+
+
+def _refuse(question: Question, problem: str) -> InvalidAnswerError:
+    decisions = f" with a decision of {known(question.decisions)}" if question.decisions else ""
+    return InvalidAnswerError(
+        f"this answer does not fit the open question {question.name!r}: {problem}. "
+        f"Allowed: {known(question.allowed)}{decisions}. The question stays open."
+    )
+
+
+def _unwrap(question: Question, raw: Json) -> Mapping[str, Json]:
+    if isinstance(raw, str):
+        text = raw.strip()
+        raw = _parse_json(text) if text[:1] in ("{", "[", '"') else {"type": text}
+    if isinstance(raw, Mapping) and "decisions" in raw:
+        raw = raw["decisions"]
+    if isinstance(raw, Sequence) and not isinstance(raw, str):
+        if len(raw) != 1:
+            raise _refuse(question, f"it holds {len(raw)} decisions for one action")
+        raw = raw[0]
+    if isinstance(raw, str):
+        raw = {"type": raw}
+    if not isinstance(raw, Mapping) or not raw:
+        raise _refuse(question, f"it is {_describe(raw)}")
+    return raw
+
+
+def _describe(raw: Json) -> str:
+    return "empty" if raw is None or raw == {} else f"{type(raw).__name__} {json.dumps(raw, default=str)[:80]}"
+
+
+def _answer_type(question: Question, shape: Mapping[str, Json]) -> AnswerType:
+    named = shape.get("type")
+    if named is None and question.decisions and "decision" in shape:
+        return "edit"
+    kind = _TYPES.get(named.strip().lower()) if isinstance(named, str) else None
+    if kind is None or kind not in question.allowed:
+        raise _refuse(question, f"its type is {named!r}")
+    return kind
+
+
+def _message(shape: Mapping[str, Json]) -> str:
+    for key in ("message", "feedback", "args"):
+        if isinstance(text := shape.get(key), str) and text.strip():
+            return text.strip()
+    return ""
+
+
+def _edited_args(question: Question, shape: Mapping[str, Json]) -> dict[str, Json]:
+    edited = shape.get("edited_action")
+    args = edited.get("args") if isinstance(edited, Mapping) else shape.get("args")
+    if args is None and "decision" in shape:
+        args = {key: value for key, value in shape.items() if key not in ("type", "message")}
+    args = _parsed(question, args)
+    if isinstance(args, Mapping) and isinstance(args.get("args"), Mapping | str) and set(args) <= {"action", "args"}:
+        args = _parsed(question, args["args"])
+    if not isinstance(args, Mapping) or not args:
+        raise _refuse(question, "an edit needs its args as a JSON object")
+    return dict(args)
+
+
+def _parsed(question: Question, value: Json) -> Json:
+    if not isinstance(value, str):
+        return value
+    parsed = _parse_json(value)
+    if parsed is None:
+        raise _refuse(question, "the edited args are not JSON")
+    return parsed
+
+
+def _parse_json(text: str) -> Json:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Json]) -> Answer:
+    args = {**proposed, **answer.get("args", {})}
+    decision = question.careful_end if answer["type"] == "reject" else args.get("decision")
+    if decision not in question.decisions:
+        raise _refuse(question, f"its decision is {decision!r}")
+    if decision in ("supply", "happened") and "output" not in answer.get("args", {}):
+        raise _refuse(question, f"the decision {decision!r} needs the args to hold an output")
+    message = answer.get("message") or ""
+    if answer["type"] == "edit":
+        message = message or str(args.get("instructions") or "")
+    return {"type": answer["type"], "decision": str(decision), "args": args, "message": message}
+
+
+def _check_edit(question: Question, answer: Answer) -> Answer:
+    if answer["type"] != "edit":
+        return answer
+    args = answer["args"]
+    if question.name == "approve_plan":
+        plan = _parsed(question, args.get("plan", args if "steps" in args else None))
+        if not isinstance(plan, Mapping):
+            raise _refuse(question, "an edit needs the whole plan as args.plan")
+        return {**answer, "args": {"plan": dict(plan)}}
+    if not {"step", "call", "task"} & set(args):
+        raise _refuse(question, "an edit needs args.step, args.call or args.task")
+    return answer

@@ -1,0 +1,296 @@
+"""References between steps: ``${weather.temp_c}`` in a plan, and the value it stands for.
+
+A reference is a JMESPath expression between ``${`` and ``}`` over the outputs of
+earlier steps by step id, ``inputs``, and inside ``for_each`` also ``item`` and
+``index``. A string that is exactly one reference stands for the exact value; inside
+longer text the value is rendered. ``$${`` writes a literal ``${``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from .errors import UnresolvedReferenceError
+from .state import Step
+
+__all__ = [
+    "BadReferenceError",
+    "Reference",
+    "expression_roots",
+    "is_single_reference",
+    "map_strings",
+    "reference_fields",
+    "references_in",
+    "render",
+    "resolve",
+    "search",
+    "step_references",
+]
+
+Json = Any
+
+
+class BadReferenceError(ValueError):
+    """A reference that cannot be parsed: not closed, empty, or not JMESPath."""
+
+
+class Reference(NamedTuple):
+    """One reference in a text: its expression and where it stands (start, end)."""
+
+    expression: str
+    start: int
+    end: int
+
+
+# --- finding -----------------------------------------------------------------------------
+
+
+def references_in(text: str) -> list[Reference]:
+    """Find the references of one string, in order.
+
+    Raises:
+        BadReferenceError: If one is not closed or empty.
+    """
+    return [part for part in _split(text) if isinstance(part, Reference)]
+
+
+def is_single_reference(text: Json) -> bool:
+    """Tell whether a value is a string that is exactly one reference."""
+    if not isinstance(text, str):
+        return False
+    parts = _split(text)
+    return len(parts) == 1 and isinstance(parts[0], Reference)
+
+
+@lru_cache(maxsize=4096)
+def _split(text: str) -> tuple[str | Reference, ...]:
+    """Split a string into literal text (escapes undone) and references."""
+    parts: list[str | Reference] = []
+    literal, at = "", 0
+    while (found := text.find("${", at)) >= 0:
+        if found > 0 and text[found - 1] == "$":
+            literal += text[at : found - 1] + "${"
+            at = found + 2
+            continue
+        literal += text[at:found]
+        end = _closing_brace(text, found + 2)
+        expression = text[found + 2 : end].strip()
+        if not expression:
+            raise BadReferenceError(f"empty reference at position {found} of {_shorten(text)}")
+        if literal:
+            parts.append(literal)
+        parts.append(Reference(expression, found, end + 1))
+        literal, at = "", end + 1
+    literal += text[at:]
+    if literal:
+        parts.append(literal)
+    return tuple(parts)
+
+
+def _closing_brace(text: str, start: int) -> int:
+    """Find the brace that closes a reference, past nested ``{}`` and quoted strings."""
+    depth, quote, at = 1, "", start
+    while at < len(text):
+        char = text[at]
+        if quote:
+            if char == "\\":
+                at += 1
+            elif char == quote:
+                quote = ""
+        elif char in "'\"`":
+            quote = char
+        elif char in "{}":
+            depth += 1 if char == "{" else -1
+            if depth == 0:
+                return at
+        at += 1
+    raise BadReferenceError(f"reference is not closed: {_shorten(text[start - 2 :])}")
+
+
+def _shorten(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+# --- what an expression uses -------------------------------------------------------------
+
+_LEFT_ONLY = {
+    "subexpression",
+    "index_expression",
+    "pipe",
+    "projection",
+    "value_projection",
+    "filter_projection",
+    "flatten",
+    "slice",
+}
+_ROOTLESS = {"literal", "identity", "index", "expref"}
+
+
+@lru_cache(maxsize=4096)
+def expression_roots(expression: str) -> frozenset[str]:
+    """Collect the names an expression looks up at its top: step ids, ``inputs``, ``item``…
+
+    Raises:
+        BadReferenceError: If the expression is not JMESPath.
+    """
+    return frozenset(_roots(_compile(expression).parsed))
+
+
+def _roots(node: Mapping[str, Any]) -> Iterator[str]:
+    kind, children = node["type"], node.get("children", ())
+    if kind == "field":
+        yield node["value"]
+    elif kind in _LEFT_ONLY:
+        # What is right of these is looked up in the value on the left.
+        yield from _roots(children[0]) if children else ()
+    elif kind not in _ROOTLESS:
+        for child in children:
+            if isinstance(child, Mapping):
+                yield from _roots(child)
+
+
+@lru_cache(maxsize=4096)
+def _compile(expression: str) -> Any:
+    try:
+        return jmespath.compile(expression)
+    except JMESPathError as error:
+        reason = str(error).split("\n", 1)[0]
+        raise BadReferenceError(f"not a JMESPath expression: {_shorten(expression)} ({reason})") from error
+
+
+def plain_path(expression: str) -> list[str] | None:
+    """Return ``["weather", "temp_c"]`` for a plain dotted path, None for anything richer."""
+    return _field_path(_compile(expression).parsed)
+
+
+def _field_path(node: Mapping[str, Any]) -> list[str] | None:
+    if node["type"] == "field":
+        return [node["value"]]
+    if node["type"] != "subexpression":
+        return None
+    parts = [_field_path(child) for child in node["children"]]
+    return None if None in parts else [name for part in parts for name in part or ()]
+
+
+# --- values ------------------------------------------------------------------------------
+
+
+def search(expression: str, scope: Mapping[str, Json]) -> Json:
+    """Evaluate a JMESPath expression.
+
+    Raises:
+        UnresolvedReferenceError: If it fails on these values (a function on a wrong type).
+    """
+    try:
+        return _compile(expression).search(scope)
+    except JMESPathError as error:
+        raise UnresolvedReferenceError(f"{expression}: {error}") from error
+
+
+def resolve(value: Json, scope: Mapping[str, Json]) -> Json:
+    """Replace the references in a JSON value, at any depth, with what they stand for.
+
+    Args:
+        value: Strings, lists and dicts are searched; dict keys are left alone.
+        scope: Outputs by step id, and ``inputs``.
+
+    Raises:
+        UnresolvedReferenceError: If a reference has no value.
+    """
+    return map_strings(value, lambda text: _resolve_text(text, scope))
+
+
+def map_strings(value: Json, change: Callable[[str], Json]) -> Json:
+    """Apply ``change`` to every string of a JSON value (not to dict keys)."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_strings(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [map_strings(item, change) for item in value]
+    return value
+
+
+def _resolve_text(text: str, scope: Mapping[str, Json]) -> Json:
+    parts = _split(text)
+    if len(parts) == 1 and isinstance(parts[0], Reference):
+        return _lookup(parts[0].expression, scope)
+    return "".join(part if isinstance(part, str) else render(_lookup(part.expression, scope)) for part in parts)
+
+
+def _lookup(expression: str, scope: Mapping[str, Json]) -> Json:
+    value = search(expression, scope)
+    if value is None and (missing := _missing(expression, scope)):
+        raise UnresolvedReferenceError(f"${{{expression}}} has no value: {missing}")
+    return value
+
+
+def _missing(expression: str, scope: Mapping[str, Json]) -> str | None:
+    """Say what a plain path lacks; a null that is really there, or stands for a skipped step, is a value."""
+    path = plain_path(expression)
+    if path is None:
+        return None
+    value: Json = scope
+    for depth, name in enumerate(path):
+        if value is None and depth > 0:
+            return None
+        if not isinstance(value, Mapping):
+            return f"{'.'.join(path[:depth])} is {type(value).__name__}, it has no member {name!r}"
+        if name not in value:
+            have = ", ".join(sorted(map(str, value))[:20]) or "(nothing)"
+            return f"{'.'.join(path[:depth]) or 'the plan'} has no {name!r}; it has: {have}"
+        value = value[name]
+    return None
+
+
+def render(value: Json) -> str:
+    """Write a value inside text: strings as they are, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- the references of a step ------------------------------------------------------------
+
+
+def reference_fields(step: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
+    """Yield the parts of a step in which references are resolved, with their names."""
+    if isinstance(call := step.get("call"), Mapping):
+        yield "call.args", call.get("args")
+    for name in ("task", "for_each", "success_criteria"):
+        if name in step:
+            yield name, step[name]
+    if isinstance(sub := step.get("plan"), Mapping):
+        yield "plan.goal", sub.get("goal")
+
+
+def _strings(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
+
+
+def step_references(step: Step | Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List the references of a step as (where, expression), its ``when`` included.
+
+    Raises:
+        BadReferenceError: If one cannot be parsed.
+    """
+    found = [
+        (where, reference.expression)
+        for where, value in reference_fields(step)
+        for text in _strings(value)
+        for reference in references_in(text)
+    ]
+    if isinstance(step.get("when"), str):
+        found.append(("when", step["when"]))
+    return found

@@ -1,0 +1,139 @@
+"""What one run of the graph holds in memory: settings, ledger, meter and gates.
+
+The door makes a :class:`Run` for each call of ``stream``/``astream`` and hands it
+to the nodes in the config; nothing of it is ever written to a checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
+
+from .budget import Meter, Tab
+from .context import Context
+from .errors import ConfigurationError
+from .scheduling import Gate
+from .state import AuditEvent, State, Usage
+from .storage.ledger import Ledger
+
+__all__ = ["RUN_KEY", "STEP_KEY", "Run", "StepScope", "audit_event", "emit", "run_of", "step_scope_of"]
+
+RUN_KEY = "__plan_execute_run"
+"""Key of the run in ``config["configurable"]``; the underscores keep it out of checkpoint metadata."""
+
+
+@dataclass
+class Run:
+    """One run of one thread.
+
+    Attributes:
+        settings: The effective settings: what the thread was started with, tightened by this run.
+        ledger: The durable record of this thread.
+        meter: What the run has spent, against its budgets.
+        can_ask: Whether there is a checkpointer, so that a person can be asked.
+        volatile: Whether the ledger lives in memory only, and may have forgotten an earlier run.
+        resumed: Whether the run goes on from a checkpoint instead of starting a goal.
+        mark: A random word that delimits untrusted text in prompts.
+    """
+
+    settings: Context
+    ledger: Ledger
+    meter: Meter
+    can_ask: bool
+    volatile: bool = False
+    resumed: bool = False
+    mark: str = field(default_factory=lambda: secrets.token_hex(4))
+    new_id: Callable[[], str] = lambda: uuid4().hex
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], float] = time.monotonic
+    gates: dict[str, asyncio.Future[Gate]] = field(default_factory=dict)
+
+    def tab(self, earlier: Usage | None = None) -> Tab:
+        """Open a tab on the run's meter."""
+        return Tab(self.meter, earlier)
+
+    def timestamp(self) -> str:
+        """Return the time as ISO 8601 in UTC."""
+        return self.now().isoformat(timespec="milliseconds")
+
+
+def run_of(config: RunnableConfig) -> Run:
+    """Return the run that a node belongs to.
+
+    Raises:
+        ConfigurationError: If the graph was entered around the agent's own ``stream``/``astream``.
+    """
+    run = config.get("configurable", {}).get(RUN_KEY)
+    if not isinstance(run, Run):
+        raise ConfigurationError("this graph runs only through the agent that create_plan_execute_agent returns")
+    return run
+
+
+def audit_event(run: Run, state: State | Mapping[str, Any], event: str, **details: Any) -> AuditEvent:
+    """Write down a decision, with the plan it was about and what had been spent by then."""
+    plan = state.get("plan") or {}
+    base: AuditEvent = {
+        "at": run.timestamp(),
+        "event": event,
+        "plan_id": plan.get("id"),
+        "revision": plan.get("revision"),
+        "usage": dict(state.get("usage") or {}),  # type: ignore[typeddict-item]
+    }
+    return {**base, **details}  # type: ignore[typeddict-item, return-value]
+
+
+def emit(runtime: Runtime[Any], run: Run, kind: str, **details: Any) -> None:
+    """Send a progress event on the custom stream: ``{"type": kind, "at": …, …}``."""
+    runtime.stream_writer({"type": kind, "at": run.timestamp(), **details})
+
+
+STEP_KEY = "__plan_execute_step"
+"""Key of the step's scope in the config of an agent step; tools and models cannot reach it."""
+
+
+@dataclass
+class StepScope:
+    """What one attempt of a step may do; enforced where models and tools are called.
+
+    Attributes:
+        run: The run it belongs to.
+        plan_id: The plan the step belongs to.
+        step_id: The step.
+        attempt: Number of this attempt, from 1.
+        tools: Names of the tools that the approved plan grants.
+        max_iterations: Turns of the ReAct loop.
+        tab: Where calls are counted.
+        model: The model this run wants for the step; None: the one the agent was built with.
+        doubtful: Whether writes may have been started by a run whose record was lost.
+    """
+
+    run: Run
+    plan_id: str
+    step_id: str
+    attempt: int
+    tools: frozenset[str]
+    max_iterations: int
+    tab: Tab
+    model: Any = None
+    doubtful: bool = False
+
+
+def step_scope_of(config: RunnableConfig) -> StepScope:
+    """Return the scope of the agent step that a model or tool call belongs to.
+
+    Raises:
+        ConfigurationError: If the call does not belong to a step; nothing is granted then.
+    """
+    scope = config.get("configurable", {}).get(STEP_KEY)
+    if not isinstance(scope, StepScope):
+        raise ConfigurationError("this call does not belong to a step of an approved plan")
+    return scope

@@ -1,0 +1,135 @@
+"""When a step may start: the gate, the slots, and what stops the rest.
+
+All pending steps of an epoch run as tasks of one superstep. Each waits at the
+gate for its own dependencies and then takes a slot, so a step starts the moment
+what it needs is ready. When slots are scarce, the step with the longest
+remaining path goes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from itertools import count
+
+from langgraph.errors import GraphInterrupt
+
+from .state import Plan, Step, StepResult, is_satisfied, remaining_path
+
+__all__ = ["Gate", "Slots", "StepWithheldError"]
+
+
+class StepWithheldError(Exception):
+    """The step did not run and stays pending: the run was halted, or something it needs was withheld."""
+
+
+class Slots:
+    """A semaphore that serves the highest priority first."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._order = count()
+
+    @asynccontextmanager
+    async def take(self, priority: float) -> AsyncIterator[None]:
+        """Hold one slot; of those who wait, the highest ``priority`` gets the next one."""
+        await self._acquire(priority)
+        try:
+            yield
+        finally:
+            self._release()
+
+    async def _acquire(self, priority: float) -> None:
+        if self._free > 0:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (-priority, next(self._order), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release()
+            raise
+
+    def _release(self) -> None:
+        while self._waiting:
+            _, _, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+class Gate:
+    """Where the steps of one epoch wait for each other.
+
+    Args:
+        plan: The plan whose steps run.
+        finished: Results that exist already: of earlier epochs, and of siblings that had
+            finished before the run was interrupted (LangGraph does not run those again).
+        slots: How many steps may run at the same time.
+    """
+
+    def __init__(self, plan: Plan, finished: Mapping[str, StepResult], slots: int) -> None:
+        self.finished = dict(finished)
+        self.halted: str | None = None
+        self._priority = remaining_path(plan["steps"], _seconds(finished))
+        self._slots = Slots(slots)
+        self._outcome: dict[str, asyncio.Future[StepResult | BaseException]] = {}
+
+    def _outcome_of(self, step_id: str) -> asyncio.Future[StepResult | BaseException]:
+        if step_id not in self._outcome:
+            self._outcome[step_id] = asyncio.get_running_loop().create_future()
+            if step_id in self.finished:
+                self._outcome[step_id].set_result(self.finished[step_id])
+        return self._outcome[step_id]
+
+    async def dependencies(self, step: Step) -> dict[str, StepResult]:
+        """Wait until everything the step depends on has ended, and return those results.
+
+        Raises:
+            GraphInterrupt: If one of them waits for a person. It carries no question: only
+                the real ones stay pending, and the superstep can end.
+            StepWithheldError: If one of them will not run now.
+        """
+        results: dict[str, StepResult] = {}
+        for step_id in step.get("depends_on", ()):
+            outcome = await asyncio.shield(self._outcome_of(step_id))
+            if isinstance(outcome, GraphInterrupt):
+                raise GraphInterrupt(())
+            if isinstance(outcome, BaseException):
+                raise StepWithheldError(f"{step_id} was withheld")
+            results[step_id] = outcome
+        return results
+
+    @asynccontextmanager
+    async def slot(self, step: Step) -> AsyncIterator[None]:
+        """Hold a slot for a step that is ready.
+
+        Raises:
+            StepWithheldError: If the run was halted before its turn came.
+        """
+        async with self._slots.take(self._priority.get(step["id"], 0.0)):
+            if self.halted:
+                raise StepWithheldError(self.halted)
+            yield
+
+    def publish(self, step_id: str, outcome: StepResult | BaseException) -> None:
+        """Release the dependents of a step with its result, or with why there is none."""
+        if not isinstance(outcome, BaseException):
+            self.finished[step_id] = outcome
+        future = self._outcome_of(step_id)
+        if not future.done():
+            future.set_result(outcome)
+
+    def halt(self, reason: str) -> None:
+        """Let nothing new start; what runs may finish."""
+        self.halted = self.halted or reason
+
+
+def _seconds(finished: Mapping[str, StepResult]) -> dict[str, float]:
+    return {step_id: 0.0 for step_id, result in finished.items() if is_satisfied(result)}

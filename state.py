@@ -1,0 +1,508 @@
+"""The nouns of plan_execute, the graph's state, and the questions one can ask about them.
+
+Everything here is plain JSON typed with TypedDicts, so that it survives strict
+msgpack, Studio's state editor and HTTP. Data from outside (a model, a file, a
+person, an older version) is checked against the same types with pydantic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import TopologicalSorter
+from typing import Annotated, Any, Literal, TypeAlias
+
+from langchain_core.messages import AnyMessage
+from langgraph.graph.message import add_messages
+from pydantic import ConfigDict
+from typing_extensions import Required, TypedDict
+
+SCHEMA_VERSION = 1
+"""Version of the state's format; a newer one is refused, never guessed."""
+
+Json: TypeAlias = Any
+"""A JSON value: dict, list, str, int, float, bool or None."""
+
+Effect = Literal["read", "idempotent", "write"]
+OnFailure = Literal["auto", "retry", "skip", "patch", "replan", "ask", "abort"]
+StepStatus = Literal["done", "failed", "skipped", "blocked"]
+Verdict = Literal["met", "met_empty", "failed", "unverified"]
+RunStatus = Literal["planning", "running", "done", "partial", "failed", "rejected"]
+PlanSource = Literal["planner", "replanner", "person", "given", "cache"]
+StepKind = Literal["call", "tools", "agent", "plan"]
+
+STEP_KINDS: tuple[StepKind, ...] = ("call", "tools", "agent", "plan")
+FINAL_STATUSES: frozenset[str] = frozenset({"done", "partial", "failed", "rejected"})
+RESERVED_IDS = frozenset({"inputs", "item", "index"})
+STEP_ID_PATTERN = r"[A-Za-z][A-Za-z0-9_]{0,63}"
+
+# --- the plan ---------------------------------------------------------------------------
+
+
+class Call(TypedDict):
+    """The fixed tool call of a bound step."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    tool: str
+    args: dict[str, Json]
+
+
+class SubPlan(TypedDict):
+    """A goal that is planned and run by the same graph."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    goal: str
+
+
+CriterionType = Literal[
+    "not_empty", "matches", "json_schema", "expression", "tool_succeeded", "file_exists", "judge"
+]
+
+
+class Criterion(TypedDict, total=False):
+    """How success is recognised; the parameter's name depends on the type."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    type: Required[CriterionType]
+    pattern: str
+    schema: dict[str, Json]
+    expression: str
+    tool: str
+    path: str
+    criterion: str
+
+
+CRITERION_PARAMETER: dict[str, str | None] = {
+    "not_empty": None,
+    "matches": "pattern",
+    "json_schema": "schema",
+    "expression": "expression",
+    "tool_succeeded": "tool",
+    "file_exists": "path",
+    "judge": "criterion",
+}
+"""The one parameter each type of criterion takes, cheapest check first, models last."""
+
+
+class Step(TypedDict, total=False):
+    """One node of the plan. Exactly one of ``call``, ``tools``, ``agent``, ``plan`` is present."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    id: Required[str]
+    task: str
+    depends_on: list[str]
+    call: Call
+    tools: list[str]
+    agent: str
+    plan: SubPlan
+    for_each: str
+    when: str
+    output_schema: dict[str, Json]
+    success_criteria: list[Criterion]
+    on_failure: OnFailure
+    max_attempts: int
+    timeout_s: float
+    max_iterations: int
+    approve: bool
+
+
+class Plan(TypedDict, total=False):
+    """Revision n of a DAG of steps for one goal."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    id: str
+    revision: int
+    goal: str
+    rationale: str
+    complete: bool
+    inputs: dict[str, dict[str, Json]]
+    steps: Required[list[Step]]
+
+
+class PlanIssue(TypedDict):
+    """One reason why a plan cannot run."""
+
+    code: str
+    step_id: str | None
+    message: str
+
+
+class Draft(TypedDict, total=False):
+    """A proposed revision that has not been found valid yet."""
+
+    plan: Required[dict[str, Json]]
+    source: Required[PlanSource]
+    attempt: int
+
+
+# --- results ----------------------------------------------------------------------------
+
+
+class CriterionResult(TypedDict):
+    """The outcome of one success criterion; ``passed`` is None when it could not be told."""
+
+    type: str
+    passed: bool | None
+    gap: str
+
+
+class Evidence(TypedDict):
+    """One tool call that a step made."""
+
+    tool: str
+    args: dict[str, Json]
+    ok: bool
+    output_preview: str
+    effect: Effect
+    call_id: str
+
+
+class Failure(TypedDict):
+    """Why something failed: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+class RoleUsage(TypedDict, total=False):
+    """Model calls, tokens and cost of one role."""
+
+    model_calls: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+
+
+class Usage(TypedDict, total=False):
+    """What was spent: totals, and per role. ``seconds`` is wall time; ``cost`` only where priced."""
+
+    model_calls: int
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cost: float
+    tool_calls: int
+    seconds: float
+    by_role: dict[str, RoleUsage]
+
+
+class StepResult(TypedDict):
+    """What one step produced. Times are ISO 8601 in UTC; skipped and blocked steps have no verdict."""
+
+    step_id: str
+    status: StepStatus
+    output: Json
+    verdict: Verdict | None
+    criteria: list[CriterionResult]
+    evidence: list[Evidence]
+    attempts: int
+    error: Failure | None
+    started_at: str | None
+    finished_at: str | None
+    usage: Usage
+
+
+DecisionKind = Literal["continue", "retry", "skip", "patch", "replan", "ask", "abort", "supply"]
+
+
+class Evaluation(TypedDict, total=False):
+    """A decision about the run: what, about which steps, why, on what evidence, and by whom."""
+
+    decision: Required[DecisionKind]
+    step_ids: list[str]
+    reason: str
+    hint: str
+    by: Literal["policy", "model", "person", "limit"]
+    evidence: list[str]
+
+
+class Grants(TypedDict):
+    """What an approval allows."""
+
+    tools: list[str]
+    effects: list[str]
+    resources: list[str]
+
+
+class Approval(TypedDict, total=False):
+    """The last decision on a plan; the store's record of it is what executors trust."""
+
+    decision: Required[Literal["needed", "not_required", "approved", "edited", "rejected"]]
+    plan_hash: str
+    feedback: list[str]
+    rejected_plan: dict[str, Json]
+    grants: Grants
+    at: str
+
+
+class AuditEvent(TypedDict, total=False):
+    """One decision on record: what triggered it, on what evidence, what changed, cost so far."""
+
+    at: Required[str]
+    event: Required[str]
+    plan_id: str | None
+    revision: int | None
+    step_id: str | None
+    trigger: str
+    decision: str
+    by: str
+    evidence: list[str]
+    difference: dict[str, list[str]]
+    usage: Usage
+
+
+# --- reducers ---------------------------------------------------------------------------
+
+
+def merge_by_id(current: dict[str, Any] | None, update: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Merge entries by id. An entry that is None is removed; an update that is None clears all."""
+    if update is None:
+        return {}
+    merged = {**(current or {}), **update}
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def add_usage(current: Usage | None, update: Usage | None) -> Usage:
+    """Add numbers up, per role too. An update that is None starts again from nothing."""
+    if update is None:
+        return {}
+    return _add(current or {}, update)  # type: ignore[return-value, arg-type]
+
+
+def _add(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+    total = dict(left)
+    for key, value in right.items():
+        if isinstance(value, Mapping):
+            total[key] = _add(total.get(key) or {}, value)
+        else:
+            total[key] = (total.get(key) or 0) + value
+    return total
+
+
+def append(current: list[Any] | None, update: list[Any] | None) -> list[Any]:
+    """Append entries. An update that is None clears the list."""
+    return [] if update is None else [*(current or []), *update]
+
+
+# --- the graph's state ------------------------------------------------------------------
+
+
+class InputState(TypedDict, total=False):
+    """What a caller may hand in: a goal, a conversation, a plan, or a plan with inputs."""
+
+    goal: str | None
+    messages: Annotated[list[AnyMessage], add_messages]
+    plan: Plan | None
+    inputs: dict[str, Json]
+
+
+class OutputState(TypedDict, total=False):
+    """What a run returns."""
+
+    status: RunStatus
+    goal: str | None
+    plan: Plan | None
+    results: Annotated[dict[str, StepResult], merge_by_id]
+    final_answer: str
+    output: Json
+    replans: int
+    usage: Annotated[Usage, add_usage]
+    plan_issues: list[PlanIssue]
+    audit: Annotated[list[AuditEvent], append]
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+class State(TypedDict, total=False):
+    """The graph's state. Each field says how its value evolves over a run."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+    """The conversation: the goal comes in as a human message, the answer is appended."""
+    goal: str | None
+    """Set from the input, or from its last human message; constant during a run."""
+    inputs: dict[str, Json]
+    """Values for the plan's inputs; constant during a run."""
+    plan: Plan | None
+    """The current valid revision (or, at the very start, the plan the caller gave)."""
+    plan_issues: list[PlanIssue]
+    """Replaced by every validation; empty when the last draft was valid."""
+    approval: Approval | None
+    """Replaced by every decision on a plan; feedback accumulates over rounds."""
+    results: Annotated[dict[str, StepResult], merge_by_id]
+    """Grows by one entry per finished step; finished entries never change."""
+    evaluation: Evaluation | None
+    """Replaced by every evaluation."""
+    usage: Annotated[Usage, add_usage]
+    """Every node adds what it spent."""
+    audit: Annotated[list[AuditEvent], append]
+    """Every decision, in order; survives follow-up goals."""
+    status: RunStatus
+    """``planning`` → ``running`` → one of the final statuses."""
+    replans: int
+    """Revisions made after the first approved plan."""
+    settings: dict[str, Json]
+    """The Context the thread was started with."""
+    final_answer: str
+    """Empty until the synthesizer wrote it."""
+    output: Json
+    """Structured final output, when a response format was asked for."""
+    schema_version: int
+    """Version of this format, written when a run starts."""
+    draft: Draft | None
+    """Internal: the proposed revision between its author and the validator."""
+    decisions: Annotated[dict[str, Evaluation], merge_by_id]
+    """Internal: what executors decided about their failures, until the evaluator acts on it."""
+
+
+# --- questions about steps and plans ----------------------------------------------------
+
+
+def step_kind(step: Mapping[str, Any]) -> StepKind | None:
+    """Tell what kind of step it is, or None when it is not exactly one kind."""
+    kinds = [kind for kind in STEP_KINDS if step.get(kind) is not None]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+def granted_tools(step: Mapping[str, Any]) -> list[str]:
+    """List the tools that a step may call."""
+    if call := step.get("call"):
+        return [call["tool"]]
+    return list(step.get("tools") or ())
+
+
+def steps_by_id(plan: Mapping[str, Any] | None) -> dict[str, Step]:
+    """Index a plan's steps."""
+    return {step["id"]: step for step in (plan or {}).get("steps", ())}
+
+
+def topological_order(steps: Sequence[Step]) -> list[Step]:
+    """Order steps so that each comes after what it depends on, else as written.
+
+    Raises:
+        graphlib.CycleError: If there is no such order.
+    """
+    by_id = {step["id"]: step for step in steps}
+    sorter = TopologicalSorter({step["id"]: [d for d in step.get("depends_on", ()) if d in by_id] for step in steps})
+    return [by_id[step_id] for step_id in sorter.static_order()]
+
+
+def descendants(steps: Sequence[Step], roots: Iterable[str]) -> set[str]:
+    """Collect the ids of everything that depends on ``roots``, directly or not (without them)."""
+    found: set[str] = set()
+    reached = set(roots)
+    for step in topological_order(steps):
+        if reached.intersection(step.get("depends_on", ())):
+            found.add(step["id"])
+            reached.add(step["id"])
+    return found
+
+
+def is_satisfied(result: StepResult | None) -> bool:
+    """Tell whether dependents of this step may run: it is done, or was skipped."""
+    return result is not None and result["status"] in ("done", "skipped")
+
+
+def pending_steps(plan: Plan, results: Mapping[str, StepResult]) -> list[Step]:
+    """List the steps that can still run, in topological order.
+
+    These are the steps without a result, and blocked ones whose dependencies have been mended.
+    """
+    pending: dict[str, Step] = {}
+    for step in topological_order(plan["steps"]):
+        result = results.get(step["id"])
+        mended = result is not None and result["status"] == "blocked" and all(
+            dep in pending or is_satisfied(results.get(dep)) for dep in step.get("depends_on", ())
+        )
+        if result is None or mended:
+            pending[step["id"]] = step
+    return list(pending.values())
+
+
+def remaining_path(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Compute, for each step, the longest path from its start to the end of the plan.
+
+    Args:
+        steps: The steps of an acyclic plan.
+        seconds: Expected duration per step id; one for a step that is not named.
+    """
+    length = {step["id"]: 0.0 for step in steps}
+    for step in reversed(topological_order(steps)):
+        length[step["id"]] += seconds.get(step["id"], 1.0)
+        for dep in step.get("depends_on", ()):
+            if dep in length:
+                length[dep] = max(length[dep], length[step["id"]])
+    return length
+
+
+def run_status(plan: Plan | None, results: Mapping[str, StepResult]) -> RunStatus:
+    """Tell how a run ended: done, partial, or failed when no step is done.
+
+    A step that was skipped by its ``when`` (no error) counts as done; one that was skipped
+    because it failed does not.
+    """
+    ended = [results.get(step["id"]) for step in (plan or {}).get("steps", ())]
+    if ended and all(r is not None and (r["status"] == "done" or _skipped_by_condition(r)) for r in ended):
+        return "done"
+    return "partial" if any(r is not None and r["status"] == "done" for r in results.values()) else "failed"
+
+
+def _skipped_by_condition(result: StepResult) -> bool:
+    return result["status"] == "skipped" and result["error"] is None
+
+
+def input_values(plan: Plan | Mapping[str, Any], given: Mapping[str, Json] | None) -> dict[str, Json]:
+    """Merge the given input values over the declared defaults."""
+    declared = plan.get("inputs") or {}
+    defaults = {name: spec["default"] for name, spec in declared.items() if "default" in spec}
+    return {**defaults, **(given or {})}
+
+
+def plan_hash(plan: Plan, inputs: Mapping[str, Json] | None) -> str:
+    """Hash what a plan would execute: its steps and its input values (SHA-256, hex)."""
+    return _digest({"steps": plan["steps"], "inputs": input_values(plan, inputs)})
+
+
+def step_fingerprint(step: Step) -> str:
+    """Hash a step's content, so that a result is never taken for that of another step."""
+    return _digest(step)
+
+
+def _digest(value: Json) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def plan_difference(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """Name the steps that were added, removed and changed from one revision to the next."""
+    before, after = steps_by_id(old), steps_by_id(new)
+    return {
+        "added": [i for i in after if i not in before],
+        "removed": [i for i in before if i not in after],
+        "changed": [i for i in after if i in before and after[i] != before[i]],
+    }
+
+
+def used_ids(plan: Mapping[str, Any] | None, audit: Iterable[AuditEvent]) -> set[str]:
+    """Collect every step id that any revision of this plan has used."""
+    used = set(steps_by_id(plan))
+    for event in audit:
+        if plan and event.get("plan_id") == plan.get("id"):
+            used.update(*event.get("difference", {}).values())
+    return used
+
+
+def unused_id(wanted: str, revision: int, taken: set[str]) -> str:
+    """Derive an id that no revision has used: ``pack`` becomes ``pack_r2``."""
+    if wanted not in taken:
+        return wanted
+    suffix = f"_r{revision}"
+    candidate, n = wanted[: 64 - len(suffix)] + suffix, 2
+    while candidate in taken:
+        tail = f"{suffix}_{n}"
+        candidate, n = wanted[: 64 - len(tail)] + tail, n + 1
+    return candidate

@@ -1,0 +1,357 @@
+"""One async face over sync and async savers and stores, usable from any event loop.
+
+The product has a single, asynchronous implementation. These adapters let it run over whatever
+checkpointer or store it is handed: a sync one is called in a small pool of the adapter's own, an async
+one is called in the event loop it was made in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, overload
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.store.base import BaseStore, Op, Result
+
+from ..errors import ConfigurationError
+
+__all__ = ["AsyncSaver", "AsyncStore", "async_saver", "async_store"]
+
+T = TypeVar("T")
+
+# asyncio's default pool has 6 threads on 2 cores, and blocked tools fill it: storage gets its own.
+_POOL_THREADS = 4
+
+
+class _Bridge:
+    """Runs the calls of one wrapped saver or store from any thread and event loop."""
+
+    def __init__(self, wrapped: object) -> None:
+        self._name = type(wrapped).__name__
+        self._home = _home_loop(wrapped)
+        self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="plan-execute-storage")
+
+    async def call(self, native: Callable[[], Coroutine[Any, Any, T]], blocking: Callable[[], T]) -> T:
+        """Await ``native`` in the wrapped object's loop, or run ``blocking`` in the pool if there is none."""
+        try:
+            return await self._at_home(native)
+        except NotImplementedError:
+            # SqliteSaver and SqliteStore 3.1.2 override the async methods only to raise this.
+            return await self.in_thread(blocking)
+
+    async def in_thread(self, blocking: Callable[[], T]) -> T:
+        """Run a blocking call in the adapter's own pool."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, blocking)
+
+    async def _at_home(self, native: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._home is None or self._home is asyncio.get_running_loop():
+            return await native()
+        self._require_running(self._home)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(native(), self._home))
+
+    def check_sync(self) -> None:
+        """Raise where a sync call would wait for the event loop that it blocks.
+
+        Raises:
+            ConfigurationError: The calling thread runs the wrapped object's own loop, or nobody runs it.
+        """
+        if self._home is None:
+            return
+        if self._home is _running_loop():
+            raise ConfigurationError(
+                f"a sync call inside the event loop that {self._name} belongs to would wait for itself: "
+                "use ainvoke or astream there, or give the agent a sync checkpointer and store"
+            )
+        self._require_running(self._home)
+
+    def _require_running(self, home: asyncio.AbstractEventLoop) -> None:
+        if not home.is_running():
+            raise ConfigurationError(
+                f"{self._name} belongs to an event loop that is not running: use it inside that loop, "
+                "or give the agent a sync checkpointer and store (for example local_persistence)"
+            )
+
+
+def _home_loop(wrapped: object) -> asyncio.AbstractEventLoop | None:
+    # AsyncSqliteSaver, AsyncPostgresSaver and their stores keep `loop`, AsyncBatchedBaseStore keeps `_loop`.
+    for name in ("loop", "_loop"):
+        loop = getattr(wrapped, name, None)
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            return loop
+    return None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class AsyncSaver(BaseCheckpointSaver[Any]):
+    """A checkpointer with both faces over any checkpointer.
+
+    Attributes:
+        wrapped: The original. Attributes that the adapter lacks are looked up there.
+    """
+
+    def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
+        super().__init__(serde=saver.serde)
+        self.wrapped = saver
+        self._bridge = _Bridge(saver)
+
+    def __getattr__(self, name: str) -> Any:
+        # copy.copy asks for dunders before `wrapped` is there
+        if name.startswith("__") or "wrapped" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.wrapped, name)
+
+    def check_sync(self) -> None:
+        """Raise `ConfigurationError` if a sync run in this thread would block the saver's own loop."""
+        self._bridge.check_sync()
+
+    def _sync(self, method: str, *args: Any, **options: Any) -> Any:
+        self._bridge.check_sync()
+        return getattr(self.wrapped, method)(*args, **options)
+
+    async def _async(self, method: str, *args: Any, **options: Any) -> Any:
+        return await self._bridge.call(
+            lambda: getattr(self.wrapped, f"a{method}")(*args, **options),
+            lambda: getattr(self.wrapped, method)(*args, **options),
+        )
+
+    @property
+    def config_specs(self) -> Any:
+        """The wrapped saver's configuration fields."""
+        return self.wrapped.config_specs
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        """Return the version after ``current``, as the wrapped saver counts."""
+        return self.wrapped.get_next_version(current, channel)
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> BaseCheckpointSaver[Any]:
+        """Return an adapter over the wrapped saver's clone with these types allowed."""
+        inner = self.wrapped.with_allowlist(extra_allowlist)
+        if inner is self.wrapped:
+            return self
+        clone = copy.copy(self)
+        clone.wrapped, clone.serde = inner, inner.serde
+        return clone
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Fetch a checkpoint."""
+        found: CheckpointTuple | None = self._sync("get_tuple", config)
+        return found
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Fetch a checkpoint."""
+        found: CheckpointTuple | None = await self._async("get_tuple", config)
+        return found
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """List checkpoints, newest first."""
+        yield from self._sync("list", config, filter=filter, before=before, limit=limit)
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """List checkpoints, newest first; they are read before the first one is given."""
+        wanted: dict[str, Any] = {"filter": filter, "before": before, "limit": limit}
+        found = await self._bridge.call(
+            lambda: _collect(self.wrapped.alist(config, **wanted)),
+            lambda: [*self.wrapped.list(config, **wanted)],
+        )
+        for checkpoint in found:
+            yield checkpoint
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint."""
+        stored: RunnableConfig = self._sync("put", config, checkpoint, metadata, new_versions)
+        return stored
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint."""
+        stored: RunnableConfig = await self._async("put", config, checkpoint, metadata, new_versions)
+        return stored
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store the writes of one task."""
+        self._sync("put_writes", config, writes, task_id, *self._task_path(task_path))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store the writes of one task."""
+        await self._async("put_writes", config, writes, task_id, *self._task_path(task_path))
+
+    def _task_path(self, task_path: str) -> tuple[str, ...]:
+        # LangGraph 1.2 still runs savers written before put_writes had a task_path.
+        accepted = len(inspect.signature(self.wrapped.put_writes).parameters) > 3
+        return (task_path,) if accepted else ()
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete everything of a thread."""
+        self._sync("delete_thread", thread_id)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete everything of a thread."""
+        await self._async("delete_thread", thread_id)
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete everything of these runs."""
+        self._sync("delete_for_runs", run_ids)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete everything of these runs."""
+        await self._async("delete_for_runs", run_ids)
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread."""
+        self._sync("copy_thread", source_thread_id, target_thread_id)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread."""
+        await self._async("copy_thread", source_thread_id, target_thread_id)
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Prune the checkpoints of these threads."""
+        self._sync("prune", thread_ids, strategy=strategy)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Prune the checkpoints of these threads."""
+        await self._async("prune", thread_ids, strategy=strategy)
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return what each channel was built from."""
+        history: Mapping[str, DeltaChannelHistory] = self._sync(
+            "get_delta_channel_history", config=config, channels=channels
+        )
+        return history
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return what each channel was built from."""
+        history: Mapping[str, DeltaChannelHistory] = await self._async(
+            "get_delta_channel_history", config=config, channels=channels
+        )
+        return history
+
+
+async def _collect(items: AsyncIterator[T]) -> list[T]:
+    return [item async for item in items]
+
+
+class AsyncStore(BaseStore):
+    """A store with both faces over any store.
+
+    Attributes:
+        wrapped: The original. Attributes that the adapter lacks are looked up there.
+    """
+
+    def __init__(self, store: BaseStore) -> None:
+        self.wrapped = store
+        self.supports_ttl = store.supports_ttl
+        self.ttl_config = store.ttl_config
+        self._bridge = _Bridge(store)
+        self._native = not _uses_default_pool(store)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "wrapped" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.wrapped, name)
+
+    def check_sync(self) -> None:
+        """Raise `ConfigurationError` if a sync run in this thread would block the store's own loop."""
+        self._bridge.check_sync()
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Execute several operations."""
+        self._bridge.check_sync()
+        return self.wrapped.batch(ops)
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """Execute several operations."""
+        wanted = list(ops)
+        if not self._native:
+            return await self._bridge.in_thread(lambda: self.wrapped.batch(wanted))
+        return await self._bridge.call(
+            lambda: self.wrapped.abatch(wanted), lambda: self.wrapped.batch(wanted)
+        )
+
+
+def _uses_default_pool(store: BaseStore) -> bool:
+    # PostgresStore.abatch only hands batch to asyncio's default pool, which blocked tools starve.
+    code = getattr(type(store).abatch, "__code__", None)
+    return code is not None and not {"run_in_executor", "to_thread"}.isdisjoint(code.co_names)
+
+
+@overload
+def async_saver(saver: BaseCheckpointSaver[Any]) -> AsyncSaver: ...
+@overload
+def async_saver(saver: bool | None) -> bool | None: ...
+def async_saver(saver: BaseCheckpointSaver[Any] | bool | None) -> AsyncSaver | bool | None:
+    """Return ``saver`` with both faces; what LangGraph takes instead of one (None, a bool) passes through."""
+    if saver is None or isinstance(saver, bool | AsyncSaver):
+        return saver
+    return AsyncSaver(saver)
+
+
+@overload
+def async_store(store: BaseStore) -> AsyncStore: ...
+@overload
+def async_store(store: None) -> None: ...
+def async_store(store: BaseStore | None) -> AsyncStore | None:
+    """Return ``store`` with both faces; None passes through."""
+    if store is None or isinstance(store, AsyncStore):
+        return store
+    return AsyncStore(store)

@@ -1,0 +1,233 @@
+"""Durable record of what was started and finished outside the graph's state, kept in any LangGraph store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+from langgraph.store.base import BaseStore, Item, PutOp, SearchItem
+
+__all__ = ["EFFECTS", "EffectKey", "EffectRecord", "Ledger", "forget_thread"]
+
+_ROOT = "plan_execute"
+_KINDS = ("approvals", "results", "attempts", "effects", "threads")
+_PAGE = 1000
+
+EFFECTS = (_ROOT, "effects")
+"""Namespace prefix of the write log, whose rows the local store commits with ``synchronous=FULL``."""
+
+
+@dataclass(frozen=True)
+class EffectKey:
+    """Names one call of a tool that has an effect."""
+
+    thread_id: str
+    plan_id: str
+    step_id: str
+    attempt: int
+    item: int | str | None
+    """Which item of a ``for_each``; None where there is none."""
+    call: int | str
+    """Which call within the attempt: its number, or the model's tool call id."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """SHA-256 in hexadecimal over all fields: the same in every process and after every crash."""
+        return hashlib.sha256(_dump([self.thread_id, self.plan_id, self.row_key]).encode()).hexdigest()
+
+    @property
+    def row_key(self) -> str:
+        """The key of the call's row among those of its plan."""
+        return _dump([self.step_id, self.attempt, self.item, self.call])
+
+
+@dataclass(frozen=True)
+class EffectRecord:
+    """What is known of one call: its intent, and its outcome once that is known."""
+
+    tool: str
+    args: dict[str, Any]
+    outcome: dict[str, Any] | None
+    """``{"ok", "output", "error"}``; None: started, and nobody knows how it ended."""
+
+
+class Ledger:
+    """The records of one thread.
+
+    Values are stored as JSON text inside the store's JSON value, because stores change bare JSON:
+    SqliteStore 3.1.2 refuses integers over 64 bits, PostgreSQL's jsonb refuses NUL and reorders keys,
+    InMemoryStore keeps the caller's own object.
+
+    Raises:
+        TypeError: By every ``record_*``, ``begin_*`` and ``finish_*``, for a value that is not JSON.
+        ValueError: By the same, for NaN and infinity.
+    """
+
+    def __init__(self, store: BaseStore, thread_id: str) -> None:
+        self.store = store
+        self.thread_id = thread_id
+
+    def effect_key(
+        self, plan_id: str, step_id: str, *, attempt: int, item: int | str | None = None, call: int | str = 0
+    ) -> EffectKey:
+        """Return the key of a call in this thread."""
+        return EffectKey(self.thread_id, plan_id, step_id, attempt, item, call)
+
+    # approvals
+
+    async def approval(self, plan_id: str, plan_hash: str) -> dict[str, Any] | None:
+        """Return the approval recorded for this plan hash."""
+        row = await self._get(self._space("approvals", plan_id), plan_hash)
+        return None if row is None else row["approval"]
+
+    async def approvals(self, plan_id: str) -> list[dict[str, Any]]:
+        """Return the plan's approvals in the order they were recorded."""
+        return [row["approval"] for row in await self._approval_rows(plan_id)]
+
+    async def record_approval(self, plan_id: str, plan_hash: str, approval: dict[str, Any]) -> None:
+        """Record an approval; a second one of the same hash replaces the first and counts as the latest."""
+        earlier = await self._approval_rows(plan_id)
+        number = earlier[-1]["number"] + 1 if earlier else 0
+        row = {"number": number, "approval": approval}
+        await self._put(self._space("approvals", plan_id), plan_hash, row)
+
+    async def _approval_rows(self, plan_id: str) -> list[dict[str, Any]]:
+        rows = await self._rows(self._space("approvals", plan_id))
+        return sorted(rows.values(), key=lambda row: row["number"])
+
+    # settings
+
+    async def settings(self) -> dict[str, Any] | None:
+        """Return the settings the thread was started with."""
+        return await self._get(self._space("threads"), "settings")
+
+    async def record_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Record the settings unless some are on record, and return those on record."""
+        recorded = await self.settings()
+        if recorded is not None:
+            return recorded
+        await self._put(self._space("threads"), "settings", settings)
+        return settings
+
+    # results
+
+    async def result(self, plan_id: str, step_id: str, fingerprint: str) -> dict[str, Any] | None:
+        """Return the step's result if it was recorded under the same fingerprint."""
+        row = await self._get(self._space("results", plan_id), step_id)
+        return row["result"] if row is not None and row["fingerprint"] == fingerprint else None
+
+    async def results(self, plan_id: str) -> dict[str, dict[str, Any]]:
+        """Return ``{"fingerprint", "result"}`` of every finished step by its id."""
+        return await self._rows(self._space("results", plan_id))
+
+    async def record_result(
+        self, plan_id: str, step_id: str, fingerprint: str, result: dict[str, Any]
+    ) -> None:
+        """Record a finished step."""
+        row = {"fingerprint": fingerprint, "result": result}
+        await self._put(self._space("results", plan_id), step_id, row)
+
+    async def forget_result(self, plan_id: str, step_id: str) -> None:
+        """Forget a step's result and attempts, so that it runs again as a person ordered.
+
+        Its effects stay on record: they happened.
+        """
+        attempts = self._space("attempts", plan_id, step_id)
+        rows = [(item.namespace, item.key) for item in await self._search(attempts)]
+        doomed = [(self._space("results", plan_id), _encode(step_id)), *rows]
+        await self.store.abatch([PutOp(namespace, key, None) for namespace, key in doomed])
+
+    # attempts
+
+    async def attempts(self, plan_id: str, step_id: str, fingerprint: str) -> list[dict[str, Any]]:
+        """Return the step's attempts under this fingerprint, first to last."""
+        rows = await self._rows(self._space("attempts", plan_id, step_id))
+        mine = [row for row in rows.values() if row["fingerprint"] == fingerprint]
+        return [row["attempt"] for row in sorted(mine, key=lambda row: row["number"])]
+
+    async def record_attempt(
+        self, plan_id: str, step_id: str, fingerprint: str, number: int, attempt: dict[str, Any]
+    ) -> None:
+        """Record one attempt; the same number again replaces it."""
+        row = {"fingerprint": fingerprint, "number": number, "attempt": attempt}
+        await self._put(self._space("attempts", plan_id, step_id), f"{fingerprint}/{number}", row)
+
+    # effects
+
+    async def effect(self, key: EffectKey) -> EffectRecord | None:
+        """Return what is known of a call; None: it was never started."""
+        row = await self._get(self._space("effects", key.plan_id), key.row_key)
+        return None if row is None else EffectRecord(**row)
+
+    async def begin_effect(self, key: EffectKey, tool: str, args: dict[str, Any]) -> None:
+        """Record that a call is about to start. Return only when that is durable."""
+        await self._put_effect(key, EffectRecord(tool, args, None))
+
+    async def finish_effect(self, key: EffectKey, outcome: dict[str, Any]) -> None:
+        """Record how a call ended: ``{"ok": bool, "output": json, "error": ...}``.
+
+        Raises:
+            LookupError: The call was never begun.
+        """
+        begun = await self.effect(key)
+        if begun is None:
+            raise LookupError(f"the call {key} was finished but never begun")
+        await self._put_effect(key, EffectRecord(begun.tool, begun.args, outcome))
+
+    async def _put_effect(self, key: EffectKey, record: EffectRecord) -> None:
+        row = {"tool": record.tool, "args": record.args, "outcome": record.outcome}
+        await self._put(self._space("effects", key.plan_id), key.row_key, row)
+
+    # rows
+
+    def _space(self, kind: str, *ids: str) -> tuple[str, ...]:
+        return (_ROOT, kind, _encode(self.thread_id), *map(_encode, ids))
+
+    async def _get(self, namespace: tuple[str, ...], key: str) -> dict[str, Any] | None:
+        item = await self.store.aget(namespace, _encode(key))
+        return None if item is None else _load(item)
+
+    async def _put(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
+        await self.store.aput(namespace, _encode(key), {"json": _dump(row)}, index=False)
+
+    async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+        return {_decode(item.key): _load(item) for item in await self._search(namespace)}
+
+    async def _search(self, namespace: tuple[str, ...]) -> list[SearchItem]:
+        # Widened, not paged: stores sort by a timestamp of whole seconds, so offsets may skip among equals.
+        limit = _PAGE
+        while len(found := await self.store.asearch(namespace, limit=limit)) == limit:
+            limit *= 4
+        # PostgresStore matches prefixes as text: a search for thread "t1" finds "t10" as well.
+        return [item for item in found if item.namespace == namespace]
+
+
+def forget_thread(store: BaseStore, thread_id: str) -> None:
+    """Delete every record of a thread from the store."""
+    for kind in _KINDS:
+        prefix = (_ROOT, kind, _encode(thread_id))
+        limit = _PAGE
+        while len(found := store.search(prefix, limit=limit)) == limit:
+            limit *= 4
+        store.batch([PutOp(item.namespace, item.key, None) for item in found if item.namespace[:3] == prefix])
+
+
+def _encode(text: str) -> str:
+    # Labels of LangGraph stores refuse dots, NUL and the empty string. A lone % never comes out of quote.
+    return quote(text, safe="", errors="surrogatepass").replace(".", "%2E") or "%"
+
+
+def _decode(label: str) -> str:
+    return "" if label == "%" else unquote(label, errors="surrogatepass")
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)
+
+
+def _load(item: Item) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(item.value["json"])
+    return row

@@ -1,0 +1,439 @@
+"""Checkpointer and store on one SQLite file, refused with a reason where it is not as it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from filelock import FileLock, Timeout
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.store.base import Op, PutOp, Result
+from langgraph.store.sqlite import SqliteStore
+
+from ..errors import (
+    ConfigurationError,
+    SchemaVersionError,
+    StorageDamagedError,
+    StorageError,
+    ThreadBusyError,
+)
+from .adapters import AsyncSaver, AsyncStore
+from .ledger import EFFECTS, forget_thread
+
+__all__ = [
+    "LocalPersistence",
+    "Persistence",
+    "delete_thread",
+    "list_threads",
+    "local_persistence",
+    "thread_lock",
+]
+
+BUSY_TIMEOUT_S = 5.0
+"""How long a transaction waits for another process's before it fails."""
+
+QUICK_CHECK_BYTES = 64 * 1024 * 1024
+"""Larger files are checked by header and schema only: quick_check reads every page."""
+
+APPLICATION_ID = 0x504C4558
+"""SQLite's ``application_id`` of our files ("PLEX")."""
+
+DATABASE_VERSION = 1
+"""SQLite's ``user_version`` of our files."""
+
+_TABLES = frozenset({"checkpoints", "writes", "store", "store_migrations"})
+_MAGIC = b"SQLite format 3\x00"
+_UUID6_EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
+
+
+class Persistence(NamedTuple):
+    """What a graph keeps its state in; both work sync and async, from any event loop."""
+
+    checkpointer: AsyncSaver
+    store: AsyncStore
+
+
+def local_persistence(path: str | os.PathLike[str]) -> LocalPersistence:
+    """Keep checkpoints and store in the SQLite file ``path``.
+
+    Use the result as ``with`` or ``async with``; it yields ``Persistence(checkpointer, store)``. Parent
+    folders are made, and a new file is readable by its owner only.
+
+    Raises:
+        StorageDamagedError: On entering: the file is no database, cut off, damaged or lacks a table.
+        SchemaVersionError: On entering: a newer version wrote the file.
+        StorageError: On entering: anything else that keeps the file from being used. Nothing was changed.
+    """
+    return LocalPersistence(path)
+
+
+class LocalPersistence:
+    """One SQLite file, open between entering and leaving."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser().resolve()
+        self._database: Database | None = None
+
+    def __enter__(self) -> Persistence:
+        if self._database is not None:
+            raise ConfigurationError(f"{self.path} is already open here: call local_persistence again")
+        self._database = open_database(self.path)
+        saver, store = LocalSaver(self._database), LocalStore(self._database)
+        return Persistence(AsyncSaver(saver), AsyncStore(store))
+
+    def __exit__(self, *_: object) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    async def __aenter__(self) -> Persistence:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.__exit__)
+
+
+class Database:
+    """One connection, which checkpointer and store share a transaction at a time.
+
+    SqliteSaver and SqliteStore 3.1.2 on connections of their own gave "database is locked", because the
+    store upgrades a deferred transaction; both also commit what an error left half done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection = _connect(path.as_uri())
+        self._lock = threading.RLock()
+        self._closed = False
+
+    @contextmanager
+    def transaction(self, *, write: bool = True, durable: bool = False) -> Iterator[sqlite3.Cursor]:
+        """Run the body in a transaction, or as part of the one this thread has open.
+
+        Args:
+            write: Take the write lock at once, so that the transaction cannot fail half way.
+            durable: Return only when the disk has it, else when the operating system has it.
+        """
+        with self._lock, explained(self.path):
+            if self._closed:
+                raise StorageError(f"{self.path} is closed: use it inside its `with` block")
+            with closing(self.connection.cursor()) as cursor:
+                if self.connection.in_transaction:
+                    yield cursor
+                    return
+                # synchronous can be set between transactions only
+                self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self.connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                try:
+                    yield cursor
+                    self.connection.execute("COMMIT")
+                except BaseException:
+                    self._roll_back()
+                    raise
+
+    def _roll_back(self) -> None:
+        # SQLite itself has rolled back after some errors, such as a full disk
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the file; later use raises `StorageError`."""
+        with self._lock:
+            self._closed = True
+            self.connection.close()
+
+
+class LocalSaver(SqliteSaver):
+    """LangGraph's SQLite checkpointer on a shared `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        # None is strict: only types LangGraph holds safe are revived, others come back as plain data
+        strict = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
+        super().__init__(database.connection, serde=strict)
+        self.shared = database
+
+    @property
+    def database(self) -> Path:
+        """The file, next to which the locks of its threads are."""
+        return self.shared.path
+
+    @contextmanager
+    def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+        """Open a transaction: to write, or (``transaction=False``) to read."""
+        with self.shared.transaction(write=transaction) as cursor:
+            yield cursor
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """List checkpoints, newest first; read before the first is given, so none blocks other calls."""
+        return iter([*super().list(config, filter=filter, before=before, limit=limit)])
+
+
+class LocalStore(SqliteStore):
+    """LangGraph's SQLite store on a shared `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.connection)
+        self.is_setup = True
+        self.shared = database
+
+    @contextmanager
+    def _cursor(self, *, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+        with self.shared.transaction(write=transaction) as cursor:
+            yield cursor
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Execute the operations in one transaction, on the disk at return if one records an effect."""
+        wanted = [*ops]
+        puts = [op for op in wanted if isinstance(op, PutOp)]
+        durable = any(op.namespace[: len(EFFECTS)] == EFFECTS for op in puts)
+        with self.shared.transaction(write=bool(puts), durable=durable):
+            return super().batch(wanted)
+
+
+# opening
+
+
+def open_database(path: Path) -> Database:
+    """Check the file, make it if there is none, and open it."""
+    with _explained_os(path):
+        _check_place(path)
+        fresh = _is_fresh(path)
+        if fresh:
+            _make_private_file(path)
+    if not fresh:
+        _check_content(path)
+    database = Database(path)
+    try:
+        _prepare(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise refusal(StorageError, path, "is a folder, not a database file")
+    if path.exists() and not path.is_file():
+        raise refusal(StorageError, path, "is not a regular file")
+    # the mode as well: to root every file is writable
+    if path.exists() and (not os.access(path, os.W_OK) or not path.stat().st_mode & 0o222):
+        raise refusal(StorageError, path, "is read-only")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise refusal(StorageError, path, "is in a read-only folder")
+
+
+def _is_fresh(path: Path) -> bool:
+    if path.exists() and path.stat().st_size:
+        return False
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and (path.exists() or wal.stat().st_size):
+        # SQLite would delete the log, and with it the only copy of what it holds
+        raise refusal(StorageDamagedError, path, f"is missing or empty, but its log {wal.name} exists")
+    return True
+
+
+def _make_private_file(path: Path) -> None:
+    # SQLite gives -wal and -shm the mode of the database
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+
+def _check_content(path: Path) -> None:
+    """Look at the file through a read-only connection, which leaves file and log as they are."""
+    with _explained_os(path), path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise refusal(StorageDamagedError, path, "is not an SQLite database")
+    with explained(path), closing(_connect(f"{path.as_uri()}?mode=ro")) as connection:
+        _check_identity(connection, path)
+        if path.stat().st_size <= QUICK_CHECK_BYTES:
+            _check_pages(connection, path)
+
+
+def _connect(address: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+
+
+def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    owner, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+    if not tables and not owner:
+        return
+    if owner != APPLICATION_ID:
+        found = ", ".join(sorted(tables)[:5])
+        raise refusal(StorageError, path, f"is a database of something else (its tables: {found})")
+    if version > DATABASE_VERSION:
+        raise refusal(
+            SchemaVersionError,
+            path,
+            f"has version {version}; this plan_execute knows versions up to {DATABASE_VERSION}",
+        )
+    if missing := _TABLES - tables:
+        raise refusal(StorageDamagedError, path, f"lacks the table {', '.join(sorted(missing))}")
+
+
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise refusal(StorageDamagedError, path, f"is damaged ({' '.join(found.split())})")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> Any:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def _prepare(database: Database) -> None:
+    with explained(database.path):
+        mode = database.connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise refusal(StorageError, database.path, f"is on a file system without shared memory (mode {mode})")
+    with database.transaction():
+        if not _pragma(database.connection, "application_id"):
+            _create_tables(database.connection)
+    with explained(database.path):
+        # bring the file to the installed libraries' own schema, if that is newer
+        LocalSaver(database).setup()
+        SqliteStore(database.connection).setup()
+
+
+def _create_tables(connection: sqlite3.Connection) -> None:
+    # in one transaction, which the libraries' own setup is not: a kill leaves all tables or none
+    for statement in _library_schema():
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={DATABASE_VERSION}")
+
+
+def _library_schema() -> list[str]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
+        SqliteSaver(scratch).setup()
+        SqliteStore(scratch).setup()
+        return [sql for sql in scratch.iterdump() if sql not in ("BEGIN TRANSACTION;", "COMMIT;")]
+
+
+# errors
+
+_REASONS: dict[int, tuple[type[StorageError], str]] = {
+    sqlite3.SQLITE_BUSY: (StorageError, f"was locked by another process for more than {BUSY_TIMEOUT_S:g} s"),
+    sqlite3.SQLITE_LOCKED: (StorageError, "is locked by another connection of this process"),
+    sqlite3.SQLITE_READONLY: (StorageError, "is read-only"),
+    sqlite3.SQLITE_FULL: (StorageError, "cannot grow: the disk is full"),
+    sqlite3.SQLITE_IOERR: (StorageError, "cannot be read or written: the disk reports an error"),
+    sqlite3.SQLITE_CANTOPEN: (StorageError, "cannot be opened"),
+    sqlite3.SQLITE_CORRUPT: (StorageDamagedError, "is damaged or cut off"),
+    sqlite3.SQLITE_NOTADB: (StorageDamagedError, "is not an SQLite database"),
+}
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about the file into ours; errors of the program pass."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        # the low byte is the primary code, the rest details it
+        reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        if reason is None:
+            raise
+        raise refusal(reason[0], path, f"{reason[1]} ({error})") from error
+
+
+@contextmanager
+def _explained_os(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise refusal(StorageError, path, f"cannot be opened ({error.strerror})") from error
+
+
+def refusal(kind: type[StorageError], path: Path, what: str) -> StorageError:
+    """Word an error: the file, what is wrong with it, and that it is as it was."""
+    return kind(f"{path} {what}; nothing was changed")
+
+
+# threads
+
+
+@contextmanager
+def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
+    """Hold a thread of this database for one runner; the kernel releases it when the process dies.
+
+    The lock excludes other runners in this process too, and may be released by another Python thread.
+
+    Raises:
+        ThreadBusyError: At once, if another runner holds it.
+    """
+    path = Path(database).resolve()
+    folder = path.with_name(path.name + ".locks")
+    with _explained_os(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = hashlib.sha256(thread_id.encode(errors="surrogatepass")).hexdigest()[:32]
+    lock = FileLock(folder / f"{name}.lock", mode=0o600, thread_local=False, is_singleton=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ThreadBusyError(f"thread {thread_id!r} of {path} is being run by someone else") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def list_threads(checkpointer: AsyncSaver) -> Iterator[tuple[str, str]]:
+    """Give each thread's id and the time of its latest checkpoint (ISO 8601, UTC), newest first.
+
+    The time is read from the checkpoint's id, so nothing is deserialised; it is "" for an id without one.
+    """
+    with _shared(checkpointer).transaction(write=False) as cursor:
+        rows = cursor.execute(
+            "SELECT thread_id, MAX(checkpoint_id) AS latest FROM checkpoints"
+            " WHERE checkpoint_ns = '' GROUP BY thread_id ORDER BY latest DESC"
+        ).fetchall()
+    return ((thread_id, _time_of(checkpoint_id)) for thread_id, checkpoint_id in rows)
+
+
+def delete_thread(persistence: Persistence, thread_id: str) -> None:
+    """Delete a thread's checkpoints, writes and ledger: all of them or, on an error, none."""
+    with _shared(persistence.checkpointer).transaction(durable=True):
+        persistence.checkpointer.delete_thread(thread_id)
+        forget_thread(persistence.store, thread_id)
+
+
+def _shared(checkpointer: AsyncSaver) -> Database:
+    database: Database = checkpointer.shared
+    return database
+
+
+def _time_of(checkpoint_id: str) -> str:
+    try:
+        number = UUID(checkpoint_id)
+    except ValueError:
+        return ""
+    if number.version != 6:
+        return ""
+    # RFC 9562 §5.6: 48 high bits, the version, 12 low bits, counting 100 ns since 1582-10-15
+    ticks = (number.int >> 80) << 12 | (number.int >> 64) & 0xFFF
+    return (_UUID6_EPOCH + timedelta(microseconds=ticks // 10)).isoformat()

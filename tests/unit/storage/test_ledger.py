@@ -1,0 +1,178 @@
+"""The ledger gives back exactly what was recorded, whatever the names and values are."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langgraph.store.memory import InMemoryStore
+from langgraph.store.sqlite import SqliteStore
+
+from plan_execute.storage.adapters import async_store
+from plan_execute.storage.ledger import EFFECTS, EffectKey, EffectRecord, Ledger, forget_thread
+from plan_execute.storage.local import local_persistence
+
+STRANGE = ["", ".", "a.b", "%", "%2E", "langgraph", "a/b", "ünï\x00", "\ud800", "*", "[x]", " ", "x" * 300]
+
+
+@pytest.fixture(params=["memory", "sqlite", "local"])
+def store(request, tmp_path):
+    if request.param == "memory":
+        yield async_store(InMemoryStore())
+    elif request.param == "sqlite":
+        with closing(sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)) as connection:
+            yield async_store(SqliteStore(connection))
+    else:
+        with local_persistence(tmp_path / "ledger.db") as persistence:
+            yield persistence.store
+
+
+async def test_strange_names_never_meet(store):
+    for thread in STRANGE:
+        ledger = Ledger(store, thread)
+        for step in STRANGE:
+            await ledger.record_result("p.1", step, "f", {"of": [ascii(thread), ascii(step)]})
+    for thread in STRANGE:
+        found = await Ledger(store, thread).results("p.1")
+        assert {step: row["result"]["of"] for step, row in found.items()} == {
+            step: [ascii(thread), ascii(step)] for step in STRANGE
+        }
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=json_values, step=st.text())
+def test_any_json_value_under_any_name_comes_back_exactly(store, value, step):
+    async def round_trip():
+        ledger = Ledger(store, "t")
+        await ledger.record_result("p", step, "f", {"output": value})
+        return await ledger.result("p", step, "f")
+
+    found = asyncio.run(round_trip())
+    assert found == {"output": value}
+    assert repr(found["output"]) == repr(value)  # 1 is not 1.0, and the order of keys is kept
+
+
+async def test_what_is_not_json_is_refused_and_what_is_recorded_cannot_be_changed_from_outside(store):
+    ledger = Ledger(store, "t")
+    result = {"output": [1]}
+    await ledger.record_result("p", "s", "f", result)
+    result["output"].append(2)
+    assert await ledger.result("p", "s", "f") == {"output": [1]}
+    with pytest.raises(TypeError):
+        await ledger.record_result("p", "s", "f", {"output": object()})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        await ledger.record_result("p", "s", "f", {"output": float("nan")})
+    assert await ledger.result("p", "s", "f") == {"output": [1]}
+
+
+async def test_an_approval_is_for_one_hash_and_they_are_listed_in_order(store):
+    ledger = Ledger(store, "t")
+    assert await ledger.approval("p", "h1") is None
+    for name in ("h2", "h1", "h3"):
+        await ledger.record_approval("p", name, {"hash": name})
+    assert await ledger.approval("p", "h1") == {"hash": "h1"}
+    assert await ledger.approval("other", "h1") is None
+    assert [approval["hash"] for approval in await ledger.approvals("p")] == ["h2", "h1", "h3"]
+    await ledger.record_approval("p", "h2", {"hash": "h2", "again": True})
+    assert await ledger.approvals("p") == [{"hash": "h1"}, {"hash": "h3"}, {"hash": "h2", "again": True}]
+
+
+async def test_the_first_settings_stay(store):
+    ledger = Ledger(store, "t")
+    assert await ledger.settings() is None
+    assert await ledger.record_settings({"max_steps": 5}) == {"max_steps": 5}
+    assert await ledger.record_settings({"max_steps": 9}) == {"max_steps": 5}
+    assert await ledger.settings() == {"max_steps": 5}
+
+
+async def test_a_result_counts_only_for_its_fingerprint_and_its_plan(store):
+    ledger = Ledger(store, "t")
+    await ledger.record_result("p", "s", "f1", {"status": "done"})
+    await ledger.record_result("p2", "s", "f1", {"status": "other"})
+    assert await ledger.result("p", "s", "f1") == {"status": "done"}
+    assert await ledger.result("p", "s", "f2") is None
+    assert await ledger.results("p") == {"s": {"fingerprint": "f1", "result": {"status": "done"}}}
+    assert await ledger.results("unknown") == {}
+
+
+async def test_all_results_come_back_of_a_plan_larger_than_a_page(store):
+    ledger = Ledger(store, "t")
+    await asyncio.gather(*(ledger.record_result("p", f"s{n}", "f", {"n": n}) for n in range(1203)))
+    found = await ledger.results("p")
+    assert {step: row["result"]["n"] for step, row in found.items()} == {f"s{n}": n for n in range(1203)}
+
+
+async def test_attempts_come_back_in_order_and_are_forgotten_with_the_result(store):
+    ledger = Ledger(store, "t")
+    for number in (2, 10, 1):
+        await ledger.record_attempt("p", "s", "f", number, {"n": number})
+    await ledger.record_attempt("p", "s", "old", 3, {"n": 3})
+    await ledger.record_attempt("p", "s2", "f", 1, {"n": 99})
+    assert await ledger.attempts("p", "s", "f") == [{"n": 1}, {"n": 2}, {"n": 10}]
+    await ledger.record_result("p", "s", "f", {})
+    await ledger.record_result("p", "s2", "f", {})
+    await ledger.forget_result("p", "s")
+    assert await ledger.result("p", "s", "f") is None
+    assert await ledger.attempts("p", "s", "f") == []
+    assert await ledger.attempts("p", "s", "old") == []
+    assert await ledger.attempts("p", "s2", "f") == [{"n": 99}]
+    assert await ledger.result("p", "s2", "f") == {}
+
+
+async def test_an_effect_is_unknown_then_begun_then_finished(store):
+    ledger = Ledger(store, "t")
+    key = ledger.effect_key("p", "buy", attempt=1, item=3, call="call_1")
+    assert await ledger.effect(key) is None
+    await ledger.begin_effect(key, "pay", {"amount": 5})
+    assert await ledger.effect(key) == EffectRecord("pay", {"amount": 5}, None)
+    outcome = {"ok": True, "output": {"id": 2**70}, "error": None}
+    await ledger.finish_effect(key, outcome)
+    assert await ledger.effect(key) == EffectRecord("pay", {"amount": 5}, outcome)
+    other = ledger.effect_key("p", "buy", attempt=1, item="3", call="call_1")
+    assert await ledger.effect(other) is None
+    with pytest.raises(LookupError, match="never begun"):
+        await ledger.finish_effect(other, outcome)
+
+
+def test_idempotency_keys_are_stable_and_differ_in_every_field():
+    key = EffectKey("t", "p", "s", 1, None, 0)
+    assert key.idempotency_key == "f2666d81664d62f2ee0c5902fa8e35640243f29989aecda579af5f70d65c1bf0"
+    others = [
+        EffectKey("u", "p", "s", 1, None, 0),
+        EffectKey("t", "q", "s", 1, None, 0),
+        EffectKey("t", "p", "r", 1, None, 0),
+        EffectKey("t", "p", "s", 2, None, 0),
+        EffectKey("t", "p", "s", 1, 0, 0),
+        EffectKey("t", "p", "s", 1, "0", 0),
+        EffectKey("t", "p", "s", 1, None, "0"),
+    ]
+    assert len({key.idempotency_key, *(other.idempotency_key for other in others)}) == 8
+
+
+async def test_forgetting_a_thread_leaves_its_neighbours(store):
+    for thread in ("t1", "t10", "t"):
+        ledger = Ledger(store, thread)
+        await ledger.record_result("p", "s", "f", {})
+        await ledger.record_attempt("p", "s", "f", 1, {})
+        await ledger.record_settings({})
+        await ledger.begin_effect(ledger.effect_key("p", "s", attempt=1), "tool", {})
+    forget_thread(store, "t1")
+    left = await store.asearch(("plan_execute",), limit=100)
+    assert {item.namespace[2] for item in left} == {"t", "t10"}
+    assert len(left) == 8
+
+
+async def test_effects_are_in_the_namespace_that_the_local_store_commits_durably():
+    store = InMemoryStore()
+    ledger = Ledger(store, "t")
+    await ledger.begin_effect(ledger.effect_key("p", "s", attempt=1), "tool", {})
+    assert [namespace[: len(EFFECTS)] for namespace in store.list_namespaces()] == [EFFECTS]

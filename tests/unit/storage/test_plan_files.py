@@ -1,0 +1,274 @@
+"""Plan files are read exactly, refused with the line, and written so that they read back the same."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plan_execute.errors import ConfigurationError, InvalidPlanError
+from plan_execute.storage import plan_files
+from plan_execute.storage.plan_files import dump_plan, issue_line, load_plan_file, save_plan_file
+
+YAML = """\
+# a comment
+goal: Pack for the weather
+steps:
+  - id: weather
+    task: Look it up
+    call: {tool: get_weather,
+      args: {city: Paris}}
+
+  - id: pack
+    depends_on: [weather]
+    task: |
+      First line
+      Second line
+"""
+
+JSON = """\
+{
+\t"goal": "g", "inputs": {"a.b": {"default": "\\ud83d\\ude00 {[\\"]}"}},
+\t"steps": [
+\t\t{"id": "one", "n": -1.5e3, "big": 123456789012345678901234567890,
+\t\t "list": [1, true,
+\t\t   null]},
+\t\t{"id":"two"}
+\t]
+}
+"""
+
+
+def written(tmp_path, text, name="plan.yaml"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refused(path):
+    with pytest.raises(InvalidPlanError) as caught:
+        load_plan_file(path)
+    (issue,) = caught.value.issues
+    assert issue["code"] == "malformed_plan"
+    assert issue["step_id"] is None
+    assert issue["message"] == str(caught.value)
+    assert str(path) in issue["message"]
+    return issue["message"]
+
+
+def test_yaml_gives_the_plan_and_the_line_of_everything(tmp_path):
+    found = load_plan_file(written(tmp_path, YAML))
+    assert found.plan["steps"][1] == {
+        "id": "pack",
+        "depends_on": ["weather"],
+        "task": "First line\nSecond line\n",
+    }
+    assert found.lines[()] == 2
+    assert found.lines["goal",] == 2
+    assert found.lines["steps", 0] == 4
+    assert found.lines["steps", 0, "call", "args", "city"] == 7
+    assert found.lines["steps", 1, "depends_on", 0] == 10
+    assert found.lines["steps", 1, "task"] == 11
+
+
+def test_json_gives_the_plan_and_the_line_of_everything_also_with_tabs(tmp_path):
+    found = load_plan_file(written(tmp_path, JSON, "plan.json"))
+    assert found.plan == json.loads(JSON)
+    assert found.lines[()] == 1
+    assert found.lines["inputs", "a.b", "default"] == 2
+    assert found.lines["steps", 0, "n"] == 4
+    assert found.lines["steps", 0, "list", 2] == 6
+    assert found.lines["steps", 1, "id"] == 7
+
+
+def test_an_issue_is_found_at_its_step(tmp_path):
+    found = load_plan_file(written(tmp_path, YAML + "  - {id: 7}\n"))
+    assert issue_line(found, {"step_id": "pack"}) == 9
+    assert issue_line(found, {"step_id": "7"}) == 14
+    assert issue_line(found, {"step_id": None}) == 2
+    assert issue_line(found, {"step_id": "nowhere"}) is None
+    assert issue_line(load_plan_file(written(tmp_path, "steps: 5")), {"step_id": "x"}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2024-01-31", "2024-01-31"),
+        ("2024-01-31 10:00:00", "2024-01-31 10:00:00"),
+        ("yes", "yes"),
+        ("no", "no"),
+        ("on", "on"),
+        ("12:30:45", "12:30:45"),
+        ("1_000", "1_000"),
+        ("true", True),
+        ("False", False),
+        ("~", None),
+        ("", None),
+        ("null", None),
+        ("017", 17),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("+12", 12),
+        ("1e3", 1000.0),
+        (".5", 0.5),
+        ("'5'", "5"),
+        ('"\\u00e9"', "é"),
+        ("!!str 5", "5"),
+        ("${weather.temp}", "${weather.temp}"),
+        ("NaN", "NaN"),
+        ("<<", "<<"),
+    ],
+)
+def test_yaml_values_mean_what_yaml_1_2_says(tmp_path, text, value):
+    found = load_plan_file(written(tmp_path, f"v: {text}\n")).plan["v"]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_aliases_are_copies(tmp_path):
+    plan = load_plan_file(written(tmp_path, "a: &x {k: [1]}\nb: *x\n")).plan
+    assert plan == {"a": {"k": [1]}, "b": {"k": [1]}}
+    assert plan["a"] is not plan["b"]
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("goal: x\nsteps: []\ngoal: y\n", 3, "'goal' stands here twice (first in line 1)"),
+        ("goal: x\ninputs: {a: 1, a: 2}\n", 2, "'a' stands here twice"),
+        ("goal: x\n---\ngoal: y\n", 2, "more than one document"),
+        ("- a\n- b\n", 1, "a plan is a mapping, this is a list"),
+        ("just text\n", 1, "this is text"),
+        ("", None, "is empty"),
+        ("# nothing\n", None, "is empty"),
+        ("a: 1\nb: .nan\n", 2, "not a number that JSON has"),
+        ("a: 1\nb: -.INF\n", 2, "not a number that JSON has"),
+        ("a: 1e999\n", 1, "not a number that JSON has"),
+        (f"a: {'9' * 5000}\n", 1, "too long"),
+        ("a: 1\nb: !!python/object/apply:os.system ['true']\n", 2, "tag"),
+        ("a: !!binary aGk=\n", 1, "tag"),
+        ("a: &x [*x]\n", 1, "*x refers to no value"),
+        ("a: *y\n", 1, "*y refers to no value"),
+        ("a: 1\n? [x]\n: 2\n", 2, "a key must be text"),
+        ("a: [1\nb: 2\n", 2, "is not YAML"),
+        ("a: 1\n\tb: 2\n", 2, "is not YAML"),
+        (BOMB, 5, "aliases stand for more than"),
+        ("a: " + "[" * 100_000, 1, "nested more than 64 levels"),
+        (b"a: 1\nb: \xff\n", 2, "not UTF-8"),
+        ("a: 1\nb: \x00\n", None, "is not YAML"),
+    ],
+)
+def test_bad_yaml_is_refused_with_its_line(tmp_path, text, line, says):
+    path = written(tmp_path, text)
+    message = refused(path)
+    assert says in message
+    assert message.startswith(f"{path}:{line}: " if line else f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ('{"a": 1,\n"a": 2}', 2, "'a' stands here twice (first in line 1)"),
+        ('{"a": 1,\n"b": NaN}', 2, "NaN is not a number that JSON has"),
+        ('{"a":\n-Infinity}', 2, "not a number that JSON has"),
+        ('{"a": 1e999}', 1, "not a number that JSON has"),
+        ('{"a": 1,\n}', 2, "is not JSON"),
+        ("[1]", 1, "this is a list"),
+        ("", 1, "is not JSON"),
+        ('{"a": 1}\n{"b": 2}', 2, "Extra data"),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", None, "not usable JSON"),
+        ('{"a": ' + "[" * 80 + "]" * 80 + "}", 1, "nested more than 64 levels"),
+        ('{"a": ' + "9" * 5000 + "}", None, "not usable JSON"),
+    ],
+)
+def test_bad_json_is_refused_with_its_line(tmp_path, text, line, says):
+    path = written(tmp_path, text, "plan.json")
+    message = refused(path)
+    assert says in message
+    assert message.startswith(f"{path}:{line}: " if line else f"{path}: ")
+
+
+def test_a_file_that_cannot_be_read_or_is_too_large_is_refused(tmp_path):
+    assert "No such file" in refused(tmp_path / "none.yaml")
+    assert "cannot be read" in refused(tmp_path)
+    assert "larger than 5 MB" in refused(written(tmp_path, "a: " + "x" * (5 * 1024 * 1024)))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_plan(tmp_path):
+    assert load_plan_file(written(tmp_path, b"\xef\xbb\xbfgoal: x\n")).plan == {"goal": "x"}
+
+
+def test_without_libyaml_the_same_is_read_and_refused(tmp_path, monkeypatch):
+    fast = load_plan_file(written(tmp_path, YAML))
+    monkeypatch.setattr(plan_files, "_Loader", plan_files.yaml.SafeLoader)
+    assert load_plan_file(written(tmp_path, YAML)) == fast
+    assert "aliases stand for more than" in refused(written(tmp_path, BOMB))
+    assert ":2: " in refused(written(tmp_path, "a: [1\nb: 2\n"))
+
+
+def test_written_yaml_is_pleasant_to_read():
+    plan = {
+        "goal": "Größe messen",
+        "steps": [{"id": "a", "task": "one\ntwo\n", "depends_on": []}, {"id": "b", "n": 1.5, "t": "1e3"}],
+        "complete": True,
+    }
+    assert dump_plan(plan, format="yaml") == (
+        "goal: Größe messen\n"
+        "steps:\n"
+        "- id: a\n"
+        "  task: |\n"
+        "    one\n"
+        "    two\n"
+        "  depends_on: []\n"
+        "- id: b\n"
+        "  n: 1.5\n"
+        "  t: '1e3'\n"
+        "complete: true\n"
+    )
+
+
+texts = st.text() | st.sampled_from(
+    ["no", "1e3", "0o7", "~", "", " a\n b", "\n", "a\n\n", " \n", "a: b", "# x", "- x", "\x85", "\u2028", "a\r\nb"]
+    + ["<<", "=", "2024-01-01", "x" * 300, "word " * 60, "\t", "a\tb\n", "|", "😀", "\x00", "\ufeff", "a \nb"]
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("name", ["plan.yaml", "plan.json"])
+@settings(max_examples=150, deadline=None)
+@given(plan=st.dictionaries(texts, values, max_size=5))
+def test_what_is_saved_reads_back_exactly(tmp_path_factory, name, plan):
+    path = tmp_path_factory.getbasetemp() / name
+    save_plan_file(plan, path)
+    found = load_plan_file(path).plan
+    assert repr(found) == repr(plan)
+
+
+@pytest.mark.parametrize("format", ["yaml", "json"])
+def test_what_is_not_json_is_not_written(format):
+    with pytest.raises(TypeError):
+        dump_plan({"a": {1, 2}}, format=format)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dump_plan({"a": float("nan")}, format=format)
+
+
+def test_saving_is_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "plan.yml"
+    save_plan_file({"goal": "old"}, path)
+    with pytest.raises(UnicodeEncodeError):
+        save_plan_file({"goal": "\ud800"}, path.with_suffix(".json"))
+    with pytest.raises(TypeError):
+        save_plan_file({"goal": object()}, path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["plan.yml"]
+    assert load_plan_file(path).plan == {"goal": "old"}
+    with pytest.raises(ConfigurationError, match=r"\.yaml, \.yml or \.json"):
+        save_plan_file({}, Path("plan.toml"))

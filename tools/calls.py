@@ -1,0 +1,113 @@
+"""Call one tool with exact arguments and get its exact output, with no model in between."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from langchain_core.messages import ToolCall, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
+from langgraph.errors import GraphBubbleUp
+from langgraph.prebuilt import ToolNode, ToolRuntime
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
+
+from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFailedError
+
+__all__ = ["call_tool", "preview", "to_json"]
+
+Json = Any
+
+
+async def call_tool(
+    tool: BaseTool, args: dict[str, Json], *, call_id: str, config: RunnableConfig, runtime: Runtime[Any]
+) -> Json:
+    """Call a tool and return its output as JSON.
+
+    Raises:
+        BadArgumentsError: If the arguments do not fit the tool's own schema.
+        ToolFailedError: If the tool raises, or reports its failure as a value.
+    """
+    # A tool that turns its own errors into text would make a failed call look like a success.
+    strict = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
+    call = ToolCall(name=tool.name, args=args, id=call_id, type="tool_call")
+    try:
+        output = await strict.ainvoke(_inject(tool, call, config, runtime), config)
+    except (GraphBubbleUp, StepError, BudgetExceededError):
+        raise
+    except ValidationError as error:
+        if error.title not in (tool.name, getattr(tool.args_schema, "__name__", tool.name)):
+            raise ToolFailedError(describe_exception(tool.name, error)) from error
+        raise BadArgumentsError(f"{tool.name}: {_first_problems(error)}") from error
+    except Exception as error:
+        raise ToolFailedError(describe_exception(tool.name, error)) from error
+    return _plain(tool, output)
+
+
+def describe_exception(name: str, error: BaseException) -> str:
+    """Say in one line what a tool raised."""
+    text = str(error).strip() or "no message"
+    return f"{name} raised {type(error).__name__}: {preview(text, 500)}"
+
+
+def _first_problems(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors()[:5])
+
+
+def _inject(tool: BaseTool, call: ToolCall, config: RunnableConfig, runtime: Runtime[Any]) -> dict[str, Json]:
+    """Add what the tool asks to be given by the runtime (ToolRuntime, store), never by the plan."""
+    tool_runtime = ToolRuntime(
+        state={"messages": []},
+        context=runtime.context,
+        config=config,
+        stream_writer=runtime.stream_writer,
+        tool_call_id=call["id"],
+        store=runtime.store,
+    )
+    # ToolNode's own injection (private in langgraph-prebuilt 1.1.2; pinned by a test).
+    return ToolNode([tool])._inject_tool_args(call, tool_runtime, tool)["args"]
+
+
+def _plain(tool: BaseTool, output: Any) -> Json:
+    if isinstance(output, Command):
+        raise ToolFailedError(f"{tool.name} returned a Command; a bound step needs a value")
+    if isinstance(output, ToolMessage):
+        if output.status == "error":
+            raise ToolFailedError(f"{tool.name}: {preview(output.text, 500)}")
+        output = output.content
+    return to_json(output)
+
+
+def to_json(value: Any) -> Json:
+    """Turn any value into plain JSON: models, dataclasses, dates and paths by their usual form, the rest as text."""
+    bytes_mode: Any = "utf8" if _is_utf8(value) else "base64"
+    return _finite(to_jsonable_python(value, fallback=str, serialize_unknown=True, bytes_mode=bytes_mode))
+
+
+def _finite(value: Json) -> Json:
+    """Write NaN and infinities as text: they are not JSON, and servers refuse them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_utf8(value: Any) -> bool:
+    if not isinstance(value, bytes):
+        return False
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def preview(value: Json, limit: int = 300) -> str:
+    """Shorten a value for people and prompts, saying how much was left out."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} more characters)"

@@ -1,0 +1,48 @@
+"""Run blocking tools off the event loop, in daemon threads.
+
+Not in asyncio's default executor: on two cores it has six threads, which blocked
+tools use up, and its threads are joined at exit, so that one hanging tool would
+keep the process alive for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Call a blocking function in a daemon thread of its own and await its result.
+
+    Cancelling the await abandons the thread: Python cannot stop it.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(result)  # type: ignore[arg-type]
+        else:
+            future.set_exception(error)
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = context.run(call, *args, **kwargs)
+        except StopIteration as stop:
+            error = RuntimeError(f"the tool raised StopIteration: {stop}")  # a future cannot hold it
+        except BaseException as raised:
+            error = raised  # type: ignore[assignment]
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, name="plan-execute-tool", daemon=True).start()
+    return await future

@@ -1,0 +1,172 @@
+"""The tools an agent was given: their argument schemas, effects and resources."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from langchain_core.tools import BaseTool, StructuredTool, Tool
+from langchain_core.tools import tool as make_tool
+
+from ..errors import ConfigurationError, known
+from ..references import is_single_reference, references_in
+from ..state import Effect, Grants, Plan, granted_tools
+from .threads import run_in_thread
+
+__all__ = ["Toolbox", "as_tool"]
+
+EFFECTS: tuple[Effect, ...] = get_args(Effect)
+_EFFECT_RANK: dict[str, int] = {"read": 0, "idempotent": 1, "write": 2}
+
+
+def as_tool(given: BaseTool | Callable[..., Any]) -> BaseTool:
+    """Turn a plain function into a tool; leave tools as they are.
+
+    Raises:
+        ConfigurationError: If it is neither, or a function without a docstring.
+    """
+    if isinstance(given, BaseTool):
+        return given
+    if not callable(given):
+        raise ConfigurationError(f"a tool must be a LangChain tool or a function, not {type(given).__name__}")
+    try:
+        return make_tool(given)
+    except (ValueError, TypeError) as error:
+        name = getattr(given, "__name__", repr(given))
+        raise ConfigurationError(f"{name} cannot be made a tool: {error}") from error
+
+
+class Toolbox:
+    """Tools by name. A tool's effect comes from its metadata, from MCP annotations, else it is ``write``."""
+
+    def __init__(self, tools: Iterable[BaseTool | Callable[..., Any]] = ()) -> None:
+        self._tools: dict[str, BaseTool] = {}
+        for given in tools:
+            found = as_tool(given)
+            if found.name in self._tools:
+                raise ConfigurationError(f"two tools are named {found.name!r}; rename one of them")
+            _declared_effect(found)
+            self._tools[found.name] = _off_the_loop(found)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    @property
+    def names(self) -> list[str]:
+        """The tools' names, in the order given."""
+        return list(self._tools)
+
+    @property
+    def tools(self) -> list[BaseTool]:
+        """The tools themselves, in the order given."""
+        return list(self._tools.values())
+
+    def get(self, name: str) -> BaseTool:
+        """Return a tool.
+
+        Raises:
+            ConfigurationError: If there is none of that name; the message names the known ones.
+        """
+        try:
+            return self._tools[name]
+        except KeyError:
+            raise ConfigurationError(f"unknown tool {name!r}; known tools: {known(self._tools)}") from None
+
+    def effect(self, name: str) -> Effect:
+        """Return what a tool does to the world; ``write`` for an unknown one."""
+        return _declared_effect(self._tools[name]) if name in self._tools else "write"
+
+    def effects(self, names: Iterable[str]) -> list[Effect]:
+        """List the distinct effects of tools, the strongest last."""
+        return sorted({self.effect(name) for name in names}, key=_EFFECT_RANK.__getitem__)
+
+    def resource(self, name: str, args: Mapping[str, Any] | None = None) -> str | None:
+        """Return the resource a tool touches: a name, or a template filled with the arguments.
+
+        None when the tool declares none, or when the argument is only known at run time.
+        """
+        template = (self._tools[name].metadata or {}).get("resource") if name in self._tools else None
+        if not template or "{" not in template:
+            return template
+        try:
+            filled = str(template).format_map(dict(args or {}))
+        except (KeyError, IndexError, ValueError):
+            return None
+        return None if any(map(_refers, (args or {}).values())) else filled
+
+    def arguments_schema(self, name: str) -> dict[str, Any]:
+        """Return the JSON Schema of what a model or a plan may pass to a tool."""
+        return _arguments_schema(self.get(name))
+
+    def inventory(self) -> list[dict[str, Any]]:
+        """Describe every tool: name, description, argument schema, effect."""
+        return [
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "arguments": self.arguments_schema(tool.name),
+                "effect": self.effect(tool.name),
+            }
+            for tool in self._tools.values()
+        ]
+
+    def grants(self, plan: Plan) -> Grants:
+        """Tell what approving a plan allows: tools, effects, resources."""
+        tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
+        resources = {
+            self.resource(step["call"]["tool"], step["call"]["args"]) for step in plan["steps"] if "call" in step
+        }
+        return {
+            "tools": tools,
+            "effects": [str(effect) for effect in self.effects(tools)],
+            "resources": sorted(resource for resource in resources if resource),
+        }
+
+    def subset(self, names: Sequence[str]) -> list[BaseTool]:
+        """Return the tools of these names."""
+        return [self.get(name) for name in names]
+
+
+def _refers(value: Any) -> bool:
+    return isinstance(value, str) and (is_single_reference(value) or bool(references_in(value)))
+
+
+def _declared_effect(tool: BaseTool) -> Effect:
+    metadata = tool.metadata or {}
+    declared = metadata.get("effect") or _annotated_effect(metadata)
+    if declared not in EFFECTS:
+        raise ConfigurationError(
+            f"tool {tool.name!r} declares the effect {declared!r}; known effects: {', '.join(EFFECTS)}"
+        )
+    return declared  # type: ignore[return-value]
+
+
+def _annotated_effect(metadata: Mapping[str, Any]) -> Literal["read", "idempotent", "write"]:
+    """Read MCP's tool annotations, which langchain-mcp-adapters puts into the metadata."""
+    if metadata.get("readOnlyHint"):
+        return "read"
+    return "idempotent" if metadata.get("idempotentHint") else "write"
+
+
+def _arguments_schema(tool: BaseTool) -> dict[str, Any]:
+    schema = tool.tool_call_schema
+    return schema if isinstance(schema, dict) else schema.model_json_schema()
+
+
+def _off_the_loop(tool: BaseTool) -> BaseTool:
+    """Give a tool that has only a blocking function a coroutine that runs it in a thread."""
+    if isinstance(tool, StructuredTool | Tool) and tool.func is not None and tool.coroutine is None:
+        return tool.model_copy(update={"coroutine": _threaded(tool.func)})
+    return tool
+
+
+def _threaded(func: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(func)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await run_in_thread(func, *args, **kwargs)
+
+    return call
