@@ -21,7 +21,6 @@ from langgraph.runtime import Runtime
 from .budget import Meter, Tab
 from .context import Context
 from .errors import ConfigurationError
-from .scheduling import Gate
 from .state import AuditEvent, State, Usage
 from .storage.ledger import Ledger
 
@@ -55,7 +54,7 @@ class Run:
     new_id: Callable[[], str] = lambda: uuid4().hex
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
-    gates: dict[str, asyncio.Future[Gate]] = field(default_factory=dict)
+    epochs: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
 
     def tab(self, earlier: Usage | None = None) -> Tab:
         """Open a tab on the run's meter."""
@@ -114,6 +113,7 @@ class StepScope:
         tab: Where calls are counted.
         model: The model this run wants for the step; None: the one the agent was built with.
         doubtful: Whether writes may have been started by a run whose record was lost.
+        questions: How many questions were asked, and answered, within the attempt.
     """
 
     run: Run
@@ -125,6 +125,7 @@ class StepScope:
     tab: Tab
     model: Any = None
     doubtful: bool = False
+    questions: int = 0
 
 
 def step_scope_of(config: RunnableConfig) -> StepScope:

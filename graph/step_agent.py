@@ -16,7 +16,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
-from ..effects import call_once
+from ..execution.effects import call_once
 from ..errors import BudgetExceededError, IterationLimitError, ToolFailedError, known
 from ..models.chat import model_name
 from ..models.structured import as_model_error, retry_transient
@@ -82,8 +82,6 @@ class StepGuard(AgentMiddleware[Any, Any]):
             output = await call_once(scope, call["name"], call["args"], str(call["id"]), effect, make)
         except ToolFailedError as error:
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
-        if isinstance(output, Command):
-            return output
         return ToolMessage(output["content"], tool_call_id=call["id"], name=call["name"], artifact=output["artifact"])
 
 
@@ -131,10 +129,17 @@ async def _made(
             raise
         raise ToolFailedError(describe_exception(request.tool_call["name"], error)) from error
     if isinstance(answer, Command):
-        return answer
+        answer = _spoken(answer, request.tool_call["name"])
     if answer.status == "error":
         raise ToolFailedError(preview(answer.text, 2000))
     return {"content": to_json(answer.content), "artifact": to_json(answer.artifact)}
+
+
+def _spoken(command: Command[Any], name: str) -> ToolMessage:
+    """Take only the tool's message from a Command: a tool may not steer the graph."""
+    update = command.update if isinstance(command.update, dict) else {}
+    said = [message for message in update.get("messages", ()) if isinstance(message, ToolMessage)]
+    return said[0] if said else ToolMessage("done", tool_call_id="", name=name)
 
 
 def _refusal(call: Any, scope: StepScope) -> ToolMessage:

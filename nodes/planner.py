@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..models.chat import ChatModels
 from ..models.plan_draft import PlanDraft, draft_problems, draft_schema, revised_plan, steps_from_draft
 from ..models.structured import call_structured
 from ..prompts import quote, render_prompt
+from ..prompts.inventory import describe_tools
 from ..run import Run, audit_event, emit, run_of
 from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan, State, used_ids
 from ..tools.calls import preview
@@ -110,27 +110,6 @@ def _messages(state: State, run: Run, toolbox: Toolbox) -> list[Any]:
         inputs=_inputs(state.get("inputs") or {}, run.mark),
         feedback=_feedback(state, run.mark),
     )
-
-
-def describe_tools(toolbox: Toolbox) -> str:
-    """Describe the inventory for a prompt: one tool a line, with arguments and effect."""
-    if not len(toolbox):
-        return "(none: every step is thinking or writing)"
-    return "\n".join(
-        f"- {tool['name']} [{tool['effect']}]: {' '.join(tool['description'].split())}\n"
-        f"  arguments: {json.dumps(_compact(tool['arguments']), ensure_ascii=False)}"
-        for tool in toolbox.inventory()
-    )
-
-
-def _compact(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of an argument schema what a planner does not need: titles and the repeated description."""
-    kept = {key: schema[key] for key in ("properties", "required", "$defs") if schema.get(key)}
-    properties = {
-        name: {key: value for key, value in spec.items() if key != "title"} if isinstance(spec, Mapping) else spec
-        for name, spec in kept.pop("properties", {}).items()
-    }
-    return {"properties": properties, **kept}
 
 
 def _conversation(messages: list[AnyMessage], goal: str, mark: str) -> str:

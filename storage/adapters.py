@@ -120,6 +120,8 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         super().__init__(serde=saver.serde)
         self.wrapped = saver
         self._bridge = _Bridge(saver)
+        # LangGraph 1.2 still runs savers written before put_writes had a task_path.
+        self._takes_path = len(inspect.signature(saver.put_writes).parameters) > 3
 
     def __getattr__(self, name: str) -> Any:
         # copy.copy asks for dunders before `wrapped` is there
@@ -223,18 +225,13 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store the writes of one task."""
-        self._sync("put_writes", config, writes, task_id, *self._task_path(task_path))
+        self._sync("put_writes", config, writes, task_id, *((task_path,) if self._takes_path else ()))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store the writes of one task."""
-        await self._async("put_writes", config, writes, task_id, *self._task_path(task_path))
-
-    def _task_path(self, task_path: str) -> tuple[str, ...]:
-        # LangGraph 1.2 still runs savers written before put_writes had a task_path.
-        accepted = len(inspect.signature(self.wrapped.put_writes).parameters) > 3
-        return (task_path,) if accepted else ()
+        await self._async("put_writes", config, writes, task_id, *((task_path,) if self._takes_path else ()))
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete everything of a thread."""

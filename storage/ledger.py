@@ -55,7 +55,7 @@ class EffectRecord:
 
 
 class Ledger:
-    """The records of one thread.
+    """The records of one thread, in a store whose async methods work (see `async_store`).
 
     Values are stored as JSON text inside the store's JSON value, because stores change bare JSON:
     SqliteStore 3.1.2 refuses integers over 64 bits, PostgreSQL's jsonb refuses NUL and reorders keys,

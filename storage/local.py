@@ -55,7 +55,8 @@ DATABASE_VERSION = 1
 """SQLite's ``user_version`` of our files."""
 
 _TABLES = frozenset({"checkpoints", "writes", "store", "store_migrations"})
-_MAGIC = b"SQLite format 3\x00"
+_SMALLEST_PAGE = 512
+_opening = threading.Lock()
 _UUID6_EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
 
 
@@ -127,7 +128,7 @@ class Database:
             write: Take the write lock at once, so that the transaction cannot fail half way.
             durable: Return only when the disk has it, else when the operating system has it.
         """
-        with self._lock, explained(self.path):
+        with self._lock, _explained(self.path):
             if self._closed:
                 raise StorageError(f"{self.path} is closed: use it inside its `with` block")
             with closing(self.connection.cursor()) as cursor:
@@ -215,6 +216,14 @@ class LocalStore(SqliteStore):
 
 def open_database(path: Path) -> Database:
     """Check the file, make it if there is none, and open it."""
+    # One at a time, and never a file handle of our own on an existing database: POSIX drops all
+    # locks of a process on a file, SQLite's too, when the process closes any handle of it.
+    with _opening:
+        _check_or_make(path)
+        return _open(path)
+
+
+def _check_or_make(path: Path) -> None:
     with _explained_os(path):
         _check_place(path)
         fresh = _is_fresh(path)
@@ -222,6 +231,9 @@ def open_database(path: Path) -> Database:
             _make_private_file(path)
     if not fresh:
         _check_content(path)
+
+
+def _open(path: Path) -> Database:
     database = Database(path)
     try:
         _prepare(database)
@@ -233,15 +245,15 @@ def open_database(path: Path) -> Database:
 
 def _check_place(path: Path) -> None:
     if path.is_dir():
-        raise refusal(StorageError, path, "is a folder, not a database file")
+        raise _refusal(StorageError, path, "is a folder, not a database file")
     if path.exists() and not path.is_file():
-        raise refusal(StorageError, path, "is not a regular file")
+        raise _refusal(StorageError, path, "is not a regular file")
     # the mode as well: to root every file is writable
     if path.exists() and (not os.access(path, os.W_OK) or not path.stat().st_mode & 0o222):
-        raise refusal(StorageError, path, "is read-only")
+        raise _refusal(StorageError, path, "is read-only")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
-        raise refusal(StorageError, path, "is in a read-only folder")
+        raise _refusal(StorageError, path, "is in a read-only folder")
 
 
 def _is_fresh(path: Path) -> bool:
@@ -250,22 +262,23 @@ def _is_fresh(path: Path) -> bool:
     wal = path.with_name(path.name + "-wal")
     if wal.exists() and (path.exists() or wal.stat().st_size):
         # SQLite would delete the log, and with it the only copy of what it holds
-        raise refusal(StorageDamagedError, path, f"is missing or empty, but its log {wal.name} exists")
+        raise _refusal(StorageDamagedError, path, f"is missing or empty, but its log {wal.name} exists")
     return True
 
 
 def _make_private_file(path: Path) -> None:
     # SQLite gives -wal and -shm the mode of the database
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 
 def _check_content(path: Path) -> None:
     """Look at the file through a read-only connection, which leaves file and log as they are."""
-    with _explained_os(path), path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise refusal(StorageDamagedError, path, "is not an SQLite database")
-    with explained(path), closing(_connect(f"{path.as_uri()}?mode=ro")) as connection:
+    # SQLite 3.40 takes a file of one byte for an empty one
+    if path.stat().st_size < _SMALLEST_PAGE:
+        raise _refusal(StorageDamagedError, path, "is not an SQLite database, or is cut off")
+    with _explained(path), closing(_connect(f"{path.as_uri()}?mode=ro")) as connection:
         _check_identity(connection, path)
         if path.stat().st_size <= QUICK_CHECK_BYTES:
             _check_pages(connection, path)
@@ -284,21 +297,21 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
         return
     if owner != APPLICATION_ID:
         found = ", ".join(sorted(tables)[:5])
-        raise refusal(StorageError, path, f"is a database of something else (its tables: {found})")
+        raise _refusal(StorageError, path, f"is a database of something else (its tables: {found})")
     if version > DATABASE_VERSION:
-        raise refusal(
+        raise _refusal(
             SchemaVersionError,
             path,
             f"has version {version}; this plan_execute knows versions up to {DATABASE_VERSION}",
         )
     if missing := _TABLES - tables:
-        raise refusal(StorageDamagedError, path, f"lacks the table {', '.join(sorted(missing))}")
+        raise _refusal(StorageDamagedError, path, f"lacks the table {', '.join(sorted(missing))}")
 
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
-        raise refusal(StorageDamagedError, path, f"is damaged ({' '.join(found.split())})")
+        raise _refusal(StorageDamagedError, path, f"is damaged ({' '.join(found.split())})")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> Any:
@@ -306,17 +319,24 @@ def _pragma(connection: sqlite3.Connection, name: str) -> Any:
 
 
 def _prepare(database: Database) -> None:
-    with explained(database.path):
-        mode = database.connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-    if mode != "wal":
-        raise refusal(StorageError, database.path, f"is on a file system without shared memory (mode {mode})")
+    with _explained(database.path):
+        _write_ahead(database)
     with database.transaction():
         if not _pragma(database.connection, "application_id"):
             _create_tables(database.connection)
-    with explained(database.path):
+    with _explained(database.path):
         # bring the file to the installed libraries' own schema, if that is newer
         LocalSaver(database).setup()
         SqliteStore(database.connection).setup()
+
+
+def _write_ahead(database: Database) -> None:
+    if _pragma(database.connection, "journal_mode") == "wal":
+        return
+    # the switch writes one page; a kill amid it would leave a journal that read-only checks cannot undo
+    _pragma(database.connection, "journal_mode=MEMORY")
+    if (mode := _pragma(database.connection, "journal_mode=WAL")) != "wal":
+        raise _refusal(StorageError, database.path, f"is where SQLite cannot write ahead (mode {mode})")
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:
@@ -349,7 +369,7 @@ _REASONS: dict[int, tuple[type[StorageError], str]] = {
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors about the file into ours; errors of the program pass."""
     try:
         yield
@@ -358,7 +378,7 @@ def explained(path: Path) -> Iterator[None]:
         reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
         if reason is None:
             raise
-        raise refusal(reason[0], path, f"{reason[1]} ({error})") from error
+        raise _refusal(reason[0], path, f"{reason[1]} ({error})") from error
 
 
 @contextmanager
@@ -366,10 +386,10 @@ def _explained_os(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise refusal(StorageError, path, f"cannot be opened ({error.strerror})") from error
+        raise _refusal(StorageError, path, f"cannot be opened ({error.strerror})") from error
 
 
-def refusal(kind: type[StorageError], path: Path, what: str) -> StorageError:
+def _refusal(kind: type[StorageError], path: Path, what: str) -> StorageError:
     """Word an error: the file, what is wrong with it, and that it is as it was."""
     return kind(f"{path} {what}; nothing was changed")
 

@@ -17,7 +17,6 @@ from langgraph.graph import START, StateGraph
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 from langgraph.store.sqlite.aio import AsyncSqliteStore
-
 from plan_execute.errors import ConfigurationError
 from plan_execute.storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 
@@ -44,7 +43,9 @@ def other_loop():
 
 @pytest.fixture
 def sqlite_connection(tmp_path):
-    with closing(sqlite3.connect(tmp_path / "c.db", check_same_thread=False, isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(tmp_path / "c.db", check_same_thread=False, isolation_level=None)
+    ) as connection:
         yield connection
 
 

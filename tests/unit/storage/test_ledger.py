@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
-
 from plan_execute.storage.adapters import async_store
 from plan_execute.storage.ledger import EFFECTS, EffectKey, EffectRecord, Ledger, forget_thread
 from plan_execute.storage.local import local_persistence
@@ -22,7 +21,9 @@ def store(request, tmp_path):
     if request.param == "memory":
         yield async_store(InMemoryStore())
     elif request.param == "sqlite":
-        with closing(sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)) as connection:
+        with closing(
+            sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        ) as connection:
             yield async_store(SqliteStore(connection))
     else:
         with local_persistence(tmp_path / "ledger.db") as persistence:

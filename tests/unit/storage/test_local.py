@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,6 @@ from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, Syst
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Interrupt, Send, interrupt
-
 from plan_execute.errors import ConfigurationError, StorageError
 from plan_execute.storage import local
 from plan_execute.storage.ledger import Ledger
@@ -197,7 +197,9 @@ def test_a_file_locked_by_another_process_is_a_clear_error_and_then_works(path, 
     monkeypatch.setattr(local, "BUSY_TIMEOUT_S", 0.2)
     with local_persistence(path) as (_, store), closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StorageError, match=r"runs\.db was locked by another process.*nothing was changed"):
+        with pytest.raises(
+            StorageError, match=r"runs\.db was locked by another process.*nothing was changed"
+        ):
             store.put(("n",), "k", {"v": 1})
         assert store.get(("n",), "k") is None
         other.execute("ROLLBACK")
@@ -266,14 +268,33 @@ def test_deleting_a_thread_leaves_nothing_of_it_and_all_of_the_others(path):
         assert writes == (1,)
 
 
-def test_a_thread_is_deleted_whole_or_not_at_all(path, monkeypatch):
+def test_a_thread_is_deleted_whole_or_not_at_all(path):
     with local_persistence(path) as persistence:
         keep(persistence.checkpointer, "t")
-        monkeypatch.setattr(persistence.store.wrapped, "_batch_put_ops", None)
-        asyncio.run(asyncio.sleep(0))
-        with pytest.raises(TypeError):
+        asyncio.run(Ledger(persistence.store, "t").record_result("p", "s", "f", {}))
+        persistence.checkpointer.shared.connection.execute(
+            "CREATE TRIGGER keep BEFORE DELETE ON store BEGIN SELECT RAISE(ABORT, 'kept'); END"
+        )
+        with pytest.raises(sqlite3.IntegrityError, match="kept"):
             delete_thread(persistence, "t")
         assert persistence.checkpointer.get_tuple(config("t"))
+
+
+def test_two_event_loops_at_once_share_one_opening(path):
+    async def work(persistence, name):
+        ledger = Ledger(persistence.store, name)
+        for number in range(50):
+            await persistence.checkpointer.aput(config(name), empty_checkpoint(), {}, {})
+            await ledger.record_result("p", f"s{number}", "f", {})
+        return len(await ledger.results("p"))
+
+    async def several(persistence, loop):
+        return await asyncio.gather(*(work(persistence, f"{loop}-{n}") for n in range(3)))
+
+    with local_persistence(path) as persistence, ThreadPoolExecutor(2) as loops:
+        counts = list(loops.map(lambda loop: asyncio.run(several(persistence, loop)), ["a", "b"]))
+        assert counts == [[50] * 3] * 2
+        assert len(list(list_threads(persistence.checkpointer))) == 6
 
 
 def test_two_processes_and_eight_threads_make_the_same_new_file(path):
@@ -320,3 +341,21 @@ def test_what_was_committed_survives_a_kill(path):
         found = asyncio.run(ledger.effect(ledger.effect_key("p", "s", attempt=1)))
     assert found.tool == "pay"
     assert found.outcome is None
+
+
+def test_a_second_opening_in_this_process_does_not_drop_the_locks_of_the_first(path):
+    # POSIX drops a process's locks on a file when it closes any descriptor of it
+    script = (
+        "import sqlite3, sys\n"
+        "other = sqlite3.connect(sys.argv[1])\n"
+        "other.execute(\"INSERT INTO store (prefix, key, value) VALUES ('n', 'k', '{}')\")\n"
+        "other.commit()\n"
+        "other.close()\n"
+    )
+    with local_persistence(path) as (_, store):
+        with local_persistence(path):
+            pass
+        subprocess.run([sys.executable, "-c", script, path], check=True)
+        assert path.with_name("runs.db-wal").exists()
+        store.put(("n",), "k2", {})
+        assert len(store.search(("n",))) == 2

@@ -7,7 +7,6 @@ from contextlib import closing
 
 import pytest
 from langgraph.checkpoint.sqlite import SqliteSaver
-
 from plan_execute.errors import SchemaVersionError, StorageDamagedError, StorageError
 from plan_execute.storage import local
 from plan_execute.storage.local import local_persistence

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from plan_execute.errors import ConfigurationError, InvalidPlanError
 from plan_execute.storage import plan_files
 from plan_execute.storage.plan_files import dump_plan, issue_line, load_plan_file, save_plan_file
@@ -232,10 +231,10 @@ def test_written_yaml_is_pleasant_to_read():
     )
 
 
-texts = st.text() | st.sampled_from(
-    ["no", "1e3", "0o7", "~", "", " a\n b", "\n", "a\n\n", " \n", "a: b", "# x", "- x", "\x85", "\u2028", "a\r\nb"]
-    + ["<<", "=", "2024-01-01", "x" * 300, "word " * 60, "\t", "a\tb\n", "|", "😀", "\x00", "\ufeff", "a \nb"]
-)
+LOOKS_LIKE_SOMETHING_ELSE = ["no", "1e3", "0o7", "~", "", "a: b", "# x", "- x", "<<", "=", "2024-01-01", "|"]
+HARD_TO_LAY_OUT = [" a\n b", "\n", "a\n\n", " \n", "a \nb", "\t", "a\tb\n", "x" * 300, "word " * 60]
+STRANGE_CHARACTERS = ["\x85", "\u2028", "a\r\nb", "😀", "\x00", "\ufeff"]
+texts = st.text() | st.sampled_from(LOOKS_LIKE_SOMETHING_ELSE + HARD_TO_LAY_OUT + STRANGE_CHARACTERS)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),

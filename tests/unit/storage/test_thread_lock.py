@@ -6,7 +6,6 @@ import threading
 import time
 
 import pytest
-
 from plan_execute.errors import StorageError, ThreadBusyError
 from plan_execute.storage.local import thread_lock
 
@@ -132,5 +131,8 @@ def test_any_thread_id_can_be_locked(database, thread_id):
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="cannot be opened"), thread_lock(tmp_path / "file" / "runs.db", "t"):
+    with (
+        pytest.raises(StorageError, match="cannot be opened"),
+        thread_lock(tmp_path / "file" / "runs.db", "t"),
+    ):
         pass

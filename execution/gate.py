@@ -16,7 +16,7 @@ from itertools import count
 
 from langgraph.errors import GraphInterrupt
 
-from .state import Plan, Step, StepResult, is_satisfied, remaining_path
+from ..state import Plan, Step, StepResult, is_satisfied, remaining_path
 
 __all__ = ["Gate", "Slots", "StepWithheldError"]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from langgraph.errors import GraphBubbleUp
 
-from .errors import StepError, ToolFailedError
-from .questions import ask
-from .run import StepScope
-from .state import Effect
-from .tools.calls import preview
+from ..errors import StepError, ToolFailedError
+from ..questions import ask
+from ..run import StepScope
+from ..state import Effect
+from ..tools.calls import preview
 
 __all__ = ["call_once"]
 
@@ -71,6 +71,7 @@ def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> d
         "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n- `fail`: let the step fail"
     )
     answer = ask("resolve_unknown_outcome", proposal, description)
+    scope.questions += 1
     if answer["decision"] == "run_again":
         return None
     if answer["decision"] == "happened":

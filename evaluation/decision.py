@@ -1,0 +1,97 @@
+"""What follows from a step that failed after its attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableConfig
+from pydantic import BaseModel, ConfigDict
+
+from ..errors import BudgetExceededError, ModelCallError
+from ..models.structured import ModelMeter, call_structured, wire_schema
+from ..prompts import quote, render_prompt
+from ..state import Evaluation, OnFailure, Step
+from ..tools.calls import preview
+
+__all__ = ["decide_with_model", "effective_policy"]
+
+Choice = Literal["retry", "skip", "patch", "replan", "ask", "abort"]
+
+
+class FailureDecision(BaseModel):
+    """The evaluator's whole vocabulary."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    decision: Choice
+    reason: str
+    hint: str
+
+
+def effective_policy(step: Step, run_policy: OnFailure, *, attempts_left: bool) -> OnFailure:
+    """Return the policy that applies: the step's, else the run's; a spent ``retry`` becomes ``auto``."""
+    policy = step.get("on_failure") or run_policy
+    if policy == "retry" and not attempts_left:
+        return "auto" if run_policy == "retry" else run_policy
+    return policy
+
+
+async def decide_with_model(
+    model: BaseChatModel,
+    step: Step,
+    failure: str,
+    allowed: Sequence[Choice],
+    *,
+    goal: str,
+    dependents: Sequence[str],
+    meter: ModelMeter,
+    mark: str,
+    config: RunnableConfig,
+) -> Evaluation:
+    """Ask the evaluator model; what it may answer is an enum, a reason and a hint.
+
+    A model that fails decides nothing: the careful end is to abort.
+    """
+    messages = render_prompt(
+        "evaluator",
+        goal=quote("goal", goal, mark),
+        step=quote("step", preview(dict(step), 4000), mark),
+        failure=quote("failure", preview(failure, 4000), mark),
+        dependents=", ".join(dependents) or "(none)",
+    )
+    try:
+        said = await call_structured(
+            model,
+            FailureDecision,
+            messages,
+            role="evaluator",
+            meter=meter,
+            json_schema=_schema(allowed),
+            check=lambda answer: _not_allowed(answer, allowed),
+            config=config,
+        )
+    except (ModelCallError, BudgetExceededError) as error:
+        reason = f"the evaluator could not decide: {error}"
+        return {"decision": "abort", "step_ids": [step["id"]], "reason": reason, "by": "policy"}
+    return {
+        "decision": said.decision,
+        "step_ids": [step["id"]],
+        "reason": said.reason,
+        "hint": said.hint,
+        "by": "model",
+        "evidence": [failure],
+    }
+
+
+def _schema(allowed: Sequence[Choice]) -> dict[str, Any]:
+    schema = wire_schema(FailureDecision)
+    schema["properties"]["decision"] = {"type": "string", "enum": list(allowed)}
+    return schema
+
+
+def _not_allowed(answer: FailureDecision, allowed: Sequence[Choice]) -> list[str]:
+    if answer.decision in allowed:
+        return []
+    return [f"decision {answer.decision!r} is not possible here; choose one of: {', '.join(allowed)}"]

@@ -1,0 +1,122 @@
+"""Run an agent step: one bounded ReAct loop with the step's tools only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph.state import CompiledStateGraph
+
+from ..errors import ModelOutputError
+from ..models.structured import extract_json, role_config
+from ..prompts import quote, render_prompt
+from ..run import STEP_KEY, StepScope
+from ..state import Evidence, Step, StepResult
+from ..tools.calls import preview
+from ..tools.toolbox import Toolbox
+
+__all__ = ["evidence_of", "run_agent_step"]
+
+Json = Any
+
+
+async def run_agent_step(
+    agent: CompiledStateGraph[Any, Any, Any, Any],
+    step: Step,
+    *,
+    task: str,
+    goal: str,
+    needed: Mapping[str, StepResult],
+    hints: Sequence[str],
+    scope: StepScope,
+    evidence: list[Evidence],
+    toolbox: Toolbox,
+    config: RunnableConfig,
+) -> Json:
+    """Let the agent do the step and return its last message, as JSON where the step declares a schema.
+
+    Args:
+        needed: Results of the step's dependencies; their outputs are shown as data.
+        hints: What an earlier attempt lacked, or a person asked for.
+        evidence: The tool calls it made are appended to it.
+
+    Raises:
+        ModelCallError: If the model cannot be used, or ends without an answer.
+        IterationLimitError: If it uses up its turns.
+        BudgetExceededError: If a budget is used up.
+    """
+    mark = scope.run.mark
+    messages = render_prompt(
+        "executor",
+        instructions=scope.run.settings.instructions,
+        goal=quote("goal", goal, mark),
+        task=task,
+        format=_format(step),
+        inputs="\n".join(quote(f"output of {i}", _shown(result["output"]), mark) for i, result in needed.items()),
+        feedback="\n".join(hints),
+    )
+    final = await agent.ainvoke({"messages": messages}, _config(config, scope))
+    said: list[AnyMessage] = final["messages"]
+    evidence += evidence_of(said, toolbox)
+    return _answer(said, step)
+
+
+def _shown(output: Json) -> str:
+    """Show an output exactly; only one that no prompt can hold is cut."""
+    return preview(output, 100_000)
+
+
+def _format(step: Step) -> str:
+    schema = step.get("output_schema")
+    return f"Your last message must be JSON that fits this schema:\n{json.dumps(schema)}" if schema else ""
+
+
+def _config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
+    """Give the attempt a checkpoint namespace of its own.
+
+    LangGraph numbers subgraph calls within a node by their order, so when a finished attempt
+    is skipped on re-entry the next one would get its checkpoint (langgraph 1.2.22). Without the
+    node's scratchpad the namespace stays as it is given.
+    """
+    inherited = config["configurable"]
+    configurable = {key: value for key, value in inherited.items() if key != "__pregel_scratchpad"}
+    if namespace := inherited.get("checkpoint_ns"):
+        configurable["checkpoint_ns"] = f"{namespace}|attempt_{scope.attempt}:{scope.step_id}"
+    configurable[STEP_KEY] = scope
+    marked = role_config(config, "executor")
+    marked["metadata"] = {**marked["metadata"], "plan_execute_step": scope.step_id}
+    return {**marked, "configurable": configurable, "run_name": f"step {scope.step_id}"}
+
+
+def _answer(said: Sequence[AnyMessage], step: Step) -> Json:
+    last = said[-1]
+    text = last.text.strip() if isinstance(last, AIMessage) else ""
+    if not text:
+        raise ModelOutputError("the executor ended without an answer")
+    if "output_schema" not in step:
+        return text
+    try:
+        return extract_json(text)
+    except ValueError:
+        return text  # a string may be what the schema asks for; the check will tell
+
+
+def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox) -> list[Evidence]:
+    """List the tool calls of a conversation with their outcomes."""
+    answers = {message.tool_call_id: message for message in said if isinstance(message, ToolMessage)}
+    return [
+        {
+            "tool": call["name"],
+            "args": call["args"],
+            "ok": (answer := answers.get(call["id"] or "")) is not None and answer.status != "error",
+            "output_preview": preview(answer.text) if answer is not None else "",
+            "effect": toolbox.effect(call["name"]),
+            "call_id": call["id"] or "",
+        }
+        for message in said
+        if isinstance(message, AIMessage)
+        for call in message.tool_calls
+    ]

@@ -1,0 +1,65 @@
+"""Run a bound step: its one tool call, with no model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
+
+from ..errors import StepError
+from ..models.structured import retry_transient
+from ..run import StepScope, emit
+from ..state import Evidence, Step
+from ..tools.calls import call_tool, preview
+from ..tools.toolbox import Toolbox
+from .effects import call_once
+
+__all__ = ["run_bound_step"]
+
+Json = Any
+_TRIES = 4
+"""Tries of a read or idempotent call that fails in a way that may pass."""
+
+
+async def run_bound_step(
+    step: Step,
+    args: dict[str, Json],
+    scope: StepScope,
+    evidence: list[Evidence],
+    toolbox: Toolbox,
+    config: RunnableConfig,
+    runtime: Runtime[Any],
+) -> Json:
+    """Call the step's tool with resolved arguments and return its exact output.
+
+    Args:
+        evidence: The call is appended to it, whether it succeeds or not.
+
+    Raises:
+        StepError: If the call fails.
+        BudgetExceededError: If there is no room for it.
+    """
+    name = step["call"]["tool"]
+    tool, effect = toolbox.get(name), toolbox.effect(name)
+    call_id = f"{scope.step_id}-{scope.attempt}"
+    emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=args)
+
+    async def attempt() -> Json:
+        scope.tab.tool_call()
+        return await call_tool(tool, args, call_id=call_id, config=config, runtime=runtime)
+
+    async def call() -> Json:
+        return await retry_transient(attempt, tries=1 if effect == "write" else _TRIES)
+
+    seen: Evidence = {
+        "tool": name, "args": args, "ok": False, "output_preview": "", "effect": effect, "call_id": call_id
+    }
+    evidence.append(seen)
+    try:
+        output = await call_once(scope, name, args, call_id, effect, call)
+    except StepError as error:
+        seen["output_preview"] = preview(str(error))
+        raise
+    seen |= {"ok": True, "output_preview": preview(output)}
+    return output

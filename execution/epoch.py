@@ -1,0 +1,119 @@
+"""What the executors of one superstep share, and what they learn when it is entered again.
+
+On a resume LangGraph does not run finished siblings again, and their results are not
+in the node's state: they are pending writes of the checkpoint. They are read from
+there, so that a graph with only a checkpointer resumes correctly too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.pregel._read import ChannelRead
+from langgraph.runtime import Runtime
+
+from ..approvals import standing_approval
+from ..run import Run
+from ..state import State, StepResult, Usage, add_usage, pending_steps
+from ..tools.toolbox import Toolbox
+from .gate import Gate
+
+__all__ = ["Epoch", "Siblings", "epoch_of", "read_state"]
+
+_STEP_CHANNELS = ["plan", "results", "goal", "inputs", "audit"]
+
+
+@dataclass
+class Siblings:
+    """What executors of this superstep had done before the run stopped."""
+
+    results: dict[str, StepResult] = field(default_factory=dict)
+    """Results of those that had finished."""
+    attempts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Attempts of those that wait for a person, as their question carries them."""
+    usage: Usage = field(default_factory=lambda: Usage())
+    """What the finished ones had spent."""
+
+
+@dataclass
+class Epoch:
+    """The gate, the approval and the history that the executors of one superstep share."""
+
+    gate: Gate
+    approval: dict[str, Any] | None
+    siblings: Siblings
+    ready_at_start: frozenset[str]
+    """Steps that may have been started by an earlier run: all they need had finished by then."""
+
+
+def read_state(config: RunnableConfig) -> State:
+    """Read the graph's state from inside a task that was sent only an id.
+
+    ``ChannelRead`` is what conditional edges use (langgraph 1.2.22; pinned by a test).
+    """
+    state: State = ChannelRead.do_read(config, select=_STEP_CHANNELS)
+    return state
+
+
+async def epoch_of(
+    run: Run, state: State, config: RunnableConfig, runtime: Runtime[Any], toolbox: Toolbox
+) -> Epoch:
+    """Return what the executors of this superstep share; the first one to come opens it."""
+    namespace = _graph_namespace(config)
+    checkpoint = runtime.execution_info.checkpoint_id if runtime.execution_info else ""
+    key = f"{namespace}/{checkpoint}"
+    if key not in run.epochs:
+        first_after_resume = run.resumed and not run.epochs
+        opening = _open(run, state, config, checkpoint if first_after_resume else None, toolbox)
+        run.epochs[key] = asyncio.ensure_future(opening)
+    epoch: Epoch = await asyncio.shield(run.epochs[key])
+    return epoch
+
+
+async def _open(
+    run: Run, state: State, config: RunnableConfig, reentered: str | None, toolbox: Toolbox
+) -> Epoch:
+    plan, known = state.get("plan"), state.get("results") or {}
+    assert plan is not None, "the dispatcher sends steps of a plan only"
+    siblings = await _siblings(config, reentered) if reentered else Siblings()
+    pending = pending_steps(plan, known)
+    open_ids = {step["id"] for step in pending} - set(siblings.results)
+    finished = {i: result for i, result in {**known, **siblings.results}.items() if i not in open_ids}
+    run.meter.spend(siblings.usage)
+    approval = await standing_approval(run, plan, state.get("inputs"), toolbox)
+    ready = frozenset(step["id"] for step in pending if finished.keys() >= set(step["depends_on"]))
+    return Epoch(Gate(plan, finished, run.settings.max_parallel), approval, siblings, ready)
+
+
+async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:
+    """Read the pending writes of the checkpoint that the run goes on from."""
+    configurable = config["configurable"]
+    saver = configurable.get("__pregel_checkpointer")
+    if saver is None:
+        return Siblings()
+    address = {
+        "thread_id": configurable["thread_id"],
+        "checkpoint_ns": _graph_namespace(config),
+        "checkpoint_id": checkpoint_id,
+    }
+    saved = await saver.aget_tuple({"configurable": address})
+    found = Siblings()
+    for _, channel, value in (saved.pending_writes or ()) if saved else ():
+        if channel == "results":
+            found.results |= value
+        elif channel == "usage" and value:
+            found.usage = add_usage(found.usage, value)
+        elif channel == "__interrupt__":
+            for question in value:
+                if isinstance(question.value, dict) and "attempts" in question.value:
+                    found.attempts[question.value["step_id"]] = question.value["attempts"]
+    return found
+
+
+def _graph_namespace(config: RunnableConfig) -> str:
+    """Return the namespace of the graph that an executor task belongs to."""
+    namespace: str = config["configurable"].get("checkpoint_ns", "")
+    return namespace.rpartition("|")[0]

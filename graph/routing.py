@@ -1,0 +1,79 @@
+"""What may happen next: pure, total functions over the state, one per node that has a choice."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from langgraph.types import Send
+
+from ..state import State, pending_steps
+
+__all__ = [
+    "route_after_approval",
+    "route_after_dispatcher",
+    "route_after_evaluator",
+    "route_after_planner",
+    "route_after_validator",
+]
+
+
+def route_after_planner(state: State) -> Literal["validator", "synthesizer"]:
+    """A draft is validated; a goal that cannot be planned is answered with the reason."""
+    return "validator" if state.get("draft") else "synthesizer"
+
+
+def route_after_validator(
+    state: State,
+) -> Literal["planner", "replanner", "approval", "dispatcher", "synthesizer"]:
+    """Issues go back to whoever wrote the plan, or end the run; a valid plan is approved or runs."""
+    if _aborted(state):
+        return "synthesizer"
+    if state.get("plan_issues"):
+        source = (state.get("draft") or {}).get("source", "given")
+        routes: dict[str, Literal["planner", "replanner", "approval"]] = {
+            "planner": "planner",
+            "replanner": "replanner",
+            "person": "approval",
+        }
+        return routes.get(source, "synthesizer")
+    return "approval" if _decision(state) == "needed" else "dispatcher"
+
+
+def route_after_approval(state: State) -> Literal["planner", "validator", "dispatcher", "synthesizer"]:
+    """An edit is validated; a rejection goes back to the planner, or ends the run when there is none."""
+    decision = _decision(state)
+    if decision == "edited":
+        return "validator"
+    if decision == "rejected":
+        return "synthesizer" if state.get("status") == "rejected" else "planner"
+    return "dispatcher"
+
+
+def route_after_dispatcher(state: State) -> list[Send] | Literal["approval", "evaluator"]:
+    """Send every pending step at once, in topological order; without an approval on record, ask for it."""
+    plan = state.get("plan")
+    if plan is None or _decision(state) == "needed":
+        return "approval"
+    pending = pending_steps(plan, state.get("results") or {})
+    return [Send("executor", {"step_id": step["id"]}) for step in pending] or "evaluator"
+
+
+def route_after_evaluator(state: State) -> Literal["dispatcher", "replanner", "synthesizer"]:
+    """Run what is left, revise the plan, or finish."""
+    evaluation, plan = state.get("evaluation"), state.get("plan")
+    decision = evaluation["decision"] if evaluation else "abort"
+    if decision in ("patch", "replan"):
+        return "replanner"
+    if decision == "continue" and plan and pending_steps(plan, state.get("results") or {}):
+        return "dispatcher"
+    return "synthesizer"
+
+
+def _decision(state: State) -> str:
+    approval = state.get("approval")
+    return approval["decision"] if approval else "needed"
+
+
+def _aborted(state: State) -> bool:
+    evaluation = state.get("evaluation")
+    return evaluation is not None and evaluation["decision"] == "abort"

@@ -1,0 +1,100 @@
+"""Decide, after an epoch, what its failures mean for the plan: go on, patch, replan, abort or finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
+
+from ..context import Context
+from ..models.chat import ChatModels
+from ..run import Run, audit_event, emit, run_of
+from ..state import Evaluation, Plan, State, StepResult, pending_steps
+
+__all__ = ["make_evaluator"]
+
+Update = dict[str, Any]
+Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
+
+_WEIGHT = {"patch": 1, "replan": 2, "abort": 3}
+"""When several steps failed, the decision that concerns most of the plan is taken."""
+
+
+def make_evaluator(models: ChatModels) -> Node:
+    """Build the evaluator node: the results of an epoch in; one decision about the plan out."""
+
+    async def evaluator(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+        run = run_of(config)
+        evaluation = _evaluate(state, run)
+        emit(runtime, run, "evaluated", decision=evaluation["decision"], reason=evaluation.get("reason", ""))
+        update: Update = {
+            "evaluation": evaluation,
+            "audit": [
+                audit_event(
+                    run,
+                    state,
+                    "evaluated",
+                    decision=evaluation["decision"],
+                    by=evaluation.get("by", "policy"),
+                    trigger=evaluation.get("reason", ""),
+                    evidence=evaluation.get("evidence", []),
+                )
+            ],
+            "usage": {"seconds": round(run.meter.lap(), 4)},
+        }
+        if evaluation["decision"] in ("patch", "replan"):
+            update["replans"] = state.get("replans", 0) + 1
+        return update
+
+    def _evaluate(state: State, run: Run) -> Evaluation:
+        plan, results = state.get("plan"), state.get("results") or {}
+        decision = _weightiest(plan, state.get("decisions") or {}, results)
+        if decision is None:
+            return _go_on(plan, results, run)
+        if decision["decision"] in ("patch", "replan") and (reason := _cannot_replan(state, run)):
+            reason = f"{reason}; the failure was: {decision.get('reason', '')}"
+            return {**decision, "decision": "abort", "reason": reason, "by": "limit"}
+        return decision
+
+    def _cannot_replan(state: State, run: Run) -> str | None:
+        if state.get("replans", 0) >= run.settings.max_replans:
+            return f"the plan may not be revised again (max_replans={run.settings.max_replans})"
+        if not models.has("replanner", run.settings.models):
+            return "there is no model to revise the plan"
+        spent = run.meter.exhausted()
+        return str(spent) if spent else None
+
+    return evaluator
+
+
+def _weightiest(
+    plan: Plan | None, decisions: Mapping[str, Evaluation], results: Mapping[str, StepResult]
+) -> Evaluation | None:
+    """Combine what executors decided about steps that are still failed in the current plan."""
+    current = {step["id"] for step in (plan or {}).get("steps", ())}
+    open_ones = [
+        decision
+        for step_id, decision in decisions.items()
+        if step_id in current and step_id in results and results[step_id]["status"] == "failed"
+    ]
+    if not open_ones:
+        return None
+    heaviest = max(open_ones, key=lambda decision: _WEIGHT.get(decision["decision"], 0))
+    return {**heaviest, "step_ids": _collect(open_ones, "step_ids"), "evidence": _collect(open_ones, "evidence")}
+
+
+def _collect(decisions: Sequence[Evaluation], key: str) -> list[str]:
+    return [item for decision in decisions for item in decision.get(key, [])]  # type: ignore[attr-defined]
+
+
+def _go_on(plan: Plan | None, results: Mapping[str, StepResult], run: Run) -> Evaluation:
+    pending = pending_steps(plan, results) if plan else []
+    if pending and (spent := run.meter.exhausted()):
+        return {"decision": "abort", "step_ids": [], "reason": str(spent), "by": "limit"}
+    if pending:
+        return {"decision": "continue", "step_ids": [step["id"] for step in pending], "reason": "steps are left to run"}
+    failed = [step_id for step_id, result in results.items() if result["status"] in ("failed", "blocked")]
+    reason = f"nothing is left that can run; not done: {', '.join(failed)}" if failed else "every step has ended"
+    return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy"}

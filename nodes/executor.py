@@ -1,0 +1,138 @@
+"""Carry out one step: wait for what it needs, attempt it, check it, decide what its failure means.
+
+The attempt loop replays: attempts on record are not made again, but the questions
+asked between them are asked again in the same order, because LangGraph hands out
+answers by position when a node is re-entered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphBubbleUp, is_invalid_resume
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+from typing_extensions import TypedDict
+
+from ..context import Context
+from ..execution.attempts import AttemptLoop, Outcome
+from ..execution.epoch import Epoch, epoch_of, read_state
+from ..execution.gate import StepWithheldError
+from ..models.chat import ChatModels
+from ..run import Run, emit, run_of
+from ..state import Evaluation, State, StepResult, step_fingerprint, steps_by_id
+from ..tools.toolbox import Toolbox
+
+__all__ = ["StepOrder", "make_executor"]
+
+Update = dict[str, Any]
+
+
+class StepOrder(TypedDict):
+    """What the dispatcher sends: only the id, since a checkpoint would hold a copy per step."""
+
+    step_id: str
+
+
+Node = Callable[[StepOrder, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
+
+
+def make_executor(
+    models: ChatModels, toolbox: Toolbox, step_agent: CompiledStateGraph[Any, Any, Any, Any] | None
+) -> Node:
+    """Build the executor node. It never raises for a step: what goes wrong becomes a failed result."""
+
+    async def executor(order: StepOrder, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+        run, state = run_of(config), read_state(config)
+        step_id = order["step_id"]
+        epoch = await epoch_of(run, state, config, runtime, toolbox)
+        try:
+            outcome = await _execute(step_id, state, epoch, config, runtime)
+        except StepWithheldError as withheld:
+            epoch.gate.publish(step_id, withheld)
+            return {}
+        except (GraphBubbleUp, asyncio.CancelledError) as stopped:
+            epoch.gate.publish(step_id, stopped)
+            raise
+        except Exception as error:
+            if is_invalid_resume(error):
+                epoch.gate.publish(step_id, error)
+                raise
+            outcome = _internal_error(step_id, error, run)
+        return await _finish(outcome, state, epoch, run, runtime)
+
+    async def _execute(
+        step_id: str, state: State, epoch: Epoch, config: RunnableConfig, runtime: Runtime[Context]
+    ) -> Outcome:
+        run, plan = run_of(config), state.get("plan")
+        step = steps_by_id(plan).get(step_id)
+        if plan is None or step is None:
+            raise StepWithheldError(f"{step_id} is not a step of the current plan")
+        needed = await epoch.gate.dependencies(step)
+        recorded = await run.ledger.result(plan["id"], step_id, step_fingerprint(step))
+        if recorded is not None:
+            return Outcome(recorded)  # type: ignore[arg-type]
+        loop = AttemptLoop(
+            step=step,
+            needed=needed,
+            state=state,
+            run=run,
+            epoch=epoch,
+            models=models,
+            toolbox=toolbox,
+            step_agent=step_agent,
+            config=config,
+            runtime=runtime,
+        )
+        return await loop.run_step()
+
+    return executor
+
+
+def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:
+    """Turn a fault of ours into a failed result: raising would cancel the siblings, also in a write."""
+    now = run.timestamp()
+    message = f"internal error: {type(error).__name__}: {error}"
+    result: StepResult = {
+        "step_id": step_id,
+        "status": "failed",
+        "output": None,
+        "verdict": "failed",
+        "criteria": [],
+        "evidence": [],
+        "attempts": 0,
+        "error": {"code": "internal_error", "message": message},
+        "started_at": now,
+        "finished_at": now,
+        "usage": {},
+    }
+    decision: Evaluation = {"decision": "abort", "step_ids": [step_id], "reason": message, "by": "policy"}
+    return Outcome(result, decision)
+
+
+async def _finish(outcome: Outcome, state: State, epoch: Epoch, run: Run, runtime: Runtime[Context]) -> Update:
+    """Record the result, release the dependents, and hand everything to the state."""
+    result, decision = outcome.result, outcome.decision
+    step_id, plan = result["step_id"], state["plan"]
+    if plan is not None and result["status"] in ("done", "skipped"):
+        await run.ledger.record_result(
+            plan["id"], step_id, step_fingerprint(steps_by_id(plan)[step_id]), dict(result)
+        )
+    if decision is not None and decision["decision"] in ("replan", "abort"):
+        epoch.gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
+    epoch.gate.publish(step_id, result)
+    emit(
+        runtime,
+        run,
+        "step_finished",
+        step_id=step_id,
+        status=result["status"],
+        verdict=result["verdict"],
+        error=result["error"],
+        attempts=result["attempts"],
+    )
+    update: Update = {"results": {step_id: result}, "usage": result["usage"], "audit": outcome.audit}
+    return update | ({"decisions": {step_id: decision}} if decision is not None else {})

@@ -1,0 +1,135 @@
+"""Revise the plan: new steps for what failed, or for everything not yet done. Finished work stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
+
+from ..context import Context
+from ..errors import BudgetExceededError, ModelCallError
+from ..models.chat import ChatModels
+from ..models.plan_draft import PlanDraft, draft_problems, draft_schema, revised_plan, steps_from_draft
+from ..models.structured import call_structured
+from ..prompts import quote, render_prompt
+from ..prompts.inventory import describe_tools
+from ..run import Run, audit_event, emit, run_of
+from ..state import Evaluation, Plan, State, descendants, plan_difference, used_ids
+from ..tools.calls import preview
+from ..tools.toolbox import Toolbox
+
+__all__ = ["make_replanner"]
+
+Update = dict[str, Any]
+Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
+
+
+def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
+    """Build the replanner node: a failure in; a draft of the next revision out."""
+
+    async def replanner(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+        run, plan, evaluation = run_of(config), state.get("plan"), state.get("evaluation")
+        if plan is None or evaluation is None:
+            return {"draft": None}
+        replaced = _replaced(plan, evaluation, state)
+        tab = run.tab()
+        try:
+            draft = await call_structured(
+                models.get("replanner", run.settings.models),
+                PlanDraft,
+                _messages(state, plan, evaluation, replaced, run, toolbox),
+                role="replanner",
+                meter=tab,
+                json_schema=draft_schema(toolbox.names),
+                check=draft_problems,
+                config=config,
+            )
+        except (ModelCallError, BudgetExceededError) as error:
+            return _gave_up(state, run, f"The plan could not be revised: {error}") | {"usage": tab.close()}
+        if draft.outcome == "cannot_plan":
+            return _gave_up(state, run, draft.rationale) | {"usage": tab.close()}
+        taken = used_ids(plan, state.get("audit") or ())
+        revision = revised_plan(plan, replaced, steps_from_draft(draft), draft.rationale, taken)
+        difference = plan_difference(plan, revision)
+        emit(runtime, run, "replanned", revision=revision["revision"], difference=difference, plan=revision)
+        event = audit_event(
+            run,
+            {**state, "plan": revision},
+            "plan_revised",
+            decision=evaluation["decision"],
+            by="replanner",
+            trigger=evaluation.get("reason", ""),
+            difference=difference,
+        )
+        written = {"plan": revision, "source": "replanner", "attempt": _attempt(state)}
+        return {"draft": written, "audit": [event], "usage": tab.close()}
+
+    return replanner
+
+
+def _replaced(plan: Plan, evaluation: Evaluation, state: State) -> set[str]:
+    """Choose the steps that give way: the failing ones and their descendants, or all that is not done."""
+    results = state.get("results") or {}
+    done = {step_id for step_id, result in results.items() if result["status"] in ("done", "skipped")}
+    if evaluation["decision"] == "patch":
+        failing = set(evaluation.get("step_ids", ()))
+        return (failing | descendants(plan["steps"], failing)) - done
+    return {step["id"] for step in plan["steps"]} - done
+
+
+def _messages(
+    state: State, plan: Plan, evaluation: Evaluation, replaced: set[str], run: Run, toolbox: Toolbox
+) -> list[BaseMessage]:
+    mark, results = run.mark, state.get("results") or {}
+    finished = [
+        f"- {step['id']} ({step['task']}): {preview((results.get(step['id']) or {}).get('output'), 600)}"
+        for step in plan["steps"]
+        if step["id"] not in replaced
+    ]
+    open_steps = [_open_step(step, results) for step in plan["steps"] if step["id"] in replaced]
+    return render_prompt(
+        "replanner",
+        instructions=run.settings.instructions,
+        tools=describe_tools(toolbox),
+        goal=state.get("goal") or "",
+        finished=quote("finished steps", "\n".join(finished) or "(none)", mark),
+        open=quote("open steps", "\n".join(open_steps) or "(none)", mark),
+        reason=quote("reason", _reason(evaluation), mark),
+        feedback=_feedback(state, mark),
+    )
+
+
+def _open_step(step: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    result = results.get(step["id"])
+    how = f"{result['status']}: {preview((result['error'] or {}).get('message', ''), 600)}" if result else "not started"
+    return f"- {preview(dict(step), 1500)}\n  {how}"
+
+
+def _reason(evaluation: Evaluation) -> str:
+    parts = [evaluation.get("reason", ""), evaluation.get("hint", ""), *evaluation.get("evidence", [])]
+    return "\n".join(dict.fromkeys(part for part in parts if part))
+
+
+def _feedback(state: State, mark: str) -> str:
+    issues = state.get("plan_issues")
+    draft = state.get("draft")
+    if not issues or draft is None:
+        return ""
+    listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
+    written = preview(draft["plan"].get("steps", []), 8000)
+    return f"Your last revision cannot run:\n{listed}\n{quote('revision', written, mark)}\nWrite it again."
+
+
+def _attempt(state: State) -> int:
+    draft = state.get("draft")
+    repeated = draft is not None and draft["source"] == "replanner" and bool(state.get("plan_issues"))
+    return (draft or {}).get("attempt", 1) + 1 if repeated else 1
+
+
+def _gave_up(state: State, run: Run, reason: str) -> Update:
+    evaluation: Evaluation = {"decision": "abort", "step_ids": [], "reason": reason, "by": "model"}
+    event = audit_event(run, state, "cannot_replan", by="replanner", trigger=reason)
+    return {"draft": None, "evaluation": evaluation, "audit": [event]}

@@ -1,0 +1,167 @@
+"""Write the answer: whatever happened, it says what was done, what was not, and what was not verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
+
+from ..budget import Tab
+from ..context import Context
+from ..errors import BudgetExceededError, ModelCallError
+from ..models.chat import ChatModels
+from ..models.structured import call_text
+from ..prompts import quote, render_prompt
+from ..run import Run, audit_event, emit, run_of
+from ..state import RunStatus, State, Step, StepResult, run_status
+from ..tools.calls import preview
+
+__all__ = ["make_synthesizer", "report_text"]
+
+Update = dict[str, Any]
+Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
+
+
+def make_synthesizer(models: ChatModels) -> Node:
+    """Build the synthesizer node: results in; final status and answer out."""
+
+    async def synthesizer(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+        run, tab = run_of(config), run_of(config).tab()
+        status = _status(state)
+        answer = await _answer(state, status, run, tab, config)
+        emit(runtime, run, "synthesized", status=status, answer=answer)
+        return {
+            "status": status,
+            "final_answer": answer,
+            "messages": [AIMessage(answer, name="plan_execute")],
+            "draft": None,
+            "usage": tab.close(),
+            "audit": [audit_event(run, state, "finished", decision=status, trigger=_reason(state))],
+        }
+
+    async def _answer(state: State, status: RunStatus, run: Run, tab: Tab, config: RunnableConfig) -> str:
+        report = report_text(state, status)
+        if status in ("failed", "rejected") and not state.get("results"):
+            return report
+        if status == "done" and (direct := _only_answer(state)) is not None:
+            return direct
+        if not models.has("synthesizer", run.settings.models):
+            return report
+        try:
+            written = await call_text(
+                models.get("synthesizer", run.settings.models),
+                _messages(state, status, run),
+                role="synthesizer",
+                meter=tab,
+                config=config,
+            )
+        except (ModelCallError, BudgetExceededError) as error:
+            return f"{report}\n\n(The answer could not be written by a model: {error})"
+        # What was not done is ours to say: a model may forget it.
+        return written if status == "done" else f"{written}\n\n{report}"
+
+    return synthesizer
+
+
+def _status(state: State) -> RunStatus:
+    if state.get("status") == "rejected":
+        return "rejected"
+    if state.get("plan_issues") and not state.get("results"):
+        return "failed"
+    return run_status(state.get("plan"), state.get("results") or {})
+
+
+def _reason(state: State) -> str:
+    return (state.get("evaluation") or {}).get("reason", "")
+
+
+def _only_answer(state: State) -> str | None:
+    """Return the output of a plan of one agent step: it is the answer already."""
+    steps = (state.get("plan") or {}).get("steps", [])
+    if len(steps) != 1 or "call" in steps[0]:
+        return None
+    output = (state.get("results") or {})[steps[0]["id"]]["output"]
+    return output if isinstance(output, str) else None
+
+
+def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:
+    results = state.get("results") or {}
+    shown = [_for_prompt(step, results.get(step["id"])) for step in (state.get("plan") or {}).get("steps", [])]
+    return render_prompt(
+        "synthesizer",
+        instructions=run.settings.instructions,
+        goal=state.get("goal") or "",
+        status=status,
+        reason=quote("reason", _reason(state), run.mark) if status != "done" else "",
+        results=quote("results", "\n\n".join(shown), run.mark),
+    )
+
+
+def _for_prompt(step: Step, result: StepResult | None) -> str:
+    if result is None:
+        return f"[{step['id']}] {step['task']}: not started"
+    head = f"[{step['id']}] {step['task']}: {_outcome(result)}"
+    return f"{head}\n{preview(result['output'], 20_000)}" if result["status"] == "done" else head
+
+
+# --- the report, with no model -----------------------------------------------------------
+
+_SECTIONS = {
+    "done": "Done",
+    "unverified": "Done, not verified",
+    "failed": "Failed",
+    "skipped": "Skipped",
+    "blocked": "Not done (something they need did not succeed)",
+    "open": "Not started",
+}
+
+
+def report_text(state: State, status: RunStatus) -> str:
+    """Write the deterministic report of a run: every step under how it ended, nothing claimed unchecked."""
+    parts = [_headline(state, status)]
+    if issues := state.get("plan_issues"):
+        parts.append("\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues))
+    sections: dict[str, list[str]] = {}
+    results = state.get("results") or {}
+    for step in (state.get("plan") or {}).get("steps", []) if results else []:
+        result = results.get(step["id"])
+        sections.setdefault(_section(result), []).append(_line(step, result))
+    parts += [f"{title}:\n" + "\n".join(sections[key]) for key, title in _SECTIONS.items() if key in sections]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _headline(state: State, status: RunStatus) -> str:
+    reason = _reason(state) if status != "done" else ""
+    words = {
+        "done": "All steps are done.",
+        "partial": "The run ended before everything was done.",
+        "failed": "The run failed.",
+        "rejected": "The plan was rejected.",
+    }
+    return f"{words.get(status, status)} {reason}".strip()
+
+
+def _section(result: StepResult | None) -> str:
+    if result is None:
+        return "open"
+    if result["status"] == "done":
+        return "unverified" if result["verdict"] == "unverified" else "done"
+    return result["status"]
+
+
+def _line(step: Step, result: StepResult | None) -> str:
+    title = f"- {step['id']}" + (f" ({step['task']})" if step["task"] else "")
+    if result is None:
+        return title
+    if result["status"] == "done":
+        return f"{title}: {preview(result['output'], 500)}"
+    return f"{title}: {_outcome(result)}"
+
+
+def _outcome(result: StepResult | Mapping[str, Any]) -> str:
+    error = result["error"]
+    status = result["status"] if result["status"] != "done" else f"done, {result['verdict']}"
+    return f"{status}: {preview(error['message'], 500)}" if error else status
