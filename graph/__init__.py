@@ -1,1 +1,7 @@
-"""Placeholder."""
+"""What may happen next: the graph's wiring, its routing, the inner agent, and the door in front of it."""
+
+from __future__ import annotations
+
+from .build import create_plan_execute_agent
+
+__all__ = ["create_plan_execute_agent"]

@@ -1,0 +1,74 @@
+"""The compiled agent: LangGraph's graph with a door in front of it.
+
+Every run enters through ``stream`` or ``astream`` (``invoke`` and ``ainvoke`` call
+them, and so does ``langgraph dev``). The door refuses what a node could not, takes
+the thread's lock, and gives the run what it holds in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.store.memory import InMemoryStore
+
+from ..context import Context
+from ..models.chat import ChatModels
+from ..state import InputState, OutputState, State
+from ..storage.adapters import async_saver, async_store
+from .door import enter
+from .loop import iterate
+
+__all__ = ["PlanExecuteAgent"]
+
+
+class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputState]):
+    """A plan-and-execute agent; use it as any compiled LangGraph graph, sync or async.
+
+    Args:
+        models: The chat models by role.
+        memory: Where the ledger is kept while the graph has no store.
+        kwargs: What a compiled graph is made of.
+    """
+
+    def __init__(self, *, models: ChatModels, memory: InMemoryStore | None = None, **kwargs: Any) -> None:
+        kwargs["checkpointer"] = async_saver(kwargs.get("checkpointer"))
+        kwargs["store"] = async_store(kwargs.get("store"))
+        super().__init__(**kwargs)
+        self.models = models
+        self.memory = memory or InMemoryStore()
+
+    async def astream(  # type: ignore[override]
+        self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """Run the graph, or go on with a run.
+
+        Args:
+            input: ``{"goal": …}``, ``{"messages": […]}``, ``{"plan": …, "inputs": …}``; a
+                ``Command(resume=…)`` with answers; or None to go on after a stop.
+            config: LangGraph's config; ``thread_id`` names the thread.
+            context: A :class:`~plan_execute.Context` or its fields; None and ``{}`` mean the
+                settings the thread was started with.
+            kwargs: LangGraph's ``stream_mode``, ``subgraphs``, ``durability`` and so on.
+
+        Raises:
+            ThreadError: If the thread is busy, unknown, unfinished or finished, or an answer fits no question.
+            InvalidInputError: If the input has no goal or not the right form.
+            ConfigurationError: If a setting is wrong, or a model is needed and missing.
+        """
+        async with enter(self, input, ensure_config(config), context) as entry:
+            stream = super().astream(entry.input, entry.config, context=entry.settings, **kwargs)
+            async for chunk in stream:
+                yield chunk
+
+    def stream(  # type: ignore[override]
+        self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        """Run the graph from synchronous code, with the same parallelism as :meth:`astream`."""
+        for part in (self.checkpointer, self.store):
+            if hasattr(part, "check_sync"):
+                part.check_sync()
+        yield from iterate(self.astream(input, ensure_config(config), context=context, **kwargs))

@@ -1,0 +1,101 @@
+"""Wire the nodes into the graph: the picture in the README is drawn from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langgraph.graph import END, START, StateGraph
+
+from ..context import Context
+from ..models.chat import ChatModels
+from ..nodes.approval import make_approval
+from ..nodes.dispatcher import make_dispatcher
+from ..nodes.evaluator import make_evaluator
+from ..nodes.executor import StepOrder, make_executor
+from ..nodes.planner import make_planner
+from ..nodes.replanner import make_replanner
+from ..nodes.synthesizer import make_synthesizer
+from ..nodes.validator import make_validator
+from ..state import InputState, OutputState, State
+from ..tools.toolbox import Toolbox
+from .agent import PlanExecuteAgent
+from .routing import (
+    route_after_approval,
+    route_after_dispatcher,
+    route_after_evaluator,
+    route_after_planner,
+    route_after_validator,
+)
+from .step_agent import make_step_agent
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware import AgentMiddleware
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.tools import BaseTool
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+    from langgraph.store.base import BaseStore
+
+__all__ = ["create_plan_execute_agent"]
+
+
+def create_plan_execute_agent(
+    model: str | BaseChatModel | None = None,
+    tools: Iterable[BaseTool | Callable[..., Any]] = (),
+    *,
+    models: Mapping[str, str | BaseChatModel] | None = None,
+    agents: Mapping[str, Any] | None = None,
+    middleware: Sequence[AgentMiddleware[Any, Any]] = (),
+    response_format: Any = None,
+    checkpointer: BaseCheckpointSaver[Any] | bool | None = None,
+    store: BaseStore | None = None,
+    base_url: str | None = None,
+    name: str = "plan_execute",
+) -> PlanExecuteAgent:
+    """Build a plan-and-execute agent.
+
+    Args:
+        model: A model's name or a chat model; None: only plans of bound steps can run.
+        tools: LangChain tools or plain functions with docstrings. A tool's effect is its
+            ``metadata={"effect": "read" | "idempotent" | "write"}``, ``write`` if undeclared.
+        models: Models for single roles: planner, executor, evaluator, replanner, synthesizer.
+        agents: Named executor graphs, for steps that say ``agent``.
+        middleware: LangChain agent middleware for agent steps.
+        response_format: A schema for ``result["output"]``.
+        checkpointer: Any LangGraph saver, sync or async; without one nobody can be asked.
+        store: Any LangGraph store; without one approvals and the ledger are kept in memory.
+        base_url: Base URL of an OpenAI-protocol endpoint for models given by name.
+        name: The graph's name.
+
+    Returns:
+        A compiled LangGraph graph: ``invoke``, ``ainvoke``, ``stream``, ``astream``, ``get_state``…
+
+    Raises:
+        ConfigurationError: If two tools share a name, a role is unknown, or something is not supported.
+    """
+    if response_format is not None:
+        from ..errors import ConfigurationError
+
+        raise ConfigurationError("response_format= is not supported yet")
+    toolbox, chat = Toolbox(tools), ChatModels(model, models, base_url=base_url)
+    step_agent = make_step_agent(chat.get("executor"), toolbox, middleware) if chat.has("executor") else None
+    builder = StateGraph(State, Context, input_schema=InputState, output_schema=OutputState)
+    builder.add_node("planner", make_planner(chat, toolbox))
+    builder.add_node("validator", make_validator(chat, toolbox, agents or ()))
+    builder.add_node("approval", make_approval(chat, toolbox))
+    builder.add_node("dispatcher", make_dispatcher(toolbox))
+    builder.add_node("executor", make_executor(chat, toolbox, step_agent), input_schema=StepOrder)
+    builder.add_node("evaluator", make_evaluator(chat))
+    builder.add_node("replanner", make_replanner(chat, toolbox))
+    builder.add_node("synthesizer", make_synthesizer(chat))
+    builder.add_edge(START, "planner")
+    builder.add_conditional_edges("planner", route_after_planner)
+    builder.add_conditional_edges("validator", route_after_validator)
+    builder.add_conditional_edges("approval", route_after_approval)
+    builder.add_conditional_edges("dispatcher", route_after_dispatcher, ["approval", "executor", "evaluator"])
+    builder.add_edge("executor", "evaluator")
+    builder.add_conditional_edges("evaluator", route_after_evaluator)
+    builder.add_edge("replanner", "validator")
+    builder.add_edge("synthesizer", END)
+    compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
+    return PlanExecuteAgent(models=chat, **vars(compiled))
