@@ -28,6 +28,7 @@ The tree::
     │   ├── BadArgumentsError       arguments that do not fit the tool at run time
     │   ├── UnresolvedReferenceError a reference that has no value at run time
     │   ├── StepTimeoutError        the step's time limit passed
+    │   ├── StepStoppedError        somebody told the run to stop
     │   └── IterationLimitError     the step's limit of ReAct turns was reached
     ├── BudgetExceededError         a hard budget would be overrun
     └── StorageError
@@ -62,6 +63,7 @@ __all__ = [
     "SchemaVersionError",
     "ScriptError",
     "StepError",
+    "StepStoppedError",
     "StepTimeoutError",
     "StorageDamagedError",
     "StorageError",
@@ -248,6 +250,12 @@ class StepTimeoutError(StepError):
     """The step's time limit (seconds of wall time) passed."""
 
     code = "timeout"
+
+
+class StepStoppedError(StepError):
+    """The step was cut off because somebody told the run to stop."""
+
+    code = "stopped"
 
 
 class IterationLimitError(StepError):

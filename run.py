@@ -42,6 +42,8 @@ class Run:
         volatile: Whether the ledger lives in memory only, and may have forgotten an earlier run.
         resumed: Whether the run goes on from a checkpoint instead of starting a goal.
         mark: A random word that delimits untrusted text in prompts.
+        epochs: What the executors of each superstep share, by checkpoint.
+        stop: Set when somebody asks for the run to stop.
     """
 
     settings: Context
@@ -55,6 +57,7 @@ class Run:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     epochs: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tab(self, earlier: Usage | None = None) -> Tab:
         """Open a tab on the run's meter."""
@@ -114,6 +117,7 @@ class StepScope:
         model: The model this run wants for the step; None: the one the agent was built with.
         doubtful: Whether writes may have been started by a run whose record was lost.
         questions: How many questions were asked, and answered, within the attempt.
+        writing: How many calls that change the world are under way.
     """
 
     run: Run
@@ -126,6 +130,7 @@ class StepScope:
     model: Any = None
     doubtful: bool = False
     questions: int = 0
+    writing: int = 0
 
 
 def step_scope_of(config: RunnableConfig) -> StepScope:

@@ -8,7 +8,7 @@ by position when a node is re-entered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..errors import (
     BudgetExceededError,
     ModelCallError,
     StepError,
+    StepStoppedError,
     StepTimeoutError,
     UnresolvedReferenceError,
 )
@@ -158,7 +159,7 @@ class AttemptLoop:
         attempt: Attempt = {"number": number, "output": None, "verdict": "failed", "criteria": [], "decision": None}
         failure: Failure | None = None
         try:
-            attempt["output"] = await self._within_time_limit(self._produce(scope, evidence))
+            attempt["output"] = await self._within_time_limit(self._produce(scope, evidence), scope)
             check = await self._check(attempt["output"], evidence, scope)
             attempt |= {"verdict": check.verdict, "criteria": check.criteria}
             if check.verdict == "failed":
@@ -209,15 +210,31 @@ class AttemptLoop:
             config=self.config,
         )
 
-    async def _within_time_limit(self, work: Any) -> Any:
+    async def _within_time_limit(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
         limit = self.step.get("timeout_s") or self.run.settings.step_timeout_s
         try:
             async with asyncio.timeout(limit) as deadline:
-                return await work
+                return await self._unless_stopped(work, scope)
         except TimeoutError as error:
             if deadline.expired():
                 raise StepTimeoutError(f"no result within timeout_s={limit:g}") from error
             raise StepError(f"a timeout inside the step: {error}") from error
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
+        """Await the work; when the run is told to stop, let a write finish and cancel the rest."""
+        working = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self.run.stop.wait())
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            while scope.writing and not working.done():
+                await asyncio.wait({working}, timeout=0.05)
+            if not working.done():
+                raise StepStoppedError("the run was told to stop")
+            return working.result()
+        finally:
+            working.cancel()
+            stopping.cancel()
+            await asyncio.wait({working})
 
     async def _check(self, output: Any, evidence: list[Evidence], scope: StepScope) -> Check:
         criteria: list[Criterion] = resolve(self.step.get("success_criteria", []), self._values)
@@ -242,6 +259,8 @@ class AttemptLoop:
         left = len(made) < limit
         if error["code"] == BudgetExceededError.code:
             return self._evaluation("abort", error["message"], by="limit")
+        if error["code"] == StepStoppedError.code:
+            return self._evaluation("abort", error["message"], by="person")
         policy = effective_policy(self.step, settings.on_failure, attempts_left=left)
         wrote = self._wrote(attempt)
         if left and self._worth_another(attempt) and (not wrote or policy == "retry"):

@@ -7,15 +7,15 @@ that nobody knows whether the write happened, and a person is asked.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-
-from langgraph.errors import GraphBubbleUp
 
 from ..errors import StepError, ToolFailedError
 from ..questions import ask
 from ..run import StepScope
 from ..state import Effect
+from ..storage.ledger import EffectKey
 from ..tools.calls import preview
 
 __all__ = ["call_once"]
@@ -44,16 +44,27 @@ async def call_once(
             await ledger.begin_effect(key, tool, dict(args))
             await ledger.finish_effect(key, outcome)
             return _replay(outcome)
-    await ledger.begin_effect(key, tool, dict(args))
+    return await _log_effect(scope, key, tool, args, call)
+
+
+async def _log_effect(
+    scope: StepScope, key: EffectKey, tool: str, args: Mapping[str, Json], call: Callable[[], Awaitable[Json]]
+) -> Json:
+    """Commit the intent, make the call, commit the outcome."""
+    ledger = scope.run.ledger
+    scope.writing += 1
     try:
-        output = await call()
-    except GraphBubbleUp:
-        raise
-    except StepError as error:
-        await ledger.finish_effect(key, {"ok": False, "output": None, "error": str(error)})
-        raise
-    await ledger.finish_effect(key, {"ok": True, "output": output, "error": None})
-    return output
+        await ledger.begin_effect(key, tool, dict(args))
+        try:
+            output = await call()
+        except StepError as error:
+            await asyncio.shield(ledger.finish_effect(key, {"ok": False, "output": None, "error": str(error)}))
+            raise
+        # A cancellation here must not leave a finished write without its outcome.
+        await asyncio.shield(ledger.finish_effect(key, {"ok": True, "output": output, "error": None}))
+        return output
+    finally:
+        scope.writing -= 1
 
 
 def _replay(outcome: Mapping[str, Json]) -> Json:

@@ -85,7 +85,8 @@ async def _open(
     run.meter.spend(siblings.usage)
     approval = await standing_approval(run, plan, state.get("inputs"), toolbox)
     ready = frozenset(step["id"] for step in pending if finished.keys() >= set(step["depends_on"]))
-    return Epoch(Gate(plan, finished, run.settings.max_parallel), approval, siblings, ready)
+    gate = Gate(plan, finished, run.settings.max_parallel, stop=run.stop)
+    return Epoch(gate, approval, siblings, ready)
 
 
 async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:

@@ -72,11 +72,15 @@ class Gate:
         finished: Results that exist already: of earlier epochs, and of siblings that had
             finished before the run was interrupted (LangGraph does not run those again).
         slots: How many steps may run at the same time.
+        stop: When it is set, nothing new starts.
     """
 
-    def __init__(self, plan: Plan, finished: Mapping[str, StepResult], slots: int) -> None:
+    def __init__(
+        self, plan: Plan, finished: Mapping[str, StepResult], slots: int, stop: asyncio.Event | None = None
+    ) -> None:
         self.finished = dict(finished)
         self.halted: str | None = None
+        self._stop = stop or asyncio.Event()
         self._priority = remaining_path(plan["steps"], _seconds(finished))
         self._slots = Slots(slots)
         self._outcome: dict[str, asyncio.Future[StepResult | BaseException]] = {}
@@ -114,8 +118,8 @@ class Gate:
             StepWithheldError: If the run was halted before its turn came.
         """
         async with self._slots.take(self._priority.get(step["id"], 0.0)):
-            if self.halted:
-                raise StepWithheldError(self.halted)
+            if self.halted or self._stop.is_set():
+                raise StepWithheldError(self.halted or "the run was told to stop")
             yield
 
     def publish(self, step_id: str, outcome: StepResult | BaseException) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -90,7 +91,30 @@ async def enter(agent: PlanExecuteAgent, given: Any, config: RunnableConfig, con
             resumed=resumed,
         )
         configurable[RUN_KEY] = run
-        yield Entry(checked, {**config, "configurable": configurable}, settings)
+        async with nullcontext() if nested else _stoppable(run):
+            yield Entry(checked, {**config, "configurable": configurable}, settings)
+
+
+_STOP_POLL_S = 0.5
+"""How often a run looks whether another process asked it to stop."""
+
+
+@asynccontextmanager
+async def _stoppable(run: Run) -> AsyncIterator[None]:
+    """Watch for a request to stop while the run goes on."""
+    await run.ledger.clear_stop()
+
+    async def watch() -> None:
+        while not await run.ledger.stop_requested():
+            await asyncio.sleep(_STOP_POLL_S)
+        run.stop.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
 
 
 # --- the thread --------------------------------------------------------------------------

@@ -91,6 +91,8 @@ def _collect(decisions: Sequence[Evaluation], key: str) -> list[str]:
 
 def _go_on(plan: Plan | None, results: Mapping[str, StepResult], run: Run) -> Evaluation:
     pending = pending_steps(plan, results) if plan else []
+    if pending and run.stop.is_set():
+        return {"decision": "abort", "step_ids": [], "reason": "The run was told to stop.", "by": "person"}
     if pending and (spent := run.meter.exhausted()):
         return {"decision": "abort", "step_ids": [], "reason": str(spent), "by": "limit"}
     if pending:

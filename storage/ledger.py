@@ -112,6 +112,20 @@ class Ledger:
         await self._put(self._space("threads"), "settings", settings)
         return settings
 
+    # stopping
+
+    async def request_stop(self) -> None:
+        """Ask whoever runs this thread to stop."""
+        await self._put(self._space("threads"), "stop", {"requested": True})
+
+    async def stop_requested(self) -> bool:
+        """Tell whether somebody asked for the run to stop."""
+        return await self._get(self._space("threads"), "stop") is not None
+
+    async def clear_stop(self) -> None:
+        """Forget an earlier request, when a run starts."""
+        await self.store.adelete(self._space("threads"), _encode("stop"))
+
     # results
 
     async def result(self, plan_id: str, step_id: str, fingerprint: str) -> dict[str, Any] | None:

@@ -1,0 +1,67 @@
+"""The graph that ``langgraph dev`` and LangGraph servers load, set up by environment variables."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from langchain_core.tools import BaseTool
+
+from ..context import Environment
+from ..errors import ConfigurationError, known
+from .agent import PlanExecuteAgent
+from .build import create_plan_execute_agent
+
+__all__ = ["load_tools", "make_graph"]
+
+Tool = BaseTool | Callable[..., Any]
+
+
+async def make_graph() -> PlanExecuteAgent:
+    """Return the agent that ``PLAN_EXECUTE_MODEL``, ``_BASE_URL`` and ``_TOOLS`` describe, built once.
+
+    It has neither checkpointer nor store: the server brings its own. Without a model it
+    loads too, and runs plans of bound steps. The settings of a run come in its context.
+
+    Raises:
+        ConfigurationError: If the tools or the model cannot be loaded.
+    """
+    # The server calls factories on its event loop, where reading a file raises (langgraph-api 0.16.7).
+    return await asyncio.to_thread(_agent, Environment.read())
+
+
+@cache
+def _agent(environment: Environment) -> PlanExecuteAgent:
+    tools = load_tools(environment.tools or "")
+    return create_plan_execute_agent(environment.model, tools, base_url=environment.base_url)
+
+
+def load_tools(references: str) -> list[Tool]:
+    """Import tools named as ``module:attribute``, several separated by commas.
+
+    Args:
+        references: Each attribute is a tool, a function, or a collection of them.
+
+    Raises:
+        ConfigurationError: If a module or an attribute is missing; the message names it.
+    """
+    named = [reference.strip() for reference in references.split(",")]
+    return [tool for reference in named if reference for tool in _tools_at(reference)]
+
+
+def _tools_at(reference: str) -> Iterable[Tool]:
+    module_name, colon, attribute = reference.partition(":")
+    if not (module_name and colon and attribute):
+        raise ConfigurationError(f"tools are named as module:attribute, not {reference!r}")
+    try:
+        module = import_module(module_name)
+    except Exception as error:  # a module of the user's may raise anything while it is imported
+        raise ConfigurationError(f"the tools {reference!r} cannot be imported: {error}") from error
+    if not hasattr(module, attribute):
+        public = (name for name in vars(module) if not name.startswith("_"))
+        raise ConfigurationError(f"module {module_name!r} has no {attribute!r}; it has: {known(public)}")
+    found = getattr(module, attribute)
+    return [found] if isinstance(found, BaseTool) or callable(found) else list(found)

@@ -1,0 +1,174 @@
+"""Change a run from outside: run steps again, or end it. Finished work is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import StateSnapshot
+
+from ..errors import InvalidInputError, NothingToResumeError, ThreadBusyError, ThreadNotFoundError, known
+from ..state import Evaluation, Plan, Step, StepResult, descendants, step_fingerprint, steps_by_id
+from ..storage.adapters import async_store
+from ..storage.ledger import Ledger
+
+if TYPE_CHECKING:
+    from .agent import PlanExecuteAgent
+
+__all__ = ["cancel_run", "retry_steps"]
+
+
+async def retry_steps(
+    agent: PlanExecuteAgent, config: RunnableConfig, step_ids: Sequence[str] | None = None
+) -> list[str]:
+    """Make failed or chosen steps, and what depends on them, run again at the next ``astream(None, config)``.
+
+    Args:
+        agent: The agent that owns the thread.
+        config: Names the thread.
+        step_ids: Steps to run again, finished ones too; None: all that did not succeed.
+
+    Returns:
+        The ids of the steps that will run, in the plan's order.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+        ThreadBusyError: If somebody is running it.
+        InvalidInputError: If a step is unknown, or there is nothing to run again.
+    """
+    with _hold(agent, config):
+        snapshot = await _existing(agent, config)
+        plan: Plan | None = snapshot.values.get("plan")
+        results: dict[str, StepResult] = snapshot.values.get("results") or {}
+        if plan is None:
+            raise InvalidInputError("the thread has no plan, so there is nothing to run again")
+        again = _affected(plan, results, step_ids)
+        ledger = _ledger(agent, config)
+        for step_id in again:
+            await _retire(ledger, plan, steps_by_id(plan)[step_id], results.get(step_id))
+        evaluation: Evaluation = {
+            "decision": "continue",
+            "step_ids": again,
+            "reason": "a person ordered these steps again",
+            "by": "person",
+        }
+        update = {"results": {**results, **dict.fromkeys(again)}, "status": "running", "decisions": None}
+        await _leave_evaluator(agent, config, snapshot, evaluation, "steps_retried", update)
+        return again
+
+
+def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str] | None) -> list[str]:
+    steps = steps_by_id(plan)
+    if unknown := sorted(set(step_ids or ()) - set(steps)):
+        raise InvalidInputError(f"the plan has no step {unknown[0]!r}; known steps: {known(steps)}")
+    failed = [i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])]
+    chosen = set(step_ids or failed)
+    if not chosen:
+        raise InvalidInputError("no step failed, so there is nothing to run again; name one to run it anyway")
+    affected = chosen | descendants(plan["steps"], chosen)
+    return [step_id for step_id in steps if step_id in affected]
+
+
+async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | None) -> None:
+    """Keep the attempts made so far, so that the next one has a number, and effects, of its own."""
+    fingerprint = step_fingerprint(step)
+    recorded = await ledger.attempts(plan["id"], step["id"], fingerprint)
+    await ledger.forget_result(plan["id"], step["id"])
+    made = max(len(recorded), result["attempts"] if result else 0)
+    for number in range(1, made + 1):
+        base = recorded[number - 1] if number <= len(recorded) else _unrecorded(number, result)
+        ordered: Evaluation = {"decision": "retry", "step_ids": [step["id"]], "reason": "ordered", "by": "person"}
+        attempt = {**base, "decision": ordered, "questions": 0, "usage": {}}
+        await ledger.record_attempt(plan["id"], step["id"], fingerprint, number, attempt)
+
+
+def _unrecorded(number: int, result: StepResult | None) -> dict[str, Any]:
+    """Describe an attempt that succeeded, and so stands only in the result."""
+    return {
+        "number": number,
+        "output": None,
+        "verdict": "failed",
+        "criteria": [],
+        "evidence": result["evidence"] if result else [],
+        "error": {"code": "ordered_again", "message": "a person ordered this step again"},
+    }
+
+
+async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal["requested", "cancelled"]:
+    """End a run: ask the process that runs it to stop, or end a paused one here.
+
+    Returns:
+        ``requested`` when another runner was asked; ``cancelled`` when the thread has been ended
+        and holds its final report.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+        NothingToResumeError: If its run has ended already.
+    """
+    try:
+        with _hold(agent, config):
+            snapshot = await _existing(agent, config)
+            if not snapshot.next:
+                raise NothingToResumeError(f"the run has ended already ({snapshot.values.get('status', 'ended')})")
+            evaluation: Evaluation = {"decision": "abort", "reason": "A person cancelled the run.", "by": "person"}
+            update = {"results": snapshot.values.get("results") or {}, "draft": None}
+            await _leave_evaluator(agent, config, snapshot, evaluation, "cancelled", update)
+    except ThreadBusyError:
+        await _ledger(agent, config).request_stop()
+        return "requested"
+    async for _ in agent.astream(None, config):
+        pass
+    return "cancelled"
+
+
+# --- shared ------------------------------------------------------------------------------
+
+
+def _hold(agent: PlanExecuteAgent, config: RunnableConfig) -> Any:
+    database = getattr(agent.checkpointer, "database", None)
+    if database is None:
+        return nullcontext()
+    from ..storage.local import thread_lock
+
+    return thread_lock(database, str(config["configurable"]["thread_id"]))
+
+
+async def _existing(agent: PlanExecuteAgent, config: RunnableConfig) -> StateSnapshot:
+    snapshot = await agent.aget_state(config)
+    if snapshot.created_at is None:
+        raise ThreadNotFoundError(f"there is no thread {config['configurable'].get('thread_id')!r}")
+    return snapshot
+
+
+def _ledger(agent: PlanExecuteAgent, config: RunnableConfig) -> Ledger:
+    store = async_store(agent.store) if agent.store is not None else agent.memory
+    return Ledger(store, str(config["configurable"]["thread_id"]))
+
+
+async def _leave_evaluator(
+    agent: PlanExecuteAgent,
+    config: RunnableConfig,
+    snapshot: StateSnapshot,
+    evaluation: Evaluation,
+    event: str,
+    update: dict[str, Any],
+) -> None:
+    """Write a decision as the evaluator's, so that routing goes on from there.
+
+    The update repeats all results: those of siblings that had finished are pending writes of
+    the old checkpoint, which the new one leaves behind.
+    """
+    plan = snapshot.values.get("plan") or {}
+    audit = {
+        "at": snapshot.created_at,
+        "event": event,
+        "plan_id": plan.get("id"),
+        "revision": plan.get("revision"),
+        "decision": evaluation["decision"],
+        "by": "person",
+        "trigger": evaluation.get("reason", ""),
+    }
+    values = {**update, "evaluation": evaluation, "plan_issues": [], "audit": [audit]}
+    await agent.aupdate_state(config, values, as_node="evaluator")
