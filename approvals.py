@@ -19,7 +19,9 @@ __all__ = ["record_approval", "record_edit", "standing_approval"]
 Record = dict[str, Any]
 
 
-async def standing_approval(run: Run, plan: Plan, inputs: Mapping[str, Any] | None, toolbox: Toolbox) -> Record | None:
+async def standing_approval(
+    run: Run, plan: Plan, inputs: Mapping[str, Any] | None, toolbox: Toolbox
+) -> Record | None:
     """Return what lets this plan run now without asking: a record, or a policy that needs none.
 
     A record of "not required" holds only while the policy still says so: a later context

@@ -22,7 +22,9 @@ __all__ = ["Meter", "Tab"]
 class Meter:
     """Counts a whole run against its budgets; steps and nodes spend through a :class:`Tab`."""
 
-    def __init__(self, settings: Context, spent: Usage | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: Context, spent: Usage | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._spent: Usage = add_usage({}, spent or {})
@@ -44,7 +46,9 @@ class Meter:
         spent, limits = self._spent, self._settings
         return (
             self._over("max_seconds", self.seconds(), limits.max_seconds)
-            or self._over("max_model_calls", spent.get("model_calls", 0) + self._reserved, limits.max_model_calls)
+            or self._over(
+                "max_model_calls", spent.get("model_calls", 0) + self._reserved, limits.max_model_calls
+            )
             or self._over("max_tokens", spent.get("total_tokens", 0), limits.max_tokens)
             or self._over("max_cost", spent.get("cost", 0.0), limits.max_cost)
         )
@@ -122,4 +126,4 @@ def _usage_of(role: str, message: AIMessage | None) -> Usage:
         "output_tokens": metadata["output_tokens"] if metadata else 0,
     }
     counted |= tokens | {"total_tokens": sum(tokens.values())}
-    return {**counted, "by_role": {role: {"model_calls": 1, **tokens}}}  # type: ignore[typeddict-item, return-value]
+    return {**counted, "by_role": {role: {"model_calls": 1, **tokens}}}  # type: ignore[typeddict-item]

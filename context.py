@@ -31,41 +31,60 @@ class Context(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", title="plan_execute settings")
 
     approval: ApprovalPolicy = Field(
-        "writes", title="Plan approval", description="Ask before a plan runs: always, when it holds a write, never."
+        default="writes",
+        title="Plan approval",
+        description="Ask before a plan runs: always, when it holds a write, never.",
     )
     on_failure: OnFailure = Field(
-        "auto", title="On failure", description="What follows a failed step that does not say so itself."
+        default="auto",
+        title="On failure",
+        description="What follows a failed step that does not say so itself.",
     )
     max_steps: int | None = Field(
-        None,
+        default=None,
         ge=1,
         title="Steps per plan",
         description=f"None: {MAX_MODEL_STEPS} for a model's plan, {MAX_GIVEN_STEPS} for a given one.",
     )
-    max_parallel: int = Field(8, ge=1, le=1000, title="Steps at the same time")
-    max_attempts: int = Field(2, ge=1, le=20, title="Attempts per step")
-    max_plan_attempts: int = Field(3, ge=1, le=20, title="Attempts to write a valid plan")
-    max_replans: int = Field(3, ge=0, le=100, title="Revisions after the first approved plan")
-    max_iterations: int = Field(12, ge=1, le=1000, title="ReAct turns per attempt of an agent step")
+    max_parallel: int = Field(default=8, ge=1, le=1000, title="Steps at the same time")
+    max_attempts: int = Field(default=2, ge=1, le=20, title="Attempts per step")
+    max_plan_attempts: int = Field(default=3, ge=1, le=20, title="Attempts to write a valid plan")
+    max_replans: int = Field(default=3, ge=0, le=100, title="Revisions after the first approved plan")
+    max_iterations: int = Field(default=12, ge=1, le=1000, title="ReAct turns per attempt of an agent step")
     step_timeout_s: float | None = Field(
-        300.0, gt=0, title="Seconds per attempt of a step", description="None: no limit."
+        default=300.0, gt=0, title="Seconds per attempt of a step", description="None: no limit."
     )
     decision_timeout_s: float | None = Field(
-        None, gt=0, title="Seconds until an unanswered question gets its careful end", description="None: never."
+        default=None,
+        gt=0,
+        title="Seconds until an unanswered question gets its careful end",
+        description="None: never.",
     )
-    max_model_calls: int | None = Field(None, ge=0, title="Budget: model calls", description="None: no limit.")
-    max_tokens: int | None = Field(None, ge=0, title="Budget: tokens in and out", description="None: no limit.")
-    max_tool_calls: int | None = Field(None, ge=0, title="Budget: tool calls", description="None: no limit.")
-    max_cost: float | None = Field(None, ge=0, title="Budget: cost", description="None: no limit.")
-    max_seconds: float | None = Field(None, gt=0, title="Budget: seconds of wall time", description="None: no limit.")
+    max_model_calls: int | None = Field(
+        default=None, ge=0, title="Budget: model calls", description="None: no limit."
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=0, title="Budget: tokens in and out", description="None: no limit."
+    )
+    max_tool_calls: int | None = Field(
+        default=None, ge=0, title="Budget: tool calls", description="None: no limit."
+    )
+    max_cost: float | None = Field(default=None, ge=0, title="Budget: cost", description="None: no limit.")
+    max_seconds: float | None = Field(
+        default=None, gt=0, title="Budget: seconds of wall time", description="None: no limit."
+    )
     soft_share: float = Field(
-        0.8, gt=0, le=1, title="Soft share of the budgets", description="Share at which a person may be asked."
+        default=0.8,
+        gt=0,
+        le=1,
+        title="Soft share of the budgets",
+        description="Share at which a person may be asked.",
     )
     models: dict[str, str] = Field(
         default_factory=dict, title="Models by role", description="Role (or `default`) to model name."
     )
     instructions: str = Field(
-        "",
+        default="",
         title="Instructions",
         description="Added to the prompts of every role.",
         json_schema_extra={"langgraph_nodes": ["planner", "executor", "replanner", "synthesizer"]},
@@ -105,7 +124,11 @@ def _explain(error: ValidationError) -> str:
     problems = []
     for item in error.errors():
         name = ".".join(map(str, item["loc"]))
-        hint = f"; known settings: {known(Context.model_fields, limit=40)}" if item["type"] == "extra_forbidden" else ""
+        hint = (
+            f"; known settings: {known(Context.model_fields, limit=40)}"
+            if item["type"] == "extra_forbidden"
+            else ""
+        )
         problems.append(f"{name}: {item['msg']}{hint}")
     return "bad context: " + "; ".join(problems)
 

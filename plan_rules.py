@@ -125,7 +125,9 @@ def _plan_format() -> TypeAdapter[Plan]:
 
 def _form_issues(raw: Any) -> Iterator[PlanIssue]:
     if not isinstance(raw, Mapping):
-        yield _issue("malformed_plan", None, f"a plan is a JSON object with a list of steps, not {type(raw).__name__}")
+        yield _issue(
+            "malformed_plan", None, f"a plan is a JSON object with a list of steps, not {type(raw).__name__}"
+        )
         return
     try:
         _plan_format().validate_python(dict(raw), strict=True)
@@ -142,7 +144,9 @@ def _form_issue(raw: Mapping[str, Any], item: Any) -> PlanIssue:
     message = f"{where}: {item['msg']}"
     if item["type"] == "extra_forbidden":
         noun = _noun(path)
-        message = f"{where}: unknown field {path[-1]!r} of a {noun}; known fields: {known(_KNOWN_FIELDS[noun])}"
+        message = (
+            f"{where}: unknown field {path[-1]!r} of a {noun}; known fields: {known(_KNOWN_FIELDS[noun])}"
+        )
     elif item["type"] == "literal_error":
         message = f"{where}: {item['input']!r} is not one of {item['ctx']['expected']}"
     elif item["type"] != "missing":
@@ -170,7 +174,9 @@ def _kind_issues(step: Step) -> Iterator[PlanIssue]:
     if len(kinds) != 1:
         found = f"it has {' and '.join(kinds)}" if kinds else "it has none"
         yield _issue(
-            "malformed_plan", step, f"step {step['id']!r} needs exactly one of {', '.join(STEP_KINDS)}; {found}"
+            "malformed_plan",
+            step,
+            f"step {step['id']!r} needs exactly one of {', '.join(STEP_KINDS)}; {found}",
         )
     if kinds in (["tools"], ["agent"]) and not (step.get("task") or "").strip():
         yield _issue("malformed_plan", step, f"step {step['id']!r} needs a task: what its agent is to do")
@@ -184,7 +190,11 @@ def _normalise(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
     """Fill in what a plan may leave out. Input values given for undeclared names are declared."""
     previous: Mapping[str, Any] = facts.previous or {}
     steps = [
-        {"task": "", **{key: value for key, value in step.items() if value is not None}, "depends_on": _unique(step)}
+        {
+            "task": "",
+            **{key: value for key, value in step.items() if value is not None},
+            "depends_on": _unique(step),
+        }
         for step in raw["steps"]
     ]
     return {
@@ -210,7 +220,9 @@ def _size(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         yield _issue("empty_plan", None, "the plan has no steps")
     if len(plan["steps"]) > facts.step_limit:
         yield _issue(
-            "too_many_steps", None, f"the plan has {len(plan['steps'])} steps; max_steps allows {facts.step_limit}"
+            "too_many_steps",
+            None,
+            f"the plan has {len(plan['steps'])} steps; max_steps allows {facts.step_limit}",
         )
 
 
@@ -233,12 +245,16 @@ def _dependencies(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
                 yield _issue("self_dependency", step, f"step {dep!r} depends on itself")
             elif dep not in ids:
                 yield _issue(
-                    "unknown_dependency", step, f"step {step['id']!r} depends on {dep!r}; known steps: {known(ids)}"
+                    "unknown_dependency",
+                    step,
+                    f"step {step['id']!r} depends on {dep!r}; known steps: {known(ids)}",
                 )
 
 
 def _cycles(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
-    without_loops = [{**step, "depends_on": [d for d in step["depends_on"] if d != step["id"]]} for step in plan["steps"]]
+    without_loops = [
+        {**step, "depends_on": [d for d in step["depends_on"] if d != step["id"]]} for step in plan["steps"]
+    ]
     try:
         topological_order(without_loops)  # type: ignore[arg-type]
     except CycleError as error:
@@ -269,7 +285,7 @@ def _agents(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
             yield _issue(
                 "unknown_agent",
                 step,
-                f"step {step['id']!r} asks for the agent {step['agent']!r}; known agents: {known(facts.agents)}",
+                f"step {step['id']!r} asks for agent {step['agent']!r}; known agents: {known(facts.agents)}",
             )
         if kind == "tools" and not facts.has_model:
             yield _issue(
@@ -301,7 +317,9 @@ def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         if "call" in step and step["call"]["tool"] in facts.toolbox:
             schema = facts.toolbox.arguments_schema(step["call"]["tool"])
             for problem in _argument_problems(schema, step["call"]["args"]):
-                yield _issue("bad_arguments", step, f"step {step['id']!r}, tool {step['call']['tool']!r}: {problem}")
+                yield _issue(
+                    "bad_arguments", step, f"step {step['id']!r}, tool {step['call']['tool']!r}: {problem}"
+                )
 
 
 def _argument_problems(schema: dict[str, Any], args: dict[str, Any]) -> Iterator[str]:
@@ -344,7 +362,9 @@ def _criteria(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
             yield _issue("bad_criterion", step, f"step {step['id']!r}: output_schema {problem}")
         for criterion in step.get("success_criteria", ()):
             if found := _criterion_problem(step, criterion):
-                yield _issue(found[0], step, f"step {step['id']!r}, criterion {criterion['type']!r}: {found[1]}")
+                yield _issue(
+                    found[0], step, f"step {step['id']!r}, criterion {criterion['type']!r}: {found[1]}"
+                )
 
 
 def _criterion_problem(step: Step, criterion: Criterion) -> tuple[str, str] | None:
@@ -360,7 +380,10 @@ def _criterion_problem(step: Step, criterion: Criterion) -> tuple[str, str] | No
     if criterion["type"] == "expression" and (problem := _expression_problem(criterion["expression"])):
         return "bad_expression", problem
     if criterion["type"] == "tool_succeeded" and value not in granted_tools(step):
-        return "bad_criterion", f"the step does not use the tool {value!r}; its tools: {known(granted_tools(step))}"
+        return (
+            "bad_criterion",
+            f"the step does not use the tool {value!r}; its tools: {known(granted_tools(step))}",
+        )
     return None
 
 
@@ -412,10 +435,13 @@ def _reference_problem(expression: str, names: set[str], inputs: set[str]) -> tu
         return "bad_expression", str(error)
     if unknown := sorted(roots - names):
         return "unresolved_reference", (
-            f"${{{expression}}} refers to {unknown[0]!r}, which is neither a step nor inputs; known: {known(names)}"
+            f"${{{expression}}} refers to {unknown[0]!r}, neither a step nor inputs; known: {known(names)}"
         )
     if path and path[0] == "inputs" and len(path) > 1 and path[1] not in inputs:
-        return "unresolved_reference", f"${{{expression}}}: no input {path[1]!r}; known inputs: {known(inputs)}"
+        return (
+            "unresolved_reference",
+            f"${{{expression}}}: no input {path[1]!r}; known inputs: {known(inputs)}",
+        )
     return None
 
 
@@ -497,7 +523,9 @@ def _needs(ids: Mapping[str, Step], step_id: str, other: str) -> bool:
 
 def _used_steps(step: Step, ids: Mapping[str, Step]) -> list[str]:
     try:
-        roots = [root for _, expression in step_references(step) for root in sorted(expression_roots(expression))]
+        roots = [
+            root for _, expression in step_references(step) for root in sorted(expression_roots(expression))
+        ]
     except BadReferenceError:
         return []
     return [root for root in dict.fromkeys(roots) if root in ids]
@@ -511,9 +539,10 @@ def _types(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
         for where, expression in step_references(step):
             path = plain_path(expression)
-            if path and path[0] in ids and (schema := ids[path[0]].get("output_schema")):
-                if problem := _path_problem(schema, path):
-                    yield _issue("type_mismatch", step, f"step {step['id']!r}, {where}: ${{{expression}}}: {problem}")
+            schema = ids[path[0]].get("output_schema") if path and path[0] in ids else None
+            if path and schema and (problem := _path_problem(schema, path)):
+                message = f"step {step['id']!r}, {where}: ${{{expression}}}: {problem}"
+                yield _issue("type_mismatch", step, message)
         yield from _argument_types(step, ids, facts)
 
 
@@ -528,7 +557,11 @@ def _path_problem(schema: Mapping[str, Any], path: list[str]) -> str | None:
             return None
         if name not in properties:
             closed = schema.get("additionalProperties") in (None, False) and "patternProperties" not in schema
-            return f"{'.'.join(path[:depth])} declares no {name!r}; it has: {known(properties)}" if closed else None
+            return (
+                f"{'.'.join(path[:depth])} declares no {name!r}; it has: {known(properties)}"
+                if closed
+                else None
+            )
         schema = properties[name]
         if not isinstance(schema, Mapping):
             return None
@@ -571,7 +604,9 @@ def _write_conflicts(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         for at, first in enumerate(steps):
             after = descendants(plan["steps"], [first["id"]])
             for second in steps[at + 1 :]:
-                if second["id"] not in after and first["id"] not in descendants(plan["steps"], [second["id"]]):
+                if second["id"] not in after and first["id"] not in descendants(
+                    plan["steps"], [second["id"]]
+                ):
                     message = (
                         f"steps {first['id']!r} and {second['id']!r} may run at the same time and both write "
                         f"{resource!r}; make one depend on the other"
@@ -587,4 +622,3 @@ def _written_resources(step: Step, toolbox: Toolbox) -> set[str]:
 
 
 _RULES_ON_ORDER: tuple[Rule, ...] = (_types, _write_conflicts)
-

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Required
 
 from langgraph.types import interrupt
 from pydantic import RootModel, model_validator
-from typing_extensions import Required, TypedDict
+from typing_extensions import TypedDict
 
 from .errors import InvalidAnswerError, known
 
@@ -60,7 +60,10 @@ QUESTIONS: dict[str, Question] = {
         Question("approve_plan", ("approve", "edit", "reject", "respond")),
         Question("approve_step", ("approve", "edit", "reject")),
         Question(
-            "handle_step_failure", _DECIDE, ("retry", "skip", "patch", "replan", "supply", "abort"), careful_end="abort"
+            "handle_step_failure",
+            _DECIDE,
+            ("retry", "skip", "patch", "replan", "supply", "abort"),
+            careful_end="abort",
         ),
         Question("resolve_unknown_outcome", _DECIDE, ("happened", "run_again", "fail"), careful_end="fail"),
         Question("extend_budget", _DECIDE, ("extend", "finish", "abort"), careful_end="finish"),
@@ -177,7 +180,9 @@ def _unwrap(question: Question, raw: Json) -> Mapping[str, Json]:
 
 
 def _describe(raw: Json) -> str:
-    return "empty" if raw is None or raw == {} else f"{type(raw).__name__} {json.dumps(raw, default=str)[:80]}"
+    return (
+        "empty" if raw is None or raw == {} else f"{type(raw).__name__} {json.dumps(raw, default=str)[:80]}"
+    )
 
 
 def _answer_type(question: Question, shape: Mapping[str, Json]) -> AnswerType:
@@ -203,7 +208,11 @@ def _edited_args(question: Question, shape: Mapping[str, Json]) -> dict[str, Jso
     if args is None and "decision" in shape:
         args = {key: value for key, value in shape.items() if key not in ("type", "message")}
     args = _parsed(question, args)
-    if isinstance(args, Mapping) and isinstance(args.get("args"), Mapping | str) and set(args) <= {"action", "args"}:
+    if (
+        isinstance(args, Mapping)
+        and isinstance(args.get("args"), Mapping | str)
+        and set(args) <= {"action", "args"}
+    ):
         args = _parsed(question, args["args"])
     if not isinstance(args, Mapping) or not args:
         raise _refuse(question, "an edit needs its args as a JSON object")

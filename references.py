@@ -134,7 +134,7 @@ _ROOTLESS = {"literal", "identity", "index", "expref"}
 
 @lru_cache(maxsize=4096)
 def expression_roots(expression: str) -> frozenset[str]:
-    """Collect the names an expression looks up at its top: step ids, ``inputs``, ``item``…
+    """Collect the names an expression looks up at its top: step ids, ``inputs``, ``item``.
 
     Raises:
         BadReferenceError: If the expression is not JMESPath.
@@ -221,7 +221,9 @@ def _resolve_text(text: str, scope: Mapping[str, Json]) -> Json:
     parts = _split(text)
     if len(parts) == 1 and isinstance(parts[0], Reference):
         return _lookup(parts[0].expression, scope)
-    return "".join(part if isinstance(part, str) else render(_lookup(part.expression, scope)) for part in parts)
+    return "".join(
+        part if isinstance(part, str) else render(_lookup(part.expression, scope)) for part in parts
+    )
 
 
 def _lookup(expression: str, scope: Mapping[str, Json]) -> Json:

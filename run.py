@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 
 from .budget import Meter, Tab
@@ -24,7 +25,23 @@ from .errors import ConfigurationError
 from .state import AuditEvent, State, Usage
 from .storage.ledger import Ledger
 
-__all__ = ["RUN_KEY", "STEP_KEY", "Run", "StepScope", "audit_event", "emit", "run_of", "step_scope_of"]
+Update = dict[str, Any]
+"""What a node writes into the state."""
+Node = Callable[..., Coroutine[Any, Any, Update]]
+"""A node; its parameters are those LangGraph knows by name or type: state, config, runtime."""
+
+__all__ = [
+    "RUN_KEY",
+    "STEP_KEY",
+    "Node",
+    "Run",
+    "StepScope",
+    "Update",
+    "audit_event",
+    "emit",
+    "run_of",
+    "step_scope_of",
+]
 
 RUN_KEY = "__plan_execute_run"
 """Key of the run in ``config["configurable"]``; the underscores keep it out of checkpoint metadata."""
@@ -76,7 +93,9 @@ def run_of(config: RunnableConfig) -> Run:
     """
     run = config.get("configurable", {}).get(RUN_KEY)
     if not isinstance(run, Run):
-        raise ConfigurationError("this graph runs only through the agent that create_plan_execute_agent returns")
+        raise ConfigurationError(
+            "this graph runs only through the agent that create_plan_execute_agent returns"
+        )
     return run
 
 
@@ -90,10 +109,10 @@ def audit_event(run: Run, state: State | Mapping[str, Any], event: str, **detail
         "revision": plan.get("revision"),
         "usage": dict(state.get("usage") or {}),  # type: ignore[typeddict-item]
     }
-    return {**base, **details}  # type: ignore[typeddict-item, return-value]
+    return {**base, **details}  # type: ignore[typeddict-item]
 
 
-def emit(runtime: Runtime[Any], run: Run, kind: str, **details: Any) -> None:
+def emit(runtime: Runtime[Any] | ToolRuntime[Any, Any], run: Run, kind: str, **details: Any) -> None:
     """Send a progress event on the custom stream: ``{"type": kind, "at": …, …}``."""
     runtime.stream_writer({"type": kind, "at": run.timestamp(), **details})
 

@@ -11,12 +11,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Required, TypeAlias
 
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
-from pydantic import ConfigDict
-from typing_extensions import Required, TypedDict
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 SCHEMA_VERSION = 1
 """Version of the state's format; a newer one is refused, never guessed."""
@@ -40,19 +40,17 @@ STEP_ID_PATTERN = r"[A-Za-z][A-Za-z0-9_]{0,63}"
 # --- the plan ---------------------------------------------------------------------------
 
 
+@with_config(extra="forbid")
 class Call(TypedDict):
     """The fixed tool call of a bound step."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     tool: str
     args: dict[str, Json]
 
 
+@with_config(extra="forbid")
 class SubPlan(TypedDict):
     """A goal that is planned and run by the same graph."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     goal: str
 
@@ -62,10 +60,9 @@ CriterionType = Literal[
 ]
 
 
+@with_config(extra="forbid")
 class Criterion(TypedDict, total=False):
     """How success is recognised; the parameter's name depends on the type."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     type: Required[CriterionType]
     pattern: str
@@ -88,10 +85,9 @@ CRITERION_PARAMETER: dict[str, str | None] = {
 """The one parameter each type of criterion takes, cheapest check first, models last."""
 
 
+@with_config(extra="forbid")
 class Step(TypedDict, total=False):
     """One node of the plan. Exactly one of ``call``, ``tools``, ``agent``, ``plan`` is present."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     id: Required[str]
     task: str
@@ -111,10 +107,9 @@ class Step(TypedDict, total=False):
     approve: bool
 
 
+@with_config(extra="forbid")
 class Plan(TypedDict, total=False):
     """Revision n of a DAG of steps for one goal."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     id: str
     revision: int
@@ -272,7 +267,7 @@ def add_usage(current: Usage | None, update: Usage | None) -> Usage:
     """Add numbers up, per role too. An update that is None starts again from nothing."""
     if update is None:
         return {}
-    return _add(current or {}, update)  # type: ignore[return-value, arg-type]
+    return _add(current or {}, update)  # type: ignore[return-value]
 
 
 def _add(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
@@ -359,6 +354,28 @@ class State(TypedDict, total=False):
     """Internal: what executors decided about their failures, until the evaluator acts on it."""
 
 
+# --- questions about the state -----------------------------------------------------------
+
+
+def feedback_of(state: State) -> list[str]:
+    """List what people have said when they rejected plans, in order."""
+    approval = state.get("approval")
+    return list(approval.get("feedback", ())) if approval else []
+
+
+def draft_attempt(state: State, source: PlanSource) -> int:
+    """Number the draft that ``source`` writes now: one more than the last if that one had issues."""
+    draft = state.get("draft")
+    repeated = draft is not None and draft["source"] == source and bool(state.get("plan_issues"))
+    return draft.get("attempt", 1) + 1 if draft is not None and repeated else 1
+
+
+def reason_of(state: State) -> str:
+    """Return the reason of the last evaluation."""
+    evaluation = state.get("evaluation")
+    return evaluation.get("reason", "") if evaluation else ""
+
+
 # --- questions about steps and plans ----------------------------------------------------
 
 
@@ -375,9 +392,14 @@ def granted_tools(step: Mapping[str, Any]) -> list[str]:
     return list(step.get("tools") or ())
 
 
+def steps_of(plan: Mapping[str, Any] | None) -> list[Step]:
+    """List a plan's steps; there are none where there is no plan."""
+    return list(plan["steps"]) if plan is not None else []
+
+
 def steps_by_id(plan: Mapping[str, Any] | None) -> dict[str, Step]:
     """Index a plan's steps."""
-    return {step["id"]: step for step in (plan or {}).get("steps", ())}
+    return {step["id"]: step for step in steps_of(plan)}
 
 
 def topological_order(steps: Sequence[Step]) -> list[Step]:
@@ -387,7 +409,9 @@ def topological_order(steps: Sequence[Step]) -> list[Step]:
         graphlib.CycleError: If there is no such order.
     """
     by_id = {step["id"]: step for step in steps}
-    sorter = TopologicalSorter({step["id"]: [d for d in step.get("depends_on", ()) if d in by_id] for step in steps})
+    sorter = TopologicalSorter(
+        {step["id"]: [d for d in step.get("depends_on", ()) if d in by_id] for step in steps}
+    )
     return [by_id[step_id] for step_id in sorter.static_order()]
 
 
@@ -415,8 +439,10 @@ def pending_steps(plan: Plan, results: Mapping[str, StepResult]) -> list[Step]:
     pending: dict[str, Step] = {}
     for step in topological_order(plan["steps"]):
         result = results.get(step["id"])
-        mended = result is not None and result["status"] == "blocked" and all(
-            dep in pending or is_satisfied(results.get(dep)) for dep in step.get("depends_on", ())
+        mended = (
+            result is not None
+            and result["status"] == "blocked"
+            and all(dep in pending or is_satisfied(results.get(dep)) for dep in step.get("depends_on", ()))
         )
         if result is None or mended:
             pending[step["id"]] = step
@@ -445,7 +471,7 @@ def run_status(plan: Plan | None, results: Mapping[str, StepResult]) -> RunStatu
     A step that was skipped by its ``when`` (no error) counts as done; one that was skipped
     because it failed does not.
     """
-    ended = [results.get(step["id"]) for step in (plan or {}).get("steps", ())]
+    ended = [results.get(step["id"]) for step in steps_of(plan)]
     if ended and all(r is not None and (r["status"] == "done" or _skipped_by_condition(r)) for r in ended):
         return "done"
     return "partial" if any(r is not None and r["status"] == "done" for r in results.values()) else "failed"
@@ -491,8 +517,9 @@ def used_ids(plan: Mapping[str, Any] | None, audit: Iterable[AuditEvent]) -> set
     """Collect every step id that any revision of this plan has used."""
     used = set(steps_by_id(plan))
     for event in audit:
+        difference: Mapping[str, list[str]] = event.get("difference") or {}
         if plan and event.get("plan_id") == plan.get("id"):
-            used.update(*event.get("difference", {}).values())
+            used.update(*difference.values())
     return used
 
 

@@ -122,7 +122,11 @@ def _tool_succeeded(criterion: Criterion, _: Json, evidence: Sequence[Evidence])
     calls = [call for call in evidence if call["tool"] == criterion["tool"]]
     if not calls:
         return f"the tool {criterion['tool']!r} was not called"
-    return None if calls[-1]["ok"] else f"the last call of {criterion['tool']!r} failed: {calls[-1]['output_preview']}"
+    return (
+        None
+        if calls[-1]["ok"]
+        else f"the last call of {criterion['tool']!r} failed: {calls[-1]['output_preview']}"
+    )
 
 
 def _file_exists(criterion: Criterion, _: Json, __: Sequence[Evidence]) -> str | None:

@@ -13,7 +13,7 @@ from ..models.structured import ModelMeter, call_structured
 from ..prompts import quote, render_prompt
 from ..state import CriterionResult, Evidence, Step
 from ..tools.calls import preview
-from .criteria import Judge, Json
+from .criteria import Json, Judge
 
 __all__ = ["make_judge"]
 

@@ -55,7 +55,9 @@ async def run_agent_step(
         goal=quote("goal", goal, mark),
         task=task,
         format=_format(step),
-        inputs="\n".join(quote(f"output of {i}", _shown(result["output"]), mark) for i, result in needed.items()),
+        inputs="\n".join(
+            quote(f"output of {i}", _shown(result["output"]), mark) for i, result in needed.items()
+        ),
         feedback="\n".join(hints),
     )
     final = await agent.ainvoke({"messages": messages}, _config(config, scope))

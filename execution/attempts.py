@@ -109,7 +109,13 @@ class AttemptLoop:
             return refused
         async with self.epoch.gate.slot(self.step):
             self.started_at = self.run.timestamp()
-            emit(self.runtime, self.run, "step_started", step_id=self.step["id"], task=self.step.get("task", ""))
+            emit(
+                self.runtime,
+                self.run,
+                "step_started",
+                step_id=self.step["id"],
+                task=self.step.get("task", ""),
+            )
             return await self._attempt_until_decided()
 
     async def _attempt_until_decided(self) -> Outcome:
@@ -156,7 +162,13 @@ class AttemptLoop:
         emit(self.runtime, self.run, "step_attempt", step_id=self.step["id"], attempt=number)
         scope = self._scope(number)
         evidence: list[Evidence] = []
-        attempt: Attempt = {"number": number, "output": None, "verdict": "failed", "criteria": [], "decision": None}
+        attempt: Attempt = {
+            "number": number,
+            "output": None,
+            "verdict": "failed",
+            "criteria": [],
+            "decision": None,
+        }
         failure: Failure | None = None
         try:
             attempt["output"] = await self._within_time_limit(self._produce(scope, evidence), scope)
@@ -174,7 +186,12 @@ class AttemptLoop:
             # The embedder's middleware runs inside agent steps and may raise anything.
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
         asked = scope.questions if "call" in self.step else 0
-        return attempt | {"error": failure, "evidence": evidence, "usage": scope.tab.usage, "questions": asked}
+        return attempt | {
+            "error": failure,
+            "evidence": evidence,
+            "usage": scope.tab.usage,
+            "questions": asked,
+        }
 
     def _scope(self, number: int) -> StepScope:
         lost = bool((self.epoch.approval or {}).get("memory_lost"))
@@ -188,14 +205,18 @@ class AttemptLoop:
             tools=frozenset(granted_tools(self.step)),
             max_iterations=self.step.get("max_iterations") or settings.max_iterations,
             tab=self.run.tab(),
-            model=self.models.get("executor", settings.models) if has_model and "call" not in self.step else None,
+            model=self.models.get("executor", settings.models)
+            if has_model and "call" not in self.step
+            else None,
             doubtful=lost and number == 1 and self.step["id"] in self.epoch.ready_at_start,
         )
 
     async def _produce(self, scope: StepScope, evidence: list[Evidence]) -> Any:
         if "call" in self.step:
             args = resolve(self.step["call"]["args"], self._values)
-            return await run_bound_step(self.step, args, scope, evidence, self.toolbox, self.config, self.runtime)
+            return await run_bound_step(
+                self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
+            )
         assert self.step_agent is not None, "the validator refuses agent steps without a model"
         return await run_agent_step(
             self.step_agent,
@@ -294,7 +315,9 @@ class AttemptLoop:
             return self._evaluation(decision, error["message"])
         impossible: set[str] = {"retry"} if wrote or exhausted else set()
         impossible |= set() if self.run.can_ask else {"ask"}
-        allowed: list[Choice] = [c for c in ("retry", "skip", "patch", "replan", "ask", "abort") if c not in impossible]
+        allowed: list[Choice] = [
+            c for c in ("retry", "skip", "patch", "replan", "ask", "abort") if c not in impossible
+        ]
         tab = self.run.tab(made[-1]["usage"])
         dependents = sorted(descendants(self._plan["steps"], [self.step["id"]]))
         evaluation = await decide_with_model(
@@ -358,7 +381,10 @@ class AttemptLoop:
         return decided
 
     def _approve_step(self) -> Outcome | None:
-        tools = ", ".join(f"`{name}` [{self.toolbox.effect(name)}]" for name in granted_tools(self.step)) or "no tools"
+        tools = (
+            ", ".join(f"`{name}` [{self.toolbox.effect(name)}]" for name in granted_tools(self.step))
+            or "no tools"
+        )
         description = f"Step **{self.step['id']}** is ready: {self.step.get('task') or 'call'} — {tools}"
         answer = ask("approve_step", {"step": self.step}, description, step_id=self.step["id"])
         self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by="person"))
@@ -370,7 +396,9 @@ class AttemptLoop:
 
     def _refused(self, answer: Answer) -> Outcome:
         message = "a person rejected this step" + (f": {answer['message']}" if answer["message"] else "")
-        return Outcome(self._result("failed", [], error={"code": "rejected", "message": message}), None, self.audit)
+        return Outcome(
+            self._result("failed", [], error={"code": "rejected", "message": message}), None, self.audit
+        )
 
     # --- results -------------------------------------------------------------------------
 
@@ -389,7 +417,10 @@ class AttemptLoop:
         return Outcome(self._result("failed", made, error=error), decision, self.audit)
 
     def _blocked(self, failed: list[str]) -> Outcome:
-        error: Failure = {"code": "blocked", "message": f"it depends on {', '.join(failed)}, which did not succeed"}
+        error: Failure = {
+            "code": "blocked",
+            "message": f"it depends on {', '.join(failed)}, which did not succeed",
+        }
         return Outcome(self._result("blocked", [], error=error), None, self.audit)
 
     def _result(self, status: Any, made: list[Attempt], *, error: Failure | None = None) -> StepResult:

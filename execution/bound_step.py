@@ -53,7 +53,12 @@ async def run_bound_step(
         return await retry_transient(attempt, tries=1 if effect == "write" else _TRIES)
 
     seen: Evidence = {
-        "tool": name, "args": args, "ok": False, "output_preview": "", "effect": effect, "call_id": call_id
+        "tool": name,
+        "args": args,
+        "ok": False,
+        "output_preview": "",
+        "effect": effect,
+        "call_id": call_id,
     }
     evidence.append(seen)
     try:

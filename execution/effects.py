@@ -24,7 +24,12 @@ Json = Any
 
 
 async def call_once(
-    scope: StepScope, tool: str, args: Mapping[str, Json], call_id: str, effect: Effect, call: Callable[[], Awaitable[Json]]
+    scope: StepScope,
+    tool: str,
+    args: Mapping[str, Json],
+    call_id: str,
+    effect: Effect,
+    call: Callable[[], Awaitable[Json]],
 ) -> Json:
     """Await ``call()`` and return its JSON output, under the ledger's protection unless it only reads.
 
@@ -39,11 +44,11 @@ async def call_once(
     record = await ledger.effect(key)
     if record is not None and record.outcome is not None:
         return _replay(record.outcome)
-    if effect == "write" and (record is not None or scope.doubtful):
-        if (outcome := _resolve_unknown(scope, tool, args)) is not None:
-            await ledger.begin_effect(key, tool, dict(args))
-            await ledger.finish_effect(key, outcome)
-            return _replay(outcome)
+    unknown = effect == "write" and (record is not None or scope.doubtful)
+    if unknown and (outcome := _resolve_unknown(scope, tool, args)) is not None:
+        await ledger.begin_effect(key, tool, dict(args))
+        await ledger.finish_effect(key, outcome)
+        return _replay(outcome)
     return await _log_effect(scope, key, tool, args, call)
 
 
@@ -58,7 +63,9 @@ async def _log_effect(
         try:
             output = await call()
         except StepError as error:
-            await asyncio.shield(ledger.finish_effect(key, {"ok": False, "output": None, "error": str(error)}))
+            await asyncio.shield(
+                ledger.finish_effect(key, {"ok": False, "output": None, "error": str(error)})
+            )
             raise
         # A cancellation here must not leave a finished write without its outcome.
         await asyncio.shield(ledger.finish_effect(key, {"ok": True, "output": output, "error": None}))
@@ -75,11 +82,18 @@ def _replay(outcome: Mapping[str, Json]) -> Json:
 
 def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> dict[str, Json] | None:
     """Ask what became of a write; None means: run it again."""
-    proposal = {"step_id": scope.step_id, "tool": tool, "tool_args": dict(args), "decision": "fail", "output": None}
+    proposal = {
+        "step_id": scope.step_id,
+        "tool": tool,
+        "tool_args": dict(args),
+        "decision": "fail",
+        "output": None,
+    }
     description = (
         f"The run stopped while step **{scope.step_id}** was calling `{tool}({preview(dict(args), 500)})`, "
         "and nobody recorded how that ended. Look whether it happened, then decide:\n"
-        "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n- `fail`: let the step fail"
+        "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n"
+        "- `fail`: let the step fail"
     )
     answer = ask("resolve_unknown_outcome", proposal, description)
     scope.questions += 1

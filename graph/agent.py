@@ -18,7 +18,7 @@ from langgraph.store.memory import InMemoryStore
 from ..context import Context
 from ..models.chat import ChatModels
 from ..state import InputState, OutputState, State
-from ..storage.adapters import async_saver, async_store
+from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 from .door import enter
 from .loop import iterate
 
@@ -41,7 +41,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         self.models = models
         self.memory = memory or InMemoryStore()
 
-    async def astream(  # type: ignore[override]
+    async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Run the graph, or go on with a run.
@@ -55,7 +55,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
             kwargs: LangGraph's ``stream_mode``, ``subgraphs``, ``durability`` and so on.
 
         Raises:
-            ThreadError: If the thread is busy, unknown, unfinished or finished, or an answer fits no question.
+            ThreadError: If the thread is busy, unknown, unfinished or finished, or an answer fits nothing.
             InvalidInputError: If the input has no goal or not the right form.
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
@@ -64,11 +64,11 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
             async for chunk in stream:
                 yield chunk
 
-    def stream(  # type: ignore[override]
+    def stream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any
     ) -> Iterator[Any]:
         """Run the graph from synchronous code, with the same parallelism as :meth:`astream`."""
         for part in (self.checkpointer, self.store):
-            if hasattr(part, "check_sync"):
+            if isinstance(part, AsyncSaver | AsyncStore):
                 part.check_sync()
         yield from iterate(self.astream(input, ensure_config(config), context=context, **kwargs))

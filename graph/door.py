@@ -62,7 +62,9 @@ class Entry:
 
 
 @asynccontextmanager
-async def enter(agent: PlanExecuteAgent, given: Any, config: RunnableConfig, context: Any) -> AsyncIterator[Entry]:
+async def enter(
+    agent: PlanExecuteAgent, given: Any, config: RunnableConfig, context: Any
+) -> AsyncIterator[Entry]:
     """Check a run and prepare it; hold the thread's lock while it runs."""
     configurable = dict(config.get("configurable") or {})
     nested = _TASK in configurable
@@ -75,7 +77,7 @@ async def enter(agent: PlanExecuteAgent, given: Any, config: RunnableConfig, con
     with lock:
         snapshot = await _snapshot(agent, configurable, saver, nested)
         resumed = bool(configurable.get(_RESUMING)) if nested else not isinstance(given, Mapping)
-        checked = given if nested and resumed else _check(agent, given, snapshot, bool(saver), nested)
+        checked = given if nested and resumed else _check(given, snapshot, bool(saver), nested)
         store, volatile = _store(agent, configurable)
         ledger = Ledger(store, thread_id)
         settings = await _settings(ledger, snapshot, asked)
@@ -105,7 +107,8 @@ async def _stoppable(run: Run) -> AsyncIterator[None]:
     await run.ledger.clear_stop()
 
     async def watch() -> None:
-        while not await run.ledger.stop_requested():
+        # Another process asks through the store, which can only be polled.
+        while not await run.ledger.stop_requested():  # noqa: ASYNC110
             await asyncio.sleep(_STOP_POLL_S)
         run.stop.set()
 
@@ -123,7 +126,9 @@ async def _stoppable(run: Run) -> AsyncIterator[None]:
 def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:
     thread_id = configurable.get("thread_id")
     if thread_id is None and required:
-        raise ConfigurationError('a graph with a checkpointer needs {"configurable": {"thread_id": …}} in its config')
+        raise ConfigurationError(
+            'a graph with a checkpointer needs {"configurable": {"thread_id": …}} in its config'
+        )
     return str(thread_id) if thread_id is not None else "(none)"
 
 
@@ -184,7 +189,7 @@ async def _settings(ledger: Ledger, snapshot: StateSnapshot | None, asked: Conte
 # --- the input ---------------------------------------------------------------------------
 
 
-def _check(agent: PlanExecuteAgent, given: Any, snapshot: StateSnapshot | None, has_saver: bool, nested: bool) -> Any:
+def _check(given: Any, snapshot: StateSnapshot | None, has_saver: bool, nested: bool) -> Any:
     if isinstance(given, Command):
         return _check_command(given, snapshot, has_saver)
     if given is None:
@@ -204,14 +209,16 @@ def _check_resumable(snapshot: StateSnapshot | None, has_saver: bool) -> None:
         raise ThreadNotFoundError(f"there is no thread {_name(snapshot)!r}")
     if not snapshot.next:
         status = snapshot.values.get("status", "ended")
-        raise NothingToResumeError(f"the run of thread {_name(snapshot)!r} has ended ({status}); nothing is open")
+        raise NothingToResumeError(
+            f"the run of thread {_name(snapshot)!r} has ended ({status}); nothing is open"
+        )
 
 
 def _refuse_unfinished(snapshot: StateSnapshot) -> None:
     if snapshot.interrupts:
         raise QuestionOpenError(
-            f"thread {_name(snapshot)!r} waits for an answer, so a new goal cannot start: {_open(snapshot.interrupts)}. "
-            "Answer with Command(resume=…), or use another thread."
+            f"thread {_name(snapshot)!r} waits for an answer, so a new goal cannot start: "
+            f"{_open(snapshot.interrupts)}. Answer with Command(resume=…), or use another thread."
         )
     if snapshot.next:
         raise ThreadUnfinishedError(
@@ -294,7 +301,9 @@ def _check_command(command: Command[Any], snapshot: StateSnapshot | None, has_sa
     _check_resumable(snapshot, has_saver)
     assert snapshot is not None
     if not snapshot.interrupts:
-        raise NothingToResumeError(f"no question is open on thread {_name(snapshot)!r}; go on with None as input")
+        raise NothingToResumeError(
+            f"no question is open on thread {_name(snapshot)!r}; go on with None as input"
+        )
     return Command(
         graph=command.graph,
         update=command.update,
@@ -320,7 +329,9 @@ def _answers(resume: Any, interrupts: Mapping[str, Interrupt]) -> dict[str, Any]
             f"{len(interrupts)} questions are open, so answers must be given by id: {{id: answer}}. "
             f"Open: {_open(list(interrupts.values()))}"
         )
-    return {question_id: _read(interrupts[question_id].value, answer) for question_id, answer in answers.items()}
+    return {
+        question_id: _read(interrupts[question_id].value, answer) for question_id, answer in answers.items()
+    }
 
 
 def _is_id(key: str) -> bool:
@@ -374,7 +385,9 @@ def _tool_decision(decision: Any, request: Mapping[str, Any], allowed: Sequence[
     if kind == "edit" and "edited_action" not in given:
         inner = args.get("args", args) if isinstance(args, Mapping) else args
         if not isinstance(inner, Mapping):
-            raise InvalidAnswerError(f"the edit of the call of {request['name']!r} needs its args as an object")
+            raise InvalidAnswerError(
+                f"the edit of the call of {request['name']!r} needs its args as an object"
+            )
         return {"type": "edit", "edited_action": {"name": request["name"], "args": dict(inner)}}
     if kind in ("reject", "respond") and isinstance(args, str) and "message" not in given:
         return {"type": kind, "message": args}

@@ -29,13 +29,13 @@ def route_after_validator(
     if _aborted(state):
         return "synthesizer"
     if state.get("plan_issues"):
-        source = (state.get("draft") or {}).get("source", "given")
+        draft = state.get("draft")
         routes: dict[str, Literal["planner", "replanner", "approval"]] = {
             "planner": "planner",
             "replanner": "replanner",
             "person": "approval",
         }
-        return routes.get(source, "synthesizer")
+        return routes.get(draft["source"], "synthesizer") if draft else "synthesizer"
     return "approval" if _decision(state) == "needed" else "dispatcher"
 
 

@@ -16,8 +16,8 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
-from ..execution.effects import call_once
 from ..errors import BudgetExceededError, IterationLimitError, ToolFailedError, known
+from ..execution.effects import call_once
 from ..models.chat import model_name
 from ..models.structured import as_model_error, retry_transient
 from ..run import StepScope, emit, step_scope_of
@@ -48,7 +48,9 @@ class StepGuard(AgentMiddleware[Any, Any]):
         self._toolbox = toolbox
 
     async def awrap_model_call(
-        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
         """Offer the step's tools only; count the turn and the call."""
         scope = step_scope_of(get_config())
@@ -66,14 +68,17 @@ class StepGuard(AgentMiddleware[Any, Any]):
             raise as_model_error(error, "executor", model) from error
 
     async def awrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
-        """Refuse what is not granted; make a call with an effect at most once; report failures to the model."""
+        """Refuse what is not granted; make a call with an effect once; report failures to the model."""
         scope, call = step_scope_of(get_config()), request.tool_call
         if call["name"] not in scope.tools or request.tool is None:
             return _refusal(call, scope)
         effect = self._toolbox.effect(call["name"])
-        emit(request.runtime, scope.run, "tool_call", step_id=scope.step_id, tool=call["name"], args=call["args"])  # type: ignore[arg-type]
+        tool, args = call["name"], call["args"]
+        emit(request.runtime, scope.run, "tool_call", step_id=scope.step_id, tool=tool, args=args)
 
         async def make() -> Any:
             return await _made(request, handler, scope, transient_tries=1 if effect == "write" else 4)
@@ -82,7 +87,9 @@ class StepGuard(AgentMiddleware[Any, Any]):
             output = await call_once(scope, call["name"], call["args"], str(call["id"]), effect, make)
         except ToolFailedError as error:
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
-        return ToolMessage(output["content"], tool_call_id=call["id"], name=call["name"], artifact=output["artifact"])
+        return ToolMessage(
+            output["content"], tool_call_id=call["id"], name=call["name"], artifact=output["artifact"]
+        )
 
 
 def _name(tool: BaseTool | dict[str, Any]) -> str:
@@ -145,5 +152,3 @@ def _spoken(command: Command[Any], name: str) -> ToolMessage:
 def _refusal(call: Any, scope: StepScope) -> ToolMessage:
     text = f"refused: this step may not call {call['name']!r}; it may call: {known(scope.tools)}"
     return ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")
-
-

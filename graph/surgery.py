@@ -63,7 +63,9 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
     steps = steps_by_id(plan)
     if unknown := sorted(set(step_ids or ()) - set(steps)):
         raise InvalidInputError(f"the plan has no step {unknown[0]!r}; known steps: {known(steps)}")
-    failed = [i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])]
+    failed = [
+        i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])
+    ]
     chosen = set(step_ids or failed)
     if not chosen:
         raise InvalidInputError("no step failed, so there is nothing to run again; name one to run it anyway")
@@ -79,7 +81,12 @@ async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | N
     made = max(len(recorded), result["attempts"] if result else 0)
     for number in range(1, made + 1):
         base = recorded[number - 1] if number <= len(recorded) else _unrecorded(number, result)
-        ordered: Evaluation = {"decision": "retry", "step_ids": [step["id"]], "reason": "ordered", "by": "person"}
+        ordered: Evaluation = {
+            "decision": "retry",
+            "step_ids": [step["id"]],
+            "reason": "ordered",
+            "by": "person",
+        }
         attempt = {**base, "decision": ordered, "questions": 0, "usage": {}}
         await ledger.record_attempt(plan["id"], step["id"], fingerprint, number, attempt)
 
@@ -111,8 +118,14 @@ async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal
         with _hold(agent, config):
             snapshot = await _existing(agent, config)
             if not snapshot.next:
-                raise NothingToResumeError(f"the run has ended already ({snapshot.values.get('status', 'ended')})")
-            evaluation: Evaluation = {"decision": "abort", "reason": "A person cancelled the run.", "by": "person"}
+                raise NothingToResumeError(
+                    f"the run has ended already ({snapshot.values.get('status', 'ended')})"
+                )
+            evaluation: Evaluation = {
+                "decision": "abort",
+                "reason": "A person cancelled the run.",
+                "by": "person",
+            }
             update = {"results": snapshot.values.get("results") or {}, "draft": None}
             await _leave_evaluator(agent, config, snapshot, evaluation, "cancelled", update)
     except ThreadBusyError:

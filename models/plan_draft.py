@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from ..references import map_strings
 from ..state import STEP_ID_PATTERN, Plan, Step, unused_id
 
-__all__ = ["DraftStep", "PlanDraft", "draft_schema", "draft_problems", "revised_plan", "steps_from_draft"]
+__all__ = ["DraftStep", "PlanDraft", "draft_problems", "draft_schema", "revised_plan", "steps_from_draft"]
 
 
 class DraftStep(BaseModel):
@@ -133,7 +133,7 @@ def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
         else map_strings(value, lambda text: use.sub(lambda m: "${" + changes[m[1]], text))
         for key, value in step.items()
     }
-    return {**followed, "depends_on": depends_on}  # type: ignore[typeddict-item, return-value]
+    return {**followed, "depends_on": depends_on}  # type: ignore[typeddict-item]
 
 
 def revised_plan(
@@ -150,6 +150,6 @@ def revised_plan(
     for step in new_steps:
         renamed[step["id"]] = unused_id(step["id"], revision, used)
         used.add(renamed[step["id"]])
-    added = [{**rename_uses(step, renamed), "id": renamed[step["id"]]} for step in new_steps]
+    added: list[Any] = [{**rename_uses(step, renamed), "id": renamed[step["id"]]} for step in new_steps]
     kept = [step for step in plan["steps"] if step["id"] not in replaced]
-    return {**plan, "revision": revision, "rationale": rationale, "steps": [*kept, *added]}  # type: ignore[typeddict-item, return-value]
+    return {**plan, "revision": revision, "rationale": rationale, "steps": [*kept, *added]}

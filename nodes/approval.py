@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -13,12 +13,13 @@ from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
 from ..questions import Answer, ask
-from ..run import Run, audit_event, emit, run_of
+from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
     Plan,
     PlanIssue,
     State,
     Step,
+    feedback_of,
     granted_tools,
     pending_steps,
     plan_difference,
@@ -30,9 +31,6 @@ from ..tools.toolbox import Toolbox
 
 __all__ = ["describe_plan", "make_approval"]
 
-Update = dict[str, Any]
-Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
-
 
 def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
     """Build the approval node: a plan in; approved, edited or rejected out."""
@@ -43,21 +41,30 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
             return {"approval": {"decision": "rejected", "feedback": []}, "status": "rejected"}
         if not run.can_ask:
             raise ApprovalImpossibleError(
-                f"the plan needs approval (approval={run.settings.approval!r}) and nobody can be asked: give the "
-                'agent a checkpointer=, or run it with Context(approval="never")'
+                f"the plan needs approval (approval={run.settings.approval!r}) and nobody can be asked: "
+                'give the agent a checkpointer=, or run it with Context(approval="never")'
             )
         shown = _shown_plan(state, plan)
         approved_before = await run.ledger.approvals(plan["id"])
-        answer = ask("approve_plan", {"plan": shown}, describe_plan(state, shown, toolbox, bool(approved_before)))
+        answer = ask(
+            "approve_plan", {"plan": shown}, describe_plan(state, shown, toolbox, bool(approved_before))
+        )
         emit(runtime, run, "plan_answered", answer=answer["type"])
         return await _apply(answer, state, plan, run)
 
     async def _apply(answer: Answer, state: State, plan: Plan, run: Run) -> Update:
-        said = list((state.get("approval") or {}).get("feedback") or [])
-        audit = [audit_event(run, state, "plan_" + _PAST[answer["type"]], by="person", trigger=answer["message"])]
+        said = feedback_of(state)
+        audit = [
+            audit_event(run, state, "plan_" + _PAST[answer["type"]], by="person", trigger=answer["message"])
+        ]
         if answer["type"] == "approve":
             record = await record_approval(run, plan, state.get("inputs"), toolbox, "approved")
-            return {"approval": {**record, "feedback": said}, "plan_issues": [], "audit": audit, "draft": None}
+            return {
+                "approval": {**record, "feedback": said},
+                "plan_issues": [],
+                "audit": audit,
+                "draft": None,
+            }
         if answer["type"] == "edit":
             edited = answer["args"]["plan"]
             await record_edit(run, plan, edited)
@@ -72,7 +79,10 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         update: Update = {"approval": rejected, "plan_issues": [], "draft": None}
         if not can_revise:
             reason = "A person rejected the plan" + (f": {answer['message']}" if answer["message"] else ".")
-            update |= {"status": "rejected", "evaluation": {"decision": "abort", "reason": reason, "by": "person"}}
+            update |= {
+                "status": "rejected",
+                "evaluation": {"decision": "abort", "reason": reason, "by": "person"},
+            }
         return update
 
     return approval
@@ -97,7 +107,9 @@ def describe_plan(state: State, shown: Mapping[str, Any], toolbox: Toolbox, aske
     parts = [f"**Goal:** {preview(str(shown.get('goal') or state.get('goal') or ''), 500)}"]
     if issues := state.get("plan_issues"):
         parts.append("**Your edit cannot run yet:**\n" + "\n".join(map(_issue_line, issues)))
-        parts.append("Mend it and send the whole plan again, approve the plan before your edit, or reject it.")
+        parts.append(
+            "Mend it and send the whole plan again, approve the plan before your edit, or reject it."
+        )
     if shown.get("rationale"):
         parts.append(f"**Why this plan:** {preview(str(shown['rationale']), 1000)}")
     if plan is not None and shown is plan:
@@ -114,11 +126,14 @@ def _issue_line(issue: PlanIssue) -> str:
 
 def _steps_table(plan: Plan, toolbox: Toolbox) -> str:
     lines = [
-        f"{number}. {_marker(step, toolbox)}**{step['id']}**: {step['task'] or 'call'}{_details(step, toolbox)}"
+        f"{number}. {_marker(step, toolbox)}**{step['id']}**: {step['task'] or 'call'}"
+        f"{_details(step, toolbox)}"
         for number, step in enumerate(topological_order(plan["steps"]), start=1)
     ]
     writing = sum(1 for step in plan["steps"] if "write" in toolbox.effects(granted_tools(step)))
-    head = f"**Steps:** {len(lines)}" + (f", {writing} of them may change the world (✎)" if writing else ", read only")
+    head = f"**Steps:** {len(lines)}" + (
+        f", {writing} of them may change the world (✎)" if writing else ", read only"
+    )
     return head + "\n" + "\n".join(lines)
 
 
@@ -129,7 +144,8 @@ def _marker(step: Step, toolbox: Toolbox) -> str:
 def _details(step: Step, toolbox: Toolbox) -> str:
     parts = []
     if "call" in step:
-        parts.append(f"`{step['call']['tool']}({preview(step['call']['args'], 200)})` [{toolbox.effect(step['call']['tool'])}]")
+        tool = step["call"]["tool"]
+        parts.append(f"`{tool}({preview(step['call']['args'], 200)})` [{toolbox.effect(tool)}]")
     elif tools := granted_tools(step):
         parts.append("an agent with " + ", ".join(f"`{name}` [{toolbox.effect(name)}]" for name in tools))
     else:

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
 from langchain_core.runnables import RunnableConfig
 
 from ..approvals import standing_approval
-from ..run import audit_event, run_of
-from ..state import Plan, State, StepResult, plan_hash, step_fingerprint
+from ..run import Node, Update, audit_event, run_of
+from ..state import Plan, State, StepResult, feedback_of, plan_hash, step_fingerprint
 from ..storage.ledger import Ledger
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_dispatcher"]
 
-Update = dict[str, Any]
-Node = Callable[[State, RunnableConfig], Coroutine[Any, Any, Update]]
-
 
 def make_dispatcher(toolbox: Toolbox) -> Node:
-    """Build the dispatcher node: it lets the plan run if its approval is on record, else asks for it again."""
+    """Build the dispatcher node: a plan runs if its approval is on record, else it is asked for again."""
 
     async def dispatcher(state: State, config: RunnableConfig) -> Update:
         run, plan = run_of(config), state.get("plan")
         if plan is None:
             return {"approval": {"decision": "needed"}}
         record = await standing_approval(run, plan, state.get("inputs"), toolbox)
-        said = (state.get("approval") or {}).get("feedback") or []
+        said = feedback_of(state)
         if record is None:
-            needed = {"decision": "needed", "plan_hash": plan_hash(plan, state.get("inputs")), "feedback": said}
-            event = audit_event(run, state, "approval_missing", trigger="no approval of this plan is on record")
+            needed = {
+                "decision": "needed",
+                "plan_hash": plan_hash(plan, state.get("inputs")),
+                "feedback": said,
+            }
+            event = audit_event(
+                run, state, "approval_missing", trigger="no approval of this plan is on record"
+            )
             return {"approval": needed, "audit": [event]}
         adopted = await _recorded_results(run.ledger, plan, state.get("results") or {})
         return {
@@ -44,7 +44,9 @@ def make_dispatcher(toolbox: Toolbox) -> Node:
     return dispatcher
 
 
-async def _recorded_results(ledger: Ledger, plan: Plan, known: dict[str, StepResult]) -> dict[str, StepResult]:
+async def _recorded_results(
+    ledger: Ledger, plan: Plan, known: dict[str, StepResult]
+) -> dict[str, StepResult]:
     """Find results of this plan's steps that the ledger holds and the state lost (a crash, a fork)."""
     recorded = await ledger.results(plan["id"])
     return {

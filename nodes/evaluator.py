@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
 from ..context import Context
 from ..models.chat import ChatModels
-from ..run import Run, audit_event, emit, run_of
-from ..state import Evaluation, Plan, State, StepResult, pending_steps
+from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..state import Evaluation, Plan, State, StepResult, pending_steps, steps_of
 
 __all__ = ["make_evaluator"]
 
-Update = dict[str, Any]
-Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
 
 _WEIGHT = {"patch": 1, "replan": 2, "abort": 3}
 """When several steps failed, the decision that concerns most of the plan is taken."""
@@ -73,7 +70,7 @@ def _weightiest(
     plan: Plan | None, decisions: Mapping[str, Evaluation], results: Mapping[str, StepResult]
 ) -> Evaluation | None:
     """Combine what executors decided about steps that are still failed in the current plan."""
-    current = {step["id"] for step in (plan or {}).get("steps", ())}
+    current = {step["id"] for step in steps_of(plan)}
     open_ones = [
         decision
         for step_id, decision in decisions.items()
@@ -82,7 +79,11 @@ def _weightiest(
     if not open_ones:
         return None
     heaviest = max(open_ones, key=lambda decision: _WEIGHT.get(decision["decision"], 0))
-    return {**heaviest, "step_ids": _collect(open_ones, "step_ids"), "evidence": _collect(open_ones, "evidence")}
+    return {
+        **heaviest,
+        "step_ids": _collect(open_ones, "step_ids"),
+        "evidence": _collect(open_ones, "evidence"),
+    }
 
 
 def _collect(decisions: Sequence[Evaluation], key: str) -> list[str]:
@@ -96,7 +97,13 @@ def _go_on(plan: Plan | None, results: Mapping[str, StepResult], run: Run) -> Ev
     if pending and (spent := run.meter.exhausted()):
         return {"decision": "abort", "step_ids": [], "reason": str(spent), "by": "limit"}
     if pending:
-        return {"decision": "continue", "step_ids": [step["id"] for step in pending], "reason": "steps are left to run"}
+        return {
+            "decision": "continue",
+            "step_ids": [step["id"] for step in pending],
+            "reason": "steps are left to run",
+        }
     failed = [step_id for step_id, result in results.items() if result["status"] in ("failed", "blocked")]
-    reason = f"nothing is left that can run; not done: {', '.join(failed)}" if failed else "every step has ended"
+    reason = (
+        f"nothing is left that can run; not done: {', '.join(failed)}" if failed else "every step has ended"
+    )
     return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy"}

@@ -8,7 +8,6 @@ answers by position when a node is re-entered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -22,22 +21,17 @@ from ..execution.attempts import AttemptLoop, Outcome
 from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
 from ..models.chat import ChatModels
-from ..run import Run, emit, run_of
+from ..run import Node, Run, Update, emit, run_of
 from ..state import Evaluation, State, StepResult, step_fingerprint, steps_by_id
 from ..tools.toolbox import Toolbox
 
 __all__ = ["StepOrder", "make_executor"]
-
-Update = dict[str, Any]
 
 
 class StepOrder(TypedDict):
     """What the dispatcher sends: only the id, since a checkpoint would hold a copy per step."""
 
     step_id: str
-
-
-Node = Callable[[StepOrder, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
 
 
 def make_executor(
@@ -113,7 +107,9 @@ def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:
     return Outcome(result, decision)
 
 
-async def _finish(outcome: Outcome, state: State, epoch: Epoch, run: Run, runtime: Runtime[Context]) -> Update:
+async def _finish(
+    outcome: Outcome, state: State, epoch: Epoch, run: Run, runtime: Runtime[Context]
+) -> Update:
     """Record the result, release the dependents, and hand everything to the state."""
     result, decision = outcome.result, outcome.decision
     step_id, plan = result["step_id"], state["plan"]

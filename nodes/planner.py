@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages import AnyMessage, HumanMessage
@@ -16,15 +16,12 @@ from ..models.plan_draft import PlanDraft, draft_problems, draft_schema, revised
 from ..models.structured import call_structured
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_tools
-from ..run import Run, audit_event, emit, run_of
-from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan, State, used_ids
+from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan, State, draft_attempt, feedback_of, used_ids
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_planner"]
-
-Update = dict[str, Any]
-Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
 
 
 def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
@@ -58,7 +55,7 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         plan = _plan_from(draft, state, run)
         emit(runtime, run, "plan_created", plan_id=plan["id"], revision=plan["revision"], plan=plan)
         return {
-            "draft": {"plan": plan, "source": "planner", "attempt": _attempt(state)},
+            "draft": {"plan": plan, "source": "planner", "attempt": draft_attempt(state, "planner")},
             "usage": tab.close(),
             "audit": [audit_event(run, state, "plan_written", by="planner", trigger=_trigger(state))],
             "status": "planning",
@@ -130,23 +127,32 @@ def _inputs(inputs: Mapping[str, Any], mark: str) -> str:
 def _feedback(state: State, mark: str) -> str:
     """Tell the planner what was wrong with its last draft, and everything a person has said so far."""
     parts = []
-    approval = state.get("approval") or {}
-    if rejected := approval.get("feedback"):
+    if rejected := feedback_of(state):
         said = "\n".join(f"{n}. {text}" for n, text in enumerate(rejected, start=1))
         parts.append(f"A person rejected your plan. All they have said so far, latest last:\n{said}")
-        if plan := approval.get("rejected_plan"):
+        if plan := _rejected_plan(state):
             parts.append(f"The rejected plan:\n{quote('plan', _steps_text(plan), mark)}")
     if issues := state.get("plan_issues"):
-        draft = (state.get("draft") or {}).get("plan") or {}
+        draft = state.get("draft")
         listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
-        parts.append(f"Your last plan cannot run:\n{listed}\n{quote('plan', _steps_text(draft), mark)}\nWrite it again.")
+        written = quote("plan", _steps_text(draft["plan"] if draft else {}), mark)
+        parts.append(f"Your last plan cannot run:\n{listed}\n{written}\nWrite it again.")
     if results := state.get("results"):
-        done = [f"- {r['step_id']}: {preview(r['output'], 300)}" for r in results.values() if r["status"] == "done"]
+        done = [
+            f"- {r['step_id']}: {preview(r['output'], 300)}"
+            for r in results.values()
+            if r["status"] == "done"
+        ]
         parts.append(
             "These steps are finished and stay; refer to them, do not repeat them:\n"
             + quote("finished steps", "\n".join(done), mark)
         )
     return "\n\n".join(parts)
+
+
+def _rejected_plan(state: State) -> Mapping[str, Any] | None:
+    approval = state.get("approval")
+    return approval.get("rejected_plan") if approval else None
 
 
 def _steps_text(plan: Mapping[str, Any]) -> str:
@@ -156,17 +162,10 @@ def _steps_text(plan: Mapping[str, Any]) -> str:
 # --- the answer --------------------------------------------------------------------------
 
 
-def _attempt(state: State) -> int:
-    """Count attempts in a row that ended in issues."""
-    draft = state.get("draft")
-    repeated = draft is not None and draft["source"] == "planner" and bool(state.get("plan_issues"))
-    return (draft or {}).get("attempt", 1) + 1 if repeated else 1
-
-
 def _trigger(state: State) -> str:
     if state.get("plan_issues"):
         return "the last draft could not run"
-    return "a person rejected the plan" if (state.get("approval") or {}).get("decision") == "rejected" else "a goal"
+    return "a person rejected the plan" if _rejected_plan(state) else "a goal"
 
 
 def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:

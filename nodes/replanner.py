@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -16,15 +16,12 @@ from ..models.plan_draft import PlanDraft, draft_problems, draft_schema, revised
 from ..models.structured import call_structured
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_tools
-from ..run import Run, audit_event, emit, run_of
-from ..state import Evaluation, Plan, State, descendants, plan_difference, used_ids
+from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..state import Evaluation, Plan, State, StepResult, descendants, draft_attempt, plan_difference, used_ids
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_replanner"]
-
-Update = dict[str, Any]
-Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
 
 
 def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
@@ -64,7 +61,7 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
             trigger=evaluation.get("reason", ""),
             difference=difference,
         )
-        written = {"plan": revision, "source": "replanner", "attempt": _attempt(state)}
+        written = {"plan": revision, "source": "replanner", "attempt": draft_attempt(state, "replanner")}
         return {"draft": written, "audit": [event], "usage": tab.close()}
 
     return replanner
@@ -85,7 +82,7 @@ def _messages(
 ) -> list[BaseMessage]:
     mark, results = run.mark, state.get("results") or {}
     finished = [
-        f"- {step['id']} ({step['task']}): {preview((results.get(step['id']) or {}).get('output'), 600)}"
+        f"- {step['id']} ({step['task']}): {preview(_output(results.get(step['id'])), 600)}"
         for step in plan["steps"]
         if step["id"] not in replaced
     ]
@@ -102,9 +99,17 @@ def _messages(
     )
 
 
+def _output(result: StepResult | None) -> Any:
+    return result["output"] if result else None
+
+
 def _open_step(step: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     result = results.get(step["id"])
-    how = f"{result['status']}: {preview((result['error'] or {}).get('message', ''), 600)}" if result else "not started"
+    how = (
+        f"{result['status']}: {preview((result['error'] or {}).get('message', ''), 600)}"
+        if result
+        else "not started"
+    )
     return f"- {preview(dict(step), 1500)}\n  {how}"
 
 
@@ -121,12 +126,6 @@ def _feedback(state: State, mark: str) -> str:
     listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
     written = preview(draft["plan"].get("steps", []), 8000)
     return f"Your last revision cannot run:\n{listed}\n{quote('revision', written, mark)}\nWrite it again."
-
-
-def _attempt(state: State) -> int:
-    draft = state.get("draft")
-    repeated = draft is not None and draft["source"] == "replanner" and bool(state.get("plan_issues"))
-    return (draft or {}).get("attempt", 1) + 1 if repeated else 1
 
 
 def _gave_up(state: State, run: Run, reason: str) -> Update:

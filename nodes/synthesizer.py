@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -15,14 +15,11 @@ from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
 from ..models.structured import call_text
 from ..prompts import quote, render_prompt
-from ..run import Run, audit_event, emit, run_of
-from ..state import RunStatus, State, Step, StepResult, run_status
+from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..state import RunStatus, State, Step, StepResult, reason_of, run_status, steps_of
 from ..tools.calls import preview
 
 __all__ = ["make_synthesizer", "report_text"]
-
-Update = dict[str, Any]
-Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
 
 
 def make_synthesizer(models: ChatModels) -> Node:
@@ -39,7 +36,7 @@ def make_synthesizer(models: ChatModels) -> Node:
             "messages": [AIMessage(answer, name="plan_execute")],
             "draft": None,
             "usage": tab.close(),
-            "audit": [audit_event(run, state, "finished", decision=status, trigger=_reason(state))],
+            "audit": [audit_event(run, state, "finished", decision=status, trigger=reason_of(state))],
         }
 
     async def _answer(state: State, status: RunStatus, run: Run, tab: Tab, config: RunnableConfig) -> str:
@@ -74,13 +71,9 @@ def _status(state: State) -> RunStatus:
     return run_status(state.get("plan"), state.get("results") or {})
 
 
-def _reason(state: State) -> str:
-    return (state.get("evaluation") or {}).get("reason", "")
-
-
 def _only_answer(state: State) -> str | None:
     """Return the output of a plan of one agent step: it is the answer already."""
-    steps = (state.get("plan") or {}).get("steps", [])
+    steps = steps_of(state.get("plan"))
     if len(steps) != 1 or "call" in steps[0]:
         return None
     output = (state.get("results") or {})[steps[0]["id"]]["output"]
@@ -89,13 +82,13 @@ def _only_answer(state: State) -> str | None:
 
 def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:
     results = state.get("results") or {}
-    shown = [_for_prompt(step, results.get(step["id"])) for step in (state.get("plan") or {}).get("steps", [])]
+    shown = [_for_prompt(step, results.get(step["id"])) for step in steps_of(state.get("plan"))]
     return render_prompt(
         "synthesizer",
         instructions=run.settings.instructions,
         goal=state.get("goal") or "",
         status=status,
-        reason=quote("reason", _reason(state), run.mark) if status != "done" else "",
+        reason=quote("reason", reason_of(state), run.mark) if status != "done" else "",
         results=quote("results", "\n\n".join(shown), run.mark),
     )
 
@@ -126,7 +119,7 @@ def report_text(state: State, status: RunStatus) -> str:
         parts.append("\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues))
     sections: dict[str, list[str]] = {}
     results = state.get("results") or {}
-    for step in (state.get("plan") or {}).get("steps", []) if results else []:
+    for step in steps_of(state.get("plan")) if results else []:
         result = results.get(step["id"])
         sections.setdefault(_section(result), []).append(_line(step, result))
     parts += [f"{title}:\n" + "\n".join(sections[key]) for key, title in _SECTIONS.items() if key in sections]
@@ -134,7 +127,7 @@ def report_text(state: State, status: RunStatus) -> str:
 
 
 def _headline(state: State, status: RunStatus) -> str:
-    reason = _reason(state) if status != "done" else ""
+    reason = reason_of(state) if status != "done" else ""
     words = {
         "done": "All steps are done.",
         "partial": "The run ended before everything was done.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -12,14 +12,11 @@ from ..approvals import record_approval, standing_approval
 from ..context import Context
 from ..models.chat import ChatModels
 from ..plan_rules import PlanFacts, validate_plan
-from ..run import Run, audit_event, emit, run_of
-from ..state import Approval, Draft, Grants, Plan, State, plan_difference, plan_hash
+from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..state import Approval, Draft, Grants, Plan, State, feedback_of, plan_difference, plan_hash
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_validator"]
-
-Update = dict[str, Any]
-Node = Callable[[State, RunnableConfig, Runtime[Context]], Coroutine[Any, Any, Update]]
 
 
 def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) -> Node:
@@ -88,14 +85,14 @@ def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) 
 
     async def _approval(state: State, draft: Draft, plan: Plan, run: Run) -> Approval:
         """Look up or record what allows this plan to run; ``needed`` when only a person can."""
-        carried = _carried(state)
+        said = feedback_of(state)
         record = await standing_approval(run, plan, state.get("inputs"), toolbox)
         if record is None and (decision := await _implied_decision(draft, plan, run)):
             record = await record_approval(run, plan, state.get("inputs"), toolbox, decision)
         if record is None:
             fingerprint, grants = plan_hash(plan, state.get("inputs")), toolbox.grants(plan)
-            return {**carried, "decision": "needed", "plan_hash": fingerprint, "grants": grants}
-        return {**carried, **record}  # type: ignore[typeddict-item]
+            return {"decision": "needed", "plan_hash": fingerprint, "grants": grants, "feedback": said}
+        return {**record, "feedback": said}  # type: ignore[typeddict-item]
 
     async def _implied_decision(draft: Draft, plan: Plan, run: Run) -> str | None:
         """Editing is approving, and what stays within an earlier approval needs no new one."""
@@ -109,12 +106,6 @@ def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) 
     return validator
 
 
-def _carried(state: State) -> Approval:
-    """Keep what a person has said in earlier rounds."""
-    earlier = state.get("approval") or {}
-    return {key: earlier[key] for key in ("feedback",) if key in earlier}  # type: ignore[return-value, literal-required]
-
-
 def _within(asked: Grants, allowed: Grants) -> bool:
     """Tell whether a revision adds no tool, effect or resource beyond what was approved."""
-    return all(set(asked[key]) <= set(allowed[key]) for key in ("tools", "effects", "resources"))  # type: ignore[literal-required]
+    return all(set(asked[key]) <= set(allowed[key]) for key in ("tools", "effects", "resources"))

@@ -8,6 +8,7 @@ A variable that is missing or unknown is an error, never an empty string.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -42,8 +43,11 @@ def render_prompt(name: str, **variables: str) -> list[BaseMessage]:
             f"unknown variables: {known(set(variables) - wanted)}"
         )
     system, _, human = template.partition("\n---\n")
-    fill = lambda text: _VARIABLE.sub(lambda found: variables[found[1]], text).strip()  # noqa: E731
-    return [SystemMessage(fill(system)), HumanMessage(fill(human))]
+    return [SystemMessage(_fill(system, variables)), HumanMessage(_fill(human, variables))]
+
+
+def _fill(text: str, variables: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda found: variables[found[1]], text).strip()
 
 
 def quote(label: str, text: str, mark: str) -> str:

@@ -31,7 +31,9 @@ def _compact(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out of an argument schema what a planner does not need: titles and the repeated description."""
     kept = {key: schema[key] for key in ("properties", "required", "$defs") if schema.get(key)}
     properties = {
-        name: {key: value for key, value in spec.items() if key != "title"} if isinstance(spec, Mapping) else spec
+        name: {key: value for key, value in spec.items() if key != "title"}
+        if isinstance(spec, Mapping)
+        else spec
         for name, spec in kept.pop("properties", {}).items()
     }
     return {"properties": properties, **kept}

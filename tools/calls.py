@@ -55,12 +55,14 @@ def describe_exception(name: str, error: BaseException) -> str:
 
 
 def _first_problems(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors()[:5])
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors()[:5]
+    )
 
 
 def _inject(tool: BaseTool, call: ToolCall, config: RunnableConfig, runtime: Runtime[Any]) -> dict[str, Json]:
     """Add what the tool asks to be given by the runtime (ToolRuntime, store), never by the plan."""
-    tool_runtime = ToolRuntime(
+    tool_runtime: ToolRuntime[Any, Any] = ToolRuntime(
         state={"messages": []},
         context=runtime.context,
         config=config,
@@ -83,7 +85,7 @@ def _plain(tool: BaseTool, output: Any) -> Json:
 
 
 def to_json(value: Any) -> Json:
-    """Turn any value into plain JSON: models, dataclasses, dates and paths by their usual form, the rest as text."""
+    """Turn any value into plain JSON: models, dates and paths by their usual form, the rest as text."""
     bytes_mode: Any = "utf8" if _is_utf8(value) else "base64"
     return _finite(to_jsonable_python(value, fallback=str, serialize_unknown=True, bytes_mode=bytes_mode))
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langchain_core.tools import tool as make_tool
+from pydantic import BaseModel
 
 from ..errors import ConfigurationError, known
 from ..references import is_single_reference, references_in
@@ -118,7 +119,9 @@ class Toolbox:
         """Tell what approving a plan allows: tools, effects, resources."""
         tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
         resources = {
-            self.resource(step["call"]["tool"], step["call"]["args"]) for step in plan["steps"] if "call" in step
+            self.resource(step["call"]["tool"], step["call"]["args"])
+            for step in plan["steps"]
+            if "call" in step
         }
         return {
             "tools": tools,
@@ -142,7 +145,7 @@ def _declared_effect(tool: BaseTool) -> Effect:
         raise ConfigurationError(
             f"tool {tool.name!r} declares the effect {declared!r}; known effects: {', '.join(EFFECTS)}"
         )
-    return declared  # type: ignore[return-value]
+    return declared
 
 
 def _annotated_effect(metadata: Mapping[str, Any]) -> Literal["read", "idempotent", "write"]:
@@ -154,7 +157,9 @@ def _annotated_effect(metadata: Mapping[str, Any]) -> Literal["read", "idempoten
 
 def _arguments_schema(tool: BaseTool) -> dict[str, Any]:
     schema = tool.tool_call_schema
-    return schema if isinstance(schema, dict) else schema.model_json_schema()
+    if isinstance(schema, dict):
+        return schema
+    return schema.model_json_schema() if issubclass(schema, BaseModel) else schema.schema()
 
 
 def _off_the_loop(tool: BaseTool) -> BaseTool:

@@ -1,0 +1,60 @@
+"""Starting is cheap: the heavy libraries are loaded when something needs them, not before."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("langgraph", "langchain_core", "langchain", "pydantic", "openai", "langchain_openai", "httpx")
+LIMIT_S = 0.15
+
+IMPORT = "import plan_execute"
+HELP = """
+import contextlib, io, sys
+sys.argv = ["plan-execute", "--help"]
+from plan_execute.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    try:
+        code = main()
+    except SystemExit as stop:
+        code = stop.code
+assert not code and "run" in out.getvalue(), (code, out.getvalue())
+"""
+MEASURED = """
+import sys, time
+started = time.perf_counter()
+{code}
+seconds = time.perf_counter() - started
+import json
+print(json.dumps([seconds, sorted(name for name in sys.modules if "." not in name)]))
+"""
+
+
+def measure(code):
+    """Run code in a fresh interpreter; give the seconds it took there and the modules it loaded."""
+    command = [sys.executable, "-c", MEASURED.format(code=code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    seconds, modules = json.loads(done.stdout)
+    return seconds, set(modules)
+
+
+@pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])
+def test_starting_loads_no_heavy_library(code):
+    _, modules = measure(code)
+    assert "plan_execute" in modules
+    assert modules.isdisjoint(HEAVY), modules.intersection(HEAVY)
+
+
+@pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])
+def test_starting_takes_less_than_a_sixth_of_a_second_beyond_python_itself(code):
+    assert min(measure(code)[0] for _ in range(5)) < LIMIT_S
+
+
+def test_every_public_name_can_be_imported_and_a_wrong_one_names_the_known():
+    import plan_execute
+
+    assert all(getattr(plan_execute, name) is not None for name in plan_execute.__all__)
+    with pytest.raises(AttributeError, match="it has: .*create_plan_execute_agent"):
+        _ = plan_execute.create_agent
