@@ -48,7 +48,7 @@ async def record_approval(
         "grants": toolbox.grants(plan),
         "at": run.timestamp(),
     }
-    if run.volatile and run.resumed and not await run.ledger.approvals(plan["id"]):
+    if run.volatile and run.underway and not await run.ledger.approvals(plan["id"]):
         record["memory_lost"] = True
     await run.ledger.record_approval(plan["id"], record["plan_hash"], record)
     return record

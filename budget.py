@@ -41,6 +41,11 @@ class Meter:
         """Return the wall time of all runs of this thread's goal so far."""
         return self._spent.get("seconds", 0.0) + self._clock() - self._started
 
+    def seconds_left(self) -> float | None:
+        """Return the wall time that ``max_seconds`` leaves; None when there is no such budget."""
+        limit = self._settings.max_seconds
+        return None if limit is None else max(0.0, limit - self.seconds())
+
     def exhausted(self) -> BudgetExceededError | None:
         """Return the first budget that leaves no room for a model call, if there is one."""
         spent, limits = self._spent, self._settings

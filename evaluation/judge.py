@@ -65,8 +65,9 @@ def _needs_gap(said: Judgement) -> list[str]:
 
 
 def _evidence(evidence: Sequence[Evidence]) -> str:
-    lines = [
-        f"{call['tool']}({preview(call['args'], 200)}) -> {'ok' if call['ok'] else 'FAILED'}: {call['output_preview']}"
-        for call in evidence
-    ]
-    return "\n".join(lines) or "(no tool was called)"
+    return "\n".join(map(_evidence_line, evidence)) or "(no tool was called)"
+
+
+def _evidence_line(call: Evidence) -> str:
+    outcome = "ok" if call["ok"] else "FAILED"
+    return f"{call['tool']}({preview(call['args'], 200)}) -> {outcome}: {call['output_preview']}"

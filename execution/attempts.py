@@ -233,10 +233,15 @@ class AttemptLoop:
 
     async def _within_time_limit(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
         limit = self.step.get("timeout_s") or self.run.settings.step_timeout_s
+        left = self.run.meter.seconds_left()
+        if left is not None and (limit is None or left < limit):
+            limit = left
         try:
             async with asyncio.timeout(limit) as deadline:
                 return await self._unless_stopped(work, scope)
         except TimeoutError as error:
+            if deadline.expired() and (spent := self.run.meter.exhausted()) and limit == left:
+                raise spent from error
             if deadline.expired():
                 raise StepTimeoutError(f"no result within timeout_s={limit:g}") from error
             raise StepError(f"a timeout inside the step: {error}") from error
@@ -372,7 +377,7 @@ class AttemptLoop:
             "instructions": "",
             "output": made[-1]["output"],
         }
-        description = _describe_failure(self.step, made)
+        description = _describe_failure(self.step, made, proposed)
         emit(self.runtime, self.run, "question_open", step_id=self.step["id"], question="handle_step_failure")
         answer = ask("handle_step_failure", args, description, step_id=self.step["id"], attempts=made)
         decided = self._evaluation(answer["decision"], error["message"], by="person", hint=answer["message"])
@@ -475,7 +480,7 @@ def _sum(usages: Any) -> Usage:
     return total
 
 
-def _describe_failure(step: Step, made: list[Attempt]) -> str:
+def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> str:
     error: Failure = made[-1]["error"]
     lines = [
         f"Step **{step['id']}** failed after {len(made)} attempt{'s' if len(made) > 1 else ''}: "
@@ -484,9 +489,11 @@ def _describe_failure(step: Step, made: list[Attempt]) -> str:
     ]
     if made[-1]["output"] is not None:
         lines.append(f"Its output: {preview(made[-1]['output'], 500)}")
+    if proposed.get("by") == "model":
+        lines.append(f"The evaluator asks you because: {preview(proposed.get('reason', ''), 500)}")
     lines.append(
-        "Decide: `retry` (with instructions), `skip`, `patch` (plan this part anew), `replan` (plan the rest anew), "
-        "`supply` (give the output by hand), `abort`."
+        "Decide: `retry` (with instructions), `skip`, `patch` (plan this part anew), "
+        "`replan` (plan the rest anew), `supply` (give the output by hand), `abort`."
     )
     return "\n\n".join(lines)
 

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.messages.utils import convert_to_messages
 from langchain_core.runnables import RunnableConfig
+from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Interrupt, StateSnapshot
 
 from ..budget import Meter
@@ -72,13 +74,13 @@ async def enter(
         configurable[_SAVER] = async_saver(configurable[_SAVER])
     saver = configurable.get(_SAVER) or agent.checkpointer
     thread_id = _thread_id(configurable, bool(saver) and not nested)
-    asked = to_context(context)
+    asked = to_context(context) or (_inherited(configurable) if nested else None)
     lock = nullcontext() if nested else _lock(saver, thread_id)
     with lock:
         snapshot = await _snapshot(agent, configurable, saver, nested)
         resumed = bool(configurable.get(_RESUMING)) if nested else not isinstance(given, Mapping)
         checked = given if nested and resumed else _check(given, snapshot, bool(saver), nested)
-        store, volatile = _store(agent, configurable)
+        store, volatile = _store(agent, configurable, bool(saver))
         ledger = Ledger(store, thread_id)
         settings = await _settings(ledger, snapshot, asked)
         if isinstance(checked, dict) and not resumed:
@@ -91,6 +93,7 @@ async def enter(
             can_ask=bool(saver),
             volatile=volatile,
             resumed=resumed,
+            underway=resumed and values.get("status") == "running",
         )
         configurable[RUN_KEY] = run
         async with nullcontext() if nested else _stoppable(run):
@@ -129,7 +132,7 @@ def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:
         raise ConfigurationError(
             'a graph with a checkpointer needs {"configurable": {"thread_id": …}} in its config'
         )
-    return str(thread_id) if thread_id is not None else "(none)"
+    return str(thread_id) if thread_id is not None else uuid4().hex
 
 
 def _lock(saver: Any, thread_id: str) -> Any:
@@ -164,12 +167,20 @@ def _check_version(snapshot: StateSnapshot) -> None:
         )
 
 
-def _store(agent: PlanExecuteAgent, configurable: Mapping[str, Any]) -> tuple[Any, bool]:
+def _store(agent: PlanExecuteAgent, configurable: Mapping[str, Any], has_saver: bool) -> tuple[Any, bool]:
+    """Return where the ledger is kept, and whether that is memory only."""
     runtime = configurable.get(_RUNTIME)
     store = getattr(runtime, "store", None) or agent.store
     if store is None:
-        return agent.memory, True
+        # A run that nothing can resume leaves nothing behind.
+        return (agent.memory if has_saver else InMemoryStore()), True
     return async_store(store), False
+
+
+def _inherited(configurable: Mapping[str, Any]) -> Context | None:
+    """Return the parent's context, which LangGraph hands down to subgraphs, if it is one of ours."""
+    context = getattr(configurable.get(_RUNTIME), "context", None)
+    return context if isinstance(context, Context) else None
 
 
 async def _settings(ledger: Ledger, snapshot: StateSnapshot | None, asked: Context | None) -> Context:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -43,25 +44,40 @@ def load_tools(references: str) -> list[Tool]:
     """Import tools named as ``module:attribute``, several separated by commas.
 
     Args:
-        references: Each attribute is a tool, a function, or a collection of them.
+        references: Each attribute is a tool, a function, a collection of them, or a function
+            without parameters and docstring that returns a collection.
 
     Raises:
-        ConfigurationError: If a module or an attribute is missing; the message names it.
+        ConfigurationError: If a module or an attribute is missing, or is no tool; the message names it.
     """
     named = [reference.strip() for reference in references.split(",")]
     return [tool for reference in named if reference for tool in _tools_at(reference)]
 
 
-def _tools_at(reference: str) -> Iterable[Tool]:
-    module_name, colon, attribute = reference.partition(":")
-    if not (module_name and colon and attribute):
-        raise ConfigurationError(f"tools are named as module:attribute, not {reference!r}")
+def _tools_at(reference: str) -> list[Tool]:
     try:
-        module = import_module(module_name)
-    except Exception as error:  # a module of the user's may raise anything while it is imported
-        raise ConfigurationError(f"the tools {reference!r} cannot be imported: {error}") from error
+        found = _attribute(reference)
+        made = found() if _makes_tools(found) else found
+        return [made] if isinstance(made, BaseTool) or callable(made) else list(made)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # the user's module may raise anything
+        raise ConfigurationError(
+            f"the tools {reference!r} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _attribute(reference: str) -> Any:
+    module_name, _, attribute = reference.partition(":")
+    if not (module_name and attribute):
+        raise ConfigurationError(f"tools are named as module:attribute, not {reference!r}")
+    module = import_module(module_name)
     if not hasattr(module, attribute):
         public = (name for name in vars(module) if not name.startswith("_"))
         raise ConfigurationError(f"module {module_name!r} has no {attribute!r}; it has: {known(public)}")
-    found = getattr(module, attribute)
-    return [found] if isinstance(found, BaseTool) or callable(found) else list(found)
+    return getattr(module, attribute)
+
+
+def _makes_tools(found: Any) -> bool:
+    """Tell a function that makes tools from one that is a tool: a tool needs a docstring."""
+    return inspect.isfunction(found) and not found.__doc__ and not inspect.signature(found).parameters

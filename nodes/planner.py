@@ -31,8 +31,9 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         run = run_of(config)
         started = _start(state, run) if _is_new_goal(state) else {}
         view: State = {**state, **started}  # type: ignore[typeddict-item]
-        if started and state.get("plan"):
-            return {**started, "draft": {"plan": state["plan"], "source": "given", "attempt": 1}}
+        if started and (given := state.get("plan")) is not None:
+            draft = {"plan": await _with_unused_id(given, run), "source": "given", "attempt": 1}
+            return {**started, "plan": None, "draft": draft}
         return {**started, **await _plan(view, config, runtime, run)}
 
     async def _plan(state: State, config: RunnableConfig, runtime: Runtime[Context], run: Run) -> Update:
@@ -92,6 +93,14 @@ def _start(state: State, run: Run) -> Update:
         "output": None,
         "draft": None,
     }
+
+
+async def _with_unused_id(plan: Any, run: Run) -> Any:
+    """Give a plan that this thread has run before a new id: its old results are those of another goal."""
+    known = isinstance(plan, Mapping) and isinstance(plan.get("id"), str) and plan["id"]
+    if known and await run.ledger.approvals(plan["id"]):
+        return {**plan, "id": run.new_id(), "revision": 1}
+    return plan
 
 
 # --- the prompt --------------------------------------------------------------------------

@@ -119,9 +119,11 @@ def report_text(state: State, status: RunStatus) -> str:
         parts.append("\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues))
     sections: dict[str, list[str]] = {}
     results = state.get("results") or {}
-    for step in steps_of(state.get("plan")) if results else []:
+    steps = steps_of(state.get("plan")) if results else []
+    room = max(40, min(500, _REPORT_CHARACTERS // max(1, len(steps))))
+    for step in steps:
         result = results.get(step["id"])
-        sections.setdefault(_section(result), []).append(_line(step, result))
+        sections.setdefault(_section(result), []).append(_line(step, result, room))
     parts += [f"{title}:\n" + "\n".join(sections[key]) for key, title in _SECTIONS.items() if key in sections]
     return "\n\n".join(part for part in parts if part)
 
@@ -145,12 +147,16 @@ def _section(result: StepResult | None) -> str:
     return result["status"]
 
 
-def _line(step: Step, result: StepResult | None) -> str:
+_REPORT_CHARACTERS = 20_000
+"""Room for outputs in a report; the whole outputs stand in the results."""
+
+
+def _line(step: Step, result: StepResult | None, room: int) -> str:
     title = f"- {step['id']}" + (f" ({step['task']})" if step["task"] else "")
     if result is None:
         return title
     if result["status"] == "done":
-        return f"{title}: {preview(result['output'], 500)}"
+        return f"{title}: {preview(result['output'], room)}"
     return f"{title}: {_outcome(result)}"
 
 

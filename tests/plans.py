@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Interrupt
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.graph.agent import PlanExecuteAgent
@@ -63,8 +64,8 @@ def draft(*steps: Mapping[str, Any], outcome: str = "plan", rationale: str = "be
 
 
 def agent_with(tools: Sequence[Any] = (), model: Any = None, **options: Any) -> PlanExecuteAgent:
-    """Build an agent that keeps its checkpoints in memory, unless told otherwise."""
-    options.setdefault("checkpointer", InMemorySaver())
+    """Build an agent that keeps everything in memory, unless told otherwise."""
+    options = {"checkpointer": InMemorySaver(), "store": InMemoryStore(), **options}
     return create_plan_execute_agent(model, tools=tools, **options)
 
 

@@ -10,10 +10,21 @@ ARTEFACTS = {"build", "dist", "__pycache__"}
 THIS = Path(__file__).resolve()
 
 FORBIDDEN = {
-    "a path of a machine": r"(?<![\w.])/(?:home|Users|root|work|mnt|private|opt)/[\w.-]+|(?<![\w.])/tmp/\w+/\w+|[A-Z]:\\Users\\",
-    "a package registry's or mirror's host": r"(?:--(?:extra-)?index-url|--find-links|--trusted-host)|https?://[\w.:-]+/(?:simple|pypi|artifactory|nexus)\b",
+    "a path of a machine": (
+        r"(?<![\w.])/(?:home|Users|root|work|mnt|private|opt)/[\w.-]+"
+        r"|(?<![\w.])/tmp/\w+/\w+"
+        r"|[A-Z]:\\Users\\"
+    ),
+    "a package registry's or mirror's host": (
+        r"(?:--(?:extra-)?index-url|--find-links|--trusted-host)"
+        r"|https?://[\w.:-]+/(?:simple|pypi|artifactory|nexus)\b"
+    ),
     "a private address": r"\b(?:10\.\d+|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d+\.\d+\b",
-    "a key or token": r"\b(?:sk-(?:ant-|proj-)?[A-Za-z0-9_-]{20,}|lsv2_[a-z]{2}_[0-9a-f]{8,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16})\b|-----BEGIN [A-Z ]*PRIVATE KEY",
+    "a key or token": (
+        r"\b(?:sk-(?:ant-|proj-)?[A-Za-z0-9_-]{20,}|lsv2_[a-z]{2}_[0-9a-f]{8,}"
+        r"|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16})\b"
+        r"|-----BEGIN [A-Z ]*PRIVATE KEY"
+    ),
     "credentials in a URL": r"https?://[^\s/:@\"'{}]+:[^\s/@\"'{}]{8,}@",
 }
 

@@ -65,7 +65,7 @@ def imported_parts(path):
 
 
 def room_imports():
-    """Give (file, importing room, imported room, rest) for every import that crosses rooms or stays in one."""
+    """Give (file, importing parts, imported parts) for every import of ours, by a room or a root module."""
     for path in product_files():
         parts = module_parts(path)
         if not parts:

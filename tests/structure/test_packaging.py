@@ -12,7 +12,6 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 NOT_PRODUCT = {"tests", "benchmarks", "docs", "build", "dist"}
-DATA = {".md", ".yaml", ".yml", ".json", ".typed", ".toml", ".txt", ".cfg"}
 LEFT_BEHIND = shutil.ignore_patterns(
     ".git", ".*_cache", ".venv", ".build", ".hypothesis", "__pycache__", "*.egg-info"
 )
@@ -35,11 +34,11 @@ def package_name(folder):
 
 
 def data_files():
-    """Give the files of the packages that are not code; those at the root are the project's, not the package's."""
+    """Give the files of the packages that are not code; those at the root belong to the project."""
     files = [CHECKOUT / "py.typed"]
     for folder in (top for top in CHECKOUT.iterdir() if (top / "__init__.py").exists() and is_product(top)):
-        files += [path for path in folder.rglob("*") if path.suffix in DATA and is_product(path)]
-    return sorted(files)
+        files += [path for path in folder.rglob("*") if path.is_file() and is_product(path)]
+    return sorted(path for path in files if path.suffix != ".py")
 
 
 def settings():
@@ -95,7 +94,10 @@ def test_the_wheel_runs_from_a_folder_that_has_modules_of_the_same_names(built, 
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     (tmp_path / "state.py").write_text("raise SystemExit('the wrong state')\n")
-    code = "import sys; sys.path.insert(0, 'site'); import plan_execute; print(plan_execute.create_plan_execute_agent(None).name, plan_execute.__file__)"
+    code = (
+        "import sys; sys.path.insert(0, 'site'); import plan_execute; "
+        "print(plan_execute.create_plan_execute_agent(None).name, plan_execute.__file__)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )

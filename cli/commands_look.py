@@ -1,0 +1,99 @@
+"""The commands that only look: list, show, history, graph."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from .exits import DONE
+from .options import Database, JsonOutput, Thread
+from .terminal import Screen
+
+__all__ = ["graph", "history", "list_", "show"]
+
+
+def list_(
+    db: Database = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="At most so many (default: 50).")
+    ] = 50,
+    json: JsonOutput = False,
+) -> int:
+    """List threads, newest first."""
+    from ..storage.local import list_threads
+    from .snapshots import look_up, status_of
+    from .sources import Sources, open_agent
+    from .views import thread_line
+
+    screen, sources = Screen(json=json), Sources.read(database=db)
+    found = []
+    rest = 0
+    if sources.database.exists():
+        with open_agent(sources) as agent:
+            threads = list_threads(agent.checkpointer)  # type: ignore[arg-type]
+            for thread, at in islice(threads, limit):
+                snapshot = look_up(agent, thread)
+                goal = str(snapshot.values.get("goal") or "")
+                found.append({"thread": thread, "at": at, "status": status_of(snapshot), "goal": goal})
+            rest = sum(1 for _ in threads)
+    if json:
+        screen.document({"threads": found, "more": rest})
+        return DONE
+    for entry in found:
+        screen.data(thread_line(**entry))
+    if rest or not found:
+        screen.note(f"… and {rest} more (--limit)" if rest else "There are no threads yet.")
+    return DONE
+
+
+def show(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
+    """Show a thread: status, plan, questions, answer."""
+    from .snapshots import look_up, open_questions, values_of
+    from .sources import Sources, open_agent
+    from .views import thread_lines
+
+    screen, sources = Screen(json=json), Sources.read(database=db)
+    with open_agent(sources, existing=True) as agent:
+        snapshot = look_up(agent, thread)
+    if json:
+        questions = [question.as_json() for question in open_questions(snapshot)]
+        screen.document({"thread": thread, **values_of(snapshot), "questions": questions})
+        return DONE
+    for line in thread_lines(thread, snapshot):
+        screen.data(line)
+    if snapshot.next:
+        way = "Answer it" if snapshot.interrupts else "If nothing runs it any more, go on"
+        screen.note(f"{way} with: {sources.resume_command(thread)}")
+    return DONE
+
+
+def history(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
+    """Print every decision of a thread, and why."""
+    from .snapshots import look_up
+    from .sources import Sources, open_agent
+    from .views import audit_lines
+
+    screen, sources = Screen(json=json), Sources.read(database=db)
+    with open_agent(sources, existing=True) as agent:
+        audit = look_up(agent, thread).values.get("audit") or []
+    if json:
+        screen.document({"thread": thread, "audit": audit})
+        return DONE
+    for line in audit_lines(audit):
+        screen.data(line)
+    return DONE
+
+
+def graph(json: JsonOutput = False) -> int:
+    """Print the graph as a Mermaid picture."""
+    from ..graph import create_plan_execute_agent
+
+    picture = create_plan_execute_agent().get_graph().draw_mermaid()
+    screen = Screen(json=json)
+    if json:
+        screen.document({"mermaid": picture})
+    else:
+        screen.data(picture.rstrip())
+    return DONE

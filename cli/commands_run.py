@@ -1,0 +1,255 @@
+"""The commands that run something: run, resume, retry, cancel, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .exits import DONE
+from .options import (
+    ApprovalOption,
+    BaseUrl,
+    Database,
+    Inputs,
+    JsonOutput,
+    MaxParallel,
+    MaxReplans,
+    Model,
+    OnFailureOption,
+    Thread,
+    Tools,
+    Yes,
+)
+from .terminal import Screen
+
+if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
+    from .snapshots import OpenQuestion
+
+__all__ = ["cancel", "demo", "resume", "retry", "run"]
+
+
+def run(
+    goal: Annotated[
+        str | None, typer.Argument(metavar="[GOAL]", help="What to achieve, in your words.")
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="Run this plan (YAML or JSON) instead of a goal."),
+    ] = None,
+    tools: Tools = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    db: Database = None,
+    thread: Annotated[
+        str | None,
+        typer.Option(
+            "--thread", metavar="ID", help="The thread's id (default: a new one, which is printed)."
+        ),
+    ] = None,
+    inputs: Inputs = None,
+    yes: Yes = False,
+    approval: ApprovalOption = None,
+    on_failure: OnFailureOption = None,
+    max_parallel: MaxParallel = None,
+    max_replans: MaxReplans = None,
+    json: JsonOutput = False,
+) -> int:
+    """Plan a goal and run it, or run a plan file."""
+    if (goal is None) == (plan is None):
+        raise typer.BadParameter("give either a goal or --plan FILE")
+    from uuid import uuid4
+
+    from .driving import Session, drive
+    from .sources import Sources, open_agent, read_inputs, read_plan, read_settings
+
+    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, db)
+    values = read_inputs(inputs)
+    settings = read_settings(
+        yes=yes,
+        approval=approval,
+        on_failure=on_failure,
+        max_parallel=max_parallel,
+        max_replans=max_replans,
+    )
+    toolbox = sources.toolbox()
+    given: dict[str, Any] = {"goal": goal, "inputs": values}
+    if plan is not None:
+        steps = read_plan(plan, toolbox, values, has_model=sources.model is not None)
+        given = {"plan": steps, "inputs": values}
+    thread = _thread_id(thread) if thread is not None else uuid4().hex[:12]
+    with open_agent(sources, toolbox) as agent:
+        session = Session(agent, thread, screen, sources.resume_command(thread))
+        screen.note(f"Thread: {thread}")
+        return drive(session, given, settings)
+
+
+def _thread_id(given: str) -> str:
+    if not given.strip():
+        raise typer.BadParameter("--thread needs an id")
+    return given
+
+
+def resume(
+    thread: Thread,
+    approve: Annotated[bool, typer.Option("--approve", help="Answer yes to the open question.")] = False,
+    reject: Annotated[
+        str | None,
+        typer.Option("--reject", metavar="TEXT", help="Answer no, and say what should be different."),
+    ] = None,
+    answer: Annotated[
+        str | None,
+        typer.Option(
+            "--answer", metavar="JSON", help='Any answer, such as {"decision": "skip"} for a failed step.'
+        ),
+    ] = None,
+    question: Annotated[
+        str | None,
+        typer.Option(
+            "--question", metavar="ID", help="Which question, if several are open (its id or its start)."
+        ),
+    ] = None,
+    tools: Tools = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    db: Database = None,
+    json: JsonOutput = False,
+) -> int:
+    """Go on with a run, or answer what it asks."""
+    reply = _reply(approve, reject, answer)
+    if question is not None and reply is None:
+        raise typer.BadParameter("--question needs an answer: --approve, --reject TEXT or --answer JSON")
+    from langgraph.types import Command
+
+    from .driving import Session, answer_open_questions, drive
+    from .snapshots import look_up, open_questions
+    from .sources import Sources, open_agent, require_means
+
+    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, db)
+    toolbox = sources.toolbox()
+    with open_agent(sources, toolbox, existing=True) as agent:
+        snapshot = look_up(agent, thread)
+        session = Session(agent, thread, screen, sources.resume_command(thread))
+        if reply is not None:
+            chosen = _chosen(snapshot, open_questions(snapshot), question)
+            if reject is None:
+                require_means(agent, toolbox, snapshot)
+            return drive(session, Command(resume={chosen: reply[0]}))
+        if not snapshot.interrupts or screen.interactive:
+            require_means(agent, toolbox, snapshot)
+        return answer_open_questions(session) if snapshot.interrupts else drive(session, None)
+
+
+def _reply(approve: bool, reject: str | None, answer: str | None) -> tuple[Any] | None:
+    """Read the answer from the options, in a tuple because any JSON value can be one; None: there is none."""
+    if approve + (reject is not None) + (answer is not None) > 1:
+        raise typer.BadParameter("give only one of --approve, --reject and --answer")
+    if approve:
+        return ("approve",)
+    if reject is not None:
+        return ({"type": "reject", "message": reject},)
+    if answer is None:
+        return None
+    import json
+
+    try:
+        return (json.loads(answer),)
+    except ValueError as error:
+        raise typer.BadParameter(f"--answer is not JSON: {error}") from error
+
+
+def _chosen(snapshot: StateSnapshot, questions: list[OpenQuestion], wanted: str | None) -> str:
+    """Find the question that is answered."""
+    from ..errors import InvalidAnswerError, NothingToResumeError, known
+
+    if not questions:
+        raise NothingToResumeError(
+            f"no question is open on this thread (status: {snapshot.values.get('status', 'unknown')})"
+        )
+    found = [question.id for question in questions if wanted is None or question.id.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    open_ones = known(f"{question.id[:8]} ({question.name})" for question in questions)
+    if not found:
+        raise InvalidAnswerError(f"no open question has an id that starts with {wanted!r}; open: {open_ones}")
+    raise InvalidAnswerError(f"several questions are open, choose one with --question ID; open: {open_ones}")
+
+
+def retry(
+    thread: Thread,
+    step: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--step", metavar="ID", help="Run this step again, even if it succeeded. May be repeated."
+        ),
+    ] = None,
+    tools: Tools = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    db: Database = None,
+    json: JsonOutput = False,
+) -> int:
+    """Run failed or chosen steps again.
+
+    What depends on them runs again too; other finished work is kept.
+    """
+    from ..graph.loop import run as run_now
+    from ..graph.surgery import retry_steps
+    from .driving import Session, drive
+    from .snapshots import look_up
+    from .sources import Sources, open_agent, require_means
+
+    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, db)
+    toolbox = sources.toolbox()
+    with open_agent(sources, toolbox, existing=True) as agent:
+        session = Session(agent, thread, screen, sources.resume_command(thread))
+        require_means(agent, toolbox, look_up(agent, thread), again=True)
+        again = run_now(retry_steps(agent, session.config, step or None))
+        screen.note(f"Again: {', '.join(again)}")
+        return drive(session, None)
+
+
+def cancel(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
+    """End a run; what is done is kept and reported."""
+    from ..graph.loop import run as run_now
+    from ..graph.surgery import cancel_run
+    from .snapshots import look_up, status_of
+    from .sources import Sources, open_agent
+
+    screen, sources = Screen(json=json), Sources.read(database=db)
+    with open_agent(sources, existing=True) as agent:
+        snapshot = look_up(agent, thread)
+        outcome = run_now(cancel_run(agent, {"configurable": {"thread_id": thread}}))
+        if outcome == "cancelled":
+            snapshot = look_up(agent, thread)
+        if json:
+            screen.document({"thread": thread, "cancel": outcome, "status": status_of(snapshot)})
+        elif outcome == "requested":
+            screen.data(f"The process that runs thread {thread} was asked to stop.")
+        else:
+            screen.data(snapshot.values.get("final_answer") or f"Thread {thread} has ended.")
+    return DONE
+
+
+def demo(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Which example (default: release).")
+    ] = "release",
+    ending: Annotated[
+        str | None,
+        typer.Option("--ending", metavar="NAME", help="How the release example ends: good, smoke or verify."),
+    ] = None,
+    db: Database = None,
+    yes: Yes = False,
+    json: JsonOutput = False,
+) -> int:
+    """Run a scripted example with real tools.
+
+    It needs no key and no model, and leaves nothing behind.
+    """
+    from .demonstration import show_demo
+
+    return show_demo(Screen(json=json), name, ending, db, yes=yes)

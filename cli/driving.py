@@ -1,0 +1,181 @@
+"""Drive a run from the terminal: stream it, ask what it asks, say how it ended."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command
+
+from ..errors import InvalidAnswerError, PlanExecuteError, QuestionOpenError, ThreadUnfinishedError
+from .dialogue import ask_person
+from .exits import EXIT_CODES, FAILED, WAITING, Stopped
+from .progress import show_progress
+from .snapshots import OpenQuestion, open_questions, results_of, status_of
+from .terminal import Screen
+
+if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
+    from ..context import Context
+    from ..graph.agent import PlanExecuteAgent
+
+__all__ = ["Session", "answer_open_questions", "drive"]
+
+_ON_THE_COMMAND_LINE = (QuestionOpenError, ThreadUnfinishedError)
+"""Errors that `resume` is the way out of."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One thread before one person (or none).
+
+    Attributes:
+        agent: Runs it.
+        thread: Its id.
+        screen: Where everything is shown.
+        resume: The command that goes on with it.
+    """
+
+    agent: PlanExecuteAgent
+    thread: str
+    screen: Screen
+    resume: str
+
+    @property
+    def config(self) -> RunnableConfig:
+        """LangGraph's name for the thread."""
+        return {"configurable": {"thread_id": self.thread}}
+
+    def snapshot(self) -> StateSnapshot:
+        """Read the thread's state."""
+        return self.agent.get_state(self.config)
+
+
+def drive(session: Session, given: Any, context: Context | None = None) -> int:
+    """Run until the thread ends or waits for somebody who is not here, say so, and return the exit code.
+
+    Raises:
+        Stopped: With what stopped the run (an error, Ctrl-C) as its cause.
+    """
+    try:
+        _stream(session, given, context)
+        _ask_and_go_on(session)
+        return _conclude(session)
+    except (Exception, KeyboardInterrupt) as error:
+        raise Stopped(session.thread, _way_on(session, error)) from error
+
+
+def answer_open_questions(session: Session) -> int:
+    """Ask what a thread waits for, and go on; without a person before it, print the questions.
+
+    Raises:
+        Stopped: With what stopped the run as its cause.
+    """
+    try:
+        _ask_and_go_on(session)
+        return _conclude(session)
+    except (Exception, KeyboardInterrupt) as error:
+        raise Stopped(session.thread, _way_on(session, error)) from error
+
+
+def _stream(session: Session, given: Any, context: Context | None = None) -> None:
+    for event in session.agent.stream(given, session.config, context=context, stream_mode="custom"):
+        show_progress(session.screen, event)
+
+
+def _ask_and_go_on(session: Session) -> None:
+    while session.screen.interactive and (questions := open_questions(session.snapshot())):
+        answers = ask_person(session.screen, questions)
+        if not answers:
+            return
+        try:
+            _stream(session, Command(resume=answers))
+        except InvalidAnswerError as error:
+            session.screen.note(str(error))
+            continue
+        if len(answers) < len(questions):
+            return
+
+
+def _way_on(session: Session, error: BaseException) -> str | None:
+    """Name the command that goes on, where the thread holds something to go on with."""
+    if isinstance(error, PlanExecuteError) and not isinstance(error, _ON_THE_COMMAND_LINE):
+        return None
+    try:
+        return session.resume if session.snapshot().next else None
+    except Exception:  # the storage itself may be what failed; the first error is the one to report
+        return None
+
+
+# --- the end -----------------------------------------------------------------------------
+
+
+def _conclude(session: Session) -> int:
+    snapshot, screen = session.snapshot(), session.screen
+    if questions := open_questions(snapshot):
+        return _waiting(session, questions)
+    status = status_of(snapshot)
+    if screen.json:
+        screen.document(_result(session, snapshot, status))
+    elif answer := snapshot.values.get("final_answer"):
+        screen.data(answer)
+    screen.note(_summary(session, snapshot, status))
+    if snapshot.next:
+        screen.note(f"It stopped before its end. Go on with: {session.resume}")
+    return EXIT_CODES.get(status, FAILED)
+
+
+def _waiting(session: Session, questions: list[OpenQuestion]) -> int:
+    if not session.screen.interactive:
+        described = [question.as_json() for question in questions]
+        session.screen.document({"status": "waiting", "thread": session.thread, "questions": described})
+    session.screen.note(f"Thread {session.thread} waits for a person. Answer with one of:")
+    for question in questions:
+        which = f" --question {question.id[:8]}" if len(questions) > 1 else ""
+        for answer in _ANSWERS.get(question.name, ("--answer JSON",)):
+            session.screen.note(f"  {session.resume}{which} {answer}")
+    return WAITING
+
+
+_ANSWERS = {
+    "approve_plan": ("--approve", "--reject 'what should be different'"),
+    "approve_step": ("--approve", "--reject 'why'"),
+    **{
+        name: tuple(f"--answer {shlex.quote(answer)}" for answer in answers)
+        for name, answers in {
+            "handle_step_failure": ('{"decision": "retry"}', '{"decision": "supply", "output": …}'),
+            "resolve_unknown_outcome": ('{"decision": "run_again"}', '{"decision": "happened", "output": …}'),
+            "extend_budget": ('{"decision": "extend"}', '{"decision": "finish"}'),
+        }.items()
+    },
+}
+
+
+def _result(session: Session, snapshot: StateSnapshot, status: str) -> dict[str, Any]:
+    names = ("goal", "final_answer", "output", "plan", "plan_issues", "replans", "usage")
+    values = {name: snapshot.values.get(name) for name in names}
+    return {"status": status, "thread": session.thread, **values, "results": results_of(snapshot)}
+
+
+def _summary(session: Session, snapshot: StateSnapshot, status: str) -> str:
+    values = snapshot.values
+    steps = (values.get("plan") or {}).get("steps", [])
+    done = sum(1 for result in results_of(snapshot).values() if result["status"] == "done")
+    parts = [status, f"thread {session.thread}", f"{done} of {len(steps)} steps done"]
+    if replans := values.get("replans"):
+        parts.append(f"{replans} replan{'s' if replans > 1 else ''}")
+    parts.append(_spent(values.get("usage") or {}))
+    return " · ".join(part for part in parts if part)
+
+
+def _spent(usage: Mapping[str, Any]) -> str:
+    calls = usage.get("model_calls", 0)
+    return (
+        f"{calls} model call{'' if calls == 1 else 's'}, {usage.get('total_tokens', 0)} tokens"
+        if calls
+        else ""
+    )

@@ -1,0 +1,102 @@
+"""What the exit codes mean, and how an error becomes one: never a traceback unless asked for."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .terminal import Screen
+
+__all__ = ["DONE", "EXIT_CODES", "FAILED", "INTERRUPTED", "USAGE", "WAITING", "Stopped", "report_failure"]
+
+DONE, FAILED, USAGE, WAITING, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+EXIT_CODES = {"done": DONE, "partial": PARTIAL, "waiting": WAITING}
+"""Exit codes by status; every other status is a failure."""
+
+WAYS_ON = """There are three ways on:
+  - give a model: --model openai:gpt-5-mini with the provider's key set, or --model NAME --base-url URL
+  - use --plan FILE: a plan of bound steps needs no model
+  - try `plan-execute demo`: it needs neither key nor model"""
+
+
+class Stopped(Exception):
+    """A run that its cause (an error, Ctrl-C) has stopped; ``resume`` is the command that goes on."""
+
+    def __init__(self, thread: str, resume: str | None) -> None:
+        super().__init__(thread)
+        self.thread = thread
+        self.resume = resume
+
+
+def report_failure(error: BaseException, screen: Screen, *, debug: bool) -> int:
+    """Say in one clear message what went wrong and return the exit code."""
+    stopped = error if isinstance(error, Stopped) else None
+    cause = error.__cause__ if stopped and error.__cause__ else error
+    code, message, exit_code = _explain(cause, debug=debug)
+    if stopped and stopped.resume:
+        message += f"\nGo on with: {stopped.resume}"
+    if debug:
+        screen.note("".join(traceback.format_exception(cause)).rstrip())
+    if screen.json:
+        screen.document(_error_document(cause, code, message, stopped))
+    else:
+        screen.note(message if exit_code == INTERRUPTED else f"Error: {message}")
+    return exit_code
+
+
+def _explain(error: BaseException, *, debug: bool) -> tuple[str, str, int]:
+    """Return a stable code, a message and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "Interrupted.", INTERRUPTED
+    if (usage := _usage_message(error)) is not None:
+        return "usage", usage, USAGE
+    if (known := _known_error(error)) is not None:
+        return known
+    hint = "" if debug else " (run `plan-execute --debug …` for the traceback)"
+    text = " ".join(str(error).split())
+    return "internal_error", f"{type(error).__name__}: {text}{hint}", FAILED
+
+
+def _usage_message(error: BaseException) -> str | None:
+    """Word an error of typer's: which arguments were wrong, and where help is."""
+    import typer
+
+    if not isinstance(error, typer.TyperException):
+        return None
+    context = getattr(error, "ctx", None)
+    where = f"\nTry `{context.command_path} --help`." if context is not None else ""
+    return f"{error.format_message()}{where}"
+
+
+def _known_error(error: BaseException) -> tuple[str, str, int] | None:
+    if "plan_execute.errors" not in sys.modules:
+        return None
+    from .. import errors
+
+    if not isinstance(error, errors.PlanExecuteError):
+        return None
+    usage = (
+        errors.ConfigurationError,
+        errors.InvalidInputError,
+        errors.InvalidPlanError,
+        errors.InvalidAnswerError,
+        errors.ThreadNotFoundError,
+    )
+    message = str(error)
+    if isinstance(error, errors.MissingModelError) or _lacks_model(error):
+        message = f"{message}\n{WAYS_ON}"
+    return error.code, message, USAGE if isinstance(error, usage) else FAILED
+
+
+def _lacks_model(error: BaseException) -> bool:
+    return any(issue["code"] == "missing_model" for issue in getattr(error, "issues", ()))
+
+
+def _error_document(error: BaseException, code: str, message: str, stopped: Stopped | None) -> dict[str, Any]:
+    described: dict[str, Any] = {"code": code, "message": message}
+    if issues := getattr(error, "issues", None):
+        described["issues"] = issues
+    return {"error": described, **({"thread": stopped.thread} if stopped else {})}

@@ -1,0 +1,116 @@
+"""The options that several commands share; nothing heavy is imported to declare them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "ApprovalOption",
+    "BaseUrl",
+    "Database",
+    "Inputs",
+    "JsonOutput",
+    "MaxParallel",
+    "MaxReplans",
+    "Model",
+    "OnFailureOption",
+    "Thread",
+    "Tools",
+    "When",
+    "WhenFailed",
+    "Yes",
+]
+
+
+class When(StrEnum):
+    """When a plan needs approval."""
+
+    always = "always"
+    writes = "writes"
+    never = "never"
+
+
+class WhenFailed(StrEnum):
+    """What follows a failed step that does not say so itself."""
+
+    auto = "auto"
+    retry = "retry"
+    skip = "skip"
+    patch = "patch"
+    replan = "replan"
+    ask = "ask"
+    abort = "abort"
+
+
+Thread = Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id, as `run` printed it.")]
+Tools = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tools",
+        metavar="MODULE:ATTRIBUTE",
+        help="Tools: a list of them, one tool or function, or a function without parameters and docstring "
+        "that returns a list. Modules of the current folder can be named. May be repeated. "
+        "[env: PLAN_EXECUTE_TOOLS]",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME", help="Such as openai:gpt-5-mini. [env: PLAN_EXECUTE_MODEL]"),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        metavar="URL",
+        help="An endpoint that speaks OpenAI's protocol; it may need no key. [env: PLAN_EXECUTE_BASE_URL]",
+    ),
+]
+Database = Annotated[
+    Path | None,
+    typer.Option(
+        "--db",
+        metavar="PATH",
+        help="Where threads are kept (default: your data folder). [env: PLAN_EXECUTE_DB]",
+    ),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=VALUE",
+        help="A value for an input: JSON if it is JSON, else text. May be repeated.",
+    ),
+]
+JsonOutput = Annotated[
+    bool,
+    typer.Option("--json", help="Print exactly one JSON document on stdout; nobody is asked anything."),
+]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Run plans without asking, writes included (same as --approval never)."),
+]
+ApprovalOption = Annotated[
+    When | None,
+    typer.Option(
+        "--approval",
+        metavar="WHEN",
+        help="Ask before a plan runs: always, writes (if it holds a write), never.",
+    ),
+]
+OnFailureOption = Annotated[
+    WhenFailed | None,
+    typer.Option(
+        "--on-failure", metavar="WHAT", help="auto, retry, skip, patch, replan, ask or abort (default: auto)."
+    ),
+]
+MaxParallel = Annotated[
+    int | None, typer.Option("--max-parallel", metavar="N", help="Steps at the same time (default: 8).")
+]
+MaxReplans = Annotated[
+    int | None,
+    typer.Option("--max-replans", metavar="N", help="Revisions after the first plan (default: 3)."),
+]

@@ -1,0 +1,92 @@
+"""What a thread's stored state says: its status, results and open questions, also amid a superstep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import BaseMessage
+from langgraph.types import Interrupt
+
+from ..errors import ThreadNotFoundError
+
+if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
+    from ..graph.agent import PlanExecuteAgent
+
+__all__ = ["OpenQuestion", "look_up", "open_questions", "results_of", "status_of", "values_of"]
+
+
+@dataclass(frozen=True)
+class OpenQuestion:
+    """A question that waits for a person; ``value`` is all that was asked, as LangGraph keeps it."""
+
+    id: str
+    name: str
+    args: dict[str, Any]
+    description: str
+    value: Any
+
+    @classmethod
+    def of(cls, interrupt: Interrupt) -> OpenQuestion:
+        """Read an interrupt, also one that is none of ours (a tool's, or a middleware's)."""
+        value = interrupt.value
+        requests = value.get("action_requests") if isinstance(value, Mapping) else None
+        first = requests[0] if requests else {}
+        description = str(first.get("description") or "") if first else str(value)
+        return cls(
+            interrupt.id, str(first.get("name", "")), dict(first.get("args") or {}), description, value
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Describe the question for a program."""
+        shown = {"id": self.id, "name": self.name, "args": self.args, "description": self.description}
+        requests = self.value.get("action_requests", ()) if isinstance(self.value, Mapping) else ()
+        return shown | ({"action_requests": requests} if len(requests) > 1 else {})
+
+
+def look_up(agent: PlanExecuteAgent, thread: str) -> StateSnapshot:
+    """Read a thread's state.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+    """
+    snapshot = agent.get_state({"configurable": {"thread_id": thread}})
+    if snapshot.created_at is None:
+        raise ThreadNotFoundError(f"there is no thread {thread!r}; `plan-execute list` names those there are")
+    return snapshot
+
+
+def open_questions(snapshot: StateSnapshot) -> list[OpenQuestion]:
+    """List the questions that wait for a person."""
+    return [OpenQuestion.of(interrupt) for interrupt in snapshot.interrupts]
+
+
+def status_of(snapshot: StateSnapshot) -> str:
+    """Tell a thread's status; ``waiting`` while a question is open."""
+    return "waiting" if snapshot.interrupts else str(snapshot.values.get("status") or "planning")
+
+
+def results_of(snapshot: StateSnapshot) -> dict[str, Any]:
+    """Collect the results by step, with those of a superstep that has not ended."""
+    found = dict(snapshot.values.get("results") or {})
+    for task in snapshot.tasks:
+        # Until the superstep ends, what its finished executors wrote stands with their tasks only.
+        if isinstance(task.result, Mapping):
+            found |= task.result.get("results") or {}
+    return found
+
+
+def values_of(snapshot: StateSnapshot) -> dict[str, Any]:
+    """Give the whole state as JSON values."""
+    values = {**snapshot.values, "results": results_of(snapshot), "status": status_of(snapshot)}
+    messages = [
+        message.model_dump(mode="json") for message in values.get("messages") or () if _is_message(message)
+    ]
+    return values | {"messages": messages, "next": list(snapshot.next)}
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, BaseMessage)

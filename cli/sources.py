@@ -1,0 +1,276 @@
+"""Where a command gets its tools, model, storage, plan and settings from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..context import Context, Environment
+from ..errors import ConfigurationError, InvalidPlanError, MissingModelError, ThreadNotFoundError, known
+
+if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
+    from ..graph.agent import PlanExecuteAgent
+    from ..state import PlanIssue
+    from ..storage.plan_files import PlanFile
+    from ..tools.toolbox import Toolbox
+
+__all__ = [
+    "Sources",
+    "check_plan_file",
+    "open_agent",
+    "read_inputs",
+    "read_plan",
+    "read_settings",
+    "require_means",
+]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the options and the environment say.
+
+    Attributes:
+        tools: References ``module:attribute``.
+        model: The model's name, if one is configured.
+        base_url: The model's endpoint.
+        database: The file that keeps the threads.
+        options: The options as they were given, to repeat them in a hint.
+    """
+
+    tools: tuple[str, ...]
+    model: str | None
+    base_url: str | None
+    database: Path
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def read(
+        cls,
+        tools: Sequence[str] | None = None,
+        model: str | None = None,
+        base_url: str | None = None,
+        database: Path | None = None,
+    ) -> Sources:
+        """Combine options with the environment; an option wins."""
+        env = Environment.read()
+        from_env = tuple(name.strip() for name in (env.tools or "").split(",") if name.strip())
+        given = [("--tools", name) for name in tools or ()]
+        given += [("--model", model or ""), ("--base-url", base_url or ""), ("--db", str(database or ""))]
+        return cls(
+            tools=tuple(tools) if tools else from_env,
+            model=model or env.model,
+            base_url=base_url or env.base_url,
+            database=database or env.database or _default_database(),
+            options=tuple(word for name, value in given if value for word in (name, value)),
+        )
+
+    def resume_command(self, thread: str) -> str:
+        """Write the command that goes on with a thread."""
+        return shlex.join(["plan-execute", "resume", thread, *self.options])
+
+    def toolbox(self) -> Toolbox:
+        """Load the tools.
+
+        Raises:
+            ConfigurationError: If a module, an attribute or what it holds is not as it should be.
+        """
+        from ..tools.toolbox import Toolbox
+
+        return Toolbox(tool for reference in self.tools for tool in _load_tools(reference))
+
+
+def _default_database() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("plan-execute", appauthor=False) / "threads.db"
+
+
+# --- tools -------------------------------------------------------------------------------
+
+
+def _load_tools(reference: str) -> list[Any]:
+    from ..graph.server import load_tools
+
+    here = os.getcwd()
+    if here not in sys.path:
+        # A console script, unlike `python -m`, does not look into the current folder.
+        sys.path.insert(0, here)
+    found = load_tools(reference)
+    return _call_factory(reference, found[0]) if len(found) == 1 and _is_factory(found[0]) else found
+
+
+def _is_factory(found: Any) -> bool:
+    """Tell a function that makes tools from one that is a tool: a tool needs a docstring."""
+    import inspect
+
+    if not inspect.isfunction(found) or inspect.signature(found).parameters:
+        return False
+    returns = str(found.__annotations__.get("return", ""))
+    return not found.__doc__ or "Tool" in returns or "Callable" in returns
+
+
+def _call_factory(reference: str, factory: Any) -> list[Any]:
+    try:
+        made = factory()
+    except Exception as error:
+        raise ConfigurationError(
+            f"the tools {reference!r} cannot be made: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, list | tuple):
+        raise ConfigurationError(
+            f"{reference!r} was called for a list of tools, but returned {type(made).__name__}"
+        )
+    return [*made]
+
+
+# --- the agent ---------------------------------------------------------------------------
+
+
+@contextmanager
+def open_agent(
+    sources: Sources, toolbox: Toolbox | None = None, *, existing: bool = False
+) -> Iterator[PlanExecuteAgent]:
+    """Open the storage and build the agent on it.
+
+    Args:
+        sources: Where everything is.
+        toolbox: The tools, if the command runs any; the model is given only together with them.
+        existing: Whether the database must be there already.
+
+    Raises:
+        ThreadNotFoundError: If it must, and is not.
+    """
+    from ..graph import create_plan_execute_agent
+    from ..storage.local import local_persistence
+
+    if existing and not sources.database.exists():
+        raise ThreadNotFoundError(f"there is no thread yet: {sources.database} does not exist")
+    with local_persistence(sources.database) as (checkpointer, store):
+        yield create_plan_execute_agent(
+            sources.model if toolbox is not None else None,
+            toolbox.tools if toolbox is not None else (),
+            base_url=sources.base_url,
+            checkpointer=checkpointer,
+            store=store,
+        )
+
+
+def require_means(
+    agent: PlanExecuteAgent, toolbox: Toolbox, snapshot: StateSnapshot, *, again: bool = False
+) -> None:
+    """Refuse to go on with a plan whose tools or model were not given this time: its steps would fail.
+
+    Args:
+        agent: Knows the models.
+        toolbox: The tools that were given.
+        snapshot: The thread.
+        again: Whether steps that have a result may run too.
+
+    Raises:
+        ConfigurationError: If a tool of a step that has not run is missing.
+        MissingModelError: If such a step needs a model and none is configured.
+    """
+    from ..state import granted_tools, pending_steps
+    from .snapshots import results_of
+
+    plan = snapshot.values.get("plan")
+    pending = pending_steps(plan, {} if again else results_of(snapshot)) if plan else []
+    missing = {name for step in pending for name in granted_tools(step) if name not in toolbox}
+    if missing:
+        raise ConfigurationError(
+            f"the plan of this thread uses tools that were not given: {known(missing)}; "
+            f"give them with --tools MODULE:ATTRIBUTE. Given: {known(toolbox.names)}"
+        )
+    models = Context(**(snapshot.values.get("settings") or {})).models
+    if not agent.models.has("executor", models) and any("call" not in step for step in pending):
+        raise MissingModelError(
+            "the plan of this thread has steps that need a model, and none is configured."
+        )
+
+
+# --- plans, inputs, settings -------------------------------------------------------------
+
+
+def read_plan(path: Path, toolbox: Toolbox, inputs: Mapping[str, Any], *, has_model: bool) -> dict[str, Any]:
+    """Read a plan file and refuse it with all its issues, each with its line, if it cannot run.
+
+    Raises:
+        InvalidPlanError: If it is not a plan, or not a valid one.
+    """
+    plan_file, issues = check_plan_file(path, toolbox, inputs, has_model=has_model)
+    if issues:
+        lines = [f"  {_place(path, issue)}: {issue['code']}: {issue['message']}" for issue in issues]
+        count = "1 issue" if len(issues) == 1 else f"{len(issues)} issues"
+        raise InvalidPlanError("\n".join([f"{path} cannot run ({count}):", *lines]), issues)
+    return plan_file.plan
+
+
+def _place(path: Path, issue: Mapping[str, Any]) -> str:
+    return f"{path}:{issue['line']}" if issue["line"] else str(path)
+
+
+def check_plan_file(
+    path: Path, toolbox: Toolbox, inputs: Mapping[str, Any], *, has_model: bool
+) -> tuple[PlanFile, list[dict[str, Any]]]:
+    """Read a plan file and list its issues, each with its line.
+
+    Raises:
+        InvalidPlanError: If it is no YAML or JSON mapping.
+    """
+    from ..plan_rules import PlanFacts, validate_plan
+    from ..storage.plan_files import issue_line, load_plan_file
+
+    plan_file = load_plan_file(path)
+    facts = PlanFacts(toolbox, Context().step_limit(by_model=False), inputs=inputs, has_model=has_model)
+    issues: list[PlanIssue] = validate_plan(plan_file.plan, facts)[1]
+    return plan_file, [{**issue, "line": issue_line(plan_file, issue)} for issue in issues]
+
+
+def read_inputs(given: Sequence[str] | None) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` pairs; a value is JSON if it parses, else text."""
+    inputs: dict[str, Any] = {}
+    for pair in given or ():
+        name, sign, value = pair.partition("=")
+        if not (sign and name.strip()):
+            raise typer.BadParameter(f"--input takes NAME=VALUE, not {pair!r}")
+        if name.strip() in inputs:
+            raise typer.BadParameter(f"--input {name.strip()} is given twice")
+        inputs[name.strip()] = _json_or_text(value)
+    return inputs
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        # NaN and Infinity are not JSON, though Python reads them.
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        return text
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def read_settings(*, yes: bool = False, **options: Any) -> Context | None:
+    """Make the run's settings of the options that were given; None: those of the thread.
+
+    Raises:
+        ConfigurationError: If a value is out of its range.
+    """
+    from ..context import to_context
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if yes and given.get("approval") not in (None, "never"):
+        raise typer.BadParameter(f"--yes and --approval {given['approval']} contradict each other")
+    return to_context(given | ({"approval": "never"} if yes else {}))

@@ -1,0 +1,135 @@
+"""Where text goes: stdout for what was asked for, stderr for what happens meanwhile."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Screen", "plain"]
+
+_VISIBLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
+_HIDDEN = dict.fromkeys([*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
+_CONTROLS = _VISIBLE | _HIDDEN
+
+
+def plain(text: str) -> str:
+    """Make control characters visible: what a model or a tool wrote must not steer the terminal."""
+    return text.replace("\r\n", "\n").translate(_CONTROLS)
+
+
+class Screen:
+    """The process's output, and the person before it if there is one.
+
+    Attributes:
+        json: Whether stdout carries exactly one JSON document.
+        interactive: Whether a person can be asked: stdin and stdout are terminals, and no JSON is wanted.
+    """
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+        self.interactive = not json and _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
+        for stream in (sys.stdout, sys.stderr):
+            # A goal in any script must not end in UnicodeEncodeError under a narrow locale.
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+    # --- stdout ------------------------------------------------------------------------------
+
+    def data(self, text: str) -> None:
+        """Write a line of what was asked for to stdout."""
+        _write(sys.stdout, (plain(text) if _is_terminal(sys.stdout) else text) + "\n")
+
+    def document(self, value: Any) -> None:
+        """Write a JSON document to stdout."""
+        narrow = "utf" not in (sys.stdout.encoding or "").lower()
+        _write(sys.stdout, json_format.dumps(value, ensure_ascii=narrow, indent=2, default=str) + "\n")
+
+    def show(self, renderable: RenderableType) -> None:
+        """Write something of rich's to stdout."""
+        _write(sys.stdout, _rendered(renderable, sys.stdout))
+
+    def question(self, title: str, markdown: str) -> None:
+        """Show a person what they are asked, on the terminal."""
+        from rich.markdown import Markdown
+        from rich.panel import Panel
+
+        self.show(
+            Panel(Markdown(plain(markdown)), title=plain(title), title_align="left", border_style="cyan")
+        )
+
+    # --- stderr ------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """Write a line about what happens to stderr."""
+        _write(sys.stderr, (plain(text) if _is_terminal(sys.stderr) else text) + "\n")
+
+    def progress(self, mark: str, style: str, text: str) -> None:
+        """Write a line of progress to stderr, its mark in colour on a terminal."""
+        if not _is_terminal(sys.stderr):
+            self.note(f"{mark} {text}")
+            return
+        from rich.text import Text
+
+        _write(sys.stderr, _rendered(Text.assemble((mark, style), " ", plain(text)), sys.stderr))
+
+    # --- the person --------------------------------------------------------------------------
+
+    def ask_line(self, prompt: str) -> str | None:
+        """Read a line from the person; None at the end of input."""
+        _write(sys.stdout, plain(prompt) + " ")
+        line = sys.stdin.readline()
+        if not line:
+            _write(sys.stdout, "\n")
+            return None
+        return line.strip()
+
+    def choose(self, prompt: str, choices: Mapping[str, str]) -> str | None:
+        """Let the person choose a word or an unambiguous beginning of one.
+
+        Args:
+            prompt: What to choose.
+            choices: Words, each with what it means.
+
+        Returns:
+            The word; None at the end of input.
+        """
+        menu = "\n".join(f"  {word:<10} {meaning}" for word, meaning in choices.items())
+        _write(sys.stdout, f"{menu}\n")
+        while True:
+            said = self.ask_line(f"{prompt} [{'/'.join(choices)}]")
+            if said is None:
+                return None
+            found = [word for word in choices if said and word.startswith(said.lower())]
+            if len(found) == 1 or said in found:
+                return said if said in found else found[0]
+            _write(sys.stdout, f"Please type one of: {', '.join(choices)}.\n")
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def _rendered(renderable: RenderableType, stream: TextIO) -> str:
+    from rich.console import Console
+
+    console = Console(file=stream)
+    with console.capture() as captured:
+        console.print(renderable, soft_wrap=not _is_terminal(stream))
+    return captured.get()
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write at once. A reader who has gone away ends the output, not the run."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        # What is still buffered is flushed at exit: that must find somewhere to go.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,0 +1,81 @@
+"""Threads, plans and audits as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..state import topological_order
+from ..tools.calls import preview
+from .snapshots import open_questions, results_of, status_of
+
+if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
+__all__ = ["audit_lines", "thread_line", "thread_lines"]
+
+_MARKS = {"done": "✓", "failed": "✗", "skipped": "–", "blocked": "–"}
+
+
+def thread_line(thread: str, at: str, status: str, goal: str) -> str:
+    """Describe a thread in a line."""
+    return f"{thread}  {at[:16].replace('T', ' ')}  {status:<9} {preview(' '.join(goal.split()), 80)}"
+
+
+def thread_lines(thread: str, snapshot: StateSnapshot) -> Iterator[str]:
+    """Describe a thread: status, plan with the state of every step, open questions, answer."""
+    values = snapshot.values
+    yield f"Thread: {thread}"
+    yield f"Status: {status_of(snapshot)}"
+    yield f"Goal:   {preview(str(values.get('goal') or ''), 500)}"
+    if plan := values.get("plan"):
+        yield f"\nPlan (revision {plan.get('revision', 1)}):"
+        yield from _plan_lines(plan, results_of(snapshot))
+    if issues := values.get("plan_issues"):
+        yield "\nIssues:"
+        yield from (f"  {issue['code']}: {issue['message']}" for issue in issues)
+    for question in open_questions(snapshot):
+        yield f"\nWaiting for an answer [{question.id[:8]}] {question.name}:\n{question.description}"
+    if answer := values.get("final_answer"):
+        yield f"\n{answer}"
+
+
+def _plan_lines(plan: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        steps = topological_order(plan["steps"])
+    except ValueError:
+        # a plan that was refused is shown as it was written
+        steps = plan["steps"]
+    depths: dict[str, int] = {}
+    for step in steps:
+        above = [depths[dep] + 1 for dep in step.get("depends_on", ()) if dep in depths]
+        depths[step["id"]] = max(above, default=0)
+        yield "  " * (depths[step["id"]] + 1) + _step_line(step, results.get(step["id"]))
+
+
+def _step_line(step: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
+    after = f" (after {', '.join(step['depends_on'])})" if step.get("depends_on") else ""
+    title = f"{step['id']}" + (f": {preview(step['task'], 100)}" if step.get("task") else "") + after
+    if result is None:
+        return f"○ {title}"
+    outcome = result["status"] + (f", {result['verdict']}" if result["verdict"] else "")
+    error = f" — {preview(result['error']['message'], 300)}" if result["error"] else ""
+    return f"{_MARKS[result['status']]} {title} [{outcome}]{error}"
+
+
+def audit_lines(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Describe every decision of a thread, oldest first."""
+    for event in events:
+        parts = [event["at"][:19].replace("T", " "), event["event"]]
+        parts += [f"step {event['step_id']}"] if event.get("step_id") else []
+        parts += [f"revision {event['revision']}"] if event.get("revision") else []
+        parts += [str(event["decision"])] if event.get("decision") else []
+        parts += [f"by {event['by']}"] if event.get("by") else []
+        yield "  ".join(parts)
+        if event.get("trigger"):
+            yield f"    {preview(str(event['trigger']), 500)}"
+        changed = [
+            f"{what}: {', '.join(ids)}" for what, ids in (event.get("difference") or {}).items() if ids
+        ]
+        yield from (f"    {line}" for line in changed)
+        yield from (f"    - {preview(str(piece), 300)}" for piece in event.get("evidence") or ())

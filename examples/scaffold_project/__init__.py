@@ -1,0 +1,1 @@
+"""Start a Python package: files are written, and an agent works on a module until its tests pass."""

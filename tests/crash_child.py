@@ -1,0 +1,240 @@
+"""Runs of an agent in processes of their own, which a test may kill at any moment.
+
+One server process imports everything once and forks a child per run, so that a
+sweep of kills does not pay for the imports each time. No thread runs when it forks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.types import Command
+from plan_execute import PlanExecuteError, create_plan_execute_agent, local_persistence
+from plan_execute.graph.surgery import cancel_run, retry_steps
+
+from logged_tools import Log, make_tools, two_turn_model
+
+_ = (AIMessage, HumanMessage, ToolMessage)  # imported before the fork
+
+
+# --- in the child ------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Fork a child for every line of JSON on standard input, and print its process id."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(0)
+            _child(json.loads(line))
+            os._exit(0)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+
+
+def _child(job: dict[str, Any]) -> None:
+    try:
+        answer = _act(job)
+    except PlanExecuteError as error:
+        answer = {"error": type(error).__name__, "message": str(error)}
+    except BaseException as error:
+        answer = {"error": f"unexpected {type(error).__name__}", "message": repr(error)}
+    draft = Path(f"{job['out']}.draft")
+    draft.write_text(json.dumps(answer))
+    draft.replace(job["out"])
+
+
+def _act(job: dict[str, Any]) -> dict[str, Any]:
+    if job["storage"] == "local":
+        with local_persistence(job["db"]) as (saver, store):
+            return _drive(job, saver, store)
+    if job["storage"] == "sqlite":
+        with SqliteSaver.from_conn_string(job["db"]) as sync_saver:
+            return _drive(job, sync_saver, None)
+    return asyncio.run(_act_async(job))
+
+
+async def _act_async(job: dict[str, Any]) -> dict[str, Any]:
+    if job["storage"] == "local-async":
+        async with local_persistence(job["db"]) as (saver, store):
+            return await _drive_async(job, saver, store)
+    async with AsyncSqliteSaver.from_conn_string(job["db"]) as async_saver:
+        return await _drive_async(job, async_saver, None)
+
+
+def _agent(job: dict[str, Any], saver: Any, store: Any) -> Any:
+    tools = make_tools(Log(job["log"]))
+    model = two_turn_model() if job["model"] else None
+    return create_plan_execute_agent(model, tools=tools, checkpointer=saver, store=store)
+
+
+def _options(job: dict[str, Any]) -> dict[str, Any]:
+    durability = {"durability": job["durability"]} if job["durability"] else {}
+    return {"context": job["context"], "stream_mode": "custom", **durability}
+
+
+def _input(job: dict[str, Any]) -> Any:
+    return Command(resume=job["resume"]) if job["resume"] is not None else job["input"]
+
+
+def _drive(job: dict[str, Any], saver: Any, store: Any) -> dict[str, Any]:
+    if job["action"] != "run":
+        return asyncio.run(_surgery(job, saver, store))
+    agent, log = _agent(job, saver, store), Log(job["log"])
+    for event in agent.stream(_input(job), job["config"], **_options(job)):
+        _note(log, event)
+    return _summary(agent.get_state(job["config"]))
+
+
+async def _drive_async(job: dict[str, Any], saver: Any, store: Any) -> dict[str, Any]:
+    if job["action"] != "run":
+        return await _surgery(job, saver, store)
+    agent, log = _agent(job, saver, store), Log(job["log"])
+    async for event in agent.astream(_input(job), job["config"], **_options(job)):
+        _note(log, event)
+    return _summary(await agent.aget_state(job["config"]))
+
+
+async def _surgery(job: dict[str, Any], saver: Any, store: Any) -> dict[str, Any]:
+    agent = _agent(job, saver, store)
+    if job["action"] == "cancel":
+        return {"answer": await cancel_run(agent, job["config"])}
+    return {"answer": await retry_steps(agent, job["config"], job["steps"])}
+
+
+def _note(log: Log, event: dict[str, Any]) -> None:
+    if event["type"] == "step_finished":
+        log.append("finished", step=event["step_id"], status=event["status"])
+
+
+def _summary(snapshot: Any) -> dict[str, Any]:
+    values = snapshot.values
+    return {
+        "status": values.get("status"),
+        "next": list(snapshot.next),
+        "results": values.get("results") or {},
+        "final_answer": values.get("final_answer"),
+        "questions": [{"id": i.id, "value": i.value} for i in snapshot.interrupts],
+    }
+
+
+# --- in the test -------------------------------------------------------------------------
+
+
+@dataclass
+class Child:
+    """One run in a process of its own."""
+
+    pid: int
+    out: Path
+
+    def running(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Kill it as the kernel would, and wait until it is gone."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self._wait_gone(5.0)
+
+    def answer(self, timeout_s: float = 20.0) -> dict[str, Any]:
+        """Wait for its end and return what it found: a summary, or ``error`` and ``message``."""
+        self._wait_gone(timeout_s)
+        assert self.out.exists(), "the process died without an answer"
+        found: dict[str, Any] = json.loads(self.out.read_text())
+        return found
+
+    def _wait_gone(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while self.running():
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                raise AssertionError(f"the run hung: no end within {timeout_s:g} s")
+            time.sleep(0.003)
+
+
+@dataclass
+class Children:
+    """Starts runs in new processes."""
+
+    server: subprocess.Popen[str]
+    folder: Path
+    numbers: Any = field(default_factory=itertools.count)
+
+    def start(self, workplace: Workplace, action: str = "run", **job: Any) -> Child:
+        """Start a run; see `Workplace` for where, and the keyword arguments for what."""
+        out = self.folder / f"answer-{next(self.numbers)}.json"
+        standard = {"input": None, "resume": None, "context": None, "durability": None, "model": False, "steps": None}
+        line = json.dumps(standard | vars(workplace) | {"action": action, "out": str(out)} | job)
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        self.server.stdin.write(line + "\n")
+        self.server.stdin.flush()
+        return Child(int(self.server.stdout.readline()), out)
+
+    def run(self, workplace: Workplace, action: str = "run", **job: Any) -> dict[str, Any]:
+        """Run to the end in a new process."""
+        return self.start(workplace, action, **job).answer()
+
+
+class Workplace:
+    """Where a run keeps its thread: storage kind, database, log and config."""
+
+    def __init__(self, folder: Path, storage: str, thread: str = "t") -> None:
+        self.storage = storage
+        self.db = str(folder / "runs.db")
+        self.log = str(folder / "effects.log")
+        self.config = {"configurable": {"thread_id": thread}}
+
+    def opened(self) -> AbstractContextManager[Any]:
+        """Open the same storage in this process, as (saver, store)."""
+        if self.storage.startswith("local"):
+            return local_persistence(self.db)
+        return _with_no_store(self.db)
+
+
+@contextmanager
+def _with_no_store(db: str) -> Any:
+    with SqliteSaver.from_conn_string(db) as saver:
+        yield saver, None
+
+
+@contextmanager
+def serving(folder: Path) -> Any:
+    """Keep a server of children while a test module runs."""
+    command = [sys.executable, __file__]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    ) as server:
+        try:
+            yield Children(server, folder)
+        finally:
+            server.kill()
+
+
+if __name__ == "__main__":
+    with nullcontext():
+        serve()

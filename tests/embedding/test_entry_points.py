@@ -1,0 +1,208 @@
+"""Every way into the agent gives the same result, with every kind of storage, at full parallelism."""
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from langchain_core.tools import StructuredTool
+from plan_execute import Context, ScriptedModel, create_plan_execute_agent
+from plan_execute.errors import ConfigurationError
+
+from logged_tools import Log, bound, make_tools, plan
+from savers import ASYNC, SYNC, aopened, opened, thread
+
+PLAN = plan(
+    bound("a", "look"),
+    bound("b", "nap"),
+    bound("c", "put", "a", "b"),
+    bound("d", "send", "c"),
+    {"id": "sum", "task": "sum up ${d}", "tools": []},
+)
+FREE = Context(approval="never")
+EXPECTED = {
+    "a": "look a: ",
+    "b": "nap b: ",
+    "c": "put c: look a:  nap b: ",
+    "d": "send d: put c: look a:  nap b: ",
+    "sum": "summed up",
+}
+
+
+def agent_of(tmp_path, storage):
+    model = ScriptedModel({"executor": ["summed up"], "synthesizer": ["The end."]}, strict=False)
+    return create_plan_execute_agent(model, tools=make_tools(Log(tmp_path / "log")), **storage)
+
+
+def outputs(values):
+    return {step_id: result["output"] for step_id, result in values["results"].items()}
+
+
+def is_whole(values):
+    return values["status"] == "done" and outputs(values) == EXPECTED and values["final_answer"] == "The end."
+
+
+# --- every mode, every storage ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SYNC)
+def test_sync_entry_points_agree_in_every_mode(tmp_path, kind):
+    with opened(kind, tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        assert is_whole(agent.invoke(PLAN, thread("invoke"), context=FREE))
+        assert is_whole([*agent.stream(PLAN, thread("values"), context=FREE, stream_mode="values")][-1])
+        hold_modes(
+            {
+                mode: [*agent.stream(PLAN, thread(mode), context=FREE, stream_mode=mode)]
+                for mode in ("updates", "custom", "messages")
+            }
+        )
+        many = agent.stream(PLAN, thread("many"), context=FREE, stream_mode=["values", "updates", "custom"])
+        assert {mode for mode, _ in many} == {"values", "updates", "custom"}
+        inner = agent.stream(PLAN, thread("inner"), context=FREE, stream_mode=["updates", "messages"], subgraphs=True)
+        hold_subgraphs([*inner])
+
+
+@pytest.mark.parametrize("kind", ASYNC)
+async def test_async_entry_points_agree_in_every_mode(tmp_path, kind):
+    async with aopened(kind, tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+
+        async def collect(name, mode, **more):
+            stream = agent.astream(PLAN, thread(name), context=FREE, stream_mode=mode, **more)
+            return [chunk async for chunk in stream]
+
+        assert is_whole(await agent.ainvoke(PLAN, thread("invoke"), context=FREE))
+        assert is_whole((await collect("values", "values"))[-1])
+        hold_modes({mode: await collect(mode, mode) for mode in ("updates", "custom", "messages")})
+        many = await collect("many", ["values", "updates", "custom"])
+        assert {mode for mode, _ in many} == {"values", "updates", "custom"}
+        hold_subgraphs(await collect("inner", ["updates", "messages"], subgraphs=True))
+
+
+def hold_modes(chunks):
+    nodes = [node for chunk in chunks["updates"] for node in chunk]
+    assert nodes.count("executor") == len(EXPECTED)
+    assert nodes[:3] == ["planner", "validator", "dispatcher"]
+    assert nodes[-1] == "synthesizer"
+    finished = {event["step_id"] for event in chunks["custom"] if event["type"] == "step_finished"}
+    assert finished == set(EXPECTED)
+    assert "The end." in spoken(chunks["messages"])
+
+
+def spoken(chunks):
+    return "".join(message.text for message, _ in chunks)
+
+
+def hold_subgraphs(chunks):
+    depths = {len(namespace) for namespace, mode, _ in chunks if mode == "updates"}
+    assert depths == {0, 2}, "the agent step's own graph is streamed too"
+    assert "summed up" in spoken([part for namespace, mode, part in chunks if namespace and mode == "messages"])
+
+
+# --- parallelism --------------------------------------------------------------------------
+
+
+def meeting_tool(size, *, blocking):
+    """Make a read that returns only when ``size`` calls of it are under way at once."""
+    barrier, meeting = threading.Barrier(size, timeout=10), asyncio.Barrier(size)
+
+    def meet(name: str) -> str:
+        """Wait for all the others."""
+        barrier.wait()
+        time.sleep(0.1)
+        return name
+
+    async def ameet(name: str) -> str:
+        """Wait for all the others."""
+        async with asyncio.timeout(10):
+            await meeting.wait()
+        await asyncio.sleep(0.1)
+        return name
+
+    if blocking:
+        return StructuredTool.from_function(meet, name="meet", metadata={"effect": "read"})
+    return StructuredTool.from_function(coroutine=ameet, name="meet", metadata={"effect": "read"})
+
+
+def meeting(size):
+    return plan(*({"id": f"s{n}", "task": "", "call": {"tool": "meet", "args": {"name": f"s{n}"}}} for n in range(size)))
+
+
+WIDE = Context(approval="never", max_parallel=30, on_failure="abort", max_attempts=1)
+
+
+@pytest.mark.parametrize(("size", "blocking"), [(30, True), (12, False)])
+@pytest.mark.parametrize("kind", SYNC)
+def test_all_independent_steps_run_at_once_from_sync_code(tmp_path, kind, size, blocking):
+    with opened(kind, tmp_path) as storage:
+        agent = create_plan_execute_agent(None, tools=[meeting_tool(size, blocking=blocking)], **storage)
+        seconds = []
+        for turn in range(2):
+            started = time.monotonic()
+            values = agent.invoke(meeting(size), thread(str(turn)), context=WIDE)
+            seconds.append(time.monotonic() - started)
+            assert values["status"] == "done", values["final_answer"]
+        assert min(seconds) < 0.6
+
+
+@pytest.mark.parametrize(("size", "blocking"), [(30, True), (12, False)])
+@pytest.mark.parametrize("kind", ASYNC)
+async def test_all_independent_steps_run_at_once_from_async_code(tmp_path, kind, size, blocking):
+    async with aopened(kind, tmp_path) as storage:
+        agent = create_plan_execute_agent(None, tools=[meeting_tool(size, blocking=blocking)], **storage)
+        seconds = []
+        for turn in range(2):
+            started = time.monotonic()
+            values = await agent.ainvoke(meeting(size), thread(str(turn)), context=WIDE)
+            seconds.append(time.monotonic() - started)
+            assert values["status"] == "done", values["final_answer"]
+        assert min(seconds) < 0.6
+
+
+# --- many callers at once -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SYNC)
+async def test_a_sync_call_inside_a_running_event_loop_works(tmp_path, kind):
+    with opened(kind, tmp_path) as storage:
+        assert is_whole(agent_of(tmp_path, storage).invoke(PLAN, thread(), context=FREE))
+
+
+async def test_a_sync_call_that_would_wait_for_its_own_loop_is_refused(tmp_path):
+    async with aopened("aiosqlite", tmp_path) as storage:
+        with pytest.raises(ConfigurationError, match="ainvoke"):
+            agent_of(tmp_path, storage).invoke(PLAN, thread(), context=FREE)
+
+
+async def test_sync_calls_from_other_threads_reach_an_async_saver(tmp_path):
+    async with aopened("aiosqlite", tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        calls = [asyncio.to_thread(agent.invoke, PLAN, thread(str(n)), context=FREE) for n in range(3)]
+        assert all(is_whole(values) for values in await asyncio.gather(*calls))
+
+
+@pytest.mark.parametrize("kind", SYNC)
+def test_threads_of_the_process_share_one_agent(tmp_path, kind):
+    with opened(kind, tmp_path) as storage, ThreadPoolExecutor(8) as pool:
+        agent = agent_of(tmp_path, storage)
+        runs = [pool.submit(agent.invoke, PLAN, thread(str(n)), context=FREE) for n in range(8)]
+        assert all(is_whole(run.result(timeout=30)) for run in runs)
+    assert set(Log(tmp_path / "log").calls().values()) == {8}
+
+
+@pytest.mark.parametrize("kind", ASYNC)
+async def test_twenty_runs_at_once_on_one_agent(tmp_path, kind):
+    async with aopened(kind, tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        runs = [agent.ainvoke(PLAN, thread(str(n)), context=FREE) for n in range(20)]
+        assert all(is_whole(values) for values in await asyncio.gather(*runs))
+    assert set(Log(tmp_path / "log").calls().values()) == {20}
+
+
+def test_a_run_leaves_no_thread_of_a_step_behind(tmp_path):
+    agent = agent_of(tmp_path, {})
+    agent.invoke(PLAN, context=FREE)
+    left = [each.name for each in threading.enumerate() if each.name == "plan-execute-tool"]
+    assert left == []

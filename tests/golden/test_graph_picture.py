@@ -1,0 +1,44 @@
+"""The picture of the graph in the README is the graph."""
+
+import re
+from pathlib import Path
+
+import pytest
+from golden.compare import assert_golden
+from plan_execute import ScriptedModel, create_plan_execute_agent
+
+CHECKOUT = Path(__file__).parents[2]
+NAMES = {"START": "__start__", "END": "__end__"}
+
+
+def look(city: str) -> str:
+    """Look up the weather."""
+    return f"sunny in {city}"
+
+
+@pytest.fixture
+def graph():
+    return create_plan_execute_agent(None, tools=[look]).get_graph()
+
+
+def edges_of_picture(markdown):
+    """Read (from, to) pairs off the first Mermaid block."""
+    block = re.search(r"```mermaid\n(.*?)```", markdown, re.DOTALL)[1]
+    found = re.findall(r"^\s*(\w+)\s*--(?:[^>\n]*--)?>\s*(\w+)\s*$", block, re.MULTILINE)
+    arrows = [line for line in block.splitlines() if "-->" in line]
+    assert len(found) == len(arrows), "a line of the picture could not be read"
+    return {(NAMES.get(a, a), NAMES.get(b, b)) for a, b in found}
+
+
+def test_the_picture_in_the_readme_has_the_edges_of_the_graph(graph):
+    drawn = edges_of_picture((CHECKOUT / "README.md").read_text(encoding="utf-8"))
+    assert drawn == {(edge.source, edge.target) for edge in graph.edges}
+
+
+def test_the_picture_that_langgraph_draws_stays_as_it_is(graph):
+    assert_golden("graph.mmd", graph.draw_mermaid())
+
+
+def test_the_graph_is_the_same_with_models_and_tools(graph):
+    other = create_plan_execute_agent(ScriptedModel(), tools=[look]).get_graph()
+    assert (other.nodes.keys(), other.edges) == (graph.nodes.keys(), graph.edges)

@@ -1,0 +1,38 @@
+"""What `--help` says is part of the interface: a change shows in the golden files."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from golden.compare import assert_golden
+
+COMMANDS = ("run", "resume", "plan", "validate", "list", "show", "retry", "cancel", "graph", "demo")
+
+
+def help_text(*command):
+    """Run the installed program with a fixed width and no colours."""
+    program = shutil.which("plan-execute", path=str(Path(sys.executable).parent))
+    assert program, "plan-execute is not installed next to this Python"
+    env = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    env.pop("FORCE_COLOR", None)
+    env.pop("GITHUB_ACTIONS", None)
+    arguments = [program, *command, "--help"]
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return re.sub(r"[ \t]+$", "", done.stdout, flags=re.MULTILINE).strip() + "\n"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_stays_as_it_is(command):
+    assert_golden(f"help/{command or 'plan-execute'}.txt", help_text(*filter(None, [command])))
+
+
+def test_the_programs_help_names_every_command():
+    text = help_text()
+    assert [name for name in COMMANDS if not re.search(rf"\b{name}\b", text)] == []

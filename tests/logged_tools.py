@@ -1,0 +1,129 @@
+"""Tools whose every call stands on an append-only log, so that tests count what really happened.
+
+A line is on the disk before the tool returns; lines of several processes do not mix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from langchain_core.tools import BaseTool, StructuredTool
+from plan_execute import ScriptedModel
+
+
+class Log:
+    """An append-only file of JSON lines that survives ``kill -9`` of its writers."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def append(self, kind: str, **fields: Any) -> None:
+        line = json.dumps({"kind": kind, **fields, "pid": os.getpid()}) + "\n"
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, line.encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def lines(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def calls(self, *tools: str) -> Counter[str]:
+        """Count the calls that took effect, by the name they were given."""
+        return Counter(
+            line["name"] for line in self.lines() if line["kind"] == "call" and (not tools or line["tool"] in tools)
+        )
+
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def make_tools(log: Log) -> list[BaseTool]:
+    """Make ``look`` (read), ``put`` (idempotent), ``send`` (write), ``nap`` (read, async) and ``unsteady`` (write)."""
+
+    def look(name: str, q: Any = "", delay: float = 0.0) -> str:
+        """Look something up."""
+        return _act(log, "look", name, q, delay)
+
+    def put(name: str, value: Any = "", delay: float = 0.0) -> str:
+        """Set a value."""
+        return _act(log, "put", name, value, delay)
+
+    def send(name: str, text: Any = "", delay: float = 0.0) -> str:
+        """Send a message."""
+        return _act(log, "send", name, text, delay)
+
+    async def nap(name: str, q: Any = "", delay: float = 0.0) -> str:
+        """Look something up without blocking."""
+        await asyncio.sleep(delay)
+        log.append("call", tool="nap", name=name)
+        return f"nap {name}: {q}"
+
+    def unsteady(name: str, text: Any = "", delay: float = 0.0) -> str:
+        """Send a message; fail while the file ``<log>.<name>`` exists."""
+        if Path(f"{log.path}.{name}").exists():
+            log.append("call", tool="unsteady", name=name)
+            raise OSError(f"{name} is out of order")
+        return _act(log, "unsteady", name, text, delay)
+
+    effects = {"look": "read", "put": "idempotent", "send": "write", "unsteady": "write"}
+    sync = [
+        StructuredTool.from_function(function, metadata={"effect": effects[function.__name__]})
+        for function in (look, put, send, unsteady)
+    ]
+    return [*sync, StructuredTool.from_function(coroutine=nap, metadata={"effect": "read"})]
+
+
+def _act(log: Log, tool: str, name: str, value: Any, delay: float) -> str:
+    log.append("begin", tool=tool, name=name)
+    time.sleep(delay / 2)
+    log.append("call", tool=tool, name=name)
+    time.sleep(delay / 2)
+    return f"{tool} {name}: {value}"
+
+
+def break_tool(log: Log, name: str) -> None:
+    """Let ``unsteady`` fail for this name."""
+    Path(f"{log.path}.{name}").touch()
+
+
+def mend_tool(log: Log, name: str) -> None:
+    """Let ``unsteady`` work again for this name."""
+    Path(f"{log.path}.{name}").unlink()
+
+
+def bound(step_id: str, tool: str, *needs: str, delay: float = 0.0, **more: Any) -> dict[str, Any]:
+    """Write a bound step that calls ``tool`` under its own id with the outputs it needs."""
+    value = " ".join(f"${{{need}}}" for need in needs)
+    key = {"look": "q", "nap": "q", "put": "value"}.get(tool, "text")
+    args = {"name": step_id, key: value, "delay": delay}
+    return {"id": step_id, "task": f"do {step_id}", "call": {"tool": tool, "args": args}, **more}
+
+
+def plan(*steps: dict[str, Any]) -> dict[str, Any]:
+    """Write a plan as input."""
+    return {"plan": {"goal": "prove it", "steps": list(steps)}}
+
+
+def two_turn_model() -> ScriptedModel:
+    """Make a model that calls ``look``, then ``send``, then answers; each turn follows from the conversation."""
+
+    def turn(messages: list[Any]) -> Any:
+        step = "think"
+        said = sum(message.type == "tool" for message in messages)
+        if said == 0:
+            return ScriptedModel.tool_calls(("look", {"name": f"{step}_look", "delay": 0.02}))
+        if said == 1:
+            return ScriptedModel.tool_calls(("send", {"name": f"{step}_send", "text": "mail", "delay": 0.04}))
+        return f"thought: {messages[-1].text}"
+
+    return ScriptedModel({"executor": [turn], "synthesizer": ["The end."]}, strict=False)
