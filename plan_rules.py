@@ -46,6 +46,7 @@ from .state import (
     descendants,
     granted_tools,
     input_values,
+    step_fingerprint,
     step_kind,
     steps_by_id,
     topological_order,
@@ -67,6 +68,7 @@ class PlanFacts:
         has_model: Whether agent steps can run at all.
         previous: The revision that this one replaces.
         results: Results so far; finished steps must stay as they are.
+        finished: What the finished steps were when they ran: fingerprints by step id.
         goal: The goal, where the plan itself does not say.
     """
 
@@ -77,6 +79,7 @@ class PlanFacts:
     has_model: bool = True
     previous: Plan | None = None
     results: Mapping[str, StepResult] = field(default_factory=dict)
+    finished: Mapping[str, str] = field(default_factory=dict)
     goal: str = ""
 
 
@@ -466,12 +469,15 @@ def _inputs(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 
 def _finished_work(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
-    now = steps_by_id(plan)
-    for step_id, step in steps_by_id(facts.previous).items():
-        result = facts.results.get(step_id)
-        if result is not None and result["status"] == "done" and now.get(step_id) != step:
+    now, before = steps_by_id(plan), steps_by_id(facts.previous)
+    for step_id, result in facts.results.items():
+        if result["status"] != "done" or step_id not in before.keys() | facts.finished.keys():
+            continue
+        then = facts.finished.get(step_id) or step_fingerprint(before[step_id])
+        if step_id not in now or step_fingerprint(now[step_id]) != then:
             what = "changes" if step_id in now else "drops"
-            yield _issue("done_step_changed", step, f"the revision {what} step {step_id!r}, which is done")
+            message = f"the revision {what} step {step_id!r}, which is done; give the new work a new id"
+            yield _issue("done_step_changed", {"id": step_id}, message)
 
 
 _RULES: tuple[Rule, ...] = (

@@ -62,6 +62,8 @@ class Run:
         mark: A random word that delimits untrusted text in prompts.
         epochs: What the executors of each superstep share, by checkpoint.
         stop: Set when somebody asks for the run to stop.
+        authored: Digests of the drafts that planner and replanner wrote in this run; a draft that
+            a client put into the state is not among them.
     """
 
     settings: Context
@@ -77,6 +79,7 @@ class Run:
     clock: Callable[[], float] = time.monotonic
     epochs: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    authored: set[str] = field(default_factory=set)
 
     def tab(self, earlier: Usage | None = None) -> Tab:
         """Open a tab on the run's meter."""

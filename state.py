@@ -490,15 +490,16 @@ def input_values(plan: Plan | Mapping[str, Any], given: Mapping[str, Json] | Non
 
 def plan_hash(plan: Plan, inputs: Mapping[str, Json] | None) -> str:
     """Hash what a plan would execute: its steps and its input values (SHA-256, hex)."""
-    return _digest({"steps": plan["steps"], "inputs": input_values(plan, inputs)})
+    return digest({"steps": plan["steps"], "inputs": input_values(plan, inputs)})
 
 
 def step_fingerprint(step: Step) -> str:
     """Hash a step's content, so that a result is never taken for that of another step."""
-    return _digest(step)
+    return digest(step)
 
 
-def _digest(value: Json) -> str:
+def digest(value: Json) -> str:
+    """Hash a JSON value by its content (SHA-256, hex)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import commands_look, commands_plan, commands_run
-from .exits import DONE, USAGE, report_failure
+from .exits import DONE, USAGE, BadUsageError, report_failure
 from .terminal import Screen
 
 __all__ = ["app", "run_command_line"]
@@ -84,4 +84,4 @@ def _check_text(arguments: Sequence[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError:
-            raise typer.BadParameter(f"{word!a} is not valid text in this terminal's encoding") from None
+            raise BadUsageError(f"{word!a} is not valid text in this terminal's encoding") from None

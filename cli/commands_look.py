@@ -64,8 +64,8 @@ def show(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
     for line in thread_lines(thread, snapshot):
         screen.data(line)
     if snapshot.next:
-        way = "Answer it" if snapshot.interrupts else "If nothing runs it any more, go on"
-        screen.note(f"{way} with: {sources.resume_command(thread)}")
+        way = "Answer" if snapshot.interrupts else "If nothing runs it any more, go on"
+        screen.note(f"{way} with: {sources.resume_command(thread)} (and the --tools and --model of the run)")
     return DONE
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exits import DONE, FAILED, USAGE
+from .exits import DONE, FAILED, USAGE, BadUsageError
 from .options import BaseUrl, Inputs, JsonOutput, Model, Tools
 from .terminal import Screen
 
@@ -46,6 +46,7 @@ def plan(
     from .sources import Sources, read_inputs
 
     screen, sources = Screen(json=json), Sources.read(tools, model, base_url)
+    sources.require_model()
     state = _planned(screen, sources, goal, read_inputs(inputs))
     if not state.interrupts:
         return _no_plan(screen, state)
@@ -66,9 +67,9 @@ def _check_writable(output: Path | None) -> None:
     if output is None:
         return
     if output.suffix.lower() not in _SUFFIXES:
-        raise typer.BadParameter(f"a plan file ends in {', '.join(_SUFFIXES)}: {output}")
+        raise BadUsageError(f"a plan file ends in {', '.join(_SUFFIXES)}: {output}")
     if output.is_dir() or not output.parent.is_dir():
-        raise typer.BadParameter(f"{output} cannot be written: no such folder, or it is one")
+        raise BadUsageError(f"{output} cannot be written: no such folder, or it is one")
 
 
 def _planned(screen: Screen, sources: Any, goal: str, inputs: Mapping[str, Any]) -> StateSnapshot:

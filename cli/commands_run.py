@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exits import DONE
+from .exits import DONE, BadUsageError
 from .options import (
     ApprovalOption,
     BaseUrl,
@@ -60,7 +60,7 @@ def run(
 ) -> int:
     """Plan a goal and run it, or run a plan file."""
     if (goal is None) == (plan is None):
-        raise typer.BadParameter("give either a goal or --plan FILE")
+        raise BadUsageError("give either a goal or --plan FILE")
     from uuid import uuid4
 
     from .driving import Session, drive
@@ -75,6 +75,9 @@ def run(
         max_parallel=max_parallel,
         max_replans=max_replans,
     )
+    if goal is not None and thread is None:
+        # A thread may hold models in its settings; a new one has none.
+        sources.require_model()
     toolbox = sources.toolbox()
     given: dict[str, Any] = {"goal": goal, "inputs": values}
     if plan is not None:
@@ -89,7 +92,7 @@ def run(
 
 def _thread_id(given: str) -> str:
     if not given.strip():
-        raise typer.BadParameter("--thread needs an id")
+        raise BadUsageError("--thread needs an id")
     return given
 
 
@@ -121,7 +124,7 @@ def resume(
     """Go on with a run, or answer what it asks."""
     reply = _reply(approve, reject, answer)
     if question is not None and reply is None:
-        raise typer.BadParameter("--question needs an answer: --approve, --reject TEXT or --answer JSON")
+        raise BadUsageError("--question needs an answer: --approve, --reject TEXT or --answer JSON")
     from langgraph.types import Command
 
     from .driving import Session, answer_open_questions, drive
@@ -146,7 +149,7 @@ def resume(
 def _reply(approve: bool, reject: str | None, answer: str | None) -> tuple[Any] | None:
     """Read the answer from the options, in a tuple because any JSON value can be one; None: there is none."""
     if approve + (reject is not None) + (answer is not None) > 1:
-        raise typer.BadParameter("give only one of --approve, --reject and --answer")
+        raise BadUsageError("give only one of --approve, --reject and --answer")
     if approve:
         return ("approve",)
     if reject is not None:
@@ -158,7 +161,7 @@ def _reply(approve: bool, reject: str | None, answer: str | None) -> tuple[Any] 
     try:
         return (json.loads(answer),)
     except ValueError as error:
-        raise typer.BadParameter(f"--answer is not JSON: {error}") from error
+        raise BadUsageError(f"--answer is not JSON: {error}") from error
 
 
 def _chosen(snapshot: StateSnapshot, questions: list[OpenQuestion], wanted: str | None) -> str:

@@ -7,12 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
-from ..errors import ConfigurationError, known
 from ..examples import DEMOS, build_demo
 from ..graph import create_plan_execute_agent
 from ..storage.local import local_persistence
 from .driving import Session, drive
-from .sources import Sources
 from .terminal import Screen
 
 __all__ = ["show_demo"]
@@ -22,17 +20,14 @@ def show_demo(screen: Screen, name: str, ending: str | None, database: Path | No
     """Describe an example, run it, and return the exit code of its run.
 
     Raises:
-        ConfigurationError: If there is no such example.
+        ConfigurationError: If there is no such example or ending.
     """
-    if name not in DEMOS:
-        raise ConfigurationError(f"there is no demo {name!r}; known demos: {known(DEMOS)}")
-    screen.note(f"{name}: {DEMOS[name]}")
     demo = build_demo(name, ending=ending) if ending is not None else build_demo(name)
+    screen.note(f"{name}: {DEMOS[name]}")
     thread = uuid4().hex[:12]
     with closing(demo), tempfile.TemporaryDirectory(prefix="plan-execute-demo-") as folder:
         path = database or Path(folder) / "threads.db"
         with local_persistence(path) as (checkpointer, store):
             agent = create_plan_execute_agent(**demo.agent_args, checkpointer=checkpointer, store=store)
-            resume = Sources.read(database=path).resume_command(thread)
             settings = demo.context.model_copy(update={"approval": "never"}) if yes else demo.context
-            return drive(Session(agent, thread, screen, resume), {"goal": demo.goal}, settings)
+            return drive(Session(agent, thread, screen), {"goal": demo.goal}, settings)

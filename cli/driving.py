@@ -37,13 +37,13 @@ class Session:
         agent: Runs it.
         thread: Its id.
         screen: Where everything is shown.
-        resume: The command that goes on with it.
+        resume: The command that goes on with it; None: its tools or its storage end with this process.
     """
 
     agent: PlanExecuteAgent
     thread: str
     screen: Screen
-    resume: str
+    resume: str | None = None
 
     @property
     def config(self) -> RunnableConfig:
@@ -124,7 +124,7 @@ def _conclude(session: Session) -> int:
     elif answer := snapshot.values.get("final_answer"):
         screen.data(answer)
     screen.note(_summary(session, snapshot, status))
-    if snapshot.next:
+    if snapshot.next and session.resume:
         screen.note(f"It stopped before its end. Go on with: {session.resume}")
     return EXIT_CODES.get(status, FAILED)
 
@@ -133,12 +133,18 @@ def _waiting(session: Session, questions: list[OpenQuestion]) -> int:
     if not session.screen.interactive:
         described = [question.as_json() for question in questions]
         session.screen.document({"status": "waiting", "thread": session.thread, "questions": described})
-    session.screen.note(f"Thread {session.thread} waits for a person. Answer with one of:")
+    session.screen.note(f"Thread {session.thread} waits for a person.")
+    if session.resume:
+        _show_ways_to_answer(session, questions)
+    return WAITING
+
+
+def _show_ways_to_answer(session: Session, questions: list[OpenQuestion]) -> None:
+    session.screen.note("Answer with one of:")
     for question in questions:
         which = f" --question {question.id[:8]}" if len(questions) > 1 else ""
         for answer in _ANSWERS.get(question.name, ("--answer JSON",)):
             session.screen.note(f"  {session.resume}{which} {answer}")
-    return WAITING
 
 
 _ANSWERS = {

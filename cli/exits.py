@@ -6,10 +6,22 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 if TYPE_CHECKING:
     from .terminal import Screen
 
-__all__ = ["DONE", "EXIT_CODES", "FAILED", "INTERRUPTED", "USAGE", "WAITING", "Stopped", "report_failure"]
+__all__ = [
+    "DONE",
+    "EXIT_CODES",
+    "FAILED",
+    "INTERRUPTED",
+    "USAGE",
+    "WAITING",
+    "BadUsageError",
+    "Stopped",
+    "report_failure",
+]
 
 DONE, FAILED, USAGE, WAITING, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -20,6 +32,10 @@ WAYS_ON = """There are three ways on:
   - give a model: --model openai:gpt-5-mini with the provider's key set, or --model NAME --base-url URL
   - use --plan FILE: a plan of bound steps needs no model
   - try `plan-execute demo`: it needs neither key nor model"""
+
+
+class BadUsageError(typer.TyperException):
+    """Options that do not go together, or that say nothing that can be read."""
 
 
 class Stopped(Exception):
@@ -62,8 +78,6 @@ def _explain(error: BaseException, *, debug: bool) -> tuple[str, str, int]:
 
 def _usage_message(error: BaseException) -> str | None:
     """Word an error of typer's: which arguments were wrong, and where help is."""
-    import typer
-
     if not isinstance(error, typer.TyperException):
         return None
     context = getattr(error, "ctx", None)

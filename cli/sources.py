@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from ..context import Context, Environment
 from ..errors import ConfigurationError, InvalidPlanError, MissingModelError, ThreadNotFoundError, known
+from .exits import BadUsageError
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -74,6 +73,15 @@ class Sources:
             database=database or env.database or _default_database(),
             options=tuple(word for name, value in given if value for word in (name, value)),
         )
+
+    def require_model(self) -> None:
+        """Refuse to plan a goal with no model.
+
+        Raises:
+            MissingModelError: If none is configured.
+        """
+        if self.model is None:
+            raise MissingModelError("planning a goal needs a model, and none is configured.")
 
     def resume_command(self, thread: str) -> str:
         """Write the command that goes on with a thread."""
@@ -243,9 +251,9 @@ def read_inputs(given: Sequence[str] | None) -> dict[str, Any]:
     for pair in given or ():
         name, sign, value = pair.partition("=")
         if not (sign and name.strip()):
-            raise typer.BadParameter(f"--input takes NAME=VALUE, not {pair!r}")
+            raise BadUsageError(f"--input takes NAME=VALUE, not {pair!r}")
         if name.strip() in inputs:
-            raise typer.BadParameter(f"--input {name.strip()} is given twice")
+            raise BadUsageError(f"--input {name.strip()} is given twice")
         inputs[name.strip()] = _json_or_text(value)
     return inputs
 
@@ -272,5 +280,5 @@ def read_settings(*, yes: bool = False, **options: Any) -> Context | None:
 
     given = {name: value for name, value in options.items() if value is not None}
     if yes and given.get("approval") not in (None, "never"):
-        raise typer.BadParameter(f"--yes and --approval {given['approval']} contradict each other")
+        raise BadUsageError(f"--yes and --approval {given['approval']} contradict each other")
     return to_context(given | ({"approval": "never"} if yes else {}))

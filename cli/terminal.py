@@ -6,6 +6,7 @@ import json as json_format
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -33,10 +34,8 @@ class Screen:
 
     def __init__(self, *, json: bool) -> None:
         self.json = json
+        _open_closed_streams()
         self.interactive = not json and _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
-        for stream in (sys.stdout, sys.stderr):
-            # A goal in any script must not end in UnicodeEncodeError under a narrow locale.
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
     # --- stdout ------------------------------------------------------------------------------
 
@@ -108,6 +107,17 @@ class Screen:
             if len(found) == 1 or said in found:
                 return said if said in found else found[0]
             _write(sys.stdout, f"Please type one of: {', '.join(choices)}.\n")
+
+
+def _open_closed_streams() -> None:
+    """Make stdin, stdout and stderr usable, also where a parent closed them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # It takes the closed descriptor, so that no database can get it and be written to as stdout.
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        # A goal in any script must not end in UnicodeEncodeError under a narrow locale.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

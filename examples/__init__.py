@@ -5,7 +5,6 @@ They ship with the package, because ``plan-execute demo`` runs them, and they ar
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
     from ..context import Context
 
 __all__ = ["DEMOS", "Demo", "build_demo"]
@@ -46,7 +47,7 @@ class Demo:
     goal: str
     context: Context
     workspace: Path
-    _folder: tempfile.TemporaryDirectory[str] = field(repr=False)
+    _folder: TemporaryDirectory[str] = field(repr=False)
 
     def __enter__(self) -> Demo:
         return self
@@ -82,7 +83,9 @@ def build_demo(name: str = "release", *, ending: str = "good") -> Demo:
 
 
 def _in_new_folder(prepare: Callable[[Path, str], dict[str, Any]], ending: str) -> Demo:
-    folder = tempfile.TemporaryDirectory(prefix="plan-execute-demo-")
+    from tempfile import TemporaryDirectory
+
+    folder = TemporaryDirectory(prefix="plan-execute-demo-")
     # Resolved: on some systems the temporary folder is a link, and tools compare real paths.
     workspace = Path(folder.name).resolve()
     try:

@@ -7,11 +7,11 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..errors import StepError
-from ..models.structured import retry_transient
+from ..errors import StepError, ToolFailedError
+from ..models.structured import is_transient, retry_transient
 from ..run import StepScope, emit
 from ..state import Evidence, Step
-from ..tools.calls import call_tool, preview
+from ..tools.calls import call_tool, describe_exception, preview
 from ..tools.toolbox import Toolbox
 from .effects import call_once
 
@@ -47,10 +47,20 @@ async def run_bound_step(
 
     async def attempt() -> Json:
         scope.tab.tool_call()
-        return await call_tool(tool, args, call_id=call_id, config=config, runtime=runtime)
+        try:
+            return await call_tool(tool, args, call_id=call_id, config=config, runtime=runtime)
+        except ToolFailedError as failure:
+            raised = failure.__cause__
+            # What the tool raised, not our word for it, tells whether the failure may pass.
+            raise (raised if raised is not None and is_transient(raised) else failure) from None
 
     async def call() -> Json:
-        return await retry_transient(attempt, tries=1 if effect == "write" else _TRIES)
+        try:
+            return await retry_transient(attempt, tries=1 if effect == "write" else _TRIES)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            raise ToolFailedError(describe_exception(name, error)) from error
 
     seen: Evidence = {
         "tool": name,

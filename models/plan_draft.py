@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ..references import map_strings
-from ..state import STEP_ID_PATTERN, Plan, Step, unused_id
+from ..state import STEP_ID_PATTERN, Plan, Step, StepResult, descendants, steps_by_id, unused_id
 
 __all__ = ["DraftStep", "PlanDraft", "draft_problems", "draft_schema", "revised_plan", "steps_from_draft"]
 
@@ -134,6 +134,23 @@ def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
         for key, value in step.items()
     }
     return {**followed, "depends_on": depends_on}  # type: ignore[typeddict-item]
+
+
+def with_new_ids_for_reruns(plan: Plan, before: Plan, results: Mapping[str, StepResult]) -> Plan:
+    """Give steps that a person changed after they had failed new ids, and so what depends on them.
+
+    A step keeps its id for as long as it means the same; one without a result may change freely.
+    """
+    old = steps_by_id(before)
+    ended = {i for i, result in results.items() if result["status"] != "done"}
+    changed = {step["id"] for step in plan["steps"] if step["id"] in ended and old.get(step["id"]) != step}
+    again = changed | (descendants(plan["steps"], changed) & ended)
+    taken = {*old, *results, *(step["id"] for step in plan["steps"])}
+    renamed = {step_id: unused_id(step_id, plan["revision"], taken) for step_id in sorted(again)}
+    steps = [
+        {**rename_uses(step, renamed), "id": renamed.get(step["id"], step["id"])} for step in plan["steps"]
+    ]
+    return {**plan, "steps": steps}  # type: ignore[typeddict-item]
 
 
 def revised_plan(

@@ -23,6 +23,7 @@ from ..state import (
     granted_tools,
     pending_steps,
     plan_difference,
+    plan_hash,
     remaining_path,
     topological_order,
 )
@@ -44,6 +45,8 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
                 f"the plan needs approval (approval={run.settings.approval!r}) and nobody can be asked: "
                 'give the agent a checkpointer=, or run it with Context(approval="never")'
             )
+        if _was_edited_in_state(state, plan) and not _was_refused(state, plan):
+            return _to_validator(state, plan)
         shown = _shown_plan(state, plan)
         approved_before = await run.ledger.approvals(plan["id"])
         answer = ask(
@@ -57,6 +60,8 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         audit = [
             audit_event(run, state, "plan_" + _PAST[answer["type"]], by="person", trigger=answer["message"])
         ]
+        if answer["type"] == "approve" and _was_edited_in_state(state, plan):
+            return _to_validator(state, plan)
         if answer["type"] == "approve":
             record = await record_approval(run, plan, state.get("inputs"), toolbox, "approved")
             return {
@@ -68,8 +73,7 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         if answer["type"] == "edit":
             edited = answer["args"]["plan"]
             await record_edit(run, plan, edited)
-            draft = {"plan": edited, "source": "person", "attempt": 1}
-            return {"approval": {"decision": "edited", "feedback": said}, "draft": draft, "audit": audit}
+            return _to_validator(state, edited) | {"audit": audit}
         return _rejected(answer, plan, said, run) | {"audit": audit}
 
     def _rejected(answer: Answer, plan: Plan, said: list[str], run: Run) -> Update:
@@ -86,6 +90,28 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         return update
 
     return approval
+
+
+def _to_validator(state: State, edited: Mapping[str, Any]) -> Update:
+    """Hand an edited plan to the validator; the approval goes on naming the plan that was valid last."""
+    before = state.get("approval")
+    approval: dict[str, Any] = {"decision": "edited", "feedback": feedback_of(state)}
+    if before and "plan_hash" in before:
+        approval["plan_hash"] = before["plan_hash"]
+    draft = {"plan": dict(edited), "source": "person", "attempt": 1}
+    return {"approval": approval, "draft": draft, "plan_issues": []}
+
+
+def _was_edited_in_state(state: State, plan: Plan) -> bool:
+    """Tell whether a client changed the plan in the state since it was validated."""
+    approval = state.get("approval")
+    return approval is None or approval.get("plan_hash") != plan_hash(plan, state.get("inputs"))
+
+
+def _was_refused(state: State, plan: Plan) -> bool:
+    """Tell whether it is this plan that the validator has just refused."""
+    draft = state.get("draft")
+    return bool(state.get("plan_issues")) and draft is not None and draft["plan"] == plan
 
 
 _PAST = {"approve": "approved", "edit": "edited", "reject": "rejected", "respond": "rejected"}

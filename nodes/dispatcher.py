@@ -20,18 +20,18 @@ def make_dispatcher(toolbox: Toolbox) -> Node:
         run, plan = run_of(config), state.get("plan")
         if plan is None:
             return {"approval": {"decision": "needed"}}
-        record = await standing_approval(run, plan, state.get("inputs"), toolbox)
-        said = feedback_of(state)
+        approval, said = state.get("approval"), feedback_of(state)
+        validated = approval.get("plan_hash") if approval else None
+        record = None
+        if validated == plan_hash(plan, state.get("inputs")):
+            record = await standing_approval(run, plan, state.get("inputs"), toolbox)
         if record is None:
-            needed = {
-                "decision": "needed",
-                "plan_hash": plan_hash(plan, state.get("inputs")),
-                "feedback": said,
+            needed = {"decision": "needed", "plan_hash": validated, "feedback": said}
+            trigger = "no approval of this plan is on record"
+            return {
+                "approval": needed,
+                "audit": [audit_event(run, state, "approval_missing", trigger=trigger)],
             }
-            event = audit_event(
-                run, state, "approval_missing", trigger="no approval of this plan is on record"
-            )
-            return {"approval": needed, "audit": [event]}
         adopted = await _recorded_results(run.ledger, plan, state.get("results") or {})
         return {
             "status": "running",

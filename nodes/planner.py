@@ -17,7 +17,7 @@ from ..models.structured import call_structured
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan, State, draft_attempt, feedback_of, used_ids
+from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan, State, digest, draft_attempt, feedback_of, used_ids
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 
@@ -54,6 +54,7 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         if draft.outcome == "cannot_plan":
             return _cannot_plan(state, run, draft.rationale) | {"usage": tab.close()}
         plan = _plan_from(draft, state, run)
+        run.authored.add(digest(plan))
         emit(runtime, run, "plan_created", plan_id=plan["id"], revision=plan["revision"], plan=plan)
         return {
             "draft": {"plan": plan, "source": "planner", "attempt": draft_attempt(state, "planner")},

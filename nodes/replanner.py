@@ -17,7 +17,17 @@ from ..models.structured import call_structured
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Evaluation, Plan, State, StepResult, descendants, draft_attempt, plan_difference, used_ids
+from ..state import (
+    Evaluation,
+    Plan,
+    State,
+    StepResult,
+    descendants,
+    digest,
+    draft_attempt,
+    plan_difference,
+    used_ids,
+)
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 
@@ -50,6 +60,7 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
             return _gave_up(state, run, draft.rationale) | {"usage": tab.close()}
         taken = used_ids(plan, state.get("audit") or ())
         revision = revised_plan(plan, replaced, steps_from_draft(draft), draft.rationale, taken)
+        run.authored.add(digest(revision))
         difference = plan_difference(plan, revision)
         emit(runtime, run, "replanned", revision=revision["revision"], difference=difference, plan=revision)
         event = audit_event(

@@ -11,9 +11,10 @@ from langgraph.runtime import Runtime
 from ..approvals import record_approval, standing_approval
 from ..context import Context
 from ..models.chat import ChatModels
+from ..models.plan_draft import with_new_ids_for_reruns
 from ..plan_rules import PlanFacts, validate_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Approval, Draft, Grants, Plan, State, feedback_of, plan_difference, plan_hash
+from ..state import Approval, Draft, Grants, Plan, State, digest, feedback_of, plan_difference, plan_hash
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_validator"]
@@ -27,22 +28,24 @@ def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) 
         run, draft = run_of(config), state.get("draft")
         if draft is None:
             return {}
-        plan, issues = validate_plan(draft["plan"], _facts(state, draft, run))
+        plan, issues = validate_plan(draft["plan"], await _facts(state, draft, run))
         emit(runtime, run, "plan_validated", source=draft["source"], issues=issues)
         if issues or plan is None:
             return _refused(state, draft, run, issues)
         return await _accepted(state, draft, plan, run)
 
-    def _facts(state: State, draft: Draft, run: Run) -> PlanFacts:
+    async def _facts(state: State, draft: Draft, run: Run) -> PlanFacts:
         by_model = draft["source"] in ("planner", "replanner")
+        previous = None if draft["source"] == "given" else state.get("plan")
         return PlanFacts(
             toolbox=toolbox,
             step_limit=run.settings.step_limit(by_model=by_model),
             agents=known_agents,
             inputs=state.get("inputs") or {},
             has_model=models.has("executor", run.settings.models),
-            previous=None if draft["source"] == "given" else state.get("plan"),
+            previous=previous,
             results=state.get("results") or {},
+            finished=await _fingerprints(previous, run),
             goal=state.get("goal") or "",
         )
 
@@ -69,6 +72,7 @@ def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) 
     async def _accepted(state: State, draft: Draft, plan: Plan, run: Run) -> Update:
         if draft["source"] == "person" and (current := state.get("plan")):
             plan = {**plan, "id": current["id"], "revision": current["revision"] + 1}
+            plan = with_new_ids_for_reruns(plan, current, state.get("results") or {})
         event = audit_event(
             run,
             {**state, "plan": plan},
@@ -99,11 +103,19 @@ def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) 
         earlier = await run.ledger.approvals(plan["id"])
         if draft["source"] == "person" and any(record.get("edit") == draft["plan"] for record in earlier):
             return "edited"
+        if digest(draft["plan"]) not in run.authored:
+            return None
         granted = [record["grants"] for record in earlier if record["decision"] in ("approved", "edited")]
         grants = toolbox.grants(plan)
         return "approved" if any(_within(grants, allowed) for allowed in granted) else None
 
     return validator
+
+
+async def _fingerprints(plan: Plan | None, run: Run) -> dict[str, str]:
+    """Look up what the finished steps were when they ran: the state's plan may have been edited since."""
+    rows = await run.ledger.results(plan["id"]) if plan else {}
+    return {step_id: row["fingerprint"] for step_id, row in rows.items()}
 
 
 def _within(asked: Grants, allowed: Grants) -> bool:

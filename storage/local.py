@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import secrets
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,14 @@ from uuid import UUID
 
 from filelock import FileLock, Timeout
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.store.base import Op, PutOp, Result
@@ -31,6 +39,7 @@ from ..errors import (
     ThreadBusyError,
 )
 from .adapters import AsyncSaver, AsyncStore
+from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, join, split
 from .ledger import EFFECTS, forget_thread
 
 __all__ = [
@@ -54,7 +63,7 @@ APPLICATION_ID = 0x504C4558
 DATABASE_VERSION = 1
 """SQLite's ``user_version`` of our files."""
 
-_TABLES = frozenset({"checkpoints", "writes", "store", "store_migrations"})
+_TABLES = frozenset({"checkpoints", "writes", BLOBS, "store", "store_migrations"})
 _SMALLEST_PAGE = 512
 _opening = threading.Lock()
 _UUID6_EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
@@ -177,6 +186,33 @@ class LocalSaver(SqliteSaver):
         with self.shared.transaction(write=transaction) as cursor:
             yield cursor
 
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """Return the version after ``current``, which no fork will give to another value.
+
+        SqliteSaver 3.1.2 tells forks apart by `random`, which repeats itself where a program seeds it.
+        """
+        number = super().get_next_version(current, channel).partition(".")[0]
+        return f"{number}.{secrets.token_hex(8)}"
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, and those of its values that no earlier one has."""
+        row, apart = split(checkpoint)
+        with self.cursor() as cursor:
+            self._blobs(cursor, config).write(apart, checkpoint["channel_versions"])
+            return super().put(config, row, metadata, new_versions)
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Fetch a checkpoint."""
+        with self.cursor(transaction=False) as cursor:
+            found = super().get_tuple(config)
+            return None if found is None else self._whole(cursor, found)
+
     def list(
         self,
         config: RunnableConfig | None,
@@ -186,7 +222,34 @@ class LocalSaver(SqliteSaver):
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
         """List checkpoints, newest first; read before the first is given, so none blocks other calls."""
-        return iter([*super().list(config, filter=filter, before=before, limit=limit)])
+        with self.cursor(transaction=False) as cursor:
+            rows = super().list(config, filter=filter, before=before, limit=limit)
+            return iter([self._whole(cursor, found) for found in rows])
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return what each channel was built from."""
+        with self.cursor(transaction=False):
+            # LangGraph's walk with get_tuple: SqliteSaver's own one looks for values in the checkpoints' rows
+            return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread's checkpoints, values and writes."""
+        with self.cursor() as cursor:
+            super().delete_thread(thread_id)
+            cursor.execute(f"DELETE FROM {BLOBS} WHERE thread_id = ?", (str(thread_id),))
+
+    def _whole(self, cursor: sqlite3.Cursor, found: CheckpointTuple) -> CheckpointTuple:
+        try:
+            return found._replace(checkpoint=join(found.checkpoint, self._blobs(cursor, found.config)))
+        except LookupError as error:
+            what = f"lacks {error} at checkpoint {found.checkpoint['id']}"
+            raise _refusal(StorageDamagedError, self.database, what) from error
+
+    def _blobs(self, cursor: sqlite3.Cursor, config: RunnableConfig) -> ChannelBlobs:
+        place = config["configurable"]
+        return ChannelBlobs(cursor, self.serde, str(place["thread_id"]), place.get("checkpoint_ns", ""))
 
 
 class LocalStore(SqliteStore):
@@ -341,7 +404,7 @@ def _write_ahead(database: Database) -> None:
 
 def _create_tables(connection: sqlite3.Connection) -> None:
     # in one transaction, which the libraries' own setup is not: a kill leaves all tables or none
-    for statement in _library_schema():
+    for statement in (*_library_schema(), BLOBS_SCHEMA):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={DATABASE_VERSION}")

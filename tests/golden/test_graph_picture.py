@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from golden.compare import assert_golden
+
 from plan_execute import ScriptedModel, create_plan_execute_agent
 
 CHECKOUT = Path(__file__).parents[2]

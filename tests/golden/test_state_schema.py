@@ -5,9 +5,10 @@ import re
 from typing import get_type_hints
 
 from golden.compare import assert_golden
+from pydantic import TypeAdapter
+
 from plan_execute.context import Context
 from plan_execute.state import InputState, OutputState, State
-from pydantic import TypeAdapter
 
 
 def schema_of(kind):

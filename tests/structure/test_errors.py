@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from plan_execute import errors
 from plan_execute.errors import PlanExecuteError
 

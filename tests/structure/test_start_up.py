@@ -31,7 +31,7 @@ print(json.dumps([seconds, sorted(name for name in sys.modules if "." not in nam
 
 
 def measure(code):
-    """Run code in a fresh interpreter; give the seconds it took beyond Python itself and the modules it loaded."""
+    """Run code in a fresh interpreter; give the seconds beyond Python's own start, and the modules loaded."""
     command = [sys.executable, "-c", MEASURED.format(code=code)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

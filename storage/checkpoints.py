@@ -1,0 +1,106 @@
+"""Channel values beside the checkpoints that hold them, as SqliteSaver writes all of them with each one.
+
+A value is written once per version, whatever number of checkpoints has it. A channel never gets the same
+version with another value in a thread, also not in a fork: see `LocalSaver.get_next_version`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+from langgraph.checkpoint.base import Checkpoint
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+__all__ = ["BLOBS", "BLOBS_SCHEMA", "ChannelBlobs", "join", "split"]
+
+BLOBS = "checkpoint_blobs"
+"""The table of values."""
+
+BLOBS_SCHEMA = f"""CREATE TABLE {BLOBS} (
+    thread_id TEXT NOT NULL,
+    checkpoint_ns TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    version TEXT NOT NULL,
+    type TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (thread_id, checkpoint_ns, channel, version)
+)"""
+
+_APART = "channels_apart"
+"""Key in the stored checkpoint: the channels whose values are in the table."""
+
+_SHORT_TEXT = 64
+"""Longest text that stays in the checkpoint, where it takes less than a row of its own."""
+
+
+def split(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:
+    """Return the checkpoint as its row keeps it, and the values to keep apart."""
+    values = checkpoint["channel_values"]
+    apart = {
+        channel: value
+        for channel, value in values.items()
+        if channel in checkpoint["channel_versions"] and not _is_small(value)
+    }
+    inline = {channel: value for channel, value in values.items() if channel not in apart}
+    return cast(Checkpoint, {**checkpoint, "channel_values": inline, _APART: [*apart]}), apart
+
+
+def _is_small(value: Any) -> bool:
+    return value is None or isinstance(value, int | float) or (isinstance(value, str) and len(value) <= _SHORT_TEXT)
+
+
+def join(row: Checkpoint, blobs: ChannelBlobs) -> Checkpoint:
+    """Return the checkpoint that `split` took apart.
+
+    Raises:
+        LookupError: A value is not in the table; the channel is named.
+    """
+    rest: dict[str, Any] = {**row}
+    apart = {channel: blobs.read(channel, row["channel_versions"][channel]) for channel in rest.pop(_APART)}
+    return cast(Checkpoint, {**rest, "channel_values": {**row["channel_values"], **apart}})
+
+
+class ChannelBlobs(NamedTuple):
+    """The values of one thread's namespace, within the transaction of the cursor."""
+
+    cursor: sqlite3.Cursor
+    serde: SerializerProtocol
+    thread_id: str
+    namespace: str
+
+    def write(self, values: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
+        """Write the values whose versions are not in the table yet.
+
+        LangGraph's ``new_versions`` is not relied on: whoever copies a checkpoint by hand leaves it empty.
+        """
+        for channel, value in values.items():
+            if self._row(channel, versions[channel]) is None:
+                self.cursor.execute(
+                    f"INSERT INTO {BLOBS} VALUES (?, ?, ?, ?, ?, ?)",
+                    (*self._key(channel, versions[channel]), *self.serde.dumps_typed(value)),
+                )
+
+    def read(self, channel: str, version: Any) -> Any:
+        """Return the value that the channel had at this version, as a new object.
+
+        Raises:
+            LookupError: It is not in the table.
+        """
+        rowid = self._row(channel, version)
+        if rowid is None:
+            raise LookupError(f"the value of channel {channel!r}")
+        typed = self.cursor.execute(f"SELECT type, value FROM {BLOBS} WHERE rowid = ?", (rowid,)).fetchone()
+        return self.serde.loads_typed(typed)
+
+    def _row(self, channel: str, version: Any) -> int | None:
+        found = self.cursor.execute(
+            f"SELECT rowid FROM {BLOBS}"
+            " WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?",
+            self._key(channel, version),
+        ).fetchone()
+        return None if found is None else found[0]
+
+    def _key(self, channel: str, version: Any) -> tuple[str, str, str, str]:
+        return self.thread_id, self.namespace, channel, str(version)

@@ -1,0 +1,98 @@
+"""One runner per thread on local storage; who comes second is told at once."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from langgraph.types import Command
+from plan_execute import Context, create_plan_execute_agent
+from plan_execute.errors import ThreadBusyError, ThreadError
+
+from crash_child import Workplace
+from logged_tools import Log, bound, make_tools, plan
+from savers import opened, thread
+
+SLOW = plan(bound("a", "look"), bound("b", "nap", "a", delay=20))
+WRITING = plan(bound("a", "send", delay=0.3))
+FREE = {"approval": "never"}
+
+
+def begun(log, name):
+    return any(line.get("name") == name for line in log.lines())
+
+
+def wait_for(condition, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to this"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("kind", ["local", "local-async"])
+def test_a_second_process_is_told_at_once_and_a_kill_frees_the_thread(children, tmp_path, kind):
+    workplace = Workplace(tmp_path, kind)
+    first = children.start(workplace, input=SLOW, context=FREE)
+    wait_for(lambda: begun(Log(workplace.log), "a"))
+    for job in ({"input": SLOW, "context": FREE}, {}, {"resume": "approve"}):
+        second = children.start(workplace, **job)
+        assert second.answer(timeout_s=2)["error"] == ThreadBusyError.__name__
+    other = Workplace(tmp_path, kind, "another thread")
+    assert children.run(other, input=WRITING, context=FREE)["status"] == "done"
+    first.kill()
+    quick = children.start(workplace)
+    wait_for(lambda: not quick.out.exists())
+    quick.kill()
+    assert Log(workplace.log).calls("look") == {"a": 1}
+
+
+def test_a_second_thread_of_the_process_is_told_at_once(tmp_path):
+    log = Log(tmp_path / "log")
+    with opened("local", tmp_path) as storage:
+        agent = create_plan_execute_agent(None, tools=make_tools(log), **storage)
+        stream = agent.stream(SLOW, thread(), context=Context(**FREE), stream_mode="custom")
+        next(stream)
+        seen = []
+
+        def second():
+            started = time.monotonic()
+            try:
+                agent.invoke(None, thread())
+            except ThreadBusyError:
+                seen.append(time.monotonic() - started)
+
+        other = threading.Thread(target=second)
+        other.start()
+        other.join(5)
+        with pytest.raises(ThreadBusyError, match="'t'"):
+            agent.invoke(SLOW, thread(), context=Context(**FREE))
+        stream.close()
+    assert len(seen) == 1
+    assert seen[0] < 0.5
+
+
+async def test_of_two_resumes_at_the_same_moment_one_runs(tmp_path):
+    log = Log(tmp_path / "log")
+    with opened("local", tmp_path) as storage:
+        agent = create_plan_execute_agent(None, tools=make_tools(log), **storage)
+        await agent.ainvoke(WRITING, thread())
+        resumes = [agent.ainvoke(Command(resume="approve"), thread()) for _ in range(5)]
+        ended = await asyncio.gather(*resumes, return_exceptions=True)
+    assert sum(isinstance(each, ThreadBusyError) for each in ended) == 4
+    assert [each["status"] for each in ended if isinstance(each, dict)] == ["done"]
+    assert log.calls() == {"a": 1}
+
+
+def test_of_two_processes_that_resume_at_the_same_moment_one_runs(children, tmp_path):
+    workplace = Workplace(tmp_path, "local")
+    children.run(workplace, input=WRITING)
+    both = [children.start(workplace, resume="approve") for _ in range(4)]
+    answers = [child.answer() for child in both]
+    assert sum(answer.get("status") == "done" for answer in answers) == 1
+    assert all(answer.get("status") == "done" or answer["error"] in known_errors() for answer in answers)
+    assert Log(workplace.log).calls() == {"a": 1}
+
+
+def known_errors():
+    """Busy, or ended already: whichever the second one met."""
+    return {each.__name__ for each in ThreadError.__subclasses__()}
