@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from .errors import InvalidAnswerError, known
 
-__all__ = ["QUESTIONS", "Answer", "Question", "ask", "question_name", "read_answer"]
+__all__ = ["QUESTIONS", "Answer", "Question", "ask", "careful_answer", "question_name", "read_answer"]
 
 Json = Any
 AnswerType = Literal["approve", "edit", "reject", "respond"]
@@ -78,25 +78,30 @@ class Answer(TypedDict, total=False):
     decision: str
     args: dict[str, Json]
     message: str
+    by: Literal["person", "timeout"]
 
 
 # --- asking ------------------------------------------------------------------------------
 
 
-def ask(name: str, args: Mapping[str, Json], description: str, **record: Json) -> Answer:
+def ask(
+    name: str, args: Mapping[str, Json], description: str, *, asked_at: str | None = None, **record: Json
+) -> Answer:
     """Interrupt the run with a question and return the answer once there is one.
 
     Args:
         name: One of :data:`QUESTIONS`.
         args: What is proposed; a person may edit it.
         description: Markdown that a person can decide from.
+        asked_at: Since when it has been open (ISO 8601); the same at every re-entry. None: since
+            the superstep began.
         record: What the node needs to know again when it is re-entered with the answer.
 
     Raises:
         langgraph.errors.GraphInterrupt: While there is no answer.
         pydantic.ValidationError: If the answer fits nothing; the question stays open.
     """
-    value = _question_value(QUESTIONS[name], args, description) | record
+    value = _question_value(QUESTIONS[name], args, description) | {"asked_at": asked_at} | record
     answer: RootModel[Any] = interrupt(value, response_schema=_answer_model(value))
     return read_answer(value, answer.root)
 
@@ -130,6 +135,23 @@ def question_name(value: Json) -> str:
     return str(requests[0].get("name", "")) if requests else ""
 
 
+def careful_answer(value: Json, waited_s: float) -> Json | None:
+    """Return the answer that ends a question when nobody gives one; None where there is no careful end.
+
+    Args:
+        value: The question's interrupt value.
+        waited_s: How long it may wait, in seconds.
+    """
+    if not question_name(value):
+        return None
+    rejection = {"type": "reject", "message": f"nobody answered within {waited_s:g} seconds", "by": "timeout"}
+    if question_name(value) in QUESTIONS:
+        return rejection
+    return {
+        "decisions": [{"type": "reject", "message": rejection["message"]} for _ in value["action_requests"]]
+    }
+
+
 # --- reading answers ---------------------------------------------------------------------
 
 
@@ -146,7 +168,8 @@ def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
     proposed = value["action_requests"][0]["args"]
     shape = _unwrap(question, raw)
     kind = _answer_type(question, shape)
-    answer: Answer = {"type": kind, "message": _message(shape)}
+    by: Literal["person", "timeout"] = "timeout" if shape.get("by") == "timeout" else "person"
+    answer: Answer = {"type": kind, "message": _message(shape), "by": by}
     if kind == "edit":
         answer["args"] = _edited_args(question, shape)
     if question.decisions:
@@ -245,7 +268,7 @@ def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Js
     message = answer.get("message") or ""
     if answer["type"] == "edit":
         message = message or str(args.get("instructions") or "")
-    return {"type": answer["type"], "decision": str(decision), "args": args, "message": message}
+    return {**answer, "decision": str(decision), "args": args, "message": message}
 
 
 def _check_edit(question: Question, answer: Answer) -> Answer:

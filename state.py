@@ -213,7 +213,7 @@ class Evaluation(TypedDict, total=False):
     step_ids: list[str]
     reason: str
     hint: str
-    by: Literal["policy", "model", "person", "limit"]
+    by: Literal["policy", "model", "person", "limit", "timeout"]
     evidence: list[str]
 
 

@@ -114,7 +114,8 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             # It takes the closed descriptor, so that no database can get it and be written to as stdout.
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - open until the end
+            setattr(sys, name, stream)
     for stream in (sys.stdout, sys.stderr):
         # A goal in any script must not end in UnicodeEncodeError under a narrow locale.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -5,6 +5,7 @@ Give them to the command line with ``--tools plan_execute.examples.text_files:TO
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def find_files(folder: str, pattern: str) -> list[str]:
 
 def count_words(paths: list[str]) -> dict[str, int]:
     """Count the words of each file."""
-    return {path: len(_read(path).split()) for path in paths}
+    return {path: len(re.findall(r"\w+", _read(path))) for path in paths}
 
 
 def list_headings(paths: list[str]) -> dict[str, list[str]]:

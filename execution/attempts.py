@@ -61,7 +61,7 @@ from .gate import StepWithheldError
 __all__ = ["AttemptLoop", "Outcome"]
 
 Attempt = dict[str, Any]
-"""``{number, output, verdict, criteria, evidence, error, usage, decision, questions}``, plain JSON."""
+"""Plain JSON: ``{number, output, verdict, criteria, evidence, error, usage, decision, questions, ended_at}``."""
 
 _FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code}
 """Failures of a bound step that another attempt with the same arguments cannot change."""
@@ -191,6 +191,7 @@ class AttemptLoop:
             "evidence": evidence,
             "usage": scope.tab.usage,
             "questions": asked,
+            "ended_at": self.run.timestamp(),
         }
 
     def _scope(self, number: int) -> StepScope:
@@ -379,8 +380,17 @@ class AttemptLoop:
         }
         description = _describe_failure(self.step, made, proposed)
         emit(self.runtime, self.run, "question_open", step_id=self.step["id"], question="handle_step_failure")
-        answer = ask("handle_step_failure", args, description, step_id=self.step["id"], attempts=made)
-        decided = self._evaluation(answer["decision"], error["message"], by="person", hint=answer["message"])
+        answer = ask(
+            "handle_step_failure",
+            args,
+            description,
+            asked_at=made[-1].get("ended_at"),
+            step_id=self.step["id"],
+            attempts=made,
+        )
+        decided = self._evaluation(
+            answer["decision"], error["message"], by=answer["by"], hint=answer["message"]
+        )
         if answer["decision"] == "supply":
             made[-1] = {**made[-1], "output": answer["args"]["output"]}
         return decided
@@ -392,7 +402,7 @@ class AttemptLoop:
         )
         description = f"Step **{self.step['id']}** is ready: {self.step.get('task') or 'call'} — {tools}"
         answer = ask("approve_step", {"step": self.step}, description, step_id=self.step["id"])
-        self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by="person"))
+        self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by=answer["by"]))
         if answer["type"] == "reject":
             return self._refused(answer)
         if answer["type"] == "edit":

@@ -17,7 +17,7 @@ from langgraph.runtime import Runtime
 
 from ..approvals import standing_approval
 from ..run import Run
-from ..state import State, StepResult, Usage, add_usage, pending_steps
+from ..state import State, StepResult, pending_steps
 from ..tools.toolbox import Toolbox
 from .gate import Gate
 
@@ -34,8 +34,6 @@ class Siblings:
     """Results of those that had finished."""
     attempts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Attempts of those that wait for a person, as their question carries them."""
-    usage: Usage = field(default_factory=lambda: Usage())
-    """What the finished ones had spent."""
 
 
 @dataclass
@@ -82,7 +80,6 @@ async def _open(
     pending = pending_steps(plan, known)
     open_ids = {step["id"] for step in pending} - set(siblings.results)
     finished = {i: result for i, result in {**known, **siblings.results}.items() if i not in open_ids}
-    run.meter.spend(siblings.usage)
     approval = await standing_approval(run, plan, state.get("inputs"), toolbox)
     ready = frozenset(step["id"] for step in pending if finished.keys() >= set(step["depends_on"]))
     gate = Gate(plan, finished, run.settings.max_parallel, stop=run.stop)
@@ -105,8 +102,6 @@ async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:
     for _, channel, value in (saved.pending_writes or ()) if saved else ():
         if channel == "results":
             found.results |= value
-        elif channel == "usage" and value:
-            found.usage = add_usage(found.usage, value)
         elif channel == "__interrupt__":
             for question in value:
                 if isinstance(question.value, dict) and "attempts" in question.value:

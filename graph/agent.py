@@ -19,6 +19,7 @@ from ..context import Context
 from ..models.chat import ChatModels
 from ..state import InputState, OutputState, State
 from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
+from ..tools.toolbox import Toolbox
 from .door import enter
 from .loop import iterate
 
@@ -30,15 +31,27 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
 
     Args:
         models: The chat models by role.
+        toolbox: The tools, with their effects.
+        agents: Names of the executor graphs.
         memory: Where the ledger is kept while the graph has no store.
         kwargs: What a compiled graph is made of.
     """
 
-    def __init__(self, *, models: ChatModels, memory: InMemoryStore | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        models: ChatModels,
+        toolbox: Toolbox,
+        agents: frozenset[str] = frozenset(),
+        memory: InMemoryStore | None = None,
+        **kwargs: Any,
+    ) -> None:
         kwargs["checkpointer"] = async_saver(kwargs.get("checkpointer"))
         kwargs["store"] = async_store(kwargs.get("store"))
         super().__init__(**kwargs)
         self.models = models
+        self.toolbox = toolbox
+        self.agents = agents
         self.memory = memory or InMemoryStore()
 
     async def astream(

@@ -98,4 +98,4 @@ def create_plan_execute_agent(
     builder.add_edge("replanner", "validator")
     builder.add_edge("synthesizer", END)
     compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
-    return PlanExecuteAgent(models=chat, **vars(compiled))
+    return PlanExecuteAgent(models=chat, toolbox=toolbox, agents=frozenset(agents or ()), **vars(compiled))

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -30,7 +31,7 @@ from ..errors import (
     ThreadUnfinishedError,
     known,
 )
-from ..questions import QUESTIONS, question_name, read_answer
+from ..questions import QUESTIONS, careful_answer, question_name, read_answer
 from ..run import RUN_KEY, Run
 from ..state import SCHEMA_VERSION, InputState
 from ..storage.adapters import async_saver, async_store
@@ -39,7 +40,7 @@ from ..storage.ledger import Ledger
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
 
-__all__ = ["Entry", "enter"]
+__all__ = ["Entry", "check_version", "enter"]
 
 MAX_GOAL_CHARACTERS = 100_000
 """A longer goal belongs into a file or an input: it would stand in every prompt and checkpoint."""
@@ -79,12 +80,15 @@ async def enter(
     with lock:
         snapshot = await _snapshot(agent, configurable, saver, nested)
         resumed = bool(configurable.get(_RESUMING)) if nested else not isinstance(given, Mapping)
-        checked = given if nested and resumed else _check(given, snapshot, bool(saver), nested)
         store, volatile = _store(agent, configurable, bool(saver))
         ledger = Ledger(store, thread_id)
         settings = await _settings(ledger, snapshot, asked)
+        if not nested and not isinstance(given, Mapping) and snapshot is not None:
+            given = _with_careful_answers(given, snapshot, settings.decision_timeout_s)
+        checked = given if nested and resumed else _check(given, snapshot, bool(saver), nested)
         if isinstance(checked, dict) and not resumed:
             _require_planner(agent, checked, settings)
+        await ledger.record_settings(settings.model_dump(mode="json", exclude_defaults=True))
         values = snapshot.values if snapshot is not None else {}
         run = Run(
             settings=settings,
@@ -154,11 +158,16 @@ async def _snapshot(
     if nested:
         address |= {_NAMESPACE: configurable.get(_NAMESPACE, ""), _SAVER: saver}
     snapshot = await agent.aget_state({"configurable": {_SAVER: saver, **address}})
-    _check_version(snapshot)
+    check_version(snapshot)
     return snapshot
 
 
-def _check_version(snapshot: StateSnapshot) -> None:
+def check_version(snapshot: StateSnapshot) -> None:
+    """Refuse a thread that another version wrote.
+
+    Raises:
+        SchemaVersionError: If its state has another format.
+    """
     version = snapshot.values.get("schema_version")
     if version is not None and version != SCHEMA_VERSION:
         raise SchemaVersionError(
@@ -189,9 +198,7 @@ async def _settings(ledger: Ledger, snapshot: StateSnapshot | None, asked: Conte
     if on_record is None and snapshot is not None:
         on_record = snapshot.values.get("settings")
     if on_record is None:
-        settings = asked or Context()
-        await ledger.record_settings(settings.model_dump(mode="json", exclude_defaults=True))
-        return settings
+        return asked or Context()
     started = to_context(on_record) or Context()
     settings = asked or started
     return settings.model_copy(update={"approval": stricter(settings.approval, started.approval)})
@@ -218,7 +225,7 @@ def _check_resumable(snapshot: StateSnapshot | None, has_saver: bool) -> None:
         raise ConfigurationError("there is nothing to resume from: the graph has no checkpointer=")
     if snapshot.created_at is None:
         raise ThreadNotFoundError(f"there is no thread {_name(snapshot)!r}")
-    if not snapshot.next:
+    if not snapshot.tasks:
         status = snapshot.values.get("status", "ended")
         raise NothingToResumeError(
             f"the run of thread {_name(snapshot)!r} has ended ({status}); nothing is open"
@@ -231,9 +238,10 @@ def _refuse_unfinished(snapshot: StateSnapshot) -> None:
             f"thread {_name(snapshot)!r} waits for an answer, so a new goal cannot start: "
             f"{_open(snapshot.interrupts)}. Answer with Command(resume=…), or use another thread."
         )
-    if snapshot.next:
+    # Not `next`: it leaves out tasks whose writes were saved before the run stopped (langgraph 1.2.22).
+    if snapshot.tasks:
         raise ThreadUnfinishedError(
-            f"the run of thread {_name(snapshot)!r} has not ended (next: {', '.join(snapshot.next)}). "
+            f"the run of thread {_name(snapshot)!r} has not ended (in: {', '.join(task.name for task in snapshot.tasks)}). "
             "Go on with None as input, or use another thread."
         )
 
@@ -301,6 +309,39 @@ def _require_planner(agent: PlanExecuteAgent, checked: Mapping[str, Any], settin
             "planning a goal needs a model and none is configured: give one (a name or a chat model), "
             "set Context(models={'planner': …}), or hand in a plan of bound steps"
         )
+
+
+# --- questions that nobody answered ------------------------------------------------------
+
+
+def _with_careful_answers(given: Any, snapshot: StateSnapshot, waits_s: float | None) -> Any:
+    """Answer questions that have waited too long with their careful end; a late answer counts no more."""
+    if waits_s is None:
+        return given
+    overdue = {
+        question.id: answer
+        for question in snapshot.interrupts
+        if _age_s(question, snapshot) > waits_s
+        and (answer := careful_answer(question.value, waits_s)) is not None
+    }
+    if overdue and given is None:
+        return Command(resume=overdue)
+    if overdue and isinstance(given, Command) and given.resume is not None:
+        by_id = isinstance(given.resume, Mapping) and set(given.resume) <= _ids(snapshot)
+        resume = {**(given.resume if by_id else {}), **overdue}
+        return Command(graph=given.graph, update=given.update, goto=given.goto, resume=resume)
+    return given
+
+
+def _ids(snapshot: StateSnapshot) -> set[str]:
+    return {question.id for question in snapshot.interrupts}
+
+
+def _age_s(question: Interrupt, snapshot: StateSnapshot) -> float:
+    """Return for how many seconds a question has been open."""
+    asked_at = question.value.get("asked_at") if isinstance(question.value, Mapping) else None
+    since = datetime.fromisoformat(asked_at or snapshot.created_at or datetime.now(UTC).isoformat())
+    return (datetime.now(UTC) - since).total_seconds()
 
 
 # --- answers -----------------------------------------------------------------------------

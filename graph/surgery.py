@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
-from ..errors import InvalidInputError, NothingToResumeError, ThreadBusyError, ThreadNotFoundError, known
-from ..state import Evaluation, Plan, Step, StepResult, descendants, step_fingerprint, steps_by_id
+from ..context import Context, to_context
+from ..errors import (
+    InvalidInputError,
+    InvalidPlanError,
+    NothingToResumeError,
+    ThreadBusyError,
+    ThreadNotFoundError,
+    known,
+)
+from ..plan_rules import PlanFacts, validate_plan
+from ..state import Evaluation, Plan, Step, StepResult, descendants, digest, step_fingerprint, steps_by_id
 from ..storage.adapters import async_store
 from ..storage.ledger import Ledger
+from .door import check_version
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
 
-__all__ = ["cancel_run", "retry_steps"]
+__all__ = ["cancel_run", "edit_plan", "retry_steps"]
 
 
 async def retry_steps(
@@ -36,6 +46,7 @@ async def retry_steps(
     Raises:
         ThreadNotFoundError: If there is no such thread.
         ThreadBusyError: If somebody is running it.
+        SchemaVersionError: If another version wrote it.
         InvalidInputError: If a step is unknown, or there is nothing to run again.
     """
     with _hold(agent, config):
@@ -55,7 +66,7 @@ async def retry_steps(
             "by": "person",
         }
         update = {"results": {**results, **dict.fromkeys(again)}, "status": "running", "decisions": None}
-        await _leave_evaluator(agent, config, snapshot, evaluation, "steps_retried", update)
+        await _leave(agent, config, snapshot, "evaluator", evaluation, "steps_retried", update)
         return again
 
 
@@ -113,11 +124,12 @@ async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal
     Raises:
         ThreadNotFoundError: If there is no such thread.
         NothingToResumeError: If its run has ended already.
+        SchemaVersionError: If another version wrote it.
     """
     try:
         with _hold(agent, config):
             snapshot = await _existing(agent, config)
-            if not snapshot.next:
+            if not snapshot.tasks:
                 raise NothingToResumeError(
                     f"the run has ended already ({snapshot.values.get('status', 'ended')})"
                 )
@@ -127,13 +139,80 @@ async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal
                 "by": "person",
             }
             update = {"results": snapshot.values.get("results") or {}, "draft": None}
-            await _leave_evaluator(agent, config, snapshot, evaluation, "cancelled", update)
+            await _leave(agent, config, snapshot, "evaluator", evaluation, "cancelled", update)
     except ThreadBusyError:
         await _ledger(agent, config).request_stop()
         return "requested"
     async for _ in agent.astream(None, config):
         pass
     return "cancelled"
+
+
+async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Mapping[str, Any]) -> Plan:
+    """Replace the plan of a paused or finished run; it goes on at the next ``astream(None, config)``.
+
+    Finished steps stay. Steps that failed and are changed run again under new ids, and so do
+    the steps that depend on them. Editing is approving: the edit goes on record.
+
+    Args:
+        agent: The agent that owns the thread.
+        config: Names the thread.
+        edited: The whole plan.
+
+    Returns:
+        The plan as it is understood, before new ids are given.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+        ThreadBusyError: If somebody is running it.
+        SchemaVersionError: If another version wrote it.
+        InvalidInputError: If the thread has no plan.
+        InvalidPlanError: If the edited plan cannot run; nothing is changed then.
+    """
+    with _hold(agent, config):
+        snapshot = await _existing(agent, config)
+        values, ledger = snapshot.values, _ledger(agent, config)
+        current: Plan | None = values.get("plan")
+        if current is None:
+            raise InvalidInputError("the thread has no plan to edit")
+        plan, issues = validate_plan(edited, await _facts(agent, values, current, ledger))
+        if plan is None or issues:
+            listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
+            raise InvalidPlanError(f"the edited plan cannot run, nothing was changed: {listed}", issues)
+        await ledger.record_approval(
+            current["id"], f"edit-{digest(dict(edited))}", {"decision": "edit", "edit": dict(edited)}
+        )
+        approval = {**(values.get("approval") or {}), "decision": "edited"}
+        update = {
+            "draft": {"plan": dict(edited), "source": "person", "attempt": 1},
+            "approval": approval,
+            "results": values.get("results") or {},
+            "status": "running",
+            "decisions": None,
+        }
+        evaluation: Evaluation = {
+            "decision": "continue",
+            "reason": "a person edited the plan",
+            "by": "person",
+        }
+        await _leave(agent, config, snapshot, "approval", evaluation, "plan_edited", update)
+        return plan
+
+
+async def _facts(agent: PlanExecuteAgent, values: dict[str, Any], current: Plan, ledger: Ledger) -> PlanFacts:
+    settings = to_context(values.get("settings")) or Context()
+    recorded = await ledger.results(current["id"])
+    return PlanFacts(
+        toolbox=agent.toolbox,
+        step_limit=settings.step_limit(by_model=False),
+        agents=agent.agents,
+        inputs=values.get("inputs") or {},
+        has_model=agent.models.has("executor", settings.models),
+        previous=current,
+        results=values.get("results") or {},
+        finished={step_id: row["fingerprint"] for step_id, row in recorded.items()},
+        goal=values.get("goal") or "",
+    )
 
 
 # --- shared ------------------------------------------------------------------------------
@@ -152,6 +231,7 @@ async def _existing(agent: PlanExecuteAgent, config: RunnableConfig) -> StateSna
     snapshot = await agent.aget_state(config)
     if snapshot.created_at is None:
         raise ThreadNotFoundError(f"there is no thread {config['configurable'].get('thread_id')!r}")
+    check_version(snapshot)
     return snapshot
 
 
@@ -160,15 +240,16 @@ def _ledger(agent: PlanExecuteAgent, config: RunnableConfig) -> Ledger:
     return Ledger(store, str(config["configurable"]["thread_id"]))
 
 
-async def _leave_evaluator(
+async def _leave(
     agent: PlanExecuteAgent,
     config: RunnableConfig,
     snapshot: StateSnapshot,
+    node: str,
     evaluation: Evaluation,
     event: str,
     update: dict[str, Any],
 ) -> None:
-    """Write a decision as the evaluator's, so that routing goes on from there.
+    """Write a decision as if ``node`` had made it, so that routing goes on from there.
 
     The update repeats all results: those of siblings that had finished are pending writes of
     the old checkpoint, which the new one leaves behind.
@@ -184,4 +265,4 @@ async def _leave_evaluator(
         "trigger": evaluation.get("reason", ""),
     }
     values = {**update, "evaluation": evaluation, "plan_issues": [], "audit": [audit]}
-    await agent.aupdate_state(config, values, as_node="evaluator")
+    await agent.aupdate_state(config, values, as_node=node)

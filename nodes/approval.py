@@ -49,16 +49,17 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
             return _to_validator(state, plan)
         shown = _shown_plan(state, plan)
         approved_before = await run.ledger.approvals(plan["id"])
-        answer = ask(
-            "approve_plan", {"plan": shown}, describe_plan(state, shown, toolbox, bool(approved_before))
-        )
+        description = describe_plan(state, shown, toolbox, bool(approved_before))
+        answer = ask("approve_plan", {"plan": shown}, description, asked_at=_asked_at(state))
         emit(runtime, run, "plan_answered", answer=answer["type"])
         return await _apply(answer, state, plan, run)
 
     async def _apply(answer: Answer, state: State, plan: Plan, run: Run) -> Update:
         said = feedback_of(state)
         audit = [
-            audit_event(run, state, "plan_" + _PAST[answer["type"]], by="person", trigger=answer["message"])
+            audit_event(
+                run, state, "plan_" + _PAST[answer["type"]], by=answer["by"], trigger=answer["message"]
+            )
         ]
         if answer["type"] == "approve" and _was_edited_in_state(state, plan):
             return _to_validator(state, plan)
@@ -77,19 +78,25 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         return _rejected(answer, plan, said, run) | {"audit": audit}
 
     def _rejected(answer: Answer, plan: Plan, said: list[str], run: Run) -> Update:
-        feedback = [*said, answer["message"]] if answer["message"] else said
+        spoken = bool(answer["message"]) and answer["by"] == "person"
+        feedback = [*said, answer["message"]] if spoken else said
         rejected = {"decision": "rejected", "feedback": feedback, "rejected_plan": plan}
-        can_revise = bool(answer["message"]) and models.has("planner", run.settings.models)
+        can_revise = spoken and models.has("planner", run.settings.models)
         update: Update = {"approval": rejected, "plan_issues": [], "draft": None}
         if not can_revise:
-            reason = "A person rejected the plan" + (f": {answer['message']}" if answer["message"] else ".")
-            update |= {
-                "status": "rejected",
-                "evaluation": {"decision": "abort", "reason": reason, "by": "person"},
-            }
+            who = "A person rejected the plan" if answer["by"] == "person" else "The plan was not approved"
+            reason = f"{who}: {answer['message']}" if answer["message"] else f"{who}."
+            evaluation = {"decision": "abort", "reason": reason, "by": answer["by"]}
+            update |= {"status": "rejected", "evaluation": evaluation}
         return update
 
     return approval
+
+
+def _asked_at(state: State) -> str | None:
+    """Return when the plan came up for approval, which re-entering the node does not change."""
+    audit = state.get("audit")
+    return audit[-1]["at"] if audit else None
 
 
 def _to_validator(state: State, edited: Mapping[str, Any]) -> Update:

@@ -48,18 +48,21 @@ def split(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:
 
 
 def _is_small(value: Any) -> bool:
-    return value is None or isinstance(value, int | float) or (isinstance(value, str) and len(value) <= _SHORT_TEXT)
+    if isinstance(value, str):
+        return len(value) <= _SHORT_TEXT
+    return value is None or isinstance(value, int | float)
 
 
-def join(row: Checkpoint, blobs: ChannelBlobs) -> Checkpoint:
-    """Return the checkpoint that `split` took apart.
-
-    Raises:
-        LookupError: A value is not in the table; the channel is named.
-    """
+def join(row: Checkpoint, blobs: ChannelBlobs) -> Checkpoint | None:
+    """Return the checkpoint that `split` took apart; None: some of its values are not in the table."""
     rest: dict[str, Any] = {**row}
-    apart = {channel: blobs.read(channel, row["channel_versions"][channel]) for channel in rest.pop(_APART)}
-    return cast(Checkpoint, {**rest, "channel_values": {**row["channel_values"], **apart}})
+    values = {**row["channel_values"]}
+    for channel in rest.pop(_APART):
+        typed = blobs.read(channel, row["channel_versions"][channel])
+        if typed is None:
+            return None
+        values[channel] = blobs.serde.loads_typed(typed)
+    return cast(Checkpoint, {**rest, "channel_values": values})
 
 
 class ChannelBlobs(NamedTuple):
@@ -75,32 +78,26 @@ class ChannelBlobs(NamedTuple):
 
         LangGraph's ``new_versions`` is not relied on: whoever copies a checkpoint by hand leaves it empty.
         """
-        for channel, value in values.items():
-            if self._row(channel, versions[channel]) is None:
-                self.cursor.execute(
-                    f"INSERT INTO {BLOBS} VALUES (?, ?, ?, ?, ?, ?)",
-                    (*self._key(channel, versions[channel]), *self.serde.dumps_typed(value)),
-                )
+        known = {channel for channel in values if self._select("1", channel, versions[channel])}
+        self.cursor.executemany(
+            f"INSERT INTO {BLOBS} VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (*self._key(channel, versions[channel]), *self.serde.dumps_typed(value))
+                for channel, value in values.items()
+                if channel not in known
+            ),
+        )
 
-    def read(self, channel: str, version: Any) -> Any:
-        """Return the value that the channel had at this version, as a new object.
+    def read(self, channel: str, version: Any) -> tuple[str, bytes] | None:
+        """Return the serialised value that the channel had at this version; None: it is not in the table."""
+        return self._select("type, value", channel, version)
 
-        Raises:
-            LookupError: It is not in the table.
-        """
-        rowid = self._row(channel, version)
-        if rowid is None:
-            raise LookupError(f"the value of channel {channel!r}")
-        typed = self.cursor.execute(f"SELECT type, value FROM {BLOBS} WHERE rowid = ?", (rowid,)).fetchone()
-        return self.serde.loads_typed(typed)
-
-    def _row(self, channel: str, version: Any) -> int | None:
-        found = self.cursor.execute(
-            f"SELECT rowid FROM {BLOBS}"
+    def _select(self, columns: str, channel: str, version: Any) -> Any:
+        return self.cursor.execute(
+            f"SELECT {columns} FROM {BLOBS}"
             " WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?",
             self._key(channel, version),
         ).fetchone()
-        return None if found is None else found[0]
 
     def _key(self, channel: str, version: Any) -> tuple[str, str, str, str]:
         return self.thread_id, self.namespace, channel, str(version)

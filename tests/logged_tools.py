@@ -64,6 +64,7 @@ def make_tools(log: Log) -> list[BaseTool]:
 
     async def nap(name: str, q: Any = "", delay: float = 0.0) -> str:
         """Look something up without blocking."""
+        log.append("begin", tool="nap", name=name)
         await asyncio.sleep(delay)
         log.append("call", tool="nap", name=name)
         return f"nap {name}: {q}"

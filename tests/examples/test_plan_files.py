@@ -30,7 +30,7 @@ def plan():
     return load_plan_file(SUMMARISE).plan
 
 
-SUMMARY = "2 files, 28 words.\n\n## long.md (24 words)\n- Long\n- Part\n\n## short.md (4 words)\n- Short\n"
+SUMMARY = "2 files, 25 words.\n\n## long.md (22 words)\n- Long\n- Part\n\n## short.md (3 words)\n- Short\n"
 
 
 def test_the_plan_summarises_a_folder_without_a_model(folder, plan):

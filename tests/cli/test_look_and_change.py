@@ -1,0 +1,110 @@
+"""Commands about threads that exist: list, show, history, retry, cancel; and the picture."""
+
+import json
+
+
+def test_list_names_threads_newest_first_with_status_and_goal(cli):
+    cli.run_plan("read.yaml")
+    cli("run", "--plan", "write.yaml", "--tools", "mytools:ALL", "--thread", "second")
+    lines = cli("list").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["second", "t"]
+    assert "waiting" in lines[0]
+    assert "write a thing down" in lines[0]
+    found = cli("list", "--json", "--limit", "1").json
+    assert [thread["status"] for thread in found["threads"]] == ["waiting"]
+    assert found["more"] == 1
+
+
+def test_list_without_a_database_is_empty_and_makes_none(cli):
+    done = cli("list", "--json")
+    assert (done.code, done.json) == (0, {"threads": [], "more": 0})
+    assert not (cli.folder / "threads.db").exists()
+
+
+def test_show_gives_status_the_state_of_every_step_and_the_answer(cli):
+    cli.run_plan("fail.yaml", "--on-failure", "abort")
+    text = cli("show", "t").out
+    assert "Status: partial" in text
+    assert "✓ a [done, met]" in text
+    assert "✗ f: this fails [failed, failed] — look raised RuntimeError: no such thing" in text
+    assert "– after (after f) [blocked]" in text
+    assert "The run ended before everything was done." in text
+
+
+def test_show_of_a_waiting_thread_gives_the_question_and_what_is_done_already(cli):
+    cli.run_plan("fail.yaml", "--on-failure", "ask")
+    text = cli("show", "t").out
+    assert "Status: waiting" in text
+    assert "✓ a [done, met]" in text
+    assert "handle_step_failure" in text
+    state = cli("show", "t", "--json").json
+    assert state["status"] == "waiting"
+    assert state["results"]["a"]["status"] == "done"
+    assert [question["name"] for question in state["questions"]] == ["handle_step_failure"]
+    assert state["messages"][0]["content"] == "fail"
+
+
+def test_history_prints_every_decision_in_order(cli):
+    cli.run_plan("write.yaml")
+    cli("resume", "t", "--approve", "--tools", "mytools:ALL")
+    events = [event["event"] for event in cli("history", "t", "--json").json["audit"]]
+    assert events[:2] == ["plan_accepted", "plan_approved"]
+    assert events[-1] == "finished"
+    text = cli("history", "t").out
+    assert text.index("plan_accepted") < text.index("plan_approved") < text.index("finished")
+    assert "by person" in text
+
+
+def test_looking_at_a_thread_that_is_not_there_exits_2_and_makes_no_database(cli):
+    for command in ("show", "history", "cancel", "retry"):
+        done = cli(command, "nope", "--json")
+        assert (done.code, done.json["error"]["code"]) == (2, "thread_not_found"), command
+    assert not (cli.folder / "threads.db").exists()
+
+
+def test_retry_runs_failed_steps_and_what_depends_on_them_again_and_nothing_else(cli):
+    assert cli.run_plan("fail.yaml", "--on-failure", "abort").code == 4
+    (cli.folder / "mended").touch()
+    done = cli("retry", "t", "--tools", "mytools:ALL")
+    assert done.code == 0, done.err
+    assert "Again: f, after" in done.err
+    assert cli.calls == ["look tea", "look bad", "look bad", "look bad"]
+
+
+def test_retry_of_a_chosen_step_runs_it_again_though_it_succeeded(cli):
+    cli.run_plan("read.yaml")
+    done = cli("retry", "t", "--step", "b", "--tools", "mytools:ALL")
+    assert done.code == 0, done.err
+    assert cli.calls == ["look tea", "look x", "look x"]
+    unknown = cli("retry", "t", "--step", "zzz", "--tools", "mytools:ALL")
+    assert unknown.code == 2
+    assert "a, b" in unknown.err
+
+
+def test_cancel_ends_a_waiting_thread_with_a_report(cli):
+    cli.run_plan("fail.yaml", "--on-failure", "ask")
+    done = cli("cancel", "t", "--json")
+    assert done.code == 0
+    assert done.json == {"thread": "t", "cancel": "cancelled", "status": "partial"}
+    assert cli("cancel", "t").code == 1
+
+
+def test_cancel_stops_a_run_of_another_process(cli):
+    process = cli.start("run", "--plan", "long.yaml", "--tools", "mytools:ALL", "--thread", "t", "--json")
+    try:
+        cli.wait_for_call("slow")
+        assert cli("cancel", "t", "--json").json["cancel"] == "requested"
+        out, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 4
+    assert json.loads(out)["status"] == "partial"
+
+
+def test_graph_prints_a_mermaid_picture_of_every_node(cli):
+    picture = cli("graph").out
+    assert "graph TD" in picture
+    nodes = "planner validator approval dispatcher executor evaluator replanner synthesizer".split()
+    assert [node for node in nodes if f"{node}({node})" not in picture] == []
+    assert cli("graph", "--json").json["mermaid"].strip() == picture.strip()

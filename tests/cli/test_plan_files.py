@@ -1,0 +1,81 @@
+"""Plan files on the command line: every issue with its line, and no model or database to check one."""
+
+import yaml
+
+
+def test_an_invalid_plan_file_exits_2_with_every_issue_and_its_line_and_runs_nothing(cli):
+    done = cli.run_plan("bad.yaml")
+    assert (done.code, done.out) == (2, "")
+    assert "bad.yaml:3: unknown_tool" in done.err
+    assert "bad.yaml:5: unknown_dependency" in done.err
+    assert "bad.yaml:5: bad_arguments" in done.err
+    assert not (cli.folder / "threads.db").exists()
+
+
+def test_json_gives_the_issues_of_an_invalid_plan_with_lines(cli):
+    error = cli.run_plan("bad.yaml", "--json").json["error"]
+    assert error["code"] == "invalid_plan"
+    assert ("unknown_tool", "a", 3) in {(i["code"], i["step_id"], i["line"]) for i in error["issues"]}
+
+
+def test_a_file_that_is_no_plan_exits_2_and_says_where(cli):
+    (cli.folder / "broken.yaml").write_text("goal: g\nsteps: [\n")
+    for command in (("validate", "broken.yaml"), ("run", "--plan", "broken.yaml")):
+        done = cli(*command)
+        assert done.code == 2
+        assert "broken.yaml:3" in done.out + done.err
+    missing = cli("run", "--plan", "missing.yaml", "--json")
+    assert (missing.code, missing.json["error"]["code"]) == (2, "invalid_plan")
+
+
+def test_a_plan_with_agent_steps_and_no_model_exits_2_and_names_the_ways_on(cli):
+    (cli.folder / "agent.yaml").write_text("goal: g\nsteps: [{id: a, task: think, tools: []}]\n")
+    done = cli("run", "--plan", "agent.yaml")
+    assert done.code == 2
+    assert "agent.yaml:2: missing_model" in done.err
+    assert "--model" in done.err
+    assert "plan-execute demo" in done.err
+    assert cli("validate", "agent.yaml").code == 0
+
+
+def test_validate_needs_no_tools_and_says_that_they_were_not_checked(cli):
+    good = cli("validate", "read.yaml")
+    assert (good.code, good.out) == (0, "read.yaml: valid\n")
+    assert "Tools were not checked" in good.err
+    bad = cli("validate", "bad.yaml", "--json")
+    assert bad.code == 2
+    assert [issue["code"] for issue in bad.json["issues"]] == ["unknown_dependency"]
+    assert bad.json["tools_checked"] is False
+
+
+def test_validate_with_tools_checks_names_and_arguments(cli):
+    done = cli("validate", "bad.yaml", "--tools", "mytools:ALL", "--json")
+    assert done.code == 2
+    assert {"unknown_tool", "bad_arguments", "unknown_dependency"} == {i["code"] for i in done.json["issues"]}
+    assert done.json["tools_checked"] is True
+    assert cli("validate", "read.yaml", "--tools", "mytools:ALL").err == ""
+
+
+def test_validate_without_tools_still_compares_declared_types(cli):
+    (cli.folder / "types.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "goal": "g",
+                "steps": [
+                    {
+                        "id": "a",
+                        "call": {"tool": "x", "args": {}},
+                        "output_schema": {"type": "object", "properties": {"n": {"type": "integer"}}},
+                    },
+                    {"id": "b", "call": {"tool": "y", "args": {"v": "${a.m}"}}},
+                ],
+            }
+        )
+    )
+    done = cli("validate", "types.yaml", "--json")
+    assert [issue["code"] for issue in done.json["issues"]] == ["type_mismatch"]
+
+
+def test_validate_opens_no_database(cli):
+    cli("validate", "read.yaml")
+    assert not (cli.folder / "threads.db").exists()
