@@ -46,6 +46,7 @@ from .state import (
     descendants,
     granted_tools,
     input_values,
+    is_satisfied,
     step_fingerprint,
     step_kind,
     steps_by_id,
@@ -604,6 +605,8 @@ def _declared_type(ids: Mapping[str, Step], path: list[str]) -> str | None:
 def _write_conflicts(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     writers: dict[str, list[Step]] = {}
     for step in plan["steps"]:
+        if is_satisfied(facts.results.get(step["id"])):
+            continue  # what has ended runs beside nothing
         for resource in _written_resources(step, facts.toolbox):
             writers.setdefault(resource, []).append(step)
     for resource, steps in writers.items():

@@ -84,24 +84,21 @@ class Answer(TypedDict, total=False):
 # --- asking ------------------------------------------------------------------------------
 
 
-def ask(
-    name: str, args: Mapping[str, Json], description: str, *, asked_at: str | None = None, **record: Json
-) -> Answer:
+def ask(name: str, args: Mapping[str, Json], description: str, **record: Json) -> Answer:
     """Interrupt the run with a question and return the answer once there is one.
 
     Args:
         name: One of :data:`QUESTIONS`.
         args: What is proposed; a person may edit it.
         description: Markdown that a person can decide from.
-        asked_at: Since when it has been open (ISO 8601); the same at every re-entry. None: since
-            the superstep began.
-        record: What the node needs to know again when it is re-entered with the answer.
+        record: What the node needs to know again when it is re-entered with the answer; and
+            ``asked_at`` (ISO 8601), where the question opened later than its superstep.
 
     Raises:
         langgraph.errors.GraphInterrupt: While there is no answer.
         pydantic.ValidationError: If the answer fits nothing; the question stays open.
     """
-    value = _question_value(QUESTIONS[name], args, description) | {"asked_at": asked_at} | record
+    value = _question_value(QUESTIONS[name], args, description) | record
     answer: RootModel[Any] = interrupt(value, response_schema=_answer_model(value))
     return read_answer(value, answer.root)
 

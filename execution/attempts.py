@@ -61,7 +61,7 @@ from .gate import StepWithheldError
 __all__ = ["AttemptLoop", "Outcome"]
 
 Attempt = dict[str, Any]
-"""Plain JSON: ``{number, output, verdict, criteria, evidence, error, usage, decision, questions, ended_at}``."""
+"""``{number, output, verdict, criteria, evidence, error, usage, decision, questions, ended_at}``."""
 
 _FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code}
 """Failures of a bound step that another attempt with the same arguments cannot change."""
@@ -388,9 +388,9 @@ class AttemptLoop:
             step_id=self.step["id"],
             attempts=made,
         )
-        decided = self._evaluation(
-            answer["decision"], error["message"], by=answer["by"], hint=answer["message"]
-        )
+        # A rejection's message is its reason; the failure itself stands in the result.
+        reason = (answer["message"] if answer["type"] == "reject" else "") or error["message"]
+        decided = self._evaluation(answer["decision"], reason, by=answer["by"], hint=answer["message"])
         if answer["decision"] == "supply":
             made[-1] = {**made[-1], "output": answer["args"]["output"]}
         return decided

@@ -241,8 +241,8 @@ def _refuse_unfinished(snapshot: StateSnapshot) -> None:
     # Not `next`: it leaves out tasks whose writes were saved before the run stopped (langgraph 1.2.22).
     if snapshot.tasks:
         raise ThreadUnfinishedError(
-            f"the run of thread {_name(snapshot)!r} has not ended (in: {', '.join(task.name for task in snapshot.tasks)}). "
-            "Go on with None as input, or use another thread."
+            f"the run of thread {_name(snapshot)!r} has not ended "
+            f"(in: {known({task.name for task in snapshot.tasks})}). Go on with None as input, or use another thread."
         )
 
 

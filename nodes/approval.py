@@ -50,7 +50,7 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         shown = _shown_plan(state, plan)
         approved_before = await run.ledger.approvals(plan["id"])
         description = describe_plan(state, shown, toolbox, bool(approved_before))
-        answer = ask("approve_plan", {"plan": shown}, description, asked_at=_asked_at(state))
+        answer = ask("approve_plan", {"plan": shown}, description)
         emit(runtime, run, "plan_answered", answer=answer["type"])
         return await _apply(answer, state, plan, run)
 
@@ -91,12 +91,6 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         return update
 
     return approval
-
-
-def _asked_at(state: State) -> str | None:
-    """Return when the plan came up for approval, which re-entering the node does not change."""
-    audit = state.get("audit")
-    return audit[-1]["at"] if audit else None
 
 
 def _to_validator(state: State, edited: Mapping[str, Any]) -> Update:

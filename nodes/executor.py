@@ -41,7 +41,7 @@ def make_executor(
 
     async def executor(order: StepOrder, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, state = run_of(config), read_state(config)
-        step_id = order["step_id"]
+        step_id = str(order.get("step_id", ""))  # Command(goto="executor") names none: nothing runs
         epoch = await epoch_of(run, state, config, runtime, toolbox)
         try:
             outcome = await _execute(step_id, state, epoch, config, runtime)

@@ -30,11 +30,16 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
     async def planner(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
         started = _start(state, run) if _is_new_goal(state) else {}
-        view: State = {**state, **started}  # type: ignore[typeddict-item]
+        spoken = [*(state.get("messages") or []), *started.get("messages", ())]
+        view: State = {**state, **started, "messages": spoken}  # type: ignore[typeddict-item]
         if started and (given := state.get("plan")) is not None:
             draft = {"plan": await _with_unused_id(given, run), "source": "given", "attempt": 1}
             return {**started, "plan": None, "draft": draft}
-        return {**started, **await _plan(view, config, runtime, run)}
+        planned = await _plan(view, config, runtime, run)
+        if started:
+            # What an earlier goal spent gives way; this is LangGraph's Overwrite as plain JSON.
+            planned["usage"] = {"__overwrite__": planned["usage"]}
+        return {**started, **planned}
 
     async def _plan(state: State, config: RunnableConfig, runtime: Runtime[Context], run: Run) -> Update:
         tab = run.tab()

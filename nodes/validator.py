@@ -10,6 +10,7 @@ from langgraph.runtime import Runtime
 
 from ..approvals import record_approval, standing_approval
 from ..context import Context
+from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
 from ..models.plan_draft import with_new_ids_for_reruns
 from ..plan_rules import PlanFacts, validate_plan
@@ -70,6 +71,10 @@ def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) 
         return update
 
     async def _accepted(state: State, draft: Draft, plan: Plan, run: Run) -> Update:
+        if not run.can_ask and (asking := [step["id"] for step in plan["steps"] if step.get("approve")]):
+            raise ApprovalImpossibleError(
+                f"step {asking[0]!r} says approve: true, but nobody can be asked: give a checkpointer="
+            )
         if draft["source"] == "person" and (current := state.get("plan")):
             plan = {**plan, "id": current["id"], "revision": current["revision"] + 1}
             plan = with_new_ids_for_reruns(plan, current, state.get("results") or {})

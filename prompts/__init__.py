@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from importlib.resources import files
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -22,11 +21,14 @@ PROMPTS = ("planner", "replanner", "executor", "evaluator", "judge", "synthesize
 _VARIABLE = re.compile(r"\{\{(\w+)\}\}")
 
 
-@cache
+# Read at import: a server's event loop must not wait for a file.
+_TEMPLATES = {name: files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8") for name in PROMPTS}
+
+
 def _template(name: str) -> str:
-    if name not in PROMPTS:
+    if name not in _TEMPLATES:
         raise ConfigurationError(f"unknown prompt {name!r}; known prompts: {known(PROMPTS)}")
-    return files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8")
+    return _TEMPLATES[name]
 
 
 def render_prompt(name: str, **variables: str) -> list[BaseMessage]:

@@ -25,6 +25,7 @@ from typing import Any, TypeVar, overload
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
@@ -32,6 +33,7 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
 )
+from langgraph.checkpoint.serde.types import ERROR
 from langgraph.store.base import BaseStore, Op, Result
 
 from ..errors import ConfigurationError
@@ -225,13 +227,14 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store the writes of one task."""
-        self._sync("put_writes", config, writes, task_id, *((task_path,) if self._takes_path else ()))
+        self._sync("put_writes", config, _whole(writes), task_id, *((task_path,) if self._takes_path else ()))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store the writes of one task."""
-        await self._async("put_writes", config, writes, task_id, *((task_path,) if self._takes_path else ()))
+        path = (task_path,) if self._takes_path else ()
+        await self._async("put_writes", config, _whole(writes), task_id, *path)
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete everything of a thread."""
@@ -282,6 +285,17 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
             "get_delta_channel_history", config=config, channels=channels
         )
         return history
+
+
+def _whole(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
+    """Leave out what a task had written when it failed or was cancelled.
+
+    LangGraph 1.2.22 saves the half beside the error and takes it for the whole on resume: a node
+    that was cancelled between its update and its routing is not run again, and the run ends there.
+    """
+    if all(channel != ERROR for channel, _ in writes):
+        return writes
+    return [write for write in writes if write[0] in WRITES_IDX_MAP]
 
 
 async def _collect(items: AsyncIterator[T]) -> list[T]:

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, cast
 from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-__all__ = ["BLOBS", "BLOBS_SCHEMA", "ChannelBlobs", "join", "split"]
+__all__ = ["BLOBS", "BLOBS_SCHEMA", "ChannelBlobs", "delete_blobs", "join", "split"]
 
 BLOBS = "checkpoint_blobs"
 """The table of values."""
 
-BLOBS_SCHEMA = f"""CREATE TABLE {BLOBS} (
+BLOBS_SCHEMA = """CREATE TABLE checkpoint_blobs (
     thread_id TEXT NOT NULL,
     checkpoint_ns TEXT NOT NULL,
     channel TEXT NOT NULL,
@@ -30,6 +30,8 @@ BLOBS_SCHEMA = f"""CREATE TABLE {BLOBS} (
 
 _APART = "channels_apart"
 """Key in the stored checkpoint: the channels whose values are in the table."""
+
+_ONE = "WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?"
 
 _SHORT_TEXT = 64
 """Longest text that stays in the checkpoint, where it takes less than a row of its own."""
@@ -78,26 +80,27 @@ class ChannelBlobs(NamedTuple):
 
         LangGraph's ``new_versions`` is not relied on: whoever copies a checkpoint by hand leaves it empty.
         """
-        known = {channel for channel in values if self._select("1", channel, versions[channel])}
+        new = [channel for channel in values if not self._has(channel, versions[channel])]
         self.cursor.executemany(
-            f"INSERT INTO {BLOBS} VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                (*self._key(channel, versions[channel]), *self.serde.dumps_typed(value))
-                for channel, value in values.items()
-                if channel not in known
-            ),
+            "INSERT INTO checkpoint_blobs VALUES (?, ?, ?, ?, ?, ?)",
+            ((*self._key(name, versions[name]), *self.serde.dumps_typed(values[name])) for name in new),
         )
 
     def read(self, channel: str, version: Any) -> tuple[str, bytes] | None:
         """Return the serialised value that the channel had at this version; None: it is not in the table."""
-        return self._select("type, value", channel, version)
+        query = f"SELECT type, value FROM checkpoint_blobs {_ONE}"
+        row: tuple[str, bytes] | None = self.cursor.execute(query, self._key(channel, version)).fetchone()
+        return row
 
-    def _select(self, columns: str, channel: str, version: Any) -> Any:
-        return self.cursor.execute(
-            f"SELECT {columns} FROM {BLOBS}"
-            " WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?",
-            self._key(channel, version),
-        ).fetchone()
+    def _has(self, channel: str, version: Any) -> bool:
+        # without the value, of which SQLite would read every page
+        query = f"SELECT 1 FROM checkpoint_blobs {_ONE}"
+        return self.cursor.execute(query, self._key(channel, version)).fetchone() is not None
 
     def _key(self, channel: str, version: Any) -> tuple[str, str, str, str]:
         return self.thread_id, self.namespace, channel, str(version)
+
+
+def delete_blobs(cursor: sqlite3.Cursor, thread_id: str) -> None:
+    """Delete the values of a thread, in all its namespaces."""
+    cursor.execute("DELETE FROM checkpoint_blobs WHERE thread_id = ?", (thread_id,))

@@ -39,7 +39,7 @@ from ..errors import (
     ThreadBusyError,
 )
 from .adapters import AsyncSaver, AsyncStore
-from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, join, split
+from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
 from .ledger import EFFECTS, forget_thread
 
 __all__ = [
@@ -244,7 +244,7 @@ class LocalSaver(SqliteSaver):
         """Delete a thread's checkpoints, values and writes."""
         with self.cursor() as cursor:
             super().delete_thread(thread_id)
-            cursor.execute(f"DELETE FROM {BLOBS} WHERE thread_id = ?", (str(thread_id),))
+            delete_blobs(cursor, str(thread_id))
 
     def _whole(self, cursor: sqlite3.Cursor, found: CheckpointTuple) -> CheckpointTuple:
         whole = join(found.checkpoint, self._blobs(cursor, found.config))

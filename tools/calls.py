@@ -51,7 +51,13 @@ async def call_tool(
 def describe_exception(name: str, error: BaseException) -> str:
     """Say in one line what a tool raised."""
     text = str(error).strip() or "no message"
-    return f"{name} raised {type(error).__name__}: {preview(text, 500)}"
+    return f"{name} raised {type(error).__name__}: {_both_ends(text)}"
+
+
+def _both_ends(text: str, head: int = 300, tail: int = 500) -> str:
+    """Shorten an error text in the middle: what matters often stands at its end."""
+    left_out = len(text) - head - tail
+    return text if left_out <= 0 else f"{text[:head]}… ({left_out:,} characters) …{text[-tail:]}"
 
 
 def _first_problems(error: ValidationError) -> str:

@@ -142,6 +142,8 @@ class Done:
 class Cli:
     """The program in a folder with a module of tools, some plans, and a database."""
 
+    program = PROGRAM
+
     def __init__(self, folder):
         self.folder = folder
         home = str(folder / "home")

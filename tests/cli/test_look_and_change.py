@@ -105,6 +105,15 @@ def test_cancel_stops_a_run_of_another_process(cli):
 def test_graph_prints_a_mermaid_picture_of_every_node(cli):
     picture = cli("graph").out
     assert "graph TD" in picture
-    nodes = "planner validator approval dispatcher executor evaluator replanner synthesizer".split()
+    nodes = [
+        "planner",
+        "validator",
+        "approval",
+        "dispatcher",
+        "executor",
+        "evaluator",
+        "replanner",
+        "synthesizer",
+    ]
     assert [node for node in nodes if f"{node}({node})" not in picture] == []
     assert cli("graph", "--json").json["mermaid"].strip() == picture.strip()

@@ -5,12 +5,13 @@ import operator
 from typing import Annotated, Any
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.messages import AnyMessage
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.types import Command
-from plan_execute import Context, create_plan_execute_agent
+from langgraph.types import Command, interrupt
+from plan_execute import Context, ScriptedModel, create_plan_execute_agent
 from plan_execute.errors import InvalidAnswerError
 from plan_execute.state import StepResult, merge_by_id
 from typing_extensions import TypedDict
@@ -254,3 +255,84 @@ def test_a_bad_answer_raises_our_error_in_the_agents_own_graph(tmp_path, log):
         with pytest.raises(InvalidAnswerError, match="stays open"):
             agent.invoke(Command(resume="perhaps"), thread())
         assert agent.invoke(Command(resume="approve"), thread())["status"] == "done"
+
+
+# --- questions from within a tool -----------------------------------------------------------
+
+
+@tool
+def confirmed_send(text: str) -> str:
+    """Send a message after a person has said how."""
+    said = interrupt({"ask": f"how shall {text} be sent?"})
+    return f"sent {text} by {said}"
+
+
+@pytest.mark.parametrize("kind", ASKING_SYNC)
+def test_a_tool_of_a_bound_step_may_ask_by_itself_and_is_answered_once(tmp_path, kind):
+    step = {"id": "one", "task": "", "call": {"tool": "confirmed_send", "args": {"text": "it"}}}
+    with opened(kind, tmp_path) as storage:
+        agent = create_plan_execute_agent(None, tools=[confirmed_send], **storage)
+        values = agent.invoke(plan(step), thread(), context=Context(approval="never"))
+        assert [i.value for i in values["__interrupt__"]] == [{"ask": "how shall it be sent?"}]
+        again = create_plan_execute_agent(None, tools=[confirmed_send], **storage)
+        values = again.invoke(Command(resume="pigeon"), thread())
+        assert "__interrupt__" not in values
+        assert values["results"]["one"]["output"] == "sent it by pigeon"
+
+
+@pytest.mark.parametrize("kind", ASKING_SYNC)
+def test_a_tool_of_an_agent_step_may_ask_by_itself_and_is_answered_once(tmp_path, kind):
+    def turn(messages):
+        if messages[-1].type == "tool":
+            return f"done: {messages[-1].text}"
+        return ScriptedModel.tool_calls(("confirmed_send", {"text": "it"}))
+
+    model = ScriptedModel({"executor": [turn]}, strict=False)
+    step = {"id": "one", "task": "send it", "tools": ["confirmed_send"]}
+    with opened(kind, tmp_path) as storage:
+        agent = create_plan_execute_agent(model, tools=[confirmed_send], **storage)
+        values = agent.invoke(plan(step), thread(), context=Context(approval="never"))
+        assert [i.value for i in values["__interrupt__"]] == [{"ask": "how shall it be sent?"}]
+        values = agent.invoke(Command(resume="pigeon"), thread())
+        assert "__interrupt__" not in values
+        assert values["results"]["one"]["output"] == "done: sent it by pigeon"
+
+
+@pytest.mark.parametrize("kind", ASKING_SYNC)
+def test_an_agent_inside_a_tool_asks_through_the_conversation_around_it(tmp_path, log, kind):
+    inner = agent_of(log)
+
+    @tool
+    def work(text: str) -> str:
+        """Do the work."""
+        return inner.invoke({"plan": {**WRITING["plan"], "goal": text}})["final_answer"]
+
+    said = [ScriptedModel.tool_calls(("work", {"text": "do it"})), "It is done."]
+    with opened(kind, tmp_path) as storage:
+        chat = create_agent(ScriptedModel(said), [work], checkpointer=storage["checkpointer"])
+        values = chat.invoke({"messages": "do it"}, thread())
+        assert names(values) == ["approve_plan"]
+        assert not log.calls()
+        values = chat.invoke(Command(resume="approve"), thread())
+        assert values["messages"][-1].text == "It is done."
+    assert log.calls() == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("kind", ASKING_SYNC)
+def test_an_agent_inside_a_tool_asks_through_the_agent_around_it(tmp_path, log, kind):
+    inner = agent_of(log)
+
+    @tool
+    def work(text: str) -> str:
+        """Do the work."""
+        return inner.invoke({"plan": {**WRITING["plan"], "goal": text}}, context={"approval": "always"})["final_answer"]
+
+    step = {"id": "one", "task": "", "call": {"tool": "work", "args": {"text": "do it"}}}
+    with opened(kind, tmp_path) as storage:
+        outer = create_plan_execute_agent(None, tools=[work], **storage)
+        values = outer.invoke(plan(step), thread(), context=Context(approval="never"))
+        assert names(values) == ["approve_plan"]
+        values = outer.invoke(Command(resume="approve"), thread())
+        assert values["status"] == "done", values
+        assert values["results"]["one"]["output"].startswith("All steps are done.")
+    assert log.calls() == {"a": 1, "b": 1}

@@ -3,6 +3,7 @@
 Accept changes with ``UPDATE_GOLDEN=1 pytest tests/golden`` and read the difference.
 """
 
+import difflib
 import os
 from pathlib import Path
 
@@ -18,4 +19,6 @@ def assert_golden(name: str, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     assert path.exists(), f"there is no golden file {name}: make it with UPDATE_GOLDEN=1"
-    assert text == path.read_text(encoding="utf-8")
+    golden = path.read_text(encoding="utf-8")
+    difference = difflib.unified_diff(golden.splitlines(), text.splitlines(), name, "now", lineterm="", n=1)
+    assert text == golden, "accept with UPDATE_GOLDEN=1, if this is meant:\n" + "\n".join(difference)

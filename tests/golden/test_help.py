@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from golden.compare import assert_golden
 
-COMMANDS = (
+COMMANDS = [
     "run",
     "resume",
     "plan",
@@ -22,7 +22,7 @@ COMMANDS = (
     "cancel",
     "graph",
     "demo",
-)
+]
 
 
 def help_text(*command):

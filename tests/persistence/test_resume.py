@@ -289,6 +289,23 @@ async def test_cancelling_an_async_run_stops_the_work_and_the_thread_goes_on_wit
     assert log.calls() == {"a": 1, "b": 1}
 
 
+@pytest.mark.parametrize("kind", ASKING_SYNC)
+@pytest.mark.parametrize("chunks", range(1, 16, 2))
+def test_a_run_stopped_at_any_moment_goes_on_with_none(tmp_path, kind, chunks):
+    log = Log(tmp_path / "log")
+    steps = plan(bound("a", "look"), bound("b", "put", "a"), bound("c", "nap", "b"))
+    with opened(kind, tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        options = {"context": Context(approval="never"), "stream_mode": ["custom", "updates"]}
+        stream = agent.stream(steps, thread(), **options)
+        for _ in range(chunks):
+            next(stream)
+        stream.close()
+        values = agent.invoke(None, thread())
+        assert values["status"] == "done"
+        assert values["results"]["c"]["output"] == "nap c: put b: look a: "
+
+
 def test_an_abandoned_stream_gives_the_thread_back(tmp_path):
     with opened("local", tmp_path) as storage:
         agent = agent_of(tmp_path, storage)

@@ -18,6 +18,7 @@ from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, Syst
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Interrupt, Send, interrupt
+
 from plan_execute.errors import ConfigurationError, StorageError
 from plan_execute.storage import local
 from plan_execute.storage.ledger import Ledger

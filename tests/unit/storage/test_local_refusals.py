@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 from langgraph.checkpoint.sqlite import SqliteSaver
+
 from plan_execute.errors import SchemaVersionError, StorageDamagedError, StorageError
 from plan_execute.storage import local
 from plan_execute.storage.local import local_persistence
@@ -65,7 +66,7 @@ def test_a_file_cut_off_in_its_header_is_refused(path, size):
 
 def test_a_damaged_page_is_found(path):
     content = bytearray(path.read_bytes())
-    middle = len(content) // 2 // 4096 * 4096
+    middle = len(content) // 2 // local.PAGE_BYTES * local.PAGE_BYTES
     content[middle : middle + 200] = b"\xff" * 200
     path.write_bytes(content)
     refused(path, StorageDamagedError, "is damaged")
@@ -96,7 +97,7 @@ def test_an_empty_or_missing_file_beside_its_log_is_refused_and_the_log_stays(tm
     assert copy.exists() == exists
 
 
-@pytest.mark.parametrize("table", ["checkpoints", "writes", "store", "store_migrations"])
+@pytest.mark.parametrize("table", sorted(local._TABLES))
 def test_a_missing_table_is_named(path, table):
     changed(path, f"DROP TABLE {table}")
     refused(path, StorageDamagedError, f"lacks the table {table}")
@@ -104,7 +105,11 @@ def test_a_missing_table_is_named(path, table):
 
 def test_a_file_of_ours_without_any_table_does_not_start_over(path):
     changed(path, *(f"DROP TABLE {table}" for table in sorted(local._TABLES)))
-    refused(path, StorageDamagedError, "lacks the table checkpoints, store, store_migrations, writes")
+    refused(
+        path,
+        StorageDamagedError,
+        "lacks the table checkpoint_blobs, checkpoints, store, store_migrations, writes",
+    )
 
 
 def test_a_database_of_something_else_is_refused(tmp_path):
