@@ -11,12 +11,23 @@ from typing import Any
 
 from .context import needs_approval
 from .run import Run
-from .state import Plan, plan_hash
+from .state import Approval, Plan, plan_hash, step_fingerprint
 from .tools.toolbox import Toolbox
 
-__all__ = ["record_approval", "record_edit", "standing_approval"]
+__all__ = ["approval_state", "record_approval", "record_edit", "standing_approval"]
 
 Record = dict[str, Any]
+
+
+def approval_state(record: Record, feedback: list[str]) -> Approval:
+    """Return what the state shows of a record; what counts stays in the store."""
+    return {
+        "decision": record["decision"],
+        "plan_hash": record["plan_hash"],
+        "grants": record["grants"],
+        "at": record["at"],
+        "feedback": feedback,
+    }
 
 
 async def standing_approval(
@@ -37,7 +48,7 @@ async def standing_approval(
 async def record_approval(
     run: Run, plan: Plan, inputs: Mapping[str, Any] | None, toolbox: Toolbox, decision: str
 ) -> Record:
-    """Put on record that this plan may run: for which hash, with which grants, when, by what decision.
+    """Put on record that this plan may run: its hash, grants and steps, when, by what decision.
 
     ``memory_lost`` marks a plan that was under way when a store in memory forgot it: whether
     its writes had been started is then unknown.
@@ -46,6 +57,7 @@ async def record_approval(
         "decision": decision,
         "plan_hash": plan_hash(plan, inputs),
         "grants": toolbox.grants(plan),
+        "steps": {step["id"]: step_fingerprint(step) for step in plan["steps"]},
         "at": run.timestamp(),
     }
     if run.volatile and run.underway and not await run.ledger.approvals(plan["id"]):

@@ -92,8 +92,12 @@ def known(names: Iterable[str], *, limit: int = 20) -> str:
     return ", ".join(ordered[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-class PlanExecuteError(Exception):
-    """Base of everything plan_execute raises on purpose."""
+class PlanExecuteError(RuntimeError):
+    """Base of everything plan_execute raises on purpose.
+
+    A ``RuntimeError``, because the LangGraph server shows clients the message of those, and
+    "An internal error occurred" for exception types that it does not know (langgraph-api 0.16.7).
+    """
 
     code: ClassVar[str] = "plan_execute_error"
 

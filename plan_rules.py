@@ -418,7 +418,7 @@ def _expression_problem(expression: str) -> str | None:
 
 
 def _references(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
-    ids = steps_by_id(plan)
+    everywhere = {*steps_by_id(plan), "inputs"}
     inputs = {*plan["inputs"], *facts.inputs}
     for step in plan["steps"]:
         try:
@@ -426,7 +426,7 @@ def _references(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         except BadReferenceError as error:
             yield _issue("bad_expression", step, f"step {step['id']!r}: {error}")
             continue
-        names = {*ids, "inputs", *(("item", "index") if "for_each" in step else ())}
+        names = everywhere | {"item", "index"} if "for_each" in step else everywhere
         for where, expression in uses:
             if found := _reference_problem(expression, names, inputs):
                 yield _issue(found[0], step, f"step {step['id']!r}, {where}: {found[1]}")

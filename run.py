@@ -58,6 +58,7 @@ class Run:
         can_ask: Whether there is a checkpointer, so that a person can be asked.
         volatile: Whether the ledger lives in memory only, and may have forgotten an earlier run.
         resumed: Whether the run goes on from a checkpoint instead of starting a goal.
+        nested: Whether the graph runs inside another one, which keeps the answers it was given.
         underway: Whether steps may have been started by an earlier run of this goal.
         mark: A random word that delimits untrusted text in prompts.
         epochs: What the executors of each superstep share, by checkpoint.
@@ -72,6 +73,7 @@ class Run:
     can_ask: bool
     volatile: bool = False
     resumed: bool = False
+    nested: bool = False
     underway: bool = False
     mark: str = field(default_factory=lambda: secrets.token_hex(4))
     new_id: Callable[[], str] = lambda: uuid4().hex

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..context import Environment
@@ -30,7 +33,8 @@ def edit_file(text: str, name: str) -> str:
         path = Path(folder) / name
         path.write_text(text, encoding="utf-8")
         try:
-            ended = subprocess.run([*command, str(path)], check=False)  # noqa: S603 - the person's own editor
+            with _deaf_to_interrupts():
+                ended = subprocess.run([*command, str(path)], check=False)  # noqa: S603 - the person's own
         except OSError as error:
             raise EditorError(f"the editor {command[0]!r} cannot be started ({error.strerror})") from error
         if ended.returncode != 0:
@@ -41,6 +45,17 @@ def edit_file(text: str, name: str) -> str:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise EditorError(f"what the editor saved cannot be read: {error}") from error
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Leave Ctrl-C to the editor, which a terminal sends it to as well."""
+    # A handler, not SIG_IGN: the editor would inherit that.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _editor() -> list[str]:

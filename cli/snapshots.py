@@ -70,18 +70,13 @@ def status_of(snapshot: StateSnapshot) -> str:
 
 
 def results_of(snapshot: StateSnapshot) -> dict[str, Any]:
-    """Collect the results by step, with those of a superstep that has not ended."""
-    found = dict(snapshot.values.get("results") or {})
-    for task in snapshot.tasks:
-        # Until the superstep ends, what its finished executors wrote stands with their tasks only.
-        if isinstance(task.result, Mapping):
-            found |= task.result.get("results") or {}
-    return found
+    """Give the results by step; LangGraph adds those of a superstep that has not ended."""
+    return dict(snapshot.values.get("results") or {})
 
 
 def values_of(snapshot: StateSnapshot) -> dict[str, Any]:
     """Give the whole state as JSON values."""
-    values = {**snapshot.values, "results": results_of(snapshot), "status": status_of(snapshot)}
+    values = {**snapshot.values, "status": status_of(snapshot)}
     messages = [
         message.model_dump(mode="json") for message in values.get("messages") or () if _is_message(message)
     ]

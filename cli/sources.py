@@ -114,7 +114,12 @@ def _load_tools(reference: str) -> list[Any]:
     if here not in sys.path:
         # A console script, unlike `python -m`, does not look into the current folder.
         sys.path.insert(0, here)
-    found = load_tools(reference)
+    try:
+        found = load_tools(reference)
+    except SystemExit as stop:
+        raise ConfigurationError(
+            f"the tools {reference!r} ended the program while they were imported"
+        ) from stop
     return _call_factory(reference, found[0]) if len(found) == 1 and _is_factory(found[0]) else found
 
 

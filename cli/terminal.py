@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.markdown import Markdown
 
 __all__ = ["Screen", "plain"]
 
@@ -54,12 +55,10 @@ class Screen:
 
     def question(self, title: str, markdown: str) -> None:
         """Show a person what they are asked, on the terminal."""
-        from rich.markdown import Markdown
         from rich.panel import Panel
 
-        self.show(
-            Panel(Markdown(plain(markdown)), title=plain(title), title_align="left", border_style="cyan")
-        )
+        shown = _shown_markdown(plain(markdown))
+        self.show(Panel(shown, title=plain(title), title_align="left", border_style="cyan"))
 
     # --- stderr ------------------------------------------------------------------------------
 
@@ -116,13 +115,25 @@ def _open_closed_streams() -> None:
             # It takes the closed descriptor, so that no database can get it and be written to as stdout.
             stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - open until the end
             setattr(sys, name, stream)
-    for stream in (sys.stdout, sys.stderr):
-        # A goal in any script must not end in UnicodeEncodeError under a narrow locale.
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # Text in any script must not end in a UnicodeError under a narrow locale.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
+
+
+def _shown_markdown(text: str) -> Markdown:
+    """Read Markdown so that nothing of it is left out: a person decides from what they see."""
+    from markdown_it import MarkdownIt
+    from rich.markdown import Markdown
+
+    shown = Markdown(text, hyperlinks=False)
+    # rich 14 drops HTML, comments and link definitions, and shows images by their caption only.
+    parser = MarkdownIt("commonmark", {"html": False}).disable(["reference", "image"])
+    shown.parsed = parser.parse(text)
+    return shown
 
 
 def _rendered(renderable: RenderableType, stream: TextIO) -> str:

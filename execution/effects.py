@@ -11,11 +11,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from langgraph.errors import GraphBubbleUp
+
 from ..errors import StepError, ToolFailedError
 from ..questions import ask
 from ..run import StepScope
 from ..state import Effect
-from ..storage.ledger import EffectKey
+from ..storage.ledger import EffectKey, EffectRecord
 from ..tools.calls import preview
 
 __all__ = ["call_once"]
@@ -44,12 +46,24 @@ async def call_once(
     record = await ledger.effect(key)
     if record is not None and record.outcome is not None:
         return _replay(record.outcome)
-    unknown = effect == "write" and (record is not None or scope.doubtful)
-    if unknown and (outcome := _resolve_unknown(scope, tool, args)) is not None:
-        await ledger.begin_effect(key, tool, dict(args))
-        await ledger.finish_effect(key, outcome)
-        return _replay(outcome)
+    if effect == "write":
+        for _ in range(_open_questions(scope, record)):
+            if (outcome := _resolve_unknown(scope, tool, args)) is not None:
+                await ledger.begin_effect(key, tool, dict(args))
+                await ledger.finish_effect(key, outcome)
+                return _replay(outcome)
     return await _log_effect(scope, key, tool, args, call)
+
+
+def _open_questions(scope: StepScope, record: EffectRecord | None) -> int:
+    """Count the questions about a write that may have happened.
+
+    A parent graph keeps a bare answer and hands it out again after a crash (langgraph 1.2.22): an
+    old "run it again" says nothing about the call it led to, so every start has its own question.
+    """
+    if record is None:
+        return int(scope.doubtful)
+    return record.starts if scope.run.nested else 1
 
 
 async def _log_effect(
@@ -66,6 +80,10 @@ async def _log_effect(
             await asyncio.shield(
                 ledger.finish_effect(key, {"ok": False, "output": None, "error": str(error)})
             )
+            raise
+        except GraphBubbleUp:
+            # The tool itself asks a person: on re-entry it is called anew and gets its answer.
+            await asyncio.shield(ledger.retract_effect(key))
             raise
         # A cancellation here must not leave a finished write without its outcome.
         await asyncio.shield(ledger.finish_effect(key, {"ok": True, "output": output, "error": None}))

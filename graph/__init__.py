@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .build import create_plan_execute_agent
+from .server import make_graph
 
-__all__ = ["create_plan_execute_agent"]
+__all__ = ["create_plan_execute_agent", "make_graph"]

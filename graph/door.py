@@ -97,6 +97,7 @@ async def enter(
             can_ask=bool(saver),
             volatile=volatile,
             resumed=resumed,
+            nested=nested,
             underway=resumed and values.get("status") == "running",
         )
         configurable[RUN_KEY] = run
@@ -242,7 +243,8 @@ def _refuse_unfinished(snapshot: StateSnapshot) -> None:
     if snapshot.tasks:
         raise ThreadUnfinishedError(
             f"the run of thread {_name(snapshot)!r} has not ended "
-            f"(in: {known({task.name for task in snapshot.tasks})}). Go on with None as input, or use another thread."
+            f"(in: {known({task.name for task in snapshot.tasks})}). "
+            "Go on with None as input, or use another thread."
         )
 
 
@@ -265,10 +267,10 @@ def _read_input(given: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
     plan, inputs = given.get("plan"), given.get("inputs") or {}
     if not isinstance(inputs, Mapping):
         raise InvalidInputError(f"inputs must be a mapping of names to values, not {type(inputs).__name__}")
-    _require_json("plan", plan)
-    _require_json("inputs", inputs)
+    # Copies: what a caller later does to its own objects must not reach the run.
+    plan, inputs = _as_json("plan", plan), _as_json("inputs", dict(inputs))
     goal = _goal(given.get("goal"), plan, messages)
-    return {"goal": goal, "messages": messages, "plan": plan, "inputs": dict(inputs)}
+    return {"goal": goal, "messages": messages, "plan": plan, "inputs": inputs}
 
 
 def _messages(given: Any) -> list[BaseMessage]:
@@ -296,9 +298,9 @@ def _goal(given: Any, plan: Any, messages: Sequence[BaseMessage]) -> str:
     return goal
 
 
-def _require_json(name: str, value: Any) -> None:
+def _as_json(name: str, value: Any) -> Any:
     try:
-        json.dumps(value, allow_nan=False)
+        return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"{name} must be plain JSON: {error}") from error
 
@@ -438,7 +440,8 @@ def _tool_decision(decision: Any, request: Mapping[str, Any], allowed: Sequence[
         inner = args.get("args", args) if isinstance(args, Mapping) else args
         if not isinstance(inner, Mapping):
             raise InvalidAnswerError(
-                f"the edit of the call of {request['name']!r} needs its args as an object"
+                f"the edit of the call of {request['name']!r} needs its args as an object; "
+                "the question stays open"
             )
         return {"type": "edit", "edited_action": {"name": request["name"], "args": dict(inner)}}
     if kind in ("reject", "respond") and isinstance(args, str) and "message" not in given:

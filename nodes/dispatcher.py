@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from langchain_core.runnables import RunnableConfig
 
-from ..approvals import standing_approval
+from ..approvals import approval_state, standing_approval
 from ..run import Node, Update, audit_event, run_of
 from ..state import Plan, State, StepResult, feedback_of, plan_hash, step_fingerprint
 from ..storage.ledger import Ledger
@@ -35,7 +35,7 @@ def make_dispatcher(toolbox: Toolbox) -> Node:
         adopted = await _recorded_results(run.ledger, plan, state.get("results") or {})
         return {
             "status": "running",
-            "approval": {**record, "feedback": said},
+            "approval": approval_state(record, said),
             "results": adopted,
             "decisions": None,
             "draft": None,

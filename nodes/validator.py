@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..approvals import record_approval, standing_approval
+from ..approvals import approval_state, record_approval, standing_approval
 from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
@@ -101,7 +101,7 @@ def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) 
         if record is None:
             fingerprint, grants = plan_hash(plan, state.get("inputs")), toolbox.grants(plan)
             return {"decision": "needed", "plan_hash": fingerprint, "grants": grants, "feedback": said}
-        return {**record, "feedback": said}  # type: ignore[typeddict-item]
+        return approval_state(record, said)
 
     async def _implied_decision(draft: Draft, plan: Plan, run: Run) -> str | None:
         """Editing is approving, and what stays within an earlier approval needs no new one."""

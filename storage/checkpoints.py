@@ -31,7 +31,14 @@ BLOBS_SCHEMA = """CREATE TABLE checkpoint_blobs (
 _APART = "channels_apart"
 """Key in the stored checkpoint: the channels whose values are in the table."""
 
-_ONE = "WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?"
+_READ = (
+    "SELECT type, value FROM checkpoint_blobs"
+    " WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?"
+)
+# not the value: SQLite would read all its pages
+_FIND = (
+    "SELECT 1 FROM checkpoint_blobs WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?"
+)
 
 _SHORT_TEXT = 64
 """Longest text that stays in the checkpoint, where it takes less than a row of its own."""
@@ -88,14 +95,12 @@ class ChannelBlobs(NamedTuple):
 
     def read(self, channel: str, version: Any) -> tuple[str, bytes] | None:
         """Return the serialised value that the channel had at this version; None: it is not in the table."""
-        query = f"SELECT type, value FROM checkpoint_blobs {_ONE}"
-        row: tuple[str, bytes] | None = self.cursor.execute(query, self._key(channel, version)).fetchone()
+        key = self._key(channel, version)
+        row: tuple[str, bytes] | None = self.cursor.execute(_READ, key).fetchone()
         return row
 
     def _has(self, channel: str, version: Any) -> bool:
-        # without the value, of which SQLite would read every page
-        query = f"SELECT 1 FROM checkpoint_blobs {_ONE}"
-        return self.cursor.execute(query, self._key(channel, version)).fetchone() is not None
+        return self.cursor.execute(_FIND, self._key(channel, version)).fetchone() is not None
 
     def _key(self, channel: str, version: Any) -> tuple[str, str, str, str]:
         return self.thread_id, self.namespace, channel, str(version)

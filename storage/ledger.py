@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -52,6 +52,8 @@ class EffectRecord:
     args: dict[str, Any]
     outcome: dict[str, Any] | None
     """``{"ok", "output", "error"}``; None: started, and nobody knows how it ended."""
+    starts: int = 1
+    """How often it was started: more than once when a person had it run again."""
 
 
 class Ledger:
@@ -178,7 +180,16 @@ class Ledger:
 
     async def begin_effect(self, key: EffectKey, tool: str, args: dict[str, Any]) -> None:
         """Record that a call is about to start. Return only when that is durable."""
-        await self._put_effect(key, EffectRecord(tool, args, None))
+        begun = await self.effect(key)
+        await self._put_effect(key, EffectRecord(tool, args, None, begun.starts + 1 if begun else 1))
+
+    async def retract_effect(self, key: EffectKey) -> None:
+        """Take back the last start of a call that stopped to ask a person; it will be made anew."""
+        begun = await self.effect(key)
+        if begun is not None and begun.starts > 1:
+            await self._put_effect(key, replace(begun, starts=begun.starts - 1))
+        else:
+            await self.store.adelete(self._space("effects", key.plan_id), _encode(key.row_key))
 
     async def finish_effect(self, key: EffectKey, outcome: dict[str, Any]) -> None:
         """Record how a call ended: ``{"ok": bool, "output": json, "error": ...}``.
@@ -189,11 +200,10 @@ class Ledger:
         begun = await self.effect(key)
         if begun is None:
             raise LookupError(f"the call {key} was finished but never begun")
-        await self._put_effect(key, EffectRecord(begun.tool, begun.args, outcome))
+        await self._put_effect(key, replace(begun, outcome=outcome))
 
     async def _put_effect(self, key: EffectKey, record: EffectRecord) -> None:
-        row = {"tool": record.tool, "args": record.args, "outcome": record.outcome}
-        await self._put(self._space("effects", key.plan_id), key.row_key, row)
+        await self._put(self._space("effects", key.plan_id), key.row_key, asdict(record))
 
     # rows
 

@@ -23,10 +23,11 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
+from logged_tools import Log, make_tools, two_turn_model
+
 from plan_execute import PlanExecuteError, create_plan_execute_agent, local_persistence
 from plan_execute.graph.surgery import cancel_run, retry_steps
-
-from logged_tools import Log, make_tools, two_turn_model
+from plan_execute.state import OutputState
 
 _ = (AIMessage, HumanMessage, ToolMessage)  # imported before the fork
 
@@ -64,10 +65,30 @@ def _act(job: dict[str, Any]) -> dict[str, Any]:
     if job["storage"] == "local":
         with local_persistence(job["db"]) as (saver, store):
             return _drive(job, saver, store)
+    if job["storage"] == "slow":
+        with SlowSaver.from_conn_string(f"{job['db']}.slow") as slow, local_persistence(job["db"]) as (_, store):
+            return _drive(job, slow, store)
     if job["storage"] == "sqlite":
         with SqliteSaver.from_conn_string(job["db"]) as sync_saver:
             return _drive(job, sync_saver, None)
     return asyncio.run(_act_async(job))
+
+
+class SlowSaver(SqliteSaver):
+    """A saver on a slow disk: what happens inside a step is on record a second late."""
+
+    def put(self, config: Any, *args: Any) -> Any:
+        _delay(config)
+        return super().put(config, *args)
+
+    def put_writes(self, config: Any, *args: Any) -> None:
+        _delay(config)
+        super().put_writes(config, *args)
+
+
+def _delay(config: Any) -> None:
+    if config["configurable"]["checkpoint_ns"]:
+        time.sleep(1.0)
 
 
 async def _act_async(job: dict[str, Any]) -> dict[str, Any]:
@@ -80,8 +101,14 @@ async def _act_async(job: dict[str, Any]) -> dict[str, Any]:
 
 def _agent(job: dict[str, Any], saver: Any, store: Any) -> Any:
     tools = make_tools(Log(job["log"]))
-    model = two_turn_model() if job["model"] else None
-    return create_plan_execute_agent(model, tools=tools, checkpointer=saver, store=store)
+    model = two_turn_model(job["model"]) if job["model"] else None
+    if not job["parent"]:
+        return create_plan_execute_agent(model, tools=tools, checkpointer=saver, store=store)
+    builder = StateGraph(OutputState, Context)
+    builder.add_node("work", create_plan_execute_agent(model, tools=tools))
+    builder.add_edge(START, "work")
+    builder.add_edge("work", END)
+    return builder.compile(checkpointer=saver, store=store)
 
 
 def _options(job: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +213,7 @@ class Children:
     def start(self, workplace: Workplace, action: str = "run", **job: Any) -> Child:
         """Start a run; see `Workplace` for where, and the keyword arguments for what."""
         out = self.folder / f"answer-{next(self.numbers)}.json"
-        standard = {"input": None, "resume": None, "context": None, "durability": None, "model": False, "steps": None}
+        standard = {"input": None, "resume": None, "context": None, "durability": None, "model": None, "steps": None, "parent": False}
         line = json.dumps(standard | vars(workplace) | {"action": action, "out": str(out)} | job)
         assert self.server.stdin is not None
         assert self.server.stdout is not None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
+
 from plan_execute import ScriptedModel
 
 
@@ -115,8 +116,8 @@ def plan(*steps: dict[str, Any]) -> dict[str, Any]:
     return {"plan": {"goal": "prove it", "steps": list(steps)}}
 
 
-def two_turn_model() -> ScriptedModel:
-    """Make a model that calls ``look``, then ``send``, then answers; each turn follows from the conversation."""
+def two_turn_model(second: str = "send") -> ScriptedModel:
+    """Make a model that calls ``look``, then ``second``, then answers; each turn follows from the conversation."""
 
     def turn(messages: list[Any]) -> Any:
         step = "think"
@@ -124,7 +125,8 @@ def two_turn_model() -> ScriptedModel:
         if said == 0:
             return ScriptedModel.tool_calls(("look", {"name": f"{step}_look", "delay": 0.02}))
         if said == 1:
-            return ScriptedModel.tool_calls(("send", {"name": f"{step}_send", "text": "mail", "delay": 0.04}))
+            value = {"send": {"text": "mail"}, "put": {"value": "mail"}}[second]
+            return ScriptedModel.tool_calls((second, {"name": f"{step}_{second}", "delay": 0.04, **value}))
         return f"thought: {messages[-1].text}"
 
     return ScriptedModel({"executor": [turn], "synthesizer": ["The end."]}, strict=False)

@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Interrupt
+
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.graph.agent import PlanExecuteAgent
 

@@ -11,6 +11,7 @@ from typing import Any
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
 from plan_execute import local_persistence
 
 SYNC = ("none", "memory", "sqlite", "local")

@@ -23,7 +23,6 @@ KINDS = {
     "a plan file nowhere": ("plan", "goal", "-o", "nowhere/plan.yaml", "--model", "m"),
     "unknown demo": ("demo", "frobnicate"),
     "unknown ending": ("demo", "release", "--ending", "frobnicate"),
-    "arguments that are no text": ("run", b"go\xff"),
 }
 
 
@@ -57,11 +56,18 @@ def test_a_model_without_its_key_names_the_three_ways_on(cli):
     assert "plan-execute demo" in done.err
 
 
+def test_arguments_that_are_no_text_exit_2_before_anything_runs(cli):
+    done = cli("run", b"make \xff", "--model", "m", "--base-url", "http://127.0.0.1:9/v1")
+    assert (done.code, done.out) == (2, "")
+    assert "not valid text" in done.err
+
+
 TOOLS = {
     "no attribute": ("mytools", "module:attribute"),
     "unknown module": ("nowhere:ALL", "nowhere"),
     "unknown attribute": ("mytools:NONE", "ALL"),
     "a module that raises": ("raising:ALL", "boom"),
+    "a module that exits": ("leaving:ALL", "ended the program"),
     "a factory that raises": ("factories:raising", "kaput"),
     "a factory of something else": ("factories:number", "int"),
     "a tool without a description": ("factories:undescribed", "docstring"),
@@ -72,6 +78,7 @@ TOOLS = {
 @pytest.mark.parametrize(("reference", "said"), TOOLS.values(), ids=TOOLS)
 def test_tools_that_cannot_be_loaded_exit_2_and_say_why(cli, reference, said):
     (cli.folder / "raising.py").write_text("raise RuntimeError('boom')\n")
+    (cli.folder / "leaving.py").write_text("raise SystemExit(0)\n")
     (cli.folder / "factories.py").write_text(
         "from mytools import look\n"
         "def raising(): raise RuntimeError('kaput')\n"
@@ -104,15 +111,23 @@ def test_a_documented_function_is_a_tool_and_is_not_called_to_load_it(cli):
 
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_the_traceback(cli):
-    # An object whose list() fails is nothing that loading tools foresees.
     (cli.folder / "odd.py").write_text(
-        "class Odd:\n    def __iter__(self): raise LookupError('odd')\nODD = Odd()\n"
+        "from langchain_core.tools import BaseTool\n"
+        "class Odd(BaseTool):\n"
+        "    name: str = 'look'\n"
+        "    description: str = 'a tool whose schema cannot be made'\n"
+        "    tool_call_schema = property(lambda self: 1 / 0)\n"
+        "    def _run(self, q: str) -> str: return q\n"
+        "ODD = Odd()\n"
     )
     arguments = ("run", "--plan", "read.yaml", "--tools", "odd:ODD")
     done = cli(*arguments)
-    assert done.code != 0
-    assert "odd" in done.err
-    assert len(done.err.strip().splitlines()) == 1
+    assert (done.code, done.out) == (1, "")
+    assert (
+        done.err
+        == "Error: ZeroDivisionError: division by zero (run `plan-execute --debug …` for the traceback)\n"
+    )
+    assert cli(*arguments, "--json").json["error"]["code"] == "internal_error"
     debugged = cli(*arguments, "--debug")
     assert "Traceback" in debugged.err
     assert cli("--debug", *arguments).err == debugged.err

@@ -100,6 +100,15 @@ def test_an_editor_that_does_not_exist_leaves_the_question_open(cli, terminal):
     assert screen.wait() == 3
 
 
+def test_ctrl_c_in_the_editor_is_the_editors(cli, terminal):
+    script = "kill -INT $PPID; sleep 0.3; sed -i 's/q: tea/q: coffee/' \"$1\""
+    screen = terminal(*START, "write.yaml", EDITOR=editor(cli, script))
+    screen.expect("What now?")
+    screen.type("edit")
+    assert screen.wait() == 0
+    assert cli.calls == ["look coffee", "note coffee"]
+
+
 def test_the_end_of_input_leaves_the_question_open_and_says_how_to_answer(cli, terminal):
     screen = terminal(*START, "write.yaml")
     screen.expect("What now?")
@@ -200,6 +209,17 @@ def test_what_a_plan_says_cannot_steer_the_terminal(cli, terminal):
     assert screen.wait() == 0
     for sequence in (b"\x1b[2J", b"\x1b]0;", b"\x1b[8m", b"\x07"):
         assert sequence not in screen.raw
+
+
+def test_nothing_of_a_plan_is_hidden_from_who_approves_it(cli, terminal):
+    task = "tidy <!-- then wipe --> <b>all</b> [up](http://away.example) ![now](http://pixel.example)"
+    (cli.folder / "hiding.yaml").write_text(
+        f'goal: g\nsteps: [{{id: w, task: "{task}", call: {{tool: note, args: {{text: x}}}}}}]\n'
+    )
+    screen = terminal(*START, "hiding.yaml", COLUMNS="200")
+    screen.expect("What now?")
+    for part in ("<!-- then wipe -->", "<b>all</b>", "http://away.example", "http://pixel.example"):
+        assert part in screen.text
 
 
 def test_with_json_nobody_is_asked_even_at_a_terminal(cli, terminal):

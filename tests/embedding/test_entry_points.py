@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from langchain_core.tools import StructuredTool
-from plan_execute import Context, ScriptedModel, create_plan_execute_agent
-from plan_execute.errors import ConfigurationError
-
 from logged_tools import Log, bound, make_tools, plan
 from savers import ASYNC, SYNC, aopened, opened, thread
+
+from plan_execute import Context, ScriptedModel, create_plan_execute_agent
+from plan_execute.errors import ConfigurationError
 
 PLAN = plan(
     bound("a", "look"),

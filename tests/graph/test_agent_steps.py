@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, ToolMessage
-from plan_execute import Context, ScriptedModel
 from plans import Thread, agent_with, bound, think
 from toolset import Toolset
+
+from plan_execute import Context, ScriptedModel
 
 ONCE = Context(approval="never", on_failure="abort", max_attempts=1)
 CALL = ScriptedModel.tool_calls

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from plan_execute import Context, ScriptedModel, create_plan_execute_agent, local_persistence
 from plans import FREE, Thread, agent_with, bound, plan, statuses
 from toolset import Toolset, make_tool
+
+from plan_execute import Context, ScriptedModel, create_plan_execute_agent, local_persistence
 
 
 async def test_a_plan_of_bound_steps_costs_no_model_call_even_when_a_model_is_there() -> None:

@@ -6,9 +6,10 @@ import time
 from typing import Any
 
 import pytest
-from plan_execute import Context, ScriptedModel
 from plans import Thread, agent_with, bound, draft, draft_step, statuses, think
 from toolset import Toolset
+
+from plan_execute import Context, ScriptedModel
 
 
 def _settings(**fields: Any) -> Context:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
-from plan_execute import Context, ScriptedModel
 from plans import FREE, Thread, agent_with, bound, codes, draft, draft_step
 from toolset import Toolset
+
+from plan_execute import Context, ScriptedModel
 
 
 def _draft(q: str) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plan_execute import Context, ScriptedModel
-from plan_execute.errors import InvalidAnswerError
 from plans import Thread, agent_with, bound, draft, draft_step, statuses, think
 from toolset import Toolset
+
+from plan_execute import Context, ScriptedModel
+from plan_execute.errors import InvalidAnswerError
 
 ASK = Context(approval="never", on_failure="ask", max_attempts=1)
 

@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 import pytest
-from plan_execute import Context, ScriptedModel
 from plans import Thread, agent_with, bound, draft, draft_step, plan, statuses, think
 from toolset import Toolset, make_tool
+
+from plan_execute import Context, ScriptedModel
 
 ABORT = Context(approval="never", on_failure="abort", max_attempts=1)
 FIX = draft(draft_step("fix", "look", {"q": "fixed"}))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plan_execute import Context, ScriptedModel
 from plans import FREE, Thread, agent_with, bound, codes, plan, think
 from toolset import Toolset, make_tool
+
+from plan_execute import Context, ScriptedModel
 
 LOOK = bound("a", "look", {"q": "x"})
 

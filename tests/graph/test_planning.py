@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plan_execute import Context, ScriptedModel
 from plans import FREE, Thread, agent_with, codes, draft, draft_step, statuses
 from toolset import Toolset
+
+from plan_execute import Context, ScriptedModel
 
 GOOD = draft(draft_step("a", "look", {"q": "x"}), draft_step("b", "wr", {"text": "${a}"}, "a"))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plan_execute import Context, ScriptedModel
 from plans import Thread, agent_with, bound, draft, draft_step, statuses, think
 from toolset import Toolset
+
+from plan_execute import Context, ScriptedModel
 
 
 def _settings(**fields: Any) -> Context:

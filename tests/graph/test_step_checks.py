@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plan_execute import Context, ScriptedModel
-from plan_execute.errors import ModelUnavailableError
 from plans import Thread, agent_with, bound, think
 from toolset import Toolset
+
+from plan_execute import Context, ScriptedModel
+from plan_execute.errors import ModelUnavailableError
 
 ONCE = Context(approval="never", on_failure="abort", max_attempts=1)
 HERE = str(Path(__file__))

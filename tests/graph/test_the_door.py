@@ -11,6 +11,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send
+from plans import FREE, Thread, agent_with, bound, plan
+from toolset import Toolset
+
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
 from plan_execute.errors import (
     ConfigurationError,
@@ -23,8 +26,6 @@ from plan_execute.errors import (
     ThreadNotFoundError,
 )
 from plan_execute.state import InputState, OutputState, plan_hash
-from plans import FREE, Thread, agent_with, bound, plan
-from toolset import Toolset
 
 WRITE = bound("a", "wr", {"text": "x"})
 

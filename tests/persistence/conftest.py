@@ -1,8 +1,7 @@
 """What the tests of stops and resumes share."""
 
-import pytest
-
 import crash_child
+import pytest
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import random
 import time
 
 import pytest
-
 from crash_child import Workplace
 from logged_tools import Log, bound, plan
 
@@ -21,7 +20,7 @@ STEPS = plan(
     bound("j", "send", "i", "g", delay=0.05),
     bound("k", "put", "h", "j", delay=0.03),
     bound("l", "look", "k", delay=0.02),
-    {"id": "think", "task": "think about ${e}", "tools": ["look", "send"]},
+    {"id": "think", "task": "think about ${e}", "tools": ["look", "put"]},
 )
 WRITES = ("send",)
 NEVER = {"approval": "never", "on_failure": "abort", "max_attempts": 1}
@@ -40,7 +39,7 @@ def essence(results):
 def uninterrupted(children, tmp_path_factory):
     workplace = Workplace(tmp_path_factory.mktemp("whole"), "local")
     started = time.monotonic()
-    answer = children.run(workplace, input=STEPS, context=NEVER, model=True)
+    answer = children.run(workplace, input=STEPS, context=NEVER, model="put")
     assert answer["status"] == "done", answer
     assert set(Log(workplace.log).calls().values()) == {1}
     return essence(answer["results"]), time.monotonic() - started
@@ -63,7 +62,7 @@ def survive(children, workplace, dice, longest, *, kills, durability=None):
     log, killed = Log(workplace.log), 0
     job = {"input": STEPS}
     for _ in range(MAX_ROUNDS):
-        child = children.start(workplace, context=NEVER, model=True, durability=durability, **job)
+        child = children.start(workplace, context=NEVER, model="put", durability=durability, **job)
         if killed < kills:
             time.sleep(dice.uniform(0.01, longest))
             child.kill()

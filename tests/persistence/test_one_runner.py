@@ -5,13 +5,13 @@ import threading
 import time
 
 import pytest
-from langgraph.types import Command
-from plan_execute import Context, create_plan_execute_agent
-from plan_execute.errors import ThreadBusyError, ThreadError
-
 from crash_child import Workplace
+from langgraph.types import Command
 from logged_tools import Log, bound, make_tools, plan
 from savers import opened, thread
+
+from plan_execute import Context, create_plan_execute_agent
+from plan_execute.errors import ThreadBusyError, ThreadError
 
 SLOW = plan(bound("a", "look"), bound("b", "nap", "a", delay=20))
 WRITING = plan(bound("a", "send", delay=0.3))

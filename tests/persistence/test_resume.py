@@ -4,8 +4,12 @@ import asyncio
 import time
 
 import pytest
+from crash_child import Workplace
 from langchain_core.tools import StructuredTool
 from langgraph.types import Command
+from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
+from savers import ASKING_SYNC, opened, thread
+
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.errors import (
     InvalidAnswerError,
@@ -14,10 +18,6 @@ from plan_execute.errors import (
     ThreadNotFoundError,
     ThreadUnfinishedError,
 )
-
-from crash_child import Workplace
-from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
-from savers import ASKING_SYNC, opened, thread
 
 KINDS = ["local", "local-async", "sqlite", "sqlite-async"]
 WRITING = plan(bound("a", "look"), bound("b", "send", "a"), bound("c", "put", "b"))

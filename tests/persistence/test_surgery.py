@@ -3,14 +3,14 @@
 import time
 
 import pytest
+from crash_child import Workplace
 from langgraph.types import Command
+from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
+from savers import ASKING_SYNC, opened, thread
+
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.errors import InvalidInputError, NothingToResumeError, ThreadBusyError, ThreadNotFoundError
 from plan_execute.graph.surgery import cancel_run, retry_steps
-
-from crash_child import Workplace
-from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
-from savers import ASKING_SYNC, opened, thread
 
 NEVER = {"approval": "never", "on_failure": "abort", "max_attempts": 1}
 

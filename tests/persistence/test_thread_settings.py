@@ -2,12 +2,12 @@
 
 import pytest
 from langgraph.types import Command
+from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
+from savers import ASKING_SYNC, opened, thread
+
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.errors import SchemaVersionError
 from plan_execute.graph.surgery import cancel_run, retry_steps
-
-from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
-from savers import ASKING_SYNC, opened, thread
 
 WRITING = plan(bound("a", "look"), bound("b", "send", "a"))
 TWICE = plan(bound("a", "unsteady"), bound("b", "unsteady", "a"))

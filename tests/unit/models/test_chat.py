@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from openai_stub import OpenAIStub, Reply
+
 from plan_execute.errors import ConfigurationError, MissingModelError
 from plan_execute.models.chat import ROLES, ChatModels, endpoint_of, model_name
 from plan_execute.models.scripted import ScriptedModel

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+
 from plan_execute.models.structured import extract_json
 
 

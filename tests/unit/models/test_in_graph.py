@@ -13,10 +13,11 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.graph import START, StateGraph
 from openai_stub import OpenAIStub, Reply
+from pydantic import BaseModel
+
 from plan_execute.models.chat import ChatModels
 from plan_execute.models.scripted import ScriptedModel
 from plan_execute.models.structured import call_structured, call_text
-from pydantic import BaseModel
 
 
 class Answer(BaseModel):

@@ -12,9 +12,10 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
+from pydantic import BaseModel
+
 from plan_execute.errors import ScriptError
 from plan_execute.models.scripted import ScriptedModel
-from pydantic import BaseModel
 
 
 def by(role: str, step: str | None = None) -> RunnableConfig:

@@ -14,6 +14,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.errors import GraphInterrupt
 from openai_stub import OpenAIStub, Reply
+from pydantic import BaseModel, ConfigDict
+
 from plan_execute.errors import (
     BudgetExceededError,
     ContentFilterError,
@@ -35,7 +37,6 @@ from plan_execute.models.structured import (
     retry_transient,
     wire_schema,
 )
-from pydantic import BaseModel, ConfigDict
 
 _names = itertools.count()
 

@@ -17,6 +17,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 from langgraph.store.sqlite.aio import AsyncSqliteStore
+
 from plan_execute.errors import ConfigurationError
 from plan_execute.storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 

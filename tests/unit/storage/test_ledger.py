@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
+
 from plan_execute.storage.adapters import async_store
 from plan_execute.storage.ledger import EFFECTS, EffectKey, EffectRecord, Ledger, forget_thread
 from plan_execute.storage.local import local_persistence

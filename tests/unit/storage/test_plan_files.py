@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from plan_execute.errors import ConfigurationError, InvalidPlanError
 from plan_execute.storage import plan_files
 from plan_execute.storage.plan_files import dump_plan, issue_line, load_plan_file, save_plan_file

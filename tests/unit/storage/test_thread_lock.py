@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+
 from plan_execute.errors import StorageError, ThreadBusyError
 from plan_execute.storage.local import thread_lock
 

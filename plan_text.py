@@ -1,0 +1,117 @@
+"""A plan in words: the Markdown that a person decides from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .state import (
+    Plan,
+    PlanIssue,
+    State,
+    Step,
+    granted_tools,
+    pending_steps,
+    remaining_path,
+    step_fingerprint,
+    topological_order,
+)
+from .tools.calls import preview
+from .tools.toolbox import Toolbox
+
+__all__ = ["describe_plan"]
+
+
+def describe_plan(
+    state: State, shown: Mapping[str, Any], toolbox: Toolbox, earlier: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """Describe a plan that waits for approval: writes first, then the DAG in order, changes and estimate.
+
+    Args:
+        state: The graph's state; its plan is the valid one.
+        shown: What the question proposes: that plan, or a person's edit that has issues.
+        toolbox: For the tools' effects.
+        earlier: The approvals on record for this plan, oldest first.
+    """
+    plan = state.get("plan")
+    parts = [f"**Goal:** {preview(str(shown.get('goal') or state.get('goal') or ''), 500)}"]
+    if issues := state.get("plan_issues"):
+        parts.append("**Your edit cannot run yet:**\n" + "\n".join(map(_issue_line, issues)))
+        parts.append(
+            "Mend it and send the whole plan again, approve the plan before your edit, or reject it."
+        )
+    if shown.get("rationale"):
+        parts.append(f"**Why this plan:** {preview(str(shown['rationale']), 1000)}")
+    if plan is not None and shown is plan:
+        parts += [
+            _writes(plan, toolbox),
+            _changes(plan, earlier),
+            _steps(plan, toolbox),
+            _estimate(plan, state),
+        ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _issue_line(issue: PlanIssue) -> str:
+    return f"- `{issue['code']}` {issue['message']}"
+
+
+def _writes(plan: Plan, toolbox: Toolbox) -> str:
+    """Name what may change the world before anything else."""
+    lines = []
+    for step in topological_order(plan["steps"]):
+        tools = [name for name in granted_tools(step) if toolbox.effect(name) == "write"]
+        if tools:
+            lines.append(f"- **{step['id']}** may call {', '.join(f'`{name}`' for name in tools)}")
+    return "**May change the world:**\n" + "\n".join(lines) if lines else "**Reads only.**"
+
+
+def _steps(plan: Plan, toolbox: Toolbox) -> str:
+    lines = [
+        f"{number}. **{step['id']}**: {step['task'] or 'call'} — {_details(step, toolbox)}"
+        for number, step in enumerate(topological_order(plan["steps"]), start=1)
+    ]
+    return f"**Steps:** {len(lines)}\n" + "\n".join(lines)
+
+
+def _details(step: Step, toolbox: Toolbox) -> str:
+    parts = []
+    if "call" in step:
+        tool = step["call"]["tool"]
+        parts.append(f"`{tool}({preview(step['call']['args'], 200)})` [{toolbox.effect(tool)}]")
+    elif tools := granted_tools(step):
+        parts.append("an agent with " + ", ".join(f"`{name}` [{toolbox.effect(name)}]" for name in tools))
+    else:
+        parts.append("an agent without tools")
+    if step["depends_on"]:
+        parts.append("after " + ", ".join(step["depends_on"]))
+    if step.get("approve"):
+        parts.append("asks before it runs")
+    return "; ".join(parts)
+
+
+def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]]) -> str:
+    """Say what is new since the revision that was approved last."""
+    approved = [record for record in earlier if record.get("steps") is not None]
+    if not approved:
+        return ""
+    before: Mapping[str, str] = approved[-1]["steps"]
+    now = {step["id"]: step_fingerprint(step) for step in plan["steps"]}
+    changes = {
+        "new": [step_id for step_id in now if step_id not in before],
+        "changed": [step_id for step_id in now if before.get(step_id, now[step_id]) != now[step_id]],
+        "gone": [step_id for step_id in before if step_id not in now],
+    }
+    lines = [f"- {what}: {', '.join(ids)}" for what, ids in changes.items() if ids]
+    return "**Since the plan you approved:**\n" + "\n".join(lines) if lines else ""
+
+
+def _estimate(plan: Plan, state: State) -> str:
+    pending = pending_steps(plan, state.get("results") or {})
+    agents = sum(1 for step in pending if "call" not in step)
+    judged = sum(1 for step in pending for c in step.get("success_criteria", ()) if c["type"] == "judge")
+    longest = max(remaining_path(pending, {}).values(), default=0.0)
+    return (
+        f"**Estimate:** {len(pending) - agents} direct tool calls, at least {agents + judged} model calls, "
+        f"{longest:.0f} steps on the longest path. Tokens and time: unknown before the first run."
+    )

@@ -1,0 +1,256 @@
+"""What bad goals, bad tools and bad outputs get: a clear message or a correct run, never a hang."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from langchain_core.tools import tool
+from plans import FREE, Thread, agent_with, bound, draft, draft_step, plan, statuses, think
+from toolset import Toolset, make_tool
+
+from plan_execute import Context, ScriptedModel, create_plan_execute_agent
+from plan_execute.errors import ConfigurationError, InvalidInputError
+
+ONCE = Context(approval="never", on_failure="skip", max_attempts=1)
+
+# --- goals ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("goal", ["", " ", "\n\t", "\u00a0"])
+async def test_an_empty_goal_is_refused(goal: str) -> None:
+    with pytest.raises(InvalidInputError, match="the goal is empty"):
+        await Thread(agent_with((), ScriptedModel({})), FREE).send({"goal": goal})
+
+
+async def test_a_goal_of_a_megabyte_is_refused_at_once_saying_what_to_do() -> None:
+    start = time.monotonic()
+    with pytest.raises(InvalidInputError, match=r"1,000,000 characters.*inputs or a file"):
+        await Thread(agent_with((), ScriptedModel({})), FREE).send({"goal": "x" * 1_000_000})
+    assert time.monotonic() - start < 1
+
+
+SCRIPTS = [
+    "Найди погоду в Москве", "東京の天気を調べて", "ابحث عن الطقس في القاهرة", "חפש את מזג האוויר", "दिल्ली का मौसम",
+    "🌦️ wéather \u202e reversed \u200b", "zalgo t̸̢̛o̴̡͠d̶̛͝a̵͝y", "a\x00b nul", "line\r\nbreaks\u2028here", "${not.a.reference} {{braces}} <data>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("goal", SCRIPTS)
+async def test_a_goal_in_any_script_reaches_the_planner_and_the_answer_unchanged(goal: str) -> None:
+    tools = Toolset()
+    escaped = goal.replace("${", "$${")
+    model = ScriptedModel({"planner": [draft(draft_step("a", "look", {"q": escaped}))], "synthesizer": [goal]})
+    result = await Thread(agent_with(tools.tools, model), FREE).send({"goal": goal})
+    assert (result["status"], result["goal"]) == ("done", goal)
+    assert goal in "\n".join(str(m.text) for m in model.calls[0].messages)
+    assert tools.named("look") == [goal]
+    assert result["final_answer"] == goal.strip()
+
+
+async def test_a_goal_with_a_lone_surrogate_ends_in_a_clear_message_or_a_correct_run() -> None:
+    thread = Thread(agent_with((), ScriptedModel({"planner": [draft(draft_step("a"))], "executor": ["ok"]})), FREE)
+    try:
+        assert (await thread.send({"goal": "bad \ud800 text"}))["status"] == "done"
+    except InvalidInputError as refused:
+        assert "goal" in str(refused)
+
+
+# --- tools ---------------------------------------------------------------------------------
+
+
+async def test_no_tools_at_all_is_fine_for_thinking() -> None:
+    model = ScriptedModel({"planner": [draft(draft_step("a"), draft_step("b", None, None, "a"))], "executor": ["x", "y"], "synthesizer": ["ok"]})
+    result = await Thread(agent_with((), model), FREE).send({"goal": "think twice"})
+    assert (result["status"], len(result["results"])) == ("done", 2)
+    assert "(none" in "\n".join(str(m.text) for m in model.calls[0].messages)
+
+
+def test_two_tools_of_one_name_are_refused_when_the_agent_is_made() -> None:
+    def look(q: str) -> str:
+        """Another one."""
+        return q
+
+    with pytest.raises(ConfigurationError, match="two tools are named 'look'"):
+        create_plan_execute_agent(tools=[*Toolset().tools, look])
+
+
+@pytest.mark.parametrize("bad", [7, "look", None, lambda q: q, {"name": "x"}], ids=str)
+def test_something_that_is_no_tool_is_refused_when_the_agent_is_made(bad: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        create_plan_execute_agent(tools=[bad])
+
+
+def test_an_unknown_effect_is_refused_naming_the_known_ones() -> None:
+    def touch() -> str:
+        """Touch."""
+        return ""
+
+    with pytest.raises(ConfigurationError, match="'magic'; known effects: read, idempotent, write"):
+        create_plan_execute_agent(tools=[make_tool(touch, effect="magic")])
+
+
+class Weird(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("even its text fails")
+
+
+def _raiser(error: BaseException) -> Any:
+    def bang() -> str:
+        """Raise."""
+        raise error
+
+    return make_tool(bang)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("odd"), KeyError("k"), Exception(), RuntimeError("ü\x00🎉"), StopIteration(1), StopAsyncIteration(),
+     AssertionError(), RecursionError("deep"), MemoryError(), BaseExceptionGroup("g", [ValueError(1)])],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["bound", "agent"])
+async def test_whatever_a_tool_raises_fails_its_step_in_words_and_nothing_else(error: BaseException, kind: str) -> None:
+    tools = Toolset()
+    model = ScriptedModel({"executor": [ScriptedModel.tool_calls(("bang", {})), "it failed"], "synthesizer": ["ok"]})
+    step = bound("bad", "bang") if kind == "bound" else think("bad", tools=["bang"])
+    agent = agent_with([*tools.tools, _raiser(error)], model if kind == "agent" else None)
+    result = await Thread(agent, ONCE).run(step, bound("good", "wait", {"name": "good", "seconds": 0.02}))
+    assert result["results"]["good"]["status"] == "done"
+    told = result["results"]["bad"]["error"] or result["results"]["bad"]["evidence"][0]
+    assert type(error).__name__ in str(told)
+    assert tools.cancelled == []
+
+
+@pytest.mark.xfail(raises=BaseException, strict=True, reason="tools/threads.py hands a SystemExit to the event loop")
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()], ids=lambda error: type(error).__name__)
+async def test_a_tool_that_exits_fails_its_step_and_nothing_else(error: BaseException) -> None:
+    result = await Thread(agent_with([_raiser(error)]), ONCE).run(bound("bad", "bang"))
+    assert type(error).__name__ in str(result["results"]["bad"]["error"])
+
+
+async def test_an_exception_whose_text_cannot_be_made_is_still_a_failed_step() -> None:
+    result = await Thread(agent_with([_raiser(Weird())]), ONCE).run(bound("bad", "bang"))
+    assert result["results"]["bad"]["status"] == "skipped"
+    assert result["results"]["bad"]["error"]
+
+
+async def test_five_megabytes_of_output_go_through_exactly_and_prompts_stay_small() -> None:
+    def big() -> str:
+        """Return a lot."""
+        return "x" * 5_000_000
+
+    def size(text: str) -> int:
+        """Measure."""
+        return len(text)
+
+    model = ScriptedModel({"synthesizer": ["ok"], "executor": ["seen"]})
+    start = time.monotonic()
+    result = await Thread(agent_with([make_tool(big), make_tool(size)], model), FREE).run(
+        bound("a", "big"), bound("b", "size", {"text": "${a}"}), think("c", "a")
+    )
+    assert (result["status"], result["results"]["b"]["output"]) == ("done", 5_000_000)
+    assert all(sum(len(str(m.text)) for m in call.messages) < 300_000 for call in model.calls)
+    assert len(result["final_answer"]) < 300_000
+    assert time.monotonic() - start < 5
+
+
+def _huge_integer() -> Any:
+    return 2**70
+
+
+def _lone_surrogate() -> Any:
+    return "a\ud800b"
+
+
+def _nested() -> Any:
+    deep: Any = []
+    for _ in range(400):
+        deep = [deep]
+    return deep
+
+
+def _circular() -> Any:
+    loop: list[Any] = []
+    loop.append(loop)
+    return loop
+
+
+def _generator() -> Any:
+    return (n for n in range(3))
+
+
+def _object() -> Any:
+    return object()
+
+
+def _odd_keys() -> Any:
+    return {1: "a", None: "b", (1, 2): "c"}
+
+
+def _bytes() -> Any:
+    return b"\xff\xfe"
+
+
+def _lambda() -> Any:
+    return lambda: 1
+
+
+ODD = [
+    pytest.param(_huge_integer, marks=pytest.mark.xfail(reason="msgpack takes 64 bits only; to_json keeps them", strict=True)),
+    _lone_surrogate, _nested, _circular, _generator, _object, _odd_keys, _bytes, _lambda,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.__name__.strip("_"))
+async def test_an_output_that_is_no_json_becomes_some_or_fails_its_step_and_nothing_else(odd: Any) -> None:
+    def strange() -> Any:
+        """Return something odd."""
+        return odd()
+
+    tools = Toolset()
+    thread = Thread(agent_with([*tools.tools, make_tool(strange)]), ONCE)
+    result = await thread.run(bound("a", "strange"), bound("z", "look", {"q": "z"}), bound("b", "echo", {"value": "${a}"}))
+    assert statuses(result)["z"] == "done"
+    assert statuses(result)["a"] in ("done", "skipped")
+    kept = (await thread.agent.aget_state(thread.config)).values["results"]
+    assert set(kept) == {"a", "b", "z"}, "what was finished is on record"
+
+
+async def test_a_tool_that_returns_nothing_is_met_empty() -> None:
+    def nothing() -> None:
+        """Return nothing."""
+
+    result = await Thread(agent_with([make_tool(nothing)]), ONCE).run(bound("a", "nothing"))
+    assert (result["status"], result["results"]["a"]["verdict"]) == ("done", "met_empty")
+
+
+async def test_a_tool_that_reports_its_failure_as_a_value_is_not_a_success() -> None:
+    @tool
+    def sulk(q: str) -> str:
+        """Fail politely."""
+        from langchain_core.tools import ToolException
+
+        raise ToolException("not today")
+
+    sulk.handle_tool_error = True
+    sulk.metadata = {"effect": "read"}
+    result = await Thread(agent_with([sulk]), ONCE).run(bound("a", "sulk", {"q": "x"}))
+    assert "not today" in result["results"]["a"]["error"]["message"]
+
+
+@pytest.mark.xfail(raises=TypeError, strict=True, reason="the door's JSON check lets integers beyond 64 bits through")
+async def test_an_integer_beyond_64_bits_in_the_input_is_refused_in_words() -> None:
+    with pytest.raises(InvalidInputError):
+        await Thread(agent_with(Toolset().tools), FREE).send(
+            {"plan": plan(bound("a", "echo", {"value": "${inputs.n}"}), inputs={"n": {}}), "inputs": {"n": 2**70}}
+        )
+
+
+async def test_ten_thousand_steps_are_refused_above_the_limit_and_thousands_of_arguments_are_fine() -> None:
+    tools = Toolset()
+    result = await Thread(agent_with(tools.tools), FREE).run(*(bound(f"s{n}", "look", {"q": "x"}) for n in range(10_001)))
+    assert (result["plan_issues"][0]["code"], tools.calls) == ("too_many_steps", [])
+    result = await Thread(agent_with(tools.tools), FREE).run(bound("a", "echo", {"value": list(range(5000))}))
+    assert result["results"]["a"]["output"] == list(range(5000))

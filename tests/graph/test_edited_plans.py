@@ -1,0 +1,144 @@
+"""A plan that is changed from outside: in the state, as Studio does it, or through the surgery functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.tools import tool
+from plans import FREE, Thread, agent_with, bound
+
+from plan_execute import Context
+from plan_execute.errors import InvalidInputError, InvalidPlanError
+from plan_execute.graph.surgery import edit_plan
+
+
+class Desk:
+    """A writing tool that notes its calls and fails on some."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+        @tool
+        def write(text: str) -> str:
+            """Write something."""
+            self.written.append(text)
+            if text.startswith("bad"):
+                raise ValueError("disk on fire")
+            return f"wrote {text}"
+
+        self.tools = [write]
+
+
+def _steps(first: str = "x", second: str = "bad ${a}") -> list[dict[str, Any]]:
+    return [
+        bound("a", "write", {"text": first}),
+        bound("b", "write", {"text": second}, "a"),
+        bound("c", "write", {"text": "c ${b}"}, "b"),
+    ]
+
+
+def _with_call(plan: dict[str, Any], index: int, call: dict[str, Any]) -> dict[str, Any]:
+    steps = [dict(step) for step in plan["steps"]]
+    steps[index]["call"] = call
+    return {**plan, "steps": steps}
+
+
+async def _waiting_for_approval(desk: Desk) -> tuple[Thread, dict[str, Any]]:
+    thread = Thread(agent_with(desk.tools))
+    await thread.run(*_steps(second="good ${a}"))
+    return thread, (await thread.question())["args"]["plan"]
+
+
+async def test_a_plan_edited_in_the_state_is_validated_and_asked_about_again() -> None:
+    desk = Desk()
+    thread, plan = await _waiting_for_approval(desk)
+    edited = _with_call(plan, 0, {"tool": "write", "args": {"text": "edited"}})
+    await thread.agent.aupdate_state(thread.config, {"plan": edited})
+    await thread.send(None)
+    question = await thread.question()
+    assert question["args"]["plan"]["steps"][0]["call"]["args"] == {"text": "edited"}
+    assert question["args"]["plan"]["revision"] == plan["revision"] + 1
+    assert desk.written == []
+    result = await thread.answer("approve")
+    assert result["status"] == "done"
+    assert desk.written[0] == "edited"
+
+
+async def test_an_invalid_plan_in_the_state_never_runs_even_if_it_is_approved() -> None:
+    desk = Desk()
+    thread, plan = await _waiting_for_approval(desk)
+    await thread.agent.aupdate_state(
+        thread.config, {"plan": _with_call(plan, 0, {"tool": "nope", "args": {}})}
+    )
+    await thread.send(None)
+    assert "unknown_tool" in (await thread.question())["description"]
+    await thread.answer("approve")
+    assert "unknown_tool" in (await thread.question())["description"]
+    assert desk.written == []
+    result = await thread.answer({"type": "edit", "args": {"plan": plan}})
+    assert result["status"] == "done"
+
+
+async def test_a_plan_edited_in_the_state_after_approval_runs_nothing_before_it_is_approved() -> None:
+    desk = Desk()
+    thread = Thread(agent_with(desk.tools))
+    await thread.run(*_steps())
+    await thread.answer("approve")  # b fails and asks
+    plan = (await thread.agent.aget_state(thread.config)).values["plan"]
+    edited = _with_call(plan, 2, {"tool": "write", "args": {"text": "smuggled"}})
+    await thread.agent.aupdate_state(thread.config, {"plan": edited}, as_node="validator")
+    await thread.send(None)
+    assert (await thread.question())["name"] == "approve_plan"
+    assert "smuggled" not in desk.written
+
+
+async def test_a_failed_step_that_is_edited_runs_again_under_a_new_id_with_its_descendants() -> None:
+    desk = Desk()
+    thread = Thread(agent_with(desk.tools), FREE)
+    await thread.run(*_steps())
+    partial = await thread.answer({"decision": "abort"})
+    assert partial["status"] == "partial"
+    edited = _with_call(partial["plan"], 1, {"tool": "write", "args": {"text": "good ${a}"}})
+    await edit_plan(thread.agent, thread.config, edited)
+    result = await thread.send(None)
+    assert result["status"] == "done"
+    assert [step["id"] for step in result["plan"]["steps"]] == ["a", "b_r2", "c_r2"]
+    assert desk.written == ["x", "bad wrote x", "good wrote x", "c wrote good wrote x"]
+
+
+async def test_an_edit_that_changes_a_finished_step_is_refused_and_changes_nothing() -> None:
+    desk = Desk()
+    thread = Thread(agent_with(desk.tools), FREE)
+    await thread.run(*_steps())
+    partial = await thread.answer({"decision": "abort"})
+    edited = _with_call(partial["plan"], 0, {"tool": "write", "args": {"text": "other"}})
+    with pytest.raises(InvalidPlanError, match="done_step_changed.*'a'"):
+        await edit_plan(thread.agent, thread.config, edited)
+    assert (await thread.agent.aget_state(thread.config)).values["plan"] == partial["plan"]
+
+
+async def test_an_edit_of_a_thread_without_a_plan_is_refused() -> None:
+    thread = Thread(agent_with(Desk().tools), FREE)
+    await thread.run(bound("a", "nope"))
+    with pytest.raises(InvalidInputError, match="no plan"):
+        await edit_plan(thread.agent, thread.config, {"steps": []})
+
+
+async def test_a_draft_that_a_client_forges_as_the_replanners_stays_within_no_approval() -> None:
+    desk = Desk()
+    thread = Thread(agent_with(desk.tools), Context(on_failure="abort"))
+    await thread.run(*_steps())
+    partial = await thread.answer("approve")
+    forged = _with_call(partial["plan"], 1, {"tool": "write", "args": {"text": "forged"}})
+    forged["steps"][1]["id"], forged["steps"][2]["depends_on"] = "z", ["z"]
+    forged["steps"][2] |= {"id": "y", "call": {"tool": "write", "args": {"text": "forged too"}}}
+    update = {
+        "draft": {"plan": forged, "source": "replanner", "attempt": 1},
+        "evaluation": {"decision": "patch", "step_ids": ["b"]},
+        "status": "running",
+    }
+    await thread.agent.aupdate_state(thread.config, update, as_node="replanner")
+    await thread.send(None)
+    assert (await thread.question())["name"] == "approve_plan"
+    assert not any("forged" in text for text in desk.written)
