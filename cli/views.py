@@ -58,7 +58,7 @@ def _step_line(step: Mapping[str, Any], result: Mapping[str, Any] | None) -> str
     title = f"{step['id']}" + (f": {preview(step['task'], 100)}" if step.get("task") else "") + after
     if result is None:
         return f"○ {title}"
-    outcome = result["status"] + (f", {result['verdict']}" if result["verdict"] else "")
+    outcome = f"done, {result['verdict']}" if result["status"] == "done" else result["status"]
     error = f" — {preview(result['error']['message'], 300)}" if result["error"] else ""
     return f"{_MARKS[result['status']]} {title} [{outcome}]{error}"
 

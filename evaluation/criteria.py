@@ -12,6 +12,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import validator_for
+from referencing.exceptions import Unresolvable
 
 from ..state import CRITERION_PARAMETER, Criterion, CriterionResult, Evidence, Step, Verdict
 
@@ -95,18 +96,26 @@ def _not_empty(_: Criterion, output: Json, __: Sequence[Evidence]) -> str | None
 
 
 def _matches(criterion: Criterion, output: Json, _: Sequence[Evidence]) -> str | None:
-    found = re.search(criterion["pattern"], _text(output))
-    return None if found else f"the output does not match the pattern {criterion['pattern']!r}"
+    pattern = criterion["pattern"]
+    try:
+        found = re.search(pattern, _text(output))
+    except (re.error, TypeError) as error:  # a reference in it is resolved at run time only
+        return f"{pattern!r} is not a regular expression: {error}"
+    return None if found else f"the output does not match the pattern {pattern!r}"
 
 
 def _json_schema(criterion: Criterion, output: Json, _: Sequence[Evidence]) -> str | None:
     schema = criterion["schema"]
     try:
-        validator_for(schema)(schema).validate(output)
+        validator = validator_for(schema)
+        validator.check_schema(schema)
+        validator(schema).validate(output)
     except ValidationError as error:
         return f"the output does not fit its schema: {error.json_path}: {error.message[:300]}"
     except SchemaError as error:
         return f"the schema itself is not valid: {error.message[:300]}"
+    except Unresolvable as error:
+        return f"the schema refers to something that is not there: {str(error)[:300]}"
     return None
 
 

@@ -34,6 +34,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         toolbox: The tools, with their effects.
         agents: Names of the executor graphs.
         memory: Where the ledger is kept while the graph has no store.
+        running: The runs under way, as pairs of a thread's id and a mark; copies share it.
         kwargs: What a compiled graph is made of.
     """
 
@@ -44,6 +45,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         toolbox: Toolbox,
         agents: frozenset[str] = frozenset(),
         memory: InMemoryStore | None = None,
+        running: set[tuple[str, object]] | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs["checkpointer"] = async_saver(kwargs.get("checkpointer"))
@@ -53,6 +55,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         self.toolbox = toolbox
         self.agents = agents
         self.memory = memory or InMemoryStore()
+        self.running = set() if running is None else running
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any

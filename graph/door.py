@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ async def enter(
     thread_id = _thread_id(configurable, bool(saver) and not nested)
     asked = to_context(context) or (_inherited(configurable) if nested else None)
     lock = nullcontext() if nested else _lock(saver, thread_id)
-    with lock:
+    with lock, nullcontext() if nested else _registered(agent, thread_id):
         snapshot = await _snapshot(agent, configurable, saver, nested)
         resumed = bool(configurable.get(_RESUMING)) if nested else not isinstance(given, Mapping)
         store, volatile = _store(agent, configurable, bool(saver))
@@ -148,6 +148,17 @@ def _lock(saver: Any, thread_id: str) -> Any:
     from ..storage.local import thread_lock
 
     return thread_lock(database, thread_id)
+
+
+@contextmanager
+def _registered(agent: PlanExecuteAgent, thread_id: str) -> Iterator[None]:
+    """Let `cancel_run` see the run where no lock shows it."""
+    entry = (thread_id, object())
+    agent.running.add(entry)
+    try:
+        yield
+    finally:
+        agent.running.discard(entry)
 
 
 async def _snapshot(

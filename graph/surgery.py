@@ -220,11 +220,14 @@ async def _facts(agent: PlanExecuteAgent, values: dict[str, Any], current: Plan,
 
 def _hold(agent: PlanExecuteAgent, config: RunnableConfig) -> Any:
     database = getattr(agent.checkpointer, "database", None)
+    thread_id = str(config["configurable"]["thread_id"])
     if database is None:
+        if any(running == thread_id for running, _ in set(agent.running)):
+            raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
         return nullcontext()
     from ..storage.local import thread_lock
 
-    return thread_lock(database, str(config["configurable"]["thread_id"]))
+    return thread_lock(database, thread_id)
 
 
 async def _existing(agent: PlanExecuteAgent, config: RunnableConfig) -> StateSnapshot:

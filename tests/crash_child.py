@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from typing import Any
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 from logged_tools import Log, make_tools, two_turn_model
 
-from plan_execute import PlanExecuteError, create_plan_execute_agent, local_persistence
+from plan_execute import Context, PlanExecuteError, create_plan_execute_agent, local_persistence
 from plan_execute.graph.surgery import cancel_run, retry_steps
 from plan_execute.state import OutputState
 
@@ -66,7 +67,8 @@ def _act(job: dict[str, Any]) -> dict[str, Any]:
         with local_persistence(job["db"]) as (saver, store):
             return _drive(job, saver, store)
     if job["storage"] == "slow":
-        with SlowSaver.from_conn_string(f"{job['db']}.slow") as slow, local_persistence(job["db"]) as (_, store):
+        checkpoints = SlowSaver.from_conn_string(f"{job['db']}.slow")
+        with checkpoints as slow, local_persistence(job["db"]) as (_, store):
             return _drive(job, slow, store)
     if job["storage"] == "sqlite":
         with SqliteSaver.from_conn_string(job["db"]) as sync_saver:
@@ -75,7 +77,7 @@ def _act(job: dict[str, Any]) -> dict[str, Any]:
 
 
 class SlowSaver(SqliteSaver):
-    """A saver on a slow disk: what happens inside a step is on record a second late."""
+    """A saver on a slow disk: what happens inside a step is on record half a second late."""
 
     def put(self, config: Any, *args: Any) -> Any:
         _delay(config)
@@ -88,7 +90,7 @@ class SlowSaver(SqliteSaver):
 
 def _delay(config: Any) -> None:
     if config["configurable"]["checkpoint_ns"]:
-        time.sleep(1.0)
+        time.sleep(0.5)
 
 
 async def _act_async(job: dict[str, Any]) -> dict[str, Any]:
@@ -186,6 +188,10 @@ class Child:
             return
         self._wait_gone(5.0)
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        os.kill(self.pid, signal.SIGINT)
+
     def answer(self, timeout_s: float = 20.0) -> dict[str, Any]:
         """Wait for its end and return what it found: a summary, or ``error`` and ``message``."""
         self._wait_gone(timeout_s)
@@ -202,6 +208,18 @@ class Child:
             time.sleep(0.003)
 
 
+STANDARD: dict[str, Any] = {
+    "input": None,
+    "resume": None,
+    "context": None,
+    "durability": None,
+    "model": None,
+    "steps": None,
+    "parent": False,
+}
+"""What a run is given unless a test says otherwise."""
+
+
 @dataclass
 class Children:
     """Starts runs in new processes."""
@@ -213,8 +231,7 @@ class Children:
     def start(self, workplace: Workplace, action: str = "run", **job: Any) -> Child:
         """Start a run; see `Workplace` for where, and the keyword arguments for what."""
         out = self.folder / f"answer-{next(self.numbers)}.json"
-        standard = {"input": None, "resume": None, "context": None, "durability": None, "model": None, "steps": None, "parent": False}
-        line = json.dumps(standard | vars(workplace) | {"action": action, "out": str(out)} | job)
+        line = json.dumps(STANDARD | vars(workplace) | {"action": action, "out": str(out)} | job)
         assert self.server.stdin is not None
         assert self.server.stdout is not None
         self.server.stdin.write(line + "\n")
@@ -253,8 +270,9 @@ def serving(folder: Path) -> Any:
     """Keep a server of children while a test module runs."""
     command = [sys.executable, __file__]
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as server:
         try:
             yield Children(server, folder)
@@ -263,5 +281,4 @@ def serving(folder: Path) -> Any:
 
 
 if __name__ == "__main__":
-    with nullcontext():
-        serve()
+    serve()

@@ -12,7 +12,10 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from langchain_core.messages import AIMessage
+from langchain_core.messages.tool import tool_call
 from langchain_core.tools import BaseTool, StructuredTool
 
 from plan_execute import ScriptedModel
@@ -41,7 +44,9 @@ class Log:
     def calls(self, *tools: str) -> Counter[str]:
         """Count the calls that took effect, by the name they were given."""
         return Counter(
-            line["name"] for line in self.lines() if line["kind"] == "call" and (not tools or line["tool"] in tools)
+            line["name"]
+            for line in self.lines()
+            if line["kind"] == "call" and (not tools or line["tool"] in tools)
         )
 
     def forget(self) -> None:
@@ -49,7 +54,11 @@ class Log:
 
 
 def make_tools(log: Log) -> list[BaseTool]:
-    """Make ``look`` (read), ``put`` (idempotent), ``send`` (write), ``nap`` (read, async) and ``unsteady`` (write)."""
+    """Make the tools.
+
+    ``look`` and ``nap`` (async) read, ``put`` is idempotent, ``send`` writes, ``unsteady`` writes or
+    fails, ``stall`` reads or hangs; what is in the way of the last two is a file (see `break_tool`).
+    """
 
     def look(name: str, q: Any = "", delay: float = 0.0) -> str:
         """Look something up."""
@@ -77,10 +86,18 @@ def make_tools(log: Log) -> list[BaseTool]:
             raise OSError(f"{name} is out of order")
         return _act(log, "unsteady", name, text, delay)
 
-    effects = {"look": "read", "put": "idempotent", "send": "write", "unsteady": "write"}
+    def stall(name: str, q: Any = "", delay: float = 0.0) -> str:
+        """Look something up; hang while the file ``<log>.<name>`` exists."""
+        log.append("begin", tool="stall", name=name)
+        while Path(f"{log.path}.{name}").exists():
+            time.sleep(0.01)
+        log.append("call", tool="stall", name=name)
+        return f"stall {name}: {q}"
+
+    effects = {"look": "read", "stall": "read", "put": "idempotent", "send": "write", "unsteady": "write"}
     sync = [
         StructuredTool.from_function(function, metadata={"effect": effects[function.__name__]})
-        for function in (look, put, send, unsteady)
+        for function in (look, put, send, unsteady, stall)
     ]
     return [*sync, StructuredTool.from_function(coroutine=nap, metadata={"effect": "read"})]
 
@@ -94,19 +111,19 @@ def _act(log: Log, tool: str, name: str, value: Any, delay: float) -> str:
 
 
 def break_tool(log: Log, name: str) -> None:
-    """Let ``unsteady`` fail for this name."""
+    """Let ``unsteady`` fail, and ``stall`` hang, for this name."""
     Path(f"{log.path}.{name}").touch()
 
 
 def mend_tool(log: Log, name: str) -> None:
-    """Let ``unsteady`` work again for this name."""
+    """Let them work again for this name."""
     Path(f"{log.path}.{name}").unlink()
 
 
 def bound(step_id: str, tool: str, *needs: str, delay: float = 0.0, **more: Any) -> dict[str, Any]:
     """Write a bound step that calls ``tool`` under its own id with the outputs it needs."""
     value = " ".join(f"${{{need}}}" for need in needs)
-    key = {"look": "q", "nap": "q", "put": "value"}.get(tool, "text")
+    key = {"look": "q", "nap": "q", "stall": "q", "put": "value"}.get(tool, "text")
     args = {"name": step_id, key: value, "delay": delay}
     return {"id": step_id, "task": f"do {step_id}", "call": {"tool": tool, "args": args}, **more}
 
@@ -117,16 +134,23 @@ def plan(*steps: dict[str, Any]) -> dict[str, Any]:
 
 
 def two_turn_model(second: str = "send") -> ScriptedModel:
-    """Make a model that calls ``look``, then ``second``, then answers; each turn follows from the conversation."""
+    """Make a model that calls ``look``, then ``second``, then answers; as the conversation says.
+
+    Its calls get new ids whenever it is asked, as those of real models do.
+    """
 
     def turn(messages: list[Any]) -> Any:
         step = "think"
         said = sum(message.type == "tool" for message in messages)
         if said == 0:
-            return ScriptedModel.tool_calls(("look", {"name": f"{step}_look", "delay": 0.02}))
+            return _call("look", {"name": f"{step}_look", "delay": 0.02})
         if said == 1:
             value = {"send": {"text": "mail"}, "put": {"value": "mail"}}[second]
-            return ScriptedModel.tool_calls((second, {"name": f"{step}_{second}", "delay": 0.04, **value}))
+            return _call(second, {"name": f"{step}_{second}", "delay": 0.04, **value})
         return f"thought: {messages[-1].text}"
 
     return ScriptedModel({"executor": [turn], "synthesizer": ["The end."]}, strict=False)
+
+
+def _call(tool: str, args: dict[str, Any]) -> AIMessage:
+    return AIMessage("", tool_calls=[tool_call(name=tool, args=args, id=uuid4().hex)])

@@ -16,16 +16,32 @@ from plan_execute import Context, create_plan_execute_agent
 from plan_execute.graph.agent import PlanExecuteAgent
 
 __all__ = [
-    "FREE", "Thread", "agent_with", "bound", "codes", "draft", "draft_step", "plan", "statuses", "think",
-]  # fmt: skip
+    "FREE",
+    "Thread",
+    "agent_with",
+    "bound",
+    "codes",
+    "draft",
+    "draft_step",
+    "plan",
+    "statuses",
+    "think",
+]
 
 FREE = Context(approval="never")
 """Settings of a run that needs nobody's approval."""
 
 
-def bound(step_id: str, tool: str, args: Mapping[str, Any] | None = None, *after: str, **fields: Any) -> dict[str, Any]:
+def bound(
+    step_id: str, tool: str, args: Mapping[str, Any] | None = None, *after: str, **fields: Any
+) -> dict[str, Any]:
     """Write a bound step."""
-    return {"id": step_id, "call": {"tool": tool, "args": dict(args or {})}, "depends_on": list(after), **fields}
+    return {
+        "id": step_id,
+        "call": {"tool": tool, "args": dict(args or {})},
+        "depends_on": list(after),
+        **fields,
+    }
 
 
 def think(step_id: str, *after: str, tools: Sequence[str] = (), **fields: Any) -> dict[str, Any]:

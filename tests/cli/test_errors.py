@@ -155,7 +155,7 @@ def test_a_closed_stdout_is_no_error(cli):
         done = subprocess.run(
             ["/bin/sh", "-c", command], cwd=cli.folder, env=env, capture_output=True, text=True
         )
-        assert (done.returncode, "Traceback" in done.stderr) == (0, False), closed
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), (closed, done.stderr)
 
 
 def test_a_goal_in_any_script_is_shown_under_a_narrow_encoding(cli):

@@ -26,7 +26,7 @@ def test_show_gives_status_the_state_of_every_step_and_the_answer(cli):
     text = cli("show", "t").out
     assert "Status: partial" in text
     assert "✓ a [done, met]" in text
-    assert "✗ f: this fails [failed, failed] — look raised RuntimeError: no such thing" in text
+    assert "✗ f: this fails [failed] — look raised RuntimeError: no such thing" in text
     assert "– after (after f) [blocked]" in text
     assert "The run ended before everything was done." in text
 

@@ -60,7 +60,8 @@ def test_sync_entry_points_agree_in_every_mode(tmp_path, kind):
         )
         many = agent.stream(PLAN, thread("many"), context=FREE, stream_mode=["values", "updates", "custom"])
         assert {mode for mode, _ in many} == {"values", "updates", "custom"}
-        inner = agent.stream(PLAN, thread("inner"), context=FREE, stream_mode=["updates", "messages"], subgraphs=True)
+        both = {"stream_mode": ["updates", "messages"], "subgraphs": True}
+        inner = agent.stream(PLAN, thread("inner"), context=FREE, **both)
         hold_subgraphs([*inner])
 
 
@@ -98,7 +99,8 @@ def spoken(chunks):
 def hold_subgraphs(chunks):
     depths = {len(namespace) for namespace, mode, _ in chunks if mode == "updates"}
     assert depths == {0, 2}, "the agent step's own graph is streamed too"
-    assert "summed up" in spoken([part for namespace, mode, part in chunks if namespace and mode == "messages"])
+    inner = [part for namespace, mode, part in chunks if namespace and mode == "messages"]
+    assert "summed up" in spoken(inner)
 
 
 # --- parallelism --------------------------------------------------------------------------
@@ -127,7 +129,8 @@ def meeting_tool(size, *, blocking):
 
 
 def meeting(size):
-    return plan(*({"id": f"s{n}", "task": "", "call": {"tool": "meet", "args": {"name": f"s{n}"}}} for n in range(size)))
+    names = [f"s{n}" for n in range(size)]
+    return plan(*({"id": s, "task": "", "call": {"tool": "meet", "args": {"name": s}}} for s in names))
 
 
 WIDE = Context(approval="never", max_parallel=30, on_failure="abort", max_attempts=1)

@@ -1,4 +1,4 @@
-"""The agent as a part of other programs: a node, a call inside a node, a tool; its questions surface outside."""
+"""The agent as a part of other programs: a node, a call inside a node, a tool; its questions surface."""
 
 import asyncio
 import operator
@@ -101,7 +101,7 @@ def test_a_plan_is_approved_through_a_sync_parent(tmp_path, log, kind):
         values = parent.invoke(WRITING, thread())
         assert names(values) == ["approve_plan"]
         for bad in ("perhaps", {"type": "edit"}, {}):
-            with pytest.raises(Exception, match="approve_plan|answer"):
+            with pytest.raises(Exception, match=r"approve_plan|answer"):
                 parent.invoke(Command(resume=bad), thread())
             assert [i.value["action_requests"][0]["name"] for i in parent.get_state(thread()).interrupts] == [
                 "approve_plan"
@@ -153,7 +153,7 @@ async def test_two_failures_are_answered_at_once_through_an_async_parent(tmp_pat
         assert names(values) == ["handle_step_failure"] * 2
         mend_tool(log, "b")
         mend_tool(log, "c")
-        answers = dict.fromkeys(ids(values).values(), {"type": "approve"})
+        answers = {key: {"type": "approve"} for key in ids(values).values()}
         values = await parent.ainvoke(Command(resume=answers), thread(), context=ASK)
         assert is_whole(values, "a", "b", "c", "d")
     assert log.calls() == {"a": 1, "b": 2, "c": 2, "d": 1}
@@ -168,7 +168,7 @@ def test_a_parent_in_a_new_agent_object_goes_on_where_the_old_one_stopped(tmp_pa
         mend_tool(log, "b")
         mend_tool(log, "c")
         again = parent_of(agent_of(log), storage)
-        answers = dict.fromkeys(ids(values).values(), {"type": "approve"})
+        answers = {key: {"type": "approve"} for key in ids(values).values()}
         assert is_whole(again.invoke(Command(resume=answers), thread(), context=ASK), "a", "b", "c", "d")
     assert log.calls() == {"a": 1, "b": 2, "c": 2, "d": 1}
 
@@ -325,7 +325,8 @@ def test_an_agent_inside_a_tool_asks_through_the_agent_around_it(tmp_path, log, 
     @tool
     def work(text: str) -> str:
         """Do the work."""
-        return inner.invoke({"plan": {**WRITING["plan"], "goal": text}}, context={"approval": "always"})["final_answer"]
+        given = {"plan": {**WRITING["plan"], "goal": text}}
+        return inner.invoke(given, context={"approval": "always"})["final_answer"]
 
     step = {"id": "one", "task": "", "call": {"tool": "work", "args": {"text": "do it"}}}
     with opened(kind, tmp_path) as storage:

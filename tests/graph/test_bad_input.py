@@ -32,16 +32,26 @@ async def test_a_goal_of_a_megabyte_is_refused_at_once_saying_what_to_do() -> No
 
 
 SCRIPTS = [
-    "Найди погоду в Москве", "東京の天気を調べて", "ابحث عن الطقس في القاهرة", "חפש את מזג האוויר", "दिल्ली का मौसम",
-    "🌦️ wéather \u202e reversed \u200b", "zalgo t̸̢̛o̴̡͠d̶̛͝a̵͝y", "a\x00b nul", "line\r\nbreaks\u2028here", "${not.a.reference} {{braces}} <data>",
-]  # fmt: skip
+    "Найди погоду в Москве",
+    "東京の天気を調べて",
+    "ابحث عن الطقس في القاهرة",
+    "חפש את מזג האוויר",
+    "दिल्ली का मौसम",
+    "🌦️ wéather \u202e reversed \u200b",
+    "zalgo t̸̢̛o̴̡͠d̶̛͝a̵͝y",
+    "a\x00b nul",
+    "line\r\nbreaks\u2028here",
+    "${not.a.reference} {{braces}} <data>",
+]
 
 
 @pytest.mark.parametrize("goal", SCRIPTS)
 async def test_a_goal_in_any_script_reaches_the_planner_and_the_answer_unchanged(goal: str) -> None:
     tools = Toolset()
     escaped = goal.replace("${", "$${")
-    model = ScriptedModel({"planner": [draft(draft_step("a", "look", {"q": escaped}))], "synthesizer": [goal]})
+    model = ScriptedModel(
+        {"planner": [draft(draft_step("a", "look", {"q": escaped}))], "synthesizer": [goal]}
+    )
     result = await Thread(agent_with(tools.tools, model), FREE).send({"goal": goal})
     assert (result["status"], result["goal"]) == ("done", goal)
     assert goal in "\n".join(str(m.text) for m in model.calls[0].messages)
@@ -50,7 +60,9 @@ async def test_a_goal_in_any_script_reaches_the_planner_and_the_answer_unchanged
 
 
 async def test_a_goal_with_a_lone_surrogate_ends_in_a_clear_message_or_a_correct_run() -> None:
-    thread = Thread(agent_with((), ScriptedModel({"planner": [draft(draft_step("a"))], "executor": ["ok"]})), FREE)
+    thread = Thread(
+        agent_with((), ScriptedModel({"planner": [draft(draft_step("a"))], "executor": ["ok"]})), FREE
+    )
     try:
         assert (await thread.send({"goal": "bad \ud800 text"}))["status"] == "done"
     except InvalidInputError as refused:
@@ -61,7 +73,13 @@ async def test_a_goal_with_a_lone_surrogate_ends_in_a_clear_message_or_a_correct
 
 
 async def test_no_tools_at_all_is_fine_for_thinking() -> None:
-    model = ScriptedModel({"planner": [draft(draft_step("a"), draft_step("b", None, None, "a"))], "executor": ["x", "y"], "synthesizer": ["ok"]})
+    model = ScriptedModel(
+        {
+            "planner": [draft(draft_step("a"), draft_step("b", None, None, "a"))],
+            "executor": ["x", "y"],
+            "synthesizer": ["ok"],
+        }
+    )
     result = await Thread(agent_with((), model), FREE).send({"goal": "think twice"})
     assert (result["status"], len(result["results"])) == ("done", 2)
     assert "(none" in "\n".join(str(m.text) for m in model.calls[0].messages)
@@ -106,14 +124,28 @@ def _raiser(error: BaseException) -> Any:
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("odd"), KeyError("k"), Exception(), RuntimeError("ü\x00🎉"), StopIteration(1), StopAsyncIteration(),
-     AssertionError(), RecursionError("deep"), MemoryError(), BaseExceptionGroup("g", [ValueError(1)])],
+    [
+        ValueError("odd"),
+        KeyError("k"),
+        Exception(),
+        RuntimeError("ü\x00🎉"),
+        StopIteration(1),
+        StopAsyncIteration(),
+        AssertionError(),
+        RecursionError("deep"),
+        MemoryError(),
+        BaseExceptionGroup("g", [ValueError(1)]),
+    ],
     ids=lambda error: type(error).__name__,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["bound", "agent"])
-async def test_whatever_a_tool_raises_fails_its_step_in_words_and_nothing_else(error: BaseException, kind: str) -> None:
+async def test_whatever_a_tool_raises_fails_its_step_in_words_and_nothing_else(
+    error: BaseException, kind: str
+) -> None:
     tools = Toolset()
-    model = ScriptedModel({"executor": [ScriptedModel.tool_calls(("bang", {})), "it failed"], "synthesizer": ["ok"]})
+    model = ScriptedModel(
+        {"executor": [ScriptedModel.tool_calls(("bang", {})), "it failed"], "synthesizer": ["ok"]}
+    )
     step = bound("bad", "bang") if kind == "bound" else think("bad", tools=["bang"])
     agent = agent_with([*tools.tools, _raiser(error)], model if kind == "agent" else None)
     result = await Thread(agent, ONCE).run(step, bound("good", "wait", {"name": "good", "seconds": 0.02}))
@@ -123,7 +155,9 @@ async def test_whatever_a_tool_raises_fails_its_step_in_words_and_nothing_else(e
     assert tools.cancelled == []
 
 
-@pytest.mark.xfail(raises=BaseException, strict=True, reason="tools/threads.py hands a SystemExit to the event loop")
+@pytest.mark.xfail(
+    raises=BaseException, strict=True, reason="tools/threads.py hands a SystemExit to the event loop"
+)
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()], ids=lambda error: type(error).__name__)
 async def test_a_tool_that_exits_fails_its_step_and_nothing_else(error: BaseException) -> None:
     result = await Thread(agent_with([_raiser(error)]), ONCE).run(bound("bad", "bang"))
@@ -198,9 +232,19 @@ def _lambda() -> Any:
 
 
 ODD = [
-    pytest.param(_huge_integer, marks=pytest.mark.xfail(reason="msgpack takes 64 bits only; to_json keeps them", strict=True)),
-    _lone_surrogate, _nested, _circular, _generator, _object, _odd_keys, _bytes, _lambda,
-]  # fmt: skip
+    pytest.param(
+        _huge_integer,
+        marks=pytest.mark.xfail(reason="msgpack takes 64 bits only; to_json keeps them", strict=True),
+    ),
+    _lone_surrogate,
+    _nested,
+    _circular,
+    _generator,
+    _object,
+    _odd_keys,
+    _bytes,
+    _lambda,
+]
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.__name__.strip("_"))
@@ -211,7 +255,9 @@ async def test_an_output_that_is_no_json_becomes_some_or_fails_its_step_and_noth
 
     tools = Toolset()
     thread = Thread(agent_with([*tools.tools, make_tool(strange)]), ONCE)
-    result = await thread.run(bound("a", "strange"), bound("z", "look", {"q": "z"}), bound("b", "echo", {"value": "${a}"}))
+    result = await thread.run(
+        bound("a", "strange"), bound("z", "look", {"q": "z"}), bound("b", "echo", {"value": "${a}"})
+    )
     assert statuses(result)["z"] == "done"
     assert statuses(result)["a"] in ("done", "skipped")
     kept = (await thread.agent.aget_state(thread.config)).values["results"]
@@ -240,17 +286,24 @@ async def test_a_tool_that_reports_its_failure_as_a_value_is_not_a_success() -> 
     assert "not today" in result["results"]["a"]["error"]["message"]
 
 
-@pytest.mark.xfail(raises=TypeError, strict=True, reason="the door's JSON check lets integers beyond 64 bits through")
+@pytest.mark.xfail(
+    raises=TypeError, strict=True, reason="the door's JSON check lets integers beyond 64 bits through"
+)
 async def test_an_integer_beyond_64_bits_in_the_input_is_refused_in_words() -> None:
     with pytest.raises(InvalidInputError):
         await Thread(agent_with(Toolset().tools), FREE).send(
-            {"plan": plan(bound("a", "echo", {"value": "${inputs.n}"}), inputs={"n": {}}), "inputs": {"n": 2**70}}
+            {
+                "plan": plan(bound("a", "echo", {"value": "${inputs.n}"}), inputs={"n": {}}),
+                "inputs": {"n": 2**70},
+            }
         )
 
 
 async def test_ten_thousand_steps_are_refused_above_the_limit_and_thousands_of_arguments_are_fine() -> None:
     tools = Toolset()
-    result = await Thread(agent_with(tools.tools), FREE).run(*(bound(f"s{n}", "look", {"q": "x"}) for n in range(10_001)))
+    result = await Thread(agent_with(tools.tools), FREE).run(
+        *(bound(f"s{n}", "look", {"q": "x"}) for n in range(10_001))
+    )
     assert (result["plan_issues"][0]["code"], tools.calls) == ("too_many_steps", [])
     result = await Thread(agent_with(tools.tools), FREE).run(bound("a", "echo", {"value": list(range(5000))}))
     assert result["results"]["a"]["output"] == list(range(5000))

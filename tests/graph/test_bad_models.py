@@ -56,7 +56,9 @@ async def test_a_goal_runs_end_to_end_against_an_openai_protocol_endpoint() -> N
 
 USABLE = [
     pytest.param([Reply(f"```json\n{json.dumps(PLAN)}\n```")], id="fenced JSON"),
-    pytest.param([Reply(f"<think>hm</think>Here is the plan:\n{json.dumps(PLAN)}\nGood luck!")], id="prose around"),
+    pytest.param(
+        [Reply(f"<think>hm</think>Here is the plan:\n{json.dumps(PLAN)}\nGood luck!")], id="prose around"
+    ),
     pytest.param([Reply("")], id="nothing, then a plan"),
     pytest.param([Reply(None)], id="null, then a plan"),
     pytest.param([Reply("I would first look, then think.")], id="prose, then a plan"),
@@ -64,11 +66,21 @@ USABLE = [
     pytest.param([Reply(json.dumps(PLAN)[:-20])], id="broken JSON, then a plan"),
     pytest.param([Reply.json({"outcome": "plan"})], id="fields missing, then a plan"),
     pytest.param([Reply.json(draft(draft_step("a", "fly")))], id="unknown tool, then a plan"),
-    pytest.param([Reply.json(draft(draft_step("a", "look", {"q": "x"}), draft_step("a", "look", {"q": "y"})))], id="duplicate ids"),
     pytest.param(
-        [Reply.json(draft(draft_step("a", "look", {"q": "x"}, "b"), draft_step("b", "look", {"q": "x"}, "a")))], id="cycle"
+        [Reply.json(draft(draft_step("a", "look", {"q": "x"}), draft_step("a", "look", {"q": "y"})))],
+        id="duplicate ids",
     ),
-    pytest.param([Reply.json(draft(*(draft_step(f"s{n}", "look", {"q": "x"}) for n in range(200))))], id="200 steps"),
+    pytest.param(
+        [
+            Reply.json(
+                draft(draft_step("a", "look", {"q": "x"}, "b"), draft_step("b", "look", {"q": "x"}, "a"))
+            )
+        ],
+        id="cycle",
+    ),
+    pytest.param(
+        [Reply.json(draft(*(draft_step(f"s{n}", "look", {"q": "x"}) for n in range(200))))], id="200 steps"
+    ),
     pytest.param([Reply.json(draft())], id="empty plan"),
     pytest.param([Reply.rejecting("response_format")], id="an endpoint without json_schema"),
     pytest.param([Reply.failure(429, headers={"Retry-After": "0.3"})], id="429 once"),
@@ -99,7 +111,10 @@ async def test_a_model_that_stumbles_once_still_gets_its_plan_run_correctly(repl
 
 
 async def test_integer_ids_are_understood_over_the_wire() -> None:
-    steps = [{**draft_step("1", "look", {"q": "x"}), "id": 1}, {**draft_step("2", "look", {"q": "${1}"}), "id": 2, "depends_on": [1]}]
+    steps = [
+        {**draft_step("1", "look", {"q": "x"}), "id": 1},
+        {**draft_step("2", "look", {"q": "${1}"}), "id": 2, "depends_on": [1]},
+    ]
     result, tools, stub = await _planned(Reply.json(draft(*steps)), ANSWER)
     assert (result["status"], tools.calls) == ("done", [("look", "x"), ("look", "found x")])
     assert len(stub.requests) == 2
@@ -120,14 +135,22 @@ HOPELESS = [
     pytest.param([Reply("")] * 9, "no usable answer", id="nothing for ever"),
     pytest.param([Reply.failure(401, "bad key sk-secret123")] * 9, "401|key", id="401"),
     pytest.param([Reply.failure(404, "no such model", code="model_not_found")] * 9, "404|model", id="404"),
-    pytest.param([Reply(raw_body="<html>hello</html>")] * 9, "not a chat completion", id="not a chat endpoint"),
+    pytest.param(
+        [Reply(raw_body="<html>hello</html>")] * 9, "not a chat completion", id="not a chat endpoint"
+    ),
     pytest.param([Reply.failure(429, "quota", code="insufficient_quota")] * 9, "quota|429", id="quota"),
-    pytest.param([Reply.json(draft(draft_step("a", "fly")))] * 9, "unknown_tool.*known tools", id="unknown tool for ever"),
+    pytest.param(
+        [Reply.json(draft(draft_step("a", "fly")))] * 9,
+        "unknown_tool.*known tools",
+        id="unknown tool for ever",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("replies", "words"), HOPELESS)
-async def test_a_model_that_never_gives_a_plan_fails_the_run_with_a_clear_message(replies: list[Reply], words: str) -> None:
+async def test_a_model_that_never_gives_a_plan_fails_the_run_with_a_clear_message(
+    replies: list[Reply], words: str
+) -> None:
     start = time.monotonic()
     result, tools, stub = await _planned(*replies)
     assert (result["status"], tools.calls) == ("failed", [])
@@ -142,7 +165,10 @@ async def test_an_endpoint_that_is_down_or_always_fails_ends_in_a_clear_message_
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         down = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        with OpenAIStub(lambda _: Reply.failure(500)) as failing, OpenAIStub(lambda _: Reply(drop=True)) as dropping:
+        with (
+            OpenAIStub(lambda _: Reply.failure(500)) as failing,
+            OpenAIStub(lambda _: Reply(drop=True)) as dropping,
+        ):
             start = time.monotonic()
             results = await asyncio.gather(
                 *(_thread(stub, Toolset()).send({"goal": "g"}) for stub in (down, failing, dropping))
@@ -159,7 +185,9 @@ async def test_an_endpoint_that_is_down_or_always_fails_ends_in_a_clear_message_
 async def test_an_endpoint_that_hangs_is_cut_off_by_the_step_timeout() -> None:
     with OpenAIStub(lambda _: Reply("late", delay_s=3)) as stub:
         start = time.monotonic()
-        thread = _thread(stub, Toolset(), Context(approval="never", on_failure="abort", max_attempts=1, max_model_calls=1))
+        thread = _thread(
+            stub, Toolset(), Context(approval="never", on_failure="abort", max_attempts=1, max_model_calls=1)
+        )
         result = await thread.run(think("a", timeout_s=0.3))
     assert time.monotonic() - start < 2.5
     assert result["results"]["a"]["error"]["code"] == "timeout"
@@ -185,15 +213,19 @@ async def test_an_executor_that_calls_tools_badly_is_told_and_goes_on() -> None:
         Reply("found x"),
     ]
     with OpenAIStub([*script, ANSWER]) as stub:
-        result = await _thread(stub, tools, Context(approval="never", max_attempts=1, on_failure="abort")).run(
-            think("a", tools=["look"])
-        )
+        result = await _thread(
+            stub, tools, Context(approval="never", max_attempts=1, on_failure="abort")
+        ).run(think("a", tools=["look"]))
     assert (result["status"], tools.calls) == ("done", [("look", "x")]), result["results"]["a"]["error"]
 
 
 async def test_arguments_that_are_no_json_cost_an_attempt_and_not_the_step() -> None:
     tools = Toolset()
-    script = [Reply(tool_calls=[("look", "{broken json")]), Reply(tool_calls=[("look", {"q": "x"})]), Reply("found x")]
+    script = [
+        Reply(tool_calls=[("look", "{broken json")]),
+        Reply(tool_calls=[("look", {"q": "x"})]),
+        Reply("found x"),
+    ]
     with OpenAIStub([*script, ANSWER]) as stub:
         result = await _thread(stub, tools).run(think("a", tools=["look"]))
     assert (result["status"], result["results"]["a"]["attempts"], tools.calls) == ("done", 2, [("look", "x")])

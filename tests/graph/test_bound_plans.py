@@ -26,7 +26,23 @@ async def test_a_plan_of_bound_steps_costs_no_model_call_even_when_a_model_is_th
 
 
 @pytest.mark.parametrize(
-    "value", [0, 7, -1.5, True, False, None, "", "text", [], [1, "2", None], {}, {"a": {"b": [1]}}, 2**53 + 1, "ünï 漢字 🎉"]
+    "value",
+    [
+        0,
+        7,
+        -1.5,
+        True,
+        False,
+        None,
+        "",
+        "text",
+        [],
+        [1, "2", None],
+        {},
+        {"a": {"b": [1]}},
+        2**53 + 1,
+        "ünï 漢字 🎉",
+    ],
 )
 async def test_a_whole_reference_passes_the_exact_value_with_its_type(value: Any) -> None:
     tools = Toolset()
@@ -123,7 +139,10 @@ async def test_a_step_starts_the_moment_its_dependencies_are_done_and_no_wave_ho
 
 async def test_when_slots_are_scarce_the_longest_remaining_path_goes_first() -> None:
     tools = Toolset()
-    chain = [bound(f"c{n}", "wait", {"name": f"c{n}", "seconds": 0.01}, *([f"c{n - 1}"] if n else [])) for n in range(3)]
+    chain = [
+        bound(f"c{n}", "wait", {"name": f"c{n}", "seconds": 0.01}, *([f"c{n - 1}"] if n else []))
+        for n in range(3)
+    ]
     alone = [bound(f"a{n}", "wait", {"name": f"a{n}", "seconds": 0.01}) for n in range(3)]
     await Thread(agent_with(tools.tools), Context(approval="never", max_parallel=1)).run(*alone, *chain)
     # The step that comes first takes the free slot; after that the rest of the chain outranks the others.
@@ -174,9 +193,18 @@ async def test_a_result_says_everything_design_names() -> None:
     result = await Thread(agent_with(Toolset().tools), FREE).run(bound("a", "wr", {"text": "x"}))
     step = result["results"]["a"]
     assert set(step) == {
-        "step_id", "status", "output", "verdict", "criteria", "evidence", "attempts", "error",
-        "started_at", "finished_at", "usage",
-    }  # fmt: skip
+        "step_id",
+        "status",
+        "output",
+        "verdict",
+        "criteria",
+        "evidence",
+        "attempts",
+        "error",
+        "started_at",
+        "finished_at",
+        "usage",
+    }
     (call,) = step["evidence"]
     assert (call["tool"], call["args"], call["ok"], call["effect"]) == ("wr", {"text": "x"}, True, "write")
     assert step["usage"] == {"tool_calls": 1}

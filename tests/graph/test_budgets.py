@@ -29,7 +29,9 @@ async def test_max_tool_calls_is_never_overrun_by_parallel_steps() -> None:
 
 async def test_max_model_calls_is_never_overrun_by_parallel_steps() -> None:
     model = ScriptedModel({"executor": ["x"] * 8, "synthesizer": ["ok"]}, latency_s=0.02)
-    result = await Thread(agent_with((), model), _settings(max_model_calls=3)).run(*(think(f"s{n}") for n in range(8)))
+    result = await Thread(agent_with((), model), _settings(max_model_calls=3)).run(
+        *(think(f"s{n}") for n in range(8))
+    )
     assert (len(model.calls), result["status"]) == (3, "partial")
     assert "max_model_calls=3" in result["final_answer"]
     assert "Not started" in result["final_answer"] or "Failed" in result["final_answer"]
@@ -38,7 +40,9 @@ async def test_max_model_calls_is_never_overrun_by_parallel_steps() -> None:
 async def test_max_model_calls_ends_an_agent_in_the_middle_of_its_loop() -> None:
     tools = Toolset()
     model = ScriptedModel({"executor": [ScriptedModel.tool_calls(("look", {"q": "x"}))]}, strict=False)
-    result = await Thread(agent_with(tools.tools, model), _settings(max_model_calls=2)).run(think("a", tools=["look"]))
+    result = await Thread(agent_with(tools.tools, model), _settings(max_model_calls=2)).run(
+        think("a", tools=["look"])
+    )
     assert (len(model.calls), result["status"]) == (2, "failed")
     assert result["results"]["a"]["error"]["code"] == "budget_exceeded"
 
@@ -47,7 +51,9 @@ async def test_max_tool_calls_holds_inside_an_agent_step() -> None:
     tools = Toolset()
     many = ScriptedModel.tool_calls(*(("look", {"q": str(n)}) for n in range(5)))
     model = ScriptedModel({"executor": [many, "done"], "synthesizer": ["ok"]})
-    result = await Thread(agent_with(tools.tools, model), _settings(max_tool_calls=2)).run(think("a", tools=["look"]))
+    result = await Thread(agent_with(tools.tools, model), _settings(max_tool_calls=2)).run(
+        think("a", tools=["look"])
+    )
     assert (len(tools.calls), result["results"]["a"]["error"]["code"]) == (2, "budget_exceeded")
 
 
@@ -59,8 +65,12 @@ async def test_no_model_call_at_all_is_made_with_a_budget_of_none() -> None:
 
 
 async def test_the_report_is_written_without_a_model_when_none_may_be_called_any_more() -> None:
-    model = ScriptedModel({"planner": [draft(draft_step("a", "look", {"q": "x"}), draft_step("b", "look", {"q": "y"}))]})
-    result = await Thread(agent_with(Toolset().tools, model), _settings(max_model_calls=1)).send({"goal": "g"})
+    model = ScriptedModel(
+        {"planner": [draft(draft_step("a", "look", {"q": "x"}), draft_step("b", "look", {"q": "y"}))]}
+    )
+    result = await Thread(agent_with(Toolset().tools, model), _settings(max_model_calls=1)).send(
+        {"goal": "g"}
+    )
     assert (result["status"], len(model.calls)) == ("done", 1)
     assert "- a (do a): found x" in result["final_answer"]
     assert "max_model_calls=1" in result["final_answer"]
@@ -77,7 +87,10 @@ async def test_max_tokens_lets_nothing_new_begin_once_it_is_spent() -> None:
 
 async def test_max_seconds_ends_a_chain_of_steps() -> None:
     tools, start = Toolset(), time.monotonic()
-    steps = [bound(f"s{n}", "wait", {"name": f"s{n}", "seconds": 0.15}, *([f"s{n - 1}"] if n else [])) for n in range(20)]
+    steps = [
+        bound(f"s{n}", "wait", {"name": f"s{n}", "seconds": 0.15}, *([f"s{n - 1}"] if n else []))
+        for n in range(20)
+    ]
     result = await Thread(agent_with(tools.tools), _settings(max_seconds=0.4)).run(*steps)
     assert time.monotonic() - start < 1.0
     assert (result["status"], len(tools.calls) <= 3) == ("partial", True)
@@ -95,9 +108,9 @@ async def test_max_seconds_cuts_off_a_step_that_is_running() -> None:
 
 async def test_retries_count_against_the_budget() -> None:
     tools = Toolset()
-    result = await Thread(agent_with(tools.tools), _settings(max_tool_calls=3, max_attempts=10, on_failure="abort")).run(
-        bound("a", "broken", {"q": "x"})
-    )
+    result = await Thread(
+        agent_with(tools.tools), _settings(max_tool_calls=3, max_attempts=10, on_failure="abort")
+    ).run(bound("a", "broken", {"q": "x"}))
     assert (len(tools.calls), result["status"]) == (3, "failed")
 
 
@@ -131,5 +144,7 @@ async def test_no_revision_is_asked_for_once_the_budget_is_spent() -> None:
 @pytest.mark.parametrize("budget", ["max_model_calls", "max_tool_calls", "max_tokens", "max_seconds"])
 async def test_a_budget_that_is_not_reached_changes_nothing(budget: str) -> None:
     model = ScriptedModel({"planner": [draft(draft_step("a", "look", {"q": "x"}))], "synthesizer": ["ok"]})
-    result = await Thread(agent_with(Toolset().tools, model), _settings(**{budget: 10_000})).send({"goal": "g"})
+    result = await Thread(agent_with(Toolset().tools, model), _settings(**{budget: 10_000})).send(
+        {"goal": "g"}
+    )
     assert (result["status"], result["final_answer"]) == ("done", "ok")

@@ -17,7 +17,12 @@ def _draft(q: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "second", [{"goal": "and now y"}, {"messages": [HumanMessage("and now y")]}, {"messages": {"role": "user", "content": "and now y"}}]
+    "second",
+    [
+        {"goal": "and now y"},
+        {"messages": [HumanMessage("and now y")]},
+        {"messages": {"role": "user", "content": "and now y"}},
+    ],
 )
 async def test_a_follow_up_goal_sees_the_conversation_and_starts_clean(second: Any) -> None:
     tools = Toolset()
@@ -68,7 +73,12 @@ async def test_issues_results_and_replans_of_the_first_goal_are_gone() -> None:
     assert codes(await thread.run(bound("x", "fly"))) == ["unknown_tool"]
     await thread.run(bound("old", "broken", {"q": "x"}))
     result = await thread.run(bound("new", "look", {"q": "x"}))
-    assert (codes(result), set(result["results"]), result["replans"], result["status"]) == ([], {"new"}, 0, "done")
+    assert (codes(result), set(result["results"]), result["replans"], result["status"]) == (
+        [],
+        {"new"},
+        0,
+        "done",
+    )
 
 
 async def test_an_approval_of_the_first_goal_does_not_cover_the_second() -> None:

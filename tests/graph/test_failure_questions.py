@@ -73,7 +73,13 @@ async def test_supply_takes_the_output_by_hand_and_never_calls_it_verified(outpu
 
 
 @pytest.mark.parametrize(
-    "answer", [{"decision": "abort"}, "reject", [{"type": "ignore", "args": None}], {"type": "reject", "message": "enough"}]
+    "answer",
+    [
+        {"decision": "abort"},
+        "reject",
+        [{"type": "ignore", "args": None}],
+        {"type": "reject", "message": "enough"},
+    ],
 )
 async def test_abort_and_every_rejection_end_the_run_carefully(answer: Any) -> None:
     tools = Toolset()
@@ -87,7 +93,9 @@ async def test_abort_and_every_rejection_end_the_run_carefully(answer: Any) -> N
 @pytest.mark.parametrize("decision", ["patch", "replan"])
 async def test_patch_and_replan_revise_the_plan_with_the_persons_instructions(decision: str) -> None:
     tools = Toolset()
-    model = ScriptedModel({"replanner": [draft(draft_step("fix", "look", {"q": "fixed"}))], "synthesizer": ["ok"]})
+    model = ScriptedModel(
+        {"replanner": [draft(draft_step("fix", "look", {"q": "fixed"}))], "synthesizer": ["ok"]}
+    )
     thread = await _failed(tools, model=model)
     result = await thread.answer(
         {"type": "edit", "args": {"decision": decision, "instructions": "use the other door"}}
@@ -124,7 +132,12 @@ async def test_a_question_can_follow_a_question() -> None:
 def _many(count: int) -> list[Any]:
     failing = [bound(f"f{n}", "broken", {"q": f"f{n}"}) for n in range(count)]
     after = [bound(f"g{n}", "look", {"q": f"g{n}"}, f"f{n}") for n in range(count)]
-    return [*failing, *after, bound("free", "look", {"q": "free"}), bound("more", "look", {"q": "more"}, "free")]
+    return [
+        *failing,
+        *after,
+        bound("free", "look", {"q": "free"}),
+        bound("more", "look", {"q": "more"}, "free"),
+    ]
 
 
 async def test_several_questions_are_open_at_once_and_other_branches_go_on() -> None:
@@ -136,7 +149,9 @@ async def test_several_questions_are_open_at_once_and_other_branches_go_on() -> 
 
 
 @pytest.mark.parametrize("order", [["f0", "f1", "f2"], ["f2", "f0", "f1"], ["f1", "f2", "f0"]])
-async def test_questions_are_answered_by_id_in_any_order_and_nothing_finished_runs_again(order: list[str]) -> None:
+async def test_questions_are_answered_by_id_in_any_order_and_nothing_finished_runs_again(
+    order: list[str],
+) -> None:
     tools = Toolset()
     thread = Thread(agent_with(tools.tools), ASK)
     result = await thread.run(*_many(3))
@@ -169,7 +184,9 @@ async def test_several_questions_are_answered_together_each_with_its_own_decisio
     assert set(await thread.ids()) == {"f2"}
 
 
-@pytest.mark.parametrize("answer", ["approve", {"decision": "skip"}, [{"type": "accept"}], {"decisions": [{"type": "approve"}]}])
+@pytest.mark.parametrize(
+    "answer", ["approve", {"decision": "skip"}, [{"type": "accept"}], {"decisions": [{"type": "approve"}]}]
+)
 async def test_an_answer_without_an_id_is_refused_while_several_are_open(answer: Any) -> None:
     thread = Thread(agent_with(Toolset().tools), ASK)
     await thread.run(*_many(2))
@@ -191,7 +208,12 @@ async def test_one_bad_answer_among_several_refuses_them_all() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [{"decision": "explode"}, {"decision": "supply"}, {"type": "edit", "args": {"decision": "supply"}}, {"decision": None}],
+    [
+        {"decision": "explode"},
+        {"decision": "supply"},
+        {"type": "edit", "args": {"decision": "supply"}},
+        {"decision": None},
+    ],
     ids=str,
 )
 async def test_a_bad_decision_is_refused_naming_the_known_ones(answer: Any) -> None:
@@ -220,7 +242,9 @@ async def test_abort_of_one_question_ends_the_run_though_others_are_open() -> No
 async def test_a_step_with_approve_asks_before_it_runs_while_others_go_on() -> None:
     tools = Toolset()
     thread = Thread(agent_with(tools.tools), ASK)
-    await thread.run(bound("a", "look", {"q": "a"}, approve=True, task="the step"), bound("z", "look", {"q": "z"}))
+    await thread.run(
+        bound("a", "look", {"q": "a"}, approve=True, task="the step"), bound("z", "look", {"q": "z"})
+    )
     question = await thread.question()
     assert (question["name"], tools.named("look")) == ("approve_step", ["z"])
     assert question["args"]["step"]["id"] == "a"
@@ -229,7 +253,9 @@ async def test_a_step_with_approve_asks_before_it_runs_while_others_go_on() -> N
     assert (result["status"], sorted(tools.named("look"))) == ("done", ["a", "z"])
 
 
-@pytest.mark.parametrize("args", [{"call": {"args": {"q": "edited"}}}, {"step": {"call": {"args": {"q": "edited"}}}}])
+@pytest.mark.parametrize(
+    "args", [{"call": {"args": {"q": "edited"}}}, {"step": {"call": {"args": {"q": "edited"}}}}]
+)
 async def test_an_edit_of_a_step_changes_its_arguments(args: Any) -> None:
     tools = Toolset()
     thread = Thread(agent_with(tools.tools), ASK)
@@ -261,7 +287,10 @@ async def test_a_rejected_step_fails_with_the_reason_and_blocks_its_dependents()
     result = await thread.answer({"type": "reject", "message": "too risky"})
     assert (result["status"], tools.calls) == ("failed", [])
     assert statuses(result) == {"a": "failed", "b": "blocked"}
-    assert result["results"]["a"]["error"] == {"code": "rejected", "message": "a person rejected this step: too risky"}
+    assert result["results"]["a"]["error"] == {
+        "code": "rejected",
+        "message": "a person rejected this step: too risky",
+    }
 
 
 async def test_an_approved_step_that_fails_asks_again_without_mixing_up_the_answers() -> None:

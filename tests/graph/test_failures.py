@@ -28,7 +28,8 @@ def _decided(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("tool", "arg", "error"), [("flaky", "q", ConnectionError("reset")), ("put", "text", TimeoutError("slow"))]
+    ("tool", "arg", "error"),
+    [("flaky", "q", ConnectionError("reset")), ("put", "text", TimeoutError("slow"))],
 )
 async def test_transient_errors_of_read_and_idempotent_calls_are_tried_again_within_one_attempt(
     tool: str, arg: str, error: Exception
@@ -45,7 +46,9 @@ async def test_transient_errors_of_read_and_idempotent_calls_are_tried_again_wit
 async def test_transient_errors_of_a_read_inside_an_agent_step_are_tried_again_too() -> None:
     tools = Toolset()
     tools.failures = [ConnectionError("reset")]
-    model = ScriptedModel({"executor": [ScriptedModel.tool_calls(("flaky", {"q": "x"})), "ok"], "synthesizer": ["ok"]})
+    model = ScriptedModel(
+        {"executor": [ScriptedModel.tool_calls(("flaky", {"q": "x"})), "ok"], "synthesizer": ["ok"]}
+    )
     result = await Thread(agent_with(tools.tools, model), ABORT).run(think("a", tools=["flaky"]))
     assert (result["status"], len(tools.calls)) == ("done", 2)
     assert result["results"]["a"]["evidence"][0]["ok"]
@@ -55,7 +58,10 @@ async def test_transient_errors_of_a_read_inside_an_agent_step_are_tried_again_t
 async def test_transient_errors_of_write_calls_are_never_tried_again_by_themselves(kind: str) -> None:
     tools = Toolset()
     tools.failures = [ConnectionError("reset")] * 5
-    script = {"executor": [ScriptedModel.tool_calls(("wr", {"text": "x"})), "it failed"], "synthesizer": ["ok"]}
+    script = {
+        "executor": [ScriptedModel.tool_calls(("wr", {"text": "x"})), "it failed"],
+        "synthesizer": ["ok"],
+    }
     agent = agent_with(tools.tools, ScriptedModel(script) if kind == "agent" else None)
     step = bound("a", "wr", {"text": "x"}) if kind == "bound" else think("a", tools=["wr"])
     await Thread(agent, _settings(on_failure="abort", max_attempts=5)).run(step)
@@ -119,7 +125,9 @@ async def test_abort_ends_the_run_and_says_what_was_not_done(level: str) -> None
 @pytest.mark.parametrize("decision", ["abort", "replan"])
 async def test_nothing_new_starts_after_abort_or_replan_and_what_runs_may_finish(decision: str) -> None:
     tools = Toolset()
-    model = ScriptedModel({"replanner": [draft(outcome="cannot_plan", rationale="no way")], "synthesizer": ["ok"]})
+    model = ScriptedModel(
+        {"replanner": [draft(outcome="cannot_plan", rationale="no way")], "synthesizer": ["ok"]}
+    )
     result = await Thread(agent_with(tools.tools, model), _settings(on_failure=decision)).run(
         bound("run", "wait", {"name": "run", "seconds": 0.2}),
         bound("a", "broken", {"q": "x"}),
@@ -132,11 +140,15 @@ async def test_nothing_new_starts_after_abort_or_replan_and_what_runs_may_finish
 
 
 @pytest.mark.parametrize("level", ["step", "run"])
-async def test_patch_replaces_the_failing_step_and_its_descendants_while_other_branches_go_on(level: str) -> None:
+async def test_patch_replaces_the_failing_step_and_its_descendants_while_other_branches_go_on(
+    level: str,
+) -> None:
     tools = Toolset()
     patch = draft(draft_step("fix", "look", {"q": "fixed"}), draft_step("b", "look", {"q": "${fix}"}, "fix"))
     model = ScriptedModel({"replanner": [patch], "synthesizer": ["ok"]})
-    result = await Thread(agent_with(tools.tools, model), _settings(on_failure="patch" if level == "run" else "abort")).run(
+    result = await Thread(
+        agent_with(tools.tools, model), _settings(on_failure="patch" if level == "run" else "abort")
+    ).run(
         bound("a", "broken", {"q": "x"}, **({"on_failure": "patch"} if level == "step" else {})),
         bound("b", "look", {"q": "b"}, "a"),
         bound("other", "wait", {"name": "other", "seconds": 0.1}),
@@ -153,7 +165,9 @@ async def test_patch_replaces_the_failing_step_and_its_descendants_while_other_b
 @pytest.mark.parametrize("level", ["step", "run"])
 async def test_replan_replaces_everything_that_is_not_done(level: str) -> None:
     tools, model = Toolset(), ScriptedModel({"replanner": [FIX], "synthesizer": ["ok"]})
-    result = await Thread(agent_with(tools.tools, model), _settings(on_failure="replan" if level == "run" else "abort")).run(
+    result = await Thread(
+        agent_with(tools.tools, model), _settings(on_failure="replan" if level == "run" else "abort")
+    ).run(
         bound("z", "look", {"q": "z"}),
         bound("a", "broken", {"q": "x"}, "z", **({"on_failure": "replan"} if level == "step" else {})),
         bound("b", "look", {"q": "b"}, "a"),
@@ -175,7 +189,9 @@ async def test_retry_at_run_level_makes_attempts_and_then_asks_a_person() -> Non
 async def test_auto_without_a_model_asks_where_someone_can_be_asked_and_else_aborts() -> None:
     thread = Thread(agent_with(Toolset().tools), _settings())
     assert "__interrupt__" in await thread.run(bound("a", "broken", {"q": "x"}))
-    result = await Thread(agent_with(Toolset().tools, checkpointer=None), _settings()).run(bound("a", "broken", {"q": "x"}))
+    result = await Thread(agent_with(Toolset().tools, checkpointer=None), _settings()).run(
+        bound("a", "broken", {"q": "x"})
+    )
     assert (result["status"], _decided(result)) == ("failed", [("abort", "policy")])
 
 
@@ -190,12 +206,18 @@ async def test_ask_without_anybody_to_ask_aborts_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("decision", "status", "calls"), [("skip", "partial", 1), ("abort", "partial", 1), ("retry", "done", 2)]
 )
-async def test_auto_is_one_model_call_with_an_enum_a_reason_and_a_hint(decision: str, status: str, calls: int) -> None:
+async def test_auto_is_one_model_call_with_an_enum_a_reason_and_a_hint(
+    decision: str, status: str, calls: int
+) -> None:
     tools = Toolset()
     tools.failures = [ValueError("odd")]
-    evaluator = ScriptedModel({"evaluator": [{"decision": decision, "reason": "because", "hint": "try harder"}]})
+    evaluator = ScriptedModel(
+        {"evaluator": [{"decision": decision, "reason": "because", "hint": "try harder"}]}
+    )
     agent = agent_with(tools.tools, models={"evaluator": evaluator})
-    result = await Thread(agent, _settings()).run(bound("a", "flaky", {"q": "x"}), bound("z", "look", {"q": "z"}))
+    result = await Thread(agent, _settings()).run(
+        bound("a", "flaky", {"q": "x"}), bound("z", "look", {"q": "z"})
+    )
     assert (result["status"], len(tools.named("flaky"))) == (status, calls)
     assert len(evaluator.calls) == 1
     assert _decided(result) == [(decision, "model")]
@@ -241,7 +263,9 @@ async def test_an_evaluator_that_fails_decides_nothing_and_the_run_ends_carefull
 
 async def test_dependents_of_a_failed_step_are_blocked_and_have_no_verdict() -> None:
     tools = Toolset()
-    model = ScriptedModel({"replanner": [draft(outcome="cannot_plan", rationale="no way")], "synthesizer": ["ok"]})
+    model = ScriptedModel(
+        {"replanner": [draft(outcome="cannot_plan", rationale="no way")], "synthesizer": ["ok"]}
+    )
     result = await Thread(agent_with(tools.tools, model), _settings(on_failure="patch")).run(
         bound("a", "broken", {"q": "x"}),
         bound("b", "look", {"q": "b"}, "a"),

@@ -29,13 +29,22 @@ BAD_PLANS = [
     _bad("malformed_plan", {**LOOK, "on_failure": "panic"}, words=("panic", "abort")),
     _bad("malformed_plan", {**LOOK, "id": 1}, words=("id", "1")),
     _bad("malformed_plan", {"id": "a", "tools": []}, words=("'a'", "needs a task")),
-    _bad("malformed_plan", bound("a", "look", {"q": "x"}, success_criteria=[{"type": "vibes"}]), words=("vibes",)),
+    _bad(
+        "malformed_plan",
+        bound("a", "look", {"q": "x"}, success_criteria=[{"type": "vibes"}]),
+        words=("vibes",),
+    ),
     _bad("duplicate_id", LOOK, LOOK, words=("'a'", "2 steps")),
     _bad("bad_id", bound("1a", "look", {"q": "x"}), words=("1a", "must match")),
     _bad("bad_id", bound("step-1", "look", {"q": "x"}), words=("step-1",)),
     _bad("bad_id", bound("inputs", "look", {"q": "x"}), words=("reserved", "index")),
     _bad("bad_id", bound("x" * 65, "look", {"q": "x"}), words=("must match",)),
-    _bad("unknown_dependency", bound("b", "look", {"q": "x"}, "ghost"), LOOK, words=("'b'", "ghost", "known steps: a, b")),
+    _bad(
+        "unknown_dependency",
+        bound("b", "look", {"q": "x"}, "ghost"),
+        LOOK,
+        words=("'b'", "ghost", "known steps: a, b"),
+    ),
     _bad("self_dependency", bound("a", "look", {"q": "x"}, "a"), words=("'a'",)),
     _bad(
         "cycle",
@@ -47,10 +56,18 @@ BAD_PLANS = [
     _bad("unknown_tool", bound("a", "fly"), words=("'a'", "fly", "known tools:", "look")),
     _bad("unknown_tool", think("a", tools=["look", "fly"]), words=("fly", "look")),
     _bad("unknown_agent", {"id": "a", "task": "t", "agent": "coder"}, words=("coder", "known agents")),
-    _bad("bad_arguments", bound("a", "look", {"query": "x"}), words=("'a'", "'look'", "query", "known arguments: q")),
+    _bad(
+        "bad_arguments",
+        bound("a", "look", {"query": "x"}),
+        words=("'a'", "'look'", "query", "known arguments: q"),
+    ),
     _bad("bad_arguments", bound("a", "look", {}), words=("'q'",)),
     _bad("bad_arguments", bound("a", "look", {"q": 7}), words=("q", "7")),
-    _bad("unresolved_reference", bound("a", "look", {"q": "${ghost.x}"}), words=("'a'", "ghost", "known: a, inputs")),
+    _bad(
+        "unresolved_reference",
+        bound("a", "look", {"q": "${ghost.x}"}),
+        words=("'a'", "ghost", "known: a, inputs"),
+    ),
     _bad("unresolved_reference", bound("a", "look", {"q": "${inputs.city}"}), words=("city", "known inputs")),
     _bad("unresolved_reference", bound("a", "look", {"q": "${item}"}), words=("item",)),
     _bad(
@@ -73,17 +90,40 @@ BAD_PLANS = [
         words=("integer", "string"),
     ),
     _bad("type_mismatch", LOOK, inputs={"n": {"type": "integer", "default": "x"}}, words=("'n'",)),
-    _bad("bad_criterion", {**LOOK, "success_criteria": [{"type": "matches", "pattern": "("}]}, words=("'('",)),
+    _bad(
+        "bad_criterion", {**LOOK, "success_criteria": [{"type": "matches", "pattern": "("}]}, words=("'('",)
+    ),
     _bad("bad_criterion", {**LOOK, "success_criteria": [{"type": "matches"}]}, words=("pattern",)),
-    _bad("bad_criterion", {**LOOK, "success_criteria": [{"type": "not_empty", "path": "x"}]}, words=("no parameter",)),
-    _bad("bad_criterion", {**LOOK, "success_criteria": [{"type": "tool_succeeded", "tool": "wr"}]}, words=("wr", "look")),
+    _bad(
+        "bad_criterion",
+        {**LOOK, "success_criteria": [{"type": "not_empty", "path": "x"}]},
+        words=("no parameter",),
+    ),
+    _bad(
+        "bad_criterion",
+        {**LOOK, "success_criteria": [{"type": "tool_succeeded", "tool": "wr"}]},
+        words=("wr", "look"),
+    ),
     _bad("bad_criterion", {**LOOK, "output_schema": {"type": "thing"}}, words=("JSON Schema",)),
-    _bad("bad_criterion", {**LOOK, "success_criteria": [{"type": "json_schema", "schema": {"type": 1}}]}, words=("$.type",)),
+    _bad(
+        "bad_criterion",
+        {**LOOK, "success_criteria": [{"type": "json_schema", "schema": {"type": 1}}]},
+        words=("$.type",),
+    ),
     _bad("bad_expression", bound("a", "look", {"q": "${b..c}"}), words=("b..c",)),
     _bad("bad_expression", bound("a", "look", {"q": "${never closed"}), words=("not closed",)),
-    _bad("bad_expression", {**LOOK, "success_criteria": [{"type": "expression", "expression": "a ||"}]}, words=("a ||",)),
+    _bad(
+        "bad_expression",
+        {**LOOK, "success_criteria": [{"type": "expression", "expression": "a ||"}]},
+        words=("a ||",),
+    ),
     _bad("missing_input", LOOK, inputs={"city": {"type": "string"}}, words=("'city'", "no default")),
-    _bad("not_supported", {**LOOK, "for_each": "${inputs.list}"}, inputs={"list": {"default": []}}, words=("for_each",)),
+    _bad(
+        "not_supported",
+        {**LOOK, "for_each": "${inputs.list}"},
+        inputs={"list": {"default": []}},
+        words=("for_each",),
+    ),
     _bad("not_supported", {**LOOK, "when": "inputs.go"}, inputs={"go": {"default": True}}, words=("when",)),
     _bad("not_supported", {"id": "a", "task": "t", "plan": {"goal": "sub"}}, words=("sub-plans",)),
     _bad("not_supported", LOOK, complete=False, words=("complete: false",)),
@@ -132,7 +172,9 @@ async def test_two_unordered_writers_of_one_resource_conflict_until_one_depends_
     assert all(word in result["plan_issues"][0]["message"] for word in ("'a'", "'b'", "file:f"))
     result = await Thread(agent, FREE).run(bound("a", "save", first), bound("b", "save", second, "a"))
     assert result["status"] == "done"
-    result = await Thread(agent, FREE).run(bound("a", "save", first), bound("b", "save", {**second, "path": "g"}))
+    result = await Thread(agent, FREE).run(
+        bound("a", "save", first), bound("b", "save", {**second, "path": "g"})
+    )
     assert result["status"] == "done"
 
 

@@ -40,7 +40,9 @@ async def _asked(tools: Toolset, *steps: Any, context: Context | None = None, **
         (None, "look", {"q": "x"}, False),
     ],
 )
-async def test_a_plan_is_asked_about_as_the_policy_says(policy: Any, tool: str, args: Any, asks: bool) -> None:
+async def test_a_plan_is_asked_about_as_the_policy_says(
+    policy: Any, tool: str, args: Any, asks: bool
+) -> None:
     tools = Toolset()
     result = await Thread(agent_with(tools.tools), Context(approval=policy) if policy else None).run(
         bound("a", tool, args)
@@ -56,14 +58,30 @@ async def test_the_question_has_langchains_shape_and_agent_inboxs_key() -> None:
     assert set(request) == {"name", "args", "arguments", "description"}
     assert (request["name"], request["args"]) == ("approve_plan", request["arguments"])
     assert request["args"]["plan"]["steps"][0]["id"] == "a"
-    assert config == {"action_name": "approve_plan", "allowed_decisions": ["approve", "edit", "reject", "respond"]}
+    assert config == {
+        "action_name": "approve_plan",
+        "allowed_decisions": ["approve", "edit", "reject", "respond"],
+    }
     json.dumps(question.value)
 
 
 async def test_the_description_is_what_a_person_can_decide_from() -> None:
-    thread = await _asked(Toolset(), bound("r", "look", {"q": "x"}), bound("w", "wr", {"text": "${r}"}, task="save it"))
+    thread = await _asked(
+        Toolset(), bound("r", "look", {"q": "x"}), bound("w", "wr", {"text": "${r}"}, task="save it")
+    )
     text = (await thread.question())["description"]
-    for word in ("the goal", "**r**", "**w**", "save it", "look(", "[read]", "wr(", "[write]", "after r", "Estimate"):
+    for word in (
+        "the goal",
+        "**r**",
+        "**w**",
+        "save it",
+        "look(",
+        "[read]",
+        "wr(",
+        "[write]",
+        "after r",
+        "Estimate",
+    ):
         assert word in text
 
 
@@ -77,16 +95,29 @@ async def test_an_approval_nobody_could_give_is_refused_before_anything_runs() -
 # --- every shape of an answer --------------------------------------------------------------
 
 APPROVALS = [
-    "approve", "accept", " Approve ", '"approve"', '{"type": "approve"}', {"type": "approve"}, ["approve"],
-    {"decisions": [{"type": "approve"}]}, {"decisions": ["approve"]}, [{"type": "accept", "args": None}],
-    [{"type": "approve"}], '[{"type": "accept"}]', '{"decisions": [{"type": "approve"}]}',
-]  # fmt: skip
+    "approve",
+    "accept",
+    " Approve ",
+    '"approve"',
+    '{"type": "approve"}',
+    {"type": "approve"},
+    ["approve"],
+    {"decisions": [{"type": "approve"}]},
+    {"decisions": ["approve"]},
+    [{"type": "accept", "args": None}],
+    [{"type": "approve"}],
+    '[{"type": "accept"}]',
+    '{"decisions": [{"type": "approve"}]}',
+]
 REJECTIONS = [
-    {"type": "reject", "message": "no good"}, {"decisions": [{"type": "reject", "message": "no good"}]},
-    [{"type": "response", "args": "no good"}], [{"type": "ignore", "args": "no good"}],
-    {"type": "respond", "message": "no good"}, '{"type": "reject", "message": "no good"}',
+    {"type": "reject", "message": "no good"},
+    {"decisions": [{"type": "reject", "message": "no good"}]},
+    [{"type": "response", "args": "no good"}],
+    [{"type": "ignore", "args": "no good"}],
+    {"type": "respond", "message": "no good"},
+    '{"type": "reject", "message": "no good"}',
     {"type": "reject", "feedback": "no good"},
-]  # fmt: skip
+]
 EDITS = [
     {"type": "edit", "args": {"plan": EDITED}},
     {"type": "edit", "args": EDITED},
@@ -126,11 +157,28 @@ async def test_every_shape_of_edit_is_the_approval_of_the_edited_plan(answer: An
 
 
 BAD_ANSWERS = [
-    None, "", {}, [], "yes please", {"type": "maybe"}, {"decision": "approve"}, 7, True, [1], ["approve", "approve"],
-    {"decisions": []}, {"decisions": [{"type": "approve"}, {"type": "approve"}]}, {"type": "edit"},
-    {"type": "edit", "args": {}}, {"type": "edit", "args": "not json"}, {"type": "edit", "args": {"text": "x"}},
-    {"type": "edit", "args": {"plan": [1]}}, {"type": None}, '{"type": ', {"0" * 32: "approve"},
-]  # fmt: skip
+    None,
+    "",
+    {},
+    [],
+    "yes please",
+    {"type": "maybe"},
+    {"decision": "approve"},
+    7,
+    True,
+    [1],
+    ["approve", "approve"],
+    {"decisions": []},
+    {"decisions": [{"type": "approve"}, {"type": "approve"}]},
+    {"type": "edit"},
+    {"type": "edit", "args": {}},
+    {"type": "edit", "args": "not json"},
+    {"type": "edit", "args": {"text": "x"}},
+    {"type": "edit", "args": {"plan": [1]}},
+    {"type": None},
+    '{"type": ',
+    {"0" * 32: "approve"},
+]
 
 
 @pytest.mark.parametrize("answer", BAD_ANSWERS, ids=str)
@@ -179,7 +227,9 @@ async def test_after_an_invalid_edit_the_plan_before_it_can_be_approved() -> Non
     assert (result["status"], tools.calls) == ("done", [("wr", "x")])
 
 
-@pytest.mark.parametrize("wrong", [{"steps": []}, {"steps": "none"}, {"steps": [{"id": 1}]}, {"goal": "no steps"}])
+@pytest.mark.parametrize(
+    "wrong", [{"steps": []}, {"steps": "none"}, {"steps": [{"id": 1}]}, {"goal": "no steps"}]
+)
 async def test_an_edit_that_is_no_plan_asks_again(wrong: Any) -> None:
     tools = Toolset()
     thread = await _asked(tools)
@@ -201,7 +251,9 @@ async def test_an_edit_may_give_the_plan_more_tools_and_that_is_approved_with_it
 
 async def test_a_rejection_with_feedback_makes_the_planner_revise() -> None:
     tools = Toolset()
-    model = ScriptedModel({"planner": [draft(draft_step("b", "wr", {"text": "better"}))], "synthesizer": ["ok"]})
+    model = ScriptedModel(
+        {"planner": [draft(draft_step("b", "wr", {"text": "better"}))], "synthesizer": ["ok"]}
+    )
     thread = await _asked(tools, model=model)
     result = await thread.answer({"type": "reject", "message": "make it better"})
     assert "__interrupt__" in result

@@ -60,7 +60,9 @@ async def test_a_trivial_goal_with_a_bound_step_costs_one_planning_call() -> Non
 
 
 async def test_a_goal_that_cannot_be_planned_fails_with_the_reason_in_the_answer() -> None:
-    model = ScriptedModel({"planner": [draft(outcome="cannot_plan", rationale="there is no tool that flies")]})
+    model = ScriptedModel(
+        {"planner": [draft(outcome="cannot_plan", rationale="there is no tool that flies")]}
+    )
     result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "fly"})
     assert result["status"] == "failed"
     assert "there is no tool that flies" in result["final_answer"]
@@ -84,18 +86,30 @@ async def test_integer_and_dashed_ids_are_normalised_together_with_every_use() -
 
 BAD = [
     pytest.param(draft(draft_step("a", "fly")), "unknown_tool", id="unknown tool"),
-    pytest.param(draft(draft_step("a", "look", {"q": "x"}), draft_step("a", "look", {"q": "y"})), "duplicate_id", id="dup"),
     pytest.param(
-        draft(draft_step("a", "look", {"q": "x"}, "b"), draft_step("b", "look", {"q": "x"}, "a")), "cycle", id="cycle"
+        draft(draft_step("a", "look", {"q": "x"}), draft_step("a", "look", {"q": "y"})),
+        "duplicate_id",
+        id="dup",
     ),
-    pytest.param(draft(*(draft_step(f"s{n}", "look", {"q": "x"}) for n in range(200))), "too_many_steps", id="200 steps"),
+    pytest.param(
+        draft(draft_step("a", "look", {"q": "x"}, "b"), draft_step("b", "look", {"q": "x"}, "a")),
+        "cycle",
+        id="cycle",
+    ),
+    pytest.param(
+        draft(*(draft_step(f"s{n}", "look", {"q": "x"}) for n in range(200))),
+        "too_many_steps",
+        id="200 steps",
+    ),
     pytest.param(draft(draft_step("a", "look", {"nope": 1})), "bad_arguments", id="bad arguments"),
     pytest.param(draft(draft_step("a", "look", {"q": "${ghost}"})), "unresolved_reference", id="reference"),
 ]
 
 
 @pytest.mark.parametrize(("bad", "code"), BAD)
-async def test_an_invalid_plan_goes_back_to_the_planner_with_its_issues_and_is_mended(bad: Any, code: str) -> None:
+async def test_an_invalid_plan_goes_back_to_the_planner_with_its_issues_and_is_mended(
+    bad: Any, code: str
+) -> None:
     tools, model = Toolset(), ScriptedModel({"planner": [bad, GOOD], "synthesizer": ["ok"]})
     result = await Thread(agent_with(tools.tools, model), FREE).send({"goal": "g"})
     model.assert_used()
@@ -145,14 +159,19 @@ async def test_feedback_of_every_rejection_reaches_the_planner_with_the_rejected
 
 async def test_the_success_criterion_that_a_planner_writes_is_judged() -> None:
     written = draft(draft_step("a", "look", {"q": "x"}, criterion="names x"))
-    model = ScriptedModel({"planner": [written], "evaluator": [{"met": True, "gap": ""}], "synthesizer": ["ok"]})
+    model = ScriptedModel(
+        {"planner": [written], "evaluator": [{"met": True, "gap": ""}], "synthesizer": ["ok"]}
+    )
     result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
     assert result["results"]["a"]["criteria"] == [{"type": "judge", "passed": True, "gap": ""}]
     assert "names x" in _said(model, 0, "evaluator")
 
 
 async def test_roles_may_have_models_of_their_own() -> None:
-    planner, worker = ScriptedModel({"planner": [draft(draft_step("a"))]}), ScriptedModel({"executor": ["done"]})
+    planner, worker = (
+        ScriptedModel({"planner": [draft(draft_step("a"))]}),
+        ScriptedModel({"executor": ["done"]}),
+    )
     result = await Thread(agent_with((), worker, models={"planner": planner}), FREE).send({"goal": "g"})
     planner.assert_used()
     worker.assert_used()

@@ -35,7 +35,9 @@ async def test_max_replans_is_hard_and_ends_with_an_answer(limit: int) -> None:
 
 async def test_finished_steps_and_their_results_are_untouched_and_can_be_referred_to() -> None:
     tools = Toolset()
-    model = ScriptedModel({"replanner": [draft(draft_step("b", "look", {"q": "${z}"}, "z"))], "synthesizer": ["ok"]})
+    model = ScriptedModel(
+        {"replanner": [draft(draft_step("b", "look", {"q": "${z}"}, "z"))], "synthesizer": ["ok"]}
+    )
     thread = Thread(agent_with(tools.tools, model), _settings())
     given = [bound("z", "look", {"q": "z"}), bound("b", "broken", {"q": "x"}, "z")]
     result = await thread.run(*given)
@@ -62,19 +64,33 @@ async def test_new_steps_get_new_ids_over_several_revisions() -> None:
 async def test_the_replanner_sees_what_is_done_what_is_open_and_why() -> None:
     model = ScriptedModel({"replanner": [draft(draft_step("b", "look", {"q": "y"}))], "synthesizer": ["ok"]})
     await Thread(agent_with(Toolset().tools, model), _settings()).run(
-        bound("z", "look", {"q": "zed"}), bound("a", "broken", {"q": "x"}, "z", task="the open one"), goal="the big goal"
+        bound("z", "look", {"q": "zed"}),
+        bound("a", "broken", {"q": "x"}, "z", task="the open one"),
+        goal="the big goal",
     )
     said = "\n".join(str(m.text) for m in model.calls[0].messages)
     assert all(
-        word in said for word in ("the big goal", "found zed", "the open one", "broken raised ValueError: no x today", "wr [write]")
+        word in said
+        for word in (
+            "the big goal",
+            "found zed",
+            "the open one",
+            "broken raised ValueError: no x today",
+            "wr [write]",
+        )
     )
 
 
 async def test_an_invalid_revision_goes_back_to_the_replanner_with_its_issues() -> None:
     model = ScriptedModel(
-        {"replanner": [draft(draft_step("b", "fly")), draft(draft_step("b", "look", {"q": "y"}))], "synthesizer": ["ok"]}
+        {
+            "replanner": [draft(draft_step("b", "fly")), draft(draft_step("b", "look", {"q": "y"}))],
+            "synthesizer": ["ok"],
+        }
     )
-    result = await Thread(agent_with(Toolset().tools, model), _settings()).run(bound("a", "broken", {"q": "x"}))
+    result = await Thread(agent_with(Toolset().tools, model), _settings()).run(
+        bound("a", "broken", {"q": "x"})
+    )
     assert (result["status"], result["replans"]) == ("done", 1)
     assert "unknown_tool" in "\n".join(str(m.text) for m in model.calls[1].messages)
 
@@ -90,11 +106,15 @@ async def test_a_replanner_that_never_writes_a_valid_revision_ends_the_run_with_
 
 
 @pytest.mark.parametrize(
-    "reply", [draft(outcome="cannot_plan", rationale="hopeless now"), ValueError("hopeless now")], ids=["says so", "raises"]
+    "reply",
+    [draft(outcome="cannot_plan", rationale="hopeless now"), ValueError("hopeless now")],
+    ids=["says so", "raises"],
 )
 async def test_a_replanner_that_cannot_go_on_ends_the_run_with_the_reason(reply: Any) -> None:
     model = ScriptedModel({"replanner": [reply], "synthesizer": ["ok"]})
-    result = await Thread(agent_with(Toolset().tools, model), _settings()).run(bound("a", "broken", {"q": "x"}))
+    result = await Thread(agent_with(Toolset().tools, model), _settings()).run(
+        bound("a", "broken", {"q": "x"})
+    )
     assert result["status"] == "failed"
     assert "hopeless now" in result["final_answer"]
 
@@ -136,7 +156,9 @@ async def test_a_persons_rejection_of_a_revision_is_not_overruled_by_a_replan() 
 
 async def test_a_step_whose_approval_a_person_refused_is_not_replanned() -> None:
     tools = Toolset()
-    model = ScriptedModel({"replanner": [draft(draft_step("b", "look", {"q": "evil"}))], "synthesizer": ["ok"]})
+    model = ScriptedModel(
+        {"replanner": [draft(draft_step("b", "look", {"q": "evil"}))], "synthesizer": ["ok"]}
+    )
     thread = Thread(agent_with(tools.tools, model), _settings())
     await thread.run(bound("a", "look", {"q": "x"}, approve=True))
     result = await thread.answer({"type": "reject", "message": "not this"})
@@ -146,7 +168,9 @@ async def test_a_step_whose_approval_a_person_refused_is_not_replanned() -> None
 
 async def test_the_audit_tells_what_triggered_each_revision_and_what_it_changed() -> None:
     model = ScriptedModel({"replanner": [draft(draft_step("b", "look", {"q": "y"}))], "synthesizer": ["ok"]})
-    result = await Thread(agent_with(Toolset().tools, model), _settings()).run(bound("a", "broken", {"q": "x"}))
+    result = await Thread(agent_with(Toolset().tools, model), _settings()).run(
+        bound("a", "broken", {"q": "x"})
+    )
     (event,) = [event for event in result["audit"] if event["event"] == "plan_revised"]
     assert (event["decision"], event["revision"]) == ("replan", 2)
     assert event["difference"] == {"added": ["b"], "removed": ["a"], "changed": []}

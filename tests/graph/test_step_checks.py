@@ -72,7 +72,9 @@ async def test_tool_succeeded_needs_a_call_whose_last_one_succeeded() -> None:
     )
     assert result["results"]["a"]["verdict"] == "failed"
     assert "was not called" in result["results"]["a"]["error"]["message"]
-    busy = ScriptedModel({"executor": [ScriptedModel.tool_calls(("look", {"q": "x"})), "x"], "synthesizer": ["ok"]})
+    busy = ScriptedModel(
+        {"executor": [ScriptedModel.tool_calls(("look", {"q": "x"})), "x"], "synthesizer": ["ok"]}
+    )
     result = await Thread(agent_with(Toolset().tools, busy), ONCE).run(
         think("a", tools=["look"], success_criteria=criterion)
     )
@@ -115,7 +117,9 @@ async def test_a_failing_or_unreachable_judge_gives_unverified_and_never_success
 
 
 async def test_without_a_model_a_judge_criterion_is_unverified() -> None:
-    result = await Thread(agent_with(Toolset().tools), ONCE).run(bound("a", "look", {"q": "x"}, success_criteria=JUDGE))
+    result = await Thread(agent_with(Toolset().tools), ONCE).run(
+        bound("a", "look", {"q": "x"}, success_criteria=JUDGE)
+    )
     assert result["results"]["a"]["verdict"] == "unverified"
 
 
@@ -143,7 +147,13 @@ async def test_a_failed_check_feeds_its_gap_back_and_makes_another_attempt() -> 
 async def test_attempts_end_at_max_attempts_of_the_step(attempts: int) -> None:
     tools = Toolset()
     result = await Thread(agent_with(tools.tools), Context(approval="never", on_failure="abort")).run(
-        bound("a", "look", {"q": "x"}, success_criteria=[{"type": "matches", "pattern": "nope"}], max_attempts=attempts)
+        bound(
+            "a",
+            "look",
+            {"q": "x"},
+            success_criteria=[{"type": "matches", "pattern": "nope"}],
+            max_attempts=attempts,
+        )
     )
     assert (result["results"]["a"]["attempts"], len(tools.calls)) == (attempts, attempts)
 

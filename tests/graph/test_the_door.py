@@ -39,7 +39,9 @@ async def _asked(tools: Toolset, context: Context | None = None, **options: Any)
 # --- what cannot be resumed ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("given", [{"goal": "another"}, {"plan": plan(WRITE)}, {"messages": [HumanMessage("hi")]}])
+@pytest.mark.parametrize(
+    "given", [{"goal": "another"}, {"plan": plan(WRITE)}, {"messages": [HumanMessage("hi")]}]
+)
 async def test_new_input_while_a_question_is_open_is_refused_and_the_question_stays(given: Any) -> None:
     tools = Toolset()
     thread = await _asked(tools)
@@ -56,7 +58,9 @@ async def test_none_while_a_question_is_open_asks_it_again_and_runs_nothing() ->
     assert (tools.calls, len(await thread.questions())) == ([], 1)
 
 
-@pytest.mark.parametrize("given", [None, Command(resume="approve"), Command(resume={"0" * 32: "approve"})], ids=str)
+@pytest.mark.parametrize(
+    "given", [None, Command(resume="approve"), Command(resume={"0" * 32: "approve"})], ids=str
+)
 async def test_a_thread_that_does_not_exist_is_refused_and_not_started(given: Any) -> None:
     thread = Thread(agent_with(Toolset().tools))
     with pytest.raises(ThreadNotFoundError):
@@ -126,7 +130,12 @@ async def test_a_saver_without_a_thread_id_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("context", "word"),
-    [({"max_parallel": 0}, "max_parallel"), ({"colour": 1}, "colour.*known settings"), ({"approval": "maybe"}, "approval"), (7, "Context")],
+    [
+        ({"max_parallel": 0}, "max_parallel"),
+        ({"colour": 1}, "colour.*known settings"),
+        ({"approval": "maybe"}, "approval"),
+        (7, "Context"),
+    ],
 )
 async def test_a_bad_setting_is_refused_naming_it(context: Any, word: str) -> None:
     thread = Thread(agent_with(Toolset().tools))
@@ -138,7 +147,9 @@ async def test_a_bad_setting_is_refused_naming_it(context: Any, word: str) -> No
 async def test_a_resume_without_context_uses_the_settings_the_thread_was_started_with(context: Any) -> None:
     tools = Toolset()
     thread = Thread(agent_with(tools.tools))
-    await thread.send({"plan": plan(WRITE, bound("b", "broken", {"q": "x"}, "a"))}, Context(on_failure="skip"))
+    await thread.send(
+        {"plan": plan(WRITE, bound("b", "broken", {"q": "x"}, "a"))}, Context(on_failure="skip")
+    )
     result = await thread.agent.ainvoke(Command(resume="approve"), thread.config, context=context)
     assert result["results"]["b"]["status"] == "skipped"
 
@@ -195,7 +206,11 @@ async def test_an_edited_plan_in_the_state_runs_nothing_of_it(as_node: str) -> N
     thread = await _asked(tools)
     current = (await thread.agent.aget_state(thread.config)).values["plan"]
     evil = {**current, "steps": [{**current["steps"][0], "call": {"tool": "wr", "args": {"text": "evil"}}}]}
-    forged = {"plan": evil, "approval": {"decision": "approved", "plan_hash": plan_hash(evil, {})}, "draft": None}
+    forged = {
+        "plan": evil,
+        "approval": {"decision": "approved", "plan_hash": plan_hash(evil, {})},
+        "draft": None,
+    }
     await thread.agent.aupdate_state(thread.config, forged, as_node=as_node)
     await thread.send(None)
     assert tools.calls == []
@@ -207,7 +222,10 @@ async def test_a_plan_edited_after_its_approval_is_asked_about_again() -> None:
     await thread.run(bound("a", "broken", {"q": "x"}), bound("b", "wr", {"text": "good"}, "a"))
     await thread.answer("approve")
     current = (await thread.agent.aget_state(thread.config)).values["plan"]
-    evil = {**current, "steps": [{**s, "call": {"tool": "wr", "args": {"text": "evil"}}} for s in current["steps"]]}
+    evil = {
+        **current,
+        "steps": [{**s, "call": {"tool": "wr", "args": {"text": "evil"}}} for s in current["steps"]],
+    }
     await thread.agent.aupdate_state(thread.config, {"plan": evil, "results": {}}, as_node="dispatcher")
     await thread.send(None)
     assert tools.named("wr") == []

@@ -1,7 +1,8 @@
-"""A run that waits, or was stopped, goes on in a new agent and in a new process; finished steps stay finished."""
+"""A run that waits, or was stopped, goes on in a new agent and a new process; what has finished stays."""
 
 import asyncio
 import time
+from contextlib import aclosing
 
 import pytest
 from crash_child import Workplace
@@ -83,7 +84,11 @@ def test_a_skip_in_a_new_process_lets_dependents_run_with_null(children, tmp_pat
     last = children.run(workplace, resume={asked(first)["b"]: edit(decision="skip")})
     assert last["status"] == "partial"
     assert {i: r["status"] for i, r in last["results"].items()} == {
-        "a": "done", "b": "skipped", "c": "done", "d": "done", "e": "done",
+        "a": "done",
+        "b": "skipped",
+        "c": "done",
+        "d": "done",
+        "e": "done",
     }
     assert log.calls() == {"a": 1, "b": 1, "c": 1, "d": 1, "e": 1}
 
@@ -132,7 +137,8 @@ def test_an_ended_run_cannot_be_resumed_and_an_open_one_takes_no_new_goal(childr
 @pytest.mark.parametrize("kind", ["local", "sqlite"])
 def test_a_killed_run_takes_no_new_goal(children, tmp_path, kind):
     workplace = Workplace(tmp_path, kind)
-    child = children.start(workplace, input=plan(bound("a", "look"), bound("b", "look", "a", delay=20)), context=ASK)
+    steps = plan(bound("a", "look"), bound("b", "look", "a", delay=20))
+    child = children.start(workplace, input=steps, context=ASK)
     wait_for(lambda: any(line.get("name") == "b" for line in Log(workplace.log).lines()))
     child.kill()
     assert children.run(workplace, input=WRITING)["error"] == ThreadUnfinishedError.__name__
@@ -292,7 +298,6 @@ async def test_cancelling_an_async_run_stops_the_work_and_the_thread_goes_on_wit
 @pytest.mark.parametrize("kind", ASKING_SYNC)
 @pytest.mark.parametrize("chunks", range(1, 16, 2))
 def test_a_run_stopped_at_any_moment_goes_on_with_none(tmp_path, kind, chunks):
-    log = Log(tmp_path / "log")
     steps = plan(bound("a", "look"), bound("b", "put", "a"), bound("c", "nap", "b"))
     with opened(kind, tmp_path) as storage:
         agent = agent_of(tmp_path, storage)
@@ -304,6 +309,39 @@ def test_a_run_stopped_at_any_moment_goes_on_with_none(tmp_path, kind, chunks):
         values = agent.invoke(None, thread())
         assert values["status"] == "done"
         assert values["results"]["c"]["output"] == "nap c: put b: look a: "
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ctrl_c_stops_at_once_and_a_new_process_goes_on(children, tmp_path, kind):
+    workplace = Workplace(tmp_path, kind)
+    log = Log(workplace.log)
+    break_tool(log, "b")
+    steps = plan(bound("a", "send"), bound("b", "stall", "a"), bound("c", "send", "b"))
+    child = children.start(workplace, input=steps, context=ASK)
+    wait_for(lambda: any(line["kind"] == "begin" and line["name"] == "b" for line in log.lines()))
+    child.interrupt()
+    assert child.answer(timeout_s=2)["error"] == "unexpected KeyboardInterrupt"
+    mend_tool(log, "b")
+    answer = children.run(workplace)
+    assert answer["status"] == "done", answer
+    assert log.calls() == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("kind", ASKING_SYNC)
+async def test_closing_an_async_stream_stops_the_work_and_gives_the_thread_back(tmp_path, kind):
+    log = Log(tmp_path / "log")
+    break_tool(log, "b")
+    steps = plan(bound("a", "send"), bound("b", "stall", "a"), bound("c", "send", "b"))
+    with opened(kind, tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        options = {"context": Context(approval="never"), "stream_mode": "custom"}
+        async with aclosing(agent.astream(steps, thread(), **options)) as stream:
+            async for event in stream:
+                if event["type"] == "tool_call" and event["tool"] == "stall":
+                    break
+        mend_tool(log, "b")
+        assert (await agent.ainvoke(None, thread()))["status"] == "done"
+    assert log.calls("send") == {"a": 1, "c": 1}
 
 
 def test_an_abandoned_stream_gives_the_thread_back(tmp_path):

@@ -1,5 +1,6 @@
 """A run is cancelled or mended from outside, and keeps what it has finished."""
 
+import asyncio
 import time
 
 import pytest
@@ -52,7 +53,11 @@ def test_a_cancel_from_another_process_stops_reads_at_once_and_lets_a_write_fini
     assert time.monotonic() - started < 4.0
     assert answer["status"] == "partial"
     assert {i: r["status"] for i, r in answer["results"].items()} | {"later": "", "after_mail": ""} == {
-        "done": "done", "mail": "done", "long": "failed", "later": "", "after_mail": "",
+        "done": "done",
+        "mail": "done",
+        "long": "failed",
+        "later": "",
+        "after_mail": "",
     }
     assert answer["results"]["long"]["error"]["code"] == "stopped"
     assert "told to stop" in answer["final_answer"]
@@ -103,6 +108,25 @@ async def test_cancelling_a_waiting_run_ends_it_and_keeps_what_had_finished(tmp_
         with pytest.raises(NothingToResumeError):
             await cancel_run(agent, thread())
     assert log.calls() == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("kind", ASKING_SYNC)
+async def test_a_run_of_the_same_agent_is_stopped_whatever_keeps_its_state(tmp_path, kind):
+    log = Log(tmp_path / "log")
+    steps = plan(bound("a", "send"), bound("b", "nap", "a", delay=20), bound("c", "send", "b"))
+    with opened(kind, tmp_path) as storage:
+        agent = agent_of(log, storage)
+        running = asyncio.ensure_future(agent.ainvoke(steps, thread(), context=Context(**NEVER)))
+        async with asyncio.timeout(10):
+            while not begun(log, "b"):
+                await asyncio.sleep(0.01)
+        assert await cancel_run(agent, thread()) == "requested"
+        values = await asyncio.wait_for(running, 3)
+        assert values["status"] == "partial"
+        assert (await agent.aget_state(thread())).values["final_answer"] == values["final_answer"]
+        with pytest.raises(NothingToResumeError):
+            await cancel_run(agent, thread())
+    assert log.calls() == {"a": 1}
 
 
 @pytest.mark.parametrize("kind", ASKING_SYNC)
@@ -181,7 +205,8 @@ def test_a_retry_ordered_in_one_process_is_carried_out_in_another(children, tmp_
     answer = children.run(workplace)
     if kind == "sqlite":
         # Without a store the new process has no record of the write, so it asks instead of repeating it.
-        assert [q["value"]["action_requests"][0]["name"] for q in answer["questions"]] == ["resolve_unknown_outcome"]
+        [question] = answer["questions"]
+        assert question["value"]["action_requests"][0]["name"] == "resolve_unknown_outcome"
         assert log.calls() == {"a": 1, "b": 1}
         answer = children.run(workplace, resume={"type": "edit", "args": {"decision": "run_again"}})
     assert answer["status"] == "done", answer

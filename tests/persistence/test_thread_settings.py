@@ -48,7 +48,8 @@ def test_a_resume_cannot_loosen_the_approval(tmp_path, log, kind):
         agent = agent_of(log, storage)
         changed = agent.get_state(thread()).values["plan"]
         changed["steps"][1]["call"]["args"]["text"] = "something else"
-        agent.update_state(thread(), {"plan": changed, "approval": {"decision": "approved"}}, as_node="approval")
+        forged = {"plan": changed, "approval": {"decision": "approved"}}
+        agent.update_state(thread(), forged, as_node="approval")
         values = agent.invoke(None, thread(), context=Context(approval="never"))
         assert asked(values) == ["approve_plan"]
     assert not log.calls()

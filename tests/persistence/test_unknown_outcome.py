@@ -103,7 +103,7 @@ def test_an_idempotent_call_is_made_again_without_a_question(children, workplace
     assert log.calls() == {"set": 2}
 
 
-UNFIT = pytest.mark.xfail(reason="graph/step_agent.py takes a person's output for a tool message", strict=True)
+UNFIT = pytest.mark.xfail(strict=True, reason="graph/step_agent.py takes a person's output for a message")
 
 
 @pytest.mark.parametrize("decision", [pytest.param("happened", marks=UNFIT), "run_again"])
@@ -116,7 +116,7 @@ def test_an_agent_steps_write_is_asked_about_too(children, workplace, decision):
     assert log.calls() == {"think_look": 1, "think_send": 1}
 
 
-@pytest.mark.xfail(reason="execution/agent_step.py lets tools start before the turn that called them is on record")
+@pytest.mark.xfail(strict=True, reason="execution/agent_step.py: tools start before their turn is on record")
 def test_an_agent_steps_write_is_asked_about_even_when_checkpoints_come_late(children, tmp_path):
     workplace = Workplace(tmp_path, "slow")
     log = killed_amid(children, workplace, AGENT, "think_send", "call")

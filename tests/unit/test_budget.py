@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
+
 from plan_execute.budget import Meter, Tab
 from plan_execute.context import Context
 from plan_execute.errors import BudgetExceededError
@@ -17,7 +18,9 @@ def _meter(spent: Any = None, clock: Callable[[], float] = lambda: 0.0, **limits
 
 
 def _said(tokens: int) -> AIMessage:
-    return AIMessage("x", usage_metadata={"input_tokens": tokens, "output_tokens": 1, "total_tokens": tokens + 1})
+    return AIMessage(
+        "x", usage_metadata={"input_tokens": tokens, "output_tokens": 1, "total_tokens": tokens + 1}
+    )
 
 
 def test_reservations_count_before_the_calls_are_made() -> None:
@@ -46,7 +49,10 @@ def test_usage_is_counted_in_all_and_per_role() -> None:
         tab.reserve_model_call(role)
         tab.record_model_call(role, _said(tokens), "m")
     assert (tab.usage["model_calls"], tab.usage["total_tokens"]) == (3, 23)
-    assert {role: spent["model_calls"] for role, spent in tab.usage["by_role"].items()} == {"planner": 1, "executor": 2}
+    assert {role: spent["model_calls"] for role, spent in tab.usage["by_role"].items()} == {
+        "planner": 1,
+        "executor": 2,
+    }
 
 
 def test_tokens_stop_the_next_call() -> None:

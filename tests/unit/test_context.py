@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+
 from plan_execute.context import Context, Environment, needs_approval, stricter, to_context
 from plan_execute.errors import ConfigurationError
-from pydantic import ValidationError
 
 
 @pytest.mark.parametrize("absent", [None, {}])
@@ -25,11 +26,17 @@ def test_a_mapping_becomes_a_context_and_a_context_stays_itself() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"max_paralel": 3}, "max_paralel.*known settings:.*max_parallel"), ({"max_parallel": 0}, "max_parallel"),
-        ({"approval": "sometimes"}, "approval.*always"), ({"soft_share": 2}, "soft_share"), ({"step_timeout_s": -1}, "step_timeout_s"),
-        ({"models": {"chef": "x"}}, "chef.*known roles"), ({"max_replans": -1}, "max_replans"), (3, "not int"), ("x", "not str"),
+        ({"max_paralel": 3}, "max_paralel.*known settings:.*max_parallel"),
+        ({"max_parallel": 0}, "max_parallel"),
+        ({"approval": "sometimes"}, "approval.*always"),
+        ({"soft_share": 2}, "soft_share"),
+        ({"step_timeout_s": -1}, "step_timeout_s"),
+        ({"models": {"chef": "x"}}, "chef.*known roles"),
+        ({"max_replans": -1}, "max_replans"),
+        (3, "not int"),
+        ("x", "not str"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_setting_is_named_with_what_is_known(given: Any, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         to_context(given)
@@ -45,14 +52,22 @@ def test_a_context_cannot_be_changed() -> None:
         Context().approval = "never"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("left", "right", "more"), [("never", "writes", "writes"), ("always", "never", "always"), ("writes", "always", "always")])
+@pytest.mark.parametrize(
+    ("left", "right", "more"),
+    [("never", "writes", "writes"), ("always", "never", "always"), ("writes", "always", "always")],
+)
 def test_the_stricter_policy_asks_more_often(left: Any, right: Any, more: str) -> None:
     assert stricter(left, right) == stricter(right, left) == more
 
 
 @pytest.mark.parametrize(
     ("policy", "effects", "needed"),
-    [("always", [], True), ("never", ["write"], False), ("writes", ["read", "idempotent"], False), ("writes", ["read", "write"], True)],
+    [
+        ("always", [], True),
+        ("never", ["write"], False),
+        ("writes", ["read", "idempotent"], False),
+        ("writes", ["read", "write"], True),
+    ],
 )
 def test_a_plan_needs_approval_by_policy_and_effects(policy: Any, effects: list[str], needed: bool) -> None:
     assert needs_approval(policy, effects) is needed
@@ -60,11 +75,15 @@ def test_a_plan_needs_approval_by_policy_and_effects(policy: Any, effects: list[
 
 def test_a_models_plan_may_have_fewer_steps_than_a_given_one_unless_set() -> None:
     assert Context().step_limit(by_model=True) < Context().step_limit(by_model=False)
-    assert Context(max_steps=7).step_limit(by_model=True) == Context(max_steps=7).step_limit(by_model=False) == 7
+    assert (
+        Context(max_steps=7).step_limit(by_model=True) == Context(max_steps=7).step_limit(by_model=False) == 7
+    )
 
 
 def test_the_environment_is_read_and_empty_values_are_absent() -> None:
     assert Environment.read({}) == Environment()
-    read = Environment.read({"PLAN_EXECUTE_MODEL": "m", "PLAN_EXECUTE_DB": "x.db", "EDITOR": "ed", "PLAN_EXECUTE_TOOLS": ""})
+    read = Environment.read(
+        {"PLAN_EXECUTE_MODEL": "m", "PLAN_EXECUTE_DB": "x.db", "EDITOR": "ed", "PLAN_EXECUTE_TOOLS": ""}
+    )
     assert (read.model, read.database, read.editor, read.tools) == ("m", Path("x.db"), "ed", None)
     assert Environment.read({"VISUAL": "vi", "EDITOR": "ed"}).editor == "vi"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plan_execute.plan_rules import PlanFacts, validate_plan
-from plan_execute.tools.toolbox import Toolbox
 from plans import bound, plan, think
 from toolset import Toolset, make_tool
+
+from plan_execute.plan_rules import PlanFacts, validate_plan
+from plan_execute.tools.toolbox import Toolbox
 
 
 def _facts(**facts: Any) -> PlanFacts:
@@ -20,18 +21,27 @@ def _codes(raw: Any, **facts: Any) -> list[str]:
 
 
 def test_what_a_plan_leaves_out_is_filled_in() -> None:
-    found, issues = validate_plan({"steps": [{"id": "a", "call": {"tool": "look", "args": {"q": "x"}}}]}, _facts(goal="g"))
+    found, issues = validate_plan(
+        {"steps": [{"id": "a", "call": {"tool": "look", "args": {"q": "x"}}}]}, _facts(goal="g")
+    )
     assert issues == []
     assert found is not None
     assert len(found["id"]) == 32
     assert {**found, "id": ""} == {
-        "id": "", "revision": 1, "goal": "g", "rationale": "", "complete": True, "inputs": {},
+        "id": "",
+        "revision": 1,
+        "goal": "g",
+        "rationale": "",
+        "complete": True,
+        "inputs": {},
         "steps": [{"id": "a", "task": "", "call": {"tool": "look", "args": {"q": "x"}}, "depends_on": []}],
-    }  # fmt: skip
+    }
 
 
 def test_validating_a_valid_plan_again_changes_nothing() -> None:
-    raw = plan(bound("b", "look", {"q": "${a}"}), bound("a", "look", {"q": "x"}), think("c", "b", tools=["look"]))
+    raw = plan(
+        bound("b", "look", {"q": "${a}"}), bound("a", "look", {"q": "x"}), think("c", "b", tools=["look"])
+    )
     once, _ = validate_plan(raw, _facts())
     twice, issues = validate_plan(once, _facts())
     assert (twice, issues) == (once, [])
@@ -58,13 +68,19 @@ def test_dependencies_that_references_imply_are_added_once() -> None:
 
 
 def test_a_repeated_dependency_counts_once() -> None:
-    found, issues = validate_plan(plan(bound("a", "look", {"q": "x"}), bound("b", "look", {"q": "x"}, "a", "a")), _facts())
+    found, issues = validate_plan(
+        plan(bound("a", "look", {"q": "x"}), bound("b", "look", {"q": "x"}, "a", "a")), _facts()
+    )
     assert (found or {})["steps"][1]["depends_on"] == ["a"]
     assert issues == []
 
 
 def test_the_path_of_a_cycle_is_named_in_its_order() -> None:
-    steps = [bound("a", "look", {"q": "x"}, "c"), bound("b", "look", {"q": "x"}, "a"), bound("c", "look", {"q": "x"}, "b")]
+    steps = [
+        bound("a", "look", {"q": "x"}, "c"),
+        bound("b", "look", {"q": "x"}, "a"),
+        bound("c", "look", {"q": "x"}, "b"),
+    ]
     (issue,) = validate_plan(plan(*steps), _facts())[1]
     path = issue["message"].rpartition(": ")[2].split(" -> ")
     needs = {step["id"]: step["depends_on"] for step in steps}
@@ -82,9 +98,17 @@ def test_a_field_that_is_null_is_malformed_and_not_taken_as_absent() -> None:
 
 @pytest.mark.parametrize(
     ("value", "code"),
-    [("${a}", None), ("text ${a}", "bad_arguments"), (3, None), ("3", "bad_arguments"), ("${a.seconds}", None)],
+    [
+        ("${a}", None),
+        ("text ${a}", "bad_arguments"),
+        (3, None),
+        ("3", "bad_arguments"),
+        ("${a.seconds}", None),
+    ],
 )
-def test_an_argument_only_known_at_run_time_is_not_held_against_its_type(value: Any, code: str | None) -> None:
+def test_an_argument_only_known_at_run_time_is_not_held_against_its_type(
+    value: Any, code: str | None
+) -> None:
     raw = plan(bound("a", "echo", {"value": 1}), bound("b", "slow", {"name": "x", "seconds": value}))
     assert _codes(raw) == ([code] if code else [])
 
@@ -98,7 +122,11 @@ def test_an_integer_fits_where_a_number_is_wanted_and_text_does_not() -> None:
 
 
 def test_an_open_output_schema_rules_nothing_out() -> None:
-    for schema in ({"type": "object"}, {"type": "object", "properties": {"t": {}}, "additionalProperties": True}, {}):
+    for schema in (
+        {"type": "object"},
+        {"type": "object", "properties": {"t": {}}, "additionalProperties": True},
+        {},
+    ):
         first = bound("a", "echo", {"value": 1}, output_schema=schema)
         assert _codes(plan(first, bound("b", "look", {"q": "${a.u}"}))) == [], schema
 
@@ -121,7 +149,9 @@ def test_a_revision_keeps_the_plans_id_and_counts_on() -> None:
 def test_inputs_that_a_plan_does_not_declare_are_refused_only_where_it_declares_some() -> None:
     step = bound("a", "look", {"q": "${inputs.x}"})
     assert _codes(plan(step), inputs={"x": "1"}) == []
-    assert _codes(plan(step, inputs={"x": {"type": "string"}}), inputs={"x": "1", "y": 2}) == ["unresolved_reference"]
+    assert _codes(plan(step, inputs={"x": {"type": "string"}}), inputs={"x": "1", "y": 2}) == [
+        "unresolved_reference"
+    ]
     assert _codes(plan(step, inputs={"x": {"type": "string"}}), inputs={"x": 1}) == ["type_mismatch"]
 
 
@@ -146,7 +176,10 @@ def test_writers_that_are_ordered_through_others_do_not_conflict() -> None:
     assert _codes(plan(a, b, bound("d", "put", {"path": "d"}, "a")), toolbox=toolbox) == ["write_conflict"]
 
 
-@pytest.mark.parametrize("raw", [None, 1, "x", [], {"steps": None}, {"steps": [None]}, {"steps": [{}]}, {"steps": [{"id": None}]}, {}])
+@pytest.mark.parametrize(
+    "raw",
+    [None, 1, "x", [], {"steps": None}, {"steps": [None]}, {"steps": [{}]}, {"steps": [{"id": None}]}, {}],
+)
 def test_anything_at_all_gives_issues_and_never_an_exception(raw: Any) -> None:
     found, issues = validate_plan(raw, _facts())
     assert found is None
@@ -154,5 +187,8 @@ def test_anything_at_all_gives_issues_and_never_an_exception(raw: Any) -> None:
 
 
 def test_a_regular_expression_with_a_reference_is_left_to_run_time() -> None:
-    raw = plan(bound("a", "look", {"q": "x"}), bound("b", "look", {"q": "x"}, success_criteria=[{"type": "matches", "pattern": "(${a}"}]))
+    raw = plan(
+        bound("a", "look", {"q": "x"}),
+        bound("b", "look", {"q": "x"}, success_criteria=[{"type": "matches", "pattern": "(${a}"}]),
+    )
     assert _codes(raw) == []

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from plan_execute.errors import InvalidAnswerError
 from plan_execute.questions import QUESTIONS, question_name, read_answer
 
@@ -15,21 +16,37 @@ def _question(name: str, **args: Any) -> dict[str, Any]:
 
 
 FAILURE = _question("handle_step_failure", step_id="a", decision="retry", instructions="", output=None)
-UNKNOWN = _question("resolve_unknown_outcome", step_id="a", tool="t", tool_args={}, decision="fail", output=None)
+UNKNOWN = _question(
+    "resolve_unknown_outcome", step_id="a", tool="t", tool_args={}, decision="fail", output=None
+)
 BUDGET = _question("extend_budget", budget="max_tokens", spent=8, limit=10, decision="extend", by=10)
 STEP = _question("approve_step", step={"id": "a"})
 PLAN = _question("approve_plan", plan={"steps": []})
 
 
 def test_the_five_questions_offer_what_design_names() -> None:
-    assert set(QUESTIONS) == {"approve_plan", "approve_step", "handle_step_failure", "resolve_unknown_outcome", "extend_budget"}
-    assert QUESTIONS["handle_step_failure"].decisions == ("retry", "skip", "patch", "replan", "supply", "abort")
+    assert set(QUESTIONS) == {
+        "approve_plan",
+        "approve_step",
+        "handle_step_failure",
+        "resolve_unknown_outcome",
+        "extend_budget",
+    }
+    assert QUESTIONS["handle_step_failure"].decisions == (
+        "retry",
+        "skip",
+        "patch",
+        "replan",
+        "supply",
+        "abort",
+    )
     assert QUESTIONS["resolve_unknown_outcome"].decisions == ("happened", "run_again", "fail")
     assert QUESTIONS["extend_budget"].decisions == ("extend", "finish", "abort")
 
 
 @pytest.mark.parametrize(
-    ("question", "proposed", "careful"), [(FAILURE, "retry", "abort"), (UNKNOWN, "fail", "fail"), (BUDGET, "extend", "finish")]
+    ("question", "proposed", "careful"),
+    [(FAILURE, "retry", "abort"), (UNKNOWN, "fail", "fail"), (BUDGET, "extend", "finish")],
 )
 def test_approve_means_the_proposal_and_reject_the_careful_end_with_its_reason(
     question: Any, proposed: str, careful: str
@@ -72,14 +89,31 @@ def test_instructions_inside_an_edit_become_its_message() -> None:
 
 
 @pytest.mark.parametrize(("question", "decision"), [(FAILURE, "supply"), (UNKNOWN, "happened")])
-def test_a_decision_that_needs_an_output_is_refused_without_one_and_null_is_one(question: Any, decision: str) -> None:
+def test_a_decision_that_needs_an_output_is_refused_without_one_and_null_is_one(
+    question: Any, decision: str
+) -> None:
     with pytest.raises(InvalidAnswerError, match="output"):
         read_answer(question, {"decision": decision})
     answer = read_answer(question, {"decision": decision, "output": None})
     assert answer["args"]["output"] is None
 
 
-@pytest.mark.parametrize("raw", [None, {}, [], "", "perhaps", 3, {"type": 3}, {"decision": "x"}, {"type": "edit"}, ["approve"] * 2, {"decisions": {}}])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        None,
+        {},
+        [],
+        "",
+        "perhaps",
+        3,
+        {"type": 3},
+        {"decision": "x"},
+        {"type": "edit"},
+        ["approve"] * 2,
+        {"decisions": {}},
+    ],
+)
 @pytest.mark.parametrize("question", [FAILURE, UNKNOWN, BUDGET, PLAN, STEP], ids=question_name)
 def test_a_bad_answer_says_what_is_allowed_and_that_the_question_stays_open(question: Any, raw: Any) -> None:
     with pytest.raises(InvalidAnswerError, match=r"Allowed: approve, edit, reject.*The question stays open"):
@@ -104,5 +138,9 @@ def test_what_is_none_of_our_questions_has_no_name(value: Any) -> None:
 
 
 def test_words_are_read_from_message_feedback_or_agent_inboxs_args() -> None:
-    for shape in ({"type": "reject", "message": " a "}, {"type": "reject", "feedback": "a"}, [{"type": "response", "args": "a"}]):
+    for shape in (
+        {"type": "reject", "message": " a "},
+        {"type": "reject", "feedback": "a"},
+        [{"type": "response", "args": "a"}],
+    ):
         assert read_answer(PLAN, shape)["message"] == "a"

@@ -6,6 +6,8 @@ from graphlib import CycleError
 from typing import Any
 
 import pytest
+from plans import bound, think
+
 from plan_execute.state import (
     add_usage,
     append,
@@ -25,11 +27,8 @@ from plan_execute.state import (
     unused_id,
     used_ids,
 )
-from plans import bound, think
 
-A, B, C, D = (
-    bound("a", "t"), bound("b", "t", {}, "a"), bound("c", "t", {}, "b"), bound("d", "t")
-)  # fmt: skip
+A, B, C, D = (bound("a", "t"), bound("b", "t", {}, "a"), bound("c", "t", {}, "b"), bound("d", "t"))
 PLAN: Any = {"steps": [C, B, A, D]}
 
 
@@ -58,7 +57,14 @@ def test_descendants_are_everything_below_and_not_the_roots() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "kind"), [(A, "call"), (think("x"), "tools"), ({"id": "x"}, None), ({**A, "tools": []}, None), ({"agent": "x"}, "agent")]
+    ("step", "kind"),
+    [
+        (A, "call"),
+        (think("x"), "tools"),
+        ({"id": "x"}, None),
+        ({**A, "tools": []}, None),
+        ({"agent": "x"}, "agent"),
+    ],
 )
 def test_a_step_has_exactly_one_kind_or_none(step: Any, kind: Any) -> None:
     assert step_kind(step) == kind

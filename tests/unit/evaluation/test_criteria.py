@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from plan_execute.evaluation.criteria import check_output, is_empty
 
 BOUND: Any = {"id": "a", "call": {"tool": "t", "args": {}}}
@@ -21,19 +22,29 @@ def _judge(passed: bool | None, asked: list[str] | None = None) -> Any:
     return judge
 
 
-async def _verdict(step: Any, criteria: Any, output: Any, evidence: Any = (), passed: bool | None = True) -> str:
+async def _verdict(
+    step: Any, criteria: Any, output: Any, evidence: Any = (), passed: bool | None = True
+) -> str:
     return (await check_output(step, criteria, output, evidence, _judge(passed))).verdict
 
 
 @pytest.mark.parametrize(
     ("step", "criteria", "output", "verdict"),
     [
-        (BOUND, [], "x", "met"), (BOUND, [], "", "met_empty"), (BOUND, [], None, "met_empty"), (BOUND, [], 0, "met"),
-        (AGENT, [], "x", "unverified"), (AGENT, [NOT_EMPTY], "x", "met"), (AGENT, [NOT_EMPTY], " ", "failed"),
-        ({**AGENT, "output_schema": {}}, [], {}, "met_empty"), ({**AGENT, "output_schema": {"type": "object"}}, [], "x", "failed"),
+        (BOUND, [], "x", "met"),
+        (BOUND, [], "", "met_empty"),
+        (BOUND, [], None, "met_empty"),
+        (BOUND, [], 0, "met"),
+        (AGENT, [], "x", "unverified"),
+        (AGENT, [NOT_EMPTY], "x", "met"),
+        (AGENT, [NOT_EMPTY], " ", "failed"),
+        ({**AGENT, "output_schema": {}}, [], {}, "met_empty"),
+        ({**AGENT, "output_schema": {"type": "object"}}, [], "x", "failed"),
     ],
-)  # fmt: skip
-async def test_the_verdict_follows_from_kind_criteria_and_output(step: Any, criteria: Any, output: Any, verdict: str) -> None:
+)
+async def test_the_verdict_follows_from_kind_criteria_and_output(
+    step: Any, criteria: Any, output: Any, verdict: str
+) -> None:
     assert await _verdict(step, criteria, output) == verdict
 
 
@@ -44,12 +55,22 @@ async def test_a_judge_that_cannot_tell_gives_unverified(passed: bool | None, ve
 
 async def test_checks_run_cheapest_first_whatever_order_they_are_written_in() -> None:
     criteria: Any = [
-        {"type": "judge", "criterion": "c"}, {"type": "file_exists", "path": "/"}, {"type": "expression", "expression": "@"},
-        {"type": "matches", "pattern": "x"}, NOT_EMPTY,
-    ]  # fmt: skip
+        {"type": "judge", "criterion": "c"},
+        {"type": "file_exists", "path": "/"},
+        {"type": "expression", "expression": "@"},
+        {"type": "matches", "pattern": "x"},
+        NOT_EMPTY,
+    ]
     step = {**BOUND, "output_schema": {"type": "string"}}
     check = await check_output(step, criteria, "x", [], _judge(True))
-    assert [c["type"] for c in check.criteria] == ["not_empty", "matches", "json_schema", "expression", "file_exists", "judge"]
+    assert [c["type"] for c in check.criteria] == [
+        "not_empty",
+        "matches",
+        "json_schema",
+        "expression",
+        "file_exists",
+        "judge",
+    ]
 
 
 async def test_every_cheap_gap_is_named_and_no_judge_is_asked_then() -> None:
@@ -85,7 +106,15 @@ def test_not_empty(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "criterion",
-    [{"type": "matches", "pattern": "("}, {"type": "json_schema", "schema": {"type": 1}}, {"type": "expression", "expression": "a ||"}],
+    [
+        {"type": "matches", "pattern": "("},
+        {"type": "matches", "pattern": {"resolved": "to a dict"}},
+        {"type": "json_schema", "schema": {"type": 1}},
+        {"type": "json_schema", "schema": {"$ref": "#/nowhere"}},
+        {"type": "expression", "expression": "a ||"},
+    ],
 )
-async def test_a_criterion_that_turns_out_broken_at_run_time_is_a_gap_and_no_exception(criterion: Any) -> None:
+async def test_a_criterion_that_turns_out_broken_at_run_time_is_a_gap_and_no_exception(
+    criterion: Any,
+) -> None:
     assert await _verdict(BOUND, [criterion], "x") == "failed"

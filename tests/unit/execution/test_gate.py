@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from langgraph.errors import GraphInterrupt
-from plan_execute.execution.gate import Gate, Slots, StepWithheldError
 from plans import bound
+
+from plan_execute.execution.gate import Gate, Slots, StepWithheldError
 
 A, B = bound("a", "t"), bound("b", "t", {}, "a")
 PLAN: Any = {"steps": [A, B]}
@@ -99,7 +100,9 @@ async def test_slots_serve_the_highest_priority_first_and_equals_in_order() -> N
             await asyncio.sleep(0)
 
     async with slots.take(0):
-        tasks = [asyncio.create_task(take(n, p)) for n, p in (("low", 1), ("high", 3), ("mid1", 2), ("mid2", 2))]
+        tasks = [
+            asyncio.create_task(take(n, p)) for n, p in (("low", 1), ("high", 3), ("mid1", 2), ("mid2", 2))
+        ]
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
     assert served == ["high", "mid1", "mid2", "low"]

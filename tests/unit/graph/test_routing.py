@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from langgraph.types import Send
+from plans import bound
+
 from plan_execute.graph.routing import (
     route_after_approval,
     route_after_dispatcher,
@@ -13,7 +15,6 @@ from plan_execute.graph.routing import (
     route_after_planner,
     route_after_validator,
 )
-from plans import bound
 
 PLAN: Any = {"steps": [bound("b", "t", {}, "a"), bound("a", "t")]}
 ISSUES: Any = [{"code": "cycle", "step_id": None, "message": ""}]
@@ -24,7 +25,10 @@ def _draft(source: str) -> Any:
     return {"plan": PLAN, "source": source}
 
 
-@pytest.mark.parametrize(("state", "target"), [({"draft": _draft("planner")}, "validator"), ({}, "synthesizer"), ({"draft": None}, "synthesizer")])
+@pytest.mark.parametrize(
+    ("state", "target"),
+    [({"draft": _draft("planner")}, "validator"), ({}, "synthesizer"), ({"draft": None}, "synthesizer")],
+)
 def test_after_the_planner(state: Any, target: str) -> None:
     assert route_after_planner(state) == target
 
@@ -37,7 +41,10 @@ def test_after_the_planner(state: Any, target: str) -> None:
         ({"plan_issues": ISSUES, "draft": _draft("person")}, "approval"),
         ({"plan_issues": ISSUES, "draft": _draft("given")}, "synthesizer"),
         ({"plan_issues": ISSUES}, "synthesizer"),
-        ({"plan_issues": ISSUES, "draft": _draft("planner"), "evaluation": {"decision": "abort"}}, "synthesizer"),
+        (
+            {"plan_issues": ISSUES, "draft": _draft("planner"), "evaluation": {"decision": "abort"}},
+            "synthesizer",
+        ),
         ({"plan_issues": [], "approval": {"decision": "needed"}}, "approval"),
         ({"plan_issues": []}, "approval"),
         ({"plan_issues": [], "approval": {"decision": "approved"}}, "dispatcher"),
@@ -64,7 +71,9 @@ def test_after_the_approval(state: Any, target: str) -> None:
 def test_after_the_dispatcher_every_pending_step_is_sent_at_once_in_topological_order() -> None:
     sends = route_after_dispatcher({"plan": PLAN, "approval": {"decision": "approved"}})
     assert sends == [Send("executor", {"step_id": "a"}), Send("executor", {"step_id": "b"})]
-    sends = route_after_dispatcher({"plan": PLAN, "approval": {"decision": "approved"}, "results": {"a": DONE}})
+    sends = route_after_dispatcher(
+        {"plan": PLAN, "approval": {"decision": "approved"}, "results": {"a": DONE}}
+    )
     assert sends == [Send("executor", {"step_id": "b"})]
 
 
@@ -74,7 +83,10 @@ def test_after_the_dispatcher_every_pending_step_is_sent_at_once_in_topological_
         ({}, "approval"),
         ({"plan": PLAN}, "approval"),
         ({"plan": PLAN, "approval": {"decision": "needed"}}, "approval"),
-        ({"plan": PLAN, "approval": {"decision": "approved"}, "results": {"a": DONE, "b": DONE}}, "evaluator"),
+        (
+            {"plan": PLAN, "approval": {"decision": "approved"}, "results": {"a": DONE, "b": DONE}},
+            "evaluator",
+        ),
     ],
 )
 def test_after_the_dispatcher_without_anything_to_send(state: Any, target: str) -> None:
@@ -89,7 +101,10 @@ def test_after_the_dispatcher_without_anything_to_send(state: Any, target: str) 
         ({"evaluation": {"decision": "replan"}}, "replanner"),
         ({"evaluation": {"decision": "abort"}}, "synthesizer"),
         ({"evaluation": {"decision": "continue"}, "plan": PLAN}, "dispatcher"),
-        ({"evaluation": {"decision": "continue"}, "plan": PLAN, "results": {"a": DONE, "b": DONE}}, "synthesizer"),
+        (
+            {"evaluation": {"decision": "continue"}, "plan": PLAN, "results": {"a": DONE, "b": DONE}},
+            "synthesizer",
+        ),
         ({"evaluation": {"decision": "continue"}}, "synthesizer"),
     ],
 )
