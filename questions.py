@@ -164,6 +164,7 @@ def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
     question = QUESTIONS[question_name(value)]
     proposed = value["action_requests"][0]["args"]
     shape = _unwrap(question, raw)
+    _require_json(question, shape)
     kind = _answer_type(question, shape)
     by: Literal["person", "timeout"] = "timeout" if shape.get("by") == "timeout" else "person"
     answer: Answer = {"type": kind, "message": _message(shape), "by": by}
@@ -197,6 +198,13 @@ def _unwrap(question: Question, raw: Json) -> Mapping[str, Json]:
     if not isinstance(raw, Mapping) or not raw:
         raise _refuse(question, f"it is {_describe(raw)}")
     return raw
+
+
+def _require_json(question: Question, shape: Mapping[str, Json]) -> None:
+    try:
+        json.dumps(shape, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _refuse(question, f"it is not plain JSON ({error})") from error
 
 
 def _describe(raw: Json) -> str:

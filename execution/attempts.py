@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphBubbleUp, is_invalid_resume
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, is_invalid_resume
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
@@ -61,7 +61,8 @@ from .gate import StepWithheldError
 __all__ = ["AttemptLoop", "Outcome"]
 
 Attempt = dict[str, Any]
-"""``{number, output, verdict, criteria, evidence, error, usage, decision, questions, ended_at}``."""
+"""``{number, output, verdict, criteria, evidence, error, usage, decision, questions, started_at,
+ended_at}``."""
 
 _FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code}
 """Failures of a bound step that another attempt with the same arguments cannot change."""
@@ -91,7 +92,6 @@ class AttemptLoop:
     config: RunnableConfig
     runtime: Runtime[Any]
     audit: list[AuditEvent] = field(default_factory=list)
-    started_at: str | None = None
     hints: list[str] = field(default_factory=list)
 
     # --- the loop ------------------------------------------------------------------------
@@ -108,18 +108,12 @@ class AttemptLoop:
         if self.step.get("approve") and (refused := self._approve_step()):
             return refused
         async with self.epoch.gate.slot(self.step):
-            self.started_at = self.run.timestamp()
-            emit(
-                self.runtime,
-                self.run,
-                "step_started",
-                step_id=self.step["id"],
-                task=self.step.get("task", ""),
-            )
             return await self._attempt_until_decided()
 
     async def _attempt_until_decided(self) -> Outcome:
         recorded = await self._recorded_attempts()
+        if not recorded:
+            self._emit("step_started", task=self.step.get("task", ""))
         made: list[Attempt] = []
         while True:
             replayed = len(made) < len(recorded)
@@ -159,7 +153,8 @@ class AttemptLoop:
         if self.epoch.approval is None:
             raise StepWithheldError("no approval of this plan is on record")
         number = len(made) + 1
-        emit(self.runtime, self.run, "step_attempt", step_id=self.step["id"], attempt=number)
+        self._emit("step_attempt", attempt=number)
+        started_at = self.run.timestamp()
         scope = self._scope(number)
         evidence: list[Evidence] = []
         attempt: Attempt = {
@@ -191,6 +186,7 @@ class AttemptLoop:
             "evidence": evidence,
             "usage": scope.tab.usage,
             "questions": asked,
+            "started_at": started_at,
             "ended_at": self.run.timestamp(),
         }
 
@@ -379,14 +375,8 @@ class AttemptLoop:
             "output": made[-1]["output"],
         }
         description = _describe_failure(self.step, made, proposed)
-        emit(self.runtime, self.run, "question_open", step_id=self.step["id"], question="handle_step_failure")
-        answer = ask(
-            "handle_step_failure",
-            args,
-            description,
-            asked_at=made[-1].get("ended_at"),
-            step_id=self.step["id"],
-            attempts=made,
+        answer = self._ask(
+            "handle_step_failure", args, description, asked_at=made[-1].get("ended_at"), attempts=made
         )
         # A rejection's message is its reason; the failure itself stands in the result.
         reason = (answer["message"] if answer["type"] == "reject" else "") or error["message"]
@@ -395,13 +385,20 @@ class AttemptLoop:
             made[-1] = {**made[-1], "output": answer["args"]["output"]}
         return decided
 
+    def _ask(self, name: str, args: Mapping[str, Any], description: str, **record: Any) -> Answer:
+        try:
+            return ask(name, args, description, step_id=self.step["id"], **record)
+        except GraphInterrupt:
+            self._emit("question_open", question=name)
+            raise
+
     def _approve_step(self) -> Outcome | None:
         tools = (
             ", ".join(f"`{name}` [{self.toolbox.effect(name)}]" for name in granted_tools(self.step))
             or "no tools"
         )
         description = f"Step **{self.step['id']}** is ready: {self.step.get('task') or 'call'} — {tools}"
-        answer = ask("approve_step", {"step": self.step}, description, step_id=self.step["id"])
+        answer = self._ask("approve_step", {"step": self.step}, description)
         self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by=answer["by"]))
         if answer["type"] == "reject":
             return self._refused(answer)
@@ -450,10 +447,13 @@ class AttemptLoop:
             "evidence": [call for attempt in made for call in attempt["evidence"]],
             "attempts": len(made),
             "error": error,
-            "started_at": self.started_at,
+            "started_at": made[0].get("started_at") if made else None,
             "finished_at": self.run.timestamp(),
             "usage": _sum(attempt["usage"] for attempt in made),
         }
+
+    def _emit(self, kind: str, **details: Any) -> None:
+        emit(self.runtime, self.run, kind, step_id=self.step["id"], **details)
 
     # --- what the step is given ----------------------------------------------------------
 

@@ -59,14 +59,11 @@ async def test_a_goal_in_any_script_reaches_the_planner_and_the_answer_unchanged
     assert result["final_answer"] == goal.strip()
 
 
-async def test_a_goal_with_a_lone_surrogate_ends_in_a_clear_message_or_a_correct_run() -> None:
+async def test_a_goal_with_a_lone_surrogate_runs_like_any_other() -> None:
     thread = Thread(
         agent_with((), ScriptedModel({"planner": [draft(draft_step("a"))], "executor": ["ok"]})), FREE
     )
-    try:
-        assert (await thread.send({"goal": "bad \ud800 text"}))["status"] == "done"
-    except InvalidInputError as refused:
-        assert "goal" in str(refused)
+    assert (await thread.send({"goal": "bad \ud800 text"}))["status"] == "done"
 
 
 # --- tools ---------------------------------------------------------------------------------

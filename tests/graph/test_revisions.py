@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from plans import Thread, agent_with, bound, draft, draft_step, statuses, think
-from toolset import Toolset
+from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel
 
@@ -141,6 +141,27 @@ async def test_a_revision_within_the_approval_needs_no_new_one_and_one_beyond_it
     assert "c" in (await thread.question())["description"]
     result = await thread.answer("approve")
     assert (result["status"], tools.named("wr")) == ("done", ["first", "again", "more"])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="Toolbox.resource gives up when any argument is a reference, so nothing looks new"
+)
+async def test_a_revision_that_writes_to_a_resource_that_was_not_approved_is_asked_about() -> None:
+    saved: list[str] = []
+
+    def save(path: str, text: str) -> str:
+        """Save."""
+        saved.append(path)
+        raise ValueError("disk full")
+
+    tools = [*Toolset().tools, make_tool(save, effect="write", resource="file:{path}")]
+    elsewhere = draft(draft_step("b", "save", {"path": "/etc/hosts", "text": "${z}"}, "z"))
+    model = ScriptedModel({"replanner": [elsewhere]}, strict=False)
+    thread = Thread(agent_with(tools, models={"replanner": model}), _settings(approval="writes"))
+    await thread.run(bound("z", "look", {"q": "z"}), bound("a", "save", {"path": "notes", "text": "${z}"}))
+    result = await thread.answer("approve")
+    assert saved == ["notes"]
+    assert "__interrupt__" in result
 
 
 async def test_a_persons_rejection_of_a_revision_is_not_overruled_by_a_replan() -> None:

@@ -179,10 +179,8 @@ async def test_a_resume_with_an_update_cannot_swap_the_plan_that_is_approved() -
     tools = Toolset()
     thread = await _asked(tools)
     evil = plan(bound("a", "wr", {"text": "evil"}), id="evil", revision=1, inputs={})
-    try:
+    with suppress(PlanExecuteError):
         await thread.send(Command(resume="approve", update={"plan": evil}))
-    except PlanExecuteError as refused:
-        assert str(refused)
     assert ("wr", "evil") not in tools.calls
 
 

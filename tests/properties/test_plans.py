@@ -102,8 +102,8 @@ def test_a_run_is_done_only_when_every_step_is_satisfied(steps: Any, data: Any) 
 
 
 @few
-@given(dags(), st.permutations(range(8)))
-def test_references_imply_exactly_the_dependencies_that_are_written_out(steps: Any, _: Any) -> None:
+@given(dags())
+def test_references_imply_exactly_the_dependencies_that_are_written_out(steps: Any) -> None:
     implied = [
         bound(s["id"], "look", {"q": " ".join(["x", *(f"${{{dep}}}" for dep in s["depends_on"])])})
         for s in steps

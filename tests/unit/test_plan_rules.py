@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -86,8 +87,8 @@ def test_the_path_of_a_cycle_is_named_in_its_order() -> None:
     needs = {step["id"]: step["depends_on"] for step in steps}
     assert path[0] == path[-1]
     assert set(path) == {"a", "b", "c"}
-    forward = all(needs[x] == [y] for x, y in zip(path, path[1:], strict=False))
-    backward = all(needs[y] == [x] for x, y in zip(path, path[1:], strict=False))
+    forward = all(needs[x] == [y] for x, y in pairwise(path))
+    backward = all(needs[y] == [x] for x, y in pairwise(path))
     assert forward or backward
 
 
