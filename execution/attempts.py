@@ -111,7 +111,9 @@ class AttemptLoop:
             return await self._attempt_until_decided()
 
     async def _attempt_until_decided(self) -> Outcome:
-        recorded = await self._recorded_attempts()
+        recorded = self.epoch.attempts_of(self.step)
+        for attempt in recorded:
+            self.run.meter.spend(attempt["usage"])
         if not recorded:
             self._emit("step_started", task=self.step.get("task", ""))
         made: list[Attempt] = []
@@ -131,16 +133,6 @@ class AttemptLoop:
             if decision["decision"] != "retry":
                 return self._ended(made, decision)
             self.hints = [hint for hint in (self._gap(attempt), decision.get("hint")) if hint]
-
-    async def _recorded_attempts(self) -> list[Attempt]:
-        """Find the attempts made before this entry: in the ledger, else in the open question."""
-        fingerprint = step_fingerprint(self.step)
-        recorded = await self.run.ledger.attempts(self._plan_id, self.step["id"], fingerprint)
-        asked = self.epoch.siblings.attempts.get(self.step["id"], [])
-        attempts = recorded if len(recorded) >= len(asked) else asked
-        for attempt in attempts:
-            self.run.meter.spend(attempt["usage"])
-        return list(attempts)
 
     async def _record_attempt(self, attempt: Attempt) -> None:
         await self.run.ledger.record_attempt(

@@ -17,7 +17,7 @@ from langgraph.runtime import Runtime
 
 from ..approvals import standing_approval
 from ..run import Run
-from ..state import State, StepResult, pending_steps
+from ..state import State, Step, StepResult, pending_steps, step_fingerprint, steps_by_id
 from ..tools.toolbox import Toolbox
 from .gate import Gate
 
@@ -45,6 +45,23 @@ class Epoch:
     siblings: Siblings
     ready_at_start: frozenset[str]
     """Steps that may have been started by an earlier run: all they need had finished by then."""
+    steps: dict[str, Step]
+    """The plan's steps by id."""
+    recorded: dict[str, dict[str, Any]]
+    """Results on record, as rows of the ledger by step id: a finished step never runs again."""
+    attempts: dict[tuple[str, str], list[dict[str, Any]]]
+    """Attempts on record, by step id and fingerprint."""
+
+    def result_of(self, step: Step) -> StepResult | None:
+        """Return the step's result if the ledger holds one of this very step."""
+        row = self.recorded.get(step["id"])
+        return row["result"] if row is not None and row["fingerprint"] == step_fingerprint(step) else None
+
+    def attempts_of(self, step: Step) -> list[dict[str, Any]]:
+        """Return the attempts made before this entry: from the ledger, else from the open question."""
+        recorded = self.attempts.get((step["id"], step_fingerprint(step)), [])
+        asked = self.siblings.attempts.get(step["id"], [])
+        return list(recorded if len(recorded) >= len(asked) else asked)
 
 
 def read_state(config: RunnableConfig) -> State:
@@ -83,7 +100,9 @@ async def _open(
     approval = await standing_approval(run, plan, state.get("inputs"), toolbox)
     ready = frozenset(step["id"] for step in pending if finished.keys() >= set(step["depends_on"]))
     gate = Gate(plan, finished, run.settings.max_parallel, stop=run.stop)
-    return Epoch(gate, approval, siblings, ready)
+    recorded = await run.ledger.results(plan["id"]) if reentered else {}  # else the dispatcher has read them
+    attempts = await run.ledger.attempts_of_plan(plan["id"])
+    return Epoch(gate, approval, siblings, ready, steps_by_id(plan), recorded, attempts)
 
 
 async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:

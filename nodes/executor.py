@@ -22,7 +22,7 @@ from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
 from ..models.chat import ChatModels
 from ..run import Node, Run, Update, emit, run_of
-from ..state import Evaluation, State, StepResult, step_fingerprint, steps_by_id
+from ..state import Evaluation, State, StepResult, step_fingerprint
 from ..tools.toolbox import Toolbox
 
 __all__ = ["StepOrder", "make_executor"]
@@ -62,13 +62,12 @@ def make_executor(
         step_id: str, state: State, epoch: Epoch, config: RunnableConfig, runtime: Runtime[Context]
     ) -> Outcome:
         run, plan = run_of(config), state.get("plan")
-        step = steps_by_id(plan).get(step_id)
+        step = epoch.steps.get(step_id)
         if plan is None or step is None:
             raise StepWithheldError(f"{step_id} is not a step of the current plan")
         needed = await epoch.gate.dependencies(step)
-        recorded = await run.ledger.result(plan["id"], step_id, step_fingerprint(step))
-        if recorded is not None:
-            return Outcome(recorded)  # type: ignore[arg-type]
+        if (recorded := epoch.result_of(step)) is not None:
+            return Outcome(recorded)
         loop = AttemptLoop(
             step=step,
             needed=needed,
@@ -114,9 +113,8 @@ async def _finish(
     result, decision = outcome.result, outcome.decision
     step_id, plan = result["step_id"], state["plan"]
     if plan is not None and result["status"] in ("done", "skipped"):
-        await run.ledger.record_result(
-            plan["id"], step_id, step_fingerprint(steps_by_id(plan)[step_id]), dict(result)
-        )
+        fingerprint = step_fingerprint(epoch.steps[step_id])
+        await run.ledger.record_result(plan["id"], step_id, fingerprint, dict(result))
     if decision is not None and decision["decision"] in ("replan", "abort"):
         epoch.gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
     epoch.gate.publish(step_id, result)

@@ -164,6 +164,15 @@ class Ledger:
         mine = [row for row in rows.values() if row["fingerprint"] == fingerprint]
         return [row["attempt"] for row in sorted(mine, key=lambda row: row["number"])]
 
+    async def attempts_of_plan(self, plan_id: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """Return all attempts of a plan's steps, first to last, by (step id, fingerprint)."""
+        rows = await self._search(self._space("attempts", plan_id), below=True)
+        loaded = [(_decode(row.namespace[-1]), _load(row)) for row in rows]
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for step_id, row in sorted(loaded, key=lambda one: one[1]["number"]):
+            found.setdefault((step_id, row["fingerprint"]), []).append(row["attempt"])
+        return found
+
     async def record_attempt(
         self, plan_id: str, step_id: str, fingerprint: str, number: int, attempt: dict[str, Any]
     ) -> None:
@@ -220,13 +229,19 @@ class Ledger:
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         return {_decode(item.key): _load(item) for item in await self._search(namespace)}
 
-    async def _search(self, namespace: tuple[str, ...]) -> list[SearchItem]:
+    async def _search(self, namespace: tuple[str, ...], *, below: bool = False) -> list[SearchItem]:
+        """Find the rows of a namespace, or those of the namespaces one label below it."""
         # Widened, not paged: stores sort by a timestamp of whole seconds, so offsets may skip among equals.
         limit = _PAGE
         while len(found := await self.store.asearch(namespace, limit=limit)) == limit:
             limit *= 4
         # PostgresStore matches prefixes as text: a search for thread "t1" finds "t10" as well.
-        return [item for item in found if item.namespace == namespace]
+        depth = len(namespace)
+        return [
+            item
+            for item in found
+            if item.namespace[:depth] == namespace and len(item.namespace) == depth + below
+        ]
 
 
 def forget_thread(store: BaseStore, thread_id: str) -> None:
@@ -249,7 +264,10 @@ def _decode(label: str) -> str:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, allow_nan=False)
+    # Stores encode this text once more; escaping here would make a row of Chinese three times as long.
+    # A lone surrogate stays escaped: no store can hold it.
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _load(item: Item) -> dict[str, Any]:

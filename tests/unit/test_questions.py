@@ -120,7 +120,9 @@ def test_a_bad_answer_says_what_is_allowed_and_that_the_question_stays_open(ques
         read_answer(question, raw)
 
 
-@pytest.mark.parametrize("output", [float("nan"), float("inf"), {1, 2}, object(), '{"decision": "supply", "output": NaN}'])
+@pytest.mark.parametrize(
+    "output", [float("nan"), float("inf"), {1, 2}, object(), '{"decision": "supply", "output": NaN}']
+)
 def test_an_answer_that_is_no_json_is_refused(output: Any) -> None:
     answer = output if isinstance(output, str) else {"decision": "supply", "output": output}
     with pytest.raises(InvalidAnswerError, match="not plain JSON"):
