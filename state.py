@@ -260,7 +260,10 @@ def merge_by_id(current: dict[str, Any] | None, update: Mapping[str, Any] | None
     if update is None:
         return {}
     merged = {**(current or {}), **update}
-    return {key: value for key, value in merged.items() if value is not None}
+    removed = [key for key, value in update.items() if value is None]
+    for key in removed:
+        del merged[key]
+    return merged
 
 
 def add_usage(current: Usage | None, update: Usage | None) -> Usage:

@@ -53,6 +53,16 @@ _SAVER, _TASK, _RESUMING, _NAMESPACE, _RUNTIME = (
     "__pregel_runtime",
 )
 """Keys under which LangGraph 1.2.22 hands a parent's run to a graph that is called as its node."""
+_READ = "__pregel_read"
+"""The parent's function that reads its state."""
+_FROM_A_PARENT = (
+    _TASK,
+    _RESUMING,
+    "__pregel_resume_map",
+    "__pregel_replay_state",
+    "__pregel_scratchpad",
+)
+"""What a graph believes about the parent that called it."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ async def enter(
     agent: PlanExecuteAgent, given: Any, config: RunnableConfig, context: Any
 ) -> AsyncIterator[Entry]:
     """Check a run and prepare it; hold the thread's lock while it runs."""
-    configurable = dict(config.get("configurable") or {})
+    configurable = _configurable(config)
     nested = _TASK in configurable
     if isinstance(configurable.get(_SAVER), object) and configurable.get(_SAVER) not in (None, False, True):
         configurable[_SAVER] = async_saver(configurable[_SAVER])
@@ -129,6 +139,13 @@ async def _stoppable(run: Run) -> AsyncIterator[None]:
 
 
 # --- the thread --------------------------------------------------------------------------
+
+
+def _configurable(config: RunnableConfig) -> dict[str, Any]:
+    """Copy it, without a parent that there is not: a server takes these keys from its clients as JSON."""
+    given = dict(config.get("configurable") or {})
+    has_parent = callable(given.get(_READ))
+    return {key: value for key, value in given.items() if has_parent or key not in _FROM_A_PARENT}
 
 
 def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:

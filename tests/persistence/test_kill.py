@@ -57,12 +57,14 @@ def truthful(question, log):
     return {"type": "edit", "args": {"decision": "run_again"}}
 
 
-def survive(children, workplace, dice, longest, *, kills, durability=None):
+def survive(children, workplace, dice, longest, *, kills, durability=None, parent=False):
     """Start a run, kill it ``kills`` times at random moments, and bring it to its end."""
     log, killed = Log(workplace.log), 0
     job = {"input": STEPS}
     for _ in range(MAX_ROUNDS):
-        child = children.start(workplace, context=NEVER, model="put", durability=durability, **job)
+        child = children.start(
+            workplace, context=NEVER, model="put", durability=durability, parent=parent, **job
+        )
         if killed < kills:
             time.sleep(dice.uniform(0.01, longest))
             child.kill()
@@ -71,7 +73,7 @@ def survive(children, workplace, dice, longest, *, kills, durability=None):
                 job = {"input": None}
                 continue
         answer = child.answer()
-        if answer.get("error") == "ThreadNotFoundError":
+        if answer.get("error") in ("ThreadNotFoundError", "unexpected EmptyInputError"):
             assert not log.calls(), "steps ran before the run was on record"
             job = {"input": STEPS}
         elif answer.get("error") == "QuestionOpenError":
@@ -120,6 +122,22 @@ def test_after_kills_no_write_is_repeated_no_finished_step_reruns_and_results_ar
         answer, killed = survive(children, workplace, dice, longest, kills=1 + trial % 2)
         assert killed
         hold_promises(answer, Log(workplace.log), expected, reads_too=storage.startswith("local"))
+
+
+@pytest.mark.timeout(110)
+@pytest.mark.parametrize("storage", ["local", "sqlite"])
+def test_after_kills_a_run_inside_a_parent_graph_keeps_the_same_promises(
+    children, tmp_path, uninterrupted, storage
+):
+    expected, longest = uninterrupted
+    dice = random.Random(f"sampled parent {storage}")
+    for trial in range(3):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        workplace = Workplace(folder, storage)
+        answer, killed = survive(children, workplace, dice, longest, kills=1 + trial, parent=True)
+        assert killed
+        hold_promises(answer, Log(workplace.log), expected, reads_too=storage == "local")
 
 
 @pytest.mark.slow
