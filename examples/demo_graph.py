@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +24,19 @@ _TEMPORARY = Path(tempfile.gettempdir())
 
 
 def make_demo_graph(config: Mapping[str, Any] | None = None) -> PlanExecuteAgent:
-    """Build the graph; the server calls this for every run and keeps the checkpoints itself.
+    """Build the graph; the server calls this for every request and keeps the checkpoints itself.
 
     Each thread has a project of its own in the system's temporary folder, so that a run goes on
     where it stopped, and the server, which reloads when a file below its folder changes, is left alone.
     """
     thread_id = str(((config or {}).get("configurable") or {}).get("thread_id") or "none")
-    project = _workspace(thread_id) / "wordcount"
-    # Replies that depend on the conversation alone: a resumed run gets a new model.
+    return _agent_for(_workspace(thread_id) / "wordcount")
+
+
+# The server asks for the graph in every request, and warns when that takes 0.1 s (langgraph-api 0.16.7).
+@lru_cache(maxsize=64)
+def _agent_for(project: Path) -> PlanExecuteAgent:
+    # Replies that depend on the conversation alone: a run may be resumed with a new model.
     model = ScriptedModel(endless(_script()), strict=False)
     return create_plan_execute_agent(model, release_tools(project), name="demo")
 

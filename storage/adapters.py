@@ -63,8 +63,17 @@ class _Bridge:
             return await self.in_thread(blocking)
 
     async def in_thread(self, blocking: Callable[[], T]) -> T:
-        """Run a blocking call in the adapter's own pool."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, blocking)
+        """Run a blocking call in the adapter's own pool; cancelled, wait until it has returned.
+
+        Who is cancelled may close the database next, and SqliteSaver 3.1.2 then crashes the process
+        when a call is still under way.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait({running})
+            raise
 
     async def _at_home(self, native: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._home is None or self._home is asyncio.get_running_loop():

@@ -10,24 +10,33 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
-__all__ = ["CHECKOUT", "Server", "bound", "environment", "serve"]
+__all__ = ["ALWAYS", "CHECKOUT", "NEVER", "Server", "bound", "plan", "serve"]
 
+T = TypeVar("T")
 CHECKOUT = Path(__file__).parents[1]
 START_S, STOP_S, RUN_S = 90, 30, 60
 
-_NOT_OURS = ("structlog/stdlib.py",)
-"""Warnings of the server about itself."""
+ALWAYS, NEVER = {"approval": "always"}, {"approval": "never"}
+"""Contexts in which every plan, or none, has to be approved."""
+
+_NOT_OURS = (
+    "structlog/stdlib.py",  # about the server's own logging
+    "[langgraph_api.server]",  # a request that was answered with 4xx
+    "Slow graph load",  # of a first request; how long that takes is up to the machine
+)
+"""Warnings that say nothing about plan_execute."""
 
 
 @dataclass
@@ -49,8 +58,8 @@ class Server:
         return re.sub(r"\x1b\[\d*m", "", text)
 
     def complaints(self) -> list[str]:
-        """Lines of the log that no user should see: warnings, blocking calls, faults."""
-        bad = re.compile(r"\[warning |Blocking call|BlockingError|internal error|critical ")
+        """Lines of the log that no user should see: warnings, blocking calls, faults of ours."""
+        bad = re.compile(r"\[(?:warning|critical) |Warning: |Blocking call|BlockingError|internal error")
         lines = [line for line in self.log.splitlines() if bad.search(line)]
         return [line for line in lines if not any(known in line for known in _NOT_OURS)]
 
@@ -94,6 +103,26 @@ class Server:
         (request,) = only["value"]["action_requests"]
         return dict(request)
 
+    def refusal(self, thread: str, graph: str = "plan_execute", **what: Any) -> str:
+        """Run what must be refused, and return what the client is told: the error's class and message."""
+        result = self.client.runs.wait(thread, graph, raise_error=False, **what)
+        assert isinstance(result, dict)
+        assert "__error__" in result, f"this was not refused: {what}"
+        return f"{result['__error__']['error']}: {result['__error__']['message']}"
+
+    def at_once(self, runs: Iterable[Callable[[], T]]) -> list[T]:
+        """Start them all at the same time, and return what they return, in order."""
+        wanted = list(runs)
+        with ThreadPoolExecutor(max(1, len(wanted))) as pool:
+            return [started.result(RUN_S) for started in [pool.submit(run) for run in wanted]]
+
+    def await_call(self, mark: str, tool: str) -> None:
+        """Wait until the tool has been called with an argument that holds this mark."""
+        deadline = time.monotonic() + RUN_S
+        while tool not in self.calls(mark):
+            assert time.monotonic() < deadline, f"{tool} was not called with {mark} within {RUN_S} s"
+            time.sleep(0.02)
+
     # --- the process ---------------------------------------------------------------------
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -108,7 +137,12 @@ def bound(step_id: str, tool: str, *after: str, args: dict[str, Any], **fields: 
     return {"id": step_id, "task": f"Do {step_id}", "call": call, "depends_on": list(after), **fields}
 
 
-def environment(**more: str) -> dict[str, str]:
+def plan(*steps: dict[str, Any]) -> dict[str, Any]:
+    """Write an input with a plan of these steps."""
+    return {"plan": {"goal": "The goal", "steps": list(steps)}}
+
+
+def _environment(**more: str) -> dict[str, str]:
     """Give the server no model, no key and no tracing, whatever the developer's shell has."""
     foreign = ("PLAN_EXECUTE_", "OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
@@ -122,6 +156,7 @@ def serve(folder: Path, *options: str, jobs: int = 10, **variables: str) -> Iter
 
     Its log stands beside the folder, which a server with hot reload watches.
     """
+    folder.mkdir(exist_ok=True)
     shutil.copy(CHECKOUT / "langgraph.json", folder)
     shutil.copy(CHECKOUT / "tests" / "served_tools.py", folder)
     port, log_file = _free_port(), folder.with_suffix(".log")
@@ -131,7 +166,7 @@ def serve(folder: Path, *options: str, jobs: int = 10, **variables: str) -> Iter
         process = subprocess.Popen(
             [*command, "--n-jobs-per-worker", str(jobs)],
             cwd=folder,
-            env=environment(**variables),
+            env=_environment(**variables),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

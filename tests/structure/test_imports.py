@@ -17,7 +17,7 @@ RANKS: tuple[frozenset[str], ...] = tuple(
             {"references"},
             {"context"},
             {"prompts", "models", "tools", "storage"},
-            {"budget", "questions", "plan_rules"},
+            {"budget", "questions", "plan_rules", "plan_text"},
             {"run"},
             {"approvals"},
             {"evaluation"},
