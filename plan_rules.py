@@ -16,6 +16,7 @@ from graphlib import CycleError
 from typing import Any
 from uuid import uuid4
 
+import regex
 from jsonschema.exceptions import SchemaError
 from jsonschema.exceptions import ValidationError as InstanceError
 from jsonschema.validators import validator_for
@@ -395,8 +396,8 @@ def _pattern_problem(pattern: str) -> str | None:
     if _holds_reference(pattern) or "${" in pattern:
         return None
     try:
-        re.compile(pattern)
-    except re.error as error:
+        regex.compile(pattern)
+    except regex.error as error:
         return f"{pattern!r} is not a regular expression: {error}"
     return None
 
@@ -626,7 +627,7 @@ def _write_conflicts(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 def _written_resources(step: Step, toolbox: Toolbox) -> set[str]:
     args = step["call"]["args"] if "call" in step else None
     writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
-    found = {toolbox.resource(name, args) for name in writing}
+    found = {toolbox.known_resource(name, args) for name in writing}
     return {resource for resource in found if resource}
 
 

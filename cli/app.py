@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import commands_look, commands_plan, commands_run
+from . import commands_edit, commands_look, commands_plan, commands_run
 from .exits import DONE, USAGE, BadUsageError, report_failure
 from .terminal import Screen
 
@@ -56,6 +56,7 @@ for _command in (
     commands_look.list_,
     commands_look.show,
     commands_look.history,
+    commands_edit.edit,
     commands_run.retry,
     commands_run.cancel,
     commands_look.graph,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .exits import DONE
-from .options import Database, JsonOutput, Thread
+from .options import BaseUrl, Database, JsonOutput, Model, Thread, Tools
 from .terminal import Screen
 
 __all__ = ["graph", "history", "list_", "show"]
@@ -23,6 +23,7 @@ def list_(
 ) -> int:
     """List threads, newest first."""
     from ..storage.local import list_threads
+    from .overdue import overdue_questions
     from .snapshots import look_up, status_of
     from .sources import Sources, open_agent
     from .views import thread_line
@@ -36,7 +37,8 @@ def list_(
             for thread, at in islice(threads, limit):
                 snapshot = look_up(agent, thread)
                 goal = str(snapshot.values.get("goal") or "")
-                found.append({"thread": thread, "at": at, "status": status_of(snapshot), "goal": goal})
+                entry: dict[str, Any] = {"thread": thread, "at": at, "status": status_of(snapshot)}
+                found.append(entry | {"goal": goal, "overdue": bool(overdue_questions(snapshot))})
             rest = sum(1 for _ in threads)
     if json:
         screen.document({"threads": found, "more": rest})
@@ -48,15 +50,29 @@ def list_(
     return DONE
 
 
-def show(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
-    """Show a thread: status, plan, questions, answer."""
+def show(
+    thread: Thread,
+    tools: Tools = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    db: Database = None,
+    json: JsonOutput = False,
+) -> int:
+    """Show a thread: status, plan, questions, answer.
+
+    Questions that nobody answered in time get their careful end first; where steps
+    may run after it, that needs the run's --tools and --model.
+    """
+    from .overdue import apply_careful_ends, overdue_questions
     from .snapshots import look_up, open_questions, values_of
     from .sources import Sources, open_agent
     from .views import thread_lines
 
-    screen, sources = Screen(json=json), Sources.read(database=db)
+    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, db)
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)
+    if overdue_questions(snapshot):
+        snapshot = apply_careful_ends(sources, screen, thread) or snapshot
     if json:
         questions = [question.as_json() for question in open_questions(snapshot)]
         screen.document({"thread": thread, **values_of(snapshot), "questions": questions})

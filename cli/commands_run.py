@@ -128,6 +128,7 @@ def resume(
     from langgraph.types import Command
 
     from .driving import Session, answer_open_questions, drive
+    from .overdue import note_overdue, overdue_questions, require_means_to_end
     from .snapshots import look_up, open_questions
     from .sources import Sources, open_agent, require_means
 
@@ -136,11 +137,18 @@ def resume(
     with open_agent(sources, toolbox, existing=True) as agent:
         snapshot = look_up(agent, thread)
         session = Session(agent, thread, screen, sources.resume_command(thread))
+        if overdue := overdue_questions(snapshot):
+            note_overdue(screen, snapshot, overdue)
         if reply is not None:
             chosen = _chosen(snapshot, open_questions(snapshot), question)
+            if any(late.id == chosen for late in overdue):
+                screen.note("This answer comes too late to count.")
             if reject is None:
                 require_means(agent, toolbox, snapshot)
             return drive(session, Command(resume={chosen: reply[0]}))
+        if overdue:
+            require_means_to_end(agent, toolbox, snapshot, overdue)
+            return drive(session, None)
         if not snapshot.interrupts or screen.interactive:
             require_means(agent, toolbox, snapshot)
         return answer_open_questions(session) if snapshot.interrupts else drive(session, None)

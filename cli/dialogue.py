@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidPlanError
-from ..storage.plan_files import dump_plan, load_plan_file
-from .editor import EditorError, edit_file
+from ..storage.plan_files import dump_plan
+from .editor import EditorError, edit_file, parse_plan
 from .snapshots import OpenQuestion
 from .terminal import Screen
 
@@ -98,19 +96,12 @@ def _edited(screen: Screen, text: str) -> tuple[str, dict[str, Any] | None]:
     """Return the text after editing, and the mapping it holds; None while it holds none."""
     try:
         text = edit_file(text, "plan.yaml")
-        return text, _parse(text)
+        return text, parse_plan(text).plan
     except EditorError as error:
         screen.note(f"{error}. The question is still open.")
     except InvalidPlanError as error:
         screen.note(f"This cannot be read: {error}. Edit again, your text is kept.")
     return text, None
-
-
-def _parse(text: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="plan-execute-") as folder:
-        path = Path(folder) / "plan.yaml"
-        path.write_text(text, encoding="utf-8")
-        return load_plan_file(path).plan
 
 
 # --- decisions ---------------------------------------------------------------------------

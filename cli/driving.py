@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..context import Context
     from ..graph.agent import PlanExecuteAgent
 
-__all__ = ["Session", "answer_open_questions", "drive"]
+__all__ = ["Session", "answer_open_questions", "drive", "follow"]
 
 _ON_THE_COMMAND_LINE = (QuestionOpenError, ThreadUnfinishedError)
 """Errors that `resume` is the way out of."""
@@ -62,7 +62,7 @@ def drive(session: Session, given: Any, context: Context | None = None) -> int:
         Stopped: With what stopped the run (an error, Ctrl-C) as its cause.
     """
     try:
-        _stream(session, given, context)
+        follow(session, given, context)
         _ask_and_go_on(session)
         return _conclude(session)
     except (Exception, KeyboardInterrupt) as error:
@@ -82,7 +82,8 @@ def answer_open_questions(session: Session) -> int:
         raise Stopped(session.thread, _way_on(session, error)) from error
 
 
-def _stream(session: Session, given: Any, context: Context | None = None) -> None:
+def follow(session: Session, given: Any, context: Context | None = None) -> None:
+    """Run until the thread ends or waits, and show its progress."""
     for event in session.agent.stream(given, session.config, context=context, stream_mode="custom"):
         show_progress(session.screen, event)
 
@@ -93,7 +94,7 @@ def _ask_and_go_on(session: Session) -> None:
         if not answers:
             return
         try:
-            _stream(session, Command(resume=answers))
+            follow(session, Command(resume=answers))
         except InvalidAnswerError as error:
             session.screen.note(str(error))
             continue

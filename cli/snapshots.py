@@ -40,6 +40,11 @@ class OpenQuestion:
             interrupt.id, str(first.get("name", "")), dict(first.get("args") or {}), description, value
         )
 
+    @property
+    def label(self) -> str:
+        """The question's name and the start of its id, for a line that names it."""
+        return f"{self.name or 'a question'} [{self.id[:8]}]"
+
     def as_json(self) -> dict[str, Any]:
         """Describe the question for a program."""
         shown = {"id": self.id, "name": self.name, "args": self.args, "description": self.description}

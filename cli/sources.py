@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,9 @@ __all__ = [
     "read_inputs",
     "read_plan",
     "read_settings",
+    "refusal",
     "require_means",
+    "with_lines",
 ]
 
 
@@ -180,7 +182,12 @@ def open_agent(
 
 
 def require_means(
-    agent: PlanExecuteAgent, toolbox: Toolbox, snapshot: StateSnapshot, *, again: bool = False
+    agent: PlanExecuteAgent,
+    toolbox: Toolbox,
+    snapshot: StateSnapshot,
+    *,
+    again: bool = False,
+    spared: Collection[str] = (),
 ) -> None:
     """Refuse to go on with a plan whose tools or model were not given this time: its steps would fail.
 
@@ -189,6 +196,7 @@ def require_means(
         toolbox: The tools that were given.
         snapshot: The thread.
         again: Whether steps that have a result may run too.
+        spared: Steps that will not run.
 
     Raises:
         ConfigurationError: If a tool of a step that has not run is missing.
@@ -199,6 +207,7 @@ def require_means(
 
     plan = snapshot.values.get("plan")
     pending = pending_steps(plan, {} if again else results_of(snapshot)) if plan else []
+    pending = [step for step in pending if step["id"] not in spared]
     missing = {name for step in pending for name in granted_tools(step) if name not in toolbox}
     if missing:
         raise ConfigurationError(
@@ -223,10 +232,15 @@ def read_plan(path: Path, toolbox: Toolbox, inputs: Mapping[str, Any], *, has_mo
     """
     plan_file, issues = check_plan_file(path, toolbox, inputs, has_model=has_model)
     if issues:
-        lines = [f"  {_place(path, issue)}: {issue['code']}: {issue['message']}" for issue in issues]
-        count = "1 issue" if len(issues) == 1 else f"{len(issues)} issues"
-        raise InvalidPlanError("\n".join([f"{path} cannot run ({count}):", *lines]), issues)
+        raise refusal(path, issues)
     return plan_file.plan
+
+
+def refusal(path: Path, issues: Sequence[Mapping[str, Any]], end: str = "") -> InvalidPlanError:
+    """Word the refusal of a plan file: all its issues, each with its line."""
+    lines = [f"  {_place(path, issue)}: {issue['code']}: {issue['message']}" for issue in issues]
+    count = "1 issue" if len(issues) == 1 else f"{len(issues)} issues"
+    return InvalidPlanError("\n".join([f"{path} cannot run ({count}){end}:", *lines]), issues)
 
 
 def _place(path: Path, issue: Mapping[str, Any]) -> str:
@@ -242,12 +256,19 @@ def check_plan_file(
         InvalidPlanError: If it is no YAML or JSON mapping.
     """
     from ..plan_rules import PlanFacts, validate_plan
-    from ..storage.plan_files import issue_line, load_plan_file
+    from ..storage.plan_files import load_plan_file
 
     plan_file = load_plan_file(path)
     facts = PlanFacts(toolbox, Context().step_limit(by_model=False), inputs=inputs, has_model=has_model)
     issues: list[PlanIssue] = validate_plan(plan_file.plan, facts)[1]
-    return plan_file, [{**issue, "line": issue_line(plan_file, issue)} for issue in issues]
+    return plan_file, with_lines(plan_file, issues)
+
+
+def with_lines(plan_file: PlanFile, issues: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Add to each issue the line of the file that it is about; None where it is about none."""
+    from ..storage.plan_files import issue_line
+
+    return [{**issue, "line": issue_line(plan_file, issue)} for issue in issues]
 
 
 def read_inputs(given: Sequence[str] | None) -> dict[str, Any]:

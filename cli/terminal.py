@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,6 +18,7 @@ __all__ = ["Screen", "plain"]
 _VISIBLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
 _HIDDEN = dict.fromkeys([*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
 _CONTROLS = _VISIBLE | _HIDDEN
+_DIFFERENCE_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def plain(text: str) -> str:
@@ -74,6 +75,17 @@ class Screen:
         from rich.text import Text
 
         _write(sys.stderr, _rendered(Text.assemble((mark, style), " ", plain(text)), sys.stderr))
+
+    def difference(self, lines: Iterable[str]) -> None:
+        """Write a unified difference to stderr, in colour on a terminal."""
+        for line in lines:
+            if _is_terminal(sys.stderr):
+                from rich.text import Text
+
+                style = _DIFFERENCE_STYLES.get(line[:1], "")
+                _write(sys.stderr, _rendered(Text(plain(line), style), sys.stderr))
+            else:
+                self.note(line)
 
     # --- the person --------------------------------------------------------------------------
 

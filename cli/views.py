@@ -17,8 +17,9 @@ __all__ = ["audit_lines", "thread_line", "thread_lines"]
 _MARKS = {"done": "✓", "failed": "✗", "skipped": "–", "blocked": "–"}
 
 
-def thread_line(thread: str, at: str, status: str, goal: str) -> str:
-    """Describe a thread in a line."""
+def thread_line(thread: str, at: str, status: str, goal: str, overdue: bool) -> str:
+    """Describe a thread in a line; one whose questions nobody answered in time is ``overdue``."""
+    status = "overdue" if overdue else status
     return f"{thread}  {at[:16].replace('T', ' ')}  {status:<9} {preview(' '.join(goal.split()), 80)}"
 
 

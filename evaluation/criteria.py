@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jmespath
+import regex
 from jmespath.exceptions import JMESPathError
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import validator_for
 from referencing.exceptions import Unresolvable
 
 from ..state import CRITERION_PARAMETER, Criterion, CriterionResult, Evidence, Step, Verdict
+from ..tools.threads import run_in_thread
 
 __all__ = ["Check", "Judge", "check_output", "is_empty"]
 
@@ -56,9 +57,21 @@ async def check_output(
                 break
             outcomes.append(await judge(criterion["criterion"]))
         else:
-            gap = _GAPS[criterion["type"]](criterion, output, evidence)
+            gap = await _gap(criterion, output, evidence)
             outcomes.append({"type": criterion["type"], "passed": gap is None, "gap": gap or ""})
     return Check(_verdict(step, output, outcomes), outcomes)
+
+
+async def _gap(criterion: Criterion, output: Json, evidence: Sequence[Evidence]) -> str | None:
+    find_gap = _GAPS[criterion["type"]]
+    if criterion["type"] in _SLOW:
+        return await run_in_thread(find_gap, criterion, output, evidence)
+    return find_gap(criterion, output, evidence)
+
+
+_SLOW = {"matches", "file_exists"}
+"""Checks that would hold up the event loop: long matches, and looking at a disk."""
+_MATCH_LIMIT_S = 2.0
 
 
 def _cheapest_first(step: Step, criteria: Sequence[Criterion]) -> list[Criterion]:
@@ -98,8 +111,11 @@ def _not_empty(_: Criterion, output: Json, __: Sequence[Evidence]) -> str | None
 def _matches(criterion: Criterion, output: Json, _: Sequence[Evidence]) -> str | None:
     pattern = criterion["pattern"]
     try:
-        found = re.search(pattern, _text(output))
-    except (re.error, TypeError) as error:  # a reference in it is resolved at run time only
+        # `re` cannot be stopped: a pattern that backtracks without end would never come back.
+        found = regex.search(pattern, _text(output), timeout=_MATCH_LIMIT_S, concurrent=True)
+    except TimeoutError:
+        return f"matching the pattern {pattern!r} took longer than {_MATCH_LIMIT_S:g} seconds"
+    except (regex.error, TypeError) as error:  # a reference in it is resolved at run time only
         return f"{pattern!r} is not a regular expression: {error}"
     return None if found else f"the output does not match the pattern {pattern!r}"
 

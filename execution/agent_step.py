@@ -60,7 +60,10 @@ async def run_agent_step(
         ),
         feedback="\n".join(hints),
     )
-    final = await agent.ainvoke({"messages": messages}, _config(config, scope))
+    # A turn must be on disk before its tools start: asked again after a kill, the model gives its
+    # calls new ids, and the ledger would not know them.
+    durability: dict[str, Any] = {"durability": "sync"} if scope.run.can_ask else {}
+    final = await agent.ainvoke({"messages": messages}, _config(config, scope), **durability)
     said: list[AnyMessage] = final["messages"]
     evidence += evidence_of(said, toolbox)
     return _answer(said, step)

@@ -8,6 +8,7 @@ the thread's lock, and gives the run what it holds in memory.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -76,9 +77,11 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
         async with enter(self, input, ensure_config(config), context) as entry:
-            stream = super().astream(entry.input, entry.config, context=entry.settings, **kwargs)
-            async for chunk in stream:
-                yield chunk
+            chunks: Any = super().astream(entry.input, entry.config, context=entry.settings, **kwargs)
+            # Closed here, not by the garbage collector: the lock and the storage are still there.
+            async with aclosing(chunks) as stream:
+                async for chunk in stream:
+                    yield chunk
 
     def stream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any

@@ -51,9 +51,9 @@ def iterate(chunks: AsyncIterator[T]) -> Iterator[T]:
         else:
             out.put((_END, None))
 
-    task = _submit(pump())
-    ended = False
+    task, ended = None, False
     try:
+        task = _submit(pump())
         while True:
             chunk, error = out.get()
             if chunk is _END:
@@ -63,7 +63,7 @@ def iterate(chunks: AsyncIterator[T]) -> Iterator[T]:
                 return
             yield chunk
     finally:
-        if not ended:
+        if not ended and task is not None:
             _private_loop().call_soon_threadsafe(task.cancel)
             while out.get()[0] is not _END:
                 pass

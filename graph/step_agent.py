@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -87,9 +88,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
             output = await call_once(scope, call["name"], call["args"], str(call["id"]), effect, make)
         except ToolFailedError as error:
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
-        return ToolMessage(
-            output["content"], tool_call_id=call["id"], name=call["name"], artifact=output["artifact"]
-        )
+        return _message(output, call)
 
 
 def _name(tool: BaseTool | dict[str, Any]) -> str:
@@ -147,6 +146,17 @@ def _spoken(command: Command[Any], name: str) -> ToolMessage:
     update = command.update if isinstance(command.update, dict) else {}
     said = [message for message in update.get("messages", ()) if isinstance(message, ToolMessage)]
     return said[0] if said else ToolMessage("done", tool_call_id="", name=name)
+
+
+def _message(output: Any, call: Any) -> ToolMessage:
+    """Tell the model what a call gave; what a person says that it gave may be any JSON."""
+    made = (
+        output
+        if isinstance(output, dict) and output.keys() == {"content", "artifact"}
+        else {"content": output}
+    )
+    content = made["content"] if isinstance(made["content"], str | list) else json.dumps(made["content"])
+    return ToolMessage(content, tool_call_id=call["id"], name=call["name"], artifact=made.get("artifact"))
 
 
 def _refusal(call: Any, scope: StepScope) -> ToolMessage:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.runnables import RunnableConfig
@@ -19,7 +20,20 @@ from ..errors import (
     known,
 )
 from ..plan_rules import PlanFacts, validate_plan
-from ..state import Evaluation, Plan, Step, StepResult, descendants, digest, step_fingerprint, steps_by_id
+from ..state import (
+    Evaluation,
+    Failure,
+    Plan,
+    Step,
+    StepResult,
+    Usage,
+    add_usage,
+    descendants,
+    digest,
+    plan_difference,
+    step_fingerprint,
+    steps_by_id,
+)
 from ..storage.adapters import async_store
 from ..storage.ledger import Ledger
 from .door import check_version
@@ -183,10 +197,13 @@ async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Map
             current["id"], f"edit-{digest(dict(edited))}", {"decision": "edit", "edit": dict(edited)}
         )
         approval = {**(values.get("approval") or {}), "decision": "edited"}
+        results: dict[str, StepResult] = values.get("results") or {}
+        replaced = await _replaced(ledger, current, plan, results)
         update = {
             "draft": {"plan": dict(edited), "source": "person", "attempt": 1},
             "approval": approval,
-            "results": values.get("results") or {},
+            "results": {**results, **replaced},
+            "usage": _sum(result["usage"] for result in replaced.values()),
             "status": "running",
             "decisions": None,
         }
@@ -195,8 +212,61 @@ async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Map
             "reason": "a person edited the plan",
             "by": "person",
         }
-        await _leave(agent, config, snapshot, "approval", evaluation, "plan_edited", update)
+        difference = plan_difference(current, plan)
+        await _leave(agent, config, snapshot, "approval", evaluation, "plan_edited", update, difference)
         return plan
+
+
+async def _replaced(
+    ledger: Ledger, current: Plan, plan: Plan, results: Mapping[str, StepResult]
+) -> dict[str, StepResult]:
+    """Give steps that were begun, and are changed now, a failed result, so that they get new ids.
+
+    Under its old id a changed step would be answered from the record of the call made before.
+    """
+    begun = await ledger.attempts_of_plan(current["id"])
+    now, found = steps_by_id(plan), {}
+    for step_id, step in steps_by_id(current).items():
+        if step_id in results or now.get(step_id) == step:
+            continue
+        attempts = [attempt for (owner, _), made in begun.items() if owner == step_id for attempt in made]
+        if attempts or await _is_writing(ledger, current, step_id):
+            found[step_id] = _replaced_result(step_id, attempts)
+    return found
+
+
+async def _is_writing(ledger: Ledger, plan: Plan, step_id: str) -> bool:
+    """Tell whether the first call of a bound step is on record."""
+    key = ledger.effect_key(plan["id"], step_id, attempt=1, call=f"{step_id}-1")
+    return await ledger.effect(key) is not None
+
+
+def _replaced_result(step_id: str, attempts: Sequence[Mapping[str, Any]]) -> StepResult:
+    last: Mapping[str, Any] = attempts[-1] if attempts else {}
+    cut_off: Failure = {
+        "code": "replaced",
+        "message": "a person changed this step after it had been started",
+    }
+    return {
+        "step_id": step_id,
+        "status": "failed",
+        "output": None,
+        "verdict": "failed",
+        "criteria": last.get("criteria", []),
+        "evidence": [call for attempt in attempts for call in attempt["evidence"]],
+        "attempts": len(attempts),
+        "error": last.get("error") or cut_off,
+        "started_at": attempts[0].get("started_at") if attempts else None,
+        "finished_at": last.get("ended_at"),
+        "usage": _sum(attempt["usage"] for attempt in attempts),
+    }
+
+
+def _sum(usages: Iterable[Usage]) -> Usage:
+    total: Usage = {}
+    for usage in usages:
+        total = add_usage(total, usage)
+    return total
 
 
 async def _facts(agent: PlanExecuteAgent, values: dict[str, Any], current: Plan, ledger: Ledger) -> PlanFacts:
@@ -251,6 +321,7 @@ async def _leave(
     evaluation: Evaluation,
     event: str,
     update: dict[str, Any],
+    difference: dict[str, list[str]] | None = None,
 ) -> None:
     """Write a decision as if ``node`` had made it, so that routing goes on from there.
 
@@ -259,13 +330,14 @@ async def _leave(
     """
     plan = snapshot.values.get("plan") or {}
     audit = {
-        "at": snapshot.created_at,
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "event": event,
         "plan_id": plan.get("id"),
         "revision": plan.get("revision"),
         "decision": evaluation["decision"],
         "by": "person",
         "trigger": evaluation.get("reason", ""),
-    }
+        "usage": snapshot.values.get("usage") or {},
+    } | ({"difference": difference} if difference else {})
     values = {**update, "evaluation": evaluation, "plan_issues": [], "audit": [audit]}
     await agent.aupdate_state(config, values, as_node=node)

@@ -11,6 +11,7 @@ import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -125,15 +126,28 @@ def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
     depends_on = [renamed.get(dep, dep) for dep in step.get("depends_on", ())]
     if not changes:
         return {**step, "depends_on": depends_on}
-    alternatives = "|".join(re.escape(old) for old in sorted(changes, key=len, reverse=True))
-    use = re.compile(r"(?<!\$)\$\{\s*(" + alternatives + r")(?=\s*[}.\[|])")
     followed = {
-        key: value
-        if key == "id"
-        else map_strings(value, lambda text: use.sub(lambda m: "${" + changes[m[1]], text))
+        key: value if key == "id" else map_strings(value, partial(_follow, changes))
         for key, value in step.items()
     }
+    if "when" in step:
+        followed["when"] = _follow_expression(changes, step["when"])
     return {**followed, "depends_on": depends_on}  # type: ignore[typeddict-item]
+
+
+_REFERENCE = re.compile(r"(?<!\$)\$\{([^}]*)\}")
+
+
+def _follow(changes: Mapping[str, str], text: str) -> str:
+    return _REFERENCE.sub(lambda found: "${" + _follow_expression(changes, found[1]) + "}", text)
+
+
+def _follow_expression(changes: Mapping[str, str], expression: str) -> str:
+    """Rename the steps that an expression looks up: at its start, and identifiers that nothing qualifies."""
+    for old, new in changes.items():
+        inside = rf"|(?<![\w.'\"`\[&]){old}(?![\w('\"`])" if old.isidentifier() else ""
+        expression = re.sub(rf"^\s*{re.escape(old)}(?=\s*(?:[.\[|]|$)){inside}", new, expression)
+    return expression
 
 
 def with_new_ids_for_reruns(plan: Plan, before: Plan, results: Mapping[str, StepResult]) -> Plan:

@@ -46,6 +46,7 @@ __all__ = [
     "Backoff",
     "ModelMeter",
     "as_model_error",
+    "call_message",
     "call_structured",
     "call_text",
     "extract_json",
@@ -630,7 +631,21 @@ async def call_text(
     config: RunnableConfig | None = None,
     backoff: Backoff = BACKOFF,
 ) -> str:
-    """Ask for plain text; thinking is stripped.
+    """Ask for plain text; as :func:`call_message`, without what else a message holds."""
+    answer = await call_message(model, messages, role=role, meter=meter, config=config, backoff=backoff)
+    return str(answer.text)
+
+
+async def call_message(
+    model: BaseChatModel,
+    messages: Sequence[BaseMessage],
+    *,
+    role: str,
+    meter: ModelMeter,
+    config: RunnableConfig | None = None,
+    backoff: Backoff = BACKOFF,
+) -> AIMessage:
+    """Ask for plain text; thinking is stripped. The message keeps the id under which it was streamed.
 
     Raises:
         ModelCallError: One of its kinds; ``ModelOutputError`` for an empty answer.
@@ -646,7 +661,7 @@ async def call_text(
     if not text:
         msg = f"{line.who} gave an empty answer"
         raise ModelOutputError(msg)
-    return text
+    return AIMessage(text, id=answer.id)
 
 
 async def call_structured(

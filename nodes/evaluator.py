@@ -41,8 +41,6 @@ def make_evaluator(models: ChatModels) -> Node:
             ],
             "usage": {"seconds": round(run.meter.lap(), 4)},
         }
-        if evaluation["decision"] in ("patch", "replan"):
-            update["replans"] = state.get("replans", 0) + 1
         return update
 
     def _evaluate(state: State, run: Run) -> Evaluation:

@@ -13,7 +13,7 @@ from ..budget import Tab
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
-from ..models.structured import call_text
+from ..models.structured import call_message
 from ..prompts import quote, render_prompt
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import RunStatus, State, Step, StepResult, reason_of, run_status, steps_of
@@ -28,27 +28,30 @@ def make_synthesizer(models: ChatModels) -> Node:
     async def synthesizer(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, tab = run_of(config), run_of(config).tab()
         status = _status(state)
-        answer = await _answer(state, status, run, tab, config)
+        message = await _answer(state, status, run, tab, config)
+        answer = str(message.text)
         emit(runtime, run, "synthesized", status=status, answer=answer)
         return {
             "status": status,
             "final_answer": answer,
-            "messages": [AIMessage(answer, name="plan_execute")],
+            "messages": [message],
             "draft": None,
             "usage": tab.close(),
             "audit": [audit_event(run, state, "finished", decision=status, trigger=reason_of(state))],
         }
 
-    async def _answer(state: State, status: RunStatus, run: Run, tab: Tab, config: RunnableConfig) -> str:
+    async def _answer(
+        state: State, status: RunStatus, run: Run, tab: Tab, config: RunnableConfig
+    ) -> AIMessage:
         report = report_text(state, status)
         if status in ("failed", "rejected") and not state.get("results"):
-            return report
+            return AIMessage(report)
         if status == "done" and (direct := _only_answer(state)) is not None:
-            return direct
+            return AIMessage(direct)
         if not models.has("synthesizer", run.settings.models):
-            return report
+            return AIMessage(report)
         try:
-            written = await call_text(
+            written = await call_message(
                 models.get("synthesizer", run.settings.models),
                 _messages(state, status, run),
                 role="synthesizer",
@@ -56,9 +59,11 @@ def make_synthesizer(models: ChatModels) -> Node:
                 config=config,
             )
         except (ModelCallError, BudgetExceededError) as error:
-            return f"{report}\n\n(The answer could not be written by a model: {error})"
+            return AIMessage(f"{report}\n\n(The answer could not be written by a model: {error})")
+        if status == "done":
+            return written
         # What was not done is ours to say: a model may forget it.
-        return written if status == "done" else f"{written}\n\n{report}"
+        return AIMessage(f"{written.text}\n\n{report}", id=written.id)
 
     return synthesizer
 

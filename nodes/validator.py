@@ -85,10 +85,12 @@ def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) 
             trigger=draft["source"],
             difference=plan_difference(state.get("plan") if draft["source"] != "given" else None, plan),
         )
+        replans = state.get("replans", 0) + (draft["source"] == "replanner")
         return {
             "plan": plan,
             "plan_issues": [],
             "approval": await _approval(state, draft, plan, run),
+            "replans": replans,
             "audit": [event],
         }
 

@@ -53,6 +53,7 @@ class _Bridge:
         self._name = type(wrapped).__name__
         self._home = _home_loop(wrapped)
         self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="plan-execute-storage")
+        self._under_way: set[asyncio.Future[Any]] = set()
 
     async def call(self, native: Callable[[], Coroutine[Any, Any, T]], blocking: Callable[[], T]) -> T:
         """Await ``native`` in the wrapped object's loop, or run ``blocking`` in the pool if there is none."""
@@ -69,11 +70,19 @@ class _Bridge:
         when a call is still under way.
         """
         running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
+        self._under_way.add(running)
+        running.add_done_callback(self._under_way.discard)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             await asyncio.wait({running})
             raise
+
+    async def idle(self) -> None:
+        """Wait until no call of this event loop is under way."""
+        loop = asyncio.get_running_loop()
+        while mine := {call for call in self._under_way if call.get_loop() is loop}:
+            await asyncio.wait(mine)
 
     async def _at_home(self, native: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._home is None or self._home is asyncio.get_running_loop():
@@ -143,6 +152,10 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
     def check_sync(self) -> None:
         """Raise `ConfigurationError` if a sync run in this thread would block the saver's own loop."""
         self._bridge.check_sync()
+
+    async def idle(self) -> None:
+        """Wait until no call is under way: LangGraph leaves some behind when a run is cancelled."""
+        await self._bridge.idle()
 
     def _sync(self, method: str, *args: Any, **options: Any) -> Any:
         self._bridge.check_sync()

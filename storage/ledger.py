@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import quote, unquote
@@ -118,15 +119,12 @@ class Ledger:
 
     async def request_stop(self) -> None:
         """Ask whoever runs this thread to stop."""
-        await self._put(self._space("threads"), "stop", {"requested": True})
+        await self._put(self._space("threads"), "stop", {"at": time.time()})
 
-    async def stop_requested(self) -> bool:
-        """Tell whether somebody asked for the run to stop."""
-        return await self._get(self._space("threads"), "stop") is not None
-
-    async def clear_stop(self) -> None:
-        """Forget an earlier request, when a run starts."""
-        await self.store.adelete(self._space("threads"), _encode("stop"))
+    async def stop_requested(self, *, since: float) -> bool:
+        """Tell whether somebody asked for the run to stop, ``since`` a time in seconds since the epoch."""
+        row = await self._get(self._space("threads"), "stop")
+        return row is not None and row["at"] >= since
 
     # results
 

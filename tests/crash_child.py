@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, aclosing, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,10 @@ def _drive(job: dict[str, Any], saver: Any, store: Any) -> dict[str, Any]:
     if job["action"] != "run":
         return asyncio.run(_surgery(job, saver, store))
     agent, log = _agent(job, saver, store), Log(job["log"])
-    for event in agent.stream(_input(job), job["config"], **_options(job)):
-        _note(log, event)
+    # Closed before the storage is, also by Ctrl-C: SqliteSaver 3.1.2 crashes when it is closed amid a call.
+    with closing(agent.stream(_input(job), job["config"], **_options(job))) as stream:
+        for event in stream:
+            _note(log, event)
     return _summary(agent.get_state(job["config"]))
 
 
@@ -135,8 +137,9 @@ async def _drive_async(job: dict[str, Any], saver: Any, store: Any) -> dict[str,
     if job["action"] != "run":
         return await _surgery(job, saver, store)
     agent, log = _agent(job, saver, store), Log(job["log"])
-    async for event in agent.astream(_input(job), job["config"], **_options(job)):
-        _note(log, event)
+    async with aclosing(agent.astream(_input(job), job["config"], **_options(job))) as stream:
+        async for event in stream:
+            _note(log, event)
     return _summary(await agent.aget_state(job["config"]))
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ ALWAYS, NEVER = {"approval": "always"}, {"approval": "never"}
 _NOT_OURS = (
     "structlog/stdlib.py",  # about the server's own logging
     "[langgraph_api.server]",  # a request that was answered with 4xx
+    "`durability` has no effect",  # langgraph, of any stateless run on the server
     "Slow graph load",  # of a first request; how long that takes is up to the machine
 )
 """Warnings that say nothing about plan_execute."""
@@ -203,8 +204,6 @@ def _wait_until_ready(server: Server) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End the server and, with hot reload, the process that it started."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it has ended already
     process.wait(STOP_S)

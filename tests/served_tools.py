@@ -24,6 +24,14 @@ def _note(tool: str, argument: object) -> None:
         log.write(f"{tool} {argument}\n")
 
 
+def _wait_for(name: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not Path(name).exists():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"nobody made {name}")
+        time.sleep(0.02)
+
+
 def look(city: str) -> dict[str, Any]:
     """Look up the weather."""
     _note("look", city)
@@ -36,6 +44,14 @@ def write(text: str) -> str:
     return text
 
 
+def keep(name: str) -> str:
+    """Write, and take until a file of this name appears."""
+    _note("keep", name)
+    _wait_for(name)
+    _note("kept", name)
+    return name
+
+
 def echo(text: str) -> str:
     """Return the text."""
     _note("echo", text)
@@ -45,11 +61,7 @@ def echo(text: str) -> str:
 def hold(name: str) -> str:
     """Wait until a file of this name appears."""
     _note("hold", name)
-    deadline = time.monotonic() + PATIENCE_S
-    while not Path(name).exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"nobody made {name}")
-        time.sleep(0.02)
+    _wait_for(name)
     return name
 
 
@@ -80,6 +92,6 @@ def _tool(func: Callable[..., Any], effect: str) -> BaseTool:
 
 TOOLS = [
     look,  # its effect is not declared: a write
-    _tool(write, "write"),
+    *(_tool(func, "write") for func in (write, keep)),
     *(_tool(func, "read") for func in (echo, hold, fetch, doze, block)),
 ]

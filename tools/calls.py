@@ -45,7 +45,10 @@ async def call_tool(
         raise BadArgumentsError(f"{tool.name}: {_first_problems(error)}") from error
     except Exception as error:
         raise ToolFailedError(describe_exception(tool.name, error)) from error
-    return _plain(tool, output)
+    try:
+        return _plain(tool, output)
+    except (ValueError, RecursionError) as error:
+        raise ToolFailedError(f"{tool.name} returned something that is not JSON: {error}") from error
 
 
 def describe_exception(name: str, error: BaseException) -> str:
@@ -93,16 +96,18 @@ def _plain(tool: BaseTool, output: Any) -> Json:
 def to_json(value: Any) -> Json:
     """Turn any value into plain JSON: models, dates and paths by their usual form, the rest as text."""
     bytes_mode: Any = "utf8" if _is_utf8(value) else "base64"
-    return _finite(to_jsonable_python(value, fallback=str, serialize_unknown=True, bytes_mode=bytes_mode))
+    return _storable(to_jsonable_python(value, fallback=str, serialize_unknown=True, bytes_mode=bytes_mode))
 
 
-def _finite(value: Json) -> Json:
-    """Write NaN and infinities as text: they are not JSON, and servers refuse them."""
+def _storable(value: Json) -> Json:
+    """Write as text what checkpoints cannot hold: NaN, infinities, integers beyond 64 bits."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
+        return {key: _storable(item) for key, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list) else value
 
 
 def _is_utf8(value: Any) -> bool:

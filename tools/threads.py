@@ -34,13 +34,16 @@ async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) ->
             future.set_exception(error)
 
     def work() -> None:
-        result, error = None, None
+        result: T | None = None
+        error: Exception | None = None
         try:
             result = context.run(call, *args, **kwargs)
         except StopIteration as stop:
             error = RuntimeError(f"the tool raised StopIteration: {stop}")  # a future cannot hold it
-        except BaseException as raised:
-            error = raised  # type: ignore[assignment]
+        except Exception as raised:
+            error = raised
+        except BaseException as raised:  # SystemExit and the like would end the event loop
+            error = RuntimeError(f"the tool raised {type(raised).__name__}: {raised}")
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, error)
 

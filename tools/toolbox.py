@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from string import Formatter
 from typing import Any, Literal, get_args
 
 from langchain_core.tools import BaseTool, StructuredTool, Tool
@@ -11,7 +12,6 @@ from langchain_core.tools import tool as make_tool
 from pydantic import BaseModel
 
 from ..errors import ConfigurationError, known
-from ..references import is_single_reference, references_in
 from ..state import Effect, Grants, Plan, granted_tools
 from .threads import run_in_thread
 
@@ -86,18 +86,25 @@ class Toolbox:
         return sorted({self.effect(name) for name in names}, key=_EFFECT_RANK.__getitem__)
 
     def resource(self, name: str, args: Mapping[str, Any] | None = None) -> str | None:
-        """Return the resource a tool touches: a name, or a template filled with the arguments.
+        """Return the resource a tool touches: a name, or its template filled with the arguments.
 
-        None when the tool declares none, or when the argument is only known at run time.
+        None when the tool declares none. When an argument that the template uses is only known at
+        run time, the template itself stands for whatever it will be.
         """
         template = (self._tools[name].metadata or {}).get("resource") if name in self._tools else None
-        if not template or "{" not in template:
-            return template
-        try:
-            filled = str(template).format_map(dict(args or {}))
-        except (KeyError, IndexError, ValueError):
+        if template is None:
             return None
-        return None if any(map(_refers, (args or {}).values())) else filled
+        given = args or {}
+        used = [field.split(".")[0].split("[")[0] for _, field, _, _ in Formatter().parse(template) if field]
+        if any(field not in given or _refers(given[field]) for field in used):
+            return str(template)
+        return str(template).format_map(given)
+
+    def known_resource(self, name: str, args: Mapping[str, Any] | None) -> str | None:
+        """Return the resource only if it is certain before the run which one it is."""
+        resource = self.resource(name, args)
+        template = (self._tools[name].metadata or {}).get("resource") if resource else None
+        return resource if resource != template or "{" not in str(template) else None
 
     def arguments_schema(self, name: str) -> dict[str, Any]:
         """Return the JSON Schema of what a model or a plan may pass to a tool."""
@@ -119,9 +126,9 @@ class Toolbox:
         """Tell what approving a plan allows: tools, effects, resources."""
         tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
         resources = {
-            self.resource(step["call"]["tool"], step["call"]["args"])
+            self.resource(name, step["call"]["args"] if "call" in step else None)
             for step in plan["steps"]
-            if "call" in step
+            for name in granted_tools(step)
         }
         return {
             "tools": tools,
@@ -135,7 +142,12 @@ class Toolbox:
 
 
 def _refers(value: Any) -> bool:
-    return isinstance(value, str) and (is_single_reference(value) or bool(references_in(value)))
+    """Tell whether a value, at any depth, holds a reference."""
+    if isinstance(value, str):
+        return "${" in value
+    if isinstance(value, Mapping):
+        return any(map(_refers, value.values()))
+    return isinstance(value, list | tuple) and any(map(_refers, value))
 
 
 def _declared_effect(tool: BaseTool) -> Effect:

@@ -7,6 +7,7 @@ import re
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -46,8 +47,23 @@ def note(text: str) -> str:
     log(f"note {text}")
     return "noted " + text
 
+@tool
+def send(text: str) -> str:
+    """Send something, once."""
+    log(f"send {text}")
+    if text.startswith("bad"):
+        raise RuntimeError("returned to sender")
+    return "sent " + text
+
+@tool
+def stall(seconds: float) -> str:
+    """Change something, slowly."""
+    log("stall")
+    time.sleep(seconds)
+    return "changed"
+
 look.metadata = slow.metadata = {"effect": "read"}
-ALL = [look, slow, note]
+ALL = [look, slow, note, send, stall]
 
 def make_all():
     return ALL
@@ -168,6 +184,13 @@ class Cli:
     def run_plan(self, plan, *arguments, **options):
         """Run a plan file with all tools on the thread `t`."""
         return self("run", "--plan", plan, "--tools", "mytools:ALL", "--thread", "t", *arguments, **options)
+
+    def editor(self, script):
+        """Write an editor: a shell script that gets the file as $1."""
+        path = self.folder / "editor.sh"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return str(path)
 
     def start(self, *arguments, **options):
         """Start the program and leave it running."""

@@ -1,18 +1,8 @@
 """A person at a terminal: the plan is shown, questions are asked in place, and nothing is lost."""
 
-import stat
-
 import pytest
 
 START = ("run", "--tools", "mytools:ALL", "--thread", "t", "--plan")
-
-
-def editor(cli, script):
-    """Write an editor: a shell script that gets the file as $1."""
-    path = cli.folder / "editor.sh"
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return str(path)
 
 
 def test_a_plan_is_shown_approved_in_place_and_its_progress_reported(cli, terminal):
@@ -51,7 +41,7 @@ def test_a_rejection_is_asked_for_its_reason(cli, terminal):
 
 
 def test_the_plan_can_be_edited_as_yaml_and_the_edit_is_what_runs(cli, terminal):
-    screen = terminal(*START, "write.yaml", EDITOR=editor(cli, "sed -i 's/q: tea/q: coffee/' \"$1\""))
+    screen = terminal(*START, "write.yaml", EDITOR=cli.editor("sed -i 's/q: tea/q: coffee/' \"$1\""))
     screen.expect("What now?")
     screen.type("edit")
     assert screen.wait() == 0
@@ -61,7 +51,7 @@ def test_the_plan_can_be_edited_as_yaml_and_the_edit_is_what_runs(cli, terminal)
 def test_an_edit_that_cannot_run_is_asked_again_with_its_issues(cli, terminal):
     script = 'if grep -q lok "$1"; then sed -i \'s/tool: lok/tool: look/\' "$1"; '
     script += "else sed -i 's/tool: look/tool: lok/' \"$1\"; fi"
-    screen = terminal(*START, "write.yaml", EDITOR=editor(cli, script))
+    screen = terminal(*START, "write.yaml", EDITOR=cli.editor(script))
     screen.expect("What now?")
     screen.type("edit")
     screen.expect("unknown_tool")
@@ -81,7 +71,7 @@ def test_an_edit_that_cannot_run_is_asked_again_with_its_issues(cli, terminal):
     ],
 )
 def test_an_editor_that_fails_leaves_the_question_open(cli, terminal, script, said):
-    screen = terminal(*START, "write.yaml", EDITOR=editor(cli, script))
+    screen = terminal(*START, "write.yaml", EDITOR=cli.editor(script))
     screen.expect("What now?")
     screen.type("edit")
     screen.expect(said)
@@ -102,7 +92,7 @@ def test_an_editor_that_does_not_exist_leaves_the_question_open(cli, terminal):
 
 def test_ctrl_c_in_the_editor_is_the_editors(cli, terminal):
     script = "kill -INT $PPID; sleep 0.3; sed -i 's/q: tea/q: coffee/' \"$1\""
-    screen = terminal(*START, "write.yaml", EDITOR=editor(cli, script))
+    screen = terminal(*START, "write.yaml", EDITOR=cli.editor(script))
     screen.expect("What now?")
     screen.type("edit")
     assert screen.wait() == 0
@@ -190,7 +180,7 @@ def test_one_step_can_be_approved_edited_or_rejected(cli, terminal):
     (cli.folder / "step.yaml").write_text(
         "goal: g\nsteps: [{id: a, approve: true, call: {tool: look, args: {q: tea}}}]\n"
     )
-    screen = terminal(*START, "step.yaml", EDITOR=editor(cli, "sed -i 's/q: tea/q: milk/' \"$1\""))
+    screen = terminal(*START, "step.yaml", EDITOR=cli.editor("sed -i 's/q: tea/q: milk/' \"$1\""))
     screen.expect("May this step run?")
     screen.expect("What now?")
     screen.type("edit")

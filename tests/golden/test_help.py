@@ -18,6 +18,7 @@ COMMANDS = [
     "list",
     "show",
     "history",
+    "edit",
     "retry",
     "cancel",
     "graph",

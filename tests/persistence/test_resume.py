@@ -311,7 +311,7 @@ def test_a_run_stopped_at_any_moment_goes_on_with_none(tmp_path, kind, chunks):
         assert values["results"]["c"]["output"] == "nap c: put b: look a: "
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["local", "local-async", "sqlite-async"])
 def test_ctrl_c_stops_at_once_and_a_new_process_goes_on(children, tmp_path, kind):
     workplace = Workplace(tmp_path, kind)
     log = Log(workplace.log)

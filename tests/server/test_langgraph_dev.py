@@ -1,249 +1,158 @@
-"""A real ``langgraph dev`` with the checkout's langgraph.json, driven with the SDK as any client would."""
+"""A real ``langgraph dev`` with the checkout's langgraph.json, as any client finds it."""
 
-import json
-import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
 
-import httpx
 import pytest
-from langgraph_sdk import get_sync_client
-from langgraph_sdk.errors import NotFoundError
+from dev_server import ALWAYS, NEVER, bound, plan, serve
 
-CHECKOUT = Path(__file__).parents[2]
-START_S, STOP_S = 90, 30
-
-TOOLS = '''
-"""Tools of a user: named to the server as module:attribute."""
-
-from pathlib import Path
-
-from langchain_core.tools import tool
+pytestmark = pytest.mark.timeout(180)
 
 
-def look(city: str) -> dict:
-    """Look up the weather."""
-    return {"city": city, "temp_c": 21}
+def write(text):
+    return plan(bound("written", "write", args={"text": text}))
 
 
-@tool
-def note(text: str) -> str:
-    """Write the note."""
-    Path("note.txt").write_text(text)
-    return text
-
-
-TOOLS = [look, note]
-'''
-
-PLAN = {
-    "goal": "Note the weather",
-    "steps": [
-        {"id": "weather", "task": "Look", "call": {"tool": "look", "args": {"city": "Oslo"}}},
-        {
-            "id": "noted",
-            "task": "Note",
-            "call": {"tool": "note", "args": {"text": "${weather.temp_c} degrees in ${weather.city}"}},
-        },
-    ],
-}
-
-pytestmark = pytest.mark.timeout(300)
-
-
-@dataclass
-class Server:
-    """The running server, its folder, and a client."""
-
-    process: subprocess.Popen
-    folder: Path
-    url: str
-
-    @property
-    def client(self):
-        return get_sync_client(url=self.url)
-
-    @property
-    def log(self):
-        return (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
-
-    @property
-    def note(self):
-        path = self.folder / "note.txt"
-        return path.read_text() if path.exists() else None
-
-    def run(self, thread, graph="plan_execute", **what):
-        with self.client as client:
-            return client.runs.wait(thread["thread_id"], graph, **what)
-
-    def new_thread(self):
-        with self.client as client:
-            return client.threads.create()
-
-    def state(self, thread):
-        with self.client as client:
-            return client.threads.get_state(thread["thread_id"])
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def environment():
-    """Give the server no model, no key and no tracing, whatever the developer's shell has."""
-    foreign = ("PLAN_EXECUTE_", "OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    quiet = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "NO_COLOR": "1"}
-    return {**kept, **quiet, "PLAN_EXECUTE_TOOLS": "weather_tools:TOOLS"}
-
-
-def wait_until_ready(server):
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert server.process.poll() is None, server.log
-        try:
-            if httpx.get(f"{server.url}/ok", timeout=2).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    pytest.fail(f"the server was not ready within {START_S} s:\n{server.log}")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")  # the server writes .langgraph_api into its folder
-    shutil.copy(CHECKOUT / "langgraph.json", folder)
-    (folder / "weather_tools.py").write_text(TOOLS)
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "langgraph_cli",
-        "dev",
-        "--no-browser",
-        "--no-reload",
-        "--port",
-        str(port),
-    ]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    started = Server(process, folder, f"http://127.0.0.1:{port}")
-    try:
-        wait_until_ready(started)
-        yield started
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(STOP_S)
+def properties(server, graph="plan_execute"):
+    (assistant,) = server.client.assistants.search(graph_id=graph)
+    return server.client.assistants.get_schemas(assistant["assistant_id"])["context_schema"]["properties"]
 
 
 def test_both_graphs_are_served_without_a_model_or_a_key(server):
-    with server.client as client:
-        assert {a["graph_id"] for a in client.assistants.search()} == {"plan_execute", "demo"}
+    assert {a["graph_id"] for a in server.client.assistants.search()} == {"plan_execute", "demo"}
 
 
-def test_clients_learn_the_settings_the_input_and_the_picture(server):
-    with server.client as client:
-        (assistant,) = client.assistants.search(graph_id="plan_execute")
-        schemas = client.assistants.get_schemas(assistant["assistant_id"])
-        graph = client.assistants.get_graph(assistant["assistant_id"], xray=True)
-    settings = schemas["context_schema"]["properties"]
-    assert settings["approval"]["enum"] == ["always", "writes", "never"]
-    assert settings["approval"]["title"] == "Plan approval"
-    assert {"max_parallel", "max_replans", "on_failure", "instructions"} <= set(settings)
+def test_clients_learn_the_input_and_the_picture(server):
+    (assistant,) = server.client.assistants.search(graph_id="plan_execute")
+    schemas = server.client.assistants.get_schemas(assistant["assistant_id"])
+    graph = server.client.assistants.get_graph(assistant["assistant_id"], xray=True)
     assert set(schemas["input_schema"]["properties"]) == {"goal", "messages", "plan", "inputs"}
     assert {"planner", "approval", "dispatcher", "executor"} <= {node["id"] for node in graph["nodes"]}
 
 
+def test_every_setting_of_an_assistant_has_a_title_and_a_choice_names_its_values(server):
+    settings = properties(server)
+    assert [name for name, setting in settings.items() if not setting.get("title")] == []
+    assert settings["approval"]["title"] == "Plan approval"
+    assert settings["approval"]["enum"] == ["always", "writes", "never"]
+    assert "replan" in settings["on_failure"]["enum"]
+    assert settings["approval"]["default"] == "writes"
+    assert properties(server, "demo") == settings
+
+
+def test_every_choice_and_every_optional_setting_is_described(server):
+    settings = properties(server)
+    unclear = {name for name, setting in settings.items() if "enum" in setting or "anyOf" in setting}
+    assert {"approval", "on_failure", "max_steps", "step_timeout_s"} <= unclear
+    assert [name for name in unclear if not settings[name].get("description")] == []
+
+
+def test_every_number_among_the_settings_has_a_lower_bound(server):
+    numbers = {
+        name: number
+        for name, setting in properties(server).items()
+        for number in setting.get("anyOf", [setting])
+        if number.get("type") in ("integer", "number")
+    }
+    assert {"max_parallel", "max_attempts", "max_replans", "max_tokens", "step_timeout_s"} <= set(numbers)
+    assert [name for name, n in numbers.items() if not {"minimum", "exclusiveMinimum"} & set(n)] == []
+    assert (numbers["max_parallel"]["minimum"], numbers["max_parallel"]["maximum"]) == (1, 1000)
+
+
+def test_the_instructions_are_marked_for_the_nodes_whose_prompts_they_change(server):
+    (assistant,) = server.client.assistants.search(graph_id="plan_execute")
+    picture = server.client.assistants.get_graph(assistant["assistant_id"])
+    marked = properties(server)["instructions"]["langgraph_nodes"]
+    assert {"planner", "replanner"} <= set(marked) <= {node["id"] for node in picture["nodes"]}
+
+
+def test_a_setting_out_of_its_bounds_is_refused_by_name(server):
+    bad = [{"max_parallel": 0}, {"approval": "sometimes"}, {"models": {"poet": "x"}}]
+    told = server.at_once(
+        lambda context=context: server.refusal(server.new_thread(), **_with(context)) for context in bad
+    )
+    for message, name in zip(told, ["max_parallel", "approval", "models"], strict=True):
+        assert message.startswith(f"ConfigurationError: bad context: {name}")
+
+
+def _with(context):
+    return {"input": write("never written"), "context": context}
+
+
 def test_the_demo_runs_to_its_end(server):
     thread = server.new_thread()
-    result = server.run(thread, "demo", input={"goal": "Release the project"}, context={"approval": "never"})
-    while "__interrupt__" in result:
-        result = server.run(thread, "demo", command={"resume": {"decisions": [{"type": "approve"}]}})
+    result = server.run(thread, "demo", input={"goal": "Release the project"}, context=NEVER)
     assert result["status"] == "done", result.get("final_answer")
     assert result["results"]
     assert {step["status"] for step in result["results"].values()} == {"done"}
 
 
-def test_a_given_plan_asks_is_approved_in_another_request_and_runs(server):
+def test_the_demo_asks_before_it_writes_and_goes_on_when_a_person_has_said_yes(server):
     thread = server.new_thread()
-    (server.folder / "note.txt").unlink(missing_ok=True)
-
-    server.run(thread, input={"plan": PLAN}, context={"approval": "always"})
-    (question,) = server.state(thread)["interrupts"]
-
-    request = question["value"]["action_requests"][0]
-    assert request["name"] == "approve_plan"
-    assert [step["id"] for step in request["args"]["plan"]["steps"]] == ["weather", "noted"]
-    assert server.state(thread)["next"] == ["approval"]
-    assert server.note is None
-
-    result = server.run(thread, command={"resume": {"decisions": [{"type": "approve"}]}})
-
-    assert result["status"] == "done"
-    assert result["results"]["noted"]["output"] == "21 degrees in Oslo" == server.note
-    assert server.state(thread)["next"] == []
+    server.run(thread, "demo", input={"goal": "Release the project"})
+    assert server.question(thread)["name"] == "approve_plan"
+    answer = {"resume": {"decisions": [{"type": "approve"}]}}
+    assert server.run(thread, "demo", command=answer)["status"] == "done"
 
 
-def test_a_plan_may_be_edited_by_the_client(server):
-    thread = server.new_thread()
-    server.run(thread, input={"plan": PLAN}, context={"approval": "always"})
-    edited = json.loads(json.dumps(PLAN).replace("Oslo", "Turku"))
-
-    result = server.run(thread, command={"resume": [{"type": "edit", "args": {"args": {"plan": edited}}}]})
-
-    assert (result["status"], server.note) == ("done", "21 degrees in Turku")
-
-
-def test_an_approval_written_into_the_state_by_a_client_does_not_count(server):
-    thread = server.new_thread()
-    (server.folder / "note.txt").unlink(missing_ok=True)
-    server.run(thread, input={"plan": PLAN}, context={"approval": "always"})
-    needed = server.state(thread)["values"]["approval"]
-    with server.client as client:
-        forged = {"approval": {**needed, "decision": "approved"}}
-        client.threads.update_state(thread["thread_id"], forged, as_node="approval")
-
-    server.run(thread, input=None)
-
-    assert server.note is None
-    assert server.state(thread)["interrupts"], "it is asked again"
+def test_in_chat_mode_a_human_message_starts_a_run_and_the_answer_is_an_ai_message(server):
+    thread, said = server.new_thread(), []
+    for text in ("Release it, please", "And once more"):
+        messages = {"messages": [{"role": "user", "content": text}]}
+        said = server.run(thread, "demo", input=messages, context=NEVER)["messages"]
+    assert [message["type"] for message in said] == ["human", "ai", "human", "ai"]
+    assert [said[0]["content"], said[2]["content"]] == ["Release it, please", "And once more"]
+    assert "is released" in said[3]["content"] == server.values(thread)["final_answer"]
 
 
-def test_the_store_in_which_approvals_are_recorded_is_closed_to_clients(server):
-    with server.client as client:
-        with pytest.raises(NotFoundError):
-            client.store.put_item(("plan_execute",), "k", {"decision": "approved"})
-        with pytest.raises(NotFoundError):
-            client.store.search_items(())
+def test_input_that_is_no_goal_is_refused_with_what_is_wrong_and_nothing_is_left_open(server):
+    bad = {
+        "the goal is empty": {"goal": " "},
+        "the goal must be text, not int": {"goal": 5},
+        "unknown input 'gaol'; known inputs: goal": {"gaol": "x"},
+        "messages cannot be read": {"messages": [{"text": "no role"}]},
+        "not list": ["goal"],
+        "inputs must be a mapping": {"goal": "x", "inputs": [1]},
+    }
+    threads = [server.new_thread() for _ in bad]
+    told = server.at_once(
+        lambda thread=thread, given=given: server.refusal(thread, input=given)
+        for thread, given in zip(threads, bad.values(), strict=True)
+    )
+    for message, expected in zip(told, bad, strict=True):
+        assert message.startswith("InvalidInputError: ")
+        assert expected in message
+    assert [server.questions(thread) for thread in threads] == [[]] * len(bad)
 
 
 def test_a_goal_without_a_model_fails_with_the_reason_and_the_server_goes_on(server):
-    with pytest.raises(Exception, match="MissingModelError"):
-        server.run(server.new_thread(), input={"goal": "Plan my week"})
-    assert "planning a goal needs a model and none is configured" in server.log
-    assert (
-        server.run(server.new_thread(), input={"plan": PLAN}, context={"approval": "never"})["status"]
-        == "done"
+    told = server.refusal(server.new_thread(), input={"goal": "Plan my week"})
+    assert told.startswith("MissingModelError: planning a goal needs a model and none is configured")
+    assert server.run(server.new_thread(), input=write("after"), context=NEVER)["status"] == "done"
+
+
+def test_a_plan_that_needs_approval_is_refused_where_nobody_can_be_asked(server):
+    run = server.client.runs.wait(
+        None, "plan_execute", input=write("unasked"), context=ALWAYS, raise_error=False
     )
+    assert run["__error__"]["error"] == "ApprovalImpossibleError"
+    assert server.calls("unasked") == []
 
 
-def test_nothing_blocked_the_event_loop(server):
-    assert "Blocking call" not in server.log
-    assert "BlockingError" not in server.log
+def test_the_log_holds_no_warning_of_ours_and_no_blocking_call(server):
+    assert "Starting queue" in server.log
+    assert server.complaints() == []
 
 
 def test_the_server_stops_when_told(server):
-    server.process.send_signal(signal.SIGINT)
-    assert server.process.wait(STOP_S) in (0, 130, -signal.SIGINT)
+    assert server.stop(signal.SIGINT) in (0, 130, -signal.SIGINT)
     assert "Traceback" not in server.log.rpartition("Shutting down")[2]
+
+
+def test_the_servers_detector_of_blocking_calls_is_on_and_a_tool_that_blocks_fails(tmp_path):
+    with serve(tmp_path / "app", "--no-reload") as server:
+        thread = server.new_thread()
+        blocking = bound("held", "block", args={"text": "x"}, on_failure="ask", max_attempts=1)
+        server.run(thread, input=plan(blocking), context=NEVER)
+        error = server.question(thread)["args"]["error"]
+        assert error["code"] == "tool_failed"
+        assert "Blocking call to time.sleep" in error["message"]
