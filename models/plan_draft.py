@@ -145,7 +145,7 @@ def _follow(changes: Mapping[str, str], text: str) -> str:
 def _follow_expression(changes: Mapping[str, str], expression: str) -> str:
     """Rename the steps that an expression looks up: at its start, and identifiers that nothing qualifies."""
     for old, new in changes.items():
-        inside = rf"|(?<![\w.'\"`\[&]){old}(?![\w('\"`])" if old.isidentifier() else ""
+        inside = rf"|(?<![\w.'\"`\[&]){re.escape(old)}(?![\w('\"`])" if old[:1].isalpha() else ""
         expression = re.sub(rf"^\s*{re.escape(old)}(?=\s*(?:[.\[|]|$)){inside}", new, expression)
     return expression
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
-__all__ = ["ALWAYS", "CHECKOUT", "NEVER", "Server", "bound", "plan", "serve"]
+__all__ = ["ALWAYS", "CHECKOUT", "NEVER", "RUN_S", "Server", "Waiting", "bound", "plan", "serve"]
 
 T = TypeVar("T")
 CHECKOUT = Path(__file__).parents[1]
@@ -143,6 +144,27 @@ def plan(*steps: dict[str, Any]) -> dict[str, Any]:
     return {"plan": {"goal": "The goal", "steps": list(steps)}}
 
 
+class Waiting:
+    """Threads that wait for the approval of a plan that writes their mark; started at once, to save time."""
+
+    def __init__(self, server: Server, count: int) -> None:
+        self._unused = [(server.new_thread(), f"mark-{number}-") for number in range(count)]
+        server.at_once(partial(self._ask, server, thread, mark) for thread, mark in self._unused)
+
+    @staticmethod
+    def _ask(server: Server, thread: str, mark: str) -> None:
+        server.run(thread, input=plan(bound("written", "write", args={"text": mark})), context=ALWAYS)
+
+    def one(self) -> tuple[str, str]:
+        """Hand out a thread that no test has had, and its mark."""
+        return self._unused.pop()
+
+    def take(self, count: int) -> tuple[list[str], list[str]]:
+        """Hand out several: the threads, and their marks."""
+        taken = [self.one() for _ in range(count)]
+        return [thread for thread, _ in taken], [mark for _, mark in taken]
+
+
 def _environment(**more: str) -> dict[str, str]:
     """Give the server no model, no key and no tracing, whatever the developer's shell has."""
     foreign = ("PLAN_EXECUTE_", "OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_")
@@ -162,7 +184,9 @@ def serve(folder: Path, *options: str, jobs: int = 10, **variables: str) -> Iter
     shutil.copy(CHECKOUT / "tests" / "served_tools.py", folder)
     port, log_file = _free_port(), folder.with_suffix(".log")
     command = [sys.executable, "-m", "langgraph_cli", "dev", "--no-browser", "--port", str(port), *options]
-    variables = {"PLAN_EXECUTE_TOOLS": "served_tools:TOOLS", **variables}
+    temporary = folder.with_suffix(".tmp")  # the demo graph makes its projects there
+    temporary.mkdir(exist_ok=True)
+    variables = {"PLAN_EXECUTE_TOOLS": "served_tools:TOOLS", "TMPDIR": str(temporary), **variables}
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             [*command, "--n-jobs-per-worker", str(jobs)],

@@ -68,7 +68,7 @@ def test_retry_runs_failed_steps_and_what_depends_on_them_again_and_nothing_else
     done = cli("retry", "t", "--tools", "mytools:ALL")
     assert done.code == 0, done.err
     assert "Again: f, after" in done.err
-    assert cli.calls == ["look tea", "look bad", "look bad", "look bad"]
+    assert sorted(cli.calls) == ["look bad", "look bad", "look bad", "look tea"]
 
 
 def test_retry_of_a_chosen_step_runs_it_again_though_it_succeeded(cli):

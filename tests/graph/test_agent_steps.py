@@ -275,7 +275,6 @@ async def test_langchains_own_question_about_a_tool_call_is_answered_in_any_shap
     assert (result["results"]["a"]["status"], tools.named("wr")) == ("done", ["x"])
 
 
-@pytest.mark.xfail(strict=True, reason="the door takes it, and the middleware raises KeyError: 'message'")
 async def test_an_answer_to_langchains_question_that_lacks_its_message_is_refused() -> None:
     thread = await _waiting_for_a_tool_call(Toolset())
     with pytest.raises(InvalidAnswerError):

@@ -113,7 +113,7 @@ async def test_an_edit_that_changes_a_finished_step_is_refused_and_changes_nothi
     await thread.run(*_steps())
     partial = await thread.answer({"decision": "abort"})
     edited = _with_call(partial["plan"], 0, {"tool": "write", "args": {"text": "other"}})
-    with pytest.raises(InvalidPlanError, match="done_step_changed.*'a'"):
+    with pytest.raises(InvalidPlanError, match=r"done_step_changed.*'a'"):
         await edit_plan(thread.agent, thread.config, edited)
     assert (await thread.agent.aget_state(thread.config)).values["plan"] == partial["plan"]
 

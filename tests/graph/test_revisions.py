@@ -143,9 +143,6 @@ async def test_a_revision_within_the_approval_needs_no_new_one_and_one_beyond_it
     assert (result["status"], tools.named("wr")) == ("done", ["first", "again", "more"])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Toolbox.resource gives up when any argument is a reference, so nothing looks new"
-)
 async def test_a_revision_that_writes_to_a_resource_that_was_not_approved_is_asked_about() -> None:
     saved: list[str] = []
 

@@ -103,10 +103,7 @@ def test_an_idempotent_call_is_made_again_without_a_question(children, workplace
     assert log.calls() == {"set": 2}
 
 
-UNFIT = pytest.mark.xfail(strict=True, reason="graph/step_agent.py takes a person's output for a message")
-
-
-@pytest.mark.parametrize("decision", [pytest.param("happened", marks=UNFIT), "run_again"])
+@pytest.mark.parametrize("decision", ["happened", "run_again"])
 def test_an_agent_steps_write_is_asked_about_too(children, workplace, decision):
     log = killed_amid(children, workplace, AGENT, "think_send", "call" if decision == "happened" else "begin")
     question_of(children.run(workplace, model="send"))
@@ -116,7 +113,6 @@ def test_an_agent_steps_write_is_asked_about_too(children, workplace, decision):
     assert log.calls() == {"think_look": 1, "think_send": 1}
 
 
-@pytest.mark.xfail(strict=True, reason="execution/agent_step.py: tools start before their turn is on record")
 def test_an_agent_steps_write_is_asked_about_even_when_checkpoints_come_late(children, tmp_path):
     workplace = Workplace(tmp_path, "slow")
     log = killed_amid(children, workplace, AGENT, "think_send", "call")

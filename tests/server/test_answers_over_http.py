@@ -4,7 +4,7 @@ import json
 
 import httpx
 import pytest
-from dev_server import ALWAYS, NEVER, RUN_S, bound, plan
+from dev_server import NEVER, RUN_S, Waiting, bound, plan
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -76,26 +76,6 @@ FAILURES = {
     "Agent Inbox, accept what is proposed: retry": ([{"type": "accept"}], "mended"),
     "Agent Inbox, response: retry with instructions": ([{"type": "response", "args": "now"}], "mended"),
 }
-
-
-class Waiting:
-    """Threads that wait for the approval of a plan that writes their mark; started at once, to save time."""
-
-    def __init__(self, server, count):
-        self._unused = [(server.new_thread(), f"mark-{number}-") for number in range(count)]
-        server.at_once(
-            lambda thread=thread, mark=mark: server.run(
-                thread, input=plan(bound("written", "write", args={"text": mark})), context=ALWAYS
-            )
-            for thread, mark in self._unused
-        )
-
-    def take(self, count):
-        """Hand out some that no test has had: their threads, and their marks."""
-        return zip(*[self._unused.pop() for _ in range(count)], strict=True)
-
-    def one(self):
-        return self._unused.pop()
 
 
 @pytest.fixture(scope="module")

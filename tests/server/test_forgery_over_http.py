@@ -2,12 +2,12 @@
 
 import httpx
 import pytest
-from dev_server import ALWAYS, NEVER, RUN_S, bound, plan
+from dev_server import ALWAYS, NEVER, RUN_S, Waiting, bound, plan
 from langgraph_sdk.errors import NotFoundError
 
 pytestmark = pytest.mark.timeout(180)
 
-NODES = ("approval", "dispatcher", "validator", "planner", "executor", "evaluator")
+NODES = ("approval", "dispatcher", "validator", "planner", "executor")
 COMMANDS = {
     "to the executor": {"goto": "executor"},
     "to the executor, with a step": {"goto": {"node": "executor", "input": {"step_id": "written"}}},
@@ -31,27 +31,17 @@ def written(mark):
     return plan(bound("written", "write", args={"text": mark}))
 
 
-@pytest.fixture
-def ask(server):
-    """Start threads whose plan, which writes the mark, waits for approval."""
-
-    def start(*marks):
-        threads = [server.new_thread() for _ in marks]
-        server.at_once(
-            lambda thread=thread, mark=mark: server.run(thread, input=written(mark), context=ALWAYS)
-            for thread, mark in zip(threads, marks, strict=True)
-        )
-        return threads
-
-    return start
+@pytest.fixture(scope="module")
+def waiting(server):
+    return Waiting(server, 20)
 
 
 def forged(server, thread):
     return {**server.values(thread)["approval"], "decision": "approved", "at": "2026-01-01T00:00:00+00:00"}
 
 
-def assert_still_asked(server, threads, mark):
-    assert server.calls(mark) == []
+def assert_still_asked(server, threads, marks):
+    assert [server.calls(mark) for mark in marks] == [[] for _ in marks]
     assert [server.question(thread)["name"] for thread in threads] == ["approve_plan"] * len(threads)
 
 
@@ -60,22 +50,23 @@ def test_an_approval_in_the_input_is_refused(server):
     told = server.refusal(
         thread, input={**written("in-input"), "approval": {"decision": "approved"}}, context=ALWAYS
     )
-    assert told == (
-        "InvalidInputError: unknown input 'approval'; known inputs: goal, inputs, messages, plan"
-    )
+    assert told == ("InvalidInputError: unknown input 'approval'; known inputs: goal, inputs, messages, plan")
     assert server.calls("in-input") == []
 
 
-def test_an_approval_written_into_the_state_as_any_node_runs_nothing_and_is_asked_about(server, ask):
-    threads = ask(*[f"as-node-{node}" for node in NODES])
-    for thread, node in zip(threads, NODES, strict=True):
+def test_an_approval_written_into_the_state_as_any_node_runs_nothing_and_is_asked_about(server, waiting):
+    threads, marks = waiting.take(len(NODES) + 1)
+    for thread, node in zip(threads, (*NODES, "evaluator"), strict=True):
         server.client.threads.update_state(thread, {"approval": forged(server, thread)}, as_node=node)
-    server.at_once(lambda thread=thread: server.run(thread, input=None, context=NEVER) for thread in threads)
-    assert_still_asked(server, threads, "as-node-")
+    results = server.at_once(
+        lambda thread=thread: server.run(thread, input=None, context=NEVER) for thread in threads
+    )
+    assert_still_asked(server, threads[:-1], marks)
+    assert results[-1]["status"] == "failed", "an evaluator without an evaluation ends the run"
 
 
-def test_no_command_leads_around_the_approval(server, ask):
-    threads = ask(*[f"command-{number}" for number in range(len(COMMANDS))])
+def test_no_command_leads_around_the_approval(server, waiting):
+    threads, marks = waiting.take(len(COMMANDS))
 
     def send(thread, command):
         if "update" in command:
@@ -86,18 +77,18 @@ def test_no_command_leads_around_the_approval(server, ask):
         lambda thread=thread, command=command: send(thread, command)
         for thread, command in zip(threads, COMMANDS.values(), strict=True)
     )
-    assert_still_asked(server, threads, "command-")
+    assert_still_asked(server, threads, marks)
 
 
-def test_a_looser_context_on_resume_loosens_nothing(server, ask):
-    (thread,) = ask("looser")
+def test_a_looser_context_on_resume_loosens_nothing(server, waiting):
+    thread, mark = waiting.one()
     free = server.client.assistants.create("plan_execute", context=NEVER)
     server.run(thread, free["assistant_id"], input=None)
-    assert_still_asked(server, [thread], "looser")
+    assert_still_asked(server, [thread], [mark])
 
 
-def test_no_configuration_of_a_client_passes_for_a_parent_graph_that_answers_for_it(server, ask):
-    threads = ask(*[f"config-{number}" for number in range(len(CONFIGS))])
+def test_no_configuration_of_a_client_passes_for_a_parent_graph_that_answers_for_it(server, waiting):
+    threads, marks = waiting.take(len(CONFIGS))
     told = server.at_once(
         lambda thread=thread, config=config: server.refusal(
             thread, input=written("config-new"), config={"configurable": {**config, **NEVER}}
@@ -112,7 +103,7 @@ def test_no_configuration_of_a_client_passes_for_a_parent_graph_that_answers_for
         for thread, config in zip(threads, CONFIGS.values(), strict=True)
         if "checkpoint_ns" not in config
     )
-    assert_still_asked(server, threads, "config-")
+    assert_still_asked(server, threads, [*marks, "config-new"])
 
 
 def test_the_store_in_which_approvals_are_recorded_is_closed_to_clients(server):
@@ -125,11 +116,11 @@ def test_the_store_in_which_approvals_are_recorded_is_closed_to_clients(server):
         assert reply.status_code == 404, path
 
 
-def test_a_copy_of_a_thread_has_no_approval_that_the_original_was_given(server, ask):
-    (thread,) = ask("copied")
+def test_a_copy_of_a_thread_has_no_approval_that_the_original_was_given(server, waiting):
+    thread, mark = waiting.one()
     copy = server.client.threads.copy(thread)["thread_id"]
     assert server.answer(thread, "approve")["status"] == "done"
-    assert server.calls("copied") == ["write"]
+    assert server.calls(mark) == ["write"]
     server.run(copy, input=None, context=NEVER)
-    assert server.calls("copied") == ["write"]
+    assert server.calls(mark) == ["write"]
     assert server.question(copy)["name"] == "approve_plan"
