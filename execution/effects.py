@@ -16,7 +16,7 @@ from langgraph.errors import GraphBubbleUp
 from ..errors import StepError, ToolFailedError
 from ..questions import ask
 from ..run import StepScope
-from ..state import Effect
+from ..state import Effect, digest
 from ..storage.ledger import EffectKey, EffectRecord
 from ..tools.calls import preview
 
@@ -42,7 +42,9 @@ async def call_once(
     if effect == "read":
         return await call()
     ledger = scope.run.ledger
-    key = ledger.effect_key(scope.plan_id, scope.step_id, attempt=scope.attempt, call=call_id)
+    # The content is part of the key: in a fork, the same step may have been edited to call something else.
+    content = digest([tool, dict(args)])[:16]
+    key = ledger.effect_key(scope.plan_id, scope.step_id, attempt=scope.attempt, call=f"{call_id}/{content}")
     record = await ledger.effect(key)
     if record is not None and record.outcome is not None:
         return _replay(record.outcome)

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import StateSnapshot
+from langgraph.types import Interrupt, StateSnapshot
 
 from ..budget import Meter
 from ..context import Context, stricter, to_context
@@ -179,7 +179,15 @@ async def _snapshot(
         address |= {_NAMESPACE: configurable.get(_NAMESPACE, ""), _SAVER: saver}
     snapshot = await agent.aget_state({"configurable": {_SAVER: saver, **address}})
     check_version(snapshot)
-    return snapshot
+    return snapshot._replace(interrupts=_unanswered(snapshot))
+
+
+def _unanswered(snapshot: StateSnapshot) -> tuple[Interrupt, ...]:
+    """Pick the questions that are open; an older checkpoint shows those too that were answered since.
+
+    A second answer to one of those would not count: LangGraph 1.2.22 goes on with the first.
+    """
+    return tuple(question for task in snapshot.tasks if task.result is None for question in task.interrupts)
 
 
 def check_version(snapshot: StateSnapshot) -> None:

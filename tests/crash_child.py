@@ -145,6 +145,8 @@ async def _drive_async(job: dict[str, Any], saver: Any, store: Any) -> dict[str,
 
 async def _surgery(job: dict[str, Any], saver: Any, store: Any) -> dict[str, Any]:
     agent = _agent(job, saver, store)
+    if job["action"] == "look":
+        return _summary(await agent.aget_state(job["config"]))
     if job["action"] == "cancel":
         return {"answer": await cancel_run(agent, job["config"])}
     return {"answer": await retry_steps(agent, job["config"], job["steps"])}

@@ -78,6 +78,9 @@ def survive(children, workplace, dice, longest, *, kills, durability=None, paren
             job = {"input": STEPS}
         elif answer.get("error") == "QuestionOpenError":
             job = {"input": None}
+        elif answer.get("error") == "NothingToResumeError":
+            # Killed after the run had ended and before it could say so.
+            return children.run(workplace, "look", model="put", parent=parent), killed
         elif answer.get("questions"):
             job = {"resume": {q["id"]: truthful(q, log) for q in answer["questions"]}}
         else:

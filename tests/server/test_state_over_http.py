@@ -143,16 +143,15 @@ def test_a_fork_from_before_the_approval_asks_again_and_may_be_answered_otherwis
     assert server.calls("fork") == ["echo", "write"]
 
 
-@pytest.mark.xfail(strict=True, reason="graph/answers.py takes a question that has been answered for open")
 def test_an_answer_to_a_question_that_was_answered_at_an_older_checkpoint_is_refused(server, finished):
     older = checkpoint_before(server, finished, "approval")
     told = server.refusal(
         finished, command={"resume": "reject"}, checkpoint_id=older["checkpoint"]["checkpoint_id"]
     )
-    assert told.startswith("NothingToResumeError: ")
+    assert told.startswith("NothingToResumeError: no question is open on thread")
+    assert "go on with None as input" in told, "which asks it again"
 
 
-@pytest.mark.xfail(strict=True, reason="execution/effects.py takes a call for the one that is on record")
 def test_a_step_edited_in_a_fork_never_reports_the_outcome_of_what_it_was_before(server):
     thread = server.new_thread()
     server.run(thread, input=two_steps("forkedit"), context=NEVER)
