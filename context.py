@@ -87,7 +87,10 @@ class Context(BaseModel):
         default="",
         title="Instructions",
         description="Added to the prompts of every role.",
-        json_schema_extra={"langgraph_nodes": ["planner", "executor", "replanner", "synthesizer"]},
+        json_schema_extra={
+            "langgraph_nodes": ["planner", "executor", "replanner", "synthesizer"],
+            "langgraph_type": "prompt",
+        },
     )
 
     @field_validator("models")

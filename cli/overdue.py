@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..context import Context, to_context
 from ..errors import MissingModelError, PlanExecuteError
-from ..questions import careful_answer
+from ..graph.answers import overdue_answers
 from ..state import descendants, steps_of
 from .driving import Session, follow
 from .snapshots import OpenQuestion, look_up, open_questions
@@ -29,24 +28,12 @@ _ENDS_ITS_STEP = {"approve_step", "handle_step_failure", "extend_budget"}
 
 def overdue_questions(snapshot: StateSnapshot) -> list[OpenQuestion]:
     """List the open questions that have waited longer than the thread's ``decision_timeout_s``."""
-    waits_s = _patience(snapshot)
-    if waits_s is None:
-        return []
-    return [
-        question
-        for question in open_questions(snapshot)
-        if careful_answer(question.value, waits_s) is not None and _age_s(question, snapshot) > waits_s
-    ]
+    late = overdue_answers(snapshot, _patience(snapshot))
+    return [question for question in open_questions(snapshot) if question.id in late]
 
 
 def _patience(snapshot: StateSnapshot) -> float | None:
     return (to_context(snapshot.values.get("settings")) or Context()).decision_timeout_s
-
-
-def _age_s(question: OpenQuestion, snapshot: StateSnapshot) -> float:
-    """Measure as the door does, which has the last word when the run is resumed."""
-    asked_at = str(question.value.get("asked_at") or snapshot.created_at)
-    return (datetime.now(UTC) - datetime.fromisoformat(asked_at)).total_seconds()
 
 
 def note_overdue(screen: Screen, snapshot: StateSnapshot, overdue: Sequence[OpenQuestion]) -> None:

@@ -22,7 +22,7 @@ from ..errors import (
     SchemaVersionError,
 )
 from ..run import RUN_KEY, Run
-from ..state import SCHEMA_VERSION
+from ..state import SCHEMA_VERSION, plan_hash
 from ..storage.adapters import AsyncSaver, async_saver, async_store
 from ..storage.ledger import Ledger
 from .answers import overdue_answers
@@ -82,6 +82,9 @@ async def enter(
         store, volatile = _store(agent, configurable, bool(saver))
         ledger = Ledger(store, thread_id)
         settings = await _settings(ledger, snapshot, asked)
+        if given is None and snapshot is not None and _was_edited_after_its_end(snapshot):
+            await _reopen(agent, {_SAVER: saver, "thread_id": configurable["thread_id"]}, snapshot)
+            snapshot = await _snapshot(agent, configurable, saver, nested)
         overdue = {} if nested else overdue_answers(snapshot, settings.decision_timeout_s)
         checked = given if nested and resumed else check_input(given, snapshot, bool(saver), nested, overdue)
         if isinstance(checked, dict) and not resumed:
@@ -188,6 +191,26 @@ def _unanswered(snapshot: StateSnapshot) -> tuple[Interrupt, ...]:
     A second answer to one of those would not count: LangGraph 1.2.22 goes on with the first.
     """
     return tuple(question for task in snapshot.tasks if task.result is None for question in task.interrupts)
+
+
+def _was_edited_after_its_end(snapshot: StateSnapshot) -> bool:
+    """Tell whether a client changed the plan of a finished run in the state (Studio, ``update_state``)."""
+    plan, approval = snapshot.values.get("plan"), snapshot.values.get("approval") or {}
+    if snapshot.tasks or not isinstance(plan, Mapping) or "plan_hash" not in approval:
+        return False
+    return bool(approval["plan_hash"] != plan_hash(plan, snapshot.values.get("inputs")))  # type: ignore[arg-type]
+
+
+async def _reopen(agent: PlanExecuteAgent, address: dict[str, Any], snapshot: StateSnapshot) -> None:
+    """Let a finished run go on with its edited plan: it is validated and, where required, asked about."""
+    update = {
+        "draft": {"plan": snapshot.values["plan"], "source": "person", "attempt": 1},
+        "approval": {**snapshot.values["approval"], "decision": "edited"},
+        "evaluation": None,
+        "decisions": None,
+        "status": "running",
+    }
+    await agent.aupdate_state({"configurable": address}, update, as_node="approval")
 
 
 def check_version(snapshot: StateSnapshot) -> None:

@@ -22,7 +22,6 @@ from ..errors import (
 from ..plan_rules import PlanFacts, validate_plan
 from ..state import (
     Evaluation,
-    Failure,
     Plan,
     Step,
     StepResult,
@@ -220,43 +219,31 @@ async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Map
 async def _replaced(
     ledger: Ledger, current: Plan, plan: Plan, results: Mapping[str, StepResult]
 ) -> dict[str, StepResult]:
-    """Give steps that were begun, and are changed now, a failed result, so that they get new ids.
+    """Give steps that have failed attempts, and are changed now, a failed result, so that they get new ids.
 
-    Under its old id a changed step would be answered from the record of the call made before.
+    While a person is asked about its failure, a step has attempts but no result.
     """
     begun = await ledger.attempts_of_plan(current["id"])
     now, found = steps_by_id(plan), {}
     for step_id, step in steps_by_id(current).items():
-        if step_id in results or now.get(step_id) == step:
-            continue
         attempts = [attempt for (owner, _), made in begun.items() if owner == step_id for attempt in made]
-        if attempts or await _is_writing(ledger, current, step_id):
+        if attempts and step_id not in results and now.get(step_id) != step:
             found[step_id] = _replaced_result(step_id, attempts)
     return found
 
 
-async def _is_writing(ledger: Ledger, plan: Plan, step_id: str) -> bool:
-    """Tell whether the first call of a bound step is on record."""
-    key = ledger.effect_key(plan["id"], step_id, attempt=1, call=f"{step_id}-1")
-    return await ledger.effect(key) is not None
-
-
 def _replaced_result(step_id: str, attempts: Sequence[Mapping[str, Any]]) -> StepResult:
-    last: Mapping[str, Any] = attempts[-1] if attempts else {}
-    cut_off: Failure = {
-        "code": "replaced",
-        "message": "a person changed this step after it had been started",
-    }
+    last = attempts[-1]
     return {
         "step_id": step_id,
         "status": "failed",
         "output": None,
         "verdict": "failed",
-        "criteria": last.get("criteria", []),
+        "criteria": last["criteria"],
         "evidence": [call for attempt in attempts for call in attempt["evidence"]],
         "attempts": len(attempts),
-        "error": last.get("error") or cut_off,
-        "started_at": attempts[0].get("started_at") if attempts else None,
+        "error": last["error"],
+        "started_at": attempts[0].get("started_at"),
         "finished_at": last.get("ended_at"),
         "usage": _sum(attempt["usage"] for attempt in attempts),
     }

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ..references import map_strings
-from ..state import STEP_ID_PATTERN, Plan, Step, StepResult, descendants, steps_by_id, unused_id
+from ..state import STEP_ID_PATTERN, Plan, Step, StepResult, descendants, step_fingerprint, unused_id
 
 __all__ = ["DraftStep", "PlanDraft", "draft_problems", "draft_schema", "revised_plan", "steps_from_draft"]
 
@@ -150,21 +150,26 @@ def _follow_expression(changes: Mapping[str, str], expression: str) -> str:
     return expression
 
 
-def with_new_ids_for_reruns(plan: Plan, before: Plan, results: Mapping[str, StepResult]) -> Plan:
+def with_new_ids_for_reruns(plan: Plan, before: Mapping[str, str], results: Mapping[str, StepResult]) -> Plan:
     """Give steps that a person changed after they had failed new ids, and so what depends on them.
 
     A step keeps its id for as long as it means the same; one without a result may change freely.
+
+    Args:
+        plan: The plan as the person left it.
+        before: Fingerprints of the steps as they were, by id.
+        results: Results so far.
     """
-    old = steps_by_id(before)
-    ended = {i for i, result in results.items() if result["status"] != "done"}
-    changed = {step["id"] for step in plan["steps"] if step["id"] in ended and old.get(step["id"]) != step}
+    now = {step["id"]: step_fingerprint(step) for step in plan["steps"]}
+    ended = {i for i, result in results.items() if result["status"] != "done" and i in now}
+    changed = {step_id for step_id in ended if before.get(step_id) != now[step_id]}
     again = changed | (descendants(plan["steps"], changed) & ended)
-    taken = {*old, *results, *(step["id"] for step in plan["steps"])}
+    taken = {*before, *results, *now}
     renamed = {step_id: unused_id(step_id, plan["revision"], taken) for step_id in sorted(again)}
-    steps = [
+    steps: list[Any] = [
         {**rename_uses(step, renamed), "id": renamed.get(step["id"], step["id"])} for step in plan["steps"]
     ]
-    return {**plan, "steps": steps}  # type: ignore[typeddict-item]
+    return {**plan, "steps": steps}
 
 
 def revised_plan(

@@ -102,9 +102,13 @@ def _start(state: State, run: Run) -> Update:
 
 
 async def _with_unused_id(plan: Any, run: Run) -> Any:
-    """Give a plan that this thread has run before a new id: its old results are those of another goal."""
-    known = isinstance(plan, Mapping) and isinstance(plan.get("id"), str) and plan["id"]
-    if known and await run.ledger.approvals(plan["id"]):
+    """Give a plan an id that this thread has not run: old results under it are those of another goal.
+
+    Here and not in the validator, so that a fork from any later checkpoint knows what had finished.
+    """
+    if not isinstance(plan, Mapping) or not isinstance(plan.get("id", ""), str):
+        return plan  # the validator will say what is wrong with it
+    if not plan.get("id") or await run.ledger.approvals(plan["id"]):
         return {**plan, "id": run.new_id(), "revision": 1}
     return plan
 

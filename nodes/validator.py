@@ -15,7 +15,18 @@ from ..models.chat import ChatModels
 from ..models.plan_draft import with_new_ids_for_reruns
 from ..plan_rules import PlanFacts, validate_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Approval, Draft, Grants, Plan, State, digest, feedback_of, plan_difference, plan_hash
+from ..state import (
+    Approval,
+    Draft,
+    Grants,
+    Plan,
+    State,
+    digest,
+    feedback_of,
+    plan_difference,
+    plan_hash,
+    step_fingerprint,
+)
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_validator"]
@@ -77,7 +88,9 @@ def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) 
             )
         if draft["source"] == "person" and (current := state.get("plan")):
             plan = {**plan, "id": current["id"], "revision": current["revision"] + 1}
-            plan = with_new_ids_for_reruns(plan, current, state.get("results") or {})
+            plan = with_new_ids_for_reruns(
+                plan, await _approved_steps(current, run), state.get("results") or {}
+            )
         event = audit_event(
             run,
             {**state, "plan": plan},
@@ -123,6 +136,14 @@ async def _fingerprints(plan: Plan | None, run: Run) -> dict[str, str]:
     """Look up what the finished steps were when they ran: the state's plan may have been edited since."""
     rows = await run.ledger.results(plan["id"]) if plan else {}
     return {step_id: row["fingerprint"] for step_id, row in rows.items()}
+
+
+async def _approved_steps(current: Plan, run: Run) -> dict[str, str]:
+    """Look up the steps of the revision that ran last: the plan in the state may have been edited since."""
+    for record in reversed(await run.ledger.approvals(current["id"])):
+        if "steps" in record:
+            return dict(record["steps"])
+    return {step["id"]: step_fingerprint(step) for step in current["steps"]}
 
 
 def _within(asked: Grants, allowed: Grants) -> bool:

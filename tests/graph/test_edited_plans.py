@@ -142,3 +142,18 @@ async def test_a_draft_that_a_client_forges_as_the_replanners_stays_within_no_ap
     await thread.send(None)
     assert (await thread.question())["name"] == "approve_plan"
     assert not any("forged" in text for text in desk.written)
+
+
+async def test_a_finished_run_whose_plan_is_edited_in_the_state_goes_on_after_it_is_approved() -> None:
+    desk = Desk()
+    thread = Thread(agent_with(desk.tools))
+    await thread.run(*_steps())
+    await thread.answer("approve")
+    partial = await thread.answer({"decision": "abort"})
+    edited = _with_call(partial["plan"], 1, {"tool": "write", "args": {"text": "good ${a}"}})
+    await thread.agent.aupdate_state(thread.config, {"plan": edited})
+    await thread.send(None)
+    assert (await thread.question())["name"] == "approve_plan"
+    result = await thread.answer("approve")
+    assert result["status"] == "done"
+    assert desk.written == ["x", "bad wrote x", "good wrote x", "c wrote good wrote x"]
