@@ -11,7 +11,7 @@ from typing import Any
 
 from .context import needs_approval
 from .run import Run
-from .state import Approval, Plan, plan_hash, step_fingerprint
+from .state import Approval, Plan, plan_hash, step_fingerprints
 from .tools.toolbox import Toolbox
 
 __all__ = ["approval_state", "record_approval", "record_edit", "standing_approval"]
@@ -57,7 +57,7 @@ async def record_approval(
         "decision": decision,
         "plan_hash": plan_hash(plan, inputs),
         "grants": toolbox.grants(plan),
-        "steps": {step["id"]: step_fingerprint(step) for step in plan["steps"]},
+        "steps": step_fingerprints(plan),
         "at": run.timestamp(),
     }
     if run.volatile and run.underway and not await run.ledger.approvals(plan["id"]):

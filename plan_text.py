@@ -13,7 +13,7 @@ from .state import (
     granted_tools,
     pending_steps,
     remaining_path,
-    step_fingerprint,
+    step_fingerprints,
     topological_order,
 )
 from .tools.calls import preview
@@ -96,7 +96,7 @@ def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]]) -> str:
     if not approved:
         return ""
     before: Mapping[str, str] = approved[-1]["steps"]
-    now = {step["id"]: step_fingerprint(step) for step in plan["steps"]}
+    now = step_fingerprints(plan)
     changes = {
         "new": [step_id for step_id in now if step_id not in before],
         "changed": [step_id for step_id in now if before.get(step_id, now[step_id]) != now[step_id]],

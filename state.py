@@ -501,6 +501,11 @@ def step_fingerprint(step: Step) -> str:
     return digest(step)
 
 
+def step_fingerprints(plan: Mapping[str, Any] | None) -> dict[str, str]:
+    """Hash the content of every step of a plan, by id."""
+    return {step["id"]: step_fingerprint(step) for step in steps_of(plan)}
+
+
 def digest(value: Json) -> str:
     """Hash a JSON value by its content (SHA-256, hex)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)

@@ -16,7 +16,7 @@ from ..graph.loop import run as run_now
 from ..graph.surgery import edit_plan
 from ..models.plan_draft import with_new_ids_for_reruns
 from ..plan_rules import PlanFacts, validate_plan
-from ..state import Plan, Step, plan_difference
+from ..state import Plan, Step, plan_difference, step_fingerprints
 from ..storage.local import thread_lock
 from ..storage.plan_files import dump_plan, load_plan_file
 from .driving import Session
@@ -102,7 +102,9 @@ class PlanEdit:
         """Say what gets a new id, and which questions are no longer asked."""
         results = results_of(self.session.snapshot())
         revision = self.current.get("revision", 1) + 1
-        renamed = with_new_ids_for_reruns({**accepted, "revision": revision}, self.current, results)
+        renamed = with_new_ids_for_reruns(
+            {**accepted, "revision": revision}, step_fingerprints(self.current), results
+        )
         pairs = zip(accepted["steps"], renamed["steps"], strict=True)
         again = [f"{old['id']} as {new['id']}" for old, new in pairs if old["id"] != new["id"]]
         screen = self.session.screen

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ..references import map_strings
-from ..state import STEP_ID_PATTERN, Plan, Step, StepResult, descendants, step_fingerprint, unused_id
+from ..state import STEP_ID_PATTERN, Plan, Step, StepResult, descendants, step_fingerprints, unused_id
 
 __all__ = ["DraftStep", "PlanDraft", "draft_problems", "draft_schema", "revised_plan", "steps_from_draft"]
 
@@ -160,7 +160,7 @@ def with_new_ids_for_reruns(plan: Plan, before: Mapping[str, str], results: Mapp
         before: Fingerprints of the steps as they were, by id.
         results: Results so far.
     """
-    now = {step["id"]: step_fingerprint(step) for step in plan["steps"]}
+    now = step_fingerprints(plan)
     ended = {i for i, result in results.items() if result["status"] != "done" and i in now}
     changed = {step_id for step_id in ended if before.get(step_id) != now[step_id]}
     again = changed | (descendants(plan["steps"], changed) & ended)

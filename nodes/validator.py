@@ -25,7 +25,7 @@ from ..state import (
     feedback_of,
     plan_difference,
     plan_hash,
-    step_fingerprint,
+    step_fingerprints,
 )
 from ..tools.toolbox import Toolbox
 
@@ -143,7 +143,7 @@ async def _approved_steps(current: Plan, run: Run) -> dict[str, str]:
     for record in reversed(await run.ledger.approvals(current["id"])):
         if "steps" in record:
             return dict(record["steps"])
-    return {step["id"]: step_fingerprint(step) for step in current["steps"]}
+    return step_fingerprints(current)
 
 
 def _within(asked: Grants, allowed: Grants) -> bool:
