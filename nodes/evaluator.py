@@ -100,8 +100,7 @@ def _go_on(plan: Plan | None, results: Mapping[str, StepResult], run: Run) -> Ev
             "step_ids": [step["id"] for step in pending],
             "reason": "steps are left to run",
         }
-    undone = [
-        step_id for step_id, result in results.items() if result["status"] != "done" and result["error"]
-    ]
+    ended = {step["id"]: results[step["id"]] for step in steps_of(plan) if step["id"] in results}
+    undone = [i for i, result in ended.items() if result["status"] != "done" and result["error"]]
     reason = f"Not done: {', '.join(undone)}." if undone else "Every step has ended."
     return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy"}
