@@ -14,12 +14,24 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict
 
 from ..references import map_strings
 from ..state import STEP_ID_PATTERN, Plan, Step, StepResult, descendants, step_fingerprints, unused_id
+from .structured import ModelMeter, call_structured
 
-__all__ = ["DraftStep", "PlanDraft", "draft_problems", "draft_schema", "revised_plan", "steps_from_draft"]
+__all__ = [
+    "DraftStep",
+    "PlanDraft",
+    "draft_problems",
+    "draft_schema",
+    "revised_plan",
+    "steps_from_draft",
+    "write_draft",
+]
 
 
 class DraftStep(BaseModel):
@@ -44,6 +56,33 @@ class PlanDraft(BaseModel):
     outcome: Literal["plan", "single_step", "cannot_plan"]
     rationale: str
     steps: list[DraftStep]
+
+
+async def write_draft(
+    model: BaseChatModel,
+    messages: Sequence[BaseMessage],
+    *,
+    role: str,
+    tools: Sequence[str],
+    meter: ModelMeter,
+    config: RunnableConfig,
+) -> PlanDraft:
+    """Let a model write a plan with these tools.
+
+    Raises:
+        ModelCallError: If it cannot be used, or writes nothing readable after bounded repair.
+        BudgetExceededError: If there is no room for the call.
+    """
+    return await call_structured(
+        model,
+        PlanDraft,
+        messages,
+        role=role,
+        meter=meter,
+        json_schema=draft_schema(tools),
+        check=draft_problems,
+        config=config,
+    )
 
 
 def draft_schema(tool_names: Sequence[str]) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
-from ..models.plan_draft import PlanDraft, draft_problems, draft_schema, revised_plan, steps_from_draft
-from ..models.structured import call_structured
+from ..models.plan_draft import PlanDraft, revised_plan, steps_from_draft, write_draft
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of
@@ -44,14 +43,12 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
     async def _plan(state: State, config: RunnableConfig, runtime: Runtime[Context], run: Run) -> Update:
         tab = run.tab()
         try:
-            draft = await call_structured(
+            draft = await write_draft(
                 models.get("planner", run.settings.models),
-                PlanDraft,
                 _messages(state, run, toolbox),
                 role="planner",
+                tools=toolbox.names,
                 meter=tab,
-                json_schema=draft_schema(toolbox.names),
-                check=draft_problems,
                 config=config,
             )
         except (ModelCallError, BudgetExceededError) as error:
