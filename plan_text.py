@@ -11,6 +11,7 @@ from .state import (
     State,
     Step,
     granted_tools,
+    input_values,
     pending_steps,
     remaining_path,
     step_fingerprints,
@@ -44,6 +45,7 @@ def describe_plan(
         parts.append(f"**Why this plan:** {preview(str(shown['rationale']), 1000)}")
     if plan is not None and shown is plan:
         parts += [
+            _inputs(plan, state),
             _writes(plan, toolbox),
             _changes(plan, earlier),
             _steps(plan, toolbox),
@@ -54,6 +56,11 @@ def describe_plan(
 
 def _issue_line(issue: PlanIssue) -> str:
     return f"- `{issue['code']}` {issue['message']}"
+
+
+def _inputs(plan: Plan, state: State) -> str:
+    values = input_values(plan, state.get("inputs"))
+    return "**Inputs:** " + ", ".join(f"{k} = {preview(v, 100)}" for k, v in values.items()) if values else ""
 
 
 def _writes(plan: Plan, toolbox: Toolbox) -> str:
