@@ -23,13 +23,19 @@ class Meter:
     """Counts a whole run against its budgets; steps and nodes spend through a :class:`Tab`."""
 
     def __init__(
-        self, settings: Context, spent: Usage | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: Context,
+        spent: Usage | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        unbooked_s: float = 0.0,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._spent: Usage = add_usage({}, spent or {})
         self._reserved = 0
-        self._started = self._lap = clock()
+        # A run that stopped at a question had spent time that no node could write down.
+        self._started = self._lap = clock() - unbooked_s
 
     def lap(self) -> float:
         """Return the seconds since the last lap (or the start), for the usage of a node."""
@@ -112,6 +118,18 @@ class Tab:
         usage = _usage_of(role, message)
         self._meter.settle_model_call(usage)
         self.usage = add_usage(self.usage, usage)
+
+    def recover(self, role: str, messages: Any) -> None:
+        """Count what an earlier entry of the same attempt spent, as its saved conversation shows it."""
+        for message in messages:
+            if isinstance(message, AIMessage):
+                usage = _usage_of(role, message)
+            elif message.type == "tool":
+                usage = {"tool_calls": 1}
+            else:
+                continue
+            self._meter.spend(usage)
+            self.usage = add_usage(self.usage, usage)
 
     def tool_call(self) -> None:
         """Count one tool call; raises BudgetExceededError."""

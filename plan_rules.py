@@ -338,9 +338,15 @@ def _argument_problems(schema: dict[str, Any], args: dict[str, Any]) -> Iterator
             yield f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {error.message[:200]}"
 
 
+_TEXT_RULES = {"pattern", "format", "minLength", "maxLength", "enum", "const"}
+"""What can only be told of a text once the references in it have their values."""
+
+
 def _is_open(error: InstanceError) -> bool:
     """Tell whether an error says something about a value that is only known at run time."""
     if is_reference(error.instance):
+        return True
+    if error.validator in _TEXT_RULES and isinstance(error.instance, str) and "${" in error.instance:
         return True
     return error.validator in ("anyOf", "oneOf", "allOf", "not", "if", "enum", "const") and _holds_reference(
         error.instance

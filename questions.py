@@ -285,6 +285,14 @@ def _check_edit(question: Question, answer: Answer) -> Answer:
         if not isinstance(plan, Mapping):
             raise _refuse(question, "an edit needs the whole plan as args.plan")
         return {**answer, "args": {"plan": dict(plan)}}
-    if not {"step", "call", "task"} & set(args):
+    given = _parsed(question, args.get("step", args))
+    if not isinstance(given, Mapping) or not {"call", "task"} & set(given):
         raise _refuse(question, "an edit needs args.step, args.call or args.task")
-    return answer
+    edited = dict(given)
+    if "call" in edited:
+        call = _parsed(question, edited["call"])
+        call_args = _parsed(question, call.get("args")) if isinstance(call, Mapping) else None
+        if not isinstance(call_args, Mapping):
+            raise _refuse(question, "an edited call needs its args as a JSON object")
+        edited["call"] = {"args": dict(call_args)}
+    return {**answer, "args": edited}

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.lexer import Lexer
 
 from .errors import UnresolvedReferenceError
 from .state import Step
@@ -24,6 +25,7 @@ __all__ = [
     "Reference",
     "expression_roots",
     "is_single_reference",
+    "looked_up",
     "map_strings",
     "reference_fields",
     "references_in",
@@ -153,6 +155,41 @@ def _roots(node: Mapping[str, Any]) -> Iterator[str]:
         for child in children:
             if isinstance(child, Mapping):
                 yield from _roots(child)
+
+
+def looked_up(expression: str) -> list[tuple[int, int, str]]:
+    """Find where an expression looks up a name at its top, as (start, end, name).
+
+    Names after a dot, in filters, behind a pipe or ``&``, and keys of ``{…}`` are fields of values.
+    Nothing is found in what is not JMESPath.
+    """
+    try:
+        tokens = list(Lexer().tokenize(expression))
+    except JMESPathError:
+        return []
+    found: list[tuple[int, int, str]] = []
+    inside = [False]  # for each open bracket: whether names in it belong to a value
+    for at, token in enumerate(tokens):
+        kind, before = token["type"], tokens[at - 1]["type"] if at else ""
+        if kind in _OPENING:
+            of_a_value = kind == "filter" or before in _VALUE_ENDS or before == "dot"
+            inside.append(inside[-1] or (of_a_value and kind != "lparen"))
+        elif kind in _CLOSING and len(inside) > 1:
+            inside.pop()
+        elif kind in ("pipe", "expref"):
+            inside[-1] = True
+        elif kind == "comma" and before != "":
+            inside[-1] = inside[-2] if len(inside) > 1 else inside[-1]
+        elif kind == "unquoted_identifier" and not inside[-1] and before != "dot":
+            after = tokens[at + 1]["type"]
+            if after not in ("colon", "lparen"):
+                found.append((token["start"], token["end"], token["value"]))
+    return found
+
+
+_OPENING = {"lparen", "lbracket", "lbrace", "filter"}
+_CLOSING = {"rparen", "rbracket", "rbrace"}
+_VALUE_ENDS = {"unquoted_identifier", "quoted_identifier", "rbracket", "rbrace", "rparen", "flatten", "star"}
 
 
 @lru_cache(maxsize=4096)

@@ -22,8 +22,9 @@ from langgraph.runtime import Runtime
 from .budget import Meter, Tab
 from .context import Context
 from .errors import ConfigurationError
-from .state import AuditEvent, State, Usage
+from .state import AuditEvent, Effect, Evidence, State, Usage
 from .storage.ledger import Ledger
+from .tools.calls import preview
 
 Update = dict[str, Any]
 """What a node writes into the state."""
@@ -144,6 +145,8 @@ class StepScope:
         doubtful: Whether writes may have been started by a run whose record was lost.
         questions: How many questions were asked, and answered, within the attempt.
         writing: How many calls that change the world are under way.
+        recovered: Whether what earlier entries of the attempt spent has been counted.
+        calls: The tool calls of this entry, for an attempt that is cut off.
     """
 
     run: Run
@@ -157,6 +160,21 @@ class StepScope:
     doubtful: bool = False
     questions: int = 0
     writing: int = 0
+    recovered: bool = False
+    calls: list[Evidence] = field(default_factory=list)
+
+    def note(self, call: Mapping[str, Any], effect: Effect, *, ok: bool, output: str) -> None:
+        """Note a tool call as evidence."""
+        self.calls.append(
+            {
+                "tool": call["name"],
+                "args": dict(call["args"]),
+                "ok": ok,
+                "output_preview": preview(output),
+                "effect": effect,
+                "call_id": str(call["id"] or ""),
+            }
+        )
 
 
 def step_scope_of(config: RunnableConfig) -> StepScope:

@@ -434,6 +434,13 @@ def is_satisfied(result: StepResult | None) -> bool:
     return result is not None and result["status"] in ("done", "skipped")
 
 
+def is_settled(result: StepResult | None) -> bool:
+    """Tell whether no revision may replace this step: it is done, skipped, or a person rejected it."""
+    if result is None or is_satisfied(result):
+        return result is not None
+    return result["error"] is not None and result["error"]["code"] == "rejected"
+
+
 def pending_steps(plan: Plan, results: Mapping[str, StepResult]) -> list[Step]:
     """List the steps that can still run, in topological order.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from langchain_core.language_models import BaseChatModel
@@ -36,6 +37,7 @@ def make_judge(
     meter: ModelMeter,
     mark: str,
     config: RunnableConfig,
+    limit_s: float | None = None,
 ) -> Judge:
     """Build the judge of one output. A judge that fails or cannot be reached tells nothing: never success."""
 
@@ -50,9 +52,12 @@ def make_judge(
             output=quote("output", preview(output, 20_000), mark),
         )
         try:
-            said = await call_structured(
-                model, Judgement, messages, role="evaluator", meter=meter, check=_needs_gap, config=config
-            )
+            async with asyncio.timeout(limit_s):
+                said = await call_structured(
+                    model, Judgement, messages, role="evaluator", meter=meter, check=_needs_gap, config=config
+                )
+        except TimeoutError:
+            return {"type": "judge", "passed": None, "gap": f"the judge took longer than {limit_s} seconds"}
         except (ModelCallError, BudgetExceededError) as error:
             return {"type": "judge", "passed": None, "gap": f"the judge could not tell: {error}"}
         return {"type": "judge", "passed": said.met, "gap": "" if said.met else said.gap}

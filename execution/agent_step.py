@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,7 +64,11 @@ async def run_agent_step(
     # A turn must be on disk before its tools start: asked again after a kill, the model gives its
     # calls new ids, and the ledger would not know them.
     durability: dict[str, Any] = {"durability": "sync"} if scope.run.can_ask else {}
-    final = await agent.ainvoke({"messages": messages}, _config(config, scope), **durability)
+    try:
+        final = await agent.ainvoke({"messages": messages}, _config(config, scope), **durability)
+    except (Exception, asyncio.CancelledError):
+        evidence += scope.calls
+        raise
     said: list[AnyMessage] = final["messages"]
     evidence += evidence_of(said, toolbox)
     return _answer(said, step)

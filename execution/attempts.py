@@ -221,19 +221,24 @@ class AttemptLoop:
         )
 
     async def _within_time_limit(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
-        limit = self.step.get("timeout_s") or self.run.settings.step_timeout_s
-        left = self.run.meter.seconds_left()
-        if left is not None and (limit is None or left < limit):
-            limit = left
+        limit = self._time_limit()
         try:
             async with asyncio.timeout(limit) as deadline:
                 return await self._unless_stopped(work, scope)
         except TimeoutError as error:
-            if deadline.expired() and (spent := self.run.meter.exhausted()) and limit == left:
-                raise spent from error
             if deadline.expired():
+                if self.run.meter.seconds_left() == 0 and (spent := self.run.meter.exhausted()):
+                    raise spent from error
                 raise StepTimeoutError(f"no result within timeout_s={limit:g}") from error
             raise StepError(f"a timeout inside the step: {error}") from error
+
+    def _time_limit(self) -> float | None:
+        """Return the seconds that an attempt may take: its own limit, or what the budget leaves."""
+        limits = [
+            self.step.get("timeout_s") or self.run.settings.step_timeout_s,
+            self.run.meter.seconds_left(),
+        ]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
         """Await the work; when the run is told to stop, let a write finish and cancel the rest."""
@@ -245,6 +250,8 @@ class AttemptLoop:
                 await asyncio.wait({working}, timeout=0.05)
             if not working.done():
                 raise StepStoppedError("the run was told to stop")
+            if working.cancelled():
+                raise StepError("the work was cancelled from within")
             return working.result()
         finally:
             working.cancel()
@@ -261,6 +268,7 @@ class AttemptLoop:
             meter=scope.tab,
             mark=self.run.mark,
             config=self.config,
+            limit_s=self._time_limit(),
         )
         return await check_output(self.step, criteria, output, evidence, judge)
 
@@ -278,8 +286,11 @@ class AttemptLoop:
             return self._evaluation("abort", error["message"], by="person")
         policy = effective_policy(self.step, settings.on_failure, attempts_left=left)
         wrote = self._wrote(attempt)
+        if wrote and error["code"] == StepTimeoutError.code and policy in ("auto", "patch", "replan"):
+            # The write may have happened: only a person can know whether it may be made again.
+            policy = "ask"
         if left and self._worth_another(attempt) and (not wrote or policy == "retry"):
-            return self._evaluation("retry", error["message"], hint=self._gap(attempt))
+            return self._evaluation("retry", error["message"])
         if policy == "auto":
             return await self._decide_automatically(made, wrote, exhausted=len(made) > limit)
         if policy == "retry":
@@ -489,6 +500,8 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
         f"{step.get('task') or 'call'}",
         f"`{error['code']}`: {preview(error['message'], 1000)}",
     ]
+    if error["code"] == StepTimeoutError.code:
+        lines.append("It was cut off: a call that changes the world may have happened all the same.")
     if made[-1]["output"] is not None:
         lines.append(f"Its output: {preview(made[-1]['output'], 500)}")
     if proposed.get("by") == "model":
@@ -502,10 +515,9 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
 
 def _edited(step: Step, args: Mapping[str, Any]) -> Step:
     """Apply a person's edit of a step about to run: the arguments of its call, or its task."""
-    given = args.get("step") if isinstance(args.get("step"), Mapping) else args
     edited: Step = {**step}
-    if "call" in step and isinstance(call := given.get("call"), Mapping):  # type: ignore[union-attr]
-        edited["call"] = {"tool": step["call"]["tool"], "args": dict(call.get("args", step["call"]["args"]))}
-    if isinstance(task := given.get("task"), str):  # type: ignore[union-attr]
+    if "call" in step and "call" in args:
+        edited["call"] = {"tool": step["call"]["tool"], "args": args["call"]["args"]}
+    if isinstance(task := args.get("task"), str):
         edited["task"] = task
     return edited

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -20,6 +21,20 @@ __all__ = ["run_bound_step"]
 Json = Any
 _TRIES = 4
 """Tries of a read or idempotent call that fails in a way that may pass."""
+
+
+def _counting_questions(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
+    """Count what the tool itself asks: on re-entry its answers come before those to later questions."""
+    pad = config["configurable"].get("__pregel_scratchpad")
+    if pad is None:
+        return config
+
+    def next_index() -> int:
+        scope.questions += 1
+        return int(pad.interrupt_counter())
+
+    counting = replace(pad, interrupt_counter=next_index)
+    return {**config, "configurable": {**config["configurable"], "__pregel_scratchpad": counting}}
 
 
 async def run_bound_step(
@@ -45,18 +60,19 @@ async def run_bound_step(
     call_id = f"{scope.step_id}-{scope.attempt}"
     emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=args)
 
-    async def attempt() -> Json:
+    async def attempt(key: str) -> Json:
         scope.tab.tool_call()
+        counted = _counting_questions(config, scope)
         try:
-            return await call_tool(tool, args, call_id=call_id, config=config, runtime=runtime)
+            return await call_tool(tool, args, call_id=call_id, key=key, config=counted, runtime=runtime)
         except ToolFailedError as failure:
             raised = failure.__cause__
             # What the tool raised, not our word for it, tells whether the failure may pass.
             raise (raised if raised is not None and is_transient(raised) else failure) from None
 
-    async def call() -> Json:
+    async def call(key: str) -> Json:
         try:
-            return await retry_transient(attempt, tries=1 if effect == "write" else _TRIES)
+            return await retry_transient(lambda: attempt(key), tries=1 if effect == "write" else _TRIES)
         except Exception as error:
             if not is_transient(error):
                 raise

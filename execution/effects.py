@@ -31,20 +31,20 @@ async def call_once(
     args: Mapping[str, Json],
     call_id: str,
     effect: Effect,
-    call: Callable[[], Awaitable[Json]],
+    call: Callable[[str], Awaitable[Json]],
 ) -> Json:
-    """Await ``call()`` and return its JSON output, under the ledger's protection unless it only reads.
+    """Await ``call(idempotency_key)`` and return its JSON output; unless it reads, the ledger protects it.
 
     Raises:
         StepError: What the call raised, now or when it was made.
         langgraph.errors.GraphInterrupt: While a person is being asked about an unknown outcome.
     """
-    if effect == "read":
-        return await call()
     ledger = scope.run.ledger
     # The content is part of the key: in a fork, the same step may have been edited to call something else.
     content = digest([tool, dict(args)])[:16]
     key = ledger.effect_key(scope.plan_id, scope.step_id, attempt=scope.attempt, call=f"{call_id}/{content}")
+    if effect == "read":
+        return await call(key.idempotency_key)
     record = await ledger.effect(key)
     if record is not None and record.outcome is not None:
         return _replay(record.outcome)
@@ -69,7 +69,11 @@ def _open_questions(scope: StepScope, record: EffectRecord | None) -> int:
 
 
 async def _log_effect(
-    scope: StepScope, key: EffectKey, tool: str, args: Mapping[str, Json], call: Callable[[], Awaitable[Json]]
+    scope: StepScope,
+    key: EffectKey,
+    tool: str,
+    args: Mapping[str, Json],
+    call: Callable[[str], Awaitable[Json]],
 ) -> Json:
     """Commit the intent, make the call, commit the outcome."""
     ledger = scope.run.ledger
@@ -77,7 +81,7 @@ async def _log_effect(
     try:
         await ledger.begin_effect(key, tool, dict(args))
         try:
-            output = await call()
+            output = await call(key.idempotency_key)
         except StepError as error:
             await asyncio.shield(
                 ledger.finish_effect(key, {"ok": False, "output": None, "error": str(error)})

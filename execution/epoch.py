@@ -19,7 +19,7 @@ from ..approvals import standing_approval
 from ..run import Run
 from ..state import State, Step, StepResult, pending_steps, step_fingerprint, steps_by_id
 from ..tools.toolbox import Toolbox
-from .gate import Gate
+from .gate import Gate, StepWithheldError
 
 __all__ = ["Epoch", "Siblings", "epoch_of", "read_state"]
 
@@ -32,6 +32,8 @@ class Siblings:
 
     results: dict[str, StepResult] = field(default_factory=dict)
     """Results of those that had finished."""
+    decisions: dict[str, Any] = field(default_factory=dict)
+    """What those that failed decided; None: the step was withheld."""
     attempts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Attempts of those that wait for a person, as their question carries them."""
 
@@ -100,6 +102,11 @@ async def _open(
     approval = await standing_approval(run, plan, state.get("inputs"), toolbox)
     ready = frozenset(step["id"] for step in pending if finished.keys() >= set(step["depends_on"]))
     gate = Gate(plan, finished, run.settings.max_parallel, stop=run.stop)
+    for step_id, decision in siblings.decisions.items():
+        if decision is None:
+            gate.publish(step_id, StepWithheldError("it was withheld before the run stopped"))
+        elif decision["decision"] in ("replan", "abort"):
+            gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
     recorded = await run.ledger.results(plan["id"]) if reentered else {}  # else the dispatcher has read them
     attempts = await run.ledger.attempts_of_plan(plan["id"])
     return Epoch(gate, approval, siblings, ready, steps_by_id(plan), recorded, attempts)
@@ -121,6 +128,8 @@ async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:
     for _, channel, value in (saved.pending_writes or ()) if saved else ():
         if channel == "results":
             found.results |= value
+        elif channel == "decisions":
+            found.decisions |= value
         elif channel == "__interrupt__":
             for question in value:
                 if isinstance(question.value, dict) and "attempts" in question.value:

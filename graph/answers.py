@@ -66,6 +66,11 @@ def check_command(
     """
     if command.resume is None and (command.goto or command.update):
         return command
+    if command.update:
+        raise InvalidAnswerError(
+            "an answer cannot come with an update of the state: send the update first, then look at the "
+            "question again and answer it"
+        )
     check_resumable(snapshot, has_saver)
     assert snapshot is not None
     if not snapshot.interrupts:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,10 +22,12 @@ from ..errors import (
     ConfigurationError,
     MissingModelError,
     SchemaVersionError,
+    StorageError,
 )
 from ..run import RUN_KEY, Run
-from ..state import SCHEMA_VERSION, plan_hash
+from ..state import SCHEMA_VERSION, Usage, plan_hash
 from ..storage.adapters import AsyncSaver, async_saver, async_store
+from ..storage.checkpoint_time import checkpoint_time, sort_after
 from ..storage.ledger import Ledger
 from .answers import overdue_answers
 from .inputs import check_input
@@ -31,7 +35,7 @@ from .inputs import check_input
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
 
-__all__ = ["Entry", "check_version", "enter"]
+__all__ = ["Entry", "check_clock", "check_version", "enter"]
 
 _SAVER, _TASK, _RESUMING, _NAMESPACE, _RUNTIME = (
     "__pregel_checkpointer",
@@ -94,7 +98,7 @@ async def enter(
         run = Run(
             settings=settings,
             ledger=ledger,
-            meter=Meter(settings, values.get("usage") if resumed else None),
+            meter=await _meter(settings, ledger, values.get("usage"), resumed),
             can_ask=bool(saver),
             volatile=volatile,
             resumed=resumed,
@@ -106,10 +110,19 @@ async def enter(
             async with nullcontext() if nested else _stoppable(run, entered):
                 yield Entry(checked, {**config, "configurable": configurable}, settings)
         finally:
+            if saver and not nested:
+                await ledger.leave_unbooked_seconds(run.meter.lap())
             if isinstance(saver, AsyncSaver):
                 await saver.idle()
 
 
+async def _meter(settings: Context, ledger: Ledger, spent: Usage | None, resumed: bool) -> Meter:
+    """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing."""
+    unbooked = await ledger.take_unbooked_seconds()
+    return Meter(settings, spent, unbooked_s=unbooked) if resumed else Meter(settings)
+
+
+_log = logging.getLogger(__name__)
 _STOP_POLL_S = 0.5
 """How often a run looks whether another process asked it to stop."""
 
@@ -120,9 +133,14 @@ async def _stoppable(run: Run, entered: float) -> AsyncIterator[None]:
 
     async def watch() -> None:
         # Another process asks through the store, which can only be polled.
-        while not await run.ledger.stop_requested(since=entered):  # noqa: ASYNC110
+        while not run.stop.is_set():
+            try:
+                if await run.ledger.stop_requested(since=entered):
+                    run.stop.set()
+            except Exception:
+                # The run itself will meet the store's fault where it matters; a later look may succeed.
+                _log.warning("cannot look for a request to stop", exc_info=True)
             await asyncio.sleep(_STOP_POLL_S)
-        run.stop.set()
 
     watching = asyncio.create_task(watch())
     try:
@@ -182,6 +200,11 @@ async def _snapshot(
         address |= {_NAMESPACE: configurable.get(_NAMESPACE, ""), _SAVER: saver}
     snapshot = await agent.aget_state({"configurable": {_SAVER: saver, **address}})
     check_version(snapshot)
+    newest = snapshot
+    if "checkpoint_id" in address:
+        rest = {key: value for key, value in address.items() if key != "checkpoint_id"}
+        newest = await agent.aget_state({"configurable": {_SAVER: saver, **rest}})
+    check_clock(newest)
     return snapshot._replace(interrupts=_unanswered(snapshot))
 
 
@@ -225,6 +248,31 @@ def check_version(snapshot: StateSnapshot) -> None:
             f"this thread was written with state version {version}; this plan_execute reads version "
             f"{SCHEMA_VERSION}. Nothing was changed; use the version that wrote it."
         )
+
+
+_CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How far ahead of this machine's clock a checkpoint may be dated: clocks are set, and machines differ."""
+
+
+def check_clock(newest: StateSnapshot) -> None:
+    """Refuse a thread whose newest checkpoint is dated in the future; let new ones sort after it.
+
+    Checkpoints are sorted by the times in their ids: what is written with a clock that went back is
+    never the newest, and the thread would show none of it.
+
+    Raises:
+        StorageError: If it is dated more than five minutes ahead.
+    """
+    checkpoint_id = str(newest.config["configurable"].get("checkpoint_id") or "")
+    made, now = checkpoint_time(checkpoint_id), datetime.now(UTC)
+    if made is not None and made > now + _CLOCK_TOLERANCE:
+        raise StorageError(
+            f"the newest checkpoint of thread {newest.config['configurable'].get('thread_id')!r} is dated "
+            f"{made:%Y-%m-%d %H:%M:%S} UTC, but this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC: it "
+            "went back, or was ahead then. What is written now would sort before it and be lost. "
+            "Nothing was changed; set the clock right and go on, or wait until that time has come."
+        )
+    sort_after(checkpoint_id)
 
 
 def _store(agent: PlanExecuteAgent, configurable: Mapping[str, Any], has_saver: bool) -> tuple[Any, bool]:

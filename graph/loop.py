@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import cache
 from typing import Any, TypeVar
+
+from ..errors import ConfigurationError
 
 __all__ = ["iterate", "run"]
 
@@ -28,9 +31,17 @@ def _private_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+if hasattr(os, "register_at_fork"):  # a forked child has no such thread
+    os.register_at_fork(after_in_child=_private_loop.cache_clear)
+
+
 def _submit(work: Coroutine[Any, Any, None]) -> asyncio.Future[asyncio.Task[None]] | Any:
     """Start a task on the private loop in a copy of the caller's context, and return a handle on it."""
     loop, context = _private_loop(), contextvars.copy_context()
+    if asyncio._get_running_loop() is loop:
+        raise ConfigurationError(
+            "a sync call inside an agent's own event loop would wait for itself: use ainvoke"
+        )
     started: queue.SimpleQueue[asyncio.Task[None]] = queue.SimpleQueue()
     loop.call_soon_threadsafe(lambda: started.put(loop.create_task(work, context=context)))
     return started.get()

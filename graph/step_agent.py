@@ -23,6 +23,7 @@ from ..models.chat import model_name
 from ..models.structured import as_model_error, retry_transient
 from ..run import StepScope, emit, step_scope_of
 from ..tools.calls import describe_exception, preview, to_json
+from ..tools.idempotency import keyed_tool
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_step_agent"]
@@ -55,6 +56,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
     ) -> ModelResponse[Any]:
         """Offer the step's tools only; count the turn and the call."""
         scope = step_scope_of(get_config())
+        _recover(scope, request.messages)
         turns = sum(isinstance(message, AIMessage) for message in request.messages)
         if turns >= scope.max_iterations:
             raise IterationLimitError(f"no answer within max_iterations={scope.max_iterations} turns")
@@ -77,18 +79,36 @@ class StepGuard(AgentMiddleware[Any, Any]):
         scope, call = step_scope_of(get_config()), request.tool_call
         if call["name"] not in scope.tools or request.tool is None:
             return _refusal(call, scope)
+        _recover(scope, request.state["messages"])
         effect = self._toolbox.effect(call["name"])
-        tool, args = call["name"], call["args"]
-        emit(request.runtime, scope.run, "tool_call", step_id=scope.step_id, tool=tool, args=args)
+        tool, name, args = request.tool, call["name"], call["args"]
+        emit(request.runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=args)
 
-        async def make() -> Any:
-            return await _made(request, handler, scope, transient_tries=1 if effect == "write" else 4)
+        async def make(key: str) -> Any:
+            keyed = request.override(tool=keyed_tool(tool, key))
+            return await _made(keyed, handler, scope, transient_tries=1 if effect == "write" else 4)
 
         try:
-            output = await call_once(scope, call["name"], call["args"], str(call["id"]), effect, make)
+            output = await call_once(scope, name, args, _call_key(request), effect, make)
         except ToolFailedError as error:
+            scope.note(call, effect, ok=False, output=str(error))
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
-        return _message(output, call)
+        answer = _message(output, call)
+        scope.note(call, effect, ok=True, output=answer.text)
+        return answer
+
+
+def _recover(scope: StepScope, messages: Sequence[Any]) -> None:
+    """At the first call of an entry, all that was said was said, and paid for, in an earlier one."""
+    if not scope.recovered:
+        scope.recovered = True
+        scope.tab.recover("executor", messages)
+
+
+def _call_key(request: ToolCallRequest) -> str:
+    """Name a call by its turn too: some servers number calls from zero in every answer."""
+    turn = sum(isinstance(message, AIMessage) for message in request.state["messages"])
+    return f"{turn}/{request.tool_call['id']}"
 
 
 def _name(tool: BaseTool | dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ from ..state import (
 )
 from ..storage.adapters import async_store
 from ..storage.ledger import Ledger
-from .door import check_version
+from .door import check_clock, check_version
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
@@ -151,7 +151,13 @@ async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal
                 "reason": "A person cancelled the run.",
                 "by": "person",
             }
-            update = {"results": snapshot.values.get("results") or {}, "draft": None}
+            results = snapshot.values.get("results") or {}
+            failed = await _open_failures(_ledger(agent, config), snapshot.values.get("plan"), results)
+            update = {
+                "results": {**results, **failed},
+                "usage": _sum(result["usage"] for result in failed.values()),
+                "draft": None,
+            }
             await _leave(agent, config, snapshot, "evaluator", evaluation, "cancelled", update)
     except ThreadBusyError:
         await _ledger(agent, config).request_stop()
@@ -223,16 +229,27 @@ async def _replaced(
 
     While a person is asked about its failure, a step has attempts but no result.
     """
-    begun = await ledger.attempts_of_plan(current["id"])
-    now, found = steps_by_id(plan), {}
-    for step_id, step in steps_by_id(current).items():
+    now, before = steps_by_id(plan), steps_by_id(current)
+    failed = await _open_failures(ledger, current, results)
+    return {step_id: result for step_id, result in failed.items() if now.get(step_id) != before[step_id]}
+
+
+async def _open_failures(
+    ledger: Ledger, plan: Plan | None, results: Mapping[str, StepResult]
+) -> dict[str, StepResult]:
+    """Find steps that have failed attempts and no result yet, because a person is being asked about them."""
+    if plan is None:
+        return {}
+    begun = await ledger.attempts_of_plan(plan["id"])
+    found = {}
+    for step_id in steps_by_id(plan):
         attempts = [attempt for (owner, _), made in begun.items() if owner == step_id for attempt in made]
-        if attempts and step_id not in results and now.get(step_id) != step:
-            found[step_id] = _replaced_result(step_id, attempts)
+        if attempts and step_id not in results:
+            found[step_id] = _failed_result(step_id, attempts)
     return found
 
 
-def _replaced_result(step_id: str, attempts: Sequence[Mapping[str, Any]]) -> StepResult:
+def _failed_result(step_id: str, attempts: Sequence[Mapping[str, Any]]) -> StepResult:
     last = attempts[-1]
     return {
         "step_id": step_id,
@@ -292,6 +309,7 @@ async def _existing(agent: PlanExecuteAgent, config: RunnableConfig) -> StateSna
     if snapshot.created_at is None:
         raise ThreadNotFoundError(f"there is no thread {config['configurable'].get('thread_id')!r}")
     check_version(snapshot)
+    check_clock(snapshot)
     return snapshot
 
 
@@ -326,5 +344,13 @@ async def _leave(
         "trigger": evaluation.get("reason", ""),
         "usage": snapshot.values.get("usage") or {},
     } | ({"difference": difference} if difference else {})
-    values = {**update, "evaluation": evaluation, "plan_issues": [], "audit": [audit]}
+    spent = add_usage(snapshot.values.get("usage"), update.pop("usage", {}))
+    earlier = snapshot.values.get("audit") or []
+    values = {
+        **update,
+        "evaluation": evaluation,
+        "plan_issues": [],
+        "audit": {"__overwrite__": [*earlier, audit]},
+        "usage": {"__overwrite__": spent},
+    }
     await agent.aupdate_state(config, values, as_node=node)

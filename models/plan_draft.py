@@ -19,8 +19,17 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict
 
-from ..references import map_strings
-from ..state import STEP_ID_PATTERN, Plan, Step, StepResult, descendants, step_fingerprints, unused_id
+from ..references import looked_up, map_strings
+from ..state import (
+    STEP_ID_PATTERN,
+    Plan,
+    Step,
+    StepResult,
+    descendants,
+    granted_tools,
+    step_fingerprints,
+    unused_id,
+)
 from .structured import ModelMeter, call_structured
 
 __all__ = [
@@ -182,10 +191,13 @@ def _follow(changes: Mapping[str, str], text: str) -> str:
 
 
 def _follow_expression(changes: Mapping[str, str], expression: str) -> str:
-    """Rename the steps that an expression looks up: at its start, and identifiers that nothing qualifies."""
+    """Rename the steps that an expression looks up; names of fields stay."""
     for old, new in changes.items():
-        inside = rf"|(?<![\w.'\"`\[&]){re.escape(old)}(?![\w('\"`])" if old[:1].isalpha() else ""
-        expression = re.sub(rf"^\s*{re.escape(old)}(?=\s*(?:[.\[|]|$)){inside}", new, expression)
+        if not old.isidentifier():  # what a model wrote and no JMESPath reads: a word is told by its borders
+            borders = r"(?<![\w.'\"`\[&-])" if old[:1].isalpha() else r"^\s*"
+            expression = re.sub(rf"{borders}{re.escape(old)}(?=\s*(?:[.,\[|)]|$))", new, expression)
+    for start, end, name in reversed(looked_up(expression)):
+        expression = expression[:start] + changes.get(name, name) + expression[end:]
     return expression
 
 
@@ -226,5 +238,10 @@ def revised_plan(
         renamed[step["id"]] = unused_id(step["id"], revision, used)
         used.add(renamed[step["id"]])
     added: list[Any] = [{**rename_uses(step, renamed), "id": renamed[step["id"]]} for step in new_steps]
+    asked_about = {tool for step in plan["steps"] if step.get("approve") for tool in granted_tools(step)}
+    for step in added:
+        # What a person wanted to see before it runs, no revision runs unseen.
+        if asked_about.intersection(granted_tools(step)):
+            step["approve"] = True
     kept = [step for step in plan["steps"] if step["id"] not in replaced]
     return {**plan, "revision": revision, "rationale": rationale, "steps": [*kept, *added]}

@@ -33,6 +33,13 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         run, plan = run_of(config), state.get("plan")
         if plan is None:
             return {"approval": {"decision": "rejected", "feedback": []}, "status": "rejected"}
+        if run.stop.is_set():
+            reason = "The run was told to stop."
+            return {
+                "status": "rejected",
+                "approval": {"decision": "rejected", "feedback": feedback_of(state)},
+                "evaluation": {"decision": "abort", "reason": reason, "by": "person"},
+            }
         if not run.can_ask:
             raise ApprovalImpossibleError(
                 f"the plan needs approval (approval={run.settings.approval!r}) and nobody can be asked: "

@@ -47,7 +47,8 @@ def make_executor(
             outcome = await _execute(step_id, state, epoch, config, runtime)
         except StepWithheldError as withheld:
             epoch.gate.publish(step_id, withheld)
-            return {}
+            # A re-entry of this superstep does not run this task again; the mark tells it so.
+            return {"decisions": {step_id: None}}
         except (GraphBubbleUp, asyncio.CancelledError) as stopped:
             epoch.gate.publish(step_id, stopped)
             raise

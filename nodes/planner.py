@@ -16,7 +16,17 @@ from ..models.plan_draft import PlanDraft, revised_plan, steps_from_draft, write
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan, State, digest, draft_attempt, feedback_of, used_ids
+from ..state import (
+    FINAL_STATUSES,
+    SCHEMA_VERSION,
+    Plan,
+    State,
+    digest,
+    draft_attempt,
+    feedback_of,
+    is_settled,
+    used_ids,
+)
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 
@@ -187,7 +197,7 @@ def _trigger(state: State) -> str:
 def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
     steps = steps_from_draft(draft)
     if current := state.get("plan"):
-        done = {i for i, result in (state.get("results") or {}).items() if result["status"] == "done"}
+        done = {step_id for step_id, result in (state.get("results") or {}).items() if is_settled(result)}
         replaced = {step["id"] for step in current["steps"]} - done
         taken = used_ids(current, state.get("audit") or ()) if done else set()
         return revised_plan(current, replaced, steps, draft.rationale, taken)

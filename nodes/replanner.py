@@ -24,6 +24,7 @@ from ..state import (
     descendants,
     digest,
     draft_attempt,
+    is_settled,
     plan_difference,
     used_ids,
 )
@@ -78,7 +79,7 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
 def _replaced(plan: Plan, evaluation: Evaluation, state: State) -> set[str]:
     """Choose the steps that give way: the failing ones and their descendants, or all that is not done."""
     results = state.get("results") or {}
-    done = {step_id for step_id, result in results.items() if result["status"] in ("done", "skipped")}
+    done = {step_id for step_id, result in results.items() if is_settled(result)}
     if evaluation["decision"] == "patch":
         failing = set(evaluation.get("step_ids", ()))
         return (failing | descendants(plan["steps"], failing)) - done

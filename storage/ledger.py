@@ -115,6 +115,20 @@ class Ledger:
         await self._put(self._space("threads"), "settings", settings)
         return settings
 
+    # time
+
+    async def take_unbooked_seconds(self) -> float:
+        """Return, and forget, the seconds that earlier runs spent after their last node had ended."""
+        row = await self._get(self._space("threads"), "unbooked")
+        if row is None:
+            return 0.0
+        await self.store.adelete(self._space("threads"), _encode("unbooked"))
+        return float(row["seconds"])
+
+    async def leave_unbooked_seconds(self, seconds: float) -> None:
+        """Record what a run spent after its last node had ended, for the next run of this goal."""
+        await self._put(self._space("threads"), "unbooked", {"seconds": seconds})
+
     # stopping
 
     async def request_stop(self) -> None:
@@ -222,7 +236,7 @@ class Ledger:
         return None if item is None else _load(item)
 
     async def _put(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
-        await self.store.aput(namespace, _encode(key), {"json": _dump(row)}, index=False)
+        await self.store.aput(namespace, _encode(key), {"json": _dump(row)}, index=False, ttl=None)
 
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         return {_decode(item.key): _load(item) for item in await self._search(namespace)}

@@ -136,7 +136,7 @@ def test_a_step_cannot_be_answered_with_words_only() -> None:
 
 @pytest.mark.parametrize("args", [{"task": "new"}, {"call": {"args": {}}}, {"step": {"task": "new"}}])
 def test_an_edit_of_a_step_holds_a_call_a_task_or_the_step(args: Any) -> None:
-    assert read_answer(STEP, {"type": "edit", "args": args})["args"] == args
+    assert read_answer(STEP, {"type": "edit", "args": args})["args"] == args.get("step", args)
     with pytest.raises(InvalidAnswerError, match=r"args\.step, args\.call or args\.task"):
         read_answer(STEP, {"type": "edit", "args": {"colour": 1}})
 
@@ -153,3 +153,14 @@ def test_words_are_read_from_message_feedback_or_agent_inboxs_args() -> None:
         [{"type": "response", "args": "a"}],
     ):
         assert read_answer(PLAN, shape)["message"] == "a"
+
+
+@pytest.mark.parametrize("call", ["not json", {"args": "[1]"}, {"args": 3}, {}, '{"args": []}'])
+def test_an_edited_call_whose_args_are_no_object_is_refused(call: Any) -> None:
+    with pytest.raises(InvalidAnswerError, match="question stays open"):
+        read_answer(STEP, {"type": "edit", "args": {"call": call}})
+
+
+def test_an_edited_call_may_come_as_text() -> None:
+    answer = read_answer(STEP, {"type": "edit", "args": {"step": '{"call": {"args": "{\\"x\\": 1}"}}'}})
+    assert answer["args"] == {"call": {"args": {"x": 1}}}
