@@ -1,7 +1,8 @@
 """What a run spends, and the hard limits on it.
 
-The meter reserves before it spends, so that parallel steps cannot overshoot a
-budget together, and it starts from what earlier runs of the thread have spent.
+The meter reserves calls before they are made, so that parallel steps cannot overshoot
+together, and starts from what earlier runs of the goal have spent. Tokens and cost are
+known only after a call: each call under way may overshoot by what it uses.
 """
 
 from __future__ import annotations

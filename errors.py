@@ -24,7 +24,6 @@ The tree::
     │   └── ScriptError             the scripted model was asked for more, or less, than its script
     ├── StepError                   one attempt of a step failed (becomes ``result["error"]``)
     │   ├── ToolFailedError         a tool raised
-    │   ├── ToolNotGrantedError     a call that the approved plan does not grant
     │   ├── BadArgumentsError       arguments that do not fit the tool at run time
     │   ├── UnresolvedReferenceError a reference that has no value at run time
     │   ├── StepTimeoutError        the step's time limit passed
@@ -72,7 +71,6 @@ __all__ = [
     "ThreadNotFoundError",
     "ThreadUnfinishedError",
     "ToolFailedError",
-    "ToolNotGrantedError",
     "UnresolvedReferenceError",
     "known",
 ]
@@ -230,12 +228,6 @@ class ToolFailedError(StepError):
     """A tool raised an exception."""
 
     code = "tool_failed"
-
-
-class ToolNotGrantedError(StepError):
-    """A call was refused because the approved plan does not grant that tool to the step."""
-
-    code = "tool_not_granted"
 
 
 class BadArgumentsError(StepError):

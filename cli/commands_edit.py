@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exits import DONE, BadUsageError
-from .options import BaseUrl, Database, JsonOutput, Model, Thread, Tools
+from .options import BaseUrl, Database, JsonOutput, Model, Thread, Tools, Toolsets, Workspace
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def edit(
         bool, typer.Option("--no-run", help="Only store the edited plan; `resume` runs it.")
     ] = False,
     tools: Tools = None,
+    toolsets: Toolsets = None,
+    workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
     db: Database = None,
@@ -50,12 +52,12 @@ def edit(
     from .snapshots import look_up
     from .sources import Sources, open_agent, require_means
 
-    sources = Sources.read(tools, model, base_url, db)
-    toolbox = sources.toolbox()
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))
         snapshot = look_up(agent, thread)
-        if not sources.tools:
+        if not sources.has_tools:
             require_means(agent, toolbox, snapshot, again=True)
         change = PlanEdit(session, snapshot)
         stored = edit_from_file(change, plan) if plan is not None else edit_in_editor(change)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .exits import DONE
-from .options import BaseUrl, Database, JsonOutput, Model, Thread, Tools
+from .options import BaseUrl, Database, JsonOutput, Model, Thread, Tools, Toolsets, Workspace
 from .terminal import Screen
 
 __all__ = ["graph", "history", "list_", "show"]
@@ -53,6 +53,8 @@ def list_(
 def show(
     thread: Thread,
     tools: Tools = None,
+    toolsets: Toolsets = None,
+    workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
     db: Database = None,
@@ -68,7 +70,8 @@ def show(
     from .sources import Sources, open_agent
     from .views import thread_lines
 
-    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, db)
+    screen = Screen(json=json)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)
     if overdue_questions(snapshot):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exits import DONE, FAILED, USAGE, BadUsageError
-from .options import BaseUrl, Inputs, JsonOutput, Model, Tools
+from .options import BaseUrl, Inputs, JsonOutput, Model, Tools, Toolsets
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def plan(
         ),
     ] = None,
     tools: Tools = None,
+    toolsets: Toolsets = None,
     model: Model = None,
     base_url: BaseUrl = None,
     inputs: Inputs = None,
@@ -45,7 +46,7 @@ def plan(
     from ..storage.plan_files import dump_plan, save_plan_file
     from .sources import Sources, read_inputs
 
-    screen, sources = Screen(json=json), Sources.read(tools, model, base_url)
+    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, toolsets=toolsets)
     sources.require_model()
     state = _planned(screen, sources, goal, read_inputs(inputs))
     if not state.interrupts:
@@ -104,6 +105,7 @@ def _no_plan(screen: Screen, state: StateSnapshot) -> int:
 def validate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A plan, YAML or JSON.")],
     tools: Tools = None,
+    toolsets: Toolsets = None,
     inputs: Inputs = None,
     json: JsonOutput = False,
 ) -> int:
@@ -112,16 +114,16 @@ def validate(
     from .sources import Sources, check_plan_file, read_inputs
     from .unchecked import UncheckedToolbox
 
-    screen, sources = Screen(json=json), Sources.read(tools)
-    toolbox = sources.toolbox() if sources.tools else UncheckedToolbox()
-    if not sources.tools:
+    screen, sources = Screen(json=json), Sources.read(tools, toolsets=toolsets)
+    toolbox = sources.toolbox() if sources.has_tools else UncheckedToolbox()
+    if not sources.has_tools:
         screen.note("Tools were not checked: give them with --tools MODULE:ATTRIBUTE.")
     try:
         issues = check_plan_file(file, toolbox, read_inputs(inputs), has_model=True)[1]
     except InvalidPlanError as error:
         issues = [{**issue, "line": None} for issue in error.issues]
     if json:
-        screen.document({"valid": not issues, "issues": issues, "tools_checked": bool(sources.tools)})
+        screen.document({"valid": not issues, "issues": issues, "tools_checked": sources.has_tools})
     elif issues:
         for issue in issues:
             screen.data(_issue_line(file, issue))

@@ -20,6 +20,8 @@ from .options import (
     OnFailureOption,
     Thread,
     Tools,
+    Toolsets,
+    Workspace,
     Yes,
 )
 from .terminal import Screen
@@ -41,6 +43,8 @@ def run(
         typer.Option("--plan", metavar="FILE", help="Run this plan (YAML or JSON) instead of a goal."),
     ] = None,
     tools: Tools = None,
+    toolsets: Toolsets = None,
+    workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
     db: Database = None,
@@ -66,7 +70,8 @@ def run(
     from .driving import Session, drive
     from .sources import Sources, open_agent, read_inputs, read_plan, read_settings
 
-    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, db)
+    screen = Screen(json=json)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
     values = read_inputs(inputs)
     settings = read_settings(
         yes=yes,
@@ -78,12 +83,12 @@ def run(
     if goal is not None and thread is None:
         # A thread may hold models in its settings; a new one has none.
         sources.require_model()
-    toolbox = sources.toolbox()
+    thread = _thread_id(thread) if thread is not None else uuid4().hex[:12]
+    toolbox = sources.toolbox(thread)
     given: dict[str, Any] = {"goal": goal, "inputs": values}
     if plan is not None:
         steps = read_plan(plan, toolbox, values, has_model=sources.model is not None)
         given = {"plan": steps, "inputs": values}
-    thread = _thread_id(thread) if thread is not None else uuid4().hex[:12]
     with open_agent(sources, toolbox) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))
         screen.note(f"Thread: {thread}")
@@ -116,6 +121,8 @@ def resume(
         ),
     ] = None,
     tools: Tools = None,
+    toolsets: Toolsets = None,
+    workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
     db: Database = None,
@@ -132,8 +139,9 @@ def resume(
     from .snapshots import look_up, open_questions
     from .sources import Sources, open_agent, require_means
 
-    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, db)
-    toolbox = sources.toolbox()
+    screen = Screen(json=json)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         snapshot = look_up(agent, thread)
         session = Session(agent, thread, screen, sources.resume_command(thread))
@@ -198,6 +206,8 @@ def retry(
         ),
     ] = None,
     tools: Tools = None,
+    toolsets: Toolsets = None,
+    workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
     db: Database = None,
@@ -213,8 +223,9 @@ def retry(
     from .snapshots import look_up
     from .sources import Sources, open_agent, require_means
 
-    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, db)
-    toolbox = sources.toolbox()
+    screen = Screen(json=json)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))
         require_means(agent, toolbox, look_up(agent, thread), again=True)

@@ -20,8 +20,10 @@ __all__ = [
     "OnFailureOption",
     "Thread",
     "Tools",
+    "Toolsets",
     "When",
     "WhenFailed",
+    "Workspace",
     "Yes",
 ]
 
@@ -55,6 +57,24 @@ Tools = Annotated[
         help="Tools: a list of them, one tool or function, or a function without parameters and docstring "
         "that returns a list. Modules of the current folder can be named. May be repeated. "
         "[env: PLAN_EXECUTE_TOOLS]",
+    ),
+]
+Toolsets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--toolset",
+        metavar="NAME",
+        help="Built-in tools: files, http, or command: and the programs that may run, such as "
+        "command:git,python. May be repeated.",
+    ),
+]
+Workspace = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        metavar="DIR",
+        help="The folder that built-in file tools and commands are confined to "
+        "(default: one for the thread, next to the database).",
     ),
 ]
 Model = Annotated[

@@ -75,7 +75,7 @@ def apply_careful_ends(sources: Sources, screen: Screen, thread: str) -> StateSn
     None: it cannot be done now, which is said; the thread is as it was.
     """
     try:
-        toolbox = sources.toolbox()
+        toolbox = sources.toolbox(thread)
         with open_agent(sources, toolbox, existing=True) as agent:
             snapshot = look_up(agent, thread)
             if overdue := overdue_questions(snapshot):

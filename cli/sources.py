@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,8 @@ class Sources:
 
     Attributes:
         tools: References ``module:attribute``.
+        toolsets: Names of built-in tool sets.
+        workspace: The folder of the built-in tools; None: one for each thread.
         model: The model's name, if one is configured.
         base_url: The model's endpoint.
         database: The file that keeps the threads.
@@ -53,6 +57,8 @@ class Sources:
     model: str | None
     base_url: str | None
     database: Path
+    toolsets: tuple[str, ...] = ()
+    workspace: Path | None = None
     options: tuple[str, ...] = ()
 
     @classmethod
@@ -62,17 +68,26 @@ class Sources:
         model: str | None = None,
         base_url: str | None = None,
         database: Path | None = None,
+        *,
+        toolsets: Sequence[str] | None = None,
+        workspace: Path | None = None,
     ) -> Sources:
         """Combine options with the environment; an option wins."""
+        if workspace is not None and not workspace.is_dir():
+            raise BadUsageError(f"--workspace {workspace} is not a folder")
         env = Environment.read()
         from_env = tuple(name.strip() for name in (env.tools or "").split(",") if name.strip())
         given = [("--tools", name) for name in tools or ()]
+        given += [("--toolset", name) for name in toolsets or ()]
+        given += [("--workspace", str(workspace or ""))]
         given += [("--model", model or ""), ("--base-url", base_url or ""), ("--db", str(database or ""))]
         return cls(
             tools=tuple(tools) if tools else from_env,
             model=model or env.model,
             base_url=base_url or env.base_url,
             database=database or env.database or _default_database(),
+            toolsets=tuple(toolsets or ()),
+            workspace=workspace,
             options=tuple(word for name, value in given if value for word in (name, value)),
         )
 
@@ -89,15 +104,32 @@ class Sources:
         """Write the command that goes on with a thread."""
         return shlex.join(["plan-execute", "resume", thread, *self.options])
 
-    def toolbox(self) -> Toolbox:
+    @property
+    def has_tools(self) -> bool:
+        """Whether any tools were named."""
+        return bool(self.tools or self.toolsets)
+
+    def toolbox(self, thread: str = "") -> Toolbox:
         """Load the tools.
+
+        Args:
+            thread: Whose workspace the built-in tools get; empty where no tool is called.
 
         Raises:
             ConfigurationError: If a module, an attribute or what it holds is not as it should be.
         """
         from ..tools.toolbox import Toolbox
+        from ..tools.toolsets import toolset
 
-        return Toolbox(tool for reference in self.tools for tool in _load_tools(reference))
+        root = self.workspace or self._workspace_of(thread)
+        built_in = (tool for name in self.toolsets for tool in toolset(name, root=root))
+        return Toolbox([*(tool for name in self.tools for tool in _load_tools(name)), *built_in])
+
+    def _workspace_of(self, thread: str) -> Path:
+        # A thread's id may be any text, so it is not always the name of a folder.
+        plain = re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", thread, re.ASCII)
+        name = thread if plain else f"thread.{sha256(thread.encode()).hexdigest()[:32]}"
+        return self.database.parent / f"{self.database.name}.workspaces" / name
 
 
 def _default_database() -> Path:
@@ -212,7 +244,7 @@ def require_means(
     if missing:
         raise ConfigurationError(
             f"the plan of this thread uses tools that were not given: {known(missing)}; "
-            f"give them with --tools MODULE:ATTRIBUTE. Given: {known(toolbox.names)}"
+            f"give them with --tools MODULE:ATTRIBUTE or --toolset NAME. Given: {known(toolbox.names)}"
         )
     models = Context(**(snapshot.values.get("settings") or {})).models
     if not agent.models.has("executor", models) and any("call" not in step for step in pending):

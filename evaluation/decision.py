@@ -31,7 +31,10 @@ class FailureDecision(BaseModel):
 
 
 def effective_policy(step: Step, run_policy: OnFailure, *, attempts_left: bool) -> OnFailure:
-    """Return the policy that applies: the step's, else the run's; a spent ``retry`` becomes ``auto``."""
+    """Return the policy that applies: the step's, else the run's.
+
+    A spent ``retry`` gives way to the run's policy, or to ``auto`` where that is ``retry`` too.
+    """
     policy = step.get("on_failure") or run_policy
     if policy == "retry" and not attempts_left:
         return "auto" if run_policy == "retry" else run_policy

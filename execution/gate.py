@@ -81,7 +81,8 @@ class Gate:
         self.finished = dict(finished)
         self.halted: str | None = None
         self._stop = stop or asyncio.Event()
-        self._priority = remaining_path(plan["steps"], _seconds(finished))
+        ended = [step_id for step_id, result in finished.items() if is_satisfied(result)]
+        self._priority = remaining_path(plan["steps"], dict.fromkeys(ended, 0.0))
         self._slots = Slots(slots)
         self._outcome: dict[str, asyncio.Future[StepResult | BaseException]] = {}
 
@@ -133,7 +134,3 @@ class Gate:
     def halt(self, reason: str) -> None:
         """Let nothing new start; what runs may finish."""
         self.halted = self.halted or reason
-
-
-def _seconds(finished: Mapping[str, StepResult]) -> dict[str, float]:
-    return {step_id: 0.0 for step_id, result in finished.items() if is_satisfied(result)}

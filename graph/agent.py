@@ -18,6 +18,7 @@ from langgraph.store.memory import InMemoryStore
 
 from ..context import Context
 from ..models.chat import ChatModels
+from ..run import run_of
 from ..state import InputState, OutputState, State
 from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 from ..tools.toolbox import Toolbox
@@ -69,7 +70,8 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
             config: LangGraph's config; ``thread_id`` names the thread.
             context: A :class:`~plan_execute.Context` or its fields; None and ``{}`` mean the
                 settings the thread was started with.
-            kwargs: LangGraph's ``stream_mode``, ``subgraphs``, ``durability`` and so on.
+            kwargs: LangGraph's ``stream_mode``, ``subgraphs``, ``durability`` and so on; the durability
+                ``async`` is taken as ``sync``, and only ``exit`` gives up the promises about crashes.
 
         Raises:
             ThreadError: If the thread is busy, unknown, unfinished or finished, or an answer fits nothing.
@@ -77,6 +79,10 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
         async with enter(self, input, ensure_config(config), context) as entry:
+            # A plan must be on disk before its steps act: planned again after a kill, it has another id,
+            # and the ledger would not know what was done under the first.
+            if run_of(entry.config).can_ask and kwargs.get("durability") in (None, "async"):
+                kwargs["durability"] = "sync"
             chunks: Any = super().astream(entry.input, entry.config, context=entry.settings, **kwargs)
             # Closed here, not by the garbage collector: the lock and the storage are still there.
             async with aclosing(chunks) as stream:

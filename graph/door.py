@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Interrupt, StateSnapshot
 
@@ -73,7 +74,7 @@ async def enter(
     """Check a run and prepare it; hold the thread's lock while it runs."""
     configurable = _configurable(config)
     nested = _TASK in configurable
-    if isinstance(configurable.get(_SAVER), object) and configurable.get(_SAVER) not in (None, False, True):
+    if isinstance(configurable.get(_SAVER), BaseCheckpointSaver):
         configurable[_SAVER] = async_saver(configurable[_SAVER])
     saver = configurable.get(_SAVER) or agent.checkpointer
     thread_id = _thread_id(configurable, bool(saver) and not nested)

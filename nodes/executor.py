@@ -1,9 +1,4 @@
-"""Carry out one step: wait for what it needs, attempt it, check it, decide what its failure means.
-
-The attempt loop replays: attempts on record are not made again, but the questions
-asked between them are asked again in the same order, because LangGraph hands out
-answers by position when a node is re-entered.
-"""
+"""The task of one step: wait at the gate, run the attempt loop, record the result, release the dependents."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFailedError
+from .idempotency import with_idempotency_key
 
 __all__ = ["call_tool", "preview", "to_json"]
 
@@ -24,9 +25,18 @@ Json = Any
 
 
 async def call_tool(
-    tool: BaseTool, args: dict[str, Json], *, call_id: str, config: RunnableConfig, runtime: Runtime[Any]
+    tool: BaseTool,
+    args: dict[str, Json],
+    *,
+    call_id: str,
+    config: RunnableConfig,
+    runtime: Runtime[Any],
+    key: str = "",
 ) -> Json:
     """Call a tool and return its output as JSON.
+
+    Args:
+        key: The call's idempotency key, for a tool that asks for it.
 
     Raises:
         BadArgumentsError: If the arguments do not fit the tool's own schema.
@@ -36,7 +46,8 @@ async def call_tool(
     strict = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
     call = ToolCall(name=tool.name, args=args, id=call_id, type="tool_call")
     try:
-        output = await strict.ainvoke(_inject(tool, call, config, runtime), config)
+        given = with_idempotency_key(tool, _inject(tool, call, config, runtime), key)
+        output = await strict.ainvoke(given, config)
     except (GraphBubbleUp, StepError, BudgetExceededError):
         raise
     except ValidationError as error:

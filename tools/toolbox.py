@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from string import Formatter
 from typing import Any, Literal, get_args
 
@@ -135,10 +135,6 @@ class Toolbox:
             "effects": [str(effect) for effect in self.effects(tools)],
             "resources": sorted(resource for resource in resources if resource),
         }
-
-    def subset(self, names: Sequence[str]) -> list[BaseTool]:
-        """Return the tools of these names."""
-        return [self.get(name) for name in names]
 
 
 def _refers(value: Any) -> bool:

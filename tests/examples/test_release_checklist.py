@@ -15,9 +15,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from plan_execute import Context, create_plan_execute_agent
-from plan_execute.errors import ConfigurationError
+from plan_execute.errors import ConfigurationError, ToolFailedError
 from plan_execute.examples import build_demo
-from plan_execute.examples.commands import CommandError
 from plan_execute.examples.release_checklist.project import make_project
 from plan_execute.examples.release_checklist.tools import CheckFailedError, Checkout
 
@@ -223,19 +222,19 @@ def checkout(tmp_path):
 def test_a_failing_test_of_the_project_fails_the_check(checkout):
     core = checkout.project / "wordcount/core.py"
     core.write_text(core.read_text(encoding="utf-8").replace(".lower()", ""), encoding="utf-8")
-    with pytest.raises(CommandError, match="FAILED"):
+    with pytest.raises(ToolFailedError, match="FAILED"):
         checkout.run_tests()
 
 
 def test_a_project_without_tests_fails_the_check(checkout):
     (checkout.project / "tests/test_wordcount.py").unlink()
-    with pytest.raises((CheckFailedError, CommandError), match=r"no tests|NO TESTS"):
+    with pytest.raises((CheckFailedError, ToolFailedError), match=r"no tests|NO TESTS"):
         checkout.run_tests()
 
 
 def test_a_syntax_error_fails_the_check(checkout):
     (checkout.project / "wordcount/broken.py").write_text("def broken(:\n", encoding="utf-8")
-    with pytest.raises(CommandError, match="SyntaxError"):
+    with pytest.raises(ToolFailedError, match="SyntaxError"):
         checkout.check_syntax()
 
 

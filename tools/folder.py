@@ -1,0 +1,136 @@
+"""A folder that paths cannot leave: what file tools and commands are confined to."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from ..errors import ConfigurationError, ToolFailedError
+
+__all__ = ["ConfinedFolder"]
+
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class ConfinedFolder:
+    """Opens what is below a root folder, and nothing else.
+
+    A path is resolved and must end below the root; then each component of the resolved path is
+    opened relative to the one before it, following no link. A link that is put in the way between
+    the two makes the call fail, it cannot lead out. Links that stay inside work. What may lead out
+    is a hard link or a mount that somebody else has put below the root.
+
+    Args:
+        root: The folder; made when it is first used.
+
+    Raises:
+        ConfigurationError: If this system cannot open files relative to a folder (Windows).
+    """
+
+    def __init__(self, root: Path) -> None:
+        if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
+            raise ConfigurationError("tools confined to a folder need openat(), which this system lacks")
+        self.root = Path(os.path.abspath(root))
+
+    @contextmanager
+    def folder(self, path: str) -> Iterator[tuple[int, str]]:
+        """Open a folder; give its descriptor and its resolved path relative to the root.
+
+        Raises:
+            ToolFailedError: If it is outside the root, missing, or no folder.
+        """
+        parts = self._resolved(path)
+        with _said(path), _closing(self._walk(parts)) as opened:
+            yield opened, "/".join(parts) or "."
+
+    @contextmanager
+    def parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+        """Open the folder that holds a file; give its descriptor and the file's own name.
+
+        Args:
+            path: The file, which need not exist.
+            make: Whether missing folders are made.
+
+        Raises:
+            ToolFailedError: If it is outside the root or its folder cannot be opened.
+        """
+        *folders, name = self._resolved(path) or [""]
+        if not name:
+            raise ToolFailedError(f"{path!r} is a folder, not a file")
+        with _said(path), _closing(self._walk(folders, make=make)) as opened:
+            yield opened, name
+
+    def _resolved(self, path: str) -> list[str]:
+        _check(path)
+        self.root.mkdir(parents=True, exist_ok=True)
+        root = os.path.realpath(self.root)
+        try:
+            target = os.path.realpath(os.path.join(root, path))
+        except (OSError, ValueError) as error:
+            raise ToolFailedError(f"{path!r} cannot be looked up: {error}") from error
+        if target != root and not target.startswith(root.rstrip("/") + "/"):
+            raise ToolFailedError(f"{path!r} is outside the folder: a link leads out of it")
+        return [part for part in os.path.relpath(target, root).split("/") if part != "."]
+
+    def _walk(self, folders: list[str], *, make: bool = False) -> int:
+        opened = os.open(os.path.realpath(self.root), _FOLDER)
+        for name in folders:
+            try:
+                if make:
+                    with suppress(FileExistsError):
+                        os.mkdir(name, dir_fd=opened)
+                inner = os.open(name, _FOLDER, dir_fd=opened)
+            finally:
+                os.close(opened)
+            opened = inner
+        return opened
+
+
+def open_regular(name: str, folder: int) -> int:
+    """Open a regular file for reading and return its descriptor; never a link, a device or a pipe.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ToolFailedError: If it is not a regular file.
+    """
+    # Looked at before it is opened, because opening alone may already do something to a device.
+    if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        raise ToolFailedError(f"{name!r} is not a regular file")
+    opened = os.open(name, _FILE, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise ToolFailedError(f"{name!r} is not a regular file")
+    return opened
+
+
+def _check(path: str) -> None:
+    """Refuse what is no relative path, before the file system is asked anything."""
+    if not path or "\0" in path:
+        raise ToolFailedError(f"{path!r} is not a path: it is empty or holds a NUL")
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ToolFailedError(f"{path!r} is not a path: it is not valid text") from error
+    if os.path.isabs(path) or ".." in PurePosixPath(path).parts:
+        raise ToolFailedError(f"{path!r} is outside the folder: give a relative path without '..'")
+
+
+@contextmanager
+def _said(path: str) -> Iterator[None]:
+    """Word what the system says about a path, without the path of the root."""
+    try:
+        yield
+    except OSError as error:
+        raise ToolFailedError(f"{path!r}: {error.strerror or type(error).__name__}") from error
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
