@@ -107,11 +107,11 @@ class AttemptLoop:
             return self._blocked(failed)
         if self.step.get("approve") and (refused := self._approve_step()):
             return refused
-        async with self.epoch.gate.slot(self.step):
-            return await self._attempt_until_decided()
-
-    async def _attempt_until_decided(self) -> Outcome:
         recorded = self.epoch.attempts_of(self.step)
+        async with self.epoch.gate.slot(self.step, begun=bool(recorded)):
+            return await self._attempt_until_decided(recorded)
+
+    async def _attempt_until_decided(self, recorded: list[Attempt]) -> Outcome:
         for attempt in recorded:
             self.run.meter.spend(attempt["usage"])
         if not recorded:
@@ -119,6 +119,8 @@ class AttemptLoop:
         made: list[Attempt] = []
         while True:
             replayed = len(made) < len(recorded)
+            if made and not replayed and self.epoch.gate.closed:
+                return Outcome(self._result("failed", made, error=made[-1]["error"]), None, self.audit)
             attempt = _replay(recorded[len(made)]) if replayed else await self._attempt(made)
             made.append(attempt)
             if attempt["error"] is None:

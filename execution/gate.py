@@ -112,16 +112,25 @@ class Gate:
         return results
 
     @asynccontextmanager
-    async def slot(self, step: Step) -> AsyncIterator[None]:
+    async def slot(self, step: Step, *, begun: bool = False) -> AsyncIterator[None]:
         """Hold a slot for a step that is ready.
+
+        Args:
+            step: The step.
+            begun: Whether it was attempted before; such a step is brought to its end also in a halted run.
 
         Raises:
             StepWithheldError: If the run was halted before its turn came.
         """
         async with self._slots.take(self._priority.get(step["id"], 0.0)):
-            if self.halted or self._stop.is_set():
-                raise StepWithheldError(self.halted or "the run was told to stop")
+            if self.closed and not begun:
+                raise StepWithheldError(self.closed)
             yield
+
+    @property
+    def closed(self) -> str | None:
+        """Why nothing new may start; None while it may."""
+        return self.halted or ("the run was told to stop" if self._stop.is_set() else None)
 
     def publish(self, step_id: str, outcome: StepResult | BaseException) -> None:
         """Release the dependents of a step with its result, or with why there is none."""

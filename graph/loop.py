@@ -39,6 +39,7 @@ def _submit(work: Coroutine[Any, Any, None]) -> asyncio.Future[asyncio.Task[None
     """Start a task on the private loop in a copy of the caller's context, and return a handle on it."""
     loop, context = _private_loop(), contextvars.copy_context()
     if asyncio._get_running_loop() is loop:
+        work.close()
         raise ConfigurationError(
             "a sync call inside an agent's own event loop would wait for itself: use ainvoke"
         )

@@ -70,6 +70,7 @@ async def retry_steps(
             raise InvalidInputError("the thread has no plan, so there is nothing to run again")
         again = _affected(plan, results, step_ids)
         ledger = _ledger(agent, config)
+        asked = await _open_failures(ledger, plan, results)
         for step_id in again:
             await _retire(ledger, plan, steps_by_id(plan)[step_id], results.get(step_id))
         evaluation: Evaluation = {
@@ -78,7 +79,12 @@ async def retry_steps(
             "reason": "a person ordered these steps again",
             "by": "person",
         }
-        update = {"results": {**results, **dict.fromkeys(again)}, "status": "running", "decisions": None}
+        update = {
+            "results": {**results, **dict.fromkeys(again)},
+            "usage": _sum(asked[step_id]["usage"] for step_id in again if step_id in asked),
+            "status": "running",
+            "decisions": None,
+        }
         await _leave(agent, config, snapshot, "evaluator", evaluation, "steps_retried", update)
         return again
 

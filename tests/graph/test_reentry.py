@@ -1,0 +1,95 @@
+"""A run that goes on after a question knows what was decided before it stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from bounded import BoundedThread
+from langgraph.types import Command, interrupt
+from plans import agent_with, bound, statuses
+from toolset import Toolset, make_tool
+
+from plan_execute import Context
+
+
+@pytest.mark.parametrize("dependent", [False, True])
+async def test_a_step_that_is_approved_after_another_aborted_the_run_does_not_start(dependent: bool) -> None:
+    tools = Toolset()
+    settings = Context(approval="never", max_attempts=1, max_parallel=1)
+    thread = BoundedThread(agent_with(tools.tools), settings)
+    after_both = [bound("after", "look", {"q": "after"}, "asking", "withheld")] if dependent else []
+    await thread.run(
+        bound("asking", "wr", {"text": "x"}, approve=True),
+        bound("aborting", "broken", {"q": "x"}, on_failure="abort"),
+        bound("withheld", "look", {"q": "withheld"}),
+        *after_both,
+    )
+    assert (await thread.question())["name"] == "approve_step"
+    result = await thread.answer("approve")
+    assert result["status"] == "failed"
+    assert tools.calls == [("broken", "x")]
+    assert not await thread.questions()
+
+
+async def test_an_abort_answered_before_another_question_holds_when_that_one_is_answered() -> None:
+    tools = Toolset()
+    settings = Context(approval="never", max_attempts=1, on_failure="ask")
+    thread = BoundedThread(agent_with(tools.tools), settings)
+    await thread.run(
+        bound("a", "broken", {"q": "a"}),
+        bound("b", "broken", {"q": "b"}),
+        bound("c", "wr", {"text": "c"}, "a"),
+    )
+    ids = await thread.ids()
+    await thread.send(Command(resume={ids["b"]: {"decision": "abort"}}))
+    assert list(await thread.ids()) == ["a"]
+    result = await thread.send(Command(resume={ids["a"]: {"decision": "supply", "output": "x"}}))
+    assert tools.named("wr") == [], "nothing new starts after an abort"
+    assert statuses(result)["b"] == "failed"
+    assert not await thread.questions()
+
+
+# --- tools that ask ----------------------------------------------------------------------
+
+
+class Booking:
+    """A tool that asks a person for a city, and has no room there."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+        def book(room: str) -> str:
+            """Ask for a city, then fail."""
+            self.told.append(interrupt({"question": "which city?"}))
+            raise ValueError(f"no {room} in {self.told[-1]}")
+
+        self.tool = make_tool(book)
+
+
+async def test_an_answer_to_a_question_of_a_tool_is_not_taken_for_an_answer_to_its_failure() -> None:
+    booking = Booking()
+    settings = Context(approval="never", max_attempts=1, on_failure="ask")
+    thread = BoundedThread(agent_with([booking.tool]), settings)
+    await thread.run(bound("a", "book", {"room": "double"}))
+    (question,) = await thread.questions()
+    assert question.value == {"question": "which city?"}
+    await thread.answer("Oslo")
+    assert (await thread.question())["name"] == "handle_step_failure"
+    result = await thread.answer({"decision": "skip"})
+    assert statuses(result) == {"a": "skipped"}
+    assert result["results"]["a"]["error"]["message"].endswith("no double in Oslo")
+    assert booking.told == ["Oslo"]
+
+
+async def test_a_second_attempt_of_a_tool_that_asks_asks_again_and_gets_its_own_answer() -> None:
+    booking = Booking()
+    settings = Context(approval="never", max_attempts=2, on_failure="skip")
+    thread = BoundedThread(agent_with([booking.tool]), settings)
+    await thread.run(bound("a", "book", {"room": "double"}))
+    await thread.answer("Oslo")
+    (question,) = await thread.questions()
+    assert question.value == {"question": "which city?"}
+    result = await thread.answer("Rome")
+    assert booking.told == ["Oslo", "Rome"]
+    assert (statuses(result), result["results"]["a"]["attempts"]) == ({"a": "skipped"}, 2)

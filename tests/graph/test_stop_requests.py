@@ -1,0 +1,65 @@
+"""A request to stop reaches a run wherever it is, and over a fault of the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from bounded import BoundedThread
+from langgraph.store.base import GetOp
+from langgraph.store.memory import InMemoryStore
+from plans import FREE, agent_with, bound, draft, draft_step, statuses
+from toolset import Toolset
+
+from plan_execute import Context, ScriptedModel
+from plan_execute.graph.surgery import cancel_run
+
+
+async def test_a_run_told_to_stop_while_it_plans_asks_nobody_to_approve_the_plan() -> None:
+    tools = Toolset()
+    model = ScriptedModel(
+        {"planner": [draft(draft_step("b", "wr", {"text": "x"}))], "synthesizer": ["ok"]}, latency_s=1.0
+    )
+    thread = BoundedThread(agent_with(tools.tools, model), Context(approval="writes"))
+    running = asyncio.create_task(thread.send({"goal": "g"}))
+    await asyncio.sleep(0.2)
+    assert await asyncio.wait_for(cancel_run(thread.agent, thread.config), 10) == "requested"
+    result = await running
+    assert not await thread.questions()
+    assert result["status"] == "rejected"
+    assert tools.calls == []
+
+
+class BlinkingStore(InMemoryStore):
+    """A store whose connection breaks the first time a run looks for a request to stop."""
+
+    looks = 0
+
+    async def abatch(self, ops: Iterable[Any]) -> list[Any]:
+        ops = list(ops)
+        if any(isinstance(op, GetOp) and op.key == "stop" for op in ops):
+            self.looks += 1
+            if self.looks == 1:
+                raise ConnectionError("the connection broke")
+        return await super().abatch(ops)
+
+
+async def test_a_fault_of_the_store_does_not_make_a_run_deaf_to_a_later_request_to_stop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tools, store = Toolset(), BlinkingStore()
+    thread = BoundedThread(agent_with(tools.tools, store=store), FREE)
+    running = asyncio.create_task(thread.run(bound("a", "wait", {"name": "a", "seconds": 8})))
+    await asyncio.sleep(0.2)
+    start = time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        assert await asyncio.wait_for(cancel_run(thread.agent, thread.config), 10) == "requested"
+        result = await running
+    assert time.monotonic() - start < 4
+    assert statuses(result) == {"a": "failed"}
+    assert tools.cancelled == ["a"]
+    assert "cannot look for a request to stop" in caplog.text
