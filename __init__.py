@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from .graph import create_plan_execute_agent
     from .models.scripted import ScriptedModel
     from .storage.local import local_persistence
+    from .tools.idempotency import InjectedIdempotencyKey
 
 __all__ = [
     "Context",
+    "InjectedIdempotencyKey",
     "PlanExecuteError",
     "ScriptedModel",
     "create_plan_execute_agent",
@@ -26,6 +28,7 @@ __all__ = [
 
 _HOMES = {
     "Context": ".context",
+    "InjectedIdempotencyKey": ".tools.idempotency",
     "PlanExecuteError": ".errors",
     "ScriptedModel": ".models.scripted",
     "create_plan_execute_agent": ".graph",

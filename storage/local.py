@@ -11,10 +11,8 @@ import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from filelock import FileLock, Timeout
 from langchain_core.runnables import RunnableConfig
@@ -39,6 +37,7 @@ from ..errors import (
     ThreadBusyError,
 )
 from .adapters import AsyncSaver, AsyncStore
+from .checkpoint_time import checkpoint_time
 from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
 from .ledger import EFFECTS, forget_thread
 
@@ -72,7 +71,6 @@ LOG_BYTES = 4 * 1024 * 1024
 _TABLES = frozenset({"checkpoints", "writes", BLOBS, "store", "store_migrations"})
 _SMALLEST_PAGE = 512
 _opening = threading.Lock()
-_UUID6_EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
 
 
 class Persistence(NamedTuple):
@@ -520,12 +518,5 @@ def _shared(checkpointer: AsyncSaver) -> Database:
 
 
 def _time_of(checkpoint_id: str) -> str:
-    try:
-        number = UUID(checkpoint_id)
-    except ValueError:
-        return ""
-    if number.version != 6:
-        return ""
-    # RFC 9562 §5.6: 48 high bits, the version, 12 low bits, counting 100 ns since 1582-10-15
-    ticks = (number.int >> 80) << 12 | (number.int >> 64) & 0xFFF
-    return (_UUID6_EPOCH + timedelta(microseconds=ticks // 10)).isoformat()
+    made = checkpoint_time(checkpoint_id)
+    return "" if made is None else made.isoformat()

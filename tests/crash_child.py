@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, aclosing, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,23 +37,23 @@ _ = (AIMessage, HumanMessage, ToolMessage)  # imported before the fork
 # --- in the child ------------------------------------------------------------------------
 
 
-def serve() -> None:
-    """Fork a child for every line of JSON on standard input, and print its process id."""
+def serve(act: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Fork a child that acts for every line of JSON on standard input, and print its process id."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.close(0)
-            _child(json.loads(line))
+            _child(json.loads(line), act)
             os._exit(0)
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
 
 
-def _child(job: dict[str, Any]) -> None:
+def _child(job: dict[str, Any], act: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     try:
-        answer = _act(job)
+        answer = act(job)
     except PlanExecuteError as error:
         answer = {"error": type(error).__name__, "message": str(error)}
     except BaseException as error:
@@ -62,7 +63,8 @@ def _child(job: dict[str, Any]) -> None:
     draft.replace(job["out"])
 
 
-def _act(job: dict[str, Any]) -> dict[str, Any]:
+def act(job: dict[str, Any]) -> dict[str, Any]:
+    """Do what the job asks in this process, and say what came of it."""
     if job["storage"] == "local":
         with local_persistence(job["db"]) as (saver, store):
             return _drive(job, saver, store)
@@ -129,8 +131,8 @@ def _drive(job: dict[str, Any], saver: Any, store: Any) -> dict[str, Any]:
     # Closed before the storage is, also by Ctrl-C: SqliteSaver 3.1.2 crashes when it is closed amid a call.
     with closing(agent.stream(_input(job), job["config"], **_options(job))) as stream:
         for event in stream:
-            _note(log, event)
-    return _summary(agent.get_state(job["config"]))
+            note(log, event)
+    return summary(agent.get_state(job["config"]))
 
 
 async def _drive_async(job: dict[str, Any], saver: Any, store: Any) -> dict[str, Any]:
@@ -139,25 +141,27 @@ async def _drive_async(job: dict[str, Any], saver: Any, store: Any) -> dict[str,
     agent, log = _agent(job, saver, store), Log(job["log"])
     async with aclosing(agent.astream(_input(job), job["config"], **_options(job))) as stream:
         async for event in stream:
-            _note(log, event)
-    return _summary(await agent.aget_state(job["config"]))
+            note(log, event)
+    return summary(await agent.aget_state(job["config"]))
 
 
 async def _surgery(job: dict[str, Any], saver: Any, store: Any) -> dict[str, Any]:
     agent = _agent(job, saver, store)
     if job["action"] == "look":
-        return _summary(await agent.aget_state(job["config"]))
+        return summary(await agent.aget_state(job["config"]))
     if job["action"] == "cancel":
         return {"answer": await cancel_run(agent, job["config"])}
     return {"answer": await retry_steps(agent, job["config"], job["steps"])}
 
 
-def _note(log: Log, event: dict[str, Any]) -> None:
+def note(log: Log, event: dict[str, Any]) -> None:
+    """Put the end of a step on the log."""
     if event["type"] == "step_finished":
         log.append("finished", step=event["step_id"], status=event["status"])
 
 
-def _summary(snapshot: Any) -> dict[str, Any]:
+def summary(snapshot: Any) -> dict[str, Any]:
+    """Say what a thread's state holds, as JSON."""
     values = snapshot.values
     return {
         "status": values.get("status"),
@@ -203,6 +207,11 @@ class Child:
         assert self.out.exists(), "the process died without an answer"
         found: dict[str, Any] = json.loads(self.out.read_text())
         return found
+
+    def ends_with_answer(self, timeout_s: float = 20.0) -> bool:
+        """Wait for its end and tell whether it lived to say what it found."""
+        self._wait_gone(timeout_s)
+        return self.out.exists()
 
     def _wait_gone(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -271,9 +280,9 @@ def _with_no_store(db: str) -> Any:
 
 
 @contextmanager
-def serving(folder: Path) -> Any:
-    """Keep a server of children while a test module runs."""
-    command = [sys.executable, __file__]
+def serving(folder: Path, script: str = __file__) -> Any:
+    """Keep a server of children, which ``script`` is, while a test module runs."""
+    command = [sys.executable, script]
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
     with subprocess.Popen(
@@ -286,4 +295,4 @@ def serving(folder: Path) -> Any:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(act)

@@ -1,0 +1,99 @@
+"""A run killed exactly before or after any of its writes goes on as if nothing had happened."""
+
+import crash_child
+import kill_points
+import pytest
+from crash_child import Workplace
+from kill_points import MODES, Point, calls_of, kill_at, run_whole
+
+SAMPLE = 13
+"""Points per mode that CI kills at; the sweep kills at all of them."""
+
+
+@pytest.fixture(scope="module")
+def children(tmp_path_factory):
+    with crash_child.serving(tmp_path_factory.mktemp("answers"), kill_points.__file__) as started:
+        yield started
+
+
+@pytest.fixture(scope="module", params=["slow", "local-async"])
+def mode(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def whole(children, mode, tmp_path_factory):
+    return run_whole(children, tmp_path_factory.mktemp("whole"), mode)
+
+
+def survive_all(children, folder, mode, whole, points):
+    trials = []
+    for number, point in enumerate(points):
+        place = folder / str(number)
+        place.mkdir()
+        trials.append(kill_at(children, place, mode, point, whole))
+    assert {tuple(trial.point): trial.broken for trial in trials if trial.broken} == {}
+    return trials
+
+
+def test_without_a_kill_every_call_is_made_once_and_every_kind_of_point_is_there(whole):
+    assert set(whole.effects.values()) == {1}
+    assert set(whole.counts) == set(kill_points.KINDS)
+    assert {result["status"] for result in whole.results.values()} == {"done", "failed", "blocked"}
+
+
+@pytest.mark.timeout(60)
+def test_a_kill_at_sampled_points_breaks_no_promise(children, tmp_path, mode, whole):
+    points = whole.points()
+    trials = survive_all(children, tmp_path, mode, whole, points[:: len(points) // SAMPLE])
+    assert all(trial.killed for trial in trials)
+    assert {trial.point.kind for trial in trials} == set(kill_points.KINDS)
+
+
+def test_nothing_acts_under_a_plan_that_is_not_on_disk_yet(children, tmp_path, mode, whole):
+    early = [Point("checkpoint", "before", 2), Point("ledger", "after", 3), Point("effect", "before", 2)]
+    survive_all(children, tmp_path, mode, whole, early)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_kill_at_any_point_breaks_no_promise(children, tmp_path, mode):
+    (tmp_path / "whole").mkdir()
+    whole = run_whole(children, tmp_path / "whole", mode)
+    trials = survive_all(children, tmp_path, mode, whole, whole.points())
+    assert sum(trial.killed for trial in trials) >= 0.95 * len(trials)
+
+
+@pytest.fixture(scope="module")
+def after_effects(children, mode, whole, tmp_path_factory):
+    """Trials killed right after each effect, which nobody could record; with the folder of each."""
+    folder = tmp_path_factory.mktemp("effects")
+    # Which step the n-th effect belongs to is up to the scheduler, but all of them are killed at.
+    points = [Point("effect", "after", number + 1) for number in range(whole.counts["effect"])]
+    trials = survive_all(children, folder, mode, whole, points)
+    return [(trial, Workplace(folder / str(number), mode)) for number, trial in enumerate(trials)]
+
+
+def keys_of(workplace):
+    return [(line["name"], line["key"]) for line in calls_of(workplace)]
+
+
+def test_a_person_is_asked_after_kills_amid_writes_and_not_after_those_amid_reads(after_effects):
+    # That it is asked about exactly the writes without an outcome is part of every trial.
+    asked = [trial.questions for trial, _ in after_effects]
+    assert any(asked)
+    assert not all(asked)
+
+
+@pytest.mark.parametrize("name", ["stored", "agent_put", "source"])
+def test_a_call_that_is_made_again_after_a_kill_has_the_same_idempotency_key(after_effects, name):
+    keys = [[key for called, key in keys_of(place) if called == name] for _, place in after_effects]
+    assert max(map(len, keys)) > 1, "one kill came right after this call"
+    assert all(len(set(each)) == 1 for each in keys)
+
+
+def test_calls_of_one_run_have_keys_of_their_own(children, tmp_path, mode):
+    run_whole(children, tmp_path, mode)
+    keys = [key for _, key in keys_of(Workplace(tmp_path, mode))]
+    assert len(set(keys)) == len(keys) > 8
