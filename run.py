@@ -48,6 +48,32 @@ RUN_KEY = "__plan_execute_run"
 """Key of the run in ``config["configurable"]``; the underscores keep it out of checkpoint metadata."""
 
 
+class StopSignal:
+    """A request to stop that many steps wait for at once, with one future between them."""
+
+    def __init__(self) -> None:
+        self._asked: asyncio.Future[None] | None = None
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """Tell whether the run was told to stop."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Tell the run to stop."""
+        self._is_set = True
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(None)
+
+    def asked(self) -> asyncio.Future[None]:
+        """Return a future of the running loop that is done once the run was told to stop."""
+        if self._asked is None:
+            self._asked = asyncio.get_running_loop().create_future()
+            if self._is_set:
+                self._asked.set_result(None)
+        return self._asked
+
+
 @dataclass
 class Run:
     """One run of one thread.
@@ -81,7 +107,7 @@ class Run:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     epochs: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: StopSignal = field(default_factory=lambda: StopSignal())
     authored: set[str] = field(default_factory=set)
 
     def tab(self, earlier: Usage | None = None) -> Tab:

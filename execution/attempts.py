@@ -245,9 +245,8 @@ class AttemptLoop:
     async def _unless_stopped(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
         """Await the work; when the run is told to stop, let a write finish and cancel the rest."""
         working = asyncio.ensure_future(work)
-        stopping = asyncio.ensure_future(self.run.stop.wait())
         try:
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, self.run.stop.asked()}, return_when=asyncio.FIRST_COMPLETED)
             while scope.writing and not working.done():
                 await asyncio.wait({working}, timeout=0.05)
             if not working.done():
@@ -256,9 +255,9 @@ class AttemptLoop:
                 raise StepError("the work was cancelled from within")
             return working.result()
         finally:
-            working.cancel()
-            stopping.cancel()
-            await asyncio.wait({working})
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
 
     async def _check(self, output: Any, evidence: list[Evidence], scope: StepScope) -> Check:
         criteria: list[Criterion] = resolve(self.step.get("success_criteria", []), self._values)

@@ -16,6 +16,7 @@ from itertools import count
 
 from langgraph.errors import GraphInterrupt
 
+from ..run import StopSignal
 from ..state import Plan, Step, StepResult, is_satisfied, remaining_path
 
 __all__ = ["Gate", "Slots", "StepWithheldError"]
@@ -76,11 +77,11 @@ class Gate:
     """
 
     def __init__(
-        self, plan: Plan, finished: Mapping[str, StepResult], slots: int, stop: asyncio.Event | None = None
+        self, plan: Plan, finished: Mapping[str, StepResult], slots: int, stop: StopSignal | None = None
     ) -> None:
         self.finished = dict(finished)
         self.halted: str | None = None
-        self._stop = stop or asyncio.Event()
+        self._stop = stop or StopSignal()
         ended = [step_id for step_id, result in finished.items() if is_satisfied(result)]
         self._priority = remaining_path(plan["steps"], dict.fromkeys(ended, 0.0))
         self._slots = Slots(slots)

@@ -10,6 +10,7 @@ from langgraph.errors import GraphInterrupt
 from plans import bound
 
 from plan_execute.execution.gate import Gate, Slots, StepWithheldError
+from plan_execute.run import StopSignal
 
 A, B = bound("a", "t"), bound("b", "t", {}, "a")
 PLAN: Any = {"steps": [A, B]}
@@ -83,7 +84,7 @@ async def test_after_a_halt_nothing_new_starts_and_what_runs_goes_on() -> None:
 
 
 async def test_a_stop_keeps_waiting_steps_from_starting() -> None:
-    stop = asyncio.Event()
+    stop = StopSignal()
     gate = Gate(PLAN, {}, 1, stop=stop)
     stop.set()
     with pytest.raises(StepWithheldError, match="told to stop"):
