@@ -7,7 +7,7 @@ the thread's lock, and gives the run what it holds in memory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -17,6 +17,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.memory import InMemoryStore
 
 from ..context import Context
+from ..errors import InvalidInputError, ThreadBusyError
 from ..models.chat import ChatModels
 from ..run import run_of
 from ..state import InputState, OutputState, State
@@ -24,8 +25,12 @@ from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 from ..tools.toolbox import Toolbox
 from .door import enter
 from .loop import iterate
+from .surgery import cancel_run
 
 __all__ = ["PlanExecuteAgent"]
+
+ABANDON = "abandon"
+"""Input key with which a new goal says that it gives up the run that is still open."""
 
 
 class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputState]):
@@ -66,7 +71,9 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
 
         Args:
             input: ``{"goal": …}``, ``{"messages": […]}``, ``{"plan": …, "inputs": …}``; a
-                ``Command(resume=…)`` with answers; or None to go on after a stop.
+                ``Command(resume=…)`` with answers; or None to go on after a stop. A new goal is
+                refused while a run is open, unless it says ``"abandon": True``: then that run is
+                ended first, as ``cancel_run`` does.
             config: LangGraph's config; ``thread_id`` names the thread.
             context: A :class:`~plan_execute.Context` or its fields; None and ``{}`` mean the
                 settings the thread was started with.
@@ -78,6 +85,8 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
             InvalidInputError: If the input has no goal or not the right form.
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
+        if isinstance(input, Mapping) and ABANDON in input:
+            input = await _without_open_run(self, input, ensure_config(config))
         async with enter(self, input, ensure_config(config), context) as entry:
             # A plan must be on disk before its steps act: planned again after a kill, it has another id,
             # and the ledger would not know what was done under the first.
@@ -97,3 +106,15 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
             if isinstance(part, AsyncSaver | AsyncStore):
                 part.check_sync()
         yield from iterate(self.astream(input, ensure_config(config), context=context, **kwargs))
+
+
+async def _without_open_run(agent: PlanExecuteAgent, given: Any, config: RunnableConfig) -> dict[str, Any]:
+    """End the thread's open run, if there is one and the input says so, and return the rest of the input."""
+    abandon = given[ABANDON]
+    if not isinstance(abandon, bool):
+        raise InvalidInputError(f"{ABANDON} must be true or false, not {type(abandon).__name__}")
+    is_root = "__pregel_read" not in (config.get("configurable") or {})
+    is_open = abandon and is_root and agent.checkpointer and (await agent.aget_state(config)).tasks
+    if is_open and await cancel_run(agent, config) == "requested":
+        raise ThreadBusyError("the open run is under way; it was told to stop, send the goal again then")
+    return {key: value for key, value in given.items() if key != ABANDON}

@@ -59,7 +59,8 @@ def _refuse_unfinished(snapshot: StateSnapshot) -> None:
     if snapshot.interrupts:
         raise QuestionOpenError(
             f"thread {thread_name(snapshot)!r} waits for an answer, so a new goal cannot start: "
-            f"{open_questions(snapshot.interrupts)}. Answer with Command(resume=…), or use another thread."
+            f"{open_questions(snapshot.interrupts)}. Answer with Command(resume=…), "
+            'say "abandon": True beside the goal, or use another thread.'
         )
     # Not `next`: it leaves out tasks whose writes were saved before the run stopped (langgraph 1.2.22).
     if snapshot.tasks:
