@@ -26,6 +26,7 @@ The tree::
     │   ├── ToolFailedError         a tool raised
     │   ├── BadArgumentsError       arguments that do not fit the tool at run time
     │   ├── UnresolvedReferenceError a reference that has no value at run time
+    │   ├── ItemsFailedError        items of a for_each failed
     │   ├── StepTimeoutError        the step's time limit passed
     │   ├── StepStoppedError        somebody told the run to stop
     │   └── IterationLimitError     the step's limit of ReAct turns was reached
@@ -49,6 +50,7 @@ __all__ = [
     "InvalidAnswerError",
     "InvalidInputError",
     "InvalidPlanError",
+    "ItemsFailedError",
     "IterationLimitError",
     "MissingModelError",
     "ModelCallError",
@@ -240,6 +242,12 @@ class UnresolvedReferenceError(StepError):
     """A reference has no value at run time."""
 
     code = "unresolved_reference"
+
+
+class ItemsFailedError(StepError):
+    """Items of a ``for_each`` failed; ``failed_items`` of the step result says which and why."""
+
+    code = "items_failed"
 
 
 class StepTimeoutError(StepError):

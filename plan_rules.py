@@ -23,13 +23,13 @@ from jsonschema.validators import validator_for
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import known
+from .plan_types import type_issues
 from .references import (
     BadReferenceError,
     expression_roots,
     is_single_reference,
     map_strings,
     plain_path,
-    references_in,
     step_references,
 )
 from .state import (
@@ -301,8 +301,6 @@ def _agents(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 
 _UNSUPPORTED: dict[str, str] = {
-    "for_each": "loops (for_each)",
-    "when": "conditions (when)",
     "agent": "named agents (agent)",
     "plan": "sub-plans (plan)",
 }
@@ -433,10 +431,14 @@ def _references(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         except BadReferenceError as error:
             yield _issue("bad_expression", step, f"step {step['id']!r}: {error}")
             continue
-        names = everywhere | {"item", "index"} if "for_each" in step else everywhere
         for where, expression in uses:
+            in_a_loop = "for_each" in step and where not in ("for_each", "when")
+            names = everywhere | {"item", "index"} if in_a_loop else everywhere
             if found := _reference_problem(expression, names, inputs):
                 yield _issue(found[0], step, f"step {step['id']!r}, {where}: {found[1]}")
+        if "for_each" in step and not is_single_reference(step["for_each"]):
+            message = f"step {step['id']!r}: for_each must be one reference to a list, like ${{step.path}}"
+            yield _issue("bad_expression", step, f"{message}; not {step['for_each'][:80]!r}")
 
 
 def _reference_problem(expression: str, names: set[str], inputs: set[str]) -> tuple[str, str] | None:
@@ -549,64 +551,7 @@ def _used_steps(step: Step, ids: Mapping[str, Step]) -> list[str]:
 
 
 def _types(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
-    ids = steps_by_id(plan)
-    for step in plan["steps"]:
-        for where, expression in step_references(step):
-            path = plain_path(expression)
-            schema = ids[path[0]].get("output_schema") if path and path[0] in ids else None
-            if path and schema and (problem := _path_problem(schema, path)):
-                message = f"step {step['id']!r}, {where}: ${{{expression}}}: {problem}"
-                yield _issue("type_mismatch", step, message)
-        yield from _argument_types(step, ids, facts)
-
-
-def _path_problem(schema: Mapping[str, Any], path: list[str]) -> str | None:
-    """Say what an output schema rules out along a path; what it leaves open is allowed."""
-    for depth, name in enumerate(path[1:], start=1):
-        kind = schema.get("type")
-        if kind is not None and "object" not in (kind if isinstance(kind, list) else [kind]):
-            return f"{'.'.join(path[:depth])} is declared as {kind}, it has no member {name!r}"
-        properties = schema.get("properties")
-        if not properties:
-            return None
-        if name not in properties:
-            closed = schema.get("additionalProperties") in (None, False) and "patternProperties" not in schema
-            return (
-                f"{'.'.join(path[:depth])} declares no {name!r}; it has: {known(properties)}"
-                if closed
-                else None
-            )
-        schema = properties[name]
-        if not isinstance(schema, Mapping):
-            return None
-    return None
-
-
-def _argument_types(step: Step, ids: Mapping[str, Step], facts: PlanFacts) -> Iterator[PlanIssue]:
-    """Compare the declared type of a referenced output with the type the tool's argument wants."""
-    if "call" not in step:
-        return
-    properties = facts.toolbox.arguments_schema(step["call"]["tool"]).get("properties", {})
-    for name, value in step["call"]["args"].items():
-        wanted = properties.get(name, {}).get("type")
-        if not isinstance(value, str) or not is_single_reference(value) or not isinstance(wanted, str):
-            continue
-        path = plain_path(references_in(value)[0].expression)
-        given = _declared_type(ids, path) if path else None
-        if given and given != wanted and (given, wanted) != ("integer", "number"):
-            yield _issue(
-                "type_mismatch",
-                step,
-                f"step {step['id']!r}: {value} is declared as {given}, the argument {name!r} wants {wanted}",
-            )
-
-
-def _declared_type(ids: Mapping[str, Step], path: list[str]) -> str | None:
-    schema: Any = ids[path[0]].get("output_schema") if path[0] in ids else None
-    for name in path[1:]:
-        schema = (schema or {}).get("properties", {}).get(name)
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
-    return kind if isinstance(kind, str) else None
+    yield from type_issues(plan, facts.toolbox)
 
 
 def _write_conflicts(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:

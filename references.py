@@ -24,6 +24,7 @@ __all__ = [
     "BadReferenceError",
     "Reference",
     "expression_roots",
+    "holds",
     "is_single_reference",
     "looked_up",
     "map_strings",
@@ -228,6 +229,16 @@ def search(expression: str, scope: Mapping[str, Json]) -> Json:
         return _compile(expression).search(scope)
     except JMESPathError as error:
         raise UnresolvedReferenceError(f"{expression}: {error}") from error
+
+
+def holds(expression: str, scope: Mapping[str, Json]) -> bool:
+    """Tell whether a condition holds: JMESPath takes false, null, and what is empty for false.
+
+    Raises:
+        UnresolvedReferenceError: If it fails on these values.
+    """
+    value = search(expression, scope)
+    return not (value is None or value is False or value in ("", [], {}))
 
 
 def resolve(value: Json, scope: Mapping[str, Json]) -> Json:

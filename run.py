@@ -164,6 +164,7 @@ class StepScope:
         plan_id: The plan the step belongs to.
         step_id: The step.
         attempt: Number of this attempt, from 1.
+        item: Which item of a ``for_each``, from 0; None where there is none.
         tools: Names of the tools that the approved plan grants.
         max_iterations: Turns of the ReAct loop.
         tab: Where calls are counted.
@@ -183,6 +184,7 @@ class StepScope:
     max_iterations: int
     tab: Tab
     model: Any = None
+    item: int | None = None
     doubtful: bool = False
     questions: int = 0
     writing: int = 0

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
-from typing import Annotated, Any, Literal, Required, TypeAlias
+from typing import Annotated, Any, Literal, NotRequired, Required, TypeAlias
 
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
@@ -187,8 +187,19 @@ class Usage(TypedDict, total=False):
     by_role: dict[str, RoleUsage]
 
 
+class FailedItem(TypedDict):
+    """One item of a ``for_each`` that failed: its place in the list, from 0, and why."""
+
+    index: int
+    error: Failure
+    attempts: int
+
+
 class StepResult(TypedDict):
-    """What one step produced. Times are ISO 8601 in UTC; skipped and blocked steps have no verdict."""
+    """What one step produced. Times are ISO 8601 in UTC; skipped and blocked steps have no verdict.
+
+    The output of a ``for_each`` is a list with null for each item that failed.
+    """
 
     step_id: str
     status: StepStatus
@@ -201,6 +212,7 @@ class StepResult(TypedDict):
     started_at: str | None
     finished_at: str | None
     usage: Usage
+    failed_items: NotRequired[list[FailedItem]]
 
 
 DecisionKind = Literal["continue", "retry", "skip", "patch", "replan", "ask", "abort", "supply"]

@@ -15,7 +15,7 @@ from ..errors import ModelOutputError
 from ..models.structured import extract_json, role_config
 from ..prompts import quote, render_prompt
 from ..run import STEP_KEY, StepScope
-from ..state import Evidence, Step, StepResult
+from ..state import Evidence, Step
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 
@@ -30,7 +30,7 @@ async def run_agent_step(
     *,
     task: str,
     goal: str,
-    needed: Mapping[str, StepResult],
+    material: Mapping[str, Json],
     hints: Sequence[str],
     scope: StepScope,
     evidence: list[Evidence],
@@ -40,7 +40,7 @@ async def run_agent_step(
     """Let the agent do the step and return its last message, as JSON where the step declares a schema.
 
     Args:
-        needed: Results of the step's dependencies; their outputs are shown as data.
+        material: What it works on, shown as data: outputs of other steps, an item, by their names.
         hints: What an earlier attempt lacked, or a person asked for.
         evidence: The tool calls it made are appended to it.
 
@@ -56,9 +56,7 @@ async def run_agent_step(
         goal=quote("goal", goal, mark),
         task=task,
         format=_format(step),
-        inputs="\n".join(
-            quote(f"output of {i}", _shown(result["output"]), mark) for i, result in needed.items()
-        ),
+        inputs="\n".join(quote(label, _shown(value), mark) for label, value in material.items()),
         feedback="\n".join(hints),
     )
     # A turn must be on disk before its tools start: asked again after a kill, the model gives its
@@ -94,7 +92,8 @@ def _config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
     inherited = config["configurable"]
     configurable = {key: value for key, value in inherited.items() if key != "__pregel_scratchpad"}
     if namespace := inherited.get("checkpoint_ns"):
-        configurable["checkpoint_ns"] = f"{namespace}|attempt_{scope.attempt}:{scope.step_id}"
+        item = "" if scope.item is None else f"_item_{scope.item}"
+        configurable["checkpoint_ns"] = f"{namespace}|attempt_{scope.attempt}{item}:{scope.step_id}"
     configurable[STEP_KEY] = scope
     marked = role_config(config, "executor")
     marked["metadata"] = {**marked["metadata"], "plan_execute_step": scope.step_id}

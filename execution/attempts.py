@@ -7,62 +7,43 @@ by position when a node is re-entered.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphBubbleUp, GraphInterrupt, is_invalid_resume
-from langgraph.graph.state import CompiledStateGraph
-from langgraph.runtime import Runtime
+from langgraph.errors import GraphInterrupt
 from langgraph.types import interrupt
 
 from ..errors import (
     BadArgumentsError,
     BudgetExceededError,
-    ModelCallError,
-    StepError,
     StepStoppedError,
     StepTimeoutError,
     UnresolvedReferenceError,
 )
-from ..evaluation.criteria import Check, check_output
 from ..evaluation.decision import Choice, decide_with_model, effective_policy
-from ..evaluation.judge import make_judge
-from ..models.chat import ChatModels
 from ..questions import Answer, ask
-from ..references import resolve
-from ..run import Run, StepScope, audit_event, emit
+from ..references import holds
+from ..run import Run, audit_event
 from ..state import (
     AuditEvent,
-    Criterion,
     Evaluation,
-    Evidence,
     Failure,
-    State,
     Step,
     StepResult,
     Usage,
     add_usage,
     descendants,
     granted_tools,
-    input_values,
     is_satisfied,
     step_fingerprint,
 )
 from ..tools.calls import preview
-from ..tools.toolbox import Toolbox
-from .agent_step import run_agent_step
-from .bound_step import run_bound_step
-from .epoch import Epoch
-from .gate import StepWithheldError
+from .items import ItemsWork, failure_codes
+from .work import Attempt, StepWork
 
 __all__ = ["AttemptLoop", "Outcome"]
-
-Attempt = dict[str, Any]
-"""``{number, output, verdict, criteria, evidence, error, usage, decision, questions, started_at,
-ended_at}``."""
 
 _FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code}
 """Failures of a bound step that another attempt with the same arguments cannot change."""
@@ -81,18 +62,19 @@ class Outcome:
 class AttemptLoop:
     """Carries out one step whose dependencies have ended."""
 
-    step: Step
-    needed: Mapping[str, StepResult]
-    state: State
-    run: Run
-    epoch: Epoch
-    models: ChatModels
-    toolbox: Toolbox
-    step_agent: CompiledStateGraph[Any, Any, Any, Any] | None
-    config: RunnableConfig
-    runtime: Runtime[Any]
+    work: StepWork
     audit: list[AuditEvent] = field(default_factory=list)
-    hints: list[str] = field(default_factory=list)
+    hint: str = ""
+
+    @property
+    def step(self) -> Step:
+        """The step, as a person may have edited it."""
+        return self.work.step
+
+    @property
+    def run(self) -> Run:
+        """The run that it belongs to."""
+        return self.work.run
 
     # --- the loop ------------------------------------------------------------------------
 
@@ -103,25 +85,42 @@ class AttemptLoop:
             StepWithheldError: If it may not run now; it stays pending.
             langgraph.errors.GraphInterrupt: While a person is being asked.
         """
-        if failed := [step_id for step_id, result in self.needed.items() if not is_satisfied(result)]:
+        if failed := [step_id for step_id, result in self.work.needed.items() if not is_satisfied(result)]:
             return self._blocked(failed)
+        if not self._is_wanted():
+            return Outcome(self._result("skipped", []), None, self.audit)
         if self.step.get("approve") and (refused := self._approve_step()):
             return refused
-        recorded = self.epoch.attempts_of(self.step)
-        async with self.epoch.gate.slot(self.step, begun=bool(recorded)):
+        recorded, gate = self.work.epoch.attempts_of(self.step), self.work.epoch.gate
+        gate.admit(begun=bool(recorded))
+        # The items of a loop take slots of their own.
+        slot = nullcontext() if "for_each" in self.step else gate.slot(self.step, begun=bool(recorded))
+        async with slot:
             return await self._attempt_until_decided(recorded)
+
+    def _is_wanted(self) -> bool:
+        """Evaluate the step's condition; one that cannot be evaluated fails in the attempt."""
+        try:
+            return "when" not in self.step or holds(self.step["when"], self.work.values())
+        except UnresolvedReferenceError:
+            return True
 
     async def _attempt_until_decided(self, recorded: list[Attempt]) -> Outcome:
         for attempt in recorded:
             self.run.meter.spend(attempt["usage"])
         if not recorded:
-            self._emit("step_started", task=self.step.get("task", ""))
+            self.work.emit("step_started", task=self.step.get("task", ""))
         made: list[Attempt] = []
+        attempt_work = ItemsWork(self.work).attempt if "for_each" in self.step else self.work.attempt
         while True:
             replayed = len(made) < len(recorded)
-            if made and not replayed and self.epoch.gate.closed:
+            if made and not replayed and self.work.epoch.gate.closed:
                 return Outcome(self._result("failed", made, error=made[-1]["error"]), None, self.audit)
-            attempt = _replay(recorded[len(made)]) if replayed else await self._attempt(made)
+            if replayed:
+                attempt = _replay(recorded[len(made)])
+            else:
+                self.work.emit("step_attempt", attempt=len(made) + 1)
+                attempt = await attempt_work(len(made) + 1, made[-1] if made else None, self.hint)
             made.append(attempt)
             if attempt["error"] is None:
                 return self._done(made)
@@ -134,160 +133,28 @@ class AttemptLoop:
             self._note(decision)
             if decision["decision"] != "retry":
                 return self._ended(made, decision)
-            self.hints = [hint for hint in (self._gap(attempt), decision.get("hint")) if hint]
+            self.hint = decision.get("hint") or ""
 
     async def _record_attempt(self, attempt: Attempt) -> None:
         await self.run.ledger.record_attempt(
-            self._plan_id, self.step["id"], step_fingerprint(self.step), attempt["number"], attempt
+            self.work.plan_id, self.step["id"], step_fingerprint(self.step), attempt["number"], attempt
         )
-
-    # --- one attempt ---------------------------------------------------------------------
-
-    async def _attempt(self, made: list[Attempt]) -> Attempt:
-        if self.epoch.approval is None:
-            raise StepWithheldError("no approval of this plan is on record")
-        number = len(made) + 1
-        self._emit("step_attempt", attempt=number)
-        started_at = self.run.timestamp()
-        scope = self._scope(number)
-        evidence: list[Evidence] = []
-        attempt: Attempt = {
-            "number": number,
-            "output": None,
-            "verdict": "failed",
-            "criteria": [],
-            "decision": None,
-        }
-        failure: Failure | None = None
-        try:
-            attempt["output"] = await self._within_time_limit(self._produce(scope, evidence), scope)
-            check = await self._check(attempt["output"], evidence, scope)
-            attempt |= {"verdict": check.verdict, "criteria": check.criteria}
-            if check.verdict == "failed":
-                failure = {"code": "check_failed", "message": "; ".join(check.gaps)}
-        except (StepError, ModelCallError, BudgetExceededError) as error:
-            failure = {"code": error.code, "message": str(error)}
-        except GraphBubbleUp:
-            raise
-        except Exception as error:
-            if is_invalid_resume(error):
-                raise
-            # The embedder's middleware runs inside agent steps and may raise anything.
-            failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
-        asked = scope.questions if "call" in self.step else 0
-        return attempt | {
-            "error": failure,
-            "evidence": evidence,
-            "usage": scope.tab.usage,
-            "questions": asked,
-            "started_at": started_at,
-            "ended_at": self.run.timestamp(),
-        }
-
-    def _scope(self, number: int) -> StepScope:
-        lost = bool((self.epoch.approval or {}).get("memory_lost"))
-        settings = self.run.settings
-        has_model = self.models.has("executor", settings.models)
-        return StepScope(
-            run=self.run,
-            plan_id=self._plan_id,
-            step_id=self.step["id"],
-            attempt=number,
-            tools=frozenset(granted_tools(self.step)),
-            max_iterations=self.step.get("max_iterations") or settings.max_iterations,
-            tab=self.run.tab(),
-            model=self.models.get("executor", settings.models)
-            if has_model and "call" not in self.step
-            else None,
-            doubtful=lost and number == 1 and self.step["id"] in self.epoch.ready_at_start,
-        )
-
-    async def _produce(self, scope: StepScope, evidence: list[Evidence]) -> Any:
-        if "call" in self.step:
-            args = resolve(self.step["call"]["args"], self._values)
-            return await run_bound_step(
-                self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
-            )
-        assert self.step_agent is not None, "the validator refuses agent steps without a model"
-        return await run_agent_step(
-            self.step_agent,
-            self.step,
-            task=str(resolve(self.step.get("task", ""), self._values)),
-            goal=self.state.get("goal") or "",
-            needed=self.needed,
-            hints=self.hints,
-            scope=scope,
-            evidence=evidence,
-            toolbox=self.toolbox,
-            config=self.config,
-        )
-
-    async def _within_time_limit(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
-        limit = self._time_limit()
-        try:
-            async with asyncio.timeout(limit) as deadline:
-                return await self._unless_stopped(work, scope)
-        except TimeoutError as error:
-            if deadline.expired():
-                if self.run.meter.seconds_left() == 0 and (spent := self.run.meter.exhausted()):
-                    raise spent from error
-                raise StepTimeoutError(f"no result within timeout_s={limit:g}") from error
-            raise StepError(f"a timeout inside the step: {error}") from error
-
-    def _time_limit(self) -> float | None:
-        """Return the seconds that an attempt may take: its own limit, or what the budget leaves."""
-        limits = [
-            self.step.get("timeout_s") or self.run.settings.step_timeout_s,
-            self.run.meter.seconds_left(),
-        ]
-        return min((limit for limit in limits if limit is not None), default=None)
-
-    async def _unless_stopped(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
-        """Await the work; when the run is told to stop, let a write finish and cancel the rest."""
-        working = asyncio.ensure_future(work)
-        try:
-            await asyncio.wait({working, self.run.stop.asked()}, return_when=asyncio.FIRST_COMPLETED)
-            while scope.writing and not working.done():
-                await asyncio.wait({working}, timeout=0.05)
-            if not working.done():
-                raise StepStoppedError("the run was told to stop")
-            if working.cancelled():
-                raise StepError("the work was cancelled from within")
-            return working.result()
-        finally:
-            if not working.done():
-                working.cancel()
-                await asyncio.wait({working})
-
-    async def _check(self, output: Any, evidence: list[Evidence], scope: StepScope) -> Check:
-        criteria: list[Criterion] = resolve(self.step.get("success_criteria", []), self._values)
-        judge = make_judge(
-            self._evaluator(),
-            self.step,
-            output,
-            evidence,
-            meter=scope.tab,
-            mark=self.run.mark,
-            config=self.config,
-            limit_s=self._time_limit(),
-        )
-        return await check_output(self.step, criteria, output, evidence, judge)
 
     # --- what a failure means ------------------------------------------------------------
 
     async def _decide(self, made: list[Attempt]) -> Evaluation:
         """Decide by the rules, else by the policy, else by the evaluator model."""
         attempt, settings = made[-1], self.run.settings
-        error: Failure = attempt["error"]
+        error, codes = attempt["error"], failure_codes(attempt)
         limit = self.step.get("max_attempts") or settings.max_attempts
         left = len(made) < limit
-        if error["code"] == BudgetExceededError.code:
+        if BudgetExceededError.code in codes:
             return self._evaluation("abort", error["message"], by="limit")
-        if error["code"] == StepStoppedError.code:
+        if StepStoppedError.code in codes:
             return self._evaluation("abort", error["message"], by="person")
         policy = effective_policy(self.step, settings.on_failure, attempts_left=left)
         wrote = self._wrote(attempt)
-        if wrote and error["code"] == StepTimeoutError.code and policy in ("auto", "patch", "replan"):
+        if wrote and StepTimeoutError.code in codes and policy in ("auto", "patch", "replan"):
             # The write may have happened: only a person can know whether it may be made again.
             policy = "ask"
         if left and self._worth_another(attempt) and (not wrote or policy == "retry"):
@@ -301,20 +168,20 @@ class AttemptLoop:
         return self._evaluation(policy, error["message"])
 
     def _worth_another(self, attempt: Attempt) -> bool:
-        return not ("call" in self.step and attempt["error"]["code"] in _FINAL_FAILURES)
+        return not ("call" in self.step and failure_codes(attempt) <= _FINAL_FAILURES)
 
     def _wrote(self, attempt: Attempt) -> bool:
         """Tell whether the attempt made, or may have made, a call that changes the world."""
         if "call" in self.step:
-            return self.toolbox.effect(self.step["call"]["tool"]) == "write"
+            return self.work.toolbox.effect(self.step["call"]["tool"]) == "write"
         if any(call["effect"] == "write" for call in attempt["evidence"]):
             return True
         # An agent that was cut off leaves no evidence behind.
         cut_off = attempt["error"]["code"] != "check_failed"
-        return cut_off and "write" in self.toolbox.effects(granted_tools(self.step))
+        return cut_off and "write" in self.work.toolbox.effects(granted_tools(self.step))
 
     async def _decide_automatically(self, made: list[Attempt], wrote: bool, *, exhausted: bool) -> Evaluation:
-        model = self._evaluator()
+        model = self.work.evaluator()
         error: Failure = made[-1]["error"]
         if model is None:
             decision = "ask" if self.run.can_ask else "abort"
@@ -325,17 +192,17 @@ class AttemptLoop:
             c for c in ("retry", "skip", "patch", "replan", "ask", "abort") if c not in impossible
         ]
         tab = self.run.tab(made[-1]["usage"])
-        dependents = sorted(descendants(self._plan["steps"], [self.step["id"]]))
+        dependents = sorted(descendants(self.work.plan["steps"], [self.step["id"]]))
         evaluation = await decide_with_model(
             model,
             self.step,
             f"{error['code']}: {error['message']}",
             allowed,
-            goal=self.state.get("goal") or "",
+            goal=self.work.state.get("goal") or "",
             dependents=dependents,
             meter=tab,
             mark=self.run.mark,
-            config=self.config,
+            config=self.work.config,
         )
         made[-1]["usage"] = tab.usage
         return evaluation
@@ -350,14 +217,10 @@ class AttemptLoop:
             "evidence": [reason],
         }
 
-    def _gap(self, attempt: Attempt) -> str:
-        error: Failure = attempt["error"]
-        return f"The last attempt failed ({error['code']}): {error['message']}"
-
     def _note(self, decision: Evaluation) -> None:
         event = audit_event(
             self.run,
-            self.state,
+            self.work.state,
             "step_failure",
             step_id=self.step["id"],
             decision=decision["decision"],
@@ -393,12 +256,12 @@ class AttemptLoop:
         try:
             return ask(name, args, description, step_id=self.step["id"], **record)
         except GraphInterrupt:
-            self._emit("question_open", question=name)
+            self.work.emit("question_open", question=name)
             raise
 
     def _approve_step(self) -> Outcome | None:
         tools = (
-            ", ".join(f"`{name}` [{self.toolbox.effect(name)}]" for name in granted_tools(self.step))
+            ", ".join(f"`{name}` [{self.work.toolbox.effect(name)}]" for name in granted_tools(self.step))
             or "no tools"
         )
         description = f"Step **{self.step['id']}** is ready: {self.step.get('task') or 'call'} — {tools}"
@@ -407,7 +270,7 @@ class AttemptLoop:
         if answer["type"] == "reject":
             return self._refused(answer)
         if answer["type"] == "edit":
-            self.step = _edited(self.step, answer["args"])
+            self.work = replace(self.work, step=_edited(self.step, answer["args"]))
         return None
 
     def _refused(self, answer: Answer) -> Outcome:
@@ -442,10 +305,12 @@ class AttemptLoop:
     def _result(self, status: Any, made: list[Attempt], *, error: Failure | None = None) -> StepResult:
         last = made[-1] if made else {}
         ran = status in ("done", "failed")
-        return {
+        # Of a loop whose failed items are skipped, dependents see what there is.
+        has_output = ran or (bool(made) and "for_each" in self.step)
+        result: StepResult = {
             "step_id": self.step["id"],
             "status": status,
-            "output": last.get("output") if ran else None,
+            "output": last.get("output") if has_output else None,
             "verdict": (last.get("verdict") if status == "done" else "failed") if ran else None,
             "criteria": last.get("criteria", []),
             "evidence": [call for attempt in made for call in attempt["evidence"]],
@@ -455,29 +320,9 @@ class AttemptLoop:
             "finished_at": self.run.timestamp(),
             "usage": _sum(attempt["usage"] for attempt in made),
         }
-
-    def _emit(self, kind: str, **details: Any) -> None:
-        emit(self.runtime, self.run, kind, step_id=self.step["id"], **details)
-
-    # --- what the step is given ----------------------------------------------------------
-
-    @property
-    def _plan(self) -> Any:
-        return self.state["plan"]
-
-    @property
-    def _plan_id(self) -> str:
-        return str(self._plan["id"])
-
-    @property
-    def _values(self) -> dict[str, Any]:
-        """Outputs by step id, and the input values, for references."""
-        outputs = {step_id: result["output"] for step_id, result in self.needed.items()}
-        return {**outputs, "inputs": input_values(self._plan, self.state.get("inputs"))}
-
-    def _evaluator(self) -> Any:
-        overrides = self.run.settings.models
-        return self.models.get("evaluator", overrides) if self.models.has("evaluator", overrides) else None
+        if failed_items := last.get("failed_items"):
+            result["failed_items"] = failed_items
+        return result
 
 
 def _replay(attempt: Attempt) -> Attempt:

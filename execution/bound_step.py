@@ -57,7 +57,7 @@ async def run_bound_step(
     """
     name = step["call"]["tool"]
     tool, effect = toolbox.get(name), toolbox.effect(name)
-    call_id = f"{scope.step_id}-{scope.attempt}"
+    call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
     emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=args)
 
     async def attempt(key: str) -> Json:

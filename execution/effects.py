@@ -42,7 +42,9 @@ async def call_once(
     ledger = scope.run.ledger
     # The content is part of the key: in a fork, the same step may have been edited to call something else.
     content = digest([tool, dict(args)])[:16]
-    key = ledger.effect_key(scope.plan_id, scope.step_id, attempt=scope.attempt, call=f"{call_id}/{content}")
+    key = ledger.effect_key(
+        scope.plan_id, scope.step_id, attempt=scope.attempt, item=scope.item, call=f"{call_id}/{content}"
+    )
     if effect == "read":
         return await call(key.idempotency_key)
     record = await ledger.effect(key)

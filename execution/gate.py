@@ -124,9 +124,13 @@ class Gate:
             StepWithheldError: If the run was halted before its turn came.
         """
         async with self._slots.take(self._priority.get(step["id"], 0.0)):
-            if self.closed and not begun:
-                raise StepWithheldError(self.closed)
+            self.admit(begun=begun)
             yield
+
+    def admit(self, *, begun: bool = False) -> None:
+        """Raise StepWithheldError if nothing new may start and the step was not ``begun`` before."""
+        if self.closed and not begun:
+            raise StepWithheldError(self.closed)
 
     @property
     def closed(self) -> str | None:

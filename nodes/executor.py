@@ -15,6 +15,7 @@ from ..context import Context
 from ..execution.attempts import AttemptLoop, Outcome
 from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
+from ..execution.work import StepWork
 from ..models.chat import ChatModels
 from ..run import Node, Run, Update, emit, run_of
 from ..state import Evaluation, State, StepResult, step_fingerprint
@@ -64,7 +65,7 @@ def make_executor(
         needed = await epoch.gate.dependencies(step)
         if (recorded := epoch.result_of(step)) is not None:
             return Outcome(recorded)
-        loop = AttemptLoop(
+        work = StepWork(
             step=step,
             needed=needed,
             state=state,
@@ -76,7 +77,7 @@ def make_executor(
             config=config,
             runtime=runtime,
         )
-        return await loop.run_step()
+        return await AttemptLoop(work).run_step()
 
     return executor
 

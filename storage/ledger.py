@@ -14,7 +14,7 @@ from langgraph.store.base import BaseStore, Item, PutOp, SearchItem
 __all__ = ["EFFECTS", "EffectKey", "EffectRecord", "Ledger", "forget_thread"]
 
 _ROOT = "plan_execute"
-_KINDS = ("approvals", "results", "attempts", "effects", "threads")
+_KINDS = ("approvals", "results", "attempts", "items", "effects", "threads")
 _PAGE = 1000
 
 EFFECTS = (_ROOT, "effects")
@@ -161,10 +161,12 @@ class Ledger:
     async def forget_result(self, plan_id: str, step_id: str) -> None:
         """Forget a step's result and attempts, so that it runs again as a person ordered.
 
-        Its effects stay on record: they happened.
+        Its effects stay on record: they happened. Items of a failed step that succeeded stay too.
         """
-        attempts = self._space("attempts", plan_id, step_id)
-        rows = [(item.namespace, item.key) for item in await self._search(attempts)]
+        attempts, items = self._space("attempts", plan_id, step_id), self._space("items", plan_id, step_id)
+        finished = await self._get(self._space("results", plan_id), step_id) is not None
+        found = [row for row in await self._search(items) if finished or not _succeeded(_load(row))]
+        rows = [(row.namespace, row.key) for row in [*await self._search(attempts), *found]]
         doomed = [(self._space("results", plan_id), _encode(step_id)), *rows]
         await self.store.abatch([PutOp(namespace, key, None) for namespace, key in doomed])
 
@@ -191,6 +193,36 @@ class Ledger:
         """Record one attempt; the same number again replaces it."""
         row = {"fingerprint": fingerprint, "number": number, "attempt": attempt}
         await self._put(self._space("attempts", plan_id, step_id), f"{fingerprint}/{number}", row)
+
+    # items of a for_each
+
+    async def items(self, plan_id: str, step_id: str, fingerprint: str) -> dict[int, dict[str, Any]]:
+        """Return ``{"item", "attempt"}`` of every item that was attempted, by its index.
+
+        ``item`` is a digest of the item's value; ``attempt`` is the last one made.
+        """
+        rows = await self._rows(self._space("items", plan_id, step_id))
+        mine = {key: row for key, row in rows.items() if row["fingerprint"] == fingerprint}
+        return {row["index"]: row for row in mine.values() if "index" in row}
+
+    async def record_item(
+        self, plan_id: str, step_id: str, fingerprint: str, index: int, item: str, attempt: dict[str, Any]
+    ) -> None:
+        """Record the last attempt at one item; ``item`` is a digest of its value."""
+        row = {"fingerprint": fingerprint, "index": index, "item": item, "attempt": attempt}
+        await self._put(self._space("items", plan_id, step_id), f"{fingerprint}/{index}", row)
+
+    async def items_that_asked(self, plan_id: str, step_id: str, fingerprint: str, number: int) -> list[int]:
+        """Return which items asked a person in this attempt, in the order of asking."""
+        row = await self._get(self._space("items", plan_id, step_id), f"{fingerprint}/asked/{number}")
+        return [] if row is None else list(row["asked"])
+
+    async def record_items_that_asked(
+        self, plan_id: str, step_id: str, fingerprint: str, number: int, asked: list[int]
+    ) -> None:
+        """Record which items have asked a person in this attempt, in the order of asking."""
+        row = {"fingerprint": fingerprint, "asked": asked}
+        await self._put(self._space("items", plan_id, step_id), f"{fingerprint}/asked/{number}", row)
 
     # effects
 
@@ -264,6 +296,10 @@ def forget_thread(store: BaseStore, thread_id: str) -> None:
         while len(found := store.search(prefix, limit=limit)) == limit:
             limit *= 4
         store.batch([PutOp(item.namespace, item.key, None) for item in found if item.namespace[:3] == prefix])
+
+
+def _succeeded(row: dict[str, Any]) -> bool:
+    return "attempt" in row and row["attempt"]["error"] is None
 
 
 def _encode(text: str) -> str:

@@ -118,13 +118,6 @@ BAD_PLANS = [
         words=("a ||",),
     ),
     _bad("missing_input", LOOK, inputs={"city": {"type": "string"}}, words=("'city'", "no default")),
-    _bad(
-        "not_supported",
-        {**LOOK, "for_each": "${inputs.list}"},
-        inputs={"list": {"default": []}},
-        words=("for_each",),
-    ),
-    _bad("not_supported", {**LOOK, "when": "inputs.go"}, inputs={"go": {"default": True}}, words=("when",)),
     _bad("not_supported", {"id": "a", "task": "t", "plan": {"goal": "sub"}}, words=("sub-plans",)),
     _bad("not_supported", LOOK, complete=False, words=("complete: false",)),
 ]

@@ -17,6 +17,7 @@ RANKS: tuple[frozenset[str], ...] = tuple(
             {"references"},
             {"context"},
             {"prompts", "models", "tools", "storage"},
+            {"plan_types"},
             {"budget", "questions", "plan_rules", "plan_text"},
             {"run"},
             {"approvals"},

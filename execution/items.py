@@ -1,0 +1,266 @@
+"""The items of a ``for_each``: one attempt at the step runs every item that has not succeeded yet.
+
+Each item has a row in the ledger, so that a crash after 700 of 1,000 items runs the
+last 300. Items run beside each other, but LangGraph hands out answers by position: an
+item whose tool asked a person runs alone, in the order of asking, when the step is
+entered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.types import interrupt
+
+from ..errors import BudgetExceededError, ItemsFailedError, StepStoppedError, UnresolvedReferenceError
+from ..references import expression_roots, references_in, resolve
+from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools, step_fingerprint
+from .gate import StepWithheldError
+from .work import Attempt, Item, StepWork, broken_attempt
+
+__all__ = ["ItemsWork", "failure_codes"]
+
+MAX_EVIDENCE = 200
+"""Tool calls that a result lists at most; those that failed or wrote come first."""
+
+_NAMED_FAILURES = 5
+"""Failed items that an error message names."""
+
+_ENDS_ALL = {BudgetExceededError.code, StepStoppedError.code}
+"""Failures of an item after which no other one starts."""
+
+
+def failure_codes(attempt: Attempt) -> set[str]:
+    """Collect why an attempt failed: of a ``for_each``, why its items did."""
+    items = attempt.get("failed_items")
+    return {item["error"]["code"] for item in items} if items else {attempt["error"]["code"]}
+
+
+class ItemsWork:
+    """The attempts at a step that runs once per item of a list."""
+
+    def __init__(self, work: StepWork) -> None:
+        self._work = work
+        self._rows: dict[int, Attempt] | None = None
+        self._ended: Attempt | None = None
+
+    async def attempt(self, number: int, before: Attempt | None, hint: str) -> Attempt:  # noqa: ARG002
+        """Make attempt ``number`` at every item that has not succeeded; its output is the list of outputs.
+
+        An item that failed is ``null`` in the list and stands in ``failed_items`` with its error.
+
+        Raises:
+            StepWithheldError: If the run was halted before all items had ended; it stays pending.
+            langgraph.errors.GraphInterrupt: While a person is being asked.
+        """
+        started_at = self._work.run.timestamp()
+        try:
+            items = self._items()
+        except UnresolvedReferenceError as error:
+            return broken_attempt(number, error, started_at)
+        rows = await self._recorded(items, number)
+        await self._repeat_questions(items, number, hint)
+        await self._settle_all(
+            [item for item in items if _is_open(rows.get(item.index), number)], number, hint
+        )
+        return self._combine(items, number, started_at)
+
+    # --- the list ------------------------------------------------------------------------
+
+    def _items(self) -> list[Item]:
+        reference = self._work.step["for_each"]
+        values = resolve(reference, self._work.values())
+        if values is None and self._comes_from_a_skipped_step(reference):
+            values = []
+        if not isinstance(values, list):
+            raise UnresolvedReferenceError(f"for_each: {reference} is {type(values).__name__}, not a list")
+        return [Item(index, value) for index, value in enumerate(values)]
+
+    def _comes_from_a_skipped_step(self, reference: str) -> bool:
+        roots = {root for found in references_in(reference) for root in expression_roots(found.expression)}
+        return any(
+            result["status"] == "skipped" for step_id, result in self._work.needed.items() if step_id in roots
+        )
+
+    async def _recorded(self, items: Sequence[Item], number: int) -> dict[int, Attempt]:
+        """Return the last attempt at each item; those of earlier runs are read from the ledger once."""
+        if self._rows is None:
+            rows = await self._work.run.ledger.items(*self._address)
+            now = {item.index: digest(item.value) for item in items}
+            self._rows = {i: row["attempt"] for i, row in rows.items() if now.get(i) == row["item"]}
+            for attempt in self._rows.values():
+                if attempt["number"] == number:  # earlier ones are part of the step's recorded attempts
+                    self._work.run.meter.spend(attempt["usage"])
+        return self._rows
+
+    @property
+    def _address(self) -> tuple[str, str, str]:
+        step = self._work.step
+        return self._work.plan_id, step["id"], step_fingerprint(step)
+
+    # --- running -------------------------------------------------------------------------
+
+    async def _repeat_questions(self, items: Sequence[Item], number: int, hint: str) -> None:
+        """Go through the items that asked a person before, in that order: each gets its answer."""
+        for index in await self._asked(number):
+            done = self._known(index)
+            if done is None or done["number"] != number:
+                await self._settle(items[index], number, hint)
+                continue
+            for _ in range(done["questions"]):
+                interrupt(None)
+
+    async def _asked(self, number: int) -> list[int]:
+        return await self._work.run.ledger.items_that_asked(*self._address, number)
+
+    def _known(self, index: int) -> Attempt | None:
+        assert self._rows is not None, "the rows are read before anything runs"
+        return self._rows.get(index)
+
+    async def _settle_all(self, items: Sequence[Item], number: int, hint: str) -> None:
+        """Run items side by side; when one has to stop, those under way end and no other one starts."""
+        queue = iter(items)
+        stops: list[tuple[Item, BaseException]] = []
+
+        async def work() -> None:
+            for item in queue:
+                if stops or self._ended is not None:
+                    return
+                try:
+                    await self._settle(item, number, hint)
+                except Exception as stop:
+                    stops.append((item, stop))
+
+        workers = [asyncio.ensure_future(work()) for _ in range(min(self._at_once(), len(items)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        if stops:
+            raise await self._first_stop(stops, number)
+
+    def _at_once(self) -> int:
+        """Return how many items may run at the same time.
+
+        One where all write the same resource, and where the order of questions may have been forgotten.
+        """
+        step, toolbox, run = self._work.step, self._work.toolbox, self._work.run
+        args = step["call"]["args"] if "call" in step else None
+        writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
+        shared = any(toolbox.known_resource(name, args) for name in writing)
+        return 1 if shared or (run.volatile and run.resumed and "call" in step) else run.settings.max_parallel
+
+    async def _settle(self, item: Item, number: int, hint: str) -> None:
+        """Attempt one item, and put on record how that ended."""
+        work, before = self._work, self._known(item.index)
+        async with work.epoch.gate.slot(work.step):
+            attempt = await work.attempt(number, before, hint, item)
+        await work.run.ledger.record_item(*self._address, item.index, digest(item.value), attempt)
+        assert self._rows is not None
+        self._rows[item.index] = attempt
+        error = attempt["error"]
+        work.emit("step_item", index=item.index, ok=error is None, error=error)
+        if error is not None and error["code"] in _ENDS_ALL:
+            self._ended = attempt
+
+    async def _first_stop(self, stops: Sequence[tuple[Item, BaseException]], number: int) -> BaseException:
+        """Choose what the step stops with: a fault, else a question, else that it was withheld."""
+        asking = [(item, stop) for item, stop in stops if isinstance(stop, GraphInterrupt)]
+        faults = [stop for _, stop in stops if not isinstance(stop, GraphBubbleUp | StepWithheldError)]
+        if faults or not asking:
+            return faults[0] if faults else stops[0][1]
+        if "call" not in self._work.step:
+            # Agents have namespaces of their own, so all their questions can be open at once.
+            return GraphInterrupt([question for _, stop in asking for question in stop.args[0]])
+        item, stop = asking[0]
+        asked = await self._asked(number)
+        await self._work.run.ledger.record_items_that_asked(*self._address, number, [*asked, item.index])
+        return stop
+
+    # --- the attempt as a whole ----------------------------------------------------------
+
+    def _combine(self, items: Sequence[Item], number: int, started_at: str) -> Attempt:
+        rows = {item.index: row for item in items if (row := self._known(item.index)) is not None}
+        made = [row for row in rows.values() if row["number"] == number]
+        failed = [
+            {"index": i, "error": row["error"], "attempts": row["number"]}
+            for i, row in rows.items()
+            if row["error"]
+        ]
+        ended, self._ended = self._ended, None
+        return {
+            "number": number,
+            "output": [_output(rows.get(item.index)) for item in items],
+            "verdict": "failed" if failed else _verdict(rows.values()),
+            "criteria": _criteria(rows),
+            "decision": None,
+            "error": ended["error"] if ended is not None else _error(failed, len(items)),
+            "failed_items": failed,
+            "evidence": _evidence(made),
+            "usage": _usage(made),
+            "questions": sum(row["questions"] for row in made),
+            "started_at": started_at,
+            "ended_at": self._work.run.timestamp(),
+        }
+
+
+def _output(row: Attempt | None) -> Any:
+    return row["output"] if row is not None and row["error"] is None else None
+
+
+def _is_open(row: Attempt | None, number: int) -> bool:
+    """Tell whether an item is to be attempted now: it has not succeeded, nor failed in this attempt."""
+    return row is None or (row["error"] is not None and row["number"] < number)
+
+
+def _error(failed: Sequence[dict[str, Any]], total: int) -> dict[str, str] | None:
+    if not failed:
+        return None
+    named = "; ".join(
+        f"[{item['index']}] {item['error']['code']}: {item['error']['message'][:300]}"
+        for item in failed[:_NAMED_FAILURES]
+    )
+    more = f"; and {len(failed) - _NAMED_FAILURES} more" if len(failed) > _NAMED_FAILURES else ""
+    message = f"{len(failed)} of {total} item{'s' if total > 1 else ''} failed: {named}{more}"
+    return {"code": ItemsFailedError.code, "message": message}
+
+
+def _verdict(rows: Iterable[Attempt]) -> str:
+    verdicts = {row["verdict"] for row in rows}
+    if not verdicts:
+        return "met_empty"
+    return "unverified" if "unverified" in verdicts else "met"
+
+
+def _criteria(rows: dict[int, Attempt]) -> list[CriterionResult]:
+    """Combine the outcomes of each criterion: failed if any item failed it, unknown if any is unknown."""
+    combined: list[CriterionResult] = []
+    for index, row in rows.items():
+        for place, outcome in enumerate(row["criteria"]):
+            if place == len(combined):
+                combined.append({"type": outcome["type"], "passed": True, "gap": ""})
+            so_far = combined[place]
+            worse = outcome["passed"] is False or (outcome["passed"] is None and so_far["passed"])
+            if worse and so_far["passed"] is not False:
+                gap = f"item {index}: {outcome['gap']}"
+                combined[place] = {"type": outcome["type"], "passed": outcome["passed"], "gap": gap}
+    return combined
+
+
+def _evidence(made: Iterable[Attempt]) -> list[Evidence]:
+    calls = [call for row in made for call in row["evidence"]]
+    telling = [call for call in calls if not call["ok"] or call["effect"] == "write"]
+    kept = {id(call) for call in (telling + calls)[:MAX_EVIDENCE]}
+    return [call for call in calls if id(call) in kept]
+
+
+def _usage(made: Iterable[Attempt]) -> Usage:
+    total: Usage = {}
+    for row in made:
+        total = add_usage(total, row["usage"])
+    return total

@@ -1,0 +1,291 @@
+"""The work of a step, or of one item of it: make the output within its limits, and check it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphBubbleUp, is_invalid_resume
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+
+from ..errors import (
+    BudgetExceededError,
+    ModelCallError,
+    StepError,
+    StepStoppedError,
+    StepTimeoutError,
+)
+from ..evaluation.criteria import Check, check_output
+from ..evaluation.judge import make_judge
+from ..models.chat import ChatModels
+from ..references import expression_roots, resolve, search, step_references
+from ..run import Run, StepScope, emit
+from ..state import Criterion, Evidence, Failure, State, Step, StepResult, granted_tools, input_values
+from ..tools.toolbox import Toolbox
+from .agent_step import run_agent_step
+from .bound_step import run_bound_step
+from .epoch import Epoch
+from .gate import StepWithheldError
+
+__all__ = ["Attempt", "Item", "StepWork", "broken_attempt"]
+
+Json = Any
+Attempt = dict[str, Any]
+"""``{number, output, verdict, criteria, evidence, error, usage, decision, questions, started_at,
+ended_at}``; of a ``for_each`` also ``failed_items``."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a ``for_each``: its place in the list, from 0, and its value."""
+
+    index: int
+    value: Json
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What it takes to attempt one step whose dependencies have ended."""
+
+    step: Step
+    needed: Mapping[str, StepResult]
+    state: State
+    run: Run
+    epoch: Epoch
+    models: ChatModels
+    toolbox: Toolbox
+    step_agent: CompiledStateGraph[Any, Any, Any, Any] | None
+    config: RunnableConfig
+    runtime: Runtime[Any]
+
+    # --- one attempt ---------------------------------------------------------------------
+
+    async def attempt(
+        self, number: int, before: Attempt | None, hint: str, item: Item | None = None
+    ) -> Attempt:
+        """Make attempt ``number`` at the step, or at one item of it; what goes wrong is its ``error``.
+
+        Args:
+            number: From 1.
+            before: The attempt before it, whose gap is fed back.
+            hint: What a person or the evaluator said about how to do better.
+            item: The item, of a ``for_each``.
+
+        Raises:
+            StepWithheldError: If no approval of the plan is on record.
+            langgraph.errors.GraphInterrupt: While a person is being asked.
+        """
+        if self.epoch.approval is None:
+            raise StepWithheldError("no approval of this plan is on record")
+        started_at = self.run.timestamp()
+        scope = self._scope(number, item)
+        evidence: list[Evidence] = []
+        attempt: Attempt = {
+            "number": number,
+            "output": None,
+            "verdict": "failed",
+            "criteria": [],
+            "decision": None,
+        }
+        failure: Failure | None = None
+        try:
+            values = self.values(item)
+            hints = [said for said in (_gap(before), hint) if said]
+            work = self._produce(scope, evidence, values, hints, item)
+            attempt["output"] = await self._within_time_limit(work, scope)
+            check = await self._check(attempt["output"], evidence, scope, values)
+            attempt |= {"verdict": check.verdict, "criteria": check.criteria}
+            if check.verdict == "failed":
+                failure = {"code": "check_failed", "message": "; ".join(check.gaps)}
+        except (StepError, ModelCallError, BudgetExceededError) as error:
+            failure = {"code": error.code, "message": str(error)}
+        except GraphBubbleUp:
+            raise
+        except Exception as error:
+            if is_invalid_resume(error):
+                raise
+            # The embedder's middleware runs inside agent steps and may raise anything.
+            failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
+        asked = scope.questions if "call" in self.step else 0
+        return attempt | {
+            "error": failure,
+            "evidence": evidence,
+            "usage": scope.tab.usage,
+            "questions": asked,
+            "started_at": started_at,
+            "ended_at": self.run.timestamp(),
+        }
+
+    def _scope(self, number: int, item: Item | None) -> StepScope:
+        settings = self.run.settings
+        has_model = self.models.has("executor", settings.models)
+        return StepScope(
+            run=self.run,
+            plan_id=self.plan_id,
+            step_id=self.step["id"],
+            attempt=number,
+            item=item.index if item is not None else None,
+            tools=frozenset(granted_tools(self.step)),
+            max_iterations=self.step.get("max_iterations") or settings.max_iterations,
+            tab=self.run.tab(),
+            model=self.models.get("executor", settings.models)
+            if has_model and "call" not in self.step
+            else None,
+            doubtful=number == 1 and self.memory_lost,
+        )
+
+    async def _produce(
+        self,
+        scope: StepScope,
+        evidence: list[Evidence],
+        values: Mapping[str, Json],
+        hints: Sequence[str],
+        item: Item | None,
+    ) -> Json:
+        if "when" in self.step:
+            search(self.step["when"], values)  # one that cannot be evaluated fails the step
+        if "call" in self.step:
+            args = resolve(self.step["call"]["args"], values)
+            return await run_bound_step(
+                self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
+            )
+        assert self.step_agent is not None, "the validator refuses agent steps without a model"
+        return await run_agent_step(
+            self.step_agent,
+            self.step,
+            task=str(resolve(self.step.get("task", ""), values)),
+            goal=self.state.get("goal") or "",
+            material=self._material(item),
+            hints=hints,
+            scope=scope,
+            evidence=evidence,
+            toolbox=self.toolbox,
+            config=self.config,
+        )
+
+    async def _within_time_limit(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
+        limit = self._time_limit()
+        try:
+            async with asyncio.timeout(limit) as deadline:
+                return await self._unless_stopped(work, scope)
+        except TimeoutError as error:
+            if deadline.expired():
+                if self.run.meter.seconds_left() == 0 and (spent := self.run.meter.exhausted()):
+                    raise spent from error
+                raise StepTimeoutError(f"no result within timeout_s={limit:g}") from error
+            raise StepError(f"a timeout inside the step: {error}") from error
+
+    def _time_limit(self) -> float | None:
+        """Return the seconds that an attempt may take: its own limit, or what the budget leaves."""
+        limits = [
+            self.step.get("timeout_s") or self.run.settings.step_timeout_s,
+            self.run.meter.seconds_left(),
+        ]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
+        """Await the work; when the run is told to stop, let a write finish and cancel the rest."""
+        working = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({working, self.run.stop.asked()}, return_when=asyncio.FIRST_COMPLETED)
+            while scope.writing and not working.done():
+                await asyncio.wait({working}, timeout=0.05)
+            if not working.done():
+                raise StepStoppedError("the run was told to stop")
+            if working.cancelled():
+                raise StepError("the work was cancelled from within")
+            return working.result()
+        finally:
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+
+    async def _check(
+        self, output: Any, evidence: list[Evidence], scope: StepScope, values: Mapping[str, Json]
+    ) -> Check:
+        criteria: list[Criterion] = resolve(self.step.get("success_criteria", []), values)
+        judge = make_judge(
+            self.evaluator(),
+            self.step,
+            output,
+            evidence,
+            meter=scope.tab,
+            mark=self.run.mark,
+            config=self.config,
+            limit_s=self._time_limit(),
+        )
+        return await check_output(self.step, criteria, output, evidence, judge)
+
+    # --- what the step is given ----------------------------------------------------------
+
+    @property
+    def plan(self) -> Any:
+        """The plan that the step belongs to."""
+        return self.state["plan"]
+
+    @property
+    def plan_id(self) -> str:
+        """The plan's id."""
+        return str(self.plan["id"])
+
+    @property
+    def memory_lost(self) -> bool:
+        """Whether an earlier run may have started the step, and its record is gone."""
+        approval = self.epoch.approval or {}
+        return bool(approval.get("memory_lost")) and self.step["id"] in self.epoch.ready_at_start
+
+    def values(self, item: Item | None = None) -> dict[str, Json]:
+        """Return what references stand for: outputs by step id, the input values, and the item."""
+        outputs = {step_id: result["output"] for step_id, result in self.needed.items()}
+        scope = {**outputs, "inputs": input_values(self.plan, self.state.get("inputs"))}
+        return scope if item is None else {**scope, "item": item.value, "index": item.index}
+
+    def _material(self, item: Item | None) -> dict[str, Json]:
+        """Return what an agent is shown as data, by its name; of a list it loops over, only the item."""
+        hidden = _only_looped_over(self.step) if item is not None else set()
+        outputs = {f"output of {i}": r["output"] for i, r in self.needed.items() if i not in hidden}
+        return outputs if item is None else {**outputs, f"item {item.index}": item.value}
+
+    def evaluator(self) -> Any:
+        """Return the model that judges and decides; None where there is none."""
+        overrides = self.run.settings.models
+        return self.models.get("evaluator", overrides) if self.models.has("evaluator", overrides) else None
+
+    def emit(self, kind: str, **details: Any) -> None:
+        """Send a progress event about the step."""
+        emit(self.runtime, self.run, kind, step_id=self.step["id"], **details)
+
+
+def broken_attempt(number: int, error: StepError, started_at: str) -> Attempt:
+    """Return an attempt that could not begin."""
+    return {
+        "number": number,
+        "output": None,
+        "verdict": "failed",
+        "criteria": [],
+        "decision": None,
+        "error": {"code": error.code, "message": str(error)},
+        "evidence": [],
+        "usage": {},
+        "questions": 0,
+        "started_at": started_at,
+        "ended_at": started_at,
+    }
+
+
+def _gap(before: Attempt | None) -> str:
+    if before is None or before["error"] is None:
+        return ""
+    error: Failure = before["error"]
+    return f"The last attempt failed ({error['code']}): {error['message']}"
+
+
+def _only_looped_over(step: Step) -> set[str]:
+    roots: dict[bool, set[str]] = {True: set(), False: set()}
+    for where, expression in step_references(step):
+        roots[where == "for_each"] |= expression_roots(expression)
+    return roots[True] - roots[False]
