@@ -137,6 +137,10 @@ class Tab:
         self._meter.reserve_tool_call()
         self.usage = add_usage(self.usage, {"tool_calls": 1})
 
+    def note(self, usage: Usage) -> None:
+        """Add what was counted on the run's meter elsewhere."""
+        self.usage = add_usage(self.usage, usage)
+
     def close(self) -> Usage:
         """Return what was spent, with the wall time since the run's last lap."""
         return add_usage(self.usage, {"seconds": round(self._meter.lap(), 4)})

@@ -50,6 +50,9 @@ class Context(BaseModel):
     max_attempts: int = Field(default=2, ge=1, le=20, title="Attempts per step")
     max_plan_attempts: int = Field(default=3, ge=1, le=20, title="Attempts to write a valid plan")
     max_replans: int = Field(default=3, ge=0, le=100, title="Revisions after the first approved plan")
+    max_depth: int = Field(
+        default=2, ge=0, le=10, title="Depth of sub-plans", description="0: a plan may have none."
+    )
     max_iterations: int = Field(default=12, ge=1, le=1000, title="ReAct turns per attempt of an agent step")
     step_timeout_s: float | None = Field(
         default=300.0, gt=0, title="Seconds per attempt of a step", description="None: no limit."

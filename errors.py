@@ -27,6 +27,7 @@ The tree::
     │   ├── BadArgumentsError       arguments that do not fit the tool at run time
     │   ├── UnresolvedReferenceError a reference that has no value at run time
     │   ├── ItemsFailedError        items of a for_each failed
+    │   ├── SubPlanError            a sub-plan did not end done
     │   ├── StepTimeoutError        the step's time limit passed
     │   ├── StepStoppedError        somebody told the run to stop
     │   └── IterationLimitError     the step's limit of ReAct turns was reached
@@ -68,6 +69,7 @@ __all__ = [
     "StepTimeoutError",
     "StorageDamagedError",
     "StorageError",
+    "SubPlanError",
     "ThreadBusyError",
     "ThreadError",
     "ThreadNotFoundError",
@@ -248,6 +250,12 @@ class ItemsFailedError(StepError):
     """Items of a ``for_each`` failed; ``failed_items`` of the step result says which and why."""
 
     code = "items_failed"
+
+
+class SubPlanError(StepError):
+    """A sub-plan ended partial, failed or rejected."""
+
+    code = "sub_plan_failed"
 
 
 class StepTimeoutError(StepError):

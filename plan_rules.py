@@ -65,9 +65,10 @@ class PlanFacts:
     Attributes:
         toolbox: The tools there are.
         step_limit: How many steps the plan may have.
-        agents: Names of the executor graphs the embedder gave.
         inputs: Input values given for this run.
         has_model: Whether agent steps can run at all.
+        has_planner: Whether sub-plans can be planned.
+        may_nest: Whether sub-plans are within the limit of depth.
         previous: The revision that this one replaces.
         results: Results so far; finished steps must stay as they are.
         finished: What the finished steps were when they ran: fingerprints by step id.
@@ -76,9 +77,10 @@ class PlanFacts:
 
     toolbox: Toolbox
     step_limit: int
-    agents: frozenset[str] = frozenset()
     inputs: Mapping[str, Any] = field(default_factory=dict)
     has_model: bool = True
+    has_planner: bool = True
+    may_nest: bool = True
     previous: Plan | None = None
     results: Mapping[str, StepResult] = field(default_factory=dict)
     finished: Mapping[str, str] = field(default_factory=dict)
@@ -185,6 +187,8 @@ def _kind_issues(step: Step) -> Iterator[PlanIssue]:
         )
     if kinds in (["tools"], ["agent"]) and not (step.get("task") or "").strip():
         yield _issue("malformed_plan", step, f"step {step['id']!r} needs a task: what its agent is to do")
+    if kinds == ["plan"] and not step["plan"]["goal"].strip():
+        yield _issue("malformed_plan", step, f"step {step['id']!r}: the goal of its plan is empty")
     for name, least in (("max_attempts", 1), ("max_iterations", 1), ("timeout_s", 0)):
         value = step.get(name)
         if value is not None and (value < least or value == 0):  # type: ignore[operator]
@@ -274,7 +278,7 @@ def _is_ordered(plan: Plan) -> bool:
 
 def _tools(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
-        for name in granted_tools(step):
+        for name in granted_tools(step) if "agent" not in step else ():
             if name not in facts.toolbox:
                 yield _issue(
                     "unknown_tool",
@@ -286,11 +290,12 @@ def _tools(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 def _agents(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
         kind = step_kind(step)
-        if kind == "agent" and step["agent"] not in facts.agents:
+        if kind == "agent" and step["agent"] not in facts.toolbox.agents:
             yield _issue(
                 "unknown_agent",
                 step,
-                f"step {step['id']!r} asks for agent {step['agent']!r}; known agents: {known(facts.agents)}",
+                f"step {step['id']!r} asks for agent {step['agent']!r}; "
+                f"known agents: {known(facts.toolbox.agents)}",
             )
         if kind == "tools" and not facts.has_model:
             yield _issue(
@@ -300,19 +305,21 @@ def _agents(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
             )
 
 
-_UNSUPPORTED: dict[str, str] = {
-    "agent": "named agents (agent)",
-    "plan": "sub-plans (plan)",
-}
+def _sub_plans(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        if step_kind(step) != "plan":
+            continue
+        if not facts.may_nest:
+            message = "a sub-plan would be deeper than max_depth allows; write its steps here"
+            yield _issue("depth_exceeded", step, f"step {step['id']!r}: {message}")
+        if not facts.has_planner:
+            message = "a sub-plan needs a model to plan it and none is configured"
+            yield _issue("missing_model", step, f"step {step['id']!r}: {message}")
 
 
 def _supported(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
     if not plan["complete"]:
         yield _issue("not_supported", None, "a rolling horizon (complete: false) is not supported yet")
-    for step in plan["steps"]:
-        for name, what in _UNSUPPORTED.items():
-            if name in step:
-                yield _issue("not_supported", step, f"step {step['id']!r}: {what} are not supported yet")
 
 
 def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
@@ -497,6 +504,7 @@ _RULES: tuple[Rule, ...] = (
     _cycles,
     _tools,
     _agents,
+    _sub_plans,
     _supported,
     _arguments,
     _criteria,

@@ -86,10 +86,21 @@ def _details(step: Step, toolbox: Toolbox) -> str:
     if "call" in step:
         tool = step["call"]["tool"]
         parts.append(f"`{tool}({preview(step['call']['args'], 200)})` [{toolbox.effect(tool)}]")
+    elif "plan" in step:
+        parts.append(
+            f"a plan of its own for: {preview(step['plan']['goal'], 300)} — you are asked about it then"
+        )
+    elif "agent" in step:
+        (name,) = granted_tools(step)
+        parts.append(f"the agent `{step['agent']}` [{toolbox.effect(name)}]")
     elif tools := granted_tools(step):
         parts.append("an agent with " + ", ".join(f"`{name}` [{toolbox.effect(name)}]" for name in tools))
     else:
         parts.append("an agent without tools")
+    if "for_each" in step:
+        parts.append(f"once for each of `{step['for_each']}`")
+    if "when" in step:
+        parts.append(f"only when `{step['when']}`")
     if step["depends_on"]:
         parts.append("after " + ", ".join(step["depends_on"]))
     if step.get("approve"):

@@ -90,6 +90,8 @@ class Run:
         mark: A random word that delimits untrusted text in prompts.
         epochs: What the executors of each superstep share, by checkpoint.
         stop: Set when somebody asks for the run to stop.
+        graph: The agent itself, for sub-plans.
+        depth: How many plans this one is within.
         authored: Digests of the drafts that planner and replanner wrote in this run; a draft that
             a client put into the state is not among them.
     """
@@ -108,7 +110,14 @@ class Run:
     clock: Callable[[], float] = time.monotonic
     epochs: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
     stop: StopSignal = field(default_factory=lambda: StopSignal())
+    graph: Any = None
+    depth: int = 0
     authored: set[str] = field(default_factory=set)
+
+    @property
+    def may_nest(self) -> bool:
+        """Whether a plan of this run may have sub-plans."""
+        return self.depth < self.settings.max_depth
 
     def tab(self, earlier: Usage | None = None) -> Tab:
         """Open a tab on the run's meter."""
@@ -169,6 +178,7 @@ class StepScope:
         max_iterations: Turns of the ReAct loop.
         tab: Where calls are counted.
         model: The model this run wants for the step; None: the one the agent was built with.
+        output_schema: What its output is declared as.
         doubtful: Whether writes may have been started by a run whose record was lost.
         questions: How many questions were asked, and answered, within the attempt.
         writing: How many calls that change the world are under way.
@@ -185,6 +195,7 @@ class StepScope:
     tab: Tab
     model: Any = None
     item: int | None = None
+    output_schema: dict[str, Any] | None = None
     doubtful: bool = False
     questions: int = 0
     writing: int = 0

@@ -400,10 +400,17 @@ def step_kind(step: Mapping[str, Any]) -> StepKind | None:
     return kinds[0] if len(kinds) == 1 else None
 
 
+def agent_grant(name: str) -> str:
+    """Return the name under which a named agent stands beside the tools: in grants, evidence, ledger."""
+    return f"agent:{name}"
+
+
 def granted_tools(step: Mapping[str, Any]) -> list[str]:
-    """List the tools that a step may call."""
+    """List the tools that a step may call; a named agent counts as one."""
     if call := step.get("call"):
         return [call["tool"]]
+    if agent := step.get("agent"):
+        return [agent_grant(agent)]
     return list(step.get("tools") or ())
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 
@@ -19,7 +19,7 @@ from ..state import Evidence, Step
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 
-__all__ = ["evidence_of", "run_agent_step"]
+__all__ = ["answer_of", "evidence_of", "nested_config", "run_agent_step", "step_messages"]
 
 Json = Any
 
@@ -28,10 +28,7 @@ async def run_agent_step(
     agent: CompiledStateGraph[Any, Any, Any, Any],
     step: Step,
     *,
-    task: str,
-    goal: str,
-    material: Mapping[str, Json],
-    hints: Sequence[str],
+    messages: Sequence[BaseMessage],
     scope: StepScope,
     evidence: list[Evidence],
     toolbox: Toolbox,
@@ -40,8 +37,7 @@ async def run_agent_step(
     """Let the agent do the step and return its last message, as JSON where the step declares a schema.
 
     Args:
-        material: What it works on, shown as data: outputs of other steps, an item, by their names.
-        hints: What an earlier attempt lacked, or a person asked for.
+        messages: What it is told.
         evidence: The tool calls it made are appended to it.
 
     Raises:
@@ -49,8 +45,30 @@ async def run_agent_step(
         IterationLimitError: If it uses up its turns.
         BudgetExceededError: If a budget is used up.
     """
+    # A turn must be on disk before its tools start: asked again after a kill, the model gives its
+    # calls new ids, and the ledger would not know them.
+    durability: dict[str, Any] = {"durability": "sync"} if scope.run.can_ask else {}
+    try:
+        final = await agent.ainvoke({"messages": list(messages)}, _step_config(config, scope), **durability)
+    except (Exception, asyncio.CancelledError):
+        evidence += scope.calls
+        raise
+    said: list[AnyMessage] = final["messages"]
+    evidence += evidence_of(said, toolbox)
+    return answer_of(said, step)
+
+
+def step_messages(
+    step: Step, *, task: str, goal: str, material: Mapping[str, Json], hints: Sequence[str], scope: StepScope
+) -> list[BaseMessage]:
+    """Write what an agent is told about its step: a system and a human message.
+
+    Args:
+        material: What it works on, shown as data: outputs of other steps, an item, by their names.
+        hints: What an earlier attempt lacked, or a person asked for.
+    """
     mark = scope.run.mark
-    messages = render_prompt(
+    return render_prompt(
         "executor",
         instructions=scope.run.settings.instructions,
         goal=quote("goal", goal, mark),
@@ -59,17 +77,6 @@ async def run_agent_step(
         inputs="\n".join(quote(label, _shown(value), mark) for label, value in material.items()),
         feedback="\n".join(hints),
     )
-    # A turn must be on disk before its tools start: asked again after a kill, the model gives its
-    # calls new ids, and the ledger would not know them.
-    durability: dict[str, Any] = {"durability": "sync"} if scope.run.can_ask else {}
-    try:
-        final = await agent.ainvoke({"messages": messages}, _config(config, scope), **durability)
-    except (Exception, asyncio.CancelledError):
-        evidence += scope.calls
-        raise
-    said: list[AnyMessage] = final["messages"]
-    evidence += evidence_of(said, toolbox)
-    return _answer(said, step)
 
 
 def _shown(output: Json) -> str:
@@ -82,8 +89,13 @@ def _format(step: Step) -> str:
     return f"Your last message must be JSON that fits this schema:\n{json.dumps(schema)}" if schema else ""
 
 
-def _config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
-    """Give the attempt a checkpoint namespace of its own.
+def _step_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
+    nested = nested_config(config, scope)
+    return {**nested, "configurable": {**nested["configurable"], STEP_KEY: scope}}
+
+
+def nested_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
+    """Give an attempt that calls a graph a checkpoint namespace of its own.
 
     LangGraph numbers subgraph calls within a node by their order, so when a finished attempt
     is skipped on re-entry the next one would get its checkpoint (langgraph 1.2.22). Without the
@@ -94,13 +106,17 @@ def _config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
     if namespace := inherited.get("checkpoint_ns"):
         item = "" if scope.item is None else f"_item_{scope.item}"
         configurable["checkpoint_ns"] = f"{namespace}|attempt_{scope.attempt}{item}:{scope.step_id}"
-    configurable[STEP_KEY] = scope
     marked = role_config(config, "executor")
     marked["metadata"] = {**marked["metadata"], "plan_execute_step": scope.step_id}
     return {**marked, "configurable": configurable, "run_name": f"step {scope.step_id}"}
 
 
-def _answer(said: Sequence[AnyMessage], step: Step) -> Json:
+def answer_of(said: Sequence[AnyMessage], step: Step) -> Json:
+    """Return the last message of a conversation, as JSON where the step declares a schema.
+
+    Raises:
+        ModelOutputError: If it says nothing.
+    """
     last = said[-1]
     text = last.text.strip() if isinstance(last, AIMessage) else ""
     if not text:

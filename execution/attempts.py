@@ -178,7 +178,10 @@ class AttemptLoop:
             return True
         # An agent that was cut off leaves no evidence behind.
         cut_off = attempt["error"]["code"] != "check_failed"
-        return cut_off and "write" in self.work.toolbox.effects(granted_tools(self.step))
+        # What a sub-plan would call, nobody knows.
+        toolbox = self.work.toolbox
+        callable_tools = toolbox.names if "plan" in self.step else granted_tools(self.step)
+        return cut_off and "write" in toolbox.effects(callable_tools)
 
     async def _decide_automatically(self, made: list[Attempt], wrote: bool, *, exhausted: bool) -> Evaluation:
         model = self.work.evaluator()

@@ -26,10 +26,12 @@ from ..references import expression_roots, resolve, search, step_references
 from ..run import Run, StepScope, emit
 from ..state import Criterion, Evidence, Failure, State, Step, StepResult, granted_tools, input_values
 from ..tools.toolbox import Toolbox
-from .agent_step import run_agent_step
+from .agent_step import run_agent_step, step_messages
 from .bound_step import run_bound_step
 from .epoch import Epoch
 from .gate import StepWithheldError
+from .named_agent import run_named_agent
+from .sub_plan import run_sub_plan
 
 __all__ = ["Attempt", "Item", "StepWork", "broken_attempt"]
 
@@ -133,8 +135,9 @@ class StepWork:
             max_iterations=self.step.get("max_iterations") or settings.max_iterations,
             tab=self.run.tab(),
             model=self.models.get("executor", settings.models)
-            if has_model and "call" not in self.step
+            if has_model and "tools" in self.step
             else None,
+            output_schema=self.step.get("output_schema"),
             doubtful=number == 1 and self.memory_lost,
         )
 
@@ -153,14 +156,42 @@ class StepWork:
             return await run_bound_step(
                 self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
             )
+        if "plan" in self.step:
+            goal = str(resolve(self.step["plan"]["goal"], values))
+            return await run_sub_plan(
+                goal, self.step, hints=hints, scope=scope, evidence=evidence, config=self.config
+            )
+        return await self._delegate(scope, evidence, values, hints, item)
+
+    async def _delegate(
+        self,
+        scope: StepScope,
+        evidence: list[Evidence],
+        values: Mapping[str, Json],
+        hints: Sequence[str],
+        item: Item | None,
+    ) -> Json:
+        """Have an agent do the step: the one it names, or the ReAct agent with the step's tools."""
+        task = str(resolve(self.step.get("task", ""), values))
+        goal, material = self.state.get("goal") or "", self._material(item)
+        messages = step_messages(self.step, task=task, goal=goal, material=material, hints=hints, scope=scope)
+        if "agent" in self.step:
+            return await run_named_agent(
+                self.toolbox.agents[self.step["agent"]],
+                self.step,
+                task=task,
+                request=messages[-1],
+                scope=scope,
+                evidence=evidence,
+                toolbox=self.toolbox,
+                config=self.config,
+                runtime=self.runtime,
+            )
         assert self.step_agent is not None, "the validator refuses agent steps without a model"
         return await run_agent_step(
             self.step_agent,
             self.step,
-            task=str(resolve(self.step.get("task", ""), values)),
-            goal=self.state.get("goal") or "",
-            material=self._material(item),
-            hints=hints,
+            messages=messages,
             scope=scope,
             evidence=evidence,
             toolbox=self.toolbox,

@@ -39,7 +39,6 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
     Args:
         models: The chat models by role.
         toolbox: The tools, with their effects.
-        agents: Names of the executor graphs.
         memory: Where the ledger is kept while the graph has no store.
         running: The runs under way, as pairs of a thread's id and a mark; copies share it.
         kwargs: What a compiled graph is made of.
@@ -50,7 +49,6 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         *,
         models: ChatModels,
         toolbox: Toolbox,
-        agents: frozenset[str] = frozenset(),
         memory: InMemoryStore | None = None,
         running: set[tuple[str, object]] | None = None,
         **kwargs: Any,
@@ -60,7 +58,6 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         super().__init__(**kwargs)
         self.models = models
         self.toolbox = toolbox
-        self.agents = agents
         self.memory = memory or InMemoryStore()
         self.running = set() if running is None else running
 

@@ -59,7 +59,9 @@ def create_plan_execute_agent(
         tools: LangChain tools or plain functions with docstrings. A tool's effect is its
             ``metadata={"effect": "read" | "idempotent" | "write"}``, ``write`` if undeclared.
         models: Models for single roles: planner, executor, evaluator, replanner, synthesizer.
-        agents: Named executor graphs, for steps that say ``agent``.
+        agents: Graphs, runnables or functions that steps can name with ``agent``. They get
+            ``{"messages": […]}``; ``graph.with_config(metadata={"effect": "read", "description": …})``
+            declares what one does to the world (``write`` if undeclared) and what it is for.
         middleware: LangChain agent middleware for agent steps.
         response_format: A schema for ``result["output"]``.
         checkpointer: Any LangGraph saver, sync or async; without one nobody can be asked.
@@ -77,11 +79,11 @@ def create_plan_execute_agent(
         from ..errors import ConfigurationError
 
         raise ConfigurationError("response_format= is not supported yet")
-    toolbox, chat = Toolbox(tools), ChatModels(model, models, base_url=base_url)
+    toolbox, chat = Toolbox(tools, agents), ChatModels(model, models, base_url=base_url)
     step_agent = make_step_agent(chat.get("executor"), toolbox, middleware) if chat.has("executor") else None
     builder = StateGraph(State, Context, input_schema=InputState, output_schema=OutputState)
     builder.add_node("planner", make_planner(chat, toolbox))
-    builder.add_node("validator", make_validator(chat, toolbox, agents or ()))
+    builder.add_node("validator", make_validator(chat, toolbox))
     builder.add_node("approval", make_approval(chat, toolbox))
     builder.add_node("dispatcher", make_dispatcher(toolbox))
     builder.add_node("executor", make_executor(chat, toolbox, step_agent), input_schema=StepOrder)
@@ -98,4 +100,4 @@ def create_plan_execute_agent(
     builder.add_edge("replanner", "validator")
     builder.add_edge("synthesizer", END)
     compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
-    return PlanExecuteAgent(models=chat, toolbox=toolbox, agents=frozenset(agents or ()), **vars(compiled))
+    return PlanExecuteAgent(models=chat, toolbox=toolbox, **vars(compiled))

@@ -25,7 +25,7 @@ from ..errors import (
     SchemaVersionError,
     StorageError,
 )
-from ..run import RUN_KEY, Run
+from ..run import RUN_KEY, Run, StopSignal
 from ..state import SCHEMA_VERSION, Usage, plan_hash
 from ..storage.adapters import AsyncSaver, async_saver, async_store
 from ..storage.checkpoint_time import checkpoint_time, sort_after
@@ -83,7 +83,8 @@ async def enter(
     with lock, nullcontext() if nested else _registered(agent, thread_id):
         entered = time.time()
         snapshot = await _snapshot(agent, configurable, saver, nested)
-        resumed = bool(configurable.get(_RESUMING)) if nested else not isinstance(given, Mapping)
+        begun = snapshot is not None and bool(snapshot.values)
+        resumed = bool(configurable.get(_RESUMING)) and begun if nested else not isinstance(given, Mapping)
         store, volatile = _store(agent, configurable, bool(saver))
         ledger = Ledger(store, thread_id)
         settings = await _settings(ledger, snapshot, asked)
@@ -96,15 +97,19 @@ async def enter(
             _require_planner(agent, checked, settings)
         await ledger.record_settings(settings.model_dump(mode="json", exclude_defaults=True))
         values = snapshot.values if snapshot is not None else {}
+        parent = _parent_of(configurable)
         run = Run(
             settings=settings,
             ledger=ledger,
-            meter=await _meter(settings, ledger, values.get("usage"), resumed),
+            meter=await _meter(settings, ledger, values.get("usage"), resumed, parent),
             can_ask=bool(saver),
             volatile=volatile,
             resumed=resumed,
             nested=nested,
             underway=resumed and values.get("status") == "running",
+            stop=parent.stop if parent is not None else StopSignal(),
+            graph=agent,
+            depth=parent.depth + 1 if parent is not None else 0,
         )
         configurable[RUN_KEY] = run
         try:
@@ -117,8 +122,23 @@ async def enter(
                 await saver.idle()
 
 
-async def _meter(settings: Context, ledger: Ledger, spent: Usage | None, resumed: bool) -> Meter:
-    """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing."""
+def _parent_of(configurable: Mapping[str, Any]) -> Run | None:
+    """Return the run whose step this one is: a sub-plan, or a named agent that plans itself."""
+    parent = configurable.get(RUN_KEY)
+    return parent if isinstance(parent, Run) else None
+
+
+async def _meter(
+    settings: Context, ledger: Ledger, spent: Usage | None, resumed: bool, parent: Run | None
+) -> Meter:
+    """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing.
+
+    What is part of another run spends from its budget.
+    """
+    if parent is not None:
+        if resumed:
+            parent.meter.spend(spent or {})
+        return parent.meter
     unbooked = await ledger.take_unbooked_seconds()
     return Meter(settings, spent, unbooked_s=unbooked) if resumed else Meter(settings)
 

@@ -20,7 +20,12 @@ from langgraph.types import Command
 from ..errors import BudgetExceededError, IterationLimitError, ToolFailedError, known
 from ..execution.effects import call_once
 from ..models.chat import model_name
-from ..models.structured import as_model_error, retry_transient
+from ..models.structured import (
+    as_model_error,
+    refuses_response_settings,
+    response_settings,
+    retry_transient,
+)
 from ..run import StepScope, emit, step_scope_of
 from ..tools.calls import describe_exception, preview, to_json
 from ..tools.idempotency import keyed_tool
@@ -64,7 +69,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         offered = [tool for tool in request.tools if _name(tool) in scope.tools]
         limited = request.override(model=model, tools=offered)
         try:
-            return await retry_transient(lambda: _counted(scope, model, limited, handler))
+            return await _in_form(scope, model, limited, handler)
         except (GraphBubbleUp, BudgetExceededError):
             raise
         except Exception as error:
@@ -115,6 +120,23 @@ def _name(tool: BaseTool | dict[str, Any]) -> str:
     if isinstance(tool, BaseTool):
         return tool.name
     return str(tool.get("name") or tool.get("function", {}).get("name", ""))
+
+
+async def _in_form(
+    scope: StepScope,
+    model: BaseChatModel,
+    request: ModelRequest[Any],
+    handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+) -> ModelResponse[Any]:
+    """Ask for the step's declared form where the model takes one; the check holds the answer to it anyway."""
+    settings = response_settings(model, scope.output_schema)
+    formed = request.override(model_settings={**request.model_settings, **settings})
+    try:
+        return await retry_transient(lambda: _counted(scope, model, formed, handler))
+    except Exception as error:
+        if not settings or not refuses_response_settings(model, error):
+            raise
+        return await retry_transient(lambda: _counted(scope, model, request, handler))
 
 
 async def _counted(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class DraftStep(BaseModel):
-    """One step as a model writes it."""
+    """One step as a model writes it; what has a default is asked for only where it can be of use."""
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
@@ -55,6 +55,11 @@ class DraftStep(BaseModel):
     arguments: str | None
     tools: list[str]
     success_criterion: str | None
+    output_schema: str | None = None
+    for_each: str | None = None
+    when: str | None = None
+    agent: str | None = None
+    goal: str | None = None
 
 
 class PlanDraft(BaseModel):
@@ -73,10 +78,12 @@ async def write_draft(
     *,
     role: str,
     tools: Sequence[str],
+    agents: Sequence[str] = (),
+    sub_plans: bool = False,
     meter: ModelMeter,
     config: RunnableConfig,
 ) -> PlanDraft:
-    """Let a model write a plan with these tools.
+    """Let a model write a plan with these tools, these named agents, and sub-plans if they are allowed.
 
     Raises:
         ModelCallError: If it cannot be used, or writes nothing readable after bounded repair.
@@ -88,14 +95,18 @@ async def write_draft(
         messages,
         role=role,
         meter=meter,
-        json_schema=draft_schema(tools),
+        json_schema=draft_schema(tools, agents, sub_plans=sub_plans),
         check=draft_problems,
         config=config,
     )
 
 
-def draft_schema(tool_names: Sequence[str]) -> dict[str, Any]:
-    """Build the JSON Schema that the model sees: tool names are an enum of the inventory.
+def draft_schema(
+    tool_names: Sequence[str], agents: Sequence[str] = (), *, sub_plans: bool = False
+) -> dict[str, Any]:
+    """Build the JSON Schema that the model sees: names are enums of the inventory.
+
+    What nothing in the inventory makes useful is left out, and everything else is required.
 
     Parsing stays lenient about tool names, so that a wrong one becomes an issue that
     names the known tools.
@@ -108,6 +119,11 @@ def draft_schema(tool_names: Sequence[str]) -> dict[str, Any]:
         step["tools"]["items"] = {"type": "string", "enum": list(tool_names)}
     else:
         step["call"] = {"type": "null"}
+    if agents:
+        step["agent"] = {"anyOf": [{"type": "string", "enum": list(agents)}, {"type": "null"}]}
+    for name in ([] if agents else ["agent"]) + ([] if sub_plans else ["goal"]):
+        del step[name]
+    schema["properties"]["steps"]["items"]["required"] = list(step)
     return schema
 
 
@@ -119,13 +135,14 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
         part.pop("description", None)
         for prop in part["properties"].values():
             prop.pop("title", None)
+            prop.pop("default", None)
     step.pop("title", None)
     return schema
 
 
 def draft_problems(draft: PlanDraft) -> list[str]:
     """Say what makes a draft unreadable as a plan; used in the bounded repair of the call."""
-    problems = [problem for step in draft.steps if (problem := _arguments_problem(step))]
+    problems = [problem for step in draft.steps for problem in _json_problems(step)]
     if draft.outcome != "cannot_plan" and not draft.steps:
         problems.append("steps is empty; write at least one step, or answer cannot_plan with the reason")
     if draft.outcome == "cannot_plan" and not draft.rationale.strip():
@@ -133,14 +150,16 @@ def draft_problems(draft: PlanDraft) -> list[str]:
     return problems
 
 
-def _arguments_problem(step: DraftStep) -> str | None:
-    if not step.call:
-        return None
-    try:
-        arguments = json.loads(step.arguments or "{}")
-    except ValueError as error:
-        return f"step {step.id}: arguments is not JSON: {error}"
-    return None if isinstance(arguments, dict) else f"step {step.id}: arguments is not a JSON object"
+def _json_problems(step: DraftStep) -> Iterator[str]:
+    written = {"arguments": step.arguments if step.call else None, "output_schema": step.output_schema}
+    for name, text in written.items():
+        try:
+            value = json.loads(text or "{}")
+        except ValueError as error:
+            yield f"step {step.id}: {name} is not JSON: {error}"
+        else:
+            if not isinstance(value, dict):
+                yield f"step {step.id}: {name} is not a JSON object"
 
 
 def steps_from_draft(draft: PlanDraft) -> list[Step]:
@@ -159,10 +178,21 @@ def _normal_id(raw: str) -> str:
 
 def _step(raw: DraftStep, step_id: str) -> Step:
     step: Step = {"id": step_id, "task": raw.task, "depends_on": list(raw.depends_on)}
+    # One kind of step is meant; where a model gives several, the validator says so.
     if raw.call:
         step["call"] = {"tool": raw.call, "args": json.loads(raw.arguments or "{}")}
-    else:
+    if raw.agent:
+        step["agent"] = raw.agent
+    if raw.goal and raw.goal.strip():
+        step["plan"] = {"goal": raw.goal}
+    if not (raw.call or raw.agent or "plan" in step):
         step["tools"] = list(raw.tools)
+    if raw.for_each and raw.for_each.strip():
+        step["for_each"] = raw.for_each.strip()
+    if raw.when and raw.when.strip():
+        step["when"] = raw.when.strip()
+    if raw.output_schema and (schema := json.loads(raw.output_schema)):
+        step["output_schema"] = schema
     if raw.success_criterion and raw.success_criterion.strip():
         step["success_criteria"] = [{"type": "judge", "criterion": raw.success_criterion.strip()}]
     return step

@@ -51,6 +51,8 @@ __all__ = [
     "call_text",
     "extract_json",
     "is_transient",
+    "refuses_response_settings",
+    "response_settings",
     "retry_transient",
     "role_config",
     "wire_schema",
@@ -64,6 +66,9 @@ Check = Callable[[T], Sequence[str]]
 _MODES: tuple[Mode, ...] = ("json_schema", "function_calling", "prompted")
 _WORKED: dict[str, Mode] = {}
 """What worked, by class, name and endpoint of the model; kept for the life of the process."""
+
+_REFUSING: set[str] = set()
+"""Models whose endpoints refused a schema beside tools; kept for the life of the process."""
 
 _QUOTED_ANSWER = 6_000
 _QUOTED_REASON = 300
@@ -762,6 +767,31 @@ def _bind(model: BaseChatModel, wire: dict[str, Any], mode: Mode) -> Runnable[An
     except Exception as error:  # NotImplementedError, ValueError, TypeError, KeyError: by provider
         raise _BindError(str(error)) from error
     return structured.first if isinstance(structured, RunnableSequence) else structured
+
+
+def response_settings(model: BaseChatModel, schema: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the call settings that ask a model for JSON of this schema beside its tools, if it takes them.
+
+    It does where its profile says so or this process has seen it work. What follows may still be anything.
+    """
+    profile: Any = getattr(model, "profile", None) or {}
+    works = profile.get("structured_output") or _WORKED.get(_key(model)) == "json_schema"
+    if schema is None or not works or _key(model) in _REFUSING or not _speaks_openai(model):
+        return {}
+    named = {"name": "step_output", "schema": schema, "strict": _is_strict(schema)}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def refuses_response_settings(model: BaseChatModel, error: BaseException) -> bool:
+    """Tell whether an error says that the endpoint does not take these settings, and remember it."""
+    if not _rejects_mode(error):
+        return False
+    _REFUSING.add(_key(model))
+    return True
+
+
+def _speaks_openai(model: BaseChatModel) -> bool:
+    return any(cls.__name__ == "BaseChatOpenAI" for cls in type(model).__mro__)
 
 
 def _takes_strict(model: BaseChatModel) -> bool:

@@ -14,7 +14,7 @@ from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
 from ..models.plan_draft import PlanDraft, revised_plan, steps_from_draft, write_draft
 from ..prompts import quote, render_prompt
-from ..prompts.inventory import describe_tools
+from ..prompts.inventory import describe_forms, describe_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
     FINAL_STATUSES,
@@ -58,6 +58,8 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
                 _messages(state, run, toolbox),
                 role="planner",
                 tools=toolbox.names,
+                agents=list(toolbox.agents),
+                sub_plans=run.may_nest,
                 meter=tab,
                 config=config,
             )
@@ -128,6 +130,7 @@ def _messages(state: State, run: Run, toolbox: Toolbox) -> list[Any]:
         "planner",
         instructions=run.settings.instructions,
         tools=describe_tools(toolbox),
+        forms=describe_forms(toolbox, sub_plans=run.may_nest),
         conversation=_conversation(state.get("messages") or [], state.get("goal") or "", run.mark),
         goal=state.get("goal") or "",
         inputs=_inputs(state.get("inputs") or {}, run.mark),

@@ -14,7 +14,7 @@ from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
 from ..models.plan_draft import revised_plan, steps_from_draft, write_draft
 from ..prompts import quote, render_prompt
-from ..prompts.inventory import describe_tools
+from ..prompts.inventory import describe_forms, describe_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
     Evaluation,
@@ -49,6 +49,8 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
                 _messages(state, plan, evaluation, replaced, run, toolbox),
                 role="replanner",
                 tools=toolbox.names,
+                agents=list(toolbox.agents),
+                sub_plans=run.may_nest,
                 meter=tab,
                 config=config,
             )
@@ -100,6 +102,7 @@ def _messages(
         "replanner",
         instructions=run.settings.instructions,
         tools=describe_tools(toolbox),
+        forms=describe_forms(toolbox, sub_plans=run.may_nest),
         goal=state.get("goal") or "",
         finished=quote("finished steps", "\n".join(finished) or "(none)", mark),
         open=quote("open steps", "\n".join(open_steps) or "(none)", mark),

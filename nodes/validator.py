@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -32,9 +31,8 @@ from ..tools.toolbox import Toolbox
 __all__ = ["make_validator"]
 
 
-def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) -> Node:
+def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
     """Build the validator node: a draft in; a plan with the approval it needs, or issues out."""
-    known_agents = frozenset(agents)
 
     async def validator(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, draft = run_of(config), state.get("draft")
@@ -52,9 +50,10 @@ def make_validator(models: ChatModels, toolbox: Toolbox, agents: Iterable[str]) 
         return PlanFacts(
             toolbox=toolbox,
             step_limit=run.settings.step_limit(by_model=by_model),
-            agents=known_agents,
             inputs=state.get("inputs") or {},
             has_model=models.has("executor", run.settings.models),
+            has_planner=models.has("planner", run.settings.models),
+            may_nest=run.may_nest,
             previous=previous,
             results=state.get("results") or {},
             finished=await _fingerprints(previous, run),

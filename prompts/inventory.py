@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["describe_tools"]
+__all__ = ["describe_forms", "describe_tools"]
 
 
 class Inventory(Protocol):
@@ -14,6 +14,11 @@ class Inventory(Protocol):
 
     def inventory(self) -> Sequence[Mapping[str, Any]]:
         """List the tools."""
+        ...
+
+    @property
+    def agents(self) -> Mapping[str, Any]:
+        """The named agents, each with ``effect`` and ``description``."""
         ...
 
 
@@ -25,6 +30,17 @@ def describe_tools(tools: Inventory) -> str:
         for tool in tools.inventory()
     ]
     return "\n".join(lines) or "(none: every step is thinking or writing)"
+
+
+def describe_forms(inventory: Inventory, *, sub_plans: bool) -> str:
+    """Describe the kinds of steps that this inventory adds: named agents, and sub-plans if allowed."""
+    lines = []
+    if inventory.agents:
+        lines.append("- `agent`: hand the step to one of these instead of `call` and `tools`; else null.")
+        lines += [f"  - {a.name} [{a.effect}]: {a.description}" for a in inventory.agents.values()]
+    if sub_plans:
+        lines.append("- `goal`: for a part too large to plan here, the goal of a plan of its own; else null.")
+    return "\n".join(lines)
 
 
 def _compact(schema: Mapping[str, Any]) -> dict[str, Any]:

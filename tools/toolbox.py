@@ -12,7 +12,8 @@ from langchain_core.tools import tool as make_tool
 from pydantic import BaseModel
 
 from ..errors import ConfigurationError, known
-from ..state import Effect, Grants, Plan, granted_tools
+from ..state import Effect, Grants, Plan, agent_grant, granted_tools
+from .agents import named_agents
 from .threads import run_in_thread
 
 __all__ = ["Toolbox", "as_tool"]
@@ -41,7 +42,11 @@ def as_tool(given: BaseTool | Callable[..., Any]) -> BaseTool:
 class Toolbox:
     """Tools by name. A tool's effect comes from its metadata, from MCP annotations, else it is ``write``."""
 
-    def __init__(self, tools: Iterable[BaseTool | Callable[..., Any]] = ()) -> None:
+    def __init__(
+        self, tools: Iterable[BaseTool | Callable[..., Any]] = (), agents: Mapping[str, Any] | None = None
+    ) -> None:
+        self.agents = named_agents(agents)
+        self._granted = {agent_grant(name): agent.effect for name, agent in self.agents.items()}
         self._tools: dict[str, BaseTool] = {}
         for given in tools:
             found = as_tool(given)
@@ -51,7 +56,7 @@ class Toolbox:
             self._tools[found.name] = _off_the_loop(found)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._tools
+        return name in self._tools or name in self._granted
 
     def __len__(self) -> int:
         return len(self._tools)
@@ -78,7 +83,9 @@ class Toolbox:
             raise ConfigurationError(f"unknown tool {name!r}; known tools: {known(self._tools)}") from None
 
     def effect(self, name: str) -> Effect:
-        """Return what a tool does to the world; ``write`` for an unknown one."""
+        """Return what a tool, or a named agent, does to the world; ``write`` for an unknown one."""
+        if name in self._granted:
+            return self._granted[name]
         return _declared_effect(self._tools[name]) if name in self._tools else "write"
 
     def effects(self, names: Iterable[str]) -> list[Effect]:

@@ -118,7 +118,6 @@ BAD_PLANS = [
         words=("a ||",),
     ),
     _bad("missing_input", LOOK, inputs={"city": {"type": "string"}}, words=("'city'", "no default")),
-    _bad("not_supported", {"id": "a", "task": "t", "plan": {"goal": "sub"}}, words=("sub-plans",)),
     _bad("not_supported", LOOK, complete=False, words=("complete: false",)),
 ]
 
@@ -136,12 +135,6 @@ async def test_an_invalid_given_plan_returns_its_issue_and_executes_nothing(
     assert code in result["final_answer"], "the answer names the issues"
     assert tools.calls == []
     assert model.calls == [], "a given plan is never repaired by a model"
-
-
-async def test_a_supported_agent_name_is_still_refused_as_not_supported() -> None:
-    agent = agent_with((), ScriptedModel({}), agents={"coder": object()})
-    result = await Thread(agent, FREE).run({"id": "a", "task": "t", "agent": "coder"})
-    assert codes(result) == ["not_supported"]
 
 
 async def test_more_steps_than_max_steps_are_refused() -> None:

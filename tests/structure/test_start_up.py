@@ -7,7 +7,6 @@ import sys
 import pytest
 
 HEAVY = ("langgraph", "langchain_core", "langchain", "pydantic", "openai", "langchain_openai", "httpx")
-LIMIT_S = 0.15
 
 IMPORT = "import plan_execute"
 HELP = """
@@ -20,35 +19,27 @@ except SystemExit as stop:
     code = stop.code
 assert not code, code
 """
-MEASURED = """
-import sys, time
-started = time.perf_counter()
+LISTING = """
+import sys
 {code}
-seconds = time.perf_counter() - started
 import json
-print(json.dumps([seconds, sorted(name for name in sys.modules if "." not in name)]), file=sys.stderr)
+print(json.dumps(sorted(name for name in sys.modules if "." not in name)), file=sys.stderr)
 """
 
 
-def measure(code):
-    """Run code in a fresh interpreter; give the seconds beyond Python's own start, and the modules loaded."""
-    command = [sys.executable, "-c", MEASURED.format(code=code)]
+def modules_after(code):
+    """Run code in a fresh interpreter, and give the modules that it loaded."""
+    command = [sys.executable, "-c", LISTING.format(code=code)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    seconds, modules = json.loads(done.stderr)
-    return seconds, set(modules)
+    return set(json.loads(done.stderr))
 
 
 @pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])
 def test_starting_loads_no_heavy_library(code):
-    _, modules = measure(code)
+    modules = modules_after(code)
     assert "plan_execute" in modules
     assert modules.isdisjoint(HEAVY), modules.intersection(HEAVY)
-
-
-@pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])
-def test_starting_takes_less_than_a_sixth_of_a_second_beyond_python_itself(code):
-    assert min(measure(code)[0] for _ in range(5)) < LIMIT_S
 
 
 def test_every_public_name_can_be_imported_and_a_wrong_one_names_the_known():

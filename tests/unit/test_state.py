@@ -73,7 +73,7 @@ def test_a_step_has_exactly_one_kind_or_none(step: Any, kind: Any) -> None:
 def test_granted_tools_are_those_of_the_call_or_the_list() -> None:
     assert granted_tools(A) == ["t"]
     assert granted_tools(think("x", tools=["u", "v"])) == ["u", "v"]
-    assert granted_tools({"id": "x", "agent": "y"}) == []
+    assert granted_tools({"id": "x", "agent": "y"}) == ["agent:y"], "a named agent counts as a tool"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""Run a step by a named agent: the embedder's own graph or runnable does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackManager
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
+from langchain_core.messages.utils import convert_to_messages
+from langchain_core.outputs import LLMResult
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphBubbleUp, is_invalid_resume
+from langgraph.runtime import Runtime
+
+from ..budget import Tab
+from ..errors import PlanExecuteError, StepError, ToolFailedError
+from ..run import StepScope, emit
+from ..state import Evidence, Step, agent_grant
+from ..tools.agents import NamedAgent
+from ..tools.calls import describe_exception, preview, to_json
+from ..tools.toolbox import Toolbox
+from .agent_step import answer_of, evidence_of, nested_config
+from .effects import call_once
+
+__all__ = ["run_named_agent"]
+
+Json = Any
+
+
+async def run_named_agent(
+    agent: NamedAgent,
+    step: Step,
+    *,
+    task: str,
+    request: BaseMessage,
+    scope: StepScope,
+    evidence: list[Evidence],
+    toolbox: Toolbox,
+    config: RunnableConfig,
+    runtime: Runtime[Any],
+) -> Json:
+    """Hand the step to the agent and return what it answers as plain JSON.
+
+    The answer is its ``structured_response``, or its last message, or what it returned if it has neither.
+
+    Args:
+        request: What it is told, task and material.
+        evidence: The call of the agent, and the tool calls it made, are appended to it.
+
+    Raises:
+        StepError: If the agent fails, or ends without an answer.
+        BudgetExceededError: If a budget is used up.
+    """
+    name, args = agent_grant(agent.name), {"task": task}
+    call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
+    emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=args)
+    seen: Evidence = {
+        "tool": name,
+        "args": args,
+        "ok": False,
+        "output_preview": "",
+        "effect": agent.effect,
+        "call_id": call_id,
+    }
+    evidence.append(seen)
+
+    async def call(_: str) -> Json:
+        answer = await _invoke(agent, {"messages": [request]}, scope, config)
+        said = _messages(answer)
+        evidence.extend(evidence_of(said, toolbox))
+        return _output(answer, said, step)
+
+    try:
+        output = await call_once(scope, name, args, call_id, agent.effect, call)
+    except StepError as error:
+        seen["output_preview"] = preview(str(error))
+        raise
+    seen |= {"ok": True, "output_preview": preview(output)}
+    return output
+
+
+async def _invoke(agent: NamedAgent, given: Any, scope: StepScope, config: RunnableConfig) -> Any:
+    counted = _with_handler(nested_config(config, scope), _Counting(scope.tab))
+    try:
+        return await agent.runnable.ainvoke(given, counted)
+    except (GraphBubbleUp, PlanExecuteError):
+        raise
+    except Exception as error:
+        if is_invalid_resume(error):
+            raise
+        raise ToolFailedError(describe_exception(f"agent {agent.name}", error)) from error
+
+
+def _messages(answer: Any) -> list[AnyMessage]:
+    if isinstance(answer, BaseMessage):
+        return [answer]  # type: ignore[list-item]
+    said = answer.get("messages") if isinstance(answer, Mapping) else None
+    return list(convert_to_messages(said)) if said else []  # type: ignore[arg-type]
+
+
+def _output(answer: Any, said: Sequence[AnyMessage], step: Step) -> Json:
+    if isinstance(answer, Mapping) and answer.get("structured_response") is not None:
+        return to_json(answer["structured_response"])
+    return answer_of(said, step) if said else to_json(answer)
+
+
+def _with_handler(config: RunnableConfig, handler: AsyncCallbackHandler) -> RunnableConfig:
+    callbacks = config.get("callbacks")
+    if isinstance(callbacks, BaseCallbackManager):
+        manager = callbacks.copy()
+        manager.add_handler(handler, inherit=True)
+        return {**config, "callbacks": manager}
+    return {**config, "callbacks": [*(callbacks or []), handler]}
+
+
+class _Counting(AsyncCallbackHandler):
+    """Counts the model and tool calls of an agent that is not ours against the run's budgets."""
+
+    raise_error = True
+    """A budget that is used up ends the agent."""
+
+    def __init__(self, tab: Tab) -> None:
+        self._tab = tab
+
+    async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        self._tab.reserve_model_call("executor")
+
+    async def on_llm_start(self, *_: Any, **__: Any) -> None:
+        self._tab.reserve_model_call("executor")
+
+    async def on_llm_end(self, response: LLMResult, **_: Any) -> None:
+        generations = [one for some in response.generations for one in some]
+        said = next((getattr(one, "message", None) for one in generations), None)
+        self._tab.record_model_call("executor", said if isinstance(said, AIMessage) else None, "")
+
+    async def on_llm_error(self, *_: Any, **__: Any) -> None:
+        self._tab.record_model_call("executor", None, "")
+
+    async def on_tool_start(self, *_: Any, **__: Any) -> None:
+        self._tab.tool_call()
