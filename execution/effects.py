@@ -115,8 +115,9 @@ def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> d
         "decision": "fail",
         "output": None,
     }
+    item = "" if scope.item is None else f" (item {scope.item})"
     description = (
-        f"The run stopped while step **{scope.step_id}** was calling `{tool}({preview(dict(args), 500)})`, "
+        f"The run stopped while step **{scope.step_id}**{item} was calling `{tool}({preview(dict(args), 500)})`, "
         "and nobody recorded how that ended. Look whether it happened, then decide:\n"
         "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n"
         "- `fail`: let the step fail"

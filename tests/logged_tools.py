@@ -149,8 +149,50 @@ def two_turn_model(second: str = "send") -> ScriptedModel:
             return _call(second, {"name": f"{step}_{second}", "delay": 0.04, **value})
         return f"thought: {messages[-1].text}"
 
-    return ScriptedModel({"executor": [turn], "synthesizer": ["The end."]}, strict=False)
+    said = {"planner": [_sub_plan()], "executor": [turn], "synthesizer": ["The end."]}
+    return ScriptedModel(said, strict=False)
+
+
+def _sub_plan() -> dict[str, Any]:
+    """What the model plans for any goal: look, then send twice."""
+    steps = [("sub_look", "look", []), ("sub_a", "send", ["sub_look"]), ("sub_b", "send", ["sub_look"])]
+    return {
+        "outcome": "plan",
+        "rationale": "",
+        "steps": [
+            {
+                "id": step_id,
+                "task": step_id,
+                "depends_on": needs,
+                "call": tool,
+                "arguments": json.dumps({"name": step_id, "delay": 0.02}),
+                "tools": [],
+                "success_criterion": None,
+            }
+            for step_id, tool, needs in steps
+        ],
+    }
 
 
 def _call(tool: str, args: dict[str, Any]) -> AIMessage:
     return AIMessage("", tool_calls=[tool_call(name=tool, args=args, id=uuid4().hex)])
+
+
+def essence(results: dict[str, Any]) -> dict[str, Any]:
+    """What a result says, without when and at what cost."""
+    return {
+        step_id: {key: result[key] for key in ("status", "output", "verdict", "error")}
+        for step_id, result in results.items()
+    }
+
+
+def truthful(question: dict[str, Any], log: Log) -> dict[str, Any]:
+    """Answer a question about a write as the log of effects says."""
+    value = question["value"]["action_requests"][0]
+    assert value["name"] == "resolve_unknown_outcome", value
+    args = value["args"]
+    name = args["tool_args"]["name"]
+    if log.calls("send")[name]:
+        output = f"send {name}: {args['tool_args'].get('text', '')}"
+        return {"type": "edit", "args": {"decision": "happened", "output": output}}
+    return {"type": "edit", "args": {"decision": "run_again"}}

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from crash_child import Workplace
-from logged_tools import Log, bound, plan
+from logged_tools import Log, bound, essence, plan, truthful
 
 STEPS = plan(
     bound("a", "look", delay=0.03),
@@ -27,14 +27,6 @@ NEVER = {"approval": "never", "on_failure": "abort", "max_attempts": 1}
 MAX_ROUNDS = 40
 
 
-def essence(results):
-    """What a result says, without when and at what cost."""
-    return {
-        step_id: {key: result[key] for key in ("status", "output", "verdict", "error")}
-        for step_id, result in results.items()
-    }
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(children, tmp_path_factory):
     workplace = Workplace(tmp_path_factory.mktemp("whole"), "local")
@@ -43,18 +35,6 @@ def uninterrupted(children, tmp_path_factory):
     assert answer["status"] == "done", answer
     assert set(Log(workplace.log).calls().values()) == {1}
     return essence(answer["results"]), time.monotonic() - started
-
-
-def truthful(question, log):
-    """Answer a question about a write as the log of effects says."""
-    value = question["value"]["action_requests"][0]
-    assert value["name"] == "resolve_unknown_outcome", value
-    args = value["args"]
-    name = args["tool_args"]["name"]
-    if log.calls("send")[name]:
-        output = f"send {name}: {args['tool_args']['text']}"
-        return {"type": "edit", "args": {"decision": "happened", "output": output}}
-    return {"type": "edit", "args": {"decision": "run_again"}}
 
 
 def survive(children, workplace, dice, longest, *, kills, durability=None, parent=False):
