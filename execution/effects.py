@@ -117,8 +117,9 @@ def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> d
     }
     item = "" if scope.item is None else f" (item {scope.item})"
     description = (
-        f"The run stopped while step **{scope.step_id}**{item} was calling `{tool}({preview(dict(args), 500)})`, "
-        "and nobody recorded how that ended. Look whether it happened, then decide:\n"
+        f"The run stopped while step **{scope.step_id}**{item} was calling "
+        f"`{tool}({preview(dict(args), 500)})`, and nobody recorded how that ended. "
+        "Look whether it happened, then decide:\n"
         "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n"
         "- `fail`: let the step fail"
     )

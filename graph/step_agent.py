@@ -129,7 +129,7 @@ async def _in_form(
     handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
 ) -> ModelResponse[Any]:
     """Ask for the step's declared form where the model takes one; the check holds the answer to it anyway."""
-    settings = response_settings(model, scope.output_schema)
+    settings = response_settings(model, scope.output_schema, request.tools)
     formed = request.override(model_settings={**request.model_settings, **settings})
     try:
         return await retry_transient(lambda: _counted(scope, model, formed, handler))

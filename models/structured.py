@@ -25,6 +25,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langchain_core.runnables.config import ensure_config
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.errors import GraphBubbleUp
 from pydantic import BaseModel, ValidationError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
@@ -769,16 +770,24 @@ def _bind(model: BaseChatModel, wire: dict[str, Any], mode: Mode) -> Runnable[An
     return structured.first if isinstance(structured, RunnableSequence) else structured
 
 
-def response_settings(model: BaseChatModel, schema: dict[str, Any] | None) -> dict[str, Any]:
+def response_settings(
+    model: BaseChatModel, schema: dict[str, Any] | None, tools: Sequence[Any] = ()
+) -> dict[str, Any]:
     """Return the call settings that ask a model for JSON of this schema beside its tools, if it takes them.
 
-    It does where its profile says so or this process has seen it work. What follows may still be anything.
+    It does where its profile says so or this process has seen it work, and where every tool fits
+    OpenAI's strict mode, on which the client then insists (openai 2.x). The answer may still be anything.
     """
     profile: Any = getattr(model, "profile", None) or {}
     works = profile.get("structured_output") or _WORKED.get(_key(model)) == "json_schema"
     if schema is None or not works or _key(model) in _REFUSING or not _speaks_openai(model):
         return {}
-    named = {"name": "step_output", "schema": schema, "strict": _is_strict(schema)}
+    forms = [convert_to_openai_tool(tool, strict=True)["function"]["parameters"] for tool in tools]
+    if not all(map(_is_strict, forms)):
+        return {}
+    # ChatOpenAI.bind_tools (langchain-openai 1.7.3) names the form by the schema's title.
+    titled = {"title": "step_output", **schema}
+    named = {"name": "step_output", "schema": titled, "strict": _is_strict(schema)}
     return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
