@@ -776,19 +776,30 @@ def response_settings(
     """Return the call settings that ask a model for JSON of this schema beside its tools, if it takes them.
 
     It does where its profile says so or this process has seen it work, and where every tool fits
-    OpenAI's strict mode, on which the client then insists (openai 2.x). The answer may still be anything.
+    OpenAI's strict mode, on which langchain-openai then insists. The answer may still be anything.
     """
     profile: Any = getattr(model, "profile", None) or {}
     works = profile.get("structured_output") or _WORKED.get(_key(model)) == "json_schema"
     if schema is None or not works or _key(model) in _REFUSING or not _speaks_openai(model):
         return {}
-    forms = [convert_to_openai_tool(tool, strict=True)["function"]["parameters"] for tool in tools]
-    if not all(map(_is_strict, forms)):
+    # Strict mode closes every object: a tool that takes any keys could be given none.
+    if any(_takes_any_keys(convert_to_openai_tool(tool)["function"]["parameters"]) for tool in tools):
         return {}
     # ChatOpenAI.bind_tools (langchain-openai 1.7.3) names the form by the schema's title.
     titled = {"title": "step_output", **schema}
     named = {"name": "step_output", "schema": titled, "strict": _is_strict(schema)}
     return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def _takes_any_keys(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return any(map(_takes_any_keys, schema))
+    if not isinstance(schema, dict):
+        return False
+    is_free = schema.get("type") == "object" and not schema.get("properties")
+    return (is_free and bool(schema.get("additionalProperties", True))) or any(
+        map(_takes_any_keys, schema.values())
+    )
 
 
 def refuses_response_settings(model: BaseChatModel, error: BaseException) -> bool:

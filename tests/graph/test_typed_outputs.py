@@ -8,7 +8,7 @@ from typing import Any
 
 from openai_stub import OpenAIStub, Reply
 from plans import FREE, Thread, agent_with, bound, draft, draft_step, think
-from toolset import Toolset
+from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel
 
@@ -43,7 +43,13 @@ async def test_a_model_that_takes_a_schema_is_given_the_steps_own_beside_its_too
 
 
 async def test_a_tool_that_fits_no_strict_form_leaves_the_schema_to_words() -> None:
-    result, stub = await _answered(GOOD, tools=["look", "slow"])
+    def store(data: dict[str, Any]) -> str:
+        """Store anything."""
+        return "stored"
+
+    with OpenAIStub([GOOD, Reply("the answer")]) as stub:
+        agent = agent_with([*Toolset().tools, make_tool(store)], "gpt-5-mini", base_url=stub.base_url)
+        result = await Thread(agent, FREE).run({**STEPS[0], "tools": ["look", "store"]}, STEPS[1])
     assert "response_format" not in stub.requests[0].body
     assert result["results"]["b"]["output"] == 3
 
