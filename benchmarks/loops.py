@@ -103,9 +103,8 @@ def main() -> None:
         print(f"{items} items of {CALL_S * 1000:g} ms, {SLOTS} slots")
         print(f"bare calls      {baseline:7.2f} s  {baseline / items * 1000:6.2f} ms per item")
         print(f"for_each        {whole:7.2f} s  {whole / items * 1000:6.2f} ms per item")
-        print(
-            f"overhead                   {(whole - baseline) / items * 1000:6.2f} ms per item (asked: at most 5)"
-        )
+        overhead = (whole - baseline) / items * 1000
+        print(f"overhead                   {overhead:6.2f} ms per item (asked: at most 5)")
     with tempfile.TemporaryDirectory() as folder:
         seconds, done, again = resume_after_kill(Path(folder), items)
         print(

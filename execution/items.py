@@ -153,7 +153,8 @@ class ItemsWork:
         args = step["call"]["args"] if "call" in step else None
         writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
         shared = any(toolbox.known_resource(name, args) for name in writing)
-        return 1 if shared or (run.volatile and run.resumed and "call" in step) else run.settings.max_parallel
+        forgotten = run.volatile and run.resumed and self._work.asks_by_position
+        return 1 if shared or forgotten else run.settings.max_parallel
 
     async def _settle(self, item: Item, number: int, hint: str) -> None:
         """Attempt one item, and put on record how that ended."""
@@ -174,7 +175,7 @@ class ItemsWork:
         faults = [stop for _, stop in stops if not isinstance(stop, GraphBubbleUp | StepWithheldError)]
         if faults or not asking:
             return faults[0] if faults else stops[0][1]
-        if "call" not in self._work.step:
+        if not self._work.asks_by_position:
             # Agents have namespaces of their own, so all their questions can be open at once.
             return GraphInterrupt([question for _, stop in asking for question in stop.args[0]])
         item, stop = asking[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackManager
@@ -12,11 +13,12 @@ from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.runtime import Runtime
+from pydantic import TypeAdapter
 
 from ..budget import Tab
 from ..errors import PlanExecuteError, StepError, ToolFailedError
 from ..run import StepScope, emit
-from ..state import Evidence, Step, agent_grant
+from ..state import Effect, Evidence, Step, agent_grant
 from ..tools.agents import NamedAgent
 from ..tools.calls import describe_exception, preview, to_json
 from ..tools.toolbox import Toolbox
@@ -65,14 +67,16 @@ async def run_named_agent(
     }
     evidence.append(seen)
 
-    async def call(_: str) -> Json:
-        answer = await _invoke(agent, {"messages": [request]}, scope, config)
+    async def call(key: str) -> Json:
+        answer = await _invoke(agent, request, key, scope, config)
         said = _messages(answer)
         evidence.extend(evidence_of(said, toolbox))
         return _output(answer, said, step)
 
+    # The other server knows what became of a remote call, so nobody needs to be asked.
+    effect: Effect = "idempotent" if agent.is_remote else agent.effect
     try:
-        output = await call_once(scope, name, args, call_id, agent.effect, call)
+        output = await call_once(scope, name, args, call_id, effect, call)
     except StepError as error:
         seen["output_preview"] = preview(str(error))
         raise
@@ -80,10 +84,14 @@ async def run_named_agent(
     return output
 
 
-async def _invoke(agent: NamedAgent, given: Any, scope: StepScope, config: RunnableConfig) -> Any:
-    counted = _with_handler(nested_config(config, scope), _Counting(scope.tab))
+async def _invoke(
+    agent: NamedAgent, request: BaseMessage, key: str, scope: StepScope, config: RunnableConfig
+) -> Any:
     try:
-        return await agent.runnable.ainvoke(given, counted)
+        if agent.is_remote:
+            return await _ask_remote(agent, request, key, scope, config)
+        counted = _with_handler(nested_config(config, scope), _Counting(scope.tab))
+        return await agent.runnable.ainvoke({"messages": [request]}, counted)
     except (GraphBubbleUp, PlanExecuteError):
         raise
     except Exception as error:
@@ -92,11 +100,40 @@ async def _invoke(agent: NamedAgent, given: Any, scope: StepScope, config: Runna
         raise ToolFailedError(describe_exception(f"agent {agent.name}", error)) from error
 
 
+async def _ask_remote(
+    agent: NamedAgent, request: BaseMessage, key: str, scope: StepScope, config: RunnableConfig
+) -> Any:
+    from .remote_agent import ask_remote  # it needs the client of LangGraph servers, which most runs do not
+
+    values = await ask_remote(
+        agent.runnable,  # type: ignore[arg-type]
+        [request],
+        key=key,
+        name=agent.name,
+        scope=scope,
+        config=config,
+    )
+    scope.tab.recover("executor", _messages(values))
+    return values
+
+
 def _messages(answer: Any) -> list[AnyMessage]:
     if isinstance(answer, BaseMessage):
         return [answer]  # type: ignore[list-item]
     said = answer.get("messages") if isinstance(answer, Mapping) else None
-    return list(convert_to_messages(said)) if said else []  # type: ignore[arg-type]
+    return [_message(one) for one in said or ()]
+
+
+def _message(said: Any) -> AnyMessage:
+    """Read a message; convert_to_messages (langchain-core 1.7.2) loses the usage of one that is a dict."""
+    if isinstance(said, Mapping) and "type" in said:
+        return _messages_format().validate_python(dict(said))
+    return convert_to_messages([said])[0]  # type: ignore[return-value]
+
+
+@cache
+def _messages_format() -> TypeAdapter[AnyMessage]:
+    return TypeAdapter(AnyMessage)
 
 
 def _output(answer: Any, said: Sequence[AnyMessage], step: Step) -> Json:

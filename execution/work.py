@@ -112,7 +112,7 @@ class StepWork:
                 raise
             # The embedder's middleware runs inside agent steps and may raise anything.
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
-        asked = scope.questions if "call" in self.step else 0
+        asked = scope.questions if self.asks_by_position else 0
         return attempt | {
             "error": failure,
             "evidence": evidence,
@@ -250,6 +250,12 @@ class StepWork:
             limit_s=self._time_limit(),
         )
         return await check_output(self.step, criteria, output, evidence, judge)
+
+    @property
+    def asks_by_position(self) -> bool:
+        """Whether questions within the work are asked by this task, not by a graph that it calls."""
+        agent = self.toolbox.agents.get(self.step.get("agent", ""))
+        return "call" in self.step or (agent is not None and agent.is_remote)
 
     # --- what the step is given ----------------------------------------------------------
 

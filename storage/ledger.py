@@ -14,7 +14,7 @@ from langgraph.store.base import BaseStore, Item, PutOp, SearchItem
 __all__ = ["EFFECTS", "EffectKey", "EffectRecord", "Ledger", "forget_thread"]
 
 _ROOT = "plan_execute"
-_KINDS = ("approvals", "results", "attempts", "items", "effects", "threads")
+_KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "threads")
 _PAGE = 1000
 
 EFFECTS = (_ROOT, "effects")
@@ -223,6 +223,17 @@ class Ledger:
         """Record which items have asked a person in this attempt, in the order of asking."""
         row = {"fingerprint": fingerprint, "asked": asked}
         await self._put(self._space("items", plan_id, step_id), f"{fingerprint}/asked/{number}", row)
+
+    # answers passed on to another server
+
+    async def answers_given(self, key: str) -> int:
+        """Return how many answers were passed on in the conversation of this name."""
+        row = await self._get(self._space("answers"), key)
+        return 0 if row is None else int(row["count"])
+
+    async def record_answers_given(self, key: str, count: int) -> None:
+        """Record how many answers were passed on in the conversation of this name."""
+        await self._put(self._space("answers"), key, {"count": count})
 
     # effects
 

@@ -177,10 +177,12 @@ def _environment(**more: str) -> dict[str, str]:
 def serve(folder: Path, *options: str, jobs: int = 10, **variables: str) -> Iterator[Server]:
     """Start a server in the folder, with the tools of served_tools.py, and end it afterwards.
 
-    Its log stands beside the folder, which a server with hot reload watches.
+    Its log stands beside the folder, which a server with hot reload watches. A langgraph.json that is
+    there already is served in place of the checkout's.
     """
     folder.mkdir(exist_ok=True)
-    shutil.copy(CHECKOUT / "langgraph.json", folder)
+    if not (folder / "langgraph.json").exists():
+        shutil.copy(CHECKOUT / "langgraph.json", folder)
     shutil.copy(CHECKOUT / "tests" / "served_tools.py", folder)
     port, log_file = _free_port(), folder.with_suffix(".log")
     command = [sys.executable, "-m", "langgraph_cli", "dev", "--no-browser", "--port", str(port), *options]

@@ -33,6 +33,12 @@ class NamedAgent:
     effect: Effect
     description: str
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it runs on another LangGraph server."""
+        # By its class's name: to import RemoteGraph only to look would cost every start a tenth of a second.
+        return any(cls.__name__ == "RemoteGraph" for cls in type(self.runnable).__mro__)
+
 
 def named_agents(given: Mapping[str, Any] | None) -> dict[str, NamedAgent]:
     """Read the embedder's agents; ``agent.with_config(metadata={"effect": …, "description": …})`` declares.
