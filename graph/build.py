@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from langgraph.graph import END, START, StateGraph
 
 from ..context import Context
+from ..errors import ConfigurationError
 from ..models.chat import ChatModels
+from ..models.final_output import output_form
 from ..nodes.approval import make_approval
 from ..nodes.dispatcher import make_dispatcher
 from ..nodes.evaluator import make_evaluator
@@ -63,7 +65,8 @@ def create_plan_execute_agent(
             ``{"messages": […]}``; ``graph.with_config(metadata={"effect": "read", "description": …})``
             declares what one does to the world (``write`` if undeclared) and what it is for.
         middleware: LangChain agent middleware for agent steps.
-        response_format: A schema for ``result["output"]``.
+        response_format: The form of ``result["output"]``: a pydantic class, a dataclass, a TypedDict
+            or a JSON Schema of an object. A run whose output does not come in it is ``partial``.
         checkpointer: Any LangGraph saver, sync or async; without one nobody can be asked.
         store: Any LangGraph store; without one approvals and the ledger are kept in memory.
         base_url: Base URL of an OpenAI-protocol endpoint for models given by name.
@@ -75,11 +78,12 @@ def create_plan_execute_agent(
     Raises:
         ConfigurationError: If two tools share a name, a role is unknown, or something is not supported.
     """
-    if response_format is not None:
-        from ..errors import ConfigurationError
-
-        raise ConfigurationError("response_format= is not supported yet")
+    form = output_form(response_format)
     toolbox, chat = Toolbox(tools, agents), ChatModels(model, models, base_url=base_url)
+    if form is not None and not chat.has("synthesizer"):
+        raise ConfigurationError(
+            "response_format= needs a model that writes the output, and none is configured"
+        )
     step_agent = make_step_agent(chat.get("executor"), toolbox, middleware) if chat.has("executor") else None
     builder = StateGraph(State, Context, input_schema=InputState, output_schema=OutputState)
     builder.add_node("planner", make_planner(chat, toolbox))
@@ -89,7 +93,7 @@ def create_plan_execute_agent(
     builder.add_node("executor", make_executor(chat, toolbox, step_agent), input_schema=StepOrder)
     builder.add_node("evaluator", make_evaluator(chat))
     builder.add_node("replanner", make_replanner(chat, toolbox))
-    builder.add_node("synthesizer", make_synthesizer(chat))
+    builder.add_node("synthesizer", make_synthesizer(chat, form))
     builder.add_edge(START, "planner")
     builder.add_conditional_edges("planner", route_after_planner)
     builder.add_conditional_edges("validator", route_after_validator)

@@ -50,6 +50,7 @@ __all__ = [
     "call_message",
     "call_structured",
     "call_text",
+    "closed_schema",
     "extract_json",
     "is_transient",
     "refuses_response_settings",
@@ -890,11 +891,20 @@ def wire_schema(schema: type[BaseModel]) -> dict[str, Any]:
     Raises:
         ValueError: The class contains itself.
     """
-    full = schema.model_json_schema()
-    definitions = full.pop("$defs", {})
-    wire = cast(dict[str, Any], _close(_inline(full, definitions, ())))
-    wire["title"] = re.sub(r"\W", "_", str(full.get("title", schema.__name__)))
-    wire.setdefault("description", f"The {schema.__name__}.")
+    return closed_schema(schema.model_json_schema())
+
+
+def closed_schema(full: dict[str, Any]) -> dict[str, Any]:
+    """Bring the JSON Schema of a Python type into the form that `wire_schema` describes.
+
+    Raises:
+        ValueError: The type contains itself.
+    """
+    rest = {key: value for key, value in full.items() if key != "$defs"}
+    wire = cast(dict[str, Any], _close(_inline(rest, full.get("$defs", {}), ())))
+    name = str(full.get("title", "answer"))
+    wire["title"] = re.sub(r"\W", "_", name)
+    wire.setdefault("description", f"The {name}.")
     return wire
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..budget import Tab
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
+from ..models.final_output import OutputForm
 from ..models.structured import call_message
 from ..prompts import quote, render_prompt
 from ..run import Node, Run, Update, audit_event, emit, run_of
@@ -21,24 +23,49 @@ from ..tools.calls import preview
 
 __all__ = ["make_synthesizer", "report_text"]
 
+Json = Any
 
-def make_synthesizer(models: ChatModels) -> Node:
-    """Build the synthesizer node: results in; final status and answer out."""
+
+def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node:
+    """Build the synthesizer node: results in; final status and answer out.
+
+    Args:
+        models: The chat models by role.
+        form: The form of the structured output, if one was asked for.
+    """
 
     async def synthesizer(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, tab = run_of(config), run_of(config).tab()
-        status = _status(state)
-        message = await _answer(state, status, run, tab, config)
+        status, output = _status(state), None
+        if form is not None and status == "done":
+            status, output, message = await _structured_answer(form, state, run, tab, config)
+        else:
+            message = await _answer(state, status, run, tab, config)
         answer = str(message.text)
         emit(runtime, run, "synthesized", status=status, answer=answer)
         return {
             "status": status,
             "final_answer": answer,
+            "output": output,
             "messages": [message],
             "draft": None,
             "usage": tab.close(),
             "audit": [audit_event(run, state, "finished", decision=status, trigger=reason_of(state))],
         }
+
+    async def _structured_answer(
+        form: OutputForm, state: State, run: Run, tab: Tab, config: RunnableConfig
+    ) -> tuple[RunStatus, Json, AIMessage]:
+        """Write the output in the form asked for; what does not come in this form is not done."""
+        try:
+            output = _fitting_output(form, state)
+            if output is None:
+                model = models.get("synthesizer", run.settings.models)
+                output = await form.ask(model, _messages(state, "done", run), meter=tab, config=config)
+        except (ModelCallError, BudgetExceededError) as error:
+            report = report_text(state, "partial")
+            return "partial", None, AIMessage(f"{report}\n\n(The structured output is missing: {error})")
+        return "done", output, AIMessage(json.dumps(output, ensure_ascii=False, indent=2))
 
     async def _answer(
         state: State, status: RunStatus, run: Run, tab: Tab, config: RunnableConfig
@@ -83,6 +110,16 @@ def _only_answer(state: State) -> str | None:
         return None
     output = (state.get("results") or {})[steps[0]["id"]]["output"]
     return output if isinstance(output, str) else None
+
+
+def _fitting_output(form: OutputForm, state: State) -> Json:
+    """Return the output of a plan of one step if it has the form already; None otherwise."""
+    steps = steps_of(state.get("plan"))
+    output = (state.get("results") or {})[steps[0]["id"]]["output"] if len(steps) == 1 else None
+    try:
+        return form.read(output) if isinstance(output, dict) else None
+    except ValueError:
+        return None
 
 
 def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:

@@ -1,0 +1,128 @@
+"""The structured final output that an embedder asks for: its form, and an answer in that form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig
+from pydantic import PydanticUserError, RootModel, TypeAdapter, ValidationError
+
+from ..errors import ConfigurationError
+from .structured import ModelMeter, call_structured, closed_schema
+
+__all__ = ["OutputForm", "output_form"]
+
+Json = Any
+
+
+class _AnyObject(RootModel[dict[str, Any]]):
+    """What a model answers, before it is held against the form."""
+
+
+@dataclass(frozen=True)
+class OutputForm:
+    """A form of the final output.
+
+    Attributes:
+        schema: Its JSON Schema, of an object.
+        adapter: Validates and normalises where the form is a Python type; None for a bare schema.
+    """
+
+    schema: dict[str, Any]
+    adapter: TypeAdapter[Any] | None = None
+
+    def read(self, value: Json) -> Json:
+        """Return the value in this form, as plain JSON.
+
+        Raises:
+            ValueError: If it does not fit; one sentence per problem.
+        """
+        if self.adapter is None:
+            problems = [
+                f"{error.json_path}: {error.message[:200]}"
+                for error in validator_for(self.schema)(self.schema).iter_errors(value)
+            ]
+            if problems:
+                raise ValueError("; ".join(problems))
+            return value
+        try:
+            return self.adapter.dump_python(self.adapter.validate_python(value), mode="json")
+        except ValidationError as error:
+            named = (f"{'.'.join(map(str, e['loc'])) or 'answer'}: {e['msg']}" for e in error.errors())
+            raise ValueError("; ".join(named)) from error
+
+    async def ask(
+        self,
+        model: BaseChatModel,
+        messages: Sequence[BaseMessage],
+        *,
+        meter: ModelMeter,
+        config: RunnableConfig,
+    ) -> Json:
+        """Have the model answer in this form, with bounded repair, and return plain JSON.
+
+        Raises:
+            ModelCallError: If it cannot be used, or gives nothing that fits.
+            BudgetExceededError: If there is no room for the call.
+        """
+
+        def problems(answer: _AnyObject) -> list[str]:
+            try:
+                self.read(answer.root)
+            except ValueError as error:
+                return [str(error)]
+            return []
+
+        answer = await call_structured(
+            model,
+            _AnyObject,
+            messages,
+            role="synthesizer",
+            meter=meter,
+            json_schema=self.schema if self.adapter is None else closed_schema(self.schema),
+            check=problems,
+            config=config,
+        )
+        return self.read(answer.root)
+
+
+def output_form(given: Any) -> OutputForm | None:
+    """Read a ``response_format``: a pydantic class, a dataclass, a TypedDict, a JSON Schema, or none.
+
+    LangChain's strategies are taken for the schema they hold.
+
+    Raises:
+        ConfigurationError: If it is none of these, or does not describe an object.
+    """
+    if given is None:
+        return None
+    held = given if isinstance(given, dict | type) else getattr(given, "schema", given)
+    form = _from_schema(held) if isinstance(held, dict) else _from_type(held)
+    if form.schema.get("type") != "object":
+        raise ConfigurationError(f"response_format must describe an object, not {form.schema.get('type')!r}")
+    return form
+
+
+def _from_schema(schema: dict[str, Any]) -> OutputForm:
+    try:
+        validator_for(schema).check_schema(schema)
+    except SchemaError as error:
+        raise ConfigurationError(f"response_format is not a JSON Schema: {error.message[:200]}") from error
+    return OutputForm({"title": "final_output", **schema})
+
+
+def _from_type(given: Any) -> OutputForm:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(given)
+        return OutputForm(adapter.json_schema(), adapter)
+    except (PydanticUserError, TypeError) as error:
+        raise ConfigurationError(
+            "response_format must be a pydantic class, a dataclass, a TypedDict or a JSON Schema, "
+            f"not {type(given).__name__}"
+        ) from error
