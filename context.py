@@ -53,6 +53,13 @@ class Context(BaseModel):
     max_depth: int = Field(
         default=2, ge=0, le=10, title="Depth of sub-plans", description="0: a plan may have none."
     )
+    max_rounds: int = Field(
+        default=10,
+        ge=0,
+        le=1000,
+        title="Rounds of a rolling plan",
+        description="How often the planner may be asked for the next steps; these are no revisions.",
+    )
     max_iterations: int = Field(default=12, ge=1, le=1000, title="ReAct turns per attempt of an agent step")
     step_timeout_s: float | None = Field(
         default=300.0, gt=0, title="Seconds per attempt of a step", description="None: no limit."
@@ -103,9 +110,12 @@ class Context(BaseModel):
             raise ValueError(f"unknown role {unknown[0]!r}; known roles: {', '.join(_MODEL_ROLES)}")
         return value
 
-    def step_limit(self, *, by_model: bool) -> int:
-        """Return how many steps a plan may have."""
-        return self.max_steps or (MAX_MODEL_STEPS if by_model else MAX_GIVEN_STEPS)
+    def step_limit(self, *, by_model: bool, kept: int = 0) -> int:
+        """Return how many steps a plan may have.
+
+        Without ``max_steps``, what a model's revision has ``kept`` of the plan before does not count.
+        """
+        return self.max_steps or (MAX_MODEL_STEPS + kept if by_model else MAX_GIVEN_STEPS)
 
 
 def to_context(value: Any) -> Context | None:

@@ -47,6 +47,7 @@ from .state import (
     descendants,
     granted_tools,
     input_values,
+    is_rolling,
     is_satisfied,
     step_fingerprint,
     step_kind,
@@ -67,7 +68,7 @@ class PlanFacts:
         step_limit: How many steps the plan may have.
         inputs: Input values given for this run.
         has_model: Whether agent steps can run at all.
-        has_planner: Whether sub-plans can be planned.
+        has_planner: Whether sub-plans can be planned, and a rolling plan can go on.
         may_nest: Whether sub-plans are within the limit of depth.
         previous: The revision that this one replaces.
         results: Results so far; finished steps must stay as they are.
@@ -317,9 +318,12 @@ def _sub_plans(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
             yield _issue("missing_model", step, f"step {step['id']!r}: {message}")
 
 
-def _supported(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
-    if not plan["complete"]:
-        yield _issue("not_supported", None, "a rolling horizon (complete: false) is not supported yet")
+def _planner(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    if is_rolling(plan) and not facts.has_planner:
+        message = (
+            "the plan is to go on (complete: false), which needs a model to plan, and none is configured"
+        )
+        yield _issue("missing_model", None, message)
 
 
 def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
@@ -505,7 +509,7 @@ _RULES: tuple[Rule, ...] = (
     _tools,
     _agents,
     _sub_plans,
-    _supported,
+    _planner,
     _arguments,
     _criteria,
     _references,

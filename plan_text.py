@@ -12,6 +12,7 @@ from .state import (
     Step,
     granted_tools,
     input_values,
+    is_rolling,
     pending_steps,
     remaining_path,
     step_fingerprints,
@@ -49,6 +50,7 @@ def describe_plan(
             _writes(plan, toolbox),
             _changes(plan, earlier),
             _steps(plan, toolbox),
+            _rolling(plan),
             _estimate(plan, state),
         ]
     return "\n\n".join(part for part in parts if part)
@@ -79,6 +81,12 @@ def _steps(plan: Plan, toolbox: Toolbox) -> str:
         for number, step in enumerate(topological_order(plan["steps"]), start=1)
     ]
     return f"**Steps:** {len(lines)}\n" + "\n".join(lines)
+
+
+def _rolling(plan: Plan) -> str:
+    return (
+        "**Not all of it:** when these steps are done, the next ones are planned." if is_rolling(plan) else ""
+    )
 
 
 def _details(step: Step, toolbox: Toolbox) -> str:

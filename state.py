@@ -354,7 +354,9 @@ class State(TypedDict, total=False):
     status: RunStatus
     """``planning`` → ``running`` → one of the final statuses."""
     replans: int
-    """Revisions made after the first approved plan."""
+    """Revisions made because reality disagreed with the plan."""
+    rounds: int
+    """How often a rolling plan was to be planned on; counted when the evaluator decides it."""
     settings: dict[str, Json]
     """The Context the thread was started with."""
     final_answer: str
@@ -494,14 +496,25 @@ def remaining_path(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[
     return length
 
 
+def is_rolling(plan: Mapping[str, Any] | None) -> bool:
+    """Tell whether more steps are to be planned when these are done (``complete: false``)."""
+    return plan is not None and plan.get("complete", True) is False
+
+
+def next_round_is_due(plan: Plan | None, results: Mapping[str, StepResult]) -> bool:
+    """Tell whether the planner is to be asked for the next steps: all there are have ended."""
+    return plan is not None and is_rolling(plan) and not pending_steps(plan, results)
+
+
 def run_status(plan: Plan | None, results: Mapping[str, StepResult]) -> RunStatus:
     """Tell how a run ended: done, partial, or failed when no step is done.
 
     A step that was skipped by its ``when`` (no error) counts as done; one that was skipped
-    because it failed does not.
+    because it failed does not. A plan that was to go on is never done.
     """
     ended = [results.get(step["id"]) for step in steps_of(plan)]
-    if ended and all(r is not None and (r["status"] == "done" or _skipped_by_condition(r)) for r in ended):
+    fulfilled = all(r is not None and (r["status"] == "done" or _skipped_by_condition(r)) for r in ended)
+    if ended and fulfilled and not is_rolling(plan):
         return "done"
     return "partial" if any(r is not None and r["status"] == "done" for r in results.values()) else "failed"
 

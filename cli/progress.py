@@ -97,6 +97,7 @@ _LINES: dict[str, Callable[[Event], Line]] = {
     "tool_call": _tool_call,
     "step_finished": _step_finished,
     "evaluated": _evaluated,
+    "plan_continued": _replanned,
     "replanned": _replanned,
     "question_open": _question_open,
 }

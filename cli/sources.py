@@ -291,7 +291,8 @@ def check_plan_file(
     from ..storage.plan_files import load_plan_file
 
     plan_file = load_plan_file(path)
-    facts = PlanFacts(toolbox, Context().step_limit(by_model=False), inputs=inputs, has_model=has_model)
+    limit = Context().step_limit(by_model=False)
+    facts = PlanFacts(toolbox, limit, inputs=inputs, has_model=has_model, has_planner=has_model)
     issues: list[PlanIssue] = validate_plan(plan_file.plan, facts)[1]
     return plan_file, with_lines(plan_file, issues)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from langgraph.types import Send
 
-from ..state import State, pending_steps
+from ..state import State, next_round_is_due, pending_steps
 
 __all__ = [
     "route_after_approval",
@@ -58,14 +58,16 @@ def route_after_dispatcher(state: State) -> list[Send] | Literal["approval", "ev
     return [Send("executor", {"step_id": step["id"]}) for step in pending] or "evaluator"
 
 
-def route_after_evaluator(state: State) -> Literal["dispatcher", "replanner", "synthesizer"]:
-    """Run what is left, revise the plan, or finish."""
-    evaluation, plan = state.get("evaluation"), state.get("plan")
+def route_after_evaluator(state: State) -> Literal["dispatcher", "replanner", "planner", "synthesizer"]:
+    """Run what is left, revise the plan, plan on, or finish."""
+    evaluation, plan, results = state.get("evaluation"), state.get("plan"), state.get("results") or {}
     decision = evaluation["decision"] if evaluation else "abort"
     if decision in ("patch", "replan"):
         return "replanner"
-    if decision == "continue" and plan and pending_steps(plan, state.get("results") or {}):
+    if decision == "continue" and plan and pending_steps(plan, results):
         return "dispatcher"
+    if decision == "continue" and next_round_is_due(plan, results):
+        return "planner"
     return "synthesizer"
 
 

@@ -34,9 +34,11 @@ from .structured import ModelMeter, call_structured
 
 __all__ = [
     "DraftStep",
+    "Occasion",
     "PlanDraft",
     "draft_problems",
     "draft_schema",
+    "new_steps",
     "revised_plan",
     "steps_from_draft",
     "write_draft",
@@ -67,9 +69,20 @@ class PlanDraft(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    outcome: Literal["plan", "single_step", "cannot_plan"]
+    outcome: Literal["plan", "single_step", "finished", "cannot_plan"]
     rationale: str
+    complete: bool = True
     steps: list[DraftStep]
+
+
+Occasion = Literal["goal", "next_steps", "revision"]
+"""What a model writes steps for: a goal, the next round of a rolling plan, a plan that has to change."""
+
+_OUTCOMES: dict[Occasion, list[str]] = {
+    "goal": ["plan", "single_step", "cannot_plan"],
+    "next_steps": ["plan", "finished", "cannot_plan"],
+    "revision": ["plan", "single_step", "cannot_plan"],
+}
 
 
 async def write_draft(
@@ -82,8 +95,14 @@ async def write_draft(
     sub_plans: bool = False,
     meter: ModelMeter,
     config: RunnableConfig,
+    occasion: Occasion,
+    kept: Sequence[Step] = (),
 ) -> PlanDraft:
-    """Let a model write a plan with these tools, these named agents, and sub-plans if they are allowed.
+    """Let a model write a plan, or more steps of one: with tools, named agents, sub-plans if allowed.
+
+    Args:
+        occasion: What it is to write.
+        kept: Steps that stay, whatever it writes.
 
     Raises:
         ModelCallError: If it cannot be used, or writes nothing readable after bounded repair.
@@ -95,24 +114,32 @@ async def write_draft(
         messages,
         role=role,
         meter=meter,
-        json_schema=draft_schema(tools, agents, sub_plans=sub_plans),
-        check=draft_problems,
+        json_schema=draft_schema(tools, agents, sub_plans=sub_plans, occasion=occasion),
+        check=partial(draft_problems, occasion=occasion, kept=kept),
         config=config,
     )
 
 
 def draft_schema(
-    tool_names: Sequence[str], agents: Sequence[str] = (), *, sub_plans: bool = False
+    tool_names: Sequence[str],
+    agents: Sequence[str] = (),
+    *,
+    sub_plans: bool = False,
+    occasion: Occasion = "goal",
 ) -> dict[str, Any]:
     """Build the JSON Schema that the model sees: names are enums of the inventory.
 
     What nothing in the inventory makes useful is left out, and everything else is required.
 
     Parsing stays lenient about tool names, so that a wrong one becomes an issue that
-    names the known tools.
+    names the known tools. Whether a plan is complete is the planner's to say.
     """
     schema = copy.deepcopy(_inlined(PlanDraft.model_json_schema()))
     schema["title"], schema["description"] = "write_plan", "Write the plan."
+    schema["properties"]["outcome"]["enum"] = _OUTCOMES[occasion]
+    if occasion == "revision":
+        del schema["properties"]["complete"]
+    schema["required"] = list(schema["properties"])
     step = schema["properties"]["steps"]["items"]["properties"]
     if tool_names:
         step["call"] = {"anyOf": [{"type": "string", "enum": list(tool_names)}, {"type": "null"}]}
@@ -140,14 +167,34 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def draft_problems(draft: PlanDraft) -> list[str]:
+def draft_problems(draft: PlanDraft, occasion: Occasion = "goal", kept: Sequence[Step] = ()) -> list[str]:
     """Say what makes a draft unreadable as a plan; used in the bounded repair of the call."""
     problems = [problem for step in draft.steps for problem in _json_problems(step)]
-    if draft.outcome != "cannot_plan" and not draft.steps:
-        problems.append("steps is empty; write at least one step, or answer cannot_plan with the reason")
     if draft.outcome == "cannot_plan" and not draft.rationale.strip():
         problems.append("cannot_plan needs the reason as rationale")
-    return problems
+    if problems or draft.outcome == "cannot_plan":
+        return problems
+    if occasion == "next_steps":
+        return _next_steps_problems(draft, kept)
+    if draft.outcome == "finished":
+        return [f"finished does not fit here; the outcome is one of {', '.join(_OUTCOMES[occasion])}"]
+    if not draft.steps:
+        return ["steps is empty; write at least one step, or answer cannot_plan with the reason"]
+    return []
+
+
+def _next_steps_problems(draft: PlanDraft, kept: Sequence[Step]) -> list[str]:
+    """A round either adds a step or says that the plan is complete: else it would be asked for ever."""
+    new = new_steps(draft, kept)
+    if draft.outcome == "finished" and new:
+        names = ", ".join(step["id"] for step in new)
+        return [f"finished takes no steps, but there are: {names}; answer plan if they are still needed"]
+    if draft.outcome != "finished" and not new and not draft.complete:
+        return [
+            "there is no step that is not in the plan already; write the next steps, each with a new id, "
+            "or answer finished when the goal is reached"
+        ]
+    return []
 
 
 def _json_problems(step: DraftStep) -> Iterator[str]:
@@ -166,6 +213,29 @@ def steps_from_draft(draft: PlanDraft) -> list[Step]:
     """Turn a model's steps into plan steps; ids are normalised together with every use of them."""
     renamed = {raw.id: _normal_id(raw.id) for raw in draft.steps}
     return [rename_uses(_step(raw, renamed[raw.id]), renamed) for raw in draft.steps]
+
+
+def new_steps(draft: PlanDraft, kept: Sequence[Step]) -> list[Step]:
+    """Turn a model's steps into plan steps, without those that only say again what stays.
+
+    Models like to write the whole plan once more. Under the same id and with the same work,
+    a step is the one that is there already; taken for a new one, it would run again.
+    """
+    staying = {step["id"]: step for step in kept}
+    return [
+        step
+        for step in steps_from_draft(draft)
+        if step["id"] not in staying or not _same_work(step, staying[step["id"]])
+    ]
+
+
+_WORK = ("call", "tools", "agent", "plan", "for_each", "when")
+
+
+def _same_work(left: Step, right: Step) -> bool:
+    """Tell whether two steps do the same; a fixed call says what is done whatever the task is called."""
+    same = all(left.get(key) == right.get(key) for key in _WORK)
+    return same and ("call" in left or left.get("task", "").strip() == right.get("task", "").strip())
 
 
 def _normal_id(raw: str) -> str:

@@ -10,7 +10,7 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..models.chat import ChatModels
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Evaluation, Plan, State, StepResult, pending_steps, steps_of
+from ..state import Evaluation, Plan, State, StepResult, next_round_is_due, pending_steps, steps_of
 
 __all__ = ["make_evaluator"]
 
@@ -41,17 +41,37 @@ def make_evaluator(models: ChatModels) -> Node:
             ],
             "usage": {"seconds": round(run.meter.lap(), 4)},
         }
+        if evaluation["decision"] == "continue" and _is_due(state):
+            update["rounds"] = state.get("rounds", 0) + 1
         return update
 
     def _evaluate(state: State, run: Run) -> Evaluation:
         plan, results = state.get("plan"), state.get("results") or {}
         decision = _weightiest(plan, state.get("decisions") or {}, results)
         if decision is None:
-            return _go_on(plan, results, run)
+            return _plan_on(state, run) if _is_due(state) else _go_on(plan, results, run)
         if decision["decision"] in ("patch", "replan") and (reason := _cannot_replan(state, run)):
             reason = f"{reason}; the failure was: {decision.get('reason', '')}"
             return {**decision, "decision": "abort", "reason": reason, "by": "limit"}
         return decision
+
+    def _plan_on(state: State, run: Run) -> Evaluation:
+        """Ask the planner for the next steps of a rolling plan, unless a limit forbids it."""
+        round_, limit = state.get("rounds", 0) + 1, run.settings.max_rounds
+        if run.stop.is_set():
+            return {"decision": "abort", "step_ids": [], "reason": _STOPPED, "by": "person"}
+        if reason := _cannot_plan_on(round_, run):
+            return {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
+        reason = f"the plan goes on: the next steps are planned (round {round_} of at most {limit})"
+        return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy"}
+
+    def _cannot_plan_on(round_: int, run: Run) -> str | None:
+        if round_ > run.settings.max_rounds:
+            return f"The next steps may not be planned any more (max_rounds={run.settings.max_rounds})."
+        if not models.has("planner", run.settings.models):
+            return "There is no model to plan the next steps."
+        spent = run.meter.exhausted()
+        return str(spent) if spent else None
 
     def _cannot_replan(state: State, run: Run) -> str | None:
         if state.get("replans", 0) >= run.settings.max_replans:
@@ -62,6 +82,13 @@ def make_evaluator(models: ChatModels) -> Node:
         return str(spent) if spent else None
 
     return evaluator
+
+
+_STOPPED = "The run was told to stop."
+
+
+def _is_due(state: State) -> bool:
+    return next_round_is_due(state.get("plan"), state.get("results") or {})
 
 
 def _weightiest(
@@ -91,7 +118,7 @@ def _collect(decisions: Sequence[Evaluation], key: str) -> list[str]:
 def _go_on(plan: Plan | None, results: Mapping[str, StepResult], run: Run) -> Evaluation:
     pending = pending_steps(plan, results) if plan else []
     if pending and run.stop.is_set():
-        return {"decision": "abort", "step_ids": [], "reason": "The run was told to stop.", "by": "person"}
+        return {"decision": "abort", "step_ids": [], "reason": _STOPPED, "by": "person"}
     if pending and (spent := run.meter.exhausted()):
         return {"decision": "abort", "step_ids": [], "reason": str(spent), "by": "limit"}
     if pending:

@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
-from ..models.plan_draft import PlanDraft, revised_plan, steps_from_draft, write_draft
+from ..models.plan_draft import PlanDraft, new_steps, revised_plan, write_draft
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_forms, describe_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of
@@ -21,10 +21,15 @@ from ..state import (
     SCHEMA_VERSION,
     Plan,
     State,
+    Step,
+    StepResult,
     digest,
     draft_attempt,
     feedback_of,
     is_settled,
+    plan_difference,
+    steps_by_id,
+    steps_of,
     used_ids,
 )
 from ..tools.calls import preview
@@ -34,7 +39,7 @@ __all__ = ["make_planner"]
 
 
 def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
-    """Build the planner node: goal, tools, feedback and earlier issues in; a draft out."""
+    """Build the planner node: goal, tools, feedback, earlier issues and results in; a draft out."""
 
     async def planner(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
@@ -57,6 +62,8 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
                 models.get("planner", run.settings.models),
                 _messages(state, run, toolbox),
                 role="planner",
+                occasion="next_steps" if _is_next_round(state) else "goal",
+                kept=_kept_steps(state),
                 tools=toolbox.names,
                 agents=list(toolbox.agents),
                 sub_plans=run.may_nest,
@@ -69,11 +76,19 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
             return _cannot_plan(state, run, draft.rationale) | {"usage": tab.close()}
         plan = _plan_from(draft, state, run)
         run.authored.add(digest(plan))
-        emit(runtime, run, "plan_created", plan_id=plan["id"], revision=plan["revision"], plan=plan)
+        details = {"plan_id": plan["id"], "revision": plan["revision"], "plan": plan}
+        if _is_next_round(state):
+            difference = plan_difference(state.get("plan"), plan)
+            emit(runtime, run, "plan_continued", round=state["rounds"], difference=difference, **details)
+        else:
+            emit(runtime, run, "plan_created", **details)
+        written = audit_event(
+            run, {**state, "plan": plan}, "plan_written", by="planner", trigger=_trigger(state)
+        )
         return {
             "draft": {"plan": plan, "source": "planner", "attempt": draft_attempt(state, "planner")},
             "usage": tab.close(),
-            "audit": [audit_event(run, state, "plan_written", by="planner", trigger=_trigger(state))],
+            "audit": [written],
             "status": "planning",
         }
 
@@ -104,6 +119,7 @@ def _start(state: State, run: Run) -> Update:
         "decisions": None,
         "usage": None,
         "replans": 0,
+        "rounds": 0,
         "final_answer": "",
         "output": None,
         "draft": None,
@@ -134,6 +150,7 @@ def _messages(state: State, run: Run, toolbox: Toolbox) -> list[Any]:
         conversation=_conversation(state.get("messages") or [], state.get("goal") or "", run.mark),
         goal=state.get("goal") or "",
         inputs=_inputs(state.get("inputs") or {}, run.mark),
+        progress=_progress(state, run),
         feedback=_feedback(state, run.mark),
     )
 
@@ -166,7 +183,7 @@ def _feedback(state: State, mark: str) -> str:
         listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
         written = quote("plan", _steps_text(draft["plan"] if draft else {}), mark)
         parts.append(f"Your last plan cannot run:\n{listed}\n{written}\nWrite it again.")
-    if results := state.get("results"):
+    if (results := state.get("results")) and not _is_next_round(state):
         done = [
             f"- {r['step_id']}: {preview(r['output'], 300)}"
             for r in results.values()
@@ -177,6 +194,40 @@ def _feedback(state: State, mark: str) -> str:
             + quote("finished steps", "\n".join(done), mark)
         )
     return "\n\n".join(parts)
+
+
+_PROGRESS_CHARACTERS = 24_000
+"""Room for what earlier steps produced; a long rolling plan must not outgrow the model."""
+
+
+def _progress(state: State, run: Run) -> str:
+    """Tell the planner of a rolling plan how far it came, and how often it may still be asked."""
+    if not _is_next_round(state):
+        return ""
+    steps, results = _kept_steps(state), state.get("results") or {}
+    room = max(100, min(2000, _PROGRESS_CHARACTERS // max(1, len(steps))))
+    lines = [_ended_step(step, results[step["id"]], room) for step in steps if step["id"] in results]
+    left = run.settings.max_rounds - state["rounds"]
+    again = (
+        f"You may be asked again {left} more time{'s' if left > 1 else ''}."
+        if left > 0
+        else "You are asked for the last time: `complete` must be true."
+    )
+    return (
+        "Your plan so far has run. These steps stay as they are:\n"
+        f"{quote('steps so far', chr(10).join(lines) or '(none)', run.mark)}\n"
+        "Write only the next steps, with new ids; they may depend on steps above and refer to their outputs. "
+        "`complete`: true if they reach the goal. If it is reached already, answer with the outcome "
+        f"`finished` and no steps. {again}"
+    )
+
+
+def _ended_step(step: Step, result: StepResult, room: int) -> str:
+    title = f"- {step['id']} ({preview(step.get('task') or 'call', 200)})"
+    if result["status"] == "done":
+        return f"{title}: done, {result['verdict']}: {preview(result['output'], room)}"
+    why = result["error"]["message"] if result["error"] else "its condition did not hold"
+    return f"{title}: {result['status']}: {preview(why, room)}"
 
 
 def _rejected_plan(state: State) -> Mapping[str, Any] | None:
@@ -194,22 +245,41 @@ def _steps_text(plan: Mapping[str, Any]) -> str:
 def _trigger(state: State) -> str:
     if state.get("plan_issues"):
         return "the last draft could not run"
-    return "a person rejected the plan" if _rejected_plan(state) else "a goal"
+    if _rejected_plan(state):
+        return "a person rejected the plan"
+    return f"round {state['rounds']} of a rolling plan" if _is_next_round(state) else "a goal"
+
+
+def _is_next_round(state: State) -> bool:
+    """Tell whether a rolling plan is to be planned on, and not planned anew."""
+    return state.get("plan") is not None and state.get("rounds", 0) > 0
+
+
+def _kept_steps(state: State) -> list[Step]:
+    """List the steps that stay: what is settled, and in a rolling plan whatever has ended."""
+    results, rolling = state.get("results") or {}, _is_next_round(state)
+    return [
+        step
+        for step in steps_of(state.get("plan"))
+        if step["id"] in results and (rolling or is_settled(results[step["id"]]))
+    ]
 
 
 def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
-    steps = steps_from_draft(draft)
+    kept = _kept_steps(state)
+    steps = new_steps(draft, kept)
+    complete = draft.complete or draft.outcome == "finished"
     if current := state.get("plan"):
-        done = {step_id for step_id, result in (state.get("results") or {}).items() if is_settled(result)}
-        replaced = {step["id"] for step in current["steps"]} - done
-        taken = used_ids(current, state.get("audit") or ()) if done else set()
-        return revised_plan(current, replaced, steps, draft.rationale, taken)
+        replaced = set(steps_by_id(current)) - {step["id"] for step in kept}
+        taken = used_ids(current, state.get("audit") or ()) if kept else set()
+        revised = revised_plan(current, replaced, steps, draft.rationale, taken)
+        return {**revised, "complete": complete}
     return {
         "id": run.new_id(),
         "revision": 1,
         "goal": state.get("goal") or "",
         "rationale": draft.rationale,
-        "complete": True,
+        "complete": complete,
         "inputs": {name: {} for name in state.get("inputs") or {}},
         "steps": steps,
     }

@@ -24,6 +24,7 @@ from ..state import (
     descendants,
     digest,
     draft_attempt,
+    is_rolling,
     is_settled,
     plan_difference,
     used_ids,
@@ -48,6 +49,7 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
                 models.get("replanner", run.settings.models),
                 _messages(state, plan, evaluation, replaced, run, toolbox),
                 role="replanner",
+                occasion="revision",
                 tools=toolbox.names,
                 agents=list(toolbox.agents),
                 sub_plans=run.may_nest,
@@ -134,10 +136,13 @@ def _feedback(state: State, mark: str) -> str:
     issues = state.get("plan_issues")
     draft = state.get("draft")
     if not issues or draft is None:
-        return ""
+        return _ROLLING if is_rolling(state.get("plan")) else ""
     listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
     written = preview(draft["plan"].get("steps", []), 8000)
     return f"Your last revision cannot run:\n{listed}\n{quote('revision', written, mark)}\nWrite it again."
+
+
+_ROLLING = "Write only what replaces the open steps: what comes after them is planned when they are done."
 
 
 def _gave_up(state: State, run: Run, reason: str) -> Update:

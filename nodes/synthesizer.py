@@ -18,7 +18,7 @@ from ..models.final_output import OutputForm
 from ..models.structured import call_message
 from ..prompts import quote, render_prompt
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import RunStatus, State, Step, StepResult, reason_of, run_status, steps_of
+from ..state import RunStatus, State, Step, StepResult, is_rolling, reason_of, run_status, steps_of
 from ..tools.calls import preview
 
 __all__ = ["make_synthesizer", "report_text"]
@@ -171,14 +171,19 @@ def report_text(state: State, status: RunStatus) -> str:
 
 
 def _headline(state: State, status: RunStatus) -> str:
-    reason = reason_of(state) if status != "done" else ""
     words = {
         "done": "All steps are done.",
         "partial": "The run ended before everything was done.",
         "failed": "The run failed.",
         "rejected": "The plan was rejected.",
     }
-    return f"{words.get(status, status)} {reason}".strip()
+    cut_short = is_rolling(state.get("plan")) and bool(state.get("results"))
+    parts = [
+        words.get(status, status),
+        "The plan was not complete: more steps were to follow." if cut_short else "",
+        reason_of(state) if status != "done" else "",
+    ]
+    return " ".join(part for part in parts if part)
 
 
 def _section(result: StepResult | None) -> str:

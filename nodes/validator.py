@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -49,7 +50,7 @@ def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
         previous = None if draft["source"] == "given" else state.get("plan")
         return PlanFacts(
             toolbox=toolbox,
-            step_limit=run.settings.step_limit(by_model=by_model),
+            step_limit=run.settings.step_limit(by_model=by_model, kept=_kept(previous, draft["plan"])),
             inputs=state.get("inputs") or {},
             has_model=models.has("executor", run.settings.models),
             has_planner=models.has("planner", run.settings.models),
@@ -129,6 +130,13 @@ def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
         return "approved" if any(_within(grants, allowed) for allowed in granted) else None
 
     return validator
+
+
+def _kept(previous: Plan | None, drafted: Any) -> int:
+    """Count the steps that a draft, which may be anything, leaves exactly as they were."""
+    before = set(step_fingerprints(previous).values())
+    steps = drafted.get("steps") if before and isinstance(drafted, Mapping) else None
+    return sum(digest(step) in before for step in steps) if isinstance(steps, list) else 0
 
 
 async def _fingerprints(plan: Plan | None, run: Run) -> dict[str, str]:

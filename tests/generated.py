@@ -74,7 +74,7 @@ def states(draw: st.DrawFn) -> dict[str, Any]:
     decisions = ["continue", "retry", "skip", "patch", "replan", "ask", "abort", "supply"]
     sources = ["planner", "replanner", "person", "given", "cache"]
     everything = {
-        "plan": _maybe(st.just(plan(*steps))),
+        "plan": _maybe(st.sampled_from([plan(*steps), plan(*steps, complete=False)])),
         "results": _maybe(results(steps)),
         "draft": _maybe(st.sampled_from([{"plan": plan(*steps), "source": source} for source in sources])),
         "plan_issues": _maybe(st.sampled_from([[], [issue]])),
@@ -86,5 +86,6 @@ def states(draw: st.DrawFn) -> dict[str, Any]:
         "evaluation": _maybe(st.sampled_from([{"decision": decision} for decision in decisions])),
         "status": _maybe(st.sampled_from(["planning", "running", "done", "partial", "failed", "rejected"])),
         "replans": st.integers(0, 3),
+        "rounds": st.integers(0, 3),
     }
     return draw(st.fixed_dictionaries({}, optional=everything))

@@ -75,9 +75,11 @@ def draft_step(
     }
 
 
-def draft(*steps: Mapping[str, Any], outcome: str = "plan", rationale: str = "because") -> dict[str, Any]:
+def draft(
+    *steps: Mapping[str, Any], outcome: str = "plan", rationale: str = "because", complete: bool = True
+) -> dict[str, Any]:
     """Write a planner model's whole answer."""
-    return {"outcome": outcome, "rationale": rationale, "steps": list(steps)}
+    return {"outcome": outcome, "rationale": rationale, "complete": complete, "steps": list(steps)}
 
 
 def agent_with(tools: Sequence[Any] = (), model: Any = None, **options: Any) -> PlanExecuteAgent:

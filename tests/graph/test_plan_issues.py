@@ -118,7 +118,6 @@ BAD_PLANS = [
         words=("a ||",),
     ),
     _bad("missing_input", LOOK, inputs={"city": {"type": "string"}}, words=("'city'", "no default")),
-    _bad("not_supported", LOOK, complete=False, words=("complete: false",)),
 ]
 
 
@@ -135,6 +134,14 @@ async def test_an_invalid_given_plan_returns_its_issue_and_executes_nothing(
     assert code in result["final_answer"], "the answer names the issues"
     assert tools.calls == []
     assert model.calls == [], "a given plan is never repaired by a model"
+
+
+async def test_a_plan_that_is_to_go_on_needs_a_model_to_plan_before_anything_runs() -> None:
+    tools = Toolset()
+    result = await Thread(agent_with(tools.tools), FREE).run(LOOK, complete=False)
+    assert (codes(result), result["status"]) == (["missing_model"], "failed")
+    assert "complete: false" in result["plan_issues"][0]["message"]
+    assert tools.calls == []
 
 
 async def test_more_steps_than_max_steps_are_refused() -> None:

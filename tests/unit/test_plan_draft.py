@@ -166,3 +166,55 @@ def test_a_revision_keeps_what_is_not_replaced_and_gives_new_ids_to_what_is_new(
     assert made["steps"][0] == old["steps"][0]
     assert made["steps"][2]["depends_on"] == ["b_r2", "a"]
     assert made["steps"][2]["call"]["args"]["x"] == "${b_r2} ${a}"
+
+
+def test_every_occasion_offers_the_outcomes_that_fit_it() -> None:
+    offered = {o: draft_schema([], o)["properties"] for o in ("goal", "next_steps", "revision")}
+    assert {o: "finished" in p["outcome"]["enum"] for o, p in offered.items()} == {
+        "goal": False,
+        "next_steps": True,
+        "revision": False,
+    }
+    assert {o: "complete" in p for o, p in offered.items()} == {
+        "goal": True,
+        "next_steps": True,
+        "revision": False,
+    }
+
+
+KEPT: Any = [bound("a", "look", {"q": "x"}, task="do a"), {"id": "t", "task": "do t", "tools": []}]
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        (draft(draft_step("b", "look", {"q": "x"}), complete=False), None),
+        (draft(draft_step("a", "look", {"q": "other"}), complete=False), None),
+        (draft(draft_step("t", task="do something else"), complete=False), None),
+        (draft(outcome="finished"), None),
+        (draft(outcome="finished", complete=False), None),
+        (draft(draft_step("a", "look", {"q": "x"}), outcome="finished"), None),
+        (draft(), None),
+        (draft(draft_step("a", "look", {"q": "x"}, task="another name")), None),
+        (
+            draft(draft_step("a", "look", {"q": "x"}), draft_step("t"), complete=False),
+            "not in the plan already",
+        ),
+        (draft(complete=False), "not in the plan already"),
+        (draft(draft_step("b"), outcome="finished"), "finished takes no steps, but there are: b"),
+        (draft(outcome="cannot_plan", rationale=" "), "the reason"),
+    ],
+)
+def test_a_round_adds_a_step_or_ends_the_plan(written: Any, words: str | None) -> None:
+    problems = draft_problems(PlanDraft.model_validate(written), "next_steps", KEPT)
+    assert bool(problems) is bool(words), problems
+    assert words is None or words in problems[0]
+
+
+def test_finished_is_no_answer_to_a_goal() -> None:
+    assert "plan, single_step, cannot_plan" in draft_problems(_draft(outcome="finished"))[0]
+
+
+def test_a_model_that_leaves_complete_out_has_written_a_complete_plan() -> None:
+    written = {key: value for key, value in draft(draft_step("a")).items() if key != "complete"}
+    assert PlanDraft.model_validate(written).complete
