@@ -230,7 +230,7 @@ def retry(
         session = Session(agent, thread, screen, sources.resume_command(thread))
         require_means(agent, toolbox, look_up(agent, thread), again=True)
         again = run_now(retry_steps(agent, session.config, step or None))
-        screen.note(f"Again: {', '.join(again)}")
+        screen.note(f"Again: {', '.join(again)}" if again else "The next steps are planned once more.")
         return drive(session, None)
 
 

@@ -234,7 +234,7 @@ def require_means(
         ConfigurationError: If a tool of a step that has not run is missing.
         MissingModelError: If such a step needs a model and none is configured.
     """
-    from ..state import granted_tools, pending_steps
+    from ..state import granted_tools, is_rolling, pending_steps
     from .snapshots import results_of
 
     plan = snapshot.values.get("plan")
@@ -251,6 +251,8 @@ def require_means(
         raise MissingModelError(
             "the plan of this thread has steps that need a model, and none is configured."
         )
+    if is_rolling(plan) and not agent.models.has("planner", models):
+        raise MissingModelError("the plan of this thread is to go on, which needs a model to plan it.")
 
 
 # --- plans, inputs, settings -------------------------------------------------------------

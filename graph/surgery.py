@@ -29,6 +29,7 @@ from ..state import (
     add_usage,
     descendants,
     digest,
+    next_round_is_due,
     plan_difference,
     step_fingerprint,
     steps_by_id,
@@ -48,13 +49,15 @@ async def retry_steps(
 ) -> list[str]:
     """Make failed or chosen steps, and what depends on them, run again at the next ``astream(None, config)``.
 
+    Where nothing failed but the planner of a rolling plan did, it is asked for the next steps again.
+
     Args:
         agent: The agent that owns the thread.
         config: Names the thread.
         step_ids: Steps to run again, finished ones too; None: all that did not succeed.
 
     Returns:
-        The ids of the steps that will run, in the plan's order.
+        The ids of the steps that will run, in the plan's order; none when only the planner is asked.
 
     Raises:
         ThreadNotFoundError: If there is no such thread.
@@ -76,7 +79,7 @@ async def retry_steps(
         evaluation: Evaluation = {
             "decision": "continue",
             "step_ids": again,
-            "reason": "a person ordered these steps again",
+            "reason": f"a person ordered {'these' if again else 'the next'} steps again",
             "by": "person",
         }
         update = {
@@ -85,7 +88,9 @@ async def retry_steps(
             "status": "running",
             "decisions": None,
         }
-        await _leave(agent, config, snapshot, "evaluator", evaluation, "steps_retried", update)
+        # The dispatcher finds nothing to send, and the evaluator holds a new round against its limits.
+        node = "evaluator" if again else "dispatcher"
+        await _leave(agent, config, snapshot, node, evaluation, "steps_retried", update)
         return again
 
 
@@ -97,6 +102,8 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
         i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])
     ]
     chosen = set(step_ids or failed)
+    if not chosen and next_round_is_due(plan, results):
+        return []
     if not chosen:
         raise InvalidInputError("no step failed, so there is nothing to run again; name one to run it anyway")
     affected = chosen | descendants(plan["steps"], chosen)

@@ -63,10 +63,10 @@ PLAN = {
 }
 """Reads, idempotent calls and writes, an agent with several of them, a failure and what patches it."""
 
-PATCH = {
-    "outcome": "plan",
-    "rationale": "around it",
-    "steps": [
+
+def _draft(*steps: tuple[str, str, str], complete: bool = True) -> dict[str, Any]:
+    """Write bound steps (id, tool, text) as a model does."""
+    written = [
         {
             "id": step_id,
             "task": f"do {step_id}",
@@ -76,12 +76,20 @@ PATCH = {
             "tools": [],
             "success_criterion": None,
         }
-        for step_id, tool, text in (
-            ("mended", "put", "${mailed}"),
-            ("found", "send", "${mended}"),
-        )
-    ],
-}
+        for step_id, tool, text in steps
+    ]
+    return {"outcome": "plan", "rationale": "because", "complete": complete, "steps": written}
+
+
+PATCH = _draft(("mended", "put", "${mailed}"), ("found", "send", "${mended}"))
+
+ROLLING = {"goal": "survive, a few steps at a time"}
+ROUNDS = [
+    _draft(("first", "look", "here"), ("told", "send", "${first}"), complete=False),
+    _draft(("second", "put", "${told}"), ("tolder", "send", "${second}"), complete=False),
+    _draft(("third", "send", "${tolder}")),
+]
+"""What is planned for the goal, and in each round after that."""
 
 
 class Point(NamedTuple):
@@ -201,7 +209,16 @@ def make_model() -> ScriptedModel:
             return _turn(("send", "agent_last"))
         return " | ".join(sorted(message.text for message in said))
 
-    script = {"executor": [turn], "replanner": [PATCH], "synthesizer": ["The end."]}
+    def plan_on(messages: list[Any]) -> Any:
+        said = str(messages[-1].text)
+        return ROUNDS[sum(f"- {step_id} (" in said for step_id in ("first", "second"))]
+
+    script = {
+        "planner": [plan_on],
+        "executor": [turn],
+        "replanner": [PATCH],
+        "synthesizer": ["The end."],
+    }
     return ScriptedModel(script, strict=False)
 
 
@@ -293,8 +310,9 @@ class Trial:
 
 @dataclass
 class Whole:
-    """The same run without a kill: its results, its effects, and how often it did what."""
+    """The same run without a kill: its input, its results, its effects, and how often it did what."""
 
+    given: dict[str, Any]
     results: dict[str, Any]
     effects: Counter[tuple[str, str]]
     counts: dict[str, int]
@@ -309,24 +327,24 @@ class Whole:
         ]
 
 
-def run_whole(children: Children, folder: Path, mode: str) -> Whole:
+def run_whole(children: Children, folder: Path, mode: str, given: dict[str, Any] = PLAN) -> Whole:
     """Run without a kill."""
     workplace = Workplace(folder, mode)
-    answer = children.run(workplace, input=PLAN, context=FREE)
+    answer = children.run(workplace, input=given, context=FREE)
     assert answer.get("status") == "done", answer
-    return Whole(essence(answer["results"]), _effects(workplace), answer["counts"])
+    return Whole(given, essence(answer["results"]), _effects(workplace), answer["counts"])
 
 
 def kill_at(children: Children, folder: Path, mode: str, point: Point, whole: Whole) -> Trial:
     """Kill a run at a point, bring it to its end in new processes, and judge what came of it."""
     workplace, trial = Workplace(folder, mode), Trial(point)
-    child = children.start(workplace, input=PLAN, context=FREE, point=point)
+    child = children.start(workplace, input=whole.given, context=FREE, point=point)
     trial.killed = not child.ends_with_answer()
     before = Log(workplace.log).lines()
     doubtful, finished = _ledger(workplace)
     finished |= {line["step"] for line in before if line["kind"] == "finished" and line["status"] == "done"}
     trial.other += [f"{call} without an intent" for call in _writes(workplace) - _intents(workplace)]
-    answer, asked = _resume(children, workplace)
+    answer, asked = _resume(children, workplace, whole.given)
     trial.questions = asked.total()
     if asked != doubtful:
         trial.other.append(f"asked about {dict(asked)} instead of {dict(doubtful)}")
@@ -338,14 +356,16 @@ def kill_at(children: Children, folder: Path, mode: str, point: Point, whole: Wh
     return trial
 
 
-def _resume(children: Children, workplace: Workplace) -> tuple[dict[str, Any], Counter[tuple[str, str]]]:
+def _resume(
+    children: Children, workplace: Workplace, given: dict[str, Any]
+) -> tuple[dict[str, Any], Counter[tuple[str, str]]]:
     """Go on until the run has ended, answering as the log of effects says; count what was asked."""
     asked: Counter[tuple[str, str]] = Counter()
     job: dict[str, Any] = {"input": None}
     for _ in range(MAX_ROUNDS):
         answer = children.run(workplace, context=FREE, **job)
         if answer.get("error") == "ThreadNotFoundError":
-            job = {"input": PLAN}
+            job = {"input": given}
         elif answer.get("error") == "NothingToResumeError":
             return children.run(workplace, "look"), asked
         elif answer.get("questions"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -12,6 +13,7 @@ from plans import FREE, agent_with, bound, draft, draft_step, statuses
 from toolset import Toolset
 
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
+from plan_execute.graph.surgery import cancel_run, retry_steps
 
 FIRST = draft(draft_step("a", "look", {"q": "x"}), complete=False)
 NEXT = draft(draft_step("b", "look", {"q": "${a}"}), complete=False)
@@ -320,3 +322,39 @@ async def test_the_rounds_work_over_the_openai_protocol_and_the_schema_offers_wh
     assert (result["status"], tools.named("look")) == ("done", ["x", "found x"])
     assert ['"finished"' in text for text in planning] == [False, True]
     assert all('"complete"' in text for text in planning)
+
+
+# --- going on after the end --------------------------------------------------------------
+
+
+async def test_a_round_that_failed_for_want_of_a_model_is_planned_again_when_retried() -> None:
+    thread, model, tools = _thread(FIRST, draft(outcome="cannot_plan", rationale="not now"), LAST_OF_ONE)
+    assert (await thread.send({"goal": "g"}))["status"] == "partial"
+    assert await retry_steps(thread.agent, thread.config) == []
+    result = await thread.send(None)
+    assert (result["status"], tools.named("look")) == ("done", ["x", "found x"])
+    assert _asked(model) == 3
+
+
+async def test_a_retry_does_not_lift_the_cap_on_rounds_but_a_higher_one_does() -> None:
+    more = draft(draft_step("b", "look", {"q": "y"}), complete=False)
+    thread, model, tools = _thread(FIRST, more, LAST, context=ONE_ROUND)
+    assert (await thread.send({"goal": "g"}))["status"] == "partial"
+    await retry_steps(thread.agent, thread.config)
+    result = await thread.send(None)
+    assert (result["status"], _asked(model)) == ("partial", 2)
+    await retry_steps(thread.agent, thread.config)
+    result = await thread.send(None, Context(approval="never", max_rounds=2))
+    assert (result["status"], _asked(model), len(tools.calls)) == ("done", 3, 3)
+
+
+async def test_a_run_told_to_stop_while_it_plans_on_ends_with_what_was_done() -> None:
+    tools = Toolset()
+    model = ScriptedModel({"planner": [NEXT], "synthesizer": ["ok"]}, strict=False, latency_s=1.0)
+    thread = BoundedThread(agent_with(tools.tools, model), FREE)
+    running = asyncio.create_task(thread.run(bound("a", "look", {"q": "x"}), complete=False))
+    await asyncio.sleep(0.3)
+    assert await cancel_run(thread.agent, thread.config) == "requested"
+    result = await running
+    assert (result["status"], tools.named("look")) == ("partial", ["x"])
+    assert "told to stop" in result["final_answer"]

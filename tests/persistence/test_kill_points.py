@@ -55,6 +55,17 @@ def test_nothing_acts_under_a_plan_that_is_not_on_disk_yet(children, tmp_path, m
     survive_all(children, tmp_path, mode, whole, early)
 
 
+@pytest.mark.timeout(60)
+def test_a_rolling_plan_killed_between_and_within_its_rounds_breaks_no_promise(children, tmp_path, mode):
+    (tmp_path / "whole").mkdir()
+    rolling = run_whole(children, tmp_path / "whole", mode, kill_points.ROLLING)
+    assert set(rolling.effects.values()) == {1}
+    assert list(rolling.results) == ["first", "told", "second", "tolder", "third"]
+    points = rolling.points()
+    checkpoints = [point for point in points if point.kind == "checkpoint" and point.moment == "after"]
+    survive_all(children, tmp_path, mode, rolling, [*checkpoints, *points[:: len(points) // SAMPLE]])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
