@@ -34,6 +34,7 @@ from .references import (
 )
 from .state import (
     CRITERION_PARAMETER,
+    GOAL_CRITERIA,
     RESERVED_IDS,
     STEP_ID_PATTERN,
     STEP_KINDS,
@@ -163,7 +164,7 @@ def _form_issue(raw: Mapping[str, Any], item: Any) -> PlanIssue:
 
 
 def _noun(path: tuple[Any, ...]) -> str:
-    if "success_criteria" in path:
+    if "success_criteria" in path or (path[0] == "goal_criteria" and len(path) > 1):
         return "criterion"
     if len(path) == 4:
         return "call" if path[2] == "call" else "sub-plan"
@@ -207,7 +208,7 @@ def _normalise(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
         }
         for step in raw["steps"]
     ]
-    return {
+    plan: Plan = {
         "id": raw.get("id") or previous.get("id") or uuid4().hex,
         "revision": raw.get("revision") or previous.get("revision", 0) + 1,
         "goal": raw.get("goal") or facts.goal,
@@ -216,6 +217,7 @@ def _normalise(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
         "inputs": dict(raw.get("inputs") or {}),
         "steps": steps,  # type: ignore[typeddict-item]
     }
+    return {**plan, "goal_criteria": raw["goal_criteria"]} if raw.get("goal_criteria") else plan
 
 
 def _unique(step: Mapping[str, Any]) -> list[str]:
@@ -407,6 +409,40 @@ def _criterion_problem(step: Step, criterion: Criterion) -> tuple[str, str] | No
     return None
 
 
+def _goal_criteria(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for criterion in plan.get("goal_criteria", ()):
+        problems = [
+            _goal_problem(criterion, facts.toolbox),
+            *_goal_reference_problems(criterion, plan, facts),
+        ]
+        if found := next((problem for problem in problems if problem), None):
+            yield _issue(found[0], None, f"goal_criteria, {criterion['type']!r}: {found[1]}")
+
+
+def _goal_problem(criterion: Criterion, toolbox: Toolbox) -> tuple[str, str] | None:
+    """Hold a criterion of the goal against all tools, as it says something about all steps together."""
+    if criterion["type"] not in GOAL_CRITERIA:
+        return "bad_criterion", f"it says nothing about a goal; those that do: {known(GOAL_CRITERIA)}"
+    tools = [*toolbox.names, *([tool] if (tool := criterion.get("tool")) and tool in toolbox else [])]
+    return _criterion_problem({"id": "goal", "tools": tools}, criterion)
+
+
+def _goal_reference_problems(
+    criterion: Criterion, plan: Plan, facts: PlanFacts
+) -> Iterator[tuple[str, str] | None]:
+    previous: Mapping[str, Any] = facts.previous or {}
+    if previous.get("goal_criteria") == plan.get("goal_criteria"):
+        return  # a revision may have replaced a step that they name, and its author cannot change them
+    names, inputs = {*steps_by_id(plan), "inputs"}, {*plan["inputs"], *facts.inputs}
+    try:
+        uses = [expression for _, expression in step_references({"success_criteria": [criterion]})]
+    except BadReferenceError as error:
+        yield "bad_expression", str(error)
+        return
+    for expression in [*uses, *([criterion["expression"]] if "expression" in criterion else [])]:
+        yield _reference_problem(expression, names, inputs)
+
+
 def _pattern_problem(pattern: str) -> str | None:
     if _holds_reference(pattern) or "${" in pattern:
         return None
@@ -512,6 +548,7 @@ _RULES: tuple[Rule, ...] = (
     _planner,
     _arguments,
     _criteria,
+    _goal_criteria,
     _references,
     _inputs,
     _finished_work,

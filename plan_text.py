@@ -51,6 +51,7 @@ def describe_plan(
             _changes(plan, earlier),
             _steps(plan, toolbox),
             _rolling(plan),
+            _goal(plan),
             _estimate(plan, state),
         ]
     return "\n\n".join(part for part in parts if part)
@@ -87,6 +88,14 @@ def _rolling(plan: Plan) -> str:
     return (
         "**Not all of it:** when these steps are done, the next ones are planned." if is_rolling(plan) else ""
     )
+
+
+def _goal(plan: Plan) -> str:
+    """Say what ends the run before all its steps have run."""
+    criteria = [
+        preview(" ".join(map(str, criterion.values())), 300) for criterion in plan.get("goal_criteria", ())
+    ]
+    return "**Done as soon as:** " + "; ".join(criteria) if criteria else ""
 
 
 def _details(step: Step, toolbox: Toolbox) -> str:

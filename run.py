@@ -22,7 +22,7 @@ from langgraph.runtime import Runtime
 from .budget import Meter, Tab
 from .context import Context
 from .errors import ConfigurationError
-from .state import AuditEvent, Effect, Evidence, State, Usage
+from .state import AuditEvent, Effect, Evidence, State, StepResult, Usage
 from .storage.ledger import Ledger
 from .tools.calls import preview
 
@@ -40,6 +40,7 @@ __all__ = [
     "Update",
     "audit_event",
     "emit",
+    "emit_end_of_step",
     "run_of",
     "step_scope_of",
 ]
@@ -92,6 +93,7 @@ class Run:
         stop: Set when somebody asks for the run to stop.
         graph: The agent itself, for sub-plans.
         depth: How many plans this one is within.
+        goal_checks: What looks at the goal's criteria found, by what they saw.
         authored: Digests of the drafts that planner and replanner wrote in this run; a draft that
             a client put into the state is not among them.
     """
@@ -113,6 +115,7 @@ class Run:
     graph: Any = None
     depth: int = 0
     authored: set[str] = field(default_factory=set)
+    goal_checks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def may_nest(self) -> bool:
@@ -158,6 +161,20 @@ def audit_event(run: Run, state: State | Mapping[str, Any], event: str, **detail
 def emit(runtime: Runtime[Any] | ToolRuntime[Any, Any], run: Run, kind: str, **details: Any) -> None:
     """Send a progress event on the custom stream: ``{"type": kind, "at": …, …}``."""
     runtime.stream_writer({"type": kind, "at": run.timestamp(), **details})
+
+
+def emit_end_of_step(runtime: Runtime[Any], run: Run, result: StepResult) -> None:
+    """Send the progress event of a step that has its result."""
+    emit(
+        runtime,
+        run,
+        "step_finished",
+        step_id=result["step_id"],
+        status=result["status"],
+        verdict=result["verdict"],
+        error=result["error"],
+        attempts=result["attempts"],
+    )
 
 
 STEP_KEY = "__plan_execute_step"

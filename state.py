@@ -84,6 +84,18 @@ CRITERION_PARAMETER: dict[str, str | None] = {
 }
 """The one parameter each type of criterion takes, cheapest check first, models last."""
 
+GOAL_CRITERIA: tuple[CriterionType, ...] = (
+    "json_schema",
+    "expression",
+    "tool_succeeded",
+    "file_exists",
+    "judge",
+)
+"""The types that say something about the outputs of all steps together."""
+
+NOT_NEEDED = "not_needed"
+"""Code of the error of a step that was skipped because the goal had been reached without it."""
+
 
 @with_config(extra="forbid")
 class Step(TypedDict, total=False):
@@ -117,6 +129,7 @@ class Plan(TypedDict, total=False):
     rationale: str
     complete: bool
     inputs: dict[str, dict[str, Json]]
+    goal_criteria: list[Criterion]
     steps: Required[list[Step]]
 
 
@@ -227,6 +240,7 @@ class Evaluation(TypedDict, total=False):
     hint: str
     by: Literal["policy", "model", "person", "limit", "timeout"]
     evidence: list[str]
+    goal_met: bool
 
 
 class Grants(TypedDict):
@@ -506,17 +520,43 @@ def next_round_is_due(plan: Plan | None, results: Mapping[str, StepResult]) -> b
     return plan is not None and is_rolling(plan) and not pending_steps(plan, results)
 
 
-def run_status(plan: Plan | None, results: Mapping[str, StepResult]) -> RunStatus:
+def run_status(plan: Plan | None, results: Mapping[str, StepResult], *, goal_met: bool = False) -> RunStatus:
     """Tell how a run ended: done, partial, or failed when no step is done.
 
     A step that was skipped by its ``when`` (no error) counts as done; one that was skipped
-    because it failed does not. A plan that was to go on is never done.
+    because it failed does not. A plan that was to go on is never done. Where a plan has criteria
+    for its goal, the run is done when they are met, whatever became of single steps, and only then.
     """
+    if goal_met:
+        return "done"
     ended = [results.get(step["id"]) for step in steps_of(plan)]
     fulfilled = all(r is not None and (r["status"] == "done" or _skipped_by_condition(r)) for r in ended)
-    if ended and fulfilled and not is_rolling(plan):
+    may_be = plan is not None and not is_rolling(plan) and not plan.get("goal_criteria")
+    if ended and fulfilled and may_be:
         return "done"
     return "partial" if any(r is not None and r["status"] == "done" for r in results.values()) else "failed"
+
+
+def is_not_needed(result: StepResult | Mapping[str, Any]) -> bool:
+    """Tell whether the goal had been reached before the step could end."""
+    return result["error"] is not None and result["error"]["code"] == NOT_NEEDED
+
+
+def not_needed_result(step_id: str, at: str) -> StepResult:
+    """Write the result of a step that never ran, because the goal had been reached."""
+    return {
+        "step_id": step_id,
+        "status": "skipped",
+        "output": None,
+        "verdict": None,
+        "criteria": [],
+        "evidence": [],
+        "attempts": 0,
+        "error": {"code": NOT_NEEDED, "message": "not needed: the goal was reached before"},
+        "started_at": None,
+        "finished_at": at,
+        "usage": {},
+    }
 
 
 def _skipped_by_condition(result: StepResult) -> bool:
@@ -531,8 +571,9 @@ def input_values(plan: Plan | Mapping[str, Any], given: Mapping[str, Json] | Non
 
 
 def plan_hash(plan: Plan, inputs: Mapping[str, Json] | None) -> str:
-    """Hash what a plan would execute: its steps and its input values (SHA-256, hex)."""
-    return digest({"steps": plan["steps"], "inputs": input_values(plan, inputs)})
+    """Hash what a plan would execute: its steps, its inputs, and what ends it early (SHA-256, hex)."""
+    ends = {"goal_criteria": criteria} if (criteria := plan.get("goal_criteria")) else {}
+    return digest({"steps": plan["steps"], "inputs": input_values(plan, inputs), **ends})
 
 
 def step_fingerprint(step: Step) -> str:

@@ -17,7 +17,7 @@ from referencing.exceptions import Unresolvable
 from ..state import CRITERION_PARAMETER, Criterion, CriterionResult, Evidence, Step, Verdict
 from ..tools.threads import run_in_thread
 
-__all__ = ["Check", "Judge", "check_output", "is_empty"]
+__all__ = ["Check", "Judge", "check_criteria", "check_output", "is_empty"]
 
 Json = Any
 Judge = Callable[[str], Awaitable[CriterionResult]]
@@ -50,8 +50,19 @@ async def check_output(
         evidence: The tool calls it made.
         judge: Called for ``judge`` criteria, and only when everything cheaper has passed.
     """
+    implied: list[Criterion] = []
+    if (schema := step.get("output_schema")) is not None:
+        implied.append({"type": "json_schema", "schema": schema})
+    outcomes = await check_criteria([*implied, *criteria], output, evidence, judge)
+    return Check(_verdict(step, output, outcomes), outcomes)
+
+
+async def check_criteria(
+    criteria: Sequence[Criterion], output: Json, evidence: Sequence[Evidence], judge: Judge
+) -> list[CriterionResult]:
+    """Check criteria with references resolved, cheapest first; no judge is asked once one has failed."""
     outcomes: list[CriterionResult] = []
-    for criterion in _cheapest_first(step, criteria):
+    for criterion in sorted(criteria, key=lambda criterion: _ORDER.index(criterion["type"])):
         if criterion["type"] == "judge":
             if any(outcome["passed"] is False for outcome in outcomes):
                 break
@@ -59,7 +70,7 @@ async def check_output(
         else:
             gap = await _gap(criterion, output, evidence)
             outcomes.append({"type": criterion["type"], "passed": gap is None, "gap": gap or ""})
-    return Check(_verdict(step, output, outcomes), outcomes)
+    return outcomes
 
 
 async def _gap(criterion: Criterion, output: Json, evidence: Sequence[Evidence]) -> str | None:
@@ -72,13 +83,6 @@ async def _gap(criterion: Criterion, output: Json, evidence: Sequence[Evidence])
 _SLOW = {"matches", "file_exists"}
 """Checks that would hold up the event loop: long matches, and looking at a disk."""
 _MATCH_LIMIT_S = 2.0
-
-
-def _cheapest_first(step: Step, criteria: Sequence[Criterion]) -> list[Criterion]:
-    implied: list[Criterion] = []
-    if (schema := step.get("output_schema")) is not None:
-        implied.append({"type": "json_schema", "schema": schema})
-    return sorted([*implied, *criteria], key=lambda criterion: _ORDER.index(criterion["type"]))
 
 
 def _verdict(step: Step, output: Json, outcomes: Sequence[CriterionResult]) -> Verdict:

@@ -27,6 +27,7 @@ from ..questions import Answer, ask
 from ..references import holds
 from ..run import Run, audit_event
 from ..state import (
+    NOT_NEEDED,
     AuditEvent,
     Evaluation,
     Failure,
@@ -87,12 +88,14 @@ class AttemptLoop:
         """
         if failed := [step_id for step_id, result in self.work.needed.items() if not is_satisfied(result)]:
             return self._blocked(failed)
+        recorded, gate = self.work.epoch.attempts_of(self.step), self.work.epoch.gate
+        if gate.enough.is_set():
+            gate.admit(self.step, begun=bool(recorded))  # nobody is asked about what is not needed
         if not self._is_wanted():
             return Outcome(self._result("skipped", []), None, self.audit)
         if self.step.get("approve") and (refused := self._approve_step()):
             return refused
-        recorded, gate = self.work.epoch.attempts_of(self.step), self.work.epoch.gate
-        gate.admit(begun=bool(recorded))
+        gate.admit(self.step, begun=bool(recorded))
         # The items of a loop take slots of their own.
         slot = nullcontext() if "for_each" in self.step else gate.slot(self.step, begun=bool(recorded))
         async with slot:
@@ -124,9 +127,12 @@ class AttemptLoop:
             made.append(attempt)
             if attempt["error"] is None:
                 return self._done(made)
-            if attempt["decision"] is None:
+            enough = self.work.epoch.gate.enough
+            if attempt["decision"] is None and not enough.is_set():
                 attempt["decision"] = await self._decide(made)
                 await self._record_attempt(attempt)
+            if enough.is_set():
+                return self._cut_short(made)
             decision = attempt["decision"]
             if decision["decision"] == "ask":
                 decision = self._ask_about_failure(made, decision)
@@ -297,6 +303,16 @@ class AttemptLoop:
         if decision["decision"] == "skip":
             return Outcome(self._result("skipped", made, error=error), None, self.audit)
         return Outcome(self._result("failed", made, error=error), decision, self.audit)
+
+    def _cut_short(self, made: list[Attempt]) -> Outcome:
+        """End a step that had not succeeded when the goal was reached; a failed write stays a failure."""
+        error: Failure = made[-1]["error"]
+        if error["code"] != NOT_NEEDED and self._wrote(made[-1]):
+            return Outcome(self._result("failed", made, error=error), None, self.audit)
+        if error["code"] != NOT_NEEDED:
+            message = f"not needed: the goal was reached before; its last attempt failed: {error['message']}"
+            error = {"code": NOT_NEEDED, "message": message}
+        return Outcome(self._result("skipped", made, error=error), None, self.audit)
 
     def _blocked(self, failed: list[str]) -> Outcome:
         error: Failure = {

@@ -16,14 +16,16 @@ from langgraph.pregel._read import ChannelRead
 from langgraph.runtime import Runtime
 
 from ..approvals import standing_approval
+from ..models.chat import ChatModels
 from ..run import Run
 from ..state import State, Step, StepResult, pending_steps, step_fingerprint, steps_by_id
 from ..tools.toolbox import Toolbox
 from .gate import Gate, StepWithheldError
+from .goal_watch import GoalWatch, goal_watch
 
 __all__ = ["Epoch", "Siblings", "epoch_of", "read_state"]
 
-_STEP_CHANNELS = ["plan", "results", "goal", "inputs", "audit"]
+_STEP_CHANNELS = ["plan", "results", "goal", "inputs", "audit", "evaluation"]
 
 
 @dataclass
@@ -53,6 +55,8 @@ class Epoch:
     """Results on record, as rows of the ledger by step id: a finished step never runs again."""
     attempts: dict[tuple[str, str], list[dict[str, Any]]]
     """Attempts on record, by step id and fingerprint."""
+    watch: GoalWatch | None = None
+    """Looks after each step whether the goal is reached; None where the plan cannot tell."""
 
     def result_of(self, step: Step) -> StepResult | None:
         """Return the step's result if the ledger holds one of this very step."""
@@ -76,7 +80,12 @@ def read_state(config: RunnableConfig) -> State:
 
 
 async def epoch_of(
-    run: Run, state: State, config: RunnableConfig, runtime: Runtime[Any], toolbox: Toolbox
+    run: Run,
+    state: State,
+    config: RunnableConfig,
+    runtime: Runtime[Any],
+    toolbox: Toolbox,
+    models: ChatModels,
 ) -> Epoch:
     """Return what the executors of this superstep share; the first one to come opens it."""
     namespace = _graph_namespace(config)
@@ -84,14 +93,20 @@ async def epoch_of(
     key = f"{namespace}/{checkpoint}"
     if key not in run.epochs:
         first_after_resume = run.resumed and not run.epochs
-        opening = _open(run, state, config, checkpoint if first_after_resume else None, toolbox)
+        reentered = checkpoint if first_after_resume else None
+        opening = _open(run, state, config, reentered, toolbox, models)
         run.epochs[key] = asyncio.ensure_future(opening)
     epoch: Epoch = await asyncio.shield(run.epochs[key])
     return epoch
 
 
 async def _open(
-    run: Run, state: State, config: RunnableConfig, reentered: str | None, toolbox: Toolbox
+    run: Run,
+    state: State,
+    config: RunnableConfig,
+    reentered: str | None,
+    toolbox: Toolbox,
+    models: ChatModels,
 ) -> Epoch:
     plan, known = state.get("plan"), state.get("results") or {}
     assert plan is not None, "the dispatcher sends steps of a plan only"
@@ -105,11 +120,38 @@ async def _open(
     for step_id, decision in siblings.decisions.items():
         if decision is None:
             gate.publish(step_id, StepWithheldError("it was withheld before the run stopped"))
+        elif decision.get("goal_met"):
+            gate.enough.set()
         elif decision["decision"] in ("replan", "abort"):
             gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
     recorded = await run.ledger.results(plan["id"]) if reentered else {}  # else the dispatcher has read them
     attempts = await run.ledger.attempts_of_plan(plan["id"])
-    return Epoch(gate, approval, siblings, ready, steps_by_id(plan), recorded, attempts)
+    epoch = Epoch(gate, approval, siblings, ready, steps_by_id(plan), recorded, attempts)
+    if not _ordered_by_a_person(state):
+        epoch.watch = goal_watch(state, run, models, config)
+    if reentered and epoch.watch is not None:
+        await _look_again(epoch, epoch.watch, run, toolbox)
+    return epoch
+
+
+def _ordered_by_a_person(state: State) -> bool:
+    """Tell whether a person had steps run again, or edited the plan: then they run, goal or no goal."""
+    evaluation = state.get("evaluation")
+    return (
+        evaluation is not None and evaluation["decision"] == "continue" and evaluation.get("by") == "person"
+    )
+
+
+async def _look_again(epoch: Epoch, watch: GoalWatch, run: Run, toolbox: Toolbox) -> None:
+    """Find out whether the goal had been reached when the run stopped, before anything starts."""
+    ended = {step_id: result for step_id, step in epoch.steps.items() if (result := epoch.result_of(step))}
+    gate = epoch.gate
+    if gate.enough.is_set() or (await watch.look({**gate.finished, **ended})).met:
+        gate.enough.set()
+        begun = await run.ledger.calls_without_outcome(watch.plan["id"])
+        gate.unsettled = frozenset(
+            step_id for step_id, tool in begun if tool in toolbox and toolbox.effect(tool) == "write"
+        )
 
 
 async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:

@@ -74,6 +74,10 @@ class Gate:
             finished before the run was interrupted (LangGraph does not run those again).
         slots: How many steps may run at the same time.
         stop: When it is set, nothing new starts.
+
+    Attributes:
+        enough: Set when the goal is reached: nothing new starts, and what only reads is cut off.
+        unsettled: Steps with a write of which nobody knows whether it happened; they run all the same.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class Gate:
     ) -> None:
         self.finished = dict(finished)
         self.halted: str | None = None
+        self.enough = StopSignal()
+        self.unsettled: frozenset[str] = frozenset()
         self._stop = stop or StopSignal()
         ended = [step_id for step_id, result in finished.items() if is_satisfied(result)]
         self._priority = remaining_path(plan["steps"], dict.fromkeys(ended, 0.0))
@@ -124,17 +130,19 @@ class Gate:
             StepWithheldError: If the run was halted before its turn came.
         """
         async with self._slots.take(self._priority.get(step["id"], 0.0)):
-            self.admit(begun=begun)
+            self.admit(step, begun=begun)
             yield
 
-    def admit(self, *, begun: bool = False) -> None:
+    def admit(self, step: Step, *, begun: bool = False) -> None:
         """Raise StepWithheldError if nothing new may start and the step was not ``begun`` before."""
-        if self.closed and not begun:
+        if self.closed and not begun and step["id"] not in self.unsettled:
             raise StepWithheldError(self.closed)
 
     @property
     def closed(self) -> str | None:
         """Why nothing new may start; None while it may."""
+        if self.enough.is_set():
+            return "the goal is reached"
         return self.halted or ("the run was told to stop" if self._stop.is_set() else None)
 
     def publish(self, step_id: str, outcome: StepResult | BaseException) -> None:

@@ -15,7 +15,13 @@ from typing import Any
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.types import interrupt
 
-from ..errors import BudgetExceededError, ItemsFailedError, StepStoppedError, UnresolvedReferenceError
+from ..errors import (
+    BudgetExceededError,
+    ItemsFailedError,
+    StepNotNeededError,
+    StepStoppedError,
+    UnresolvedReferenceError,
+)
 from ..references import expression_roots, references_in, resolve
 from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools, step_fingerprint
 from .gate import StepWithheldError
@@ -29,7 +35,7 @@ MAX_EVIDENCE = 200
 _NAMED_FAILURES = 5
 """Failed items that an error message names."""
 
-_ENDS_ALL = {BudgetExceededError.code, StepStoppedError.code}
+_ENDS_ALL = {BudgetExceededError.code, StepNotNeededError.code, StepStoppedError.code}
 """Failures of an item after which no other one starts."""
 
 
@@ -63,9 +69,14 @@ class ItemsWork:
             return broken_attempt(number, error, started_at)
         rows = await self._recorded(items, number)
         await self._repeat_questions(items, number, hint)
-        await self._settle_all(
-            [item for item in items if _is_open(rows.get(item.index), number)], number, hint
-        )
+        left = [item for item in items if _is_open(rows.get(item.index), number)]
+        try:
+            await self._settle_all(left, number, hint)
+        except StepWithheldError:
+            if not self._work.epoch.gate.enough.is_set():
+                raise
+            not_needed = StepNotNeededError("not needed: the goal was reached before")
+            self._ended = broken_attempt(number, not_needed, started_at)
         return self._combine(items, number, started_at)
 
     # --- the list ------------------------------------------------------------------------

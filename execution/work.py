@@ -16,6 +16,7 @@ from ..errors import (
     BudgetExceededError,
     ModelCallError,
     StepError,
+    StepNotNeededError,
     StepStoppedError,
     StepTimeoutError,
 )
@@ -219,12 +220,17 @@ class StepWork:
         return min((limit for limit in limits if limit is not None), default=None)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
-        """Await the work; when the run is told to stop, let a write finish and cancel the rest."""
-        working = asyncio.ensure_future(work)
+        """Await the work; on a request to stop, or at the goal, let a write finish and cancel the rest."""
+        working, gate = asyncio.ensure_future(work), self.epoch.gate
+        ends = {self.run.stop.asked()}
+        if self.step["id"] not in gate.unsettled:
+            ends.add(gate.enough.asked())
         try:
-            await asyncio.wait({working, self.run.stop.asked()}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, *ends}, return_when=asyncio.FIRST_COMPLETED)
             while scope.writing and not working.done():
                 await asyncio.wait({working}, timeout=0.05)
+            if not working.done() and gate.enough.is_set():
+                raise StepNotNeededError("not needed: the goal was reached before")
             if not working.done():
                 raise StepStoppedError("the run was told to stop")
             if working.cancelled():

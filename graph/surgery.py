@@ -29,6 +29,7 @@ from ..state import (
     add_usage,
     descendants,
     digest,
+    is_not_needed,
     next_round_is_due,
     plan_difference,
     step_fingerprint,
@@ -99,7 +100,9 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
     if unknown := sorted(set(step_ids or ()) - set(steps)):
         raise InvalidInputError(f"the plan has no step {unknown[0]!r}; known steps: {known(steps)}")
     failed = [
-        i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])
+        i
+        for i, r in results.items()
+        if i in steps and (r["status"] in ("failed", "blocked") or r["error"]) and not is_not_needed(r)
     ]
     chosen = set(step_ids or failed)
     if not chosen and next_round_is_due(plan, results):

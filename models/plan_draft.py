@@ -320,7 +320,20 @@ def with_new_ids_for_reruns(plan: Plan, before: Mapping[str, str], results: Mapp
     steps: list[Any] = [
         {**rename_uses(step, renamed), "id": renamed.get(step["id"], step["id"])} for step in plan["steps"]
     ]
-    return {**plan, "steps": steps}
+    return _following({**plan, "steps": steps}, renamed)
+
+
+def _following(plan: Plan, renamed: Mapping[str, str]) -> Plan:
+    """Let the goal's criteria follow steps that were replaced under new ids."""
+    changes = {old: new for old, new in renamed.items() if old != new}
+    criteria = plan.get("goal_criteria")
+    if not criteria or not changes:
+        return plan
+    followed: list[Any] = [map_strings(criterion, partial(_follow, changes)) for criterion in criteria]
+    for criterion in followed:
+        if "expression" in criterion:
+            criterion["expression"] = _follow_expression(changes, criterion["expression"])
+    return {**plan, "goal_criteria": followed}
 
 
 def revised_plan(
@@ -344,4 +357,5 @@ def revised_plan(
         if asked_about.intersection(granted_tools(step)):
             step["approve"] = True
     kept = [step for step in plan["steps"] if step["id"] not in replaced]
-    return {**plan, "revision": revision, "rationale": rationale, "steps": [*kept, *added]}
+    revised: Plan = {**plan, "revision": revision, "rationale": rationale, "steps": [*kept, *added]}
+    return _following(revised, {old: new for old, new in renamed.items() if old in replaced})

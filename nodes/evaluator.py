@@ -8,9 +8,22 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
 from ..context import Context
+from ..evaluation.goal import GoalCheck
+from ..execution.goal_watch import GoalWatch, goal_watch
 from ..models.chat import ChatModels
-from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Evaluation, Plan, State, StepResult, next_round_is_due, pending_steps, steps_of
+from ..run import Node, Run, Update, audit_event, emit, emit_end_of_step, run_of
+from ..state import (
+    Evaluation,
+    Plan,
+    State,
+    Step,
+    StepResult,
+    add_usage,
+    next_round_is_due,
+    not_needed_result,
+    pending_steps,
+    steps_of,
+)
 
 __all__ = ["make_evaluator"]
 
@@ -24,10 +37,25 @@ def make_evaluator(models: ChatModels) -> Node:
 
     async def evaluator(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
-        evaluation = _evaluate(state, run)
-        emit(runtime, run, "evaluated", decision=evaluation["decision"], reason=evaluation.get("reason", ""))
+        watch = goal_watch(state, run, models, config)
+        goal = await _goal(state, watch)
+        if goal is not None and goal.met:
+            evaluation, rest = _reached(goal), _not_needed(state, run)
+        else:
+            evaluation, rest = _evaluate(state, run, goal), {}
+        for result in rest.values():
+            emit_end_of_step(runtime, run, result)
+        emit(
+            runtime,
+            run,
+            "evaluated",
+            decision=evaluation["decision"],
+            reason=evaluation.get("reason", ""),
+            goal_met=evaluation.get("goal_met"),
+        )
         update: Update = {
             "evaluation": evaluation,
+            "results": rest,
             "audit": [
                 audit_event(
                     run,
@@ -39,17 +67,18 @@ def make_evaluator(models: ChatModels) -> Node:
                     evidence=evaluation.get("evidence", []),
                 )
             ],
-            "usage": {"seconds": round(run.meter.lap(), 4)},
+            "usage": add_usage(watch.book() if watch else {}, {"seconds": round(run.meter.lap(), 4)}),
         }
-        if evaluation["decision"] == "continue" and _is_due(state):
+        if evaluation["decision"] == "continue" and not evaluation.get("goal_met") and _is_due(state):
             update["rounds"] = state.get("rounds", 0) + 1
         return update
 
-    def _evaluate(state: State, run: Run) -> Evaluation:
+    def _evaluate(state: State, run: Run, goal: GoalCheck | None) -> Evaluation:
         plan, results = state.get("plan"), state.get("results") or {}
         decision = _weightiest(plan, state.get("decisions") or {}, results)
         if decision is None:
-            return _plan_on(state, run) if _is_due(state) else _go_on(plan, results, run)
+            going = _plan_on(state, run) if _is_due(state) else _go_on(plan, results, run)
+            return going if goal is None or _pending(state) else _with_gap(going, goal)
         if decision["decision"] in ("patch", "replan") and (reason := _cannot_replan(state, run)):
             reason = f"{reason}; the failure was: {decision.get('reason', '')}"
             return {**decision, "decision": "abort", "reason": reason, "by": "limit"}
@@ -62,7 +91,7 @@ def make_evaluator(models: ChatModels) -> Node:
             return {"decision": "abort", "step_ids": [], "reason": _STOPPED, "by": "person"}
         if reason := _cannot_plan_on(round_, run):
             return {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
-        reason = f"the plan goes on: the next steps are planned (round {round_} of at most {limit})"
+        reason = f"The plan goes on: the next steps are planned (round {round_} of at most {limit})."
         return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy"}
 
     def _cannot_plan_on(round_: int, run: Run) -> str | None:
@@ -82,6 +111,38 @@ def make_evaluator(models: ChatModels) -> Node:
         return str(spent) if spent else None
 
     return evaluator
+
+
+async def _goal(state: State, watch: GoalWatch | None) -> GoalCheck | None:
+    """Tell whether the goal is reached, as an executor has found or a look now shows; None: nothing can."""
+    if watch is None:
+        return None
+    for decision in (state.get("decisions") or {}).values():
+        if decision.get("goal_met"):
+            return GoalCheck(True, decision.get("reason", ""))
+    return await watch.look(state.get("results") or {})
+
+
+def _reached(goal: GoalCheck) -> Evaluation:
+    reason = f"The goal is reached: {goal.reason}."
+    return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy", "goal_met": True}
+
+
+def _not_needed(state: State, run: Run) -> dict[str, StepResult]:
+    """Write results for the steps that the reached goal left without one."""
+    return {step["id"]: not_needed_result(step["id"], run.timestamp()) for step in _pending(state)}
+
+
+def _pending(state: State) -> list[Step]:
+    """List the steps that can still run."""
+    plan = state.get("plan")
+    return pending_steps(plan, state.get("results") or {}) if plan else []
+
+
+def _with_gap(evaluation: Evaluation, goal: GoalCheck) -> Evaluation:
+    """Add what the goal's criteria lack: no plan whose steps have merely ended has reached it."""
+    reason = f"{evaluation.get('reason', '')} The goal's criteria are not met: {goal.reason}."
+    return {**evaluation, "reason": reason, "evidence": [goal.reason], "goal_met": False}
 
 
 _STOPPED = "The run was told to stop."

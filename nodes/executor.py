@@ -15,10 +15,11 @@ from ..context import Context
 from ..execution.attempts import AttemptLoop, Outcome
 from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
+from ..execution.goal_watch import GoalWatch
 from ..execution.work import StepWork
 from ..models.chat import ChatModels
-from ..run import Node, Run, Update, emit, run_of
-from ..state import Evaluation, State, StepResult, step_fingerprint
+from ..run import Node, Run, Update, emit_end_of_step, run_of
+from ..state import Evaluation, State, StepResult, add_usage, step_fingerprint
 from ..tools.toolbox import Toolbox
 
 __all__ = ["StepOrder", "make_executor"]
@@ -38,13 +39,13 @@ def make_executor(
     async def executor(order: StepOrder, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, state = run_of(config), read_state(config)
         step_id = str(order.get("step_id", ""))  # Command(goto="executor") names none: nothing runs
-        epoch = await epoch_of(run, state, config, runtime, toolbox)
+        epoch = await epoch_of(run, state, config, runtime, toolbox, models)
         try:
             outcome = await _execute(step_id, state, epoch, config, runtime)
         except StepWithheldError as withheld:
             epoch.gate.publish(step_id, withheld)
             # A re-entry of this superstep does not run this task again; the mark tells it so.
-            return {"decisions": {step_id: None}}
+            return {"decisions": {step_id: None}, "usage": epoch.watch.book() if epoch.watch else {}}
         except (GraphBubbleUp, asyncio.CancelledError) as stopped:
             epoch.gate.publish(step_id, stopped)
             raise
@@ -114,16 +115,22 @@ async def _finish(
         await run.ledger.record_result(plan["id"], step_id, fingerprint, dict(result))
     if decision is not None and decision["decision"] in ("replan", "abort"):
         epoch.gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
+    usage = result["usage"]
+    if epoch.watch is not None:
+        decision = await _reached(epoch, epoch.watch, result) or decision
+        usage = add_usage(usage, epoch.watch.book())
     epoch.gate.publish(step_id, result)
-    emit(
-        runtime,
-        run,
-        "step_finished",
-        step_id=step_id,
-        status=result["status"],
-        verdict=result["verdict"],
-        error=result["error"],
-        attempts=result["attempts"],
-    )
-    update: Update = {"results": {step_id: result}, "usage": result["usage"], "audit": outcome.audit}
+    emit_end_of_step(runtime, run, result)
+    update: Update = {"results": {step_id: result}, "usage": usage, "audit": outcome.audit}
     return update | ({"decisions": {step_id: decision}} if decision is not None else {})
+
+
+async def _reached(epoch: Epoch, watch: GoalWatch, result: StepResult) -> Evaluation | None:
+    """Look whether the goal is reached now, before the step's dependents are released."""
+    if result["status"] != "done" or epoch.gate.enough.is_set():
+        return None
+    check = await watch.look({**epoch.gate.finished, result["step_id"]: result})
+    if not check.met:
+        return None
+    epoch.gate.enough.set()
+    return {"decision": "continue", "reason": check.reason, "by": "policy", "goal_met": True}

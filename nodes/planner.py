@@ -207,6 +207,9 @@ def _progress(state: State, run: Run) -> str:
     steps, results = _kept_steps(state), state.get("results") or {}
     room = max(100, min(2000, _PROGRESS_CHARACTERS // max(1, len(steps))))
     lines = [_ended_step(step, results[step["id"]], room) for step in steps if step["id"] in results]
+    evaluation = state.get("evaluation")
+    unmet = evaluation.get("evidence", []) if evaluation and evaluation.get("goal_met") is False else []
+    missing = quote("missing for the goal", "; ".join(unmet), run.mark) + "\n" if unmet else ""
     left = run.settings.max_rounds - state["rounds"]
     again = (
         f"You may be asked again {left} more time{'s' if left > 1 else ''}."
@@ -215,7 +218,7 @@ def _progress(state: State, run: Run) -> str:
     )
     return (
         "Your plan so far has run. These steps stay as they are:\n"
-        f"{quote('steps so far', chr(10).join(lines) or '(none)', run.mark)}\n"
+        f"{quote('steps so far', chr(10).join(lines) or '(none)', run.mark)}\n{missing}"
         "Write only the next steps, with new ids; they may depend on steps above and refer to their outputs. "
         "`complete`: true if they reach the goal. If it is reached already, answer with the outcome "
         f"`finished` and no steps. {again}"

@@ -18,7 +18,18 @@ from ..models.final_output import OutputForm
 from ..models.structured import call_message
 from ..prompts import quote, render_prompt
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import RunStatus, State, Step, StepResult, is_rolling, reason_of, run_status, steps_of
+from ..state import (
+    NOT_NEEDED,
+    RunStatus,
+    State,
+    Step,
+    StepResult,
+    is_not_needed,
+    is_rolling,
+    reason_of,
+    run_status,
+    steps_of,
+)
 from ..tools.calls import preview
 
 __all__ = ["make_synthesizer", "report_text"]
@@ -87,7 +98,7 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
             )
         except (ModelCallError, BudgetExceededError) as error:
             return AIMessage(f"{report}\n\n(The answer could not be written by a model: {error})")
-        if status == "done":
+        if status == "done" and not _left_over(state):
             return written
         # What was not done is ours to say: a model may forget it.
         return AIMessage(f"{written.text}\n\n{report}", id=written.id)
@@ -100,7 +111,14 @@ def _status(state: State) -> RunStatus:
         return "rejected"
     if state.get("plan_issues") and not state.get("results"):
         return "failed"
-    return run_status(state.get("plan"), state.get("results") or {})
+    evaluation = state.get("evaluation")
+    goal_met = evaluation is not None and evaluation.get("goal_met", False)
+    return run_status(state.get("plan"), state.get("results") or {}, goal_met=goal_met)
+
+
+def _left_over(state: State) -> bool:
+    """Tell whether a run that reached its goal left steps that failed or were not needed."""
+    return any(result["error"] is not None for result in (state.get("results") or {}).values())
 
 
 def _only_answer(state: State) -> str | None:
@@ -149,6 +167,7 @@ _SECTIONS = {
     "unverified": "Done, not verified",
     "failed": "Failed",
     "skipped": "Skipped",
+    "not_needed": "Not needed (the goal was reached before)",
     "blocked": "Not done (something they need did not succeed)",
     "open": "Not started",
 }
@@ -171,8 +190,9 @@ def report_text(state: State, status: RunStatus) -> str:
 
 
 def _headline(state: State, status: RunStatus) -> str:
+    reached = status == "done" and _left_over(state)
     words = {
-        "done": "All steps are done.",
+        "done": reason_of(state) if reached else "All steps are done.",
         "partial": "The run ended before everything was done.",
         "failed": "The run failed.",
         "rejected": "The plan was rejected.",
@@ -191,7 +211,7 @@ def _section(result: StepResult | None) -> str:
         return "open"
     if result["status"] == "done":
         return "unverified" if result["verdict"] == "unverified" else "done"
-    return result["status"]
+    return NOT_NEEDED if is_not_needed(result) else result["status"]
 
 
 _REPORT_CHARACTERS = 20_000
@@ -204,6 +224,8 @@ def _line(step: Step, result: StepResult | None, room: int) -> str:
         return title
     if result["status"] == "done":
         return f"{title}: {preview(result['output'], room)}"
+    if is_not_needed(result) and not result["attempts"]:
+        return title
     return f"{title}: {_outcome(result)}"
 
 

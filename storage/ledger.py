@@ -242,6 +242,11 @@ class Ledger:
         row = await self._get(self._space("effects", key.plan_id), key.row_key)
         return None if row is None else EffectRecord(**row)
 
+    async def calls_without_outcome(self, plan_id: str) -> list[tuple[str, str]]:
+        """List the calls of a plan, as (step id, tool), that were started and have no known outcome."""
+        rows = await self._rows(self._space("effects", plan_id))
+        return [(json.loads(key)[0], row["tool"]) for key, row in rows.items() if row["outcome"] is None]
+
     async def begin_effect(self, key: EffectKey, tool: str, args: dict[str, Any]) -> None:
         """Record that a call is about to start. Return only when that is durable."""
         begun = await self.effect(key)

@@ -1,0 +1,59 @@
+"""Whether the goal itself is reached: a plan's own criteria over what its steps have produced so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..errors import UnresolvedReferenceError
+from ..references import resolve
+from ..state import CRITERION_PARAMETER, Criterion, Evidence, Plan, StepResult, input_values, steps_by_id
+from .criteria import Json, Judge, check_criteria
+
+__all__ = ["GoalCheck", "check_goal", "done_results"]
+
+
+class GoalCheck(NamedTuple):
+    """Whether a plan's criteria for the goal are all met, and which, or what is missing."""
+
+    met: bool
+    reason: str
+
+
+async def check_goal(
+    plan: Plan,
+    results: Mapping[str, StepResult],
+    inputs: Mapping[str, Json] | None,
+    make_judge: Callable[[Json, Sequence[Evidence]], Judge],
+) -> GoalCheck:
+    """Check a plan's ``goal_criteria``; nothing is met before a step is done.
+
+    Args:
+        plan: The plan.
+        results: Results so far.
+        inputs: Values given for the plan's inputs.
+        make_judge: Builds the judge of the outputs by step id; it is asked only when all else is met.
+    """
+    done = done_results(plan, results)
+    if not done:
+        return GoalCheck(False, "no step is done")
+    outputs = {step_id: result["output"] for step_id, result in done.items()}
+    scope = {**outputs, "inputs": input_values(plan, inputs)}
+    try:
+        criteria: list[Criterion] = resolve(plan.get("goal_criteria", []), scope)
+    except UnresolvedReferenceError as error:
+        return GoalCheck(False, str(error))
+    evidence = [call for result in done.values() for call in result["evidence"]]
+    outcomes = await check_criteria(criteria, scope, evidence, make_judge(outputs, evidence))
+    missing = [outcome["gap"] for outcome in outcomes if outcome["passed"] is not True]
+    return GoalCheck(not missing, "; ".join(missing or map(_named, criteria)))
+
+
+def done_results(plan: Plan, results: Mapping[str, StepResult]) -> dict[str, StepResult]:
+    """Pick the results of the plan's steps that are done."""
+    ended = {step_id: results[step_id] for step_id in steps_by_id(plan) if step_id in results}
+    return {step_id: result for step_id, result in ended.items() if result["status"] == "done"}
+
+
+def _named(criterion: Mapping[str, Json]) -> str:
+    return f"{criterion['type']} {criterion.get(CRITERION_PARAMETER[criterion['type']] or '', '')}".strip()
