@@ -81,6 +81,20 @@ def _draft(*steps: tuple[str, str, str], complete: bool = True) -> dict[str, Any
     return {"outcome": "plan", "rationale": "because", "complete": complete, "steps": written}
 
 
+ENOUGH = {
+    "plan": {
+        "goal": "get to the value",
+        "goal_criteria": [{"type": "expression", "expression": "contains(stored, 'put stored')"}],
+        "steps": [
+            _call("source", "look"),
+            _call("mailed", "send", "${source}"),
+            _call("stored", "put", "${mailed}"),
+            _call("report", "send", "${stored}"),
+        ],
+    }
+}
+"""A plan whose goal is reached before its last step."""
+
 PATCH = _draft(("mended", "put", "${mailed}"), ("found", "send", "${mended}"))
 
 ROLLING = {"goal": "survive, a few steps at a time"}

@@ -66,6 +66,16 @@ def test_a_rolling_plan_killed_between_and_within_its_rounds_breaks_no_promise(c
     survive_all(children, tmp_path, mode, rolling, [*checkpoints, *points[:: len(points) // SAMPLE]])
 
 
+@pytest.mark.timeout(60)
+def test_a_run_killed_around_the_moment_its_goal_is_reached_breaks_no_promise(children, tmp_path, mode):
+    (tmp_path / "whole").mkdir()
+    enough = run_whole(children, tmp_path / "whole", mode, kill_points.ENOUGH)
+    assert [result["status"] for result in enough.results.values()] == ["done", "done", "done", "skipped"]
+    assert ("send", "report") not in enough.effects
+    points = enough.points()
+    survive_all(children, tmp_path, mode, enough, points[len(points) // 2 :: 2] + points[:: len(points) // 6])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
