@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,7 @@ Node = Callable[..., Coroutine[Any, Any, Update]]
 """A node; its parameters are those LangGraph knows by name or type: state, config, runtime."""
 
 __all__ = [
+    "OUTER_KEY",
     "RUN_KEY",
     "STEP_KEY",
     "Node",
@@ -55,6 +57,13 @@ class StopSignal:
     def __init__(self) -> None:
         self._asked: asyncio.Future[None] | None = None
         self._is_set = False
+        self._followers: list[StopSignal] = []
+
+    def follow(self, other: StopSignal) -> None:
+        """Be set as soon as ``other`` is."""
+        other._followers.append(self)
+        if other.is_set():
+            self.set()
 
     def is_set(self) -> bool:
         """Tell whether the run was told to stop."""
@@ -65,6 +74,8 @@ class StopSignal:
         self._is_set = True
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(None)
+        for follower in self._followers:
+            follower.set()
 
     def asked(self) -> asyncio.Future[None]:
         """Return a future of the running loop that is done once the run was told to stop."""
@@ -177,6 +188,8 @@ def emit_end_of_step(runtime: Runtime[Any], run: Run, result: StepResult) -> Non
     )
 
 
+OUTER_KEY = "__plan_execute_outer"
+"""Key of the scope of the step that a nested plan is the work of."""
 STEP_KEY = "__plan_execute_step"
 """Key of the step's scope in the config of an agent step; tools and models cannot reach it."""
 
@@ -198,7 +211,9 @@ class StepScope:
         output_schema: What its output is declared as.
         doubtful: Whether writes may have been started by a run whose record was lost.
         questions: How many questions were asked, and answered, within the attempt.
-        writing: How many calls that change the world are under way.
+        writing: How many calls that change the world are under way, those of a sub-plan included.
+        outer: The step that this one's plan is part of, in a sub-plan.
+        enough: Set when the step is not needed any more.
         recovered: Whether what earlier entries of the attempt spent has been counted.
         calls: The tool calls of this entry, for an attempt that is cut off.
     """
@@ -216,8 +231,24 @@ class StepScope:
     doubtful: bool = False
     questions: int = 0
     writing: int = 0
+    outer: StepScope | None = None
+    enough: StopSignal = field(default_factory=lambda: StopSignal())
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """Mark a call that changes the world as under way: nothing cuts it off, here and further out."""
+        scopes = [self]
+        while (outer := scopes[-1].outer) is not None:
+            scopes.append(outer)
+        for scope in scopes:
+            scope.writing += 1
+        try:
+            yield
+        finally:
+            for scope in scopes:
+                scope.writing -= 1
 
     def note(self, call: Mapping[str, Any], effect: Effect, *, ok: bool, output: str) -> None:
         """Note a tool call as evidence."""

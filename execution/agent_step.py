@@ -14,7 +14,7 @@ from langgraph.graph.state import CompiledStateGraph
 from ..errors import ModelOutputError
 from ..models.structured import extract_json, role_config
 from ..prompts import quote, render_prompt
-from ..run import STEP_KEY, StepScope
+from ..run import OUTER_KEY, STEP_KEY, StepScope
 from ..state import Evidence, Step
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
@@ -106,6 +106,7 @@ def nested_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
     if namespace := inherited.get("checkpoint_ns"):
         item = "" if scope.item is None else f"_item_{scope.item}"
         configurable["checkpoint_ns"] = f"{namespace}|attempt_{scope.attempt}{item}:{scope.step_id}"
+    configurable[OUTER_KEY] = scope
     marked = role_config(config, "executor")
     marked["metadata"] = {**marked["metadata"], "plan_execute_step": scope.step_id}
     return {**marked, "configurable": configurable, "run_name": f"step {scope.step_id}"}

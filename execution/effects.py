@@ -79,8 +79,7 @@ async def _log_effect(
 ) -> Json:
     """Commit the intent, make the call, commit the outcome."""
     ledger = scope.run.ledger
-    scope.writing += 1
-    try:
+    with scope.write():
         await ledger.begin_effect(key, tool, dict(args))
         try:
             output = await call(key.idempotency_key)
@@ -96,8 +95,6 @@ async def _log_effect(
         # A cancellation here must not leave a finished write without its outcome.
         await asyncio.shield(ledger.finish_effect(key, {"ok": True, "output": output, "error": None}))
         return output
-    finally:
-        scope.writing -= 1
 
 
 def _replay(outcome: Mapping[str, Json]) -> Json:

@@ -19,12 +19,13 @@ from ..errors import (
     StepNotNeededError,
     StepStoppedError,
     StepTimeoutError,
+    SubPlanError,
 )
 from ..evaluation.criteria import Check, check_output
 from ..evaluation.judge import make_judge
 from ..models.chat import ChatModels
 from ..references import expression_roots, resolve, search, step_references
-from ..run import Run, StepScope, emit
+from ..run import OUTER_KEY, Run, StepScope, emit
 from ..state import Criterion, Evidence, Failure, State, Step, StepResult, granted_tools, input_values
 from ..tools.toolbox import Toolbox
 from .agent_step import run_agent_step, step_messages
@@ -126,6 +127,7 @@ class StepWork:
     def _scope(self, number: int, item: Item | None) -> StepScope:
         settings = self.run.settings
         has_model = self.models.has("executor", settings.models)
+        outer = self.config["configurable"].get(OUTER_KEY)
         return StepScope(
             run=self.run,
             plan_id=self.plan_id,
@@ -140,6 +142,8 @@ class StepWork:
             else None,
             output_schema=self.step.get("output_schema"),
             doubtful=number == 1 and self.memory_lost,
+            outer=outer if isinstance(outer, StepScope) else None,
+            enough=self.epoch.gate.enough,
         )
 
     async def _produce(
@@ -229,7 +233,7 @@ class StepWork:
             await asyncio.wait({working, *ends}, return_when=asyncio.FIRST_COMPLETED)
             while scope.writing and not working.done():
                 await asyncio.wait({working}, timeout=0.05)
-            if not working.done() and gate.enough.is_set():
+            if gate.enough.is_set() and (not working.done() or _was_stopped_within(working)):
                 raise StepNotNeededError("not needed: the goal was reached before")
             if not working.done():
                 raise StepStoppedError("the run was told to stop")
@@ -301,6 +305,11 @@ class StepWork:
     def emit(self, kind: str, **details: Any) -> None:
         """Send a progress event about the step."""
         emit(self.runtime, self.run, kind, step_id=self.step["id"], **details)
+
+
+def _was_stopped_within(working: asyncio.Future[Any]) -> bool:
+    """Tell whether a sub-plan ended unfinished, as it does when it is told to stop."""
+    return not working.cancelled() and isinstance(working.exception(), SubPlanError)
 
 
 def broken_attempt(number: int, error: StepError, started_at: str) -> Attempt:

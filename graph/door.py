@@ -25,7 +25,7 @@ from ..errors import (
     SchemaVersionError,
     StorageError,
 )
-from ..run import RUN_KEY, Run, StopSignal
+from ..run import OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ..state import SCHEMA_VERSION, Usage, plan_hash
 from ..storage.adapters import AsyncSaver, async_saver, async_store
 from ..storage.checkpoint_time import checkpoint_time, sort_after
@@ -107,7 +107,7 @@ async def enter(
             resumed=resumed,
             nested=nested,
             underway=resumed and values.get("status") == "running",
-            stop=parent.stop if parent is not None else StopSignal(),
+            stop=_stop_signal(configurable, parent),
             graph=agent,
             depth=parent.depth + 1 if parent is not None else 0,
         )
@@ -126,6 +126,16 @@ def _parent_of(configurable: Mapping[str, Any]) -> Run | None:
     """Return the run whose step this one is: a sub-plan, or a named agent that plans itself."""
     parent = configurable.get(RUN_KEY)
     return parent if isinstance(parent, Run) else None
+
+
+def _stop_signal(configurable: Mapping[str, Any], parent: Run | None) -> StopSignal:
+    """Make the run's request to stop: a nested one stops with its parent, or when its step is not needed."""
+    stop, outer = StopSignal(), configurable.get(OUTER_KEY)
+    if parent is not None:
+        stop.follow(parent.stop)
+    if parent is not None and isinstance(outer, StepScope):
+        stop.follow(outer.enough)
+    return stop
 
 
 async def _meter(

@@ -13,7 +13,7 @@ from plans import FREE, agent_with, bound, codes, draft, draft_step, statuses, t
 from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel
-from plan_execute.graph.surgery import retry_steps
+from plan_execute.graph.surgery import cancel_run, retry_steps
 
 FOUND = [{"type": "expression", "expression": "a == 'yes'"}]
 
@@ -332,3 +332,46 @@ async def test_criteria_that_cannot_be_checked_are_issues_before_anything_runs(
     assert codes(result) == [code], result["plan_issues"]
     assert words in result["plan_issues"][0]["message"]
     assert tools.calls == []
+
+
+def _slow_writer(started: threading.Event, written: list[str]) -> Any:
+    def save(text: str) -> str:
+        """Save slowly."""
+        started.set()
+        time.sleep(0.8)
+        written.append(text)
+        return f"saved {text}"
+
+    return make_tool(save, effect="write")
+
+
+async def test_a_write_within_a_sub_plan_is_finished_too_and_what_comes_after_it_does_not_run() -> None:
+    tools, started, written = Toolset(), threading.Event(), []
+
+    async def reach() -> str:
+        """Say yes once the writer writes."""
+        while not started.is_set():
+            await asyncio.sleep(0.01)
+        return "yes"
+
+    inner = draft(draft_step("w", "save", {"text": "t"}), draft_step("v", "wr", {"text": "${w}"}))
+    model = ScriptedModel({"planner": [inner], "synthesizer": ["ok"]}, strict=False)
+    more = [_slow_writer(started, written), make_tool(reach)]
+    result = await _thread(tools, model, more=more).run(
+        bound("a", "reach"), {"id": "s", "plan": {"goal": "save it"}}, goal_criteria=FOUND
+    )
+    assert (result["status"], statuses(result)) == ("done", {"a": "done", "s": "skipped"})
+    assert (written, tools.named("wr")) == (["t"], [])
+
+
+async def test_a_write_within_a_sub_plan_is_finished_when_the_run_is_told_to_stop() -> None:
+    tools, started, written = Toolset(), threading.Event(), []
+    inner = draft(draft_step("w", "save", {"text": "t"}), draft_step("v", "wr", {"text": "${w}"}))
+    model = ScriptedModel({"planner": [inner], "synthesizer": ["ok"]}, strict=False)
+    thread = _thread(tools, model, more=[_slow_writer(started, written)])
+    running = asyncio.create_task(thread.run({"id": "s", "plan": {"goal": "save it"}}))
+    while not started.is_set():
+        await asyncio.sleep(0.01)
+    assert await cancel_run(thread.agent, thread.config) == "requested"
+    result = await running
+    assert (written, tools.named("wr"), result["status"]) == (["t"], [], "failed")

@@ -358,3 +358,10 @@ async def test_a_run_told_to_stop_while_it_plans_on_ends_with_what_was_done() ->
     result = await running
     assert (result["status"], tools.named("look")) == ("partial", ["x"])
     assert "told to stop" in result["final_answer"]
+
+
+async def test_a_sub_plan_may_be_rolling_with_rounds_of_its_own() -> None:
+    thread, model, tools = _thread(FIRST, LAST_OF_ONE, context=ONE_ROUND)
+    result = await thread.run({"id": "s", "plan": {"goal": "find out"}})
+    assert (result["status"], tools.named("look")) == ("done", ["x", "found x"])
+    assert _asked(model) == 2

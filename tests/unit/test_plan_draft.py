@@ -169,7 +169,7 @@ def test_a_revision_keeps_what_is_not_replaced_and_gives_new_ids_to_what_is_new(
 
 
 def test_every_occasion_offers_the_outcomes_that_fit_it() -> None:
-    offered = {o: draft_schema([], o)["properties"] for o in ("goal", "next_steps", "revision")}
+    offered = {o: draft_schema([], occasion=o)["properties"] for o in ("goal", "next_steps", "revision")}
     assert {o: "finished" in p["outcome"]["enum"] for o, p in offered.items()} == {
         "goal": False,
         "next_steps": True,
