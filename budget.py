@@ -53,6 +53,10 @@ class Meter:
         limit = self._settings.max_seconds
         return None if limit is None else max(0.0, limit - self.seconds())
 
+    def out_of_time(self) -> BudgetExceededError:
+        """Return the error of what was cut off when no seconds were left."""
+        return BudgetExceededError("max_seconds", self.seconds(), self._settings.max_seconds or 0.0)
+
     def exhausted(self) -> BudgetExceededError | None:
         """Return the first budget that leaves no room for a model call, if there is one."""
         spent, limits = self._spent, self._settings
@@ -119,6 +123,14 @@ class Tab:
         usage = _usage_of(role, message)
         self._meter.settle_model_call(usage)
         self.usage = add_usage(self.usage, usage)
+
+    def seconds_left(self) -> float | None:
+        """Return the wall time that ``max_seconds`` leaves; None when there is no such budget."""
+        return self._meter.seconds_left()
+
+    def out_of_time(self) -> BudgetExceededError:
+        """Return the error of a call that was cut off when no seconds were left."""
+        return self._meter.out_of_time()
 
     def recover(self, role: str, messages: Any) -> None:
         """Count what an earlier entry of the same attempt spent, as its saved conversation shows it."""

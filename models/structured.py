@@ -89,6 +89,12 @@ class ModelMeter(Protocol):
     def record_model_call(self, role: str, message: AIMessage | None, model: str) -> None:
         """Note what came of the attempt; ``message`` is ``None`` when it failed."""
 
+    def seconds_left(self) -> float | None:
+        """Return how long a call may take, retries included; None: as long as it likes."""
+
+    def out_of_time(self) -> Exception:
+        """Return the error of a call that took longer."""
+
 
 @dataclass(frozen=True)
 class Backoff:
@@ -568,7 +574,14 @@ class _Line:
         return _describe(self.role, self.model)
 
     async def ask(self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage]) -> AIMessage:
-        return await retry_transient(lambda: self._attempt(runnable, messages), backoff=self.backoff)
+        deadline = asyncio.timeout(self.meter.seconds_left())
+        try:
+            async with deadline:
+                return await retry_transient(lambda: self._attempt(runnable, messages), backoff=self.backoff)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise self.meter.out_of_time() from error
 
     async def _attempt(self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage]) -> AIMessage:
         self.meter.reserve_model_call(self.role)

@@ -148,3 +148,35 @@ async def test_a_budget_that_is_not_reached_changes_nothing(budget: str) -> None
         {"goal": "g"}
     )
     assert (result["status"], result["final_answer"]) == ("done", "ok")
+
+
+async def test_max_seconds_cuts_off_a_planner_that_thinks_too_long() -> None:
+    model, start = ScriptedModel({"planner": [draft(draft_step("a"))]}, latency_s=5), time.monotonic()
+    result = await Thread(agent_with((), model), _settings(max_seconds=0.3)).send({"goal": "g"})
+    assert time.monotonic() - start < 2
+    assert (result["status"], "max_seconds=0.3" in result["final_answer"]) == ("failed", True)
+    assert result["usage"]["model_calls"] == 1, "a call that was cut off was made all the same"
+
+
+@pytest.mark.parametrize("role", ["replanner", "synthesizer"])
+async def test_max_seconds_cuts_off_any_other_call_and_the_answer_is_written_without_a_model(
+    role: str,
+) -> None:
+    model = ScriptedModel({role: ["too late"], "*": []}, latency_s=5)
+    start = time.monotonic()
+    thread = Thread(agent_with(Toolset().tools, model), _settings(max_seconds=0.5))
+    failing = [bound("b", "broken", {"q": "x"}, "a", on_failure="replan")] if role == "replanner" else []
+    result = await thread.run(bound("a", "look", {"q": "x"}), *failing)
+    assert time.monotonic() - start < 2.5
+    assert result["status"] == ("partial" if failing else "done")
+    assert "max_seconds=0.5" in result["final_answer"]
+    assert "- a: found x" in result["final_answer"]
+
+
+async def test_max_seconds_cuts_off_the_planning_of_a_further_round() -> None:
+    model = ScriptedModel({"planner": [draft()]}, latency_s=5)
+    start = time.monotonic()
+    thread = Thread(agent_with(Toolset().tools, model), _settings(max_seconds=0.5))
+    result = await thread.run(bound("a", "look", {"q": "x"}), complete=False)
+    assert time.monotonic() - start < 2.5
+    assert (result["status"], "max_seconds=0.5" in result["final_answer"]) == ("partial", True)

@@ -33,6 +33,12 @@ class Unlimited:
 
     def record_model_call(self, role: str, message: Any, model: str) -> None: ...
 
+    def seconds_left(self) -> float | None:
+        return None
+
+    def out_of_time(self) -> Exception:
+        return AssertionError("there is no limit")
+
 
 class Starts(AsyncCallbackHandler):
     def __init__(self) -> None:

@@ -62,8 +62,9 @@ ASK = [HumanMessage("Plan a trip.")]
 class Meter:
     """Counts attempts, and stops them at a limit."""
 
-    def __init__(self, limit: int = 100) -> None:
+    def __init__(self, limit: int = 100, seconds: float | None = None) -> None:
         self.limit = limit
+        self.seconds = seconds
         self.reserved: list[str] = []
         self.recorded: list[tuple[str, AIMessage | None, str]] = []
 
@@ -74,6 +75,12 @@ class Meter:
 
     def record_model_call(self, role: str, message: AIMessage | None, model: str) -> None:
         self.recorded.append((role, message, model))
+
+    def seconds_left(self) -> float | None:
+        return self.seconds
+
+    def out_of_time(self) -> Exception:
+        return BudgetExceededError("max_seconds", self.seconds or 0.0, self.seconds or 0.0)
 
 
 class Naps:
