@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .graph import create_plan_execute_agent
     from .models.scripted import ScriptedModel
     from .storage.local import local_persistence
+    from .storage.postgres import postgres_persistence
     from .tools.idempotency import InjectedIdempotencyKey
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ScriptedModel",
     "create_plan_execute_agent",
     "local_persistence",
+    "postgres_persistence",
 ]
 
 _HOMES = {
@@ -33,6 +35,7 @@ _HOMES = {
     "ScriptedModel": ".models.scripted",
     "create_plan_execute_agent": ".graph",
     "local_persistence": ".storage.local",
+    "postgres_persistence": ".storage.postgres",
 }
 
 

@@ -34,7 +34,7 @@ The tree::
     │   └── IterationLimitError     the step's limit of ReAct turns was reached
     ├── BudgetExceededError         a hard budget would be overrun
     └── StorageError
-        ├── StorageDamagedError     the file is not, or no longer, a usable database
+        ├── StorageDamagedError     what is there is not, or no longer, a usable database
         └── SchemaVersionError      state written by a newer or unknown version
 """
 
@@ -297,13 +297,13 @@ class BudgetExceededError(PlanExecuteError):
 
 
 class StorageError(PlanExecuteError):
-    """The local storage cannot be used."""
+    """The storage cannot be used."""
 
     code = "storage"
 
 
 class StorageDamagedError(StorageError):
-    """The file is not, or no longer, a usable database."""
+    """What is there is not, or no longer, a usable database."""
 
     code = "storage_damaged"
 

@@ -17,7 +17,6 @@ from ..graph.surgery import edit_plan
 from ..models.plan_draft import with_new_ids_for_reruns
 from ..plan_rules import PlanFacts, validate_plan
 from ..state import Plan, Step, plan_difference, step_fingerprints
-from ..storage.local import thread_lock
 from ..storage.plan_files import dump_plan, load_plan_file
 from .driving import Session
 from .editor import EditorError, edit_file, parse_plan
@@ -172,7 +171,7 @@ def edit_in_editor(change: PlanEdit) -> bool:
         ThreadBusyError: If somebody runs the thread.
     """
     draft = _Draft(change.text, _first_header(change))
-    with thread_lock(change.session.agent.checkpointer.database, change.session.thread):  # type: ignore[union-attr]
+    with change.session.agent.checkpointer.thread_lock(change.session.thread):  # type: ignore[union-attr]
         pass  # better refused before the work of editing than after it
     try:
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -79,8 +79,7 @@ async def enter(
     saver = configurable.get(_SAVER) or agent.checkpointer
     thread_id = _thread_id(configurable, bool(saver) and not nested)
     asked = to_context(context) or (_inherited(configurable) if nested else None)
-    lock = nullcontext() if nested else _lock(saver, thread_id)
-    with lock, nullcontext() if nested else _registered(agent, thread_id):
+    async with nullcontext() if nested else _held(agent, saver, thread_id) as check_hold:
         entered = time.time()
         snapshot = await _snapshot(agent, configurable, saver, nested)
         begun = snapshot is not None and bool(snapshot.values)
@@ -113,7 +112,7 @@ async def enter(
         )
         configurable[RUN_KEY] = run
         try:
-            async with nullcontext() if nested else _stoppable(run, entered):
+            async with nullcontext() if nested else _stoppable(run, entered, check_hold):
                 yield Entry(checked, {**config, "configurable": configurable}, settings)
         finally:
             if saver and not nested:
@@ -153,20 +152,27 @@ async def _meter(
     return Meter(settings, spent, unbooked_s=unbooked) if resumed else Meter(settings)
 
 
+CheckHold = Callable[[], Awaitable[None]]
+"""Raises `StorageError` once the thread is not held any more."""
+
 _log = logging.getLogger(__name__)
 _STOP_POLL_S = 0.5
 """How often a run looks whether another process asked it to stop."""
 
 
 @asynccontextmanager
-async def _stoppable(run: Run, entered: float) -> AsyncIterator[None]:
-    """Watch for a request to stop that comes after the run was ``entered`` (seconds since the epoch)."""
+async def _stoppable(run: Run, entered: float, check_hold: CheckHold | None) -> AsyncIterator[None]:
+    """Watch for a request to stop that comes after the run was ``entered`` (seconds since the epoch).
+
+    A run that does not hold its thread any more is stopped too: its steps may only end, and nothing of it can
+    be written.
+    """
 
     async def watch() -> None:
         # Another process asks through the store, which can only be polled.
         while not run.stop.is_set():
             try:
-                if await run.ledger.stop_requested(since=entered):
+                if await _is_lost(check_hold) or await run.ledger.stop_requested(since=entered):
                     run.stop.set()
             except Exception:
                 # The run itself will meet the store's fault where it matters; a later look may succeed.
@@ -179,6 +185,16 @@ async def _stoppable(run: Run, entered: float) -> AsyncIterator[None]:
     finally:
         watching.cancel()
         await asyncio.wait({watching})
+
+
+async def _is_lost(check_hold: CheckHold | None) -> bool:
+    try:
+        if check_hold is not None:
+            await check_hold()
+    except StorageError:
+        _log.error("the run is stopped", exc_info=True)
+        return True
+    return False
 
 
 # --- the thread --------------------------------------------------------------------------
@@ -200,14 +216,12 @@ def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:
     return str(thread_id) if thread_id is not None else uuid4().hex
 
 
-def _lock(saver: Any, thread_id: str) -> Any:
-    """Hold the thread where storage is local; servers and databases keep their own order."""
-    database = getattr(saver, "database", None) if saver else None
-    if database is None:
-        return nullcontext()
-    from ..storage.local import thread_lock
-
-    return thread_lock(database, thread_id)
+@asynccontextmanager
+async def _held(agent: PlanExecuteAgent, saver: Any, thread_id: str) -> AsyncIterator[CheckHold | None]:
+    """Hold the thread where the saver can; a server, or an embedder's own saver, keeps its own order."""
+    async with saver.hold_thread(thread_id) if isinstance(saver, AsyncSaver) else nullcontext() as check_hold:
+        with _registered(agent, thread_id):
+            yield check_hold
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +35,7 @@ from ..state import (
     step_fingerprint,
     steps_by_id,
 )
-from ..storage.adapters import async_store
+from ..storage.adapters import AsyncSaver, async_store
 from ..storage.ledger import Ledger
 from .door import check_clock, check_version
 
@@ -66,7 +66,7 @@ async def retry_steps(
         SchemaVersionError: If another version wrote it.
         InvalidInputError: If a step is unknown, or there is nothing to run again.
     """
-    with _hold(agent, config):
+    async with _hold(agent, config):
         snapshot = await _existing(agent, config)
         plan: Plan | None = snapshot.values.get("plan")
         results: dict[str, StepResult] = snapshot.values.get("results") or {}
@@ -156,7 +156,7 @@ async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal
         SchemaVersionError: If another version wrote it.
     """
     try:
-        with _hold(agent, config):
+        async with _hold(agent, config):
             snapshot = await _existing(agent, config)
             if not snapshot.tasks:
                 raise NothingToResumeError(
@@ -204,7 +204,7 @@ async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Map
         InvalidInputError: If the thread has no plan.
         InvalidPlanError: If the edited plan cannot run; nothing is changed then.
     """
-    with _hold(agent, config):
+    async with _hold(agent, config):
         snapshot = await _existing(agent, config)
         values, ledger = snapshot.values, _ledger(agent, config)
         current: Plan | None = values.get("plan")
@@ -309,16 +309,16 @@ async def _facts(agent: PlanExecuteAgent, values: dict[str, Any], current: Plan,
 # --- shared ------------------------------------------------------------------------------
 
 
-def _hold(agent: PlanExecuteAgent, config: RunnableConfig) -> Any:
-    database = getattr(agent.checkpointer, "database", None)
-    thread_id = str(config["configurable"]["thread_id"])
-    if database is None:
+@asynccontextmanager
+async def _hold(agent: PlanExecuteAgent, config: RunnableConfig) -> AsyncIterator[None]:
+    saver, thread_id = agent.checkpointer, str(config["configurable"]["thread_id"])
+    if not (isinstance(saver, AsyncSaver) and saver.locks_threads):
         if any(running == thread_id for running, _ in set(agent.running)):
             raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
-        return nullcontext()
-    from ..storage.local import thread_lock
-
-    return thread_lock(database, thread_id)
+        yield
+        return
+    async with saver.hold_thread(thread_id):
+        yield
 
 
 async def _existing(agent: PlanExecuteAgent, config: RunnableConfig) -> StateSnapshot:

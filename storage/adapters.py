@@ -12,6 +12,7 @@ import copy
 import inspect
 from collections.abc import (
     AsyncIterator,
+    Awaitable,
     Callable,
     Collection,
     Coroutine,
@@ -21,7 +22,8 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, overload
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -38,7 +40,7 @@ from langgraph.store.base import BaseStore, Op, Result
 
 from ..errors import ConfigurationError
 
-__all__ = ["AsyncSaver", "AsyncStore", "async_saver", "async_store"]
+__all__ = ["AsyncSaver", "AsyncStore", "Persistence", "ThreadHold", "async_saver", "async_store"]
 
 T = TypeVar("T")
 
@@ -129,6 +131,17 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+class ThreadHold(Protocol):
+    """A thread's lock that may be lost while it is held."""
+
+    def check(self) -> None:
+        """Raise `StorageError` if it was lost."""
+
+
+async def _never_lost() -> None:
+    """Nothing holds the thread, or the kernel does, which lets go of it only with the process."""
+
+
 class AsyncSaver(BaseCheckpointSaver[Any]):
     """A checkpointer with both faces over any checkpointer.
 
@@ -156,6 +169,48 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
     async def idle(self) -> None:
         """Wait until no call is under way: LangGraph leaves some behind when a run is cancelled."""
         await self._bridge.idle()
+
+    @property
+    def locks_threads(self) -> bool:
+        """Whether the wrapped saver lets a thread have one runner only (it has a ``thread_lock``)."""
+        return hasattr(self.wrapped, "thread_lock")
+
+    def thread_lock(self, thread_id: str) -> AbstractContextManager[ThreadHold | None]:
+        """Hold a thread for one runner, as the wrapped saver does it.
+
+        Raises:
+            ThreadBusyError: On entering, at once, if another runner holds it.
+        """
+        wrapped: Any = self.wrapped
+        lock: AbstractContextManager[ThreadHold | None] = wrapped.thread_lock(thread_id)
+        return lock
+
+    @asynccontextmanager
+    async def hold_thread(self, thread_id: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Hold a thread as `thread_lock` does, without blocking the event loop, if the saver locks threads.
+
+        Yields:
+            What raises `StorageError` once the hold is lost.
+
+        Raises:
+            ThreadBusyError: On entering, at once, if another runner holds it.
+        """
+        if not self.locks_threads:
+            yield _never_lost
+            return
+        entered: list[ThreadHold | None] = []
+        lock = self.thread_lock(thread_id)
+        try:
+            await self._bridge.in_thread(lambda: entered.append(lock.__enter__()))
+            yield lambda: self._check(entered[0])
+        finally:
+            # also when the wait for it was cancelled
+            if entered:
+                await self._bridge.in_thread(lambda: lock.__exit__(None, None, None))
+
+    async def _check(self, hold: ThreadHold | None) -> None:
+        if hold is not None:
+            await self._bridge.in_thread(hold.check)
 
     def _sync(self, method: str, *args: Any, **options: Any) -> Any:
         self._bridge.check_sync()
@@ -360,6 +415,13 @@ class AsyncStore(BaseStore):
         return await self._bridge.call(
             lambda: self.wrapped.abatch(wanted), lambda: self.wrapped.batch(wanted)
         )
+
+
+class Persistence(NamedTuple):
+    """What a graph keeps its state in; both work sync and async, from any event loop."""
+
+    checkpointer: AsyncSaver
+    store: AsyncStore
 
 
 def _uses_default_pool(store: BaseStore) -> bool:

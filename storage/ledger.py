@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 from langgraph.store.base import BaseStore, Item, PutOp, SearchItem
 
-__all__ = ["EFFECTS", "EffectKey", "EffectRecord", "Ledger", "forget_thread"]
+__all__ = ["EFFECTS", "EffectKey", "EffectRecord", "Ledger", "forget_thread", "thread_of"]
 
 _ROOT = "plan_execute"
 _KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "threads")
@@ -316,6 +316,11 @@ def forget_thread(store: BaseStore, thread_id: str) -> None:
 
 def _succeeded(row: dict[str, Any]) -> bool:
     return "attempt" in row and row["attempt"]["error"] is None
+
+
+def thread_of(namespace: tuple[str, ...]) -> str | None:
+    """Return the id of the thread whose records a namespace holds; None: it holds something else."""
+    return _decode(namespace[2]) if namespace[0] == _ROOT and len(namespace) > 2 else None
 
 
 def _encode(text: str) -> str:

@@ -10,9 +10,9 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from filelock import FileLock, Timeout
 from langchain_core.runnables import RunnableConfig
@@ -36,7 +36,7 @@ from ..errors import (
     StorageError,
     ThreadBusyError,
 )
-from .adapters import AsyncSaver, AsyncStore
+from .adapters import AsyncSaver, AsyncStore, Persistence
 from .checkpoint_time import checkpoint_time
 from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
 from .ledger import EFFECTS, forget_thread
@@ -71,13 +71,6 @@ LOG_BYTES = 4 * 1024 * 1024
 _TABLES = frozenset({"checkpoints", "writes", BLOBS, "store", "store_migrations"})
 _SMALLEST_PAGE = 512
 _opening = threading.Lock()
-
-
-class Persistence(NamedTuple):
-    """What a graph keeps its state in; both work sync and async, from any event loop."""
-
-    checkpointer: AsyncSaver
-    store: AsyncStore
 
 
 def local_persistence(path: str | os.PathLike[str]) -> LocalPersistence:
@@ -183,6 +176,14 @@ class LocalSaver(SqliteSaver):
     def database(self) -> Path:
         """The file, next to which the locks of its threads are."""
         return self.shared.path
+
+    def thread_lock(self, thread_id: str) -> AbstractContextManager[None]:
+        """Hold a thread for one runner.
+
+        Raises:
+            ThreadBusyError: On entering, at once, if another runner holds it.
+        """
+        return thread_lock(self.database, thread_id)
 
     @contextmanager
     def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:

@@ -1,0 +1,545 @@
+"""Checkpointer and store in a PostgreSQL database, refused with a reason where it is not as it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.store.base import Op, PutOp, Result
+
+from ..errors import (
+    ConfigurationError,
+    InvalidInputError,
+    SchemaVersionError,
+    StorageDamagedError,
+    StorageError,
+)
+from .adapters import AsyncSaver, AsyncStore, Persistence
+from .ledger import EFFECTS, thread_of
+
+try:
+    import psycopg
+    from langgraph.checkpoint.postgres import PostgresSaver
+    from langgraph.store.postgres import PostgresStore
+    from psycopg import sql
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+    from psycopg.rows import dict_row
+    from psycopg_pool import ConnectionPool, PoolClosed
+except ImportError as error:
+    raise ConfigurationError(
+        f"PostgreSQL needs an extra that is not installed: pip install 'plan-execute[postgres]' ({error})"
+    ) from error
+
+from .postgres_locks import RUNNERS, Hold, ThreadLocks
+
+__all__ = ["PostgresPersistence", "postgres_persistence"]
+
+OLDEST_SERVER = 12
+"""The oldest major version of the server that is accepted."""
+
+POOL_SIZE = 4
+"""Connections of one process at most, besides the one that holds its threads."""
+
+WAIT_S = 30.0
+"""How long a call waits for a connection of the pool, and opening for another process's set-up."""
+
+_CHECK_AFTER_S = 1.0
+"""How long a connection may lie idle before it is tried, as the server may have restarted since."""
+
+_DEFAULTS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+    "application_name": "plan_execute",
+}
+"""libpq's settings where the address has none: a server that is gone is noticed within seconds."""
+
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+)
+
+BlobRows = list[tuple[str, str, str, str, str, bytes | None]]
+Row = Any  # LangGraph's cursors give dicts, ours tuples
+Connection = psycopg.Connection[Row]
+
+
+def postgres_persistence(url: str, *, pool_size: int = POOL_SIZE) -> PostgresPersistence:
+    """Keep checkpoints and store in the PostgreSQL database at ``url``, shared by any number of processes.
+
+    Use the result as ``with`` or ``async with``; it yields ``Persistence(checkpointer, store)``. Tables are
+    made on first use, in the first schema of the search path. A thread has one runner at a time, over all
+    processes: the server holds a lock for it, and frees that when the process dies.
+
+    Args:
+        url: ``postgresql://user:password@host/database``, or any other conninfo string of libpq.
+        pool_size: Connections of this process at most; one more holds the threads it runs.
+
+    Raises:
+        ConfigurationError: If ``url`` is no address, or ``pool_size`` is less than 1.
+        StorageDamagedError: On entering: the database lacks a table.
+        SchemaVersionError: On entering: a newer version wrote it.
+        StorageError: On entering: it cannot be reached or used. Nothing was changed.
+    """
+    return PostgresPersistence(url, pool_size=pool_size)
+
+
+class PostgresPersistence:
+    """One database, with a pool of connections between entering and leaving."""
+
+    def __init__(self, url: str, *, pool_size: int = POOL_SIZE) -> None:
+        if pool_size < 1:
+            raise ConfigurationError(f"pool_size must be at least 1, not {pool_size}")
+        self._parameters = _parameters(url)
+        self._pool_size = pool_size
+        self._database: Database | None = None
+
+    def __enter__(self) -> Persistence:
+        if self._database is not None:
+            raise ConfigurationError(
+                f"{self._database.place} is already open here: call postgres_persistence again"
+            )
+        self._database = open_database(self._parameters, self._pool_size)
+        saver, store = PooledSaver(self._database), PooledStore(self._database)
+        return Persistence(AsyncSaver(saver), AsyncStore(store))
+
+    def __exit__(self, *_: object) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    async def __aenter__(self) -> Persistence:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.__exit__)
+
+
+class _PooledConnection(psycopg.Connection[Row]):
+    used_at = 0.0
+    """When a call last ended well, by the monotonic clock."""
+
+
+class Database:
+    """A pool of connections, and the threads that this process holds."""
+
+    def __init__(self, parameters: Mapping[str, Any], pool_size: int) -> None:
+        self.place = _place(parameters)
+        self.locks = ThreadLocks(lambda: _connect(parameters), self.place)
+        self.pool: ConnectionPool[_PooledConnection] = ConnectionPool(
+            make_conninfo(**parameters),
+            connection_class=_PooledConnection,
+            kwargs={"autocommit": True, "prepare_threshold": 0},
+            min_size=1,
+            max_size=pool_size,
+            timeout=WAIT_S,
+            check=_check_if_idle,
+            open=False,
+        )
+        # The connection on which a thread of Python has a transaction open.
+        self._open = threading.local()
+
+    def close(self) -> None:
+        """Close all connections; later use raises `StorageError`."""
+        self.locks.close()
+        self.pool.close()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Use the connection of the transaction that this thread has open, else one of the pool."""
+        current: Connection | None = getattr(self._open, "connection", None)
+        if current is not None:
+            yield current
+            return
+        with _explained(self.place), self.pool.connection() as connection:
+            yield connection
+            connection.used_at = time.monotonic()
+
+    @contextmanager
+    def transaction(
+        self, *, write: bool = True, durable: bool = False, threads: Collection[str] = ()
+    ) -> Iterator[psycopg.Cursor[Any]]:
+        """Run the body in a transaction, or as part of the one this thread has open.
+
+        Args:
+            write: Whether the body writes; what only reads sees one state of the database.
+            durable: Return only when the disk has it, also where ``synchronous_commit`` is off for the rest.
+            threads: The threads of which the body writes; those that this process runs must still be held.
+        """
+        with self.connection() as connection:
+            if getattr(self._open, "connection", None) is connection:
+                with connection.cursor() as cursor:
+                    self._confirm(cursor, threads)
+                    yield cursor
+                return
+            # One round trip to begin, one for all that the body writes and the commit.
+            with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
+                if durable:
+                    cursor.execute(_DURABLE)
+                if not write:
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                self._confirm(cursor, threads)
+                self._open.connection = connection
+                try:
+                    yield cursor
+                finally:
+                    self._open.connection = None
+
+    def _confirm(self, cursor: psycopg.Cursor[Any], threads: Collection[str]) -> None:
+        for thread_id in threads:
+            if (hold := self.locks.held.get(thread_id)) is not None:
+                hold.confirm(cursor)
+
+
+def _check_if_idle(connection: _PooledConnection) -> None:
+    if time.monotonic() - connection.used_at > _CHECK_AFTER_S:
+        ConnectionPool.check_connection(connection)
+
+
+class PooledSaver(PostgresSaver):
+    """LangGraph's PostgreSQL checkpointer on a shared `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        # None is strict: only types LangGraph holds safe are revived, others come back as plain data
+        strict = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
+        super().__init__(cast(Any, database.pool), serde=strict)
+        self.shared = database
+
+    def thread_lock(self, thread_id: str) -> AbstractContextManager[Hold]:
+        """Hold a thread for one runner, over all processes that use the database.
+
+        Raises:
+            ThreadBusyError: On entering, at once, if another runner holds it.
+        """
+        return self._thread_lock(thread_id)
+
+    @contextmanager
+    def _thread_lock(self, thread_id: str) -> Iterator[Hold]:
+        if "\0" in thread_id or not _is_unicode(thread_id):
+            raise InvalidInputError(f"PostgreSQL cannot keep the thread id {thread_id!r}")
+        with _explained(self.shared.place):
+            lock = self.shared.locks.hold(thread_id)
+            hold = lock.__enter__()
+        try:
+            yield hold
+        finally:
+            lock.__exit__(None, None, None)
+
+    @contextmanager
+    def _cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[Any]]:
+        # without PostgresSaver's lock, by which all calls of a process would wait for each other
+        del pipeline
+        with (
+            self.shared.connection() as connection,
+            connection.cursor(binary=True, row_factory=dict_row) as cursor,
+        ):
+            yield cursor
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """Return the version after ``current``, which no fork will give to another value.
+
+        PostgresSaver 3.2.0 tells forks apart by `random`, which repeats itself where a program seeds it.
+        """
+        number = super().get_next_version(current, channel).partition(".")[0]
+        return f"{number}.{secrets.token_hex(8)}"
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, if the thread is still held."""
+        values = {name: _storable(value) for name, value in checkpoint["channel_values"].items()}
+        with self.shared.transaction(threads=_threads(config)):
+            return super().put(config, {**checkpoint, "channel_values": values}, metadata, new_versions)
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store the writes of one task, if the thread is still held."""
+        with self.shared.transaction(threads=_threads(config)):
+            super().put_writes(config, writes, task_id, task_path)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """List checkpoints, newest first; read before the first is given, so none keeps a connection."""
+        return iter([*super().list(config, filter=filter, before=before, limit=limit)])
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread's checkpoints and writes."""
+        with self.shared.transaction(threads=[str(thread_id)]):
+            super().delete_thread(thread_id)
+
+    def _dump_blobs(
+        self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: ChannelVersions
+    ) -> BlobRows:
+        plain = {name: value.text if isinstance(value, _Apart) else value for name, value in values.items()}
+        return super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
+
+
+class _Apart:
+    """A text that PostgresSaver would put into a jsonb value, which cannot hold it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def _storable(value: Any) -> Any:
+    return _Apart(value) if isinstance(value, str) and "\0" in value else value
+
+
+def _is_unicode(text: str) -> bool:
+    return all(not 0xD800 <= ord(character) <= 0xDFFF for character in text)
+
+
+def _threads(config: RunnableConfig) -> list[str]:
+    return [str(config["configurable"]["thread_id"])]
+
+
+class PooledStore(PostgresStore):
+    """LangGraph's PostgreSQL store on a shared `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(cast(Any, database.pool))
+        self.shared = database
+
+    @contextmanager
+    def _cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[Any]]:
+        del pipeline
+        with (
+            self.shared.connection() as connection,
+            connection.cursor(binary=True, row_factory=dict_row) as cursor,
+        ):
+            yield cursor
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Execute the operations: in one transaction if any writes, while its threads are still held."""
+        wanted = [*ops]
+        puts = [op for op in wanted if isinstance(op, PutOp)]
+        if not puts:
+            return super().batch(wanted)
+        written = {thread_of(op.namespace) for op in puts}
+        threads = [thread for thread in written if thread is not None]
+        durable = any(op.namespace[: len(EFFECTS)] == EFFECTS for op in puts)
+        with self.shared.transaction(threads=sorted(threads), durable=durable):
+            return super().batch(wanted)
+
+
+# opening
+
+MIGRATIONS = (
+    "CREATE TABLE IF NOT EXISTS plan_execute_migrations (v integer PRIMARY KEY)",
+    f"CREATE TABLE IF NOT EXISTS {RUNNERS} (thread_id text PRIMARY KEY, token uuid NOT NULL,"
+    " runner text NOT NULL, since timestamptz NOT NULL DEFAULT now())",
+)
+"""Our own tables; the place of a migration is its number, as in LangGraph's lists."""
+
+_SCHEMAS: dict[str, tuple[Sequence[str], tuple[str, ...]]] = {
+    "checkpoint_migrations": (
+        PostgresSaver.MIGRATIONS,
+        ("checkpoints", "checkpoint_blobs", "checkpoint_writes"),
+    ),
+    "store_migrations": (PostgresStore.MIGRATIONS, ("store",)),
+    "plan_execute_migrations": (MIGRATIONS, (RUNNERS,)),
+}
+"""What each table of migrations counts, and the tables that are there when all have been made."""
+
+_SETTING_UP = 0x504C4558
+"""Advisory lock ("PLEX") of the process that makes or changes tables."""
+
+
+def open_database(parameters: Mapping[str, Any], pool_size: int) -> Database:
+    """Check the database, make the tables that it lacks, and open a pool."""
+    database = Database(parameters, pool_size)
+    with _explained(database.place, "; nothing was changed"), _connect(parameters) as connection:
+        _check_server(connection, database.place)
+        if not _is_current(connection, database.place):
+            _set_up(connection, database.place)
+    try:
+        with _explained(database.place, "; nothing was changed"):
+            database.pool.open(wait=True, timeout=WAIT_S)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _parameters(url: str) -> dict[str, Any]:
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # not libpq's message, which may repeat a part of the password
+        raise ConfigurationError(
+            "that is no address of a PostgreSQL database; postgresql://user:password@host/database is one"
+        ) from None
+    return {**_DEFAULTS, **given}
+
+
+def _place(parameters: Mapping[str, Any]) -> str:
+    """Name the database, without its password."""
+    user, host = parameters.get("user"), parameters.get("host") or ""
+    port = f":{parameters['port']}" if parameters.get("port") else ""
+    # A folder of Unix sockets is not written before the slash.
+    if host.startswith("/"):
+        host, port = "", f"{port} at {host}"
+    return f"postgresql://{f'{user}@' if user else ''}{host}/{parameters.get('dbname') or user or ''}{port}"
+
+
+def _connect(parameters: Mapping[str, Any]) -> Connection:
+    return psycopg.connect(make_conninfo(**parameters), autocommit=True)
+
+
+def _check_server(connection: Connection, place: str) -> None:
+    if (version := connection.info.server_version) < OLDEST_SERVER * 10_000:
+        raise _refusal(
+            StorageError, place, f"is PostgreSQL {version // 10_000}; {OLDEST_SERVER} or newer is needed"
+        )
+    if (encoding := _setting(connection, "server_encoding")) != "UTF8":
+        raise _refusal(StorageError, place, f"has the encoding {encoding}; UTF8 is needed")
+    if _setting(connection, "transaction_read_only") == "on":
+        raise _refusal(StorageError, place, "is read-only (a standby?)")
+    if _scalar(connection, "SELECT current_schema()") is None:
+        path = _setting(connection, "search_path")
+        raise _refusal(StorageError, place, f"has no schema to keep tables in (its search path: {path})")
+
+
+def _is_current(connection: Connection, place: str) -> bool:
+    """Tell whether all tables are there, in the format that this version knows."""
+    # each is looked at before anything is changed
+    found = [_is_set_up(connection, place, counter) for counter in _SCHEMAS]
+    return all(found)
+
+
+def _is_set_up(connection: Connection, place: str, counter: str) -> bool:
+    migrations, tables = _SCHEMAS[counter]
+    there = {name for name in tables if _exists(connection, name)}
+    if not _exists(connection, counter):
+        if there:
+            found = ", ".join(sorted(there))
+            raise _refusal(StorageError, place, f"has a table of something else ({found})")
+        return False
+    made, newest = _version(connection, place, counter), len(migrations) - 1
+    if made > newest:
+        raise _refusal(
+            SchemaVersionError,
+            place,
+            f"has version {made} of the tables that {counter} counts; this plan_execute, with the libraries "
+            f"installed here, knows versions up to {newest}",
+        )
+    if made == newest and (missing := sorted({*tables} - there)):
+        raise _refusal(StorageDamagedError, place, f"lacks the table {', '.join(missing)}")
+    return made == newest
+
+
+def _version(connection: Connection, place: str, counter: str) -> int:
+    try:
+        made = _scalar(connection, sql.SQL("SELECT max(v) FROM {}").format(sql.Identifier(counter)))
+    except psycopg.errors.UndefinedColumn:
+        raise _refusal(StorageError, place, f"has a table of something else ({counter})") from None
+    return -1 if made is None else int(made)
+
+
+def _exists(connection: Connection, table: str) -> bool:
+    return _scalar(connection, "SELECT to_regclass(%s)", table) is not None
+
+
+def _setting(connection: Connection, name: str) -> str:
+    return str(_scalar(connection, "SELECT current_setting(%s)", name))
+
+
+def _scalar(connection: Connection, statement: str | sql.Composed, *parameters: Any) -> Any:
+    row = connection.execute(statement, parameters).fetchone()
+    return None if row is None else row[0]
+
+
+def _set_up(connection: Connection, place: str) -> None:
+    """Make what is missing; one process at a time, for LangGraph's own migrations trip over each other."""
+    deadline = time.monotonic() + WAIT_S
+    # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY would wait for those who wait for it.
+    while not _scalar(connection, "SELECT pg_try_advisory_lock(%s)", _SETTING_UP):
+        if time.monotonic() > deadline:
+            raise _refusal(
+                StorageError, place, f"is being set up by another process for more than {WAIT_S:g} s"
+            )
+        time.sleep(0.05)
+    PostgresSaver(connection).setup()
+    PostgresStore(connection).setup()
+    _migrate(connection, _version(connection, place, "plan_execute_migrations") if _ours(connection) else -1)
+    connection.execute("SELECT pg_advisory_unlock(%s)", (_SETTING_UP,))
+
+
+def _ours(connection: Connection) -> bool:
+    return _exists(connection, "plan_execute_migrations")
+
+
+def _migrate(connection: Connection, made: int) -> None:
+    with connection.transaction():
+        for number, statement in enumerate(MIGRATIONS[made + 1 :], start=made + 1):
+            connection.execute(statement)
+            connection.execute("INSERT INTO plan_execute_migrations (v) VALUES (%s)", (number,))
+
+
+# errors
+
+_REASONS: dict[str, tuple[type[StorageError], str]] = {
+    "08": (StorageError, "cannot be reached"),
+    "25006": (StorageError, "is read-only"),
+    "28": (StorageError, "refuses this user"),
+    "3D000": (StorageError, "does not exist"),
+    "42501": (StorageError, "does not allow this user what is needed"),
+    "42P01": (StorageDamagedError, "lacks a table"),
+    "42703": (StorageDamagedError, "lacks a column"),
+    "53": (StorageError, "has no room left"),
+    "54": (StorageError, "is at a limit of the server"),
+    "55P03": (StorageError, "was locked for too long"),
+    "57014": (StorageError, "took too long"),
+    "57": (StorageError, "ended the connection"),
+    "58": (StorageError, "cannot be read or written"),
+    "XX": (StorageDamagedError, "is damaged"),
+}
+"""What a class of SQLSTATE, or one of its codes, means."""
+
+
+@contextmanager
+def _explained(place: str, end: str = "") -> Iterator[None]:
+    """Turn PostgreSQL's errors about the database into ours; errors of the program pass."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if (reason := _reason(error)) is None:
+            raise
+        said = " ".join(str(error).split())
+        raise reason[0](f"{place} {reason[1]} ({said}){end}") from error
+
+
+def _reason(error: psycopg.Error) -> tuple[type[StorageError], str] | None:
+    code = error.sqlstate or ""
+    if found := _REASONS.get(code) or _REASONS.get(code[:2]):
+        return found
+    if isinstance(error, PoolClosed):
+        return StorageError, "is closed: use it inside its `with` block"
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return StorageError, "cannot be reached"
+    return None
+
+
+def _refusal(kind: type[StorageError], place: str, what: str) -> StorageError:
+    """Word an error: the database, what is wrong with it, and that it is as it was."""
+    return kind(f"{place} {what}; nothing was changed")

@@ -1,0 +1,215 @@
+"""One runner per thread on PostgreSQL: the server holds the lock, and frees it when its holder is gone.
+
+Two things together say who runs a thread. An *advisory lock* belongs to a session of the server, which ends
+with the process that opened it; so a dead worker's threads are free at once. A *row* in
+``plan_execute_runners`` names the holder by a token. Every write of a run reads both in its own transaction
+(`Hold.confirm`): a runner that lost its session, or whose thread was taken over since, cannot write any more,
+whatever it believes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.errors import LockNotAvailable
+
+from ..errors import StorageError, ThreadBusyError
+
+__all__ = ["RUNNERS", "Hold", "ThreadLocks"]
+
+RUNNERS = "plan_execute_runners"
+"""The table of threads that are being run."""
+
+Connection = psycopg.Connection[Any]
+
+_TAKE = "SELECT pg_try_advisory_lock(%s), pg_backend_pid()"
+_FREE = "SELECT pg_advisory_unlock(%s)"
+_SIGN = (
+    "INSERT INTO plan_execute_runners (thread_id, token, runner) VALUES (%s, %s, %s) ON CONFLICT (thread_id)"
+    " DO UPDATE SET token = excluded.token, runner = excluded.runner, since = now()"
+)
+_SIGN_OFF = "DELETE FROM plan_execute_runners WHERE thread_id = %s AND token = %s"
+_WHO = "SELECT runner, since FROM plan_execute_runners WHERE thread_id = %s"
+# A shared lock is had at once unless somebody holds the exclusive one. FOR SHARE lets who takes the thread
+# over wait until this transaction has ended, so that it reads all that was written before.
+_CONFIRM = (
+    "SELECT token, pg_try_advisory_xact_lock_shared(%s) FROM plan_execute_runners"
+    " WHERE thread_id = %s FOR SHARE"
+)
+
+_SESSION_SETTINGS = {
+    # A machine that lost its power says no goodbye: the server drops its sessions after 10 + 3 * 5 seconds.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    # Who takes a thread over waits for the last transaction of who had it.
+    "lock_timeout": "5s",
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A thread that this process runs."""
+
+    thread_id: str
+    key: int
+    token: UUID
+    session: Connection
+    backend: int
+    """Process id of the server's session; a pooler in between may switch to another one."""
+
+    def confirm(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Let the cursor's transaction go on only while the thread is held.
+
+        Raises:
+            ThreadBusyError: If another runner has taken it over.
+            StorageError: If the session that held it has ended.
+        """
+        row = cursor.execute(_CONFIRM, (self.key, self.thread_id)).fetchone()
+        if row is None or row[0] != self.token:
+            raise ThreadBusyError(
+                f"thread {self.thread_id!r} was taken over by another runner, after the connection that held "
+                "it for this one was lost; this run has stopped"
+            )
+        if row[1]:
+            raise self.lost()
+
+    def check(self) -> None:
+        """Ask the server whether the session is still there.
+
+        Raises:
+            StorageError: If it is not.
+        """
+        try:
+            row = self.session.execute("SELECT pg_backend_pid()").fetchone()
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise self.lost() from error
+        if row is None or row[0] != self.backend:
+            raise self.lost()
+
+    def lost(self) -> StorageError:
+        """Word the loss."""
+        return StorageError(
+            f"the connection that held thread {self.thread_id!r} was lost, and with it the thread; this run "
+            "has stopped. Resume it. (A connection pooler must be in session mode, or be left out.)"
+        )
+
+
+class ThreadLocks:
+    """The threads that one process runs, held by one session of the server.
+
+    Args:
+        connect: Opens a session.
+        place: What to call the database in messages.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], place: str) -> None:
+        self.held: dict[str, Hold] = {}
+        self._connect = connect
+        self._place = place
+        self._session: Connection | None = None
+        self._guard = threading.RLock()
+
+    @contextmanager
+    def hold(self, thread_id: str) -> Iterator[Hold]:
+        """Hold a thread for one runner.
+
+        Raises:
+            ThreadBusyError: At once, if another runner holds it.
+        """
+        hold = self._take(thread_id)
+        try:
+            yield hold
+        finally:
+            self._free(hold)
+
+    def close(self) -> None:
+        """End the session; the server frees what it holds."""
+        with self._guard:
+            if self._session is not None:
+                self._session.close()
+                self._session = None
+
+    def _take(self, thread_id: str) -> Hold:
+        with self._guard:
+            if thread_id in self.held:
+                raise ThreadBusyError(f"thread {thread_id!r} of {self._place} is being run by this process")
+            session = self._live_session()
+            key = _key(session, thread_id)
+            taken, backend = _row(session, _TAKE, key)
+            if not taken:
+                raise self._busy(session, thread_id)
+            hold = Hold(thread_id, key, uuid4(), session, backend)
+            try:
+                session.execute(_SIGN, (thread_id, hold.token, _runner()))
+            except BaseException as error:
+                self._unlock(hold)
+                if isinstance(error, LockNotAvailable):
+                    raise self._busy(session, thread_id) from error
+                raise
+            self.held[thread_id] = hold
+            return hold
+
+    def _free(self, hold: Hold) -> None:
+        with self._guard:
+            try:
+                hold.session.execute(_SIGN_OFF, (hold.thread_id, hold.token))
+            except psycopg.Error:
+                _log.debug("cannot sign off from thread %r", hold.thread_id, exc_info=True)
+            finally:
+                self._unlock(hold)
+                del self.held[hold.thread_id]
+
+    def _unlock(self, hold: Hold) -> None:
+        try:
+            hold.session.execute(_FREE, (hold.key,))
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            # The session has ended, and the lock with it.
+            _log.debug("the session that held thread %r has ended", hold.thread_id, exc_info=True)
+
+    def _live_session(self) -> Connection:
+        if self._session is not None:
+            try:
+                self._session.execute("")
+            except (psycopg.OperationalError, psycopg.InterfaceError):
+                self._session.close()
+                self._session = None
+        if self._session is None:
+            self._session = self._connect()
+            for name, value in _SESSION_SETTINGS.items():
+                self._session.execute("SELECT set_config(%s, %s, false)", (name, value))
+        return self._session
+
+    def _busy(self, session: Connection, thread_id: str) -> ThreadBusyError:
+        row = session.execute(_WHO, (thread_id,)).fetchone()
+        whom = f"by {row[0]} since {row[1]:%Y-%m-%d %H:%M:%S %Z}" if row else "by someone else"
+        return ThreadBusyError(f"thread {thread_id!r} of {self._place} is being run {whom}")
+
+
+def _row(session: Connection, statement: str, *parameters: Any) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = session.execute(statement, parameters).fetchone()
+    assert row is not None
+    return row
+
+
+def _key(session: Connection, thread_id: str) -> int:
+    # Advisory locks are the whole database's, and other schemas of it have threads of their own.
+    (schema,) = _row(session, "SELECT current_schema()")
+    seed = f"plan_execute\0{schema}\0{thread_id}".encode()
+    return int.from_bytes(hashlib.sha256(seed).digest()[:8], signed=True)
+
+
+def _runner() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
