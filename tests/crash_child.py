@@ -21,13 +21,24 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
+from langgraph.store.postgres import PostgresStore
+from langgraph.store.postgres.aio import AsyncPostgresStore
 from langgraph.types import Command
 from logged_tools import Log, make_tools, two_turn_model
+from postgres_server import schema_of
 
-from plan_execute import Context, PlanExecuteError, create_plan_execute_agent, local_persistence
+from plan_execute import (
+    Context,
+    PlanExecuteError,
+    create_plan_execute_agent,
+    local_persistence,
+    postgres_persistence,
+)
 from plan_execute.graph.surgery import cancel_run, retry_steps
 from plan_execute.state import OutputState
 
@@ -68,6 +79,17 @@ def act(job: dict[str, Any]) -> dict[str, Any]:
     if job["storage"] == "local":
         with local_persistence(job["db"]) as (saver, store):
             return _drive(job, saver, store)
+    if job["storage"] == "postgres":
+        with postgres_persistence(job["db"]) as (saver, store):
+            return _drive(job, saver, store)
+    if job["storage"] == "plain-postgres":
+        with (
+            PostgresSaver.from_conn_string(job["db"]) as plain,
+            PostgresStore.from_conn_string(job["db"]) as plain_store,
+        ):
+            plain.setup()
+            plain_store.setup()
+            return _drive(job, plain, plain_store)
     if job["storage"] == "slow":
         checkpoints = SlowSaver.from_conn_string(f"{job['db']}.slow")
         with checkpoints as slow, local_persistence(job["db"]) as (_, store):
@@ -99,6 +121,17 @@ async def _act_async(job: dict[str, Any]) -> dict[str, Any]:
     if job["storage"] == "local-async":
         async with local_persistence(job["db"]) as (saver, store):
             return await _drive_async(job, saver, store)
+    if job["storage"] == "postgres-async":
+        async with postgres_persistence(job["db"]) as (saver, store):
+            return await _drive_async(job, saver, store)
+    if job["storage"] == "plain-postgres-async":
+        async with (
+            AsyncPostgresSaver.from_conn_string(job["db"]) as plain,
+            AsyncPostgresStore.from_conn_string(job["db"]) as plain_store,
+        ):
+            await plain.setup()
+            await plain_store.setup()
+            return await _drive_async(job, plain, plain_store)
     async with AsyncSqliteSaver.from_conn_string(job["db"]) as async_saver:
         return await _drive_async(job, async_saver, None)
 
@@ -262,7 +295,7 @@ class Workplace:
 
     def __init__(self, folder: Path, storage: str, thread: str = "t") -> None:
         self.storage = storage
-        self.db = str(folder / "runs.db")
+        self.db = schema_of(folder) if "postgres" in storage else str(folder / "runs.db")
         self.log = str(folder / "effects.log")
         self.config = {"configurable": {"thread_id": thread}}
 
@@ -270,6 +303,8 @@ class Workplace:
         """Open the same storage in this process, as (saver, store)."""
         if self.storage.startswith("local"):
             return local_persistence(self.db)
+        if self.storage.startswith("postgres"):
+            return postgres_persistence(self.db)
         return _with_no_store(self.db)
 
 

@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.store.postgres import PostgresStore
+from langgraph.store.postgres.aio import AsyncPostgresStore
+from postgres_server import schema_of
 
-from plan_execute import local_persistence
+from plan_execute import local_persistence, postgres_persistence
 
-SYNC = ("none", "memory", "sqlite", "local")
-ASYNC = (*SYNC, "aiosqlite", "local-async")
-ASKING_SYNC = ("memory", "sqlite", "local")
-ASKING_ASYNC = (*ASKING_SYNC, "aiosqlite", "local-async")
+SYNC = ("none", "memory", "sqlite", "local", "postgres", "plain-postgres")
+ASYNC = (*SYNC, "aiosqlite", "local-async", "postgres-async", "plain-postgres-async")
+ASKING_SYNC = ("memory", "sqlite", "local", "postgres", "plain-postgres")
+ASKING_ASYNC = (*ASKING_SYNC, "aiosqlite", "local-async", "postgres-async", "plain-postgres-async")
+"""A plain one is LangGraph's own saver, and on PostgreSQL its own store, as an embedder may hand them in."""
 
 Storage = dict[str, Any]
 """``checkpointer`` and ``store`` for ``create_plan_execute_agent``."""
@@ -33,6 +39,15 @@ def opened(kind: str, folder: Path) -> Iterator[Storage]:
     elif kind == "sqlite":
         with SqliteSaver.from_conn_string(str(folder / "plain.db")) as saver:
             yield {"checkpointer": saver}
+    elif kind == "postgres":
+        with postgres_persistence(schema_of(folder)) as (checkpointer, store):
+            yield {"checkpointer": checkpointer, "store": store}
+    elif kind == "plain-postgres":
+        url = schema_of(folder)
+        with PostgresSaver.from_conn_string(url) as saver, PostgresStore.from_conn_string(url) as own_store:
+            saver.setup()
+            own_store.setup()
+            yield {"checkpointer": saver, "store": own_store}
     else:
         with local_persistence(folder / "local.db") as (checkpointer, store):
             yield {"checkpointer": checkpointer, "store": store}
@@ -47,6 +62,18 @@ async def aopened(kind: str, folder: Path) -> AsyncIterator[Storage]:
     elif kind == "local-async":
         async with local_persistence(folder / "local.db") as (checkpointer, store):
             yield {"checkpointer": checkpointer, "store": store}
+    elif kind == "postgres-async":
+        async with postgres_persistence(schema_of(folder)) as (checkpointer, store):
+            yield {"checkpointer": checkpointer, "store": store}
+    elif kind == "plain-postgres-async":
+        url = schema_of(folder)
+        async with (
+            AsyncPostgresSaver.from_conn_string(url) as own_saver,
+            AsyncPostgresStore.from_conn_string(url) as own_store,
+        ):
+            await own_saver.setup()
+            await own_store.setup()
+            yield {"checkpointer": own_saver, "store": own_store}
     else:
         with opened(kind, folder) as storage:
             yield storage

@@ -20,7 +20,7 @@ from plan_execute.errors import InvalidAnswerError
 from plan_execute.state import StepResult, merge_by_id
 
 # A graph that runs async cannot use SqliteSaver, which refuses async calls.
-ASKING_ASYNC = ("memory", "local", "aiosqlite", "local-async")
+ASKING_ASYNC = ("memory", "local", "aiosqlite", "local-async", "postgres-async", "plain-postgres-async")
 
 
 class Parent(TypedDict, total=False):

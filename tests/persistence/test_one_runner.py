@@ -1,4 +1,4 @@
-"""One runner per thread on local storage; who comes second is told at once."""
+"""One runner per thread, on one machine or over a database; who comes second is told at once."""
 
 import asyncio
 import threading
@@ -29,7 +29,7 @@ def wait_for(condition, timeout_s=10.0):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("kind", ["local", "local-async"])
+@pytest.mark.parametrize("kind", ["local", "local-async", "postgres", "postgres-async"])
 def test_a_second_process_is_told_at_once_and_a_kill_frees_the_thread(children, tmp_path, kind):
     workplace = Workplace(tmp_path, kind)
     first = children.start(workplace, input=SLOW, context=FREE)
@@ -46,9 +46,10 @@ def test_a_second_process_is_told_at_once_and_a_kill_frees_the_thread(children, 
     assert Log(workplace.log).calls("look") == {"a": 1}
 
 
-def test_a_second_thread_of_the_process_is_told_at_once(tmp_path):
+@pytest.mark.parametrize("kind", ["local", "postgres"])
+def test_a_second_thread_of_the_process_is_told_at_once(tmp_path, kind):
     log = Log(tmp_path / "log")
-    with opened("local", tmp_path) as storage:
+    with opened(kind, tmp_path) as storage:
         agent = create_plan_execute_agent(None, tools=make_tools(log), **storage)
         stream = agent.stream(SLOW, thread(), context=Context(**FREE), stream_mode="custom")
         next(stream)
@@ -71,9 +72,10 @@ def test_a_second_thread_of_the_process_is_told_at_once(tmp_path):
     assert seen[0] < 0.5
 
 
-async def test_of_two_resumes_at_the_same_moment_one_runs(tmp_path):
+@pytest.mark.parametrize("kind", ["local", "postgres"])
+async def test_of_two_resumes_at_the_same_moment_one_runs(tmp_path, kind):
     log = Log(tmp_path / "log")
-    with opened("local", tmp_path) as storage:
+    with opened(kind, tmp_path) as storage:
         agent = create_plan_execute_agent(None, tools=make_tools(log), **storage)
         await agent.ainvoke(WRITING, thread())
         resumes = [agent.ainvoke(Command(resume="approve"), thread()) for _ in range(5)]
@@ -83,8 +85,9 @@ async def test_of_two_resumes_at_the_same_moment_one_runs(tmp_path):
     assert log.calls() == {"a": 1}
 
 
-def test_of_two_processes_that_resume_at_the_same_moment_one_runs(children, tmp_path):
-    workplace = Workplace(tmp_path, "local")
+@pytest.mark.parametrize("kind", ["local", "postgres"])
+def test_of_two_processes_that_resume_at_the_same_moment_one_runs(children, tmp_path, kind):
+    workplace = Workplace(tmp_path, kind)
     children.run(workplace, input=WRITING)
     both = [children.start(workplace, resume="approve") for _ in range(4)]
     answers = [child.answer() for child in both]

