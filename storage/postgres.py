@@ -99,7 +99,7 @@ class PostgresPersistence:
     def __init__(self, url: str, *, pool_size: int = POOL_SIZE) -> None:
         if pool_size < 1:
             raise ConfigurationError(f"pool_size must be at least 1, not {pool_size}")
-        self._parameters = _parameters(url)
+        self._parameters = parameters(url)
         self._pool_size = pool_size
         self._database: Database | None = None
 
@@ -381,7 +381,8 @@ def open_database(parameters: Mapping[str, Any], pool_size: int) -> Database:
     return database
 
 
-def _parameters(url: str) -> dict[str, Any]:
+def parameters(url: str) -> dict[str, Any]:
+    """Read an address, and fill in what it does not say."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:

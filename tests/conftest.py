@@ -1,10 +1,6 @@
-"""What all tests share: the PostgreSQL server, which is started once and stopped at the end."""
+"""Say loudly what was not tested."""
 
 import postgres_server
-
-
-def pytest_unconfigure():
-    postgres_server.close_all()
 
 
 def pytest_terminal_summary(terminalreporter):

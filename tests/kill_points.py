@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from uuid import uuid4
 
+import psycopg
 from crash_child import Children, Workplace, note, serve, summary
 from langchain_core.messages import AIMessage
 from langchain_core.messages.tool import tool_call
@@ -30,14 +31,17 @@ from langgraph.types import Command
 from logged_tools import Log
 
 from plan_execute import InjectedIdempotencyKey, ScriptedModel, create_plan_execute_agent
+from plan_execute.storage import postgres
 from plan_execute.storage.adapters import AsyncSaver, AsyncStore
 from plan_execute.storage.local import LocalSaver, LocalStore, open_database
+from plan_execute.storage.postgres import PooledSaver, PooledStore
 
 KINDS = ("checkpoint", "pending", "ledger", "effect")
 MOMENTS = ("before", "after")
-MODES = ("local", "local-async", "slow", "slow-async")
+MODES = ("local", "local-async", "slow", "slow-async", "postgres", "postgres-async")
 """Saver and store of `local_persistence`, driven by ``stream`` or by ``astream``; or the same on a disk that
-is slow with checkpoints, so that effects and the ledger may overtake them."""
+is slow with checkpoints, so that effects and the ledger may overtake them; or those of
+`postgres_persistence`."""
 FREE = {"approval": "never", "on_failure": "abort", "max_attempts": 1}
 MAX_ROUNDS = 12
 
@@ -140,8 +144,8 @@ class Countdown:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class CountingSaver(LocalSaver):
-    """The local checkpointer, counted."""
+class CountedSaver:
+    """Counts the writes of the checkpointer it is mixed into."""
 
     countdown: Countdown
     delay_s = 0.0
@@ -149,25 +153,50 @@ class CountingSaver(LocalSaver):
     def put(self, *args: Any) -> Any:
         time.sleep(self.delay_s)
         with self.countdown.around("checkpoint"):
-            return super().put(*args)
+            return super().put(*args)  # type: ignore[misc]
 
     def put_writes(self, *args: Any) -> None:
         time.sleep(self.delay_s)
         with self.countdown.around("pending"):
-            super().put_writes(*args)
+            super().put_writes(*args)  # type: ignore[misc]
 
 
-class CountingStore(LocalStore):
-    """The local store, counted where it writes."""
+class CountedStore:
+    """Counts the writes of the store it is mixed into."""
 
     countdown: Countdown
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         wanted = [*ops]
         if not any(isinstance(op, PutOp) for op in wanted):
-            return super().batch(wanted)
+            return super().batch(wanted)  # type: ignore[misc]
         with self.countdown.around("ledger"):
-            return super().batch(wanted)
+            return super().batch(wanted)  # type: ignore[misc]
+
+
+class CountingSaver(CountedSaver, LocalSaver):
+    """The local checkpointer, counted."""
+
+
+class CountingStore(CountedStore, LocalStore):
+    """The local store, counted where it writes."""
+
+
+class CountingPooledSaver(CountedSaver, PooledSaver):
+    """The PostgreSQL checkpointer, counted."""
+
+
+class CountingPooledStore(CountedStore, PooledStore):
+    """The PostgreSQL store, counted where it writes."""
+
+
+def open_counted(job: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Open the database, with a saver and a store on it."""
+    if "postgres" in job["storage"]:
+        server = postgres.open_database(postgres.parameters(job["db"]), 4)
+        return server, CountingPooledSaver(server), CountingPooledStore(server)
+    database = open_database(Path(job["db"]))
+    return database, CountingSaver(database), CountingStore(database)
 
 
 def output_of(tool: str, args: dict[str, Any]) -> str:
@@ -245,9 +274,8 @@ def _turn(*calls: tuple[str, str]) -> AIMessage:
 def act(job: dict[str, Any]) -> dict[str, Any]:
     """Run, resume or look, in this process."""
     countdown, log = Countdown(job.get("point")), Log(job["log"])
-    database = open_database(Path(job["db"]))
+    database, saver, store = open_counted(job)
     try:
-        saver, store = CountingSaver(database), CountingStore(database)
         saver.countdown = store.countdown = countdown
         saver.delay_s = 0.01 if "slow" in job["storage"] else 0.0
         agent = create_plan_execute_agent(
@@ -380,6 +408,8 @@ def _resume(
         answer = children.run(workplace, context=FREE, **job)
         if answer.get("error") == "ThreadNotFoundError":
             job = {"input": given}
+        elif answer.get("error") == "ThreadBusyError":
+            time.sleep(0.05)  # the server has not noticed yet that the process it talked to is dead
         elif answer.get("error") == "NothingToResumeError":
             return children.run(workplace, "look"), asked
         elif answer.get("questions"):
@@ -467,10 +497,19 @@ def _intents(workplace: Workplace) -> set[tuple[str, str]]:
 
 def _rows(workplace: Workplace) -> list[tuple[str, str, dict[str, Any]]]:
     """Read the ledger past our own code: kind, key and value of each row."""
+    if "postgres" in workplace.storage:
+        return _server_rows(workplace)
     with closing(sqlite3.connect(workplace.db)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_schema WHERE name = 'store'").fetchall()
         rows = connection.execute("SELECT prefix, key, value FROM store").fetchall() if tables else []
     return [(prefix.split(".")[1], key, json.loads(value)) for prefix, key, value in rows]
+
+
+def _server_rows(workplace: Workplace) -> list[tuple[str, str, dict[str, Any]]]:
+    with psycopg.connect(workplace.db) as connection:
+        there = connection.execute("SELECT to_regclass('store')").fetchone() != (None,)
+        rows = connection.execute("SELECT prefix, key, value FROM store").fetchall() if there else []
+    return [(prefix.split(".")[1], key, value) for prefix, key, value in rows]
 
 
 if __name__ == "__main__":

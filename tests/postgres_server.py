@@ -6,6 +6,7 @@ is tried in this order, Debian's packages only where CI runs as root.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import pwd
@@ -227,7 +228,6 @@ def _programs() -> Path:
 
 # --- for the tests -----------------------------------------------------------------------
 
-_started: list[Server] = []
 missing: list[str] = []
 """Why no server could be had, if a test asked for one."""
 
@@ -236,11 +236,12 @@ missing: list[str] = []
 def _shared() -> Server | str:
     """Start the server that all tests share, once; or say why there is none."""
     try:
-        _started.append(Server(_programs()))
+        started = Server(_programs())
     except (NoServerError, OSError, subprocess.SubprocessError) as error:
         missing.append(str(error))
         return str(error)
-    return _started[0]
+    atexit.register(started.close)
+    return started
 
 
 def server() -> Server:
@@ -266,10 +267,3 @@ def schema_of(folder: Path) -> str:
     """Return an address that keeps the tables of this folder's tests apart from all others."""
     name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     return server().new_schema(f"t_{name}")
-
-
-def close_all() -> None:
-    """Stop the shared server."""
-    for started in _started:
-        started.close()
-    _started.clear()

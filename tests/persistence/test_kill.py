@@ -56,6 +56,8 @@ def survive(children, workplace, dice, longest, *, kills, durability=None, paren
         if answer.get("error") in ("ThreadNotFoundError", "unexpected EmptyInputError"):
             assert not log.calls(), "steps ran before the run was on record"
             job = {"input": STEPS}
+        elif answer.get("error") == "ThreadBusyError":
+            time.sleep(0.05)  # the server has not noticed yet that the process it talked to is dead
         elif answer.get("error") == "QuestionOpenError":
             job = {"input": None}
         elif answer.get("error") == "NothingToResumeError":

@@ -16,7 +16,7 @@ def children(tmp_path_factory):
         yield started
 
 
-@pytest.fixture(scope="module", params=["slow", "local-async"])
+@pytest.fixture(scope="module", params=["slow", "local-async", "postgres"])
 def mode(request):
     return request.param
 
