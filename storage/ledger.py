@@ -320,7 +320,7 @@ def _succeeded(row: dict[str, Any]) -> bool:
 
 def thread_of(namespace: tuple[str, ...]) -> str | None:
     """Return the id of the thread whose records a namespace holds; None: it holds something else."""
-    return _decode(namespace[2]) if namespace[0] == _ROOT and len(namespace) > 2 else None
+    return _decode(namespace[2]) if namespace[:1] == (_ROOT,) and len(namespace) > 2 else None
 
 
 def _encode(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.store.base import Op, PutOp, Result
+from langgraph.store.base import GetOp, Op, PutOp, Result, SearchOp
 
 from ..errors import (
     ConfigurationError,
@@ -48,8 +48,11 @@ OLDEST_SERVER = 12
 POOL_SIZE = 4
 """Connections of one process at most, besides the one that holds its threads."""
 
-WAIT_S = 30.0
-"""How long a call waits for a connection of the pool, and opening for another process's set-up."""
+WAIT_S = 10.0
+"""How long a call waits for a connection of the pool."""
+
+SET_UP_WAIT_S = 60.0
+"""How long opening waits for another process that is making the tables."""
 
 _CHECK_AFTER_S = 1.0
 """How long a connection may lie idle before it is tried, as the server may have restarted since."""
@@ -134,7 +137,6 @@ class Database:
 
     def __init__(self, parameters: Mapping[str, Any], pool_size: int) -> None:
         self.place = _place(parameters)
-        self.locks = ThreadLocks(lambda: _connect(parameters), self.place)
         self.pool: ConnectionPool[_PooledConnection] = ConnectionPool(
             make_conninfo(**parameters),
             connection_class=_PooledConnection,
@@ -145,6 +147,7 @@ class Database:
             check=_check_if_idle,
             open=False,
         )
+        self.locks = ThreadLocks(lambda: _connect(parameters), self.pool.check, self.place)
         # The connection on which a thread of Python has a transaction open.
         self._open = threading.local()
 
@@ -175,6 +178,7 @@ class Database:
             durable: Return only when the disk has it, also where ``synchronous_commit`` is off for the rest.
             threads: The threads of which the body writes; those that this process runs must still be held.
         """
+        self.refuse_lost(threads)
         with self.connection() as connection:
             if getattr(self._open, "connection", None) is connection:
                 with connection.cursor() as cursor:
@@ -193,6 +197,12 @@ class Database:
                     yield cursor
                 finally:
                     self._open.connection = None
+
+    def refuse_lost(self, threads: Collection[str]) -> None:
+        """Raise if one of the threads is known to be lost, without asking the server."""
+        for thread_id in threads:
+            if (hold := self.locks.held.get(thread_id)) is not None:
+                hold.refuse_if_lost()
 
     def _confirm(self, cursor: psycopg.Cursor[Any], threads: Collection[str]) -> None:
         for thread_id in threads:
@@ -332,14 +342,20 @@ class PooledStore(PostgresStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute the operations: in one transaction if any writes, while its threads are still held."""
         wanted = [*ops]
+        self.shared.refuse_lost(_threads_of(wanted))
         puts = [op for op in wanted if isinstance(op, PutOp)]
         if not puts:
             return super().batch(wanted)
-        written = {thread_of(op.namespace) for op in puts}
-        threads = [thread for thread in written if thread is not None]
         durable = any(op.namespace[: len(EFFECTS)] == EFFECTS for op in puts)
-        with self.shared.transaction(threads=sorted(threads), durable=durable):
+        with self.shared.transaction(threads=_threads_of(puts), durable=durable):
             return super().batch(wanted)
+
+
+def _threads_of(ops: Sequence[Op]) -> list[str]:
+    """Name the threads whose ledger the operations read or write, in the order in which rows are locked."""
+    spaces = [op.namespace for op in ops if isinstance(op, GetOp | PutOp)]
+    spaces += [op.namespace_prefix for op in ops if isinstance(op, SearchOp)]
+    return sorted({thread for space in spaces if (thread := thread_of(space)) is not None})
 
 
 # opening
@@ -395,12 +411,9 @@ def parameters(url: str) -> dict[str, Any]:
 
 def _place(parameters: Mapping[str, Any]) -> str:
     """Name the database, without its password."""
-    user, host = parameters.get("user"), parameters.get("host") or ""
+    user = f"{parameters['user']}@" if parameters.get("user") else ""
     port = f":{parameters['port']}" if parameters.get("port") else ""
-    # A folder of Unix sockets is not written before the slash.
-    if host.startswith("/"):
-        host, port = "", f"{port} at {host}"
-    return f"postgresql://{f'{user}@' if user else ''}{host}/{parameters.get('dbname') or user or ''}{port}"
+    return f"postgresql://{user}{parameters.get('host') or ''}{port}/{parameters.get('dbname') or ''}"
 
 
 def _connect(parameters: Mapping[str, Any]) -> Connection:
@@ -472,12 +485,12 @@ def _scalar(connection: Connection, statement: str | sql.Composed, *parameters: 
 
 def _set_up(connection: Connection, place: str) -> None:
     """Make what is missing; one process at a time, for LangGraph's own migrations trip over each other."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + SET_UP_WAIT_S
     # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY would wait for those who wait for it.
     while not _scalar(connection, "SELECT pg_try_advisory_lock(%s)", _SETTING_UP):
         if time.monotonic() > deadline:
             raise _refusal(
-                StorageError, place, f"is being set up by another process for more than {WAIT_S:g} s"
+                StorageError, place, f"is being set up by another process for more than {SET_UP_WAIT_S:g} s"
             )
         time.sleep(0.05)
     PostgresSaver(connection).setup()

@@ -23,7 +23,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.errors import LockNotAvailable
 
-from ..errors import StorageError, ThreadBusyError
+from ..errors import PlanExecuteError, StorageError, ThreadBusyError
 
 __all__ = ["RUNNERS", "Hold", "ThreadLocks"]
 
@@ -59,9 +59,9 @@ _SESSION_SETTINGS = {
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Hold:
-    """A thread that this process runs."""
+    """A thread that this process runs, or ran until it was lost."""
 
     thread_id: str
     key: int
@@ -69,6 +69,8 @@ class Hold:
     session: Connection
     backend: int
     """Process id of the server's session; a pooler in between may switch to another one."""
+    loss: PlanExecuteError | None = None
+    """Why it is not held any more, once that was noticed."""
 
     def confirm(self, cursor: psycopg.Cursor[Any]) -> None:
         """Let the cursor's transaction go on only while the thread is held.
@@ -79,12 +81,13 @@ class Hold:
         """
         row = cursor.execute(_CONFIRM, (self.key, self.thread_id)).fetchone()
         if row is None or row[0] != self.token:
-            raise ThreadBusyError(
+            self.loss = ThreadBusyError(
                 f"thread {self.thread_id!r} was taken over by another runner, after the connection that held "
                 "it for this one was lost; this run has stopped"
             )
+            raise self.loss
         if row[1]:
-            raise self.lost()
+            raise self._lost()
 
     def check(self) -> None:
         """Ask the server whether the session is still there.
@@ -95,16 +98,21 @@ class Hold:
         try:
             row = self.session.execute("SELECT pg_backend_pid()").fetchone()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise self.lost() from error
+            raise self._lost() from error
         if row is None or row[0] != self.backend:
-            raise self.lost()
+            raise self._lost()
 
-    def lost(self) -> StorageError:
-        """Word the loss."""
-        return StorageError(
+    def refuse_if_lost(self) -> None:
+        """Raise, without asking the server, what was raised when the loss was noticed."""
+        if self.loss is not None:
+            raise type(self.loss)(str(self.loss))
+
+    def _lost(self) -> StorageError:
+        self.loss = StorageError(
             f"the connection that held thread {self.thread_id!r} was lost, and with it the thread; this run "
             "has stopped. Resume it. (A connection pooler must be in session mode, or be left out.)"
         )
+        return self.loss
 
 
 class ThreadLocks:
@@ -112,12 +120,14 @@ class ThreadLocks:
 
     Args:
         connect: Opens a session.
+        suspect: Is called when a session is found to have ended: other connections may have, too.
         place: What to call the database in messages.
     """
 
-    def __init__(self, connect: Callable[[], Connection], place: str) -> None:
+    def __init__(self, connect: Callable[[], Connection], suspect: Callable[[], None], place: str) -> None:
         self.held: dict[str, Hold] = {}
         self._connect = connect
+        self._suspect = suspect
         self._place = place
         self._session: Connection | None = None
         self._guard = threading.RLock()
@@ -186,6 +196,7 @@ class ThreadLocks:
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 self._session.close()
                 self._session = None
+                self._suspect()
         if self._session is None:
             self._session = self._connect()
             for name, value in _SESSION_SETTINGS.items():

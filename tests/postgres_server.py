@@ -12,6 +12,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -109,6 +110,13 @@ class Server:
         """Stop it and start it again, at the same address."""
         self.stop()
         self.start()
+
+    def kill(self) -> None:
+        """Kill it as a crash of its machine would; ``start`` recovers."""
+        (first, *_) = (self.folder / "data/postmaster.pid").read_text().splitlines()
+        # its children notice, and end too
+        os.kill(int(first), signal.SIGKILL)
+        self.stop()
 
     def close(self) -> None:
         """Stop it and delete it."""

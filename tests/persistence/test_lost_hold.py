@@ -1,0 +1,193 @@
+"""A run whose hold on its thread is lost stops, writes nothing more, and can be resumed."""
+
+import asyncio
+import threading
+import time
+
+import postgres_server
+import pytest
+from langgraph.types import Command
+from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
+from savers import opened, thread
+
+from plan_execute import Context, create_plan_execute_agent, postgres_persistence
+from plan_execute.errors import StorageError, ThreadBusyError
+
+FREE = Context(approval="never", on_failure="abort", max_attempts=1)
+STEPS = plan(bound("a", "send"), bound("wait", "stall", "a"), bound("b", "send", "wait"))
+
+
+@pytest.fixture
+def log(tmp_path):
+    return Log(tmp_path / "log")
+
+
+def agent_of(log, storage):
+    return create_plan_execute_agent(None, tools=make_tools(log), **storage)
+
+
+def wait_for(condition, timeout_s=20.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to this"
+        time.sleep(0.01)
+
+
+def begun(log, name):
+    return any(line["kind"] == "begin" and line["name"] == name for line in log.lines())
+
+
+class Run(threading.Thread):
+    """A run that goes on beside the test."""
+
+    def __init__(self, agent):
+        super().__init__()
+        self.agent, self.error, self.ended_at = agent, None, 0.0
+        self.start()
+
+    def run(self):
+        try:
+            self.agent.invoke(STEPS, thread(), context=FREE)
+        except Exception as error:
+            self.error = error
+        self.ended_at = time.monotonic()
+
+
+def cut_off_holders():
+    """End the sessions that hold a thread, as an administrator or a firewall may; give one row for each."""
+    return postgres_server.server().execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE locktype = 'advisory' AND granted AND query NOT LIKE '%pg_terminate_backend%'"
+    )
+
+
+@pytest.fixture
+def storage(tmp_path):
+    with opened("postgres", tmp_path) as storage:
+        yield storage
+
+
+def test_a_run_that_lost_its_hold_stops_within_seconds_and_goes_on_when_it_is_resumed(log, storage):
+    break_tool(log, "wait")
+    run = Run(agent_of(log, storage))
+    wait_for(lambda: begun(log, "wait"))
+    lost_at = time.monotonic()
+    assert cut_off_holders()
+    run.join(20)
+    assert type(run.error) is StorageError
+    assert "thread 't' was lost" in str(run.error)
+    assert run.ended_at - lost_at < 5
+    mend_tool(log, "wait")
+    assert log.calls("send") == {"a": 1}
+    assert agent_of(log, storage).invoke(None, thread(), context=FREE)["status"] == "done"
+    assert log.calls("send") == {"a": 1, "b": 1}
+
+
+def test_who_lost_its_thread_to_another_cannot_write_any_more(log, storage, tmp_path):
+    saver, store = storage["checkpointer"], storage["store"]
+    with saver.thread_lock("t"):
+        store.put(("plan_execute", "results", "t", "p"), "mine", {"n": 1})
+        assert cut_off_holders()
+        with opened("postgres", tmp_path) as other, other["checkpointer"].thread_lock("t"):
+            with pytest.raises(ThreadBusyError, match="taken over"):
+                store.put(("plan_execute", "results", "t", "p"), "late", {"n": 2})
+            with pytest.raises(ThreadBusyError, match="taken over"):
+                saver.put_writes(checkpoint_place(), [("n", 1)], "task")
+            other["store"].put(("plan_execute", "results", "t", "p"), "theirs", {"n": 3})
+            store.put(("plan_execute", "results", "another thread", "p"), "free", {"n": 4})
+        # the other one has left, but the thread was not had back
+        with pytest.raises(ThreadBusyError, match="taken over"):
+            store.put(("plan_execute", "results", "t", "p"), "late", {"n": 2})
+    keys = {item.key for item in store.search(("plan_execute", "results"))}
+    assert keys == {"mine", "theirs", "free"}
+
+
+def checkpoint_place():
+    return {"configurable": {"thread_id": "t", "checkpoint_ns": "", "checkpoint_id": "1"}}
+
+
+def test_a_hold_that_nobody_took_over_is_lost_all_the_same(storage):
+    saver, store = storage["checkpointer"], storage["store"]
+    with saver.thread_lock("t") as hold:
+        hold.check()
+        assert cut_off_holders()
+        with pytest.raises(StorageError, match="was lost"):
+            store.put(("plan_execute", "results", "t", "p"), "late", {"n": 2})
+        with pytest.raises(StorageError, match="was lost"):
+            hold.check()
+        with pytest.raises(ThreadBusyError, match="this process"), saver.thread_lock("t"):
+            pass
+    with saver.thread_lock("t") as hold:
+        hold.check()
+        store.put(("plan_execute", "results", "t", "p"), "mine", {"n": 1})
+
+
+def test_who_takes_a_thread_over_waits_for_the_last_write_of_who_had_it(storage, tmp_path):
+    saver, database = storage["checkpointer"], storage["checkpointer"].shared
+    order = []
+
+    def take_over():
+        with opened("postgres", tmp_path) as other, other["checkpointer"].thread_lock("t"):
+            order.append("taken over")
+
+    with saver.thread_lock("t"):
+        with database.transaction(threads=["t"]):
+            taker = threading.Thread(target=take_over)
+            assert cut_off_holders()
+            taker.start()
+            time.sleep(0.5)
+            order.append("written")
+        taker.join(20)
+    assert order == ["written", "taken over"]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_server_that_restarts_amid_a_run_ends_it_and_the_same_process_can_resume_it(log, kind):
+    with postgres_server.own_server() as server:
+        break_tool(log, "wait")
+        with postgres_persistence(server.url()) as (checkpointer, store):
+            agent = agent_of(log, {"checkpointer": checkpointer, "store": store})
+            run = Run(agent)
+            wait_for(lambda: begun(log, "wait"))
+            server.restart()
+            run.join(30)
+            assert type(run.error) is StorageError
+            mend_tool(log, "wait")
+            assert log.calls("send") == {"a": 1}
+            if kind == "sync":
+                values = agent.invoke(None, thread(), context=FREE)
+            else:
+                values = asyncio.run(agent.ainvoke(None, thread(), context=FREE))
+            assert values["status"] == "done"
+    assert log.calls("send") == {"a": 1, "b": 1}
+
+
+def test_a_server_that_restarted_between_two_runs_is_not_noticed(log):
+    with (
+        postgres_server.own_server() as server,
+        postgres_persistence(server.url()) as (checkpointer, store),
+    ):
+        agent = agent_of(log, {"checkpointer": checkpointer, "store": store})
+        agent.invoke(plan(bound("a", "send")), thread())
+        server.restart()
+        time.sleep(1.1)
+        values = agent.invoke(Command(resume="approve"), thread())
+        assert values["status"] == "done"
+    assert log.calls() == {"a": 1}
+
+
+def test_a_killed_server_keeps_what_was_recorded_and_frees_every_thread(log):
+    with postgres_server.own_server() as server:
+        break_tool(log, "wait")
+        with postgres_persistence(server.url()) as (checkpointer, store):
+            run = Run(agent_of(log, {"checkpointer": checkpointer, "store": store}))
+            wait_for(lambda: begun(log, "wait"))
+            server.kill()
+            run.join(30)
+            assert type(run.error) is StorageError
+        server.start()
+        mend_tool(log, "wait")
+        with postgres_persistence(server.url()) as (checkpointer, store):
+            agent = agent_of(log, {"checkpointer": checkpointer, "store": store})
+            assert agent.invoke(None, thread(), context=FREE)["status"] == "done"
+    assert log.calls("send") == {"a": 1, "b": 1}
