@@ -387,7 +387,8 @@ def open_database(parameters: Mapping[str, Any], pool_size: int) -> Database:
     with _explained(database.place, "; nothing was changed"), _connect(parameters) as connection:
         _check_server(connection, database.place)
         if not _is_current(connection, database.place):
-            _set_up(connection, database.place)
+            with _alone(connection, database.place):
+                _set_up(connection, database.place)
     try:
         with _explained(database.place, "; nothing was changed"):
             database.pool.open(wait=True, timeout=WAIT_S)
@@ -425,7 +426,7 @@ def _check_server(connection: Connection, place: str) -> None:
         raise _refusal(
             StorageError, place, f"is PostgreSQL {version // 10_000}; {OLDEST_SERVER} or newer is needed"
         )
-    if (encoding := _setting(connection, "server_encoding")) != "UTF8":
+    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
         raise _refusal(StorageError, place, f"has the encoding {encoding}; UTF8 is needed")
     if _setting(connection, "transaction_read_only") == "on":
         raise _refusal(StorageError, place, "is read-only (a standby?)")
@@ -436,19 +437,49 @@ def _check_server(connection: Connection, place: str) -> None:
 
 def _is_current(connection: Connection, place: str) -> bool:
     """Tell whether all tables are there, in the format that this version knows."""
-    # each is looked at before anything is changed
-    found = [_is_set_up(connection, place, counter) for counter in _SCHEMAS]
-    return all(found)
+    return all(
+        _exists(connection, counter)
+        and _version(connection, place, counter) == len(migrations) - 1
+        and all(_exists(connection, table) for table in tables)
+        for counter, (migrations, tables) in _SCHEMAS.items()
+    )
 
 
-def _is_set_up(connection: Connection, place: str, counter: str) -> bool:
+@contextmanager
+def _alone(connection: Connection, place: str) -> Iterator[None]:
+    """Wait until no other process makes tables: LangGraph's own migrations trip over each other."""
+    deadline = time.monotonic() + SET_UP_WAIT_S
+    # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY would wait for those who wait for it.
+    while not _scalar(connection, "SELECT pg_try_advisory_lock(%s)", _SETTING_UP):
+        if time.monotonic() > deadline:
+            what = f"is being set up by another process for more than {SET_UP_WAIT_S:g} s"
+            raise _refusal(StorageError, place, what)
+        time.sleep(0.05)
+    # the end of the session frees it, whatever happens
+    yield
+
+
+def _set_up(connection: Connection, place: str) -> None:
+    """Make the tables that are missing, once those that are there have been found to be right."""
+    made = {counter: _migrations_made(connection, place, counter) for counter in _SCHEMAS}
+    if made["checkpoint_migrations"] < len(PostgresSaver.MIGRATIONS):
+        PostgresSaver(connection).setup()
+    if made["store_migrations"] < len(PostgresStore.MIGRATIONS):
+        PostgresStore(connection).setup()
+    with connection.transaction():
+        for number in range(made["plan_execute_migrations"], len(MIGRATIONS)):
+            connection.execute(MIGRATIONS[number])
+            connection.execute("INSERT INTO plan_execute_migrations (v) VALUES (%s)", (number,))
+
+
+def _migrations_made(connection: Connection, place: str, counter: str) -> int:
+    """Count the migrations that were made, and refuse tables that do not fit their number."""
     migrations, tables = _SCHEMAS[counter]
     there = {name for name in tables if _exists(connection, name)}
     if not _exists(connection, counter):
         if there:
-            found = ", ".join(sorted(there))
-            raise _refusal(StorageError, place, f"has a table of something else ({found})")
-        return False
+            raise _refusal(StorageError, place, f"has a table of something else ({', '.join(sorted(there))})")
+        return 0
     made, newest = _version(connection, place, counter), len(migrations) - 1
     if made > newest:
         raise _refusal(
@@ -459,7 +490,7 @@ def _is_set_up(connection: Connection, place: str, counter: str) -> bool:
         )
     if made == newest and (missing := sorted({*tables} - there)):
         raise _refusal(StorageDamagedError, place, f"lacks the table {', '.join(missing)}")
-    return made == newest
+    return made + 1
 
 
 def _version(connection: Connection, place: str, counter: str) -> int:
@@ -481,33 +512,6 @@ def _setting(connection: Connection, name: str) -> str:
 def _scalar(connection: Connection, statement: str | sql.Composed, *parameters: Any) -> Any:
     row = connection.execute(statement, parameters).fetchone()
     return None if row is None else row[0]
-
-
-def _set_up(connection: Connection, place: str) -> None:
-    """Make what is missing; one process at a time, for LangGraph's own migrations trip over each other."""
-    deadline = time.monotonic() + SET_UP_WAIT_S
-    # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY would wait for those who wait for it.
-    while not _scalar(connection, "SELECT pg_try_advisory_lock(%s)", _SETTING_UP):
-        if time.monotonic() > deadline:
-            raise _refusal(
-                StorageError, place, f"is being set up by another process for more than {SET_UP_WAIT_S:g} s"
-            )
-        time.sleep(0.05)
-    PostgresSaver(connection).setup()
-    PostgresStore(connection).setup()
-    _migrate(connection, _version(connection, place, "plan_execute_migrations") if _ours(connection) else -1)
-    connection.execute("SELECT pg_advisory_unlock(%s)", (_SETTING_UP,))
-
-
-def _ours(connection: Connection) -> bool:
-    return _exists(connection, "plan_execute_migrations")
-
-
-def _migrate(connection: Connection, made: int) -> None:
-    with connection.transaction():
-        for number, statement in enumerate(MIGRATIONS[made + 1 :], start=made + 1):
-            connection.execute(statement)
-            connection.execute("INSERT INTO plan_execute_migrations (v) VALUES (%s)", (number,))
 
 
 # errors

@@ -56,16 +56,18 @@ class Server:
             self._hand_over(self.folder)
             self.programs = self._reachable(programs)
             self._make_cluster()
-            self.port = _free_port()
+            self.port = free_port()
             self.start()
         except BaseException:
             self.close()
             raise
 
-    def url(self, schema: str = "", *, user: str = USER, password: str | None = None) -> str:
+    def url(
+        self, schema: str = "", *, user: str = USER, password: str | None = None, database: str = "postgres"
+    ) -> str:
         """Return the server's address; with the name of a schema, tables are looked for and made there."""
         secret = quote(self.password if password is None else password, safe="")
-        address = f"postgresql://{user}:{secret}@127.0.0.1:{self.port}/postgres"
+        address = f"postgresql://{user}:{secret}@127.0.0.1:{self.port}/{database}"
         return f"{address}?options=-csearch_path%3D{schema}" if schema else address
 
     def new_schema(self, name: str | None = None) -> str:
@@ -186,7 +188,8 @@ def _owner() -> dict[str, Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

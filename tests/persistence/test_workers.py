@@ -41,14 +41,17 @@ def seed(workplace, count):
     return names
 
 
-def results(workplace, names):
+def endings(workplace, names):
+    """Give the status of each thread, and the output of each of its steps."""
     with workplace.opened() as (saver, store):
         agent = create_plan_execute_agent(None, checkpointer=saver, store=store)
         states = {name: agent.get_state({"configurable": {"thread_id": name}}) for name in names}
     return {
-        name: {step: result["output"] for step, result in state.values["results"].items()}
+        name: (
+            state.values["status"],
+            {step: result["output"] for step, result in state.values["results"].items()},
+        )
         for name, state in states.items()
-        if state.values["status"] == "done"
     }
 
 
@@ -57,7 +60,7 @@ def expected(names):
     for name in names:
         read, wrote, told = (f"{name}_{part}" for part in ("read", "wrote", "told"))
         outputs = {read: f"look {read}: ", wrote: f"send {wrote}: "}
-        found[name] = outputs | {told: f"send {told}: {outputs[read]} {outputs[wrote]}"}
+        found[name] = ("done", outputs | {told: f"send {told}: {outputs[read]} {outputs[wrote]}"})
     return found
 
 
@@ -78,7 +81,7 @@ def test_two_workers_finish_a_hundred_threads_and_run_none_twice(workers, tmp_pa
     runs = [line for line in log.lines() if line["kind"] == "run"]
     assert Counter(line["thread"] for line in runs) == Counter(names)
     assert {line["pid"] for line in runs} == {worker.pid for worker in both}
-    assert results(workplace, names) == expected(names)
+    assert endings(workplace, names) == expected(names)
 
 
 @pytest.mark.timeout(110)
@@ -96,7 +99,7 @@ def test_the_threads_of_a_killed_worker_are_taken_over(workers, tmp_path, kind):
     assert log.calls("send") == effects(names, "wrote", "told")
     # reads that were under way are made again; what was finished is not
     assert max(log.calls("look").values()) <= 2
-    assert results(workplace, names) == expected(names)
+    assert endings(workplace, names) == expected(names)
 
 
 @pytest.mark.slow
@@ -115,4 +118,4 @@ def test_workers_that_are_killed_at_random_finish_two_hundred_threads(workers, t
     assert all(worker.answer(300) == {"ended": 200} for worker in crew)
     assert killed >= 5
     assert Log(workplace.log).calls("send") == effects(names, "wrote", "told")
-    assert results(workplace, names) == expected(names)
+    assert endings(workplace, names) == expected(names)
