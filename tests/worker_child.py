@@ -39,14 +39,14 @@ def _take(agent: Any, thread: str, log: Log) -> bool:
     """Go on with a thread if nobody else does; tell whether it has ended."""
     config = {"configurable": {"thread_id": thread}}
     snapshot = agent.get_state(config)
-    if not snapshot.next:
+    if not snapshot.tasks:  # `next` lacks tasks that had ended when their process was killed
         return True
     given = Command(resume=_answers(snapshot.interrupts, log)) if snapshot.interrupts else None
     try:
         log.append("run", thread=thread, status=agent.invoke(given, config)["status"])
     except ThreadError:
         return False  # somebody runs it, or went on with it since it was looked at
-    return not agent.get_state(config).next
+    return not agent.get_state(config).tasks
 
 
 def _answers(questions: Sequence[Interrupt], log: Log) -> dict[str, Any]:
