@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -167,18 +166,17 @@ class Environment(BaseModel):
     model: str | None = None
     base_url: str | None = None
     tools: str | None = None
-    database: Path | None = None
+    database: str | None = None
     editor: str | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Environment:
         """Read ``PLAN_EXECUTE_MODEL``, ``_BASE_URL``, ``_TOOLS``, ``_DB``, and ``VISUAL``/``EDITOR``."""
         env = os.environ if environ is None else environ
-        database = env.get("PLAN_EXECUTE_DB")
         return cls(
             model=env.get("PLAN_EXECUTE_MODEL") or None,
             base_url=env.get("PLAN_EXECUTE_BASE_URL") or None,
             tools=env.get("PLAN_EXECUTE_TOOLS") or None,
-            database=Path(database) if database else None,
+            database=env.get("PLAN_EXECUTE_DB") or None,
             editor=env.get("VISUAL") or env.get("EDITOR") or None,
         )

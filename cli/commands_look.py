@@ -31,7 +31,7 @@ def list_(
     screen, sources = Screen(json=json), Sources.read(database=db)
     found = []
     rest = 0
-    if sources.database.exists():
+    if not sources.database.missing():
         with open_agent(sources) as agent:
             threads = list_threads(agent.checkpointer)  # type: ignore[arg-type]
             for thread, at in islice(threads, limit):
@@ -82,7 +82,7 @@ def show(
         return DONE
     for line in thread_lines(thread, snapshot):
         screen.data(line)
-    if snapshot.next:
+    if snapshot.tasks:
         way = "Answer" if snapshot.interrupts else "If nothing runs it any more, go on"
         screen.note(f"{way} with: {sources.resume_command(thread)} (and the --tools and --model of the run)")
     return DONE

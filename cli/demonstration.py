@@ -9,14 +9,14 @@ from uuid import uuid4
 
 from ..examples import DEMOS, build_demo
 from ..graph import create_plan_execute_agent
-from ..storage.local import local_persistence
 from .driving import Session, drive
+from .place import Place
 from .terminal import Screen
 
 __all__ = ["show_demo"]
 
 
-def show_demo(screen: Screen, name: str, ending: str | None, database: Path | None, *, yes: bool) -> int:
+def show_demo(screen: Screen, name: str, ending: str | None, database: str | None, *, yes: bool) -> int:
     """Describe an example, run it, and return the exit code of its run.
 
     Raises:
@@ -26,8 +26,8 @@ def show_demo(screen: Screen, name: str, ending: str | None, database: Path | No
     screen.note(f"{name}: {DEMOS[name]}")
     thread = uuid4().hex[:12]
     with closing(demo), tempfile.TemporaryDirectory(prefix="plan-execute-demo-") as folder:
-        path = database or Path(folder) / "threads.db"
-        with local_persistence(path) as (checkpointer, store):
+        place = Place(database or str(Path(folder) / "threads.db"))
+        with place.open() as (checkpointer, store):
             agent = create_plan_execute_agent(**demo.agent_args, checkpointer=checkpointer, store=store)
             settings = demo.context.model_copy(update={"approval": "never"}) if yes else demo.context
             return drive(Session(agent, thread, screen), {"goal": demo.goal}, settings)

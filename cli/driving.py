@@ -107,7 +107,7 @@ def _way_on(session: Session, error: BaseException) -> str | None:
     if isinstance(error, PlanExecuteError) and not isinstance(error, _ON_THE_COMMAND_LINE):
         return None
     try:
-        return session.resume if session.snapshot().next else None
+        return session.resume if session.snapshot().tasks else None
     except Exception:  # the storage itself may be what failed; the first error is the one to report
         return None
 
@@ -125,7 +125,7 @@ def _conclude(session: Session) -> int:
     elif answer := snapshot.values.get("final_answer"):
         screen.data(answer)
     screen.note(_summary(session, snapshot, status))
-    if snapshot.next and session.resume:
+    if snapshot.tasks and session.resume:
         screen.note(f"It stopped before its end. Go on with: {session.resume}")
     return EXIT_CODES.get(status, FAILED)
 

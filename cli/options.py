@@ -90,11 +90,12 @@ BaseUrl = Annotated[
     ),
 ]
 Database = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--db",
         metavar="PATH",
-        help="Where threads are kept (default: your data folder). [env: PLAN_EXECUTE_DB]",
+        help="Where threads are kept: a file, or postgresql://… (default: your data folder). "
+        "[env: PLAN_EXECUTE_DB]",
     ),
 ]
 Inputs = Annotated[

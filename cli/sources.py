@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..context import Context, Environment
 from ..errors import ConfigurationError, InvalidPlanError, MissingModelError, ThreadNotFoundError, known
 from .exits import BadUsageError
+from .place import Place
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -49,14 +50,14 @@ class Sources:
         workspace: The folder of the built-in tools; None: one for each thread.
         model: The model's name, if one is configured.
         base_url: The model's endpoint.
-        database: The file that keeps the threads.
+        database: Where the threads are kept.
         options: The options as they were given, to repeat them in a hint.
     """
 
     tools: tuple[str, ...]
     model: str | None
     base_url: str | None
-    database: Path
+    database: Place
     toolsets: tuple[str, ...] = ()
     workspace: Path | None = None
     options: tuple[str, ...] = ()
@@ -67,7 +68,7 @@ class Sources:
         tools: Sequence[str] | None = None,
         model: str | None = None,
         base_url: str | None = None,
-        database: Path | None = None,
+        database: str | None = None,
         *,
         toolsets: Sequence[str] | None = None,
         workspace: Path | None = None,
@@ -80,12 +81,13 @@ class Sources:
         given = [("--tools", name) for name in tools or ()]
         given += [("--toolset", name) for name in toolsets or ()]
         given += [("--workspace", str(workspace or ""))]
-        given += [("--model", model or ""), ("--base-url", base_url or ""), ("--db", str(database or ""))]
+        given += [("--model", model or ""), ("--base-url", base_url or "")]
+        given += [("--db", Place(database or "").shown)]
         return cls(
             tools=tuple(tools) if tools else from_env,
             model=model or env.model,
             base_url=base_url or env.base_url,
-            database=database or env.database or _default_database(),
+            database=Place(named) if (named := database or env.database) else Place.default(),
             toolsets=tuple(toolsets or ()),
             workspace=workspace,
             options=tuple(word for name, value in given if value for word in (name, value)),
@@ -129,13 +131,7 @@ class Sources:
         # A thread's id may be any text, so it is not always the name of a folder.
         plain = re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", thread, re.ASCII)
         name = thread if plain else f"thread.{sha256(thread.encode()).hexdigest()[:32]}"
-        return self.database.parent / f"{self.database.name}.workspaces" / name
-
-
-def _default_database() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("plan-execute", appauthor=False) / "threads.db"
+        return self.database.workspaces / name
 
 
 # --- tools -------------------------------------------------------------------------------
@@ -199,11 +195,10 @@ def open_agent(
         ThreadNotFoundError: If it must, and is not.
     """
     from ..graph import create_plan_execute_agent
-    from ..storage.local import local_persistence
 
-    if existing and not sources.database.exists():
-        raise ThreadNotFoundError(f"there is no thread yet: {sources.database} does not exist")
-    with local_persistence(sources.database) as (checkpointer, store):
+    if existing and sources.database.missing():
+        raise ThreadNotFoundError(f"there is no thread yet: {sources.database.name} does not exist")
+    with sources.database.open() as (checkpointer, store):
         yield create_plan_execute_agent(
             sources.model if toolbox is not None else None,
             toolbox.tools if toolbox is not None else (),

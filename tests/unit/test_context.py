@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,5 +84,5 @@ def test_the_environment_is_read_and_empty_values_are_absent() -> None:
     read = Environment.read(
         {"PLAN_EXECUTE_MODEL": "m", "PLAN_EXECUTE_DB": "x.db", "EDITOR": "ed", "PLAN_EXECUTE_TOOLS": ""}
     )
-    assert (read.model, read.database, read.editor, read.tools) == ("m", Path("x.db"), "ed", None)
+    assert (read.model, read.database, read.editor, read.tools) == ("m", "x.db", "ed", None)
     assert Environment.read({"VISUAL": "vi", "EDITOR": "ed"}).editor == "vi"

@@ -1,0 +1,65 @@
+"""Where threads are kept, as ``--db`` names it: a file, or a PostgreSQL database."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ..storage.adapters import Persistence
+
+__all__ = ["Place"]
+
+
+class Place(NamedTuple):
+    """A path, or an address that starts with ``postgresql://`` or ``postgres://``."""
+
+    name: str
+
+    @classmethod
+    def default(cls) -> Place:
+        """Return the file in the user's data folder."""
+        return cls(str(_data_folder() / "threads.db"))
+
+    @property
+    def is_server(self) -> bool:
+        """Whether a server keeps the threads."""
+        return self.name.startswith(("postgresql://", "postgres://"))
+
+    @property
+    def shown(self) -> str:
+        """The name as it may be printed: without a password."""
+        if not self.is_server:
+            return self.name
+        bare = re.sub(r"(?<=//)([^:@/]*):[^@]*@", r"\1@", self.name)
+        return re.sub(r"([?&])password=[^&]*&?", r"\1", bare).rstrip("?&")
+
+    @property
+    def workspaces(self) -> Path:
+        """The folder of the threads' workspaces: next to the file, or in the user's data folder."""
+        if self.is_server:
+            return _data_folder() / f"{sha256(self.shown.encode()).hexdigest()[:16]}.workspaces"
+        return Path(f"{self.name}.workspaces")
+
+    def missing(self) -> bool:
+        """Tell whether there is no file yet; a server is asked when it is opened."""
+        return not self.is_server and not Path(self.name).exists()
+
+    def open(self) -> AbstractContextManager[Persistence]:
+        """Return the persistence, to be entered."""
+        if self.is_server:
+            from ..storage.postgres import postgres_persistence
+
+            return postgres_persistence(self.name)
+        from ..storage.local import local_persistence
+
+        return local_persistence(self.name)
+
+
+def _data_folder() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("plan-execute", appauthor=False)

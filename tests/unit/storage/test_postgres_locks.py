@@ -1,0 +1,134 @@
+"""A thread has one runner over all processes of a database; the server frees it when its runner dies."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import postgres_server
+import pytest
+
+from plan_execute import postgres_persistence
+from plan_execute.errors import ThreadBusyError
+
+HOLD = (
+    "import sys, time\n"
+    "from plan_execute import postgres_persistence\n"
+    "with postgres_persistence(sys.argv[1]) as (saver, _), saver.thread_lock('t'):\n"
+    "    print('held', flush=True)\n"
+    "    time.sleep(60)\n"
+)
+
+
+@pytest.fixture
+def url():
+    return postgres_server.server().new_schema()
+
+
+@pytest.fixture
+def saver(url):
+    with postgres_persistence(url) as (saver, _):
+        yield saver
+
+
+def take(saver, thread="t"):
+    with saver.thread_lock(thread):
+        pass
+
+
+def test_who_comes_second_is_told_at_once_who_has_it(url, saver):
+    with postgres_persistence(url) as (other, _), saver.thread_lock("t"):
+        started = time.monotonic()
+        with pytest.raises(ThreadBusyError, match=rf"'t' .* by process {os.getpid()} on .* since 20\d\d-"):
+            take(other)
+        assert time.monotonic() - started < 1
+        take(other, "another")
+    take(saver)
+
+
+def test_the_same_process_is_told_too(saver):
+    with saver.thread_lock("t"), pytest.raises(ThreadBusyError, match="this process"):
+        take(saver)
+
+
+def test_threads_of_other_schemas_have_locks_of_their_own(saver):
+    url = postgres_server.server().new_schema()
+    with postgres_persistence(url) as (other, _), saver.thread_lock("t"):
+        take(other)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
+def test_the_server_frees_the_threads_of_a_process_that_dies(url, saver, sign):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, url], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(ThreadBusyError, match=f"process {process.pid}"):
+            take(saver)
+        process.send_signal(sign)
+        process.wait(10)
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                take(saver)
+                break
+            except ThreadBusyError:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_nothing_is_left_behind_when_it_is_released(url, saver):
+    with saver.thread_lock("t"):
+        pass
+    schema = url.rpartition("%3D")[2]
+    assert postgres_server.server().execute(f"SELECT * FROM {schema}.plan_execute_runners") == []
+
+
+def test_leaving_while_a_thread_is_held_frees_it(url):
+    with postgres_persistence(url) as (saver, _):
+        lock = saver.thread_lock("t")
+        lock.__enter__()
+    with postgres_persistence(url) as (saver, _):
+        take(saver)
+
+
+def test_of_many_takers_at_once_one_has_it(url, saver):
+    inside, most, busy = [], [], []
+
+    def try_it():
+        try:
+            with saver.thread_lock("t"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.05)
+                inside.pop()
+        except ThreadBusyError:
+            busy.append(1)
+
+    takers = [threading.Thread(target=try_it) for _ in range(10)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join()
+    assert set(most) == {1}
+    assert len(most) + len(busy) == 10
+
+
+async def test_a_taker_that_is_cancelled_holds_nothing(saver):
+    async def take_async():
+        async with saver.hold_thread("t"):
+            await asyncio.sleep(60)
+
+    for delay in (0.0, 0.0005, 0.002, 0.005, 0.02):
+        taking = asyncio.create_task(take_async())
+        await asyncio.sleep(delay)
+        taking.cancel()
+        await asyncio.wait({taking})
+        async with saver.hold_thread("t") as check:
+            await check()
