@@ -1,8 +1,8 @@
 """Database bytes and seconds per bound step of 2 KB output, as a plan grows, with SQLite and PostgreSQL.
 
 Run ``python benchmarks/storage.py [--steps 10 100 1000] [--postgres]``. Each size runs in a database of its
-own; the ratio of the time per step to that of the 100-step plan comes from the same run. ``--postgres`` starts a
-server as the tests do, with commits that wait for the disk, and measures both in turn.
+own; the ratio of the time per step to that of the 100-step plan comes from the same run. ``--postgres``
+starts a server as the tests do, with commits that wait for the disk, and measures both in turn.
 """
 
 from __future__ import annotations

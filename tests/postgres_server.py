@@ -137,11 +137,16 @@ class Server:
         try:
             self._run(programs / "postgres", "--version")
         except OSError:
-            copy = self.folder / "programs"
-            shutil.copytree(programs.parent, copy, symlinks=True)
-            self._hand_over(copy)
-            self._run(copy / "bin/postgres", "--version")
-            return copy / "bin"
+            package = programs.parents[1]
+            # a wheel keeps the libraries of its programs next to its package
+            for part in (programs.parent, package.with_name(f"{package.name}.libs")):
+                if part.exists():
+                    target = self.folder / "programs" / part.relative_to(package.parent)
+                    shutil.copytree(part, target, symlinks=True)
+            self._hand_over(self.folder)
+            copied = self.folder / "programs" / programs.relative_to(package.parent)
+            self._run(copied / "postgres", "--version")
+            return copied
         return programs
 
     def _make_cluster(self) -> None:
