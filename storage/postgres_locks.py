@@ -130,6 +130,7 @@ class ThreadLocks:
         self._suspect = suspect
         self._place = place
         self._session: Connection | None = None
+        self._closed = False
         self._guard = threading.RLock()
 
     @contextmanager
@@ -148,12 +149,15 @@ class ThreadLocks:
     def close(self) -> None:
         """End the session; the server frees what it holds."""
         with self._guard:
+            self._closed = True
             if self._session is not None:
                 self._session.close()
                 self._session = None
 
     def _take(self, thread_id: str) -> Hold:
         with self._guard:
+            if self._closed:
+                raise StorageError(f"{self._place} is closed: use it inside its `with` block")
             if thread_id in self.held:
                 raise ThreadBusyError(f"thread {thread_id!r} of {self._place} is being run by this process")
             session = self._live_session()

@@ -347,6 +347,11 @@ def test_use_after_the_end_and_a_second_opening_are_refused(url):
         store.get(("a",), "k")
     with pytest.raises(StorageError, match="is closed: use it inside its `with` block"):
         saver.get_tuple(config())
+    with (
+        pytest.raises(StorageError, match="is closed: use it inside its `with` block"),
+        saver.thread_lock("t"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("thread", ["a\0b", "\ud800"])
