@@ -24,6 +24,7 @@ __all__ = [
     "BadReferenceError",
     "Reference",
     "expression_roots",
+    "field_with",
     "holds",
     "is_single_reference",
     "looked_up",
@@ -34,6 +35,7 @@ __all__ = [
     "resolve",
     "search",
     "step_references",
+    "unreadable_field",
 ]
 
 Json = Any
@@ -168,29 +170,40 @@ def looked_up(expression: str) -> list[tuple[int, int, str]]:
         tokens = list(Lexer().tokenize(expression))
     except JMESPathError:
         return []
+    kinds = ["", *(token["type"] for token in tokens)]  # so that kinds[at] is what stands before tokens[at]
     found: list[tuple[int, int, str]] = []
-    inside = [False]  # for each open bracket: whether names in it belong to a value
+    opened = [False]  # for each open bracket: whether names in it belong to a value
+    here = [False]  # the same up to the next comma: behind a pipe or & they do
     for at, token in enumerate(tokens):
-        kind, before = token["type"], tokens[at - 1]["type"] if at else ""
+        kind = token["type"]
         if kind in _OPENING:
-            of_a_value = kind == "filter" or before in _VALUE_ENDS or before == "dot"
-            inside.append(inside[-1] or (of_a_value and kind != "lparen"))
-        elif kind in _CLOSING and len(inside) > 1:
-            inside.pop()
+            opened.append(here[-1] or _opens_a_value(kinds[: at + 1], kind))
+            here.append(opened[-1])
+        elif kind in _CLOSING and len(here) > 1:
+            opened.pop()
+            here.pop()
         elif kind in ("pipe", "expref"):
-            inside[-1] = True
-        elif kind == "comma" and before != "":
-            inside[-1] = inside[-2] if len(inside) > 1 else inside[-1]
-        elif kind == "unquoted_identifier" and not inside[-1] and before != "dot":
-            after = tokens[at + 1]["type"]
-            if after not in ("colon", "lparen"):
-                found.append((token["start"], token["end"], token["value"]))
+            here[-1] = True
+        elif kind == "comma":
+            here[-1] = opened[-1]
+        elif kind in _NAMES and not here[-1] and kinds[at] != "dot" and kinds[at + 2] not in _NOT_A_LOOKUP:
+            found.append((token["start"], token["end"], token["value"]))
     return found
+
+
+def _opens_a_value(before: list[str], kind: str) -> bool:
+    """Tell whether the names in a bracket are fields of the value in front of it."""
+    if kind == "lparen":  # of a function, which a dot may stand before
+        return before[-2:] == ["dot", "unquoted_identifier"]
+    return kind == "filter" or before[-1] in _VALUE_ENDS or before[-1] == "dot"
 
 
 _OPENING = {"lparen", "lbracket", "lbrace", "filter"}
 _CLOSING = {"rparen", "rbracket", "rbrace"}
-_VALUE_ENDS = {"unquoted_identifier", "quoted_identifier", "rbracket", "rbrace", "rparen", "flatten", "star"}
+_NOT_A_LOOKUP = {"colon", "lparen"}
+"""What follows the key of a ``{…}`` and the name of a function."""
+_NAMES = {"unquoted_identifier", "quoted_identifier"}
+_VALUE_ENDS = {*_NAMES, "rbracket", "rbrace", "rparen", "flatten", "star"}
 
 
 @lru_cache(maxsize=4096)
@@ -327,6 +340,34 @@ def _strings(value: Json) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _strings(item)
+
+
+def field_with(step: Mapping[str, Any], where: str, expression: str) -> tuple[str | int, ...]:
+    """Find where in a step a reference stands, given the part that `step_references` names."""
+    field: tuple[str | int, ...] = tuple(where.split("."))
+    value: Json = step
+    for name in field:
+        value = value[name]
+    return next(_places(value, expression, field), field)
+
+
+def unreadable_field(step: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """Find where in a step the first reference stands that cannot be parsed; ``()`` if there is none."""
+    for where, value in reference_fields(step):
+        for text in _strings(value):
+            try:
+                references_in(text)
+            except BadReferenceError:
+                return field_with(step, where, text)
+    return ()
+
+
+def _places(value: Json, expression: str, field: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    if isinstance(value, str) and expression in value:
+        yield field
+    elif isinstance(value, Mapping | list):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _places(item, expression, (*field, key))
 
 
 def step_references(step: Step | Mapping[str, Any]) -> list[tuple[str, str]]:

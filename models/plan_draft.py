@@ -11,7 +11,6 @@ import copy
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
@@ -19,7 +18,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict
 
-from ..references import looked_up, map_strings
+from ..renaming import rename_uses
 from ..state import (
     STEP_ID_PATTERN,
     Plan,
@@ -266,39 +265,6 @@ def _step(raw: DraftStep, step_id: str) -> Step:
     if raw.success_criterion and raw.success_criterion.strip():
         step["success_criteria"] = [{"type": "judge", "criterion": raw.success_criterion.strip()}]
     return step
-
-
-def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
-    """Follow a renaming in a step's dependencies and references (not in its own id)."""
-    changes = {old: new for old, new in renamed.items() if old != new}
-    depends_on = [renamed.get(dep, dep) for dep in step.get("depends_on", ())]
-    if not changes:
-        return {**step, "depends_on": depends_on}
-    followed = {
-        key: value if key == "id" else map_strings(value, partial(_follow, changes))
-        for key, value in step.items()
-    }
-    if "when" in step:
-        followed["when"] = _follow_expression(changes, step["when"])
-    return {**followed, "depends_on": depends_on}  # type: ignore[typeddict-item]
-
-
-_REFERENCE = re.compile(r"(?<!\$)\$\{([^}]*)\}")
-
-
-def _follow(changes: Mapping[str, str], text: str) -> str:
-    return _REFERENCE.sub(lambda found: "${" + _follow_expression(changes, found[1]) + "}", text)
-
-
-def _follow_expression(changes: Mapping[str, str], expression: str) -> str:
-    """Rename the steps that an expression looks up; names of fields stay."""
-    for old, new in changes.items():
-        if not old.isidentifier():  # what a model wrote and no JMESPath reads: a word is told by its borders
-            borders = r"(?<![\w.'\"`\[&-])" if old[:1].isalpha() else r"^\s*"
-            expression = re.sub(rf"{borders}{re.escape(old)}(?=\s*(?:[.,\[|)]|$))", new, expression)
-    for start, end, name in reversed(looked_up(expression)):
-        expression = expression[:start] + changes.get(name, name) + expression[end:]
-    return expression
 
 
 def with_new_ids_for_reruns(plan: Plan, before: Mapping[str, str], results: Mapping[str, StepResult]) -> Plan:
