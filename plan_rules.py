@@ -7,17 +7,20 @@ the offending value and what would have been accepted.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from graphlib import CycleError
 from typing import Any
 from uuid import uuid4
 
 import regex
-from jsonschema.exceptions import SchemaError
+from jsonschema import FormatChecker
+from jsonschema.exceptions import SchemaError, best_match
 from jsonschema.exceptions import ValidationError as InstanceError
 from jsonschema.validators import validator_for
 from pydantic import TypeAdapter, ValidationError
@@ -27,10 +30,12 @@ from .plan_types import type_issues
 from .references import (
     BadReferenceError,
     expression_roots,
+    field_with,
     is_single_reference,
     map_strings,
     plain_path,
     step_references,
+    unreadable_field,
 )
 from .state import (
     CRITERION_PARAMETER,
@@ -47,7 +52,6 @@ from .state import (
     SubPlan,
     descendants,
     granted_tools,
-    input_values,
     is_rolling,
     is_satisfied,
     step_fingerprint,
@@ -57,7 +61,7 @@ from .state import (
 )
 from .tools.toolbox import Toolbox
 
-__all__ = ["PlanFacts", "validate_plan"]
+__all__ = ["PlanFacts", "declared_as", "validate_plan"]
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,15 @@ def validate_plan(raw: Any, facts: PlanFacts) -> tuple[Plan | None, list[PlanIss
     return plan, issues
 
 
-def _issue(code: str, step: Mapping[str, Any] | None, message: str) -> PlanIssue:
+def _issue(code: str, step: Mapping[str, Any] | None, message: str, *field: str | int) -> PlanIssue:
+    """Word an issue of a step, or of the plan; ``field`` is where in it."""
     step_id = step.get("id") if step else None
-    return {"code": code, "step_id": step_id if isinstance(step_id, str) else None, "message": message}
+    issue: PlanIssue = {
+        "code": code,
+        "step_id": step_id if isinstance(step_id, str) else None,
+        "message": message,
+    }
+    return {**issue, "field": list(field)} if field else issue
 
 
 # --- the format --------------------------------------------------------------------------
@@ -158,9 +168,13 @@ def _form_issue(raw: Mapping[str, Any], item: Any) -> PlanIssue:
         )
     elif item["type"] == "literal_error":
         message = f"{where}: {item['input']!r} is not one of {item['ctx']['expected']}"
+    elif item["type"] == "bool_type" and str(item["input"]).lower() in ("yes", "no", "on", "off"):
+        message += f" (got the text {item['input']!r}: in a plan file only true and false are booleans)"
     elif item["type"] != "missing":
         message += f" (got {type(item['input']).__name__} {str(item['input'])[:80]!r})"
-    return _issue("malformed_plan", _step_at(raw, path), message)
+    step = _step_at(raw, path)
+    named = step is not None and isinstance(step.get("id"), str)
+    return _issue("malformed_plan", step, message, *(path[2:] if named else path))
 
 
 def _noun(path: tuple[Any, ...]) -> str:
@@ -186,15 +200,19 @@ def _kind_issues(step: Step) -> Iterator[PlanIssue]:
             "malformed_plan",
             step,
             f"step {step['id']!r} needs exactly one of {', '.join(STEP_KINDS)}; {found}",
+            *kinds[-1:],
         )
     if kinds in (["tools"], ["agent"]) and not (step.get("task") or "").strip():
-        yield _issue("malformed_plan", step, f"step {step['id']!r} needs a task: what its agent is to do")
+        message = f"step {step['id']!r} needs a task: what its agent is to do"
+        yield _issue("malformed_plan", step, message, "task")
     if kinds == ["plan"] and not step["plan"]["goal"].strip():
-        yield _issue("malformed_plan", step, f"step {step['id']!r}: the goal of its plan is empty")
+        message = f"step {step['id']!r}: the goal of its plan is empty"
+        yield _issue("malformed_plan", step, message, "plan", "goal")
     for name, least in (("max_attempts", 1), ("max_iterations", 1), ("timeout_s", 0)):
         value = step.get(name)
         if value is not None and (value < least or value == 0):  # type: ignore[operator]
-            yield _issue("malformed_plan", step, f"step {step['id']!r}: {name} must be positive, not {value}")
+            message = f"step {step['id']!r}: {name} must be positive, not {value}"
+            yield _issue("malformed_plan", step, message, name)
 
 
 def _normalise(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
@@ -229,49 +247,56 @@ def _unique(step: Mapping[str, Any]) -> list[str]:
 
 def _size(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     if not plan["steps"]:
-        yield _issue("empty_plan", None, "the plan has no steps")
+        yield _issue("empty_plan", None, "the plan has no steps", "steps")
     if len(plan["steps"]) > facts.step_limit:
         yield _issue(
             "too_many_steps",
             None,
             f"the plan has {len(plan['steps'])} steps; max_steps allows {facts.step_limit}",
+            "steps",
         )
 
 
 def _ids(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
     for step_id, times in Counter(step["id"] for step in plan["steps"]).items():
         if times > 1:
-            yield _issue("duplicate_id", {"id": step_id}, f"{times} steps have the id {step_id!r}")
+            yield _issue("duplicate_id", {"id": step_id}, f"{times} steps have the id {step_id!r}", "id")
     for step in plan["steps"]:
         if step["id"] in RESERVED_IDS:
-            yield _issue("bad_id", step, f"{step['id']!r} is reserved; reserved words: {known(RESERVED_IDS)}")
+            message = f"{step['id']!r} is reserved; reserved words: {known(RESERVED_IDS)}"
+            yield _issue("bad_id", step, message, "id")
         elif not re.fullmatch(STEP_ID_PATTERN, step["id"]):
-            yield _issue("bad_id", step, f"{step['id']!r} is not a step id; it must match {STEP_ID_PATTERN}")
+            message = f"{step['id']!r} is not a step id; it must match {STEP_ID_PATTERN}"
+            yield _issue("bad_id", step, message, "id")
 
 
 def _dependencies(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
     ids = steps_by_id(plan)
     for step in plan["steps"]:
-        for dep in step["depends_on"]:
+        for at, dep in enumerate(step["depends_on"]):
             if dep == step["id"]:
-                yield _issue("self_dependency", step, f"step {dep!r} depends on itself")
+                yield _issue("self_dependency", step, f"step {dep!r} depends on itself", "depends_on", at)
             elif dep not in ids:
                 yield _issue(
                     "unknown_dependency",
                     step,
                     f"step {step['id']!r} depends on {dep!r}; known steps: {known(ids)}",
+                    "depends_on",
+                    at,
                 )
 
 
 def _cycles(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
-    without_loops = [
+    without_loops: list[Any] = [
         {**step, "depends_on": [d for d in step["depends_on"] if d != step["id"]]} for step in plan["steps"]
     ]
     try:
-        topological_order(without_loops)  # type: ignore[arg-type]
+        topological_order(without_loops)
     except CycleError as error:
         path = list(reversed(error.args[1]))
-        yield _issue("cycle", {"id": path[0]}, f"steps depend on each other in a circle: {' -> '.join(path)}")
+        message = f"steps depend on each other in a circle: {' -> '.join(path)}"
+        at = next(step["depends_on"].index(path[1]) for step in without_loops if step["id"] == path[0])
+        yield _issue("cycle", {"id": path[0]}, message, "depends_on", at)
 
 
 def _is_ordered(plan: Plan) -> bool:
@@ -281,12 +306,13 @@ def _is_ordered(plan: Plan) -> bool:
 
 def _tools(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
-        for name in granted_tools(step) if "agent" not in step else ():
+        for at, name in enumerate(granted_tools(step) if "agent" not in step else ()):
             if name not in facts.toolbox:
                 yield _issue(
                     "unknown_tool",
                     step,
                     f"step {step['id']!r} uses the tool {name!r}; known tools: {known(facts.toolbox.names)}",
+                    *(("call", "tool") if "call" in step else ("tools", at)),
                 )
 
 
@@ -332,21 +358,23 @@ def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
         if "call" in step and step["call"]["tool"] in facts.toolbox:
             schema = facts.toolbox.arguments_schema(step["call"]["tool"])
-            for problem in _argument_problems(schema, step["call"]["args"]):
-                yield _issue(
-                    "bad_arguments", step, f"step {step['id']!r}, tool {step['call']['tool']!r}: {problem}"
-                )
+            for problem, path in _argument_problems(schema, step["call"]["args"]):
+                message = f"step {step['id']!r}, tool {step['call']['tool']!r}: {problem}"
+                yield _issue("bad_arguments", step, message, "call", "args", *path)
 
 
-def _argument_problems(schema: dict[str, Any], args: dict[str, Any]) -> Iterator[str]:
+def _argument_problems(
+    schema: dict[str, Any], args: dict[str, Any]
+) -> Iterator[tuple[str, Sequence[str | int]]]:
     properties = schema.get("properties", {})
     if schema.get("additionalProperties") in (None, False):
         for name in args:
             if name not in properties:
-                yield f"unknown argument {name!r}; known arguments: {known(properties)}"
+                yield f"unknown argument {name!r}; known arguments: {known(properties)}", [name]
     for error in validator_for(schema)(schema).iter_errors(args):
         if error.validator != "additionalProperties" and not _is_open(error):
-            yield f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {error.message[:200]}"
+            where = ".".join(map(str, error.absolute_path)) or "arguments"
+            yield f"{where}: {error.message[:200]}", list(error.absolute_path)
 
 
 _TEXT_RULES = {"pattern", "format", "minLength", "maxLength", "enum", "const"}
@@ -381,12 +409,12 @@ def _holds_reference(value: Any) -> bool:
 def _criteria(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
         if (schema := step.get("output_schema")) is not None and (problem := _schema_problem(schema)):
-            yield _issue("bad_criterion", step, f"step {step['id']!r}: output_schema {problem}")
-        for criterion in step.get("success_criteria", ()):
+            message = f"step {step['id']!r}: output_schema {problem}"
+            yield _issue("bad_criterion", step, message, "output_schema")
+        for at, criterion in enumerate(step.get("success_criteria", ())):
             if found := _criterion_problem(step, criterion):
-                yield _issue(
-                    found[0], step, f"step {step['id']!r}, criterion {criterion['type']!r}: {found[1]}"
-                )
+                message = f"step {step['id']!r}, criterion {criterion['type']!r}: {found[1]}"
+                yield _issue(found[0], step, message, "success_criteria", at)
 
 
 def _criterion_problem(step: Step, criterion: Criterion) -> tuple[str, str] | None:
@@ -453,10 +481,15 @@ def _pattern_problem(pattern: str) -> str | None:
     return None
 
 
+_TYPES = "array, boolean, integer, null, number, object, string"
+
+
 def _schema_problem(schema: dict[str, Any]) -> str | None:
     try:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
+        if error.path and error.path[-1] == "type":
+            return f"is not a JSON Schema: {error.json_path}: {error.instance!r} is no type; known: {_TYPES}"
         return f"is not a JSON Schema: {error.json_path}: {error.message[:200]}"
     return None
 
@@ -476,16 +509,17 @@ def _references(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         try:
             uses = step_references(step)
         except BadReferenceError as error:
-            yield _issue("bad_expression", step, f"step {step['id']!r}: {error}")
+            yield _issue("bad_expression", step, f"step {step['id']!r}: {error}", *unreadable_field(step))
             continue
         for where, expression in uses:
             in_a_loop = "for_each" in step and where not in ("for_each", "when")
             names = everywhere | {"item", "index"} if in_a_loop else everywhere
             if found := _reference_problem(expression, names, inputs):
-                yield _issue(found[0], step, f"step {step['id']!r}, {where}: {found[1]}")
+                message = f"step {step['id']!r}, {where}: {found[1]}"
+                yield _issue(found[0], step, message, *field_with(step, where, expression))
         if "for_each" in step and not is_single_reference(step["for_each"]):
             message = f"step {step['id']!r}: for_each must be one reference to a list, like ${{step.path}}"
-            yield _issue("bad_expression", step, f"{message}; not {step['for_each'][:80]!r}")
+            yield _issue("bad_expression", step, f"{message}; not {step['for_each'][:80]!r}", "for_each")
 
 
 def _reference_problem(expression: str, names: set[str], inputs: set[str]) -> tuple[str, str] | None:
@@ -506,23 +540,55 @@ def _reference_problem(expression: str, names: set[str], inputs: set[str]) -> tu
 
 
 def _inputs(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
-    values = input_values(plan, facts.inputs)
     for name, spec in plan["inputs"].items():
+        where = ("inputs", name)
         schema = {key: value for key, value in spec.items() if key != "default"}
         if problem := _schema_problem(schema):
-            yield _issue("malformed_plan", None, f"input {name!r} {problem}")
-        elif name not in values:
-            yield _issue("missing_input", None, f"the input {name!r} has no default and was not given")
-        elif error := next(validator_for(schema)(schema).iter_errors(values[name]), None):
-            yield _issue("type_mismatch", None, f"input {name!r}: {error.message[:200]}")
-    if plan["inputs"]:
-        for name in facts.inputs:
-            if name not in plan["inputs"]:
-                yield _issue(
-                    "unresolved_reference",
-                    None,
-                    f"the plan has no input {name!r}; known inputs: {known(plan['inputs'])}",
-                )
+            yield _issue("malformed_plan", None, f"input {name!r} {problem}", *where)
+            continue
+        wanted = declared_as(schema)
+        if "default" in spec and (problem := _value_problem(schema, spec["default"])):
+            message = f"input {name!r} is declared as {wanted}, but its default {problem}"
+            yield _issue("type_mismatch", None, message, *where, "default")
+        if name in facts.inputs:
+            if problem := _value_problem(schema, facts.inputs[name]):
+                message = f"input {name!r} is declared as {wanted}, but the value given {problem}"
+                yield _issue("type_mismatch", None, message, *where)
+        elif "default" not in spec:
+            message = f"the input {name!r} ({wanted}) has no default and was not given"
+            yield _issue("missing_input", None, message, *where)
+    for name in facts.inputs if plan["inputs"] else ():
+        if name not in plan["inputs"]:
+            message = f"the plan has no input {name!r}; known inputs: {known(plan['inputs'])}"
+            yield _issue("unresolved_reference", None, message, "inputs")
+
+
+def declared_as(schema: Mapping[str, Any]) -> str:
+    """Say in a few words what an input may be."""
+    if "enum" in schema:
+        return "one of " + ", ".join(json.dumps(value, ensure_ascii=False) for value in schema["enum"])
+    kind = schema.get("type", "any value" if not schema else "a JSON Schema")
+    named = " or ".join(kind) if isinstance(kind, list) else str(kind)
+    return f"{named} ({schema['format']})" if "format" in schema else named
+
+
+_FORMATS = FormatChecker()
+
+
+@_FORMATS.checks("date-time", raises=ValueError)
+def _is_date_time(value: object) -> bool:
+    # jsonschema 4 checks this format only with a further package installed
+    return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
+
+
+def _value_problem(schema: dict[str, Any], value: Any) -> str | None:
+    """Say how an input's value differs from what is declared; formats count, unlike in an output's schema."""
+    error = best_match(validator_for(schema)(schema, format_checker=_FORMATS).iter_errors(value))
+    if error is None:
+        return None
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    inside = f"{error.json_path}: " if error.absolute_path else ""
+    return f"{shown[:80]} does not fit: {inside}{error.message[:200]}"
 
 
 def _finished_work(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:

@@ -45,7 +45,9 @@ class Call(TypedDict):
     """The fixed tool call of a bound step."""
 
     tool: str
+    """The tool's name."""
     args: dict[str, Json]
+    """Its arguments; text may hold references such as ``${weather.temp_c}`` and ``${inputs.city}``."""
 
 
 @with_config(extra="forbid")
@@ -53,6 +55,7 @@ class SubPlan(TypedDict):
     """A goal that is planned and run by the same graph."""
 
     goal: str
+    """What the sub-plan is to achieve; may hold references."""
 
 
 CriterionType = Literal[
@@ -65,12 +68,19 @@ class Criterion(TypedDict, total=False):
     """How success is recognised; the parameter's name depends on the type."""
 
     type: Required[CriterionType]
+    """How it is checked; the cheapest criteria are checked first, models last."""
     pattern: str
+    """Of ``matches``: a regular expression that is searched in the output's text, or in its JSON."""
     schema: dict[str, Json]
+    """Of ``json_schema``: what the output has to fit."""
     expression: str
+    """Of ``expression``: a JMESPath over the output that has to be truthy."""
     tool: str
+    """Of ``tool_succeeded``: a tool of the step that must have been called with success."""
     path: str
+    """Of ``file_exists``: a file that must be there."""
     criterion: str
+    """Of ``judge``: free text that a model holds against the evidence."""
 
 
 CRITERION_PARAMETER: dict[str, str | None] = {
@@ -102,21 +112,37 @@ class Step(TypedDict, total=False):
     """One node of the plan. Exactly one of ``call``, ``tools``, ``agent``, ``plan`` is present."""
 
     id: Required[str]
+    """The step's name, by which others depend on it and refer to its output."""
     task: str
+    """What to do, in words; the agent of an agent step is told this. May hold references."""
     depends_on: list[str]
+    """Steps that must have succeeded before this one starts. A reference implies it."""
     call: Call
+    """A fixed tool call: the step runs without a model."""
     tools: list[str]
+    """The tools that the step's agent may call; none (``[]``) for pure reasoning."""
     agent: str
+    """The name of an executor graph that the embedding program gives."""
     plan: SubPlan
+    """A goal that is planned and run as a plan of its own."""
     for_each: str
+    """A reference to a list: the step runs once per item, which it knows as ``${item}`` and ``${index}``."""
     when: str
+    """A JMESPath over earlier outputs and ``inputs``; where it is false the step is skipped."""
     output_schema: dict[str, Json]
+    """A JSON Schema that the output has to fit."""
     success_criteria: list[Criterion]
+    """How success is recognised; all of them have to be met."""
     on_failure: OnFailure
+    """What follows when all attempts have failed; ``auto`` lets a model decide."""
     max_attempts: int
+    """How often the step is tried."""
     timeout_s: float
+    """Seconds that one attempt may take."""
     max_iterations: int
+    """Turns that the step's agent may take."""
     approve: bool
+    """Whether a person is asked before the step runs."""
 
 
 @with_config(extra="forbid")
@@ -124,13 +150,21 @@ class Plan(TypedDict, total=False):
     """Revision n of a DAG of steps for one goal."""
 
     id: str
+    """Given by the run; a plan file needs none."""
     revision: int
+    """Counts the versions of a plan in a run; a plan file needs none."""
     goal: str
+    """What the plan is for."""
     rationale: str
+    """Why it is made like this."""
     complete: bool
+    """False: when these steps are done the planner is asked for the next ones."""
     inputs: dict[str, dict[str, Json]]
+    """Parameters by name: a JSON Schema each, perhaps with a ``default``; ``${inputs.name}`` is the value."""
     goal_criteria: list[Criterion]
+    """When the run has reached its goal: what is left is then not needed. None: it runs to its end."""
     steps: Required[list[Step]]
+    """What is done; a step starts as soon as what it needs is there."""
 
 
 class PlanIssue(TypedDict):
@@ -139,6 +173,8 @@ class PlanIssue(TypedDict):
     code: str
     step_id: str | None
     message: str
+    field: NotRequired[list[str | int]]
+    """Where in the step, or in the plan where ``step_id`` is None: ``["call", "args", "city"]``."""
 
 
 class Draft(TypedDict, total=False):
