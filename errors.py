@@ -14,7 +14,8 @@ The tree::
     │   ├── ThreadUnfinishedError   new input for a run that has not ended
     │   ├── NothingToResumeError    an answer or a resume for a run that has ended
     │   ├── QuestionOpenError       new input while a person is being asked
-    │   └── InvalidAnswerError      an answer that fits no open question
+    │   ├── InvalidAnswerError      an answer that fits no open question
+    │   └── NotPromotableError      a run that no reusable plan can be made of
     ├── ModelCallError              a model could not be used
     │   ├── ModelUnavailableError   network, authentication, rate limit, server error
     │   ├── ModelRefusalError       the model declined to answer
@@ -60,6 +61,7 @@ __all__ = [
     "ModelRefusalError",
     "ModelTruncatedError",
     "ModelUnavailableError",
+    "NotPromotableError",
     "NothingToResumeError",
     "PlanExecuteError",
     "QuestionOpenError",
@@ -180,6 +182,12 @@ class InvalidAnswerError(ThreadError):
     """An answer that fits no open question; the question stays open."""
 
     code = "invalid_answer"
+
+
+class NotPromotableError(ThreadError):
+    """No reusable plan can be made of this run: it has not succeeded."""
+
+    code = "not_promotable"
 
 
 class ModelCallError(PlanExecuteError):

@@ -13,6 +13,7 @@ from .options import (
     BaseUrl,
     Database,
     Inputs,
+    InputsFile,
     JsonOutput,
     MaxParallel,
     MaxReplans,
@@ -40,7 +41,7 @@ def run(
     ] = None,
     plan: Annotated[
         Path | None,
-        typer.Option("--plan", metavar="FILE", help="Run this plan (YAML or JSON) instead of a goal."),
+        typer.Option("--plan", metavar="FILE", help="Run this plan (YAML or JSON; - for stdin)."),
     ] = None,
     tools: Tools = None,
     toolsets: Toolsets = None,
@@ -55,6 +56,7 @@ def run(
         ),
     ] = None,
     inputs: Inputs = None,
+    inputs_file: InputsFile = None,
     yes: Yes = False,
     approval: ApprovalOption = None,
     on_failure: OnFailureOption = None,
@@ -68,11 +70,13 @@ def run(
     from uuid import uuid4
 
     from .driving import Session, drive
-    from .sources import Sources, open_agent, read_inputs, read_plan, read_settings
+    from .inputs import GivenInputs
+    from .plan_check import read_plan
+    from .sources import Sources, open_agent, read_settings
 
     screen = Screen(json=json)
     sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
-    values = read_inputs(inputs)
+    values = GivenInputs.read(inputs, inputs_file)
     settings = read_settings(
         yes=yes,
         approval=approval,
@@ -85,10 +89,11 @@ def run(
         sources.require_model()
     thread = _thread_id(thread) if thread is not None else uuid4().hex[:12]
     toolbox = sources.toolbox(thread)
-    given: dict[str, Any] = {"goal": goal, "inputs": values}
     if plan is not None:
-        steps = read_plan(plan, toolbox, values, has_model=sources.model is not None)
-        given = {"plan": steps, "inputs": values}
+        steps, typed = read_plan(plan, toolbox, values, has_model=sources.model is not None)
+        given: dict[str, Any] = {"plan": steps, "inputs": typed}
+    else:
+        given = {"goal": goal, "inputs": values.values()}
     with open_agent(sources, toolbox) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))
         screen.note(f"Thread: {thread}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import signal
@@ -13,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..context import Environment
-from ..errors import InvalidPlanError
-from ..storage.plan_files import PlanFile, load_plan_file
+from ..storage.plan_files import PlanFile, read_plan_text
 
 __all__ = ["EditorError", "edit_file", "parse_plan"]
 
@@ -78,21 +76,6 @@ def parse_plan(text: str) -> PlanFile:
     """Read what a person wrote as a plan file is read.
 
     Raises:
-        InvalidPlanError: If it is no YAML mapping; the issue has its line where that is known.
+        InvalidPlanError: If it is no YAML mapping; each issue has its line where that is known.
     """
-    with tempfile.TemporaryDirectory(prefix="plan-execute-") as folder:
-        path = Path(folder) / "plan.yaml"
-        path.write_text(text, encoding="utf-8")
-        try:
-            return load_plan_file(path)
-        except InvalidPlanError as error:
-            # The file is gone when the person reads this: only the line tells them something.
-            line, message = _place_of(str(error).removeprefix(str(path)))
-            issue = {**error.issues[0], "message": message, "line": line}
-            where = f"line {line}: " if line else ""
-            raise InvalidPlanError(f"{where}{message}", [issue]) from error
-
-
-def _place_of(text: str) -> tuple[int | None, str]:
-    found = re.fullmatch(r":(\d+)?:? ?(.*)", text, re.DOTALL)
-    return (int(found[1]) if found and found[1] else None, found[2] if found else text)
+    return read_plan_text(text, "the edited plan")

@@ -12,12 +12,15 @@ __all__ = [
     "ApprovalOption",
     "BaseUrl",
     "Database",
+    "Force",
     "Inputs",
+    "InputsFile",
     "JsonOutput",
     "MaxParallel",
     "MaxReplans",
     "Model",
     "OnFailureOption",
+    "PlanOutput",
     "Thread",
     "Tools",
     "Toolsets",
@@ -103,9 +106,28 @@ Inputs = Annotated[
     typer.Option(
         "--input",
         metavar="NAME=VALUE",
-        help="A value for an input: JSON if it is JSON, else text. May be repeated.",
+        help="A value for an input, of the type that the plan declares; lists and objects as JSON. "
+        "May be repeated.",
     ),
 ]
+InputsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--inputs",
+        metavar="FILE",
+        help="Input values from a YAML or JSON file (- for stdin); --input wins over it.",
+    ),
+]
+PlanOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="A .yaml, .yml or .json file to write (default, and -: YAML on stdout).",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there already.")]
 JsonOutput = Annotated[
     bool,
     typer.Option("--json", help="Print exactly one JSON document on stdout; nobody is asked anything."),

@@ -20,8 +20,8 @@ from ..state import Plan, Step, plan_difference, step_fingerprints
 from ..storage.plan_files import dump_plan, load_plan_file
 from .driving import Session
 from .editor import EditorError, edit_file, parse_plan
+from .plan_check import refusal, with_places
 from .snapshots import open_questions, results_of
-from .sources import refusal, with_lines
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -146,7 +146,9 @@ def edit_from_file(change: PlanEdit, path: Path) -> bool:
     try:
         return change.store(plan_file.plan)
     except InvalidPlanError as error:
-        raise refusal(path, with_lines(plan_file, error.issues), "; nothing was changed") from error
+        raise refusal(
+            plan_file.name, with_places(plan_file, error.issues), "; nothing was changed"
+        ) from error
 
 
 # --- in an editor ------------------------------------------------------------------------
@@ -233,7 +235,7 @@ def _tried(change: PlanEdit, draft: _Draft) -> bool | None:
     try:
         return change.store(plan_file.plan)
     except InvalidPlanError as error:
-        _point_out(change, draft, with_lines(plan_file, error.issues))
+        _point_out(change, draft, with_places(plan_file, error.issues))
         return None
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..context import Context, Environment
-from ..errors import ConfigurationError, InvalidPlanError, MissingModelError, ThreadNotFoundError, known
+from ..errors import ConfigurationError, MissingModelError, ThreadNotFoundError, known
 from .exits import BadUsageError
 from .place import Place
 
@@ -23,20 +22,13 @@ if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
     from ..graph.agent import PlanExecuteAgent
-    from ..state import PlanIssue
-    from ..storage.plan_files import PlanFile
     from ..tools.toolbox import Toolbox
 
 __all__ = [
     "Sources",
-    "check_plan_file",
     "open_agent",
-    "read_inputs",
-    "read_plan",
     "read_settings",
-    "refusal",
     "require_means",
-    "with_lines",
 ]
 
 
@@ -250,80 +242,7 @@ def require_means(
         raise MissingModelError("the plan of this thread is to go on, which needs a model to plan it.")
 
 
-# --- plans, inputs, settings -------------------------------------------------------------
-
-
-def read_plan(path: Path, toolbox: Toolbox, inputs: Mapping[str, Any], *, has_model: bool) -> dict[str, Any]:
-    """Read a plan file and refuse it with all its issues, each with its line, if it cannot run.
-
-    Raises:
-        InvalidPlanError: If it is not a plan, or not a valid one.
-    """
-    plan_file, issues = check_plan_file(path, toolbox, inputs, has_model=has_model)
-    if issues:
-        raise refusal(path, issues)
-    return plan_file.plan
-
-
-def refusal(path: Path, issues: Sequence[Mapping[str, Any]], end: str = "") -> InvalidPlanError:
-    """Word the refusal of a plan file: all its issues, each with its line."""
-    lines = [f"  {_place(path, issue)}: {issue['code']}: {issue['message']}" for issue in issues]
-    count = "1 issue" if len(issues) == 1 else f"{len(issues)} issues"
-    return InvalidPlanError("\n".join([f"{path} cannot run ({count}){end}:", *lines]), issues)
-
-
-def _place(path: Path, issue: Mapping[str, Any]) -> str:
-    return f"{path}:{issue['line']}" if issue["line"] else str(path)
-
-
-def check_plan_file(
-    path: Path, toolbox: Toolbox, inputs: Mapping[str, Any], *, has_model: bool
-) -> tuple[PlanFile, list[dict[str, Any]]]:
-    """Read a plan file and list its issues, each with its line.
-
-    Raises:
-        InvalidPlanError: If it is no YAML or JSON mapping.
-    """
-    from ..plan_rules import PlanFacts, validate_plan
-    from ..storage.plan_files import load_plan_file
-
-    plan_file = load_plan_file(path)
-    limit = Context().step_limit(by_model=False)
-    facts = PlanFacts(toolbox, limit, inputs=inputs, has_model=has_model, has_planner=has_model)
-    issues: list[PlanIssue] = validate_plan(plan_file.plan, facts)[1]
-    return plan_file, with_lines(plan_file, issues)
-
-
-def with_lines(plan_file: PlanFile, issues: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Add to each issue the line of the file that it is about; None where it is about none."""
-    from ..storage.plan_files import issue_line
-
-    return [{**issue, "line": issue_line(plan_file, issue)} for issue in issues]
-
-
-def read_inputs(given: Sequence[str] | None) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` pairs; a value is JSON if it parses, else text."""
-    inputs: dict[str, Any] = {}
-    for pair in given or ():
-        name, sign, value = pair.partition("=")
-        if not (sign and name.strip()):
-            raise BadUsageError(f"--input takes NAME=VALUE, not {pair!r}")
-        if name.strip() in inputs:
-            raise BadUsageError(f"--input {name.strip()} is given twice")
-        inputs[name.strip()] = _json_or_text(value)
-    return inputs
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        # NaN and Infinity are not JSON, though Python reads them.
-        return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError:
-        return text
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
+# --- settings ----------------------------------------------------------------------------
 
 
 def read_settings(*, yes: bool = False, **options: Any) -> Context | None:

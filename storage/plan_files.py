@@ -1,103 +1,198 @@
-"""Plans as YAML or JSON files, with the line of every value so that an issue can point at it."""
+"""Plans as YAML or JSON files, with the place of every value so that an issue can point at it."""
 
 from __future__ import annotations
 
-import copy
+import codecs
 import json
 import os
-import re
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from ..errors import ConfigurationError, InvalidPlanError
+from .marked import KeyPath, Marked, Place, Problem, UnreadableError, place_at
+from .marked_json import read_json
+from .marked_yaml import looks_like_no_text, read_yaml
 
-__all__ = ["PlanFile", "dump_plan", "issue_line", "load_plan_file", "save_plan_file"]
-
-KeyPath = tuple[str | int, ...]
+__all__ = [
+    "SCHEMA_NAME",
+    "STDIN",
+    "PlanFile",
+    "check_writable",
+    "dump_plan",
+    "issue_place",
+    "load_mapping",
+    "load_plan_file",
+    "read_plan_text",
+    "save_plan_file",
+]
 
 MAX_BYTES = 5 * 1024 * 1024
-MAX_DEPTH = 64
-MAX_ALIASED = 100_000
-"""How many values all aliases of a YAML file may stand for together."""
-
-# libyaml's parser is ten times as fast and gives the same events
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-# YAML 1.2's core schema: PyYAML's own is 1.1, which reads `no` as False, 1:30 as 90 and 1e3 as text.
-_CONSTANTS = {"": None, "~": None} | {
-    word: value
-    for name, value in (("null", None), ("true", True), ("false", False))
-    for word in (name, name.title(), name.upper())
-}
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(
-    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
-
-_FOREIGN_BREAKS = frozenset("\r\x85\u2028\u2029")
-_NOT_INTEGER = frozenset(".eENI")
-_JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+|\n')
+SCHEMA_NAME = "plan.schema.json"
+"""What the JSON Schema of plan files is called wherever it is published."""
+STDIN = Path("-")
+"""Stands for the standard input, or output."""
 
 
 @dataclass(frozen=True)
 class PlanFile:
-    """A plan as read from a file."""
+    """A plan as read from a file.
+
+    Attributes:
+        plan: What the file says, without what only editors and readers need (``$schema``, ``$comment``).
+        path: The file; `STDIN` for the standard input.
+        places: Where everything stands.
+    """
 
     plan: dict[str, Any]
     path: Path
-    lines: dict[KeyPath, int]
-    """The 1-based line of every value by its path, such as ``("steps", 0, "id")``; ``()`` is the whole."""
+    places: Mapping[KeyPath, Place] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The file's name, for a message."""
+        return _name(self.path)
 
 
-class _Malformed(Exception):
-    """What is wrong, and in which line where that is known."""
-
-    def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message)
-        self.line = line
+_FOR_EDITORS = ("$schema", "$comment")
+"""Keys of the whole document that are no part of the plan; JSON has no comments of its own."""
 
 
 def load_plan_file(path: str | os.PathLike[str]) -> PlanFile:
     """Read a plan; ``.json`` as JSON, everything else as YAML 1.2 (so dates and `yes` stay text).
 
     Raises:
-        InvalidPlanError: With one ``malformed_plan`` issue that names the file and, where known, the line.
+        InvalidPlanError: With a ``malformed_plan`` issue for everything that cannot be read as it is,
+            each with its ``line`` and ``column`` where they are known.
     """
     source = Path(path)
+    found = _load(source, "a plan")
+    plan = {key: value for key, value in found.value.items() if key not in _FOR_EDITORS}
+    return PlanFile(plan, source, found.places)
+
+
+def read_plan_text(text: str, name: str) -> PlanFile:
+    """Read a plan that a person wrote into an editor.
+
+    Args:
+        text: YAML.
+        name: What to call it in a message.
+
+    Raises:
+        InvalidPlanError: As `load_plan_file`.
+    """
+    found = _checked(lambda: read_yaml(text), name, "a plan")
+    return PlanFile(found.value, Path(name), found.places)
+
+
+def load_mapping(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
+    """Read any YAML or JSON mapping, such as input values.
+
+    Args:
+        path: The file; `STDIN` for the standard input.
+        what: What it should be, for the message: "input values are".
+
+    Raises:
+        InvalidPlanError: As `load_plan_file`.
+    """
+    found: dict[str, Any] = _load(Path(path), what).value
+    return found
+
+
+def _load(source: Path, what: str) -> Marked:
+    def read() -> Marked:
+        text = _decoded(_content(source))
+        if source == STDIN:
+            return _read_either(text)
+        return read_json(text) if source.suffix.lower() == ".json" else read_yaml(text)
+
+    return _checked(read, _name(source), what)
+
+
+def _checked(read: Callable[[], Marked], name: str, what: str) -> Marked:
+    """Refuse what cannot be read, or only in part."""
     try:
-        text = _read(source)
-        plan, lines = _read_json(text) if source.suffix.lower() == ".json" else _read_yaml(text)
-        if not isinstance(plan, dict):
-            raise _Malformed(f"a plan is a mapping, this is {_kind(plan)}", lines.get(()))
-    except _Malformed as error:
-        place = f"{source}:{error.line}" if error.line else str(source)
-        raise _invalid(f"{place}: {error}") from error
-    return PlanFile(plan, source, lines)
+        found = read()
+        problems: Sequence[Problem] = found.problems
+    except UnreadableError as error:
+        raise _invalid(name, error.problems) from error
+    if not problems and not isinstance(found.value, dict):
+        problems = [Problem(f"{what} is a mapping, this is {_kind(found.value)}", found.places.get(()))]
+    if problems:
+        raise _invalid(name, problems)
+    return found
 
 
-def _invalid(message: str) -> InvalidPlanError:
-    return InvalidPlanError(message, [{"code": "malformed_plan", "step_id": None, "message": message}])
+def _invalid(name: str, problems: Sequence[Problem]) -> InvalidPlanError:
+    issues = [
+        {
+            "code": "malformed_plan",
+            "step_id": None,
+            "message": message,
+            "line": place.line if place else None,
+            "column": place.column if place else None,
+        }
+        for message, place in problems
+    ]
+    lines = [
+        f"{name}:{place.line}:{place.column}: {said}" if place else f"{name}: {said}"
+        for said, place in problems
+    ]
+    return InvalidPlanError("\n".join(lines), issues)
 
 
-def _read(path: Path) -> str:
+def _name(path: Path) -> str:
+    return "(standard input)" if path == STDIN else str(path)
+
+
+def _content(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        if path == STDIN:
+            content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _Malformed(f"cannot be read ({error.strerror})") from error
+        raise UnreadableError(Problem(f"cannot be read ({error.strerror})")) from error
     if len(content) > MAX_BYTES:
-        raise _Malformed(f"is larger than {MAX_BYTES // 1024**2} MB")
+        message = f"is larger than {MAX_BYTES // 1024**2} MB; put long material into files that tools read"
+        raise UnreadableError(Problem(message))
+    return content
+
+
+_ENCODINGS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""What a mark at the beginning says; Windows writes it. UTF-32 first: its mark begins like UTF-16's."""
+
+
+def _decoded(content: bytes) -> str:
+    encoding = next((name for mark, name in _ENCODINGS if content.startswith(mark)), "utf-8")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise _Malformed("is not UTF-8 text", line) from error
+        before = content[: error.start].decode(encoding, "replace")
+        message = f"is not {encoding.removesuffix('-sig').upper()} text; save it as UTF-8"
+        raise UnreadableError(Problem(message, place_at(before, len(before)))) from error
+    # A lone \r is a line break to nobody but old Macs; both readers count \n.
+    return text.replace("\r\n", "\n")
+
+
+def _read_either(text: str) -> Marked:
+    """Read the standard input, whose name says nothing: JSON if it is JSON, else YAML."""
+    try:
+        return read_json(text)
+    except UnreadableError:
+        return read_yaml(text)
 
 
 def _kind(value: Any) -> str:
@@ -105,247 +200,74 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-# JSON
+# --- pointing ----------------------------------------------------------------------------
 
 
-def _read_json(text: str) -> tuple[Any, dict[KeyPath, int]]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _Malformed(f"is not JSON: {error.msg} (column {error.colno})", error.lineno) from error
-    except (ValueError, RecursionError) as error:
-        raise _Malformed(f"is not usable JSON: {error}") from error
-    return value, _JsonLines(text).lines
+def issue_place(plan_file: PlanFile, issue: Mapping[str, Any]) -> Place | None:
+    """Return the place of the field that a validation issue is about, or of what it should stand in.
 
-
-class _JsonLines:
-    """The line of every value of a valid JSON text."""
-
-    def __init__(self, text: str) -> None:
-        self.lines: dict[KeyPath, int] = {}
-        self._pieces = self._numbered(text)
-        self._value(*next(self._pieces), ())
-
-    @staticmethod
-    def _numbered(text: str) -> Iterator[tuple[str, int]]:
-        line = 1
-        for found in _JSON_TOKEN.finditer(text):
-            if found[0] == "\n":
-                line += 1
-            else:
-                yield found[0], line
-
-    def _value(self, piece: str, line: int, path: KeyPath) -> None:
-        _check_depth(path, line)
-        self.lines.setdefault(path, line)
-        if piece == "{":
-            self._object(path)
-        elif piece == "[":
-            self._array(path)
-        elif (
-            piece[0] in "-0123456789NI" and not _NOT_INTEGER.isdisjoint(piece) and not isfinite(float(piece))
-        ):
-            raise _not_json(piece, line)
-
-    def _object(self, path: KeyPath) -> None:
-        for piece, line in self._pieces:
-            if piece == "}":
-                return
-            if piece != ",":
-                inner = (*path, json.loads(piece))
-                _check_new(inner, self.lines, line)
-                self.lines[inner] = line
-                next(self._pieces)  # the colon
-                self._value(*next(self._pieces), inner)
-
-    def _array(self, path: KeyPath) -> None:
-        index = 0
-        for piece, line in self._pieces:
-            if piece == "]":
-                return
-            if piece != ",":
-                self._value(piece, line, (*path, index))
-                index += 1
-
-
-def _check_depth(path: KeyPath, line: int) -> None:
-    if len(path) > MAX_DEPTH:
-        raise _Malformed(f"is nested more than {MAX_DEPTH} levels deep", line)
-
-
-def _check_new(path: KeyPath, lines: Mapping[KeyPath, int], line: int) -> None:
-    if path in lines:
-        raise _Malformed(f"the key {path[-1]!r} stands here twice (first in line {lines[path]})", line)
-
-
-def _not_json(value: str, line: int) -> _Malformed:
-    return _Malformed(f"{value} is not a number that JSON has; put it in quotes if it is text", line)
-
-
-# YAML
-
-
-def _read_yaml(text: str) -> tuple[Any, dict[KeyPath, int]]:
-    try:
-        return _YamlReader(text).read()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise _Malformed(f"is not YAML: {error.problem or error}", mark.line + 1 if mark else None) from error
-    except yaml.reader.ReaderError as error:
-        raise _Malformed(f"is not YAML: {error.reason} (position {error.position})") from error
-
-
-@dataclass
-class _YamlReader:
-    """Builds plain JSON values from the parser's events, so that nothing is expanded unseen."""
-
-    text: str
-    lines: dict[KeyPath, int] = field(default_factory=dict)
-    _anchors: dict[str, tuple[Any, int]] = field(default_factory=dict)
-    _aliased: int = 0
-    _count: int = 0
-
-    def read(self) -> tuple[Any, dict[KeyPath, int]]:
-        self._events = yaml.parse(self.text, Loader=_Loader)
-        next(self._events)  # the start of the stream
-        first = next(self._events)
-        if isinstance(first, yaml.StreamEndEvent):
-            raise _Malformed("is empty")
-        value = self._value(next(self._events), ())
-        next(self._events)  # the end of the document
-        second = next(self._events)
-        if not isinstance(second, yaml.StreamEndEvent):
-            raise _Malformed("holds more than one document", _line(second))
-        return value, self.lines
-
-    def _value(self, event: Any, path: KeyPath) -> Any:
-        line = _line(event)
-        _check_depth(path, line)
-        self.lines.setdefault(path, line)
-        if isinstance(event, yaml.AliasEvent):
-            return self._alias(event.anchor, line)
-        before = self._count
-        self._count += 1
-        value = self._build(event, path)
-        if event.anchor is not None:
-            self._anchors[event.anchor] = (value, self._count - before)
-        return value
-
-    def _build(self, event: Any, path: KeyPath) -> Any:
-        if isinstance(event, yaml.ScalarEvent):
-            return _scalar(event)
-        if event.tag not in (None, "!"):
-            raise _bad_tag(event)
-        if isinstance(event, yaml.MappingStartEvent):
-            return self._mapping(path)
-        return self._sequence(path)
-
-    def _mapping(self, path: KeyPath) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            key = _key(event)
-            inner = (*path, key)
-            _check_new(inner, self.lines, _line(event))
-            self.lines[inner] = _line(event)
-            found[key] = self._value(next(self._events), inner)
-        return found
-
-    def _sequence(self, path: KeyPath) -> list[Any]:
-        found: list[Any] = []
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            found.append(self._value(event, (*path, len(found))))
-        return found
-
-    def _alias(self, anchor: str | None, line: int) -> Any:
-        if anchor is None or anchor not in self._anchors:
-            raise _Malformed(f"*{anchor} refers to no value that is complete before it", line)
-        value, size = self._anchors[anchor]
-        self._aliased += size
-        self._count += size
-        if self._aliased > MAX_ALIASED:
-            raise _Malformed(f"its aliases stand for more than {MAX_ALIASED} values", line)
-        return copy.deepcopy(value)
-
-
-def _line(event: Any) -> int:
-    line: int = event.start_mark.line
-    return line + 1
-
-
-def _key(event: Any) -> str:
-    if not isinstance(event, yaml.ScalarEvent):
-        raise _Malformed("a key must be text", _line(event))
-    # a key is text in JSON, so `1:` and `null:` are too
-    return str(event.value)
-
-
-def _scalar(event: Any) -> Any:
-    if event.tag in ("!", "tag:yaml.org,2002:str"):
-        return event.value
-    if event.tag is not None:
-        raise _bad_tag(event)
-    # implicit[0]: written plain, so its form says what it is
-    return _plain(event.value, _line(event)) if event.implicit[0] else event.value
-
-
-def _plain(text: str, line: int) -> Any:
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    if _INTEGER.fullmatch(text):
-        return _integer(text, line)
-    if not _FLOAT.fullmatch(text):
-        return text
-    # Python writes .inf and .nan without the dot
-    number = float(text.replace(".i", "i").replace(".I", "I").replace(".n", "n").replace(".N", "N"))
-    if not isfinite(number):
-        raise _not_json(text, line)
-    return number
-
-
-def _integer(text: str, line: int) -> int:
-    try:
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-    except ValueError as error:
-        raise _Malformed(f"the number is too long ({len(text)} digits)", line) from error
-
-
-def _bad_tag(event: Any) -> _Malformed:
-    return _Malformed(f"the tag {event.tag!r} has no meaning in a plan", _line(event))
-
-
-# pointing and writing
-
-
-def issue_line(plan_file: PlanFile, issue: Mapping[str, Any]) -> int | None:
-    """Return the line of the step that a validation issue names, of the plan if it names none.
-
-    None: no step of the file has this id.
+    None: no step of the file has the issue's step id.
     """
-    step_id = issue.get("step_id")
-    if step_id is None:
-        return plan_file.lines.get(())
-    steps = plan_file.plan.get("steps")
-    for index, step in enumerate(steps if isinstance(steps, list) else ()):
+    path: KeyPath = tuple(issue.get("field") or ())
+    if (step_id := issue.get("step_id")) is not None:
+        steps = _steps_called(plan_file.plan, str(step_id))
+        if not steps:
+            return None
+        # Where two steps have one id, the second is one too many, and other issues are where their field is.
+        meant = steps[-1:] if issue["code"] == "duplicate_id" else steps
+        paths: list[KeyPath] = [("steps", index, *path) for index in meant]
+        path = next((one for one in paths if one in plan_file.places), paths[0])
+    while path and path not in plan_file.places:
+        path = path[:-1]
+    return plan_file.places.get(path)
+
+
+def _steps_called(plan: Mapping[str, Any], step_id: str) -> list[int]:
+    steps = plan.get("steps")
+    return [
+        index
+        for index, step in enumerate(steps if isinstance(steps, list) else ())
         # a file may say `id: 1`, which the plan calls "1"
-        if isinstance(step, dict) and str(step.get("id")) == str(step_id):
-            return plan_file.lines.get(("steps", index))
-    return None
+        if isinstance(step, dict) and str(step.get("id")) == step_id
+    ]
 
 
-def dump_plan(plan: dict[str, Any], *, format: Literal["yaml", "json"]) -> str:
+# --- writing -----------------------------------------------------------------------------
+
+_FOREIGN_BREAKS = frozenset("\r\x85\u2028\u2029")
+
+
+def dump_plan(
+    plan: dict[str, Any],
+    *,
+    format: Literal["yaml", "json"],
+    header: Sequence[str] = (),
+    schema: str | None = None,
+) -> str:
     """Write a plan as text that `load_plan_file` reads back as the same value.
+
+    Args:
+        plan: The plan.
+        format: How.
+        header: Lines that say where it is from: a comment in YAML, ``$comment`` in JSON.
+        schema: Where the JSON Schema is, for editors.
 
     Raises:
         TypeError: The plan holds something that is not JSON.
         ValueError: It holds NaN or infinity.
     """
-    text = json.dumps(plan, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    notes = [" ".join(line.split()) for line in header]
     if format == "json":
-        return text
-    written: str = yaml.dump(
-        json.loads(text), Dumper=_PlanDumper, sort_keys=False, allow_unicode=True, width=100
-    )
-    return written
+        about = ({"$schema": schema} if schema else {}) | ({"$comment": notes} if notes else {})
+        return json.dumps({**about, **plan}, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    exact = json.loads(json.dumps(plan, ensure_ascii=False, allow_nan=False))
+    written: str = yaml.dump(exact, Dumper=_PlanDumper, sort_keys=False, allow_unicode=True, width=100)
+    editor = [f"yaml-language-server: $schema={schema}"] if schema else []
+    return "".join(f"# {_printable(line)}".rstrip() + "\n" for line in (*editor, *notes)) + written
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 class _PlanDumper(yaml.SafeDumper):
@@ -361,34 +283,73 @@ def _represent_text(dumper: _PlanDumper, text: str) -> yaml.ScalarNode:
         style: str | None = '"'
     elif "\n" in text:
         style = "|"
-    elif text in _CONSTANTS or _INTEGER.fullmatch(text) or _FLOAT.fullmatch(text):
-        style = "'"
     else:
-        style = None
+        style = "'" if looks_like_no_text(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _PlanDumper.add_representer(str, _represent_text)
 
 
-def save_plan_file(plan: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a plan to a ``.yaml``, ``.yml`` or ``.json`` file, whole or not at all.
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Refuse a file that `save_plan_file` could not write, before there is anything to write.
 
     Raises:
-        ConfigurationError: The name ends in something else.
+        ConfigurationError: Its name, its folder, or that it is there already.
     """
-    target = Path(path)
-    text = dump_plan(plan, format=_format_of(target))
+    _format_of(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigurationError(f"{path} cannot be written: no such folder, or it is one")
+    if path.exists() and not overwrite:
+        raise ConfigurationError(f"{path} is there already; --force overwrites it")
+
+
+def save_plan_file(
+    plan: dict[str, Any], path: str | os.PathLike[str], *, header: Sequence[str] = (), overwrite: bool = True
+) -> None:
+    """Write a plan to a ``.yaml``, ``.yml`` or ``.json`` file, whole or not at all.
+
+    A file with a header names the JSON Schema too, where `SCHEMA_NAME` is found near it.
+
+    Raises:
+        ConfigurationError: The name ends in something else, or the file is there and may not be overwritten.
+    """
+    target = Path(path).resolve()  # what a link points to is written, the link stays
+    schema = _schema_near(target.parent) if header else None
+    text = dump_plan(plan, format=_format_of(target), header=header, schema=schema)
+    mode = _mode_of(target)
     handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        Path(draft).chmod(mode)
+        check_writable(target, overwrite=overwrite)
         Path(draft).replace(target)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def _schema_near(folder: Path) -> str | None:
+    """Find the published schema for files of this folder: in it, or above it up to the repository's root."""
+    for above in (folder, *folder.parents):
+        for found in (above / SCHEMA_NAME, above / "docs" / SCHEMA_NAME):
+            if found.is_file():
+                return Path(os.path.relpath(found, folder)).as_posix()
+        if (above / ".git").exists():
+            return None
+    return None
+
+
+def _mode_of(target: Path) -> int:
+    """Give the permissions that the file has, or that a new one would get."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _format_of(path: Path) -> Literal["yaml", "json"]:

@@ -6,16 +6,18 @@ import yaml
 def test_an_invalid_plan_file_exits_2_with_every_issue_and_its_line_and_runs_nothing(cli):
     done = cli.run_plan("bad.yaml")
     assert (done.code, done.out) == (2, "")
-    assert "bad.yaml:3: unknown_tool" in done.err
-    assert "bad.yaml:5: unknown_dependency" in done.err
-    assert "bad.yaml:5: bad_arguments" in done.err
+    assert "bad.yaml:4:12: unknown_tool" in done.err
+    assert "bad.yaml:6:18: unknown_dependency" in done.err
+    assert "bad.yaml:7:31: bad_arguments" in done.err
     assert not (cli.folder / "threads.db").exists()
 
 
 def test_json_gives_the_issues_of_an_invalid_plan_with_lines(cli):
     error = cli.run_plan("bad.yaml", "--json").json["error"]
     assert error["code"] == "invalid_plan"
-    assert ("unknown_tool", "a", 3) in {(i["code"], i["step_id"], i["line"]) for i in error["issues"]}
+    assert ("unknown_tool", "a", 4, 12) in {
+        (i["code"], i["step_id"], i["line"], i["column"]) for i in error["issues"]
+    }
 
 
 def test_a_file_that_is_no_plan_exits_2_and_says_where(cli):
@@ -32,7 +34,7 @@ def test_a_plan_with_agent_steps_and_no_model_exits_2_and_names_the_ways_on(cli)
     (cli.folder / "agent.yaml").write_text("goal: g\nsteps: [{id: a, task: think, tools: []}]\n")
     done = cli("run", "--plan", "agent.yaml")
     assert done.code == 2
-    assert "agent.yaml:2: missing_model" in done.err
+    assert "agent.yaml:2:9: missing_model" in done.err
     assert "--model" in done.err
     assert "plan-execute demo" in done.err
     assert cli("validate", "agent.yaml").code == 0

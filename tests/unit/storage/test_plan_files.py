@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plan_execute.errors import ConfigurationError, InvalidPlanError
-from plan_execute.storage import plan_files
-from plan_execute.storage.plan_files import dump_plan, issue_line, load_plan_file, save_plan_file
+from plan_execute.storage import marked_yaml
+from plan_execute.storage.plan_files import dump_plan, issue_place, load_plan_file, save_plan_file
 
 YAML = """\
 # a comment
@@ -31,7 +31,7 @@ JSON = """\
 {
 \t"goal": "g", "inputs": {"a.b": {"default": "\\ud83d\\ude00 {[\\"]}"}},
 \t"steps": [
-\t\t{"id": "one", "n": -1.5e3, "big": 123456789012345678901234567890,
+\t\t{"id": "one", "n": -1.5e3, "big": 1234567890123456789,
 \t\t "list": [1, true,
 \t\t   null]},
 \t\t{"id":"two"}
@@ -49,46 +49,66 @@ def written(tmp_path, text, name="plan.yaml"):
 def refused(path):
     with pytest.raises(InvalidPlanError) as caught:
         load_plan_file(path)
-    (issue,) = caught.value.issues
-    assert issue["code"] == "malformed_plan"
-    assert issue["step_id"] is None
-    assert issue["message"] == str(caught.value)
-    assert str(path) in issue["message"]
-    return issue["message"]
+    for one in caught.value.issues:
+        assert (one["code"], one["step_id"]) == ("malformed_plan", None)
+        assert one["message"] in str(caught.value)
+    first = caught.value.issues[0]
+    place = f":{first['line']}:{first['column']}" if first["line"] else ""
+    assert str(caught.value).startswith(f"{path}{place}: {first['message']}")
+    return first["message"], first["line"], caught.value.issues
 
 
-def test_yaml_gives_the_plan_and_the_line_of_everything(tmp_path):
+def test_yaml_gives_the_plan_and_the_place_of_everything(tmp_path):
     found = load_plan_file(written(tmp_path, YAML))
     assert found.plan["steps"][1] == {
         "id": "pack",
         "depends_on": ["weather"],
         "task": "First line\nSecond line\n",
     }
-    assert found.lines[()] == 2
-    assert found.lines["goal",] == 2
-    assert found.lines["steps", 0] == 4
-    assert found.lines["steps", 0, "call", "args", "city"] == 7
-    assert found.lines["steps", 1, "depends_on", 0] == 10
-    assert found.lines["steps", 1, "task"] == 11
+    assert found.places[()] == (2, 1)
+    assert found.places["goal",] == (2, 1)
+    assert found.places["steps", 0] == (4, 5)
+    assert found.places["steps", 0, "call"] == (6, 5)
+    assert found.places["steps", 0, "call", "args", "city"] == (7, 14)
+    assert found.places["steps", 1, "depends_on", 0] == (10, 18)
+    assert found.places["steps", 1, "task"] == (11, 5)
 
 
-def test_json_gives_the_plan_and_the_line_of_everything_also_with_tabs(tmp_path):
+def test_json_gives_the_plan_and_the_place_of_everything_also_with_tabs(tmp_path):
     found = load_plan_file(written(tmp_path, JSON, "plan.json"))
     assert found.plan == json.loads(JSON)
-    assert found.lines[()] == 1
-    assert found.lines["inputs", "a.b", "default"] == 2
-    assert found.lines["steps", 0, "n"] == 4
-    assert found.lines["steps", 0, "list", 2] == 6
-    assert found.lines["steps", 1, "id"] == 7
+    assert found.places[()] == (1, 1)
+    assert found.places["inputs", "a.b", "default"] == (2, 34)
+    assert found.places["steps", 0, "n"] == (4, 17)
+    assert found.places["steps", 0, "list", 2] == (6, 6)
+    assert found.places["steps", 1, "id"] == (7, 4)
 
 
-def test_an_issue_is_found_at_its_step(tmp_path):
+def issue(step_id, *field, code="x"):
+    return {"code": code, "step_id": step_id, "message": "m", "field": list(field)}
+
+
+def test_an_issue_is_found_at_its_field_or_at_what_the_field_should_stand_in(tmp_path):
     found = load_plan_file(written(tmp_path, YAML + "  - {id: 7}\n"))
-    assert issue_line(found, {"step_id": "pack"}) == 9
-    assert issue_line(found, {"step_id": "7"}) == 14
-    assert issue_line(found, {"step_id": None}) == 2
-    assert issue_line(found, {"step_id": "nowhere"}) is None
-    assert issue_line(load_plan_file(written(tmp_path, "steps: 5")), {"step_id": "x"}) is None
+    assert issue_place(found, {"code": "x", "step_id": "pack", "message": "m"}) == (9, 5)
+    assert issue_place(found, issue("pack", "depends_on", 0)) == (10, 18)
+    assert issue_place(found, issue("weather", "call", "args", "city")) == (7, 14)
+    assert issue_place(found, issue("weather", "call", "args", "country")) == (7, 7)
+    assert issue_place(found, issue("7", "task")) == (14, 5)
+    assert issue_place(found, issue(None, "goal")) == (2, 1)
+    assert issue_place(found, issue(None, "inputs", "city")) == (2, 1)
+    assert issue_place(found, issue("nowhere", "task")) is None
+    assert issue_place(load_plan_file(written(tmp_path, "steps: 5")), issue("x")) is None
+
+
+def test_a_duplicate_id_is_found_at_the_second_step(tmp_path):
+    found = load_plan_file(written(tmp_path, "steps:\n- {id: a}\n- {id: a}\n"))
+    assert issue_place(found, issue("a", "id", code="duplicate_id")) == (3, 4)
+
+
+def test_an_issue_in_what_an_alias_stands_for_is_found_at_the_alias(tmp_path):
+    found = load_plan_file(written(tmp_path, "a: &x {id: a, call: {tool: t}}\nsteps:\n- *x\n"))
+    assert issue_place(found, issue("a", "call", "tool")) == (3, 3)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +138,8 @@ def test_an_issue_is_found_at_its_step(tmp_path):
         ("${weather.temp}", "${weather.temp}"),
         ("NaN", "NaN"),
         ("<<", "<<"),
+        ("é", "é"),
+        ("-9223372036854775808", -(2**63)),
     ],
 )
 def test_yaml_values_mean_what_yaml_1_2_says(tmp_path, text, value):
@@ -149,7 +171,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1\nb: .nan\n", 2, "not a number that JSON has"),
         ("a: 1\nb: -.INF\n", 2, "not a number that JSON has"),
         ("a: 1e999\n", 1, "not a number that JSON has"),
-        (f"a: {'9' * 5000}\n", 1, "too long"),
+        (f"a: {'9' * 5000}\n", 1, "(5000 digits) does not fit 64 bits"),
         ("a: 1\nb: !!python/object/apply:os.system ['true']\n", 2, "tag"),
         ("a: !!binary aGk=\n", 1, "tag"),
         ("a: &x [*x]\n", 1, "*x refers to no value"),
@@ -160,14 +182,14 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (BOMB, 5, "aliases stand for more than"),
         ("a: " + "[" * 100_000, 1, "nested more than 64 levels"),
         (b"a: 1\nb: \xff\n", 2, "not UTF-8"),
-        ("a: 1\nb: \x00\n", None, "is not YAML"),
+        ("a: 1\nb: \x00\n", 2, "the character U+0000 may not stand in it"),
     ],
 )
 def test_bad_yaml_is_refused_with_its_line(tmp_path, text, line, says):
     path = written(tmp_path, text)
-    message = refused(path)
+    message, found, _ = refused(path)
     assert says in message
-    assert message.startswith(f"{path}:{line}: " if line else f"{path}: ")
+    assert found == line
 
 
 @pytest.mark.parametrize(
@@ -183,20 +205,20 @@ def test_bad_yaml_is_refused_with_its_line(tmp_path, text, line, says):
         ('{"a": 1}\n{"b": 2}', 2, "Extra data"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", None, "not usable JSON"),
         ('{"a": ' + "[" * 80 + "]" * 80 + "}", 1, "nested more than 64 levels"),
-        ('{"a": ' + "9" * 5000 + "}", None, "not usable JSON"),
+        ('{"a": ' + "9" * 5000 + "}", 1, "(5000 digits) does not fit 64 bits"),
     ],
 )
 def test_bad_json_is_refused_with_its_line(tmp_path, text, line, says):
     path = written(tmp_path, text, "plan.json")
-    message = refused(path)
+    message, found, _ = refused(path)
     assert says in message
-    assert message.startswith(f"{path}:{line}: " if line else f"{path}: ")
+    assert found == line
 
 
 def test_a_file_that_cannot_be_read_or_is_too_large_is_refused(tmp_path):
-    assert "No such file" in refused(tmp_path / "none.yaml")
-    assert "cannot be read" in refused(tmp_path)
-    assert "larger than 5 MB" in refused(written(tmp_path, "a: " + "x" * (5 * 1024 * 1024)))
+    assert "No such file" in refused(tmp_path / "none.yaml")[0]
+    assert "cannot be read" in refused(tmp_path)[0]
+    assert "larger than 5 MB" in refused(written(tmp_path, "a: " + "x" * (5 * 1024 * 1024)))[0]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_plan(tmp_path):
@@ -205,10 +227,10 @@ def test_a_byte_order_mark_is_no_part_of_the_plan(tmp_path):
 
 def test_without_libyaml_the_same_is_read_and_refused(tmp_path, monkeypatch):
     fast = load_plan_file(written(tmp_path, YAML))
-    monkeypatch.setattr(plan_files, "_Loader", plan_files.yaml.SafeLoader)
+    monkeypatch.setattr(marked_yaml, "_Loader", marked_yaml.yaml.SafeLoader)
     assert load_plan_file(written(tmp_path, YAML)) == fast
-    assert "aliases stand for more than" in refused(written(tmp_path, BOMB))
-    assert ":2: " in refused(written(tmp_path, "a: [1\nb: 2\n"))
+    assert "aliases stand for more than" in refused(written(tmp_path, BOMB))[0]
+    assert refused(written(tmp_path, "a: [1\nb: 2\n"))[1] == 2
 
 
 def test_written_yaml_is_pleasant_to_read():
@@ -237,7 +259,11 @@ HARD_TO_LAY_OUT = [" a\n b", "\n", "a\n\n", " \n", "a \nb", "\t", "a\tb\n", "x" 
 STRANGE_CHARACTERS = ["\x85", "\u2028", "a\r\nb", "😀", "\x00", "\ufeff"]
 texts = st.text() | st.sampled_from(LOOKS_LIKE_SOMETHING_ELSE + HARD_TO_LAY_OUT + STRANGE_CHARACTERS)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
 )
