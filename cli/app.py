@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import commands_edit, commands_look, commands_plan, commands_run
+from . import commands_edit, commands_look, commands_plan, commands_promote, commands_run
 from .exits import DONE, USAGE, BadUsageError, report_failure
 from .terminal import Screen
 
@@ -53,12 +53,14 @@ for _command in (
     commands_run.resume,
     commands_plan.plan,
     commands_plan.validate,
+    commands_plan.schema,
     commands_look.list_,
     commands_look.show,
     commands_look.history,
     commands_edit.edit,
     commands_run.retry,
     commands_run.cancel,
+    commands_promote.promote,
     commands_look.graph,
     commands_run.demo,
 ):

@@ -1,76 +1,101 @@
-"""The commands about plans that run nothing: plan, validate."""
+"""The commands about plans as files that run nothing: plan, validate, schema."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json as json_format
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exits import DONE, FAILED, USAGE, BadUsageError
-from .options import BaseUrl, Inputs, JsonOutput, Model, Tools, Toolsets
+from .exits import DONE, FAILED, USAGE
+from .options import (
+    BaseUrl,
+    Force,
+    Inputs,
+    InputsFile,
+    JsonOutput,
+    Model,
+    PlanOutput,
+    Tools,
+    Toolsets,
+)
 from .terminal import Screen
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-__all__ = ["plan", "validate"]
-
-_SUFFIXES = (".yaml", ".yml", ".json")
+__all__ = ["plan", "schema", "validate", "write_plan"]
 
 
 def plan(
     goal: Annotated[str, typer.Argument(metavar="GOAL", help="What to achieve, in your words.")],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="A .yaml, .yml or .json file to write (default: YAML on stdout).",
-        ),
-    ] = None,
+    output: PlanOutput = None,
+    force: Force = False,
     tools: Tools = None,
     toolsets: Toolsets = None,
     model: Model = None,
     base_url: BaseUrl = None,
     inputs: Inputs = None,
+    inputs_file: InputsFile = None,
     json: JsonOutput = False,
 ) -> int:
-    """Write a plan for a goal; nothing is run.
+    """Write a plan for a goal; nothing is run, and no thread is kept.
 
     The file can be edited and run later, with `run --plan`.
     """
-    _check_writable(output)
-    from ..storage.plan_files import dump_plan, save_plan_file
-    from .sources import Sources, read_inputs
+    from ..storage.lifting import declared_inputs
+    from ..storage.plan_files import STDIN, check_writable
+    from .inputs import GivenInputs
+    from .sources import Sources
 
+    if output not in (None, STDIN):
+        check_writable(output, overwrite=force)  # before a model is paid for
     screen, sources = Screen(json=json), Sources.read(tools, model, base_url, toolsets=toolsets)
     sources.require_model()
-    state = _planned(screen, sources, goal, read_inputs(inputs))
+    values = GivenInputs.read(inputs, inputs_file).values()
+    state = _planned(screen, sources, goal, values)
     if not state.interrupts:
         return _no_plan(screen, state)
     # Without its id it is a plan for any thread, and running it twice is two runs.
     written = {key: value for key, value in state.values["plan"].items() if key not in ("id", "revision")}
-    if output is not None:
-        save_plan_file(written, output)
-        screen.note(f"Written to {output}. Run it with: plan-execute run --plan {output}")
-    if json:
-        screen.document(written)
-    elif output is None:
-        screen.data(dump_plan(written, format="yaml").rstrip())
+    written["inputs"] = declared_inputs(written["inputs"], values)
+    header = [f"A plan for: {goal}", f"Written by {sources.model}; nothing of it has run."]
+    write_plan(screen, written, output, header, force=force)
     return DONE
 
 
-def _check_writable(output: Path | None) -> None:
-    """Refuse a bad file name before a model is paid for."""
-    if output is None:
-        return
-    if output.suffix.lower() not in _SUFFIXES:
-        raise BadUsageError(f"a plan file ends in {', '.join(_SUFFIXES)}: {output}")
-    if output.is_dir() or not output.parent.is_dir():
-        raise BadUsageError(f"{output} cannot be written: no such folder, or it is one")
+def write_plan(
+    screen: Screen, plan: dict[str, Any], output: Path | None, header: Sequence[str], *, force: bool
+) -> None:
+    """Write a plan to a file, or to stdout where none is named; with ``--json`` to both.
+
+    Raises:
+        ConfigurationError: If the file may not be written.
+    """
+    from ..storage.plan_files import STDIN, dump_plan, save_plan_file
+
+    if output is not None and output != STDIN:
+        save_plan_file(plan, output, header=[*header, *_ways_to_run(plan, output)], overwrite=force)
+        screen.note(f"Written to {output}. Run it with: plan-execute run --plan {shlex.quote(str(output))}")
+    elif not screen.json:
+        screen.data(dump_plan(plan, format="yaml", header=header).rstrip())
+    if screen.json:
+        screen.document(plan)
+
+
+def _ways_to_run(plan: Mapping[str, Any], output: Path) -> list[str]:
+    command = f"plan-execute run --plan {shlex.quote(output.name)}"
+    lines = [f"Run it: {command}"]
+    for name, spec in (plan.get("inputs") or {}).items():
+        if "default" in spec:
+            value = spec["default"]
+            value = value if isinstance(value, str) else json_format.dumps(value)
+            lines.append(f"With another {name}: {command} --input {shlex.quote(f'{name}={value}')}")
+            break
+    return lines
 
 
 def _planned(screen: Screen, sources: Any, goal: str, inputs: Mapping[str, Any]) -> StateSnapshot:
@@ -103,38 +128,70 @@ def _no_plan(screen: Screen, state: StateSnapshot) -> int:
 
 
 def validate(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A plan, YAML or JSON.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A plan, YAML or JSON; - for the standard input.")
+    ],
     tools: Tools = None,
     toolsets: Toolsets = None,
     inputs: Inputs = None,
+    inputs_file: InputsFile = None,
     json: JsonOutput = False,
 ) -> int:
-    """Check a plan file; needs neither a model nor a database."""
+    """Check a plan file; needs neither a model nor a database.
+
+    Every issue is printed with its line and column. Inputs without a default are
+    no issue: a run has to give them.
+    """
     from ..errors import InvalidPlanError
-    from .sources import Sources, check_plan_file, read_inputs
+    from .inputs import GivenInputs
+    from .plan_check import check_plan_file
+    from .sources import Sources
     from .unchecked import UncheckedToolbox
 
     screen, sources = Screen(json=json), Sources.read(tools, toolsets=toolsets)
     toolbox = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     if not sources.has_tools:
         screen.note("Tools were not checked: give them with --tools MODULE:ATTRIBUTE.")
+    given = GivenInputs.read(inputs, inputs_file)
     try:
-        issues = check_plan_file(file, toolbox, read_inputs(inputs), has_model=True)[1]
+        found = check_plan_file(file, toolbox, given, has_model=True).issues
     except InvalidPlanError as error:
-        issues = [{**issue, "line": None} for issue in error.issues]
-    if json:
-        screen.document({"valid": not issues, "issues": issues, "tools_checked": sources.has_tools})
-    elif issues:
-        for issue in issues:
-            screen.data(_issue_line(file, issue))
-    else:
-        screen.data(f"{file}: valid")
+        found = [dict(issue) for issue in error.issues]
+    needed = [str(issue["field"][1]) for issue in found if issue["code"] == "missing_input"]
+    issues = [issue for issue in found if issue["code"] != "missing_input"]
+    _show_findings(screen, file, issues, needed, tools_checked=sources.has_tools)
     return USAGE if issues else DONE
 
 
-def _issue_line(file: Path, issue: Mapping[str, Any]) -> str:
-    if issue["line"] is None and str(issue["message"]).startswith(str(file)):
-        # what cannot be read as a file at all says its place itself
-        return f"{issue['message']} [{issue['code']}]"
-    place = f"{file}:{issue['line']}" if issue["line"] else str(file)
-    return f"{place}: {issue['code']}: {issue['message']}"
+def _show_findings(
+    screen: Screen, file: Path, issues: list[Any], needed: list[str], *, tools_checked: bool
+) -> None:
+    from .plan_check import issue_text
+
+    if screen.json:
+        found = {"file": str(file), "valid": not issues, "issues": issues, "inputs_needed": needed}
+        screen.document({**found, "tools_checked": tools_checked})
+        return
+    for issue in issues:
+        screen.data(issue_text(str(file), issue))
+    if not issues:
+        screen.data(f"{file}: valid")
+    if needed:
+        screen.note(f"A run has to give: {' '.join(f'--input {name}=…' for name in needed)}")
+
+
+def schema(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write it (default: stdout)."),
+    ] = None,
+) -> int:
+    """Print the JSON Schema of plan files, for editors."""
+    from ..storage.plan_schema import schema_text
+
+    text = schema_text()
+    if output is None:
+        Screen(json=False).data(text.rstrip())
+    else:
+        output.write_text(text, encoding="utf-8")
+    return DONE

@@ -1,0 +1,199 @@
+"""Make a reusable plan of a run that succeeded: its last revision, cleaned, with inputs where values were."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import NotPromotableError
+from ..references import expression_roots, step_references
+from ..renaming import rename_uses
+from ..state import (
+    AuditEvent,
+    Plan,
+    Step,
+    StepResult,
+    run_status,
+    step_kind,
+    steps_by_id,
+    used_ids,
+)
+from .lifting import ArgumentSchema, Lift, Lifting, declared_inputs, escaped, holds_references
+
+__all__ = ["Promotion", "needs_model", "promote"]
+
+Json = Any
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A reusable plan, and what was done to make it.
+
+    Attributes:
+        plan: The plan, without what belongs to the run it is from.
+        dropped: Ids of steps that are not in it.
+        renamed: Cleaned ids by what they were.
+        by_hand: What people did in that run and a run of this plan will not do.
+    """
+
+    plan: dict[str, Any]
+    dropped: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+    by_hand: list[str] = field(default_factory=list)
+
+
+def promote(
+    plan: Plan,
+    results: Mapping[str, StepResult],
+    *,
+    inputs: Mapping[str, Json] | None = None,
+    audit: Sequence[AuditEvent] = (),
+    lifts: Iterable[Lift] = (),
+    everywhere: bool = False,
+    argument_schema: ArgumentSchema | None = None,
+) -> Promotion:
+    """Make a reusable plan of the final revision of a run.
+
+    Args:
+        plan: The final revision.
+        results: The results of the run.
+        inputs: The input values of the run; they become defaults, so that running it does the same.
+        audit: The decisions of the run.
+        lifts: Literals that become inputs.
+        everywhere: Whether a lifted literal becomes the input wherever else it stands as a whole value.
+        argument_schema: Knows the tools, for a lifted argument to be declared as its tool does.
+
+    Raises:
+        NotPromotableError: If the run did not end ``done``.
+        InvalidInputError: If a literal cannot be lifted.
+    """
+    if (status := run_status(plan, results)) != "done":
+        raise NotPromotableError(f"only a run that ended done can be promoted; this one is {status}")
+    alive, dropped = _alive(plan, results)
+    edited = _edited_calls(plan, audit)
+    kept = [_as_it_ran(step, results[step["id"]]) if step["id"] in edited else step for step in alive]
+    renamed = _clean_ids(kept, used_ids(plan, audit))
+    steps = [_tidy(rename_uses(step, renamed), renamed.get(step["id"], step["id"])) for step in kept]
+    declared = declared_inputs(plan.get("inputs") or {}, _used_inputs(plan, inputs or {}))
+    lifting = Lifting(steps, declared, renamed, everywhere, argument_schema)
+    for lift in lifts:
+        lifting.lift(lift)
+    made: dict[str, Any] = {
+        "goal": plan.get("goal", ""),
+        "rationale": plan.get("rationale", ""),
+        "inputs": declared,
+    }
+    made = {key: value for key, value in made.items() if value} | {"steps": lifting.steps}
+    return Promotion(made, dropped, renamed, _by_hand(plan, audit))
+
+
+# --- which steps -------------------------------------------------------------------------
+
+
+def _alive(plan: Plan, results: Mapping[str, StepResult]) -> tuple[list[Step], list[str]]:
+    """Split off steps that did nothing in the run; one that its ``when`` skipped may run another time."""
+    dead = [step["id"] for step in plan["steps"] if not _worked(results.get(step["id"]))]
+    alive: list[Any] = []
+    for step in plan["steps"]:
+        if step["id"] not in dead:
+            for where, expression in step_references(step):
+                if missing := sorted(expression_roots(expression) & set(dead)):
+                    raise NotPromotableError(
+                        f"step {step['id']!r}, {where}, refers to {missing[0]!r}, which did not succeed"
+                    )
+            alive.append({**step, "depends_on": [dep for dep in step["depends_on"] if dep not in dead]})
+    gone = [step_id for step_id in results if step_id not in steps_by_id(plan)]
+    return alive, [*dead, *gone]
+
+
+def _worked(result: StepResult | None) -> bool:
+    if result is None:
+        return False
+    return result["status"] == "done" or (result["status"] == "skipped" and result["error"] is None)
+
+
+def _edited_calls(plan: Plan, audit: Iterable[AuditEvent]) -> set[str]:
+    """Name the bound steps whose arguments a person changed when the step was approved."""
+    ids = steps_by_id(plan)
+    return {
+        step_id
+        for event in audit
+        if event.get("plan_id") == plan.get("id") and event.get("trigger") == "approve_step: edit"
+        if (step_id := event.get("step_id")) in ids and "call" in ids[step_id]
+    }
+
+
+def _as_it_ran(step: Step, result: StepResult) -> Step:
+    """Take literal arguments from the call that was made; what is a reference stays one."""
+    made = next((call["args"] for call in reversed(result["evidence"]) if call["ok"]), None)
+    if made is None:
+        return step
+    planned = step["call"]["args"]
+    args = {
+        name: planned[name] if name in planned and holds_references(planned[name]) else escaped(value)
+        for name, value in made.items()
+    }
+    return {**step, "call": {**step["call"], "args": args}}
+
+
+def _clean_ids(steps: Iterable[Step], used: set[str]) -> dict[str, str]:
+    """Give steps the ids they had before revisions: ``pack_r2`` becomes ``pack`` where that is free."""
+    ids = [step["id"] for step in steps]
+    taken, renamed = set(ids), {}
+    for step_id in ids:
+        clean = step_id
+        while (found := re.fullmatch(r"(.+?)_r\d+(_\d+)?", clean)) and found[1] in used:
+            clean = found[1]
+        if clean not in taken:
+            taken.add(clean)
+            renamed[step_id] = clean
+    return renamed
+
+
+def _tidy(step: Mapping[str, Any], step_id: str) -> dict[str, Any]:
+    """Put the fields in their usual order, without those that say nothing."""
+    ordered = {key: step[key] for key in Step.__annotations__ if key in step} | {"id": step_id}
+    return {
+        key: value
+        for key, value in ordered.items()
+        if not (key in ("task", "depends_on", "success_criteria") and not value)
+    }
+
+
+def _by_hand(plan: Plan, audit: Iterable[AuditEvent]) -> list[str]:
+    said: list[str] = []
+    for event in audit:
+        if event.get("plan_id") != plan.get("id"):
+            continue
+        step_id = event.get("step_id")
+        if event.get("decision") == "supply":
+            said.append(f"the output of {step_id} was supplied; a new run tries the step itself")
+        elif event.get("trigger") == "approve_step: edit":
+            said.append(f"{step_id} was changed when it was approved")
+        elif event["event"] == "plan_edited":
+            said.append("the plan was edited")
+    return list(dict.fromkeys(said))
+
+
+def _used_inputs(plan: Plan, values: Mapping[str, Json]) -> dict[str, Json]:
+    """Give the values of declared inputs, and of those that are referred to without being declared."""
+    text = json.dumps(plan["steps"])
+    declared = plan.get("inputs") or {}
+    return {
+        name: value
+        for name, value in values.items()
+        if name in declared or re.search(rf"\binputs\.{re.escape(name)}\b", text)
+    }
+
+
+def needs_model(plan: Mapping[str, Any]) -> list[str]:
+    """Name the steps of a plan that a model runs or judges."""
+    return [
+        step["id"]
+        for step in plan["steps"]
+        if step_kind(step) != "call"
+        or any(criterion["type"] == "judge" for criterion in step.get("success_criteria", ()))
+    ]
