@@ -325,12 +325,14 @@ def _agents(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
                 step,
                 f"step {step['id']!r} asks for agent {step['agent']!r}; "
                 f"known agents: {known(facts.toolbox.agents)}",
+                "agent",
             )
         if kind == "tools" and not facts.has_model:
             yield _issue(
                 "missing_model",
                 step,
                 f"step {step['id']!r} needs a model and none is configured; give one, or fix its call",
+                "tools",
             )
 
 
@@ -340,10 +342,10 @@ def _sub_plans(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
             continue
         if not facts.may_nest:
             message = "a sub-plan would be deeper than max_depth allows; write its steps here"
-            yield _issue("depth_exceeded", step, f"step {step['id']!r}: {message}")
+            yield _issue("depth_exceeded", step, f"step {step['id']!r}: {message}", "plan")
         if not facts.has_planner:
             message = "a sub-plan needs a model to plan it and none is configured"
-            yield _issue("missing_model", step, f"step {step['id']!r}: {message}")
+            yield _issue("missing_model", step, f"step {step['id']!r}: {message}", "plan")
 
 
 def _planner(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
@@ -351,7 +353,7 @@ def _planner(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         message = (
             "the plan is to go on (complete: false), which needs a model to plan, and none is configured"
         )
-        yield _issue("missing_model", None, message)
+        yield _issue("missing_model", None, message, "complete")
 
 
 def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:

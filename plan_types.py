@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .errors import known
-from .references import is_single_reference, plain_path, references_in, step_references
+from .references import field_with, is_single_reference, plain_path, references_in, step_references
 from .state import Plan, PlanIssue, Step, steps_by_id
 from .tools.toolbox import Toolbox
 
@@ -21,9 +21,9 @@ def type_issues(plan: Plan, toolbox: Toolbox) -> Iterator[PlanIssue]:
     declared = {**outputs, "inputs": {"type": "object", "properties": plan["inputs"]}}
     for step in plan["steps"]:
         known_here = {**declared, **_loop_names(step, declared)}
-        for problem in _problems(step, known_here, toolbox):
+        for problem, field in _problems(step, known_here, toolbox):
             message = f"step {step['id']!r}, {problem}"
-            yield {"code": "type_mismatch", "step_id": step["id"], "message": message}
+            yield {"code": "type_mismatch", "step_id": step["id"], "message": message, "field": [*field]}
 
 
 def _output_schema(step: Step) -> Schema:
@@ -39,20 +39,26 @@ def _loop_names(step: Step, declared: Mapping[str, Schema]) -> dict[str, Schema]
     return {"item": items if isinstance(items, Mapping) else {}, "index": {"type": "integer"}}
 
 
-def _problems(step: Step, declared: Mapping[str, Schema], toolbox: Toolbox) -> Iterator[str]:
+def _problems(
+    step: Step, declared: Mapping[str, Schema], toolbox: Toolbox
+) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """Yield each problem, and where in the step it is."""
     for where, expression in step_references(step):
         path = plain_path(expression)
         if path and path[0] in declared and (problem := _path_problem(declared[path[0]], path)):
-            yield f"{where}: ${{{expression}}}: {problem}"
+            yield f"{where}: ${{{expression}}}: {problem}", field_with(step, where, expression)
     if "for_each" in step and (kind := _kind(_declared_as(step["for_each"], declared))) not in (
         None,
         "array",
     ):
-        yield f"for_each: {step['for_each']} is declared as {kind}, not as a list"
-    yield from _argument_problems(step, declared, toolbox)
+        yield f"for_each: {step['for_each']} is declared as {kind}, not as a list", ("for_each",)
+    for name, problem in _argument_problems(step, declared, toolbox):
+        yield f"call.args: {problem}", ("call", "args", name)
 
 
-def _argument_problems(step: Step, declared: Mapping[str, Schema], toolbox: Toolbox) -> Iterator[str]:
+def _argument_problems(
+    step: Step, declared: Mapping[str, Schema], toolbox: Toolbox
+) -> Iterator[tuple[str, str]]:
     """Compare the declared type of what is referenced with the type the tool's argument wants."""
     if "call" not in step:
         return
@@ -61,7 +67,7 @@ def _argument_problems(step: Step, declared: Mapping[str, Schema], toolbox: Tool
         wanted = _kind(properties.get(name, {}))
         given = _kind(_declared_as(value, declared)) if is_single_reference(value) else None
         if given and wanted and given != wanted and (given, wanted) != ("integer", "number"):
-            yield f"call.args: {value} is declared as {given}, the argument {name!r} wants {wanted}"
+            yield name, f"{value} is declared as {given}, the argument {name!r} wants {wanted}"
 
 
 def _declared_as(reference: str, declared: Mapping[str, Schema]) -> Schema:

@@ -10,8 +10,19 @@ from ..tools.toolbox import Toolbox
 __all__ = ["UncheckedToolbox"]
 
 
+class _AnyAgents(dict[str, Any]):
+    """Holds an agent of every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str)
+
+
 class UncheckedToolbox(Toolbox):
-    """Holds every tool, and knows nothing about any."""
+    """Holds every tool and named agent, and knows nothing about any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.agents = _AnyAgents()
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str)

@@ -40,6 +40,7 @@ def plan_schema() -> dict[str, Any]:
     _narrow_plan(schema)
     _narrow_step(definitions["Step"])
     _narrow_criterion(definitions["Criterion"])
+    definitions["SubPlan"]["properties"]["goal"]["pattern"] = r"\S"
     definitions["Input"] = _input()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

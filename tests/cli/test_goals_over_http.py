@@ -81,6 +81,34 @@ def test_plan_writes_a_file_that_runs_without_a_model_and_runs_nothing_itself(cl
     assert cli.calls == ["look tea", "note tea"]
 
 
+def test_a_planned_file_declares_the_inputs_it_was_planned_with_is_not_overwritten_and_leaves_no_thread(cli):
+    draft = drafted(call("a", "look", {"q": "${inputs.what}"}))
+    with OpenAIStub(answer(draft)) as stub:
+        given = (
+            "plan",
+            "look",
+            "-o",
+            "made.yaml",
+            "--input",
+            "what=tea",
+            "--tools",
+            "mytools:ALL",
+            *endpoint(stub),
+        )
+        made = cli(*given)
+        asked = len(stub.requests)
+        again = cli(*given)
+        assert (made.code, again.code, len(stub.requests)) == (0, 2, asked), made.err
+    assert "--force" in again.err
+    assert not (cli.folder / "threads.db").exists()
+    text = (cli.folder / "made.yaml").read_text()
+    assert "# Run it: plan-execute run --plan made.yaml\n" in text
+    assert yaml.safe_load(text)["inputs"] == {"what": {"type": "string", "default": "tea"}}
+    assert cli.run_plan("made.yaml").code == 0
+    assert cli.run_plan("made.yaml", "--input", "what=milk").code == 0
+    assert cli.calls == ["look tea", "look milk"]
+
+
 def test_plan_without_a_file_writes_yaml_or_json_to_stdout(cli):
     with OpenAIStub(answer()) as stub:
         options = ("--tools", "mytools:ALL", *endpoint(stub))

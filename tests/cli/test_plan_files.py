@@ -1,5 +1,7 @@
 """Plan files on the command line: every issue with its line, and no model or database to check one."""
 
+from pathlib import Path
+
 import yaml
 
 
@@ -34,7 +36,7 @@ def test_a_plan_with_agent_steps_and_no_model_exits_2_and_names_the_ways_on(cli)
     (cli.folder / "agent.yaml").write_text("goal: g\nsteps: [{id: a, task: think, tools: []}]\n")
     done = cli("run", "--plan", "agent.yaml")
     assert done.code == 2
-    assert "agent.yaml:2:9: missing_model" in done.err
+    assert "agent.yaml:2:30: missing_model" in done.err
     assert "--model" in done.err
     assert "plan-execute demo" in done.err
     assert cli("validate", "agent.yaml").code == 0
@@ -81,3 +83,33 @@ def test_validate_without_tools_still_compares_declared_types(cli):
 def test_validate_opens_no_database(cli):
     cli("validate", "read.yaml")
     assert not (cli.folder / "threads.db").exists()
+
+
+def test_a_plan_and_its_inputs_can_come_from_the_standard_input_and_from_a_file(cli):
+    (cli.folder / "values.yaml").write_text("what: 12\n")
+    with (cli.folder / "bad.yaml").open() as plan:
+        bad = cli("validate", "-", stdin=plan)
+    assert (bad.code, "-:6:18: unknown_dependency" in bad.out) == (2, True)
+    with (cli.folder / "read.yaml").open() as plan:
+        wrong = cli("run", "--plan", "-", "--inputs", "values.yaml", "--tools", "mytools:ALL", stdin=plan)
+    assert wrong.code == 2
+    assert "(standard input):4:3: type_mismatch: input 'what' is declared as string" in wrong.err
+    assert cli.calls == []
+    with (cli.folder / "read.yaml").open() as plan:
+        text = cli("run", "--plan", "-", "--input", "what=12", "--tools", "mytools:ALL", stdin=plan)
+    assert text.code == 0, text.err
+    assert cli.calls == ["look 12", "look x"]
+
+
+def test_inputs_without_a_default_are_needed_by_a_run_and_no_fault_of_the_file(cli):
+    plan = (cli.folder / "read.yaml").read_text().replace(", default: tea", "")
+    (cli.folder / "open.yaml").write_text(plan)
+    checked = cli("validate", "open.yaml", "--json")
+    assert (checked.code, checked.json["valid"], checked.json["inputs_needed"]) == (0, True, ["what"])
+    refused = cli("run", "--plan", "open.yaml", "--tools", "mytools:ALL")
+    assert (refused.code, "open.yaml:4:3: missing_input" in refused.err) == (2, True)
+
+
+def test_the_schema_that_is_published_is_printed(cli):
+    published = Path(__file__).parents[2] / "docs/plan.schema.json"
+    assert cli("schema").out == published.read_text(encoding="utf-8")

@@ -215,6 +215,75 @@ def test_bad_json_is_refused_with_its_line(tmp_path, text, line, says):
     assert found == line
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("a: {b: ${x.y}}\n", 'a reference needs quotes: "${…}"'),
+        ("a: [${x}, 1]\n", 'a reference needs quotes: "${…}"'),
+        ("a:\n\tb: 1\n", "YAML is indented with spaces, never with tabs"),
+        ("a: Do this: now\n", 'put a text that holds ": " in quotes'),
+        ("a: *.md\n", "put a text that begins with * in quotes"),
+        ("a: @home\n", "put a text that begins with this character in quotes"),
+        ("a: `x`\n", "put a text that begins with this character in quotes"),
+        ("- a: 1\n   b: 2\n", "in quotes"),
+        ("a: {b: 1\nc: 2\n", "that begins in line 1"),
+        ('a: "b\nc: 2\n', "that begins in line 1"),
+        ("a: 1\nb: \x00\n", "if this is UTF-16, save it as UTF-8"),
+    ],
+)
+def test_a_mistake_of_syntax_says_what_to_do(tmp_path, text, hint):
+    assert hint in refused(written(tmp_path, text))[0]
+
+
+def test_everything_that_cannot_stay_is_listed_at_once(tmp_path):
+    text = "a: 1\na: 2\nb: !!python/name:os.system x\nc: .nan\nd: {e: 1, e: 2}\nf: 99999999999999999999\n"
+    _, _, issues = refused(written(tmp_path, text))
+    assert [(issue["line"], issue["column"]) for issue in issues] == [(2, 1), (3, 4), (4, 4), (5, 11), (6, 4)]
+    text = '{"a": 1, "a": NaN,\n"b": "\\ud800", "c": 1e999}'
+    _, _, issues = refused(written(tmp_path, text, "plan.json"))
+    assert [(issue["line"], issue["column"]) for issue in issues] == [(1, 10), (1, 15), (2, 6), (2, 21)]
+
+
+MERGED = """\
+base: &base {on_failure: skip, timeout_s: 5}
+other: &other {timeout_s: 7, approve: true}
+one: {<<: *base, timeout_s: 9}
+two:
+  <<: [*base, *other]
+  id: x
+"<<": literal
+"""
+
+
+def test_merge_keys_give_what_is_not_there_itself(tmp_path):
+    found = load_plan_file(written(tmp_path, MERGED))
+    assert found.plan["one"] == {"on_failure": "skip", "timeout_s": 9}
+    assert found.plan["two"] == {"on_failure": "skip", "timeout_s": 5, "approve": True, "id": "x"}
+    assert found.plan["<<"] == "literal"
+    assert found.places["one", "on_failure"] == (3, 7)
+    assert found.places["one", "timeout_s"] == (3, 18)
+    assert "merges a mapping" in refused(written(tmp_path, "a:\n  <<: text\n"))[0]
+
+
+def test_schema_and_comment_are_for_editors_and_readers_and_no_part_of_the_plan(tmp_path):
+    text = '{"$schema": "plan.schema.json", "$comment": ["x"], "goal": "g"}'
+    for name in ("plan.json", "plan.yaml"):
+        assert load_plan_file(written(tmp_path, text, name)).plan == {"goal": "g"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("name", ["plan.yaml", "plan.json"])
+def test_a_mark_at_the_beginning_names_the_encoding(tmp_path, encoding, name):
+    path = written(tmp_path, '{"goal": "Größe"}\r\n'.encode(encoding), name)
+    assert load_plan_file(path).plan == {"goal": "Größe"}
+
+
+def test_windows_line_ends_move_no_place(tmp_path):
+    text = YAML.replace("\n", "\r\n")
+    windows, unix = load_plan_file(written(tmp_path, text)), load_plan_file(written(tmp_path, YAML))
+    assert (windows.plan, windows.places) == (unix.plan, unix.places)
+
+
 def test_a_file_that_cannot_be_read_or_is_too_large_is_refused(tmp_path):
     assert "No such file" in refused(tmp_path / "none.yaml")[0]
     assert "cannot be read" in refused(tmp_path)[0]
@@ -285,6 +354,57 @@ def test_what_is_not_json_is_not_written(format):
         dump_plan({"a": {1, 2}}, format=format)
     with pytest.raises(ValueError, match="JSON compliant"):
         dump_plan({"a": float("nan")}, format=format)
+
+
+HEADER = ["Goal: two\nlines \x1b[31m", "Run it: now"]
+
+
+def test_a_header_is_a_comment_in_yaml_and_in_json_a_key_of_its_own(tmp_path):
+    save_plan_file({"goal": "g"}, tmp_path / "plan.yaml", header=HEADER)
+    lines = (tmp_path / "plan.yaml").read_text(encoding="utf-8").splitlines()
+    assert lines == ["# Goal: two lines \ufffd[31m", "# Run it: now", "goal: g"]
+    save_plan_file({"goal": "g"}, tmp_path / "plan.json", header=HEADER)
+    document = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    assert document["$comment"][1] == "Run it: now"
+    for name in ("plan.yaml", "plan.json"):
+        assert load_plan_file(tmp_path / name).plan == {"goal": "g"}
+
+
+def test_a_file_names_the_schema_that_is_published_near_it(tmp_path):
+    project = tmp_path / "project"
+    (project / "docs").mkdir(parents=True)
+    (project / ".git").mkdir()
+    (project / "plans").mkdir()
+    (tmp_path / "plan.schema.json").write_text("{}")
+    where = project / "plans" / "plan.yaml"
+    save_plan_file({"goal": "g"}, where, header=["x"])
+    assert "$schema" not in where.read_text(), "what is above the repository is not its own"
+    (project / "docs/plan.schema.json").write_text("{}")
+    save_plan_file({"goal": "g"}, where, header=["x"])
+    assert where.read_text().startswith("# yaml-language-server: $schema=../docs/plan.schema.json\n")
+    save_plan_file({"goal": "g"}, where.with_suffix(".json"), header=["x"])
+    assert json.loads(where.with_suffix(".json").read_text())["$schema"] == "../docs/plan.schema.json"
+
+
+def test_a_file_that_is_there_stays_unless_it_may_be_overwritten(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("mine")
+    with pytest.raises(ConfigurationError, match="--force"):
+        save_plan_file({"goal": "g"}, path, overwrite=False)
+    assert path.read_text() == "mine"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["plan.yaml"]
+
+
+def test_saving_keeps_links_and_permissions_and_gives_new_files_the_usual_ones(tmp_path):
+    path, link = tmp_path / "plan.yaml", tmp_path / "link.yaml"
+    save_plan_file({"goal": "g"}, path)
+    (tmp_path / "usual").touch()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+    path.chmod(0o600)
+    link.symlink_to(path)
+    save_plan_file({"goal": "h"}, link)
+    assert link.is_symlink()
+    assert (path.stat().st_mode & 0o777, load_plan_file(path).plan) == (0o600, {"goal": "h"})
 
 
 def test_saving_is_whole_or_not_at_all(tmp_path):

@@ -129,11 +129,13 @@ def damaged_plans(draw):
                 holder = holder[key]
             what = draw(st.sampled_from(["replace", "remove", "add"]))
             if what == "replace":
-                holder[last] = draw(st.sampled_from(SOMETHING_ELSE))
+                holder[last] = copy.deepcopy(draw(st.sampled_from(SOMETHING_ELSE)))
             elif what == "remove":
                 del holder[last]
             else:
-                holder[last][draw(st.sampled_from(EXTRA))] = draw(st.sampled_from(SOMETHING_ELSE))
+                holder[last][draw(st.sampled_from(EXTRA))] = copy.deepcopy(
+                    draw(st.sampled_from(SOMETHING_ELSE))
+                )
         except (KeyError, IndexError, TypeError):
             continue
     return plan
