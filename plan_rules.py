@@ -440,13 +440,14 @@ def _criterion_problem(step: Step, criterion: Criterion) -> tuple[str, str] | No
 
 
 def _goal_criteria(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
-    for criterion in plan.get("goal_criteria", ()):
+    for at, criterion in enumerate(plan.get("goal_criteria", ())):
         problems = [
             _goal_problem(criterion, facts.toolbox),
             *_goal_reference_problems(criterion, plan, facts),
         ]
         if found := next((problem for problem in problems if problem), None):
-            yield _issue(found[0], None, f"goal_criteria, {criterion['type']!r}: {found[1]}")
+            message = f"goal_criteria, {criterion['type']!r}: {found[1]}"
+            yield _issue(found[0], None, message, "goal_criteria", at)
 
 
 def _goal_problem(criterion: Criterion, toolbox: Toolbox) -> tuple[str, str] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from .references import BadReferenceError, looked_up, map_strings, references_in
-from .state import Step
+from .state import Criterion, Step
 
-__all__ = ["rename_uses"]
+__all__ = ["rename_in_goal", "rename_uses"]
 
 
 def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
@@ -25,6 +26,16 @@ def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
     if "when" in step:
         followed["when"] = _follow_expression(changes, step["when"])
     return {**followed, "depends_on": depends_on}  # type: ignore[typeddict-item]
+
+
+def rename_in_goal(criteria: Sequence[Criterion], renamed: Mapping[str, str]) -> list[Criterion]:
+    """Follow a renaming in a goal's criteria, whose expressions are over the outputs of steps."""
+    changes = {old: new for old, new in renamed.items() if old != new}
+    followed: list[Any] = [map_strings(criterion, partial(_follow, changes)) for criterion in criteria]
+    for criterion in followed:
+        if "expression" in criterion:
+            criterion["expression"] = _follow_expression(changes, criterion["expression"])
+    return followed
 
 
 def _follow(changes: Mapping[str, str], text: str) -> str:

@@ -11,6 +11,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
@@ -18,7 +19,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict
 
-from ..renaming import rename_uses
+from ..renaming import rename_in_goal, rename_uses
 from ..state import (
     STEP_ID_PATTERN,
     Plan,
@@ -291,15 +292,10 @@ def with_new_ids_for_reruns(plan: Plan, before: Mapping[str, str], results: Mapp
 
 def _following(plan: Plan, renamed: Mapping[str, str]) -> Plan:
     """Let the goal's criteria follow steps that were replaced under new ids."""
-    changes = {old: new for old, new in renamed.items() if old != new}
     criteria = plan.get("goal_criteria")
-    if not criteria or not changes:
+    if not criteria:
         return plan
-    followed: list[Any] = [map_strings(criterion, partial(_follow, changes)) for criterion in criteria]
-    for criterion in followed:
-        if "expression" in criterion:
-            criterion["expression"] = _follow_expression(changes, criterion["expression"])
-    return {**plan, "goal_criteria": followed}
+    return {**plan, "goal_criteria": rename_in_goal(criteria, renamed)}
 
 
 def revised_plan(

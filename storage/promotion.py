@@ -10,12 +10,13 @@ from typing import Any
 
 from ..errors import NotPromotableError
 from ..references import expression_roots, step_references
-from ..renaming import rename_uses
+from ..renaming import rename_in_goal, rename_uses
 from ..state import (
     AuditEvent,
     Plan,
     Step,
     StepResult,
+    is_not_needed,
     run_status,
     step_kind,
     steps_by_id,
@@ -51,6 +52,7 @@ def promote(
     *,
     inputs: Mapping[str, Json] | None = None,
     audit: Sequence[AuditEvent] = (),
+    goal_met: bool = False,
     lifts: Iterable[Lift] = (),
     everywhere: bool = False,
     argument_schema: ArgumentSchema | None = None,
@@ -62,6 +64,7 @@ def promote(
         results: The results of the run.
         inputs: The input values of the run; they become defaults, so that running it does the same.
         audit: The decisions of the run.
+        goal_met: Whether the run ended because its goal was reached.
         lifts: Literals that become inputs.
         everywhere: Whether a lifted literal becomes the input wherever else it stands as a whole value.
         argument_schema: Knows the tools, for a lifted argument to be declared as its tool does.
@@ -70,7 +73,7 @@ def promote(
         NotPromotableError: If the run did not end ``done``.
         InvalidInputError: If a literal cannot be lifted.
     """
-    if (status := run_status(plan, results)) != "done":
+    if (status := run_status(plan, results, goal_met=goal_met)) != "done":
         raise NotPromotableError(f"only a run that ended done can be promoted; this one is {status}")
     alive, dropped = _alive(plan, results)
     edited = _edited_calls(plan, audit)
@@ -85,6 +88,7 @@ def promote(
         "goal": plan.get("goal", ""),
         "rationale": plan.get("rationale", ""),
         "inputs": declared,
+        "goal_criteria": rename_in_goal(plan.get("goal_criteria", ()), renamed),
     }
     made = {key: value for key, value in made.items() if value} | {"steps": lifting.steps}
     return Promotion(made, dropped, renamed, _by_hand(plan, audit))
@@ -94,8 +98,13 @@ def promote(
 
 
 def _alive(plan: Plan, results: Mapping[str, StepResult]) -> tuple[list[Step], list[str]]:
-    """Split off steps that did nothing in the run; one that its ``when`` skipped may run another time."""
-    dead = [step["id"] for step in plan["steps"] if not _worked(results.get(step["id"]))]
+    """Split off steps that failed or were given up; what was not needed may be needed another time."""
+    named = _named_by_the_goal(plan)
+    dead = [
+        step["id"]
+        for step in plan["steps"]
+        if not _may_work(results.get(step["id"])) and step["id"] not in named
+    ]
     alive: list[Any] = []
     for step in plan["steps"]:
         if step["id"] not in dead:
@@ -109,10 +118,25 @@ def _alive(plan: Plan, results: Mapping[str, StepResult]) -> tuple[list[Step], l
     return alive, [*dead, *gone]
 
 
-def _worked(result: StepResult | None) -> bool:
+def _may_work(result: StepResult | None) -> bool:
     if result is None:
         return False
-    return result["status"] == "done" or (result["status"] == "skipped" and result["error"] is None)
+    unneeded = result["status"] == "skipped" and (result["error"] is None or is_not_needed(result))
+    return result["status"] == "done" or unneeded
+
+
+def _named_by_the_goal(plan: Plan) -> set[str]:
+    """Collect the steps that the goal's criteria look at: without one they would say nothing."""
+    expressions = [
+        expression
+        for criterion in plan.get("goal_criteria", ())
+        for expression in (
+            criterion.get("expression"),
+            *(found for _, found in step_references({"success_criteria": [criterion]})),
+        )
+        if expression
+    ]
+    return {name for expression in expressions for name in expression_roots(expression)}
 
 
 def _edited_calls(plan: Plan, audit: Iterable[AuditEvent]) -> set[str]:

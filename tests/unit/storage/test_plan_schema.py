@@ -29,6 +29,11 @@ FULL = {
     "rationale": "r",
     "complete": True,
     "inputs": {"city": {"type": "string", "default": "Rome"}, "any": {}},
+    "goal_criteria": [
+        {"type": "expression", "expression": "a"},
+        {"type": "tool_succeeded", "tool": "t"},
+        {"type": "judge", "criterion": "good"},
+    ],
     "steps": [
         {
             "id": "a",
@@ -61,7 +66,8 @@ def malformed(plan):
     plan = {key: value for key, value in plan.items() if key not in ("$schema", "$comment")}
     issues = validate_plan(plan, PlanFacts(UncheckedToolbox(), 100))[1]
     of_form = {"malformed_plan", "bad_id", "empty_plan"}
-    parameters = [i for i in issues if i["code"] == "bad_criterion" and " takes " in i["message"]]
+    of_criteria = (" takes ", "says nothing about a goal")
+    parameters = [i for i in issues if any(text in i["message"] for text in of_criteria)]
     return [*(issue for issue in issues if issue["code"] in of_form), *parameters]
 
 

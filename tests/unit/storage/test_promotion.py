@@ -61,8 +61,24 @@ def test_a_step_that_its_condition_skipped_stays_and_results_of_replaced_steps_a
     assert promotion.dropped == ["old"]
 
 
-def test_a_plan_that_was_made_piece_by_piece_is_complete_now():
-    assert "complete" not in promote(revised(bound("a", "t"), complete=False), done("a")).plan
+def test_a_plan_that_was_to_go_on_is_not_done():
+    with pytest.raises(NotPromotableError):
+        promote(revised(bound("a", "t"), complete=False), done("a"))
+    assert "complete" not in promote(revised(bound("a", "t")), done("a")).plan
+
+
+def test_of_a_run_that_reached_its_goal_early_only_what_failed_is_dropped():
+    unneeded = {**result("later", "skipped"), "error": {"code": "not_needed", "message": "m"}}
+    steps = [bound(i, "t") for i in ("found_r2", "later", "broken", "looked_at")]
+    criteria = [{"type": "expression", "expression": "found_r2.x || looked_at"}]
+    results = done("found_r2", broken="failed", looked_at="failed") | {"later": unneeded}
+    plan = revised(*steps, goal_criteria=criteria)
+    with pytest.raises(NotPromotableError):
+        promote(plan, results)
+    promotion = promote(plan, results, goal_met=True, audit=[changed(removed=["found"])])
+    assert [step["id"] for step in promotion.plan["steps"]] == ["found", "later", "looked_at"]
+    assert promotion.plan["goal_criteria"] == [{"type": "expression", "expression": "found.x || looked_at"}]
+    assert promotion.dropped == ["broken"]
 
 
 # --- ids ---------------------------------------------------------------------------------
