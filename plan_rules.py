@@ -620,7 +620,6 @@ _RULES: tuple[Rule, ...] = (
     _goal_criteria,
     _references,
     _inputs,
-    _finished_work,
 )
 
 
@@ -700,4 +699,4 @@ def _written_resources(step: Step, toolbox: Toolbox) -> set[str]:
     return {resource for resource in found if resource}
 
 
-_RULES_ON_ORDER: tuple[Rule, ...] = (_types, _write_conflicts)
+_RULES_ON_ORDER: tuple[Rule, ...] = (_finished_work, _types, _write_conflicts)

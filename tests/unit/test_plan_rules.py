@@ -141,6 +141,13 @@ def test_finished_steps_must_stay_exactly_as_they_are() -> None:
     assert _codes(plan(bound("c", "look", {"q": "y"})), **facts) == ["done_step_changed"]
 
 
+def test_a_finished_step_whose_dependency_only_its_reference_names_is_the_same_step() -> None:
+    steps = (bound("a", "look", {"q": "x"}), bound("b", "look", {"q": "${a}"}))
+    previous, _ = validate_plan(plan(*steps), _facts())
+    facts = {"previous": previous, "results": {"b": {"status": "done"}}}
+    assert _codes(plan(*steps), **facts) == []
+
+
 def test_a_revision_keeps_the_plans_id_and_counts_on() -> None:
     previous, _ = validate_plan(plan(bound("a", "look", {"q": "x"}), id="p", revision=4), _facts())
     found, _ = validate_plan(plan(bound("b", "look", {"q": "x"})), _facts(previous=previous))
