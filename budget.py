@@ -1,15 +1,17 @@
 """What a run spends, and the hard limits on it.
 
 The meter reserves calls before they are made, so that parallel steps cannot overshoot
-together, and starts from what earlier runs of the goal have spent. Tokens and cost are
-known only after a call: each call under way may overshoot by what it uses.
+together, and starts from what earlier runs of the goal have spent. Where calls have a budget,
+each one is on record before it is made: one that a crash cuts off is counted too. Tokens and
+cost are known only after a call: each call under way may overshoot by what it uses.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
 
@@ -17,7 +19,27 @@ from .context import Context
 from .errors import BudgetExceededError
 from .state import Usage, add_usage
 
-__all__ = ["Meter", "Tab"]
+__all__ = ["Calls", "Meter", "Tab"]
+
+Calls = dict[str, int]
+"""``{"model_calls", "tool_calls"}``: calls that were begun."""
+
+
+class _Book:
+    """The calls of a goal that were begun, over all its runs; written down before they are made."""
+
+    def __init__(self, calls: Mapping[str, int], write: Callable[[Calls], Awaitable[None]]) -> None:
+        self.calls: Calls = {kind: calls.get(kind, 0) for kind in ("model_calls", "tool_calls")}
+        self._write = write
+        self._kept: Calls = {}
+        self._lock = asyncio.Lock()
+
+    async def keep(self) -> None:
+        async with self._lock:  # an older count must not overtake a newer one
+            if self.calls != self._kept:
+                calls = dict(self.calls)
+                await self._write(calls)
+                self._kept = calls
 
 
 class Meter:
@@ -30,11 +52,24 @@ class Meter:
         clock: Callable[[], float] = time.monotonic,
         *,
         unbooked_s: float = 0.0,
+        calls: Mapping[str, int] | None = None,
+        write_calls: Callable[[Calls], Awaitable[None]] | None = None,
     ) -> None:
+        """Start a meter.
+
+        Args:
+            settings: The budgets.
+            spent: What earlier runs of the goal have spent, as the state has it.
+            clock: Seconds.
+            unbooked_s: Seconds of earlier runs that are not in ``spent``.
+            calls: Calls that earlier runs have begun, as they are on record.
+            write_calls: Puts the calls begun on record; None where none of them has a budget.
+        """
         self._settings = settings
         self._clock = clock
         self._spent: Usage = add_usage({}, spent or {})
         self._reserved = 0
+        self._book = None if write_calls is None else _Book(calls or self._spent, write_calls)  # type: ignore[arg-type]
         # A run that stopped at a question had spent time that no node could write down.
         self._started = self._lap = clock() - unbooked_s
 
@@ -62,12 +97,21 @@ class Meter:
         spent, limits = self._spent, self._settings
         return (
             self._over("max_seconds", self.seconds(), limits.max_seconds)
-            or self._over(
-                "max_model_calls", spent.get("model_calls", 0) + self._reserved, limits.max_model_calls
-            )
+            or self._over("max_model_calls", self._begun("model_calls"), limits.max_model_calls)
             or self._over("max_tokens", spent.get("total_tokens", 0), limits.max_tokens)
             or self._over("max_cost", spent.get("cost", 0.0), limits.max_cost)
         )
+
+    def _begun(self, kind: Literal["model_calls", "tool_calls"]) -> int:
+        """Count the calls that were begun, those under way included."""
+        if self._book is not None:
+            return self._book.calls[kind]
+        return self._spent.get(kind, 0) + (self._reserved if kind == "model_calls" else 0)
+
+    async def keep(self) -> None:
+        """Return when the calls begun are on record, where they have a budget."""
+        if self._book is not None:
+            await self._book.keep()
 
     @staticmethod
     def _over(budget: str, spent: float, limit: float | None) -> BudgetExceededError | None:
@@ -82,6 +126,8 @@ class Meter:
         if error := self.exhausted():
             raise error
         self._reserved += 1
+        if self._book is not None:
+            self._book.calls["model_calls"] += 1
 
     def reserve_tool_call(self) -> None:
         """Count one tool call before it is made.
@@ -89,10 +135,12 @@ class Meter:
         Raises:
             BudgetExceededError: If the budget of tool calls or of seconds leaves no room.
         """
-        error = self._over("max_tool_calls", self._spent.get("tool_calls", 0), self._settings.max_tool_calls)
+        error = self._over("max_tool_calls", self._begun("tool_calls"), self._settings.max_tool_calls)
         if error := error or self._over("max_seconds", self.seconds(), self._settings.max_seconds):
             raise error
         self.spend({"tool_calls": 1})
+        if self._book is not None:
+            self._book.calls["tool_calls"] += 1
 
     def settle_model_call(self, usage: Usage) -> None:
         """Replace a reservation by what the call really used."""
@@ -152,6 +200,10 @@ class Tab:
     def note(self, usage: Usage) -> None:
         """Add what was counted on the run's meter elsewhere."""
         self.usage = add_usage(self.usage, usage)
+
+    async def keep(self) -> None:
+        """Return when the calls counted are on record, where they have a budget."""
+        await self._meter.keep()
 
     def close(self) -> Usage:
         """Return what was spent, with the wall time since the run's last lap."""

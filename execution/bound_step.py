@@ -62,6 +62,7 @@ async def run_bound_step(
 
     async def attempt(key: str) -> Json:
         scope.tab.tool_call()
+        await scope.tab.keep()
         counted = _counting_questions(config, scope)
         try:
             return await call_tool(tool, args, call_id=call_id, key=key, config=counted, runtime=runtime)

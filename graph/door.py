@@ -100,7 +100,7 @@ async def enter(
         run = Run(
             settings=settings,
             ledger=ledger,
-            meter=await _meter(settings, ledger, values.get("usage"), resumed, parent),
+            meter=await _meter(settings, ledger, snapshot, resumed, parent),
             can_ask=bool(saver),
             volatile=volatile,
             resumed=resumed,
@@ -149,7 +149,18 @@ async def _meter(
             parent.meter.spend(spent or {})
         return parent.meter
     unbooked = await ledger.take_unbooked_seconds()
-    return Meter(settings, spent, unbooked_s=unbooked) if resumed else Meter(settings)
+    counted: dict[str, Any] = {}
+    if settings.max_tool_calls is not None or settings.max_model_calls is not None:
+        here = str(snapshot.config["configurable"].get("checkpoint_id", "")) if snapshot is not None else ""
+        row = await ledger.calls()
+        # A goal that was cut off before anything of it was on disk is given again at the same checkpoint.
+        going_on = row is not None and (resumed or row["since"] == here)
+        since = str(row["since"]) if row is not None and going_on else here
+        calls = dict(row["calls"]) if row is not None and going_on else None
+        counted = {"calls": calls, "write_calls": lambda made: ledger.record_calls(made, since)}
+        if not resumed:
+            await ledger.record_calls(calls or {}, since)
+    return Meter(settings, spent, unbooked_s=unbooked if resumed else 0.0, **counted)
 
 
 CheckHold = Callable[[], Awaitable[None]]

@@ -148,6 +148,7 @@ async def _counted(
     scope.tab.reserve_model_call("executor")
     answer: AIMessage | None = None
     try:
+        await scope.tab.keep()
         response = await handler(request)
         answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
         return response
@@ -166,6 +167,7 @@ async def _made(
 
     async def attempt() -> ToolMessage | Command[Any]:
         scope.tab.tool_call()
+        await scope.tab.keep()
         return await handler(request)
 
     try:

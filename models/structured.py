@@ -86,6 +86,9 @@ class ModelMeter(Protocol):
     def reserve_model_call(self, role: str) -> None:
         """Allow one attempt, or raise ``BudgetExceededError``."""
 
+    async def keep(self) -> None:
+        """Return when what was reserved is on record, so that a restart counts it."""
+
     def record_model_call(self, role: str, message: AIMessage | None, model: str) -> None:
         """Note what came of the attempt; ``message`` is ``None`` when it failed."""
 
@@ -587,6 +590,7 @@ class _Line:
         self.meter.reserve_model_call(self.role)
         answer: AIMessage | None = None
         try:
+            await self.meter.keep()
             answer = _as_message(await runnable.ainvoke(list(messages), self.config))
         except Exception as error:
             answer = _answer_inside(error)

@@ -129,6 +129,16 @@ class Ledger:
         """Record what a run spent after its last node had ended, for the next run of this goal."""
         await self._put(self._space("threads"), "unbooked", {"seconds": seconds})
 
+    # calls
+
+    async def calls(self) -> dict[str, Any] | None:
+        """Return how many calls the thread's goal has begun, and since which checkpoint it runs."""
+        return await self._get(self._space("threads"), "calls")
+
+    async def record_calls(self, calls: dict[str, int], since: str) -> None:
+        """Record how many calls were begun by the goal that runs since this checkpoint."""
+        await self._put(self._space("threads"), "calls", {"since": since, "calls": calls})
+
     # stopping
 
     async def request_stop(self) -> None:

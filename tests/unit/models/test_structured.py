@@ -73,6 +73,9 @@ class Meter:
             raise BudgetExceededError("max_model_calls", len(self.reserved), self.limit)
         self.reserved.append(role)
 
+    async def keep(self) -> None:
+        pass
+
     def record_model_call(self, role: str, message: AIMessage | None, model: str) -> None:
         self.recorded.append((role, message, model))
 
