@@ -210,7 +210,6 @@ class StepScope:
         model: The model this run wants for the step; None: the one the agent was built with.
         output_schema: What its output is declared as.
         doubtful: Whether writes may have been started by a run whose record was lost.
-        questions: How many questions were asked, and answered, within the attempt.
         writing: How many calls that change the world are under way, those of a sub-plan included.
         outer: The step that this one's plan is part of, in a sub-plan.
         enough: Set when the step is not needed any more.
@@ -229,7 +228,6 @@ class StepScope:
     item: int | None = None
     output_schema: dict[str, Any] | None = None
     doubtful: bool = False
-    questions: int = 0
     writing: int = 0
     outer: StepScope | None = None
     enough: StopSignal = field(default_factory=lambda: StopSignal())

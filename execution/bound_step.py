@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -21,20 +20,6 @@ __all__ = ["run_bound_step"]
 Json = Any
 _TRIES = 4
 """Tries of a read or idempotent call that fails in a way that may pass."""
-
-
-def _counting_questions(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
-    """Count what the tool itself asks: on re-entry its answers come before those to later questions."""
-    pad = config["configurable"].get("__pregel_scratchpad")
-    if pad is None:
-        return config
-
-    def next_index() -> int:
-        scope.questions += 1
-        return int(pad.interrupt_counter())
-
-    counting = replace(pad, interrupt_counter=next_index)
-    return {**config, "configurable": {**config["configurable"], "__pregel_scratchpad": counting}}
 
 
 async def run_bound_step(
@@ -63,9 +48,8 @@ async def run_bound_step(
     async def attempt(key: str) -> Json:
         scope.tab.tool_call()
         await scope.tab.keep()
-        counted = _counting_questions(config, scope)
         try:
-            return await call_tool(tool, args, call_id=call_id, key=key, config=counted, runtime=runtime)
+            return await call_tool(tool, args, call_id=call_id, key=key, config=config, runtime=runtime)
         except ToolFailedError as failure:
             raised = failure.__cause__
             # What the tool raised, not our word for it, tells whether the failure may pass.

@@ -13,12 +13,13 @@ from typing import Any
 
 from langgraph.errors import GraphBubbleUp
 
-from ..errors import StepError, ToolFailedError
+from ..errors import BudgetExceededError, StepError, ToolFailedError
 from ..questions import ask
 from ..run import StepScope
 from ..state import Effect, digest
 from ..storage.ledger import EffectKey, EffectRecord
 from ..tools.calls import preview
+from .answers import AnswersInHand
 
 __all__ = ["call_once"]
 
@@ -47,27 +48,46 @@ async def call_once(
     )
     if effect == "read":
         return await call(key.idempotency_key)
-    record = await ledger.effect(key)
+    record, answers = await ledger.effect(key), AnswersInHand()
+    before = answers.taken
     if record is not None and record.outcome is not None:
+        if record.answers:
+            answers.skip_to(before + record.answers)
         return _replay(record.outcome)
+    if record is not None and record.question is not None:
+        # Whoever is still waiting is not called again only to ask again.
+        answers.require(record.question)
     if effect == "write":
-        for _ in range(_open_questions(scope, record)):
+        for _ in range(await _open_questions(scope, key, record, answers)):
             if (outcome := _resolve_unknown(scope, tool, args)) is not None:
-                await ledger.begin_effect(key, tool, dict(args))
-                await ledger.finish_effect(key, outcome)
+                if record is None:
+                    await ledger.begin_effect(key, tool, dict(args))
+                await ledger.finish_effect(key, outcome, answers=answers.taken - before)
                 return _replay(outcome)
-    return await _log_effect(scope, key, tool, args, call)
+    return await _log_effect(scope, key, tool, args, call, before)
 
 
-def _open_questions(scope: StepScope, record: EffectRecord | None) -> int:
-    """Count the questions about a write that may have happened.
+async def _open_questions(
+    scope: StepScope, key: EffectKey, record: EffectRecord | None, answers: AnswersInHand
+) -> int:
+    """Count the questions about a write that may have happened, and skip answers to other ones.
 
-    A parent graph keeps a bare answer and hands it out again after a crash (langgraph 1.2.22): an
-    old "run it again" says nothing about the call it led to, so every start has its own question.
+    An old "run it again" says nothing about the call it led to, so every start has its own question:
+    the answer to it has the position after all that were in hand at the start. A parent graph keeps a
+    bare answer and hands it out again after a crash (langgraph 1.2.22); there the questions are repeated.
     """
     if record is None:
         return int(scope.doubtful)
-    return record.starts if scope.run.nested else 1
+    if scope.run.nested or not record.starts:
+        return record.starts
+    position = max(record.position, answers.taken)
+    if position > len(answers) >= answers.taken:
+        # Some went down with the process before anything kept them.
+        position = len(answers)
+        await scope.run.ledger.move_effect(key, position)
+    if position > answers.taken:
+        answers.skip_to(position)
+    return 1
 
 
 async def _log_effect(
@@ -76,24 +96,30 @@ async def _log_effect(
     tool: str,
     args: Mapping[str, Json],
     call: Callable[[str], Awaitable[Json]],
+    before: int,
 ) -> Json:
-    """Commit the intent, make the call, commit the outcome."""
-    ledger = scope.run.ledger
+    """Commit the intent, make the call, commit the outcome; ``before`` answers were for other questions."""
+    ledger, answers = scope.run.ledger, AnswersInHand()
     with scope.write():
-        await ledger.begin_effect(key, tool, dict(args))
+        await ledger.begin_effect(key, tool, dict(args), position=len(answers))
         try:
             output = await call(key.idempotency_key)
         except StepError as error:
-            await asyncio.shield(
-                ledger.finish_effect(key, {"ok": False, "output": None, "error": str(error)})
-            )
+            failed = {"ok": False, "output": None, "error": str(error)}
+            await asyncio.shield(ledger.finish_effect(key, failed, answers=answers.taken - before))
             raise
-        except GraphBubbleUp:
-            # The tool itself asks a person: on re-entry it is called anew and gets its answer.
+        except BudgetExceededError:
+            # There was no room for the call, so it was not made.
             await asyncio.shield(ledger.retract_effect(key))
             raise
+        except GraphBubbleUp as stop:
+            # The tool itself asks a person: once there is an answer it is called anew, and gets it.
+            question = None if scope.run.nested else answers.question_of(stop)
+            await asyncio.shield(ledger.retract_effect(key, question))
+            raise
         # A cancellation here must not leave a finished write without its outcome.
-        await asyncio.shield(ledger.finish_effect(key, {"ok": True, "output": output, "error": None}))
+        made = {"ok": True, "output": output, "error": None}
+        await asyncio.shield(ledger.finish_effect(key, made, answers=answers.taken - before))
         return output
 
 
@@ -121,7 +147,6 @@ def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> d
         "- `fail`: let the step fail"
     )
     answer = ask("resolve_unknown_outcome", proposal, description)
-    scope.questions += 1
     if answer["decision"] == "run_again":
         return None
     if answer["decision"] == "happened":

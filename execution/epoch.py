@@ -129,8 +129,14 @@ async def _open(
     epoch = Epoch(gate, approval, siblings, ready, steps_by_id(plan), recorded, attempts)
     if not _ordered_by_a_person(state):
         epoch.watch = goal_watch(state, run, models, config)
+    if reentered:
+        begun = await run.ledger.calls_without_outcome(plan["id"])
+        # What may have happened is asked about also where nothing new may start.
+        gate.unsettled = frozenset(
+            step_id for step_id, tool in begun if tool in toolbox and toolbox.effect(tool) == "write"
+        )
     if reentered and epoch.watch is not None:
-        await _look_again(epoch, epoch.watch, run, toolbox)
+        await _look_again(epoch, epoch.watch)
     return epoch
 
 
@@ -142,16 +148,12 @@ def _ordered_by_a_person(state: State) -> bool:
     )
 
 
-async def _look_again(epoch: Epoch, watch: GoalWatch, run: Run, toolbox: Toolbox) -> None:
+async def _look_again(epoch: Epoch, watch: GoalWatch) -> None:
     """Find out whether the goal had been reached when the run stopped, before anything starts."""
     ended = {step_id: result for step_id, step in epoch.steps.items() if (result := epoch.result_of(step))}
     gate = epoch.gate
     if gate.enough.is_set() or (await watch.look({**gate.finished, **ended})).met:
         gate.enough.set()
-        begun = await run.ledger.calls_without_outcome(watch.plan["id"])
-        gate.unsettled = frozenset(
-            step_id for step_id, tool in begun if tool in toolbox and toolbox.effect(tool) == "write"
-        )
 
 
 async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:

@@ -53,7 +53,6 @@ async def ask_remote(
     talk = _Conversation(graph, str(uuid5(NAMESPACE_URL, key)), name, scope, config)
     for _ in range(await scope.run.ledger.answers_given(key)):
         interrupt(None)  # answers that an earlier entry has passed on
-        scope.questions += 1
     state = await talk.state()
     if state is None:
         await talk.say({"messages": list(messages)})
@@ -126,7 +125,6 @@ class _Conversation:
         answers = {}
         for question in sorted(state.interrupts, key=lambda one: one.id):
             answers[question.id] = interrupt(question.value)
-            self._scope.questions += 1
         # First on record, then sent: an answer may be asked for again, but never goes to another question.
         ledger = self._scope.run.ledger
         await ledger.record_answers_given(key, await ledger.answers_given(key) + len(answers))

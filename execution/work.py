@@ -29,6 +29,7 @@ from ..run import OUTER_KEY, Run, StepScope, emit
 from ..state import Criterion, Evidence, Failure, State, Step, StepResult, granted_tools, input_values
 from ..tools.toolbox import Toolbox
 from .agent_step import run_agent_step, step_messages
+from .answers import AnswersInHand
 from .bound_step import run_bound_step
 from .epoch import Epoch
 from .gate import StepWithheldError
@@ -86,7 +87,8 @@ class StepWork:
         if self.epoch.approval is None:
             raise StepWithheldError("no approval of this plan is on record")
         started_at = self.run.timestamp()
-        scope = self._scope(number, item)
+        scope, answers = self._scope(number, item), AnswersInHand()
+        taken = answers.taken
         evidence: list[Evidence] = []
         attempt: Attempt = {
             "number": number,
@@ -114,7 +116,7 @@ class StepWork:
                 raise
             # The embedder's middleware runs inside agent steps and may raise anything.
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
-        asked = scope.questions if self.asks_by_position else 0
+        asked = answers.taken - taken if self.asks_by_position else 0
         return attempt | {
             "error": failure,
             "evidence": evidence,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.pregel._algo import task_path_str
 from langgraph.types import Command, Interrupt, StateSnapshot
 
 from ..errors import (
@@ -17,7 +19,14 @@ from ..errors import (
 )
 from ..questions import QUESTIONS, careful_answer, question_name, read_answer
 
-__all__ = ["check_command", "check_resumable", "open_questions", "overdue_answers", "thread_name"]
+__all__ = [
+    "check_command",
+    "check_resumable",
+    "keep_answers",
+    "open_questions",
+    "overdue_answers",
+    "thread_name",
+]
 
 
 def check_resumable(snapshot: StateSnapshot | None, has_saver: bool) -> None:
@@ -170,6 +179,48 @@ def _tool_decision(decision: Any, request: Mapping[str, Any], allowed: Sequence[
             f"a response to the call of {request['name']!r} needs a message; the question stays open"
         )
     return {**given, "type": kind}
+
+
+# --- keeping answers ---------------------------------------------------------------------
+
+
+async def keep_answers(
+    command: Command[Any], snapshot: StateSnapshot | None, saver: BaseCheckpointSaver[Any]
+) -> Command[Any] | None:
+    """Put answers on disk before the run acts on them, and return what is left to hand in.
+
+    LangGraph 1.2.22 saves an answer only when its node ends, or asks again: killed before that, the
+    node has acted on an answer that nobody knows any more, and asks again. An answer that the node may
+    yet refuse (a tool's own question with a schema), and one to a graph within the node, stay with it.
+    """
+    resume = command.resume
+    if snapshot is None or not isinstance(resume, Mapping) or command.goto or command.update or command.graph:
+        return command
+    saved = await saver.aget_tuple(snapshot.config)
+    kept: set[str] = set()
+    for task in snapshot.tasks:
+        given = _saved_answers(saved, task.id)
+        asked = Interrupt.from_ns(None, f"{task.name}:{task.id}" + (f"|{len(given)}" if given else "")).id
+        for question in task.interrupts:
+            if question.id == asked and asked in resume and _is_final(question):
+                writes = [("__resume__", [*given, resume[asked]]), ("__interrupt__", [])]
+                await saver.aput_writes(snapshot.config, writes, task.id, task_path_str(task.path))
+                kept.add(asked)
+    rest = {key: answer for key, answer in resume.items() if key not in kept}
+    return Command(resume=rest) if rest else None
+
+
+def _saved_answers(saved: CheckpointTuple | None, task_id: str) -> list[Any]:
+    """Return the answers that a task has had before."""
+    for owner, channel, value in (saved.pending_writes or ()) if saved else ():
+        if owner == task_id and channel == "__resume__":
+            return list(value) if isinstance(value, list) else [value]
+    return []
+
+
+def _is_final(question: Interrupt) -> bool:
+    """Tell whether the answer has been read already, or whatever it is will be taken."""
+    return question_name(question.value) in QUESTIONS or question.response_schema is None
 
 
 # --- questions that nobody answered ------------------------------------------------------

@@ -15,7 +15,7 @@ from uuid import uuid4
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import Interrupt, StateSnapshot
+from langgraph.types import Command, Interrupt, StateSnapshot
 
 from ..budget import Meter
 from ..context import Context, stricter, to_context
@@ -30,7 +30,7 @@ from ..state import SCHEMA_VERSION, Usage, plan_hash
 from ..storage.adapters import AsyncSaver, async_saver, async_store
 from ..storage.checkpoint_time import checkpoint_time, sort_after
 from ..storage.ledger import Ledger
-from .answers import overdue_answers
+from .answers import keep_answers, overdue_answers
 from .inputs import check_input
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ async def enter(
         checked = given if nested and resumed else check_input(given, snapshot, bool(saver), nested, overdue)
         if isinstance(checked, dict) and not resumed:
             _require_planner(agent, checked, settings)
+        # A parent keeps the answers itself, and LangGraph drops those of a checkpoint that is named.
+        elsewhere = nested or volatile or configurable.get("checkpoint_id")
+        if isinstance(checked, Command) and isinstance(saver, AsyncSaver) and not elsewhere:
+            checked = await keep_answers(checked, snapshot, saver)
         await ledger.record_settings(settings.model_dump(mode="json", exclude_defaults=True))
         values = snapshot.values if snapshot is not None else {}
         parent = _parent_of(configurable)
@@ -138,12 +142,13 @@ def _stop_signal(configurable: Mapping[str, Any], parent: Run | None) -> StopSig
 
 
 async def _meter(
-    settings: Context, ledger: Ledger, spent: Usage | None, resumed: bool, parent: Run | None
+    settings: Context, ledger: Ledger, snapshot: StateSnapshot | None, resumed: bool, parent: Run | None
 ) -> Meter:
     """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing.
 
     What is part of another run spends from its budget.
     """
+    spent: Usage | None = snapshot.values.get("usage") if snapshot is not None and resumed else None
     if parent is not None:
         if resumed:
             parent.meter.spend(spent or {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -55,6 +55,17 @@ class EffectRecord:
     """``{"ok", "output", "error"}``; None: started, and nobody knows how it ended."""
     starts: int = 1
     """How often it was started: more than once when a person had it run again."""
+    positions: list[int] = field(default_factory=list)
+    """How many answers the task had in hand at each start."""
+    answers: int = 0
+    """How many answers the call took until it ended: its tool's own, and about its outcome."""
+    question: dict[str, Any] | None = None
+    """What its tool has asked a person, and waits for."""
+
+    @property
+    def position(self) -> int:
+        """The position of the answer about the last start."""
+        return self.positions[-1] if self.positions else 0
 
 
 class Ledger:
@@ -255,23 +266,41 @@ class Ledger:
     async def calls_without_outcome(self, plan_id: str) -> list[tuple[str, str]]:
         """List the calls of a plan, as (step id, tool), that were started and have no known outcome."""
         rows = await self._rows(self._space("effects", plan_id))
-        return [(json.loads(key)[0], row["tool"]) for key, row in rows.items() if row["outcome"] is None]
+        begun = {key: row for key, row in rows.items() if row["outcome"] is None and row["starts"]}
+        return [(json.loads(key)[0], row["tool"]) for key, row in begun.items()]
 
-    async def begin_effect(self, key: EffectKey, tool: str, args: dict[str, Any]) -> None:
-        """Record that a call is about to start. Return only when that is durable."""
+    async def begin_effect(
+        self, key: EffectKey, tool: str, args: dict[str, Any], *, position: int = 0
+    ) -> None:
+        """Record that a call is about to start, with so many answers in hand. Return when that is durable."""
         begun = await self.effect(key)
-        await self._put_effect(key, EffectRecord(tool, args, None, begun.starts + 1 if begun else 1))
+        starts, positions = (begun.starts, begun.positions) if begun else (0, [])
+        await self._put_effect(key, EffectRecord(tool, args, None, starts + 1, [*positions, position]))
 
-    async def retract_effect(self, key: EffectKey) -> None:
-        """Take back the last start of a call that stopped to ask a person; it will be made anew."""
+    async def move_effect(self, key: EffectKey, position: int) -> None:
+        """Correct the position of the answer about the last start of a call."""
         begun = await self.effect(key)
-        if begun is not None and begun.starts > 1:
-            await self._put_effect(key, replace(begun, starts=begun.starts - 1))
+        if begun is not None:
+            await self._put_effect(key, replace(begun, positions=[*begun.positions[:-1], position]))
+
+    async def retract_effect(self, key: EffectKey, question: dict[str, Any] | None = None) -> None:
+        """Take back the last start of a call that stopped to ask a person; it will be made anew.
+
+        Args:
+            key: The call.
+            question: What it asked, if it need not be called to ask that again.
+        """
+        begun = await self.effect(key)
+        if begun is not None and (question is not None or begun.starts > 1):
+            earlier, positions = begun.starts - 1, begun.positions[:-1]
+            await self._put_effect(
+                key, replace(begun, starts=earlier, positions=positions, question=question)
+            )
         else:
             await self.store.adelete(self._space("effects", key.plan_id), _encode(key.row_key))
 
-    async def finish_effect(self, key: EffectKey, outcome: dict[str, Any]) -> None:
-        """Record how a call ended: ``{"ok": bool, "output": json, "error": ...}``.
+    async def finish_effect(self, key: EffectKey, outcome: dict[str, Any], *, answers: int = 0) -> None:
+        """Record how a call ended: ``{"ok": bool, "output": json, "error": ...}``, and its answers.
 
         Raises:
             LookupError: The call was never begun.
@@ -279,7 +308,7 @@ class Ledger:
         begun = await self.effect(key)
         if begun is None:
             raise LookupError(f"the call {key} was finished but never begun")
-        await self._put_effect(key, replace(begun, outcome=outcome))
+        await self._put_effect(key, replace(begun, outcome=outcome, answers=answers))
 
     async def _put_effect(self, key: EffectKey, record: EffectRecord) -> None:
         await self._put(self._space("effects", key.plan_id), key.row_key, asdict(record))

@@ -226,7 +226,7 @@ def test_a_kill_under_exit_durability_repeats_no_write(children, tmp_path):
     child = children.start(workplace, resume="approve", durability="exit")
     wait_for(lambda: any(line.get("name") == "c" for line in Log(workplace.log).lines()))
     child.kill()
-    child = children.start(workplace, resume="approve", durability="exit")
+    child = children.start(workplace, durability="exit")  # the answer was kept
     wait_for(lambda: sum(line.get("name") == "c" for line in Log(workplace.log).lines()) == 2)
     child.kill()
     assert Log(workplace.log).calls() == {"a": 1, "b": 1}

@@ -96,6 +96,19 @@ def test_a_second_kill_under_a_parent_graph_is_asked_about_again(children, workp
     assert log.calls() == {"mail": 1, "after": 1}
 
 
+def test_after_an_approval_that_was_acted_upon_only_the_write_is_asked_about(children, workplace):
+    log, steps = Log(workplace.log), plan(bound("mail", "send", delay=0.6, approve=True))
+    children.run(workplace, input=steps, context=NEVER)
+    child = children.start(workplace, resume="approve")
+    wait_for_line(log, "call", "mail")
+    child.kill()
+    assert children.run(workplace, "look")["questions"] == [], "the answer is on disk"
+    question_of(children.run(workplace))
+    answer = children.run(workplace, resume=decide("happened", output="seen"))
+    assert answer["results"]["mail"]["output"] == "seen"
+    assert log.calls() == {"mail": 1}
+
+
 def test_an_idempotent_call_is_made_again_without_a_question(children, workplace):
     steps = plan(bound("set", "put", delay=0.6))
     log = killed_amid(children, workplace, steps, "set", "call")

@@ -135,10 +135,10 @@ async def test_an_effect_is_unknown_then_begun_then_finished(store):
     key = ledger.effect_key("p", "buy", attempt=1, item=3, call="call_1")
     assert await ledger.effect(key) is None
     await ledger.begin_effect(key, "pay", {"amount": 5})
-    assert await ledger.effect(key) == EffectRecord("pay", {"amount": 5}, None)
+    assert await ledger.effect(key) == EffectRecord("pay", {"amount": 5}, None, positions=[0])
     outcome = {"ok": True, "output": {"id": 2**70}, "error": None}
     await ledger.finish_effect(key, outcome)
-    assert await ledger.effect(key) == EffectRecord("pay", {"amount": 5}, outcome)
+    assert await ledger.effect(key) == EffectRecord("pay", {"amount": 5}, outcome, positions=[0])
     other = ledger.effect_key("p", "buy", attempt=1, item="3", call="call_1")
     assert await ledger.effect(other) is None
     with pytest.raises(LookupError, match="never begun"):
