@@ -1,13 +1,16 @@
-"""Kill one run before and after each of its writes to storage and to the world, and count what that breaks.
+"""Kill runs before and after their writes to storage and to the world, and count what that breaks.
 
-Run ``python benchmarks/kill_sweep.py [--mode local slow-async] [--every 1]``. Each kill is a ``SIGKILL`` of
-a process of its own at an exact point; the run is then resumed in new processes until it ends, and a person's
-questions are answered as an append-only log of effects says. It exits with 1 if a promise was broken.
+Run ``python benchmarks/kill_sweep.py [--scenario mended asked] [--mode local slow-async] [--kills 1]
+[--count 0]``. Each kill is a ``SIGKILL`` of a process of its own at an exact point; the run is then resumed
+in new processes until it ends, and a person's questions are answered as an append-only log of effects says.
+With one kill every point is played (or ``--count`` of them), with more a sample of the combinations, drawn
+with ``--seed``. It exits with 1 if a promise was broken.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import tempfile
 import time
@@ -17,30 +20,42 @@ TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))  # the runs and the tools are those of the tests
 
 import kill_points  # noqa: E402
+from counted import MODES  # noqa: E402
 from crash_child import Children, serving  # noqa: E402
-from kill_points import KINDS, MODES, Trial  # noqa: E402
+from kill_points import Trial, Whole, draw  # noqa: E402
+from scenarios import SCENARIOS  # noqa: E402
 
 PROMISES = ("duplicates", "lost", "again", "other")
-COLUMNS = ("mode", "kind", "points", "kills", "asked", "duplicates", "lost", "run again", "other")
+COLUMNS = ("scenario", "mode", "trials", "kills", "asked", "duplicates", "lost", "run again", "other")
+SAMPLE = 100
+"""Combinations of several kills that are played when no count is given."""
 
 
-def sweep(children: Children, folder: Path, mode: str, every: int) -> list[Trial]:
-    """Kill a run at every point, or every n-th; each in a folder of its own."""
+def choose(whole: Whole, kills: int, count: int, dice: random.Random) -> list[dict[int, kill_points.Point]]:
+    """Choose where to kill: at every point, or a sample."""
+    if kills > 1:
+        return [draw(whole, kills, dice) for _ in range(count or SAMPLE)]
+    points = whole.points()
+    return [dict([point]) for point in (dice.sample(points, min(count, len(points))) if count else points)]
+
+
+def sweep(children: Children, folder: Path, name: str, mode: str, chosen: argparse.Namespace) -> list[Trial]:
+    """Play one scenario in one mode, each trial in a folder of its own."""
     (folder / "whole").mkdir(parents=True)
-    whole = kill_points.run_whole(children, folder / "whole", mode)
-    trials = []
-    for number, point in enumerate(whole.points()[::every]):
+    whole = kill_points.run_whole(children, folder / "whole", mode, SCENARIOS[name])
+    dice, trials = random.Random(f"{chosen.seed} {name} {mode}"), []
+    for number, faults in enumerate(choose(whole, chosen.kills, chosen.count, dice)):
         place = folder / str(number)
         place.mkdir()
-        trials.append(kill_points.kill_at(children, place, mode, point, whole))
+        trials.append(kill_points.carry_out(children, place, whole, faults))
     return trials
 
 
-def row(mode: str, kind: str, trials: list[Trial]) -> list[object]:
-    """Sum up the trials of one kind."""
+def row(name: str, mode: str, trials: list[Trial]) -> list[object]:
+    """Sum up the trials of one scenario."""
     return [
+        name,
         mode,
-        kind,
         len(trials),
         sum(trial.killed for trial in trials),
         sum(trial.questions for trial in trials),
@@ -50,26 +65,28 @@ def row(mode: str, kind: str, trials: list[Trial]) -> list[object]:
 
 def show(cells: list[object]) -> None:
     """Print a row of the table."""
-    print("  ".join(str(cell).ljust(10) for cell in cells), flush=True)
+    print("  ".join(str(cell).ljust(12) for cell in cells), flush=True)
 
 
 def main() -> int:
     """Sweep, print the table, and name every broken promise."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=["mended"])
     parser.add_argument("--mode", nargs="+", choices=MODES, default=MODES)
-    parser.add_argument("--every", type=int, default=1, help="kill at every n-th point only")
+    parser.add_argument("--kills", type=int, default=1, help="kills per run")
+    parser.add_argument("--count", type=int, default=0, help="how many trials; 0: all points, or 100 samples")
+    parser.add_argument("--seed", default="1")
     chosen = parser.parse_args()
     started, broken = time.monotonic(), 0
     show([*COLUMNS])
     with tempfile.TemporaryDirectory() as scratch, serving(Path(scratch), kill_points.__file__) as children:
-        for mode in chosen.mode:
-            trials = sweep(children, Path(scratch) / mode, mode, chosen.every)
-            for kind in KINDS:
-                show(row(mode, kind, [trial for trial in trials if trial.point.kind == kind]))
-            for trial in trials:
-                if trial.broken:
+        for name in chosen.scenario:
+            for mode in chosen.mode:
+                trials = sweep(children, Path(scratch) / name / mode, name, mode, chosen)
+                show(row(name, mode, trials))
+                for trial in (trial for trial in trials if trial.broken):
                     broken += 1
-                    print(f"BROKEN {mode} {tuple(trial.point)}: {'; '.join(trial.broken)}")
+                    print(f"BROKEN {name} {mode} {trial.faults}: {'; '.join(trial.broken)}")
     print(f"{time.monotonic() - started:.0f} s, {broken} broken")
     return 1 if broken else 0
 

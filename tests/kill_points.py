@@ -1,342 +1,448 @@
 """Runs that are killed exactly before or after their n-th write, to storage or to the world, and go on.
 
 A child counts its checkpoint puts, pending writes, ledger writes and effects, and kills itself at the
-one it is told. Afterwards the ledger and an append-only log of effects say what must be asked about.
+one it is told. A `Person` sees to it from outside that the run comes to its end: looks where the thread
+stands, goes on, and answers by an append-only log of effects. That log and the ledger then tell what the
+kills have broken.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
+import random
 import sqlite3
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import aclosing, closing, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-from uuid import uuid4
+from typing import Any
 
 import psycopg
+from counted import KINDS, MODES, MOMENTS, Countdown, Point, aopened, opened
 from crash_child import Children, Workplace, note, serve, summary
-from langchain_core.messages import AIMessage
-from langchain_core.messages.tool import tool_call
-from langchain_core.tools import BaseTool, StructuredTool
-from langgraph.store.base import Op, PutOp, Result
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 from logged_tools import Log
+from scenarios import (
+    IN_DOUBT,
+    LEFT_OPEN,
+    MENDED,
+    SCENARIOS,
+    WRITES,
+    Order,
+    Scenario,
+    make_model,
+    make_tools,
+    output_of,
+)
 
-from plan_execute import InjectedIdempotencyKey, ScriptedModel, create_plan_execute_agent
-from plan_execute.storage import postgres
-from plan_execute.storage.adapters import AsyncSaver, AsyncStore
-from plan_execute.storage.local import LocalSaver, LocalStore, open_database
-from plan_execute.storage.postgres import PooledSaver, PooledStore
+from plan_execute import Context, create_plan_execute_agent
+from plan_execute.graph.surgery import cancel_run, edit_plan, retry_steps
+from plan_execute.state import OutputState
 
-KINDS = ("checkpoint", "pending", "ledger", "effect")
-MOMENTS = ("before", "after")
-MODES = ("local", "local-async", "slow", "slow-async", "postgres", "postgres-async")
-"""Saver and store of `local_persistence`, driven by ``stream`` or by ``astream``; or the same on a disk that
-is slow with checkpoints, so that effects and the ledger may overtake them; or those of
-`postgres_persistence`."""
-FREE = {"approval": "never", "on_failure": "abort", "max_attempts": 1}
-MAX_ROUNDS = 12
-
-
-def _call(step_id: str, tool: str, text: str = "", **more: Any) -> dict[str, Any]:
-    args = {"name": step_id, "text": text}
-    return {"id": step_id, "task": f"do {step_id}", "call": {"tool": tool, "args": args}, **more}
-
-
-PLAN = {
-    "plan": {
-        "goal": "survive",
-        "steps": [
-            _call("source", "look"),
-            _call("stored", "put", "${source}"),
-            _call("mailed", "send", "${source}"),
-            {"id": "agent", "task": "think about ${stored}", "tools": ["look", "put", "send"]},
-            _call("broken", "refuse", "${mailed}", on_failure="patch"),
-            _call("lost", "send", "${broken}"),
-            _call("report", "send", "${agent} ${mailed}"),
-        ],
-    }
-}
-"""Reads, idempotent calls and writes, an agent with several of them, a failure and what patches it."""
-
-
-def _draft(*steps: tuple[str, str, str], complete: bool = True) -> dict[str, Any]:
-    """Write bound steps (id, tool, text) as a model does."""
-    written = [
-        {
-            "id": step_id,
-            "task": f"do {step_id}",
-            "depends_on": [],
-            "call": tool,
-            "arguments": json.dumps({"name": step_id, "text": text}),
-            "tools": [],
-            "success_criterion": None,
-        }
-        for step_id, tool, text in steps
-    ]
-    return {"outcome": "plan", "rationale": "because", "complete": complete, "steps": written}
-
-
-ENOUGH = {
-    "plan": {
-        "goal": "get to the value",
-        "goal_criteria": [{"type": "expression", "expression": "contains(stored, 'put stored')"}],
-        "steps": [
-            _call("source", "look"),
-            _call("mailed", "send", "${source}"),
-            _call("stored", "put", "${mailed}"),
-            _call("report", "send", "${stored}"),
-        ],
-    }
-}
-"""A plan whose goal is reached before its last step."""
-
-PATCH = _draft(("mended", "put", "${mailed}"), ("found", "send", "${mended}"))
-
-ROLLING = {"goal": "survive, a few steps at a time"}
-ROUNDS = [
-    _draft(("first", "look", "here"), ("told", "send", "${first}"), complete=False),
-    _draft(("second", "put", "${told}"), ("tolder", "send", "${second}"), complete=False),
-    _draft(("third", "send", "${tolder}")),
+__all__ = [
+    "KINDS",
+    "MODES",
+    "Faults",
+    "Person",
+    "Point",
+    "Trial",
+    "Whole",
+    "calls_of",
+    "carry_out",
+    "draw",
+    "kill_at",
+    "run_whole",
 ]
-"""What is planned for the goal, and in each round after that."""
 
-
-class Point(NamedTuple):
-    """Where a run kills itself: before or after the number-th (from 1) of a kind."""
-
-    kind: str
-    moment: str
-    number: int
+MAX_ROUNDS = 40
+MOST_UNDER_WAY = 4
+"""Calls that a scenario may have under way at once."""
+Faults = Mapping[int, Point]
+"""Where which process is killed: points by the number of the process, from 0."""
 
 
 # --- in the child ------------------------------------------------------------------------
 
 
-class Countdown:
-    """Counts what the run does, and kills the process at the point it is given."""
+class ParentState(OutputState, total=False):
+    """What the parent graph of a nested scenario knows."""
 
-    def __init__(self, point: Iterable[Any] | None) -> None:
-        self.counts: Counter[str] = Counter()
-        self._point = Point(*point) if point else None
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def around(self, kind: str) -> Iterator[None]:
-        """Count one of a kind."""
-        with self._lock:
-            self.counts[kind] += 1
-            number = self.counts[kind]
-        self._reach(Point(kind, "before", number))
-        yield
-        self._reach(Point(kind, "after", number))
-
-    def _reach(self, point: Point) -> None:
-        if point == self._point:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-class CountedSaver:
-    """Counts the writes of the checkpointer it is mixed into."""
-
-    countdown: Countdown
-    delay_s = 0.0
-
-    def put(self, *args: Any) -> Any:
-        time.sleep(self.delay_s)
-        with self.countdown.around("checkpoint"):
-            return super().put(*args)  # type: ignore[misc]
-
-    def put_writes(self, *args: Any) -> None:
-        time.sleep(self.delay_s)
-        with self.countdown.around("pending"):
-            super().put_writes(*args)  # type: ignore[misc]
-
-
-class CountedStore:
-    """Counts the writes of the store it is mixed into."""
-
-    countdown: Countdown
-
-    def batch(self, ops: Iterable[Op]) -> list[Result]:
-        wanted = [*ops]
-        if not any(isinstance(op, PutOp) for op in wanted):
-            return super().batch(wanted)  # type: ignore[misc]
-        with self.countdown.around("ledger"):
-            return super().batch(wanted)  # type: ignore[misc]
-
-
-class CountingSaver(CountedSaver, LocalSaver):
-    """The local checkpointer, counted."""
-
-
-class CountingStore(CountedStore, LocalStore):
-    """The local store, counted where it writes."""
-
-
-class CountingPooledSaver(CountedSaver, PooledSaver):
-    """The PostgreSQL checkpointer, counted."""
-
-
-class CountingPooledStore(CountedStore, PooledStore):
-    """The PostgreSQL store, counted where it writes."""
-
-
-def open_counted(job: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Open the database, with a saver and a store on it."""
-    if "postgres" in job["storage"]:
-        server = postgres.open_database(postgres.parameters(job["db"]), 4)
-        return server, CountingPooledSaver(server), CountingPooledStore(server)
-    database = open_database(Path(job["db"]))
-    return database, CountingSaver(database), CountingStore(database)
-
-
-def output_of(tool: str, args: dict[str, Any]) -> str:
-    """What a call of a tool gives."""
-    return f"{tool} {args['name']}: {args['text']}"
-
-
-def make_tools(log: Log, countdown: Countdown) -> list[BaseTool]:
-    """Make ``look`` (read), ``put`` (idempotent), ``send`` (write) and ``refuse`` (write, fails)."""
-
-    def act(tool: str, name: str, text: str, key: str) -> str:
-        log.append("begin", tool=tool, name=name)
-        with countdown.around("effect"):
-            log.append("call", tool=tool, name=name, text=text, key=key)
-        return output_of(tool, {"name": name, "text": text})
-
-    def look(name: str, key: Annotated[str, InjectedIdempotencyKey()], text: str = "") -> str:
-        """Look something up."""
-        return act("look", name, text, key)
-
-    def put(name: str, key: Annotated[str, InjectedIdempotencyKey()], text: str = "") -> str:
-        """Set a value."""
-        return act("put", name, text, key)
-
-    def send(name: str, key: Annotated[str, InjectedIdempotencyKey()], text: str = "") -> str:
-        """Send a message."""
-        return act("send", name, text, key)
-
-    def refuse(name: str, text: str = "") -> str:
-        """Fail before anything is done."""
-        log.append("begin", tool="refuse", name=name)
-        with countdown.around("effect"):
-            pass
-        raise OSError(f"{name} is out of order")
-
-    effects = {"look": "read", "put": "idempotent", "send": "write", "refuse": "write"}
-    return [
-        StructuredTool.from_function(function, metadata={"effect": effects[function.__name__]})
-        for function in (look, put, send, refuse)
-    ]
-
-
-def make_model() -> ScriptedModel:
-    """Make a model that answers by what was said, so that a new process goes on where the old one stopped."""
-
-    def turn(messages: list[Any]) -> Any:
-        said = [message for message in messages if message.type == "tool"]
-        if not said:
-            return _turn(("look", "agent_one"), ("look", "agent_two"))
-        if len(said) == 2:
-            return _turn(("put", "agent_put"), ("send", "agent_send"))
-        if len(said) == 4:
-            return _turn(("send", "agent_last"))
-        return " | ".join(sorted(message.text for message in said))
-
-    def plan_on(messages: list[Any]) -> Any:
-        said = str(messages[-1].text)
-        return ROUNDS[sum(f"- {step_id} (" in said for step_id in ("first", "second"))]
-
-    script = {
-        "planner": [plan_on],
-        "executor": [turn],
-        "replanner": [PATCH],
-        "synthesizer": ["The end."],
-    }
-    return ScriptedModel(script, strict=False)
-
-
-def _turn(*calls: tuple[str, str]) -> AIMessage:
-    # New ids whenever it is asked, as those of real models.
-    made = [tool_call(name=tool, args={"name": name, "text": "x"}, id=uuid4().hex) for tool, name in calls]
-    return AIMessage("", tool_calls=made)
+    goal: str
 
 
 def act(job: dict[str, Any]) -> dict[str, Any]:
-    """Run, resume or look, in this process."""
-    countdown, log = Countdown(job.get("point")), Log(job["log"])
-    database, saver, store = open_counted(job)
-    try:
-        saver.countdown = store.countdown = countdown
-        saver.delay_s = 0.01 if "slow" in job["storage"] else 0.0
-        agent = create_plan_execute_agent(
-            make_model(),
-            tools=make_tools(log, countdown),
-            checkpointer=AsyncSaver(saver),
-            store=AsyncStore(store),
-        )
-        if "async" in job["storage"]:
-            found = asyncio.run(_drive_async(job, agent, log))
-        else:
-            found = _drive(job, agent, log)
-    finally:
-        database.close()
+    """Run, resume, look or operate, in this process."""
+    scenario, log = SCENARIOS[job["scenario"]], Log(job["log"])
+    countdown = Countdown(job["point"])
+    if "async" in job["storage"]:
+        found = asyncio.run(_act_async(job, scenario, log, countdown))
+    else:
+        with opened(job["storage"], job["db"], countdown) as storage:
+            found = _act_sync(job, _agent(scenario, log, countdown, *storage), log)
     return {**found, "counts": dict(countdown.counts)}
 
 
-def _drive(job: dict[str, Any], agent: Any, log: Log) -> dict[str, Any]:
+def _agent(scenario: Scenario, log: Log, countdown: Countdown, saver: Any, store: Any) -> Any:
+    model, tools = make_model(scenario, log), make_tools(log, countdown)
+    if not scenario.parent:
+        return create_plan_execute_agent(model, tools=tools, checkpointer=saver, store=store)
+    builder = StateGraph(ParentState, Context)
+    builder.add_node("before", lambda _: {})
+    builder.add_node("work", create_plan_execute_agent(model, tools=tools))
+    builder.add_node("after", lambda _: {})
+    for edge in ((START, "before"), ("before", "work"), ("work", "after"), ("after", END)):
+        builder.add_edge(*edge)
+    return builder.compile(checkpointer=saver, store=store)
+
+
+def _run_arguments(job: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    given = Command(resume=job["resume"]) if job["resume"] is not None else job["input"]
+    durability = {"durability": job["durability"]} if job["durability"] else {}
+    return given, {"context": job["context"], "stream_mode": "custom", **durability}
+
+
+def _act_sync(job: dict[str, Any], agent: Any, log: Log) -> dict[str, Any]:
     if job["action"] == "run":
-        given = Command(resume=job["resume"]) if job["resume"] is not None else job["input"]
-        events = agent.stream(given, job["config"], context=job["context"], stream_mode="custom")
-        with closing(events) as stream:
+        given, options = _run_arguments(job)
+        with closing(agent.stream(given, job["config"], **options)) as stream:
             for event in stream:
                 note(log, event)
-    return summary(agent.get_state(job["config"]))
+    elif job["action"] != "look":
+        asyncio.run(_operate(job, agent))
+    return _seen(agent.get_state(job["config"]))
 
 
-async def _drive_async(job: dict[str, Any], agent: Any, log: Log) -> dict[str, Any]:
-    if job["action"] == "run":
-        given = Command(resume=job["resume"]) if job["resume"] is not None else job["input"]
-        events = agent.astream(given, job["config"], context=job["context"], stream_mode="custom")
-        async with aclosing(events) as stream:
-            async for event in stream:
-                note(log, event)
-    return summary(await agent.aget_state(job["config"]))
+async def _act_async(
+    job: dict[str, Any], scenario: Scenario, log: Log, countdown: Countdown
+) -> dict[str, Any]:
+    async with aopened(job["storage"], job["db"], countdown) as storage:
+        agent = _agent(scenario, log, countdown, *storage)
+        if job["action"] == "run":
+            given, options = _run_arguments(job)
+            async with aclosing(agent.astream(given, job["config"], **options)) as stream:
+                async for event in stream:
+                    note(log, event)
+        elif job["action"] != "look":
+            await _operate(job, agent)
+        return _seen(await agent.aget_state(job["config"]))
 
 
-# --- in the sweep ------------------------------------------------------------------------
+async def _operate(job: dict[str, Any], agent: Any) -> None:
+    if job["action"] == "edit":
+        await edit_plan(agent, job["config"], job["input"])
+    elif job["action"] == "retry":
+        await retry_steps(agent, job["config"], job["input"])
+    else:
+        await cancel_run(agent, job["config"])
 
 
-def essence(results: dict[str, Any]) -> dict[str, Any]:
-    """What results say, without when and at what cost."""
-    kept = ("status", "output", "verdict", "error", "attempts")
-    return {step_id: {key: result[key] for key in kept} for step_id, result in results.items()}
+def _seen(snapshot: Any) -> dict[str, Any]:
+    """Say what a person can see of a thread, as JSON."""
+    values = snapshot.values
+    kept = ("goal", "plan", "replans", "approval", "usage")
+    said = [[message.type, message.text] for message in values.get("messages") or ()]
+    more = {"exists": snapshot.created_at is not None, "open": bool(snapshot.tasks), "said": said}
+    return {**summary(snapshot), **more, **{key: values.get(key) for key in kept}}
+
+
+# --- what was recorded -------------------------------------------------------------------
+
+Call = tuple[str, str]
+"""A call by its tool and the name it was given."""
+
+
+def calls_of(workplace: Workplace) -> list[dict[str, Any]]:
+    """Read the calls that took effect, with the key each was given."""
+    return [line for line in Log(workplace.log).lines() if line["kind"] == "call"]
+
+
+def _effects(workplace: Workplace) -> Counter[Call]:
+    return Counter((line["tool"], line["name"]) for line in calls_of(workplace))
+
+
+def _keys(workplace: Workplace) -> dict[Call, set[str]]:
+    """Collect the idempotency keys of each idempotent call, which all of its repetitions must share."""
+    found: dict[Call, set[str]] = {}
+    for line in calls_of(workplace):
+        if line["tool"] == "put":
+            found.setdefault((line["tool"], line["name"]), set()).add(line["key"])
+    return found
+
+
+def _recorded_effects(workplace: Workplace) -> list[dict[str, Any]]:
+    return [json.loads(value["json"]) for kind, _, value in _rows(workplace) if kind == "effects"]
+
+
+def _doubtful(workplace: Workplace) -> Counter[Call]:
+    """Read which writes were begun and have no outcome."""
+    return Counter(
+        (row["tool"], row["args"]["name"])
+        for row in _recorded_effects(workplace)
+        if row["outcome"] is None and row["question"] is None and row["tool"] in IN_DOUBT
+    )
+
+
+def _finished(workplace: Workplace) -> set[str]:
+    """Read which steps have a result on record, or were announced as done."""
+    said = Log(workplace.log).lines()
+    announced = {line["step"] for line in said if line["kind"] == "finished" and line["status"] == "done"}
+    return announced | {key for kind, key, _ in _rows(workplace) if kind == "results"}
+
+
+def _rows(workplace: Workplace) -> list[tuple[str, str, dict[str, Any]]]:
+    """Read the ledger past our own code: kind, key and value of each row."""
+    if "postgres" in workplace.storage:
+        return _server_rows(workplace)
+    with closing(sqlite3.connect(workplace.db, timeout=5)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_schema WHERE name = 'store'").fetchall()
+        rows = connection.execute("SELECT prefix, key, value FROM store").fetchall() if tables else []
+    return [(prefix.split(".")[1], key, json.loads(value)) for prefix, key, value in rows]
+
+
+def _server_rows(workplace: Workplace) -> list[tuple[str, str, dict[str, Any]]]:
+    with psycopg.connect(workplace.db) as connection:
+        there = connection.execute("SELECT to_regclass('store')").fetchone() != (None,)
+        rows = connection.execute("SELECT prefix, key, value FROM store").fetchall() if there else []
+    return [(prefix.split(".")[1], key, value) for prefix, key, value in rows]
+
+
+# --- the person --------------------------------------------------------------------------
+
+
+class Person:
+    """Brings a scenario to its end from outside, whatever happens to the processes that run it.
+
+    Attributes:
+        counts: What each process that was not killed has counted, by its number.
+        killed: Numbers of the processes that were killed.
+        asked: How often a person was asked what became of a write.
+        broken: Promises that did not hold on the way.
+        again: Calls of steps that had ended before.
+    """
+
+    def __init__(
+        self, children: Children, workplace: Workplace, scenario: Scenario, faults: Faults, **options: Any
+    ) -> None:
+        self.children, self.workplace, self.scenario = children, workplace, scenario
+        self.faults, self.options = faults, options
+        self.log = Log(workplace.log)
+        self.launches = 0
+        self.counts: dict[int, dict[str, int]] = {}
+        self.killed: list[int] = []
+        self.asked = 0
+        self.broken: list[str] = []
+        self.again: set[str] = set()
+        self._answered: dict[str, tuple[int, int]] = {}  # question: process, and lines of the log before it
+
+    def carry_out(self) -> dict[str, Any]:
+        """Give all orders, one after the other, and return how the thread stands at the end."""
+        seen: dict[str, Any] = {}
+        for order in self.scenario.orders:
+            seen = self._bring_to_rest(order)
+        return seen
+
+    def _bring_to_rest(self, order: Order) -> dict[str, Any]:
+        taken = False
+        job: dict[str, Any] = {"action": order.action, "input": order.given}
+        for _ in range(MAX_ROUNDS):
+            seen = self._launch(**job)
+            if seen is not None and seen.get("error") == "ThreadBusyError" and self.killed:
+                time.sleep(0.05)  # a server notices late that the process it talked to is dead
+                continue
+            if seen is not None and "error" in seen:
+                self.broken.append(f"{job['action']}: {seen['error']}: {seen['message']}")
+                return seen
+            was_killed = seen is None
+            if seen is None:
+                seen = self._look()
+                taken = taken or self._was_taken(order, seen)
+            else:
+                taken = True
+            if not taken:
+                continue
+            # A parent graph keeps no answers: only a run can tell what is still open there.
+            unsure = was_killed and self.scenario.parent
+            replies = {} if unsure else self._replies(seen)
+            if replies:
+                job = {"action": "run", "resume": replies}
+            elif seen["questions"] and not was_killed:
+                return seen
+            elif seen["open"]:
+                job = {"action": "run"}
+            else:
+                return seen
+        raise AssertionError(f"{self.scenario.name} never ended")
+
+    def _was_taken(self, order: Order, seen: dict[str, Any]) -> bool:
+        """Tell from the thread whether an order of a killed process has arrived."""
+        if order.action != "run":
+            return order.action == "cancel" and not seen["open"]
+        begun = self.scenario.parent or seen["goal"] == order.goal or "__start__" in seen["next"]
+        return bool(seen["exists"] and begun)
+
+    def _look(self) -> dict[str, Any]:
+        return self.children.run(
+            self.workplace, "look", scenario=self.scenario.name, point=None, timeout_s=60.0
+        )
+
+    def _launch(self, action: str, **job: Any) -> dict[str, Any] | None:
+        """Start a process and return what it saw at its end; None: it was killed."""
+        number, self.launches = self.launches, self.launches + 1
+        finished, before = _finished(self.workplace), len(self.log.lines())
+        for question in job.get("resume") or ():
+            self._answered[question] = (number, before)
+        options = {"context": dict(self.scenario.context), **self.options, **job}
+        point = self.faults.get(number)
+        child = self.children.start(
+            self.workplace, action, scenario=self.scenario.name, point=point, **options
+        )
+        seen = child.answer(60.0) if child.ends_with_answer(60.0) else None
+        said = self.log.lines()[before:]
+        self.again |= {
+            line["name"]
+            for line in said
+            if "tool" in line and _step(line["name"]) in finished - self.scenario.ordered_again
+        }
+        if seen is None:
+            assert point is not None, "a process died that nobody had killed"
+            self.killed.append(number)
+        elif "error" not in seen:
+            self.counts[number] = seen["counts"]
+            self._check_doubts(seen)
+        return seen
+
+    # --- questions
+
+    def _replies(self, seen: dict[str, Any]) -> dict[str, Any]:
+        """Answer what is open: everything, or only the first."""
+        replies = {}
+        for question in sorted(seen["questions"], key=_key_of):
+            reply = self._reply(question)
+            if reply == LEFT_OPEN or (replies and self.scenario.one_by_one):
+                continue
+            self._check_asked_again(question)
+            self._answer_wrongly(question, seen)
+            replies[question["id"]] = reply
+        return replies
+
+    def _reply(self, question: dict[str, Any]) -> Any:
+        key = _key_of(question)
+        if not key.startswith("resolve_unknown_outcome"):
+            assert key in self.scenario.replies, f"nobody expects {key}"
+            return self.scenario.replies[key]
+        args = question["value"]["action_requests"][0]["args"]
+        called = args["tool"], args["tool_args"]["name"]
+        self.asked += 1
+        if not _effects(self.workplace)[called]:
+            return {"type": "edit", "args": {"decision": "run_again"}}
+        done = next(line for line in calls_of(self.workplace) if (line["tool"], line["name"]) == called)
+        return {"type": "edit", "args": {"decision": "happened", "output": output_of(called[0], done)}}
+
+    def _answer_wrongly(self, question: dict[str, Any], seen: dict[str, Any]) -> None:
+        if self.scenario.wrong is None or "action_requests" not in question["value"]:
+            return
+        options = {"context": dict(self.scenario.context), **self.options}
+        wrong = {"resume": {question["id"]: self.scenario.wrong}, "scenario": self.scenario.name}
+        refused = self.children.run(self.workplace, "run", point=None, timeout_s=60.0, **wrong, **options)
+        if refused.get("error") != "InvalidAnswerError":
+            self.broken.append(f"the wrong answer to {_key_of(question)} gave {refused}")
+        if [q["id"] for q in self._look()["questions"]] != [q["id"] for q in seen["questions"]]:
+            self.broken.append(f"the wrong answer to {_key_of(question)} changed what is open")
+
+    def _check_asked_again(self, question: dict[str, Any]) -> None:
+        """A question comes again only when its answer went down with a process that had not acted upon it."""
+        key = _key_of(question)
+        if question["id"] not in self._answered or key.startswith("resolve_unknown_outcome"):
+            return
+        process, before = self._answered[question["id"]]
+        if process not in self.killed:
+            self.broken.append(f"the answer to {key} was lost")
+        elif not self.scenario.parent and self._acted_upon(key, self.log.lines()[before:]):
+            self.broken.append(f"{key} was asked again although its answer had been acted upon")
+
+    @staticmethod
+    def _acted_upon(key: str, said: Iterable[Mapping[str, Any]]) -> bool:
+        kind, _, step = key.partition(":")
+        if kind == "confirm":  # the tool begins anew to find out that it has been answered
+            return any(line["kind"] == "call" and line["name"] == step for line in said)
+        steps = [line.get("step") or _step(line["name"]) for line in said if line["kind"] != "model"]
+        return bool(steps) if kind == "approve_plan" else step in steps
+
+    def _check_doubts(self, seen: dict[str, Any]) -> None:
+        """At rest, questions are open about those writes whose outcome is unknown, and no other ones.
+
+        Items of a loop ask one after the other.
+        """
+        requests = [q["value"]["action_requests"][0] for q in _unknown(seen["questions"])]
+        asked = Counter((r["args"]["tool"], r["args"]["tool_args"]["name"]) for r in requests)
+        doubtful = _doubtful(self.workplace)
+        steps = [{_step(name) for _, name in calls} for calls in (asked, doubtful)]
+        if steps[0] != steps[1] or not asked <= doubtful:
+            self.broken.append(f"asked about {dict(asked)} instead of {dict(doubtful)}")
+
+
+def _unknown(questions: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [q for q in questions if _key_of(q).startswith("resolve_unknown_outcome")]
+
+
+def _key_of(question: dict[str, Any]) -> str:
+    """Name a question by what is asked, and about what."""
+    value = question["value"]
+    if "confirm" in value:
+        return f"confirm:{value['confirm']}"
+    request = value["action_requests"][0]
+    args = request["args"]
+    about = args.get("step_id") or args.get("step", {}).get("id") or args.get("plan", {}).get("rationale", "")
+    return f"{request['name']}:{about}"
+
+
+def _step(name: str) -> str:
+    return name.partition("_")[0]
+
+
+# --- the sweep ---------------------------------------------------------------------------
+
+
+@dataclass
+class Whole:
+    """A scenario without a kill: how it ended, its effects, and what each process counted."""
+
+    scenario: Scenario
+    mode: str
+    end: dict[str, Any]
+    effects: Counter[Call]
+    counts: dict[int, dict[str, int]]
+
+    def points(self) -> list[tuple[int, Point]]:
+        """List every point at which the scenario can be killed, with the number of the process."""
+        return [
+            (process, Point(kind, moment, number))
+            for process, counts in sorted(self.counts.items())
+            for kind in KINDS
+            for number in range(1, counts.get(kind, 0) + 1)
+            for moment in MOMENTS
+        ]
 
 
 @dataclass
 class Trial:
-    """What came of one kill.
+    """What came of the kills.
 
     Attributes:
-        killed: Whether the point was reached.
-        questions: How many writes a person was asked about.
+        killed: How many processes were killed.
+        questions: How many times a person was asked what became of a write.
         duplicates: Writes that happened more than once.
         lost: Steps whose result, or calls whose effect, is missing or another one than without a kill.
         again: Steps that ran again although their end was on record, or announced.
         other: Whatever else broke a promise.
     """
 
-    point: Point
-    killed: bool = False
+    faults: dict[int, Point]
+    killed: int = 0
     questions: int = 0
     duplicates: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -350,166 +456,115 @@ class Trial:
         return [f"{part}: {found}" for part in parts if (found := getattr(self, part))]
 
 
-@dataclass
-class Whole:
-    """The same run without a kill: its input, its results, its effects, and how often it did what."""
-
-    given: dict[str, Any]
-    results: dict[str, Any]
-    effects: Counter[tuple[str, str]]
-    counts: dict[str, int]
-
-    def points(self) -> list[Point]:
-        """List every point at which the run can be killed."""
-        return [
-            Point(kind, moment, number)
-            for kind in KINDS
-            for number in range(1, self.counts[kind] + 1)
-            for moment in MOMENTS
-        ]
+def essence(results: dict[str, Any]) -> dict[str, Any]:
+    """Say what results hold, without when and at what cost."""
+    kept = ("status", "output", "verdict", "error", "attempts")
+    return {step_id: {key: result[key] for key in kept} for step_id, result in results.items()}
 
 
-def run_whole(children: Children, folder: Path, mode: str, given: dict[str, Any] = PLAN) -> Whole:
-    """Run without a kill."""
+def _end_of(seen: dict[str, Any]) -> dict[str, Any]:
+    """Say how a thread ended, without ids that are drawn, times and costs."""
+    plan, approval = seen["plan"] or {}, seen["approval"] or {}
+    return {
+        "results": essence(seen["results"]),
+        "steps": plan.get("steps"),
+        "revision": plan.get("revision"),
+        "approval": [approval.get("decision"), approval.get("feedback")],
+        **{key: seen[key] for key in ("status", "goal", "replans", "final_answer", "said")},
+    }
+
+
+def run_whole(children: Children, folder: Path, mode: str, scenario: Scenario = MENDED) -> Whole:
+    """Carry a scenario out without a kill."""
     workplace = Workplace(folder, mode)
-    answer = children.run(workplace, input=given, context=FREE)
-    assert answer.get("status") == "done", answer
-    return Whole(given, essence(answer["results"]), _effects(workplace), answer["counts"])
+    person = Person(children, workplace, scenario, {})
+    seen = person.carry_out()
+    assert not person.broken, person.broken
+    return Whole(scenario, mode, _end_of(seen), _effects(workplace), person.counts)
 
 
-def kill_at(children: Children, folder: Path, mode: str, point: Point, whole: Whole) -> Trial:
-    """Kill a run at a point, bring it to its end in new processes, and judge what came of it."""
-    workplace, trial = Workplace(folder, mode), Trial(point)
-    child = children.start(workplace, input=whole.given, context=FREE, point=point)
-    trial.killed = not child.ends_with_answer()
-    before = Log(workplace.log).lines()
-    doubtful, finished = _ledger(workplace)
-    finished |= {line["step"] for line in before if line["kind"] == "finished" and line["status"] == "done"}
-    trial.other += [f"{call} without an intent" for call in _writes(workplace) - _intents(workplace)]
-    answer, asked = _resume(children, workplace, whole.given)
-    trial.questions = asked.total()
-    if asked != doubtful:
-        trial.other.append(f"asked about {dict(asked)} instead of {dict(doubtful)}")
-    _judge(trial, answer, whole, workplace)
-    later = Log(workplace.log).lines()[len(before) :]
-    trial.again = sorted(
-        {line["name"] for line in later if "name" in line and _step(line["name"]) in finished}
-    )
+def carry_out(children: Children, folder: Path, whole: Whole, faults: Faults, **options: Any) -> Trial:
+    """Carry a scenario out with kills, and judge what came of them."""
+    workplace, trial = Workplace(folder, whole.mode), Trial(dict(faults))
+    person = Person(children, workplace, whole.scenario, faults, **options)
+    seen = person.carry_out()
+    trial.killed, trial.questions = len(person.killed), person.asked
+    trial.again, trial.other = sorted(person.again), list(person.broken)
+    if "error" not in seen:
+        _judge(trial, seen, whole, workplace)
     return trial
 
 
-def _resume(
-    children: Children, workplace: Workplace, given: dict[str, Any]
-) -> tuple[dict[str, Any], Counter[tuple[str, str]]]:
-    """Go on until the run has ended, answering as the log of effects says; count what was asked."""
-    asked: Counter[tuple[str, str]] = Counter()
-    job: dict[str, Any] = {"input": None}
-    for _ in range(MAX_ROUNDS):
-        answer = children.run(workplace, context=FREE, **job)
-        if answer.get("error") == "ThreadNotFoundError":
-            job = {"input": given}
-        elif answer.get("error") == "ThreadBusyError":
-            time.sleep(0.05)  # the server has not noticed yet that the process it talked to is dead
-        elif answer.get("error") == "NothingToResumeError":
-            return children.run(workplace, "look"), asked
-        elif answer.get("questions"):
-            requests = {q["id"]: q["value"]["action_requests"][0] for q in answer["questions"]}
-            asked.update(_named(request) for request in requests.values())
-            job = {"resume": {i: _truth(request, workplace) for i, request in requests.items()}}
-        else:
-            return answer, asked
-    raise AssertionError("the run never ended")
+def kill_at(children: Children, folder: Path, point: tuple[int, Point], whole: Whole) -> Trial:
+    """Carry a scenario out with one kill."""
+    return carry_out(children, folder, whole, dict([point]))
 
 
-def _named(request: dict[str, Any]) -> tuple[str, str]:
-    assert request["name"] == "resolve_unknown_outcome", request
-    return request["args"]["tool"], request["args"]["tool_args"]["name"]
+def draw(whole: Whole, kills: int, dice: random.Random) -> dict[int, Point]:
+    """Draw a point of the whole run, and points of the processes that go on after it."""
+    process, first = dice.choice(whole.points())
+    faults = {process: first}
+    for later in range(process + 1, process + kills):
+        # What is left to do is less than the whole: low numbers are reached more often.
+        kind = dice.choice(KINDS)
+        most = max(counts.get(kind, 0) for counts in whole.counts.values())
+        number = min(dice.randint(1, max(1, most)) for _ in range(2))
+        faults[later] = Point(kind, dice.choice(MOMENTS), number)
+    return faults
 
 
-def _truth(request: dict[str, Any], workplace: Workplace) -> dict[str, Any]:
-    tool, args = request["args"]["tool"], request["args"]["tool_args"]
-    if not _effects(workplace)[_named(request)]:
-        return {"type": "edit", "args": {"decision": "run_again"}}
-    return {"type": "edit", "args": {"decision": "happened", "output": output_of(tool, args)}}
-
-
-def _judge(trial: Trial, answer: dict[str, Any], whole: Whole, workplace: Workplace) -> None:
-    if "error" in answer:
-        trial.other.append(f"{answer['error']}: {answer['message']}")
-        return
-    effects, results = _effects(workplace), essence(answer["results"])
-    if answer["status"] != "done":
-        trial.other.append(f"the run ended {answer['status']}: {answer['final_answer']}")
-    writes = {call: times for call, times in effects.items() if call[0] == "send"}
+def _judge(trial: Trial, seen: dict[str, Any], whole: Whole, workplace: Workplace) -> None:
+    effects = _effects(workplace)
+    writes = {call: times for call, times in effects.items() if call[0] in WRITES}
     trial.duplicates = [f"{call} {times} times" for call, times in writes.items() if times > 1]
-    trial.lost = [f"effect {call}" for call in whole.effects if not effects[call]]
-    trial.lost += [
-        step for step in whole.results.keys() | results if whole.results.get(step) != results.get(step)
-    ]
+    intents = {(row["tool"], row["args"]["name"]) for row in _recorded_effects(workplace)}
+    trial.other += [f"{call} without an intent" for call in writes.keys() - intents]
+    trial.other += [f"{call} was never asked about" for call in _doubtful(workplace)]
     trial.other += [f"{call} is no call of the whole run" for call in effects.keys() - whole.effects.keys()]
     trial.other += [
-        f"{call} has {len(keys)} keys" for call, keys in _keys(workplace).items() if len(keys) > 1
+        f"{call} has {len(keys)} keys"
+        for call, keys in _keys(workplace).items()
+        if len(keys) > 1 and _step(call[1]) not in whole.scenario.ordered_again
+    ]
+    trial.other += _spending(seen, whole.scenario, workplace, trial.killed)
+    if whole.scenario.budget:
+        return
+    trial.lost = [f"effect {call}" for call in whole.effects if not effects[call]]
+    end = _end_of(seen)
+    expected, found = whole.end["results"], end["results"]
+    trial.lost += [
+        f"{step}: {found.get(step)} instead of {expected.get(step)}"
+        for step in expected.keys() | found
+        if expected.get(step) != found.get(step)
+    ]
+    trial.other += [
+        f"{key} is {end[key]} instead of {whole.end[key]}"
+        for key in end
+        if key != "results" and end[key] != whole.end[key]
     ]
 
 
-def _step(name: str) -> str:
-    return name.partition("_")[0]
-
-
-def calls_of(workplace: Workplace) -> list[dict[str, Any]]:
-    """Read the calls that took effect, with the key each was given."""
-    return [line for line in Log(workplace.log).lines() if line["kind"] == "call"]
-
-
-def _effects(workplace: Workplace) -> Counter[tuple[str, str]]:
-    return Counter((line["tool"], line["name"]) for line in calls_of(workplace))
-
-
-def _writes(workplace: Workplace) -> set[tuple[str, str]]:
-    return {call for call in _effects(workplace) if call[0] == "send"}
-
-
-def _keys(workplace: Workplace) -> dict[tuple[str, str], set[str]]:
-    """Collect the idempotency keys of each idempotent call, which all of its repetitions must share."""
-    found: dict[tuple[str, str], set[str]] = {}
-    for line in calls_of(workplace):
-        if line["tool"] == "put":
-            found.setdefault((line["tool"], line["name"]), set()).add(line["key"])
-    return found
-
-
-def _ledger(workplace: Workplace) -> tuple[Counter[tuple[str, str]], set[str]]:
-    """Read which writes were begun and have no outcome, and which steps have a result on record."""
-    rows = _rows(workplace)
-    effects = [json.loads(value["json"]) for kind, _, value in rows if kind == "effects"]
-    doubtful = Counter(
-        (row["tool"], row["args"]["name"])
-        for row in effects
-        if row["outcome"] is None and row["tool"] in ("send", "refuse")
-    )
-    return doubtful, {key for kind, key, _ in rows if kind == "results"}
-
-
-def _intents(workplace: Workplace) -> set[tuple[str, str]]:
-    effects = [json.loads(value["json"]) for kind, _, value in _rows(workplace) if kind == "effects"]
-    return {(row["tool"], row["args"]["name"]) for row in effects}
-
-
-def _rows(workplace: Workplace) -> list[tuple[str, str, dict[str, Any]]]:
-    """Read the ledger past our own code: kind, key and value of each row."""
-    if "postgres" in workplace.storage:
-        return _server_rows(workplace)
-    with closing(sqlite3.connect(workplace.db)) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_schema WHERE name = 'store'").fetchall()
-        rows = connection.execute("SELECT prefix, key, value FROM store").fetchall() if tables else []
-    return [(prefix.split(".")[1], key, json.loads(value)) for prefix, key, value in rows]
-
-
-def _server_rows(workplace: Workplace) -> list[tuple[str, str, dict[str, Any]]]:
-    with psycopg.connect(workplace.db) as connection:
-        there = connection.execute("SELECT to_regclass('store')").fetchone() != (None,)
-        rows = connection.execute("SELECT prefix, key, value FROM store").fetchall() if there else []
-    return [(prefix.split(".")[1], key, value) for prefix, key, value in rows]
+def _spending(seen: dict[str, Any], scenario: Scenario, workplace: Workplace, kills: int) -> list[str]:
+    """Compare the calls that were made, by whatever process, with the budgets."""
+    said = Log(workplace.log).lines()
+    made = {
+        "tool_calls": sum(line["kind"] == "begin" for line in said),
+        "model_calls": sum(line["kind"] == "model" for line in said),
+    }
+    limits = {kind: scenario.context.get(f"max_{kind}") for kind in made}
+    over = [
+        f"{made[kind]} {kind} within a budget of {limit}"
+        for kind, limit in limits.items()
+        if limit is not None and made[kind] > limit
+    ]
+    counted = [row for kind, key, row in _rows(workplace) if (kind, key) == ("threads", "calls")]
+    booked = json.loads(counted[0]["json"])["calls"] if counted else {}
+    # What a kill cut off between the count and the call is counted: at most one call per step under way.
+    return over + [
+        f"{booked[kind]} {kind} counted, {made[kind]} made"
+        for kind in booked
+        if not made[kind] <= booked[kind] <= made[kind] + MOST_UNDER_WAY * kills
+    ]
 
 
 if __name__ == "__main__":

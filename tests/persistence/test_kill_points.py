@@ -3,10 +3,12 @@
 import crash_child
 import kill_points
 import pytest
+from counted import KINDS, MODES, Point
 from crash_child import Workplace
-from kill_points import MODES, Point, calls_of, kill_at, run_whole
+from kill_points import calls_of, carry_out, kill_at, run_whole
+from scenarios import ENOUGH, ROLLING
 
-SAMPLE = 13
+SAMPLE = 11
 """Points per mode that CI kills at; the sweep kills at all of them."""
 
 
@@ -26,63 +28,72 @@ def whole(children, mode, tmp_path_factory):
     return run_whole(children, tmp_path_factory.mktemp("whole"), mode)
 
 
-def survive_all(children, folder, mode, whole, points):
+def survive_all(children, folder, whole, points):
     trials = []
     for number, point in enumerate(points):
         place = folder / str(number)
         place.mkdir()
-        trials.append(kill_at(children, place, mode, point, whole))
-    assert {tuple(trial.point): trial.broken for trial in trials if trial.broken} == {}
+        trials.append(kill_at(children, place, point, whole))
+    assert {str(trial.faults): trial.broken for trial in trials if trial.broken} == {}
     return trials
+
+
+def first(*points):
+    """Name points of the first process."""
+    return [(0, point) for point in points]
 
 
 def test_without_a_kill_every_call_is_made_once_and_every_kind_of_point_is_there(whole):
     assert set(whole.effects.values()) == {1}
-    assert set(whole.counts) == set(kill_points.KINDS)
-    assert {result["status"] for result in whole.results.values()} == {"done", "failed", "blocked"}
+    assert set(whole.counts[0]) == set(KINDS)
+    assert {result["status"] for result in whole.end["results"].values()} == {"done", "failed", "blocked"}
 
 
 @pytest.mark.timeout(110)
-def test_a_kill_at_sampled_points_breaks_no_promise(children, tmp_path, mode, whole):
+def test_a_kill_at_sampled_points_breaks_no_promise(children, tmp_path, whole):
     points = whole.points()
-    trials = survive_all(children, tmp_path, mode, whole, points[:: len(points) // SAMPLE])
+    trials = survive_all(children, tmp_path, whole, points[:: len(points) // SAMPLE])
     assert all(trial.killed for trial in trials)
-    assert {trial.point.kind for trial in trials} == set(kill_points.KINDS)
 
 
-def test_nothing_acts_under_a_plan_that_is_not_on_disk_yet(children, tmp_path, mode, whole):
+def test_nothing_acts_under_a_plan_that_is_not_on_disk_yet(children, tmp_path, whole):
     early = [Point("checkpoint", "before", 2), Point("ledger", "after", 3), Point("effect", "before", 2)]
-    survive_all(children, tmp_path, mode, whole, early)
+    survive_all(children, tmp_path, whole, first(*early))
 
 
 @pytest.mark.timeout(110)
 def test_a_rolling_plan_killed_between_and_within_its_rounds_breaks_no_promise(children, tmp_path, mode):
     (tmp_path / "whole").mkdir()
-    rolling = run_whole(children, tmp_path / "whole", mode, kill_points.ROLLING)
+    rolling = run_whole(children, tmp_path / "whole", mode, ROLLING)
     assert set(rolling.effects.values()) == {1}
-    assert list(rolling.results) == ["first", "told", "second", "tolder", "third"]
+    assert list(rolling.end["results"]) == ["first", "told", "second", "tolder", "third"]
     points = rolling.points()
-    checkpoints = [point for point in points if point.kind == "checkpoint" and point.moment == "after"]
-    survive_all(children, tmp_path, mode, rolling, [*checkpoints, *points[:: len(points) // SAMPLE]])
+    checkpoints = [at for at in points if at[1].kind == "checkpoint" and at[1].moment == "after"]
+    survive_all(children, tmp_path, rolling, [*checkpoints, *points[:: len(points) // SAMPLE]])
 
 
 @pytest.mark.timeout(110)
 def test_a_run_killed_around_the_moment_its_goal_is_reached_breaks_no_promise(children, tmp_path, mode):
     (tmp_path / "whole").mkdir()
-    enough = run_whole(children, tmp_path / "whole", mode, kill_points.ENOUGH)
-    assert [result["status"] for result in enough.results.values()] == ["done", "done", "done", "skipped"]
+    enough = run_whole(children, tmp_path / "whole", mode, ENOUGH)
+    assert [result["status"] for result in enough.end["results"].values()] == [
+        "done",
+        "done",
+        "done",
+        "skipped",
+    ]
     assert ("send", "report") not in enough.effects
     points = enough.points()
-    survive_all(children, tmp_path, mode, enough, points[len(points) // 2 :: 2] + points[:: len(points) // 6])
+    survive_all(children, tmp_path, enough, points[len(points) // 2 :: 2] + points[:: len(points) // 6])
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_kill_at_any_point_breaks_no_promise(children, tmp_path, mode):
     (tmp_path / "whole").mkdir()
     whole = run_whole(children, tmp_path / "whole", mode)
-    trials = survive_all(children, tmp_path, mode, whole, whole.points())
+    trials = survive_all(children, tmp_path, whole, whole.points())
     assert sum(trial.killed for trial in trials) >= 0.95 * len(trials)
 
 
@@ -91,8 +102,8 @@ def after_effects(children, mode, whole, tmp_path_factory):
     """Trials killed right after each effect, which nobody could record; with the folder of each."""
     folder = tmp_path_factory.mktemp("effects")
     # Which step the n-th effect belongs to is up to the scheduler, but all of them are killed at.
-    points = [Point("effect", "after", number + 1) for number in range(whole.counts["effect"])]
-    trials = survive_all(children, folder, mode, whole, points)
+    points = [Point("effect", "after", number + 1) for number in range(whole.counts[0]["effect"])]
+    trials = survive_all(children, folder, whole, first(*points))
     return [(trial, Workplace(folder / str(number), mode)) for number, trial in enumerate(trials)]
 
 
@@ -100,6 +111,7 @@ def keys_of(workplace):
     return [(line["name"], line["key"]) for line in calls_of(workplace)]
 
 
+@pytest.mark.timeout(110)
 def test_a_person_is_asked_after_kills_amid_writes_and_not_after_those_amid_reads(after_effects):
     # That it is asked about exactly the writes without an outcome is part of every trial.
     asked = [trial.questions for trial, _ in after_effects]
@@ -119,3 +131,12 @@ def test_calls_of_one_run_have_keys_of_their_own(children, tmp_path, mode):
     run_whole(children, tmp_path, mode)
     keys = [key for _, key in keys_of(Workplace(tmp_path, mode))]
     assert len(set(keys)) == len(keys) > 8
+
+
+@pytest.mark.parametrize("durability", ["sync", "async"])
+def test_a_named_durability_keeps_the_promises(children, tmp_path, whole, durability):
+    trial = carry_out(
+        children, tmp_path, whole, dict(first(Point("effect", "after", 4))), durability=durability
+    )
+    assert trial.killed == 1
+    assert trial.broken == []

@@ -7,7 +7,7 @@ import time
 import pytest
 from crash_child import Workplace
 from langgraph.types import Command
-from logged_tools import Log, bound, make_tools, plan
+from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
 from savers import opened, thread
 
 from plan_execute import Context, create_plan_execute_agent
@@ -94,6 +94,37 @@ def test_of_two_processes_that_resume_at_the_same_moment_one_runs(children, tmp_
     assert sum(answer.get("status") == "done" for answer in answers) == 1
     assert all(answer.get("status") == "done" or answer["error"] in known_errors() for answer in answers)
     assert Log(workplace.log).calls() == {"a": 1}
+
+
+def test_of_two_processes_that_go_on_at_the_same_instant_one_runs_and_its_death_frees_the_thread(
+    children, tmp_path
+):
+    workplace = Workplace(tmp_path, "local")
+    log = Log(workplace.log)
+    break_tool(log, "hang")
+    steps = plan(bound("a", "send"), bound("hang", "stall", "a"), bound("z", "send", "hang"))
+    winner = children.start(workplace, input=steps, context=FREE)
+    wait_for(lambda: begun(log, "hang"))
+    for _ in range(20):
+        winner.kill()  # whoever comes next can go on at once
+        hung = log_of(log, "hang")
+        instant = time.time() + 0.05
+        both = [children.start(workplace, at=instant) for _ in range(2)]
+        wait_for(lambda: log_of(log, "hang") > hung and any(child.out.exists() for child in both))  # noqa: B023
+        [loser] = [child for child in both if child.out.exists()]
+        [winner] = [child for child in both if child is not loser]
+        assert loser.answer()["error"] == ThreadBusyError.__name__
+        assert winner.running()
+        assert log_of(log, "hang") == hung + 1
+    winner.kill()
+    mend_tool(log, "hang")
+    assert children.run(workplace)["status"] == "done"
+    assert log.calls() == {"a": 1, "hang": 1, "z": 1}
+
+
+def log_of(log, name):
+    """Count how often a call was begun."""
+    return sum(line.get("name") == name and line["kind"] == "begin" for line in log.lines())
 
 
 def known_errors():
