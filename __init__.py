@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from .graph import create_plan_execute_agent
     from .models.scripted import ScriptedModel
     from .storage.local import local_persistence
+    from .storage.plan_cache import PlanCache
     from .storage.postgres import postgres_persistence
     from .tools.idempotency import InjectedIdempotencyKey
 
 __all__ = [
     "Context",
     "InjectedIdempotencyKey",
+    "PlanCache",
     "PlanExecuteError",
     "ScriptedModel",
     "create_plan_execute_agent",
@@ -31,6 +33,7 @@ __all__ = [
 _HOMES = {
     "Context": ".context",
     "InjectedIdempotencyKey": ".tools.idempotency",
+    "PlanCache": ".storage.plan_cache",
     "PlanExecuteError": ".errors",
     "ScriptedModel": ".models.scripted",
     "create_plan_execute_agent": ".graph",

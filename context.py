@@ -168,10 +168,12 @@ class Environment(BaseModel):
     tools: str | None = None
     database: str | None = None
     editor: str | None = None
+    plan_cache: str | None = None
+    plan_cache_namespace: str | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Environment:
-        """Read ``PLAN_EXECUTE_MODEL``, ``_BASE_URL``, ``_TOOLS``, ``_DB``, and ``VISUAL``/``EDITOR``."""
+        """Read the variables ``PLAN_EXECUTE_…`` that are named below, and ``VISUAL`` or ``EDITOR``."""
         env = os.environ if environ is None else environ
         return cls(
             model=env.get("PLAN_EXECUTE_MODEL") or None,
@@ -179,4 +181,6 @@ class Environment(BaseModel):
             tools=env.get("PLAN_EXECUTE_TOOLS") or None,
             database=env.get("PLAN_EXECUTE_DB") or None,
             editor=env.get("VISUAL") or env.get("EDITOR") or None,
+            plan_cache=env.get("PLAN_EXECUTE_CACHE") or None,
+            plan_cache_namespace=env.get("PLAN_EXECUTE_CACHE_NAMESPACE") or None,
         )

@@ -25,7 +25,12 @@ __all__ = ["describe_plan"]
 
 
 def describe_plan(
-    state: State, shown: Mapping[str, Any], toolbox: Toolbox, earlier: Sequence[Mapping[str, Any]] = ()
+    state: State,
+    shown: Mapping[str, Any],
+    toolbox: Toolbox,
+    earlier: Sequence[Mapping[str, Any]] = (),
+    *,
+    origin: str = "",
 ) -> str:
     """Describe a plan that waits for approval: writes first, then the DAG in order, changes and estimate.
 
@@ -34,9 +39,12 @@ def describe_plan(
         shown: What the question proposes: that plan, or a person's edit that has issues.
         toolbox: For the tools' effects.
         earlier: The approvals on record for this plan, oldest first.
+        origin: Where the plan is from, if it is not the planner's answer to this goal.
     """
     plan = state.get("plan")
     parts = [f"**Goal:** {preview(str(shown.get('goal') or state.get('goal') or ''), 500)}"]
+    if origin:
+        parts.append(f"**This plan is {origin}.** The planner was not asked.")
     if issues := state.get("plan_issues"):
         parts.append("**Your edit cannot run yet:**\n" + "\n".join(map(_issue_line, issues)))
         parts.append(

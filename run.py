@@ -25,6 +25,7 @@ from .context import Context
 from .errors import ConfigurationError
 from .state import AuditEvent, Effect, Evidence, State, StepResult, Usage
 from .storage.ledger import Ledger
+from .storage.plan_cache import CachedPlans, PlanCache
 from .tools.calls import preview
 
 Update = dict[str, Any]
@@ -105,6 +106,8 @@ class Run:
         graph: The agent itself, for sub-plans.
         depth: How many plans this one is within.
         goal_checks: What looks at the goal's criteria found, by what they saw.
+        plan_cache: How plans that worked are kept; None: this run keeps and recalls none.
+        cached_plans: The entries of this run's tenant; None with it.
         authored: Digests of the drafts that planner and replanner wrote in this run; a draft that
             a client put into the state is not among them.
     """
@@ -125,6 +128,8 @@ class Run:
     stop: StopSignal = field(default_factory=lambda: StopSignal())
     graph: Any = None
     depth: int = 0
+    plan_cache: PlanCache | None = None
+    cached_plans: CachedPlans | None = None
     authored: set[str] = field(default_factory=set)
     goal_checks: dict[str, Any] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import commands_edit, commands_look, commands_plan, commands_promote, commands_run
+from . import commands_cache, commands_edit, commands_look, commands_plan, commands_promote, commands_run
 from .exits import DONE, USAGE, BadUsageError, report_failure
 from .terminal import Screen
 
@@ -65,6 +65,7 @@ for _command in (
     commands_run.demo,
 ):
     app.command(_command.__name__.rstrip("_"))(_command)
+app.add_typer(commands_cache.app, name="cache")
 
 
 def run_command_line(arguments: Sequence[str]) -> int:

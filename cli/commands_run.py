@@ -11,6 +11,8 @@ from .exits import DONE, BadUsageError
 from .options import (
     ApprovalOption,
     BaseUrl,
+    CacheNamespace,
+    CacheTtl,
     Database,
     Inputs,
     InputsFile,
@@ -22,6 +24,7 @@ from .options import (
     Thread,
     Tools,
     Toolsets,
+    UseCache,
     Workspace,
     Yes,
 )
@@ -62,6 +65,9 @@ def run(
     on_failure: OnFailureOption = None,
     max_parallel: MaxParallel = None,
     max_replans: MaxReplans = None,
+    cache: UseCache = None,
+    cache_ttl: CacheTtl = None,
+    cache_namespace: CacheNamespace = None,
     json: JsonOutput = False,
 ) -> int:
     """Plan a goal and run it, or run a plan file."""
@@ -72,10 +78,11 @@ def run(
     from .driving import Session, drive
     from .inputs import GivenInputs
     from .plan_check import read_plan
-    from .sources import Sources, open_agent, read_settings
+    from .sources import Sources, open_agent, read_plan_cache, read_settings
 
     screen = Screen(json=json)
     sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    kept = read_plan_cache(cache, cache_ttl, cache_namespace, for_goal=goal is not None)
     values = GivenInputs.read(inputs, inputs_file)
     settings = read_settings(
         yes=yes,
@@ -94,7 +101,7 @@ def run(
         given: dict[str, Any] = {"plan": steps, "inputs": typed}
     else:
         given = {"goal": goal, "inputs": values.values()}
-    with open_agent(sources, toolbox) as agent:
+    with open_agent(sources, toolbox, plan_cache=kept) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))
         screen.note(f"Thread: {thread}")
         return drive(session, given, settings)

@@ -14,7 +14,7 @@ from ..errors import InvalidAnswerError, PlanExecuteError, QuestionOpenError, Th
 from .dialogue import ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped
 from .progress import show_progress
-from .snapshots import OpenQuestion, open_questions, results_of, status_of
+from .snapshots import OpenQuestion, open_questions, recalled, results_of, status_of
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -165,7 +165,8 @@ _ANSWERS = {
 def _result(session: Session, snapshot: StateSnapshot, status: str) -> dict[str, Any]:
     names = ("goal", "final_answer", "output", "plan", "plan_issues", "replans", "usage")
     values = {name: snapshot.values.get(name) for name in names}
-    return {"status": status, "thread": session.thread, **values, "results": results_of(snapshot)}
+    values |= {"recalled": recalled(snapshot.values), "results": results_of(snapshot)}
+    return {"status": status, "thread": session.thread, **values}
 
 
 def _summary(session: Session, snapshot: StateSnapshot, status: str) -> str:
@@ -175,6 +176,7 @@ def _summary(session: Session, snapshot: StateSnapshot, status: str) -> str:
     parts = [status, f"thread {session.thread}", f"{done} of {len(steps)} steps done"]
     if replans := values.get("replans"):
         parts.append(f"{replans} replan{'s' if replans > 1 else ''}")
+    parts.append(f"plan {hit}" if (hit := recalled(values)) else "")
     parts.append(_spent(values.get("usage") or {}))
     return " · ".join(part for part in parts if part)
 

@@ -11,6 +11,8 @@ import typer
 __all__ = [
     "ApprovalOption",
     "BaseUrl",
+    "CacheNamespace",
+    "CacheTtl",
     "Database",
     "Force",
     "Inputs",
@@ -24,6 +26,7 @@ __all__ = [
     "Thread",
     "Tools",
     "Toolsets",
+    "UseCache",
     "When",
     "WhenFailed",
     "Workspace",
@@ -128,6 +131,30 @@ PlanOutput = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there already.")]
+UseCache = Annotated[
+    bool | None,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Use the plan again that did this goal before, and keep the one that does it now "
+        "(default: --no-cache, unless PLAN_EXECUTE_CACHE says for how long plans are kept).",
+    ),
+]
+CacheTtl = Annotated[
+    str | None,
+    typer.Option(
+        "--cache-ttl",
+        metavar="TIME",
+        help="How long a plan is kept, such as 12h (default: 7d). [env: PLAN_EXECUTE_CACHE]",
+    ),
+]
+CacheNamespace = Annotated[
+    str | None,
+    typer.Option(
+        "--cache-namespace",
+        metavar="NAME",
+        help="Whose plans: they are never used in another namespace. [env: PLAN_EXECUTE_CACHE_NAMESPACE]",
+    ),
+]
 JsonOutput = Annotated[
     bool,
     typer.Option("--json", help="Print exactly one JSON document on stdout; nobody is asked anything."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..recall import describe_recalled
 from ..tools.calls import preview
 from .terminal import Screen
 
@@ -24,8 +25,10 @@ def show_progress(screen: Screen, event: Any) -> None:
 
 
 def _plan_created(event: Event) -> Line:
-    steps = event["plan"]["steps"]
-    return "●", "cyan", f"plan, revision {event['revision']}: {', '.join(step['id'] for step in steps)}"
+    ids = ", ".join(step["id"] for step in event["plan"]["steps"])
+    if hit := event.get("recalled"):
+        return "●", "cyan", f"plan {describe_recalled(hit)}; the planner was not asked: {ids}"
+    return "●", "cyan", f"plan, revision {event['revision']}: {ids}"
 
 
 def _plan_validated(event: Event) -> Line:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..graph.agent import PlanExecuteAgent
 
-__all__ = ["OpenQuestion", "look_up", "open_questions", "results_of", "status_of", "values_of"]
+__all__ = ["OpenQuestion", "look_up", "open_questions", "recalled", "results_of", "status_of", "values_of"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,16 @@ def status_of(snapshot: StateSnapshot) -> str:
 def results_of(snapshot: StateSnapshot) -> dict[str, Any]:
     """Give the results by step; LangGraph adds those of a superstep that has not ended."""
     return dict(snapshot.values.get("results") or {})
+
+
+def recalled(values: Mapping[str, Any]) -> str | None:
+    """Say from where in the plan cache the current plan is; None: the planner or somebody else wrote it."""
+    plan = values.get("plan") or {}
+    for event in reversed(values.get("audit") or ()):
+        is_this = event.get("plan_id") == plan.get("id") and event.get("revision") == plan.get("revision")
+        if event["event"] == "plan_recalled" and is_this:
+            return str(event["evidence"][0])
+    return None
 
 
 def values_of(snapshot: StateSnapshot) -> dict[str, Any]:

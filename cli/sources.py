@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
     from ..graph.agent import PlanExecuteAgent
+    from ..storage.plan_cache import PlanCache
     from ..tools.toolbox import Toolbox
 
 __all__ = [
     "Sources",
     "open_agent",
+    "read_plan_cache",
     "read_settings",
     "require_means",
 ]
@@ -174,7 +176,11 @@ def _call_factory(reference: str, factory: Any) -> list[Any]:
 
 @contextmanager
 def open_agent(
-    sources: Sources, toolbox: Toolbox | None = None, *, existing: bool = False
+    sources: Sources,
+    toolbox: Toolbox | None = None,
+    *,
+    existing: bool = False,
+    plan_cache: PlanCache | None = None,
 ) -> Iterator[PlanExecuteAgent]:
     """Open the storage and build the agent on it.
 
@@ -182,6 +188,7 @@ def open_agent(
         sources: Where everything is.
         toolbox: The tools, if the command runs any; the model is given only together with them.
         existing: Whether the database must be there already.
+        plan_cache: How plans are kept, if they are.
 
     Raises:
         ThreadNotFoundError: If it must, and is not.
@@ -197,6 +204,7 @@ def open_agent(
             base_url=sources.base_url,
             checkpointer=checkpointer,
             store=store,
+            plan_cache=plan_cache,
         )
 
 
@@ -257,3 +265,29 @@ def read_settings(*, yes: bool = False, **options: Any) -> Context | None:
     if yes and given.get("approval") not in (None, "never"):
         raise BadUsageError(f"--yes and --approval {given['approval']} contradict each other")
     return to_context(given | ({"approval": "never"} if yes else {}))
+
+
+def read_plan_cache(
+    wanted: bool | None, ttl: str | None, namespace: str | None, *, for_goal: bool
+) -> PlanCache | None:
+    """Read how plans are kept from the options and the environment; None: they are not.
+
+    Args:
+        wanted: ``--cache`` or ``--no-cache``; None: what the environment says.
+        ttl: For how long.
+        namespace: Whose plans.
+        for_goal: Whether a goal is run: a given plan is asked of nobody.
+    """
+    if not for_goal and (wanted or ttl or namespace):
+        raise BadUsageError("a plan that is given needs no cache: --cache goes with a goal")
+    env = Environment.read()
+    if not for_goal or not (env.plan_cache if wanted is None else wanted):
+        if ttl or namespace:
+            raise BadUsageError("--cache-ttl and --cache-namespace need --cache")
+        return None
+    from ..durations import read_duration
+    from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
+
+    chosen = ttl or env.plan_cache
+    kept_for = read_duration(chosen) if chosen else PlanCache().ttl_s
+    return PlanCache(kept_for, namespace or env.plan_cache_namespace or DEFAULT_NAMESPACE)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..state import topological_order
 from ..tools.calls import preview
-from .snapshots import open_questions, results_of, status_of
+from .snapshots import open_questions, recalled, results_of, status_of
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -30,7 +30,8 @@ def thread_lines(thread: str, snapshot: StateSnapshot) -> Iterator[str]:
     yield f"Status: {status_of(snapshot)}"
     yield f"Goal:   {preview(str(values.get('goal') or ''), 500)}"
     if plan := values.get("plan"):
-        yield f"\nPlan (revision {plan.get('revision', 1)}):"
+        hit = recalled(values)
+        yield f"\nPlan (revision {plan.get('revision', 1)}{f', {hit}' if hit else ''}):"
         yield from _plan_lines(plan, results_of(snapshot))
     if issues := values.get("plan_issues"):
         yield "\nIssues:"

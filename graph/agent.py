@@ -22,6 +22,7 @@ from ..models.chat import ChatModels
 from ..run import run_of
 from ..state import InputState, OutputState, State
 from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
+from ..storage.plan_cache import PlanCache
 from ..tools.toolbox import Toolbox
 from .door import enter
 from .loop import iterate
@@ -41,6 +42,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         toolbox: The tools, with their effects.
         memory: Where the ledger is kept while the graph has no store.
         running: The runs under way, as pairs of a thread's id and a mark; copies share it.
+        plan_cache: How plans that worked are kept and used again; None: they are not.
         kwargs: What a compiled graph is made of.
     """
 
@@ -51,6 +53,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         toolbox: Toolbox,
         memory: InMemoryStore | None = None,
         running: set[tuple[str, object]] | None = None,
+        plan_cache: PlanCache | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs["checkpointer"] = async_saver(kwargs.get("checkpointer"))
@@ -60,6 +63,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         self.toolbox = toolbox
         self.memory = memory or InMemoryStore()
         self.running = set() if running is None else running
+        self.plan_cache = plan_cache
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any

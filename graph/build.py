@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from langgraph.graph import END, START, StateGraph
@@ -20,6 +21,7 @@ from ..nodes.replanner import make_replanner
 from ..nodes.synthesizer import make_synthesizer
 from ..nodes.validator import make_validator
 from ..state import InputState, OutputState, State
+from ..storage.plan_cache import PlanCache, to_plan_cache
 from ..tools.toolbox import Toolbox
 from .agent import PlanExecuteAgent
 from .routing import (
@@ -51,6 +53,7 @@ def create_plan_execute_agent(
     response_format: Any = None,
     checkpointer: BaseCheckpointSaver[Any] | bool | None = None,
     store: BaseStore | None = None,
+    plan_cache: PlanCache | timedelta | float | None = None,
     base_url: str | None = None,
     name: str = "plan_execute",
 ) -> PlanExecuteAgent:
@@ -69,6 +72,8 @@ def create_plan_execute_agent(
             or a JSON Schema of an object. A run whose output does not come in it is ``partial``.
         checkpointer: Any LangGraph saver, sync or async; without one nobody can be asked.
         store: Any LangGraph store; without one approvals and the ledger are kept in memory.
+        plan_cache: Keep plans of runs that ended done, and use them again for the same goal: for how
+            long (a timedelta, or seconds), or a ``PlanCache``. Kept in the store; None: off.
         base_url: Base URL of an OpenAI-protocol endpoint for models given by name.
         name: The graph's name.
 
@@ -104,4 +109,6 @@ def create_plan_execute_agent(
     builder.add_edge("replanner", "validator")
     builder.add_edge("synthesizer", END)
     compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
-    return PlanExecuteAgent(models=chat, toolbox=toolbox, **vars(compiled))
+    return PlanExecuteAgent(
+        models=chat, toolbox=toolbox, plan_cache=to_plan_cache(plan_cache), **vars(compiled)
+    )

@@ -30,6 +30,7 @@ from ..state import SCHEMA_VERSION, Usage, plan_hash
 from ..storage.adapters import AsyncSaver, async_saver, async_store
 from ..storage.checkpoint_time import checkpoint_time, sort_after
 from ..storage.ledger import Ledger
+from ..storage.plan_cache import CachedPlans
 from .answers import keep_answers, overdue_answers
 from .inputs import check_input
 
@@ -113,6 +114,8 @@ async def enter(
             stop=_stop_signal(configurable, parent),
             graph=agent,
             depth=parent.depth + 1 if parent is not None else 0,
+            plan_cache=agent.plan_cache,
+            cached_plans=_cached_plans(agent, configurable, store, volatile),
         )
         configurable[RUN_KEY] = run
         try:
@@ -344,6 +347,16 @@ def _store(agent: PlanExecuteAgent, configurable: Mapping[str, Any], has_saver: 
         # A run that nothing can resume leaves nothing behind.
         return (agent.memory if has_saver else InMemoryStore()), True
     return async_store(store), False
+
+
+def _cached_plans(
+    agent: PlanExecuteAgent, configurable: Mapping[str, Any], store: Any, volatile: bool
+) -> CachedPlans | None:
+    """Open the plan cache of the run's tenant; without a store it lives as long as the agent."""
+    if agent.plan_cache is None:
+        return None
+    shown = {key: value for key, value in configurable.items() if not key.startswith("__")}
+    return CachedPlans(agent.memory if volatile else store, agent.plan_cache.namespace_of(shown))
 
 
 def _inherited(configurable: Mapping[str, Any]) -> Context | None:

@@ -32,6 +32,7 @@ def route_after_validator(
         draft = state.get("draft")
         routes: dict[str, Literal["planner", "replanner", "approval"]] = {
             "planner": "planner",
+            "cache": "planner",
             "replanner": "replanner",
             "person": "approval",
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 from langchain_core.tools import BaseTool
 
 from ..context import Environment
+from ..durations import read_duration
 from ..errors import ConfigurationError, known
+from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
 from .agent import PlanExecuteAgent
 from .build import create_plan_execute_agent
 
@@ -26,6 +28,7 @@ async def make_graph() -> PlanExecuteAgent:
 
     It has neither checkpointer nor store: the server brings its own. Without a model it
     loads too, and runs plans of bound steps. The settings of a run come in its context.
+    ``PLAN_EXECUTE_CACHE``, a length of time such as ``7d``, lets it keep plans that worked.
 
     Raises:
         ConfigurationError: If the tools or the model cannot be loaded.
@@ -37,7 +40,22 @@ async def make_graph() -> PlanExecuteAgent:
 @cache
 def _agent(environment: Environment) -> PlanExecuteAgent:
     tools = load_tools(environment.tools or "")
-    return create_plan_execute_agent(environment.model, tools, base_url=environment.base_url)
+    return create_plan_execute_agent(
+        environment.model, tools, plan_cache=_plan_cache(environment), base_url=environment.base_url
+    )
+
+
+def _plan_cache(environment: Environment) -> PlanCache | None:
+    """Keep plans for as long as the environment says, for each user that the server has authenticated."""
+    if environment.plan_cache is None:
+        return None
+    base = environment.plan_cache_namespace or DEFAULT_NAMESPACE
+
+    def namespace(configurable: Mapping[str, Any]) -> str:
+        user = configurable.get("langgraph_auth_user_id")
+        return f"{base}/{user}" if user else base
+
+    return PlanCache(read_duration(environment.plan_cache), namespace)
 
 
 def load_tools(references: str) -> list[Tool]:

@@ -14,6 +14,7 @@ from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
 from ..plan_text import describe_plan
 from ..questions import Answer, ask
+from ..recall import describe_recalled, recalled_from
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
     Plan,
@@ -49,7 +50,9 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
             return _to_validator(state, plan)
         shown = _shown_plan(state, plan)
         earlier = await run.ledger.approvals(plan["id"])
-        description = describe_plan(state, shown, toolbox, earlier)
+        hit = await recalled_from(run, plan["id"]) if shown is plan else None
+        origin = describe_recalled(hit) if hit else ""
+        description = describe_plan(state, shown, toolbox, earlier, origin=origin)
         answer = ask("approve_plan", {"plan": shown}, description)
         emit(runtime, run, "plan_answered", answer=answer["type"])
         return await _apply(answer, state, plan, run)

@@ -11,14 +11,16 @@ from langgraph.runtime import Runtime
 
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
-from ..models.chat import ChatModels
-from ..models.plan_draft import PlanDraft, new_steps, revised_plan, write_draft
+from ..models.chat import ChatModels, endpoint_of, model_name
+from ..models.plan_draft import PlanDraft, draft_schema, new_steps, revised_plan, write_draft
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_forms, describe_tools
+from ..recall import input_types, note_origin, plan_key, recall_plan, withdraw
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
     FINAL_STATUSES,
     SCHEMA_VERSION,
+    AuditEvent,
     Plan,
     State,
     Step,
@@ -49,18 +51,41 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         if started and (given := state.get("plan")) is not None:
             draft = {"plan": await _with_unused_id(given, run), "source": "given", "attempt": 1}
             return {**started, "plan": None, "draft": draft}
-        planned = await _plan(view, config, runtime, run)
+        key = _key(view, run)
+        recall = _recalled(view, runtime, run, key) if started else _withdrawn(state, run)
+        recalled, noted = await recall
+        planned = recalled or await _plan(view, config, runtime, run, key)
+        planned["audit"] = [*noted, *planned["audit"]]
         if started:
             # What an earlier goal spent gives way; this is LangGraph's Overwrite as plain JSON.
             planned["usage"] = {"__overwrite__": planned["usage"]}
         return {**started, **planned}
 
-    async def _plan(state: State, config: RunnableConfig, runtime: Runtime[Context], run: Run) -> Update:
+    def _key(state: State, run: Run) -> str | None:
+        """Say what is asked of the planner, if a plan of another run may answer it; see ``recall.py``."""
+        if run.cached_plans is None or not _stands_alone(state):
+            return None
+        return plan_key(
+            goal=state.get("goal") or "",
+            inputs=state.get("inputs") or {},
+            prompt=_messages({}, run, toolbox, mark=""),
+            schema=draft_schema(toolbox.names, list(toolbox.agents), sub_plans=run.may_nest),
+            model=_planner_name(run),
+            settings=run.settings,
+        )
+
+    def _planner_name(run: Run) -> str:
+        model = models.get("planner", run.settings.models)
+        return f"{type(model).__name__} {model_name(model)} {endpoint_of(model)}".strip()
+
+    async def _plan(
+        state: State, config: RunnableConfig, runtime: Runtime[Context], run: Run, key: str | None
+    ) -> Update:
         tab = run.tab()
         try:
             draft = await write_draft(
                 models.get("planner", run.settings.models),
-                _messages(state, run, toolbox),
+                _messages(state, run, toolbox, mark=run.mark, names_only=key is not None),
                 role="planner",
                 occasion="next_steps" if _is_next_round(state) else "goal",
                 kept=_kept_steps(state),
@@ -76,6 +101,8 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
             return _cannot_plan(state, run, draft.rationale) | {"usage": tab.close()}
         plan = _plan_from(draft, state, run)
         run.authored.add(digest(plan))
+        if key is not None:
+            await note_origin(run, plan["id"], key, _planner_name(run))
         details = {"plan_id": plan["id"], "revision": plan["revision"], "plan": plan}
         if _is_next_round(state):
             difference = plan_difference(state.get("plan"), plan)
@@ -141,23 +168,29 @@ async def _with_unused_id(plan: Any, run: Run) -> Any:
 # --- the prompt --------------------------------------------------------------------------
 
 
-def _messages(state: State, run: Run, toolbox: Toolbox) -> list[Any]:
+def _messages(state: State, run: Run, toolbox: Toolbox, *, mark: str, names_only: bool = False) -> list[Any]:
+    inputs = state.get("inputs") or {}
     return render_prompt(
         "planner",
         instructions=run.settings.instructions,
         tools=describe_tools(toolbox),
         forms=describe_forms(toolbox, sub_plans=run.may_nest),
-        conversation=_conversation(state.get("messages") or [], state.get("goal") or "", run.mark),
+        conversation=_conversation(_earlier_messages(state), mark),
         goal=state.get("goal") or "",
-        inputs=_inputs(state.get("inputs") or {}, run.mark),
+        inputs=_input_names(inputs, mark) if names_only else _inputs(inputs, mark),
         progress=_progress(state, run),
-        feedback=_feedback(state, run.mark),
+        feedback=_feedback(state, mark),
     )
 
 
-def _conversation(messages: list[AnyMessage], goal: str, mark: str) -> str:
+def _earlier_messages(state: State) -> list[AnyMessage]:
+    """List the exchange before this goal."""
+    messages, goal = state.get("messages") or [], state.get("goal") or ""
+    return messages[:-1] if messages and messages[-1].text.strip() == goal.strip() else messages
+
+
+def _conversation(earlier: list[AnyMessage], mark: str) -> str:
     """Quote the exchange before this goal."""
-    earlier = messages[:-1] if messages and messages[-1].text.strip() == goal.strip() else messages
     if not earlier:
         return ""
     lines = [f"{message.type}: {preview(message.text, 2000)}" for message in earlier[-10:]]
@@ -170,6 +203,14 @@ def _inputs(inputs: Mapping[str, Any], mark: str) -> str:
     return "Inputs (refer to them as ${inputs.name}):\n" + quote("inputs", preview(dict(inputs), 4000), mark)
 
 
+def _input_names(inputs: Mapping[str, Any], mark: str) -> str:
+    """Keep the values from a planner whose plan may serve others: what it cannot see it cannot fix."""
+    if not inputs:
+        return ""
+    told = "Inputs, as name: type (their values change from run to run; refer to them as ${inputs.name}):\n"
+    return told + quote("inputs", preview(input_types(inputs), 4000), mark)
+
+
 def _feedback(state: State, mark: str) -> str:
     """Tell the planner what was wrong with its last draft, and everything a person has said so far."""
     parts = []
@@ -178,8 +219,9 @@ def _feedback(state: State, mark: str) -> str:
         parts.append(f"A person rejected your plan. All they have said so far, latest last:\n{said}")
         if plan := _rejected_plan(state):
             parts.append(f"The rejected plan:\n{quote('plan', _steps_text(plan), mark)}")
-    if issues := state.get("plan_issues"):
-        draft = state.get("draft")
+    draft = state.get("draft")
+    # A plan of the cache is none that the planner would know.
+    if (issues := state.get("plan_issues")) and not (draft and draft["source"] == "cache"):
         listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
         written = quote("plan", _steps_text(draft["plan"] if draft else {}), mark)
         parts.append(f"Your last plan cannot run:\n{listed}\n{written}\nWrite it again.")
@@ -242,12 +284,43 @@ def _steps_text(plan: Mapping[str, Any]) -> str:
     return preview(plan.get("steps", []), 8000)
 
 
+# --- the plan cache ----------------------------------------------------------------------
+
+Noted = tuple[Update | None, list[AuditEvent]]
+"""What the node writes, or None where the model is to be asked; and what there is to note first."""
+
+
+def _stands_alone(state: State) -> bool:
+    """Tell whether the planner is asked nothing but the goal: no conversation, no feedback, no results."""
+    return not (_earlier_messages(state) or feedback_of(state) or state.get("results"))
+
+
+async def _recalled(state: State, runtime: Runtime[Context], run: Run, key: str | None) -> Noted:
+    """Draft the plan of an earlier run of this goal, if one is kept."""
+    found, noted = await recall_plan(run, key, state.get("goal") or "") if key else (None, [])
+    if found is None:
+        return None, noted
+    plan = found.plan
+    emit(runtime, run, "plan_created", plan_id=plan["id"], revision=1, plan=plan, recalled=found.hit)
+    draft = {"plan": plan, "source": "cache", "attempt": 1}
+    return {"draft": draft, "usage": run.tab().close(), "audit": [], "status": "planning"}, noted
+
+
+async def _withdrawn(state: State, run: Run) -> Noted:
+    """Drop what was recalled and is not to run as it is: it has issues, or a person rejected it."""
+    draft = state.get("draft")
+    proposed = draft["plan"] if draft and state.get("plan_issues") else state.get("plan")
+    return None, await withdraw(run, proposed, _trigger(state))
+
+
 # --- the answer --------------------------------------------------------------------------
 
 
 def _trigger(state: State) -> str:
     if state.get("plan_issues"):
-        return "the last draft could not run"
+        draft = state.get("draft")
+        recalled = draft is not None and draft["source"] == "cache"
+        return "the cached plan can no longer run" if recalled else "the last draft could not run"
     if _rejected_plan(state):
         return "a person rejected the plan"
     return f"round {state['rounds']} of a rolling plan" if _is_next_round(state) else "a goal"

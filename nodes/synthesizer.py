@@ -17,6 +17,7 @@ from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.structured import call_message
 from ..prompts import quote, render_prompt
+from ..recall import settle
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
     NOT_NEEDED,
@@ -61,7 +62,10 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
             "messages": [message],
             "draft": None,
             "usage": tab.close(),
-            "audit": [audit_event(run, state, "finished", decision=status, trigger=reason_of(state))],
+            "audit": [
+                *await settle(run, state, status),
+                audit_event(run, state, "finished", decision=status, trigger=reason_of(state)),
+            ],
         }
 
     async def _structured_answer(

@@ -75,7 +75,7 @@ def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
             ],
         }
         spent = draft.get("attempt", 1) >= run.settings.max_plan_attempts
-        if draft["source"] in ("given", "cache") or (draft["source"] in ("planner", "replanner") and spent):
+        if draft["source"] == "given" or (draft["source"] in ("planner", "replanner") and spent):
             codes = ", ".join(dict.fromkeys(issue["code"] for issue in issues))
             reason = f"The plan cannot run ({codes})."
             update["evaluation"] = {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}

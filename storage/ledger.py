@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
-from urllib.parse import quote, unquote
 
-from langgraph.store.base import BaseStore, Item, PutOp, SearchItem
+from langgraph.store.base import BaseStore, PutOp
+
+from .rows import ROOT, decode, dump, encode, load, search
 
 __all__ = ["EFFECTS", "EffectKey", "EffectRecord", "Ledger", "forget_thread", "thread_of"]
 
-_ROOT = "plan_execute"
 _KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "threads")
 _PAGE = 1000
 
-EFFECTS = (_ROOT, "effects")
+EFFECTS = (ROOT, "effects")
 """Namespace prefix of the write log, whose rows the local store commits with ``synchronous=FULL``."""
 
 
@@ -37,12 +36,12 @@ class EffectKey:
     @property
     def idempotency_key(self) -> str:
         """SHA-256 in hexadecimal over all fields: the same in every process and after every crash."""
-        return hashlib.sha256(_dump([self.thread_id, self.plan_id, self.row_key]).encode()).hexdigest()
+        return hashlib.sha256(dump([self.thread_id, self.plan_id, self.row_key]).encode()).hexdigest()
 
     @property
     def row_key(self) -> str:
         """The key of the call's row among those of its plan."""
-        return _dump([self.step_id, self.attempt, self.item, self.call])
+        return dump([self.step_id, self.attempt, self.item, self.call])
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,20 @@ class Ledger:
         await self._put(self._space("threads"), "settings", settings)
         return settings
 
+    # where plans come from
+
+    async def origin(self, plan_id: str) -> dict[str, Any] | None:
+        """Return what is on record about where a plan came from (see ``recall.py``)."""
+        return await self._get(self._space("threads"), _origin(plan_id))
+
+    async def record_origin(self, plan_id: str, origin: dict[str, Any]) -> None:
+        """Record where a plan came from; the same plan again replaces it."""
+        await self._put(self._space("threads"), _origin(plan_id), origin)
+
+    async def forget_origin(self, plan_id: str) -> None:
+        """Forget where a plan came from."""
+        await self.store.adelete(self._space("threads"), encode(_origin(plan_id)))
+
     # time
 
     async def take_unbooked_seconds(self) -> float:
@@ -133,7 +146,7 @@ class Ledger:
         row = await self._get(self._space("threads"), "unbooked")
         if row is None:
             return 0.0
-        await self.store.adelete(self._space("threads"), _encode("unbooked"))
+        await self.store.adelete(self._space("threads"), encode("unbooked"))
         return float(row["seconds"])
 
     async def leave_unbooked_seconds(self, seconds: float) -> None:
@@ -186,9 +199,9 @@ class Ledger:
         """
         attempts, items = self._space("attempts", plan_id, step_id), self._space("items", plan_id, step_id)
         finished = await self._get(self._space("results", plan_id), step_id) is not None
-        found = [row for row in await self._search(items) if finished or not _succeeded(_load(row))]
-        rows = [(row.namespace, row.key) for row in [*await self._search(attempts), *found]]
-        doomed = [(self._space("results", plan_id), _encode(step_id)), *rows]
+        found = [row for row in await search(self.store, items) if finished or not _succeeded(load(row))]
+        rows = [(row.namespace, row.key) for row in [*await search(self.store, attempts), *found]]
+        doomed = [(self._space("results", plan_id), encode(step_id)), *rows]
         await self.store.abatch([PutOp(namespace, key, None) for namespace, key in doomed])
 
     # attempts
@@ -201,8 +214,8 @@ class Ledger:
 
     async def attempts_of_plan(self, plan_id: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """Return all attempts of a plan's steps, first to last, by (step id, fingerprint)."""
-        rows = await self._search(self._space("attempts", plan_id), below=True)
-        loaded = [(_decode(row.namespace[-1]), _load(row)) for row in rows]
+        rows = await search(self.store, self._space("attempts", plan_id), below=True)
+        loaded = [(decode(row.namespace[-1]), load(row)) for row in rows]
         found: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for step_id, row in sorted(loaded, key=lambda one: one[1]["number"]):
             found.setdefault((step_id, row["fingerprint"]), []).append(row["attempt"])
@@ -297,7 +310,7 @@ class Ledger:
                 key, replace(begun, starts=earlier, positions=positions, question=question)
             )
         else:
-            await self.store.adelete(self._space("effects", key.plan_id), _encode(key.row_key))
+            await self.store.adelete(self._space("effects", key.plan_id), encode(key.row_key))
 
     async def finish_effect(self, key: EffectKey, outcome: dict[str, Any], *, answers: int = 0) -> None:
         """Record how a call ended: ``{"ok": bool, "output": json, "error": ...}``, and its answers.
@@ -316,37 +329,27 @@ class Ledger:
     # rows
 
     def _space(self, kind: str, *ids: str) -> tuple[str, ...]:
-        return (_ROOT, kind, _encode(self.thread_id), *map(_encode, ids))
+        return (ROOT, kind, encode(self.thread_id), *map(encode, ids))
 
     async def _get(self, namespace: tuple[str, ...], key: str) -> dict[str, Any] | None:
-        item = await self.store.aget(namespace, _encode(key))
-        return None if item is None else _load(item)
+        item = await self.store.aget(namespace, encode(key))
+        return None if item is None else load(item)
 
     async def _put(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
-        await self.store.aput(namespace, _encode(key), {"json": _dump(row)}, index=False, ttl=None)
+        await self.store.aput(namespace, encode(key), {"json": dump(row)}, index=False, ttl=None)
 
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-        return {_decode(item.key): _load(item) for item in await self._search(namespace)}
+        return {decode(item.key): load(item) for item in await search(self.store, namespace)}
 
-    async def _search(self, namespace: tuple[str, ...], *, below: bool = False) -> list[SearchItem]:
-        """Find the rows of a namespace, or those of the namespaces one label below it."""
-        # Widened, not paged: stores sort by a timestamp of whole seconds, so offsets may skip among equals.
-        limit = _PAGE
-        while len(found := await self.store.asearch(namespace, limit=limit)) == limit:
-            limit *= 4
-        # PostgresStore matches prefixes as text: a search for thread "t1" finds "t10" as well.
-        depth = len(namespace)
-        return [
-            item
-            for item in found
-            if item.namespace[:depth] == namespace and len(item.namespace) == depth + below
-        ]
+
+def _origin(plan_id: str) -> str:
+    return f"origin/{plan_id}"
 
 
 def forget_thread(store: BaseStore, thread_id: str) -> None:
     """Delete every record of a thread from the store."""
     for kind in _KINDS:
-        prefix = (_ROOT, kind, _encode(thread_id))
+        prefix = (ROOT, kind, encode(thread_id))
         limit = _PAGE
         while len(found := store.search(prefix, limit=limit)) == limit:
             limit *= 4
@@ -359,25 +362,5 @@ def _succeeded(row: dict[str, Any]) -> bool:
 
 def thread_of(namespace: tuple[str, ...]) -> str | None:
     """Return the id of the thread whose records a namespace holds; None: it holds something else."""
-    return _decode(namespace[2]) if namespace[:1] == (_ROOT,) and len(namespace) > 2 else None
-
-
-def _encode(text: str) -> str:
-    # Labels of LangGraph stores refuse dots, NUL and the empty string. A lone % never comes out of quote.
-    return quote(text, safe="", errors="surrogatepass").replace(".", "%2E") or "%"
-
-
-def _decode(label: str) -> str:
-    return "" if label == "%" else unquote(label, errors="surrogatepass")
-
-
-def _dump(value: Any) -> str:
-    # Stores encode this text once more; escaping here would make a row of Chinese three times as long.
-    # A lone surrogate stays escaped: no store can hold it.
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _load(item: Item) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(item.value["json"])
-    return row
+    is_thread_s = namespace[:1] == (ROOT,) and len(namespace) > 2 and namespace[1] in _KINDS
+    return decode(namespace[2]) if is_thread_s else None
