@@ -208,7 +208,7 @@ async def settle(run: Run, state: State, status: str) -> list[AuditEvent]:
 
 
 async def _worked_as_written(run: Run, state: State, plan: Plan) -> bool:
-    """Tell whether the planner's plan did all the work: nothing revised, edited, left out or given by hand."""
+    """Tell whether the planner's plan did it all: nothing revised, edited, left out or given by hand."""
     ran = [record for record in await run.ledger.approvals(plan["id"]) if "steps" in record]
     unchanged = {record["plan_hash"] for record in ran} == {plan_hash(plan, state.get("inputs"))}
     by_hand = any(

@@ -8,10 +8,11 @@ The job: the prices of six things are looked up (independent of each other, 0.2 
 is added up (2 joins of 0.3 s), and the totals are compared (0.05 s).
 
 The model is an OpenAI-protocol server on loopback, asked over real HTTP by the real client. It answers what a
-good model would: each contestant's script stands below, the plans in compact JSON as strict modes write it,
-and independent tool calls in one turn. A call takes 0.25 s + 0.00002 s per prompt token + 0.005 s per
-completion token. Prompt tokens are those of all messages with their tool calls, of the tools offered and of the
-schema asked for, all as the request holds them; completion tokens those of the text and the tool calls.
+good model would: each contestant's script stands below, the plans in compact JSON as strict modes write it
+(every field that the schema requires, null where it says nothing), and independent tool calls in one turn.
+A call takes 0.25 s + 0.00002 s per prompt token + 0.005 s per completion token. Prompt tokens are those of
+all messages with their tool calls, of the tools offered and of the schema asked for, all as the request
+holds them; completion tokens those of the text and the tool calls.
 A token is four characters, rounded up per piece (``chars``, the same on every machine), or what
 tiktoken's o200k_base says, which has to be downloaded once. Nothing is cached on the server's side.
 
@@ -140,6 +141,7 @@ class Model:
     calls: list[Call] = field(default_factory=list)
 
     def __call__(self, body: Body) -> Reply:
+        """Answer a request of the client's."""
         who, (text, called) = self.script(body)
         parts = self._parts(body)
         pieces = [text or "", *(name + compact(arguments) for name, arguments in called)]
@@ -190,9 +192,15 @@ def tool_results(body: Body) -> int:
 
 
 def draft_step(step_id: str, task: str, after: list[str], **kind: Any) -> dict[str, Any]:
-    """Write a step as our planner's answer holds it."""
-    blank = {"call": None, "arguments": None, "tools": [], "success_criterion": None}
-    return {"id": step_id, "task": task, "depends_on": after, **blank, **kind}
+    """Write what a step of our planner's answer says; the rest is null."""
+    return {"id": step_id, "task": task, "depends_on": after, "tools": [], **kind}
+
+
+def wire_step(step: dict[str, Any], body: Body) -> dict[str, Any]:
+    """Write a step as the request's schema wants it."""
+    schema = body["response_format"]["json_schema"]["schema"]
+    required = schema["properties"]["steps"]["items"]["required"]
+    return {name: step.get(name) for name in required}
 
 
 def bound(step_id: str, task: str, after: list[str], tool: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -236,7 +244,7 @@ def ours(steps: list[dict[str, Any]]) -> Callable[[Body], tuple[str, Said]]:
 
     def script(body: Body) -> tuple[str, Said]:
         if body.get("response_format"):
-            return "planner", (compact({**plan, "steps": steps}), [])
+            return "planner", (compact({**plan, "steps": [wire_step(step, body) for step in steps]}), [])
         if system_of(body).startswith("You carry out one step"):
             return "executor", work(told(body).partition("Your step:")[2], tool_results(body))
         return "synthesizer", (ANSWER, [])

@@ -127,9 +127,9 @@ def _lines(entry: ListedPlan, now: float, say: Any) -> list[str]:
     from ..tools.calls import preview
 
     plan = entry.plan
-    left = plan.expires_at - now
+    count, left = len(plan.plan["steps"]), plan.expires_at - now
     facts = [
-        f"{len(plan.plan['steps'])} steps",
+        f"{count} step{'' if count == 1 else 's'}",
         f"{say(now - plan.stored_at)} old",
         f"expires in {say(left)}" if left > 0 else "expired",
         f"used {entry.hits} time{'' if entry.hits == 1 else 's'}",
