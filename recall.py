@@ -19,7 +19,16 @@ from langchain_core.messages import BaseMessage
 from .context import Context
 from .durations import say_duration
 from .run import Run, audit_event
-from .state import SCHEMA_VERSION, AuditEvent, Plan, State, digest, plan_hash
+from .state import (
+    SCHEMA_VERSION,
+    AuditEvent,
+    Plan,
+    State,
+    StepResult,
+    digest,
+    is_not_needed,
+    plan_hash,
+)
 from .storage.plan_cache import FORMAT, CachedPlan, CachedPlans, UnreadablePlanError
 
 __all__ = [
@@ -216,18 +225,27 @@ async def _worked_as_written(run: Run, state: State, plan: Plan) -> bool:
         and (event.get("decision") == "supply" or event.get("trigger") == "approve_step: edit")
         for event in state.get("audit") or ()
     )
-    lost = any(result.get("failed_items") for result in (state.get("results") or {}).values())
+    results = state.get("results") or {}
+    did_all = all(_did_its_part(results.get(step["id"])) for step in plan["steps"])
     # Whoever changes a plan, planner, replanner or person, makes the next revision of it.
-    return plan.get("revision") == 1 and plan.get("complete", True) and unchanged and not by_hand and not lost
+    return plan.get("revision") == 1 and plan.get("complete", True) and unchanged and not by_hand and did_all
 
 
-_KEPT = ("rationale", "complete", "inputs", "steps")
-"""What a kept plan holds: its id, revision and goal are those of the run that uses it."""
+def _did_its_part(result: StepResult | None) -> bool:
+    """Tell whether a step is done, or was left out by its condition or because the goal was reached."""
+    if result is None or result.get("failed_items"):
+        return False
+    skipped = result["status"] == "skipped" and (result["error"] is None or is_not_needed(result))
+    return result["status"] == "done" or skipped
+
+
+_OWN = ("id", "revision", "goal")
+"""What a plan has of its run, and the run that uses it again has its own of."""
 
 
 async def _keep(run: Run, state: State, plan: Plan, origin: Mapping[str, Any]) -> AuditEvent:
     now = run.plan_cache.now() if run.plan_cache else run.now().timestamp()
-    kept = {key: value for key, value in plan.items() if key in _KEPT}
+    kept = {key: value for key, value in plan.items() if key not in _OWN}
     entry = CachedPlan(
         goal=state.get("goal") or "",
         plan=kept,  # type: ignore[arg-type]

@@ -438,6 +438,23 @@ async def test_a_plan_whose_output_a_person_supplied_is_not_kept() -> None:
     assert office.entries() == []
 
 
+async def test_a_rolling_plan_is_not_kept() -> None:
+    first = READS | {"complete": False}
+    second = draft(draft_step("b", "look", {"q": "${a}"}, "a")) | {"complete": True}
+    office = Office(first, second)
+    result = await office.run()
+    assert (result["status"], office.planner_calls()) == ("done", 2)
+    assert office.entries() == []
+
+
+async def test_what_is_planned_within_a_step_is_kept_as_a_goal_of_its_own() -> None:
+    step = draft_step("sub") | {"goal": GOAL}
+    office = Office(draft(step), GOOD)
+    assert (await office.run("the whole"))["status"] == "done"
+    assert len(office.entries()) == 2
+    assert not await office.asks_the_planner("the whole")
+
+
 @pytest.mark.parametrize("outcome", ["failed", "partial", "rejected", "cannot plan"])
 async def test_a_run_that_did_not_end_done_leaves_no_plan(outcome: str) -> None:
     drafts = {
