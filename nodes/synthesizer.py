@@ -122,7 +122,9 @@ def _status(state: State) -> RunStatus:
 
 def _left_over(state: State) -> bool:
     """Tell whether a run that reached its goal left steps that failed or were not needed."""
-    return any(result["error"] is not None for result in (state.get("results") or {}).values())
+    results = state.get("results") or {}
+    ended = [results[step["id"]] for step in steps_of(state.get("plan")) if step["id"] in results]
+    return any(result["error"] is not None for result in ended)
 
 
 def _only_answer(state: State) -> str | None:

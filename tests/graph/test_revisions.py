@@ -203,3 +203,16 @@ async def test_an_agent_step_that_fails_is_replanned_like_any_other() -> None:
         think("a", success_criteria=[{"type": "matches", "pattern": "yes"}])
     )
     assert (result["status"], statuses(result)) == ("done", {"a": "failed", "b": "done"})
+
+
+async def test_the_answer_of_a_run_that_is_done_after_a_revision_holds_no_report_of_what_was_replaced() -> (
+    None
+):
+    tools = Toolset()
+    model = ScriptedModel(
+        {"replanner": [draft(draft_step("m", "look", {"q": "y"}))], "synthesizer": ["All is well."]}
+    )
+    result = await Thread(agent_with(tools.tools, model), Context(approval="never", max_attempts=1)).run(
+        bound("b", "broken", {"q": "x"}, on_failure="replan")
+    )
+    assert (result["status"], result["final_answer"]) == ("done", "All is well.")
