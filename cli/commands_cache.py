@@ -83,13 +83,12 @@ def clear(
 
 
 def _listed(sources: Sources, namespace: str | None) -> list[ListedPlan]:
-    if not sources.database.exists():
+    if sources.database.missing():
         return []
     from ..graph.loop import run as run_now
-    from ..storage.local import local_persistence
     from ..storage.plan_cache import list_cached_plans
 
-    with local_persistence(sources.database) as (_, store):
+    with sources.database.open() as (_, store):
         return run_now(list_cached_plans(store, namespace))
 
 
@@ -97,10 +96,9 @@ def _drop(sources: Sources, doomed: list[ListedPlan]) -> None:
     if not doomed:
         return
     from ..graph.loop import run as run_now
-    from ..storage.local import local_persistence
     from ..storage.plan_cache import CachedPlans
 
-    with local_persistence(sources.database) as (_, store):
+    with sources.database.open() as (_, store):
         for entry in doomed:
             run_now(CachedPlans(store, entry.namespace).drop(entry.key))
 
