@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import ConfigurationError, known
+from .redaction import SHORTEST_SECRET, Redactor
 from .state import OnFailure
 
-__all__ = ["ApprovalPolicy", "Context", "Environment", "needs_approval", "stricter", "to_context"]
+__all__ = [
+    "SECRET_NAMES",
+    "ApprovalPolicy",
+    "Context",
+    "Environment",
+    "needs_approval",
+    "run_redactor",
+    "secret_values",
+    "stricter",
+    "to_context",
+]
 
 ApprovalPolicy = Literal["always", "writes", "never"]
 
@@ -22,6 +34,21 @@ MAX_MODEL_STEPS = 50
 """Steps that a model may write into one plan when ``max_steps`` is not set."""
 MAX_GIVEN_STEPS = 10_000
 """Steps that a plan from a person or a file may have when ``max_steps`` is not set."""
+
+SECRET_NAMES = (
+    "*API_KEY",
+    "*APIKEY",
+    "*_TOKEN",
+    "*_SECRET",
+    "*SECRET_KEY",
+    "*ACCESS_KEY",
+    "*PRIVATE_KEY",
+    "*ENCRYPTION_KEY",
+    "*PASSWORD",
+    "*PASSWD",
+    "*PASSPHRASE",
+)
+"""Environment variables whose values are secrets when ``secret_names`` is not set."""
 
 
 class Context(BaseModel):
@@ -102,6 +129,12 @@ class Context(BaseModel):
         },
     )
 
+    secret_names: tuple[str, ...] = Field(
+        default=SECRET_NAMES,
+        title="Names of secrets",
+        description="Environment variables (names or globs) whose values are kept out of what is stored.",
+    )
+
     @field_validator("models")
     @classmethod
     def _known_roles(cls, value: dict[str, str]) -> dict[str, str]:
@@ -148,6 +181,19 @@ def _explain(error: ValidationError) -> str:
     return "bad context: " + "; ".join(problems)
 
 
+def secret_values(names: Iterable[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Read the secrets that these names, or globs, stand for; upper and lower case are the same."""
+    env = os.environ if environ is None else environ
+    patterns = [name.upper() for name in names]
+    chosen = (name for name in sorted(env) if any(fnmatchcase(name.upper(), glob) for glob in patterns))
+    return {name: value for name in chosen if len(value := env[name].strip()) >= SHORTEST_SECRET}
+
+
+def run_redactor(names: Iterable[str] = SECRET_NAMES) -> Redactor:
+    """Return what keeps the secrets of these names, as they are now, and texts like keys out of a run."""
+    return Redactor.of(secret_values(names))
+
+
 def stricter(left: ApprovalPolicy, right: ApprovalPolicy) -> ApprovalPolicy:
     """Return the policy that asks more often."""
     return max(left, right, key=_STRICTNESS.__getitem__)
@@ -168,6 +214,7 @@ class Environment(BaseModel):
     tools: str | None = None
     database: str | None = None
     editor: str | None = None
+    encryption_key: str | None = Field(default=None, repr=False)
     plan_cache: str | None = None
     plan_cache_namespace: str | None = None
 
@@ -181,6 +228,7 @@ class Environment(BaseModel):
             tools=env.get("PLAN_EXECUTE_TOOLS") or None,
             database=env.get("PLAN_EXECUTE_DB") or None,
             editor=env.get("VISUAL") or env.get("EDITOR") or None,
+            encryption_key=env.get("PLAN_EXECUTE_ENCRYPTION_KEY") or None,
             plan_cache=env.get("PLAN_EXECUTE_CACHE") or None,
             plan_cache_namespace=env.get("PLAN_EXECUTE_CACHE_NAMESPACE") or None,
         )

@@ -27,6 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .errors import known
 from .plan_types import type_issues
+from .redaction import marks_in
 from .references import (
     BadReferenceError,
     expression_roots,
@@ -61,7 +62,7 @@ from .state import (
 )
 from .tools.toolbox import Toolbox
 
-__all__ = ["PlanFacts", "declared_as", "validate_plan"]
+__all__ = ["PlanFacts", "declared_as", "secrets_in_inputs", "validate_plan"]
 
 
 @dataclass(frozen=True)
@@ -379,6 +380,33 @@ def _argument_problems(
             yield f"{where}: {error.message[:200]}", list(error.absolute_path)
 
 
+_MUST_BE_EXACT = ("call", "success_criteria", "output_schema", "when", "for_each")
+"""What of a step cannot be redacted without making it another step."""
+
+
+def _secrets(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        exact = {name: step[name] for name in _MUST_BE_EXACT if name in step}  # type: ignore[literal-required]
+        for secret in marks_in(exact):
+            yield _secret_issue(step, f"step {step['id']!r}", secret)
+    yield from secrets_in_inputs(input_values(plan, facts.inputs))
+
+
+def secrets_in_inputs(inputs: Mapping[str, Any]) -> list[PlanIssue]:
+    """List the inputs that were a secret, or held one: no call can be made with the rest."""
+    found = ((name, secret) for name, value in inputs.items() for secret in marks_in(value))
+    return [_secret_issue(None, f"the input {name!r}", secret) for name, secret in found]
+
+
+def _secret_issue(step: Step | None, where: str, secret: str) -> PlanIssue:
+    return _issue(
+        "secret_in_plan",
+        step,
+        f"{where} holds a secret ({secret}), which a plan must not: let the tool read it from its own "
+        "environment",
+    )
+
+
 _TEXT_RULES = {"pattern", "format", "minLength", "maxLength", "enum", "const"}
 """What can only be told of a text once the references in it have their values."""
 
@@ -620,6 +648,7 @@ _RULES: tuple[Rule, ...] = (
     _goal_criteria,
     _references,
     _inputs,
+    _secrets,
 )
 
 

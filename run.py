@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
@@ -23,11 +23,13 @@ from langgraph.runtime import Runtime
 from .budget import Meter, Tab
 from .context import Context
 from .errors import ConfigurationError
+from .redaction import Redactor
 from .state import AuditEvent, Effect, Evidence, State, StepResult, Usage
 from .storage.ledger import Ledger
 from .storage.plan_cache import CachedPlans, PlanCache
 from .tools.calls import preview
 
+T = TypeVar("T")
 Update = dict[str, Any]
 """What a node writes into the state."""
 Node = Callable[..., Coroutine[Any, Any, Update]]
@@ -108,6 +110,7 @@ class Run:
         goal_checks: What looks at the goal's criteria found, by what they saw.
         plan_cache: How plans that worked are kept; None: this run keeps and recalls none.
         cached_plans: The entries of this run's tenant; None with it.
+        redactor: Keeps secrets out of what is stored and shown.
         authored: Digests of the drafts that planner and replanner wrote in this run; a draft that
             a client put into the state is not among them.
     """
@@ -130,6 +133,7 @@ class Run:
     depth: int = 0
     plan_cache: PlanCache | None = None
     cached_plans: CachedPlans | None = None
+    redactor: Redactor = field(default_factory=Redactor)
     authored: set[str] = field(default_factory=set)
     goal_checks: dict[str, Any] = field(default_factory=dict)
 
@@ -137,6 +141,10 @@ class Run:
     def may_nest(self) -> bool:
         """Whether a plan of this run may have sub-plans."""
         return self.depth < self.settings.max_depth
+
+    def redact(self, value: T) -> T:
+        """Return a value without the secrets in it."""
+        return self.redactor.value(value)
 
     def tab(self, earlier: Usage | None = None) -> Tab:
         """Open a tab on the run's meter."""
@@ -171,12 +179,12 @@ def audit_event(run: Run, state: State | Mapping[str, Any], event: str, **detail
         "revision": plan.get("revision"),
         "usage": dict(state.get("usage") or {}),  # type: ignore[typeddict-item]
     }
-    return {**base, **details}  # type: ignore[typeddict-item]
+    return {**base, **run.redact(details)}  # type: ignore[typeddict-item]
 
 
 def emit(runtime: Runtime[Any] | ToolRuntime[Any, Any], run: Run, kind: str, **details: Any) -> None:
     """Send a progress event on the custom stream: ``{"type": kind, "at": …, …}``."""
-    runtime.stream_writer({"type": kind, "at": run.timestamp(), **details})
+    runtime.stream_writer({"type": kind, "at": run.timestamp(), **run.redact(details)})
 
 
 def emit_end_of_step(runtime: Runtime[Any], run: Run, result: StepResult) -> None:

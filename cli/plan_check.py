@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..context import Context
+from ..context import Context, run_redactor
 from ..errors import InvalidPlanError
 
 if TYPE_CHECKING:
@@ -67,11 +67,17 @@ def check_plan_file(path: Path, toolbox: Toolbox, given: GivenInputs, *, has_mod
     from ..plan_rules import PlanFacts
     from ..storage.plan_files import load_plan_file
 
-    plan_file = load_plan_file(path)
+    plan_file, redactor = load_plan_file(path), run_redactor()
     inputs = given.values(plan_file.plan.get("inputs"))
-    limit = Context().step_limit(by_model=False)
-    facts = PlanFacts(toolbox, limit, inputs=inputs, has_model=has_model, has_planner=has_model)
-    issues = [*_all_issues(plan_file.plan, facts), *_useless(plan_file.plan, inputs)]
+    facts = PlanFacts(
+        toolbox,
+        Context().step_limit(by_model=False),
+        inputs=redactor.value(inputs),
+        has_model=has_model,
+        has_planner=has_model,
+    )
+    plan = redactor.value(plan_file.plan)
+    issues = [*_all_issues(plan, facts), *_useless(plan, inputs)]
     return CheckedPlan(plan_file, inputs, with_places(plan_file, issues))
 
 

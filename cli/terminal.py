@@ -158,9 +158,11 @@ def _rendered(renderable: RenderableType, stream: TextIO) -> str:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write at once. A reader who has gone away ends the output, not the run."""
+    """Write at once, without secrets. A reader who has gone away ends the output, not the run."""
+    from ..context import run_redactor
+
     try:
-        stream.write(text)
+        stream.write(run_redactor().text(text))
         stream.flush()
     except BrokenPipeError:
         # What is still buffered is flushed at exit: that must find somewhere to go.

@@ -214,7 +214,7 @@ class AttemptLoop:
             config=self.work.config,
         )
         made[-1]["usage"] = tab.usage
-        return evaluation
+        return self.run.redact(evaluation)
 
     def _evaluation(self, decision: Any, reason: str, *, by: Any = "policy", hint: str = "") -> Evaluation:
         return {
@@ -263,7 +263,7 @@ class AttemptLoop:
 
     def _ask(self, name: str, args: Mapping[str, Any], description: str, **record: Any) -> Answer:
         try:
-            return ask(name, args, description, step_id=self.step["id"], **record)
+            return self.run.redact(ask(name, args, description, step_id=self.step["id"], **record))
         except GraphInterrupt:
             self.work.emit("question_open", question=name)
             raise

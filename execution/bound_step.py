@@ -43,13 +43,16 @@ async def run_bound_step(
     name = step["call"]["tool"]
     tool, effect = toolbox.get(name), toolbox.effect(name)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
+    redactor = scope.run.redactor
     emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=args)
 
     async def attempt(key: str) -> Json:
         scope.tab.tool_call()
         await scope.tab.keep()
         try:
-            return await call_tool(tool, args, call_id=call_id, key=key, config=config, runtime=runtime)
+            return await call_tool(
+                tool, args, call_id=call_id, key=key, config=config, runtime=runtime, redactor=redactor
+            )
         except ToolFailedError as failure:
             raised = failure.__cause__
             # What the tool raised, not our word for it, tells whether the failure may pass.
@@ -61,7 +64,7 @@ async def run_bound_step(
         except Exception as error:
             if not is_transient(error):
                 raise
-            raise ToolFailedError(describe_exception(name, error)) from error
+            raise ToolFailedError(describe_exception(name, error, redactor)) from error
 
     seen: Evidence = {
         "tool": name,

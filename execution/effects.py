@@ -146,7 +146,7 @@ def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> d
         "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n"
         "- `fail`: let the step fail"
     )
-    answer = ask("resolve_unknown_outcome", proposal, description)
+    answer = scope.run.redact(ask("resolve_unknown_outcome", proposal, description))
     if answer["decision"] == "run_again":
         return None
     if answer["decision"] == "happened":

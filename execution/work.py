@@ -102,7 +102,7 @@ class StepWork:
             values = self.values(item)
             hints = [said for said in (_gap(before), hint) if said]
             work = self._produce(scope, evidence, values, hints, item)
-            attempt["output"] = await self._within_time_limit(work, scope)
+            attempt["output"] = self.run.redact(await self._within_time_limit(work, scope))
             check = await self._check(attempt["output"], evidence, scope, values)
             attempt |= {"verdict": check.verdict, "criteria": check.criteria}
             if check.verdict == "failed":
@@ -117,9 +117,9 @@ class StepWork:
             # The embedder's middleware runs inside agent steps and may raise anything.
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
         asked = answers.taken - taken if self.asks_by_position else 0
-        return attempt | {
-            "error": failure,
-            "evidence": evidence,
+        return self.run.redact(attempt) | {
+            "error": self.run.redact(failure),
+            "evidence": self.run.redact(evidence),
             "usage": scope.tab.usage,
             "questions": asked,
             "started_at": started_at,

@@ -26,6 +26,7 @@ from ..storage.plan_cache import PlanCache
 from ..tools.toolbox import Toolbox
 from .door import enter
 from .loop import iterate
+from .redacted_stream import RedactedStream
 from .surgery import cancel_run
 
 __all__ = ["PlanExecuteAgent"]
@@ -94,10 +95,13 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
             if run_of(entry.config).can_ask and kwargs.get("durability") in (None, "async"):
                 kwargs["durability"] = "sync"
             chunks: Any = super().astream(entry.input, entry.config, context=entry.settings, **kwargs)
+            redacted = RedactedStream(run_of(entry.config).redactor)
             # Closed here, not by the garbage collector: the lock and the storage are still there.
             async with aclosing(chunks) as stream:
                 async for chunk in stream:
-                    yield chunk
+                    yield redacted.clean(chunk)
+            for chunk in redacted.rest():
+                yield chunk
 
     def stream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any

@@ -18,13 +18,14 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Interrupt, StateSnapshot
 
 from ..budget import Meter
-from ..context import Context, stricter, to_context
+from ..context import Context, run_redactor, stricter, to_context
 from ..errors import (
     ConfigurationError,
     MissingModelError,
     SchemaVersionError,
     StorageError,
 )
+from ..redaction import REDACTOR_KEY
 from ..run import OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ..state import SCHEMA_VERSION, Usage, plan_hash
 from ..storage.adapters import AsyncSaver, async_saver, async_store
@@ -86,13 +87,17 @@ async def enter(
         begun = snapshot is not None and bool(snapshot.values)
         resumed = bool(configurable.get(_RESUMING)) and begun if nested else not isinstance(given, Mapping)
         store, volatile = _store(agent, configurable, bool(saver))
-        ledger = Ledger(store, thread_id)
-        settings = await _settings(ledger, snapshot, asked)
+        settings = await _settings(Ledger(store, thread_id), snapshot, asked)
+        redactor = run_redactor(settings.secret_names)
+        settings = settings.model_copy(update={"instructions": redactor.text(settings.instructions)})
+        ledger = Ledger(store, thread_id, redactor)
+        configurable[REDACTOR_KEY] = redactor
         if given is None and snapshot is not None and _was_edited_after_its_end(snapshot):
             await _reopen(agent, {_SAVER: saver, "thread_id": configurable["thread_id"]}, snapshot)
             snapshot = await _snapshot(agent, configurable, saver, nested)
         overdue = {} if nested else overdue_answers(snapshot, settings.decision_timeout_s)
         checked = given if nested and resumed else check_input(given, snapshot, bool(saver), nested, overdue)
+        checked = redactor.value(checked)
         if isinstance(checked, dict) and not resumed:
             _require_planner(agent, checked, settings)
         # A parent keeps the answers itself, and LangGraph drops those of a checkpoint that is named.
@@ -110,6 +115,7 @@ async def enter(
             volatile=volatile,
             resumed=resumed,
             nested=nested,
+            redactor=redactor,
             underway=resumed and values.get("status") == "running",
             stop=_stop_signal(configurable, parent),
             graph=agent,
@@ -366,7 +372,7 @@ def _inherited(configurable: Mapping[str, Any]) -> Context | None:
 
 
 async def _settings(ledger: Ledger, snapshot: StateSnapshot | None, asked: Context | None) -> Context:
-    """Combine what the thread was started with and what this run asks for; approval is never loosened."""
+    """Combine what the thread was started with and what this run asks for; protection is never loosened."""
     on_record = await ledger.settings()
     if on_record is None and snapshot is not None:
         on_record = snapshot.values.get("settings")
@@ -374,7 +380,11 @@ async def _settings(ledger: Ledger, snapshot: StateSnapshot | None, asked: Conte
         return asked or Context()
     started = to_context(on_record) or Context()
     settings = asked or started
-    return settings.model_copy(update={"approval": stricter(settings.approval, started.approval)})
+    kept = {
+        "approval": stricter(settings.approval, started.approval),
+        "secret_names": tuple(dict.fromkeys((*started.secret_names, *settings.secret_names))),
+    }
+    return settings.model_copy(update=kept)
 
 
 def _require_planner(agent: PlanExecuteAgent, checked: Mapping[str, Any], settings: Context) -> None:

@@ -17,7 +17,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
-from ..errors import BudgetExceededError, IterationLimitError, ToolFailedError, known
+from ..errors import BadArgumentsError, BudgetExceededError, IterationLimitError, ToolFailedError, known
 from ..execution.effects import call_once
 from ..models.chat import model_name
 from ..models.structured import (
@@ -27,7 +27,7 @@ from ..models.structured import (
     retry_transient,
 )
 from ..run import StepScope, emit, step_scope_of
-from ..tools.calls import describe_exception, preview, to_json
+from ..tools.calls import describe_exception, preview, require_credentials, to_json
 from ..tools.idempotency import keyed_tool
 from ..tools.toolbox import Toolbox
 
@@ -69,7 +69,8 @@ class StepGuard(AgentMiddleware[Any, Any]):
         offered = [tool for tool in request.tools if _name(tool) in scope.tools]
         limited = request.override(model=model, tools=offered)
         try:
-            return await _in_form(scope, model, limited, handler)
+            # Tools are called with what is on record, and that holds no secrets.
+            return scope.run.redact(await _in_form(scope, model, limited, handler))
         except (GraphBubbleUp, BudgetExceededError):
             raise
         except Exception as error:
@@ -86,7 +87,8 @@ class StepGuard(AgentMiddleware[Any, Any]):
             return _refusal(call, scope)
         _recover(scope, request.state["messages"])
         effect = self._toolbox.effect(call["name"])
-        tool, name, args = request.tool, call["name"], call["args"]
+        tool, name, args = request.tool, call["name"], scope.run.redact(call["args"])
+        request = request.override(tool_call={**call, "args": args})
         emit(request.runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=args)
 
         async def make(key: str) -> Any:
@@ -94,8 +96,9 @@ class StepGuard(AgentMiddleware[Any, Any]):
             return await _made(keyed, handler, scope, transient_tries=1 if effect == "write" else 4)
 
         try:
+            require_credentials(name, args)
             output = await call_once(scope, name, args, _call_key(request), effect, make)
-        except ToolFailedError as error:
+        except (ToolFailedError, BadArgumentsError) as error:
             scope.note(call, effect, ok=False, output=str(error))
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
         answer = _message(output, call)
@@ -177,12 +180,13 @@ async def _made(
     except Exception as error:
         if is_invalid_resume(error):
             raise
-        raise ToolFailedError(describe_exception(request.tool_call["name"], error)) from error
+        reason = describe_exception(request.tool_call["name"], error, scope.run.redactor)
+        raise ToolFailedError(reason) from error
     if isinstance(answer, Command):
         answer = _spoken(answer, request.tool_call["name"])
     if answer.status == "error":
-        raise ToolFailedError(preview(answer.text, 2000))
-    return {"content": to_json(answer.content), "artifact": to_json(answer.artifact)}
+        raise ToolFailedError(preview(scope.run.redact(str(answer.text)), 2000))
+    return scope.run.redact({"content": to_json(answer.content), "artifact": to_json(answer.artifact)})
 
 
 def _spoken(command: Command[Any], name: str) -> ToolMessage:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
-from ..context import Context, to_context
+from ..context import Context, run_redactor, to_context
 from ..errors import (
     InvalidInputError,
     InvalidPlanError,
@@ -210,6 +210,8 @@ async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Map
         current: Plan | None = values.get("plan")
         if current is None:
             raise InvalidInputError("the thread has no plan to edit")
+        settings = to_context(values.get("settings")) or Context()
+        edited = run_redactor(settings.secret_names).value(edited)
         plan, issues = validate_plan(edited, await _facts(agent, values, current, ledger))
         if plan is None or issues:
             listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)

@@ -53,7 +53,7 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         hit = await recalled_from(run, plan["id"]) if shown is plan else None
         origin = describe_recalled(hit) if hit else ""
         description = describe_plan(state, shown, toolbox, earlier, origin=origin)
-        answer = ask("approve_plan", {"plan": shown}, description)
+        answer = run.redact(ask("approve_plan", {"plan": shown}, description))
         emit(runtime, run, "plan_answered", answer=answer["type"])
         return await _apply(answer, state, plan, run)
 

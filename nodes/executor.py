@@ -88,7 +88,7 @@ def make_executor(
 def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:
     """Turn a fault of ours into a failed result: raising would cancel the siblings, also in a write."""
     now = run.timestamp()
-    message = f"internal error: {type(error).__name__}: {error}"
+    message = run.redact(f"internal error: {type(error).__name__}: {error}")
     result: StepResult = {
         "step_id": step_id,
         "status": "failed",

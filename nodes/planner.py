@@ -13,6 +13,7 @@ from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels, endpoint_of, model_name
 from ..models.plan_draft import PlanDraft, draft_schema, new_steps, revised_plan, write_draft
+from ..plan_rules import secrets_in_inputs
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_forms, describe_tools
 from ..recall import input_types, note_origin, plan_key, recall_plan, withdraw
@@ -51,6 +52,9 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         if started and (given := state.get("plan")) is not None:
             draft = {"plan": await _with_unused_id(given, run), "source": "given", "attempt": 1}
             return {**started, "plan": None, "draft": draft}
+        if started and (issues := secrets_in_inputs(state.get("inputs") or {})):
+            # No plan could use them, so no model is asked for one.
+            return {**started, **_cannot_plan(view, run, issues[0]["message"]), "plan_issues": issues}
         key = _key(view, run)
         recall = _recalled(view, runtime, run, key) if started else _withdrawn(state, run)
         recalled, noted = await recall
@@ -96,10 +100,11 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
                 config=config,
             )
         except (ModelCallError, BudgetExceededError) as error:
-            return _cannot_plan(state, run, f"The planner could not answer: {error}") | {"usage": tab.close()}
+            reason = run.redact(f"The planner could not answer: {error}")
+            return _cannot_plan(state, run, reason) | {"usage": tab.close()}
         if draft.outcome == "cannot_plan":
-            return _cannot_plan(state, run, draft.rationale) | {"usage": tab.close()}
-        plan = _plan_from(draft, state, run)
+            return _cannot_plan(state, run, run.redact(draft.rationale)) | {"usage": tab.close()}
+        plan = run.redact(_plan_from(draft, state, run))
         run.authored.add(digest(plan))
         if key is not None:
             await note_origin(run, plan["id"], key, _planner_name(run))

@@ -57,11 +57,14 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
                 config=config,
             )
         except (ModelCallError, BudgetExceededError) as error:
-            return _gave_up(state, run, f"The plan could not be revised: {error}") | {"usage": tab.close()}
+            reason = run.redact(f"The plan could not be revised: {error}")
+            return _gave_up(state, run, reason) | {"usage": tab.close()}
         if draft.outcome == "cannot_plan":
-            return _gave_up(state, run, draft.rationale) | {"usage": tab.close()}
+            return _gave_up(state, run, run.redact(draft.rationale)) | {"usage": tab.close()}
         taken = used_ids(plan, state.get("audit") or ())
-        revision = revised_plan(plan, replaced, steps_from_draft(draft), draft.rationale, taken)
+        revision = revised_plan(
+            plan, replaced, run.redact(steps_from_draft(draft)), run.redact(draft.rationale), taken
+        )
         run.authored.add(digest(revision))
         difference = plan_difference(plan, revision)
         emit(runtime, run, "replanned", revision=revision["revision"], difference=difference, plan=revision)

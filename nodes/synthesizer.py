@@ -101,7 +101,8 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
                 config=config,
             )
         except (ModelCallError, BudgetExceededError) as error:
-            return AIMessage(f"{report}\n\n(The answer could not be written by a model: {error})")
+            return AIMessage(run.redact(f"{report}\n\n(The answer could not be written by a model: {error})"))
+        written = run.redact(written)
         if status == "done" and not _left_over(state):
             return written
         # What was not done is ours to say: a model may forget it.

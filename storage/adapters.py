@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
+    EXCLUDED_METADATA_KEYS,
     WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
@@ -38,7 +39,9 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.types import ERROR
 from langgraph.store.base import BaseStore, Op, Result
 
+from ..context import run_redactor
 from ..errors import ConfigurationError
+from ..redaction import Redactor, redactor_of
 
 __all__ = ["AsyncSaver", "AsyncStore", "Persistence", "ThreadHold", "async_saver", "async_store"]
 
@@ -143,7 +146,7 @@ async def _never_lost() -> None:
 
 
 class AsyncSaver(BaseCheckpointSaver[Any]):
-    """A checkpointer with both faces over any checkpointer.
+    """A checkpointer with both faces over any checkpointer, and the last place that keeps secrets out.
 
     Attributes:
         wrapped: The original. Attributes that the adapter lacks are looked up there.
@@ -286,7 +289,7 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint."""
-        stored: RunnableConfig = self._sync("put", config, checkpoint, metadata, new_versions)
+        stored: RunnableConfig = self._sync("put", *_clean_put(config, checkpoint, metadata), new_versions)
         return stored
 
     async def aput(
@@ -297,21 +300,23 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint."""
-        stored: RunnableConfig = await self._async("put", config, checkpoint, metadata, new_versions)
+        clean = _clean_put(config, checkpoint, metadata)
+        stored: RunnableConfig = await self._async("put", *clean, new_versions)
         return stored
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store the writes of one task."""
-        self._sync("put_writes", config, _whole(writes), task_id, *((task_path,) if self._takes_path else ()))
+        path = (task_path,) if self._takes_path else ()
+        self._sync("put_writes", config, _clean_writes(config, writes), task_id, *path)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store the writes of one task."""
         path = (task_path,) if self._takes_path else ()
-        await self._async("put_writes", config, _whole(writes), task_id, *path)
+        await self._async("put_writes", config, _clean_writes(config, writes), task_id, *path)
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete everything of a thread."""
@@ -362,6 +367,40 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
             "get_delta_channel_history", config=config, channels=channels
         )
         return history
+
+
+def _redactor(config: RunnableConfig) -> Redactor:
+    # a client's update_state belongs to no run
+    return redactor_of(config) or run_redactor()
+
+
+def _clean_put(
+    config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+) -> tuple[RunnableConfig, Checkpoint, CheckpointMetadata]:
+    """Take the secrets out of a checkpoint and of what a saver keeps beside it, the caller's config too."""
+    redactor = _redactor(config)
+    values = redactor.value(checkpoint["channel_values"])
+    if values is not checkpoint["channel_values"]:
+        checkpoint = {**checkpoint, "channel_values": values}
+    return _clean_config(config, redactor), checkpoint, redactor.value(metadata)
+
+
+def _clean_config(config: RunnableConfig, redactor: Redactor) -> RunnableConfig:
+    """Take the secrets out of what LangGraph's savers copy into the metadata (langgraph-checkpoint 4.3)."""
+    configurable, metadata = config["configurable"], config.get("metadata") or {}
+    copied = {
+        key: value
+        for key, value in configurable.items()
+        if isinstance(value, str) and key[:2] != "__" and key not in EXCLUDED_METADATA_KEYS
+    }
+    clean, clean_metadata = redactor.value(copied), redactor.value(metadata)
+    if clean is copied and clean_metadata is metadata:
+        return config
+    return {**config, "configurable": {**configurable, **clean}, "metadata": clean_metadata}
+
+
+def _clean_writes(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
+    return _redactor(config).value(_whole(writes))
 
 
 def _whole(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:

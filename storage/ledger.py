@@ -12,6 +12,8 @@ from langgraph.store.base import BaseStore, PutOp
 
 from .rows import ROOT, decode, dump, encode, load, search
 
+from ..redaction import Redactor
+
 __all__ = ["EFFECTS", "EffectKey", "EffectRecord", "Ledger", "forget_thread", "thread_of"]
 
 _KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "threads")
@@ -75,13 +77,19 @@ class Ledger:
     SqliteStore 3.1.2 refuses integers over 64 bits, PostgreSQL's jsonb refuses NUL and reorders keys,
     InMemoryStore keeps the caller's own object.
 
+    Args:
+        store: Where the rows are.
+        thread_id: The thread.
+        redactor: Keeps secrets out of the rows; None: there is nothing new to record.
+
     Raises:
         TypeError: By every ``record_*``, ``begin_*`` and ``finish_*``, for a value that is not JSON.
         ValueError: By the same, for NaN and infinity.
     """
 
-    def __init__(self, store: BaseStore, thread_id: str) -> None:
+    def __init__(self, store: BaseStore, thread_id: str, redactor: Redactor | None = None) -> None:
         self.store = store
+        self._redactor = redactor or Redactor()
         self.thread_id = thread_id
 
     def effect_key(
@@ -337,7 +345,8 @@ class Ledger:
         return None if item is None else load(item)
 
     async def _put(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
-        await self.store.aput(namespace, encode(key), {"json": dump(row)}, index=False, ttl=None)
+        text = dump(self._redactor.value(row))
+        await self.store.aput(namespace, encode(key), {"json": text}, index=False, ttl=None)
 
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         return {decode(item.key): load(item) for item in await search(self.store, namespace)}

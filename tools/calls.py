@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages import ToolCall, ToolMessage
@@ -17,11 +18,14 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFailedError
+from ..redaction import Redactor, lost_credential
 from .idempotency import with_idempotency_key
 
-__all__ = ["call_tool", "preview", "to_json"]
+__all__ = ["call_tool", "describe_exception", "preview", "require_credentials", "to_json"]
 
 Json = Any
+KEYS_ONLY = Redactor()
+"""Knows no secret by its value: it takes out what has the form of a key."""
 
 
 async def call_tool(
@@ -32,16 +36,19 @@ async def call_tool(
     config: RunnableConfig,
     runtime: Runtime[Any],
     key: str = "",
+    redactor: Redactor = KEYS_ONLY,
 ) -> Json:
-    """Call a tool and return its output as JSON.
+    """Call a tool and return its output as JSON, without secrets.
 
     Args:
         key: The call's idempotency key, for a tool that asks for it.
+        redactor: Keeps secrets out of the output and of what the tool raises.
 
     Raises:
         BadArgumentsError: If the arguments do not fit the tool's own schema.
         ToolFailedError: If the tool raises, or reports its failure as a value.
     """
+    require_credentials(tool.name, args)
     # A tool that turns its own errors into text would make a failed call look like a success.
     strict = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
     call = ToolCall(name=tool.name, args=args, id=call_id, type="tool_call")
@@ -52,19 +59,33 @@ async def call_tool(
         raise
     except ValidationError as error:
         if error.title not in (tool.name, getattr(tool.args_schema, "__name__", tool.name)):
-            raise ToolFailedError(describe_exception(tool.name, error)) from error
-        raise BadArgumentsError(f"{tool.name}: {_first_problems(error)}") from error
+            raise ToolFailedError(describe_exception(tool.name, error, redactor)) from error
+        raise BadArgumentsError(f"{tool.name}: {redactor.text(_first_problems(error))}") from error
     except Exception as error:
-        raise ToolFailedError(describe_exception(tool.name, error)) from error
+        raise ToolFailedError(describe_exception(tool.name, error, redactor)) from error
     try:
-        return _plain(tool, output)
+        return _plain(tool, output, redactor)
     except (ValueError, RecursionError) as error:
-        raise ToolFailedError(f"{tool.name} returned something that is not JSON: {error}") from error
+        problem = redactor.text(str(error))
+        raise ToolFailedError(f"{tool.name} returned something that is not JSON: {problem}") from error
 
 
-def describe_exception(name: str, error: BaseException) -> str:
-    """Say in one line what a tool raised."""
-    text = str(error).strip() or "no message"
+def require_credentials(name: str, args: Mapping[str, Json]) -> None:
+    """Refuse a call that would be made with the mark of a secret in the secret's place.
+
+    Raises:
+        BadArgumentsError: If an argument was a secret; the message names it.
+    """
+    if secret := lost_credential(args):
+        raise BadArgumentsError(
+            f"{name}: an argument was a secret ({secret}), and secrets are not passed on: "
+            "let the tool read it from its own environment"
+        )
+
+
+def describe_exception(name: str, error: BaseException, redactor: Redactor = KEYS_ONLY) -> str:
+    """Say in one line what a tool raised. Secrets are taken out first: the cut would leave halves of them."""
+    text = redactor.text(str(error)).strip() or "no message"
     return f"{name} raised {type(error).__name__}: {_both_ends(text)}"
 
 
@@ -94,14 +115,14 @@ def _inject(tool: BaseTool, call: ToolCall, config: RunnableConfig, runtime: Run
     return ToolNode([tool])._inject_tool_args(call, tool_runtime, tool)["args"]
 
 
-def _plain(tool: BaseTool, output: Any) -> Json:
+def _plain(tool: BaseTool, output: Any, redactor: Redactor) -> Json:
     if isinstance(output, Command):
         raise ToolFailedError(f"{tool.name} returned a Command; a bound step needs a value")
     if isinstance(output, ToolMessage):
         if output.status == "error":
-            raise ToolFailedError(f"{tool.name}: {preview(output.text, 500)}")
+            raise ToolFailedError(f"{tool.name}: {preview(redactor.text(output.text), 500)}")
         output = output.content
-    return to_json(output)
+    return redactor.value(to_json(output))
 
 
 def to_json(value: Any) -> Json:

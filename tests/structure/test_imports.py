@@ -14,7 +14,7 @@ RANKS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"state", "errors"},
-            {"references", "renaming", "durations"},
+            {"references", "redaction", "renaming", "durations"},
             {"context"},
             {"prompts", "models", "tools", "storage"},
             {"plan_types"},
