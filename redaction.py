@@ -257,7 +257,8 @@ class Redactor:
 
 def _clean(value: Any, finds: _Finds) -> Any:
     if isinstance(value, str):
-        return finds.replaced(value)
+        clean_text = finds.replaced(value)
+        return value if clean_text == value else clean_text
     if isinstance(value, dict):
         items = [(_clean(key, finds), _clean(item, finds)) for key, item in value.items()]
         same = all(a is c and b is d for (a, b), (c, d) in zip(items, value.items(), strict=True))
