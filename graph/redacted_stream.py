@@ -52,9 +52,10 @@ class RedactedStream:
             return whole
         text = whole.content if isinstance(whole.content, str) and _is_plain(whole) else ""
         cut = self._cut(text)
-        given = AIMessageChunk(text[:cut], id=piece.id)
+        given = AIMessageChunk(content=text[:cut], id=piece.id)
         if cut < len(text) or not text:
-            self._held[piece.id] = (whole.model_copy(update={"content": whole.content[cut:]}), wrap)
+            rest = whole.model_copy(update={"content": whole.content[cut:]})
+            self._held[piece.id] = (rest, wrap)
         return given
 
     def _cut(self, text: str) -> int:
@@ -73,11 +74,17 @@ def _is_plain(piece: AIMessageChunk) -> bool:
 def _message_in(chunk: Any) -> tuple[AIMessageChunk, Wrap] | None:
     """Find the message in (message, metadata), or in that after its mode; and how to put it back."""
     if isinstance(chunk, dict) and chunk.get("type") == "messages":
-        inner = _message_in(chunk.get("data"))
-        return inner and (inner[0], lambda message: {**chunk, "data": inner[1](message)})
+        return _inside(chunk["data"], lambda data: {**chunk, "data": data})
     if not isinstance(chunk, tuple) or not chunk:
         return None
     if isinstance(chunk[0], AIMessageChunk):
         return chunk[0], lambda message: (message, *chunk[1:])
-    inner = _message_in(chunk[-1])
-    return inner and (inner[0], lambda message: (*chunk[:-1], inner[1](message)))
+    return _inside(chunk[-1], lambda last: (*chunk[:-1], last))
+
+
+def _inside(part: Any, wrap: Callable[[Any], Any]) -> tuple[AIMessageChunk, Wrap] | None:
+    found = _message_in(part)
+    if found is None:
+        return None
+    message, put_back = found
+    return message, lambda changed: wrap(put_back(changed))
