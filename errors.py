@@ -36,6 +36,7 @@ The tree::
     ├── BudgetExceededError         a hard budget would be overrun
     └── StorageError
         ├── StorageDamagedError     what is there is not, or no longer, a usable database
+        ├── EncryptionKeyError      the database and the encryption key do not belong together
         └── SchemaVersionError      state written by a newer or unknown version
 """
 
@@ -50,6 +51,7 @@ __all__ = [
     "BudgetExceededError",
     "ConfigurationError",
     "ContentFilterError",
+    "EncryptionKeyError",
     "InvalidAnswerError",
     "InvalidInputError",
     "InvalidPlanError",
@@ -314,6 +316,12 @@ class StorageDamagedError(StorageError):
     """What is there is not, or no longer, a usable database."""
 
     code = "storage_damaged"
+
+
+class EncryptionKeyError(StorageError):
+    """The database is encrypted and the key is missing or another one; or it is plain and there is a key."""
+
+    code = "encryption_key"
 
 
 class SchemaVersionError(StorageError):

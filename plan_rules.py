@@ -386,9 +386,9 @@ _MUST_BE_EXACT = ("call", "success_criteria", "output_schema", "when", "for_each
 
 def _secrets(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
-        exact = {name: step[name] for name in _MUST_BE_EXACT if name in step}  # type: ignore[literal-required]
-        for secret in marks_in(exact):
-            yield _secret_issue(step, f"step {step['id']!r}", secret)
+        for name in _MUST_BE_EXACT:
+            for secret in marks_in(step.get(name)):
+                yield _secret_issue(step, f"step {step['id']!r}", secret, name)
     yield from secrets_in_inputs(input_values(plan, facts.inputs))
 
 
@@ -398,12 +398,13 @@ def secrets_in_inputs(inputs: Mapping[str, Any]) -> list[PlanIssue]:
     return [_secret_issue(None, f"the input {name!r}", secret) for name, secret in found]
 
 
-def _secret_issue(step: Step | None, where: str, secret: str) -> PlanIssue:
+def _secret_issue(step: Step | None, where: str, secret: str, *field: str) -> PlanIssue:
     return _issue(
         "secret_in_plan",
         step,
         f"{where} holds a secret ({secret}), which a plan must not: let the tool read it from its own "
         "environment",
+        *field,
     )
 
 

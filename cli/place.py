@@ -8,6 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import ConfigurationError
+
 if TYPE_CHECKING:
     from ..storage.adapters import Persistence
 
@@ -48,15 +50,24 @@ class Place(NamedTuple):
         """Tell whether there is no file yet; a server is asked when it is opened."""
         return not self.is_server and not Path(self.name).exists()
 
-    def open(self) -> AbstractContextManager[Persistence]:
-        """Return the persistence, to be entered."""
+    def open(self, encryption_key: str | None = None) -> AbstractContextManager[Persistence]:
+        """Return the persistence, to be entered.
+
+        Raises:
+            ConfigurationError: If there is a key for a server, or one that has not the right form.
+        """
         if self.is_server:
+            if encryption_key is not None:
+                raise ConfigurationError(
+                    "an encryption key is for a database in a file; a PostgreSQL server encrypts its own disks. "
+                    "Unset PLAN_EXECUTE_ENCRYPTION_KEY to use this server"
+                )
             from ..storage.postgres import postgres_persistence
 
             return postgres_persistence(self.name)
         from ..storage.local import local_persistence
 
-        return local_persistence(self.name)
+        return local_persistence(self.name, encryption_key=encryption_key)
 
 
 def _data_folder() -> Path:

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ class Sources:
         base_url: The model's endpoint.
         database: Where the threads are kept.
         options: The options as they were given, to repeat them in a hint.
+        encryption_key: Opens an encrypted database; only the environment gives it.
     """
 
     tools: tuple[str, ...]
@@ -55,6 +56,7 @@ class Sources:
     toolsets: tuple[str, ...] = ()
     workspace: Path | None = None
     options: tuple[str, ...] = ()
+    encryption_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(
@@ -84,6 +86,7 @@ class Sources:
             database=Place(named) if (named := database or env.database) else Place.default(),
             toolsets=tuple(toolsets or ()),
             workspace=workspace,
+            encryption_key=env.encryption_key,
             options=tuple(word for name, value in given if value for word in (name, value)),
         )
 
@@ -197,7 +200,7 @@ def open_agent(
 
     if existing and sources.database.missing():
         raise ThreadNotFoundError(f"there is no thread yet: {sources.database.name} does not exist")
-    with sources.database.open() as (checkpointer, store):
+    with sources.database.open(sources.encryption_key) as (checkpointer, store):
         yield create_plan_execute_agent(
             sources.model if toolbox is not None else None,
             toolbox.tools if toolbox is not None else (),

@@ -67,10 +67,10 @@ def join(row: Checkpoint, blobs: ChannelBlobs) -> Checkpoint | None:
     rest: dict[str, Any] = {**row}
     values = {**row["channel_values"]}
     for channel in rest.pop(_APART):
-        typed = blobs.read(channel, row["channel_versions"][channel])
-        if typed is None:
+        found = blobs.read(channel, row["channel_versions"][channel])
+        if found is None:
             return None
-        values[channel] = blobs.serde.loads_typed(typed)
+        (values[channel],) = found
     return cast(Checkpoint, {**rest, "channel_values": values})
 
 
@@ -93,11 +93,11 @@ class ChannelBlobs(NamedTuple):
             ((*self._key(name, versions[name]), *self.serde.dumps_typed(values[name])) for name in new),
         )
 
-    def read(self, channel: str, version: Any) -> tuple[str, bytes] | None:
-        """Return the serialised value that the channel had at this version; None: it is not in the table."""
+    def read(self, channel: str, version: Any) -> tuple[Any] | None:
+        """Return the value that the channel had at this version, alone in a tuple; None: it is not there."""
         key = self._key(channel, version)
         row: tuple[str, bytes] | None = self.cursor.execute(_READ, key).fetchone()
-        return row
+        return None if row is None else (self.serde.loads_typed(row),)
 
     def _has(self, channel: str, version: Any) -> bool:
         return self.cursor.execute(_FIND, self._key(channel, version)).fetchone() is not None

@@ -39,6 +39,7 @@ from ..errors import (
 from .adapters import AsyncSaver, AsyncStore, Persistence
 from .checkpoint_time import checkpoint_time
 from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
+from .encryption import ENCRYPTED_VERSION, ENCRYPTION_TABLE, Cipher, check_key, mark_encrypted, read_key
 from .ledger import EFFECTS, forget_thread
 
 __all__ = [
@@ -60,7 +61,7 @@ APPLICATION_ID = 0x504C4558
 """SQLite's ``application_id`` of our files ("PLEX")."""
 
 DATABASE_VERSION = 1
-"""SQLite's ``user_version`` of our files."""
+"""SQLite's ``user_version`` of our plain files."""
 
 PAGE_BYTES = 16384
 """Page size of new files: a row of 3 KB, a usual step's result, wastes a quarter of 4096 or 8192 bytes."""
@@ -73,32 +74,42 @@ _SMALLEST_PAGE = 512
 _opening = threading.Lock()
 
 
-def local_persistence(path: str | os.PathLike[str]) -> LocalPersistence:
+def local_persistence(
+    path: str | os.PathLike[str], *, encryption_key: bytes | str | None = None
+) -> LocalPersistence:
     """Keep checkpoints and store in the SQLite file ``path``.
 
     Use the result as ``with`` or ``async with``; it yields ``Persistence(checkpointer, store)``. Parent
     folders are made, and a new file is readable by its owner only.
 
+    Args:
+        path: The file.
+        encryption_key: 16, 24 or 32 bytes, or the text of their base64: a new file's contents are
+            encrypted with it (AES-GCM), and later it is needed to open the file. None: it is plain.
+
     Raises:
+        ConfigurationError: The key has not the right form, or the ``encryption`` extra is not installed.
+        EncryptionKeyError: On entering: the key is missing, another one, or the file is plain.
         StorageDamagedError: On entering: the file is no database, cut off, damaged or lacks a table.
         SchemaVersionError: On entering: a newer version wrote the file.
         StorageError: On entering: anything else that keeps the file from being used. Nothing was changed.
     """
-    return LocalPersistence(path)
+    return LocalPersistence(path, encryption_key)
 
 
 class LocalPersistence:
     """One SQLite file, open between entering and leaving."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], encryption_key: bytes | str | None = None) -> None:
         self.path = Path(path).expanduser().resolve()
+        self._cipher = None if encryption_key is None else Cipher(read_key(encryption_key), self.path)
         self._database: Database | None = None
 
     def __enter__(self) -> Persistence:
         if self._database is not None:
             raise ConfigurationError(f"{self.path} is already open here: call local_persistence again")
-        self._database = open_database(self.path)
-        saver, store = LocalSaver(self._database), LocalStore(self._database)
+        self._database = open_database(self.path, self._cipher)
+        saver, store = _saver_and_store(self._database, self._cipher)
         return Persistence(AsyncSaver(saver), AsyncStore(store))
 
     def __exit__(self, *_: object) -> None:
@@ -111,6 +122,14 @@ class LocalPersistence:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.__exit__)
+
+
+def _saver_and_store(database: Database, cipher: Cipher | None) -> tuple[LocalSaver, LocalStore]:
+    if cipher is None:
+        return LocalSaver(database), LocalStore(database)
+    from .sealed import SealedSaver, SealedStore
+
+    return SealedSaver(database, cipher), SealedStore(database, cipher)
 
 
 class Database:
@@ -282,29 +301,29 @@ class LocalStore(SqliteStore):
 # opening
 
 
-def open_database(path: Path) -> Database:
+def open_database(path: Path, cipher: Cipher | None = None) -> Database:
     """Check the file, make it if there is none, and open it."""
     # One at a time, and never a file handle of our own on an existing database: POSIX drops all
     # locks of a process on a file, SQLite's too, when the process closes any handle of it.
     with _opening:
-        _check_or_make(path)
-        return _open(path)
+        _check_or_make(path, cipher)
+        return _open(path, cipher)
 
 
-def _check_or_make(path: Path) -> None:
+def _check_or_make(path: Path, cipher: Cipher | None) -> None:
     with _explained_os(path):
         _check_place(path)
         fresh = _is_fresh(path)
         if fresh:
             _make_private_file(path)
     if not fresh:
-        _check_content(path)
+        _check_content(path, cipher)
 
 
-def _open(path: Path) -> Database:
+def _open(path: Path, cipher: Cipher | None) -> Database:
     database = Database(path)
     try:
-        _prepare(database)
+        _prepare(database, cipher)
     except BaseException:
         database.close()
         raise
@@ -341,13 +360,13 @@ def _make_private_file(path: Path) -> None:
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 
-def _check_content(path: Path) -> None:
+def _check_content(path: Path, cipher: Cipher | None) -> None:
     """Look at the file through a read-only connection, which leaves file and log as they are."""
     # SQLite 3.40 takes a file of one byte for an empty one
     if path.stat().st_size < _SMALLEST_PAGE:
         raise _refusal(StorageDamagedError, path, "is not an SQLite database, or is cut off")
     with _explained(path), closing(_connect(f"{path.as_uri()}?mode=ro")) as connection:
-        _check_identity(connection, path)
+        _check_identity(connection, path, cipher)
         if path.stat().st_size <= QUICK_CHECK_BYTES:
             _check_pages(connection, path)
 
@@ -358,7 +377,7 @@ def _connect(address: str) -> sqlite3.Connection:
     )
 
 
-def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
+def _check_identity(connection: sqlite3.Connection, path: Path, cipher: Cipher | None) -> None:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     owner, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
     if not tables and not owner:
@@ -366,14 +385,16 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
     if owner != APPLICATION_ID:
         found = ", ".join(sorted(tables)[:5])
         raise _refusal(StorageError, path, f"is a database of something else (its tables: {found})")
-    if version > DATABASE_VERSION:
+    newest = ENCRYPTED_VERSION if ENCRYPTION_TABLE in tables else DATABASE_VERSION
+    if version > newest:
         raise _refusal(
             SchemaVersionError,
             path,
-            f"has version {version}; this plan_execute knows versions up to {DATABASE_VERSION}",
+            f"has version {version}; this plan_execute knows versions up to {newest}",
         )
     if missing := _TABLES - tables:
         raise _refusal(StorageDamagedError, path, f"lacks the table {', '.join(sorted(missing))}")
+    check_key(connection, path, cipher)
 
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
@@ -386,12 +407,14 @@ def _pragma(connection: sqlite3.Connection, name: str) -> Any:
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-def _prepare(database: Database) -> None:
+def _prepare(database: Database, cipher: Cipher | None) -> None:
     with _explained(database.path):
         _write_ahead(database)
     with database.transaction():
         if not _pragma(database.connection, "application_id"):
-            _create_tables(database.connection)
+            _create_tables(database.connection, cipher)
+        else:  # another process may have made it since it was looked at
+            check_key(database.connection, database.path, cipher)
     with _explained(database.path):
         # bring the file to the installed libraries' own schema, if that is newer
         LocalSaver(database).setup()
@@ -410,12 +433,14 @@ def _write_ahead(database: Database) -> None:
         raise _refusal(StorageError, database.path, f"is where SQLite cannot write ahead (mode {mode})")
 
 
-def _create_tables(connection: sqlite3.Connection) -> None:
+def _create_tables(connection: sqlite3.Connection, cipher: Cipher | None) -> None:
     # in one transaction, which the libraries' own setup is not: a kill leaves all tables or none
     for statement in (*_library_schema(), BLOBS_SCHEMA):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={DATABASE_VERSION}")
+    if cipher is not None:
+        mark_encrypted(connection, cipher)
 
 
 def _library_schema() -> list[str]:

@@ -6,13 +6,15 @@ import asyncio
 import base64
 import json
 import os
+import random
+import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from crash_child import serve
+from crash_child import Children, Workplace, serve
 from langchain_core.messages import AIMessage
 from langchain_core.messages.tool import tool_call
 from langchain_core.tools import BaseTool, StructuredTool
@@ -160,6 +162,69 @@ async def _run(job: dict[str, Any]) -> dict[str, Any]:
         "plan": snapshot.values.get("plan"),
         "final_answer": snapshot.values.get("final_answer"),
     }
+
+
+# --- in the test -------------------------------------------------------------------------
+
+SETTINGS = {"approval": "always", "max_attempts": 1}
+
+
+def answered(questions: list[dict[str, Any]], rounds: int) -> dict[str, Any]:
+    """Answer every open question with the secret in it."""
+    answers: dict[str, Any] = {}
+    for question in questions:
+        value = question["value"]
+        name = value["action_requests"][0]["name"] if "action_requests" in value else "tool"
+        answers[question["id"]] = {
+            "approve_plan": {"type": "reject", "message": f"use {BOTH} instead"}
+            if not rounds
+            else {"type": "approve"},
+            "handle_step_failure": {
+                "type": "edit",
+                "args": {"decision": "supply", "output": {"by hand": BOTH}, "instructions": BOTH},
+            },
+            "resolve_unknown_outcome": {
+                "type": "edit",
+                "args": {"decision": "happened", "output": f"it did, with {BOTH}"},
+            },
+            "tool": f"yes, use {BOTH}",
+        }[name]
+    return answers
+
+
+def finish(
+    children: Children,
+    workplace: Workplace,
+    events: Path,
+    *,
+    kills: int = 0,
+    dice: random.Random | None = None,
+    options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Bring the run to its end, killing it ``kills`` times on the way."""
+    job = {"input": {"goal": f"do it with {BOTH}"}, "resume": None}
+    rounds = killed = 0
+    for _ in range(40):
+        child = children.start(workplace, context=SETTINGS, events=str(events), options=options or {}, **job)
+        if killed < kills:
+            time.sleep((dice or random.Random(0)).uniform(0.05, 0.6))
+            child.kill()
+            killed += 1
+            if not child.out.exists():
+                # a question may be open already: then going on asks it again
+                job = {"input": None, "resume": None}
+                continue
+        answer = child.answer()
+        if answer.get("error") == "ThreadNotFoundError":
+            job: dict[str, Any] = {"input": {"goal": f"do it with {BOTH}"}, "resume": None}
+        elif "error" in answer:
+            raise AssertionError(answer)
+        elif answer["questions"]:
+            job = {"input": None, "resume": answered(answer["questions"], rounds)}
+            rounds += 1
+        else:
+            return answer
+    raise AssertionError("the run came to no end")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from plan_execute.storage.local import local_persistence
 STRANGE = ["", ".", "a.b", "%", "%2E", "langgraph", "a/b", "ünï\x00", "\ud800", "*", "[x]", " ", "x" * 300]
 
 
-@pytest.fixture(params=["memory", "sqlite", "local"])
+@pytest.fixture(params=["memory", "sqlite", "local", "encrypted"])
 def store(request, tmp_path):
     if request.param == "memory":
         yield async_store(InMemoryStore())
@@ -27,7 +27,8 @@ def store(request, tmp_path):
         ) as connection:
             yield async_store(SqliteStore(connection))
     else:
-        with local_persistence(tmp_path / "ledger.db") as persistence:
+        key = bytes(32) if request.param == "encrypted" else None
+        with local_persistence(tmp_path / "ledger.db", encryption_key=key) as persistence:
             yield persistence.store
 
 

@@ -25,9 +25,14 @@ def path(tmp_path):
     return tmp_path / "runs.db"
 
 
+@pytest.fixture(params=[None, bytes(range(32))], ids=["plain", "encrypted"])
+def key(request):
+    return request.param
+
+
 @pytest.fixture
-def persistence(path):
-    with local_persistence(path) as persistence:
+def persistence(path, key):
+    with local_persistence(path, encryption_key=key) as persistence:
         yield persistence
 
 
@@ -82,12 +87,12 @@ def history(graph, place):
     ]
 
 
-async def test_langgraphs_conformance_suite_passes(tmp_path):
+async def test_langgraphs_conformance_suite_passes(tmp_path, key):
     numbers = iter(range(100))
 
     @checkpointer_test(name="LocalSaver", skip_capabilities={"delete_for_runs", "copy_thread", "prune"})
     async def fresh():
-        async with local_persistence(tmp_path / f"{next(numbers)}.db") as (saver, _):
+        async with local_persistence(tmp_path / f"{next(numbers)}.db", encryption_key=key) as (saver, _):
             yield saver
 
     report = await validate(fresh)
