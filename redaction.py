@@ -13,7 +13,7 @@ import dataclasses
 import html
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote, quote_plus
@@ -29,9 +29,6 @@ REDACTOR_KEY = "__plan_execute_redactor"
 """Key of a run's redactor in ``config["configurable"]``; storage finds it there."""
 
 _MARK = re.compile(r"\[redacted ([^\[\]\n]{1,80})\]")
-_LONG = 2048
-"""Characters from which on it is remembered what a text holds."""
-_LONG_TEXTS = 16
 _SEPARATOR = "\n\x00\n"
 
 
@@ -199,6 +196,29 @@ def _without(form: _Form, text: str) -> str:
     return form.pattern.sub(mark, text)
 
 
+class _Innocent:
+    """Texts that were searched and held nothing, up to a limit.
+
+    An output passes the redactor some ten times on its way into result, ledger, events and checkpoints.
+    """
+
+    _LIMIT = 16_000_000
+
+    def __init__(self) -> None:
+        self._texts: set[str] = set()
+        self._characters = 0
+
+    def without_known(self, texts: Iterable[str]) -> list[str]:
+        known = self._texts
+        return [text for text in texts if len(text) >= SHORTEST_SECRET and text not in known]
+
+    def remember(self, texts: Sequence[str]) -> None:
+        self._characters += sum(map(len, texts))
+        if self._characters > self._LIMIT:
+            self._texts, self._characters = set(), 0
+        self._texts.update(text for text in texts if len(text) < self._LIMIT)
+
+
 # --- the redactor ------------------------------------------------------------------------
 
 
@@ -223,8 +243,7 @@ class Redactor:
             tuple((core, _around(core), mark) for value, mark in found for core in _base64_cores(value)),
             _FORMS,
         )
-        # an output passes here many times on its way: into the result, the ledger, events, checkpoints
-        self._found_in = lru_cache(maxsize=_LONG_TEXTS)(self._all.within)
+        self._innocent = _Innocent()
 
     @classmethod
     def of(cls, secrets: Mapping[str, str]) -> Redactor:
@@ -248,11 +267,14 @@ class Redactor:
 
         Those are messages, interrupts and other dataclasses, and errors (which become their text).
         """
-        texts = [*_texts(value)]
-        suspects = [text for text in texts if len(text) >= _LONG and self._found_in(text)]
-        short = (text for text in texts if len(text) < _LONG)
-        finds = self._all.within(_SEPARATOR.join((*suspects, *short)))
-        return cast(T, _clean(value, finds)) if finds else value
+        new = self._innocent.without_known(_texts(value))
+        if not new:
+            return value
+        finds = self._all.within(_SEPARATOR.join(new))
+        if finds is not None:
+            return cast(T, _clean(value, finds))
+        self._innocent.remember(new)
+        return value
 
 
 def _clean(value: Any, finds: _Finds) -> Any:
