@@ -68,7 +68,8 @@ async def run_named_agent(
     evidence.append(seen)
 
     async def call(key: str) -> Json:
-        answer = await _invoke(agent, request, key, scope, config)
+        # Before anything of it is cut to a preview: half a secret would not be found any more.
+        answer = scope.run.redact(await _invoke(agent, request, key, scope, config))
         said = _messages(answer)
         evidence.extend(evidence_of(said, toolbox))
         return _output(answer, said, step)
@@ -97,7 +98,8 @@ async def _invoke(
     except Exception as error:
         if is_invalid_resume(error):
             raise
-        raise ToolFailedError(describe_exception(f"agent {agent.name}", error)) from error
+        reason = describe_exception(f"agent {agent.name}", error, scope.run.redactor)
+        raise ToolFailedError(reason) from error
 
 
 async def _ask_remote(

@@ -22,6 +22,7 @@ from langgraph.types import Command, StateSnapshot, interrupt
 
 from ..errors import ToolFailedError
 from ..models.structured import retry_transient
+from ..redaction import Redactor
 from ..run import StepScope
 
 __all__ = ["ask_remote"]
@@ -117,14 +118,15 @@ class _Conversation:
             runs = await client.runs.list(self._thread_id, limit=1)
         state = await self.state()
         if state is None or (runs and runs[0]["status"] in ("error", "timeout")):
-            raise ToolFailedError(f"agent {self._name}: the remote run failed: {_fault(state)}")
+            fault = _fault(state, self._scope.run.redactor)
+            raise ToolFailedError(f"agent {self._name}: the remote run failed: {fault}")
         return state
 
     async def pass_on_answers(self, state: StateSnapshot, key: str) -> None:
         """Ask a person what the remote graph asks, one question after the other, and send the answers."""
         answers = {}
         for question in sorted(state.interrupts, key=lambda one: one.id):
-            answers[question.id] = interrupt(question.value)
+            answers[question.id] = self._scope.run.redact(interrupt(question.value))
         # First on record, then sent: an answer may be asked for again, but never goes to another question.
         ledger = self._scope.run.ledger
         await ledger.record_answers_given(key, await ledger.answers_given(key) + len(answers))
@@ -143,6 +145,6 @@ class _Conversation:
         return self._graph.client
 
 
-def _fault(state: StateSnapshot | None) -> str:
+def _fault(state: StateSnapshot | None, redactor: Redactor) -> str:
     faults = [str(task.error) for task in state.tasks if task.error] if state is not None else []
-    return faults[0][:500] if faults else "it says no reason"
+    return redactor.text(faults[0])[:500] if faults else "it says no reason"

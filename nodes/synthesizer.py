@@ -79,7 +79,9 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
                 output = await form.ask(model, _messages(state, "done", run), meter=tab, config=config)
         except (ModelCallError, BudgetExceededError) as error:
             report = report_text(state, "partial")
-            return "partial", None, AIMessage(f"{report}\n\n(The structured output is missing: {error})")
+            missing = run.redact(f"(The structured output is missing: {error})")
+            return "partial", None, AIMessage(f"{report}\n\n{missing}")
+        output = run.redact(output)
         return "done", output, AIMessage(json.dumps(output, ensure_ascii=False, indent=2))
 
     async def _answer(

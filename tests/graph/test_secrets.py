@@ -4,7 +4,8 @@ import asyncio
 import json
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command
@@ -156,6 +157,26 @@ async def test_an_agent_is_told_that_secrets_are_not_passed_on(tools, called):
     [call] = result["results"]["a"]["evidence"]
     assert (call["ok"], call["args"]["token"]) == (False, "[redacted PLANTED_API_KEY]")
     assert "secrets are not passed on" in call["output_preview"]
+
+
+async def test_what_a_named_agent_says_is_redacted_before_it_is_cut_to_previews(tools):
+    call = {"name": "fetch", "args": {"token": SECRET}, "id": "1", "type": "tool_call"}
+    told = ToolMessage("x" * 290 + SECRET, tool_call_id="1", name="fetch")
+    said = [AIMessage("", tool_calls=[call]), told, AIMessage(f"done with {KEY}")]
+
+    async def work(given):
+        if "fail" in given["messages"][-1].text:
+            raise RuntimeError("y" * 290 + SECRET)
+        return {"messages": said}
+
+    agent = agent_with(tools, agents={"worker": RunnableLambda(work)})
+    steps = [{"id": name, "task": f"do {name}", "agent": "worker"} for name in ("work", "fail")]
+    thread = Thread(agent, Context(approval="never", on_failure="abort", max_attempts=1))
+    result = await thread.run(*steps)
+    assert result["results"]["work"]["output"] == "done with [redacted key]"
+    assert result["results"]["fail"]["status"] == "failed"
+    whole = json.dumps(result, default=str) + everything(agent)
+    assert not [part for part in (SECRET, SECRET[:9], KEY[:20]) if part in whole]
 
 
 # --- settings ----------------------------------------------------------------------------
