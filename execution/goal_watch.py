@@ -70,7 +70,7 @@ class GoalWatch:
 
         found = await check_goal(self.plan, results, self.state.get("inputs"), judge_of)
         self.spent = add_usage(self.spent, tab.usage)
-        return found
+        return self.run.redact(found)
 
     def book(self) -> Usage:
         """Return what judges have cost since the last time."""
