@@ -53,6 +53,7 @@ from .state import (
     SubPlan,
     descendants,
     granted_tools,
+    input_values,
     is_rolling,
     is_satisfied,
     step_fingerprint,

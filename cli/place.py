@@ -59,7 +59,7 @@ class Place(NamedTuple):
         if self.is_server:
             if encryption_key is not None:
                 raise ConfigurationError(
-                    "an encryption key is for a database in a file; a PostgreSQL server encrypts its own disks. "
+                    "an encryption key is for a database in a file, not for a PostgreSQL server. "
                     "Unset PLAN_EXECUTE_ENCRYPTION_KEY to use this server"
                 )
             from ..storage.postgres import postgres_persistence

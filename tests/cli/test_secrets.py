@@ -24,7 +24,7 @@ def test_a_plan_file_with_a_secret_exits_2_with_its_line_and_stores_nothing(cli,
     ):
         done = cli(*command, **ENV)
         assert done.code == 2
-        assert "secret.yaml:3: secret_in_plan" in done.out + done.err
+        assert ": secret_in_plan: step 'a'" in done.out + done.err
         assert "a secret (SHOP_API_KEY)" in done.out + done.err
         assert SECRET not in done.out + done.err
     assert not (cli.folder / "threads.db").exists()
