@@ -95,6 +95,7 @@ class AttemptLoop:
             return Outcome(self._result("skipped", []), None, self.audit)
         if self.step.get("approve") and (refused := self._approve_step()):
             return refused
+        recorded = self.work.epoch.attempts_of(self.step)  # it may have been edited
         gate.admit(self.step, begun=bool(recorded))
         # The items of a loop take slots of their own.
         slot = nullcontext() if "for_each" in self.step else gate.slot(self.step, begun=bool(recorded))
