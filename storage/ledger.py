@@ -10,9 +10,8 @@ from typing import Any
 
 from langgraph.store.base import BaseStore, PutOp
 
-from .rows import ROOT, decode, dump, encode, load, search
-
 from ..redaction import Redactor
+from .rows import ROOT, decode, dump, encode, load, search
 
 __all__ = ["EFFECTS", "EffectKey", "EffectRecord", "Ledger", "forget_thread", "thread_of"]
 
