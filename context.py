@@ -119,6 +119,12 @@ class Context(BaseModel):
     models: dict[str, str] = Field(
         default_factory=dict, title="Models by role", description="Role (or `default`) to model name."
     )
+    neutralise_links: bool = Field(
+        default=False,
+        title="Neutralise links in the answer",
+        description="Show links, images and HTML of the final answer as text, unless their targets come "
+        "from the goal, the conversation, the inputs, the instructions or a plan that was handed in.",
+    )
     instructions: str = Field(
         default="",
         title="Instructions",

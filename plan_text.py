@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .safe_markdown import code_span, plain_line
 from .state import (
     Plan,
     PlanIssue,
@@ -42,7 +43,7 @@ def describe_plan(
         origin: Where the plan is from, if it is not the planner's answer to this goal.
     """
     plan = state.get("plan")
-    parts = [f"**Goal:** {preview(str(shown.get('goal') or state.get('goal') or ''), 500)}"]
+    parts = [f"**Goal:** {_said(shown.get('goal') or state.get('goal') or '', 500)}"]
     if origin:
         parts.append(f"**This plan is {origin}.** The planner was not asked.")
     if issues := state.get("plan_issues"):
@@ -51,7 +52,7 @@ def describe_plan(
             "Mend it and send the whole plan again, approve the plan before your edit, or reject it."
         )
     if shown.get("rationale"):
-        parts.append(f"**Why this plan:** {preview(str(shown['rationale']), 1000)}")
+        parts.append(f"**Why this plan:** {_said(shown['rationale'], 1000)}")
     if plan is not None and shown is plan:
         parts += [
             _inputs(plan, state),
@@ -65,13 +66,19 @@ def describe_plan(
     return "\n\n".join(part for part in parts if part)
 
 
+def _said(text: Any, limit: int) -> str:
+    """Quote what a model wrote: it must not look like what we say about the plan, nor hide it."""
+    return plain_line(preview(str(text), limit))
+
+
 def _issue_line(issue: PlanIssue) -> str:
-    return f"- `{issue['code']}` {issue['message']}"
+    return f"- `{issue['code']}` {plain_line(issue['message'])}"
 
 
 def _inputs(plan: Plan, state: State) -> str:
     values = input_values(plan, state.get("inputs"))
-    return "**Inputs:** " + ", ".join(f"{k} = {preview(v, 100)}" for k, v in values.items()) if values else ""
+    listed = ", ".join(f"{name} = {_said(preview(value), 100)}" for name, value in values.items())
+    return f"**Inputs:** {listed}" if listed else ""
 
 
 def _writes(plan: Plan, toolbox: Toolbox) -> str:
@@ -86,7 +93,7 @@ def _writes(plan: Plan, toolbox: Toolbox) -> str:
 
 def _steps(plan: Plan, toolbox: Toolbox) -> str:
     lines = [
-        f"{number}. **{step['id']}**: {step['task'] or 'call'} — {_details(step, toolbox)}"
+        f"{number}. **{step['id']}**: {_said(step['task'], 1000) or 'call'} — {_details(step, toolbox)}"
         for number, step in enumerate(topological_order(plan["steps"]), start=1)
     ]
     return f"**Steps:** {len(lines)}\n" + "\n".join(lines)
@@ -101,7 +108,7 @@ def _rolling(plan: Plan) -> str:
 def _goal(plan: Plan) -> str:
     """Say what ends the run before all its steps have run."""
     criteria = [
-        preview(" ".join(map(str, criterion.values())), 300) for criterion in plan.get("goal_criteria", ())
+        _said(" ".join(map(str, criterion.values())), 300) for criterion in plan.get("goal_criteria", ())
     ]
     return "**Done as soon as:** " + "; ".join(criteria) if criteria else ""
 
@@ -110,10 +117,11 @@ def _details(step: Step, toolbox: Toolbox) -> str:
     parts = []
     if "call" in step:
         tool = step["call"]["tool"]
-        parts.append(f"`{tool}({preview(step['call']['args'], 200)})` [{toolbox.effect(tool)}]")
+        call = code_span(f"{tool}({preview(step['call']['args'], 200)})")
+        parts.append(f"{call} [{toolbox.effect(tool)}]")
     elif "plan" in step:
         parts.append(
-            f"a plan of its own for: {preview(step['plan']['goal'], 300)} — you are asked about it then"
+            f"a plan of its own for: {_said(step['plan']['goal'], 300)} — you are asked about it then"
         )
     elif "agent" in step:
         (name,) = granted_tools(step)

@@ -25,6 +25,7 @@ __all__ = [
     "Reference",
     "expression_roots",
     "field_with",
+    "fill",
     "holds",
     "is_single_reference",
     "looked_up",
@@ -35,6 +36,7 @@ __all__ = [
     "resolve",
     "search",
     "step_references",
+    "strings_in",
     "unreadable_field",
 ]
 
@@ -287,6 +289,18 @@ def _resolve_text(text: str, scope: Mapping[str, Json]) -> Json:
     )
 
 
+def fill(text: str, scope: Mapping[str, Json], show: Callable[[Reference, Json], str]) -> str:
+    """Write a text with its references filled; ``show`` writes each value, also where it is the whole text.
+
+    Raises:
+        UnresolvedReferenceError: If a reference has no value.
+    """
+    return "".join(
+        part if isinstance(part, str) else show(part, _lookup(part.expression, scope))
+        for part in _split(text)
+    )
+
+
 def _lookup(expression: str, scope: Mapping[str, Json]) -> Json:
     value = search(expression, scope)
     if value is None and (missing := _missing(expression, scope)):
@@ -331,15 +345,16 @@ def reference_fields(step: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
         yield "plan.goal", sub.get("goal")
 
 
-def _strings(value: Json) -> Iterator[str]:
+def strings_in(value: Json) -> Iterator[str]:
+    """Yield every string of a JSON value (not dict keys)."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _strings(item)
+            yield from strings_in(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _strings(item)
+            yield from strings_in(item)
 
 
 def field_with(step: Mapping[str, Any], where: str, expression: str) -> tuple[str | int, ...]:
@@ -354,7 +369,7 @@ def field_with(step: Mapping[str, Any], where: str, expression: str) -> tuple[st
 def unreadable_field(step: Mapping[str, Any]) -> tuple[str | int, ...]:
     """Find where in a step the first reference stands that cannot be parsed; ``()`` if there is none."""
     for where, value in reference_fields(step):
-        for text in _strings(value):
+        for text in strings_in(value):
             try:
                 references_in(text)
             except BadReferenceError:
@@ -379,7 +394,7 @@ def step_references(step: Step | Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [
         (where, reference.expression)
         for where, value in reference_fields(step)
-        for text in _strings(value)
+        for text in strings_in(value)
         for reference in references_in(text)
     ]
     if isinstance(step.get("when"), str):

@@ -638,6 +638,29 @@ def plan_difference(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
     }
 
 
+def lost_checks(
+    old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, difference: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Name the new steps of a revision that replace steps with a check, when none of them has one."""
+    before, after = steps_by_id(old), steps_by_id(new)
+    had = any(_is_checked(before[step_id]) for step_id in difference["removed"])
+    has = any(_is_checked(after[step_id]) for step_id in difference["added"])
+    return list(difference["added"]) if had and not has else []
+
+
+def _is_checked(step: Step) -> bool:
+    return bool(step.get("success_criteria")) or "output_schema" in step
+
+
+def lost_its_check(step: Step, plan_id: str, audit: Iterable[AuditEvent]) -> bool:
+    """Tell whether nothing checks a step because a model's revision dropped the check there was."""
+    return not _is_checked(step) and any(
+        step["id"] in (event.get("difference") or {}).get("unchecked", ())
+        for event in audit
+        if event.get("plan_id") == plan_id
+    )
+
+
 def used_ids(plan: Mapping[str, Any] | None, audit: Iterable[AuditEvent]) -> set[str]:
     """Collect every step id that any revision of this plan has used."""
     used = set(steps_by_id(plan))

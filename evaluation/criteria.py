@@ -14,10 +14,20 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import validator_for
 from referencing.exceptions import Unresolvable
 
+from ..prompts import fill_quoted
+from ..references import resolve
 from ..state import CRITERION_PARAMETER, Criterion, CriterionResult, Evidence, Step, Verdict
 from ..tools.threads import run_in_thread
 
-__all__ = ["Check", "Judge", "check_criteria", "check_output", "is_empty"]
+__all__ = [
+    "Check",
+    "Judge",
+    "check_criteria",
+    "check_output",
+    "is_empty",
+    "resolved_criteria",
+    "unchecked",
+]
 
 Json = Any
 Judge = Callable[[str], Awaitable[CriterionResult]]
@@ -36,6 +46,22 @@ class Check(NamedTuple):
     def gaps(self) -> list[str]:
         """What is missing, one sentence per failed criterion."""
         return [criterion["gap"] for criterion in self.criteria if criterion["passed"] is False]
+
+
+def resolved_criteria(
+    criteria: Sequence[Criterion], values: Mapping[str, Json], mark: str
+) -> list[Criterion]:
+    """Resolve the references of criteria; what a judge will read is quoted, the rest is exact.
+
+    Raises:
+        UnresolvedReferenceError: If a reference has no value.
+    """
+    return [
+        {**criterion, "criterion": fill_quoted(criterion["criterion"], values, mark)}
+        if criterion["type"] == "judge"
+        else resolve(criterion, values)
+        for criterion in criteria
+    ]
 
 
 async def check_output(
@@ -71,6 +97,12 @@ async def check_criteria(
             gap = await _gap(criterion, output, evidence)
             outcomes.append({"type": criterion["type"], "passed": gap is None, "gap": gap or ""})
     return outcomes
+
+
+def unchecked() -> Check:
+    """Give the check of a step that has none because a revision by a model dropped it."""
+    gap = "the revision that made this step dropped the check of what it replaced"
+    return Check("unverified", [{"type": "dropped", "passed": None, "gap": gap}])
 
 
 async def _gap(criterion: Criterion, output: Json, evidence: Sequence[Evidence]) -> str | None:

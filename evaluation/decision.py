@@ -14,8 +14,9 @@ from ..models.structured import ModelMeter, call_structured, wire_schema
 from ..prompts import quote, render_prompt
 from ..state import Evaluation, OnFailure, Step
 from ..tools.calls import preview
+from .reasons import short
 
-__all__ = ["decide_with_model", "effective_policy"]
+__all__ = ["advice", "decide_with_model", "effective_policy"]
 
 Choice = Literal["retry", "skip", "patch", "replan", "ask", "abort"]
 
@@ -81,11 +82,22 @@ async def decide_with_model(
     return {
         "decision": said.decision,
         "step_ids": [step["id"]],
-        "reason": said.reason,
-        "hint": said.hint,
+        "reason": short(said.reason),
+        "hint": short(said.hint),
         "by": "model",
         "evidence": [failure],
     }
+
+
+def advice(decision: Evaluation, mark: str) -> str:
+    """Word the hint of a decision for another attempt: a person's is an instruction, a model's is data.
+
+    What the evaluator says may repeat what a tool's output told it to say.
+    """
+    hint = decision.get("hint", "")
+    if not hint or decision.get("by") == "person":
+        return f"A person says: {hint}" if hint else ""
+    return "What may help:\n" + quote("advice", hint, mark)
 
 
 def _schema(allowed: Sequence[Choice]) -> dict[str, Any]:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import UnresolvedReferenceError
-from ..references import resolve
-from ..state import CRITERION_PARAMETER, Criterion, Evidence, Plan, StepResult, input_values, steps_by_id
-from .criteria import Json, Judge, check_criteria
+from ..state import CRITERION_PARAMETER, Evidence, Plan, StepResult, input_values, steps_by_id
+from .criteria import Json, Judge, check_criteria, resolved_criteria
 
 __all__ = ["GoalCheck", "check_goal", "done_results"]
 
@@ -25,6 +24,7 @@ async def check_goal(
     results: Mapping[str, StepResult],
     inputs: Mapping[str, Json] | None,
     make_judge: Callable[[Json, Sequence[Evidence]], Judge],
+    mark: str,
 ) -> GoalCheck:
     """Check a plan's ``goal_criteria``; nothing is met before a step is done.
 
@@ -33,6 +33,7 @@ async def check_goal(
         results: Results so far.
         inputs: Values given for the plan's inputs.
         make_judge: Builds the judge of the outputs by step id; it is asked only when all else is met.
+        mark: What quotes outputs in a judge's criterion.
     """
     done = done_results(plan, results)
     if not done:
@@ -40,7 +41,7 @@ async def check_goal(
     outputs = {step_id: result["output"] for step_id, result in done.items()}
     scope = {**outputs, "inputs": input_values(plan, inputs)}
     try:
-        criteria: list[Criterion] = resolve(plan.get("goal_criteria", []), scope)
+        criteria = resolved_criteria(plan.get("goal_criteria", []), scope, mark)
     except UnresolvedReferenceError as error:
         return GoalCheck(False, str(error))
     evidence = [call for result in done.values() for call in result["evidence"]]

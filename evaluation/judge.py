@@ -1,31 +1,49 @@
-"""Let a model check what no rule can; it may say only whether a criterion is met, and the gap."""
+"""Let a model check what no rule can; it may say only whether a criterion is met, and the gap.
+
+What it judges may be written by somebody who wants it to say "met". So it sees that as quoted data
+only; it is not asked at all about what holds delimiters of prompts; and it must tell the criterion
+from a control that is false by construction. What it cannot tell is ``unverified``, never success.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.structured import ModelMeter, call_structured
-from ..prompts import quote, render_prompt
+from ..prompts import find_delimiter, quote, render_prompt
+from ..prompts.statements import Statements, state_criterion
 from ..state import CriterionResult, Evidence, Step
 from ..tools.calls import preview
 from .criteria import Json, Judge
+from .reasons import short
 
 __all__ = ["make_judge"]
 
 
-class Judgement(BaseModel):
-    """A judge's whole vocabulary."""
+class Finding(BaseModel):
+    """What a judge may say about one statement."""
 
     model_config = ConfigDict(extra="forbid")
 
     met: bool
     gap: str
+
+
+class Judgement(BaseModel):
+    """A judge's whole vocabulary: its finding on each of the two statements."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    a: Finding
+    b: Finding
 
 
 def make_judge(
@@ -38,35 +56,74 @@ def make_judge(
     mark: str,
     config: RunnableConfig,
     limit_s: float | None = None,
+    draw: Callable[[], str] = secrets.token_hex,
 ) -> Judge:
-    """Build the judge of one output. A judge that fails or cannot be reached tells nothing: never success."""
+    """Build the judge of one output. A judge that fails or cannot be reached tells nothing: never success.
+
+    Args:
+        draw: Gives random hex digits, anew for every criterion.
+    """
+    shown, calls = preview(output, 20_000), _evidence(evidence)
 
     async def judge(criterion: str) -> CriterionResult:
         if model is None:
-            return {"type": "judge", "passed": None, "gap": "there is no model to judge this criterion"}
-        messages = render_prompt(
-            "judge",
-            task=step.get("task", ""),
-            criterion=criterion,
-            evidence=quote("evidence", _evidence(evidence), mark),
-            output=quote("output", preview(output, 20_000), mark),
-        )
+            return _untold("there is no model to judge this criterion")
+        # Looked for in all of it, also in what is not shown.
+        if found := find_delimiter(f"{calls}\n{preview(output, _ALL)}", mark):
+            return _untold(f"no model is asked about an output that holds delimiters of prompts ({found})")
+        statements = state_criterion(criterion, draw())
+        messages = _messages(step, statements, calls, shown, mark)
         try:
             async with asyncio.timeout(limit_s):
                 said = await call_structured(
-                    model, Judgement, messages, role="evaluator", meter=meter, check=_needs_gap, config=config
+                    model,
+                    Judgement,
+                    messages,
+                    role="evaluator",
+                    meter=meter,
+                    check=_needs_gaps,
+                    config=config,
                 )
         except TimeoutError:
-            return {"type": "judge", "passed": None, "gap": f"the judge took longer than {limit_s} seconds"}
+            return _untold(f"the judge took longer than {limit_s} seconds")
         except (ModelCallError, BudgetExceededError) as error:
-            return {"type": "judge", "passed": None, "gap": f"the judge could not tell: {error}"}
-        return {"type": "judge", "passed": said.met, "gap": "" if said.met else said.gap}
+            return _untold(f"the judge could not tell: {error}")
+        return _verdict(said, statements)
 
     return judge
 
 
-def _needs_gap(said: Judgement) -> list[str]:
-    return [] if said.met or said.gap.strip() else ["met is false, so gap must say what is missing"]
+_ALL = 10_000_000
+
+
+def _messages(step: Step, statements: Statements, evidence: str, output: str, mark: str) -> list[BaseMessage]:
+    return render_prompt(
+        "judge",
+        task=quote("task", step.get("task", ""), mark),
+        statement_a=statements.a,
+        statement_b=statements.b,
+        evidence=quote("evidence", evidence, mark),
+        output=quote("output", output, mark),
+    )
+
+
+def _verdict(said: Judgement, statements: Statements) -> CriterionResult:
+    real, control = (said.a, said.b) if statements.criterion == "a" else (said.b, said.a)
+    if control.met:
+        return _untold("the judge also found met what is not so by construction, so it is not believed")
+    return {"type": "judge", "passed": real.met, "gap": "" if real.met else short(real.gap)}
+
+
+def _untold(why: str) -> CriterionResult:
+    return {"type": "judge", "passed": None, "gap": why}
+
+
+def _needs_gaps(said: Judgement) -> list[str]:
+    return [
+        f"{letter}.met is false, so {letter}.gap must say what is missing"
+        for letter, finding in (("a", said.a), ("b", said.b))
+        if not finding.met and not finding.gap.strip()
+    ]
 
 
 def _evidence(evidence: Sequence[Evidence]) -> str:

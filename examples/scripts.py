@@ -8,9 +8,11 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from ..models.scripted import ScriptedModel
+
 __all__ = ["MET", "agent_step", "call_step", "endless", "plan_reply"]
 
-MET = {"met": True, "gap": ""}
+MET = ScriptedModel.verdict(met=True)
 """What a judge says who is content."""
 
 

@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 
 from ..errors import ModelOutputError
 from ..models.structured import extract_json, role_config
-from ..prompts import quote, render_prompt
+from ..prompts import quote, render_prompt, unquote
 from ..run import OUTER_KEY, STEP_KEY, StepScope
 from ..state import Evidence, Step
 from ..tools.calls import preview
@@ -119,7 +119,7 @@ def answer_of(said: Sequence[AnyMessage], step: Step) -> Json:
         ModelOutputError: If it says nothing.
     """
     last = said[-1]
-    text = last.text.strip() if isinstance(last, AIMessage) else ""
+    text = unquote(last.text).strip() if isinstance(last, AIMessage) else ""
     if not text:
         raise ModelOutputError("the executor ended without an answer")
     if "output_schema" not in step:
@@ -131,18 +131,36 @@ def answer_of(said: Sequence[AnyMessage], step: Step) -> Json:
 
 
 def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox) -> list[Evidence]:
-    """List the tool calls of a conversation with their outcomes."""
-    answers = {message.tool_call_id: message for message in said if isinstance(message, ToolMessage)}
-    return [
-        {
-            "tool": call["name"],
-            "args": call["args"],
-            "ok": (answer := answers.get(call["id"] or "")) is not None and answer.status != "error",
-            "output_preview": preview(answer.text) if answer is not None else "",
-            "effect": toolbox.effect(call["name"]),
-            "call_id": call["id"] or "",
-        }
-        for message in said
-        if isinstance(message, AIMessage)
-        for call in message.tool_calls
-    ]
+    """List the tool calls of a conversation with their outcomes.
+
+    A call is answered in its own turn, under its own name: ids are the model's, and one that it
+    uses again would lend a failed call the success of another.
+    """
+    evidence: list[Evidence] = []
+    waiting: list[tuple[ToolCall, Evidence]] = []
+    for message in said:
+        if isinstance(message, AIMessage):
+            waiting = [(call, _unanswered(call, toolbox)) for call in message.tool_calls]
+            evidence += [seen for _, seen in waiting]
+        elif isinstance(message, ToolMessage):
+            answered = next((pair for pair in waiting if _answers(message, pair[0])), None)
+            if answered is not None:
+                waiting.remove(answered)
+                answered[1]["ok"] = message.status != "error"
+                answered[1]["output_preview"] = preview(message.text)
+    return evidence
+
+
+def _unanswered(call: ToolCall, toolbox: Toolbox) -> Evidence:
+    return {
+        "tool": call["name"],
+        "args": call["args"],
+        "ok": False,
+        "output_preview": "",
+        "effect": toolbox.effect(call["name"]),
+        "call_id": call["id"] or "",
+    }
+
+
+def _answers(message: ToolMessage, call: ToolCall) -> bool:
+    return message.tool_call_id == (call["id"] or "") and message.name in (None, call["name"])

@@ -7,7 +7,7 @@ by position when a node is re-entered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,10 +22,11 @@ from ..errors import (
     StepTimeoutError,
     UnresolvedReferenceError,
 )
-from ..evaluation.decision import Choice, decide_with_model, effective_policy
+from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
 from ..questions import Answer, ask
 from ..references import holds
 from ..run import Run, audit_event
+from ..safe_markdown import plain_line
 from ..state import (
     NOT_NEEDED,
     AuditEvent,
@@ -39,6 +40,7 @@ from ..state import (
     granted_tools,
     is_satisfied,
     step_fingerprint,
+    steps_by_id,
 )
 from ..tools.calls import preview
 from .items import ItemsWork, failure_codes
@@ -140,7 +142,7 @@ class AttemptLoop:
             self._note(decision)
             if decision["decision"] != "retry":
                 return self._ended(made, decision)
-            self.hint = decision.get("hint") or ""
+            self.hint = advice(decision, self.run.mark)
 
     async def _record_attempt(self, attempt: Attempt) -> None:
         await self.run.ledger.record_attempt(
@@ -185,10 +187,11 @@ class AttemptLoop:
             return True
         # An agent that was cut off leaves no evidence behind.
         cut_off = attempt["error"]["code"] != "check_failed"
-        # What a sub-plan would call, nobody knows.
-        toolbox = self.work.toolbox
-        callable_tools = toolbox.names if "plan" in self.step else granted_tools(self.step)
-        return cut_off and "write" in toolbox.effects(callable_tools)
+        return cut_off and "write" in self.work.toolbox.effects(self._may_call(self.step))
+
+    def _may_call(self, step: Step) -> list[str]:
+        """List the tools that a step may call; what a sub-plan would call, nobody knows."""
+        return self.work.toolbox.names if "plan" in step else granted_tools(step)
 
     async def _decide_automatically(self, made: list[Attempt], wrote: bool, *, exhausted: bool) -> Evaluation:
         model = self.work.evaluator()
@@ -198,11 +201,14 @@ class AttemptLoop:
             return self._evaluation(decision, error["message"])
         impossible: set[str] = {"retry"} if wrote or exhausted else set()
         impossible |= set() if self.run.can_ask else {"ask"}
+        dependents = sorted(descendants(self.work.plan["steps"], [self.step["id"]]))
+        if self._is_awaited_by_a_change(dependents):
+            # A model's word, which the failure's own text may have bent, does not open the way to it.
+            impossible.add("skip")
         allowed: list[Choice] = [
             c for c in ("retry", "skip", "patch", "replan", "ask", "abort") if c not in impossible
         ]
         tab = self.run.tab(made[-1]["usage"])
-        dependents = sorted(descendants(self.work.plan["steps"], [self.step["id"]]))
         evaluation = await decide_with_model(
             model,
             self.step,
@@ -216,6 +222,12 @@ class AttemptLoop:
         )
         made[-1]["usage"] = tab.usage
         return self.run.redact(evaluation)
+
+    def _is_awaited_by_a_change(self, dependents: Sequence[str]) -> bool:
+        """Tell whether something that changes the world waits for this step."""
+        steps = steps_by_id(self.work.plan)
+        waiting = [name for step_id in dependents for name in self._may_call(steps[step_id])]
+        return any(effect != "read" for effect in self.work.toolbox.effects(waiting))
 
     def _evaluation(self, decision: Any, reason: str, *, by: Any = "policy", hint: str = "") -> Evaluation:
         return {
@@ -274,7 +286,8 @@ class AttemptLoop:
             ", ".join(f"`{name}` [{self.work.toolbox.effect(name)}]" for name in granted_tools(self.step))
             or "no tools"
         )
-        description = f"Step **{self.step['id']}** is ready: {self.step.get('task') or 'call'} — {tools}"
+        task = plain_line(self.step.get("task") or "call")
+        description = f"Step **{self.step['id']}** is ready: {task} — {tools}"
         answer = self._ask("approve_step", {"step": self.step}, description)
         self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by=answer["by"]))
         if answer["type"] == "reject":
@@ -363,15 +376,15 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
     error: Failure = made[-1]["error"]
     lines = [
         f"Step **{step['id']}** failed after {len(made)} attempt{'s' if len(made) > 1 else ''}: "
-        f"{step.get('task') or 'call'}",
-        f"`{error['code']}`: {preview(error['message'], 1000)}",
+        f"{plain_line(step.get('task') or 'call')}",
+        f"`{error['code']}`: {plain_line(preview(error['message'], 1000))}",
     ]
     if error["code"] == StepTimeoutError.code:
         lines.append("It was cut off: a call that changes the world may have happened all the same.")
     if made[-1]["output"] is not None:
-        lines.append(f"Its output: {preview(made[-1]['output'], 500)}")
+        lines.append(f"Its output: {plain_line(preview(made[-1]['output'], 500))}")
     if proposed.get("by") == "model":
-        lines.append(f"The evaluator asks you because: {preview(proposed.get('reason', ''), 500)}")
+        lines.append(f"The evaluator asks you because: {plain_line(proposed.get('reason', ''))}")
     lines.append(
         "Decide: `retry` (with instructions), `skip`, `patch` (plan this part anew), "
         "`replan` (plan the rest anew), `supply` (give the output by hand), `abort`."

@@ -16,6 +16,7 @@ from langgraph.errors import GraphBubbleUp
 from ..errors import BudgetExceededError, StepError, ToolFailedError
 from ..questions import ask
 from ..run import StepScope
+from ..safe_markdown import code_span
 from ..state import Effect, digest
 from ..storage.ledger import EffectKey, EffectRecord
 from ..tools.calls import preview
@@ -139,10 +140,10 @@ def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> d
         "output": None,
     }
     item = "" if scope.item is None else f" (item {scope.item})"
+    call = code_span(f"{tool}({preview(dict(args), 500)})")
     description = (
-        f"The run stopped while step **{scope.step_id}**{item} was calling "
-        f"`{tool}({preview(dict(args), 500)})`, and nobody recorded how that ended. "
-        "Look whether it happened, then decide:\n"
+        f"The run stopped while step **{scope.step_id}**{item} was calling {call}, "
+        "and nobody recorded how that ended. Look whether it happened, then decide:\n"
         "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n"
         "- `fail`: let the step fail"
     )

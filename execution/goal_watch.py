@@ -68,7 +68,7 @@ class GoalWatch:
                 limit_s=self.run.meter.seconds_left(),
             )
 
-        found = await check_goal(self.plan, results, self.state.get("inputs"), judge_of)
+        found = await check_goal(self.plan, results, self.state.get("inputs"), judge_of, self.run.mark)
         self.spent = add_usage(self.spent, tab.usage)
         return self.run.redact(found)
 

@@ -21,12 +21,22 @@ from ..errors import (
     StepTimeoutError,
     SubPlanError,
 )
-from ..evaluation.criteria import Check, check_output
+from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
 from ..evaluation.judge import make_judge
 from ..models.chat import ChatModels
+from ..prompts import fill_quoted, quote
 from ..references import expression_roots, resolve, search, step_references
 from ..run import OUTER_KEY, Run, StepScope, emit
-from ..state import Criterion, Evidence, Failure, State, Step, StepResult, granted_tools, input_values
+from ..state import (
+    Evidence,
+    Failure,
+    State,
+    Step,
+    StepResult,
+    granted_tools,
+    input_values,
+    lost_its_check,
+)
 from ..tools.toolbox import Toolbox
 from .agent_step import run_agent_step, step_messages
 from .answers import AnswersInHand
@@ -77,7 +87,7 @@ class StepWork:
         Args:
             number: From 1.
             before: The attempt before it, whose gap is fed back.
-            hint: What a person or the evaluator said about how to do better.
+            hint: What a person or the evaluator said about how to do better, worded by ``advice``.
             item: The item, of a ``for_each``.
 
         Raises:
@@ -100,7 +110,7 @@ class StepWork:
         failure: Failure | None = None
         try:
             values = self.values(item)
-            hints = [said for said in (_gap(before), hint) if said]
+            hints = [said for said in (_gap(before, self.run.mark), hint) if said]
             work = self._produce(scope, evidence, values, hints, item)
             attempt["output"] = self.run.redact(await self._within_time_limit(work, scope))
             check = await self._check(attempt["output"], evidence, scope, values)
@@ -179,14 +189,20 @@ class StepWork:
         item: Item | None,
     ) -> Json:
         """Have an agent do the step: the one it names, or the ReAct agent with the step's tools."""
-        task = str(resolve(self.step.get("task", ""), values))
-        goal, material = self.state.get("goal") or "", self._material(item)
-        messages = step_messages(self.step, task=task, goal=goal, material=material, hints=hints, scope=scope)
+        task, goal = self.step.get("task", ""), self.state.get("goal") or ""
+        messages = step_messages(
+            self.step,
+            task=fill_quoted(task, values, self.run.mark),
+            goal=goal,
+            material=self._material(item),
+            hints=hints,
+            scope=scope,
+        )
         if "agent" in self.step:
             return await run_named_agent(
                 self.toolbox.agents[self.step["agent"]],
                 self.step,
-                task=task,
+                task=str(resolve(task, values)),
                 request=messages[-1],
                 scope=scope,
                 evidence=evidence,
@@ -250,7 +266,9 @@ class StepWork:
     async def _check(
         self, output: Any, evidence: list[Evidence], scope: StepScope, values: Mapping[str, Json]
     ) -> Check:
-        criteria: list[Criterion] = resolve(self.step.get("success_criteria", []), values)
+        if lost_its_check(self.step, self.plan_id, self.state.get("audit") or ()):
+            return unchecked()
+        criteria = resolved_criteria(self.step.get("success_criteria", []), values, self.run.mark)
         judge = make_judge(
             self.evaluator(),
             self.step,
@@ -331,11 +349,12 @@ def broken_attempt(number: int, error: StepError, started_at: str) -> Attempt:
     }
 
 
-def _gap(before: Attempt | None) -> str:
+def _gap(before: Attempt | None, mark: str) -> str:
     if before is None or before["error"] is None:
         return ""
     error: Failure = before["error"]
-    return f"The last attempt failed ({error['code']}): {error['message']}"
+    failed = quote("failure", f"{error['code']}: {error['message']}", mark)
+    return f"The last attempt failed:\n{failed}"
 
 
 def _only_looped_over(step: Step) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp, is_invalid_resume
@@ -26,6 +26,7 @@ from ..models.structured import (
     response_settings,
     retry_transient,
 )
+from ..prompts import quote
 from ..run import StepScope, emit, step_scope_of
 from ..tools.calls import describe_exception, preview, require_credentials, to_json
 from ..tools.idempotency import keyed_tool
@@ -67,7 +68,8 @@ class StepGuard(AgentMiddleware[Any, Any]):
             raise IterationLimitError(f"no answer within max_iterations={scope.max_iterations} turns")
         model = scope.model or request.model
         offered = [tool for tool in request.tools if _name(tool) in scope.tools]
-        limited = request.override(model=model, tools=offered)
+        shown = [_quoted(message, scope.run.mark) for message in request.messages]
+        limited = request.override(model=model, tools=offered, messages=shown)
         try:
             # Tools are called with what is on record, and that holds no secrets.
             return scope.run.redact(await _in_form(scope, model, limited, handler))
@@ -104,6 +106,25 @@ class StepGuard(AgentMiddleware[Any, Any]):
         answer = _message(output, call)
         scope.note(call, effect, ok=True, output=answer.text)
         return answer
+
+
+def _quoted(message: AnyMessage, mark: str) -> AnyMessage:
+    """Show the model a tool's output as quoted data; the conversation on record keeps it as it was."""
+    if not isinstance(message, ToolMessage):
+        return message
+    # Not the tool's name: a call that was refused has the name that the model made up.
+    content = message.content
+    if isinstance(content, str):
+        return message.model_copy(update={"content": quote("tool output", content, mark)})
+    return message.model_copy(update={"content": [_quoted_block(block, mark) for block in content]})
+
+
+def _quoted_block(block: str | dict[str, Any], mark: str) -> str | dict[str, Any]:
+    if isinstance(block, str):
+        return quote("tool output", block, mark)
+    if isinstance(block.get("text"), str):
+        return {**block, "text": quote("tool output", block["text"], mark)}
+    return block
 
 
 def _recover(scope: StepScope, messages: Sequence[Any]) -> None:

@@ -27,6 +27,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
 from ..errors import ScriptError, known
+from ..prompts.statements import control_letter
 
 __all__ = ["Reply", "Script", "ScriptedCall", "ScriptedModel"]
 
@@ -127,6 +128,19 @@ class ScriptedModel(BaseChatModel):
         return AIMessage(
             text, tool_calls=[tool_call(name=name, args=dict(args), id=None) for name, args in calls]
         )
+
+    @staticmethod
+    def verdict(*, met: bool, gap: str = "") -> Callable[[Sequence[BaseMessage]], dict[str, Any]]:
+        """Make a reply that judges a criterion, as an honest judge: the control beside it does not hold."""
+
+        def judge(messages: Sequence[BaseMessage]) -> dict[str, Any]:
+            control = control_letter("\n".join(str(message.text) for message in messages))
+            if control is None:
+                raise ScriptError("this reply is a verdict, and what was asked is no judge's question")
+            findings = {"a": {"met": met, "gap": gap}, "b": {"met": met, "gap": gap}}
+            return findings | {control: {"met": False, "gap": "the word is not there"}}
+
+        return judge
 
     @property
     def calls(self) -> list[ScriptedCall]:

@@ -178,7 +178,7 @@ def _messages(state: State, run: Run, toolbox: Toolbox, *, mark: str, names_only
     return render_prompt(
         "planner",
         instructions=run.settings.instructions,
-        tools=describe_tools(toolbox),
+        tools=quote("tools", describe_tools(toolbox), run.mark),
         forms=describe_forms(toolbox, sub_plans=run.may_nest),
         conversation=_conversation(_earlier_messages(state), mark),
         goal=state.get("goal") or "",
@@ -229,7 +229,9 @@ def _feedback(state: State, mark: str) -> str:
     if (issues := state.get("plan_issues")) and not (draft and draft["source"] == "cache"):
         listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
         written = quote("plan", _steps_text(draft["plan"] if draft else {}), mark)
-        parts.append(f"Your last plan cannot run:\n{listed}\n{written}\nWrite it again.")
+        parts.append(
+            f"Your last plan cannot run:\n{quote('issues', listed, mark)}\n{written}\nWrite it again."
+        )
     if (results := state.get("results")) and not _is_next_round(state):
         done = [
             f"- {r['step_id']}: {preview(r['output'], 300)}"

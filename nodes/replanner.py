@@ -26,6 +26,7 @@ from ..state import (
     draft_attempt,
     is_rolling,
     is_settled,
+    lost_checks,
     plan_difference,
     used_ids,
 )
@@ -67,6 +68,8 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
         )
         run.authored.add(digest(revision))
         difference = plan_difference(plan, revision)
+        if unchecked := lost_checks(plan, revision, difference):
+            difference["unchecked"] = unchecked
         emit(runtime, run, "replanned", revision=revision["revision"], difference=difference, plan=revision)
         event = audit_event(
             run,
@@ -106,7 +109,7 @@ def _messages(
     return render_prompt(
         "replanner",
         instructions=run.settings.instructions,
-        tools=describe_tools(toolbox),
+        tools=quote("tools", describe_tools(toolbox), mark),
         forms=describe_forms(toolbox, sub_plans=run.may_nest),
         goal=state.get("goal") or "",
         finished=quote("finished steps", "\n".join(finished) or "(none)", mark),
@@ -142,7 +145,10 @@ def _feedback(state: State, mark: str) -> str:
         return _ROLLING if is_rolling(state.get("plan")) else ""
     listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
     written = preview(draft["plan"].get("steps", []), 8000)
-    return f"Your last revision cannot run:\n{listed}\n{quote('revision', written, mark)}\nWrite it again."
+    return (
+        f"Your last revision cannot run:\n{quote('issues', listed, mark)}\n"
+        f"{quote('revision', written, mark)}\nWrite it again."
+    )
 
 
 _ROLLING = "Write only what replaces the open steps: what comes after them is planned when they are done."

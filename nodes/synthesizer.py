@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.constants import TAG_NOSTREAM
 from langgraph.runtime import Runtime
 
 from ..budget import Tab
@@ -18,9 +19,12 @@ from ..models.final_output import OutputForm
 from ..models.structured import call_message
 from ..prompts import quote, render_prompt
 from ..recall import settle
+from ..references import strings_in
 from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..safe_markdown import as_code, link_targets, neutralise_links, without_html
 from ..state import (
     NOT_NEEDED,
+    Plan,
     RunStatus,
     State,
     Step,
@@ -53,6 +57,11 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
             status, output, message = await _structured_answer(form, state, run, tab, config)
         else:
             message = await _answer(state, status, run, tab, config)
+        if run.settings.neutralise_links:
+            safe = neutralise_links(message.text, _own_links(state, run))
+            if output is not None and safe != message.text:
+                safe = as_code(message.text)  # JSON stays JSON, and as code it is not rendered
+            message = AIMessage(safe, id=message.id)
         answer = str(message.text)
         emit(runtime, run, "synthesized", status=status, answer=answer)
         return {
@@ -91,7 +100,7 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
         if status in ("failed", "rejected") and not state.get("results"):
             return AIMessage(report)
         if status == "done" and (direct := _only_answer(state)) is not None:
-            return AIMessage(direct)
+            return _with_our_word(AIMessage(direct), _untold_checks(state))
         if not models.has("synthesizer", run.settings.models):
             return AIMessage(report)
         try:
@@ -100,15 +109,12 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
                 _messages(state, status, run),
                 role="synthesizer",
                 meter=tab,
-                config=config,
+                config=_unstreamed(config) if run.settings.neutralise_links else config,
             )
         except (ModelCallError, BudgetExceededError) as error:
             return AIMessage(run.redact(f"{report}\n\n(The answer could not be written by a model: {error})"))
-        written = run.redact(written)
-        if status == "done" and not _left_over(state):
-            return written
-        # What was not done is ours to say: a model may forget it.
-        return AIMessage(f"{written.text}\n\n{report}", id=written.id)
+        unfinished = status != "done" or _left_over(state)
+        return _with_our_word(run.redact(written), report if unfinished else _untold_checks(state))
 
     return synthesizer
 
@@ -128,6 +134,48 @@ def _left_over(state: State) -> bool:
     results = state.get("results") or {}
     ended = [results[step["id"]] for step in steps_of(state.get("plan")) if step["id"] in results]
     return any(result["error"] is not None for result in ended)
+
+
+def _with_our_word(written: AIMessage, ours: str) -> AIMessage:
+    """Add what is ours to say about a run: a model may forget it, or hide what stands below its answer."""
+    return AIMessage(f"{without_html(written.text)}\n\n{ours}", id=written.id) if ours else written
+
+
+def _unstreamed(config: RunnableConfig) -> RunnableConfig:
+    """Keep what the model says from being streamed token by token, before it is made harmless."""
+    return {**config, "tags": [*(config.get("tags") or []), TAG_NOSTREAM]}
+
+
+def _own_links(state: State, run: Run) -> set[str]:
+    """Collect the links that came from the person, not from a tool or a model."""
+    said = [message.text for message in state.get("messages") or [] if message.type == "human"]
+    given = [state.get("inputs") or {}, _handed_in(state)]
+    return link_targets([state.get("goal") or "", run.settings.instructions, *said, *strings_in(given)])
+
+
+def _handed_in(state: State) -> Plan | None:
+    """Return the plan, if its current revision is what a person or the caller handed in."""
+    plan = state.get("plan")
+    written_by = {
+        event.get("trigger")
+        for event in state.get("audit") or []
+        if plan
+        and event["event"] == "plan_accepted"
+        and (event.get("plan_id"), event.get("revision")) == (plan.get("id"), plan.get("revision"))
+    }
+    return plan if written_by & {"given", "person"} else None
+
+
+def _untold_checks(state: State) -> str:
+    """Name the steps of a finished run with a check that nobody could make: a model may leave them out."""
+    results = state.get("results") or {}
+    lines = [
+        f"- {step['id']}: {'; '.join(gaps)}"
+        for step in steps_of(state.get("plan"))
+        if (result := results.get(step["id"]))
+        and (gaps := [outcome["gap"] for outcome in result["criteria"] if outcome["passed"] is None])
+    ]
+    return f"{_SECTIONS['unverified']}:\n" + "\n".join(lines) if lines else ""
 
 
 def _only_answer(state: State) -> str | None:

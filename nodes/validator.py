@@ -18,7 +18,6 @@ from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
     Approval,
     Draft,
-    Grants,
     Plan,
     State,
     digest,
@@ -27,7 +26,7 @@ from ..state import (
     plan_hash,
     step_fingerprints,
 )
-from ..tools.toolbox import Toolbox
+from ..tools.toolbox import Toolbox, is_within
 
 __all__ = ["make_validator"]
 
@@ -129,7 +128,7 @@ def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
             return None
         granted = [record["grants"] for record in earlier if record["decision"] in ("approved", "edited")]
         grants = toolbox.grants(plan)
-        return "approved" if any(_within(grants, allowed) for allowed in granted) else None
+        return "approved" if any(is_within(grants, allowed) for allowed in granted) else None
 
     return validator
 
@@ -153,8 +152,3 @@ async def _approved_steps(current: Plan, run: Run) -> dict[str, str]:
         if "steps" in record:
             return dict(record["steps"])
     return step_fingerprints(current)
-
-
-def _within(asked: Grants, allowed: Grants) -> bool:
-    """Tell whether a revision adds no tool, effect or resource beyond what was approved."""
-    return all(set(asked[key]) <= set(allowed[key]) for key in ("tools", "effects", "resources"))

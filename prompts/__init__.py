@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from ..errors import ConfigurationError, known
+from ..references import Reference, expression_roots, fill, render
 
-__all__ = ["PROMPTS", "quote", "render_prompt"]
+__all__ = ["PROMPTS", "fill_quoted", "find_delimiter", "quote", "render_prompt", "unquote"]
 
 PROMPTS = ("planner", "replanner", "executor", "evaluator", "judge", "synthesizer")
 _VARIABLE = re.compile(r"\{\{(\w+)\}\}")
@@ -52,12 +54,68 @@ def _fill(text: str, variables: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda found: variables[found[1]], text).strip()
 
 
-def quote(label: str, text: str, mark: str) -> str:
+# --- text that comes from outside ---------------------------------------------------------
+
+_BLANKED = "[…]"
+"""Stands where a text held the mark. Nothing at all would let ``deaddeadbeefbeef`` close up to it."""
+
+
+def quote(label: str, text: str, mark: str, *, inline: bool = False) -> str:
     """Delimit text that comes from outside, so that it reads as data and cannot end its own quotation.
 
     Args:
-        label: What it is, for example ``output of weather``.
-        text: The text; any occurrence of ``mark`` in it is removed.
+        label: What it is, for example ``output of weather``; never text from outside.
+        text: The text; any occurrence of ``mark`` in it, in any case, is blanked out.
         mark: A random word that the text cannot know.
+        inline: Whether it stands within a sentence; one of several lines gets lines of its own all the same.
     """
-    return f"<data {mark} {label}>\n{text.replace(mark, '')}\n</data {mark}>"
+    safe = re.sub(re.escape(mark), _BLANKED, text, flags=re.IGNORECASE)
+    edge = "" if inline and len(safe.splitlines()) <= 1 else "\n"
+    return f"<data {mark} {label}>{edge}{safe}{edge}</data {mark}>"
+
+
+_QUOTATION = re.compile(r"<data [0-9a-f]{8} [^>\n]*>\n?|\n?</data [0-9a-f]{8}>")
+
+
+def unquote(text: str) -> str:
+    """Take the delimiters out of what a model says: one that repeats its material repeats them too."""
+    return _QUOTATION.sub("", text)
+
+
+def fill_quoted(text: str, scope: Mapping[str, Any], mark: str) -> str:
+    """Fill the references of a text that a model will read: what they stand for is quoted.
+
+    The text is an instruction; what another step produced is not, and must not become one by
+    standing in it. Numbers, true, false and null stand as they are.
+
+    Raises:
+        UnresolvedReferenceError: If a reference has no value.
+    """
+
+    def show(reference: Reference, value: Any) -> str:
+        if value is None or isinstance(value, bool | int | float):
+            return render(value)
+        label = " ".join(sorted(expression_roots(reference.expression))) or "value"
+        return quote(label, render(value), mark, inline=True)
+
+    return fill(text, scope, show)
+
+
+_DELIMITERS = re.compile(
+    r"</?\s*data\s+[0-9a-f]{6,}"  # ours, whoever's mark it holds
+    r"|<\|\s*/?\w{2,24}\s*\|>"  # <|im_start|>, <|eot_id|>, <|system|>
+    r"|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>",
+    re.IGNORECASE,
+)
+
+
+def find_delimiter(text: str, mark: str) -> str | None:
+    """Find in a text what could only stand there to end a quotation or to open a message of its own.
+
+    That is this run's mark, which nobody outside can know by chance, our delimiter with any other,
+    and the delimiters of chat templates.
+    """
+    if mark.lower() in text.lower():
+        return "the delimiter of this run"
+    found = _DELIMITERS.search(text)
+    return found[0] if found else None

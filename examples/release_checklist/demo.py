@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 
 from ... import Context, ScriptedModel
+from ...prompts import unquote
 from ..scripts import MET, agent_step, call_step, plan_reply
 from .project import ENDINGS, make_project
 from .tools import release_tools
@@ -133,7 +134,7 @@ _ABORT = {
 
 def _write_notes(messages: Sequence[BaseMessage]) -> AIMessage:
     """Make the notes of what the tool really said, as a model would."""
-    subjects = [line.partition(" ")[2] for line in messages[-1].text.splitlines()]
+    subjects = [line.partition(" ")[2] for line in unquote(messages[-1].text).splitlines()]
     text = "# wordcount 1.1.0\n\n" + "".join(f"- {subject}\n" for subject in subjects)
     return ScriptedModel.tool_calls(("write_release_notes", {"text": text}))
 

@@ -160,7 +160,7 @@ async def test_feedback_of_every_rejection_reaches_the_planner_with_the_rejected
 async def test_the_success_criterion_that_a_planner_writes_is_judged() -> None:
     written = draft(draft_step("a", "look", {"q": "x"}, criterion="names x"))
     model = ScriptedModel(
-        {"planner": [written], "evaluator": [{"met": True, "gap": ""}], "synthesizer": ["ok"]}
+        {"planner": [written], "evaluator": [ScriptedModel.verdict(met=True)], "synthesizer": ["ok"]}
     )
     result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
     assert result["results"]["a"]["criteria"] == [{"type": "judge", "passed": True, "gap": ""}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain_core.tools import BaseTool
 from plans import Thread, agent_with, bound, draft, draft_step, statuses, think
 from toolset import Toolset, make_tool
 
@@ -127,13 +128,51 @@ async def test_without_a_model_a_replan_ends_the_run_and_says_why() -> None:
     assert "no model to revise" in result["final_answer"]
 
 
+def _on_one_board(tools: Toolset) -> list[BaseTool]:
+    """Let ``wr`` say what it touches."""
+    declared = {"effect": "write", "resource": "board"}
+    return [
+        tool.model_copy(update={"metadata": declared}) if tool.name == "wr" else tool for tool in tools.tools
+    ]
+
+
+async def test_a_write_that_declares_no_resource_was_approved_as_the_very_call_it_is() -> None:
+    """Nobody knows what another text would touch: a revision that changes it is asked about again."""
+    tools = Toolset()
+    tools.failures = [ValueError("odd")]
+    model = ScriptedModel(
+        {"replanner": [draft(draft_step("b", "wr", {"text": "evil"}))], "synthesizer": ["ok"]}
+    )
+    thread = Thread(agent_with(tools.tools, model), _settings(approval="writes"))
+    await thread.run(bound("a", "wr", {"text": "first"}))
+    await thread.answer("approve")
+    assert tools.named("wr") == ["first"]
+    assert (await thread.question())["name"] == "approve_plan"
+    assert (await thread.answer("approve"))["results"]["b"]["status"] == "done"
+
+
+@pytest.mark.parametrize("first", ["call", "agent"])
+async def test_the_same_call_again_and_a_call_that_an_agent_step_could_have_made_need_no_new_approval(
+    first: str,
+) -> None:
+    tools = Toolset()
+    tools.failures = [ValueError("odd")]
+    same = draft(draft_step("b", "wr", {"text": "first"}))
+    call = ScriptedModel.tool_calls(("wr", {"text": "first"}))
+    model = ScriptedModel({"replanner": [same], "executor": [call, ValueError("x")], "synthesizer": ["ok"]})
+    thread = Thread(agent_with(tools.tools, model), _settings(approval="writes"))
+    await thread.run(bound("a", "wr", {"text": "first"}) if first == "call" else think("a", tools=["wr"]))
+    result = await thread.answer("approve")
+    assert result["results"]["b"]["status"] == "done"
+
+
 async def test_a_revision_within_the_approval_needs_no_new_one_and_one_beyond_it_does() -> None:
     tools = Toolset()
     tools.failures = [ValueError("odd")] * 2
     within = draft(draft_step("b", "wr", {"text": "again"}))
     beyond = draft(draft_step("c", "look", {"q": "x"}), draft_step("d", "wr", {"text": "more"}))
     model = ScriptedModel({"replanner": [within, beyond], "synthesizer": ["ok"]})
-    thread = Thread(agent_with(tools.tools, model), _settings(approval="writes"))
+    thread = Thread(agent_with(_on_one_board(tools), model), _settings(approval="writes"))
     await thread.run(bound("a", "wr", {"text": "first"}))
     result = await thread.answer("approve")
     assert tools.named("wr") == ["first", "again"], "the revision within the grant ran unasked"

@@ -85,7 +85,7 @@ JUDGE = [{"type": "judge", "criterion": "it rhymes"}]
 
 
 async def test_a_judge_sees_task_criterion_output_and_evidence_and_its_verdict_counts() -> None:
-    model = ScriptedModel({"evaluator": [{"met": True, "gap": ""}], "synthesizer": ["ok"]})
+    model = ScriptedModel({"evaluator": [ScriptedModel.verdict(met=True)], "synthesizer": ["ok"]})
     result = await Thread(agent_with(Toolset().tools, model), ONCE).run(
         bound("a", "look", {"q": "moon"}, task="write a rhyme", success_criteria=JUDGE)
     )
@@ -95,7 +95,8 @@ async def test_a_judge_sees_task_criterion_output_and_evidence_and_its_verdict_c
 
 
 async def test_a_judge_that_says_no_must_say_what_is_missing_and_fails_the_step() -> None:
-    model = ScriptedModel({"evaluator": [{"met": False, "gap": ""}, {"met": False, "gap": "no rhyme"}]})
+    verdict = ScriptedModel.verdict
+    model = ScriptedModel({"evaluator": [verdict(met=False), verdict(met=False, gap="no rhyme")]})
     agent = agent_with(Toolset().tools, models={"evaluator": model})
     result = await Thread(agent, ONCE).run(bound("a", "look", {"q": "x"}, success_criteria=JUDGE))
     assert result["results"]["a"]["error"] == {"code": "check_failed", "message": "no rhyme"}

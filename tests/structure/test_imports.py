@@ -14,7 +14,7 @@ RANKS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"state", "errors"},
-            {"references", "redaction", "renaming", "durations"},
+            {"references", "redaction", "renaming", "durations", "safe_markdown"},
             {"context"},
             {"prompts", "models", "tools", "storage"},
             {"plan_types"},

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from plan_execute import Context, InjectedIdempotencyKey, ScriptedModel, create_plan_execute_agent
 from plan_execute.plan_rules import PlanFacts, validate_plan
+from plan_execute.prompts import unquote
 from plan_execute.tools.idempotency import with_idempotency_key
 from plan_execute.tools.toolbox import Toolbox
 
@@ -92,7 +93,7 @@ def test_calls_in_agent_steps_get_keys_whatever_the_model_says(tool: BaseTool) -
     spoken: list[str] = []
 
     def answer(messages: list[Any]) -> str:
-        spoken.extend(message.text for message in messages if message.type == "tool")
+        spoken.extend(unquote(message.text) for message in messages if message.type == "tool")
         return "done"
 
     model = ScriptedModel({"executor": [calls, answer], "synthesizer": ["The end."]})
