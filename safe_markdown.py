@@ -73,8 +73,9 @@ def link_targets(texts: Iterable[str]) -> set[str]:
         tokens, references = _parse(text)
         found.update(reference["href"] for reference in references)
         for token in tokens:
-            found.update(_target(child) for child in _all_children(token) if _target(child))
-    return found
+            for child in _all_children(token):
+                found.update(_variants(child.content) if child.type == "text" else (_target(child),))
+    return found - {""}
 
 
 def plain_line(text: str) -> str:

@@ -132,14 +132,14 @@ class Toolbox:
     def grants(self, plan: Plan) -> Grants:
         """Tell what approving a plan allows: tools, effects, resources."""
         tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
-        resources = {self._granted(step, name) for step in plan["steps"] for name in granted_tools(step)}
+        resources = {self._touched(step, name) for step in plan["steps"] for name in granted_tools(step)}
         return {
             "tools": tools,
             "effects": [str(effect) for effect in self.effects(tools)],
             "resources": sorted(resource for resource in resources if resource),
         }
 
-    def _granted(self, step: Step, name: str) -> str | None:
+    def _touched(self, step: Step, name: str) -> str | None:
         """Name what a step may touch. A write that declares no resource may touch what its arguments say.
 
         So of a bound step the very call is granted, and of an agent step any call.

@@ -13,6 +13,7 @@ from plans import FREE, Thread, agent_with, bound, codes, plan, statuses, think
 from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel
+from plan_execute.prompts import unquote
 
 EACH = bound("each", "echo", {"value": "${item}"}, for_each="${list}")
 
@@ -219,9 +220,9 @@ async def test_an_agent_does_each_item_and_sees_that_item_only() -> None:
     )
     assert result["results"]["each"]["output"] == ["one", "two"]
     first, second = (str(call.messages) for call in model.calls[:2])
-    assert "Describe apple, number 0." in first
+    assert "Describe apple, number 0." in unquote(first)
     assert "pear" not in first
-    assert "Describe pear, number 1." in second
+    assert "Describe pear, number 1." in unquote(second)
 
 
 async def test_a_budget_ends_the_loop_and_keeps_what_was_done() -> None:
