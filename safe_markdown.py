@@ -161,7 +161,7 @@ def _is_foreign(token: Token, foreign: Foreign) -> bool:
 
 def _leads_away(target: str, foreign: Foreign) -> bool:
     """Tell whether a target leaves the page that shows it, and is not one that may stay."""
-    return not target.startswith("#") and foreign(target)
+    return bool(target) and not target.startswith("#") and foreign(target)
 
 
 def _is_foreign_url(url: str, foreign: Foreign) -> bool:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the pieces are a table
 """No Markdown text, however it is put together, keeps a link, an image or HTML that leads elsewhere."""
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Leads(HTMLParser):
 @given(TEXTS)
 def test_only_the_persons_own_targets_are_left(text: str) -> None:
     shown = Leads(neutralise_links(text, {OWN}))
-    assert all(target == OWN or target.startswith("#") for target in shown.targets)
-    assert not shown.tags & {"img", "script", "details", "div", "!--", "iframe", "style"} - {"a"}
+    assert all(target in ("", OWN) or target.startswith("#") for target in shown.targets)
+    assert not shown.tags & {"script", "details", "div", "!--", "iframe", "style"}
 
 
 @settings(max_examples=200, deadline=None)

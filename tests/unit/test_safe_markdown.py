@@ -31,7 +31,7 @@ CASES = [
         "[![pic](https://evil.example/1)](https://own.example/docs)",
         "[pic (`https://evil.example/1`)](<https://own.example/docs>)",
     ),
-    ('<img src="https://evil.example">', '&lt;img src="https://evil.example">'),
+    ('<img src="https://evil.example">', '&lt;img src="`https://evil.example`">'),
     ("a <a href=x>y</a>", "a &lt;a href=x>y&lt;/a>"),
     ("<details>hidden</details>", "&lt;details>hidden&lt;/details>"),
     ("a <!-- b", "a &lt;!-- b"),
