@@ -265,9 +265,16 @@ def _text(text: str, foreign: Foreign, *, at_start: bool) -> str:
     parts, done = [], 0
     for found in _BARE_URL.finditer(text):
         parts.append(_escaped(text[done : found.start()], at_start=at_start and done == 0))
-        parts.append(_shown_target(found[0]) if _is_foreign_url(found[0], foreign) else found[0])
+        parts.append(_bare_url(found[0], foreign))
         done = found.end()
     return "".join([*parts, _escaped(text[done:], at_start=at_start and done == 0)])
+
+
+def _bare_url(url: str, foreign: Foreign) -> str:
+    if not _is_foreign_url(url, foreign):
+        return url
+    target = url.rstrip(_TRAILING)
+    return _shown_target(target) + _escaped(url[len(target) :], at_start=False)
 
 
 def _link(opened: Token, words: str, foreign: Foreign) -> str:

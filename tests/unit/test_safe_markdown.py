@@ -14,7 +14,7 @@ CASES = [
     ("![](https://evil.example/p.png)", "image (`https://evil.example/p.png`)"),
     ('[a *b*](<https://evil.example/x y> "title")', "a *b* (`https://evil.example/x%20y`)"),
     ("<https://evil.example>", "`https://evil.example`"),
-    ("see https://evil.example/a.", "see `https://evil.example/a.`"),
+    ("see https://evil.example/a.", "see `https://evil.example/a`."),
     ("www.evil.example", "`www.evil.example`"),
     ("mail me@evil.example", "mail `me@evil.example`"),
     ("[x](javascript:alert(1))", "x (`javascript:alert(1)`)"),
