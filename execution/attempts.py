@@ -31,6 +31,7 @@ from ..state import (
     NOT_NEEDED,
     AuditEvent,
     Evaluation,
+    Evidence,
     Failure,
     Step,
     StepResult,
@@ -183,11 +184,16 @@ class AttemptLoop:
         """Tell whether the attempt made, or may have made, a call that changes the world."""
         if "call" in self.step:
             return self.work.toolbox.effect(self.step["call"]["tool"]) == "write"
-        if any(call["effect"] == "write" for call in attempt["evidence"]):
+        made = [call for call in attempt["evidence"] if not self._was_refused(call)]
+        if any(call["effect"] == "write" for call in made):
             return True
         # An agent that was cut off leaves no evidence behind.
         cut_off = attempt["error"]["code"] != "check_failed"
         return cut_off and "write" in self.work.toolbox.effects(self._may_call(self.step))
+
+    def _was_refused(self, call: Evidence) -> bool:
+        """Tell whether a call never happened because the step was not granted the tool."""
+        return "tools" in self.step and call["tool"] not in self.step["tools"]
 
     def _may_call(self, step: Step) -> list[str]:
         """List the tools that a step may call; what a sub-plan would call, nobody knows."""

@@ -139,7 +139,8 @@ def _entries(top: int, at: str, skipped: list[dict[str, str]]) -> Iterator[tuple
         if below.count("/") >= DEPTH_LIMIT:
             # os.fwalk calls itself for each level until Python 3.12, and holds a descriptor.
             skipped.extend(
-                {"path": _shown(os.path.join(at, below, f)), "reason": "too deep"} for f in folders
+                {"path": _shown(os.path.normpath(os.path.join(at, below, f))), "reason": "too deep"}
+                for f in folders
             )
             folders.clear()
         folders.sort()

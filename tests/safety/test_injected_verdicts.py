@@ -149,6 +149,17 @@ async def test_calls_in_one_turn_with_one_id_are_each_held_to_the_grant(tmp_path
     assert ("wipe", False) in [(call["tool"], call["ok"]) for call in result["results"]["a"]["evidence"]]
 
 
+async def test_a_call_that_was_refused_is_no_write_and_keeps_no_step_from_another_attempt() -> None:
+    tools = Toolset()
+    turns = [CALL(("wr", {"text": "evil"})), "no", "yes"]
+    model = ScriptedModel({"executor": turns, "synthesizer": ["ok"]})
+    context = Context(approval="never", max_attempts=2, on_failure="abort")
+    result = await Thread(agent_with(tools.tools, model), context).run(
+        think("a", tools=["look"], success_criteria=[{"type": "matches", "pattern": "yes"}])
+    )
+    assert (result["status"], result["results"]["a"]["attempts"], tools.calls) == ("done", 2, [])
+
+
 # --- decisions ---------------------------------------------------------------------------
 
 
