@@ -13,13 +13,20 @@ from langgraph.store.base import BaseStore, PutOp
 from ..redaction import Redactor
 from .rows import ROOT, decode, dump, encode, load, search
 
-__all__ = ["EFFECTS", "EffectKey", "EffectRecord", "Ledger", "forget_thread", "thread_of"]
+__all__ = [
+    "DURABLE",
+    "EffectKey",
+    "EffectRecord",
+    "Ledger",
+    "ledger_of",
+    "thread_of",
+]
 
 _KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "threads")
-_PAGE = 1000
 
-EFFECTS = (ROOT, "effects")
-"""Namespace prefix of the write log, whose rows the local store commits with ``synchronous=FULL``."""
+DURABLE = frozenset((ROOT, kind) for kind in _KINDS if kind != "threads")
+"""Beginnings of the namespaces that the promises rest on: the local store commits their rows with
+``synchronous=FULL``. The rest of a thread, its settings and requests to stop, may be lost with the power."""
 
 
 @dataclass(frozen=True)
@@ -355,14 +362,9 @@ def _origin(plan_id: str) -> str:
     return f"origin/{plan_id}"
 
 
-def forget_thread(store: BaseStore, thread_id: str) -> None:
-    """Delete every record of a thread from the store."""
-    for kind in _KINDS:
-        prefix = (ROOT, kind, encode(thread_id))
-        limit = _PAGE
-        while len(found := store.search(prefix, limit=limit)) == limit:
-            limit *= 4
-        store.batch([PutOp(item.namespace, item.key, None) for item in found if item.namespace[:3] == prefix])
+def ledger_of(thread_id: str) -> list[tuple[str, ...]]:
+    """List the namespaces that hold, or are above, all records of a thread."""
+    return [(ROOT, kind, encode(thread_id)) for kind in _KINDS]
 
 
 def _succeeded(row: dict[str, Any]) -> bool:
@@ -371,5 +373,5 @@ def _succeeded(row: dict[str, Any]) -> bool:
 
 def thread_of(namespace: tuple[str, ...]) -> str | None:
     """Return the id of the thread whose records a namespace holds; None: it holds something else."""
-    is_thread_s = namespace[:1] == (ROOT,) and len(namespace) > 2 and namespace[1] in _KINDS
+    is_thread_s = namespace[:1] == (ROOT,) and len(namespace) > 2 and namespace[1] in (*_KINDS, "artifacts")
     return decode(namespace[2]) if is_thread_s else None

@@ -40,14 +40,15 @@ from .adapters import AsyncSaver, AsyncStore, Persistence
 from .checkpoint_time import checkpoint_time
 from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
 from .encryption import ENCRYPTED_VERSION, ENCRYPTION_TABLE, Cipher, check_key, mark_encrypted, read_key
-from .ledger import EFFECTS, forget_thread
+from .group_commit import GroupCommit
+from .ledger import DURABLE, forget_thread
 
 __all__ = [
     "LocalPersistence",
     "Persistence",
-    "delete_thread",
     "list_threads",
     "local_persistence",
+    "lock_file",
     "thread_lock",
 ]
 
@@ -143,6 +144,7 @@ class Database:
         self.path = path
         self.connection = _connect(path.as_uri())
         self._lock = threading.RLock()
+        self._owner: int | None = None
         self._closed = False
 
     @contextmanager
@@ -153,7 +155,7 @@ class Database:
             write: Take the write lock at once, so that the transaction cannot fail half way.
             durable: Return only when the disk has it, else when the operating system has it.
         """
-        with self._lock, _explained(self.path):
+        with self.held(), _explained(self.path):
             if self._closed:
                 raise StorageError(f"{self.path} is closed: use it inside its `with` block")
             with closing(self.connection.cursor()) as cursor:
@@ -169,6 +171,35 @@ class Database:
                 except BaseException:
                     self._roll_back()
                     raise
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other threads of this process out."""
+        with self._lock:
+            outer, self._owner = self._owner, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._owner = outer
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread keeps the others out now, so that waiting would be for itself."""
+        return self._owner == threading.get_ident()
+
+    def maintain(self, statement: str) -> list[Any]:
+        """Execute a statement that cannot be part of a transaction, and return its rows."""
+        with self.held(), _explained(self.path):
+            if self._closed:
+                raise StorageError(f"{self.path} is closed: use it inside its `with` block")
+            with closing(self.connection.execute(statement)) as cursor:
+                return cursor.fetchall()
+
+    def shrink(self, pages: int) -> None:
+        """Give at most so many unused pages back to the disk, in a transaction."""
+        with self.held(), _explained(self.path):
+            # Its rows have no columns: `execute` would stop after the first one, which is one page.
+            self.connection.executescript(f"PRAGMA incremental_vacuum({pages})")
 
     def _roll_back(self) -> None:
         # SQLite itself has rolled back after some errors, such as a full disk
@@ -277,12 +308,13 @@ class LocalSaver(SqliteSaver):
 
 
 class LocalStore(SqliteStore):
-    """LangGraph's SQLite store on a shared `Database`."""
+    """LangGraph's SQLite store on a shared `Database`; writes that wait at the same moment share a commit."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.connection)
         self.is_setup = True
         self.shared = database
+        self._group = GroupCommit(database.held, self._commit)
 
     @contextmanager
     def _cursor(self, *, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
@@ -290,12 +322,42 @@ class LocalStore(SqliteStore):
             yield cursor
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """Execute the operations in one transaction, on the disk at return if one records an effect."""
+        """Execute the operations in one transaction, on the disk at return if one is of the ledger."""
         wanted = [*ops]
-        puts = [op for op in wanted if isinstance(op, PutOp)]
-        durable = any(op.namespace[: len(EFFECTS)] == EFFECTS for op in puts)
-        with self.shared.transaction(write=bool(puts), durable=durable):
+        writes = any(isinstance(op, PutOp) for op in wanted)
+        if writes and not self.shared.is_mine:
+            return self._group.write(wanted)
+        with self.shared.transaction(write=writes, durable=_is_durable(wanted)):
             return super().batch(wanted)
+
+    def whole(self, thread_id: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - PostgreSQL locks by it
+        """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
+        return self.shared.transaction(durable=True)
+
+    def delete_below(self, namespace: tuple[str, ...], limit: int | None = None) -> int:
+        """Delete rows of a namespace and of those below it, unread, and return how many.
+
+        Args:
+            namespace: The namespace.
+            limit: At most so many; None: all.
+        """
+        path = ".".join(namespace)
+        with self.shared.transaction() as cursor:
+            cursor.execute(
+                # "/" is the character after "."
+                "DELETE FROM store WHERE rowid IN (SELECT rowid FROM store"
+                " WHERE prefix = ? OR (prefix > ? AND prefix < ?) LIMIT ?)",
+                (path, f"{path}.", f"{path}/", -1 if limit is None else limit),
+            )
+            return cursor.rowcount
+
+    def _commit(self, writes: list[list[Op]]) -> list[list[Result]]:
+        with self.shared.transaction(durable=any(map(_is_durable, writes))):
+            return [SqliteStore.batch(self, ops) for ops in writes]
+
+
+def _is_durable(ops: Iterable[Op]) -> bool:
+    return any(isinstance(op, PutOp) and op.namespace[:2] in DURABLE for op in ops)
 
 
 # opening
@@ -427,6 +489,8 @@ def _write_ahead(database: Database) -> None:
     if _pragma(database.connection, "journal_mode") == "wal":
         return
     database.connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+    # so that what deleted threads leave can be given back piece by piece, while others write
+    database.connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     # the switch writes one page; a kill amid it would leave a journal that read-only checks cannot undo
     _pragma(database.connection, "journal_mode=MEMORY")
     if (mode := _pragma(database.connection, "journal_mode=WAL")) != "wal":
@@ -503,11 +567,10 @@ def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
         ThreadBusyError: At once, if another runner holds it.
     """
     path = Path(database).resolve()
-    folder = path.with_name(path.name + ".locks")
-    with _explained_os(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = hashlib.sha256(thread_id.encode(errors="surrogatepass")).hexdigest()[:32]
-    lock = FileLock(folder / f"{name}.lock", mode=0o600, thread_local=False, is_singleton=False)
+    file = lock_file(path, thread_id)
+    with _explained_os(file.parent):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(file, mode=0o600, thread_local=False, is_singleton=False)
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -516,6 +579,12 @@ def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def lock_file(database: Path, thread_id: str) -> Path:
+    """Return the file that whoever runs the thread has locked."""
+    name = hashlib.sha256(thread_id.encode(errors="surrogatepass")).hexdigest()[:32]
+    return database.with_name(database.name + ".locks") / f"{name}.lock"
 
 
 def list_threads(checkpointer: AsyncSaver) -> Iterator[tuple[str, str]]:
@@ -529,13 +598,6 @@ def list_threads(checkpointer: AsyncSaver) -> Iterator[tuple[str, str]]:
             " WHERE checkpoint_ns = '' GROUP BY thread_id ORDER BY latest DESC"
         ).fetchall()
     return ((thread_id, _time_of(checkpoint_id)) for thread_id, checkpoint_id in rows)
-
-
-def delete_thread(persistence: Persistence, thread_id: str) -> None:
-    """Delete a thread's checkpoints, writes and ledger: all of them or, on an error, none."""
-    with _shared(persistence.checkpointer).transaction(durable=True):
-        persistence.checkpointer.delete_thread(thread_id)
-        forget_thread(persistence.store, thread_id)
 
 
 def _shared(checkpointer: AsyncSaver) -> Database:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import threading
 import time
@@ -23,7 +24,7 @@ from ..errors import (
     StorageError,
 )
 from .adapters import AsyncSaver, AsyncStore, Persistence
-from .ledger import EFFECTS, thread_of
+from .ledger import DURABLE, thread_of
 
 try:
     import psycopg
@@ -346,9 +347,33 @@ class PooledStore(PostgresStore):
         puts = [op for op in wanted if isinstance(op, PutOp)]
         if not puts:
             return super().batch(wanted)
-        durable = any(op.namespace[: len(EFFECTS)] == EFFECTS for op in puts)
+        durable = any(op.namespace[:2] in DURABLE for op in puts)
         with self.shared.transaction(threads=_threads_of(puts), durable=durable):
             return super().batch(wanted)
+
+    def whole(self, thread_id: str) -> AbstractContextManager[Any]:
+        """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
+        return self.shared.transaction(durable=True, threads=[thread_id])
+
+    def delete_below(self, namespace: tuple[str, ...], limit: int | None = None) -> int:
+        """Delete rows of a namespace and of those below it, unread, and return how many.
+
+        Args:
+            namespace: The namespace.
+            limit: At most so many; None: all.
+        """
+        path, thread_id = ".".join(namespace), thread_of(namespace)
+        below = re.sub(r"([\\%_])", r"\\\1", path) + ".%"
+        with self.shared.transaction(threads=[] if thread_id is None else [thread_id]) as cursor:
+            cursor.execute(_DELETE_BELOW, (path, below, limit))
+            row = cursor.fetchone()
+        return int(row[0]) if row is not None else 0
+
+
+_DELETE_BELOW = (
+    "WITH gone AS (DELETE FROM store WHERE ctid IN (SELECT ctid FROM store"
+    " WHERE prefix = %s OR prefix LIKE %s LIMIT %s) RETURNING 1) SELECT count(*) FROM gone"
+)
 
 
 def _threads_of(ops: Sequence[Op]) -> list[str]:

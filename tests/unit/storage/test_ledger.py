@@ -11,7 +11,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 
 from plan_execute.storage.adapters import async_store
-from plan_execute.storage.ledger import EFFECTS, EffectKey, EffectRecord, Ledger, forget_thread
+from plan_execute.storage.ledger import DURABLE, EffectKey, EffectRecord, Ledger, ledger_of
 from plan_execute.storage.local import local_persistence
 
 STRANGE = ["", ".", "a.b", "%", "%2E", "langgraph", "a/b", "ünï\x00", "\ud800", "*", "[x]", " ", "x" * 300]
@@ -161,21 +161,27 @@ def test_idempotency_keys_are_stable_and_differ_in_every_field():
     assert len({key.idempotency_key, *(other.idempotency_key for other in others)}) == 8
 
 
-async def test_forgetting_a_thread_leaves_its_neighbours(store):
+async def test_the_namespaces_of_a_thread_hold_all_its_records_and_no_other_threads(store):
     for thread in ("t1", "t10", "t"):
-        ledger = Ledger(store, thread)
-        await ledger.record_result("p", "s", "f", {})
-        await ledger.record_attempt("p", "s", "f", 1, {})
-        await ledger.record_settings({})
-        await ledger.begin_effect(ledger.effect_key("p", "s", attempt=1), "tool", {})
-    forget_thread(store, "t1")
-    left = await store.asearch(("plan_execute",), limit=100)
-    assert {item.namespace[2] for item in left} == {"t", "t10"}
-    assert len(left) == 8
+        await record_everything(Ledger(store, thread))
+    found = [row.namespace for space in ledger_of("t1") for row in await store.asearch(space, limit=100)]
+    assert {namespace[:3] for namespace in found} == set(ledger_of("t1"))
+    assert all(namespace[2] == "t1" for namespace in found if namespace[:3] in ledger_of("t1"))
+    everything = await store.asearch(("plan_execute",), limit=100)
+    assert len([row for row in everything if row.namespace[2] == "t1"]) == 7
 
 
-async def test_effects_are_in_the_namespace_that_the_local_store_commits_durably():
-    store = InMemoryStore()
-    ledger = Ledger(store, "t")
+async def record_everything(ledger):
     await ledger.begin_effect(ledger.effect_key("p", "s", attempt=1), "tool", {})
-    assert [namespace[: len(EFFECTS)] for namespace in store.list_namespaces()] == [EFFECTS]
+    await ledger.record_result("p", "s", "f", {})
+    await ledger.record_attempt("p", "s", "f", 1, {})
+    await ledger.record_approval("p", "h", {})
+    await ledger.record_item("p", "s", "f", 0, "digest", {})
+    await ledger.record_answers_given("k", 1)
+    await ledger.record_settings({})
+
+
+async def test_what_promises_rest_on_is_in_the_namespaces_that_the_local_store_commits_durably():
+    store = InMemoryStore()
+    await record_everything(Ledger(store, "t"))
+    assert {namespace[:2] for namespace in store.list_namespaces()} == DURABLE | {("plan_execute", "threads")}

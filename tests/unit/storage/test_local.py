@@ -21,8 +21,9 @@ from langgraph.types import Command, Interrupt, Send, interrupt
 
 from plan_execute.errors import ConfigurationError, StorageError
 from plan_execute.storage import local
+from plan_execute.storage.deletion import delete_thread
 from plan_execute.storage.ledger import Ledger
-from plan_execute.storage.local import Persistence, delete_thread, list_threads, local_persistence
+from plan_execute.storage.local import Persistence, list_threads, local_persistence
 
 
 @pytest.fixture
@@ -127,8 +128,20 @@ def test_the_file_is_written_ahead_and_belongs_to_us(path):
         assert persistence.checkpointer.database == path
 
 
-@pytest.mark.parametrize(("namespace", "level"), [("effects", 2), ("results", 1)])
-def test_only_effects_wait_for_the_disk(path, namespace, level):
+LEVELS = {
+    "approvals": 2,
+    "results": 2,
+    "attempts": 2,
+    "items": 2,
+    "answers": 2,
+    "effects": 2,
+    "threads": 1,
+    "artifacts": 1,
+}
+
+
+@pytest.mark.parametrize(("namespace", "level"), LEVELS.items())
+def test_the_rows_that_promises_rest_on_wait_for_the_disk_and_checkpoints_do_not(path, namespace, level):
     with local_persistence(path) as (checkpointer, store):
         connection = checkpointer.shared.connection
         store.put(("plan_execute", namespace, "t", "p"), "k", {"v": 1})

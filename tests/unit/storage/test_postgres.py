@@ -25,8 +25,9 @@ from plan_execute.errors import (
 )
 from plan_execute.storage import postgres
 from plan_execute.storage.adapters import Persistence
+from plan_execute.storage.deletion import delete_thread
 from plan_execute.storage.ledger import Ledger
-from plan_execute.storage.local import delete_thread, list_threads
+from plan_execute.storage.local import list_threads
 
 TABLES = {
     "checkpoint_blobs",
@@ -185,8 +186,8 @@ def test_a_batch_is_written_whole_or_not_at_all(persistence):
     assert persistence.store.search(("a",)) == []
 
 
-@pytest.mark.parametrize("kind", ["effects", "results"])
-def test_the_record_of_an_effect_is_on_the_disk_even_where_commits_do_not_wait_for_it(url, kind):
+@pytest.mark.parametrize("kind", ["effects", "results", "artifacts"])
+def test_the_ledger_is_on_the_disk_even_where_commits_do_not_wait_for_it(url, kind):
     """What a transaction has set is seen from inside it, by a trigger."""
     with postgres_persistence(url.replace("?options=", "?options=-csynchronous_commit%3Doff%20")) as (
         _,
@@ -199,7 +200,7 @@ def test_the_record_of_an_effect_is_on_the_disk_even_where_commits_do_not_wait_f
             " CREATE TRIGGER note BEFORE INSERT ON store FOR EACH ROW EXECUTE FUNCTION note()",
         )
         store.put(("plan_execute", kind, "t", "p"), "k", {})
-    assert execute(url, "SELECT setting FROM seen") == [("on" if kind == "effects" else "off",)]
+    assert execute(url, "SELECT setting FROM seen") == [("off" if kind == "artifacts" else "on",)]
 
 
 def test_a_pool_of_one_serves_parallel_steps(url):

@@ -1,0 +1,22 @@
+"""Where the built-in tools of a thread work, next to its database."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from pathlib import Path
+
+__all__ = ["workspace_of", "workspaces_of"]
+
+
+def workspaces_of(database: Path) -> Path:
+    """Return the folder of all workspaces of a database that is a file."""
+    return database.with_name(f"{database.name}.workspaces")
+
+
+def workspace_of(workspaces: Path, thread_id: str) -> Path:
+    """Return the folder that file tools and commands of a thread are confined to, unless told otherwise."""
+    # A thread's id may be any text, so it is not always the name of a folder.
+    plain = re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", thread_id, re.ASCII)
+    hashed = sha256(thread_id.encode(errors="surrogatepass")).hexdigest()[:32]
+    return workspaces / (thread_id if plain else f"thread.{hashed}")
