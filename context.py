@@ -87,6 +87,12 @@ class Context(BaseModel):
         description="How often the planner may be asked for the next steps; these are no revisions.",
     )
     max_iterations: int = Field(default=12, ge=1, le=1000, title="ReAct turns per attempt of an agent step")
+    max_inline_bytes: int = Field(
+        default=32768,
+        ge=256,
+        title="Bytes of an output that stay in the state",
+        description="A larger one goes to a lasting store; the state then holds a handle and a preview.",
+    )
     step_timeout_s: float | None = Field(
         default=300.0, gt=0, title="Seconds per attempt of a step", description="None: no limit."
     )

@@ -25,9 +25,10 @@ from .context import Context
 from .errors import ConfigurationError
 from .redaction import Redactor
 from .state import AuditEvent, Effect, Evidence, State, StepResult, Usage
+from .storage.artifacts import Artifacts
 from .storage.ledger import Ledger
 from .storage.plan_cache import CachedPlans, PlanCache
-from .tools.calls import preview
+from .tools.calls import abridged, preview
 
 T = TypeVar("T")
 Update = dict[str, Any]
@@ -96,6 +97,7 @@ class Run:
     Attributes:
         settings: The effective settings: what the thread was started with, tightened by this run.
         ledger: The durable record of this thread.
+        artifacts: Its large outputs.
         meter: What the run has spent, against its budgets.
         can_ask: Whether there is a checkpointer, so that a person can be asked.
         volatile: Whether the ledger lives in memory only, and may have forgotten an earlier run.
@@ -119,6 +121,7 @@ class Run:
     ledger: Ledger
     meter: Meter
     can_ask: bool
+    artifacts: Artifacts = field(default_factory=Artifacts)
     volatile: bool = False
     resumed: bool = False
     nested: bool = False
@@ -266,7 +269,7 @@ class StepScope:
         self.calls.append(
             {
                 "tool": call["name"],
-                "args": dict(call["args"]),
+                "args": abridged(call["args"], self.run.settings.max_inline_bytes),
                 "ok": ok,
                 "output_preview": preview(output),
                 "effect": effect,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..errors import UnresolvedReferenceError
-from ..state import CRITERION_PARAMETER, Evidence, Plan, StepResult, input_values, steps_by_id
+from ..errors import StorageDamagedError, UnresolvedReferenceError
+from ..references import expression_roots, step_references
+from ..state import CRITERION_PARAMETER, Criterion, Evidence, Plan, StepResult, input_values, steps_by_id
 from .criteria import Json, Judge, check_criteria, resolved_criteria
 
 __all__ = ["GoalCheck", "check_goal", "done_results"]
@@ -25,6 +26,7 @@ async def check_goal(
     inputs: Mapping[str, Json] | None,
     make_judge: Callable[[Json, Sequence[Evidence]], Judge],
     mark: str,
+    load: Callable[[Json, str], Awaitable[Json]],
 ) -> GoalCheck:
     """Check a plan's ``goal_criteria``; nothing is met before a step is done.
 
@@ -34,15 +36,22 @@ async def check_goal(
         inputs: Values given for the plan's inputs.
         make_judge: Builds the judge of the outputs by step id; it is asked only when all else is met.
         mark: What quotes outputs in a judge's criterion.
+        load: Returns the exact output that stands in a result, given that and the step's id.
     """
     done = done_results(plan, results)
     if not done:
         return GoalCheck(False, "no step is done")
-    outputs = {step_id: result["output"] for step_id, result in done.items()}
-    scope = {**outputs, "inputs": input_values(plan, inputs)}
+    named = _named_by(plan.get("goal_criteria", []))
     try:
-        criteria = resolved_criteria(plan.get("goal_criteria", []), scope, mark)
-    except UnresolvedReferenceError as error:
+        outputs = {
+            step_id: await load(result["output"], step_id)
+            if named is None or step_id in named
+            else result["output"]
+            for step_id, result in done.items()
+        }
+        scope = {**outputs, "inputs": input_values(plan, inputs)}
+        criteria: list[Criterion] = resolved_criteria(plan.get("goal_criteria", []), scope, mark)
+    except (UnresolvedReferenceError, StorageDamagedError) as error:
         return GoalCheck(False, str(error))
     evidence = [call for result in done.values() for call in result["evidence"]]
     outcomes = await check_criteria(criteria, scope, evidence, make_judge(outputs, evidence))
@@ -54,6 +63,19 @@ def done_results(plan: Plan, results: Mapping[str, StepResult]) -> dict[str, Ste
     """Pick the results of the plan's steps that are done."""
     ended = {step_id: results[step_id] for step_id in steps_by_id(plan) if step_id in results}
     return {step_id: result for step_id, result in ended.items() if result["status"] == "done"}
+
+
+def _named_by(criteria: Sequence[Criterion]) -> set[str] | None:
+    """Collect the steps whose outputs the criteria look at; None: all of them."""
+    if any(criterion["type"] not in _SELECTIVE or "@" in str(criterion) for criterion in criteria):
+        return None
+    expressions = [criterion["expression"] for criterion in criteria if criterion["type"] == "expression"]
+    expressions += [expression for _, expression in step_references({"success_criteria": criteria})]
+    return {root for expression in expressions for root in expression_roots(expression)}
+
+
+_SELECTIVE = {"expression", "tool_succeeded", "file_exists"}
+"""Criteria that look at no more than what they name."""
 
 
 def _named(criterion: Mapping[str, Json]) -> str:

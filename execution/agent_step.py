@@ -16,7 +16,7 @@ from ..models.structured import extract_json, role_config
 from ..prompts import quote, render_prompt, unquote
 from ..run import OUTER_KEY, STEP_KEY, StepScope
 from ..state import Evidence, Step
-from ..tools.calls import preview
+from ..tools.calls import abridged, preview
 from ..tools.toolbox import Toolbox
 
 __all__ = ["answer_of", "evidence_of", "nested_config", "run_agent_step", "step_messages"]
@@ -54,7 +54,7 @@ async def run_agent_step(
         evidence += scope.calls
         raise
     said: list[AnyMessage] = final["messages"]
-    evidence += evidence_of(said, toolbox)
+    evidence += evidence_of(said, toolbox, scope.run.settings.max_inline_bytes)
     return answer_of(said, step)
 
 
@@ -130,8 +130,8 @@ def answer_of(said: Sequence[AnyMessage], step: Step) -> Json:
         return text  # a string may be what the schema asks for; the check will tell
 
 
-def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox) -> list[Evidence]:
-    """List the tool calls of a conversation with their outcomes.
+def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox, limit: int) -> list[Evidence]:
+    """List the tool calls of a conversation with their outcomes; arguments over the limit are abridged.
 
     A call is answered in its own turn, under its own name: ids are the model's, and one that it
     uses again would lend a failed call the success of another.
@@ -140,7 +140,7 @@ def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox) -> list[Evidence]:
     waiting: list[tuple[ToolCall, Evidence]] = []
     for message in said:
         if isinstance(message, AIMessage):
-            waiting = [(call, _unanswered(call, toolbox)) for call in message.tool_calls]
+            waiting = [(call, _unanswered(call, toolbox, limit)) for call in message.tool_calls]
             evidence += [seen for _, seen in waiting]
         elif isinstance(message, ToolMessage):
             answered = next((pair for pair in waiting if _answers(message, pair[0])), None)
@@ -151,10 +151,10 @@ def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox) -> list[Evidence]:
     return evidence
 
 
-def _unanswered(call: ToolCall, toolbox: Toolbox) -> Evidence:
+def _unanswered(call: ToolCall, toolbox: Toolbox, limit: int) -> Evidence:
     return {
         "tool": call["name"],
-        "args": call["args"],
+        "args": abridged(call["args"], limit),
         "ok": False,
         "output_preview": "",
         "effect": toolbox.effect(call["name"]),

@@ -20,6 +20,7 @@ from ..errors import (
     BudgetExceededError,
     StepStoppedError,
     StepTimeoutError,
+    StorageDamagedError,
     UnresolvedReferenceError,
 )
 from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
@@ -43,6 +44,7 @@ from ..state import (
     step_fingerprint,
     steps_by_id,
 )
+from ..storage.artifacts import shown
 from ..tools.calls import preview
 from .items import ItemsWork, failure_codes
 from .work import Attempt, StepWork
@@ -94,7 +96,7 @@ class AttemptLoop:
         recorded, gate = self.work.epoch.attempts_of(self.step), self.work.epoch.gate
         if gate.enough.is_set():
             gate.admit(self.step, begun=bool(recorded))  # nobody is asked about what is not needed
-        if not self._is_wanted():
+        if not await self._is_wanted():
             return Outcome(self._result("skipped", []), None, self.audit)
         if self.step.get("approve") and (refused := self._approve_step()):
             return refused
@@ -105,11 +107,11 @@ class AttemptLoop:
         async with slot:
             return await self._attempt_until_decided(recorded)
 
-    def _is_wanted(self) -> bool:
+    async def _is_wanted(self) -> bool:
         """Evaluate the step's condition; one that cannot be evaluated fails in the attempt."""
         try:
-            return "when" not in self.step or holds(self.step["when"], self.work.values())
-        except UnresolvedReferenceError:
+            return "when" not in self.step or holds(self.step["when"], await self.work.values("when"))
+        except (UnresolvedReferenceError, StorageDamagedError):
             return True
 
     async def _attempt_until_decided(self, recorded: list[Attempt]) -> Outcome:
@@ -139,7 +141,7 @@ class AttemptLoop:
                 return self._cut_short(made)
             decision = attempt["decision"]
             if decision["decision"] == "ask":
-                decision = self._ask_about_failure(made, decision)
+                decision = await self._ask_about_failure(made, decision)
             self._note(decision)
             if decision["decision"] != "retry":
                 return self._ended(made, decision)
@@ -178,7 +180,10 @@ class AttemptLoop:
         return self._evaluation(policy, error["message"])
 
     def _worth_another(self, attempt: Attempt) -> bool:
-        return not ("call" in self.step and failure_codes(attempt) <= _FINAL_FAILURES)
+        codes = failure_codes(attempt)
+        if StorageDamagedError.code in codes:
+            return False
+        return not ("call" in self.step and codes <= _FINAL_FAILURES)
 
     def _wrote(self, attempt: Attempt) -> bool:
         """Tell whether the attempt made, or may have made, a call that changes the world."""
@@ -260,7 +265,7 @@ class AttemptLoop:
 
     # --- asking a person -----------------------------------------------------------------
 
-    def _ask_about_failure(self, made: list[Attempt], proposed: Evaluation) -> Evaluation:
+    async def _ask_about_failure(self, made: list[Attempt], proposed: Evaluation) -> Evaluation:
         error: Failure = made[-1]["error"]
         args = {
             "step_id": self.step["id"],
@@ -277,8 +282,12 @@ class AttemptLoop:
         reason = (answer["message"] if answer["type"] == "reject" else "") or error["message"]
         decided = self._evaluation(answer["decision"], reason, by=answer["by"], hint=answer["message"])
         if answer["decision"] == "supply":
-            made[-1] = {**made[-1], "output": answer["args"]["output"]}
+            made[-1] = {**made[-1], "output": await self._supplied(answer["args"]["output"], made[-1])}
         return decided
+
+    async def _supplied(self, output: Any, attempt: Attempt) -> Any:
+        """Return what stands for an output by hand; what the question proposed already stands for its own."""
+        return output if output == attempt["output"] else await self.run.artifacts.put_away(output)
 
     def _ask(self, name: str, args: Mapping[str, Any], description: str, **record: Any) -> Answer:
         try:
@@ -388,7 +397,7 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
     if error["code"] == StepTimeoutError.code:
         lines.append("It was cut off: a call that changes the world may have happened all the same.")
     if made[-1]["output"] is not None:
-        lines.append(f"Its output: {plain_line(preview(made[-1]['output'], 500))}")
+        lines.append(f"Its output: {plain_line(shown(made[-1]['output'], 500))}")
     if proposed.get("by") == "model":
         lines.append(f"The evaluator asks you because: {plain_line(proposed.get('reason', ''))}")
     lines.append(

@@ -11,7 +11,7 @@ from ..errors import StepError, ToolFailedError
 from ..models.structured import is_transient, retry_transient
 from ..run import StepScope, emit
 from ..state import Evidence, Step
-from ..tools.calls import call_tool, describe_exception, preview
+from ..tools.calls import abridged, call_tool, describe_exception, preview
 from ..tools.toolbox import Toolbox
 from .effects import call_once
 
@@ -44,7 +44,8 @@ async def run_bound_step(
     tool, effect = toolbox.get(name), toolbox.effect(name)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
     redactor = scope.run.redactor
-    emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=args)
+    recorded = abridged(args, scope.run.settings.max_inline_bytes)
+    emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=recorded)
 
     async def attempt(key: str) -> Json:
         scope.tab.tool_call()
@@ -68,7 +69,7 @@ async def run_bound_step(
 
     seen: Evidence = {
         "tool": name,
-        "args": args,
+        "args": recorded,
         "ok": False,
         "output_preview": "",
         "effect": effect,

@@ -19,7 +19,7 @@ from ..run import StepScope
 from ..safe_markdown import code_span
 from ..state import Effect, digest
 from ..storage.ledger import EffectKey, EffectRecord
-from ..tools.calls import preview
+from ..tools.calls import abridged, preview
 from .answers import AnswersInHand
 
 __all__ = ["call_once"]
@@ -41,7 +41,8 @@ async def call_once(
         StepError: What the call raised, now or when it was made.
         langgraph.errors.GraphInterrupt: While a person is being asked about an unknown outcome.
     """
-    ledger = scope.run.ledger
+    ledger, artifacts = scope.run.ledger, scope.run.artifacts
+    recorded = abridged(args, scope.run.settings.max_inline_bytes)
     # The content is part of the key: in a fork, the same step may have been edited to call something else.
     content = digest([tool, dict(args)])[:16]
     key = ledger.effect_key(
@@ -54,18 +55,19 @@ async def call_once(
     if record is not None and record.outcome is not None:
         if record.answers:
             answers.skip_to(before + record.answers)
-        return _replay(record.outcome)
+        exact = await artifacts.value(record.outcome["output"], scope.step_id)
+        return _told(record.outcome | {"output": exact})
     if record is not None and record.question is not None:
         # Whoever is still waiting is not called again only to ask again.
         answers.require(record.question)
     if effect == "write":
         for _ in range(await _open_questions(scope, key, record, answers)):
-            if (outcome := _resolve_unknown(scope, tool, args)) is not None:
+            if (outcome := _resolve_unknown(scope, tool, recorded)) is not None:
                 if record is None:
-                    await ledger.begin_effect(key, tool, dict(args))
-                await ledger.finish_effect(key, outcome, answers=answers.taken - before)
-                return _replay(outcome)
-    return await _log_effect(scope, key, tool, args, call, before)
+                    await ledger.begin_effect(key, tool, recorded)
+                await _finish(scope, key, outcome, answers.taken - before)
+                return _told(outcome)
+    return await _log_effect(scope, key, tool, recorded, call, before)
 
 
 async def _open_questions(
@@ -95,19 +97,19 @@ async def _log_effect(
     scope: StepScope,
     key: EffectKey,
     tool: str,
-    args: Mapping[str, Json],
+    args: dict[str, Json],
     call: Callable[[str], Awaitable[Json]],
     before: int,
 ) -> Json:
     """Commit the intent, make the call, commit the outcome; ``before`` answers were for other questions."""
     ledger, answers = scope.run.ledger, AnswersInHand()
     with scope.write():
-        await ledger.begin_effect(key, tool, dict(args), position=len(answers))
+        await ledger.begin_effect(key, tool, args, position=len(answers))
         try:
             output = await call(key.idempotency_key)
         except StepError as error:
             failed = {"ok": False, "output": None, "error": str(error)}
-            await asyncio.shield(ledger.finish_effect(key, failed, answers=answers.taken - before))
+            await asyncio.shield(_finish(scope, key, failed, answers.taken - before))
             raise
         except BudgetExceededError:
             # There was no room for the call, so it was not made.
@@ -120,11 +122,17 @@ async def _log_effect(
             raise
         # A cancellation here must not leave a finished write without its outcome.
         made = {"ok": True, "output": output, "error": None}
-        await asyncio.shield(ledger.finish_effect(key, made, answers=answers.taken - before))
+        await asyncio.shield(_finish(scope, key, made, answers.taken - before))
         return output
 
 
-def _replay(outcome: Mapping[str, Json]) -> Json:
+async def _finish(scope: StepScope, key: EffectKey, outcome: dict[str, Json], answers: int) -> None:
+    """Put the outcome on record; a large output is in the store before the record refers to it."""
+    kept = await scope.run.artifacts.put_away(outcome["output"])
+    await scope.run.ledger.finish_effect(key, outcome | {"output": kept}, answers=answers)
+
+
+def _told(outcome: Mapping[str, Json]) -> Json:
     if not outcome["ok"]:
         raise ToolFailedError(str(outcome["error"]))
     return outcome["output"]

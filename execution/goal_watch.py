@@ -68,7 +68,8 @@ class GoalWatch:
                 limit_s=self.run.meter.seconds_left(),
             )
 
-        found = await check_goal(self.plan, results, self.state.get("inputs"), judge_of, self.run.mark)
+        run, inputs = self.run, self.state.get("inputs")
+        found = await check_goal(self.plan, results, inputs, judge_of, run.mark, run.artifacts.value)
         self.spent = add_usage(self.spent, tab.usage)
         return self.run.redact(found)
 

@@ -20,6 +20,7 @@ from ..errors import (
     ItemsFailedError,
     StepNotNeededError,
     StepStoppedError,
+    StorageDamagedError,
     UnresolvedReferenceError,
 )
 from ..references import expression_roots, references_in, resolve
@@ -64,8 +65,8 @@ class ItemsWork:
         """
         started_at = self._work.run.timestamp()
         try:
-            items = self._items()
-        except UnresolvedReferenceError as error:
+            items = await self._items()
+        except (UnresolvedReferenceError, StorageDamagedError) as error:
             return broken_attempt(number, error, started_at)
         rows = await self._recorded(items, number)
         await self._repeat_questions(items, number, hint)
@@ -77,13 +78,16 @@ class ItemsWork:
                 raise
             not_needed = StepNotNeededError("not needed: the goal was reached before")
             self._ended = broken_attempt(number, not_needed, started_at)
-        return self._combine(items, number, started_at)
+        try:
+            return await self._combine(items, number, started_at)
+        except StorageDamagedError as error:
+            return broken_attempt(number, error, started_at)
 
     # --- the list ------------------------------------------------------------------------
 
-    def _items(self) -> list[Item]:
+    async def _items(self) -> list[Item]:
         reference = self._work.step["for_each"]
-        values = resolve(reference, self._work.values())
+        values = resolve(reference, await self._work.values("for_each"))
         if values is None and self._comes_from_a_skipped_step(reference):
             values = []
         if not isinstance(values, list):
@@ -196,7 +200,7 @@ class ItemsWork:
 
     # --- the attempt as a whole ----------------------------------------------------------
 
-    def _combine(self, items: Sequence[Item], number: int, started_at: str) -> Attempt:
+    async def _combine(self, items: Sequence[Item], number: int, started_at: str) -> Attempt:
         rows = {item.index: row for item in items if (row := self._known(item.index)) is not None}
         made = [row for row in rows.values() if row["number"] == number]
         failed = [
@@ -207,7 +211,7 @@ class ItemsWork:
         ended, self._ended = self._ended, None
         return {
             "number": number,
-            "output": [_output(rows.get(item.index)) for item in items],
+            "output": await self._outputs([rows.get(item.index) for item in items]),
             "verdict": "failed" if failed else _verdict(rows.values()),
             "criteria": _criteria(rows),
             "decision": None,
@@ -220,9 +224,16 @@ class ItemsWork:
             "ended_at": self._work.run.timestamp(),
         }
 
-
-def _output(row: Attempt | None) -> Any:
-    return row["output"] if row is not None and row["error"] is None else None
+    async def _outputs(self, rows: Sequence[Attempt | None]) -> Any:
+        """Return what stands for the list of exact outputs, with null where there is none."""
+        artifacts, step_id = self._work.run.artifacts, self._work.step["id"]
+        exact = [
+            await artifacts.value(row["output"], step_id)
+            if row is not None and row["error"] is None
+            else None
+            for row in rows
+        ]
+        return await artifacts.put_away(exact)
 
 
 def _is_open(row: Attempt | None, number: int) -> bool:

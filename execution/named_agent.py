@@ -20,7 +20,7 @@ from ..errors import PlanExecuteError, StepError, ToolFailedError
 from ..run import StepScope, emit
 from ..state import Effect, Evidence, Step, agent_grant
 from ..tools.agents import NamedAgent
-from ..tools.calls import describe_exception, preview, to_json
+from ..tools.calls import abridged, describe_exception, preview, to_json
 from ..tools.toolbox import Toolbox
 from .agent_step import answer_of, evidence_of, nested_config
 from .effects import call_once
@@ -54,12 +54,13 @@ async def run_named_agent(
         StepError: If the agent fails, or ends without an answer.
         BudgetExceededError: If a budget is used up.
     """
-    name, args = agent_grant(agent.name), {"task": task}
+    name, args, limit = agent_grant(agent.name), {"task": task}, scope.run.settings.max_inline_bytes
+    recorded = abridged(args, limit)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
-    emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=args)
+    emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=recorded)
     seen: Evidence = {
         "tool": name,
-        "args": args,
+        "args": recorded,
         "ok": False,
         "output_preview": "",
         "effect": agent.effect,
@@ -71,7 +72,7 @@ async def run_named_agent(
         # Before anything of it is cut to a preview: half a secret would not be found any more.
         answer = scope.run.redact(await _invoke(agent, request, key, scope, config))
         said = _messages(answer)
-        evidence.extend(evidence_of(said, toolbox))
+        evidence.extend(evidence_of(said, toolbox, limit))
         return _output(answer, said, step)
 
     # The other server knows what became of a remote call, so nobody needs to be asked.

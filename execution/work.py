@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ from langgraph.runtime import Runtime
 from ..errors import (
     BudgetExceededError,
     ModelCallError,
+    PlanExecuteError,
     StepError,
     StepNotNeededError,
     StepStoppedError,
     StepTimeoutError,
+    StorageError,
     SubPlanError,
 )
 from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
@@ -109,15 +112,16 @@ class StepWork:
         }
         failure: Failure | None = None
         try:
-            values = self.values(item)
+            values = await self.values(item=item)
             hints = [said for said in (_gap(before, self.run.mark), hint) if said]
             work = self._produce(scope, evidence, values, hints, item)
-            attempt["output"] = self.run.redact(await self._within_time_limit(work, scope))
-            check = await self._check(attempt["output"], evidence, scope, values)
+            output = self.run.redact(await self._within_time_limit(work, scope))
+            attempt["output"] = await self.run.artifacts.put_away(output)
+            check = await self._check(output, evidence, scope, values)
             attempt |= {"verdict": check.verdict, "criteria": check.criteria}
             if check.verdict == "failed":
                 failure = {"code": "check_failed", "message": "; ".join(check.gaps)}
-        except (StepError, ModelCallError, BudgetExceededError) as error:
+        except (StepError, ModelCallError, BudgetExceededError, StorageError) as error:
             failure = {"code": error.code, "message": str(error)}
         except GraphBubbleUp:
             raise
@@ -194,7 +198,7 @@ class StepWork:
             self.step,
             task=fill_quoted(task, values, self.run.mark),
             goal=goal,
-            material=self._material(item),
+            material=await self._material(item),
             hints=hints,
             scope=scope,
         )
@@ -305,16 +309,28 @@ class StepWork:
         approval = self.epoch.approval or {}
         return bool(approval.get("memory_lost")) and self.step["id"] in self.epoch.ready_at_start
 
-    def values(self, item: Item | None = None) -> dict[str, Json]:
-        """Return what references stand for: outputs by step id, the input values, and the item."""
-        outputs = {step_id: result["output"] for step_id, result in self.needed.items()}
-        scope = {**outputs, "inputs": input_values(self.plan, self.state.get("inputs"))}
-        return scope if item is None else {**scope, "item": item.value, "index": item.index}
+    async def values(self, part: str | None = None, *, item: Item | None = None) -> dict[str, Json]:
+        """Return what references stand for: exact outputs by step id, the input values, and the item.
 
-    def _material(self, item: Item | None) -> dict[str, Json]:
+        Only what the step refers to is loaded. All are copies: a tool may change what it is given.
+
+        Args:
+            part: The part of the step whose references count, such as ``when``; None: all but ``for_each``.
+            item: The item, of a ``for_each``.
+        """
+        named = _named(self.step, part)
+        scope = {i: await self._output(i) for i in self.needed if i in named or _ALL in named}
+        if "inputs" in named or _ALL in named:
+            scope["inputs"] = deepcopy(input_values(self.plan, self.state.get("inputs")))
+        return scope if item is None else {**scope, "item": deepcopy(item.value), "index": item.index}
+
+    async def _output(self, step_id: str) -> Json:
+        return await self.run.artifacts.value(self.needed[step_id]["output"], step_id)
+
+    async def _material(self, item: Item | None) -> dict[str, Json]:
         """Return what an agent is shown as data, by its name; of a list it loops over, only the item."""
         hidden = _only_looped_over(self.step) if item is not None else set()
-        outputs = {f"output of {i}": r["output"] for i, r in self.needed.items() if i not in hidden}
+        outputs = {f"output of {i}": await self._output(i) for i in self.needed if i not in hidden}
         return outputs if item is None else {**outputs, f"item {item.index}": item.value}
 
     def evaluator(self) -> Any:
@@ -332,7 +348,7 @@ def _was_stopped_within(working: asyncio.Future[Any]) -> bool:
     return not working.cancelled() and isinstance(working.exception(), SubPlanError)
 
 
-def broken_attempt(number: int, error: StepError, started_at: str) -> Attempt:
+def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Attempt:
     """Return an attempt that could not begin."""
     return {
         "number": number,
@@ -355,6 +371,19 @@ def _gap(before: Attempt | None, mark: str) -> str:
     error: Failure = before["error"]
     failed = quote("failure", f"{error['code']}: {error['message']}", mark)
     return f"The last attempt failed:\n{failed}"
+
+
+_ALL = "@"
+"""JMESPath's name for the whole of what it looks into."""
+
+
+def _named(step: Step, part: str | None) -> set[str]:
+    """Collect the step ids, and ``inputs``, that the references in a part of a step name."""
+    found: set[str] = set()
+    for where, expression in step_references(step):
+        if where == part or (part is None and where != "for_each"):
+            found |= expression_roots(expression) | ({_ALL} if _ALL in expression else set())
+    return found
 
 
 def _only_looped_over(step: Step) -> set[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
 
 from ..context import Context
@@ -25,7 +26,8 @@ from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 from ..storage.plan_cache import PlanCache
 from ..tools.toolbox import Toolbox
 from .door import enter
-from .loop import iterate
+from .loop import iterate, run
+from .outputs import exact_output, output_of_step
 from .redacted_stream import RedactedStream
 from .surgery import cancel_run
 
@@ -107,10 +109,43 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any
     ) -> Iterator[Any]:
         """Run the graph from synchronous code, with the same parallelism as :meth:`astream`."""
+        self._check_sync()
+        yield from iterate(self.astream(input, ensure_config(config), context=context, **kwargs))
+
+    async def aget_output(
+        self,
+        config: RunnableConfig,
+        step_id: str,
+        *,
+        result: Mapping[str, Any] | None = None,
+        store: BaseStore | None = None,
+    ) -> Any:
+        """Return the exact output of a step, which in ``results`` may be a handle on an artifact.
+
+        Args:
+            config: Names the thread, or one of its checkpoints.
+            step_id: The step.
+            result: Its result, where the state is another graph's: this agent ran as a node of it.
+            store: The store of that graph.
+
+        Raises:
+            ThreadNotFoundError: If there is no such thread.
+            InvalidInputError: If the plan has no such step, or the step has no result.
+            StorageDamagedError: If the output is not in the store, or not as it was put there.
+        """
+        if result is not None:
+            return await exact_output(self, config, result["output"], step_id, store)
+        return await output_of_step(self, config, step_id)
+
+    def get_output(self, config: RunnableConfig, step_id: str, **options: Any) -> Any:
+        """Return the exact output of a step from synchronous code; see :meth:`aget_output`."""
+        self._check_sync()
+        return run(self.aget_output(config, step_id, **options))
+
+    def _check_sync(self) -> None:
         for part in (self.checkpointer, self.store):
             if isinstance(part, AsyncSaver | AsyncStore):
                 part.check_sync()
-        yield from iterate(self.astream(input, ensure_config(config), context=context, **kwargs))
 
 
 async def _without_open_run(agent: PlanExecuteAgent, given: Any, config: RunnableConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Interrupt, StateSnapshot
 
@@ -29,6 +30,7 @@ from ..redaction import REDACTOR_KEY
 from ..run import OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ..state import SCHEMA_VERSION, Usage, plan_hash
 from ..storage.adapters import AsyncSaver, async_saver, async_store
+from ..storage.artifacts import Artifacts
 from ..storage.checkpoint_time import checkpoint_time, sort_after
 from ..storage.ledger import Ledger
 from ..storage.plan_cache import CachedPlans
@@ -112,6 +114,9 @@ async def enter(
             ledger=ledger,
             meter=await _meter(settings, ledger, snapshot, resumed, parent),
             can_ask=bool(saver),
+            artifacts=Artifacts(
+                store if _lasts(store, saver, volatile) else None, thread_id, settings.max_inline_bytes
+            ),
             volatile=volatile,
             resumed=resumed,
             nested=nested,
@@ -363,6 +368,14 @@ def _cached_plans(
         return None
     shown = {key: value for key, value in configurable.items() if not key.startswith("__")}
     return CachedPlans(agent.memory if volatile else store, agent.plan_cache.namespace_of(shown))
+
+
+def _lasts(store: Any, saver: Any, volatile: bool) -> bool:
+    """Tell whether the store lives as long as the checkpoints, so that these may refer to what it holds."""
+    if volatile or not saver:
+        return False
+    store, saver = getattr(store, "wrapped", store), getattr(saver, "wrapped", saver)
+    return not isinstance(store, InMemoryStore) or isinstance(saver, InMemorySaver)
 
 
 def _inherited(configurable: Mapping[str, Any]) -> Context | None:

@@ -28,7 +28,7 @@ from ..models.structured import (
 )
 from ..prompts import quote
 from ..run import StepScope, emit, step_scope_of
-from ..tools.calls import describe_exception, preview, require_credentials, to_json
+from ..tools.calls import abridged, describe_exception, preview, require_credentials, to_json
 from ..tools.idempotency import keyed_tool
 from ..tools.toolbox import Toolbox
 
@@ -91,7 +91,8 @@ class StepGuard(AgentMiddleware[Any, Any]):
         effect = self._toolbox.effect(call["name"])
         tool, name, args = request.tool, call["name"], scope.run.redact(call["args"])
         request = request.override(tool_call={**call, "args": args})
-        emit(request.runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=args)
+        recorded = abridged(args, scope.run.settings.max_inline_bytes)
+        emit(request.runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=recorded)
 
         async def make(key: str) -> Any:
             keyed = request.override(tool=keyed_tool(tool, key))

@@ -35,6 +35,7 @@ from ..state import (
     steps_of,
     used_ids,
 )
+from ..storage.artifacts import shown
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 
@@ -89,7 +90,14 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         try:
             draft = await write_draft(
                 models.get("planner", run.settings.models),
-                _messages(state, run, toolbox, mark=run.mark, names_only=key is not None),
+                _messages(
+                    state,
+                    run,
+                    toolbox,
+                    mark=run.mark,
+                    names_only=key is not None,
+                    progress=await _progress(state, run),
+                ),
                 role="planner",
                 occasion="next_steps" if _is_next_round(state) else "goal",
                 kept=_kept_steps(state),
@@ -173,7 +181,9 @@ async def _with_unused_id(plan: Any, run: Run) -> Any:
 # --- the prompt --------------------------------------------------------------------------
 
 
-def _messages(state: State, run: Run, toolbox: Toolbox, *, mark: str, names_only: bool = False) -> list[Any]:
+def _messages(
+    state: State, run: Run, toolbox: Toolbox, *, mark: str, names_only: bool = False, progress: str = ""
+) -> list[Any]:
     inputs = state.get("inputs") or {}
     return render_prompt(
         "planner",
@@ -183,7 +193,7 @@ def _messages(state: State, run: Run, toolbox: Toolbox, *, mark: str, names_only
         conversation=_conversation(_earlier_messages(state), mark),
         goal=state.get("goal") or "",
         inputs=_input_names(inputs, mark) if names_only else _inputs(inputs, mark),
-        progress=_progress(state, run),
+        progress=progress,
         feedback=_feedback(state, mark),
     )
 
@@ -234,9 +244,7 @@ def _feedback(state: State, mark: str) -> str:
         )
     if (results := state.get("results")) and not _is_next_round(state):
         done = [
-            f"- {r['step_id']}: {preview(r['output'], 300)}"
-            for r in results.values()
-            if r["status"] == "done"
+            f"- {r['step_id']}: {shown(r['output'], 300)}" for r in results.values() if r["status"] == "done"
         ]
         parts.append(
             "These steps are finished and stay; refer to them, do not repeat them:\n"
@@ -249,13 +257,15 @@ _PROGRESS_CHARACTERS = 24_000
 """Room for what earlier steps produced; a long rolling plan must not outgrow the model."""
 
 
-def _progress(state: State, run: Run) -> str:
+async def _progress(state: State, run: Run) -> str:
     """Tell the planner of a rolling plan how far it came, and how often it may still be asked."""
     if not _is_next_round(state):
         return ""
     steps, results = _kept_steps(state), state.get("results") or {}
     room = max(100, min(2000, _PROGRESS_CHARACTERS // max(1, len(steps))))
-    lines = [_ended_step(step, results[step["id"]], room) for step in steps if step["id"] in results]
+    lines = [
+        await _ended_step(step, results[step["id"]], room, run) for step in steps if step["id"] in results
+    ]
     evaluation = state.get("evaluation")
     unmet = evaluation.get("evidence", []) if evaluation and evaluation.get("goal_met") is False else []
     missing = quote("missing for the goal", "; ".join(unmet), run.mark) + "\n" if unmet else ""
@@ -274,10 +284,11 @@ def _progress(state: State, run: Run) -> str:
     )
 
 
-def _ended_step(step: Step, result: StepResult, room: int) -> str:
+async def _ended_step(step: Step, result: StepResult, room: int, run: Run) -> str:
     title = f"- {step['id']} ({preview(step.get('task') or 'call', 200)})"
     if result["status"] == "done":
-        return f"{title}: done, {result['verdict']}: {preview(result['output'], room)}"
+        output = await run.artifacts.shown(result["output"], step["id"], room)
+        return f"{title}: done, {result['verdict']}: {output}"
     why = result["error"]["message"] if result["error"] else "its condition did not hold"
     return f"{title}: {result['status']}: {preview(why, room)}"
 

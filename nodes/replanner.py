@@ -30,6 +30,7 @@ from ..state import (
     plan_difference,
     used_ids,
 )
+from ..storage.artifacts import shown
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 
@@ -101,7 +102,7 @@ def _messages(
 ) -> list[BaseMessage]:
     mark, results = run.mark, state.get("results") or {}
     finished = [
-        f"- {step['id']} ({step['task']}): {preview(_output(results.get(step['id'])), 600)}"
+        f"- {step['id']} ({step['task']}): {shown(_output(results.get(step['id'])), 600)}"
         for step in plan["steps"]
         if step["id"] not in replaced
     ]

@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 
 from ..budget import Tab
 from ..context import Context
-from ..errors import BudgetExceededError, ModelCallError
+from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.structured import call_message
@@ -35,6 +35,7 @@ from ..state import (
     run_status,
     steps_of,
 )
+from ..storage.artifacts import shown
 from ..tools.calls import preview
 
 __all__ = ["make_synthesizer", "report_text"]
@@ -82,11 +83,12 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
     ) -> tuple[RunStatus, Json, AIMessage]:
         """Write the output in the form asked for; what does not come in this form is not done."""
         try:
-            output = _fitting_output(form, state)
+            output = await _fitting_output(form, state, run)
             if output is None:
                 model = models.get("synthesizer", run.settings.models)
-                output = await form.ask(model, _messages(state, "done", run), meter=tab, config=config)
-        except (ModelCallError, BudgetExceededError) as error:
+                messages = await _messages(state, "done", run)
+                output = await form.ask(model, messages, meter=tab, config=config)
+        except (ModelCallError, BudgetExceededError, StorageDamagedError) as error:
             report = report_text(state, "partial")
             missing = run.redact(f"(The structured output is missing: {error})")
             return "partial", None, AIMessage(f"{report}\n\n{missing}")
@@ -99,14 +101,18 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
         report = report_text(state, status)
         if status in ("failed", "rejected") and not state.get("results"):
             return AIMessage(report)
-        if status == "done" and (direct := _only_answer(state)) is not None:
+        try:
+            direct = await _only_answer(state, run) if status == "done" else None
+        except StorageDamagedError as error:
+            return AIMessage(f"{report}\n\n({error})")
+        if direct is not None:
             return _with_our_word(AIMessage(direct), _untold_checks(state))
         if not models.has("synthesizer", run.settings.models):
             return AIMessage(report)
         try:
             written = await call_message(
                 models.get("synthesizer", run.settings.models),
-                _messages(state, status, run),
+                await _messages(state, status, run),
                 role="synthesizer",
                 meter=tab,
                 config=_unstreamed(config) if run.settings.neutralise_links else config,
@@ -178,43 +184,52 @@ def _untold_checks(state: State) -> str:
     return f"{_SECTIONS['unverified']}:\n" + "\n".join(lines) if lines else ""
 
 
-def _only_answer(state: State) -> str | None:
-    """Return the output of a plan of one agent step: it is the answer already."""
+async def _only_output(state: State, run: Run) -> Json:
+    """Return the exact output of a plan of one step; None where there are more."""
     steps = steps_of(state.get("plan"))
-    if len(steps) != 1 or "call" in steps[0]:
+    if len(steps) != 1:
         return None
-    output = (state.get("results") or {})[steps[0]["id"]]["output"]
+    step_id = steps[0]["id"]
+    return await run.artifacts.value((state.get("results") or {})[step_id]["output"], step_id)
+
+
+async def _only_answer(state: State, run: Run) -> str | None:
+    """Return the output of a plan of one agent step: it is the answer already."""
+    if any("call" in step for step in steps_of(state.get("plan"))):
+        return None
+    output = await _only_output(state, run)
     return output if isinstance(output, str) else None
 
 
-def _fitting_output(form: OutputForm, state: State) -> Json:
+async def _fitting_output(form: OutputForm, state: State, run: Run) -> Json:
     """Return the output of a plan of one step if it has the form already; None otherwise."""
-    steps = steps_of(state.get("plan"))
-    output = (state.get("results") or {})[steps[0]["id"]]["output"] if len(steps) == 1 else None
+    output = await _only_output(state, run)
     try:
         return form.read(output) if isinstance(output, dict) else None
     except ValueError:
         return None
 
 
-def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:
+async def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:
     results = state.get("results") or {}
-    shown = [_for_prompt(step, results.get(step["id"])) for step in steps_of(state.get("plan"))]
+    listed = [await _for_prompt(step, results.get(step["id"]), run) for step in steps_of(state.get("plan"))]
     return render_prompt(
         "synthesizer",
         instructions=run.settings.instructions,
         goal=state.get("goal") or "",
         status=status,
         reason=quote("reason", reason_of(state), run.mark) if status != "done" else "",
-        results=quote("results", "\n\n".join(shown), run.mark),
+        results=quote("results", "\n\n".join(listed), run.mark),
     )
 
 
-def _for_prompt(step: Step, result: StepResult | None) -> str:
+async def _for_prompt(step: Step, result: StepResult | None, run: Run) -> str:
     if result is None:
         return f"[{step['id']}] {step['task']}: not started"
     head = f"[{step['id']}] {step['task']}: {_outcome(result)}"
-    return f"{head}\n{preview(result['output'], 20_000)}" if result["status"] == "done" else head
+    if result["status"] != "done":
+        return head
+    return f"{head}\n{await run.artifacts.shown(result['output'], step['id'], 20_000)}"
 
 
 # --- the report, with no model -----------------------------------------------------------
@@ -280,7 +295,7 @@ def _line(step: Step, result: StepResult | None, room: int) -> str:
     if result is None:
         return title
     if result["status"] == "done":
-        return f"{title}: {preview(result['output'], room)}"
+        return f"{title}: {shown(result['output'], room)}"
     if is_not_needed(result) and not result["attempts"]:
         return title
     return f"{title}: {_outcome(result)}"

@@ -41,7 +41,7 @@ from .checkpoint_time import checkpoint_time
 from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
 from .encryption import ENCRYPTED_VERSION, ENCRYPTION_TABLE, Cipher, check_key, mark_encrypted, read_key
 from .group_commit import GroupCommit
-from .ledger import DURABLE, forget_thread
+from .ledger import DURABLE
 
 __all__ = [
     "LocalPersistence",

@@ -22,6 +22,7 @@ from ..state import (
     steps_by_id,
     used_ids,
 )
+from ..tools.calls import ABRIDGED
 from .lifting import ArgumentSchema, Lift, Lifting, declared_inputs, escaped, holds_references
 
 __all__ = ["Promotion", "needs_model", "promote"]
@@ -70,7 +71,7 @@ def promote(
         argument_schema: Knows the tools, for a lifted argument to be declared as its tool does.
 
     Raises:
-        NotPromotableError: If the run did not end ``done``.
+        NotPromotableError: If the run did not end ``done``, or what it ran is not on record whole.
         InvalidInputError: If a literal cannot be lifted.
     """
     if (status := run_status(plan, results, goal_met=goal_met)) != "done":
@@ -156,6 +157,12 @@ def _as_it_ran(step: Step, result: StepResult) -> Step:
     if made is None:
         return step
     planned = step["call"]["args"]
+    for name, value in made.items():
+        if isinstance(value, dict) and ABRIDGED in value and not holds_references(planned.get(name)):
+            raise NotPromotableError(
+                f"the argument {name!r} of step {step['id']!r} was edited before it ran, and is too long "
+                "to be on record"
+            )
     args = {
         name: planned[name] if name in planned and holds_references(planned[name]) else escaped(value)
         for name, value in made.items()

@@ -21,7 +21,15 @@ from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFail
 from ..redaction import Redactor, lost_credential
 from .idempotency import with_idempotency_key
 
-__all__ = ["call_tool", "describe_exception", "preview", "require_credentials", "to_json"]
+__all__ = [
+    "ABRIDGED",
+    "abridged",
+    "call_tool",
+    "describe_exception",
+    "preview",
+    "require_credentials",
+    "to_json",
+]
 
 Json = Any
 KEYS_ONLY = Redactor()
@@ -152,7 +160,30 @@ def _is_utf8(value: Any) -> bool:
     return True
 
 
-def preview(value: Json, limit: int = 300) -> str:
+def abridged(args: Mapping[str, Json], limit: int) -> dict[str, Json]:
+    """Return arguments for the record: as they are, or, over ``limit``, the beginnings of the long ones.
+
+    Args:
+        args: The arguments of a call; often whole outputs of earlier steps.
+        limit: Characters of their JSON text; beyond it a long value becomes ``{"$abridged": beginning}``.
+    """
+    texts = {name: json.dumps(value, ensure_ascii=False, default=str) for name, value in args.items()}
+    if sum(map(len, texts.values())) <= limit:
+        return dict(args)
+    return {
+        name: value if len(texts[name]) <= _BRIEF else {ABRIDGED: preview(value)}
+        for name, value in args.items()
+    }
+
+
+ABRIDGED = "$abridged"
+"""The one key of what stands for a long argument on record."""
+
+
+_BRIEF = 300
+
+
+def preview(value: Json, limit: int = _BRIEF) -> str:
     """Shorten a value for people and prompts, saying how much was left out."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} more characters)"
