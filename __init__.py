@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .context import Context
     from .errors import PlanExecuteError
     from .graph import create_plan_execute_agent
+    from .graph.pruning import prune_threads
     from .models.scripted import ScriptedModel
     from .storage.local import local_persistence
     from .storage.plan_cache import PlanCache
@@ -28,6 +29,7 @@ __all__ = [
     "create_plan_execute_agent",
     "local_persistence",
     "postgres_persistence",
+    "prune_threads",
 ]
 
 _HOMES = {
@@ -39,6 +41,7 @@ _HOMES = {
     "create_plan_execute_agent": ".graph",
     "local_persistence": ".storage.local",
     "postgres_persistence": ".storage.postgres",
+    "prune_threads": ".graph.pruning",
 }
 
 

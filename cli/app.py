@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from . import commands_cache, commands_edit, commands_look, commands_plan, commands_promote, commands_run
+from . import (
+    commands_cache,
+    commands_edit,
+    commands_look,
+    commands_plan,
+    commands_promote,
+    commands_prune,
+    commands_run,
+)
 from .exits import DONE, USAGE, BadUsageError, report_failure
 from .terminal import Screen
 
@@ -61,6 +69,7 @@ for _command in (
     commands_run.retry,
     commands_run.cancel,
     commands_promote.promote,
+    commands_prune.prune,
     commands_look.graph,
     commands_run.demo,
 ):

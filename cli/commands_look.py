@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .exits import DONE
 from .options import BaseUrl, Database, JsonOutput, Model, Thread, Tools, Toolsets, Workspace
 from .terminal import Screen
+
+if TYPE_CHECKING:
+    from .sources import Sources
 
 __all__ = ["graph", "history", "list_", "show"]
 
@@ -52,6 +55,10 @@ def list_(
 
 def show(
     thread: Thread,
+    step: Annotated[
+        str | None,
+        typer.Option("--step", metavar="ID", help="Print the whole output of this step, and nothing else."),
+    ] = None,
     tools: Tools = None,
     toolsets: Toolsets = None,
     workspace: Workspace = None,
@@ -72,6 +79,8 @@ def show(
 
     screen = Screen(json=json)
     sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    if step is not None:
+        return _show_output(screen, sources, thread, step)
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)
     if overdue_questions(snapshot):
@@ -85,6 +94,21 @@ def show(
     if snapshot.tasks:
         way = "Answer" if snapshot.interrupts else "If nothing runs it any more, go on"
         screen.note(f"{way} with: {sources.resume_command(thread)} (and the --tools and --model of the run)")
+    return DONE
+
+
+def _show_output(screen: Screen, sources: Sources, thread: str, step: str) -> int:
+    from ..references import render
+    from .snapshots import look_up, results_of
+    from .sources import open_agent
+
+    with open_agent(sources, existing=True) as agent:
+        result = results_of(look_up(agent, thread)).get(step) or {}
+        output = agent.get_output({"configurable": {"thread_id": thread}}, step)
+    if screen.json:
+        screen.document({"thread": thread, "step": step, **result, "output": output})
+    else:
+        screen.data(render(output))
     return DONE
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,18 +115,13 @@ class Sources:
         Raises:
             ConfigurationError: If a module, an attribute or what it holds is not as it should be.
         """
+        from ..storage.workspaces import workspace_of
         from ..tools.toolbox import Toolbox
         from ..tools.toolsets import toolset
 
-        root = self.workspace or self._workspace_of(thread)
+        root = self.workspace or workspace_of(self.database.workspaces, thread)
         built_in = (tool for name in self.toolsets for tool in toolset(name, root=root))
         return Toolbox([*(tool for name in self.tools for tool in _load_tools(name)), *built_in])
-
-    def _workspace_of(self, thread: str) -> Path:
-        # A thread's id may be any text, so it is not always the name of a folder.
-        plain = re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", thread, re.ASCII)
-        name = thread if plain else f"thread.{sha256(thread.encode()).hexdigest()[:32]}"
-        return self.database.workspaces / name
 
 
 # --- tools -------------------------------------------------------------------------------

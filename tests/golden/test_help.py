@@ -23,6 +23,7 @@ COMMANDS = [
     "retry",
     "cancel",
     "promote",
+    "prune",
     "graph",
     "demo",
     "cache",
