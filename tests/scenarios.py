@@ -405,6 +405,20 @@ NESTED = replace(MENDED, name="nested", parent=True)
 NESTED_ASKED = replace(ASKED, name="nested_asked", parent=True, wrong=None)
 """Questions that surface in a parent graph, and are answered there."""
 
+LARGE = Scenario(
+    "large",
+    orders=(
+        given(
+            "carry it on",
+            call("source", "look", "x" * 2000),
+            call("mailed", "send", "${source}"),
+            call("report", "put", "${mailed}"),
+        ),
+    ),
+    context={**FREE, "max_inline_bytes": 1000},
+)
+"""Outputs that go to the store before the ledger and the state refer to them."""
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -418,6 +432,7 @@ SCENARIOS = {
         ROLLING,
         ENOUGH,
         LIMITED,
+        LARGE,
         NESTED,
         NESTED_ASKED,
     )
