@@ -69,7 +69,7 @@ def test_a_rolling_plan_killed_between_and_within_its_rounds_breaks_no_promise(c
     assert list(rolling.end["results"]) == ["first", "told", "second", "tolder", "third"]
     points = rolling.points()
     checkpoints = [at for at in points if at[1].kind == "checkpoint" and at[1].moment == "after"]
-    survive_all(children, tmp_path, rolling, [*checkpoints, *points[:: len(points) // SAMPLE]])
+    survive_all(children, tmp_path, rolling, [*checkpoints[3::2], *points[:: len(points) // 5]])
 
 
 @pytest.mark.timeout(110)
@@ -84,7 +84,7 @@ def test_a_run_killed_around_the_moment_its_goal_is_reached_breaks_no_promise(ch
     ]
     assert ("send", "report") not in enough.effects
     points = enough.points()
-    survive_all(children, tmp_path, enough, points[len(points) // 2 :: 2] + points[:: len(points) // 6])
+    survive_all(children, tmp_path, enough, points[len(points) // 2 :: 4] + points[:: len(points) // 5])
 
 
 @pytest.mark.slow
