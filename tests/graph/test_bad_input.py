@@ -90,7 +90,9 @@ def test_two_tools_of_one_name_are_refused_when_the_agent_is_made() -> None:
         create_plan_execute_agent(tools=[*Toolset().tools, look])
 
 
-@pytest.mark.parametrize("bad", [7, "look", None, lambda q: q, {"name": "x"}], ids=str)
+@pytest.mark.parametrize(
+    "bad", [7, "look", None, lambda q: q, {"name": "x"}], ids=lambda bad: type(bad).__name__
+)
 def test_something_that_is_no_tool_is_refused_when_the_agent_is_made(bad: Any) -> None:
     with pytest.raises(ConfigurationError):
         create_plan_execute_agent(tools=[bad])
