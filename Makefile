@@ -3,6 +3,8 @@
 
 PYTHON ?= $(shell if python3.11 --version >/dev/null 2>&1; then echo python3.11; else echo python3; fi)
 
+# Test files at a time: they wait for processes, servers and disks more than they compute.
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := .build
@@ -17,7 +19,7 @@ demo: $(VENV)/.installed ## run the release checklist: real tools, scripted mode
 	@"$(BIN)/plan-execute" demo
 
 test: check ## lint, types and all tests
-	"$(BIN)/python" -m pytest
+	"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile
 
 check: lint types ## lint and types
 
