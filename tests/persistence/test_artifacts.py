@@ -14,7 +14,7 @@ from plans import FREE, agent_with, bound, plan, statuses, think
 from savers import thread
 from toolset import Toolset, make_tool
 
-from plan_execute import Context, ScriptedModel, create_plan_execute_agent, local_persistence
+from plan_execute import Context, ScriptedModel, create_plan_execute_agent, local_persistence, prune_threads
 from plan_execute.errors import InvalidInputError, StorageDamagedError, ThreadNotFoundError
 from plan_execute.graph.surgery import edit_plan, retry_steps
 from plan_execute.state import OutputState
@@ -432,3 +432,30 @@ def test_a_large_output_of_the_form_asked_for_is_the_structured_output(tools, st
     result = run(agent, BIG_STEP)
     assert result["status"] == "done"
     assert result["output"] == BIG
+
+
+# --- what must not be on the disk --------------------------------------------------------
+
+
+def test_artifacts_are_encrypted_where_the_file_is_and_go_with_their_thread(tools, tmp_path):
+    path, key = tmp_path / "sealed.db", "ab" * 16
+    with local_persistence(path, encryption_key=key) as (checkpointer, store):
+        agent = create_plan_execute_agent(None, tools.all, checkpointer=checkpointer, store=store)
+        assert run(agent, BIG_STEP, bound("k", "keep", {"value": "${a}"}))["status"] == "done"
+    with local_persistence(path, encryption_key=key) as (checkpointer, store):
+        agent = create_plan_execute_agent(None, checkpointer=checkpointer, store=store)
+        assert agent.get_output(thread(), "a") == BIG
+    assert b"lorem" not in path.read_bytes()
+    assert len(prune_threads(local_persistence(path, encryption_key=key)).deleted) == 1
+    assert path.stat().st_size < 500_000
+
+
+def test_a_secret_in_a_large_output_is_in_no_artifact(tools, storage, tmp_path, monkeypatch):
+    monkeypatch.setenv("PLANTED_API_KEY", "correct-horse-battery-staple")
+    tools.output = {"text": "x" * 50_000, "key": "correct-horse-battery-staple"}
+    agent = create_plan_execute_agent(None, tools.all, **storage)
+    context = Context(approval="never", secret_names=["PLANTED_API_KEY"])
+    assert run(agent, BIG_STEP, context=context)["status"] == "done"
+    assert "[redacted" in agent.get_output(thread(), "a")["key"]
+    for file in tmp_path.glob("x.db*"):
+        assert not file.is_file() or b"correct-horse" not in file.read_bytes()
