@@ -247,8 +247,8 @@ async def _keep(run: Run, state: State, plan: Plan, origin: Mapping[str, Any]) -
     now = run.plan_cache.now() if run.plan_cache else run.now().timestamp()
     kept = {key: value for key, value in plan.items() if key not in _OWN}
     entry = CachedPlan(
-        goal=state.get("goal") or "",
-        plan=kept,  # type: ignore[arg-type]
+        goal=run.redact(state.get("goal") or ""),
+        plan=run.redact(kept),  # type: ignore[arg-type]
         model=origin["model"],
         thread_id=run.ledger.thread_id,
         stored_at=now,

@@ -188,7 +188,7 @@ def _messages(
     return render_prompt(
         "planner",
         instructions=run.settings.instructions,
-        tools=quote("tools", describe_tools(toolbox), run.mark),
+        tools=quote("tools", describe_tools(toolbox), mark),
         forms=describe_forms(toolbox, sub_plans=run.may_nest),
         conversation=_conversation(_earlier_messages(state), mark),
         goal=state.get("goal") or "",
