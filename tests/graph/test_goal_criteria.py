@@ -193,7 +193,8 @@ JUDGED = [FOUND[0], {"type": "judge", "criterion": "it is really found"}]
 
 async def test_a_judge_is_asked_only_when_all_else_is_met_and_once_per_result() -> None:
     tools = Toolset()
-    no, yes = {"met": False, "gap": "not really"}, {"met": True, "gap": ""}
+    verdict = ScriptedModel.verdict
+    no, yes = verdict(met=False, gap="not really"), verdict(met=True)
     model = ScriptedModel({"evaluator": [no, yes], "synthesizer": ["ok"]})
     result = await _thread(tools, model).run(
         _say("x", 1), _say("a", "yes", "x"), _say("b", 2, "a"), _say("c", 3, "b"), goal_criteria=JUDGED
