@@ -66,10 +66,10 @@ def quote(label: str, text: str, mark: str, *, inline: bool = False) -> str:
     Args:
         label: What it is, for example ``output of weather``; never text from outside.
         text: The text; any occurrence of ``mark`` in it, in any case, is blanked out.
-        mark: A random word that the text cannot know.
+        mark: A random word that the text cannot know; "" only where the prompt is not sent (a cache's key).
         inline: Whether it stands within a sentence; one of several lines gets lines of its own all the same.
     """
-    safe = re.sub(re.escape(mark), _BLANKED, text, flags=re.IGNORECASE)
+    safe = re.sub(re.escape(mark), _BLANKED, text, flags=re.IGNORECASE) if mark else text
     edge = "" if inline and len(safe.splitlines()) <= 1 else "\n"
     return f"<data {mark} {label}>{edge}{safe}{edge}</data {mark}>"
 
