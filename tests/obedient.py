@@ -80,15 +80,15 @@ class World:
     def tools(self) -> list[BaseTool]:
         """``fetch``, ``fetch_parts`` and ``broken`` read; ``note`` writes; ``wipe`` is the danger."""
         reads = [self._tool("fetch"), self._parts(), self._broken()]
-        return [*reads, self._tool("note", "write"), self._tool("wipe", "write")]
+        return [*reads, self._tool("note", "write", resource="note {what}"), self._tool("wipe", "write")]
 
-    def _tool(self, name: str, effect: str = "read") -> BaseTool:
+    def _tool(self, name: str, effect: str = "read", **metadata: Any) -> BaseTool:
         def act(what: str = "") -> str:
             self.log.append("call", tool=name, what=what)
             return self.text if effect == "read" else f"{name} done"
 
         act.__name__, act.__doc__ = name, f"Tool {name}. {self._description}"
-        return make_tool(act, effect=effect)
+        return make_tool(act, effect=effect, **metadata)
 
     def _parts(self) -> BaseTool:
         def fetch_parts(what: str = "") -> ToolMessage:

@@ -12,7 +12,7 @@ from langchain_core.tools import tool as make_tool
 from pydantic import BaseModel
 
 from ..errors import ConfigurationError, known
-from ..state import Effect, Grants, Plan, Step, agent_grant, digest, granted_tools
+from ..state import Effect, Grants, Plan, agent_grant, granted_tools
 from .agents import named_agents
 from .threads import run_in_thread
 
@@ -132,40 +132,24 @@ class Toolbox:
     def grants(self, plan: Plan) -> Grants:
         """Tell what approving a plan allows: tools, effects, resources."""
         tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
-        resources = {self._touched(step, name) for step in plan["steps"] for name in granted_tools(step)}
+        resources = {
+            self.resource(name, step["call"]["args"] if "call" in step else None)
+            for step in plan["steps"]
+            for name in granted_tools(step)
+        }
         return {
             "tools": tools,
             "effects": [str(effect) for effect in self.effects(tools)],
             "resources": sorted(resource for resource in resources if resource),
         }
 
-    def _touched(self, step: Step, name: str) -> str | None:
-        """Name what a step may touch. A write that declares no resource may touch what its arguments say.
-
-        So of a bound step the very call is granted, and of an agent step any call.
-        """
-        args = step["call"]["args"] if "call" in step else None
-        resource = self.resource(name, args)
-        if resource is not None or self.effect(name) != "write":
-            return resource
-        return _call_of(name, _ANY if args is None else digest(args)[:16])
-
-
-_ANY = "any"
-
-
-def _call_of(name: str, arguments: str) -> str:
-    return f"call of {name}: {arguments}"
-
 
 def is_within(asked: Grants, allowed: Grants) -> bool:
     """Tell whether a plan adds no tool, effect or resource beyond what was approved."""
-    free = {name for name in allowed["tools"] if _call_of(name, _ANY) in allowed["resources"]}
-    beyond = set(asked["resources"]) - set(allowed["resources"])
     return (
         set(asked["tools"]) <= set(allowed["tools"])
         and set(asked["effects"]) <= set(allowed["effects"])
-        and all(any(resource.startswith(_call_of(name, "")) for name in free) for resource in beyond)
+        and set(asked["resources"]) <= set(allowed["resources"])
     )
 
 

@@ -136,14 +136,21 @@ def _on_one_board(tools: Toolset) -> list[BaseTool]:
     ]
 
 
-async def test_a_write_that_declares_no_resource_was_approved_as_the_very_call_it_is() -> None:
-    """Nobody knows what another text would touch: a revision that changes it is asked about again."""
+async def test_a_write_whose_resource_follows_its_arguments_is_asked_about_when_a_revision_changes_them() -> (
+    None
+):
     tools = Toolset()
     tools.failures = [ValueError("odd")]
+    on_a_page = [
+        tool.model_copy(update={"metadata": {"effect": "write", "resource": "page {text}"}})
+        if tool.name == "wr"
+        else tool
+        for tool in tools.tools
+    ]
     model = ScriptedModel(
         {"replanner": [draft(draft_step("b", "wr", {"text": "evil"}))], "synthesizer": ["ok"]}
     )
-    thread = Thread(agent_with(tools.tools, model), _settings(approval="writes"))
+    thread = Thread(agent_with(on_a_page, model), _settings(approval="writes"))
     await thread.run(bound("a", "wr", {"text": "first"}))
     await thread.answer("approve")
     assert tools.named("wr") == ["first"]

@@ -247,7 +247,7 @@ ASKING = Context(approval="writes")
 
 async def test_a_round_that_adds_an_effect_is_asked_about_and_one_that_adds_none_is_not() -> None:
     write = draft(draft_step("w", "wr", {"text": "${b}"}), complete=False)
-    more = draft(draft_step("v", "wr", {"text": "${b}"}))
+    more = draft(draft_step("v", "wr", {"text": "${w}"}))
     thread, _, tools = _thread(FIRST, NEXT, write, more, context=ASKING)
     await thread.send({"goal": "g"})
     request = await thread.question()
@@ -255,7 +255,7 @@ async def test_a_round_that_adds_an_effect_is_asked_about_and_one_that_adds_none
     assert tools.named("look") == ["x", "found x"]
     assert all(text in request["description"] for text in ("- new: w", "Not all of it"))
     result = await thread.answer("approve")
-    assert (result["status"], len(tools.named("wr"))) == ("done", 2), "v calls nothing that w did not"
+    assert (result["status"], len(tools.named("wr"))) == ("done", 2), "v needs no tool beyond w's"
 
 
 async def test_feedback_on_a_round_goes_to_the_planner_for_this_round_and_not_from_scratch() -> None:
