@@ -33,6 +33,12 @@ __all__ = ["ItemsWork", "failure_codes"]
 MAX_EVIDENCE = 200
 """Tool calls that a result lists at most; those that failed or wrote come first."""
 
+_FORGOTTEN = (
+    "an earlier process may have run items of this loop, and nobody knows which: "
+    "their record was kept in memory. Look what happened; `retry` runs every item, `supply` takes the list of outputs. "
+    "With a store such a loop goes on where it was."
+)
+
 _NAMED_FAILURES = 5
 """Failed items that an error message names."""
 
@@ -68,11 +74,18 @@ class ItemsWork:
             items = await self._items()
         except (UnresolvedReferenceError, StorageDamagedError) as error:
             return broken_attempt(number, error, started_at)
+        if items and number == 1 and self._may_have_been_forgotten():
+            return broken_attempt(number, ItemsFailedError(_FORGOTTEN), started_at)
         rows = await self._recorded(items, number)
         await self._repeat_questions(items, number, hint)
         left = [item for item in items if _is_open(rows.get(item.index), number)]
+        doubtful = await self._in_doubt()
         try:
-            await self._settle_all(left, number, hint)
+            # What may have happened is asked about first: a budget that ends the rest must not hide it.
+            for item in [item for item in left if item.index in doubtful]:
+                await self._settle_all([item], number, hint)
+                self._ended = None
+            await self._settle_all([item for item in left if item.index not in doubtful], number, hint)
         except StepWithheldError:
             if not self._work.epoch.gate.enough.is_set():
                 raise
@@ -82,6 +95,11 @@ class ItemsWork:
             return await self._combine(items, number, started_at)
         except StorageDamagedError as error:
             return broken_attempt(number, error, started_at)
+
+    def _may_have_been_forgotten(self) -> bool:
+        """Tell whether an earlier process may have made writes of this loop whose record died with it."""
+        step, toolbox = self._work.step, self._work.toolbox
+        return self._work.memory_lost and "write" in toolbox.effects(granted_tools(step))
 
     # --- the list ------------------------------------------------------------------------
 
@@ -110,6 +128,13 @@ class ItemsWork:
                 if attempt["number"] == number:  # earlier ones are part of the step's recorded attempts
                     self._work.run.meter.spend(attempt["usage"])
         return self._rows
+
+    async def _in_doubt(self) -> set[int | str | None]:
+        """Return the items with a write of which nobody knows whether it happened."""
+        step_id = self._work.step["id"]
+        if step_id not in self._work.epoch.gate.unsettled:
+            return set()
+        return await self._work.run.ledger.items_without_outcome(self._work.plan_id, step_id)
 
     @property
     def _address(self) -> tuple[str, str, str]:

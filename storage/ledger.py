@@ -293,9 +293,17 @@ class Ledger:
 
     async def calls_without_outcome(self, plan_id: str) -> list[tuple[str, str]]:
         """List the calls of a plan, as (step id, tool), that were started and have no known outcome."""
+        return [(step_id, tool) for step_id, _, tool in await self._without_outcome(plan_id)]
+
+    async def items_without_outcome(self, plan_id: str, step_id: str) -> set[int | str | None]:
+        """Collect the items of a loop with a call that was started and has no known outcome."""
+        return {item for owner, item, _ in await self._without_outcome(plan_id) if owner == step_id}
+
+    async def _without_outcome(self, plan_id: str) -> list[tuple[str, int | str | None, str]]:
         rows = await self._rows(self._space("effects", plan_id))
         begun = {key: row for key, row in rows.items() if row["outcome"] is None and row["starts"]}
-        return [(json.loads(key)[0], row["tool"]) for key, row in begun.items()]
+        named = ((*json.loads(key), row["tool"]) for key, row in begun.items())
+        return [(step_id, item, tool) for step_id, _, item, _, tool in named]
 
     async def begin_effect(
         self, key: EffectKey, tool: str, args: dict[str, Any], *, position: int = 0

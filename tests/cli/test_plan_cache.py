@@ -93,6 +93,7 @@ def test_a_hit_waits_for_approval_and_its_question_says_that_it_is_one(cli, work
     assert endpoint.planned == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_in_a_process_without_the_option_keeps_its_plan_all_the_same(cli, work):
     endpoint = work(WRITES)
     assert cli("run", "make tea", "--cache", "--thread", "t").code == 3
@@ -110,6 +111,7 @@ def test_a_hit_that_a_person_rejects_is_dropped_in_whatever_process(cli, work):
     assert cli("cache", "list", "--json").json == {"plans": []}
 
 
+@pytest.mark.slow
 def test_a_hit_whose_run_was_killed_and_failed_after_that_is_dropped(cli, work):
     endpoint = work(SLOW)
     (cli.folder / "mended").write_text("")
@@ -128,6 +130,7 @@ def test_a_hit_whose_run_was_killed_and_failed_after_that_is_dropped(cli, work):
     assert "cached_plan_dropped" in cli("history", "t").out
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_end_keeps_its_plan_when_it_ends(cli, work):
     endpoint = work(SLOW)
     (cli.folder / "mended").write_text("")
@@ -140,6 +143,7 @@ def test_a_run_that_was_killed_before_its_end_keeps_its_plan_when_it_ends(cli, w
     assert endpoint.planned == 1
 
 
+@pytest.mark.slow
 def test_processes_that_prove_the_same_plan_at_once_leave_one_entry(cli, work):
     endpoint = work()
     processes = [cli.start("run", "make tea", "--cache") for _ in range(3)]
@@ -152,6 +156,7 @@ def test_processes_that_prove_the_same_plan_at_once_leave_one_entry(cli, work):
     assert endpoint.planned == before
 
 
+@pytest.mark.slow
 def test_namespaces_do_not_see_each_other(cli, work):
     endpoint = work()
     for tenant in ("ada", "bob"):
@@ -212,6 +217,7 @@ def test_the_list_says_goal_age_expiry_steps_hits_and_thread(cli):
     assert [step["id"] for step in entry["plan"]["steps"]] == ["a"]
 
 
+@pytest.mark.slow
 def test_plans_are_cleared_by_goal_by_age_and_all(cli):
     keep(cli, "make tea", "make coffee", seconds=1000)
     keep(cli, "make haste", seconds=-1)
@@ -224,6 +230,7 @@ def test_plans_are_cleared_by_goal_by_age_and_all(cli):
     assert (empty.code, empty.out, empty.err) == (0, "", "No plans are kept.\n")
 
 
+@pytest.mark.slow
 def test_entries_that_cannot_be_read_are_listed_and_cleared(cli):
     keep(cli, "make tea")
     with contextlib.closing(sqlite3.connect(cli.folder / "threads.db")) as connection, connection:

@@ -75,7 +75,7 @@ def test_after_a_kill_at_item_140_of_200_only_the_items_that_had_not_ended_run(c
 
 
 @pytest.mark.timeout(110)
-@pytest.mark.parametrize("storage", ["local", "local-async", "sqlite"])
+@pytest.mark.parametrize("storage", ["local", "local-async"])
 def test_items_that_write_happen_once_over_kills_and_each_answer_reaches_its_item(
     children, tmp_path, storage
 ):
@@ -88,6 +88,21 @@ def test_items_that_write_happen_once_over_kills_and_each_answer_reaches_its_ite
         assert answer["status"] == "done", answer
         assert answer["results"]["each"]["output"] == [f"send each_{n}: " for n in range(24)]
         assert log.calls("send") == {f"each_{n}": 1 for n in range(24)}
+
+
+@pytest.mark.timeout(110)
+def test_without_a_store_a_loop_of_writes_that_lost_its_record_is_not_run_again_by_itself(children, tmp_path):
+    for trial in range(3):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        workplace = Workplace(folder, "sqlite")
+        log = Log(workplace.log)
+        child = children.start(workplace, context=NEVER, input=each("each", "send", 24))
+        kill_when(child, lambda log=log, trial=trial: ended(log) >= 3 + 5 * trial)
+        happened = log.calls("send")
+        answer = children.run(workplace, context=NEVER)
+        assert "their record was kept in memory" in answer["results"]["each"]["error"]["message"]
+        assert (answer["status"], log.calls("send")) == ("failed", happened)
 
 
 @pytest.mark.timeout(110)

@@ -8,7 +8,7 @@ from crash_child import Workplace
 from kill_points import calls_of, carry_out, kill_at, run_whole
 from scenarios import ENOUGH, ROLLING
 
-SAMPLE = 11
+SAMPLE = 5
 """Points per mode that CI kills at; the sweep kills at all of them."""
 
 
