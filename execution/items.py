@@ -35,7 +35,8 @@ MAX_EVIDENCE = 200
 
 _FORGOTTEN = (
     "an earlier process may have run items of this loop, and nobody knows which: "
-    "their record was kept in memory. Look what happened; `retry` runs every item, `supply` takes the list of outputs. "
+    "their record was kept in memory. Look what happened; `retry` runs every item, "
+    "`supply` takes the list of outputs. "
     "With a store such a loop goes on where it was."
 )
 
