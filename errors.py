@@ -28,6 +28,7 @@ The tree::
     │   ├── BadArgumentsError       arguments that do not fit the tool at run time
     │   ├── UnresolvedReferenceError a reference that has no value at run time
     │   ├── ItemsFailedError        items of a for_each failed
+    │   ├── OutcomeUnknownError     nobody knows which writes of a loop have happened
     │   ├── SubPlanError            a sub-plan did not end done
     │   ├── StepTimeoutError        the step's time limit passed
     │   ├── StepStoppedError        somebody told the run to stop
@@ -65,6 +66,7 @@ __all__ = [
     "ModelUnavailableError",
     "NotPromotableError",
     "NothingToResumeError",
+    "OutcomeUnknownError",
     "PlanExecuteError",
     "QuestionOpenError",
     "SchemaVersionError",
@@ -262,6 +264,12 @@ class ItemsFailedError(StepError):
     """Items of a ``for_each`` failed; ``failed_items`` of the step result says which and why."""
 
     code = "items_failed"
+
+
+class OutcomeUnknownError(StepError):
+    """Writes of a loop may have happened, and the record of them is gone: only a person can decide."""
+
+    code = "outcome_unknown"
 
 
 class SubPlanError(StepError):

@@ -18,6 +18,7 @@ from langgraph.types import interrupt
 from ..errors import (
     BadArgumentsError,
     BudgetExceededError,
+    OutcomeUnknownError,
     StepStoppedError,
     StepTimeoutError,
     StorageDamagedError,
@@ -166,7 +167,9 @@ class AttemptLoop:
             return self._evaluation("abort", error["message"], by="person")
         policy = effective_policy(self.step, settings.on_failure, attempts_left=left)
         wrote = self._wrote(attempt)
-        if wrote and StepTimeoutError.code in codes and policy in ("auto", "patch", "replan"):
+        timed_out = wrote and StepTimeoutError.code in codes and policy in ("auto", "patch", "replan")
+        forgotten = OutcomeUnknownError.code in codes and policy not in ("skip", "abort")
+        if timed_out or forgotten:
             # The write may have happened: only a person can know whether it may be made again.
             policy = "ask"
         if left and self._worth_another(attempt) and (not wrote or policy == "retry"):

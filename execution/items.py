@@ -18,6 +18,7 @@ from langgraph.types import interrupt
 from ..errors import (
     BudgetExceededError,
     ItemsFailedError,
+    OutcomeUnknownError,
     StepNotNeededError,
     StepStoppedError,
     StorageDamagedError,
@@ -76,7 +77,7 @@ class ItemsWork:
         except (UnresolvedReferenceError, StorageDamagedError) as error:
             return broken_attempt(number, error, started_at)
         if items and number == 1 and self._may_have_been_forgotten():
-            return broken_attempt(number, ItemsFailedError(_FORGOTTEN), started_at)
+            return broken_attempt(number, OutcomeUnknownError(_FORGOTTEN), started_at)
         rows = await self._recorded(items, number)
         await self._repeat_questions(items, number, hint)
         left = [item for item in items if _is_open(rows.get(item.index), number)]

@@ -33,13 +33,13 @@ def make_dispatcher(toolbox: Toolbox) -> Node:
                 "audit": [audit_event(run, state, "approval_missing", trigger=trigger)],
             }
         adopted = await _recorded_results(run.ledger, plan, state.get("results") or {})
-        return {
+        update: Update = {
             "status": "running",
             "approval": approval_state(record, said),
-            "results": adopted,
             "decisions": None,
             "draft": None,
         }
+        return update | ({"results": adopted} if adopted else {})
 
     return dispatcher
 

@@ -55,7 +55,6 @@ def make_evaluator(models: ChatModels) -> Node:
         )
         update: Update = {
             "evaluation": evaluation,
-            "results": rest,
             "audit": [
                 audit_event(
                     run,
@@ -69,6 +68,8 @@ def make_evaluator(models: ChatModels) -> Node:
             ],
             "usage": add_usage(watch.book() if watch else {}, {"seconds": round(run.meter.lap(), 4)}),
         }
+        if rest:  # an empty update would have the checkpointer store every result once more
+            update["results"] = rest
         if evaluation["decision"] == "continue" and not evaluation.get("goal_met") and _is_due(state):
             update["rounds"] = state.get("rounds", 0) + 1
         return update

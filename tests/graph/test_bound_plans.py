@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +231,14 @@ async def test_a_stream_tells_what_happens_as_it_happens() -> None:
     ]
     assert [e for e in events if e.startswith("step_")] == ["step_started", "step_attempt", "step_finished"]
     assert events[-1] == "synthesized"
+
+
+async def test_the_results_of_an_epoch_are_stored_once_among_the_checkpoints(tmp_path: Path) -> None:
+    """An empty update of a channel is a new version of it: LangGraph stores the whole value again."""
+    path = tmp_path / "runs.db"
+    async with local_persistence(path) as (saver, store):
+        thread = Thread(agent_with(Toolset().tools, checkpointer=saver, store=store), FREE)
+        await thread.run(*(bound(f"s{n}", "look", {"q": f"value-{n}"}) for n in range(5)))
+    with closing(sqlite3.connect(path)) as database:
+        blobs = database.execute("SELECT value FROM checkpoint_blobs WHERE channel = 'results'").fetchall()
+    assert sum(b"found value-4" in blob for (blob,) in blobs) == 1

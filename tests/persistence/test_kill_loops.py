@@ -91,18 +91,24 @@ def test_items_that_write_happen_once_over_kills_and_each_answer_reaches_its_ite
 
 
 @pytest.mark.timeout(110)
-def test_without_a_store_a_loop_of_writes_that_lost_its_record_is_not_run_again_by_itself(children, tmp_path):
-    for trial in range(3):
-        folder = tmp_path / str(trial)
-        folder.mkdir()
-        workplace = Workplace(folder, "sqlite")
-        log = Log(workplace.log)
-        child = children.start(workplace, context=NEVER, input=each("each", "send", 24))
-        kill_when(child, lambda log=log, trial=trial: ended(log) >= 3 + 5 * trial)
-        happened = log.calls("send")
-        answer = children.run(workplace, context=NEVER)
-        assert "their record was kept in memory" in answer["results"]["each"]["error"]["message"]
-        assert (answer["status"], log.calls("send")) == ("failed", happened)
+@pytest.mark.parametrize("policy", ["abort", "retry", "auto"])
+def test_without_a_store_a_loop_of_writes_that_lost_its_record_is_not_run_again_by_itself(
+    children, tmp_path, policy
+):
+    context = {"approval": "never", "on_failure": policy, "max_attempts": 3, "max_parallel": 4}
+    workplace = Workplace(tmp_path, "sqlite")
+    log = Log(workplace.log)
+    child = children.start(workplace, context=context, input=each("each", "send", 24))
+    kill_when(child, lambda: ended(log) >= 6)
+    happened = log.calls("send")
+    answer = children.run(workplace, context=context)
+    assert log.calls("send") == happened
+    if policy == "abort":
+        assert (answer["status"], answer["results"]["each"]["error"]["code"]) == ("failed", "outcome_unknown")
+        return
+    [question] = answer["questions"]
+    [request] = question["value"]["action_requests"]
+    assert (request["name"], request["args"]["error"]["code"]) == ("handle_step_failure", "outcome_unknown")
 
 
 @pytest.mark.timeout(110)
