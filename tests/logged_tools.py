@@ -39,7 +39,9 @@ class Log:
     def lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
+        # What follows the last line break is being written by another process at this moment.
+        *whole, _ = self.path.read_text().split("\n")
+        return [json.loads(line) for line in whole]
 
     def calls(self, *tools: str) -> Counter[str]:
         """Count the calls that took effect, by the name they were given."""
