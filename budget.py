@@ -83,6 +83,12 @@ class Meter:
         """Return the wall time of all runs of this thread's goal so far."""
         return self._spent.get("seconds", 0.0) + self._clock() - self._started
 
+    def spent(self) -> dict[str, Any]:
+        """Return the totals so far: calls, tokens, seconds of wall time, and cost where it is known."""
+        totals = {key: self._spent.get(key, 0) for key in ("model_calls", "total_tokens", "tool_calls")}
+        cost = {"cost": self._spent["cost"]} if "cost" in self._spent else {}
+        return {**totals, "seconds": round(self.seconds(), 3), **cost}
+
     def seconds_left(self) -> float | None:
         """Return the wall time that ``max_seconds`` leaves; None when there is no such budget."""
         limit = self._settings.max_seconds

@@ -17,20 +17,24 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_stream_writer
+from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 
 from .budget import Meter, Tab
 from .context import Context
 from .errors import ConfigurationError
+from .questions import Answer, ask
 from .redaction import Redactor
-from .state import AuditEvent, Effect, Evidence, State, StepResult, Usage
+from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
 from .storage.artifacts import Artifacts
 from .storage.ledger import Ledger
 from .storage.plan_cache import CachedPlans, PlanCache
 from .tools.calls import abridged, preview
 
 T = TypeVar("T")
+AnyRuntime = Runtime[Any] | ToolRuntime[Any, Any]
 Update = dict[str, Any]
 """What a node writes into the state."""
 Node = Callable[..., Coroutine[Any, Any, Update]]
@@ -44,6 +48,7 @@ __all__ = [
     "Run",
     "StepScope",
     "Update",
+    "ask_person",
     "audit_event",
     "emit",
     "emit_end_of_step",
@@ -97,6 +102,10 @@ class Run:
     Attributes:
         settings: The effective settings: what the thread was started with, tightened by this run.
         ledger: The durable record of this thread.
+        thread_id: The thread.
+        within: Steps whose sub-plan this run is, the outermost first.
+        heard: Whether anybody listens to its events.
+        about: Id and revision of the plan that runs now; events name it.
         artifacts: Its large outputs.
         meter: What the run has spent, against its budgets.
         can_ask: Whether there is a checkpointer, so that a person can be asked.
@@ -121,6 +130,10 @@ class Run:
     ledger: Ledger
     meter: Meter
     can_ask: bool
+    thread_id: str = ""
+    within: tuple[str, ...] = ()
+    heard: bool = True
+    about: tuple[str, int] | None = None
     artifacts: Artifacts = field(default_factory=Artifacts)
     volatile: bool = False
     resumed: bool = False
@@ -185,23 +198,79 @@ def audit_event(run: Run, state: State | Mapping[str, Any], event: str, **detail
     return {**base, **run.redact(details)}  # type: ignore[typeddict-item]
 
 
-def emit(runtime: Runtime[Any] | ToolRuntime[Any, Any], run: Run, kind: str, **details: Any) -> None:
-    """Send a progress event on the custom stream: ``{"type": kind, "at": …, …}``."""
-    runtime.stream_writer({"type": kind, "at": run.timestamp(), **run.redact(details)})
+def emit(
+    runtime: AnyRuntime,
+    run: Run,
+    kind: str,
+    *,
+    step_id: str | None = None,
+    plan: Plan | None = None,
+    **details: Any,
+) -> None:
+    """Send an event on the custom stream; see :mod:`plan_execute.events` for what each kind holds.
+
+    Args:
+        runtime: Whose stream it goes to.
+        run: The run that it is about.
+        kind: One of ``EVENT_TYPES``.
+        step_id: The step that it is about.
+        plan: The plan that it is about, and shows; None: it is about the one that runs.
+        details: The fields of this kind of event.
+    """
+    if not run.heard:
+        return
+    if plan is not None:
+        run.about = (plan["id"], plan["revision"])
+        details["plan"] = plan
+    plan_id, revision = run.about or (None, None)
+    runtime.stream_writer(
+        {
+            "type": kind,
+            "at": run.timestamp(),
+            "thread_id": run.thread_id,
+            "plan_id": plan_id,
+            "revision": revision,
+            "step_id": step_id,
+            "within": list(run.within),
+            "spent": run.meter.spent(),
+            **run.redact(details),
+        }
+    )
 
 
 def emit_end_of_step(runtime: Runtime[Any], run: Run, result: StepResult) -> None:
-    """Send the progress event of a step that has its result."""
-    emit(
-        runtime,
-        run,
-        "step_finished",
-        step_id=result["step_id"],
-        status=result["status"],
-        verdict=result["verdict"],
-        error=result["error"],
-        attempts=result["attempts"],
-    )
+    """Send the event of a step that has its result."""
+    told: dict[str, Any] = {key: result[key] for key in ("status", "verdict", "error", "attempts", "usage")}
+    emit(runtime, run, "step_finished", step_id=result["step_id"], **told)
+
+
+def ask_person(
+    run: Run,
+    name: str,
+    args: Mapping[str, Any],
+    description: str,
+    *,
+    step_id: str | None = None,
+    **record: Any,
+) -> Answer:
+    """Ask a person from within a node, as :func:`~plan_execute.questions.ask` does, and tell of the question.
+
+    Args:
+        step_id: The step that it is about; a client finds it in the question.
+        record: What the node needs to know again when it is entered with the answer.
+
+    Raises:
+        langgraph.errors.GraphInterrupt: While there is no answer.
+    """
+    if step_id is not None:
+        record["step_id"] = step_id
+    try:
+        return run.redact(ask(name, args, description, **record))
+    except GraphInterrupt as stop:
+        [question] = stop.args[0]
+        runtime = Runtime(stream_writer=get_stream_writer())
+        emit(runtime, run, "question_open", step_id=step_id, question=name, question_id=question.id)
+        raise
 
 
 OUTER_KEY = "__plan_execute_outer"
@@ -264,18 +333,28 @@ class StepScope:
             for scope in scopes:
                 scope.writing -= 1
 
-    def note(self, call: Mapping[str, Any], effect: Effect, *, ok: bool, output: str) -> None:
-        """Note a tool call as evidence."""
-        self.calls.append(
-            {
-                "tool": call["name"],
-                "args": abridged(call["args"], self.run.settings.max_inline_bytes),
-                "ok": ok,
-                "output_preview": preview(output),
-                "effect": effect,
-                "call_id": str(call["id"] or ""),
-            }
-        )
+    def begin_call(self, runtime: AnyRuntime, call: Mapping[str, Any], effect: Effect) -> Evidence:
+        """Tell of a tool call (``{name, args, id}``) that begins, and return its evidence: not ok yet."""
+        seen: Evidence = {
+            "tool": call["name"],
+            "args": abridged(call["args"], self.run.settings.max_inline_bytes),
+            "ok": False,
+            "output_preview": "",
+            "effect": effect,
+            "call_id": str(call["id"] or ""),
+        }
+        told: dict[str, Any] = {key: seen[key] for key in ("tool", "args", "call_id", "effect")}
+        self._emit(runtime, "tool_call", **told, attempt=self.attempt, item=self.item)
+        return seen
+
+    def end_call(self, runtime: AnyRuntime, seen: Evidence, *, ok: bool, output: Any) -> None:
+        """Write into the evidence how a call ended, and tell of it."""
+        seen["ok"], seen["output_preview"] = ok, preview(output)
+        told: dict[str, Any] = {key: seen[key] for key in ("tool", "call_id", "ok", "output_preview")}
+        self._emit(runtime, "tool_finished", **told)
+
+    def _emit(self, runtime: AnyRuntime, kind: str, **details: Any) -> None:
+        emit(runtime, self.run, kind, step_id=self.step_id, **details)
 
 
 def step_scope_of(config: RunnableConfig) -> StepScope:

@@ -91,7 +91,8 @@ def _replanned(event: Event) -> Line:
 
 
 def _question_open(event: Event) -> Line:
-    return "?", "magenta", f"{event['step_id']}: waits for a decision"
+    where = f"{event['step_id']}: " if event["step_id"] else ""
+    return "?", "magenta", f"{where}waits for a decision ({event['question']})"
 
 
 _LINES: dict[str, Callable[[Event], Line]] = {

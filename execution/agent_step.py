@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel.protocol import StreamProtocol
 
 from ..errors import ModelOutputError
 from ..models.structured import extract_json, role_config
@@ -94,6 +95,10 @@ def _step_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
     return {**nested, "configurable": {**nested["configurable"], STEP_KEY: scope}}
 
 
+_NO_STREAM = StreamProtocol(lambda _: None, set())
+"""Where LangGraph 1.2.22 finds that a graph has a parent, whose event writer it then uses."""
+
+
 def nested_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
     """Give an attempt that calls a graph a checkpoint namespace of its own.
 
@@ -107,6 +112,8 @@ def nested_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
         item = "" if scope.item is None else f"_item_{scope.item}"
         configurable["checkpoint_ns"] = f"{namespace}|attempt_{scope.attempt}{item}:{scope.step_id}"
     configurable[OUTER_KEY] = scope
+    # Without a stream of its own to hand down, a graph gives its subgraphs a writer that drops everything.
+    configurable.setdefault("__pregel_stream", _NO_STREAM)
     marked = role_config(config, "executor")
     marked["metadata"] = {**marked["metadata"], "plan_execute_step": scope.step_id}
     return {**marked, "configurable": configurable, "run_name": f"step {scope.step_id}"}

@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langgraph.errors import GraphInterrupt
 from langgraph.types import interrupt
 
 from ..errors import (
@@ -25,9 +24,9 @@ from ..errors import (
     UnresolvedReferenceError,
 )
 from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
-from ..questions import Answer, ask
+from ..questions import Answer
 from ..references import holds
-from ..run import Run, audit_event
+from ..run import Run, ask_person, audit_event
 from ..safe_markdown import plain_line
 from ..state import (
     NOT_NEEDED,
@@ -293,11 +292,7 @@ class AttemptLoop:
         return output if output == attempt["output"] else await self.run.artifacts.put_away(output)
 
     def _ask(self, name: str, args: Mapping[str, Any], description: str, **record: Any) -> Answer:
-        try:
-            return self.run.redact(ask(name, args, description, step_id=self.step["id"], **record))
-        except GraphInterrupt:
-            self.work.emit("question_open", question=name)
-            raise
+        return ask_person(self.run, name, args, description, step_id=self.step["id"], **record)
 
     def _approve_step(self) -> Outcome | None:
         tools = (

@@ -9,9 +9,9 @@ from langgraph.runtime import Runtime
 
 from ..errors import StepError, ToolFailedError
 from ..models.structured import is_transient, retry_transient
-from ..run import StepScope, emit
+from ..run import StepScope
 from ..state import Evidence, Step
-from ..tools.calls import abridged, call_tool, describe_exception, preview
+from ..tools.calls import call_tool, describe_exception
 from ..tools.toolbox import Toolbox
 from .effects import call_once
 
@@ -44,8 +44,8 @@ async def run_bound_step(
     tool, effect = toolbox.get(name), toolbox.effect(name)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
     redactor = scope.run.redactor
-    recorded = abridged(args, scope.run.settings.max_inline_bytes)
-    emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=recorded)
+    seen = scope.begin_call(runtime, {"name": name, "args": args, "id": call_id}, effect)
+    evidence.append(seen)
 
     async def attempt(key: str) -> Json:
         scope.tab.tool_call()
@@ -67,19 +67,10 @@ async def run_bound_step(
                 raise
             raise ToolFailedError(describe_exception(name, error, redactor)) from error
 
-    seen: Evidence = {
-        "tool": name,
-        "args": recorded,
-        "ok": False,
-        "output_preview": "",
-        "effect": effect,
-        "call_id": call_id,
-    }
-    evidence.append(seen)
     try:
         output = await call_once(scope, name, args, call_id, effect, call)
     except StepError as error:
-        seen["output_preview"] = preview(str(error))
+        scope.end_call(runtime, seen, ok=False, output=str(error))
         raise
-    seen |= {"ok": True, "output_preview": preview(output)}
+    scope.end_call(runtime, seen, ok=True, output=output)
     return output

@@ -14,8 +14,7 @@ from typing import Any
 from langgraph.errors import GraphBubbleUp
 
 from ..errors import BudgetExceededError, StepError, ToolFailedError
-from ..questions import ask
-from ..run import StepScope
+from ..run import StepScope, ask_person
 from ..safe_markdown import code_span
 from ..state import Effect, digest
 from ..storage.ledger import EffectKey, EffectRecord
@@ -155,7 +154,7 @@ def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> d
         "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n"
         "- `fail`: let the step fail"
     )
-    answer = scope.run.redact(ask("resolve_unknown_outcome", proposal, description))
+    answer = ask_person(scope.run, "resolve_unknown_outcome", proposal, description, step_id=scope.step_id)
     if answer["decision"] == "run_again":
         return None
     if answer["decision"] == "happened":

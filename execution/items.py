@@ -59,6 +59,7 @@ class ItemsWork:
 
     def __init__(self, work: StepWork) -> None:
         self._work = work
+        self._total = self._open = 0
         self._rows: dict[int, Attempt] | None = None
         self._ended: Attempt | None = None
 
@@ -79,6 +80,7 @@ class ItemsWork:
         if items and number == 1 and self._may_have_been_forgotten():
             return broken_attempt(number, OutcomeUnknownError(_FORGOTTEN), started_at)
         rows = await self._recorded(items, number)
+        self._total, self._open = len(items), sum(_is_open(rows.get(i), number) for i in range(len(items)))
         await self._repeat_questions(items, number, hint)
         left = [item for item in items if _is_open(rows.get(item.index), number)]
         doubtful = await self._in_doubt()
@@ -207,7 +209,15 @@ class ItemsWork:
         assert self._rows is not None
         self._rows[item.index] = attempt
         error = attempt["error"]
-        work.emit("step_item", index=item.index, ok=error is None, error=error)
+        self._open -= 1
+        work.emit(
+            "step_progress",
+            done=self._total - self._open,
+            total=self._total,
+            item=item.index,
+            ok=error is None,
+            error=error,
+        )
         if error is not None and error["code"] in _ENDS_ALL:
             self._ended = attempt
 

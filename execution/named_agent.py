@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 
 from ..budget import Tab
 from ..errors import PlanExecuteError, StepError, ToolFailedError
-from ..run import StepScope, emit
+from ..run import StepScope
 from ..state import Effect, Evidence, Step, agent_grant
 from ..tools.agents import NamedAgent
-from ..tools.calls import abridged, describe_exception, preview, to_json
+from ..tools.calls import describe_exception, to_json
 from ..tools.toolbox import Toolbox
 from .agent_step import answer_of, evidence_of, nested_config
 from .effects import call_once
@@ -55,17 +55,8 @@ async def run_named_agent(
         BudgetExceededError: If a budget is used up.
     """
     name, args, limit = agent_grant(agent.name), {"task": task}, scope.run.settings.max_inline_bytes
-    recorded = abridged(args, limit)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
-    emit(runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=recorded)
-    seen: Evidence = {
-        "tool": name,
-        "args": recorded,
-        "ok": False,
-        "output_preview": "",
-        "effect": agent.effect,
-        "call_id": call_id,
-    }
+    seen = scope.begin_call(runtime, {"name": name, "args": args, "id": call_id}, agent.effect)
     evidence.append(seen)
 
     async def call(key: str) -> Json:
@@ -80,9 +71,9 @@ async def run_named_agent(
     try:
         output = await call_once(scope, name, args, call_id, effect, call)
     except StepError as error:
-        seen["output_preview"] = preview(str(error))
+        scope.end_call(runtime, seen, ok=False, output=str(error))
         raise
-    seen |= {"ok": True, "output_preview": preview(output)}
+    scope.end_call(runtime, seen, ok=True, output=output)
     return output
 
 

@@ -91,7 +91,8 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         """
         if isinstance(input, Mapping) and ABANDON in input:
             input = await _without_open_run(self, input, ensure_config(config))
-        async with enter(self, input, ensure_config(config), context) as entry:
+        heard = "custom" in _listed(kwargs.get("stream_mode") or self.stream_mode)
+        async with enter(self, input, ensure_config(config), context, heard=heard) as entry:
             # A plan must be on disk before its steps act: planned again after a kill, it has another id,
             # and the ledger would not know what was done under the first.
             if run_of(entry.config).can_ask and kwargs.get("durability") in (None, "async"):
@@ -146,6 +147,10 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         for part in (self.checkpointer, self.store):
             if isinstance(part, AsyncSaver | AsyncStore):
                 part.check_sync()
+
+
+def _listed(modes: Any) -> Any:
+    return [modes] if isinstance(modes, str) else modes
 
 
 async def _without_open_run(agent: PlanExecuteAgent, given: Any, config: RunnableConfig) -> dict[str, Any]:

@@ -73,9 +73,17 @@ class Entry:
 
 @asynccontextmanager
 async def enter(
-    agent: PlanExecuteAgent, given: Any, config: RunnableConfig, context: Any
+    agent: PlanExecuteAgent, given: Any, config: RunnableConfig, context: Any, *, heard: bool
 ) -> AsyncIterator[Entry]:
-    """Check a run and prepare it; hold the thread's lock while it runs."""
+    """Check a run and prepare it; hold the thread's lock while it runs.
+
+    Args:
+        agent: The graph.
+        given: Its input.
+        config: LangGraph's config.
+        context: The settings asked for.
+        heard: Whether anybody listens to the run's events.
+    """
     configurable = _configurable(config)
     nested = _TASK in configurable
     if isinstance(configurable.get(_SAVER), BaseCheckpointSaver):
@@ -114,6 +122,9 @@ async def enter(
             ledger=ledger,
             meter=await _meter(settings, ledger, snapshot, resumed, parent),
             can_ask=bool(saver),
+            thread_id=parent.thread_id if parent is not None else thread_id,
+            within=_within(configurable, parent),
+            heard=heard or nested,
             artifacts=Artifacts(
                 store if _lasts(store, saver, volatile) else None, thread_id, settings.max_inline_bytes
             ),
@@ -143,6 +154,12 @@ def _parent_of(configurable: Mapping[str, Any]) -> Run | None:
     """Return the run whose step this one is: a sub-plan, or a named agent that plans itself."""
     parent = configurable.get(RUN_KEY)
     return parent if isinstance(parent, Run) else None
+
+
+def _within(configurable: Mapping[str, Any], parent: Run | None) -> tuple[str, ...]:
+    """Name the steps whose sub-plan this run is, the outermost first."""
+    outer = configurable.get(OUTER_KEY)
+    return (*parent.within, outer.step_id) if parent is not None and isinstance(outer, StepScope) else ()
 
 
 def _stop_signal(configurable: Mapping[str, Any], parent: Run | None) -> StopSignal:

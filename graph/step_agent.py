@@ -27,8 +27,9 @@ from ..models.structured import (
     retry_transient,
 )
 from ..prompts import quote
-from ..run import StepScope, emit, step_scope_of
-from ..tools.calls import abridged, describe_exception, preview, require_credentials, to_json
+from ..run import StepScope, step_scope_of
+from ..state import Evidence
+from ..tools.calls import describe_exception, preview, require_credentials, to_json
 from ..tools.idempotency import keyed_tool
 from ..tools.toolbox import Toolbox
 
@@ -91,8 +92,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         effect = self._toolbox.effect(call["name"])
         tool, name, args = request.tool, call["name"], scope.run.redact(call["args"])
         request = request.override(tool_call={**call, "args": args})
-        recorded = abridged(args, scope.run.settings.max_inline_bytes)
-        emit(request.runtime, scope.run, "tool_call", step_id=scope.step_id, tool=name, args=recorded)
+        seen = scope.begin_call(request.runtime, request.tool_call, effect)
 
         async def make(key: str) -> Any:
             keyed = request.override(tool=keyed_tool(tool, key))
@@ -102,11 +102,17 @@ class StepGuard(AgentMiddleware[Any, Any]):
             require_credentials(name, args)
             output = await call_once(scope, name, args, _call_key(request), effect, make)
         except (ToolFailedError, BadArgumentsError) as error:
-            scope.note(call, effect, ok=False, output=str(error))
+            _ended(scope, request, seen, ok=False, output=str(error))
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
         answer = _message(output, call)
-        scope.note(call, effect, ok=True, output=answer.text)
+        _ended(scope, request, seen, ok=True, output=answer.text)
         return answer
+
+
+def _ended(scope: StepScope, request: ToolCallRequest, seen: Evidence, *, ok: bool, output: str) -> None:
+    """Note a call that ended: an attempt that is cut off later has it as evidence."""
+    scope.end_call(request.runtime, seen, ok=ok, output=output)
+    scope.calls.append(seen)
 
 
 def _quoted(message: AnyMessage, mark: str) -> AnyMessage:

@@ -13,9 +13,9 @@ from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
 from ..plan_text import describe_plan
-from ..questions import Answer, ask
+from ..questions import Answer
 from ..recall import describe_recalled, recalled_from
-from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..run import Node, Run, Update, ask_person, audit_event, emit, run_of
 from ..state import (
     Plan,
     State,
@@ -53,9 +53,10 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         hit = await recalled_from(run, plan["id"]) if shown is plan else None
         origin = describe_recalled(hit) if hit else ""
         description = describe_plan(state, shown, toolbox, earlier, origin=origin)
-        answer = run.redact(ask("approve_plan", {"plan": shown}, description))
-        emit(runtime, run, "plan_answered", answer=answer["type"])
-        return await _apply(answer, state, plan, run)
+        answer = ask_person(run, "approve_plan", {"plan": shown}, description)
+        update = await _apply(answer, state, plan, run)
+        _tell(runtime, run, update, answer)
+        return update
 
     async def _apply(answer: Answer, state: State, plan: Plan, run: Run) -> Update:
         said = feedback_of(state)
@@ -94,6 +95,17 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         return update
 
     return approval
+
+
+def _tell(runtime: Runtime[Any], run: Run, update: Update, answer: Answer) -> None:
+    """Send the event of what became of the answer; a plan that was edited may be so in the state only."""
+    match update["approval"]["decision"]:
+        case "edited":
+            emit(runtime, run, "plan_edited", edited=update["draft"]["plan"])
+        case "rejected":
+            emit(runtime, run, "plan_rejected", by=answer["by"], feedback=answer["message"])
+        case _:
+            emit(runtime, run, "plan_approved", by="person")
 
 
 def _to_validator(state: State, edited: Mapping[str, Any]) -> Update:

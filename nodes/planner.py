@@ -116,12 +116,11 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         run.authored.add(digest(plan))
         if key is not None:
             await note_origin(run, plan["id"], key, _planner_name(run))
-        details = {"plan_id": plan["id"], "revision": plan["revision"], "plan": plan}
         if _is_next_round(state):
             difference = plan_difference(state.get("plan"), plan)
-            emit(runtime, run, "plan_continued", round=state["rounds"], difference=difference, **details)
+            emit(runtime, run, "plan_continued", round=state["rounds"], difference=difference, plan=plan)
         else:
-            emit(runtime, run, "plan_created", **details)
+            emit(runtime, run, "plan_created", plan=plan)
         written = audit_event(
             run, {**state, "plan": plan}, "plan_written", by="planner", trigger=_trigger(state)
         )
@@ -319,7 +318,7 @@ async def _recalled(state: State, runtime: Runtime[Context], run: Run, key: str 
     if found is None:
         return None, noted
     plan = found.plan
-    emit(runtime, run, "plan_created", plan_id=plan["id"], revision=1, plan=plan, recalled=found.hit)
+    emit(runtime, run, "plan_created", plan=plan, recalled=found.hit)
     draft = {"plan": plan, "source": "cache", "attempt": 1}
     return {"draft": draft, "usage": run.tab().close(), "audit": [], "status": "planning"}, noted
 

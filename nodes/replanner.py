@@ -71,7 +71,7 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
         difference = plan_difference(plan, revision)
         if unchecked := lost_checks(plan, revision, difference):
             difference["unchecked"] = unchecked
-        emit(runtime, run, "replanned", revision=revision["revision"], difference=difference, plan=revision)
+        emit(runtime, run, "replanned", difference=difference, plan=revision)
         event = audit_event(
             run,
             {**state, "plan": revision},

@@ -41,10 +41,14 @@ def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
         # A client may have written the draft into the state: the rules look for the marks of secrets.
         draft = run.redact(draft)
         plan, issues = validate_plan(draft["plan"], await _facts(state, draft, run))
-        emit(runtime, run, "plan_validated", source=draft["source"], issues=issues)
         if issues or plan is None:
+            emit(runtime, run, "plan_validated", source=draft["source"], issues=issues)
             return _refused(state, draft, run, issues)
-        return await _accepted(state, draft, plan, run)
+        update = await _accepted(state, draft, plan, run)
+        emit(runtime, run, "plan_validated", source=draft["source"], issues=[], plan=update["plan"])
+        if update["approval"]["decision"] != "needed":
+            emit(runtime, run, "plan_approved", by="policy")
+        return update
 
     async def _facts(state: State, draft: Draft, run: Run) -> PlanFacts:
         by_model = draft["source"] in ("planner", "replanner")

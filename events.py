@@ -1,0 +1,277 @@
+"""What a run tells while it goes on: the events of its custom stream.
+
+Every event is a plain JSON object with the fields of :class:`Base`; ``type`` says which one of
+:data:`Event` it is. Steps of a sub-plan send the same events, with the ids of the steps
+that they are the work of in ``within``. A client skips types it does not know: later
+versions may send more, and tools may write events of their own into the same stream.
+
+    async for event in agent.astream({"goal": "…"}, config, stream_mode="custom"):
+        if event["type"] == "step_finished":
+            print(event["step_id"], event["verdict"])
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from .state import (
+    DecisionKind,
+    Effect,
+    Failure,
+    Plan,
+    PlanIssue,
+    PlanSource,
+    RunStatus,
+    StepStatus,
+    Usage,
+    Verdict,
+)
+
+__all__ = [
+    "EVENT_TYPES",
+    "Base",
+    "BudgetWarning",
+    "Evaluated",
+    "Event",
+    "PlanApproved",
+    "PlanContinued",
+    "PlanCreated",
+    "PlanEdited",
+    "PlanRejected",
+    "PlanValidated",
+    "QuestionOpen",
+    "Replanned",
+    "Spent",
+    "StepAttempt",
+    "StepFinished",
+    "StepProgress",
+    "StepStarted",
+    "Synthesized",
+    "ToolCall",
+    "ToolFinished",
+]
+
+
+class Spent(TypedDict):
+    """What the goal has used up so far, over all its runs; ``seconds`` is wall time."""
+
+    model_calls: int
+    total_tokens: int
+    tool_calls: int
+    seconds: float
+    cost: NotRequired[float]
+    """Only where a price is known."""
+
+
+class Base(TypedDict):
+    """What every event says: when, of which thread, plan and revision, and about which step."""
+
+    at: str
+    """ISO 8601 in UTC, with milliseconds."""
+    thread_id: str
+    plan_id: str | None
+    revision: int | None
+    """Revision of the plan that the event is about; None where there is no plan yet."""
+    step_id: str | None
+    """None: it concerns the whole plan."""
+    within: list[str]
+    """Steps whose sub-plan sent it, the outermost first; empty for the plan of the thread itself."""
+    spent: Spent
+
+
+class PlanCreated(Base):
+    """The planner wrote a plan, or the cache had one (``recalled``); it is not validated yet."""
+
+    type: Literal["plan_created"]
+    plan: Plan
+    recalled: NotRequired[dict[str, Any]]
+
+
+class PlanContinued(Base):
+    """The planner wrote the next steps of a rolling plan."""
+
+    type: Literal["plan_continued"]
+    plan: Plan
+    round: int
+    difference: dict[str, list[str]]
+
+
+class PlanValidated(Base):
+    """The rules were held against a plan; without issues it may run."""
+
+    type: Literal["plan_validated"]
+    source: PlanSource
+    plan: NotRequired[Plan]
+    """The valid plan, in its normal form."""
+    issues: list[PlanIssue]
+
+
+class PlanApproved(Base):
+    """The plan may run: a person said so, or the policy or an earlier approval did."""
+
+    type: Literal["plan_approved"]
+    by: Literal["person", "policy"]
+
+
+class PlanEdited(Base):
+    """A person changed the plan; their version, as it came, is validated next."""
+
+    type: Literal["plan_edited"]
+    edited: dict[str, Any]
+
+
+class PlanRejected(Base):
+    """A person refused the plan, or nobody answered in time."""
+
+    type: Literal["plan_rejected"]
+    by: Literal["person", "timeout"]
+    feedback: str
+
+
+class StepStarted(Base):
+    """A step has what it needs and begins."""
+
+    type: Literal["step_started"]
+    task: str
+
+
+class StepAttempt(Base):
+    """An attempt at the step begins; the first is 1."""
+
+    type: Literal["step_attempt"]
+    attempt: int
+
+
+class ToolCall(Base):
+    """A tool is called; ``args`` may be abridged. Of a ``for_each``, ``item`` counts from 0."""
+
+    type: Literal["tool_call"]
+    tool: str
+    args: dict[str, Any]
+    call_id: str
+    effect: Effect
+    attempt: int
+    item: int | None
+
+
+class ToolFinished(Base):
+    """The call of that ``call_id`` ended."""
+
+    type: Literal["tool_finished"]
+    tool: str
+    call_id: str
+    ok: bool
+    output_preview: str
+
+
+class StepProgress(Base):
+    """One more item of a ``for_each`` has ended: ``done`` of ``total`` have, failures included."""
+
+    type: Literal["step_progress"]
+    done: int
+    total: int
+    item: int
+    ok: bool
+    error: Failure | None
+
+
+class StepFinished(Base):
+    """A step has its result."""
+
+    type: Literal["step_finished"]
+    status: StepStatus
+    verdict: Verdict | None
+    error: Failure | None
+    attempts: int
+    usage: Usage
+    """What the step has spent by itself."""
+
+
+class Evaluated(Base):
+    """What the results mean for the plan."""
+
+    type: Literal["evaluated"]
+    decision: DecisionKind
+    reason: str
+    goal_met: bool | None
+
+
+class Replanned(Base):
+    """The replanner wrote a revision; it is not validated yet."""
+
+    type: Literal["replanned"]
+    plan: Plan
+    difference: dict[str, list[str]]
+    """Ids of the steps that were ``added``, ``removed``, ``changed`` and so on."""
+
+
+class BudgetWarning(Base):
+    """A soft share of a budget is used up: no new step starts before somebody has decided."""
+
+    type: Literal["budget_warning"]
+    budget: str
+    used: float
+    limit: float
+
+
+class QuestionOpen(Base):
+    """The run waits for a person; the question itself is an interrupt of the run."""
+
+    type: Literal["question_open"]
+    question: str
+    """Its name, such as ``approve_plan``."""
+    question_id: str
+    """The interrupt's id: ``Command(resume={question_id: answer})``."""
+
+
+class Synthesized(Base):
+    """The final answer is written; the run has ended."""
+
+    type: Literal["synthesized"]
+    status: RunStatus
+    answer: str
+
+
+Event = (
+    PlanCreated
+    | PlanContinued
+    | PlanValidated
+    | PlanApproved
+    | PlanEdited
+    | PlanRejected
+    | StepStarted
+    | StepAttempt
+    | ToolCall
+    | ToolFinished
+    | StepProgress
+    | StepFinished
+    | Evaluated
+    | Replanned
+    | BudgetWarning
+    | QuestionOpen
+    | Synthesized
+)
+"""Everything a run tells; ``type`` tells them apart."""
+
+EVENT_TYPES = (
+    "plan_created",
+    "plan_continued",
+    "plan_validated",
+    "plan_approved",
+    "plan_edited",
+    "plan_rejected",
+    "step_started",
+    "step_attempt",
+    "tool_call",
+    "tool_finished",
+    "step_progress",
+    "step_finished",
+    "evaluated",
+    "replanned",
+    "budget_warning",
+    "question_open",
+    "synthesized",
+)
+"""The types, in the order in which a run may send them."""
