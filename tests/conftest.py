@@ -1,6 +1,16 @@
-"""Say loudly what was not tested."""
+"""Settings of the whole suite; and say loudly what was not tested."""
+
+import signal
 
 import postgres_server
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("anywhere", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("anywhere")
+
+# A shell starts its background jobs with Ctrl-C ignored, and every process we test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter):
