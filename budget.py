@@ -11,12 +11,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.messages import AIMessage
 
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
 from .context import Context
 from .errors import BudgetExceededError
+from .models.prices import PriceTable
 from .state import Usage, add_usage
 
 __all__ = ["Calls", "Meter", "Tab"]
@@ -54,6 +58,7 @@ class Meter:
         unbooked_s: float = 0.0,
         calls: Mapping[str, int] | None = None,
         write_calls: Callable[[Calls], Awaitable[None]] | None = None,
+        prices: PriceTable | None = None,
     ) -> None:
         """Start a meter.
 
@@ -64,7 +69,9 @@ class Meter:
             unbooked_s: Seconds of earlier runs that are not in ``spent``.
             calls: Calls that earlier runs have begun, as they are on record.
             write_calls: Puts the calls begun on record; None where none of them has a budget.
+            prices: What model calls cost; None: what is known of list prices.
         """
+        self.prices = prices or PriceTable()
         self._settings = settings
         self._clock = clock
         self._spent: Usage = add_usage({}, spent or {})
@@ -172,11 +179,24 @@ class Tab:
         """Take room for one model call; raises BudgetExceededError."""
         self._meter.reserve_model_call()
 
-    def record_model_call(self, role: str, message: AIMessage | None, model: str) -> None:  # noqa: ARG002
-        """Count a model call and its tokens; ``message`` is None when the call failed."""
-        usage = _usage_of(role, message)
+    def record_model_call(self, role: str, message: AIMessage | None, model: BaseChatModel | None) -> None:
+        """Count a model call, its tokens and its cost; ``message`` is None when the call failed."""
+        usage = self._usage_of(role, message, model)
         self._meter.settle_model_call(usage)
         self.usage = add_usage(self.usage, usage)
+
+    def _usage_of(self, role: str, message: AIMessage | None, model: BaseChatModel | None) -> Usage:
+        metadata = message.usage_metadata if message is not None else None
+        counted: dict[str, Any] = {
+            "model_calls": 1,
+            "input_tokens": metadata["input_tokens"] if metadata else 0,
+            "output_tokens": metadata["output_tokens"] if metadata else 0,
+        }
+        cost = self._meter.prices.cost(model, message) if message is not None else None
+        if cost is not None:
+            counted["cost"] = cost
+        total = counted["input_tokens"] + counted["output_tokens"]
+        return {**counted, "total_tokens": total, "by_role": {role: counted}}  # type: ignore[typeddict-item]
 
     def seconds_left(self) -> float | None:
         """Return the wall time that ``max_seconds`` leaves; None when there is no such budget."""
@@ -186,11 +206,11 @@ class Tab:
         """Return the error of a call that was cut off when no seconds were left."""
         return self._meter.out_of_time()
 
-    def recover(self, role: str, messages: Any) -> None:
+    def recover(self, role: str, messages: Any, model: BaseChatModel | None = None) -> None:
         """Count what an earlier entry of the same attempt spent, as its saved conversation shows it."""
         for message in messages:
             if isinstance(message, AIMessage):
-                usage = _usage_of(role, message)
+                usage = self._usage_of(role, message, model)
             elif message.type == "tool":
                 usage = {"tool_calls": 1}
             else:
@@ -216,12 +236,3 @@ class Tab:
         return add_usage(self.usage, {"seconds": round(self._meter.lap(), 4)})
 
 
-def _usage_of(role: str, message: AIMessage | None) -> Usage:
-    counted: dict[str, Any] = {"model_calls": 1}
-    metadata = message.usage_metadata if message is not None else None
-    tokens = {
-        "input_tokens": metadata["input_tokens"] if metadata else 0,
-        "output_tokens": metadata["output_tokens"] if metadata else 0,
-    }
-    counted |= tokens | {"total_tokens": sum(tokens.values())}
-    return {**counted, "by_role": {role: {"model_calls": 1, **tokens}}}  # type: ignore[typeddict-item]

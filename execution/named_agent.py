@@ -163,10 +163,10 @@ class _Counting(AsyncCallbackHandler):
     async def on_llm_end(self, response: LLMResult, **_: Any) -> None:
         generations = [one for some in response.generations for one in some]
         said = next((getattr(one, "message", None) for one in generations), None)
-        self._tab.record_model_call("executor", said if isinstance(said, AIMessage) else None, "")
+        self._tab.record_model_call("executor", said if isinstance(said, AIMessage) else None, None)
 
     async def on_llm_error(self, *_: Any, **__: Any) -> None:
-        self._tab.record_model_call("executor", None, "")
+        self._tab.record_model_call("executor", None, None)
 
     async def on_tool_start(self, *_: Any, **__: Any) -> None:
         self._tab.tool_call()

@@ -20,6 +20,7 @@ from langgraph.store.memory import InMemoryStore
 from ..context import Context
 from ..errors import InvalidInputError, ThreadBusyError
 from ..models.chat import ChatModels
+from ..models.prices import PriceTable
 from ..run import run_of
 from ..state import InputState, OutputState, State
 from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
@@ -46,6 +47,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         memory: Where the ledger is kept while the graph has no store.
         running: The runs under way, as pairs of a thread's id and a mark; copies share it.
         plan_cache: How plans that worked are kept and used again; None: they are not.
+        prices: What model calls cost; None: what is known of list prices.
         kwargs: What a compiled graph is made of.
     """
 
@@ -57,6 +59,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         memory: InMemoryStore | None = None,
         running: set[tuple[str, object]] | None = None,
         plan_cache: PlanCache | None = None,
+        prices: PriceTable | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs["checkpointer"] = async_saver(kwargs.get("checkpointer"))
@@ -67,6 +70,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         self.memory = memory or InMemoryStore()
         self.running = set() if running is None else running
         self.plan_cache = plan_cache
+        self.prices = prices or PriceTable()
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langgraph.graph import END, START, StateGraph
@@ -12,6 +13,7 @@ from ..context import Context
 from ..errors import ConfigurationError
 from ..models.chat import ChatModels
 from ..models.final_output import output_form
+from ..models.prices import read_prices
 from ..nodes.approval import make_approval
 from ..nodes.dispatcher import make_dispatcher
 from ..nodes.evaluator import make_evaluator
@@ -54,6 +56,7 @@ def create_plan_execute_agent(
     checkpointer: BaseCheckpointSaver[Any] | bool | None = None,
     store: BaseStore | None = None,
     plan_cache: PlanCache | timedelta | float | None = None,
+    prices: Mapping[str, Any] | str | Path | None = None,
     base_url: str | None = None,
     name: str = "plan_execute",
 ) -> PlanExecuteAgent:
@@ -74,6 +77,8 @@ def create_plan_execute_agent(
         store: Any LangGraph store; without one approvals and the ledger are kept in memory.
         plan_cache: Keep plans of runs that ended done, and use them again for the same goal: for how
             long (a timedelta, or seconds), or a ``PlanCache``. Kept in the store; None: off.
+        prices: What models cost per million tokens, ``{model: {"input", "output", "cached_input"}}``, or a
+            YAML or JSON file of that; beside OpenAI's list prices. A model without a price has no cost.
         base_url: Base URL of an OpenAI-protocol endpoint for models given by name.
         name: The graph's name.
 
@@ -110,5 +115,9 @@ def create_plan_execute_agent(
     builder.add_edge("synthesizer", END)
     compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
     return PlanExecuteAgent(
-        models=chat, toolbox=toolbox, plan_cache=to_plan_cache(plan_cache), **vars(compiled)
+        models=chat,
+        toolbox=toolbox,
+        plan_cache=to_plan_cache(plan_cache),
+        prices=read_prices(prices),
+        **vars(compiled),
     )

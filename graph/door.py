@@ -26,6 +26,7 @@ from ..errors import (
     SchemaVersionError,
     StorageError,
 )
+from ..models.chat import ROLES, model_name
 from ..redaction import REDACTOR_KEY
 from ..run import OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ..state import SCHEMA_VERSION, Usage, plan_hash
@@ -110,6 +111,7 @@ async def enter(
         checked = redactor.value(checked)
         if isinstance(checked, dict) and not resumed:
             _require_planner(agent, checked, settings)
+        _require_prices(agent, settings)
         # A parent keeps the answers itself, and LangGraph drops those of a checkpoint that is named.
         elsewhere = nested or volatile or configurable.get("checkpoint_id")
         if isinstance(checked, Command) and isinstance(saver, AsyncSaver) and not elsewhere:
@@ -120,7 +122,7 @@ async def enter(
         run = Run(
             settings=settings,
             ledger=ledger,
-            meter=await _meter(settings, ledger, snapshot, resumed, parent),
+            meter=await _meter(agent, settings, ledger, snapshot, resumed, parent),
             can_ask=bool(saver),
             thread_id=parent.thread_id if parent is not None else thread_id,
             within=_within(configurable, parent),
@@ -173,6 +175,7 @@ def _stop_signal(configurable: Mapping[str, Any], parent: Run | None) -> StopSig
 
 
 async def _meter(
+    agent: PlanExecuteAgent,
     settings: Context, ledger: Ledger, snapshot: StateSnapshot | None, resumed: bool, parent: Run | None
 ) -> Meter:
     """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing.
@@ -196,7 +199,7 @@ async def _meter(
         counted = {"calls": calls, "write_calls": lambda made: ledger.record_calls(made, since)}
         if not resumed:
             await ledger.record_calls(calls or {}, since)
-    return Meter(settings, spent, unbooked_s=unbooked if resumed else 0.0, **counted)
+    return Meter(settings, spent, unbooked_s=unbooked if resumed else 0.0, prices=agent.prices, **counted)
 
 
 CheckHold = Callable[[], Awaitable[None]]
@@ -415,6 +418,22 @@ async def _settings(ledger: Ledger, snapshot: StateSnapshot | None, asked: Conte
         "secret_names": tuple(dict.fromkeys((*started.secret_names, *settings.secret_names))),
     }
     return settings.model_copy(update=kept)
+
+
+def _require_prices(agent: PlanExecuteAgent, settings: Context) -> None:
+    """Refuse a budget that could not be held, because calls of a model would count as free."""
+    if settings.max_cost is None:
+        return
+    for role in ROLES:
+        if not agent.models.has(role, settings.models):
+            continue
+        model = agent.models.get(role, settings.models)
+        if not agent.prices.knows(model):
+            raise ConfigurationError(
+                f"max_cost={settings.max_cost:g} cannot be held: there is no price for the model "
+                f"{model_name(model)!r} of the {role}. Hand one in: prices="
+                f'{{"{model_name(model)}": {{"input": …, "output": …}}}}, per million tokens'
+            )
 
 
 def _require_planner(agent: PlanExecuteAgent, checked: Mapping[str, Any], settings: Context) -> None:

@@ -19,7 +19,6 @@ from langgraph.types import Command
 
 from ..errors import BadArgumentsError, BudgetExceededError, IterationLimitError, ToolFailedError, known
 from ..execution.effects import call_once
-from ..models.chat import model_name
 from ..models.structured import (
     as_model_error,
     refuses_response_settings,
@@ -184,7 +183,7 @@ async def _counted(
         answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
         return response
     finally:
-        scope.tab.record_model_call("executor", answer, model_name(model))
+        scope.tab.record_model_call("executor", answer, model)
 
 
 async def _made(

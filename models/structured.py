@@ -89,7 +89,7 @@ class ModelMeter(Protocol):
     async def keep(self) -> None:
         """Return when what was reserved is on record, so that a restart counts it."""
 
-    def record_model_call(self, role: str, message: AIMessage | None, model: str) -> None:
+    def record_model_call(self, role: str, message: AIMessage | None, model: BaseChatModel) -> None:
         """Note what came of the attempt; ``message`` is ``None`` when it failed."""
 
     def seconds_left(self) -> float | None:
@@ -597,7 +597,7 @@ class _Line:
             if answer is None:
                 raise
         finally:
-            self.meter.record_model_call(self.role, answer, model_name(self.model))
+            self.meter.record_model_call(self.role, answer, self.model)
         return answer
 
     @contextmanager
