@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from langchain_core.messages import AIMessage
+from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -23,10 +25,28 @@ from .errors import BudgetExceededError
 from .models.prices import PriceTable
 from .state import Usage, add_usage
 
-__all__ = ["Calls", "Meter", "Tab"]
+__all__ = ["BUDGETS", "Budget", "Calls", "Extension", "Meter", "SoftLimit", "Tab"]
 
 Calls = dict[str, int]
 """``{"model_calls", "tool_calls"}``: calls that were begun."""
+Budget = Literal["max_seconds", "max_model_calls", "max_tokens", "max_cost", "max_tool_calls"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
+
+
+class Extension(TypedDict):
+    """What a person added to a budget: how much in all, and what was used when they did so last."""
+
+    by: float
+    at: float
+
+
+@dataclass(frozen=True)
+class SoftLimit:
+    """A budget whose soft share is used up: what it is, what was used, and its limit."""
+
+    budget: Budget
+    used: float
+    limit: float
 
 
 class _Book:
@@ -59,6 +79,7 @@ class Meter:
         calls: Mapping[str, int] | None = None,
         write_calls: Callable[[Calls], Awaitable[None]] | None = None,
         prices: PriceTable | None = None,
+        extensions: Mapping[str, Extension] | None = None,
     ) -> None:
         """Start a meter.
 
@@ -70,7 +91,9 @@ class Meter:
             calls: Calls that earlier runs have begun, as they are on record.
             write_calls: Puts the calls begun on record; None where none of them has a budget.
             prices: What model calls cost; None: what is known of list prices.
+            extensions: What a person has added to budgets of this goal.
         """
+        self.extensions: dict[str, Extension] = dict(extensions or {})
         self.prices = prices or PriceTable()
         self._settings = settings
         self._clock = clock
@@ -96,24 +119,55 @@ class Meter:
         cost = {"cost": self._spent["cost"]} if "cost" in self._spent else {}
         return {**totals, "seconds": round(self.seconds(), 3), **cost}
 
+    def limit(self, budget: Budget) -> float | None:
+        """Return what a budget allows in all, with what a person has added to it; None: no such budget."""
+        limit: float | None = getattr(self._settings, budget)
+        added = self.extensions.get(budget)
+        return limit if limit is None or added is None else limit + added["by"]
+
+    def extend(self, budget: Budget, by: float) -> None:
+        """Add to a budget; its soft share counts from here on for what is left of it."""
+        earlier = self.extensions.get(budget)
+        total = by + (earlier["by"] if earlier else 0.0)
+        self.extensions[budget] = {"by": total, "at": self._used(budget)}
+
+    def soft_limit(self, share: float) -> SoftLimit | None:
+        """Return the first budget of which this share is used up, if there is one."""
+        for budget in BUDGETS:
+            limit, used = self.limit(budget), self._used(budget)
+            if limit is None:
+                continue
+            added = self.extensions.get(budget)
+            since = added["at"] if added else 0.0
+            if used >= since + share * (limit - since):
+                return SoftLimit(budget, used, limit)
+        return None
+
+    def _used(self, budget: Budget) -> float:
+        match budget:
+            case "max_seconds":
+                return self.seconds()
+            case "max_model_calls":
+                return self._begun("model_calls")
+            case "max_tool_calls":
+                return self._begun("tool_calls")
+            case "max_tokens":
+                return self._spent.get("total_tokens", 0)
+            case "max_cost":
+                return self._spent.get("cost", 0.0)
+
     def seconds_left(self) -> float | None:
         """Return the wall time that ``max_seconds`` leaves; None when there is no such budget."""
-        limit = self._settings.max_seconds
+        limit = self.limit("max_seconds")
         return None if limit is None else max(0.0, limit - self.seconds())
 
     def out_of_time(self) -> BudgetExceededError:
         """Return the error of what was cut off when no seconds were left."""
-        return BudgetExceededError("max_seconds", self.seconds(), self._settings.max_seconds or 0.0)
+        return BudgetExceededError("max_seconds", self.seconds(), self.limit("max_seconds") or 0.0)
 
     def exhausted(self) -> BudgetExceededError | None:
         """Return the first budget that leaves no room for a model call, if there is one."""
-        spent, limits = self._spent, self._settings
-        return (
-            self._over("max_seconds", self.seconds(), limits.max_seconds)
-            or self._over("max_model_calls", self._begun("model_calls"), limits.max_model_calls)
-            or self._over("max_tokens", spent.get("total_tokens", 0), limits.max_tokens)
-            or self._over("max_cost", spent.get("cost", 0.0), limits.max_cost)
-        )
+        return self._first_over("max_seconds", "max_model_calls", "max_tokens", "max_cost")
 
     def _begun(self, kind: Literal["model_calls", "tool_calls"]) -> int:
         """Count the calls that were begun, those under way included."""
@@ -126,9 +180,12 @@ class Meter:
         if self._book is not None:
             await self._book.keep()
 
-    @staticmethod
-    def _over(budget: str, spent: float, limit: float | None) -> BudgetExceededError | None:
-        return BudgetExceededError(budget, spent, limit) if limit is not None and spent >= limit else None
+    def _first_over(self, *budgets: Budget) -> BudgetExceededError | None:
+        for budget in budgets:
+            limit, used = self.limit(budget), self._used(budget)
+            if limit is not None and used >= limit:
+                return BudgetExceededError(budget, used, limit)
+        return None
 
     def reserve_model_call(self) -> None:
         """Take room for one model call.
@@ -148,8 +205,7 @@ class Meter:
         Raises:
             BudgetExceededError: If the budget of tool calls or of seconds leaves no room.
         """
-        error = self._over("max_tool_calls", self._begun("tool_calls"), self._settings.max_tool_calls)
-        if error := error or self._over("max_seconds", self.seconds(), self._settings.max_seconds):
+        if error := self._first_over("max_tool_calls", "max_seconds"):
             raise error
         self.spend({"tool_calls": 1})
         if self._book is not None:
@@ -234,5 +290,3 @@ class Tab:
     def close(self) -> Usage:
         """Return what was spent, with the wall time since the run's last lap."""
         return add_usage(self.usage, {"seconds": round(self._meter.lap(), 4)})
-
-

@@ -115,12 +115,13 @@ class Context(BaseModel):
     max_seconds: float | None = Field(
         default=None, gt=0, title="Budget: seconds of wall time", description="None: no limit."
     )
-    soft_share: float = Field(
-        default=0.8,
+    soft_share: float | None = Field(
+        default=None,
         gt=0,
         le=1,
         title="Soft share of the budgets",
-        description="Share at which a person may be asked.",
+        description="Share of any budget, such as 0.8, at which no new step starts before a person has said "
+        "whether to extend it. None: nobody is asked, and the run ends at the limit.",
     )
     models: dict[str, str] = Field(
         default_factory=dict, title="Models by role", description="Role (or `default`) to model name."

@@ -9,6 +9,7 @@ is wrong with it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Required
@@ -270,10 +271,18 @@ def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Js
         raise _refuse(question, f"its decision is {decision!r}")
     if decision in ("supply", "happened") and "output" not in answer.get("args", {}):
         raise _refuse(question, f"the decision {decision!r} needs the args to hold an output")
+    if decision == "extend":
+        args["by"] = _amount(question, args.get("by"))
     message = answer.get("message") or ""
     if answer["type"] == "edit":
         message = message or str(args.get("instructions") or "")
     return {**answer, "decision": str(decision), "args": args, "message": message}
+
+
+def _amount(question: Question, by: Json) -> float:
+    if isinstance(by, bool) or not isinstance(by, int | float) or not 0 < by < math.inf:
+        raise _refuse(question, f"a budget is extended by a number above 0, not {by!r}")
+    return by
 
 
 def _check_edit(question: Question, answer: Answer) -> Answer:

@@ -22,7 +22,7 @@ from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 
-from .budget import Meter, Tab
+from .budget import Meter, SoftLimit, Tab
 from .context import Context
 from .errors import ConfigurationError
 from .questions import Answer, ask
@@ -54,6 +54,7 @@ __all__ = [
     "emit_end_of_step",
     "run_of",
     "step_scope_of",
+    "warn_of_budget",
 ]
 
 RUN_KEY = "__plan_execute_run"
@@ -105,6 +106,7 @@ class Run:
         thread_id: The thread.
         within: Steps whose sub-plan this run is, the outermost first.
         heard: Whether anybody listens to its events.
+        warned: Budgets of which it was told that their soft share is used up.
         about: Id and revision of the plan that runs now; events name it.
         artifacts: Its large outputs.
         meter: What the run has spent, against its budgets.
@@ -133,6 +135,7 @@ class Run:
     thread_id: str = ""
     within: tuple[str, ...] = ()
     heard: bool = True
+    warned: set[str] = field(default_factory=set)
     about: tuple[str, int] | None = None
     artifacts: Artifacts = field(default_factory=Artifacts)
     volatile: bool = False
@@ -152,6 +155,14 @@ class Run:
     redactor: Redactor = field(default_factory=Redactor)
     authored: set[str] = field(default_factory=set)
     goal_checks: dict[str, Any] = field(default_factory=dict)
+
+    def soft_limit(self) -> SoftLimit | None:
+        """Return the budget that a person is to be asked about before anything new starts.
+
+        A sub-plan goes on, up to the limit: the plan it is part of asks.
+        """
+        share = self.settings.soft_share
+        return self.meter.soft_limit(share) if share and self.can_ask and not self.within else None
 
     @property
     def may_nest(self) -> bool:
@@ -242,6 +253,18 @@ def emit_end_of_step(runtime: Runtime[Any], run: Run, result: StepResult) -> Non
     """Send the event of a step that has its result."""
     told: dict[str, Any] = {key: result[key] for key in ("status", "verdict", "error", "attempts", "usage")}
     emit(runtime, run, "step_finished", step_id=result["step_id"], **told)
+
+
+WARNED_SHARE = 0.8
+"""Share of a budget at which a run warns, where its settings have no soft share."""
+
+
+def warn_of_budget(runtime: AnyRuntime, run: Run) -> None:
+    """Send the event of a budget whose soft share is used up, once in a run."""
+    soft = run.meter.soft_limit(run.settings.soft_share or WARNED_SHARE)
+    if soft is not None and soft.budget not in run.warned:
+        run.warned.add(soft.budget)
+        emit(runtime, run, "budget_warning", budget=soft.budget, used=round(soft.used, 6), limit=soft.limit)
 
 
 def ask_person(

@@ -116,7 +116,7 @@ async def _open(
     finished = {i: result for i, result in {**known, **siblings.results}.items() if i not in open_ids}
     approval = await standing_approval(run, plan, state.get("inputs"), toolbox)
     ready = frozenset(step["id"] for step in pending if finished.keys() >= set(step["depends_on"]))
-    gate = Gate(plan, finished, run.settings.max_parallel, stop=run.stop)
+    gate = Gate(plan, finished, run.settings.max_parallel, stop=run.stop, pause=lambda: _pause(run))
     for step_id, decision in siblings.decisions.items():
         if decision is None:
             gate.publish(step_id, StepWithheldError("it was withheld before the run stopped"))
@@ -138,6 +138,12 @@ async def _open(
     if reentered and epoch.watch is not None:
         await _look_again(epoch, epoch.watch)
     return epoch
+
+
+def _pause(run: Run) -> str | None:
+    """Say why nothing new may start before a person was asked about a budget."""
+    soft = run.soft_limit()
+    return f"the soft share of {soft.budget} is used up" if soft else None
 
 
 def _ordered_by_a_person(state: State) -> bool:

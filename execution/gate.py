@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -74,6 +74,7 @@ class Gate:
             finished before the run was interrupted (LangGraph does not run those again).
         slots: How many steps may run at the same time.
         stop: When it is set, nothing new starts.
+        pause: Says why nothing new may start before somebody was asked; None while it may.
 
     Attributes:
         enough: Set when the goal is reached: nothing new starts, and what only reads is cut off.
@@ -81,13 +82,19 @@ class Gate:
     """
 
     def __init__(
-        self, plan: Plan, finished: Mapping[str, StepResult], slots: int, stop: StopSignal | None = None
+        self,
+        plan: Plan,
+        finished: Mapping[str, StepResult],
+        slots: int,
+        stop: StopSignal | None = None,
+        pause: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.finished = dict(finished)
         self.halted: str | None = None
         self.enough = StopSignal()
         self.unsettled: frozenset[str] = frozenset()
         self._stop = stop or StopSignal()
+        self._pause = pause
         ended = [step_id for step_id, result in finished.items() if is_satisfied(result)]
         self._priority = remaining_path(plan["steps"], dict.fromkeys(ended, 0.0))
         self._slots = Slots(slots)
@@ -135,8 +142,10 @@ class Gate:
 
     def admit(self, step: Step, *, begun: bool = False) -> None:
         """Raise StepWithheldError if nothing new may start and the step was not ``begun`` before."""
-        if self.closed and not begun and step["id"] not in self.unsettled:
-            raise StepWithheldError(self.closed)
+        if begun or step["id"] in self.unsettled:
+            return
+        if reason := self.closed or self._pause():
+            raise StepWithheldError(reason)
 
     @property
     def closed(self) -> str | None:

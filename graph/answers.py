@@ -120,7 +120,7 @@ def _is_id(key: str) -> bool:
 def _read(question: Any, answer: Any) -> Any:
     name = question_name(question)
     if name in QUESTIONS:
-        if isinstance(answer, Mapping) and "by" in answer:
+        if isinstance(answer, Mapping) and answer.get("by") == "timeout":
             # Only this module says that nobody answered.
             answer = {key: value for key, value in answer.items() if key != "by"}
         read_answer(question, answer)

@@ -176,7 +176,11 @@ def _stop_signal(configurable: Mapping[str, Any], parent: Run | None) -> StopSig
 
 async def _meter(
     agent: PlanExecuteAgent,
-    settings: Context, ledger: Ledger, snapshot: StateSnapshot | None, resumed: bool, parent: Run | None
+    settings: Context,
+    ledger: Ledger,
+    snapshot: StateSnapshot | None,
+    resumed: bool,
+    parent: Run | None,
 ) -> Meter:
     """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing.
 
@@ -188,7 +192,11 @@ async def _meter(
             parent.meter.spend(spent or {})
         return parent.meter
     unbooked = await ledger.take_unbooked_seconds()
-    counted: dict[str, Any] = {}
+    extensions = await ledger.budget_extensions()
+    if extensions and not resumed:  # they were for the goal before
+        extensions = {}
+        await ledger.record_budget_extensions(extensions)
+    counted: dict[str, Any] = {"prices": agent.prices, "extensions": extensions}
     if settings.max_tool_calls is not None or settings.max_model_calls is not None:
         here = str(snapshot.config["configurable"].get("checkpoint_id", "")) if snapshot is not None else ""
         row = await ledger.calls()
@@ -196,10 +204,10 @@ async def _meter(
         going_on = row is not None and (resumed or row["since"] == here)
         since = str(row["since"]) if row is not None and going_on else here
         calls = dict(row["calls"]) if row is not None and going_on else None
-        counted = {"calls": calls, "write_calls": lambda made: ledger.record_calls(made, since)}
+        counted |= {"calls": calls, "write_calls": lambda made: ledger.record_calls(made, since)}
         if not resumed:
             await ledger.record_calls(calls or {}, since)
-    return Meter(settings, spent, unbooked_s=unbooked if resumed else 0.0, prices=agent.prices, **counted)
+    return Meter(settings, spent, unbooked_s=unbooked if resumed else 0.0, **counted)
 
 
 CheckHold = Callable[[], Awaitable[None]]

@@ -8,11 +8,13 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
 from ..context import Context
+from ..evaluation.budget_question import ask_about_budget
 from ..evaluation.goal import GoalCheck
 from ..execution.goal_watch import GoalWatch, goal_watch
 from ..models.chat import ChatModels
-from ..run import Node, Run, Update, audit_event, emit, emit_end_of_step, run_of
+from ..run import Node, Run, Update, audit_event, emit, emit_end_of_step, run_of, warn_of_budget
 from ..state import (
+    AuditEvent,
     Evaluation,
     Plan,
     State,
@@ -43,6 +45,11 @@ def make_evaluator(models: ChatModels) -> Node:
             evaluation, rest = _reached(goal), _not_needed(state, run)
         else:
             evaluation, rest = _evaluate(state, run, goal), {}
+        warn_of_budget(runtime, run)
+        audit: list[AuditEvent] = []
+        if (soft := run.soft_limit()) is not None and _goes_on(evaluation, state):
+            left = [step["id"] for step in _pending(state)]
+            evaluation, audit = await ask_about_budget(soft, evaluation, left, state, run)
         for result in rest.values():
             emit_end_of_step(runtime, run, result)
         emit(
@@ -56,6 +63,7 @@ def make_evaluator(models: ChatModels) -> Node:
         update: Update = {
             "evaluation": evaluation,
             "audit": [
+                *audit,
                 audit_event(
                     run,
                     state,
@@ -64,7 +72,7 @@ def make_evaluator(models: ChatModels) -> Node:
                     by=evaluation.get("by", "policy"),
                     trigger=evaluation.get("reason", ""),
                     evidence=evaluation.get("evidence", []),
-                )
+                ),
             ],
             "usage": add_usage(watch.book() if watch else {}, {"seconds": round(run.meter.lap(), 4)}),
         }
@@ -112,6 +120,13 @@ def make_evaluator(models: ChatModels) -> Node:
         return str(spent) if spent else None
 
     return evaluator
+
+
+def _goes_on(evaluation: Evaluation, state: State) -> bool:
+    """Tell whether this decision would have the run spend more than its last answer costs."""
+    if evaluation["decision"] != "continue" or evaluation.get("goal_met"):
+        return evaluation["decision"] in ("patch", "replan")
+    return bool(_pending(state)) or _is_due(state)
 
 
 async def _goal(state: State, watch: GoalWatch | None) -> GoalCheck | None:

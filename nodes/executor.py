@@ -19,7 +19,7 @@ from ..execution.gate import StepWithheldError
 from ..execution.goal_watch import GoalWatch
 from ..execution.work import StepWork
 from ..models.chat import ChatModels
-from ..run import Node, Run, Update, emit_end_of_step, run_of
+from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
 from ..state import Evaluation, State, StepResult, add_usage, step_fingerprint
 from ..tools.toolbox import Toolbox
 
@@ -123,6 +123,7 @@ async def _finish(
         usage = add_usage(usage, epoch.watch.book())
     epoch.gate.publish(step_id, result)
     emit_end_of_step(runtime, run, result)
+    warn_of_budget(runtime, run)
     update: Update = {"results": {step_id: result}, "usage": usage, "audit": outcome.audit}
     return update | ({"decisions": {step_id: decision}} if decision is not None else {})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -177,6 +178,15 @@ class Ledger:
     async def record_calls(self, calls: dict[str, int], since: str) -> None:
         """Record how many calls were begun by the goal that runs since this checkpoint."""
         await self._put(self._space("threads"), "calls", {"since": since, "calls": calls})
+
+    async def budget_extensions(self) -> dict[str, Any]:
+        """Return what a person has added to the budgets of the thread's goal."""
+        row = await self._get(self._space("threads"), "budgets")
+        return dict(row["extensions"]) if row is not None else {}
+
+    async def record_budget_extensions(self, extensions: Mapping[str, Any]) -> None:
+        """Record all that was added to the budgets of this goal."""
+        await self._put(self._space("threads"), "budgets", {"extensions": dict(extensions)})
 
     # stopping
 
