@@ -26,7 +26,7 @@ from plan_execute.errors import (
     ModelUnavailableError,
     ScriptError,
 )
-from plan_execute.models.chat import ChatModels
+from plan_execute.models.chat import ChatModels, model_name
 from plan_execute.models.scripted import ScriptedModel
 from plan_execute.models.structured import (
     Backoff,
@@ -76,8 +76,8 @@ class Meter:
     async def keep(self) -> None:
         pass
 
-    def record_model_call(self, role: str, message: AIMessage | None, model: str) -> None:
-        self.recorded.append((role, message, model))
+    def record_model_call(self, role: str, message: AIMessage | None, model: Any) -> None:
+        self.recorded.append((role, message, model_name(model)))
 
     def seconds_left(self) -> float | None:
         return self.seconds
