@@ -14,13 +14,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Required
 
-from langgraph.types import interrupt
+from langgraph.types import Interrupt, interrupt
 from pydantic import RootModel, model_validator
 from typing_extensions import TypedDict
 
 from .errors import InvalidAnswerError, known
 
-__all__ = ["QUESTIONS", "Answer", "Question", "ask", "careful_answer", "question_name", "read_answer"]
+__all__ = [
+    "QUESTIONS",
+    "Answer",
+    "OpenQuestion",
+    "Question",
+    "ask",
+    "careful_answer",
+    "question_name",
+    "read_answer",
+]
 
 Json = Any
 AnswerType = Literal["approve", "edit", "reject", "respond"]
@@ -80,6 +89,42 @@ class Answer(TypedDict, total=False):
     args: dict[str, Json]
     message: str
     by: Literal["person", "timeout"]
+
+
+# --- what waits for an answer -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OpenQuestion:
+    """A question that waits for a person; ``value`` is all that was asked, as LangGraph keeps it."""
+
+    id: str
+    name: str
+    args: dict[str, Any]
+    description: str
+    value: Any
+
+    @classmethod
+    def of(cls, interrupt: Interrupt) -> OpenQuestion:
+        """Read an interrupt, also one that is none of ours (a tool's, or a middleware's)."""
+        value = interrupt.value
+        requests = value.get("action_requests") if isinstance(value, Mapping) else None
+        first = requests[0] if requests else {}
+        description = str(first.get("description") or "") if first else str(value)
+        return cls(
+            interrupt.id, str(first.get("name", "")), dict(first.get("args") or {}), description, value
+        )
+
+    @property
+    def label(self) -> str:
+        """The question's name and the start of its id, for a line that names it."""
+        return f"{self.name or 'a question'} [{self.id[:8]}]"
+
+    def as_json(self) -> dict[str, Any]:
+        """Describe the question for a program."""
+        shown = {"id": self.id, "name": self.name, "args": self.args, "description": self.description}
+        requests = self.value.get("action_requests", ()) if isinstance(self.value, Mapping) else ()
+        return shown | ({"action_requests": requests} if len(requests) > 1 else {})
 
 
 # --- asking ------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from . import (
     commands_plan,
     commands_promote,
     commands_prune,
+    commands_report,
     commands_run,
 )
 from .exits import DONE, USAGE, BadUsageError, report_failure
@@ -65,6 +66,7 @@ for _command in (
     commands_look.list_,
     commands_look.show,
     commands_look.history,
+    commands_report.report,
     commands_edit.edit,
     commands_run.retry,
     commands_run.cancel,

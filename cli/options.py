@@ -23,6 +23,9 @@ __all__ = [
     "Model",
     "OnFailureOption",
     "PlanOutput",
+    "ReportForm",
+    "ReportFormatOption",
+    "ReportOutput",
     "Thread",
     "Tools",
     "Toolsets",
@@ -52,6 +55,14 @@ class WhenFailed(StrEnum):
     replan = "replan"
     ask = "ask"
     abort = "abort"
+
+
+class ReportForm(StrEnum):
+    """How a report is written."""
+
+    html = "html"
+    md = "md"
+    json = "json"
 
 
 Thread = Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id, as `run` printed it.")]
@@ -128,6 +139,22 @@ PlanOutput = Annotated[
         "-o",
         metavar="FILE",
         help="A .yaml, .yml or .json file to write (default, and -: YAML on stdout).",
+    ),
+]
+ReportOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="A .html, .md or .json file to write; an earlier report is replaced "
+        "(default, and -: Markdown on stdout).",
+    ),
+]
+ReportFormatOption = Annotated[
+    ReportForm | None,
+    typer.Option(
+        "--format", metavar="WHAT", help="html, md or json (default: what the file's name ends in)."
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there already.")]

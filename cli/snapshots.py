@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage
-from langgraph.types import Interrupt
 
 from ..errors import ThreadNotFoundError
+from ..questions import OpenQuestion
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -17,39 +16,6 @@ if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
 
 __all__ = ["OpenQuestion", "look_up", "open_questions", "recalled", "results_of", "status_of", "values_of"]
-
-
-@dataclass(frozen=True)
-class OpenQuestion:
-    """A question that waits for a person; ``value`` is all that was asked, as LangGraph keeps it."""
-
-    id: str
-    name: str
-    args: dict[str, Any]
-    description: str
-    value: Any
-
-    @classmethod
-    def of(cls, interrupt: Interrupt) -> OpenQuestion:
-        """Read an interrupt, also one that is none of ours (a tool's, or a middleware's)."""
-        value = interrupt.value
-        requests = value.get("action_requests") if isinstance(value, Mapping) else None
-        first = requests[0] if requests else {}
-        description = str(first.get("description") or "") if first else str(value)
-        return cls(
-            interrupt.id, str(first.get("name", "")), dict(first.get("args") or {}), description, value
-        )
-
-    @property
-    def label(self) -> str:
-        """The question's name and the start of its id, for a line that names it."""
-        return f"{self.name or 'a question'} [{self.id[:8]}]"
-
-    def as_json(self) -> dict[str, Any]:
-        """Describe the question for a program."""
-        shown = {"id": self.id, "name": self.name, "args": self.args, "description": self.description}
-        requests = self.value.get("action_requests", ()) if isinstance(self.value, Mapping) else ()
-        return shown | ({"action_requests": requests} if len(requests) > 1 else {})
 
 
 def look_up(agent: PlanExecuteAgent, thread: str) -> StateSnapshot:

@@ -22,7 +22,7 @@ from ..errors import StorageDamagedError
 from ..tools.calls import preview
 from .rows import ROOT, dump, encode
 
-__all__ = ["HANDLE", "Artifacts", "artifacts_of", "shown"]
+__all__ = ["HANDLE", "Artifacts", "artifacts_of", "described_artifact", "shown", "unwrapped"]
 
 Json = Any
 
@@ -92,7 +92,7 @@ class Artifacts:
         """
         if not _looks_like_handle(output):
             return copy.deepcopy(output)
-        if (kept := _unwrapped(output)) is not output:
+        if (kept := unwrapped(output)) is not output:
             return copy.deepcopy(kept)
         digest = _digest_of(output[HANDLE])
         if digest is None:
@@ -103,7 +103,7 @@ class Artifacts:
 
     async def shown(self, output: Json, step_id: str, limit: int) -> str:
         """Show the beginning of an output, read from its artifact where its handle shows less."""
-        described = _described(output)
+        described = described_artifact(output)
         if described is not None and len(described["preview"]) < min(limit, described["bytes"]):
             try:
                 return preview(await self.value(output, step_id), limit)
@@ -179,9 +179,9 @@ def artifacts_of(thread_id: str) -> tuple[str, ...]:
 
 def shown(output: Json, limit: int) -> str:
     """Show the beginning of an output as it stands in a result; of a handle, what its preview has."""
-    described = _described(output)
+    described = described_artifact(output)
     if described is None:
-        return preview(_unwrapped(output), limit)
+        return preview(unwrapped(output), limit)
     return f"{described['preview'][:limit]}… ({described['bytes']:,} bytes in all)"
 
 
@@ -189,13 +189,13 @@ def _looks_like_handle(output: Json) -> bool:
     return isinstance(output, Mapping) and HANDLE in output
 
 
-def _unwrapped(output: Json) -> Json:
+def unwrapped(output: Json) -> Json:
     """Return the output within a handle that only keeps it from being taken for one."""
     said = output[HANDLE] if _looks_like_handle(output) else None
     return said["value"] if isinstance(said, Mapping) and "value" in said else output
 
 
-def _described(output: Json) -> Mapping[str, Any] | None:
+def described_artifact(output: Json) -> Mapping[str, Any] | None:
     """Return what a handle says of its artifact; None for anything else, and for a forgery that says less."""
     said = output[HANDLE] if _looks_like_handle(output) else None
     if not (isinstance(said, Mapping) and isinstance(said.get("preview"), str)):

@@ -6,7 +6,6 @@ import codecs
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..errors import ConfigurationError, InvalidPlanError
 from .marked import KeyPath, Marked, Place, Problem, UnreadableError, place_at
 from .marked_json import read_json
 from .marked_yaml import looks_like_no_text, read_yaml
+from .whole_files import write_whole
 
 __all__ = [
     "SCHEMA_NAME",
@@ -317,19 +317,7 @@ def save_plan_file(
     target = Path(path).resolve()  # what a link points to is written, the link stays
     schema = _schema_near(target.parent) if header else None
     text = dump_plan(plan, format=_format_of(target), header=header, schema=schema)
-    mode = _mode_of(target)
-    handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft).chmod(mode)
-        check_writable(target, overwrite=overwrite)
-        Path(draft).replace(target)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    write_whole(target, text, lambda: check_writable(target, overwrite=overwrite))
 
 
 def _schema_near(folder: Path) -> str | None:
@@ -341,15 +329,6 @@ def _schema_near(folder: Path) -> str | None:
         if (above / ".git").exists():
             return None
     return None
-
-
-def _mode_of(target: Path) -> int:
-    """Give the permissions that the file has, or that a new one would get."""
-    if target.exists():
-        return target.stat().st_mode & 0o777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
 
 
 def _format_of(path: Path) -> Literal["yaml", "json"]:

@@ -19,6 +19,7 @@ COMMANDS = [
     "list",
     "show",
     "history",
+    "report",
     "edit",
     "retry",
     "cancel",

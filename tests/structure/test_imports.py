@@ -25,6 +25,7 @@ RANKS: tuple[frozenset[str], ...] = tuple(
             {"execution"},
             {"nodes"},
             {"graph"},
+            {"report"},
             {"cli", "examples"},
         ),
     )

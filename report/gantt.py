@@ -1,0 +1,200 @@
+"""The time chart: a bar for each step that ran, from its real times, on an axis that people can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .markup import Markup, element
+from .plan_drawing import fit
+from .steps import StepRecord
+from .timeline import Bar, Timeline
+from .visible import width
+from .words import OUTCOMES, say_seconds
+
+__all__ = ["draw_gantt"]
+
+_PLOT, _END = 760.0, 100.0
+"""Widths of the axis, and of the room for the last bar's words."""
+_MARKS, _COLUMN, _MOST_COLUMNS = 46.0, 6.9, 26
+"""Widths of what stands before a name, and of a character of it."""
+_TOP = 22.0
+_ROW, _DENSE_ROW = 24.0, 17.0
+_DENSE_FROM = 60
+_GAP = 46.0
+"""Width of a time in which nothing ran and which is not drawn to scale."""
+_NICE = (
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30,
+    *(60.0 * m for m in (1, 2, 5, 10, 15, 30)),
+    *(3600.0 * h for h in (1, 2, 3, 6, 12)),
+)  # fmt: skip
+_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where a second is on the axis; long times in which nothing ran are cut to a short gap.
+
+    Attributes:
+        spans: The times that are drawn to scale, as (start, end).
+        px: Pixels per second within them.
+        left: Where the axis begins, right of the names.
+    """
+
+    spans: Sequence[tuple[float, float]]
+    px: float
+    left: float
+
+    @classmethod
+    def of(cls, bars: Sequence[Bar]) -> Scale:
+        """Fit the axis to the bars."""
+        spans = _busy_spans(bars)
+        shown = sum(end - start for start, end in spans)
+        room = max(_PLOT / 3, _PLOT - _GAP * (len(spans) - 1))
+        columns = min(_MOST_COLUMNS, max((width(bar["step_id"]) for bar in bars), default=0))
+        return cls(spans, room / shown if shown else 0.0, _MARKS + _COLUMN * columns)
+
+    def x(self, second: float) -> float:
+        """Return the place of a second of the run."""
+        at = self.left
+        for start, end in self.spans:
+            if second <= end:
+                return at + max(0.0, second - start) * self.px
+            at += (end - start) * self.px + _GAP
+        return at - _GAP
+
+    def ticks(self) -> list[float]:
+        """Choose seconds that people read easily, about eight of them."""
+        shown = sum(end - start for start, end in self.spans)
+        if not shown:
+            return [0.0]
+        steps = (*_NICE, *(_DAY * 2**n for n in range(40)))
+        step = next(step for step in steps if shown / step <= 8)
+        return [
+            n * step
+            for start, end in self.spans
+            for n in range(int(start / step) - 1, int(end / step) + 2)
+            if start - 1e-9 <= n * step <= end + 1e-9
+        ]
+
+    @property
+    def end(self) -> float:
+        """Where the drawing ends."""
+        return self.left + _PLOT + _END
+
+    def gaps(self) -> list[tuple[float, float]]:
+        """List the times that are cut short."""
+        return [(before[1], after[0]) for before, after in pairwise(self.spans)]
+
+
+def _busy_spans(bars: Sequence[Bar]) -> list[tuple[float, float]]:
+    """Join the bars to times in which something ran; short pauses between them stay in."""
+    spans: list[tuple[float, float]] = []
+    for bar in bars:
+        start, end = bar["start_s"], bar["start_s"] + bar["seconds"]
+        if spans and start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], end))
+        else:
+            spans.append((start, end))
+    busy = sum(end - start for start, end in spans)
+    cut = sorted((b[0] - a[1] for a, b in pairwise(spans) if b[0] - a[1] > max(2.0, busy / 2)), reverse=True)[
+        :6
+    ]
+    least = cut[-1] if cut else float("inf")
+    joined: list[tuple[float, float]] = []
+    for start, end in spans:
+        if joined and start - joined[-1][1] < least:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def draw_gantt(
+    timeline: Timeline, steps: Mapping[str, StepRecord], anchors: Mapping[str, str]
+) -> tuple[Markup, Markup]:
+    """Draw the axis, which stays in sight, and the bars below it."""
+    bars = timeline["bars"]
+    dense = len(bars) >= _DENSE_FROM
+    row = _DENSE_ROW if dense else _ROW
+    scale, height = Scale.of(bars), row * len(bars) + 6
+    grid = [_grid_line(scale.x(tick), height) for tick in scale.ticks()]
+    gaps = [_gap(scale.x(start), height) for start, _ in scale.gaps()]
+    rows = [_row(bar, steps[bar["step_id"]], at * row, row, scale, anchors) for at, bar in enumerate(bars)]
+    axis = _svg("gantt axis", scale.end, _TOP, *_tick_labels(scale))
+    return axis, _svg("gantt bars" + (" dense" if dense else ""), scale.end, height, *grid, *gaps, *rows)
+
+
+def _svg(name: str, wide: float, high: float, *parts: Markup) -> Markup:
+    size = {"viewBox": f"0 0 {wide:g} {high:g}", "width": f"{wide:g}", "height": f"{high:g}"}
+    return element("svg", *parts, class_=name, **size)
+
+
+def _tick_labels(scale: Scale) -> list[Markup]:
+    labels = [
+        element("text", _tick(tick), x=f"{scale.x(tick):.1f}", y="15", class_="tick", text_anchor="middle")
+        for tick in scale.ticks()
+    ]
+    for start, end in scale.gaps():
+        x = f"{scale.x(start) + _GAP / 2:.1f}"
+        labels.append(
+            element(
+                "text", f"+{say_seconds(end - start)}", x=x, y="15", class_="tick gap", text_anchor="middle"
+            )
+        )
+    return labels
+
+
+def _tick(second: float) -> str:
+    return "0" if second == 0 else say_seconds(second).replace(".0 s", " s")
+
+
+def _grid_line(x: float, height: float) -> Markup:
+    return element("line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1="0", y2=f"{height:g}", class_="grid")
+
+
+def _gap(x: float, height: float) -> Markup:
+    return element("rect", x=f"{x:.1f}", y="0", width=f"{_GAP:g}", height=f"{height:g}", class_="idle")
+
+
+def _row(
+    bar: Bar, step: StepRecord, top: float, row: float, scale: Scale, anchors: Mapping[str, str]
+) -> Markup:
+    x, end = scale.x(bar["start_s"]), scale.x(bar["start_s"] + bar["seconds"])
+    length, thick = max(2.5, end - x), row - 7
+    baseline = f"{top + row / 2 + 4:g}"
+    outcome = OUTCOMES[step["outcome"]]
+    parts = [
+        element(
+            "title", f"{step['id']}: {outcome.label}, {_took(bar, step)}, from {say_seconds(bar['start_s'])}"
+        ),
+        element("rect", x="0", y=f"{top:g}", width=f"{scale.end:g}", height=f"{row:g}", class_="row"),
+        element("text", "◆" if bar["critical"] else "", x="2", y=baseline, class_="critical-mark"),
+        element("text", outcome.mark, x="16", y=baseline, class_="mark"),
+        element("text", fit(step["id"], _MOST_COLUMNS), x="32", y=baseline, class_="name"),
+        element(
+            "rect",
+            x=f"{x:.1f}",
+            y=f"{top + 3.5:g}",
+            width=f"{length:.1f}",
+            height=f"{thick:g}",
+            rx="2",
+            class_="bar",
+        ),
+        *(_attempt(scale.x(at), top + 3.5, thick) for at in bar["attempts_s"]),
+        element("text", _took(bar, step), x=f"{x + length + 6:.1f}", y=baseline, class_="took"),
+    ]
+    kind = f"entry {step['outcome']}" + (" critical" if bar["critical"] else "")
+    return element("a", *parts, href=f"#{anchors[step['id']]}", class_=kind)
+
+
+def _attempt(x: float, top: float, thick: float) -> Markup:
+    return element(
+        "line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=f"{top:g}", y2=f"{top + thick:g}", class_="attempt"
+    )
+
+
+def _took(bar: Bar, step: StepRecord) -> str:
+    again = f" ×{step['attempts']}" if step["attempts"] > 1 else ""
+    return say_seconds(bar["seconds"]) + again + ("" if bar["ended"] else " …")

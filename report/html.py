@@ -1,0 +1,478 @@
+"""The report as one HTML file that needs nothing else: no script, no font, no request."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from .gantt import draw_gantt
+from .html_steps import badge, step_links, step_section, value_block
+from .markup import Markup, element, join
+from .plan_drawing import MOST_DRAWN, draw_plan
+from .record import Decision, RunRecord
+from .settings import settings_that_matter
+from .shares import Share, shortened
+from .visible import one_line, visible
+from .words import OUTCOMES, say_cost, say_count, say_seconds, say_time, say_usage, signature
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+
+__all__ = ["write_html"]
+
+_ANSWER_CHARACTERS = 200_000
+
+
+def write_html(record: RunRecord) -> str:
+    """Write the report of a run as an HTML document."""
+    anchors: dict[str, str] = {}
+    for at, step in enumerate(record["steps"], start=1):
+        anchors.setdefault(step["id"], f"step-{at}")  # a refused plan may name two steps alike
+    share = Share.of(len(record["steps"]))
+    sections = [
+        ("questions", "Waiting for an answer", _questions(record, anchors)),
+        ("issues", "Why the plan cannot run", _issues(record)),
+        ("answer", "Answer", _answer(record)),
+        ("plan", "Plan", _plan(record, anchors, share)),
+        ("timeline", "What ran when", _timeline(record, anchors)),
+        ("steps", "Steps", _steps(record, anchors, share)),
+        ("decisions", "Decisions", _decisions(record, anchors)),
+        ("usage", "What was spent", _usage(record)),
+        ("settings", "Settings", _settings(record)),
+    ]
+    there = [(key, title, body) for key, title, body in sections if body]
+    parts = [element("section", element("h2", title), body, id=key) for key, title, body in there]
+    links = [element("a", title, href=f"#{key}") for key, title, _ in there]
+    body = element("body", _header(record, links), element("main", *parts), _footer(record))
+    page = element("html", _head(record), body, lang="en")
+    return f"<!DOCTYPE html>\n{page}\n"
+
+
+# --- the frame ---------------------------------------------------------------------------
+
+
+@cache
+def _style() -> str:
+    return files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+
+
+def _head(record: RunRecord) -> Markup:
+    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    title = one_line(record["goal"])[:80] or record["thread"]
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="referrer", content="no-referrer"),
+        element("meta", name="generator", content=f"plan-execute report {version('plan-execute')}"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{title} – run report"),
+        Markup(f"<style>{_style()}</style>"),
+    )
+
+
+def _header(record: RunRecord, links: Sequence[Markup]) -> Markup:
+    status = element("span", record["status"], class_=f"badge {record['status']}")
+    return element(
+        "header",
+        element("p", "Run report", class_="eyebrow"),
+        element("h1", record["goal"] or "(no goal)", dir="auto"),
+        element("p", status, element("span", record["status_words"]), class_="status"),
+        element("p", one_line(record["reason"])[:600], class_="muted", dir="auto")
+        if record["reason"]
+        else "",
+        _facts(record),
+        element("nav", *links, aria_label="Sections"),
+    )
+
+
+def _facts(record: RunRecord) -> Markup:
+    usage, plan, timeline = record["usage"], record["plan"], record["timeline"]
+    first = {step["outcome"]: at for at, step in reversed(list(enumerate(record["steps"], start=1)))}
+    counts = [
+        badge(outcome, f" {record['outcomes'][outcome]:,}", href=f"#step-{first[outcome]}")
+        for outcome in OUTCOMES
+        if outcome in record["outcomes"]
+    ]
+    facts: list[tuple[str, object]] = [
+        ("Thread", element("bdi", record["thread"])),
+        ("Started", say_time(record["started_at"])),
+        ("Ended" if record["ended"] else "Last on record", say_time(record["last_at"])),
+        ("Running time", say_seconds(usage.get("seconds"))),
+        ("Steps ran for", say_seconds(timeline["seconds"]) if timeline["bars"] else ""),
+        (
+            "Revision",
+            f"{plan['revision']}, {say_count(record['replans'], 'replan')}"
+            if plan and plan["revision"]
+            else "",
+        ),
+        ("Model calls", _number(usage, "model_calls")),
+        ("Tokens", _number(usage, "total_tokens")),
+        ("Tool calls", _number(usage, "tool_calls")),
+        ("Cost", say_cost(usage["cost"]) if usage.get("cost") is not None else ""),
+    ]
+    listed = [element("div", element("dt", name), element("dd", value)) for name, value in facts if value]
+    if counts:
+        listed.append(element("div", element("dt", "Steps"), element("dd", join(counts, " ")), class_="wide"))
+    return element("dl", *listed, class_="facts")
+
+
+def _number(usage: Mapping[str, Any], key: str) -> str:
+    return f"{usage[key]:,}" if usage.get(key) is not None else ""
+
+
+def _footer(record: RunRecord) -> Markup:
+    note = "What models and tools wrote is shown as text; what is invisible in it, as symbols and ⟨U+…⟩."
+    return element("footer", element("p", signature(record), " ", note))
+
+
+# --- what was asked and answered ---------------------------------------------------------
+
+
+def _questions(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
+    return join(
+        element(
+            "div",
+            element("h3", question["name"] or "A question", " ", _about(question["step_id"], anchors)),
+            _markdown(question["description"]),
+            class_="panel waiting",
+            dir="auto",
+        )
+        for question in record["questions"]
+    )
+
+
+def _about(step_id: str | None, anchors: Mapping[str, str]) -> Markup | str:
+    return join(["· ", step_links([step_id], anchors)]) if step_id else ""
+
+
+def _issues(record: RunRecord) -> Markup | str:
+    if not record["plan_issues"]:
+        return ""
+    listed = [
+        element(
+            "li",
+            element("code", str(issue.get("code"))),
+            " ",
+            element("span", str(issue.get("message")), dir="auto"),
+        )
+        for issue in record["plan_issues"]
+    ]
+    return element("div", element("ul", *listed), class_="panel failed")
+
+
+def _answer(record: RunRecord) -> Markup | str:
+    if not record["answer"] and record["output"] is None:
+        return ""
+    shown, note = shortened(record["answer"], _ANSWER_CHARACTERS)
+    parts = [element("div", _markdown(shown), class_="panel answer", dir="auto")] if shown else []
+    parts += [element("p", note, class_="cut")] if note else []
+    if record["output"] is not None:
+        parts += [element("h3", "Structured output"), value_block(record["output"], _ANSWER_CHARACTERS)]
+    return join(parts)
+
+
+@cache
+def _renderer() -> MarkdownIt:
+    # Imported late: it takes longer than everything else here.
+    from markdown_it import MarkdownIt
+
+    markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    # What leads or loads from elsewhere stays as it was written: as text.
+    return markdown.disable(["link", "image", "autolink", "reference", "html_block", "html_inline"])
+
+
+def _markdown(words: str) -> Markup:
+    """Render Markdown that a model or a tool wrote; its headings stand below those of the page."""
+    tokens = _renderer().parse(visible(words))
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
+    return Markup(_renderer().renderer.render(tokens, _renderer().options, {}))
+
+
+# --- the plan ----------------------------------------------------------------------------
+
+
+def _plan(record: RunRecord, anchors: Mapping[str, str], share: Share) -> Markup | str:
+    steps = [step for step in record["steps"] if step["in_plan"]]
+    plan = record["plan"]
+    if plan is None:
+        return ""
+    words = (
+        [element("p", "This plan was refused; nothing of it ran.", class_="error")]
+        if record["refused_plan"]
+        else []
+    )
+    words += [element("p", plan["rationale"], dir="auto")] if plan["rationale"] else []
+    words += (
+        [element("p", f"Written by: {_SOURCES.get(plan['source'], plan['source'])}.", class_="muted")]
+        if plan["source"]
+        else []
+    )
+    words += [] if plan["complete"] else [element("p", "More steps were to be planned when these had ended.")]
+    if plan["goal_criteria"]:
+        words += [element("h3", "Done as soon as"), value_block(plan["goal_criteria"], share.brief)]
+    if record["inputs"]:
+        words += [element("h3", "Inputs"), value_block(record["inputs"], share.text)]
+    return join([*words, _drawn(record, steps, anchors)])
+
+
+_SOURCES = {
+    "planner": "the planner",
+    "replanner": "the replanner",
+    "person": "a person",
+    "given": "the caller, who gave it",
+    "cache": "an earlier run, from the cache",
+}
+
+
+def _drawn(record: RunRecord, steps: Sequence[Any], anchors: Mapping[str, str]) -> Markup:
+    if not steps:
+        return Markup("")
+    if len(steps) > MOST_DRAWN:
+        return element("p", f"{len(steps):,} steps are not drawn; they are listed below.", class_="muted")
+    critical = [link["step_id"] for link in record["timeline"]["critical_path"]]
+    drawing, left_out = draw_plan(steps, anchors, critical)
+    note = f"{left_out:,} dependencies that follow from others are not drawn. " if left_out else ""
+    parts = [_legend(record, critical=bool(critical)), element("div", drawing, class_="scroll", tabindex="0")]
+    return join([*parts, element("p", note, "A box leads to its step.", class_="muted")])
+
+
+def _legend(record: RunRecord, *, critical: bool) -> Markup:
+    entries = [
+        element("li", element("b", OUTCOMES[outcome].mark), OUTCOMES[outcome].meaning, class_=outcome)
+        for outcome in OUTCOMES
+        if outcome in record["outcomes"]
+    ]
+    if critical:
+        entries.append(element("li", element("b", "◆"), "on the critical path", class_="critical-key"))
+    return element("ul", *entries, class_="legend")
+
+
+# --- time --------------------------------------------------------------------------------
+
+
+_BECAUSE = {
+    "start": "at the start",
+    "dependency": "after",
+    "slot": "when a slot became free, after",
+    "revision": "in a revision, after",
+}
+
+
+def _timeline(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
+    timeline = record["timeline"]
+    if not timeline["bars"]:
+        return ""
+    by_id = {step["id"]: step for step in record["steps"]}
+    axis, bars = draw_gantt(timeline, by_id, anchors)
+    together = timeline["busy_s"] / timeline["seconds"] if timeline["seconds"] else 1.0
+    words = (
+        f"{say_count(len(timeline['bars']), 'step')} ran for {say_seconds(timeline['seconds'])}, "
+        f"from {say_time(timeline['started_at'])}: {together:.1f} at a time on average, "
+        f"{timeline['at_once']} at most."
+    )
+    marks = (
+        "White lines in a bar: another attempt. "
+        if any(bar["attempts_s"] for bar in timeline["bars"])
+        else ""
+    )
+    never = timeline["never_ran"]
+    parts = [
+        element("p", words),
+        element("div", axis, bars, class_="scroll", tabindex="0"),
+        element("p", marks, "A bar leads to its step.", class_="muted"),
+        _critical_path(record, anchors),
+    ]
+    if never:
+        shown = [*never[:60]]
+        more = f" and {len(never) - len(shown):,} more" if len(never) > len(shown) else ""
+        parts.append(element("p", element("b", "Never ran: "), step_links(shown, anchors), more))
+    return join(parts)
+
+
+def _critical_path(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
+    timeline = record["timeline"]
+    seconds = {bar["step_id"]: bar["seconds"] for bar in timeline["bars"]}
+    path = timeline["critical_path"]
+    work = sum(seconds[link["step_id"]] for link in path)
+    waited = max(0.0, timeline["seconds"] - work)
+    head = (
+        f"The critical path, the chain that determined the end: {say_count(len(path), 'step')}, "
+        f"{say_seconds(work)} of work and {say_seconds(waited)} between them."
+    )
+    listed = [
+        element(
+            "li",
+            step_links([link["step_id"]], anchors),
+            f" {say_seconds(seconds[link['step_id']])}, {_BECAUSE[link['because']]} ",
+            step_links([link["after"]], anchors) if link["after"] else "",
+            f" + {say_seconds(link['waited_s'])}" if link["waited_s"] >= 0.05 else "",
+        )
+        for link in path
+    ]
+    return element(
+        "details",
+        element("summary", element("b", "◆ ", class_="critical-mark"), head),
+        element("ol", *listed, class_="path"),
+    )
+
+
+# --- steps and decisions -----------------------------------------------------------------
+
+
+def _steps(record: RunRecord, anchors: Mapping[str, str], share: Share) -> Markup:
+    critical = {link["step_id"] for link in record["timeline"]["critical_path"]}
+
+    def sections(*, in_plan: bool) -> list[Markup]:
+        return [
+            step_section(
+                step, f"step-{at}", anchors, share, record["thread"], critical=step["id"] in critical
+            )
+            for at, step in enumerate(record["steps"], start=1)
+            if step["in_plan"] is in_plan
+        ]
+
+    earlier = sections(in_plan=False)
+    heading = [element("h3", "Steps that only earlier revisions had")] if earlier else []
+    return join([*sections(in_plan=True), *heading, *earlier])
+
+
+def _decisions(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
+    own = [_decision(one, anchors) for one in record["decisions"] if not one["earlier_goal"]]
+    earlier = [_decision(one, anchors) for one in record["decisions"] if one["earlier_goal"]]
+    parts = [_approvals(record)]
+    if earlier:
+        summary = element(
+            "summary", f"{say_count(len(earlier), 'decision')} about earlier goals of this thread"
+        )
+        parts.append(element("details", summary, element("ol", *earlier, class_="decisions")))
+    return join([*parts, element("ol", *own, class_="decisions") if own else ""])
+
+
+def _approvals(record: RunRecord) -> Markup | str:
+    words = {
+        "approved": "approved by a person",
+        "edited": "edited, and thereby approved, by a person",
+        "edit": "an edit by a person",
+        "not_required": "no approval was required",
+        "needed": "an approval is needed",
+        "rejected": "rejected by a person",
+    }
+    listed = [
+        element(
+            "li",
+            words.get(str(one.get("decision")), str(one.get("decision"))),
+            _granted(one),
+            " ",
+            _at(one.get("at")),
+        )
+        for one in record["approvals"]
+    ]
+    listed += [element("li", "Feedback: ", element("span", said, dir="auto")) for said in record["feedback"]]
+    return join([element("h3", "Approvals on record"), element("ul", *listed)]) if listed else ""
+
+
+def _granted(approval: Mapping[str, Any]) -> Markup | str:
+    grants = approval.get("grants") or {}
+    tools = [element("code", str(name)) for name in grants.get("tools") or ()]
+    effects = ", ".join(map(str, grants.get("effects") or ()))
+    return join([" — for ", join(tools, " "), f" ({effects})" if effects else ""]) if tools else ""
+
+
+def _at(moment: Any) -> Markup | str:
+    return element("time", say_time(moment), datetime=moment) if isinstance(moment, str) and moment else ""
+
+
+def _decision(one: Decision, anchors: Mapping[str, str]) -> Markup:
+    head: list[object] = [element("b", one["title"])]
+    head += [_decided(one["decision"])] if one["decision"] else []
+    head += [step_links([one["step_id"]], anchors)] if one["step_id"] else []
+    head += [f"by {one['by']}"] if one["by"] else []
+    head += [f"revision {one['revision']}"] if one["revision"] else []
+    head += [_at(one["at"])]
+    spent = " · ".join(say_usage(one["usage"]))
+    trigger = _TRIGGERS.get(one["trigger"], one["trigger"])
+    evidence = [piece for piece in one["evidence"] if piece != one["trigger"]]
+    return element(
+        "li",
+        element("p", join(head, " · ")),
+        element("p", shortened(trigger, 2000)[0], class_="said", dir="auto") if trigger else "",
+        element("ul", *(element("li", shortened(piece, 1000)[0], dir="auto") for piece in evidence))
+        if evidence
+        else "",
+        _difference(one["difference"], anchors),
+        element("p", f"spent by then: {spent}", class_="muted") if spent else "",
+    )
+
+
+_TRIGGERS = {
+    "planner": "The planner's plan.",
+    "replanner": "The replanner's revision.",
+    "person": "A person's edit.",
+    "given": "The plan that the caller gave.",
+    "cache": "The plan from the cache.",
+}
+
+
+def _decided(decision: str) -> Markup:
+    """Write a decision in the colour of what it means."""
+    kinds = {"continue": "done", "done": "done", "retry": "unverified", "skip": "skipped", "ask": "waiting"}
+    kinds |= {"abort": "failed", "failed": "failed", "rejected": "failed", "partial": "unverified"}
+    return element("span", decision, class_=f"badge {kinds.get(decision, 'unverified')}")
+
+
+_SIGNS = {"added": "+", "removed": "−", "changed": "~", "unchecked": "?"}
+
+
+def _difference(difference: Mapping[str, Sequence[str]], anchors: Mapping[str, str]) -> Markup:
+    lines = [
+        element("li", f"{_SIGNS.get(what, '')} {what}: ", step_links(ids, anchors), class_=what)
+        for what, ids in difference.items()
+    ]
+    return element("ul", *lines) if lines else Markup("")
+
+
+# --- what was spent, and by which settings -----------------------------------------------
+
+
+def _usage(record: RunRecord) -> Markup | str:
+    usage = record["usage"]
+    if not say_usage(usage):
+        return ""
+    roles = {role: used for role, used in (usage.get("by_role") or {}).items() if isinstance(used, Mapping)}
+    columns = ["model_calls", "input_tokens", "output_tokens"] + (
+        ["cost"] if usage.get("cost") is not None else []
+    )
+    titles = {"model_calls": "model calls", "input_tokens": "tokens in", "output_tokens": "tokens out"}
+    head = element("tr", element("th"), *(element("th", titles.get(name, name)) for name in columns))
+    total = {**{name: sum(used.get(name) or 0 for used in roles.values()) for name in columns}, **usage}
+    rows = [(role, used) for role, used in sorted(roles.items())] + [("all", total)]
+    body = [
+        element("tr", element("th", role), *(_cell(used, name) for name in columns)) for role, used in rows
+    ]
+    table = element("table", element("thead", head), element("tbody", *body), class_="numbers")
+    calls, seconds = usage.get("tool_calls") or 0, usage.get("seconds") or 0.0
+    said = f"{say_count(calls, 'tool call')}, {say_seconds(seconds)} of running time."
+    return join([element("div", table, class_="table"), element("p", said)])
+
+
+def _cell(used: Mapping[str, Any], name: str) -> Markup:
+    value = used.get(name)
+    if value is None:
+        return element("td", "–")
+    return element("td", say_cost(value) if name == "cost" else f"{value:,}")
+
+
+def _settings(record: RunRecord) -> Markup | str:
+    rows = settings_that_matter(record["settings"])
+    listed = [element("div", element("dt", title), element("dd", value, dir="auto")) for title, value in rows]
+    return element("dl", *listed, class_="facts") if listed else ""

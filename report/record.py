@@ -1,0 +1,273 @@
+"""A run as one record of plain JSON: all that a report says, before anything is worded or drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ..context import Context
+from ..questions import OpenQuestion
+from ..state import FINAL_STATUSES, input_values
+from .steps import StepRecord, step_records
+from .timeline import Timeline, make_timeline, seconds_of
+from .words import event_title, status_words
+
+if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
+__all__ = ["FORMAT", "Decision", "Question", "RunRecord", "missing_steps", "run_record"]
+
+Json = Any
+
+FORMAT = "plan_execute.report/1"
+"""Names the form of a record, for programs that read it."""
+
+
+class Question(TypedDict):
+    """A question that waits for a person."""
+
+    id: str
+    name: str
+    step_id: str | None
+    description: str
+
+
+class Decision(TypedDict):
+    """A decision on record, and what had been spent by then."""
+
+    at: str
+    event: str
+    title: str
+    step_id: str | None
+    revision: int | None
+    decision: str
+    by: str
+    trigger: str
+    evidence: list[str]
+    difference: dict[str, list[str]]
+    usage: dict[str, Json]
+    earlier_goal: bool
+
+
+class RunRecord(TypedDict):
+    """A run. Times are ISO 8601 in UTC."""
+
+    format: str
+    thread: str
+    made_at: str
+    goal: str
+    status: str
+    """As in the state; ``waiting`` while a question is open."""
+    status_words: str
+    reason: str
+    """Why it ended as it did, where that is on record."""
+    ended: bool
+    started_at: str | None
+    last_at: str | None
+    """When it ended; of a run that has not, when something was put on record last."""
+    answer: str
+    output: Json
+    plan: dict[str, Json] | None
+    """``{id, revision, rationale, source, complete, goal_criteria}``."""
+    replans: int
+    inputs: dict[str, Json]
+    plan_issues: list[dict[str, Json]]
+    refused_plan: bool
+    """Whether the steps are those of a plan that was refused."""
+    questions: list[Question]
+    approvals: list[dict[str, Json]]
+    feedback: list[str]
+    settings: dict[str, Json]
+    usage: dict[str, Json]
+    outcomes: dict[str, int]
+    """How many steps of the plan ended how."""
+    steps: list[StepRecord]
+    timeline: Timeline
+    decisions: list[Decision]
+
+
+def run_record(
+    state: StateSnapshot | Mapping[str, Any],
+    *,
+    thread: str = "",
+    approvals: Sequence[Mapping[str, Any]] = (),
+    attempts: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    earlier_steps: Mapping[str, Mapping[str, Any]] | None = None,
+    made_at: str | None = None,
+) -> RunRecord:
+    """Read a thread's state into a record.
+
+    Args:
+        state: What ``agent.get_state(config)`` gives, or what ``invoke`` returned.
+        thread: The thread's id, where the state does not say it.
+        approvals: The approvals in the store, oldest first; they are what executors trust.
+        attempts: The attempts in the store, by step: those that failed.
+        earlier_steps: Steps that only earlier revisions of the plan had; see `missing_steps`.
+        made_at: When the record is made; None: now.
+    """
+    values, open_questions, thread = _read(state, thread)
+    audit = [event for event in values.get("audit") or () if isinstance(event, Mapping)]
+    results = {
+        key: value for key, value in (values.get("results") or {}).items() if isinstance(value, Mapping)
+    }
+    plan, refused = _plan_of(values)
+    questions = [_question(question) for question in open_questions]
+    given = values.get("inputs")
+    inputs = input_values(plan, given) if plan is not None and not refused else dict(given or {})
+    waiting = {question["step_id"] for question in questions if question["step_id"]}
+    steps = step_records(plan, results, inputs, attempts or {}, waiting, earlier_steps or {})
+    decisions = _decisions(audit, plan)
+    own = [event for event, decision in zip(audit, decisions, strict=True) if not decision["earlier_goal"]]
+    settings = dict(values.get("settings") or {})
+    status = "waiting" if questions else str(values.get("status") or "planning")
+    approval = values.get("approval") or {}
+    return {
+        "format": FORMAT,
+        "thread": thread,
+        "made_at": made_at or datetime.now(UTC).isoformat(timespec="seconds"),
+        "goal": str(values.get("goal") or (plan or {}).get("goal") or ""),
+        "status": status,
+        "status_words": status_words(status),
+        "reason": _reason(own) if status in FINAL_STATUSES else "",
+        "ended": status in FINAL_STATUSES,
+        "started_at": _first([*(event.get("at") for event in own), *(step["started_at"] for step in steps)]),
+        "last_at": _last([*(event.get("at") for event in own), *(step["finished_at"] for step in steps)]),
+        "answer": str(values.get("final_answer") or ""),
+        "output": values.get("output"),
+        "plan": _about(plan, own) if plan is not None else None,
+        "replans": int(values.get("replans") or 0),
+        "inputs": inputs,
+        "plan_issues": [dict(issue) for issue in values.get("plan_issues") or ()],
+        "refused_plan": refused,
+        "questions": questions,
+        "approvals": [dict(one) for one in approvals] or _approval_in_state(approval),
+        "feedback": [str(said) for said in approval.get("feedback") or ()],
+        "settings": settings,
+        "usage": dict(values.get("usage") or {}),
+        "outcomes": _count(step["outcome"] for step in steps if step["in_plan"]),
+        "steps": steps,
+        "timeline": make_timeline(steps, own, int(settings.get("max_parallel") or Context().max_parallel)),
+        "decisions": decisions,
+    }
+
+
+def missing_steps(values: Mapping[str, Any]) -> set[str]:
+    """Name the steps that the run had and its plan no longer has."""
+    plan = values.get("plan") or {}
+    named = set(values.get("results") or {})
+    for event in values.get("audit") or ():
+        if event.get("plan_id") == plan.get("id"):
+            named.update((event.get("difference") or {}).get("removed") or ())
+    return named - {step["id"] for step in plan.get("steps") or ()}
+
+
+def _read(
+    state: StateSnapshot | Mapping[str, Any], thread: str
+) -> tuple[Mapping[str, Any], list[OpenQuestion], str]:
+    """Return the values, the open questions and the thread's id of what a caller handed in."""
+    if isinstance(state, Mapping):
+        interrupts = state.get("__interrupt__") or ()
+        values = state
+    else:
+        interrupts, values = state.interrupts, state.values
+        thread = thread or str((state.config.get("configurable") or {}).get("thread_id") or "")
+    return values, [OpenQuestion.of(interrupt) for interrupt in interrupts], thread
+
+
+def _plan_of(values: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, bool]:
+    """Return the plan, or the draft of one that was refused before there was any."""
+    plan = values.get("plan")
+    if isinstance(plan, Mapping):
+        return plan, bool(values.get("plan_issues")) and not values.get("results")
+    draft = values.get("draft")
+    proposed = draft.get("plan") if isinstance(draft, Mapping) else None
+    return (proposed, True) if isinstance(proposed, Mapping) else (None, False)
+
+
+def _about(plan: Mapping[str, Any], audit: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+    accepted = [
+        event.get("trigger")
+        for event in audit
+        if event.get("event") == "plan_accepted" and event.get("revision") == plan.get("revision")
+    ]
+    about = {key: plan.get(key) for key in ("id", "revision", "rationale")}
+    return about | {
+        "source": accepted[-1] if accepted else None,
+        "complete": plan.get("complete", True) is not False,
+        "goal_criteria": plan.get("goal_criteria") or [],
+    }
+
+
+def _reason(audit: Sequence[Mapping[str, Any]]) -> str:
+    """Say why the run ended: what its last decision was triggered by."""
+    ends = [event for event in audit if event.get("event") == "finished"]
+    return str(ends[-1].get("trigger") or "") if ends else ""
+
+
+def _question(question: OpenQuestion) -> Question:
+    step_id = question.args.get("step_id")
+    if step_id is None and isinstance(question.value, Mapping):
+        step_id = question.value.get("step_id")
+    return {
+        "id": question.id,
+        "name": question.name,
+        "step_id": str(step_id) if step_id is not None else None,
+        "description": question.description,
+    }
+
+
+def _approval_in_state(approval: Mapping[str, Any]) -> list[dict[str, Json]]:
+    """Return what the state says of the approval, where no store was asked."""
+    shown = {key: approval[key] for key in ("decision", "at", "grants") if key in approval}
+    return [shown] if shown else []
+
+
+def _decisions(audit: Sequence[Mapping[str, Any]], plan: Mapping[str, Any] | None) -> list[Decision]:
+    """Word the decisions on record; those of earlier goals of the thread are marked."""
+    current = (plan or {}).get("id")
+    ends = [
+        at
+        for at, event in enumerate(audit)
+        if event.get("event") == "finished" and event.get("plan_id") != current
+    ]
+    # A run without a plan ends with one too: only what is followed by something was an earlier goal's.
+    earlier = max((at for at in ends if at < len(audit) - 1), default=-1)
+    return [_decision(event, earlier_goal=at <= earlier) for at, event in enumerate(audit)]
+
+
+def _decision(event: Mapping[str, Any], *, earlier_goal: bool) -> Decision:
+    difference = event.get("difference") or {}
+    return {
+        "at": str(event.get("at") or ""),
+        "event": str(event.get("event") or ""),
+        "title": event_title(event),
+        "step_id": event.get("step_id"),
+        "revision": event.get("revision"),
+        "decision": str(event.get("decision") or ""),
+        "by": str(event.get("by") or ""),
+        "trigger": str(event.get("trigger") or ""),
+        "evidence": [str(piece) for piece in event.get("evidence") or ()],
+        "difference": {str(what): [str(i) for i in ids] for what, ids in difference.items() if ids},
+        "usage": dict(event.get("usage") or {}),
+        "earlier_goal": earlier_goal,
+    }
+
+
+def _count(outcomes: Any) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for outcome in outcomes:
+        counted[outcome] = counted.get(outcome, 0) + 1
+    return counted
+
+
+def _first(moments: Sequence[Any]) -> str | None:
+    return min((m for m in moments if seconds_of(m) is not None), key=_seconds, default=None)
+
+
+def _last(moments: Sequence[Any]) -> str | None:
+    return max((m for m in moments if seconds_of(m) is not None), key=_seconds, default=None)
+
+
+def _seconds(moment: Any) -> float:
+    return seconds_of(moment) or 0.0
