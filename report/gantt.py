@@ -22,9 +22,9 @@ _MARKS, _COLUMN, _MOST_COLUMNS = 46.0, 6.9, 26
 _TOP = 22.0
 _ROW, _DENSE_ROW = 24.0, 17.0
 _DENSE_FROM = 60
-_GAP = 46.0
+_GAP = 64.0
 """Width of a time in which nothing ran and which is not drawn to scale."""
-_NICE = (
+_NICE: tuple[float, ...] = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30,
     *(60.0 * m for m in (1, 2, 5, 10, 15, 30)),
     *(3600.0 * h for h in (1, 2, 3, 6, 12)),
@@ -64,18 +64,19 @@ class Scale:
             at += (end - start) * self.px + _GAP
         return at - _GAP
 
-    def ticks(self) -> list[float]:
-        """Choose seconds that people read easily, about eight of them."""
+    @property
+    def step(self) -> float:
+        """Seconds between two ticks: a number that people read easily, for about eight of them."""
         shown = sum(end - start for start, end in self.spans)
-        if not shown:
-            return [0.0]
-        steps = (*_NICE, *(_DAY * 2**n for n in range(40)))
-        step = next(step for step in steps if shown / step <= 8)
+        return next(step for step in (*_NICE, *(_DAY * 2.0**n for n in range(40))) if shown / step <= 8)
+
+    def ticks(self) -> list[float]:
+        """List the seconds that have a tick."""
         return [
-            n * step
+            n * self.step
             for start, end in self.spans
-            for n in range(int(start / step) - 1, int(end / step) + 2)
-            if start - 1e-9 <= n * step <= end + 1e-9
+            for n in range(int(start / self.step), int(end / self.step) + 2)
+            if start - 1e-9 <= n * self.step <= end + 1e-9
         ]
 
     @property
@@ -132,22 +133,29 @@ def _svg(name: str, wide: float, high: float, *parts: Markup) -> Markup:
 
 
 def _tick_labels(scale: Scale) -> list[Markup]:
-    labels = [
-        element("text", _tick(tick), x=f"{scale.x(tick):.1f}", y="15", class_="tick", text_anchor="middle")
-        for tick in scale.ticks()
+    gaps = [(scale.x(start) + _GAP / 2, f"+{say_seconds(end - start)}") for start, end in scale.gaps()]
+    ticks = [(scale.x(tick), _tick(tick, scale.step)) for tick in scale.ticks()]
+    free = [(x, said) for x, said in ticks if all(abs(x - gap) > _GAP * 0.9 for gap, _ in gaps)]
+    return [_tick_label(x, said, "tick") for x, said in free] + [
+        _tick_label(x, said, "tick gap") for x, said in gaps
     ]
-    for start, end in scale.gaps():
-        x = f"{scale.x(start) + _GAP / 2:.1f}"
-        labels.append(
-            element(
-                "text", f"+{say_seconds(end - start)}", x=x, y="15", class_="tick gap", text_anchor="middle"
-            )
-        )
-    return labels
 
 
-def _tick(second: float) -> str:
-    return "0" if second == 0 else say_seconds(second).replace(".0 s", " s")
+def _tick_label(x: float, said: str, kind: str) -> Markup:
+    return element("text", said, x=f"{x:.1f}", y="15", class_=kind, text_anchor="middle")
+
+
+def _tick(second: float, step: float) -> str:
+    """Say a tick's second exactly: what a length of time would round away is told as a clock does."""
+    if second == 0:
+        return "0"
+    if second < 60:
+        return f"{second * 1000:g} ms" if second < 1 else f"{round(second, 3):g} s"
+    rounded = (step < 60 and second >= 3600) or (step < 3600 and second >= _DAY) or step < 1
+    if not rounded:
+        return say_seconds(second)
+    minutes, seconds = divmod(round(second, 3), 60)
+    return f"{minutes // 60:.0f}:{minutes % 60:02.0f}:{seconds:02g}"
 
 
 def _grid_line(x: float, height: float) -> Markup:

@@ -18,7 +18,7 @@ from .record import Decision, RunRecord
 from .settings import settings_that_matter
 from .shares import Share, shortened
 from .visible import one_line, visible
-from .words import OUTCOMES, say_cost, say_count, say_seconds, say_time, say_usage, signature
+from .words import OUTCOMES, say_cost, say_count, say_seconds, say_time, say_timeline, say_usage, signature
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -106,7 +106,7 @@ def _facts(record: RunRecord) -> Markup:
         ("Started", say_time(record["started_at"])),
         ("Ended" if record["ended"] else "Last on record", say_time(record["last_at"])),
         ("Running time", say_seconds(usage.get("seconds"))),
-        ("Steps ran for", say_seconds(timeline["seconds"]) if timeline["bars"] else ""),
+        ("Steps ran for", say_seconds(timeline["active_s"]) if timeline["bars"] else ""),
         (
             "Revision",
             f"{plan['revision']}, {say_count(record['replans'], 'replan')}"
@@ -129,7 +129,7 @@ def _number(usage: Mapping[str, Any], key: str) -> str:
 
 
 def _footer(record: RunRecord) -> Markup:
-    note = "What models and tools wrote is shown as text; what is invisible in it, as symbols and ⟨U+…⟩."
+    note = "What models and tools wrote is shown as text; what would be invisible in it, as ⟨U+…⟩."
     return element("footer", element("p", signature(record), " ", note))
 
 
@@ -274,12 +274,6 @@ def _timeline(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
         return ""
     by_id = {step["id"]: step for step in record["steps"]}
     axis, bars = draw_gantt(timeline, by_id, anchors)
-    together = timeline["busy_s"] / timeline["seconds"] if timeline["seconds"] else 1.0
-    words = (
-        f"{say_count(len(timeline['bars']), 'step')} ran for {say_seconds(timeline['seconds'])}, "
-        f"from {say_time(timeline['started_at'])}: {together:.1f} at a time on average, "
-        f"{timeline['at_once']} at most."
-    )
     marks = (
         "White lines in a bar: another attempt. "
         if any(bar["attempts_s"] for bar in timeline["bars"])
@@ -287,7 +281,7 @@ def _timeline(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
     )
     never = timeline["never_ran"]
     parts = [
-        element("p", words),
+        element("p", say_timeline(timeline)),
         element("div", axis, bars, class_="scroll", tabindex="0"),
         element("p", marks, "A bar leads to its step.", class_="muted"),
         _critical_path(record, anchors),
@@ -448,6 +442,12 @@ def _usage(record: RunRecord) -> Markup | str:
     usage = record["usage"]
     if not say_usage(usage):
         return ""
+    calls, seconds = usage.get("tool_calls") or 0, usage.get("seconds") or 0.0
+    said = f"{say_count(calls, 'tool call')}, {say_seconds(seconds)} of running time."
+    return join([_usage_table(usage) if usage.get("model_calls") else "", element("p", said)])
+
+
+def _usage_table(usage: Mapping[str, Any]) -> Markup:
     roles = {role: used for role, used in (usage.get("by_role") or {}).items() if isinstance(used, Mapping)}
     columns = ["model_calls", "input_tokens", "output_tokens"] + (
         ["cost"] if usage.get("cost") is not None else []
@@ -460,9 +460,7 @@ def _usage(record: RunRecord) -> Markup | str:
         element("tr", element("th", role), *(_cell(used, name) for name in columns)) for role, used in rows
     ]
     table = element("table", element("thead", head), element("tbody", *body), class_="numbers")
-    calls, seconds = usage.get("tool_calls") or 0, usage.get("seconds") or 0.0
-    said = f"{say_count(calls, 'tool call')}, {say_seconds(seconds)} of running time."
-    return join([element("div", table, class_="table"), element("p", said)])
+    return element("div", table, class_="table")
 
 
 def _cell(used: Mapping[str, Any], name: str) -> Markup:

@@ -76,7 +76,8 @@ async def aread_run(agent: PlanExecuteAgent, config: RunnableConfig) -> RunRecor
         raise ThreadNotFoundError(f"there is no thread {thread!r}")
     plan_id = (snapshot.values.get("plan") or {}).get("id")
     if not isinstance(plan_id, str):
-        return run_record(snapshot, thread=thread)
+        refused = await _last_draft(agent, config) if snapshot.values.get("plan_issues") else None
+        return run_record(snapshot, thread=thread, refused=refused)
     ledger = Ledger(agent.store if agent.store is not None else agent.memory, thread)
     attempts: dict[str, list[Any]] = {}
     for (step_id, _), made in (await ledger.attempts_of_plan(plan_id)).items():
@@ -88,6 +89,15 @@ async def aread_run(agent: PlanExecuteAgent, config: RunnableConfig) -> RunRecor
         attempts=_in_order(attempts),
         earlier_steps=await _earlier_steps(agent, config, missing_steps(snapshot.values), plan_id),
     )
+
+
+async def _last_draft(agent: PlanExecuteAgent, config: RunnableConfig) -> Mapping[str, Any] | None:
+    """Find the plan that was refused last, in the checkpoints that are still there."""
+    async for snapshot in agent.aget_state_history(config):
+        if draft := snapshot.values.get("draft"):
+            plan: Mapping[str, Any] = draft["plan"]
+            return plan
+    return None
 
 
 async def _earlier_steps(

@@ -12,7 +12,7 @@ from .settings import settings_that_matter
 from .shares import Share, shortened, way_to_output
 from .steps import StepRecord
 from .visible import one_line, visible
-from .words import OUTCOMES, say_cost, say_count, say_seconds, say_time, say_usage, signature
+from .words import OUTCOMES, say_cost, say_count, say_seconds, say_time, say_timeline, say_usage, signature
 
 __all__ = ["write_markdown"]
 
@@ -179,10 +179,7 @@ def _timeline(record: RunRecord) -> Iterator[str]:
     timeline = record["timeline"]
     if not timeline["bars"]:
         return
-    yield (
-        f"{say_count(len(timeline['bars']), 'step')} ran for {say_seconds(timeline['seconds'])}, "
-        f"{timeline['at_once']} at most at the same time. `*` is on the critical path."
-    )
+    yield f"{say_timeline(timeline)} `*` is on the critical path."
     yield "\n".join(["```text", *_chart(record), "```"])
     chain = " → ".join(code(link["step_id"]) for link in timeline["critical_path"])
     yield f"Critical path: {chain}"

@@ -94,6 +94,7 @@ def run_record(
     approvals: Sequence[Mapping[str, Any]] = (),
     attempts: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     earlier_steps: Mapping[str, Mapping[str, Any]] | None = None,
+    refused: Mapping[str, Any] | None = None,
     made_at: str | None = None,
 ) -> RunRecord:
     """Read a thread's state into a record.
@@ -104,6 +105,7 @@ def run_record(
         approvals: The approvals in the store, oldest first; they are what executors trust.
         attempts: The attempts in the store, by step: those that failed.
         earlier_steps: Steps that only earlier revisions of the plan had; see `missing_steps`.
+        refused: The plan that was refused, where the state no longer has it.
         made_at: When the record is made; None: now.
     """
     values, open_questions, thread = _read(state, thread)
@@ -111,10 +113,10 @@ def run_record(
     results = {
         key: value for key, value in (values.get("results") or {}).items() if isinstance(value, Mapping)
     }
-    plan, refused = _plan_of(values)
+    plan, was_refused = _plan_of(values, refused)
     questions = [_question(question) for question in open_questions]
     given = values.get("inputs")
-    inputs = input_values(plan, given) if plan is not None and not refused else dict(given or {})
+    inputs = input_values(plan, given) if plan is not None and not was_refused else dict(given or {})
     waiting = {question["step_id"] for question in questions if question["step_id"]}
     steps = step_records(plan, results, inputs, attempts or {}, waiting, earlier_steps or {})
     decisions = _decisions(audit, plan)
@@ -139,7 +141,7 @@ def run_record(
         "replans": int(values.get("replans") or 0),
         "inputs": inputs,
         "plan_issues": [dict(issue) for issue in values.get("plan_issues") or ()],
-        "refused_plan": refused,
+        "refused_plan": was_refused,
         "questions": questions,
         "approvals": [dict(one) for one in approvals] or _approval_in_state(approval),
         "feedback": [str(said) for said in approval.get("feedback") or ()],
@@ -175,13 +177,15 @@ def _read(
     return values, [OpenQuestion.of(interrupt) for interrupt in interrupts], thread
 
 
-def _plan_of(values: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, bool]:
-    """Return the plan, or the draft of one that was refused before there was any."""
+def _plan_of(
+    values: Mapping[str, Any], refused: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any] | None, bool]:
+    """Return the plan, or the one that was refused before there was any; and whether it was."""
     plan = values.get("plan")
     if isinstance(plan, Mapping):
         return plan, bool(values.get("plan_issues")) and not values.get("results")
     draft = values.get("draft")
-    proposed = draft.get("plan") if isinstance(draft, Mapping) else None
+    proposed = draft.get("plan") if isinstance(draft, Mapping) else refused
     return (proposed, True) if isinstance(proposed, Mapping) else (None, False)
 
 

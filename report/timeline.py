@@ -35,10 +35,15 @@ class Link(TypedDict):
 
 
 class Timeline(TypedDict):
-    """When everything ran. ``busy_s`` is the sum of all bars, ``at_once`` the most at the same time."""
+    """When everything ran.
+
+    ``seconds`` is from the first start to the last end, ``active_s`` the part of it in which anything ran,
+    ``busy_s`` the sum of all bars, ``at_once`` the most at the same time.
+    """
 
     started_at: str | None
     seconds: float
+    active_s: float
     busy_s: float
     at_once: int
     bars: list[Bar]
@@ -89,6 +94,7 @@ def make_timeline(
     return {
         "started_at": first["started_at"] if first is not None else None,
         "seconds": round(max((span.end for span in bars), default=zero) - zero, 3),
+        "active_s": round(_active(bars), 3),
         "busy_s": round(sum(span.end - span.start for span in bars), 3),
         "at_once": _at_once(bars),
         "bars": [_bar(span, zero, critical) for span in bars],
@@ -121,6 +127,15 @@ def _bar(span: Ran, zero: float, critical: set[str]) -> Bar:
         "ended": span.ended,
         "critical": span.step_id in critical,
     }
+
+
+def _active(bars: Sequence[Ran]) -> float:
+    """Add up the time in which at least one step ran; the bars come by their start."""
+    total, until = 0.0, float("-inf")
+    for span in bars:
+        total += max(0.0, span.end - max(span.start, until))
+        until = max(until, span.end)
+    return total
 
 
 def _at_once(bars: Sequence[Ran]) -> int:

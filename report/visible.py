@@ -6,12 +6,11 @@ import re
 
 __all__ = ["cut", "one_line", "visible", "width"]
 
-_SYMBOLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {0x7F: "\u2421"}
 _ENGLAND_AND_OTHERS = "\U0001f3f4[\U000e0020-\U000e007e]{1,8}\U000e007f"
 """Flags that are written with tag characters: the one visible thing that is made of them."""
 _INVISIBLE = re.compile(
     f"(?P<flag>{_ENGLAND_AND_OTHERS})"
-    "|[\x80-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
     "\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 _WIDE = re.compile(
@@ -20,11 +19,11 @@ _WIDE = re.compile(
 
 
 def visible(text: str) -> str:
-    """Show control characters as symbols, and characters that hide or turn text as their number.
+    """Show characters that hide, turn or steer as their number: control characters, overrides, halves.
 
     Line ends and tabs stay, and so do the joiners that emoji and some scripts are written with.
     """
-    return _INVISIBLE.sub(_number, text.replace("\r\n", "\n").translate(_SYMBOLS))
+    return _INVISIBLE.sub(_number, text.replace("\r\n", "\n"))
 
 
 def _number(found: re.Match[str]) -> str:

@@ -16,6 +16,7 @@ __all__ = [
     "say_count",
     "say_seconds",
     "say_time",
+    "say_timeline",
     "say_usage",
     "signature",
     "status_words",
@@ -120,6 +121,18 @@ def say_time(moment: str | None) -> str:
         else parsed.strftime(" %z").rstrip()
     )
     return f"{parsed:%Y-%m-%d %H:%M:%S}{zone}"
+
+
+def say_timeline(timeline: Mapping[str, Any]) -> str:
+    """Say in a sentence how long steps ran, and how many of them together."""
+    seconds, active = timeline["seconds"], timeline["active_s"]
+    together = timeline["busy_s"] / active if active else 1.0
+    part = f", in {say_seconds(active)} of which something ran" if seconds - active > seconds / 20 else ""
+    return (
+        f"{say_count(len(timeline['bars']), 'step')} ran within {say_seconds(seconds)}{part}, "
+        f"from {say_time(timeline['started_at'])}: {together:.1f} at a time on average, "
+        f"{timeline['at_once']} at most."
+    )
 
 
 def say_count(count: int, thing: str) -> str:

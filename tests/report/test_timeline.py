@@ -1,0 +1,117 @@
+"""The critical path is the chain that really determined the end, by the times on record."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from plan_execute.report.gantt import Scale, _tick
+from plan_execute.report.timeline import make_timeline
+from plan_execute.report.words import say_seconds, say_time
+
+START = datetime(2026, 7, 1, 8, tzinfo=UTC)
+
+
+def at(second):
+    return (START + timedelta(seconds=second)).isoformat(timespec="milliseconds")
+
+
+def step(step_id, start, end, *after, outcome="done", tries=()):
+    started = None if start is None else at(start)
+    return {
+        "id": step_id,
+        "started_at": started,
+        "finished_at": None if end is None else at(end),
+        "depends_on": list(after),
+        "outcome": outcome,
+        "tries": [{"ended_at": at(moment)} for moment in tries],
+    }
+
+
+def path(*steps, audit=(), slots=8):
+    timeline = make_timeline(steps, audit, slots)
+    return [(link["step_id"], link["because"]) for link in timeline["critical_path"]]
+
+
+def test_it_follows_the_dependency_that_ended_last():
+    steps = [step("a", 0, 1), step("b", 0, 3), step("c", 3, 4, "a", "b"), step("d", 1, 2, "a")]
+    assert path(*steps) == [("b", "start"), ("c", "dependency")]
+
+
+def test_a_step_that_found_all_slots_taken_follows_the_one_that_freed_one():
+    steps = [step("a", 0, 2), step("b", 0, 5), step("c", 2, 6)]
+    assert path(*steps, slots=2) == [("a", "start"), ("c", "slot")]
+    assert path(*steps, slots=8) == [("c", "start")], "it was not for want of a slot"
+
+
+def test_a_step_of_a_revision_follows_the_end_before_the_revision():
+    steps = [step("a", 0, 1), step("bad", 1, 4, "a", outcome="failed"), step("bad_r2", 6, 7, "a")]
+    revised = {"event": "plan_accepted", "at": at(5), "difference": {"added": ["bad_r2"]}}
+    assert path(*steps, audit=[revised]) == [("a", "start"), ("bad", "dependency"), ("bad_r2", "revision")]
+
+
+def test_it_leads_through_a_step_that_was_skipped():
+    steps = [step("a", 0, 2), step("when", None, 2, "a", outcome="skipped"), step("c", 2, 3, "when")]
+    assert path(*steps) == [("a", "start"), ("c", "dependency")]
+
+
+def test_a_long_wait_between_two_steps_is_told():
+    timeline = make_timeline([step("a", 0, 1), step("b", 3601, 3602, "a")], (), 8)
+    assert [link["waited_s"] for link in timeline["critical_path"]] == [0.0, 3600.0]
+    assert (timeline["seconds"], timeline["active_s"], timeline["busy_s"]) == (3602.0, 2.0, 2.0)
+
+
+def test_bars_tell_parallelism_attempts_and_who_never_ran():
+    steps = [step("a", 0, 4, tries=[1, 2, 4]), step("b", 1, 3), step("c", 3, 4), step("d", None, None)]
+    timeline = make_timeline([*steps, step("e", None, 4, outcome="blocked")], (), 8)
+    assert timeline["at_once"] == 2, "b ended when c began"
+    assert timeline["bars"][0]["attempts_s"] == [1.0, 2.0]
+    assert timeline["never_ran"] == ["d", "e"]
+
+
+def test_nothing_ran_and_times_that_cannot_be_read_are_no_error():
+    broken = step("a", 0, 1) | {"started_at": "yesterday", "finished_at": 7}
+    timeline = make_timeline([broken, step("b", None, None)], [{"event": "plan_accepted", "at": None}], 8)
+    assert (timeline["bars"], timeline["critical_path"]) == ([], [])
+
+
+def test_a_night_in_which_nothing_ran_does_not_squeeze_the_bars():
+    timeline = make_timeline([step("a", 0, 10), step("b", 40_000, 40_010, "a")], (), 8)
+    scale = Scale.of(timeline["bars"])
+    assert scale.gaps() == [(10.0, 40_000.0)]
+    assert scale.x(10) - scale.x(0) == pytest.approx(scale.x(40_010) - scale.x(40_000))
+    assert scale.x(10) - scale.x(0) > 300
+
+
+@pytest.mark.parametrize("seconds", [0.003, 0.4, 1, 7.5, 59, 61, 3600, 7201, 90_000, 10_000_000])
+def test_ticks_are_few_different_and_within_the_axis(seconds):
+    scale = Scale.of(make_timeline([step("a", 0, seconds)], (), 8)["bars"])
+    said = [_tick(tick, scale.step) for tick in scale.ticks()]
+    assert 3 <= len(said) <= 10
+    assert len(set(said)) == len(said)
+    assert all(scale.left <= scale.x(tick) <= scale.end for tick in scale.ticks())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 ms"),
+        (0.0123, "12 ms"),
+        (0.9996, "1.0 s"),
+        (1.25, "1.2 s"),
+        (59.97, "1 min"),
+        (125, "2 min 5 s"),
+        (3599.9, "1 h"),
+        (11_040, "3 h 4 min"),
+        (86_400 * 2 + 3600 * 3, "2 d 3 h"),
+    ],
+)
+def test_a_length_of_time_is_said_in_two_units_at_most(seconds, said):
+    assert say_seconds(seconds) == said
+
+
+def test_a_moment_is_said_with_its_zone_and_what_is_none_stays():
+    assert say_time("2026-07-01T08:00:00.123+00:00") == "2026-07-01 08:00:00 UTC"
+    assert say_time("2026-07-01T08:00:00+02:00") == "2026-07-01 08:00:00 +0200"
+    assert say_time("soon") == "soon"
