@@ -111,7 +111,8 @@ def _span(step: Mapping[str, Any]) -> Ran | None:
     start, end = seconds_of(step["started_at"]), seconds_of(step["finished_at"])
     if end is None:
         return None
-    ends = [at for attempt in step["tries"] if (at := seconds_of(attempt.get("ended_at"))) is not None]
+    followed = step["tries"][: max(0, step["attempts"] - 1)]
+    ends = [at for attempt in followed if (at := seconds_of(attempt.get("ended_at"))) is not None]
     attempts = [at for at in ends if at < end]
     begin = end if start is None else min(start, end)
     ended = step["outcome"] != "waiting"

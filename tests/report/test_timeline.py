@@ -25,6 +25,7 @@ def step(step_id, start, end, *after, outcome="done", tries=()):
         "finished_at": None if end is None else at(end),
         "depends_on": list(after),
         "outcome": outcome,
+        "attempts": len(tries),
         "tries": [{"ended_at": at(moment)} for moment in tries],
     }
 
