@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 __all__ = [
+    "EVENTS",
     "OUTCOMES",
     "SIGNED",
     "Outcome",
@@ -53,10 +54,11 @@ _STATUSES = {
     "rejected": "The plan was rejected, and nothing more was run.",
 }
 
-_EVENTS = {
+EVENTS = {
     "plan_written": "The planner wrote a plan",
     "plan_recalled": "A plan of the cache was used again",
     "cached_plan_ignored": "A cached plan could not be read",
+    "cached_plan_dropped": "A cached plan was dropped",
     "plan_cached": "The plan was kept in the cache",
     "plan_accepted": "The plan is valid",
     "plan_refused": "The plan cannot run",
@@ -69,6 +71,7 @@ _EVENTS = {
     "cannot_replan": "No revision could be made",
     "step_failure": "A step's failure was decided about",
     "evaluated": "The run was evaluated",
+    "budget_answered": "A person was asked about a budget",
     "steps_retried": "Steps were ordered again",
     "cancelled": "The run was cancelled",
     "finished": "The run ended",
@@ -85,7 +88,7 @@ def event_title(event: Mapping[str, Any]) -> str:
     name = str(event.get("event") or "")
     if name == "step_failure" and str(event.get("trigger") or "").startswith("approve_step:"):
         return "A person was asked about a step"
-    return _EVENTS.get(name, name.replace("_", " "))
+    return EVENTS.get(name, name.replace("_", " "))
 
 
 def say_seconds(seconds: float | None) -> str:

@@ -132,20 +132,12 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def screenshot(self, path: Path, *, full: bool = True) -> None:
-        """Save a picture of the page, all of it or what the window shows."""
-        taken = self.send("Page.captureScreenshot", captureBeyondViewport=full, **self._clip(full))
-        path.write_bytes(base64.b64decode(taken["data"]))
-
-    def _clip(self, full: bool) -> dict[str, Any]:
-        if not full:
-            return {}
+    def screenshot(self, path: Path) -> None:
+        """Save a picture of the whole page."""
         size = self.send("Page.getLayoutMetrics")["cssContentSize"]
-        return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
-
-    def pdf(self, path: Path) -> None:
-        """Print the page."""
-        path.write_bytes(base64.b64decode(self.send("Page.printToPDF", printBackground=True)["data"]))
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        taken = self.send("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        path.write_bytes(base64.b64decode(taken["data"]))
 
     def close(self) -> None:
         """End the browser."""

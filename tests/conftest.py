@@ -2,6 +2,7 @@
 
 import signal
 
+import browser
 import postgres_server
 from hypothesis import HealthCheck, settings
 
@@ -18,3 +19,7 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("PostgreSQL WAS NOT TESTED", sep="!", red=True, bold=True)
         terminalreporter.line(f"No server could be had ({reason}): every test that needs one was skipped.")
         terminalreporter.line("Install PostgreSQL, or the dev extra on a platform that it has a server for.")
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    if browser.PROGRAM is None and any("test_in_browser" in reason for reason in skipped):
+        terminalreporter.section("THE REPORT WAS NOT TRIED IN A BROWSER", sep="!", red=True, bold=True)
+        terminalreporter.line(f"None of {', '.join(browser.NAMES)} is on the PATH; install chromium.")

@@ -1,10 +1,15 @@
-"""The HTML report in a real browser: nothing runs, nothing is asked for, all fits and can be reached."""
+"""The HTML report in a real browser: nothing runs, nothing is asked for, all fits and can be reached.
+
+``REPORT_SCREENSHOTS=folder`` keeps a picture of every page that a test opens, to be looked at.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from browser import NAMES, PROGRAM, Browser
@@ -77,6 +82,9 @@ def page(browser, folder, request):
         if not path.exists():
             path.write_text(write_report(request.getfixturevalue(run)), encoding="utf-8")
         browser.open(path.as_uri(), **window)
+        if pictures := os.environ.get("REPORT_SCREENSHOTS"):
+            name = "-".join([run, *(f"{key}={value}" for key, value in window.items())])
+            browser.screenshot(Path(pictures) / f"{name}.png")
         return browser
 
     return open_page

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
@@ -12,6 +14,9 @@ from toolset import Toolset, make_tool
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
 from plan_execute.errors import ConfigurationError, ThreadNotFoundError
 from plan_execute.report import aread_run, make_report, read_run, run_record, write_report
+from plan_execute.report.words import EVENTS
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 def by_id(record):
@@ -202,3 +207,18 @@ async def test_a_loop_shows_its_failed_items():
     assert '[1] <span class="error"><code>tool_failed</code>' in make_report(
         await thread.agent.aget_state(thread.config)
     )
+
+
+def test_every_decision_that_can_be_on_record_has_words():
+    """The names stand in the calls that write them down: ``audit_event`` and surgery's ``_leave``."""
+    named = {"plan_approved", "plan_edited", "plan_rejected"}  # made of the answer's type
+    for room in ("nodes", "execution", "evaluation", "graph", "recall.py"):
+        path = CHECKOUT / room
+        for file in [path] if path.suffix else path.glob("*.py"):
+            for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                name = getattr(getattr(call, "func", None), "id", "")
+                place = {"audit_event": 2, "_leave": 5}.get(name)
+                if place is not None and isinstance(call.args[place], ast.Constant):
+                    named.add(call.args[place].value)
+    assert len(named) > 15
+    assert named <= set(EVENTS), named - set(EVENTS)
