@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .estimates import Estimate, describe_estimate
 from .safe_markdown import code_span, plain_line
 from .state import (
     Plan,
@@ -14,8 +15,6 @@ from .state import (
     granted_tools,
     input_values,
     is_rolling,
-    pending_steps,
-    remaining_path,
     step_fingerprints,
     topological_order,
 )
@@ -32,6 +31,7 @@ def describe_plan(
     earlier: Sequence[Mapping[str, Any]] = (),
     *,
     origin: str = "",
+    estimate: Estimate | None = None,
 ) -> str:
     """Describe a plan that waits for approval: writes first, then the DAG in order, changes and estimate.
 
@@ -41,6 +41,7 @@ def describe_plan(
         toolbox: For the tools' effects.
         earlier: The approvals on record for this plan, oldest first.
         origin: Where the plan is from, if it is not the planner's answer to this goal.
+        estimate: What it will take.
     """
     plan = state.get("plan")
     parts = [f"**Goal:** {_said(shown.get('goal') or state.get('goal') or '', 500)}"]
@@ -61,7 +62,7 @@ def describe_plan(
             _steps(plan, toolbox),
             _rolling(plan),
             _goal(plan),
-            _estimate(plan, state),
+            describe_estimate(estimate) if estimate is not None else "",
         ]
     return "\n\n".join(part for part in parts if part)
 
@@ -155,14 +156,3 @@ def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]]) -> str:
     }
     lines = [f"- {what}: {', '.join(ids)}" for what, ids in changes.items() if ids]
     return "**Since the plan you approved:**\n" + "\n".join(lines) if lines else ""
-
-
-def _estimate(plan: Plan, state: State) -> str:
-    pending = pending_steps(plan, state.get("results") or {})
-    agents = sum(1 for step in pending if "call" not in step)
-    judged = sum(1 for step in pending for c in step.get("success_criteria", ()) if c["type"] == "judge")
-    longest = max(remaining_path(pending, {}).values(), default=0.0)
-    return (
-        f"**Estimate:** {len(pending) - agents} direct tool calls, at least {agents + judged} model calls, "
-        f"{longest:.0f} steps on the longest path. Tokens and time: unknown before the first run."
-    )

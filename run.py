@@ -29,6 +29,7 @@ from .questions import Answer, ask
 from .redaction import Redactor
 from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
 from .storage.artifacts import Artifacts
+from .storage.history import History
 from .storage.ledger import Ledger
 from .storage.plan_cache import CachedPlans, PlanCache
 from .tools.calls import abridged, preview
@@ -155,6 +156,11 @@ class Run:
     redactor: Redactor = field(default_factory=Redactor)
     authored: set[str] = field(default_factory=set)
     goal_checks: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def history(self) -> History:
+        """What earlier runs of this store took."""
+        return History(self.ledger.store)
 
     def soft_limit(self) -> SoftLimit | None:
         """Return the budget that a person is to be asked about before anything new starts.

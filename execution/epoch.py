@@ -8,6 +8,7 @@ there, so that a graph with only a checkpointer resumes correctly too.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from langgraph.pregel._read import ChannelRead
 from langgraph.runtime import Runtime
 
 from ..approvals import standing_approval
+from ..estimates import expected_seconds
 from ..models.chat import ChatModels
 from ..run import Run
 from ..state import State, Step, StepResult, pending_steps, step_fingerprint, steps_by_id
@@ -116,7 +118,11 @@ async def _open(
     finished = {i: result for i, result in {**known, **siblings.results}.items() if i not in open_ids}
     approval = await standing_approval(run, plan, state.get("inputs"), toolbox)
     ready = frozenset(step["id"] for step in pending if finished.keys() >= set(step["depends_on"]))
-    gate = Gate(plan, finished, run.settings.max_parallel, stop=run.stop, pause=lambda: _pause(run))
+    slots = run.settings.max_parallel
+    seconds: Mapping[str, float] = {}
+    if len(open_ids) > slots:  # else there is nothing to put in order
+        seconds = expected_seconds(plan, await run.history.samples(), models.names(run.settings.models))
+    gate = Gate(plan, finished, slots, stop=run.stop, pause=lambda: _pause(run), seconds=seconds)
     for step_id, decision in siblings.decisions.items():
         if decision is None:
             gate.publish(step_id, StepWithheldError("it was withheld before the run stopped"))

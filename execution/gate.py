@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import statistics
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
@@ -44,11 +45,10 @@ class Slots:
             self._release()
 
     async def _acquire(self, priority: float) -> None:
-        if self._free > 0:
-            self._free -= 1
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waiting, (-priority, next(self._order), turn))
+        loop.call_soon(self._serve)  # not at once: of those that are ready now, the longest goes first
         try:
             await turn
         except asyncio.CancelledError:
@@ -57,12 +57,20 @@ class Slots:
             raise
 
     def _release(self) -> None:
-        while self._waiting:
+        self._free += 1
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._free > 0 and self._waiting:
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.done():
+                self._free -= 1
                 turn.set_result(None)
-                return
-        self._free += 1
+
+
+def _with_average(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
+    average = statistics.fmean(seconds.values()) if seconds else 1.0
+    return {step["id"]: seconds.get(step["id"], average) for step in plan["steps"]}
 
 
 class Gate:
@@ -74,6 +82,7 @@ class Gate:
             finished before the run was interrupted (LangGraph does not run those again).
         slots: How many steps may run at the same time.
         stop: When it is set, nothing new starts.
+        seconds: How long steps are expected to take; one that is not named, as long as the others.
         pause: Says why nothing new may start before somebody was asked; None while it may.
 
     Attributes:
@@ -88,6 +97,7 @@ class Gate:
         slots: int,
         stop: StopSignal | None = None,
         pause: Callable[[], str | None] = lambda: None,
+        seconds: Mapping[str, float] | None = None,
     ) -> None:
         self.finished = dict(finished)
         self.halted: str | None = None
@@ -96,7 +106,8 @@ class Gate:
         self._stop = stop or StopSignal()
         self._pause = pause
         ended = [step_id for step_id, result in finished.items() if is_satisfied(result)]
-        self._priority = remaining_path(plan["steps"], dict.fromkeys(ended, 0.0))
+        expected = _with_average(plan, seconds or {}) | dict.fromkeys(ended, 0.0)
+        self._priority = remaining_path(plan["steps"], expected)
         self._slots = Slots(slots)
         self._outcome: dict[str, asyncio.Future[StepResult | BaseException]] = {}
 

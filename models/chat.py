@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit, urlunsplit
@@ -78,6 +78,15 @@ class ChatModels:
     def has(self, role: Role, overrides: Mapping[str, str] = _NO_OVERRIDES) -> bool:
         """Tell whether a model is configured for a role; nothing is created or contacted."""
         return self._choose(role, overrides) is not None
+
+    def names(self, overrides: Mapping[str, str] = _NO_OVERRIDES) -> Callable[[Role], str]:
+        """Return what names the model of a role, "" where there is none; nothing is created or contacted."""
+
+        def name(role: Role) -> str:
+            chosen = self._choose(role, overrides)
+            return chosen if isinstance(chosen, str) else model_name(chosen) if chosen is not None else ""
+
+        return name
 
     def _choose(self, role: Role, overrides: Mapping[str, str]) -> str | BaseChatModel | None:
         _refuse_unknown({role: ""}, ROLES)

@@ -11,6 +11,7 @@ from langgraph.runtime import Runtime
 from ..approvals import approval_state, record_approval, record_edit
 from ..context import Context
 from ..errors import ApprovalImpossibleError
+from ..estimates import Estimate, estimate_plan
 from ..models.chat import ChatModels
 from ..plan_text import describe_plan
 from ..questions import Answer
@@ -52,11 +53,22 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         earlier = await run.ledger.approvals(plan["id"])
         hit = await recalled_from(run, plan["id"]) if shown is plan else None
         origin = describe_recalled(hit) if hit else ""
-        description = describe_plan(state, shown, toolbox, earlier, origin=origin)
-        answer = ask_person(run, "approve_plan", {"plan": shown}, description)
+        estimate = await _estimate(state, plan, run)
+        description = describe_plan(state, shown, toolbox, earlier, origin=origin, estimate=estimate)
+        answer = ask_person(run, "approve_plan", {"plan": shown}, description, estimate=estimate)
         update = await _apply(answer, state, plan, run)
         _tell(runtime, run, update, answer)
         return update
+
+    async def _estimate(state: State, plan: Plan, run: Run) -> Estimate:
+        return estimate_plan(
+            plan,
+            state.get("results") or {},
+            await run.history.samples(),
+            inputs=state.get("inputs"),
+            slots=run.settings.max_parallel,
+            model_of=models.names(run.settings.models),
+        )
 
     async def _apply(answer: Answer, state: State, plan: Plan, run: Run) -> Update:
         said = feedback_of(state)

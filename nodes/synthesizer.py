@@ -14,6 +14,7 @@ from langgraph.runtime import Runtime
 from ..budget import Tab
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError
+from ..estimates import sample_of, samples_of
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.structured import call_message
@@ -53,6 +54,7 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
 
     async def synthesizer(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, tab = run_of(config), run_of(config).tab()
+        started = run.clock()
         status, output = _status(state), None
         if form is not None and status == "done":
             status, output, message = await _structured_answer(form, state, run, tab, config)
@@ -65,6 +67,7 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
             message = AIMessage(safe, id=message.id)
         answer = str(message.text)
         emit(runtime, run, "synthesized", status=status, answer=answer)
+        await _remember(state, run, tab, run.clock() - started)
         return {
             "status": status,
             "final_answer": answer,
@@ -77,6 +80,16 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
                 audit_event(run, state, "finished", decision=status, trigger=reason_of(state)),
             ],
         }
+
+    async def _remember(state: State, run: Run, tab: Tab, seconds: float) -> None:
+        """Keep what the run took, for the estimates of later ones."""
+        if (plan := state.get("plan")) is None:
+            return
+        model_of = models.names(run.settings.models)
+        samples = samples_of(plan, state.get("results") or {}, model_of)
+        if tab.usage.get("model_calls"):
+            samples[f"role:synthesizer {model_of('synthesizer')}"] = [sample_of(tab.usage, seconds)]
+        await run.history.keep(plan["id"], samples)
 
     async def _structured_answer(
         form: OutputForm, state: State, run: Run, tab: Tab, config: RunnableConfig

@@ -18,7 +18,7 @@ RANKS: tuple[frozenset[str], ...] = tuple(
             {"context"},
             {"prompts", "models", "tools", "storage"},
             {"plan_types"},
-            {"budget", "events", "questions", "plan_rules", "plan_text"},
+            {"budget", "estimates", "events", "questions", "plan_rules", "plan_text"},
             {"run"},
             {"approvals", "recall"},
             {"evaluation"},
