@@ -22,6 +22,8 @@ async def test_a_step_that_is_approved_after_another_aborted_the_run_does_not_st
     await thread.run(
         bound("asking", "wr", {"text": "x"}, approve=True),
         bound("aborting", "broken", {"q": "x"}, on_failure="abort"),
+        bound("later", "look", {"q": "later"}, "aborting"),
+        bound("last", "look", {"q": "last"}, "later"),  # the longest path: aborting gets the one slot first
         bound("withheld", "look", {"q": "withheld"}),
         *after_both,
     )
