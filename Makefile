@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 BUILD := .build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types format clean
+.PHONY: help demo test check lint types format docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -35,6 +35,9 @@ types: $(VENV)/.dev
 format: $(VENV)/.dev ## put the code into its usual form
 	"$(BIN)/ruff" check --fix .
 	"$(BIN)/ruff" format .
+
+docs: $(VENV)/.dev ## write the pages that are made of the program: docs/cli.md, llms.txt
+	"$(BIN)/python" docs/generate.py
 
 clean: ## remove everything that make has made
 	rm -rf "$(VENV)" "$(BUILD)"

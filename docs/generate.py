@@ -13,6 +13,7 @@ from typing import Any
 
 import typer.main
 
+import plan_execute
 from plan_execute.cli.app import app
 
 __all__ = ["PAGES", "command_line_page", "llms_page"]
@@ -141,11 +142,10 @@ def _without_links(text: str) -> str:
     return re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
 
 
-_ASSISTANTS = """\
-Names to import: `from plan_execute import create_plan_execute_agent, Context, local_persistence,
-postgres_persistence, prune_threads, ScriptedModel, PlanCache, InjectedIdempotencyKey, PlanExecuteError`.
-A plan is JSON: `{"goal", "steps": [{"id", "task", "depends_on", "call": {"tool", "args"}}]}`; a step has exactly
-one of `call`, `tools`, `agent`, `plan`, and `${step.path}` refers to an earlier output. A tool that declares no
+_ASSISTANTS = f"""\
+Names to import: `from plan_execute import {", ".join(plan_execute.__all__)}`.
+A plan is JSON: `{{"goal", "steps": [{{"id", "task", "depends_on", "call": {{"tool", "args"}}}}]}}`; a step has exactly
+one of `call`, `tools`, `agent`, `plan`, and `${{step.path}}` refers to an earlier output. A tool that declares no
 effect counts as a write, and a plan that writes waits for approval unless `Context(approval="never")`."""
 
 

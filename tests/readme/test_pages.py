@@ -20,6 +20,7 @@ from plans import draft, draft_step
 ELSEWHERE = {
     "make demo": ".ci/run",
     "make test": ".ci/run",
+    "pip install -e .": "what `make demo` does in .venv",
     "pip install -e '.[server]'": "part of the dev extra that `make test` installs",
     "pip install 'plan-execute[postgres]'": "part of the dev extra that `make test` installs",
     "langgraph dev": "tests/server",
@@ -39,16 +40,16 @@ SETTINGS = {
 # --- what pages need ---------------------------------------------------------------------
 
 
-def a_model(*steps):
+def a_model(*steps, answer="Done."):
     """Serve a model that plans these steps, and answers anything else with a sentence."""
 
     @contextmanager
     def serving(_folder):
         planned = draft(*steps)
         with OpenAIStub(
-            lambda body: Reply.json(planned) if body.get("response_format") else Reply("Done.")
+            lambda body: Reply.json(planned) if body.get("response_format") else Reply(answer)
         ) as stub:
-            os.environ |= {"PLAN_EXECUTE_MODEL": "openai:stub", "PLAN_EXECUTE_BASE_URL": stub.base_url}
+            os.environ["PLAN_EXECUTE_BASE_URL"] = stub.base_url
             yield {}
 
     return serving
@@ -86,6 +87,11 @@ PREPARED = {
         draft_step("report", "save_report", {"path": "oslo.txt", "text": "${weather.temp_c}"}),
     ),
     "docs/postgresql.md": a_database,
+    "docs/quick-start.md": a_model(
+        draft_step("weather", "get_weather", {"city": "Rome"}, task="Look up the weather of Rome"),
+        draft_step("note", "save_note", {"path": "rome.txt", "text": "${weather.temp_c} °C in Rome"}),
+        answer="It is 21 °C in Rome; rome.txt says so.",
+    ),
     "docs/secrets.md": a_plan_to_note,
     "docs/studio.md": a_server,
 }
