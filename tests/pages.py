@@ -41,7 +41,8 @@ import yaml
 __all__ = ["CHECKOUT", "LANGUAGES", "PROGRAMS", "Block", "PageRun", "blocks_of", "commands_in", "page_names", "text_of"]
 
 CHECKOUT = Path(__file__).parents[1]
-SHOWN_COLUMNS = "110"
+KILLED = 137
+"""The exit code that a shell gives for a process that was killed."""
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAME_INSIDE = re.compile(r"# ([\w./-]+\.(?:py|yaml|toml))\n")
@@ -240,7 +241,8 @@ class PageRun:
             if command in self._elsewhere:
                 continue
             typed = [found[2] for line in (shown or "").splitlines() if (found := TYPED.match(line))]
-            code, out = self._command(self._here(command), typed)
+            run = _in_a_process if expected == KILLED else self._command
+            code, out = run(self._here(command), typed)
             assert code == expected, f"{self._at(block)}: {command}: exit code {code}\n{out}"
             if shown is not None:
                 assert matches(self._here(shown), out), f"{self._at(block)}: {command} printed\n{out}"
@@ -290,6 +292,15 @@ LANGUAGES: dict[str, Callable[[PageRun, Block], None]] = {
 """What is done with a block, by its language."""
 
 
+def _in_a_process(line: str, _typed: list[str]) -> tuple[int, str]:
+    """Run a command that kills its own process."""
+    program, *words = shlex.split(line)
+    command = [str(shutil.which(program, path=str(Path(sys.executable).parent))), *words]
+    pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, **pipes, text=True, timeout=60)
+    return (KILLED if done.returncode < 0 else done.returncode), done.stdout
+
+
 # --- the programs ------------------------------------------------------------------------
 
 
@@ -317,11 +328,7 @@ def _python(words: list[str]) -> int:
     before = sys.argv
     sys.argv = words
     try:
-        if words[0] == "-m":
-            sys.argv = words[1:]
-            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(words[0], run_name="__main__")
+        runpy.run_path(words[0], run_name="__main__")
     except SystemExit as stop:
         return int(stop.code or 0)
     finally:
@@ -335,11 +342,18 @@ def _cat(words: list[str]) -> int:
     return 0
 
 
+def _echo(words: list[str]) -> int:
+    said, _, file = " ".join(words).partition(" > ")
+    Path(file).write_text(f"{said}\n", encoding="utf-8") if file else sys.stdout.write(f"{said}\n")
+    return 0
+
+
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "export": _export,
     "plan-execute": _plan_execute,
     "langgraph": _langgraph,
     "python": _python,
     "cat": _cat,
+    "echo": _echo,
 }
 """Programs that a page may run; each takes its arguments and returns its exit code."""
