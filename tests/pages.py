@@ -37,6 +37,7 @@ from typing import Any
 
 import jsonschema
 import yaml
+from dev_server import serve
 
 __all__ = ["CHECKOUT", "LANGUAGES", "PROGRAMS", "Block", "PageRun", "blocks_of", "commands_in", "page_names", "text_of"]
 
@@ -176,28 +177,23 @@ class PageRun:
         page: The page's path in the checkout.
         folder: Where it is run; the current folder meanwhile.
         elsewhere: Commands that are not run here.
-        stands_for: Texts of the page, and what takes their place here, such as a server's address.
     """
 
-    def __init__(
-        self,
-        page: str,
-        folder: Path,
-        *,
-        elsewhere: Mapping[str, str],
-        stands_for: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, page: str, folder: Path, *, elsewhere: Mapping[str, str]) -> None:
         self.page, self.folder = page, folder
-        self._elsewhere, self._stands_for = elsewhere, dict(stands_for or {})
+        self._elsewhere = elsewhere
+        self._stands_for: dict[str, str] = {}  # texts of the page, and what takes their place here
         self._module = types.ModuleType("page")
         sys.modules["page"] = self._module
         self._printed: str | None = None
+        self._until_the_end = contextlib.ExitStack()
 
     def run(self) -> None:
         """Run every block."""
-        for block in blocks_of(self.page):
-            assert block.language in LANGUAGES, f"{self._at(block)}: nothing runs {block.language!r}"
-            LANGUAGES[block.language](self, block)
+        with self._until_the_end:
+            for block in blocks_of(self.page):
+                assert block.language in LANGUAGES, f"{self._at(block)}: nothing runs {block.language!r}"
+                LANGUAGES[block.language](self, block)
 
     def _at(self, block: Block) -> str:
         return f"{self.page}:{block.line}"
@@ -251,11 +247,20 @@ class PageRun:
 
     def _command(self, line: str, typed: list[str]) -> tuple[int, str]:
         program, *words = shlex.split(line)
+        if words[:1] == ["dev"]:
+            return self._serve()
         assert program in PROGRAMS, f"{self.page}: nothing runs {line!r} and no other place is named for it"
         with _streams(typed) as out:
             code = PROGRAMS[program](words)
         assert not typed, f"{self.page}: {line!r} never asked for {typed}"
         return code, out.text
+
+    def _serve(self) -> tuple[int, str]:
+        """Run `langgraph dev` in the page's folder until the page ends, on a port that is free."""
+        ours = {name: value for name, value in os.environ.items() if name.startswith("PLAN_EXECUTE_")}
+        server = self._until_the_end.enter_context(serve(self.folder, "--no-reload", **ours))
+        self._stands_for["http://127.0.0.1:2024"] = server.url
+        return 0, server.log
 
     def text(self, block: Block) -> None:
         """Hold what is shown against what the block before has printed."""

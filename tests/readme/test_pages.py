@@ -7,14 +7,13 @@ stands in PREPARED, what cannot be run here in ELSEWHERE, with the place where i
 import os
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import postgres_server
 import pytest
-from dev_server import serve
 from openai_stub import OpenAIStub, Reply
-from pages import LANGUAGES, PROGRAMS, PageRun, blocks_of, commands_in, page_names
+from pages import CHECKOUT, LANGUAGES, PROGRAMS, PageRun, blocks_of, commands_in, page_names
 from plans import draft, draft_step
 
 ELSEWHERE = {
@@ -50,7 +49,7 @@ def a_model(*steps, answer="Done."):
             lambda body: Reply.json(planned) if body.get("response_format") else Reply(answer)
         ) as stub:
             os.environ["PLAN_EXECUTE_BASE_URL"] = stub.base_url
-            yield {}
+            yield
 
     return serving
 
@@ -59,7 +58,7 @@ def a_model(*steps, answer="Done."):
 def a_database(_folder):
     """Have an empty PostgreSQL database."""
     os.environ["DATABASE_URL"] = postgres_server.server().new_schema()
-    yield {}
+    yield
 
 
 @contextmanager
@@ -70,15 +69,15 @@ def a_plan_to_note(folder):
     (folder / "note.yaml").write_text(
         "goal: note it\nsteps:\n  - id: a\n    call: {tool: note, args: {text: hush}}\n"
     )
-    yield {}
+    yield
     assert b"hush" not in (folder / "threads.db").read_bytes()
 
 
 @contextmanager
-def a_server(folder):
-    """Run `langgraph dev` beside the page."""
-    with serve(folder / "app", "--no-reload") as server:
-        yield {"http://127.0.0.1:2024": server.url}
+def a_checkout(folder):
+    """Have a checkout of this repository in the folder."""
+    (folder / "plan_execute").symlink_to(CHECKOUT)
+    yield
 
 
 PREPARED = {
@@ -93,15 +92,9 @@ PREPARED = {
         answer="It is 21 °C in Rome; rome.txt says so.",
     ),
     "docs/secrets.md": a_plan_to_note,
-    "docs/studio.md": a_server,
+    "docs/deploy.md": a_checkout,
 }
-"""What stands around a page: context managers that get its folder and give what takes the place of what."""
-
-
-@contextmanager
-def nothing(_folder):
-    """Prepare nothing."""
-    yield {}
+"""What stands around a page: context managers that get its folder."""
 
 
 @pytest.fixture
@@ -125,8 +118,8 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", page_names())
 def test_what_the_page_shows_works(page, folder):
-    with PREPARED.get(page, nothing)(folder) as stands_for:
-        PageRun(page, folder, elsewhere=ELSEWHERE, stands_for=stands_for).run()
+    with PREPARED.get(page, nullcontext)(folder):
+        PageRun(page, folder, elsewhere=ELSEWHERE).run()
 
 
 @pytest.mark.parametrize("page", page_names())
