@@ -1,4 +1,4 @@
-"""Write the pages that are made from something else: ``docs/cli.md`` from the commands, ``llms.txt`` from the index.
+"""Write the pages that are made of something else: ``docs/cli.md`` and ``llms.txt``.
 
 ``make docs`` runs it; a test fails while a page is not what it would write.
 """
@@ -144,9 +144,10 @@ def _without_links(text: str) -> str:
 
 _ASSISTANTS = f"""\
 Names to import: `from plan_execute import {", ".join(plan_execute.__all__)}`.
-A plan is JSON: `{{"goal", "steps": [{{"id", "task", "depends_on", "call": {{"tool", "args"}}}}]}}`; a step has exactly
-one of `call`, `tools`, `agent`, `plan`, and `${{step.path}}` refers to an earlier output. A tool that declares no
-effect counts as a write, and a plan that writes waits for approval unless `Context(approval="never")`."""
+A plan is JSON: `{{"goal", "steps": [{{"id", "task", "depends_on", "call": {{"tool", "args"}}}}]}}`; a step
+has exactly one of `call`, `tools`, `agent`, `plan`, and `${{step.path}}` refers to an earlier output. A tool that
+declares no effect counts as a write, and a plan that writes waits for approval unless
+`Context(approval="never")`."""
 
 
 # --- all of them -------------------------------------------------------------------------

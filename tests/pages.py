@@ -39,7 +39,17 @@ import jsonschema
 import yaml
 from dev_server import serve
 
-__all__ = ["CHECKOUT", "LANGUAGES", "PROGRAMS", "Block", "PageRun", "blocks_of", "commands_in", "page_names", "text_of"]
+__all__ = [
+    "CHECKOUT",
+    "LANGUAGES",
+    "PROGRAMS",
+    "Block",
+    "PageRun",
+    "blocks_of",
+    "commands_in",
+    "page_names",
+    "text_of",
+]
 
 CHECKOUT = Path(__file__).parents[1]
 KILLED = 137

@@ -5,7 +5,6 @@ stands in PREPARED, what cannot be run here in ELSEWHERE, with the place where i
 """
 
 import os
-import re
 import sys
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -23,8 +22,8 @@ ELSEWHERE = {
     "pip install -e '.[server]'": "part of the dev extra that `make test` installs",
     "pip install 'plan-execute[postgres]'": "part of the dev extra that `make test` installs",
     "langgraph dev": "tests/server",
-    "langgraph build -t shop-agent": "needs a Docker engine; tests/structure/test_server_image.py holds the rest",
-    "docker run -p 8123:8000 --env-file .env shop-agent": "needs a Docker engine",
+    "langgraph build -t shop-agent": "a Docker engine; tests/structure/test_server_image.py has the rest",
+    "docker run -p 8123:8000 --env-file .env shop-agent": "a Docker engine",
 }
 """Commands that are shown and run in another place, and in which."""
 

@@ -47,7 +47,9 @@ def dockerfile(tmp_path_factory):
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
     """What Docker is sent: a copy of the checkout without what .dockerignore names."""
-    rules = [line for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line[:1] not in ("", "#")]
+    rules = [
+        line for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line[:1] not in ("", "#")
+    ]
 
     def ignored(folder, names):
         inside = Path(folder).relative_to(CHECKOUT)
@@ -93,7 +95,15 @@ def test_what_is_sent_to_docker_is_small_and_holds_no_tests_caches_or_secrets(co
     assert sum(path.stat().st_size for path in files) < FEW_BYTES
     tops = {path.relative_to(context).parts[0] for path in files}
     assert tops.isdisjoint({".git", ".venv", ".env", "tests", "benchmarks", "docs", "build", "dist"})
-    assert {"pyproject.toml", "README.md", "LICENSE", "langgraph.json", "graph", "prompts", "examples"} <= tops
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "langgraph.json",
+        "graph",
+        "prompts",
+        "examples",
+    } <= tops
     assert [path for path in files if "__pycache__" in path.parts or path.suffix == ".db"] == []
 
 
@@ -113,7 +123,7 @@ print(plan_execute.__file__)
 
 def test_the_graphs_load_from_what_is_sent_once_it_is_installed_as_the_image_does(context, tmp_path):
     """As editable, from a folder of any name; without this environment's own editable install (-S)."""
-    build = "from setuptools import build_meta; print(build_meta.build_editable({!r}))".format(str(tmp_path))
+    build = f"from setuptools import build_meta; print(build_meta.build_editable({str(tmp_path)!r}))"
     run = {"cwd": context, "capture_output": True, "text": True, "timeout": 100}
     built = subprocess.run([sys.executable, "-c", build], **run)
     assert built.returncode == 0, built.stderr
