@@ -145,8 +145,8 @@ def _without_links(text: str) -> str:
 _ASSISTANTS = f"""\
 Names to import: `from plan_execute import {", ".join(plan_execute.__all__)}`.
 A plan is JSON: `{{"goal", "steps": [{{"id", "task", "depends_on", "call": {{"tool", "args"}}}}]}}`; a step
-has exactly one of `call`, `tools`, `agent`, `plan`, and `${{step.path}}` refers to an earlier output. A tool that
-declares no effect counts as a write, and a plan that writes waits for approval unless
+has exactly one of `call`, `tools`, `agent`, `plan`, and `${{step.path}}` refers to an earlier output. A tool
+that declares no effect counts as a write, and a plan that writes waits for approval unless
 `Context(approval="never")`."""
 
 
