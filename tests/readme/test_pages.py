@@ -29,7 +29,8 @@ ELSEWHERE = {
 
 FOREIGN = ("PLAN_EXECUTE_", "OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "LANG", "LC_", "XDG_")
 SETTINGS = {
-    "COLUMNS": "110",
+    "COLUMNS": "80",
+    "LINES": "40",
     "LANG": "C.UTF-8",
     "LANGGRAPH_CLI_NO_ANALYTICS": "1",
     "NO_COLOR": "1",
