@@ -1,7 +1,8 @@
 """What the README and the pages of docs show works: every block is run or checked, page by page.
 
-A new page in docs is covered as it is. What it needs beside its own text (a model, a database, a server)
-stands in PREPARED, what cannot be run here in ELSEWHERE, with the place where it is.
+A new page in docs is covered as it is. What it needs beside its own text (a model, a database, a checkout)
+stands in PREPARED, what cannot be run here in ELSEWHERE, with the place where it is. A page that this does
+not suit (``docs/x.md``) may have a test of its own instead: ``test_x_page.py``, in this folder.
 """
 
 import os
@@ -118,13 +119,21 @@ def folder(tmp_path, monkeypatch):
     os.environ.update(before)
 
 
-@pytest.mark.parametrize("page", page_names())
+def runs_itself(page):
+    """Tell whether a page has a test of its own."""
+    return (Path(__file__).parent / f"test_{Path(page).stem.replace('-', '_')}_page.py").exists()
+
+
+PAGES = [page for page in page_names() if not runs_itself(page)]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_what_the_page_shows_works(page, folder):
     with PREPARED.get(page, nullcontext)(folder):
         PageRun(page, folder, elsewhere=ELSEWHERE).run()
 
 
-@pytest.mark.parametrize("page", page_names())
+@pytest.mark.parametrize("page", PAGES)
 def test_no_block_or_command_of_the_page_is_run_by_nothing(page):
     for block in blocks_of(page):
         assert block.language in LANGUAGES, f"line {block.line}"
@@ -133,8 +142,6 @@ def test_no_block_or_command_of_the_page_is_run_by_nothing(page):
 
 
 def test_nothing_is_said_to_be_run_elsewhere_that_no_page_shows():
-    shown = {
-        command for page in page_names() for block in blocks_of(page) for command, _, _ in commands_in(block)
-    }
+    shown = {command for page in PAGES for block in blocks_of(page) for command, _, _ in commands_in(block)}
     assert set(ELSEWHERE) <= shown
     assert set(PREPARED) <= set(page_names())
