@@ -239,13 +239,12 @@ _NAMED = 5
 
 def describe_estimate(estimate: Estimate) -> str:
     """Describe an estimate in a line of Markdown, for people who decide whether a plan may run."""
-    said = [
-        _said(estimate["tool_calls"], "tool calls", "{:,.0f}"),
-        _said(estimate["model_calls"], "model calls", "{:,.0f}"),
-        _said(estimate["tokens"], "tokens", "{:,.0f}"),
-        _said(estimate["cost"], "cost", "{:.4f}"),
-        _said(estimate["seconds"], "seconds on the critical path", "{:,.1f}"),
-    ]
+    said = [_said(estimate["tool_calls"], "tool call", "{:,.0f}")]
+    said.append(_said(estimate["model_calls"], "model call", "{:,.0f}"))
+    if estimate["model_calls"]["p90"] or estimate["model_calls"]["unknown"]:
+        said.append(_said(estimate["tokens"], "token", "{:,.0f}"))
+        said.append(_said(estimate["cost"], "cost", "{:.4f}"))
+    said.append(_said(estimate["seconds"], "second", "{:,.1f}") + " on the critical path")
     if not estimate["samples"]:
         return f"**Estimate:** {'; '.join(said)}. Nothing like it has run before."
     basis = f"from {estimate['samples']} earlier steps and calls; in brackets: if all of it is slow"
@@ -254,9 +253,10 @@ def describe_estimate(estimate: Estimate) -> str:
 
 def _said(amount: Amount, what: str, form: str) -> str:
     unknown = amount["unknown"]
-    if unknown and not amount["p90"]:
-        return f"{what}: unknown"
     median, p90 = form.format(amount["median"]), form.format(amount["p90"])
-    text = f"{median} {what}" + (f" ({p90})" if p90 != median else "")
+    unit = what if median == "1" or what == "cost" else f"{what}s"
+    if unknown and not amount["p90"]:
+        return f"{unit} unknown"
+    text = f"{median} {unit}" + (f" ({p90})" if p90 != median else "")
     named = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
-    return f"at least {text}, unknown for {named}" if unknown else text
+    return f"at least {text} (unknown: {named})" if unknown else text

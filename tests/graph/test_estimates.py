@@ -68,15 +68,15 @@ def test_what_has_no_sample_is_unknown_and_named() -> None:
     assert found["seconds"]["unknown"] == ["a", "b", "final answer"]
     assert found["tokens"]["unknown"] == ["b", "final answer"]
     words = describe_estimate(found)
-    assert "2 tool calls, unknown for b" in words
-    assert "at least 2.0 seconds on the critical path, unknown for a, b" in words
-    assert "tokens: unknown" in words
+    assert "at least 2 tool calls (unknown: b)" in words
+    assert "at least 2.0 seconds (unknown: a, b, final answer) on the critical path" in words
+    assert "tokens unknown" in words
 
 
 def test_a_price_that_is_missing_makes_the_cost_unknown_not_zero() -> None:
     found = estimate([think("a")], {"role:executor m-executor": [sample(1, 1, 10, None)]})
     assert found["cost"] == {"median": 0, "p90": 0, "unknown": ["a"]}
-    assert "cost: unknown" in describe_estimate(found)
+    assert "cost unknown" in describe_estimate(found)
 
 
 def test_a_loop_counts_once_per_item_where_the_list_is_known() -> None:
@@ -111,7 +111,7 @@ async def test_a_first_run_says_so_and_a_second_knows_what_the_first_took() -> N
     await first.run(*steps)
     said = (await first.question())["description"]
     assert "Nothing like it has run before" in said
-    assert "2 tool calls; 0 model calls" in said
+    assert "2 tool calls; 0 model calls; seconds unknown on the critical path" in said
     await first.answer("approve")
     second = Thread(agent_with(tools.tools, **options), ASK)
     await second.run(*steps)
