@@ -228,6 +228,7 @@ class Environment(BaseModel):
     database: str | None = None
     editor: str | None = None
     encryption_key: str | None = Field(default=None, repr=False)
+    prices: str | None = None
     plan_cache: str | None = None
     plan_cache_namespace: str | None = None
 
@@ -242,6 +243,7 @@ class Environment(BaseModel):
             database=env.get("PLAN_EXECUTE_DB") or None,
             editor=env.get("VISUAL") or env.get("EDITOR") or None,
             encryption_key=env.get("PLAN_EXECUTE_ENCRYPTION_KEY") or None,
+            prices=env.get("PLAN_EXECUTE_PRICES") or None,
             plan_cache=env.get("PLAN_EXECUTE_CACHE") or None,
             plan_cache_namespace=env.get("PLAN_EXECUTE_CACHE_NAMESPACE") or None,
         )

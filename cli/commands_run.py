@@ -11,6 +11,7 @@ from .exits import DONE, BadUsageError
 from .options import (
     ApprovalOption,
     BaseUrl,
+    Budgets,
     CacheNamespace,
     CacheTtl,
     Database,
@@ -21,6 +22,8 @@ from .options import (
     MaxReplans,
     Model,
     OnFailureOption,
+    Prices,
+    SoftShare,
     Thread,
     Tools,
     Toolsets,
@@ -65,6 +68,9 @@ def run(
     on_failure: OnFailureOption = None,
     max_parallel: MaxParallel = None,
     max_replans: MaxReplans = None,
+    budget: Budgets = None,
+    soft_share: SoftShare = None,
+    prices: Prices = None,
     cache: UseCache = None,
     cache_ttl: CacheTtl = None,
     cache_namespace: CacheNamespace = None,
@@ -81,7 +87,7 @@ def run(
     from .sources import Sources, open_agent, read_plan_cache, read_settings
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace, prices=prices)
     kept = read_plan_cache(cache, cache_ttl, cache_namespace, for_goal=goal is not None)
     values = GivenInputs.read(inputs, inputs_file)
     settings = read_settings(
@@ -90,6 +96,8 @@ def run(
         on_failure=on_failure,
         max_parallel=max_parallel,
         max_replans=max_replans,
+        soft_share=soft_share,
+        budgets=budget,
     )
     if goal is not None and thread is None:
         # A thread may hold models in its settings; a new one has none.
@@ -138,6 +146,7 @@ def resume(
     model: Model = None,
     base_url: BaseUrl = None,
     db: Database = None,
+    prices: Prices = None,
     json: JsonOutput = False,
 ) -> int:
     """Go on with a run, or answer what it asks."""
@@ -152,7 +161,7 @@ def resume(
     from .sources import Sources, open_agent, require_means
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace, prices=prices)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         snapshot = look_up(agent, thread)
@@ -223,6 +232,7 @@ def retry(
     model: Model = None,
     base_url: BaseUrl = None,
     db: Database = None,
+    prices: Prices = None,
     json: JsonOutput = False,
 ) -> int:
     """Run failed or chosen steps again.
@@ -236,7 +246,7 @@ def retry(
     from .sources import Sources, open_agent, require_means
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace, prices=prices)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))

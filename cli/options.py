@@ -11,6 +11,7 @@ import typer
 __all__ = [
     "ApprovalOption",
     "BaseUrl",
+    "Budgets",
     "CacheNamespace",
     "CacheTtl",
     "Database",
@@ -23,9 +24,11 @@ __all__ = [
     "Model",
     "OnFailureOption",
     "PlanOutput",
+    "Prices",
     "ReportForm",
     "ReportFormatOption",
     "ReportOutput",
+    "SoftShare",
     "Thread",
     "Tools",
     "Toolsets",
@@ -206,6 +209,31 @@ OnFailureOption = Annotated[
 ]
 MaxParallel = Annotated[
     int | None, typer.Option("--max-parallel", metavar="N", help="Steps at the same time (default: 8).")
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="NAME=LIMIT",
+        help="What the run may spend: model_calls, tokens, tool_calls, cost or seconds. May be repeated.",
+    ),
+]
+SoftShare = Annotated[
+    float | None,
+    typer.Option(
+        "--soft-share",
+        metavar="SHARE",
+        help="Share of any budget, such as 0.8, at which you are asked whether to extend it.",
+    ),
+]
+Prices = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices",
+        metavar="FILE",
+        help="YAML or JSON of what models cost per million tokens: MODEL: {input: 2, output: 8}. "
+        "[env: PLAN_EXECUTE_PRICES]",
+    ),
 ]
 MaxReplans = Annotated[
     int | None,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Sources",
     "open_agent",
+    "read_budgets",
     "read_plan_cache",
     "read_settings",
     "require_means",
@@ -43,6 +44,7 @@ class Sources:
         model: The model's name, if one is configured.
         base_url: The model's endpoint.
         database: Where the threads are kept.
+        prices: A file of what models cost; None: list prices only.
         options: The options as they were given, to repeat them in a hint.
         encryption_key: Opens an encrypted database; only the environment gives it.
     """
@@ -53,6 +55,7 @@ class Sources:
     database: Place
     toolsets: tuple[str, ...] = ()
     workspace: Path | None = None
+    prices: str | None = None
     options: tuple[str, ...] = ()
     encryption_key: str | None = field(default=None, repr=False)
 
@@ -66,6 +69,7 @@ class Sources:
         *,
         toolsets: Sequence[str] | None = None,
         workspace: Path | None = None,
+        prices: Path | None = None,
     ) -> Sources:
         """Combine options with the environment; an option wins."""
         if workspace is not None and not workspace.is_dir():
@@ -76,6 +80,7 @@ class Sources:
         given += [("--toolset", name) for name in toolsets or ()]
         given += [("--workspace", str(workspace or ""))]
         given += [("--model", model or ""), ("--base-url", base_url or "")]
+        given += [("--prices", str(prices or ""))]
         given += [("--db", Place(database or "").shown)]
         return cls(
             tools=tuple(tools) if tools else from_env,
@@ -84,6 +89,7 @@ class Sources:
             database=Place(named) if (named := database or env.database) else Place.default(),
             toolsets=tuple(toolsets or ()),
             workspace=workspace,
+            prices=str(prices) if prices is not None else env.prices,
             encryption_key=env.encryption_key,
             options=tuple(word for name, value in given if value for word in (name, value)),
         )
@@ -197,6 +203,7 @@ def open_agent(
         yield create_plan_execute_agent(
             sources.model if toolbox is not None else None,
             toolbox.tools if toolbox is not None else (),
+            prices=sources.prices,
             base_url=sources.base_url,
             checkpointer=checkpointer,
             store=store,
@@ -249,7 +256,30 @@ def require_means(
 # --- settings ----------------------------------------------------------------------------
 
 
-def read_settings(*, yes: bool = False, **options: Any) -> Context | None:
+def read_budgets(given: Sequence[str] | None) -> dict[str, float]:
+    """Read budgets given as ``NAME=LIMIT`` into settings.
+
+    Raises:
+        BadUsageError: If a name is unknown, or a limit is no number.
+    """
+    from ..budget import BUDGETS
+
+    names = [budget.removeprefix("max_") for budget in BUDGETS]
+    read: dict[str, float] = {}
+    for text in given or ():
+        name, equals, limit = text.partition("=")
+        if not equals or name not in names:
+            raise BadUsageError(f"--budget {text} is not NAME=LIMIT; known names: {known(names)}")
+        try:
+            read[f"max_{name}"] = float(limit) if name in ("cost", "seconds") else int(limit)
+        except ValueError as error:
+            raise BadUsageError(f"--budget {text}: {limit!r} is not a number") from error
+    return read
+
+
+def read_settings(
+    *, yes: bool = False, budgets: Sequence[str] | None = None, **options: Any
+) -> Context | None:
     """Make the run's settings of the options that were given; None: those of the thread.
 
     Raises:
@@ -257,7 +287,7 @@ def read_settings(*, yes: bool = False, **options: Any) -> Context | None:
     """
     from ..context import to_context
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None} | read_budgets(budgets)
     if yes and given.get("approval") not in (None, "never"):
         raise BadUsageError(f"--yes and --approval {given['approval']} contradict each other")
     return to_context(given | ({"approval": "never"} if yes else {}))

@@ -28,6 +28,7 @@ async def make_graph() -> PlanExecuteAgent:
 
     It has neither checkpointer nor store: the server brings its own. Without a model it
     loads too, and runs plans of bound steps. The settings of a run come in its context.
+    ``PLAN_EXECUTE_PRICES`` names a file of what models cost.
     ``PLAN_EXECUTE_CACHE``, a length of time such as ``7d``, lets it keep plans that worked.
 
     Raises:
@@ -41,7 +42,11 @@ async def make_graph() -> PlanExecuteAgent:
 def _agent(environment: Environment) -> PlanExecuteAgent:
     tools = load_tools(environment.tools or "")
     return create_plan_execute_agent(
-        environment.model, tools, plan_cache=_plan_cache(environment), base_url=environment.base_url
+        environment.model,
+        tools,
+        plan_cache=_plan_cache(environment),
+        prices=environment.prices,
+        base_url=environment.base_url,
     )
 
 
