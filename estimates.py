@@ -124,16 +124,15 @@ def estimate_plan(
     pending = pending_steps(plan, results)
     values = input_values(plan, inputs)
     parts = [_Part(step, _kind(step, model_of), samples, _times(step, values), slots) for step in pending]
-    answer = samples.get(f"role:synthesizer {model_of('synthesizer')}", ())
     if model_of("synthesizer") and len(pending) > 1:
-        parts.append(_Part(None, "", {"": answer}, 1, slots))
+        parts.append(_Part(None, f"role:synthesizer {model_of('synthesizer')}", samples, 1, slots))
     return {
         "tool_calls": _sum(parts, lambda part: part.tool_calls),
         "model_calls": _sum(parts, lambda part: part.amount("model_calls")),
         "tokens": _sum(parts, lambda part: part.amount("tokens")),
         "cost": _sum(parts, lambda part: part.amount("cost")),
         "seconds": _longest(pending, parts, slots),
-        "samples": sum(len(part.samples) for part in parts),
+        "samples": sum(len(samples.get(kind, ())) for kind in {part.kind for part in parts}),
     }
 
 
@@ -146,7 +145,7 @@ class _Part:
 
     def __init__(self, step: Step | None, kind: str, samples: Samples, times: int | None, slots: int) -> None:
         self.name = step["id"] if step is not None else "final answer"
-        self.samples = list(samples.get(kind, ()))
+        self.kind, self.samples = kind, samples.get(kind, ())
         self._step, self._times, self._slots = step, times, slots
 
     @property
