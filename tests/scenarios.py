@@ -400,6 +400,24 @@ LIMITED = replace(
 )
 """Just enough calls for a run that nothing cuts off."""
 
+EXTENDED = Scenario(
+    "extended",
+    orders=(
+        given(
+            "go on",
+            call("one", "send"),
+            call("two", "put", "${one}"),
+            call("three", "send", "${two}"),
+            call("four", "look", "${three}"),
+            call("five", "send", "${four}"),
+            call("six", "put", "${five}"),
+        ),
+    ),
+    context={**FREE, "max_tool_calls": 6, "soft_share": 0.4},
+    replies={"extend_budget:": _edited("budget", decision="extend", by=100)},
+)
+"""A budget whose soft share is used up halfway, and a person who extends it."""
+
 NESTED = replace(MENDED, name="nested", parent=True)
 """The same inside a parent graph."""
 NESTED_ASKED = replace(ASKED, name="nested_asked", parent=True, wrong=None)
@@ -432,6 +450,7 @@ SCENARIOS = {
         ROLLING,
         ENOUGH,
         LIMITED,
+        EXTENDED,
         LARGE,
         NESTED,
         NESTED_ASKED,
