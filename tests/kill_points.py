@@ -552,10 +552,11 @@ def _spending(seen: dict[str, Any], scenario: Scenario, workplace: Workplace, ki
         "model_calls": sum(line["kind"] == "model" for line in said),
     }
     limits = {kind: scenario.context.get(f"max_{kind}") for kind in made}
+    added = scenario.replies.get("extend_budget:", {"args": {"by": 0}})["args"]["by"]
     over = [
-        f"{made[kind]} {kind} within a budget of {limit}"
+        f"{made[kind]} {kind} within a budget of {limit + added}"
         for kind, limit in limits.items()
-        if limit is not None and made[kind] > limit
+        if limit is not None and made[kind] > limit + added
     ]
     counted = [row for kind, key, row in _rows(workplace) if (kind, key) == ("threads", "calls")]
     booked = json.loads(counted[0]["json"])["calls"] if counted else {}
