@@ -127,6 +127,7 @@ async def enter(
             thread_id=parent.thread_id if parent is not None else thread_id,
             within=_within(configurable, parent),
             heard=heard or nested,
+            about=_plan_of(values) if resumed else None,
             artifacts=Artifacts(
                 store if _lasts(store, saver, volatile) else None, thread_id, settings.max_inline_bytes
             ),
@@ -156,6 +157,12 @@ def _parent_of(configurable: Mapping[str, Any]) -> Run | None:
     """Return the run whose step this one is: a sub-plan, or a named agent that plans itself."""
     parent = configurable.get(RUN_KEY)
     return parent if isinstance(parent, Run) else None
+
+
+def _plan_of(values: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Return id and revision of the plan that a run goes on with."""
+    plan = values.get("plan")
+    return (plan["id"], plan["revision"]) if plan and "id" in plan and "revision" in plan else None
 
 
 def _within(configurable: Mapping[str, Any], parent: Run | None) -> tuple[str, ...]:

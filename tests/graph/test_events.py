@@ -145,6 +145,8 @@ async def test_every_question_is_told_with_the_id_it_is_answered_by() -> None:
     assert asked == [("approve_plan", None), ("approve_step", "a"), ("handle_step_failure", "b")]
     events = await events_of(thread.agent, todo, thread.config)
     assert kinds(events)[-1] == "synthesized"
+    plan_id = (await thread.agent.aget_state(thread.config)).values["plan"]["id"]
+    assert {(e["plan_id"], e["revision"]) for e in events} == {(plan_id, 1)}
 
 
 @pytest.mark.parametrize(
