@@ -217,6 +217,11 @@ def needs_approval(policy: ApprovalPolicy, effects: Iterable[str]) -> bool:
     return policy == "always" or (policy == "writes" and "write" in effects)
 
 
+_CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_CAPTURING = ("true", "span_only", "span_and_event")
+"""What the variable of OpenTelemetry's own GenAI instrumentations says for content on spans."""
+
+
 class Environment(BaseModel):
     """What the process environment says, for the command line and the server's graph."""
 
@@ -231,10 +236,12 @@ class Environment(BaseModel):
     prices: str | None = None
     plan_cache: str | None = None
     plan_cache_namespace: str | None = None
+    tracing: str | None = None
+    captures_content: bool = False
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Environment:
-        """Read the variables ``PLAN_EXECUTE_…`` that are named below, and ``VISUAL`` or ``EDITOR``."""
+        """Read the variables ``PLAN_EXECUTE_…`` that are named below, and those that others defined."""
         env = os.environ if environ is None else environ
         return cls(
             model=env.get("PLAN_EXECUTE_MODEL") or None,
@@ -246,4 +253,6 @@ class Environment(BaseModel):
             prices=env.get("PLAN_EXECUTE_PRICES") or None,
             plan_cache=env.get("PLAN_EXECUTE_CACHE") or None,
             plan_cache_namespace=env.get("PLAN_EXECUTE_CACHE_NAMESPACE") or None,
+            tracing=env.get("PLAN_EXECUTE_TRACING") or None,
+            captures_content=env.get(_CAPTURE, "").strip().lower() in _CAPTURING,
         )

@@ -103,13 +103,15 @@ def _planned(screen: Screen, sources: Any, goal: str, inputs: Mapping[str, Any])
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.memory import InMemorySaver
 
-    from ..context import Context
+    from ..context import Context, Environment
     from ..graph import create_plan_execute_agent
+    from ..graph.server import watched_by
     from .progress import show_progress
 
     agent = create_plan_execute_agent(
         sources.model, sources.toolbox().tools, base_url=sources.base_url, checkpointer=InMemorySaver()
     )
+    agent = watched_by(agent, Environment.read())
     config: RunnableConfig = {"configurable": {"thread_id": "plan"}}
     given = {"goal": goal, "inputs": inputs}
     for event in agent.stream(given, config, context=Context(approval="always"), stream_mode="custom"):

@@ -7,8 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
+from ..context import Environment
 from ..examples import DEMOS, build_demo
 from ..graph import create_plan_execute_agent
+from ..graph.server import watched_by
 from .driving import Session, drive
 from .place import Place
 from .terminal import Screen
@@ -29,5 +31,6 @@ def show_demo(screen: Screen, name: str, ending: str | None, database: str | Non
         place = Place(database or str(Path(folder) / "threads.db"))
         with place.open() as (checkpointer, store):
             agent = create_plan_execute_agent(**demo.agent_args, checkpointer=checkpointer, store=store)
+            agent = watched_by(agent, Environment.read())
             settings = demo.context.model_copy(update={"approval": "never"}) if yes else demo.context
             return drive(Session(agent, thread, screen), {"goal": demo.goal}, settings)

@@ -196,11 +196,12 @@ def open_agent(
         ThreadNotFoundError: If it must, and is not.
     """
     from ..graph import create_plan_execute_agent
+    from ..graph.server import watched_by
 
     if existing and sources.database.missing():
         raise ThreadNotFoundError(f"there is no thread yet: {sources.database.name} does not exist")
     with sources.database.open(sources.encryption_key) as (checkpointer, store):
-        yield create_plan_execute_agent(
+        agent = create_plan_execute_agent(
             sources.model if toolbox is not None else None,
             toolbox.tools if toolbox is not None else (),
             prices=sources.prices,
@@ -209,6 +210,7 @@ def open_agent(
             store=store,
             plan_cache=plan_cache,
         )
+        yield watched_by(agent, Environment.read())
 
 
 def require_means(

@@ -13,12 +13,13 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel.protocol import StreamProtocol
 
 from ..errors import ModelOutputError
-from ..models.structured import extract_json, role_config
+from ..models.structured import extract_json
 from ..prompts import quote, render_prompt, unquote
 from ..run import OUTER_KEY, STEP_KEY, StepScope
 from ..state import Evidence, Step
 from ..tools.calls import abridged, preview
 from ..tools.toolbox import Toolbox
+from ..tracing.marks import AGENT, marked, role_config
 
 __all__ = ["answer_of", "evidence_of", "nested_config", "run_agent_step", "step_messages"]
 
@@ -91,7 +92,7 @@ def _format(step: Step) -> str:
 
 
 def _step_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
-    nested = nested_config(config, scope)
+    nested = nested_config(config, scope, "step_agent")
     return {**nested, "configurable": {**nested["configurable"], STEP_KEY: scope}}
 
 
@@ -99,8 +100,13 @@ _NO_STREAM = StreamProtocol(lambda _: None, set())
 """Where LangGraph 1.2.22 finds that a graph has a parent, whose event writer it then uses."""
 
 
-def nested_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
+def nested_config(config: RunnableConfig, scope: StepScope, agent: str | None = None) -> RunnableConfig:
     """Give an attempt that calls a graph a checkpoint namespace of its own.
+
+    Args:
+        config: The attempt's.
+        scope: What the attempt may do.
+        agent: Who does the step, for traces; None: nobody, it is planned.
 
     LangGraph numbers subgraph calls within a node by their order, so when a finished attempt
     is skipped on re-entry the next one would get its checkpoint (langgraph 1.2.22). Without the
@@ -114,9 +120,10 @@ def nested_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
     configurable[OUTER_KEY] = scope
     # Without a stream of its own to hand down, a graph gives its subgraphs a writer that drops everything.
     configurable.setdefault("__pregel_stream", _NO_STREAM)
-    marked = role_config(config, "executor")
-    marked["metadata"] = {**marked["metadata"], "plan_execute_step": scope.step_id}
-    return {**marked, "configurable": configurable, "run_name": f"step {scope.step_id}"}
+    if agent is None:
+        return {**marked(config, {}), "configurable": configurable}
+    done_by = marked(role_config(config, "executor"), {AGENT: agent}, name=agent)
+    return {**done_by, "configurable": configurable}
 
 
 def answer_of(said: Sequence[AnyMessage], step: Step) -> Json:

@@ -8,7 +8,7 @@ by position when a node is re-entered.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,6 +46,7 @@ from ..state import (
 )
 from ..storage.artifacts import shown
 from ..tools.calls import preview
+from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
 from .items import ItemsWork, failure_codes
 from .work import Attempt, StepWork
 
@@ -53,6 +54,9 @@ __all__ = ["AttemptLoop", "Outcome"]
 
 _FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code}
 """Failures of a bound step that another attempt with the same arguments cannot change."""
+
+
+_SHOWN_OF_A_RESULT = ("status", "verdict", "output", "attempts", "error")
 
 
 @dataclass
@@ -104,8 +108,18 @@ class AttemptLoop:
         gate.admit(self.step, begun=bool(recorded))
         # The items of a loop take slots of their own.
         slot = nullcontext() if "for_each" in self.step else gate.slot(self.step, begun=bool(recorded))
-        async with slot:
-            return await self._attempt_until_decided(recorded)
+        async with slot, self._traced_step() as traced:
+            self.work = replace(self.work, config=traced.config)
+            outcome = await self._attempt_until_decided(recorded)
+            traced.outputs = {key: outcome.result[key] for key in _SHOWN_OF_A_RESULT}  # type: ignore[literal-required]
+            return outcome
+
+    def _traced_step(self) -> AbstractAsyncContextManager[TracedPart]:
+        step = self.step["id"]
+        marks = {**plan_marks(self.work.plan), STEP: step}
+        return traced_part(
+            self.work.config, "step", f"step {step}", marks, tags=[f"step:{step}"], inputs={"step": self.step}
+        )
 
     async def _is_wanted(self) -> bool:
         """Evaluate the step's condition; one that cannot be evaluated fails in the attempt."""

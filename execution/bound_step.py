@@ -13,6 +13,7 @@ from ..run import StepScope
 from ..state import Evidence, Step
 from ..tools.calls import call_tool, describe_exception
 from ..tools.toolbox import Toolbox
+from ..tracing.marks import CALL, marked
 from .effects import call_once
 
 __all__ = ["run_bound_step"]
@@ -43,7 +44,7 @@ async def run_bound_step(
     name = step["call"]["tool"]
     tool, effect = toolbox.get(name), toolbox.effect(name)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
-    redactor = scope.run.redactor
+    redactor, config = scope.run.redactor, marked(config, {CALL: call_id})
     seen = scope.begin_call(runtime, {"name": name, "args": args, "id": call_id}, effect)
     evidence.append(seen)
 

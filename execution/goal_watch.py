@@ -15,6 +15,7 @@ from ..evaluation.judge import make_judge
 from ..models.chat import ChatModels
 from ..run import Run
 from ..state import Evidence, Plan, State, StepResult, Usage, add_usage
+from ..tracing.marks import marked, plan_marks
 
 __all__ = ["GoalWatch", "goal_watch"]
 
@@ -22,7 +23,11 @@ __all__ = ["GoalWatch", "goal_watch"]
 def goal_watch(state: State, run: Run, models: ChatModels, config: RunnableConfig) -> GoalWatch | None:
     """Build the watch over a plan that has criteria for its goal; None where it has none."""
     plan = state.get("plan")
-    return GoalWatch(plan, state, run, models, config) if plan and plan.get("goal_criteria") else None
+    return (
+        GoalWatch(plan, state, run, models, marked(config, plan_marks(plan)))
+        if plan and plan.get("goal_criteria")
+        else None
+    )
 
 
 @dataclass

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -41,6 +42,7 @@ from ..state import (
     lost_its_check,
 )
 from ..tools.toolbox import Toolbox
+from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
 from .agent_step import run_agent_step, step_messages
 from .answers import AnswersInHand
 from .bound_step import run_bound_step
@@ -99,6 +101,18 @@ class StepWork:
         """
         if self.epoch.approval is None:
             raise StepWithheldError("no approval of this plan is on record")
+        async with self._traced_attempt(number, item) as traced:
+            attempt = await replace(self, config=traced.config)._attempt(number, before, hint, item)
+            traced.outputs = {key: attempt[key] for key in ("verdict", "output", "criteria", "error")}
+        return attempt
+
+    def _traced_attempt(self, number: int, item: Item | None) -> AbstractAsyncContextManager[TracedPart]:
+        of_item = {} if item is None else {ITEM: item.index}
+        name = f"attempt {number}" if item is None else f"item {item.index}, attempt {number}"
+        inputs = {"attempt": number} if item is None else {"attempt": number, "item": item.value}
+        return traced_part(self.config, "attempt", name, {ATTEMPT: number, **of_item}, inputs=inputs)
+
+    async def _attempt(self, number: int, before: Attempt | None, hint: str, item: Item | None) -> Attempt:
         started_at = self.run.timestamp()
         scope, answers = self._scope(number, item), AnswersInHand()
         taken = answers.taken

@@ -35,6 +35,7 @@ from ..storage.artifacts import Artifacts
 from ..storage.checkpoint_time import checkpoint_time, sort_after
 from ..storage.ledger import Ledger
 from ..storage.plan_cache import CachedPlans
+from ..tracing.entry import watched_entry
 from .answers import keep_answers, overdue_answers
 from .inputs import check_input
 
@@ -144,8 +145,10 @@ async def enter(
         )
         configurable[RUN_KEY] = run
         try:
+            watched = watched_entry(config, agent.config, thread_id, redactor)
             async with nullcontext() if nested else _stoppable(run, entered, check_hold):
-                yield Entry(checked, {**config, "configurable": configurable}, settings)
+                with watched as told:
+                    yield Entry(checked, {**told, "configurable": configurable}, settings)
         finally:
             if saver and not nested:
                 await ledger.leave_unbooked_seconds(run.meter.lap())

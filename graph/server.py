@@ -15,10 +15,11 @@ from ..context import Environment
 from ..durations import read_duration
 from ..errors import ConfigurationError, known
 from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
+from ..tracing.export import tracers_of
 from .agent import PlanExecuteAgent
 from .build import create_plan_execute_agent
 
-__all__ = ["load_tools", "make_graph"]
+__all__ = ["load_tools", "make_graph", "watched_by"]
 
 Tool = BaseTool | Callable[..., Any]
 
@@ -29,7 +30,8 @@ async def make_graph() -> PlanExecuteAgent:
     It has neither checkpointer nor store: the server brings its own. Without a model it
     loads too, and runs plans of bound steps. The settings of a run come in its context.
     ``PLAN_EXECUTE_PRICES`` names a file of what models cost.
-    ``PLAN_EXECUTE_CACHE``, a length of time such as ``7d``, lets it keep plans that worked.
+    ``PLAN_EXECUTE_CACHE``, a length of time such as ``7d``, lets it keep plans that worked;
+    ``PLAN_EXECUTE_TRACING=otel`` makes OpenTelemetry spans.
 
     Raises:
         ConfigurationError: If the tools or the model cannot be loaded.
@@ -41,13 +43,24 @@ async def make_graph() -> PlanExecuteAgent:
 @cache
 def _agent(environment: Environment) -> PlanExecuteAgent:
     tools = load_tools(environment.tools or "")
-    return create_plan_execute_agent(
+    agent = create_plan_execute_agent(
         environment.model,
         tools,
         plan_cache=_plan_cache(environment),
         prices=environment.prices,
         base_url=environment.base_url,
     )
+    return watched_by(agent, environment)
+
+
+def watched_by(agent: PlanExecuteAgent, environment: Environment) -> PlanExecuteAgent:
+    """Give the agent the tracers that the environment asks for.
+
+    Raises:
+        ConfigurationError: If ``PLAN_EXECUTE_TRACING`` is not known, or what it needs is not installed.
+    """
+    tracers = tracers_of(environment)
+    return agent.with_config(callbacks=tracers) if tracers else agent
 
 
 def _plan_cache(environment: Environment) -> PlanCache | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp, is_invalid_resume
@@ -140,6 +142,16 @@ def _recover(scope: StepScope, messages: Sequence[Any]) -> None:
         scope.tab.recover("executor", messages)
 
 
+@contextmanager
+def _named_call(scope: StepScope) -> Iterator[None]:
+    """Name the model call for traces: create_agent (langchain 1.4) calls the model without a config."""
+    token = var_child_runnable_config.set({**get_config(), "run_name": f"executor {scope.step_id}"})
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
 def _call_key(request: ToolCallRequest) -> str:
     """Name a call by its turn too: some servers number calls from zero in every answer."""
     turn = sum(isinstance(message, AIMessage) for message in request.state["messages"])
@@ -179,7 +191,8 @@ async def _counted(
     answer: AIMessage | None = None
     try:
         await scope.tab.keep()
-        response = await handler(request)
+        with _named_call(scope):
+            response = await handler(request)
         answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
         return response
     finally:

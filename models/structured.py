@@ -24,7 +24,6 @@ from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
-from langchain_core.runnables.config import ensure_config
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.errors import GraphBubbleUp
 from pydantic import BaseModel, ValidationError
@@ -40,6 +39,7 @@ from ..errors import (
     ModelUnavailableError,
     PlanExecuteError,
 )
+from ..tracing.marks import role_config
 from .chat import endpoint_of, model_name
 
 __all__ = [
@@ -56,7 +56,6 @@ __all__ = [
     "refuses_response_settings",
     "response_settings",
     "retry_transient",
-    "role_config",
     "wire_schema",
 ]
 
@@ -549,17 +548,6 @@ def _raise_if_withheld(answer: AIMessage, who: str) -> None:
 
 
 # -- asking ------------------------------------------------------------------------------
-
-
-def role_config(config: RunnableConfig | None, role: str) -> RunnableConfig:
-    """Mark a config with the role that is asking; callbacks (managers too) stay as they are."""
-    # Not merge_configs: it would merge a node's callback manager with itself.
-    base = ensure_config(config)
-    base.pop("run_id", None)
-    base["run_name"] = role
-    base["tags"] = [*(base.get("tags") or []), f"role:{role}"]
-    base["metadata"] = {**(base.get("metadata") or {}), "plan_execute_role": role}
-    return base
 
 
 @dataclass(frozen=True)

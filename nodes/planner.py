@@ -38,6 +38,7 @@ from ..state import (
 from ..storage.artifacts import shown
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
+from ..tracing.marks import marked, plan_marks
 
 __all__ = ["make_planner"]
 
@@ -105,7 +106,7 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
                 agents=list(toolbox.agents),
                 sub_plans=run.may_nest,
                 meter=tab,
-                config=config,
+                config=marked(config, plan_marks(state.get("plan"))),
             )
         except (ModelCallError, BudgetExceededError) as error:
             reason = run.redact(f"The planner could not answer: {error}")

@@ -33,6 +33,7 @@ from ..state import (
 from ..storage.artifacts import shown
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
+from ..tracing.marks import marked, plan_marks
 
 __all__ = ["make_replanner"]
 
@@ -56,7 +57,7 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
                 agents=list(toolbox.agents),
                 sub_plans=run.may_nest,
                 meter=tab,
-                config=config,
+                config=marked(config, plan_marks(plan)),
             )
         except (ModelCallError, BudgetExceededError) as error:
             reason = run.redact(f"The plan could not be revised: {error}")

@@ -38,6 +38,7 @@ from ..state import (
 )
 from ..storage.artifacts import shown
 from ..tools.calls import preview
+from ..tracing.marks import marked, plan_marks
 
 __all__ = ["make_synthesizer", "report_text"]
 
@@ -55,6 +56,7 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
     async def synthesizer(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, tab = run_of(config), run_of(config).tab()
         started = run.clock()
+        config = marked(config, plan_marks(state.get("plan")))
         status, output = _status(state), None
         if form is not None and status == "done":
             status, output, message = await _structured_answer(form, state, run, tab, config)

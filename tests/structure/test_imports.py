@@ -16,6 +16,7 @@ RANKS: tuple[frozenset[str], ...] = tuple(
             {"state", "errors"},
             {"references", "redaction", "renaming", "durations", "safe_markdown"},
             {"context"},
+            {"tracing"},
             {"prompts", "models", "tools", "storage"},
             {"plan_types"},
             {"budget", "estimates", "events", "questions", "plan_rules", "plan_text"},

@@ -537,7 +537,8 @@ async def test_callbacks_learn_the_role_and_keep_the_callers_own_marks() -> None
     ((tags, metadata, name),) = seen.starts
     assert {"mine", "role:planner"} <= set(tags)
     assert metadata["plan_execute_step"] == "pack"
-    assert metadata["plan_execute_role"] == name == "planner"
+    assert metadata["plan_execute_role"] == "planner"
+    assert name == "planner pack"
 
 
 async def test_the_model_and_role_are_reported_to_the_meter() -> None:

@@ -1,0 +1,83 @@
+"""What the door does so that a run can be traced: it names the run, and keeps its secrets out of traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, BaseCallbackManager
+from langchain_core.runnables import RunnableConfig
+
+from ..context import run_redactor
+from ..redaction import Redactor
+from .marks import ENTRY, TAG, marked
+
+__all__ = ["redactor_of_entry", "watched_entry"]
+
+_REDACTORS: dict[str, Redactor] = {}
+"""The redactors of the runs that are watched now, by the name in their metadata."""
+
+
+@contextmanager
+def watched_entry(
+    config: RunnableConfig, own: RunnableConfig | None, thread_id: str, redactor: Redactor
+) -> Iterator[RunnableConfig]:
+    """Give the config with which the graph runs: as it is where nobody watches.
+
+    Args:
+        config: The caller's.
+        own: What the agent was given by ``with_config``.
+        thread_id: What traces call the conversation.
+        redactor: Keeps the run's secrets out of LangSmith's traces and of OpenTelemetry's content.
+    """
+    given = config.get("callbacks")
+    manager = AsyncCallbackManager.configure(
+        inheritable_callbacks=given, local_callbacks=(own or {}).get("callbacks")
+    )
+    if not manager.handlers:
+        yield config
+        return
+    shield_tracers(manager.handlers)
+    if not _has_langsmith(_handlers(given)) and _has_langsmith(manager.inheritable_handlers):
+        # LangSmith is on by its environment variables: its tracer is made here, to be the shielded one.
+        config = {**config, "callbacks": AsyncCallbackManager.configure(inheritable_callbacks=given)}
+        shield_tracers(_handlers(config["callbacks"]))
+    entry = uuid4().hex
+    _REDACTORS[entry] = redactor
+    try:
+        yield marked(config, {ENTRY: entry, "thread_id": thread_id}, tags=[TAG], name=config.get("run_name"))
+    finally:
+        del _REDACTORS[entry]
+
+
+def _handlers(callbacks: Any) -> list[BaseCallbackHandler]:
+    return callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else list(callbacks or ())
+
+
+def redactor_of_entry(metadata: Mapping[str, Any] | None) -> Redactor | None:
+    """Give what keeps secrets out of what a run with this metadata shows; None: it is no run of ours."""
+    entry = (metadata or {}).get(ENTRY)
+    if entry is None:
+        return None
+    # An event that comes after its run has ended is still redacted, by the names that hold by default.
+    return _REDACTORS.get(str(entry)) or run_redactor()
+
+
+def shield_tracers(handlers: list[BaseCallbackHandler]) -> None:
+    """Let LangSmith's tracers send only what has passed the redactor of the run that it belongs to."""
+    from langchain_core.tracers.langchain import LangChainTracer
+
+    from .langsmith import RedactingClient
+
+    for handler in handlers:
+        # In place: LangGraph merges and copies callbacks in many ways, and a copy keeps its client.
+        if isinstance(handler, LangChainTracer) and not isinstance(handler.client, RedactingClient):
+            handler.client = RedactingClient(handler.client)  # type: ignore[assignment]
+
+
+def _has_langsmith(handlers: list[BaseCallbackHandler]) -> bool:
+    from langchain_core.tracers.langchain import LangChainTracer
+
+    return any(isinstance(handler, LangChainTracer) for handler in handlers)

@@ -1,0 +1,153 @@
+"""Say in a config who is asking, for which step of which plan: the one place for names, tags and metadata.
+
+LangSmith and every other callback handler of LangChain see them; see docs/tracing.md for the whole list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackManager
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
+
+__all__ = [
+    "AGENT",
+    "ATTEMPT",
+    "CALL",
+    "ENTRY",
+    "ITEM",
+    "PART",
+    "PLAN",
+    "REVISION",
+    "ROLE",
+    "STEP",
+    "TAG",
+    "Part",
+    "TracedPart",
+    "marked",
+    "plan_marks",
+    "role_config",
+    "traced_part",
+]
+
+ROLE = "plan_execute_role"
+"""Who asks a model: planner, executor, evaluator, replanner, synthesizer."""
+STEP = "plan_execute_step"
+PLAN = "plan_execute_plan"
+REVISION = "plan_execute_revision"
+ATTEMPT = "plan_execute_attempt"
+"""Number of the attempt at the step, from 1."""
+ITEM = "plan_execute_item"
+"""Index of the item of a ``for_each``, from 0; within a sub-plan, of the loop around it."""
+AGENT = "plan_execute_agent"
+"""The agent that does the step: ``step_agent`` is the ReAct agent of agent steps."""
+CALL = "plan_execute_call"
+"""The call of a bound step, as in the evidence of its result; LangChain knows no id of it."""
+ENTRY = "plan_execute_run"
+"""Names one run of the graph while it is watched: a sub-plan's is another one than its parent's."""
+PART = "plan_execute_part"
+"""On the run of a part itself and on nothing within it: what it is."""
+TAG = "plan_execute"
+
+Part = Literal["step", "attempt"]
+
+
+def marked(
+    config: RunnableConfig, marks: Mapping[str, Any], *, tags: Iterable[str] = (), name: str | None = None
+) -> RunnableConfig:
+    """Add marks, tags and a run name to a config; callbacks (managers too) stay as they are."""
+    # Not merge_configs: it would merge a node's callback manager with itself.
+    result: RunnableConfig = {
+        **config,
+        "tags": list(dict.fromkeys([*(config.get("tags") or []), *tags])),
+        "metadata": {**(config.get("metadata") or {}), **marks},
+    }
+    result.pop("run_id", None)
+    if name is not None:
+        result["run_name"] = name
+    return result
+
+
+def plan_marks(plan: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Give the marks of what belongs to a plan; none before there is one."""
+    known = {PLAN: (plan or {}).get("id"), REVISION: (plan or {}).get("revision")}
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def role_config(
+    config: RunnableConfig | None, role: str, plan: Mapping[str, Any] | None = None
+) -> RunnableConfig:
+    """Mark a config with the role that is asking: ``planner``, or within a step ``executor weather``."""
+    base = ensure_config(config)
+    step = (base.get("metadata") or {}).get(STEP)
+    tags = [f"role:{role}"] if step is None else [f"role:{role}", f"step:{step}"]
+    name = role if step is None else f"{role} {step}"
+    return marked(base, {**plan_marks(plan), ROLE: role}, tags=tags, name=name)
+
+
+@dataclass
+class TracedPart:
+    """A part of a run under way.
+
+    Attributes:
+        config: What is done within the part is called with it.
+        outputs: What came of it; to be set before it ends.
+    """
+
+    config: RunnableConfig
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def traced_part(
+    config: RunnableConfig,
+    part: Part,
+    name: str,
+    marks: Mapping[str, Any],
+    *,
+    tags: Iterable[str] = (),
+    inputs: Mapping[str, Any] | None = None,
+) -> AsyncIterator[TracedPart]:
+    """Show a part of a run to callbacks as a run of its own, with what happens in it below.
+
+    Where nobody watches, nothing but the marks is made.
+    """
+    within = marked(config, marks, tags=tags)
+    callbacks = config.get("callbacks")
+    if not (callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks):
+        with _surroundings(within):
+            yield TracedPart(within)
+        return
+    manager = AsyncCallbackManager.configure(
+        inheritable_callbacks=callbacks,
+        inheritable_tags=within["tags"],
+        inheritable_metadata=within["metadata"],
+        local_metadata={PART: part},
+    )
+    running = await manager.on_chain_start(None, dict(inputs or {}), name=name)
+    traced = TracedPart({**within, "callbacks": running.get_child()})
+    try:
+        with _surroundings(traced.config):
+            yield traced
+    except BaseException as error:
+        await running.on_chain_error(error)
+        raise
+    await running.on_chain_end(traced.outputs)
+
+
+@contextmanager
+def _surroundings(config: RunnableConfig) -> Iterator[None]:
+    """Let what is called within inherit this config.
+
+    LangChain and LangGraph merge the config that a call is given with the one around it, and where both have
+    callbacks the parent of the surrounding ones wins (langchain-core 1.7.2, langgraph 1.2.22).
+    """
+    token = var_child_runnable_config.set(config)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
