@@ -23,11 +23,9 @@ __all__ = ["GoalWatch", "goal_watch"]
 def goal_watch(state: State, run: Run, models: ChatModels, config: RunnableConfig) -> GoalWatch | None:
     """Build the watch over a plan that has criteria for its goal; None where it has none."""
     plan = state.get("plan")
-    return (
-        GoalWatch(plan, state, run, models, marked(config, plan_marks(plan)))
-        if plan and plan.get("goal_criteria")
-        else None
-    )
+    if not plan or not plan.get("goal_criteria"):
+        return None
+    return GoalWatch(plan, state, run, models, marked(config, plan_marks(plan)))
 
 
 @dataclass

@@ -33,6 +33,7 @@ from ..state import Evidence
 from ..tools.calls import describe_exception, preview, require_credentials, to_json
 from ..tools.idempotency import keyed_tool
 from ..tools.toolbox import Toolbox
+from ..tracing.marks import current_span
 
 __all__ = ["make_step_agent"]
 
@@ -191,7 +192,7 @@ async def _counted(
     answer: AIMessage | None = None
     try:
         await scope.tab.keep()
-        with _named_call(scope):
+        with _named_call(scope), current_span(get_config()):
             response = await handler(request)
         answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
         return response

@@ -39,7 +39,7 @@ from ..errors import (
     ModelUnavailableError,
     PlanExecuteError,
 )
-from ..tracing.marks import role_config
+from ..tracing.marks import current_span, role_config
 from .chat import endpoint_of, model_name
 
 __all__ = [
@@ -579,7 +579,8 @@ class _Line:
         answer: AIMessage | None = None
         try:
             await self.meter.keep()
-            answer = _as_message(await runnable.ainvoke(list(messages), self.config))
+            with current_span(self.config):
+                answer = _as_message(await runnable.ainvoke(list(messages), self.config))
         except Exception as error:
             answer = _answer_inside(error)
             if answer is None:

@@ -47,7 +47,7 @@ def watched_entry(
     entry = uuid4().hex
     _REDACTORS[entry] = redactor
     try:
-        yield marked(config, {ENTRY: entry, "thread_id": thread_id}, tags=[TAG], name=config.get("run_name"))
+        yield marked(config, {ENTRY: entry, "thread_id": thread_id}, tags=[TAG])
     finally:
         del _REDACTORS[entry]
 

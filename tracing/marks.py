@@ -6,9 +6,10 @@ LangSmith and every other callback handler of LangChain see them; see docs/traci
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -27,7 +28,9 @@ __all__ = [
     "STEP",
     "TAG",
     "Part",
+    "SpanKeeper",
     "TracedPart",
+    "current_span",
     "marked",
     "plan_marks",
     "role_config",
@@ -66,7 +69,6 @@ def marked(
         "tags": list(dict.fromkeys([*(config.get("tags") or []), *tags])),
         "metadata": {**(config.get("metadata") or {}), **marks},
     }
-    result.pop("run_id", None)
     if name is not None:
         result["run_name"] = name
     return result
@@ -83,6 +85,7 @@ def role_config(
 ) -> RunnableConfig:
     """Mark a config with the role that is asking: ``planner``, or within a step ``executor weather``."""
     base = ensure_config(config)
+    base.pop("run_id", None)
     step = (base.get("metadata") or {}).get(STEP)
     tags = [f"role:{role}"] if step is None else [f"role:{role}", f"step:{step}"]
     name = role if step is None else f"{role} {step}"
@@ -131,12 +134,36 @@ async def traced_part(
     running = await manager.on_chain_start(None, dict(inputs or {}), name=name)
     traced = TracedPart({**within, "callbacks": running.get_child()})
     try:
-        with _surroundings(traced.config):
+        with _surroundings(traced.config), current_span(traced.config):
             yield traced
     except BaseException as error:
         await running.on_chain_error(error)
         raise
     await running.on_chain_end(traced.outputs)
+
+
+class SpanKeeper:
+    """A callback handler whose spans can have those of other instrumentation below, as of an HTTP client."""
+
+    def current(self, run_id: UUID) -> AbstractContextManager[None]:
+        """Make the span of a run the current one, within one task."""
+        raise NotImplementedError
+
+
+@contextmanager
+def current_span(config: RunnableConfig) -> Iterator[None]:
+    """Make the span that this config belongs to the current one.
+
+    A handler cannot do that itself: LangChain tells the end of a run in another task than its start
+    (``shielded`` in langchain-core 1.7.2), and what was begun could not be taken back.
+    """
+    callbacks = config.get("callbacks")
+    with ExitStack() as kept:
+        if isinstance(callbacks, BaseCallbackManager) and callbacks.parent_run_id is not None:
+            for handler in callbacks.handlers:
+                if isinstance(handler, SpanKeeper):
+                    kept.enter_context(handler.current(callbacks.parent_run_id))
+        yield
 
 
 @contextmanager

@@ -6,9 +6,8 @@ What goes beyond them has the prefix ``plan_execute.``. docs/tracing.md lists al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from contextvars import Token
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,7 +21,7 @@ from ..context import run_redactor
 from ..errors import ConfigurationError
 from .contents import input_messages, output_messages, plain_text
 from .entry import redactor_of_entry
-from .marks import AGENT, ATTEMPT, CALL, ENTRY, ITEM, PART, PLAN, REVISION, ROLE, STEP
+from .marks import AGENT, ATTEMPT, CALL, ENTRY, ITEM, PART, PLAN, REVISION, ROLE, STEP, SpanKeeper
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context as SpanContext
@@ -67,7 +66,6 @@ class _Open:
     kind: str = ""
     """``graph`` (one of ours), ``agent`` (another), ``step``, ``attempt``, ``node``, ``call``; or empty."""
     span: Span | None = None
-    token: Token[SpanContext] | None = None
     graph: _Open | None = None
     """The nearest graph of ours around it, or itself."""
     name: str = ""
@@ -96,7 +94,7 @@ class _Start:
         return {key: value for key, value in known.items() if value is not None}
 
 
-class OpenTelemetryTracer(BaseCallbackHandler):
+class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
     """Makes OpenTelemetry spans of what happens in runs; pass it in ``config={"callbacks": [tracer]}``.
 
     One tracer serves any number of runs at the same time. Outside of plan_execute it makes spans of model and
@@ -146,7 +144,7 @@ class OpenTelemetryTracer(BaseCallbackHandler):
         if start.entry is not None and (parent is None or parent.entry != start.entry):
             self._begin(start, "graph", f"invoke_agent {start.name}", _invocation(start.name))
         elif part := start.metadata.get(PART):
-            self._begin(start, part, start.name, current=True)
+            self._begin(start, part, start.name)
         elif parent is not None and parent.kind == "attempt" and agent:
             self._begin(start, "agent", f"invoke_agent {agent}", _invocation(agent))
         elif parent is not None and parent.kind == "graph" and _is_shown_node(start):
@@ -157,9 +155,9 @@ class OpenTelemetryTracer(BaseCallbackHandler):
     def _begin_node(self, start: _Start, agent: str) -> None:
         if start.name in _PLANNING:
             told = {"gen_ai.operation.name": "plan", "gen_ai.agent.name": agent, _OF_MARKS[ROLE]: start.name}
-            self._begin(start, "node", f"plan {agent}", told, current=True)
+            self._begin(start, "node", f"plan {agent}", told)
         else:
-            self._begin(start, "node", start.name, current=True)
+            self._begin(start, "node", start.name)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
         """End the span with what is known of the outcome; a step or a run that failed is an error."""
@@ -274,7 +272,7 @@ class OpenTelemetryTracer(BaseCallbackHandler):
             "gen_ai.tool.type": "function",
             "gen_ai.tool.call.id": tool_call_id or start.metadata.get(CALL),
         }
-        self._begin(start, "call", f"execute_tool {start.name}", shown, current=True)
+        self._begin(start, "call", f"execute_tool {start.name}", shown)
         if self._capture:
             args = plain_text(inputs if inputs is not None else input_str)
             self._show(run_id, {"gen_ai.tool.call.arguments": args}, metadata)
@@ -339,15 +337,7 @@ class OpenTelemetryTracer(BaseCallbackHandler):
         shown: Mapping[str, Any] | None = None,
         *,
         client: bool = False,
-        current: bool = False,
     ) -> None:
-        """Begin a span.
-
-        Args:
-            current: Whether it becomes the current span: what a tool, or a model's HTTP client, reports to
-                OpenTelemetry by itself then stands below it. Not for models and graphs: LangChain (1.7)
-                tells their ends in other tasks, and a graph that streams hands control to its caller.
-        """
         around = self._around(start)
         spans = self._trace.SpanKind
         span = self._tracer.start_span(
@@ -358,7 +348,6 @@ class OpenTelemetryTracer(BaseCallbackHandler):
         )
         run = _Open(start.entry, self._trace.set_span_in_context(span, around), kind, span, name=start.name)
         run.graph = run if kind == "graph" else start.parent.graph if start.parent is not None else None
-        run.token = self._context.attach(run.context) if current else None
         self._open[start.run_id] = run
 
     def _show(
@@ -378,11 +367,18 @@ class OpenTelemetryTracer(BaseCallbackHandler):
         run = self._open.pop(run_id, None)
         if run is None or run.span is None:
             return
-        self._detach(run)
         run.span.set_attributes(_known({**(shown or {}), "error.type": error_type}))
         if error_type is not None:
             run.span.set_status(self._trace.StatusCode.ERROR, error_type)
         run.span.end()
+        if run.kind == "graph":
+            self._end_what_is_left_of(run)
+
+    def _end_what_is_left_of(self, graph: _Open) -> None:
+        """End what nobody has told the end of, such as tasks that were given up: an open span is lost."""
+        for run_id, run in list(self._open.items()):
+            if run.graph is graph:
+                self._end(run_id, error_type="abandoned")
 
     def _fail(self, run_id: UUID, error: BaseException) -> None:
         run = self._open.get(run_id)
@@ -396,12 +392,16 @@ class OpenTelemetryTracer(BaseCallbackHandler):
             # Not the exception's text: it may hold anything, and content is off by default.
             self._end(run_id, error_type=getattr(error, "code", None) or type(error).__qualname__)
 
-    def _detach(self, run: _Open) -> None:
-        """Take back that the span is the current one."""
-        if run.token is not None:
-            # The end may be told in another task than the start, where nothing has to be taken back.
-            with suppress(ValueError):
-                run.token.var.reset(run.token)
+    @contextmanager
+    def current(self, run_id: UUID) -> Iterator[None]:
+        """Make the span of a run the current one, within one task."""
+        run = self._open.get(run_id)
+        token = self._context.attach(run.context) if run is not None else None
+        try:
+            yield
+        finally:
+            if token is not None:
+                self._context.detach(token)
 
 
 def _invocation(agent: str) -> dict[str, Any]:
