@@ -103,14 +103,14 @@ _NO_STREAM = StreamProtocol(lambda _: None, set())
 def nested_config(config: RunnableConfig, scope: StepScope, agent: str | None = None) -> RunnableConfig:
     """Give an attempt that calls a graph a checkpoint namespace of its own.
 
+    LangGraph numbers subgraph calls within a node by their order, so when a finished attempt
+    is skipped on re-entry the next one would get its checkpoint (langgraph 1.2.22). Without the
+    node's scratchpad the namespace stays as it is given.
+
     Args:
         config: The attempt's.
         scope: What the attempt may do.
         agent: Who does the step, for traces; None: nobody, it is planned.
-
-    LangGraph numbers subgraph calls within a node by their order, so when a finished attempt
-    is skipped on re-entry the next one would get its checkpoint (langgraph 1.2.22). Without the
-    node's scratchpad the namespace stays as it is given.
     """
     inherited = config["configurable"]
     configurable = {key: value for key, value in inherited.items() if key != "__pregel_scratchpad"}

@@ -285,7 +285,7 @@ class ScriptedModel(BaseChatModel):
         tools = tuple(tool["function"]["name"] for tool in options.get("tools") or ())
         answer = reply if isinstance(reply, BaseException) else _message(reply, options, tools)
         if isinstance(answer, AIMessage):
-            _complete(answer, messages, f"{key}_{index}", self.model_name)
+            _complete(answer, messages, f"{key}_{index}", str(options.get("model") or self.model_name))
         self._tape.record(ScriptedCall(role, step, tuple(messages), tools, answer))
         if isinstance(answer, BaseException):
             raise answer

@@ -23,7 +23,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 
 from ..errors import ConfigurationError, ToolFailedError, known
 from .folder import ConfinedFolder
-from .threads import run_in_thread
+from .threads import run_in_thread, run_to_end
 
 __all__ = ["Commands", "command_tool"]
 
@@ -46,7 +46,10 @@ def command_tool(root: Path, allowed: Sequence[str], *, time_limit_s: float = 60
         'The command is a list such as ["python", "-m", "unittest"]; '
         f"allowed programs: {known(commands.allowed)}."
     )
-    return StructuredTool.from_function(coroutine=run_command, metadata={"effect": "write"})
+    tool = StructuredTool.from_function(coroutine=run_command, metadata={"effect": "write"})
+    # LangChain tools can be called without an event loop too.
+    tool.func = lambda command, folder=".": run_to_end(commands.run(command, folder))
+    return tool
 
 
 class _Start(NamedTuple):

@@ -17,7 +17,7 @@ import httpx
 from langchain_core.tools import BaseTool, StructuredTool
 
 from ..errors import ToolFailedError, known
-from .threads import run_in_thread
+from .threads import run_in_thread, run_to_end
 
 __all__ = ["HttpGet", "http_tool"]
 
@@ -73,7 +73,9 @@ class HttpGet:
             """Fetch a text, such as a web page or JSON, from a public http or https URL."""
             return await self.get(url)
 
-        return StructuredTool.from_function(coroutine=http_get, metadata={"effect": "read"})
+        tool = StructuredTool.from_function(coroutine=http_get, metadata={"effect": "read"})
+        tool.func = lambda url: run_to_end(self.get(url))  # LangChain tools can be called without a loop too
+        return tool
 
     async def get(self, url: str) -> dict[str, Any]:
         """Fetch a URL and return ``{url, status, content_type, text}``, the URL after redirects.

@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+__all__ = ["run_in_thread", "run_to_end"]
 
 
 async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
@@ -49,3 +52,10 @@ async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) ->
 
     threading.Thread(target=work, name="plan-execute-tool", daemon=True).start()
     return await future
+
+
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine from synchronous code, whether or not this thread has a running event loop."""
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1, thread_name_prefix="plan-execute-tool") as pool:
+        return pool.submit(context.run, asyncio.run, work).result()
