@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .storage.plan_cache import PlanCache
     from .storage.postgres import postgres_persistence
     from .tools.idempotency import InjectedIdempotencyKey
+    from .tools.mcp import amcp_tools, mcp_tools
 
 __all__ = [
     "Context",
@@ -26,8 +27,10 @@ __all__ = [
     "PlanCache",
     "PlanExecuteError",
     "ScriptedModel",
+    "amcp_tools",
     "create_plan_execute_agent",
     "local_persistence",
+    "mcp_tools",
     "postgres_persistence",
     "prune_threads",
 ]
@@ -38,8 +41,10 @@ _HOMES = {
     "PlanCache": ".storage.plan_cache",
     "PlanExecuteError": ".errors",
     "ScriptedModel": ".models.scripted",
+    "amcp_tools": ".tools.mcp",
     "create_plan_execute_agent": ".graph",
     "local_persistence": ".storage.local",
+    "mcp_tools": ".tools.mcp",
     "postgres_persistence": ".storage.postgres",
     "prune_threads": ".graph.pruning",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -18,6 +19,8 @@ __all__ = [
     "ApprovalPolicy",
     "Context",
     "Environment",
+    "declare_variables",
+    "expand_variables",
     "needs_approval",
     "run_redactor",
     "secret_values",
@@ -195,11 +198,62 @@ def _explain(error: ValidationError) -> str:
 
 
 def secret_values(names: Iterable[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Read the secrets that these names, or globs, stand for; upper and lower case are the same."""
+    """Read the secrets that these names, or globs, stand for; upper and lower case are the same.
+
+    Without ``environ``, of this process and of the programs that it starts (see ``declare_variables``).
+    """
     env = os.environ if environ is None else environ
     patterns = [name.upper() for name in names]
-    chosen = (name for name in sorted(env) if any(fnmatchcase(name.upper(), glob) for glob in patterns))
-    return {name: value for name in chosen if len(value := env[name].strip()) >= SHORTEST_SECRET}
+    found = {name: env[name].strip() for name in sorted(env) if _matches(name, patterns)}
+    if environ is None:
+        for (label, value), own_patterns in _DECLARED.items():
+            if _matches(label.rpartition(".")[2], (*patterns, *own_patterns)):
+                # two files may give a server of the same name another value
+                found[label if label not in found else f"{label}_{len(found)}"] = value
+    return {name: value for name, value in found.items() if len(value) >= SHORTEST_SECRET}
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name.upper().replace("-", "_"), glob) for glob in patterns)
+
+
+_DECLARED: dict[tuple[str, str], tuple[str, ...]] = {}
+"""What configuration files hand to other programs: name and value; kept for the life of the process."""
+
+
+def declare_variables(owner: str, variables: Mapping[str, str], secret: Iterable[str] = ()) -> None:
+    """Treat what another program is given like variables of our own: by their names, some are secrets.
+
+    Args:
+        owner: The program; secrets are marked as ``owner.NAME``.
+        variables: Names and values.
+        secret: Globs, in capitals and with underscores, of more names that are secrets.
+    """
+    for name, value in variables.items():
+        _DECLARED[f"{owner}.{name}", value.strip()] = tuple(secret)
+
+
+_VARIABLE = re.compile(r"\$\{(?:env:)?([^{}:]+)(?::-([^{}]*))?\}")
+
+
+def expand_variables(text: str, environ: Mapping[str, str] | None = None) -> str:
+    """Replace ``${NAME}``, ``${env:NAME}`` and ``${NAME:-default}`` by variables of the environment.
+
+    Raises:
+        ConfigurationError: If a variable is not set; the message names it.
+    """
+    env = os.environ if environ is None else environ
+
+    def value(found: re.Match[str]) -> str:
+        name, default = found.groups()
+        if name not in env and default is None:
+            raise ConfigurationError(f"the environment variable {name} is not set")
+        return env.get(name) or default or ""
+
+    expanded = _VARIABLE.sub(value, text)
+    if unread := re.search(r"\$\{(?:input|command|config):[^}]*\}", text):
+        raise ConfigurationError(f"{unread[0]} is known to editors only; use an environment variable")
+    return expanded
 
 
 def run_redactor(names: Iterable[str] = SECRET_NAMES) -> Redactor:
@@ -238,6 +292,9 @@ class Environment(BaseModel):
     plan_cache_namespace: str | None = None
     tracing: str | None = None
     captures_content: bool = False
+    toolsets: str | None = None
+    workspaces: str | None = None
+    mcp: str | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Environment:
@@ -255,4 +312,7 @@ class Environment(BaseModel):
             plan_cache_namespace=env.get("PLAN_EXECUTE_CACHE_NAMESPACE") or None,
             tracing=env.get("PLAN_EXECUTE_TRACING") or None,
             captures_content=env.get(_CAPTURE, "").strip().lower() in _CAPTURING,
+            toolsets=env.get("PLAN_EXECUTE_TOOLSETS") or None,
+            workspaces=env.get("PLAN_EXECUTE_WORKSPACES") or None,
+            mcp=env.get("PLAN_EXECUTE_MCP") or None,
         )

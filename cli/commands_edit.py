@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exits import DONE, BadUsageError
-from .options import BaseUrl, Database, JsonOutput, Model, Thread, Tools, Toolsets, Workspace
+from .options import BaseUrl, Database, JsonOutput, Mcp, Model, Thread, Tools, Toolsets, Workspace
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def edit(
     ] = False,
     tools: Tools = None,
     toolsets: Toolsets = None,
+    mcp: Mcp = None,
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
@@ -52,7 +53,7 @@ def edit(
     from .snapshots import look_up
     from .sources import Sources, open_agent, require_means
 
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, mcp=mcp, workspace=workspace)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))

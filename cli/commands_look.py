@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exits import DONE
-from .options import BaseUrl, Database, JsonOutput, Model, Thread, Tools, Toolsets, Workspace
+from .options import BaseUrl, Database, JsonOutput, Mcp, Model, Thread, Tools, Toolsets, Workspace
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def show(
     ] = None,
     tools: Tools = None,
     toolsets: Toolsets = None,
+    mcp: Mcp = None,
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
@@ -78,7 +79,7 @@ def show(
     from .views import thread_lines
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, mcp=mcp, workspace=workspace)
     if step is not None:
         return _show_output(screen, sources, thread, step)
     with open_agent(sources, existing=True) as agent:

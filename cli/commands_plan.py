@@ -17,6 +17,7 @@ from .options import (
     Inputs,
     InputsFile,
     JsonOutput,
+    Mcp,
     Model,
     PlanOutput,
     Tools,
@@ -36,6 +37,7 @@ def plan(
     force: Force = False,
     tools: Tools = None,
     toolsets: Toolsets = None,
+    mcp: Mcp = None,
     model: Model = None,
     base_url: BaseUrl = None,
     inputs: Inputs = None,
@@ -53,7 +55,7 @@ def plan(
 
     if output not in (None, STDIN):
         check_writable(output, overwrite=force)  # before a model is paid for
-    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, toolsets=toolsets)
+    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, toolsets=toolsets, mcp=mcp)
     sources.require_model()
     values = GivenInputs.read(inputs, inputs_file).values()
     state = _planned(screen, sources, goal, values)
@@ -135,6 +137,7 @@ def validate(
     ],
     tools: Tools = None,
     toolsets: Toolsets = None,
+    mcp: Mcp = None,
     inputs: Inputs = None,
     inputs_file: InputsFile = None,
     json: JsonOutput = False,
@@ -150,10 +153,10 @@ def validate(
     from .sources import Sources
     from .unchecked import UncheckedToolbox
 
-    screen, sources = Screen(json=json), Sources.read(tools, toolsets=toolsets)
+    screen, sources = Screen(json=json), Sources.read(tools, toolsets=toolsets, mcp=mcp)
     toolbox = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     if not sources.has_tools:
-        screen.note("Tools were not checked: give them with --tools MODULE:ATTRIBUTE.")
+        screen.note("Tools were not checked: give them with --tools, --toolset or --mcp.")
     given = GivenInputs.read(inputs, inputs_file)
     try:
         found = check_plan_file(file, toolbox, given, has_model=True).issues

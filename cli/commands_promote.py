@@ -9,7 +9,7 @@ import typer
 
 from .commands_plan import write_plan
 from .exits import DONE
-from .options import Database, Force, JsonOutput, PlanOutput, Thread, Tools, Toolsets
+from .options import Database, Force, JsonOutput, Mcp, PlanOutput, Thread, Tools, Toolsets
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def promote(
     force: Force = False,
     tools: Tools = None,
     toolsets: Toolsets = None,
+    mcp: Mcp = None,
     db: Database = None,
     json: JsonOutput = False,
 ) -> int:
@@ -57,7 +58,7 @@ def promote(
     if output not in (None, STDIN):
         check_writable(output, overwrite=force)
     lifts = [Lift.read(text) for text in lift or ()]
-    screen, sources = Screen(json=json), Sources.read(tools, database=db, toolsets=toolsets)
+    screen, sources = Screen(json=json), Sources.read(tools, database=db, toolsets=toolsets, mcp=mcp)
     toolbox = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)

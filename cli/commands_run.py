@@ -20,6 +20,7 @@ from .options import (
     JsonOutput,
     MaxParallel,
     MaxReplans,
+    Mcp,
     Model,
     OnFailureOption,
     Prices,
@@ -51,6 +52,7 @@ def run(
     ] = None,
     tools: Tools = None,
     toolsets: Toolsets = None,
+    mcp: Mcp = None,
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
@@ -87,7 +89,7 @@ def run(
     from .sources import Sources, open_agent, read_plan_cache, read_settings
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace, prices=prices)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, mcp=mcp, workspace=workspace, prices=prices)
     kept = read_plan_cache(cache, cache_ttl, cache_namespace, for_goal=goal is not None)
     values = GivenInputs.read(inputs, inputs_file)
     settings = read_settings(
@@ -142,6 +144,7 @@ def resume(
     ] = None,
     tools: Tools = None,
     toolsets: Toolsets = None,
+    mcp: Mcp = None,
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
@@ -161,7 +164,7 @@ def resume(
     from .sources import Sources, open_agent, require_means
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace, prices=prices)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, mcp=mcp, workspace=workspace, prices=prices)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         snapshot = look_up(agent, thread)
@@ -228,6 +231,7 @@ def retry(
     ] = None,
     tools: Tools = None,
     toolsets: Toolsets = None,
+    mcp: Mcp = None,
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
@@ -246,7 +250,7 @@ def retry(
     from .sources import Sources, open_agent, require_means
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace, prices=prices)
+    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, mcp=mcp, workspace=workspace, prices=prices)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))

@@ -21,6 +21,7 @@ __all__ = [
     "JsonOutput",
     "MaxParallel",
     "MaxReplans",
+    "Mcp",
     "Model",
     "OnFailureOption",
     "PlanOutput",
@@ -85,7 +86,16 @@ Toolsets = Annotated[
         "--toolset",
         metavar="NAME",
         help="Built-in tools: files, http, or command: and the programs that may run, such as "
-        "command:git,python. May be repeated.",
+        "files,command:git,python. May be repeated. [env: PLAN_EXECUTE_TOOLSETS]",
+    ),
+]
+Mcp = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp",
+        metavar="FILE",
+        help="Tools of the MCP servers in this JSON file (mcpServers). May be repeated. "
+        "[env: PLAN_EXECUTE_MCP]",
     ),
 ]
 Workspace = Annotated[

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigurationError
+from ..storage.workspaces import data_folder
 
 if TYPE_CHECKING:
     from ..storage.adapters import Persistence
@@ -24,7 +25,7 @@ class Place(NamedTuple):
     @classmethod
     def default(cls) -> Place:
         """Return the file in the user's data folder."""
-        return cls(str(_data_folder() / "threads.db"))
+        return cls(str(data_folder() / "threads.db"))
 
     @property
     def is_server(self) -> bool:
@@ -43,7 +44,7 @@ class Place(NamedTuple):
     def workspaces(self) -> Path:
         """The folder of the threads' workspaces: next to the file, or in the user's data folder."""
         if self.is_server:
-            return _data_folder() / f"{sha256(self.shown.encode()).hexdigest()[:16]}.workspaces"
+            return data_folder() / f"{sha256(self.shown.encode()).hexdigest()[:16]}.workspaces"
         return Path(f"{self.name}.workspaces")
 
     def missing(self) -> bool:
@@ -68,9 +69,3 @@ class Place(NamedTuple):
         from ..storage.local import local_persistence
 
         return local_persistence(self.name, encryption_key=encryption_key)
-
-
-def _data_folder() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("plan-execute", appauthor=False)

@@ -40,6 +40,7 @@ class Sources:
     Attributes:
         tools: References ``module:attribute``.
         toolsets: Names of built-in tool sets.
+        mcp: Files of MCP servers.
         workspace: The folder of the built-in tools; None: one for each thread.
         model: The model's name, if one is configured.
         base_url: The model's endpoint.
@@ -54,6 +55,7 @@ class Sources:
     base_url: str | None
     database: Place
     toolsets: tuple[str, ...] = ()
+    mcp: tuple[str, ...] = ()
     workspace: Path | None = None
     prices: str | None = None
     options: tuple[str, ...] = ()
@@ -68,6 +70,7 @@ class Sources:
         database: str | None = None,
         *,
         toolsets: Sequence[str] | None = None,
+        mcp: Sequence[str] | None = None,
         workspace: Path | None = None,
         prices: Path | None = None,
     ) -> Sources:
@@ -75,19 +78,20 @@ class Sources:
         if workspace is not None and not workspace.is_dir():
             raise BadUsageError(f"--workspace {workspace} is not a folder")
         env = Environment.read()
-        from_env = tuple(name.strip() for name in (env.tools or "").split(",") if name.strip())
         given = [("--tools", name) for name in tools or ()]
         given += [("--toolset", name) for name in toolsets or ()]
+        given += [("--mcp", name) for name in mcp or ()]
         given += [("--workspace", str(workspace or ""))]
         given += [("--model", model or ""), ("--base-url", base_url or "")]
         given += [("--prices", str(prices or ""))]
         given += [("--db", Place(database or "").shown)]
         return cls(
-            tools=tuple(tools) if tools else from_env,
+            tools=tuple(tools or _listed(env.tools)),
             model=model or env.model,
             base_url=base_url or env.base_url,
             database=Place(named) if (named := database or env.database) else Place.default(),
-            toolsets=tuple(toolsets or ()),
+            toolsets=tuple(toolsets or filter(None, [env.toolsets])),
+            mcp=tuple(mcp or _listed(env.mcp)),
             workspace=workspace,
             prices=str(prices) if prices is not None else env.prices,
             encryption_key=env.encryption_key,
@@ -110,7 +114,7 @@ class Sources:
     @property
     def has_tools(self) -> bool:
         """Whether any tools were named."""
-        return bool(self.tools or self.toolsets)
+        return bool(self.tools or self.toolsets or self.mcp)
 
     def toolbox(self, thread: str = "") -> Toolbox:
         """Load the tools.
@@ -123,14 +127,27 @@ class Sources:
         """
         from ..storage.workspaces import workspace_of
         from ..tools.toolbox import Toolbox
-        from ..tools.toolsets import toolset
+        from ..tools.toolsets import names_of_toolsets, toolset
 
         root = self.workspace or workspace_of(self.database.workspaces, thread)
-        built_in = (tool for name in self.toolsets for tool in toolset(name, root=root))
-        return Toolbox([*(tool for name in self.tools for tool in _load_tools(name)), *built_in])
+        sets = [name for listed in self.toolsets for name in names_of_toolsets(listed)]
+        built_in = [tool for name in sets for tool in toolset(name, root=root)]
+        own = [tool for name in self.tools for tool in _load_tools(name)]
+        return Toolbox([*own, *built_in, *self._mcp_tools()])
+
+    def _mcp_tools(self) -> list[Any]:
+        if not self.mcp:
+            return []
+        from ..tools.mcp import mcp_tools
+
+        return mcp_tools(*self.mcp)
 
 
 # --- tools -------------------------------------------------------------------------------
+
+
+def _listed(names: str | None) -> list[str]:
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 def _load_tools(reference: str) -> list[Any]:
@@ -244,7 +261,8 @@ def require_means(
     if missing:
         raise ConfigurationError(
             f"the plan of this thread uses tools that were not given: {known(missing)}; "
-            f"give them with --tools MODULE:ATTRIBUTE or --toolset NAME. Given: {known(toolbox.names)}"
+            "give them with --tools MODULE:ATTRIBUTE, --toolset NAME or --mcp FILE. "
+            f"Given: {known(toolbox.names)}"
         )
     models = Context(**(snapshot.values.get("settings") or {})).models
     if not agent.models.has("executor", models) and any("call" not in step for step in pending):

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import queue
-import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from functools import cache
 from typing import Any, TypeVar
 
 from ..errors import ConfigurationError
+from ..tools.threads import loop_in_thread
 
 __all__ = ["iterate", "run"]
 
@@ -23,16 +21,8 @@ T = TypeVar("T")
 _END = object()
 
 
-@cache
 def _private_loop() -> asyncio.AbstractEventLoop:
-    """Start the loop once per process: model clients keep connections that belong to a loop."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="plan-execute-loop", daemon=True).start()
-    return loop
-
-
-if hasattr(os, "register_at_fork"):  # a forked child has no such thread
-    os.register_at_fork(after_in_child=_private_loop.cache_clear)
+    return loop_in_thread("plan-execute-loop")
 
 
 def _submit(work: Coroutine[Any, Any, None]) -> asyncio.Future[asyncio.Task[None]] | Any:

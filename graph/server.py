@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from langchain_core.tools import BaseTool
@@ -15,6 +17,8 @@ from ..context import Environment
 from ..durations import read_duration
 from ..errors import ConfigurationError, known
 from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
+from ..storage.workspaces import server_workspaces, workspace_of
+from ..tools.toolsets import names_of_toolsets, toolset_of_each_thread
 from ..tracing.export import tracers_of
 from .agent import PlanExecuteAgent
 from .build import create_plan_execute_agent
@@ -27,7 +31,9 @@ Tool = BaseTool | Callable[..., Any]
 async def make_graph() -> PlanExecuteAgent:
     """Return the agent that ``PLAN_EXECUTE_MODEL``, ``_BASE_URL`` and ``_TOOLS`` describe, built once.
 
-    It has neither checkpointer nor store: the server brings its own. Without a model it
+    ``PLAN_EXECUTE_TOOLSETS`` names built-in tools (``files,http,command:git,python``), which work in a
+    folder of their own for each thread, below ``PLAN_EXECUTE_WORKSPACES``; ``PLAN_EXECUTE_MCP`` names
+    files of MCP servers. It has neither checkpointer nor store: the server brings its own. Without a model it
     loads too, and runs plans of bound steps. The settings of a run come in its context.
     ``PLAN_EXECUTE_PRICES`` names a file of what models cost.
     ``PLAN_EXECUTE_CACHE``, a length of time such as ``7d``, lets it keep plans that worked;
@@ -42,7 +48,11 @@ async def make_graph() -> PlanExecuteAgent:
 
 @cache
 def _agent(environment: Environment) -> PlanExecuteAgent:
-    tools = load_tools(environment.tools or "")
+    tools = [
+        *load_tools(environment.tools or ""),
+        *_built_in_tools(environment),
+        *_mcp_tools(environment),
+    ]
     agent = create_plan_execute_agent(
         environment.model,
         tools,
@@ -74,6 +84,23 @@ def _plan_cache(environment: Environment) -> PlanCache | None:
         return f"{base}/{user}" if user else base
 
     return PlanCache(read_duration(environment.plan_cache), namespace)
+
+
+def _built_in_tools(environment: Environment) -> list[Tool]:
+    """Make the tool sets, each thread with a folder of its own."""
+    workspaces = Path(environment.workspaces or server_workspaces()).absolute()
+    named = names_of_toolsets(environment.toolsets or "")
+    folder_of = functools.partial(workspace_of, workspaces)
+    return [tool for name in named for tool in toolset_of_each_thread(name, folder_of)]
+
+
+def _mcp_tools(environment: Environment) -> list[BaseTool]:
+    files = [name.strip() for name in (environment.mcp or "").split(",") if name.strip()]
+    if not files:
+        return []
+    from ..tools.mcp import mcp_tools
+
+    return mcp_tools(*files)
 
 
 def load_tools(references: str) -> list[Tool]:

@@ -6,7 +6,22 @@ import re
 from hashlib import sha256
 from pathlib import Path
 
-__all__ = ["workspace_of", "workspaces_of"]
+__all__ = ["data_folder", "server_workspaces", "workspace_of", "workspaces_of"]
+
+
+def data_folder() -> Path:
+    """Return the folder of the user's data."""
+    from platformdirs import user_data_path
+
+    return user_data_path("plan-execute", appauthor=False)
+
+
+def server_workspaces() -> Path:
+    """Return the folder of all workspaces of a LangGraph server.
+
+    Not the current folder: a server with hot reload would start anew at every file that a tool writes.
+    """
+    return data_folder() / "server.workspaces"
 
 
 def workspaces_of(database: Path) -> Path:

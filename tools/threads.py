@@ -1,6 +1,6 @@
-"""Run blocking tools off the event loop, in daemon threads.
+"""Daemon threads: one for each call of a blocking tool, and event loops that run in one of their own.
 
-Not in asyncio's default executor: on two cores it has six threads, which blocked
+Blocking tools do not run in asyncio's default executor: on two cores it has six threads, which blocked
 tools use up, and its threads are joined at exit, so that one hanging tool would
 keep the process alive for ever.
 """
@@ -9,14 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-__all__ = ["run_in_thread", "run_to_end"]
+__all__ = ["loop_in_thread", "run_in_thread", "run_to_end"]
+
+
+@cache
+def loop_in_thread(name: str) -> asyncio.AbstractEventLoop:
+    """Start a loop once per process: connections that are kept belong to a loop."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name=name, daemon=True).start()
+    return loop
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has no such threads
+    os.register_at_fork(after_in_child=loop_in_thread.cache_clear)
 
 
 async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

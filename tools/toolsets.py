@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, StructuredTool
+from langgraph.config import get_config
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ToolFailedError
 
-__all__ = ["TOOLSETS", "toolset"]
+__all__ = ["TOOLSETS", "names_of_toolsets", "toolset", "toolset_of_each_thread"]
 
 TOOLSETS: dict[str, str] = {
     "files": "list, read, write and find in the files of the workspace",
@@ -44,3 +48,48 @@ def toolset(name: str, *, root: Path) -> list[BaseTool]:
     if kind == "command":
         raise ConfigurationError("name the programs that may run, such as command:git,python")
     raise ConfigurationError(f"unknown tool set {name!r}; known tool sets: {', '.join(TOOLSETS)}")
+
+
+def names_of_toolsets(listed: str) -> list[str]:
+    """Read names with commas between them; ``command:`` comes last, as its programs have commas too."""
+    plain, colon, programs = listed.partition(":")
+    *before, last = plain.split(",")
+    names = [*before, f"{last}{colon}{programs}"]
+    return [name.strip() for name in names if name.strip()]
+
+
+def toolset_of_each_thread(name: str, folder_of: Callable[[str], Path]) -> list[BaseTool]:
+    """Make the tools of a set for many threads: each call works in the folder of the thread that makes it.
+
+    Args:
+        name: As for :func:`toolset`.
+        folder_of: Gives the folder of a thread by its id.
+    """
+    made = functools.cache(lambda thread: {tool.name: tool for tool in toolset(name, root=folder_of(thread))})
+    # What a tool is called and takes does not depend on the folder.
+    return [_of_calling_thread(tool, made) for tool in toolset(name, root=folder_of(""))]
+
+
+def _of_calling_thread(tool: BaseTool, made: Callable[[str], dict[str, BaseTool]]) -> BaseTool:
+    if not isinstance(tool, StructuredTool):
+        raise TypeError(f"{tool.name} is no StructuredTool")  # all built-in tools are
+
+    def own() -> Any:
+        thread = (get_config().get("configurable") or {}).get("thread_id")
+        if not thread:
+            raise ToolFailedError(f"{tool.name} works in the folder of a thread, and this run has no thread")
+        return made(str(thread))[tool.name]
+
+    if tool.coroutine is not None:
+
+        @functools.wraps(tool.coroutine)
+        async def call(**arguments: Any) -> Any:
+            return await own().coroutine(**arguments)
+
+        return tool.model_copy(update={"coroutine": call})
+
+    @functools.wraps(tool.func)  # type: ignore[arg-type]
+    def call_blocking(**arguments: Any) -> Any:
+        return own().func(**arguments)
+
+    return tool.model_copy(update={"func": call_blocking})

@@ -1,0 +1,299 @@
+"""Tools of real MCP servers: what they give, what they do to the world, and how they fail."""
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mcp_servers import gone, http_server, server_ids, stdio
+
+from plan_execute import amcp_tools, mcp_tools
+from plan_execute.errors import ConfigurationError, ToolFailedError
+from plan_execute.tools.toolbox import Toolbox
+
+
+def servers(**named):
+    return {"mcpServers": named}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    log = tmp_path_factory.mktemp("shop") / "log.txt"
+    with mcp_tools(servers(shop=stdio("good", log, env={"PLACE": "north"}))) as tools:
+        yield {tool.name: tool for tool in tools}
+    assert all(gone(process) for process in server_ids(log))
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory):
+    with http_server(tmp_path_factory.mktemp("web") / "log.txt") as (url, _):
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch):
+    """Tests wait less for servers that are to be killed; what happens then is the same."""
+    monkeypatch.setattr("plan_execute.tools.mcp_session._PATIENCE_S", 0.3)
+    monkeypatch.setattr("mcp.client.stdio.PROCESS_TERMINATION_TIMEOUT", 0.3)
+
+
+# --- what calls give ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tool", "args", "output"),
+    [
+        ("count", {"item": "tea"}, 3),
+        ("count", {"item": "salt"}, 0),
+        ("all_items", {"above": 99}, {}),
+        ("find", {"text": "zz"}, []),
+        ("find", {"text": "te"}, ["tea"]),
+        ("secret_of", {"name": "PLACE"}, "north"),
+        ("secret_of", {"name": "PLAN_EXECUTE_MODEL"}, ""),
+    ],
+)
+def test_a_call_gives_the_exact_value_as_plain_json(shop, tool, args, output):
+    assert shop[tool].invoke(args) == output
+
+
+def test_images_come_as_blocks_that_models_can_see_with_nothing_random_in_them(shop):
+    block = {"type": "image", "base64": "iVBORw==", "mime_type": "image/png"}
+    assert shop["picture"].invoke({}) == [{"type": "text", "text": "a leaf"}, block]
+
+
+def test_an_argument_may_have_any_name(shop):
+    assert shop["take"].invoke({"item": "tea", "config": "!"}).endswith("left!")
+
+
+def test_a_result_that_is_an_error_is_a_failed_call(shop):
+    with pytest.raises(ToolFailedError, match=r"take: .*there is no salt"):
+        shop["take"].invoke({"item": "salt"})
+    with pytest.raises(ToolFailedError, match=r"(?s)count: .*Field required"):
+        shop["count"].invoke({})
+
+
+def test_one_session_serves_sync_callers_and_many_event_loops(shop):
+    async def both():
+        return await asyncio.gather(*(shop["count"].ainvoke({"item": "salt"}) for _ in range(5)))
+
+    assert asyncio.run(both()) == asyncio.run(both()) == [0] * 5
+    assert shop["count"].invoke({"item": "salt"}) == 0
+
+
+async def test_an_http_server_gives_the_same_and_is_called_from_async_code(web):
+    tools = {tool.name: tool for tool in await amcp_tools(servers(web={"url": web}))}
+    assert await tools["all_items"].ainvoke({}) == {"tea": 3}
+    assert tools["find"].invoke({"text": "te"}) == ["tea"]
+
+
+# --- effects and names -------------------------------------------------------------------
+
+
+def test_effects_come_from_annotations_unless_somebody_who_is_trusted_says_another(shop, web):
+    box = Toolbox(shop.values())
+    assert [box.effect(name) for name in ("count", "put", "take")] == ["read", "idempotent", "write"]
+    entry = {"url": web, "effects": {"count": "write", "take": "idempotent"}}
+    by_file = Toolbox(mcp_tools(servers(web=entry)))
+    assert [by_file.effect(name) for name in ("count", "put", "take")] == [
+        "write",
+        "idempotent",
+        "idempotent",
+    ]
+    distrusted = Toolbox(mcp_tools(servers(web=entry), effects={"*": "write", "find": "read"}))
+    assert {name for name in distrusted.names if distrusted.effect(name) != "write"} == {"find"}
+
+
+def test_an_effect_or_a_tool_that_is_not_there_is_named_with_the_known_ones(web):
+    with pytest.raises(ConfigurationError, match=r"'web' .*: effects: there is no tool 'cuont'; .*count"):
+        mcp_tools(servers(web={"url": web, "effects": {"cuont": "read"}}))
+    with pytest.raises(ConfigurationError, match=r"disabledTools: there is no tool 'x'; there are: .*count"):
+        mcp_tools(servers(web={"url": web, "disabledTools": ["x"]}))
+    with pytest.raises(ConfigurationError, match=r"effects=: 'reed' is no effect for 'count'; known: read"):
+        mcp_tools(servers(web={"url": web}), effects={"count": "reed"})
+    left = mcp_tools(servers(web={"url": web, "disabledTools": ["take", "put"]}))
+    assert not {"take", "put"} & {tool.name for tool in left}
+
+
+def test_two_servers_with_one_tool_are_named_and_a_prefix_parts_them(web):
+    two = servers(one={"url": web}, other={"url": web})
+    with pytest.raises(
+        ConfigurationError, match=r"'count', one of .*'one' .* and one of .*'other'.*\"prefix\""
+    ):
+        mcp_tools(two)
+    names = {tool.name for tool in mcp_tools(two, prefix=True)}
+    assert {"one_count", "other_count"} <= names
+    odd = {tool.name for tool in mcp_tools({"mcpServers": {"my server!": {"url": web, "prefix": True}}})}
+    assert "my_server__count" in odd
+
+
+# --- servers that misbehave --------------------------------------------------------------
+
+
+def test_a_server_that_ends_during_a_call_is_a_failure_and_the_next_call_starts_it_again(tmp_path):
+    log = tmp_path / "log.txt"
+    [dying] = mcp_tools(servers(odd=stdio("dies_once", log)))
+    args = {"mark": str(tmp_path / "mark")}
+    with pytest.raises(ConnectionError, match=r"'odd' .* ended during the call: .*last words: out of memory"):
+        dying.invoke(args)
+    assert dying.invoke(args) == "alive"
+    assert len(server_ids(log)) == 2
+
+
+def test_a_server_that_has_ended_between_two_calls_is_started_again_unseen(tmp_path):
+    log = tmp_path / "log.txt"
+    [tool] = mcp_tools(servers(odd=stdio("babbles", log)))
+    [process] = server_ids(log)
+    os.kill(process, signal.SIGKILL)
+    assert gone(process)
+    time.sleep(0.2)
+    assert tool.invoke({}) == "answered all the same"
+
+
+def test_a_server_that_hangs_is_a_failed_call_and_is_replaced(tmp_path):
+    log = tmp_path / "log.txt"
+    hang, quick = mcp_tools(servers(odd=stdio("hangs", log, timeout=0.3)))
+    with pytest.raises(ToolFailedError, match=r"'odd' .* did not answer a call of hang within 0.3 s"):
+        hang.invoke({})
+    assert quick.invoke({}) == "quick"
+    assert gone(server_ids(log)[0])
+
+
+def test_garbage_on_stdout_is_passed_over_and_nothing_is_printed_about_it(capfd):
+    [tool] = mcp_tools(servers(odd=stdio("babbles")))
+    assert tool.invoke({}) == "answered all the same"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_server_that_needs_long_to_start_is_waited_for_up_to_its_limit():
+    [tool] = mcp_tools(servers(odd=stdio("slow")))
+    assert tool.invoke({}) == "late"
+    with pytest.raises(ConfigurationError, match=r"'odd' .*: it was not ready within 0.2 s"):
+        mcp_tools(servers(odd=stdio("slow")), start_timeout_s=0.2)
+
+
+def test_every_server_that_cannot_be_used_is_named_with_the_reason(tmp_path):
+    log = tmp_path / "log.txt"
+    with pytest.raises(ConfigurationError) as caught:
+        mcp_tools(
+            servers(
+                talk=stdio("garbage", log, startTimeout=0.5),
+                ends=stdio("ends"),
+                none={"command": "no-such-program"},
+                far={"url": "http://127.0.0.1:9/mcp?key=hidden"},
+                fine=stdio("babbles", log),
+            )
+        )
+    said = str(caught.value)
+    assert "'talk'" in said
+    assert "not MCP: 'Hello! I am a web server.'" in said
+    assert (
+        "'ends' of the mapping cannot be used: it ended before it was ready; its last words: cannot" in said
+    )
+    assert "the program 'no-such-program' was not found" in said
+    assert "cannot be reached at http://127.0.0.1:9/mcp (" in said
+    assert "'fine'" not in said
+    assert all(gone(process) for process in server_ids(log))
+
+
+def test_an_http_server_that_dies_during_a_call_is_a_failure_long_before_the_time_limit(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("plan_execute.tools.mcp_session._PULSE_S", 0.2)
+    with http_server(tmp_path / "log.txt") as (url, process):
+        wait = next(tool for tool in mcp_tools(servers(web={"url": url})) if tool.name == "wait")
+        mark = tmp_path / "mark"
+
+        async def call():
+            pending = asyncio.create_task(wait.ainvoke({"seconds": 60, "mark": str(mark)}))
+            while not mark.exists():
+                await asyncio.sleep(0.02)
+            process.kill()
+            await pending
+
+        with pytest.raises(ConnectionError, match=r"'web' .* ended during the call: it cannot be reached"):
+            asyncio.run(call())
+
+
+def test_a_call_that_is_cancelled_is_called_off_at_the_server(shop, tmp_path):
+    mark = tmp_path / "mark"
+
+    async def call():
+        pending = asyncio.create_task(shop["wait"].ainvoke({"seconds": 60, "mark": str(mark)}))
+        while not mark.exists():
+            await asyncio.sleep(0.02)
+        pending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pending
+
+    asyncio.run(call())
+    deadline = time.monotonic() + 10
+    while mark.read_text() != "called off" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert mark.read_text() == "called off"
+    assert shop["count"].invoke({"item": "salt"}) == 0
+
+
+# --- processes ---------------------------------------------------------------------------
+
+CHILD = """
+import sys
+sys.path.insert(0, {tests!r})
+from mcp_servers import stdio
+from pathlib import Path
+from plan_execute import mcp_tools
+hang, quick = mcp_tools({{"mcpServers": {{"odd": stdio("hangs", Path(sys.argv[1]))}}}})
+print(quick.invoke({{}}), flush=True)
+if sys.argv[2] == "hang":
+    print("hanging", flush=True)
+    hang.invoke({{}})
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "number"), [("wait", signal.SIGKILL), ("hang", signal.SIGINT), ("wait", None)]
+)
+def test_no_server_outlives_its_program(tmp_path, what, number):
+    log, script = tmp_path / "log.txt", tmp_path / "child.py"
+    script.write_text(CHILD.format(tests=str(Path(__file__).parents[2])))
+    command = [sys.executable, str(script), str(log), what]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as child:
+        assert child.stdout.readline() == b"quick\n"
+        if what == "hang":
+            child.stdout.readline()
+        if number is None:
+            child.stdin.close()
+        else:
+            child.send_signal(number)
+        child.wait(30)
+        [server] = server_ids(log)
+        assert gone(server)
+
+
+def test_closing_ends_the_servers_and_so_does_forgetting_the_tools(tmp_path):
+    log = tmp_path / "log.txt"
+    with mcp_tools(servers(odd=stdio("babbles", log))):
+        [first] = server_ids(log)
+    assert gone(first)
+    [tool] = mcp_tools(servers(odd=stdio("babbles", log)))
+    del tool
+    assert gone(server_ids(log)[1])
+
+
+def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "langchain_mcp_adapters", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'plan-execute\[mcp\]'"):
+        mcp_tools(servers(odd={"command": "x"}))
+
+
+def test_who_debugs_sees_the_words_of_the_mcp_client(caplog):
+    with caplog.at_level(logging.DEBUG, logger="mcp.client.stdio"):
+        [tool] = mcp_tools(servers(odd=stdio("babbles")))
+        tool.invoke({})
+    assert "Failed to parse" in caplog.text
