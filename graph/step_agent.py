@@ -30,7 +30,13 @@ from ..models.structured import (
 from ..prompts import quote
 from ..run import StepScope, step_scope_of
 from ..state import Evidence
-from ..tools.calls import describe_exception, preview, require_credentials, to_json
+from ..tools.calls import (
+    describe_exception,
+    preview,
+    require_credentials,
+    to_json,
+    without_secrets,
+)
 from ..tools.idempotency import keyed_tool
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import current_span
@@ -216,7 +222,9 @@ async def _made(
 
     try:
         answer = await retry_transient(attempt, tries=transient_tries)
-    except (GraphBubbleUp, BudgetExceededError, ToolFailedError):
+    except ToolFailedError as failure:
+        raise without_secrets(failure, scope.run.redactor) from failure.__cause__
+    except (GraphBubbleUp, BudgetExceededError):
         raise
     except Exception as error:
         if is_invalid_resume(error):

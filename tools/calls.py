@@ -29,6 +29,7 @@ __all__ = [
     "preview",
     "require_credentials",
     "to_json",
+    "without_secrets",
 ]
 
 Json = Any
@@ -63,6 +64,8 @@ async def call_tool(
     try:
         given = with_idempotency_key(tool, _inject(tool, call, config, runtime), key)
         output = await strict.ainvoke(given, config)
+    except ToolFailedError as failure:
+        raise without_secrets(failure, redactor) from failure.__cause__
     except (GraphBubbleUp, StepError, BudgetExceededError):
         raise
     except ValidationError as error:
@@ -89,6 +92,11 @@ def require_credentials(name: str, args: Mapping[str, Json]) -> None:
             f"{name}: an argument was a secret ({secret}), and secrets are not passed on: "
             "let the tool read it from its own environment"
         )
+
+
+def without_secrets(failure: ToolFailedError, redactor: Redactor) -> ToolFailedError:
+    """Return what a tool itself says about its failure, such as the output of a command, without secrets."""
+    return ToolFailedError(redactor.text(str(failure)))
 
 
 def describe_exception(name: str, error: BaseException, redactor: Redactor = KEYS_ONLY) -> str:

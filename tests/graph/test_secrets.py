@@ -13,7 +13,7 @@ from plans import FREE, Thread, agent_with, bound, codes, draft, draft_step, pla
 from toolset import make_tool
 
 from plan_execute import Context, ScriptedModel
-from plan_execute.errors import InvalidPlanError
+from plan_execute.errors import InvalidPlanError, ToolFailedError
 from plan_execute.graph.surgery import edit_plan
 
 SECRET = "pl4nted-Secret-Value-7"
@@ -287,3 +287,19 @@ def test_sync_streams_pass_the_same_net(tools):
     assert "[redacted PLANTED_API_KEY]" in repr(chunks)
     assert SECRET not in repr(chunks)
     assert isinstance(agent.get_state(config).values["messages"][-1], AIMessage)
+
+
+async def test_what_a_tool_says_about_its_own_failure_holds_no_secret_for_models_either():
+    def login(q: str) -> str:
+        """Log in."""
+        raise ToolFailedError(f"exit 1: no access with {SECRET}")
+
+    script = [ScriptedModel.tool_calls(("login", {"q": "a"})), "done"]
+    model = ScriptedModel({"executor": script, "synthesizer": ["ok"]})
+    settings = Context(approval="never", max_attempts=1, on_failure="skip")
+    result = await Thread(agent_with([make_tool(login)], model), settings).run(
+        bound("b", "login", {"q": "x"}), think("a", tools=["login"])
+    )
+    assert "no access with [redacted" in result["results"]["b"]["error"]["message"]
+    assert SECRET not in repr(result)
+    assert SECRET not in repr([call.messages for call in model.calls])
