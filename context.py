@@ -283,6 +283,7 @@ class Environment(BaseModel):
 
     model: str | None = None
     base_url: str | None = None
+    rate_limit: str | None = None
     tools: str | None = None
     database: str | None = None
     editor: str | None = None
@@ -296,6 +297,20 @@ class Environment(BaseModel):
     workspaces: str | None = None
     mcp: str | None = None
 
+    @property
+    def requests_per_second(self) -> float | None:
+        """How often a model may be asked.
+
+        Raises:
+            ConfigurationError: If ``PLAN_EXECUTE_RATE_LIMIT`` is no number.
+        """
+        try:
+            return None if self.rate_limit is None else float(self.rate_limit)
+        except ValueError:
+            raise ConfigurationError(
+                f"PLAN_EXECUTE_RATE_LIMIT is requests per second, such as 0.5, not {self.rate_limit!r}"
+            ) from None
+
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Environment:
         """Read the variables ``PLAN_EXECUTE_…`` that are named below, and those that others defined."""
@@ -303,6 +318,7 @@ class Environment(BaseModel):
         return cls(
             model=env.get("PLAN_EXECUTE_MODEL") or None,
             base_url=env.get("PLAN_EXECUTE_BASE_URL") or None,
+            rate_limit=env.get("PLAN_EXECUTE_RATE_LIMIT") or None,
             tools=env.get("PLAN_EXECUTE_TOOLS") or None,
             database=env.get("PLAN_EXECUTE_DB") or None,
             editor=env.get("VISUAL") or env.get("EDITOR") or None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exits import DONE, BadUsageError
-from .options import BaseUrl, Database, JsonOutput, Mcp, Model, Thread, Tools, Toolsets, Workspace
+from .options import BaseUrl, Database, JsonOutput, Mcp, Model, RateLimit, Thread, Tools, Toolsets, Workspace
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def edit(
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
+    rate_limit: RateLimit = None,
     db: Database = None,
     json: JsonOutput = False,
 ) -> int:
@@ -53,7 +54,9 @@ def edit(
     from .snapshots import look_up
     from .sources import Sources, open_agent, require_means
 
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, mcp=mcp, workspace=workspace)
+    sources = Sources.read(
+        tools, model, base_url, db, toolsets=toolsets, mcp=mcp, rate_limit=rate_limit, workspace=workspace
+    )
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exits import DONE
-from .options import BaseUrl, Database, JsonOutput, Mcp, Model, Thread, Tools, Toolsets, Workspace
+from .options import BaseUrl, Database, JsonOutput, Mcp, Model, RateLimit, Thread, Tools, Toolsets, Workspace
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def show(
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
+    rate_limit: RateLimit = None,
     db: Database = None,
     json: JsonOutput = False,
 ) -> int:
@@ -79,7 +80,9 @@ def show(
     from .views import thread_lines
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, mcp=mcp, workspace=workspace)
+    sources = Sources.read(
+        tools, model, base_url, db, toolsets=toolsets, mcp=mcp, rate_limit=rate_limit, workspace=workspace
+    )
     if step is not None:
         return _show_output(screen, sources, thread, step)
     with open_agent(sources, existing=True) as agent:

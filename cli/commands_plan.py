@@ -20,6 +20,7 @@ from .options import (
     Mcp,
     Model,
     PlanOutput,
+    RateLimit,
     Tools,
     Toolsets,
 )
@@ -40,6 +41,7 @@ def plan(
     mcp: Mcp = None,
     model: Model = None,
     base_url: BaseUrl = None,
+    rate_limit: RateLimit = None,
     inputs: Inputs = None,
     inputs_file: InputsFile = None,
     json: JsonOutput = False,
@@ -55,7 +57,10 @@ def plan(
 
     if output not in (None, STDIN):
         check_writable(output, overwrite=force)  # before a model is paid for
-    screen, sources = Screen(json=json), Sources.read(tools, model, base_url, toolsets=toolsets, mcp=mcp)
+    screen, sources = (
+        Screen(json=json),
+        Sources.read(tools, model, base_url, toolsets=toolsets, mcp=mcp, rate_limit=rate_limit),
+    )
     sources.require_model()
     values = GivenInputs.read(inputs, inputs_file).values()
     state = _planned(screen, sources, goal, values)
@@ -111,7 +116,11 @@ def _planned(screen: Screen, sources: Any, goal: str, inputs: Mapping[str, Any])
     from .progress import show_progress
 
     agent = create_plan_execute_agent(
-        sources.model, sources.toolbox().tools, base_url=sources.base_url, checkpointer=InMemorySaver()
+        sources.model,
+        sources.toolbox().tools,
+        base_url=sources.base_url,
+        rate_limit=sources.rate_limit,
+        checkpointer=InMemorySaver(),
     )
     agent = watched_by(agent, Environment.read())
     config: RunnableConfig = {"configurable": {"thread_id": "plan"}}

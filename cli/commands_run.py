@@ -24,6 +24,7 @@ from .options import (
     Model,
     OnFailureOption,
     Prices,
+    RateLimit,
     SoftShare,
     Thread,
     Tools,
@@ -56,6 +57,7 @@ def run(
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
+    rate_limit: RateLimit = None,
     db: Database = None,
     thread: Annotated[
         str | None,
@@ -89,7 +91,17 @@ def run(
     from .sources import Sources, open_agent, read_plan_cache, read_settings
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, mcp=mcp, workspace=workspace, prices=prices)
+    sources = Sources.read(
+        tools,
+        model,
+        base_url,
+        db,
+        toolsets=toolsets,
+        mcp=mcp,
+        rate_limit=rate_limit,
+        workspace=workspace,
+        prices=prices,
+    )
     kept = read_plan_cache(cache, cache_ttl, cache_namespace, for_goal=goal is not None)
     values = GivenInputs.read(inputs, inputs_file)
     settings = read_settings(
@@ -148,6 +160,7 @@ def resume(
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
+    rate_limit: RateLimit = None,
     db: Database = None,
     prices: Prices = None,
     json: JsonOutput = False,
@@ -164,7 +177,17 @@ def resume(
     from .sources import Sources, open_agent, require_means
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, mcp=mcp, workspace=workspace, prices=prices)
+    sources = Sources.read(
+        tools,
+        model,
+        base_url,
+        db,
+        toolsets=toolsets,
+        mcp=mcp,
+        rate_limit=rate_limit,
+        workspace=workspace,
+        prices=prices,
+    )
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         snapshot = look_up(agent, thread)
@@ -235,6 +258,7 @@ def retry(
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
+    rate_limit: RateLimit = None,
     db: Database = None,
     prices: Prices = None,
     json: JsonOutput = False,
@@ -250,7 +274,17 @@ def retry(
     from .sources import Sources, open_agent, require_means
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, mcp=mcp, workspace=workspace, prices=prices)
+    sources = Sources.read(
+        tools,
+        model,
+        base_url,
+        db,
+        toolsets=toolsets,
+        mcp=mcp,
+        rate_limit=rate_limit,
+        workspace=workspace,
+        prices=prices,
+    )
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))

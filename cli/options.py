@@ -26,6 +26,7 @@ __all__ = [
     "OnFailureOption",
     "PlanOutput",
     "Prices",
+    "RateLimit",
     "ReportForm",
     "ReportFormatOption",
     "ReportOutput",
@@ -109,7 +110,11 @@ Workspace = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", metavar="NAME", help="Such as openai:gpt-5-mini. [env: PLAN_EXECUTE_MODEL]"),
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Such as openai:gpt-5-mini; fallbacks follow after a |. [env: PLAN_EXECUTE_MODEL]",
+    ),
 ]
 BaseUrl = Annotated[
     str | None,
@@ -117,6 +122,14 @@ BaseUrl = Annotated[
         "--base-url",
         metavar="URL",
         help="An endpoint that speaks OpenAI's protocol; it may need no key. [env: PLAN_EXECUTE_BASE_URL]",
+    ),
+]
+RateLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--rate-limit",
+        metavar="N",
+        help="Requests per second that a model may be sent, such as 0.5. [env: PLAN_EXECUTE_RATE_LIMIT]",
     ),
 ]
 Database = Annotated[

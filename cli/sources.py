@@ -44,6 +44,7 @@ class Sources:
         workspace: The folder of the built-in tools; None: one for each thread.
         model: The model's name, if one is configured.
         base_url: The model's endpoint.
+        rate_limit: How many requests per second it may be sent.
         database: Where the threads are kept.
         prices: A file of what models cost; None: list prices only.
         options: The options as they were given, to repeat them in a hint.
@@ -56,6 +57,7 @@ class Sources:
     database: Place
     toolsets: tuple[str, ...] = ()
     mcp: tuple[str, ...] = ()
+    rate_limit: float | None = None
     workspace: Path | None = None
     prices: str | None = None
     options: tuple[str, ...] = ()
@@ -71,6 +73,7 @@ class Sources:
         *,
         toolsets: Sequence[str] | None = None,
         mcp: Sequence[str] | None = None,
+        rate_limit: float | None = None,
         workspace: Path | None = None,
         prices: Path | None = None,
     ) -> Sources:
@@ -84,6 +87,7 @@ class Sources:
         given += [("--workspace", str(workspace or ""))]
         given += [("--model", model or ""), ("--base-url", base_url or "")]
         given += [("--prices", str(prices or ""))]
+        given += [("--rate-limit", "" if rate_limit is None else f"{rate_limit:g}")]
         given += [("--db", Place(database or "").shown)]
         return cls(
             tools=tuple(tools or _listed(env.tools)),
@@ -92,6 +96,7 @@ class Sources:
             database=Place(named) if (named := database or env.database) else Place.default(),
             toolsets=tuple(toolsets or filter(None, [env.toolsets])),
             mcp=tuple(mcp or _listed(env.mcp)),
+            rate_limit=env.requests_per_second if rate_limit is None else rate_limit,
             workspace=workspace,
             prices=str(prices) if prices is not None else env.prices,
             encryption_key=env.encryption_key,
@@ -223,6 +228,7 @@ def open_agent(
             toolbox.tools if toolbox is not None else (),
             prices=sources.prices,
             base_url=sources.base_url,
+            rate_limit=sources.rate_limit,
             checkpointer=checkpointer,
             store=store,
             plan_cache=plan_cache,

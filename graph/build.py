@@ -58,12 +58,14 @@ def create_plan_execute_agent(
     plan_cache: PlanCache | timedelta | float | None = None,
     prices: Mapping[str, Any] | str | Path | None = None,
     base_url: str | None = None,
+    rate_limit: float | None = None,
     name: str = "plan_execute",
 ) -> PlanExecuteAgent:
     """Build a plan-and-execute agent.
 
     Args:
-        model: A model's name or a chat model; None: only plans of bound steps can run.
+        model: A model's name (``provider:name``, fallbacks after a ``|``) or a chat model; None: only plans
+            of bound steps can run.
         tools: LangChain tools or plain functions with docstrings. A tool's effect is its
             ``metadata={"effect": "read" | "idempotent" | "write"}``, ``write`` if undeclared.
         models: Models for single roles: planner, executor, evaluator, replanner, synthesizer.
@@ -80,6 +82,7 @@ def create_plan_execute_agent(
         prices: What models cost per million tokens, ``{model: {"input", "output", "cached_input"}}``, or a
             YAML or JSON file of that; beside OpenAI's list prices. A model without a price has no cost.
         base_url: Base URL of an OpenAI-protocol endpoint for models given by name.
+        rate_limit: Requests per second that each model given by name may be sent; None: any number.
         name: The graph's name.
 
     Returns:
@@ -89,7 +92,8 @@ def create_plan_execute_agent(
         ConfigurationError: If two tools share a name, a role is unknown, or something is not supported.
     """
     form = output_form(response_format)
-    toolbox, chat = Toolbox(tools, agents), ChatModels(model, models, base_url=base_url)
+    toolbox = Toolbox(tools, agents)
+    chat = ChatModels(model, models, base_url=base_url, rate_limit=rate_limit)
     if form is not None and not chat.has("synthesizer"):
         raise ConfigurationError(
             "response_format= needs a model that writes the output, and none is configured"

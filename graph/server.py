@@ -59,6 +59,7 @@ def _agent(environment: Environment) -> PlanExecuteAgent:
         plan_cache=_plan_cache(environment),
         prices=environment.prices,
         base_url=environment.base_url,
+        rate_limit=environment.requests_per_second,
     )
     return watched_by(agent, environment)
 

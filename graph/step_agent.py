@@ -21,6 +21,7 @@ from langgraph.types import Command
 
 from ..errors import BadArgumentsError, BudgetExceededError, IterationLimitError, ToolFailedError, known
 from ..execution.effects import call_once
+from ..models.fallbacks import first_that_answers
 from ..models.structured import (
     as_model_error,
     refuses_response_settings,
@@ -78,14 +79,18 @@ class StepGuard(AgentMiddleware[Any, Any]):
         model = scope.model or request.model
         offered = [tool for tool in request.tools if _name(tool) in scope.tools]
         shown = [_quoted(message, scope.run.mark) for message in request.messages]
-        limited = request.override(model=model, tools=offered, messages=shown)
-        try:
-            # Tools are called with what is on record, and that holds no secrets.
-            return scope.run.redact(await _in_form(scope, model, limited, handler))
-        except (GraphBubbleUp, BudgetExceededError):
-            raise
-        except Exception as error:
-            raise as_model_error(error, "executor", model) from error
+        limited = request.override(tools=offered, messages=shown)
+
+        async def ask(member: BaseChatModel, tries: int) -> ModelResponse[Any]:
+            try:
+                return await _in_form(scope, member, limited.override(model=member), handler, tries)
+            except (GraphBubbleUp, BudgetExceededError):
+                raise
+            except Exception as error:
+                raise as_model_error(error, "executor", member) from error
+
+        # Tools are called with what is on record, and that holds no secrets.
+        return scope.run.redact(await first_that_answers(model, ask))
 
     async def awrap_tool_call(
         self,
@@ -176,16 +181,17 @@ async def _in_form(
     model: BaseChatModel,
     request: ModelRequest[Any],
     handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    tries: int,
 ) -> ModelResponse[Any]:
     """Ask for the step's declared form where the model takes one; the check holds the answer to it anyway."""
     settings = response_settings(model, scope.output_schema, request.tools)
     formed = request.override(model_settings={**request.model_settings, **settings})
     try:
-        return await retry_transient(lambda: _counted(scope, model, formed, handler))
+        return await retry_transient(lambda: _counted(scope, model, formed, handler), tries=tries)
     except Exception as error:
         if not settings or not refuses_response_settings(model, error):
             raise
-        return await retry_transient(lambda: _counted(scope, model, request, handler))
+        return await retry_transient(lambda: _counted(scope, model, request, handler), tries=tries)
 
 
 async def _counted(

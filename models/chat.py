@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit, urlunsplit
@@ -35,9 +36,12 @@ class ChatModels:
         base_url: OpenAI-protocol endpoint for names without another provider; a key is
             then optional. ``None``: the OpenAI client's own settings.
         timeout_s: Seconds one HTTP request to an OpenAI-protocol endpoint may take.
+        rate_limit: Requests per second that each model given by name may be sent, on average; None: any.
+
+    A name may hold fallbacks: ``openai:gpt-5-mini|anthropic:claude-haiku-4-5``.
 
     Raises:
-        ConfigurationError: ``by_role`` names a role that does not exist.
+        ConfigurationError: ``by_role`` names a role that does not exist, or the rate is none.
     """
 
     def __init__(
@@ -47,13 +51,17 @@ class ChatModels:
         *,
         base_url: str | None = None,
         timeout_s: float = 300.0,
+        rate_limit: float | None = None,
     ) -> None:
+        if rate_limit is not None and not 0 < rate_limit < float("inf"):
+            raise ConfigurationError(f"rate_limit is requests per second, more than 0, not {rate_limit!r}")
         _refuse_unknown(by_role or {}, ROLES)
         self._configured: dict[str, str | BaseChatModel] = dict(by_role or {})
         if default is not None:
             self._configured["default"] = default
         self._base_url = base_url
         self._timeout_s = timeout_s
+        self._rate_limit = rate_limit
         self._made: dict[str, BaseChatModel] = {}
         self._lock = Lock()
 
@@ -96,9 +104,32 @@ class ChatModels:
 
     def _make(self, name: str, role: Role) -> BaseChatModel:
         with self._lock:
-            if name not in self._made:
-                self._made[name] = _create(name, role, self._base_url, self._timeout_s)
-            return self._made[name]
+            parts = [part.strip() for part in name.split("|")]
+            if not all(parts):
+                raise ConfigurationError(f"{name!r} of the {role}: a name is missing beside the |")
+            members = [self._made_once(part, role) for part in parts]
+        if len(members) == 1:
+            return members[0]
+        from .fallbacks import FallbackModel
+
+        return FallbackModel(members=members)
+
+    def _made_once(self, name: str, role: Role) -> BaseChatModel:
+        if name not in self._made:
+            limiter = _limiter(self._rate_limit)
+            self._made[name] = _create(name, role, self._base_url, self._timeout_s, limiter)
+        return self._made[name]
+
+
+def _limiter(per_second: float | None) -> dict[str, Any]:
+    """Give the setting of a model that may be asked only so often."""
+    if per_second is None:
+        return {}
+    from langchain_core.rate_limiters import InMemoryRateLimiter
+
+    often = min(0.1, 0.2 / per_second)
+    limiter = InMemoryRateLimiter(requests_per_second=per_second, check_every_n_seconds=often)
+    return {"rate_limiter": limiter}
 
 
 def model_name(model: BaseChatModel) -> str:
@@ -138,12 +169,16 @@ def _refuse_unknown(names: Mapping[str, object], accepted: tuple[str, ...]) -> N
             raise ConfigurationError(msg)
 
 
-def _create(name: str, role: Role, base_url: str | None, timeout_s: float) -> BaseChatModel:
+def _create(
+    name: str, role: Role, base_url: str | None, timeout_s: float, settings: Mapping[str, Any]
+) -> BaseChatModel:
     provider, bare_name = _provider_of(name, base_url)
     try:
+        if provider == "openai" and bare_name == name:
+            _refuse_unknown_provider(name, role, base_url)
         if provider == "openai":
-            return _create_openai(bare_name, base_url, timeout_s)
-        return _init(bare_name, provider)
+            return _create_openai(bare_name, base_url, timeout_s, settings)
+        return _init(bare_name, provider, **settings)
     except ImportError as error:
         msg = f"the model {name!r} of the {role} needs a package that is not installed: {error}"
         raise ConfigurationError(msg) from error
@@ -151,6 +186,26 @@ def _create(name: str, role: Role, base_url: str | None, timeout_s: float) -> Ba
         raise
     except Exception as error:
         raise _creation_error(name, role, error) from error
+
+
+def _refuse_unknown_provider(name: str, role: Role, base_url: str | None) -> None:
+    """Refuse a word before a colon that is no provider, where no server of one's own could know the name."""
+    from langchain.chat_models.base import _BUILTIN_PROVIDERS
+    from langchain_openai import ChatOpenAI
+    from pydantic import SecretStr
+
+    word, colon, _ = name.partition(":")
+    if not colon or word == "ft" or base_url:  # ft: a fine-tuned model of OpenAI's
+        return
+    # The client itself knows which variables of the environment name another server.
+    if _OPENAI_HOST not in endpoint_of(ChatOpenAI(model=name, api_key=SecretStr(_LOCAL_KEY))):
+        return
+    close = get_close_matches(word, _BUILTIN_PROVIDERS, 1)
+    raise ConfigurationError(
+        f"the model {name!r} of the {role}: there is no provider {word!r}"
+        f"{f' (did you mean {close[0]}?)' if close else ''}; known: {known(_BUILTIN_PROVIDERS, limit=50)}. "
+        "A name that a server of your own knows needs its base URL"
+    )
 
 
 def _provider_of(name: str, base_url: str | None) -> tuple[str | None, str]:
@@ -166,18 +221,24 @@ def _provider_of(name: str, base_url: str | None) -> tuple[str | None, str]:
     return None, name
 
 
-def _create_openai(name: str, base_url: str | None, timeout_s: float) -> BaseChatModel:
+def _create_openai(
+    name: str, base_url: str | None, timeout_s: float, more: Mapping[str, Any]
+) -> BaseChatModel:
+    from pydantic import SecretStr
+
+    from .openai_endpoint import OpenAIEndpoint
+
     # We retry ourselves: retries inside the client would not be counted. Nor would streamed
     # tokens: langchain-openai 1.7.3 asks other servers than OpenAI's for no usage by itself.
-    settings: dict[str, Any] = {"max_retries": 0, "timeout": timeout_s, "stream_usage": True}
+    settings: dict[str, Any] = {"max_retries": 0, "timeout": timeout_s, "stream_usage": True, **more}
     if base_url:
         settings["base_url"] = base_url
     try:
-        return _init(name, "openai", **settings)
+        return OpenAIEndpoint(model=name, **settings)
     except Exception as error:
         if not _lacks_key(error):
             raise
-        model = _init(name, "openai", api_key=_LOCAL_KEY, **settings)
+        model = OpenAIEndpoint(model=name, api_key=SecretStr(_LOCAL_KEY), **settings)
         # The client has read its environment by now: only a server other than OpenAI's may need no key.
         if _OPENAI_HOST in endpoint_of(model):
             raise

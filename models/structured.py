@@ -41,6 +41,7 @@ from ..errors import (
 )
 from ..tracing.marks import current_span, role_config
 from .chat import endpoint_of, model_name
+from .fallbacks import first_that_answers
 
 __all__ = [
     "BACKOFF",
@@ -559,6 +560,7 @@ class _Line:
     meter: ModelMeter
     config: RunnableConfig
     backoff: Backoff
+    tries: int
 
     @property
     def who(self) -> str:
@@ -568,7 +570,9 @@ class _Line:
         deadline = asyncio.timeout(self.meter.seconds_left())
         try:
             async with deadline:
-                return await retry_transient(lambda: self._attempt(runnable, messages), backoff=self.backoff)
+                return await retry_transient(
+                    lambda: self._attempt(runnable, messages), tries=self.tries, backoff=self.backoff
+                )
         except TimeoutError as error:
             if not deadline.expired():
                 raise
@@ -664,9 +668,17 @@ async def call_message(
         ModelCallError: One of its kinds; ``ModelOutputError`` for an empty answer.
         BudgetExceededError: The meter allowed no further attempt.
     """
-    line = _Line(model, role, meter, role_config(config, role), backoff)
+    asking = role_config(config, role)
+
+    async def ask(member: BaseChatModel, tries: int) -> AIMessage:
+        return await _plain_answer(_Line(member, role, meter, asking, backoff, tries), messages)
+
+    return await first_that_answers(model, ask)
+
+
+async def _plain_answer(line: _Line, messages: Sequence[BaseMessage]) -> AIMessage:
     with line.errors_in_our_words():
-        answer = await line.ask(model, messages)
+        answer = await line.ask(line.model, messages)
     _raise_if_withheld(answer, line.who)
     if _finish_reason(answer) in _TRUNCATED:
         raise _truncated(line.who)
@@ -708,10 +720,25 @@ async def call_structured(
         ModelCallError: One of its kinds; ``ModelOutputError`` when no repair helped.
         BudgetExceededError: The meter allowed no further attempt.
     """
-    line = _Line(model, role, meter, role_config(config, role), backoff)
-    wire = json_schema or wire_schema(schema)
+    wire, asking = json_schema or wire_schema(schema), role_config(config, role)
+
+    async def ask(member: BaseChatModel, tries: int) -> T:
+        line = _Line(member, role, meter, asking, backoff, tries)
+        return await _structured_answer(line, schema, messages, wire, check, max_repairs)
+
+    return await first_that_answers(model, ask)
+
+
+async def _structured_answer(
+    line: _Line,
+    schema: type[T],
+    messages: Sequence[BaseMessage],
+    wire: dict[str, Any],
+    check: Check[T] | None,
+    max_repairs: int,
+) -> T:
     title = str(wire.get("title", schema.__name__))
-    history, modes = list(messages), _modes_for(model)
+    history, modes = list(messages), _modes_for(line.model)
     cut_off = False
     reading: _Reading[T] = _Reading(None)
     for _ in range(max_repairs + 1):
@@ -720,7 +747,7 @@ async def call_structured(
         _raise_if_withheld(answer, line.who)
         reading = _read(answer, schema, title, check)
         if reading.value is not None:
-            _WORKED[_key(model)] = mode
+            _WORKED[_key(line.model)] = mode
             return reading.value
         was_cut_off, cut_off = cut_off, _finish_reason(answer) in _TRUNCATED
         if cut_off and was_cut_off:

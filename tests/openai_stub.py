@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 __all__ = ["OpenAIStub", "Reply", "Request"]
@@ -40,8 +40,12 @@ class Reply:
     drop: bool = False
     """Close the connection without a word (while streaming: after the first chunk)."""
     delay_s: float = 0.0
-    usage: tuple[int, int] = (11, 7)
-    """Prompt and completion tokens."""
+    usage: tuple[int, int] | None = (11, 7)
+    """Prompt and completion tokens; None: the server does not count, and says nothing of it."""
+    call_ids: Sequence[str | None] | None = None
+    """Ids of the tool calls; None: ``call_0`` and so on."""
+    hold: Event | None = None
+    """A streamed answer ends when this is set, or after twenty seconds; its text comes at once."""
 
     @classmethod
     def json(cls, data: Any, **rest: Any) -> Reply:
@@ -160,6 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
         for number, chunk in enumerate(_chunks(reply, body)):
             if reply.drop and number:
                 return
+            if reply.hold and chunk["choices"] and chunk["choices"][0]["finish_reason"]:
+                reply.hold.wait(20)
             self._event(json.dumps(chunk))
         self._event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
@@ -182,7 +188,7 @@ def _completion(reply: Reply, body: Body) -> Body:
     if reply.tool_calls:
         message["tool_calls"] = _tool_calls(reply)
     choice = {"index": 0, "message": message, "finish_reason": reply.reason, "logprobs": None}
-    return {**_frame(body, "chat.completion"), "choices": [choice], "usage": _usage(reply)}
+    return {**_frame(body, "chat.completion"), "choices": [choice], **_usage(reply)}
 
 
 def _chunks(reply: Reply, body: Body) -> Iterator[Body]:
@@ -190,8 +196,8 @@ def _chunks(reply: Reply, body: Body) -> Iterator[Body]:
     for delta in _deltas(reply):
         yield {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
     yield {**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": reply.reason}]}
-    if (body.get("stream_options") or {}).get("include_usage"):
-        yield {**frame, "choices": [], "usage": _usage(reply)}
+    if reply.usage and (body.get("stream_options") or {}).get("include_usage"):
+        yield {**frame, "choices": [], **_usage(reply)}
 
 
 def _deltas(reply: Reply) -> Iterator[Body]:
@@ -210,8 +216,9 @@ def _deltas(reply: Reply) -> Iterator[Body]:
 
 
 def _tool_calls(reply: Reply) -> list[Body]:
+    ids = reply.call_ids or [f"call_{index}" for index in range(len(reply.tool_calls))]
     return [
-        {"id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": _text(arguments)}}
+        {"id": ids[index], "type": "function", "function": {"name": name, "arguments": _text(arguments)}}
         for index, (name, arguments) in enumerate(reply.tool_calls)
     ]
 
@@ -224,6 +231,9 @@ def _frame(body: Body, kind: str) -> Body:
     return {"id": "chatcmpl-stub", "object": kind, "created": 0, "model": body.get("model", "stub")}
 
 
-def _usage(reply: Reply) -> dict[str, int]:
+def _usage(reply: Reply) -> Body:
+    if reply.usage is None:
+        return {}
     prompt, completion = reply.usage
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    total = prompt + completion
+    return {"usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}}

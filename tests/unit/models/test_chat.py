@@ -7,6 +7,7 @@ from openai_stub import OpenAIStub, Reply
 
 from plan_execute.errors import ConfigurationError, MissingModelError
 from plan_execute.models.chat import ROLES, ChatModels, endpoint_of, model_name
+from plan_execute.models.fallbacks import members_of
 from plan_execute.models.scripted import ScriptedModel
 
 LOCAL = "http://127.0.0.1:9/v1"
@@ -87,6 +88,47 @@ def test_no_model_at_all_names_the_role_and_the_ways_on() -> None:
 def test_a_provider_that_is_not_installed_is_a_clear_error() -> None:
     with pytest.raises(ConfigurationError, match="'anthropic:claude-x' of the planner needs a package"):
         ChatModels("anthropic:claude-x").get("planner")
+
+
+def test_a_provider_that_is_not_installed_is_named_with_the_package_to_install() -> None:
+    with pytest.raises(ConfigurationError, match=r"pip install.* langchain-mistralai"):
+        ChatModels("mistralai:m").get("planner")
+
+
+@pytest.mark.parametrize("name", ["opnai:gpt-5", "manager:x", "qwen3:8b"])
+def test_a_provider_that_does_not_exist_is_refused_with_the_known_ones(name: str) -> None:
+    word = name.partition(":")[0]
+    known = r"anthropic, .*ollama, openai, .*A name that a server of your own knows needs its base URL"
+    with pytest.raises(ConfigurationError, match=rf"no provider '{word}'.*; known: {known}"):
+        ChatModels(name).get("planner")
+
+
+@pytest.mark.parametrize("name", ["openai:qwen3:8b", "ft:gpt-5-mini:shop::x1"])
+def test_a_colon_in_the_name_of_an_openai_model_is_no_provider(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert model_name(ChatModels(name).get("planner")) == name.removeprefix("openai:")
+
+
+def test_a_server_that_the_environment_names_may_know_names_with_colons(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", LOCAL)
+    assert model_name(ChatModels("qwen3:8b").get("planner")) == "qwen3:8b"
+
+
+def test_fallbacks_are_made_once_and_shared_with_who_names_them_alone() -> None:
+    models = ChatModels("a|b", {"planner": "b"}, base_url=LOCAL)
+    members = members_of(models.get("executor"))
+    assert [model_name(member) for member in members] == ["a", "b"]
+    assert models.get("planner") is members[1]
+
+
+def test_a_model_with_fallbacks_can_be_called_by_itself() -> None:
+    with OpenAIStub(lambda b: Reply.failure(401) if b["model"] == "a" else Reply("hello")) as stub:
+        model = ChatModels("a|b", base_url=stub.base_url).get("executor")
+        assert model.invoke("hi").text == "hello"
 
 
 def test_unknown_roles_are_refused_with_the_known_ones() -> None:

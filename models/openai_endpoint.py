@@ -1,0 +1,76 @@
+"""ChatOpenAI for the many servers that speak most of OpenAI's protocol, but not all of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import uuid4
+
+import openai
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_openai import ChatOpenAI
+from pydantic import PrivateAttr
+
+__all__ = ["OpenAIEndpoint"]
+
+_REFUSALS = {400, 404, 415, 422, 501}
+
+
+class OpenAIEndpoint(ChatOpenAI):
+    """Asks for the usage of streamed answers until the server refuses, and numbers calls that have no id."""
+
+    _takes_stream_options: bool = PrivateAttr(default=True)
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        if self._takes_stream_options:
+            begun = False
+            try:
+                async for chunk in super()._astream(*args, **kwargs):
+                    begun = True
+                    yield chunk
+            except openai.APIStatusError as error:
+                if begun or not self._refuses_stream_options(error):
+                    raise
+            else:
+                return
+        async for chunk in super()._astream(*args, **{**kwargs, "stream_usage": False}):
+            yield chunk
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        if self._takes_stream_options:
+            begun = False
+            try:
+                for chunk in super()._stream(*args, **kwargs):
+                    begun = True
+                    yield chunk
+            except openai.APIStatusError as error:
+                if begun or not self._refuses_stream_options(error):
+                    raise
+            else:
+                return
+        yield from super()._stream(*args, **{**kwargs, "stream_usage": False})
+
+    def _create_chat_result(self, *args: Any, **kwargs: Any) -> ChatResult:
+        result = super()._create_chat_result(*args, **kwargs)
+        for generation in result.generations:
+            for call in getattr(generation.message, "tool_calls", ()):
+                call["id"] = call["id"] or _new_id()
+        return result
+
+    def _convert_chunk_to_generation_chunk(self, *args: Any, **kwargs: Any) -> ChatGenerationChunk | None:
+        piece = super()._convert_chunk_to_generation_chunk(*args, **kwargs)
+        for call in getattr(piece.message, "tool_call_chunks", ()) if piece else ():
+            if call["name"] and not call["id"]:  # the first piece of a call has its name
+                call["id"] = _new_id()
+        return piece
+
+    def _refuses_stream_options(self, error: openai.APIStatusError) -> bool:
+        """Tell whether the server does not know how to count a stream, and remember it."""
+        said = str(error)
+        if error.status_code in _REFUSALS and ("stream_options" in said or "include_usage" in said):
+            self._takes_stream_options = False
+        return not self._takes_stream_options
+
+
+def _new_id() -> str:
+    return f"call_{uuid4().hex[:24]}"

@@ -1,0 +1,52 @@
+"""``--mcp FILE``: tools of MCP servers on the command line."""
+
+import json
+
+from mcp_servers import gone, server_ids, stdio
+
+PLAN = """
+goal: talk
+steps:
+  - {id: t, call: {tool: talk_read, args: {}}}
+"""
+
+
+def entry(cli, kind="babbles", **more):
+    log = cli.folder / "log.txt"
+    (cli.folder / "mcp.json").write_text(json.dumps({"mcpServers": {"odd": stdio(kind, log, **more)}}))
+    (cli.folder / "plan.yaml").write_text(PLAN)
+    return log
+
+
+def test_a_plan_runs_with_the_tools_of_a_file_and_leaves_no_server_behind(cli):
+    log = entry(cli)
+    asked = cli("run", "--plan", "plan.yaml", "--thread", "t", "--approval", "always", "--mcp", "mcp.json")
+    assert asked.code == 3
+    assert "resume t --mcp mcp.json" in asked.err
+    done = cli("resume", "t", "--approve", "--json", PLAN_EXECUTE_MCP="mcp.json")
+    assert done.json["results"]["t"]["output"] == "answered all the same"
+    assert done.err.count("\n") < 10
+    assert len(server_ids(log)) == 2
+    assert all(gone(process) for process in server_ids(log))
+
+
+def test_a_file_or_a_server_that_is_wrong_exits_with_one_clear_message(cli):
+    entry(cli, agrs=[])
+    wrong = cli("validate", "plan.yaml", "--mcp", "mcp.json")
+    assert wrong.code in (1, 2)
+    assert "mcp.json: server 'odd', agrs: is not known (did you mean args?)" in wrong.err
+    entry(cli, "garbage", startTimeout=0.5)
+    garbage = cli("run", "--plan", "plan.yaml", "--mcp", "mcp.json", "--json")
+    assert garbage.code in (1, 2)
+    assert "it printed something to stdout that is not MCP" in garbage.json["error"]["message"]
+
+
+def test_several_tool_sets_can_be_named_by_the_environment(cli):
+    (cli.folder / "plan.yaml").write_text(
+        "goal: g\nsteps:\n"
+        "  - {id: w, call: {tool: write_file, args: {path: a.py, text: 'print(1)'}}}\n"
+        "  - {id: r, depends_on: [w], call: {tool: run_command, args: {command: [python, a.py]}}}\n"
+    )
+    sets = "files,http,command:git,python"
+    done = cli("run", "--plan", "plan.yaml", "--yes", "--json", PLAN_EXECUTE_TOOLSETS=sets)
+    assert done.json["results"]["r"]["output"] == "1\n"
