@@ -34,15 +34,16 @@ def server_ids(log: Path) -> list[int]:
 def gone(process: int, within_s: float = 10.0) -> bool:
     """Wait for the end of a process."""
     deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
+    while True:
         try:
             os.kill(process, 0)
         except ProcessLookupError:
             return True
         if Path(f"/proc/{process}/stat").exists() and ") Z " in Path(f"/proc/{process}/stat").read_text():
             return True
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.02)
-    return False
 
 
 @contextmanager

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import json
 import logging
 import os
 import re
+import shutil
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
@@ -19,11 +22,12 @@ from langchain_core.tools import BaseTool
 from langchain_mcp_adapters.sessions import Connection, create_session
 from langchain_mcp_adapters.tools import load_mcp_tools
 from mcp import ClientSession, McpError, StdioServerParameters, types
-from mcp.client.stdio import stdio_client
+from mcp.client.stdio import get_default_environment, stdio_client
 
 from ..context import run_redactor
 from ..errors import ToolFailedError
 from .mcp_file import McpServer
+from .threads import run_in_thread
 
 __all__ = ["McpConnection"]
 
@@ -118,7 +122,8 @@ class McpConnection:
     def __init__(self, server: McpServer) -> None:
         self.server = server
         self._live: _Live | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._keepers: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
 
     async def tools(self) -> list[BaseTool]:
@@ -143,14 +148,13 @@ class McpConnection:
             return await self._call(await self._ready(), tool, args)
 
     async def close(self) -> None:
-        """End the server, if it runs, and return when it is gone."""
-        if self._keeper is None:
-            return
-        if self._live is None or self._live.ended.done():
-            self._keeper.cancel()  # a start that is under way, or nothing any more
-        else:
+        """End the server, if it runs, and return when it is gone, and those that it took the place of."""
+        if self._live is not None:
             self._live.end(_STOPPED)
-        await asyncio.wait([self._keeper])
+        for keeper in self._starting:
+            keeper.cancel()
+        if self._keepers:
+            await asyncio.wait(self._keepers)
 
     # --- one session -----------------------------------------------------------------------
 
@@ -168,11 +172,15 @@ class McpConnection:
     async def _start(self) -> _Live:
         started: asyncio.Future[_Live] = asyncio.get_running_loop().create_future()
         # anyio's scopes must be left in the task that has entered them: a session lives in a task of its own.
-        self._keeper = keeper = asyncio.create_task(self._keep(started))
+        keeper = asyncio.create_task(self._keep(started))
+        self._keepers.add(keeper)
+        keeper.add_done_callback(self._keepers.discard)
+        self._starting.add(keeper)
         try:
             return await started
         finally:
-            if not started.done() or started.cancelled():
+            self._starting.discard(keeper)
+            if started.cancelled():
                 keeper.cancel()
 
     async def _keep(self, started: asyncio.Future[_Live]) -> None:
@@ -217,9 +225,10 @@ class McpConnection:
                 words.take_garbage(_garbage_in(message))
 
         with words.open_errors() as errors:
+            program, *arguments = await run_in_thread(_leashed, server)
             parameters = StdioServerParameters(
-                command=server.command,
-                args=[*server.args],
+                command=program,
+                args=arguments,
                 env=dict(server.env),
                 cwd=server.cwd,
                 encoding_error_handler="replace",
@@ -321,6 +330,31 @@ async def _listed(session: ClientSession) -> list[BaseTool]:
         if error.error.code == types.METHOD_NOT_FOUND:
             return []  # a server of resources or prompts only
         raise
+
+
+_LEASH = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def _leashed(server: McpServer) -> list[str]:
+    """Return the command that starts a server, on Linux such that it does not outlive this process.
+
+    A server sees the end of its input, and ends. One that hangs does not look; and a process that a
+    signal ends (uvicorn ends itself so) has no time to kill it.
+    """
+    path = server.env.get("PATH") or get_default_environment().get("PATH")
+    command = os.path.expanduser(server.command)
+    # A path is relative to the folder that the server is started in.
+    found = shutil.which(os.path.join(server.cwd or "", command) if os.sep in command else command, path=path)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "not found", server.command)
+    found = os.path.abspath(found)
+    if sys.platform != "linux":
+        return [found, *server.args]
+    return [sys.executable, "-I", "-S", "-c", _LEASH, found, *server.args]
 
 
 class _NotMadeError(Exception):

@@ -104,9 +104,7 @@ def test_mcp_tools_are_called_and_one_that_hangs_is_a_failed_step(server):
         bound("hung", "hang", args={}, on_failure="skip", max_attempts=1),
         bound("fine", "quick_read", args={}),
     )
-    for _ in range(2):
-        result = server.run(server.new_thread(), input=steps, context=NEVER)
-        assert result["results"]["fine"]["status"] in ("done", "failed")
-        assert "did not answer a call of hang within 0.5 s" in result["results"]["hung"]["error"]["message"]
+    result = server.run(server.new_thread(), input=steps, context=NEVER)
+    assert "did not answer a call of hang within 0.5 s" in result["results"]["hung"]["error"]["message"]
     alone = plan(bound("fine", "quick_read", args={}))
     assert server.run(server.new_thread(), input=alone, context=NEVER)["results"]["fine"]["output"] == "quick"
