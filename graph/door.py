@@ -27,6 +27,7 @@ from ..errors import (
     StorageError,
 )
 from ..models.chat import ROLES, model_name
+from ..models.fallbacks import members_of
 from ..redaction import REDACTOR_KEY
 from ..run import OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ..state import SCHEMA_VERSION, Usage, plan_hash
@@ -445,13 +446,13 @@ def _require_prices(agent: PlanExecuteAgent, settings: Context) -> None:
     for role in ROLES:
         if not agent.models.has(role, settings.models):
             continue
-        model = agent.models.get(role, settings.models)
-        if not agent.prices.knows(model):
-            raise ConfigurationError(
-                f"max_cost={settings.max_cost:g} cannot be held: there is no price for the model "
-                f"{model_name(model)!r} of the {role}. Hand one in: prices="
-                f'{{"{model_name(model)}": {{"input": …, "output": …}}}}, per million tokens'
-            )
+        for model in members_of(agent.models.get(role, settings.models)):
+            if not agent.prices.knows(model):
+                raise ConfigurationError(
+                    f"max_cost={settings.max_cost:g} cannot be held: there is no price for the model "
+                    f"{model_name(model)!r} of the {role}. Hand one in: prices="
+                    f'{{"{model_name(model)}": {{"input": …, "output": …}}}}, per million tokens'
+                )
 
 
 def _require_planner(agent: PlanExecuteAgent, checked: Mapping[str, Any], settings: Context) -> None:

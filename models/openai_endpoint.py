@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
@@ -17,7 +18,11 @@ _REFUSALS = {400, 404, 415, 422, 501}
 
 
 class OpenAIEndpoint(ChatOpenAI):
-    """Asks for the usage of streamed answers until the server refuses, and numbers calls that have no id."""
+    """Mends what langchain-openai 1.7.3 takes for granted and some servers do not do.
+
+    It asks for the usage of streamed answers until the server refuses, numbers tool calls that come without
+    an id, and writes arguments as text that come as an object.
+    """
 
     _takes_stream_options: bool = PrivateAttr(default=True)
 
@@ -50,15 +55,24 @@ class OpenAIEndpoint(ChatOpenAI):
                 return
         yield from super()._stream(*args, **{**kwargs, "stream_usage": False})
 
-    def _create_chat_result(self, *args: Any, **kwargs: Any) -> ChatResult:
-        result = super()._create_chat_result(*args, **kwargs)
+    def _create_chat_result(self, response: Any, *args: Any, **kwargs: Any) -> ChatResult:
+        for choice in getattr(response, "choices", None) or ():
+            for call in getattr(choice.message, "tool_calls", None) or ():
+                call.function.arguments = _as_text(call.function.arguments)
+        result = super()._create_chat_result(response, *args, **kwargs)
         for generation in result.generations:
             for call in getattr(generation.message, "tool_calls", ()):
                 call["id"] = call["id"] or _new_id()
         return result
 
-    def _convert_chunk_to_generation_chunk(self, *args: Any, **kwargs: Any) -> ChatGenerationChunk | None:
-        piece = super()._convert_chunk_to_generation_chunk(*args, **kwargs)
+    def _convert_chunk_to_generation_chunk(
+        self, chunk: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> ChatGenerationChunk | None:
+        for choice in chunk.get("choices") or ():
+            for call in (choice.get("delta") or {}).get("tool_calls") or ():
+                if function := call.get("function"):
+                    function["arguments"] = _as_text(function.get("arguments"))
+        piece = super()._convert_chunk_to_generation_chunk(chunk, *args, **kwargs)
         for call in getattr(piece.message, "tool_call_chunks", ()) if piece else ():
             if call["name"] and not call["id"]:  # the first piece of a call has its name
                 call["id"] = _new_id()
@@ -70,6 +84,10 @@ class OpenAIEndpoint(ChatOpenAI):
         if error.status_code in _REFUSALS and ("stream_options" in said or "include_usage" in said):
             self._takes_stream_options = False
         return not self._takes_stream_options
+
+
+def _as_text(arguments: Any) -> str | None:
+    return arguments if arguments is None or isinstance(arguments, str) else json.dumps(arguments)
 
 
 def _new_id() -> str:

@@ -163,6 +163,7 @@ _HOPELESS_TRANSPORT = {"UnsupportedProtocol", "InvalidURL"}
 _TIMEOUTS = {"APITimeoutError", "TimeoutException", "ModelTimeoutError"}
 _TRANSIENT_STATUS = {408, 409, 425, 429}
 _TRANSIENT_CODES = ("server_error", "rate_limit", "overloaded", "timeout", "unavailable")
+_UNSUPPORTED = re.compile(r"(?i)unsupported param|param requires|(?:not|n't) support")
 _MODE_STATUS = {400, 405, 415, 422, 501}
 # What openai 3.52 and langchain-openai 1.7.3 raise on a 200 whose body is not a completion.
 _UNREADABLE = (json.JSONDecodeError, AttributeError, KeyError, IndexError)
@@ -176,7 +177,7 @@ def is_transient(error: BaseException) -> bool:
         return False
     status = _status_of(error)
     if status is not None:
-        return _is_transient_status(status, error)
+        return _is_transient_status(status, error) and not _is_unsupported(error)
     if _classes(error.__cause__) & _HOPELESS_TRANSPORT or _classes(error) & _HOPELESS_TRANSPORT:
         return False
     if isinstance(error, TimeoutError | ConnectionError) or _classes(error) & (_TRANSPORT_ERRORS | _TIMEOUTS):
@@ -319,7 +320,14 @@ def _rejects_mode(error: BaseException) -> bool:
     error = _origin(error)
     if _ending_error(error, "") is not None:
         return False
-    return isinstance(error, NotImplementedError | TypeError) or _status_of(error) in _MODE_STATUS
+    if isinstance(error, NotImplementedError | TypeError) or _status_of(error) in _MODE_STATUS:
+        return True
+    return _is_unsupported(error)
+
+
+def _is_unsupported(error: BaseException) -> bool:
+    """Tell whether a server says with HTTP 500 that it does not know a parameter, as llama.cpp does."""
+    return _status_of(error) == 500 and _UNSUPPORTED.search(str(error)) is not None
 
 
 def _reason(error: BaseException) -> str:

@@ -44,6 +44,8 @@ class Reply:
     """Prompt and completion tokens; None: the server does not count, and says nothing of it."""
     call_ids: Sequence[str | None] | None = None
     """Ids of the tool calls; None: ``call_0`` and so on."""
+    arguments_as_objects: bool = False
+    """Send the arguments of tool calls as JSON objects, not as texts that hold them."""
     hold: Event | None = None
     """A streamed answer ends when this is set, or after twenty seconds; its text comes at once."""
 
@@ -209,6 +211,9 @@ def _deltas(reply: Reply) -> Iterator[Body]:
         yield {"refusal": reply.refusal}
     for index, call in enumerate(_tool_calls(reply)):
         arguments = call["function"]["arguments"]
+        if reply.arguments_as_objects:
+            yield {"tool_calls": [{"index": index, **call}]}
+            continue
         half = len(arguments) // 2
         head = {**call, "function": {**call["function"], "arguments": arguments[:half]}}
         yield {"tool_calls": [{"index": index, **head}]}
@@ -216,9 +221,10 @@ def _deltas(reply: Reply) -> Iterator[Body]:
 
 
 def _tool_calls(reply: Reply) -> list[Body]:
+    sent: Callable[[Any], Any] = dict if reply.arguments_as_objects else _text
     ids = reply.call_ids or [f"call_{index}" for index in range(len(reply.tool_calls))]
     return [
-        {"id": ids[index], "type": "function", "function": {"name": name, "arguments": _text(arguments)}}
+        {"id": ids[index], "type": "function", "function": {"name": name, "arguments": sent(arguments)}}
         for index, (name, arguments) in enumerate(reply.tool_calls)
     ]
 
