@@ -36,17 +36,8 @@ def test_a_file_or_a_server_that_is_wrong_exits_with_one_clear_message(cli):
     assert wrong.code in (1, 2)
     assert "mcp.json: server 'odd', agrs: is not known (did you mean args?)" in wrong.err
     entry(cli, "garbage", startTimeout=0.5)
-    garbage = cli("run", "--plan", "plan.yaml", "--mcp", "mcp.json", "--json")
+    garbage = cli(
+        "validate", "plan.yaml", "--json", PLAN_EXECUTE_MCP="mcp.json", PLAN_EXECUTE_TOOLSETS="files,http"
+    )
     assert garbage.code in (1, 2)
     assert "it printed something to stdout that is not MCP" in garbage.json["error"]["message"]
-
-
-def test_several_tool_sets_can_be_named_by_the_environment(cli):
-    (cli.folder / "plan.yaml").write_text(
-        "goal: g\nsteps:\n"
-        "  - {id: w, call: {tool: write_file, args: {path: a.py, text: 'print(1)'}}}\n"
-        "  - {id: r, depends_on: [w], call: {tool: run_command, args: {command: [python, a.py]}}}\n"
-    )
-    sets = "files,http,command:git,python"
-    done = cli("run", "--plan", "plan.yaml", "--yes", "--json", PLAN_EXECUTE_TOOLSETS=sets)
-    assert done.json["results"]["r"]["output"] == "1\n"

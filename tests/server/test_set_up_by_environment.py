@@ -37,7 +37,7 @@ def server(tmp_path_factory):
     """Serve it all at once; afterwards no MCP server is left."""
     folder = tmp_path_factory.mktemp("server")
     log = folder / "mcp.log"
-    (folder / "mcp.json").write_text(json.dumps({"mcpServers": {"odd": stdio("hangs", log, timeout=0.5)}}))
+    (folder / "mcp.json").write_text(json.dumps({"mcpServers": {"odd": stdio("hangs", log, timeout=2)}}))
     with OpenAIStub(route) as stub:
         settings = {
             "MODEL": "openai:stub",
@@ -105,6 +105,6 @@ def test_mcp_tools_are_called_and_one_that_hangs_is_a_failed_step(server):
         bound("fine", "quick_read", args={}),
     )
     result = server.run(server.new_thread(), input=steps, context=NEVER)
-    assert "did not answer a call of hang within 0.5 s" in result["results"]["hung"]["error"]["message"]
+    assert "did not answer a call of hang within 2 s" in result["results"]["hung"]["error"]["message"]
     alone = plan(bound("fine", "quick_read", args={}))
     assert server.run(server.new_thread(), input=alone, context=NEVER)["results"]["fine"]["output"] == "quick"
