@@ -1,6 +1,9 @@
 """How a model writes a plan, and how that becomes a plan.
 
-The wire form is small on purpose: every field required, no defaults, no free
+It is asked for lines (``plan_lines.py``), which cost a fifth of the tokens and can be read while they are
+written, and for JSON where that fails; either is taken, whatever was asked for.
+
+The JSON form is small on purpose: in its schema every field is required, with no defaults, no free
 dicts, no unions but nullable. Only such a schema means the same in strict
 json_schema, strict function calling, plain function calling and JSON mode.
 """
@@ -10,14 +13,14 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from ..renaming import rename_in_goal, rename_uses
 from ..state import (
@@ -30,10 +33,13 @@ from ..state import (
     step_fingerprints,
     unused_id,
 )
-from .structured import ModelMeter, call_structured
+from .plan_lines import Vocabulary, complete_lines, read_lines
+from .structured import ModelMeter, TextForm, call_structured
 
 __all__ = [
+    "DraftForm",
     "DraftStep",
+    "Listener",
     "Occasion",
     "PlanDraft",
     "draft_problems",
@@ -46,22 +52,28 @@ __all__ = [
 
 
 class DraftStep(BaseModel):
-    """One step as a model writes it; what has a default is asked for only where it can be of use."""
+    """One step as a model writes it; the schema asks for some of it only where it can be of use."""
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     id: str
-    task: str
-    depends_on: list[str]
-    call: str | None
-    arguments: str | None
-    tools: list[str]
-    success_criterion: str | None
+    task: str = ""
+    depends_on: list[str] = []
+    call: str | None = None
+    arguments: str | None = None
+    tools: list[str] = []
+    success_criterion: str | None = None
     output_schema: str | None = None
     for_each: str | None = None
     when: str | None = None
     agent: str | None = None
     goal: str | None = None
+
+    @field_validator("arguments", "output_schema", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """Take an object as the text of one: many models write it so, whatever the schema says."""
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
 
 
 class PlanDraft(BaseModel):
@@ -70,7 +82,7 @@ class PlanDraft(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     outcome: Literal["plan", "single_step", "finished", "cannot_plan"]
-    rationale: str
+    rationale: str = ""
     complete: bool = True
     steps: list[DraftStep]
 
@@ -85,39 +97,77 @@ _OUTCOMES: dict[Occasion, list[str]] = {
 }
 
 
+DraftForm = Literal["lines", "fields"]
+"""How a plan is asked for: in lines, or as the fields of a JSON object."""
+Listener = Callable[[list[Step]], None]
+"""Is told the steps of a plan that is being written, as far as they are complete."""
+
+
 async def write_draft(
     model: BaseChatModel,
-    messages: Sequence[BaseMessage],
+    prompt: Callable[[DraftForm], Sequence[BaseMessage]],
     *,
     role: str,
-    tools: Sequence[str],
+    tools: Mapping[str, Sequence[str]],
     agents: Sequence[str] = (),
     sub_plans: bool = False,
     meter: ModelMeter,
     config: RunnableConfig,
     occasion: Occasion,
     kept: Sequence[Step] = (),
+    taken: Collection[str] = (),
+    listen: Listener | None = None,
 ) -> PlanDraft:
     """Let a model write a plan, or more steps of one: with tools, named agents, sub-plans if allowed.
 
     Args:
+        prompt: Asks for it, in either form.
+        tools: Names of the arguments of each tool, in order.
         occasion: What it is to write.
         kept: Steps that stay, whatever it writes.
+        taken: Ids that new steps are not to have.
+        listen: Is told what it writes while it writes.
 
     Raises:
         ModelCallError: If it cannot be used, or writes nothing readable after bounded repair.
         BudgetExceededError: If there is no room for the call.
     """
+    words = Vocabulary(tools, agents, taken)
     return await call_structured(
         model,
         PlanDraft,
-        messages,
+        prompt("fields"),
         role=role,
         meter=meter,
-        json_schema=draft_schema(tools, agents, sub_plans=sub_plans, occasion=occasion),
+        json_schema=draft_schema(list(tools), agents, sub_plans=sub_plans, occasion=occasion),
         check=partial(draft_problems, occasion=occasion, kept=kept),
+        form=TextForm(
+            prompt("lines"),
+            read=partial(_draft_in_lines, words=words),
+            listen=None if listen is None else _line_by_line(listen, words),
+        ),
         config=config,
     )
+
+
+def _draft_in_lines(text: str, words: Vocabulary) -> PlanDraft | None:
+    written = read_lines(text, words)
+    return None if written is None else PlanDraft.model_validate(written)
+
+
+def _line_by_line(listen: Listener, words: Vocabulary) -> Callable[[str], None]:
+    """Make of a listener to steps one to the text as it grows."""
+    seen = 0
+
+    def hear(text: str) -> None:
+        nonlocal seen
+        lines = text.count("\n")
+        if lines != seen:
+            seen = lines
+            written = complete_lines(text, words)
+            listen(steps_from_draft(PlanDraft(outcome="plan", steps=written)))  # type: ignore[arg-type]
+
+    return hear
 
 
 def draft_schema(

@@ -16,13 +16,19 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    message_chunk_to_message,
+)
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.errors import GraphBubbleUp
@@ -47,6 +53,8 @@ __all__ = [
     "BACKOFF",
     "Backoff",
     "ModelMeter",
+    "TextForm",
+    "TextFormError",
     "as_model_error",
     "call_message",
     "call_structured",
@@ -62,8 +70,9 @@ __all__ = [
 
 T = TypeVar("T", bound=BaseModel)
 R = TypeVar("R")
-Mode = Literal["json_schema", "function_calling", "prompted"]
+Mode = Literal["text", "json_schema", "function_calling", "prompted"]
 Check = Callable[[T], Sequence[str]]
+Listener = Callable[[str], None]
 
 _MODES: tuple[Mode, ...] = ("json_schema", "function_calling", "prompted")
 _WORKED: dict[str, Mode] = {}
@@ -443,6 +452,26 @@ def _without_thinking(text: str) -> str:
     return _THINKING_TAIL.sub("", _THINKING.sub("", text), count=1)
 
 
+class TextFormError(ValueError):
+    """What stands in the way of reading an answer in a text form, one sentence each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class TextForm(Generic[T]):
+    """A form of text that a model is asked for first, because it is shorter to write than JSON."""
+
+    messages: Sequence[BaseMessage]
+    """The prompt that asks for it."""
+    read: Callable[[str], T | None]
+    """Reads a text; None: it is not in this form; raises ``TextFormError``."""
+    listen: Callable[[str], None] | None = None
+    """Is told all that was written so far, as the model writes it; may be told another try's beginning."""
+
+
 @dataclass(frozen=True)
 class _Reading(Generic[T]):
     """What an answer came to: a value, or the problems that stand in its way."""
@@ -450,10 +479,15 @@ class _Reading(Generic[T]):
     value: T | None
     problems: tuple[str, ...] = ()
     has_json: bool = True
+    """Whether there was JSON, or a text in the form asked for."""
 
 
-def _read(answer: AIMessage, schema: type[T], title: str, check: Check[T] | None) -> _Reading[T]:
+def _read(
+    answer: AIMessage, schema: type[T], title: str, check: Check[T] | None, form: TextForm[T] | None = None
+) -> _Reading[T]:
     """Take the first part of the answer that fits; else the problems of the first JSON in it."""
+    if form is not None and (in_form := _read_text(answer, check, form)) is not None:
+        return in_form
     failed: list[_Reading[T]] = []
     for part in _parts(answer):
         reading = _read_part(part, schema, title, check)
@@ -462,6 +496,21 @@ def _read(answer: AIMessage, schema: type[T], title: str, check: Check[T] | None
         failed.append(reading)
     with_json = [reading for reading in failed if reading.has_json]
     return (with_json or [_Reading(None, ("the answer is not JSON",), has_json=False)])[0]
+
+
+def _read_text(answer: AIMessage, check: Check[T] | None, form: TextForm[T]) -> _Reading[T] | None:
+    """Read an answer in the text form; None if it is in none. What was cut off may look whole and is not."""
+    if answer.tool_calls or answer.invalid_tool_calls:
+        return None
+    try:
+        value = form.read(_without_thinking(str(answer.text)))
+    except TextFormError as error:
+        return _Reading(None, error.problems)
+    if value is None:
+        return None
+    cut_off = ("the answer was cut off",) if _finish_reason(answer) in _TRUNCATED else ()
+    problems = cut_off or (tuple(check(value)) if check else ())
+    return _Reading(None, problems) if problems else _Reading(value)
 
 
 def _parts(answer: AIMessage) -> Iterator[Any]:
@@ -574,25 +623,29 @@ class _Line:
     def who(self) -> str:
         return _describe(self.role, self.model)
 
-    async def ask(self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage]) -> AIMessage:
+    async def ask(
+        self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], listen: Listener | None = None
+    ) -> AIMessage:
         deadline = asyncio.timeout(self.meter.seconds_left())
         try:
             async with deadline:
                 return await retry_transient(
-                    lambda: self._attempt(runnable, messages), tries=self.tries, backoff=self.backoff
+                    lambda: self._attempt(runnable, messages, listen), tries=self.tries, backoff=self.backoff
                 )
         except TimeoutError as error:
             if not deadline.expired():
                 raise
             raise self.meter.out_of_time() from error
 
-    async def _attempt(self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage]) -> AIMessage:
+    async def _attempt(
+        self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], listen: Listener | None
+    ) -> AIMessage:
         self.meter.reserve_model_call(self.role)
         answer: AIMessage | None = None
         try:
             await self.meter.keep()
             with current_span(self.config):
-                answer = _as_message(await runnable.ainvoke(list(messages), self.config))
+                answer = await self._answer(runnable, list(messages), listen)
         except Exception as error:
             answer = _answer_inside(error)
             if answer is None:
@@ -600,6 +653,19 @@ class _Line:
         finally:
             self.meter.record_model_call(self.role, answer, self.model)
         return answer
+
+    async def _answer(
+        self, runnable: Runnable[Any, Any], messages: list[BaseMessage], listen: Listener | None
+    ) -> AIMessage:
+        if listen is None:
+            return _as_message(await runnable.ainvoke(messages, self.config))
+        written: AIMessageChunk | None = None
+        async for chunk in runnable.astream(messages, self.config):
+            written = chunk if written is None else written + chunk
+            listen(_without_thinking(str(written.text)))
+        if written is None:
+            raise ConnectionError("the stream ended before it began")
+        return _as_message(message_chunk_to_message(written))
 
     @contextmanager
     def errors_in_our_words(self) -> Iterator[None]:
@@ -706,11 +772,15 @@ async def call_structured(
     meter: ModelMeter,
     json_schema: dict[str, Any] | None = None,
     check: Check[T] | None = None,
+    form: TextForm[T] | None = None,
     max_repairs: int = 2,
     config: RunnableConfig | None = None,
     backoff: Backoff = BACKOFF,
 ) -> T:
     """Ask for one JSON object and return it validated.
+
+    Where a text form is given, that is asked for instead. It is taken as well as JSON is, whatever was asked
+    for; a model that writes neither, or fails twice at the form, is asked for JSON.
 
     Args:
         model: Any chat model; the way to ask it for JSON is found out and remembered.
@@ -720,6 +790,7 @@ async def call_structured(
         meter: Counts every attempt.
         json_schema: What the model is shown, with ``title``; by default ``wire_schema(schema)``.
         check: Gives one sentence per problem that a schema cannot express.
+        form: A shorter way to write the same, as text.
         max_repairs: How often the problems are sent back.
         config: Where callbacks, tags and metadata come from.
         backoff: How long to wait before transient failures are tried again.
@@ -732,7 +803,7 @@ async def call_structured(
 
     async def ask(member: BaseChatModel, tries: int) -> T:
         line = _Line(member, role, meter, asking, backoff, tries)
-        return await _structured_answer(line, schema, messages, wire, check, max_repairs)
+        return await _structured_answer(line, schema, messages, wire, check, form, max_repairs)
 
     return await first_that_answers(model, ask)
 
@@ -743,25 +814,26 @@ async def _structured_answer(
     messages: Sequence[BaseMessage],
     wire: dict[str, Any],
     check: Check[T] | None,
+    form: TextForm[T] | None,
     max_repairs: int,
 ) -> T:
     title = str(wire.get("title", schema.__name__))
-    history, modes = list(messages), _modes_for(line.model)
+    question, modes = _Question(wire, messages, form), _modes_for(line.model, form)
     cut_off = False
     reading: _Reading[T] = _Reading(None)
-    for _ in range(max_repairs + 1):
+    for number in range(max_repairs + 1):
         with line.errors_in_our_words():
-            mode, answer = await _ask_for_json(line, wire, history, modes)
+            mode, answer = await _ask_in_a_mode(line, question, modes)
         _raise_if_withheld(answer, line.who)
-        reading = _read(answer, schema, title, check)
+        reading = _read(answer, schema, title, check, form)
         if reading.value is not None:
-            _WORKED[_key(line.model)] = mode
+            _remember(line.model, mode)
             return reading.value
         was_cut_off, cut_off = cut_off, _finish_reason(answer) in _TRUNCATED
         if cut_off and was_cut_off:
             break
-        modes = _modes_after(mode, answer, reading)
-        history += _repair(answer, reading.problems, cut_off=cut_off)
+        modes = _modes_after(mode, answer, reading, again=number > 0, model=line.model)
+        question.repairs += _repair(answer, reading.problems, cut_off=cut_off)
     raise _no_answer(line.who, reading.problems, cut_off=cut_off, answers=max_repairs + 1)
 
 
@@ -773,24 +845,48 @@ def _no_answer(who: str, problems: Sequence[str], *, cut_off: bool, answers: int
     )
 
 
-async def _ask_for_json(
-    line: _Line, wire: dict[str, Any], history: Sequence[BaseMessage], modes: Sequence[Mode]
+@dataclass
+class _Question:
+    """What a model is asked, in whichever mode, with the repairs so far."""
+
+    wire: dict[str, Any]
+    messages: Sequence[BaseMessage]
+    form: TextForm[Any] | None
+    repairs: list[BaseMessage] = field(default_factory=list)
+
+    def in_mode(self, mode: Mode) -> list[BaseMessage]:
+        if mode == "text" and self.form is not None:
+            return [*self.form.messages, *self.repairs]
+        asked = [*self.messages, *self.repairs]
+        return _shown(asked, self.wire) if mode == "prompted" else asked
+
+    def listener(self, mode: Mode) -> Listener | None:
+        return self.form.listen if mode == "text" and self.form is not None else None
+
+
+async def _ask_in_a_mode(
+    line: _Line, question: _Question, modes: Sequence[Mode]
 ) -> tuple[Mode, AIMessage]:
     """Ask in the first of the modes that the model accepts, and remember it."""
     rejection: Exception | None = None
     for mode in modes:
         try:
-            runnable = _bind(line.model, wire, mode)
-            answer = await line.ask(runnable, _shown(history, wire) if mode == "prompted" else history)
+            runnable = _bind(line.model, question.wire, mode)
+            answer = await line.ask(runnable, question.in_mode(mode), question.listener(mode))
         except Exception as error:
             if not isinstance(error, _BindError) and not _rejects_mode(error):
                 raise
             rejection = error
             continue
         if rejection is not None:
-            _WORKED[_key(line.model)] = mode
+            _remember(line.model, mode)
         return mode, answer
     raise rejection or ValueError("no way of asking for JSON is left")
+
+
+def _remember(model: BaseChatModel, mode: Mode) -> None:
+    if mode != "text":
+        _WORKED[_key(model)] = mode
 
 
 class _BindError(Exception):
@@ -799,7 +895,7 @@ class _BindError(Exception):
 
 def _bind(model: BaseChatModel, wire: dict[str, Any], mode: Mode) -> Runnable[Any, Any]:
     """Put the schema on the request in the given mode; only the request part is kept."""
-    if mode == "prompted":
+    if mode in ("text", "prompted"):
         return model
     strict = {"strict": True} if mode == "json_schema" and _takes_strict(model) and _is_strict(wire) else {}
     try:
@@ -909,13 +1005,17 @@ def _key(model: BaseChatModel) -> str:
     return f"{cls.__module__}.{cls.__qualname__}|{model_name(model)}|{endpoint_of(model)}"
 
 
-def _modes_for(model: BaseChatModel) -> tuple[Mode, ...]:
+def _modes_for(model: BaseChatModel, form: TextForm[Any] | None = None) -> tuple[Mode, ...]:
     worked = _WORKED.get(_key(model), _MODES[0])
-    return _MODES[_MODES.index(worked) :]
+    return (*(() if form is None else ("text",)), *_MODES[_MODES.index(worked) :])
 
 
-def _modes_after(mode: Mode, answer: AIMessage, reading: _Reading[T]) -> tuple[Mode, ...]:
+def _modes_after(
+    mode: Mode, answer: AIMessage, reading: _Reading[T], *, again: bool, model: BaseChatModel
+) -> tuple[Mode, ...]:
     """Go on with the mode that was accepted, unless the endpoint seems to ignore it."""
+    if mode == "text":
+        return _modes_for(model) if again or not reading.has_json else ("text", *_modes_for(model))
     ignored = not reading.has_json and _finish_reason(answer) not in _TRUNCATED and str(answer.text).strip()
     return ("prompted",) if ignored else _MODES[_MODES.index(mode) :]
 

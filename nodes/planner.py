@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AnyMessage, HumanMessage
@@ -12,10 +13,10 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels, endpoint_of, model_name
-from ..models.plan_draft import PlanDraft, draft_schema, new_steps, revised_plan, write_draft
+from ..models.plan_draft import DraftForm, PlanDraft, draft_schema, new_steps, revised_plan, write_draft
 from ..plan_rules import secrets_in_inputs
 from ..prompts import quote, render_prompt
-from ..prompts.inventory import describe_forms, describe_tools
+from ..prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..recall import input_types, note_origin, plan_key, recall_plan, withdraw
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
@@ -74,7 +75,7 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         return plan_key(
             goal=state.get("goal") or "",
             inputs=state.get("inputs") or {},
-            prompt=_messages({}, run, toolbox, mark=""),
+            prompt=_messages({}, run, toolbox, "lines", mark=""),
             schema=draft_schema(toolbox.names, list(toolbox.agents), sub_plans=run.may_nest),
             model=_planner_name(run),
             settings=run.settings,
@@ -91,18 +92,20 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         try:
             draft = await write_draft(
                 models.get("planner", run.settings.models),
-                _messages(
+                partial(
+                    _messages,
                     state,
                     run,
                     toolbox,
                     mark=run.mark,
                     names_only=key is not None,
-                    progress=await _progress(state, run),
+                    ended=await _ended_steps(state, run),
                 ),
                 role="planner",
                 occasion="next_steps" if _is_next_round(state) else "goal",
                 kept=_kept_steps(state),
-                tools=toolbox.names,
+                taken=_taken_ids(state),
+                tools=toolbox.signatures,
                 agents=list(toolbox.agents),
                 sub_plans=run.may_nest,
                 meter=tab,
@@ -182,18 +185,27 @@ async def _with_unused_id(plan: Any, run: Run) -> Any:
 
 
 def _messages(
-    state: State, run: Run, toolbox: Toolbox, *, mark: str, names_only: bool = False, progress: str = ""
+    state: State,
+    run: Run,
+    toolbox: Toolbox,
+    form: DraftForm,
+    *,
+    mark: str,
+    names_only: bool = False,
+    ended: Sequence[str] = (),
 ) -> list[Any]:
+    """Write the prompt: what is the same in every run first, so that providers can keep its beginning."""
     inputs = state.get("inputs") or {}
     return render_prompt(
         "planner",
+        form=describe_form(form, toolbox, sub_plans=run.may_nest),
+        effects=describe_effects(toolbox),
+        tools=quoted_tools(toolbox),
         instructions=run.settings.instructions,
-        tools=quote("tools", describe_tools(toolbox), mark),
-        forms=describe_forms(toolbox, sub_plans=run.may_nest),
         conversation=_conversation(_earlier_messages(state), mark),
         goal=state.get("goal") or "",
         inputs=_input_names(inputs, mark) if names_only else _inputs(inputs, mark),
-        progress=progress,
+        progress=_progress(state, run, form, ended),
         feedback=_feedback(state, mark),
     )
 
@@ -257,31 +269,51 @@ _PROGRESS_CHARACTERS = 24_000
 """Room for what earlier steps produced; a long rolling plan must not outgrow the model."""
 
 
-async def _progress(state: State, run: Run) -> str:
+_WORDS: dict[DraftForm, dict[str, str]] = {
+    "lines": {
+        "next": "Write only the next steps, under new names: `name = tool(…)`, `name: \"what to do\"`. They "
+        "may refer to steps above, as `$name`.",
+        "last": "You are asked for the last time: write no `more`.",
+        "ends": "Without `more` these steps reach the goal. If it is reached already, write nothing but "
+        "`finished`.",
+    },
+    "fields": {
+        "next": "Write only the next steps, with new ids; they may depend on steps above and refer to their "
+        "outputs.",
+        "last": "You are asked for the last time: `complete` must be true.",
+        "ends": "`complete`: true if they reach the goal. If it is reached already, answer with the outcome "
+        "`finished` and no steps.",
+    },
+}
+"""How the planner of a rolling plan is told what to write, in each form."""
+
+
+def _progress(state: State, run: Run, form: DraftForm, ended: Sequence[str]) -> str:
     """Tell the planner of a rolling plan how far it came, and how often it may still be asked."""
     if not _is_next_round(state):
         return ""
-    steps, results = _kept_steps(state), state.get("results") or {}
-    room = max(100, min(2000, _PROGRESS_CHARACTERS // max(1, len(steps))))
-    lines = [
-        await _ended_step(step, results[step["id"]], room, run) for step in steps if step["id"] in results
-    ]
     evaluation = state.get("evaluation")
     unmet = evaluation.get("evidence", []) if evaluation and evaluation.get("goal_met") is False else []
     missing = quote("missing for the goal", "; ".join(unmet), run.mark) + "\n" if unmet else ""
-    left = run.settings.max_rounds - state["rounds"]
-    again = (
-        f"You may be asked again {left} more time{'s' if left > 1 else ''}."
-        if left > 0
-        else "You are asked for the last time: `complete` must be true."
-    )
+    left, words = run.settings.max_rounds - state["rounds"], _WORDS[form]
+    times = f"You may be asked again {left} more time{'s' if left > 1 else ''}."
+    again = times if left > 0 else words["last"]
     return (
         "Your plan so far has run. These steps stay as they are:\n"
-        f"{quote('steps so far', chr(10).join(lines) or '(none)', run.mark)}\n{missing}"
-        "Write only the next steps, with new ids; they may depend on steps above and refer to their outputs. "
-        "`complete`: true if they reach the goal. If it is reached already, answer with the outcome "
-        f"`finished` and no steps. {again}"
+        f"{quote('steps so far', chr(10).join(ended) or '(none)', run.mark)}\n{missing}"
+        f"{words['next']} {words['ends']} {again}"
     )
+
+
+async def _ended_steps(state: State, run: Run) -> list[str]:
+    """Say of each step of a rolling plan how it ended."""
+    if not _is_next_round(state):
+        return []
+    steps, results = _kept_steps(state), state.get("results") or {}
+    room = max(100, min(2000, _PROGRESS_CHARACTERS // max(1, len(steps))))
+    return [
+        await _ended_step(step, results[step["id"]], room, run) for step in steps if step["id"] in results
+    ]
 
 
 async def _ended_step(step: Step, result: StepResult, room: int, run: Run) -> str:
@@ -359,14 +391,18 @@ def _kept_steps(state: State) -> list[Step]:
     ]
 
 
+def _taken_ids(state: State) -> set[str]:
+    """List the ids that new steps are not to have: those of a plan of which something stays."""
+    return used_ids(state.get("plan"), state.get("audit") or ()) if _kept_steps(state) else set()
+
+
 def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
     kept = _kept_steps(state)
     steps = new_steps(draft, kept)
     complete = draft.complete or draft.outcome == "finished"
     if current := state.get("plan"):
         replaced = set(steps_by_id(current)) - {step["id"] for step in kept}
-        taken = used_ids(current, state.get("audit") or ()) if kept else set()
-        revised = revised_plan(current, replaced, steps, draft.rationale, taken)
+        revised = revised_plan(current, replaced, steps, draft.rationale, _taken_ids(state))
         return {**revised, "complete": complete}
     return {
         "id": run.new_id(),

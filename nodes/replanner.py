@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -12,9 +13,9 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
-from ..models.plan_draft import revised_plan, steps_from_draft, write_draft
+from ..models.plan_draft import DraftForm, revised_plan, steps_from_draft, write_draft
 from ..prompts import quote, render_prompt
-from ..prompts.inventory import describe_forms, describe_tools
+from ..prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
     Evaluation,
@@ -46,14 +47,16 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
         if plan is None or evaluation is None:
             return {"draft": None}
         replaced = _replaced(plan, evaluation, state)
+        taken = used_ids(plan, state.get("audit") or ())
         tab = run.tab()
         try:
             draft = await write_draft(
                 models.get("replanner", run.settings.models),
-                _messages(state, plan, evaluation, replaced, run, toolbox),
+                partial(_messages, state, plan, evaluation, replaced, run, toolbox),
                 role="replanner",
                 occasion="revision",
-                tools=toolbox.names,
+                taken=taken,
+                tools=toolbox.signatures,
                 agents=list(toolbox.agents),
                 sub_plans=run.may_nest,
                 meter=tab,
@@ -64,7 +67,6 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
             return _gave_up(state, run, reason) | {"usage": tab.close()}
         if draft.outcome == "cannot_plan":
             return _gave_up(state, run, run.redact(draft.rationale)) | {"usage": tab.close()}
-        taken = used_ids(plan, state.get("audit") or ())
         revision = revised_plan(
             plan, replaced, run.redact(steps_from_draft(draft)), run.redact(draft.rationale), taken
         )
@@ -99,7 +101,13 @@ def _replaced(plan: Plan, evaluation: Evaluation, state: State) -> set[str]:
 
 
 def _messages(
-    state: State, plan: Plan, evaluation: Evaluation, replaced: set[str], run: Run, toolbox: Toolbox
+    state: State,
+    plan: Plan,
+    evaluation: Evaluation,
+    replaced: set[str],
+    run: Run,
+    toolbox: Toolbox,
+    form: DraftForm,
 ) -> list[BaseMessage]:
     mark, results = run.mark, state.get("results") or {}
     finished = [
@@ -111,14 +119,23 @@ def _messages(
     return render_prompt(
         "replanner",
         instructions=run.settings.instructions,
-        tools=quote("tools", describe_tools(toolbox), mark),
-        forms=describe_forms(toolbox, sub_plans=run.may_nest),
+        form=describe_form(form, toolbox, sub_plans=run.may_nest),
+        effects=describe_effects(toolbox),
+        tools=quoted_tools(toolbox),
+        **_WORDS[form],
         goal=state.get("goal") or "",
         finished=quote("finished steps", "\n".join(finished) or "(none)", mark),
         open=quote("open steps", "\n".join(open_steps) or "(none)", mark),
         reason=quote("reason", _reason(evaluation), mark),
         feedback=_feedback(state, mark),
     )
+
+
+_WORDS: dict[DraftForm, dict[str, str]] = {
+    "lines": {"references": "as `$name` or `$name.path`", "names": "under a new name: `name = tool(…)`"},
+    "fields": {"references": 'as "${step_id}" or "${step_id.path}"', "names": "with a new id"},
+}
+"""How the replanner is told what to call steps, in each form."""
 
 
 def _output(result: StepResult | None) -> Any:

@@ -17,20 +17,27 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from ..errors import ConfigurationError, known
 from ..references import Reference, expression_roots, fill, render
 
-__all__ = ["PROMPTS", "fill_quoted", "find_delimiter", "quote", "render_prompt", "unquote"]
+__all__ = [
+    "PROMPTS",
+    "fill_fragment",
+    "fill_quoted",
+    "find_delimiter",
+    "quote",
+    "render_prompt",
+    "unquote",
+]
 
 PROMPTS = ("planner", "replanner", "executor", "evaluator", "judge", "synthesizer")
+_FRAGMENTS = ("plan_lines", "plan_fields")
+"""What stands within prompts of several roles."""
 _VARIABLE = re.compile(r"\{\{(\w+)\}\}")
 
 
 # Read at import: a server's event loop must not wait for a file.
-_TEMPLATES = {name: files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8") for name in PROMPTS}
-
-
-def _template(name: str) -> str:
-    if name not in _TEMPLATES:
-        raise ConfigurationError(f"unknown prompt {name!r}; known prompts: {known(PROMPTS)}")
-    return _TEMPLATES[name]
+_TEMPLATES = {
+    name: files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8")
+    for name in (*PROMPTS, *_FRAGMENTS)
+}
 
 
 def render_prompt(name: str, **variables: str) -> list[BaseMessage]:
@@ -39,19 +46,44 @@ def render_prompt(name: str, **variables: str) -> list[BaseMessage]:
     Raises:
         ConfigurationError: If the prompt is unknown, or a variable is missing or not used by it.
     """
-    template = _template(name)
+    if name not in PROMPTS:
+        raise ConfigurationError(f"unknown prompt {name!r}; known prompts: {known(PROMPTS)}")
+    system, _, human = _checked(name, variables).partition("\n---\n")
+    return [SystemMessage(_fill(system, variables)), HumanMessage(_fill(human, variables))]
+
+
+def fill_fragment(name: str, **variables: str) -> str:
+    """Fill a part that prompts of several roles have in common.
+
+    Raises:
+        ConfigurationError: If a variable is missing or not used by it.
+    """
+    return _fill(_checked(name, variables), variables)
+
+
+def _checked(name: str, variables: Mapping[str, str]) -> str:
+    template = _TEMPLATES[name]
     wanted = set(_VARIABLE.findall(template))
     if wanted != set(variables):
         raise ConfigurationError(
             f"prompt {name!r}: missing variables: {known(wanted - set(variables))}; "
             f"unknown variables: {known(set(variables) - wanted)}"
         )
-    system, _, human = template.partition("\n---\n")
-    return [SystemMessage(_fill(system, variables)), HumanMessage(_fill(human, variables))]
+    return template
 
 
 def _fill(text: str, variables: Mapping[str, str]) -> str:
-    return _VARIABLE.sub(lambda found: variables[found[1]], text).strip()
+    """Fill a text; a line whose variables all are empty is left out."""
+    lines = (
+        _VARIABLE.sub(lambda found: variables[found[1]], line)
+        for line in text.split("\n")
+        if not _is_empty(line, variables)
+    )
+    return "\n".join(lines).strip()
+
+
+def _is_empty(line: str, variables: Mapping[str, str]) -> bool:
+    return "{{" in line and not _VARIABLE.sub(lambda found: variables[found[1]], line)
 
 
 # --- text that comes from outside ---------------------------------------------------------

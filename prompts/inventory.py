@@ -1,12 +1,15 @@
-"""Say which tools there are, in the words of a prompt."""
+"""Say which tools there are, and how a plan that uses them is written, in the words of a prompt."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-__all__ = ["describe_forms", "describe_tools"]
+from ..state import digest
+from . import fill_fragment, quote
+from .signatures import signature
+
+__all__ = ["describe_effects", "describe_form", "quoted_tools"]
 
 
 class Inventory(Protocol):
@@ -22,34 +25,52 @@ class Inventory(Protocol):
         ...
 
 
-def describe_tools(tools: Inventory) -> str:
-    """Describe the inventory: one tool a line, with its arguments and effect."""
-    lines = [
-        f"- {tool['name']} [{tool['effect']}]: {' '.join(tool['description'].split())}\n"
-        f"  arguments: {json.dumps(_compact(tool['arguments']), ensure_ascii=False)}"
-        for tool in tools.inventory()
-    ]
-    return "\n".join(lines) or "(none: every step is thinking or writing)"
+def quoted_tools(tools: Inventory) -> str:
+    """Describe the inventory: one tool a line, as a call with the types of its arguments.
+
+    The quotation's mark is made of what is quoted, not of the run, so that the prompt begins alike in
+    every run and a provider can keep it. Knowing it helps nobody: whatever in the text holds it is blanked.
+    """
+    lines = [signature(tool) for tool in tools.inventory()]
+    text = "\n".join(lines) or "(none: every step is thinking or writing)"
+    return quote("tools", text, digest(text)[:8])
 
 
-def describe_forms(inventory: Inventory, *, sub_plans: bool) -> str:
-    """Describe the kinds of steps that this inventory adds: named agents, and sub-plans if allowed."""
+def describe_effects(tools: Inventory) -> str:
+    """Say what the marks beside the tools mean; nothing where all of them only read."""
+    if all(tool["effect"] == "read" for tool in tools.inventory()):
+        return ""
+    return " Use one that is marked [write], which changes the world, only where the goal asks for it."
+
+
+def describe_form(form: Literal["lines", "fields"], inventory: Inventory, *, sub_plans: bool) -> str:
+    """Describe how a plan is written, with the kinds of steps that this inventory adds."""
+    how = {"lines": "plan_lines", "fields": "plan_fields"}[form]
+    return fill_fragment(how, forms="\n".join(_KINDS[form](inventory, sub_plans)))
+
+
+def _in_lines(inventory: Inventory, sub_plans: bool) -> list[str]:
+    lines = []
+    if inventory.agents:
+        lines.append('- `name "what to do"`: work for one of these agents instead:')
+        lines += _listed(inventory)
+    if sub_plans:
+        lines.append('- `goal "…"`: a part too large to plan here, which gets a plan of its own.')
+    return lines
+
+
+def _as_fields(inventory: Inventory, sub_plans: bool) -> list[str]:
     lines = []
     if inventory.agents:
         lines.append("- `agent`: hand the step to one of these instead of `call` and `tools`; else null.")
-        lines += [f"  - {a.name} [{a.effect}]: {a.description}" for a in inventory.agents.values()]
+        lines += _listed(inventory)
     if sub_plans:
         lines.append("- `goal`: for a part too large to plan here, the goal of a plan of its own; else null.")
-    return "\n".join(lines)
+    return lines
 
 
-def _compact(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of an argument schema what a planner does not need: titles and the repeated description."""
-    kept = {key: schema[key] for key in ("properties", "required", "$defs") if schema.get(key)}
-    properties = {
-        name: {key: value for key, value in spec.items() if key != "title"}
-        if isinstance(spec, Mapping)
-        else spec
-        for name, spec in kept.pop("properties", {}).items()
-    }
-    return {"properties": properties, **kept}
+_KINDS = {"lines": _in_lines, "fields": _as_fields}
+
+
+def _listed(inventory: Inventory) -> list[str]:
+    return [f"  - {a.name} [{a.effect}]: {a.description}" for a in inventory.agents.values()]

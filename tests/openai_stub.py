@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
 from typing import Any
 
-__all__ = ["OpenAIStub", "Reply", "Request"]
+__all__ = ["OpenAIStub", "Reply", "Request", "asks_for_plan"]
 
 Body = dict[str, Any]
 
@@ -48,6 +48,8 @@ class Reply:
     """Send the arguments of tool calls as JSON objects, not as texts that hold them."""
     hold: Event | None = None
     """A streamed answer ends when this is set, or after twenty seconds; its text comes at once."""
+    token_s: float = 0.0
+    """Seconds per completion token: a stream comes token by token (of four characters), the rest at once."""
 
     @classmethod
     def json(cls, data: Any, **rest: Any) -> Reply:
@@ -71,6 +73,11 @@ class Reply:
 
 
 Router = Callable[[Body], Reply]
+
+
+def asks_for_plan(body: Body) -> bool:
+    """Tell whether a request is a planner's or a replanner's, whatever form it asks for."""
+    return str(body["messages"][0]["content"]).startswith(("You plan work", "You revise a plan"))
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body.get("stream") and reply.status == 200 and reply.raw_body is None:
             self._stream(reply, body)
         elif not reply.drop:
+            time.sleep(reply.token_s * reply.usage[1])
             self._send(reply, body)
         self.close_connection = True
 
@@ -163,11 +171,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, reply: Reply, body: Body) -> None:
         self._head(reply, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
+        began = time.monotonic()
         for number, chunk in enumerate(_chunks(reply, body)):
             if reply.drop and number:
                 return
             if reply.hold and chunk["choices"] and chunk["choices"][0]["finish_reason"]:
                 reply.hold.wait(20)
+            # The first two are the role and the first token's beginning; the last token ends on time.
+            due = began + reply.token_s * min(number, (reply.usage or (0, 0))[1])
+            time.sleep(max(0.0, due - time.monotonic()))
             self._event(json.dumps(chunk))
         self._event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
@@ -205,7 +217,7 @@ def _chunks(reply: Reply, body: Body) -> Iterator[Body]:
 def _deltas(reply: Reply) -> Iterator[Body]:
     yield {"role": "assistant", "content": ""}
     content = reply.content or ""
-    size = max(1, -(-len(content) // 3))
+    size = 4 if reply.token_s else max(1, -(-len(content) // 3))
     yield from ({"content": content[start : start + size]} for start in range(0, len(content), size))
     if reply.refusal:
         yield {"refusal": reply.refusal}

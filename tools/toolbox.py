@@ -117,6 +117,11 @@ class Toolbox:
         """Return the JSON Schema of what a model or a plan may pass to a tool."""
         return _arguments_schema(self.get(name))
 
+    @property
+    def signatures(self) -> dict[str, list[str]]:
+        """Names of the arguments of each tool, in the order of its schema."""
+        return {name: list(self.arguments_schema(name).get("properties", {})) for name in self._tools}
+
     def inventory(self) -> list[dict[str, Any]]:
         """Describe every tool: name, description, argument schema, effect."""
         return [

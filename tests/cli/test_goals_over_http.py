@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from openai_stub import OpenAIStub, Reply
+from openai_stub import OpenAIStub, Reply, asks_for_plan
 
 
 def drafted(*steps, outcome="plan", rationale="because"):
@@ -29,7 +29,7 @@ def answer(draft=PLAN, written="Here you are."):
     """Answer structured calls with a draft and the others with text."""
 
     def route(body):
-        if body.get("response_format"):
+        if asks_for_plan(body):
             return Reply.json(draft)
         forced = [tool["function"]["name"] for tool in body.get("tools") or ()]
         if forced:

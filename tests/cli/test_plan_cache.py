@@ -8,7 +8,7 @@ import sqlite3
 import time
 
 import pytest
-from openai_stub import OpenAIStub, Reply
+from openai_stub import OpenAIStub, Reply, asks_for_plan
 
 from plan_execute import local_persistence
 from plan_execute.storage.plan_cache import CachedPlan, CachedPlans
@@ -45,7 +45,7 @@ class Endpoint:
 
     def __call__(self, body):
         forced = [tool["function"]["name"] for tool in body.get("tools") or ()]
-        if not (forced or body.get("response_format")):
+        if not (forced or asks_for_plan(body)):
             return Reply("Here you are.")
         self.planned += 1
         draft = drafted(self.steps)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from openai_stub import OpenAIStub, Reply
+from openai_stub import OpenAIStub, Reply, asks_for_plan
 from plans import draft, draft_step
 
 TOOLS = ("--tools", "mytools:ALL")
@@ -24,7 +24,7 @@ def planner_that_repairs_its_plan():
     drafts = iter([FIRST, REPAIRED])
 
     def route(body):
-        if body.get("response_format") or body.get("tools"):
+        if asks_for_plan(body) or body.get("tools"):
             return Reply.json(next(drafts))
         return Reply("The end.")
 

@@ -1,7 +1,7 @@
 """A promoted plan with agent steps needs a model for them, and none to plan."""
 
 from logged_tools import Log, make_tools
-from openai_stub import OpenAIStub, Reply
+from openai_stub import OpenAIStub, Reply, asks_for_plan
 from plans import draft, draft_step
 
 from plan_execute import Context, create_plan_execute_agent
@@ -22,7 +22,7 @@ class Office:
         self.planned = self.acted = 0
 
     def __call__(self, body):
-        if body.get("response_format"):
+        if asks_for_plan(body):
             self.planned += 1
             return Reply.json(PLAN)
         if not body.get("tools"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bounded import BoundedThread
-from openai_stub import OpenAIStub, Reply
+from openai_stub import OpenAIStub, Reply, asks_for_plan
 from plans import FREE, agent_with, bound, draft, draft_step, statuses
 from toolset import Toolset
 
@@ -307,21 +307,18 @@ async def test_a_round_that_is_rejected_without_a_word_ends_the_run_rejected() -
 def _answer(body: dict[str, Any]) -> Reply:
     said = json.dumps(body["messages"])
     made = LAST_OF_ONE if "steps so far" in said else FIRST
-    if body.get("response_format"):
-        return Reply.json(made)
-    forced = [tool["function"]["name"] for tool in body.get("tools") or ()]
-    return Reply(content=None, tool_calls=[(forced[0], made)]) if forced else Reply("The end.")
+    return Reply.json(made) if asks_for_plan(body) else Reply("The end.")
 
 
-async def test_the_rounds_work_over_the_openai_protocol_and_the_schema_offers_what_fits() -> None:
+async def test_the_rounds_work_over_the_openai_protocol_and_the_form_offers_what_fits() -> None:
     tools = Toolset()
     with OpenAIStub(_answer) as stub:
         agent = create_plan_execute_agent("openai:stub", tools.tools, base_url=stub.base_url)
         result = await agent.ainvoke({"goal": "g"}, context=FREE)
         planning = [json.dumps(request.body) for request in stub.requests[:2]]
     assert (result["status"], tools.named("look")) == ("done", ["x", "found x"])
-    assert ['"finished"' in text for text in planning] == [False, True]
-    assert all('"complete"' in text for text in planning)
+    assert ["`finished`" in text for text in planning] == [False, True]
+    assert all("`more`" in text for text in planning)
 
 
 # --- going on after the end --------------------------------------------------------------

@@ -126,18 +126,24 @@ async def test_a_planner_that_names_several_kinds_for_one_step_is_told_so() -> N
 
 
 async def test_the_form_that_a_planner_is_asked_for_has_only_what_the_inventory_makes_useful() -> None:
-    fields = {}
+    fields, kinds = {}, {}
     for name, options, settings in [
         ("bare", {}, Context(max_depth=0)),
         ("all", {"agents": {"coder": lambda _: "x"}}, Context()),
     ]:
-        with OpenAIStub([Reply.json(draft(outcome="cannot_plan", rationale="no"))]) as stub:
+        replies = [Reply("No lines."), Reply.json(draft(outcome="cannot_plan", rationale="no"))]
+        with OpenAIStub(replies) as stub:
             agent = agent_with(
                 Toolset().tools, f"stub-forms-{next(_names)}", base_url=stub.base_url, **options
             )
             await Thread(agent, settings).send({"goal": "g"})
-        form = stub.requests[0].body["response_format"]["json_schema"]["schema"]
+        lines = stub.requests[0].body["messages"][0]["content"]
+        every = ("`goal ", "coder [write]", "each=", "if=", "output=")
+        kinds[name] = {kind for kind in every if kind in lines}
+        form = stub.requests[1].body["response_format"]["json_schema"]["schema"]
         fields[name] = set(form["properties"]["steps"]["items"]["properties"])
         assert set(form["properties"]["steps"]["items"]["required"]) == fields[name]
     assert fields["all"] - fields["bare"] == {"agent", "goal"}
+    assert kinds["all"] - kinds["bare"] == {"`goal ", "coder [write]"}
+    assert kinds["bare"] == {"each=", "if=", "output="}
     assert {"for_each", "when", "output_schema"} <= fields["bare"]
