@@ -42,6 +42,7 @@ __all__ = [
     "PlanRejected",
     "PlanValidated",
     "QuestionOpen",
+    "ReadAhead",
     "Replanned",
     "Spent",
     "StepAttempt",
@@ -128,6 +129,14 @@ class PlanRejected(Base):
     type: Literal["plan_rejected"]
     by: Literal["person", "timeout"]
     feedback: str
+
+
+class ReadAhead(Base):
+    """A read began while its plan is still being written, which may yet turn out not to hold it."""
+
+    type: Literal["read_ahead"]
+    tool: str
+    args: dict[str, Any]
 
 
 class StepStarted(Base):
@@ -241,6 +250,7 @@ Event = (
     | PlanApproved
     | PlanEdited
     | PlanRejected
+    | ReadAhead
     | StepStarted
     | StepAttempt
     | ToolCall
@@ -262,6 +272,7 @@ EVENT_TYPES = (
     "plan_approved",
     "plan_edited",
     "plan_rejected",
+    "read_ahead",
     "step_started",
     "step_attempt",
     "tool_call",

@@ -122,6 +122,7 @@ class Run:
         graph: The agent itself, for sub-plans.
         depth: How many plans this one is within.
         goal_checks: What looks at the goal's criteria found, by what they saw.
+        ahead: Reads that began while the plan was written (``execution/reads_ahead.py``); None: none did.
         plan_cache: How plans that worked are kept; None: this run keeps and recalls none.
         cached_plans: The entries of this run's tenant; None with it.
         redactor: Keeps secrets out of what is stored and shown.
@@ -156,6 +157,7 @@ class Run:
     redactor: Redactor = field(default_factory=Redactor)
     authored: set[str] = field(default_factory=set)
     goal_checks: dict[str, Any] = field(default_factory=dict)
+    ahead: Any = None
 
     @property
     def history(self) -> History:
@@ -327,6 +329,7 @@ class StepScope:
         writing: How many calls that change the world are under way, those of a sub-plan included.
         outer: The step that this one's plan is part of, in a sub-plan.
         enough: Set when the step is not needed any more.
+        begun_at: When the work began, if that was before the attempt did.
         recovered: Whether what earlier entries of the attempt spent has been counted.
         calls: The tool calls of this entry, for an attempt that is cut off.
     """
@@ -345,6 +348,7 @@ class StepScope:
     writing: int = 0
     outer: StepScope | None = None
     enough: StopSignal = field(default_factory=lambda: StopSignal())
+    begun_at: str | None = None
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
 

@@ -106,6 +106,9 @@ class AttemptLoop:
             return refused
         recorded = self.work.epoch.attempts_of(self.step)  # it may have been edited
         gate.admit(self.step, begun=bool(recorded))
+        if self.run.ahead is not None and not recorded:
+            ends = (self.run.stop.asked(), gate.enough.asked())
+            await self.run.ahead.ended(self.work.plan_id, self.step["id"], *ends)
         # The items of a loop take slots of their own.
         slot = nullcontext() if "for_each" in self.step else gate.slot(self.step, begun=bool(recorded))
         async with slot, self._traced_step() as traced:

@@ -15,6 +15,7 @@ from ..tools.calls import call_tool, describe_exception
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import CALL, marked
 from .effects import call_once
+from .reads_ahead import finished_ahead
 
 __all__ = ["run_bound_step"]
 
@@ -49,6 +50,8 @@ async def run_bound_step(
     evidence.append(seen)
 
     async def attempt(key: str) -> Json:
+        if (ahead := finished_ahead(scope, name, args)) is not None:
+            return ahead[0]
         scope.tab.tool_call()
         await scope.tab.keep()
         try:

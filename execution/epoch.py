@@ -122,7 +122,8 @@ async def _open(
     seconds: Mapping[str, float] = {}
     if len(open_ids) > slots:  # else there is nothing to put in order
         seconds = expected_seconds(plan, await run.history.samples(), models.names(run.settings.models))
-    gate = Gate(plan, finished, slots, stop=run.stop, pause=lambda: _pause(run), seconds=seconds)
+    shared = slots if run.ahead is None else run.ahead.slots
+    gate = Gate(plan, finished, shared, stop=run.stop, pause=lambda: _pause(run), seconds=seconds)
     for step_id, decision in siblings.decisions.items():
         if decision is None:
             gate.publish(step_id, StepWithheldError("it was withheld before the run stopped"))

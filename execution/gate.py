@@ -80,7 +80,7 @@ class Gate:
         plan: The plan whose steps run.
         finished: Results that exist already: of earlier epochs, and of siblings that had
             finished before the run was interrupted (LangGraph does not run those again).
-        slots: How many steps may run at the same time.
+        slots: How many steps may run at the same time, or the slots that they share with something else.
         stop: When it is set, nothing new starts.
         seconds: How long steps are expected to take; one that is not named, as long as the others.
         pause: Says why nothing new may start before somebody was asked; None while it may.
@@ -94,7 +94,7 @@ class Gate:
         self,
         plan: Plan,
         finished: Mapping[str, StepResult],
-        slots: int,
+        slots: int | Slots,
         stop: StopSignal | None = None,
         pause: Callable[[], str | None] = lambda: None,
         seconds: Mapping[str, float] | None = None,
@@ -108,7 +108,7 @@ class Gate:
         ended = [step_id for step_id, result in finished.items() if is_satisfied(result)]
         expected = _with_average(plan, seconds or {}) | dict.fromkeys(ended, 0.0)
         self._priority = remaining_path(plan["steps"], expected)
-        self._slots = Slots(slots)
+        self._slots = slots if isinstance(slots, Slots) else Slots(slots)
         self._outcome: dict[str, asyncio.Future[StepResult | BaseException]] = {}
 
     def _outcome_of(self, step_id: str) -> asyncio.Future[StepResult | BaseException]:

@@ -150,7 +150,7 @@ class StepWork:
             "evidence": self.run.redact(evidence),
             "usage": scope.tab.usage,
             "questions": asked,
-            "started_at": started_at,
+            "started_at": scope.begun_at or started_at,
             "ended_at": self.run.timestamp(),
         }
 

@@ -151,6 +151,8 @@ async def enter(
                 with watched as told:
                     yield Entry(checked, {**told, "configurable": configurable}, settings)
         finally:
+            if run.ahead is not None:
+                await run.ahead.drop()
             if saver and not nested:
                 await ledger.leave_unbooked_seconds(run.meter.lap())
             if isinstance(saver, AsyncSaver):

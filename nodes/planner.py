@@ -10,8 +10,10 @@ from langchain_core.messages import AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
+from ..budget import Tab
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
+from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
 from ..models.plan_draft import DraftForm, PlanDraft, draft_schema, new_steps, revised_plan, write_draft
 from ..plan_rules import secrets_in_inputs
@@ -89,6 +91,7 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         state: State, config: RunnableConfig, runtime: Runtime[Context], run: Run, key: str | None
     ) -> Update:
         tab = run.tab()
+        ahead = await _reads_ahead(state, run, tab, config, runtime)
         try:
             draft = await write_draft(
                 models.get("planner", run.settings.models),
@@ -110,14 +113,19 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
                 sub_plans=run.may_nest,
                 meter=tab,
                 config=marked(config, plan_marks(state.get("plan"))),
+                listen=ahead.hear if ahead is not None else None,
             )
         except (ModelCallError, BudgetExceededError) as error:
+            await _drop_reads(run)
             reason = run.redact(f"The planner could not answer: {error}")
             return _cannot_plan(state, run, reason) | {"usage": tab.close()}
         if draft.outcome == "cannot_plan":
+            await _drop_reads(run)
             return _cannot_plan(state, run, run.redact(draft.rationale)) | {"usage": tab.close()}
         plan = run.redact(_plan_from(draft, state, run))
         run.authored.add(digest(plan))
+        if ahead is not None:
+            ahead.keep(plan)
         if key is not None:
             await note_origin(run, plan["id"], key, _planner_name(run))
         if _is_next_round(state):
@@ -134,6 +142,18 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
             "audit": [written],
             "status": "planning",
         }
+
+    async def _reads_ahead(
+        state: State, run: Run, tab: Tab, config: RunnableConfig, runtime: Runtime[Context]
+    ) -> ReadsAhead | None:
+        """Make what reads ahead for the plan to be written, where that is allowed; an earlier plan's ends."""
+        await _drop_reads(run)
+        if not may_read_ahead(run, toolbox):
+            return None
+        inputs = state.get("inputs") or {}
+        ahead = ReadsAhead(run, toolbox, inputs=inputs, tab=tab, config=config, runtime=runtime)
+        run.ahead = ahead
+        return ahead
 
     return planner
 
@@ -389,6 +409,12 @@ def _kept_steps(state: State) -> list[Step]:
         for step in steps_of(state.get("plan"))
         if step["id"] in results and (rolling or is_settled(results[step["id"]]))
     ]
+
+
+async def _drop_reads(run: Run) -> None:
+    if run.ahead is not None:
+        await run.ahead.drop()
+        run.ahead = None
 
 
 def _taken_ids(state: State) -> set[str]:

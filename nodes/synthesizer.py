@@ -239,9 +239,11 @@ async def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:
 
 
 async def _for_prompt(step: Step, result: StepResult | None, run: Run) -> str:
+    title = f"[{step['id']}] {step['task']}".rstrip()
     if result is None:
-        return f"[{step['id']}] {step['task']}: not started"
-    head = f"[{step['id']}] {step['task']}: {_outcome(result)}"
+        return f"{title}: not started"
+    # That a step is done and met needs no words: every other ending has some.
+    head = title if (result["status"], result["verdict"]) == ("done", "met") else f"{title}: {_outcome(result)}"
     if result["status"] != "done":
         return head
     return f"{head}\n{await run.artifacts.shown(result['output'], step['id'], 20_000)}"

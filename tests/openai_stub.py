@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body.get("stream") and reply.status == 200 and reply.raw_body is None:
             self._stream(reply, body)
         elif not reply.drop:
-            time.sleep(reply.token_s * reply.usage[1])
+            time.sleep(reply.token_s * (reply.usage or (0, 0))[1])
             self._send(reply, body)
         self.close_connection = True
 

@@ -1,0 +1,227 @@
+"""Reads that begin while their plan is still being written.
+
+A bound step that only reads, whose arguments are known, is called as soon as its line is there. What it gave
+is used by the step itself once the plan is valid and holds this very step; else nobody ever sees it. Nothing
+of it is on record before, so a crash loses it, and the step reads again.
+
+This is done only where no plan of these tools could need approval (see :func:`may_read_ahead`): who reviews
+plans reviews what they read, too, before it is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
+
+from ..budget import Tab
+from ..context import needs_approval
+from ..errors import UnresolvedReferenceError
+from ..references import BadReferenceError, expression_roots, resolve, step_references
+from ..run import Run, StepScope, emit
+from ..state import Plan, Step, agent_grant, steps_by_id
+from ..tools.calls import abridged, call_tool
+from ..tools.toolbox import Toolbox
+from .gate import Slots
+
+__all__ = ["ReadsAhead", "finished_ahead", "may_read_ahead"]
+
+Json = Any
+
+
+def may_read_ahead(run: Run, toolbox: Toolbox) -> bool:
+    """Tell whether no plan of these tools needs approval under the run's policy, and some tool reads."""
+    granted = [*toolbox.names, *map(agent_grant, toolbox.agents)]
+    effects = toolbox.effects(granted)
+    return "read" in effects and not needs_approval(run.settings.approval, effects)
+
+
+@dataclass
+class _Read:
+    """One read that was begun, or waits for a slot."""
+
+    step: Step
+    args: dict[str, Json]
+    task: asyncio.Task[Json]
+    started_at: str | None = None
+
+    @property
+    def output(self) -> Json:
+        """What it gave; only of one that :attr:`succeeded`."""
+        return self.task.result()
+
+    @property
+    def succeeded(self) -> bool:
+        return self.task.done() and not self.task.cancelled() and self.task.exception() is None
+
+
+class ReadsAhead:
+    """The reads that one plan's text has started.
+
+    Args:
+        run: The run; its limits hold here.
+        toolbox: The tools.
+        inputs: Values of ``${inputs.…}``.
+        tab: Counts the calls: they are the planner's until a step uses them, and stay so if none does.
+        config: The planner's.
+        runtime: The planner's.
+
+    Attributes:
+        slots: What the steps take theirs from as well, so that both together keep to ``max_parallel``.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        toolbox: Toolbox,
+        *,
+        inputs: Mapping[str, Json],
+        tab: Tab,
+        config: RunnableConfig,
+        runtime: Runtime[Any],
+    ) -> None:
+        self._run, self._toolbox, self._inputs, self._tab = run, toolbox, inputs, tab
+        self._config, self._runtime = _detached(config), runtime
+        self.slots = Slots(run.settings.max_parallel)
+        self._steps: list[Step] = []
+        self._reads: dict[str, _Read] = {}
+        self._plan_id: str | None = None
+        self._open = True
+
+    # --- while the plan is written -------------------------------------------------------
+
+    def hear(self, steps: Iterable[Step]) -> None:
+        """Begin what can be read of the steps written so far."""
+        self._steps = self._run.redact(list(steps))
+        self._begin()
+
+    def _begin(self) -> None:
+        limit = self._run.settings.step_limit(by_model=True)
+        for step in self._steps:
+            if step["id"] in self._reads or len(self._reads) >= limit or not self._may_begin(step):
+                continue
+            try:
+                args = resolve(step["call"]["args"], self._values())
+            except (UnresolvedReferenceError, BadReferenceError):
+                continue  # the step itself will say so
+            task = asyncio.ensure_future(self._read(step, args))
+            task.add_done_callback(self._ended)
+            self._reads[step["id"]] = _Read(step, args, task)
+
+    def _may_begin(self, step: Step) -> bool:
+        if not self._open or self._run.stop.is_set() or self._run.soft_limit():
+            return False
+        if "call" not in step or "for_each" in step or "when" in step:
+            return False
+        if self._toolbox.effect(step["call"]["tool"]) != "read":
+            return False
+        try:
+            roots = {root for _, said in step_references(step) for root in expression_roots(said)}
+        except BadReferenceError:
+            return False
+        return {*roots, *step["depends_on"]} <= {*self._values(), "inputs"}
+
+    def _values(self) -> dict[str, Json]:
+        """What references stand for: outputs that no check can still refuse, and the inputs."""
+        outputs = {
+            step_id: read.output
+            for step_id, read in self._reads.items()
+            if read.succeeded and not {"success_criteria", "output_schema"} & read.step.keys()
+        }
+        return {**outputs, "inputs": dict(self._inputs)}
+
+    async def _read(self, step: Step, args: dict[str, Json]) -> Json:
+        run, name = self._run, step["call"]["tool"]
+        async with self.slots.take(0.0), asyncio.timeout(_time_limit(run)):
+            self._tab.tool_call()
+            await self._tab.keep()
+            self._reads[step["id"]].started_at = run.timestamp()
+            told = abridged(args, run.settings.max_inline_bytes)
+            emit(self._runtime, run, "read_ahead", step_id=step["id"], tool=name, args=told)
+            return await call_tool(
+                self._toolbox.get(name),
+                args,
+                call_id=f"{step['id']}-1",
+                config=self._config,
+                runtime=self._runtime,
+                redactor=run.redactor,
+            )
+
+    def _ended(self, task: asyncio.Task[Json]) -> None:
+        # A failure is looked at here, so that asyncio does not report it: the step makes the call anew.
+        if not task.cancelled() and task.exception() is None:
+            self._begin()
+
+    # --- when it is written --------------------------------------------------------------
+
+    def keep(self, plan: Plan) -> None:
+        """Begin nothing more, and drop what this plan does not hold, or what was not begun."""
+        self._open, self._plan_id = False, plan["id"]
+        steps = steps_by_id(plan)
+        for step_id, read in list(self._reads.items()):
+            held = steps.get(step_id)
+            if read.started_at is None or held is None or held.get("call") != read.step["call"]:
+                read.task.cancel()
+                del self._reads[step_id]
+
+    async def drop(self) -> None:
+        """Cancel whatever nobody has taken."""
+        self._open = False
+        tasks = {read.task for read in self._reads.values()}
+        self._reads.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # --- when a step runs ----------------------------------------------------------------
+
+    async def ended(self, plan_id: str, step_id: str, *ends: asyncio.Future[None]) -> None:
+        """Wait until the read of a step has ended, if there is one, or one of the futures is done.
+
+        A step waits here before it takes a slot: its read holds one.
+        """
+        read = self._reads.get(step_id) if plan_id == self._plan_id else None
+        if read is not None and not read.task.done():
+            await asyncio.wait({read.task, *ends}, return_when=asyncio.FIRST_COMPLETED)
+
+    def take(self, scope: StepScope, tool: str, args: Mapping[str, Json]) -> _Read | None:
+        """Hand out what was read for the first attempt of a step, once: for this tool and these arguments."""
+        if scope.plan_id != self._plan_id or scope.attempt != 1 or scope.item is not None:
+            return None
+        read = self._reads.pop(scope.step_id, None)
+        if read is None:
+            return None
+        if read.succeeded and (read.step["call"]["tool"], read.args) == (tool, args):
+            return read
+        read.task.cancel()
+        return None
+
+
+def finished_ahead(scope: StepScope, tool: str, args: Mapping[str, Json]) -> tuple[Json] | None:
+    """Return the output of the call that a step is about to make, if it was made ahead; in a tuple of one."""
+    ahead: ReadsAhead | None = scope.run.ahead
+    read = ahead.take(scope, tool, args) if ahead is not None else None
+    if read is None:
+        return None
+    scope.begun_at = read.started_at
+    return (read.output,)
+
+
+def _time_limit(run: Run) -> float | None:
+    limits = (run.settings.step_timeout_s, run.meter.seconds_left())
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _detached(config: RunnableConfig) -> RunnableConfig:
+    """Leave out what belongs to the planner's task: it ends before the reads do, and asks nobody anything."""
+    configurable = {
+        key: value
+        for key, value in config.get("configurable", {}).items()
+        if key == "__pregel_runtime" or not key.startswith(("__pregel", "checkpoint"))
+    }
+    return {**config, "configurable": configurable}
