@@ -243,7 +243,8 @@ async def _for_prompt(step: Step, result: StepResult | None, run: Run) -> str:
     if result is None:
         return f"{title}: not started"
     # That a step is done and met needs no words: every other ending has some.
-    head = title if (result["status"], result["verdict"]) == ("done", "met") else f"{title}: {_outcome(result)}"
+    plain = (result["status"], result["verdict"]) == ("done", "met")
+    head = title if plain else f"{title}: {_outcome(result)}"
     if result["status"] != "done":
         return head
     return f"{head}\n{await run.artifacts.shown(result['output'], step['id'], 20_000)}"
