@@ -657,7 +657,7 @@ class _Line:
     async def _answer(
         self, runnable: Runnable[Any, Any], messages: list[BaseMessage], listen: Listener | None
     ) -> AIMessage:
-        if listen is None:
+        if listen is None or not _counts_streams(self.model):
             return _as_message(await runnable.ainvoke(messages, self.config))
         written: AIMessageChunk | None = None
         async for chunk in runnable.astream(messages, self.config):
@@ -675,6 +675,11 @@ class _Line:
             raise
         except Exception as error:
             raise as_model_error(error, self.role, self.model) from error
+
+
+def _counts_streams(model: BaseChatModel) -> bool:
+    """Tell whether a stream says what it cost; langchain-openai 1.7.3 asks only OpenAI's own server to."""
+    return not _speaks_openai(model) or bool(getattr(model, "stream_usage", False))
 
 
 def _as_message(answer: Any) -> AIMessage:
@@ -864,9 +869,7 @@ class _Question:
         return self.form.listen if mode == "text" and self.form is not None else None
 
 
-async def _ask_in_a_mode(
-    line: _Line, question: _Question, modes: Sequence[Mode]
-) -> tuple[Mode, AIMessage]:
+async def _ask_in_a_mode(line: _Line, question: _Question, modes: Sequence[Mode]) -> tuple[Mode, AIMessage]:
     """Ask in the first of the modes that the model accepts, and remember it."""
     rejection: Exception | None = None
     for mode in modes:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
+from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
+from openai_stub import OpenAIStub, Reply
 from plans import FREE, Thread, agent_with
 from pydantic import PrivateAttr
 from toolset import make_tool
@@ -257,6 +259,21 @@ async def test_a_planner_that_gives_up_cancels_what_it_began() -> None:
     answers = ['1. look("x")\n2. look(y', "impossible: no y"]
     result = await run(reads, *answers, waits=waits)
     assert (result["status"], reads.cancelled) == ("failed", ["x"])
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_plan_is_streamed_only_where_the_stream_says_what_it_cost(named: bool) -> None:
+    reads = Reads()
+    with OpenAIStub([Reply('1. look("x")'), Reply("ok")]) as stub:
+        if named:
+            agent = agent_with(reads.tools(), "openai:stub", base_url=stub.base_url)
+        else:
+            model = ChatOpenAI(model="stub", base_url=stub.base_url, api_key="k", max_retries=0)
+            agent = agent_with(reads.tools(), model)
+        result = await Thread(agent, FREE).send({"goal": "g"})
+    assert (result["status"], result["usage"]["total_tokens"] % 18) == ("done", 0)
+    assert result["usage"]["by_role"]["planner"]["input_tokens"] == 11
+    assert bool(stub.requests[0].body.get("stream")) == named
 
 
 async def test_the_stream_tells_of_a_read_ahead_and_then_of_its_step() -> None:
