@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langchain_core.tools import StructuredTool
+if TYPE_CHECKING:  # peers run the jobs where there is no LangChain
+    from langchain_core.tools import StructuredTool
 
 __all__ = ["JOBS", "Job", "Ref", "ToolCall"]
 
@@ -107,6 +108,8 @@ def _tool(function: Callable[..., Any], took: dict[tuple[str, str], float]) -> S
     async def call(**args: Any) -> Any:
         await asyncio.sleep(took[(function.__name__, repr(list(args.values())))])
         return function(*args.values())
+
+    from langchain_core.tools import StructuredTool
 
     described = StructuredTool.from_function(function)
     return StructuredTool(
