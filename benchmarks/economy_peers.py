@@ -1,6 +1,6 @@
 """Peers of ``economy.py`` from PyPI, run in a virtual environment of their own with their own Python.
 
-``LLMCompiler (LlamaIndex)`` is llama-index-packs-agents-llm-compiler, which carries the original's prompts and
+``LLMCompiler (LlamaIndex)`` is llama-index-packs-agents-llm-compiler. It carries the original's prompts and
 plans without streaming. It has no paths into outputs: the plan that is scripted for it refers to whole ones.
 
 Without figures, since no script answers their prompts: ``llmcompiler`` (2.0.1, another implementation, which
