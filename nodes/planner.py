@@ -291,7 +291,7 @@ _PROGRESS_CHARACTERS = 24_000
 
 _WORDS: dict[DraftForm, dict[str, str]] = {
     "lines": {
-        "next": "Write only the next steps, under new names: `name = tool(…)`, `name: \"what to do\"`. They "
+        "next": 'Write only the next steps, under new names: `name = tool(…)`, `name: "what to do"`. They '
         "may refer to steps above, as `$name`.",
         "last": "You are asked for the last time: write no `more`.",
         "ends": "Without `more` these steps reach the goal. If it is reached already, write nothing but "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import postgres_server
 import pytest
-from openai_stub import OpenAIStub, Reply
+from openai_stub import OpenAIStub, Reply, asks_for_plan
 from pages import CHECKOUT, LANGUAGES, PROGRAMS, PageRun, blocks_of, commands_in, page_names
 from plans import draft, draft_step
 
@@ -48,9 +48,7 @@ def a_model(*steps, answer="Done."):
     @contextmanager
     def serving(_folder):
         planned = draft(*steps)
-        with OpenAIStub(
-            lambda body: Reply.json(planned) if body.get("response_format") else Reply(answer)
-        ) as stub:
+        with OpenAIStub(lambda body: Reply.json(planned) if asks_for_plan(body) else Reply(answer)) as stub:
             os.environ["PLAN_EXECUTE_BASE_URL"] = stub.base_url
             yield
 
