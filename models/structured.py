@@ -176,6 +176,8 @@ _UNSUPPORTED = re.compile(r"(?i)unsupported param|param requires|(?:not|n't) sup
 _MODE_STATUS = {400, 405, 415, 422, 501}
 # What openai 3.52 and langchain-openai 1.7.3 raise on a 200 whose body is not a completion.
 _UNREADABLE = (json.JSONDecodeError, AttributeError, KeyError, IndexError)
+_EMPTY_STREAM = "No generation chunks were returned"
+"""What langchain-core 1.7.2 raises, as a ValueError, on a stream that was none."""
 _SECRET = re.compile(r"(?i)(sk-|bearer\s+|(?:api[_-]?)?key[=:]\s*)[^\s'\",;]+")
 
 
@@ -258,7 +260,8 @@ def _other_error(error: BaseException, who: str) -> ModelCallError:
         return ModelUnavailableError(
             f"{who} cannot be reached ({_reason(error)}): check the base URL and the network"
         )
-    if isinstance(error, _UNREADABLE) or "APIResponseValidationError" in names:
+    unreadable = isinstance(error, _UNREADABLE) or str(error) == _EMPTY_STREAM
+    if unreadable or "APIResponseValidationError" in names:
         return ModelUnavailableError(
             f"{who} answered with something that is not a chat completion: check the base URL"
         )
@@ -663,8 +666,7 @@ class _Line:
         async for chunk in runnable.astream(messages, self.config):
             written = chunk if written is None else written + chunk
             listen(_without_thinking(str(written.text)))
-        if written is None:
-            raise ConnectionError("the stream ended before it began")
+        assert written is not None, "langchain-core raises for a stream of nothing"
         return _as_message(message_chunk_to_message(written))
 
     @contextmanager
