@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
@@ -13,7 +14,7 @@ from langgraph.types import Command
 from ..errors import InvalidAnswerError, PlanExecuteError, QuestionOpenError, ThreadUnfinishedError
 from .dialogue import ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped
-from .progress import show_progress
+from .following import Lines, Live, way_to_follow
 from .snapshots import OpenQuestion, open_questions, recalled, results_of, status_of
 from .terminal import Screen
 
@@ -50,6 +51,11 @@ class Session:
         """LangGraph's name for the thread."""
         return {"configurable": {"thread_id": self.thread}}
 
+    @cached_property
+    def view(self) -> Lines | Live:
+        """How the person follows it; one for all stretches between questions."""
+        return way_to_follow(self.screen)
+
     def snapshot(self) -> StateSnapshot:
         """Read the thread's state."""
         return self.agent.get_state(self.config)
@@ -84,8 +90,11 @@ def answer_open_questions(session: Session) -> int:
 
 def follow(session: Session, given: Any, context: Context | None = None) -> None:
     """Run until the thread ends or waits, and show its progress."""
-    for event in session.agent.stream(given, session.config, context=context, stream_mode="custom"):
-        show_progress(session.screen, event)
+    if not isinstance(given, Mapping):
+        session.view.take_up(lambda: session.snapshot().values)
+    with session.view.shown():
+        for event in session.agent.stream(given, session.config, context=context, stream_mode="custom"):
+            session.view.tell(event)
 
 
 def _ask_and_go_on(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""One line per thing that happens in a run, from its custom stream."""
+"""A line for each thing that happens in a run, from its events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..recall import describe_recalled
 from ..tools.calls import preview
 from .terminal import Screen
 
-__all__ = ["show_progress"]
+__all__ = ["Line", "line_of", "show_progress"]
 
 Event = Mapping[str, Any]
 Line = tuple[str, str, str] | None
@@ -18,10 +18,19 @@ Line = tuple[str, str, str] | None
 
 def show_progress(screen: Screen, event: Any) -> None:
     """Print the line of an event; events of tools and embedders have none."""
+    if line := line_of(event):
+        screen.progress(*line)
+
+
+def line_of(event: Any) -> Line:
+    """Word an event as a line; what is none of ours has none."""
     kind = event.get("type") if isinstance(event, Mapping) else None
     make = _LINES.get(kind) if isinstance(kind, str) else None
-    if make is not None and (line := make(event)):
-        screen.progress(*line)
+    line = make(event) if make is not None and "spent" in event else None
+    if line and event["within"]:
+        # Steps of a sub-plan, and what is decided about it, say whose work they are.
+        return line[0], line[1], f"{' › '.join(event['within'])} › {line[2]}"
+    return line
 
 
 def _plan_created(event: Event) -> Line:
@@ -52,6 +61,22 @@ def _step_attempt(event: Event) -> Line:
 
 def _tool_call(event: Event) -> Line:
     return "·", "dim", f"{event['step_id']}: {event['tool']}({preview(event['args'], 120)})"
+
+
+def _tool_finished(event: Event) -> Line:
+    if event["ok"]:
+        return None
+    why = preview(event["output_preview"], 300)
+    return "!", "yellow", f"{event['step_id']}: {event['tool']} failed: {why}"
+
+
+def _step_progress(event: Event) -> Line:
+    """Tell of every tenth of a loop, and of every item that failed."""
+    done, total, error = event["done"], event["total"], event["error"]
+    where = f"{event['step_id']}: {done} of {total}"
+    if error:
+        return "!", "yellow", f"{where}; item {event['item']} failed: {preview(error['message'], 300)}"
+    return ("·", "dim", where) if done == total or done % max(total // 10, 1) == 0 else None
 
 
 _STEP_ENDS = {
@@ -90,6 +115,15 @@ def _replanned(event: Event) -> Line:
     return "●", "cyan", f"plan, revision {event['revision']}; {'; '.join(named) or 'no change'}"
 
 
+def _plan_rejected(event: Event) -> Line:
+    why = f": {preview(event['feedback'], 300)}" if event["feedback"] else ""
+    return "●", "yellow", ("the plan was rejected" if event["by"] == "person" else "nobody answered") + why
+
+
+def _budget_warning(event: Event) -> Line:
+    return "!", "yellow", f"budget {event['budget']}: {event['used']:,g} of {event['limit']:,g} used"
+
+
 def _question_open(event: Event) -> Line:
     where = f"{event['step_id']}: " if event["step_id"] else ""
     return "?", "magenta", f"{where}waits for a decision ({event['question']})"
@@ -98,9 +132,13 @@ def _question_open(event: Event) -> Line:
 _LINES: dict[str, Callable[[Event], Line]] = {
     "plan_created": _plan_created,
     "plan_validated": _plan_validated,
+    "plan_rejected": _plan_rejected,
+    "budget_warning": _budget_warning,
     "step_started": _step_started,
     "step_attempt": _step_attempt,
     "tool_call": _tool_call,
+    "tool_finished": _tool_finished,
+    "step_progress": _step_progress,
     "step_finished": _step_finished,
     "evaluated": _evaluated,
     "plan_continued": _replanned,

@@ -9,21 +9,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from .safe_text import plain
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.markdown import Markdown
 
-__all__ = ["Screen", "plain"]
+__all__ = ["Screen"]
 
-_VISIBLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
-_HIDDEN = dict.fromkeys([*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
-_CONTROLS = _VISIBLE | _HIDDEN
 _DIFFERENCE_STYLES = {"+": "green", "-": "red", "@": "cyan"}
-
-
-def plain(text: str) -> str:
-    """Make control characters visible: what a model or a tool wrote must not steer the terminal."""
-    return text.replace("\r\n", "\n").translate(_CONTROLS)
 
 
 class Screen:
@@ -34,10 +28,20 @@ class Screen:
         interactive: Whether a person can be asked: stdin and stdout are terminals, and no JSON is wanted.
     """
 
-    def __init__(self, *, json: bool) -> None:
+    def __init__(self, *, json: bool, plain: bool = False) -> None:
         self.json = json
         _open_closed_streams()
         self.interactive = not json and _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
+        self._may_draw = not (json or plain) and _is_terminal(sys.stdout) and _is_terminal(sys.stderr)
+
+    @property
+    def live(self) -> bool:
+        """Whether a run is drawn live; what cannot be drawn on gets lines."""
+        if not self._may_draw:
+            return False
+        from .live_screen import can_draw
+
+        return can_draw(sys.stderr)
 
     # --- stdout ------------------------------------------------------------------------------
 

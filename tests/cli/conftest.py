@@ -1,5 +1,6 @@
 """Run the real `plan-execute`, in a folder of its own, with and without a terminal."""
 
+import fcntl
 import json
 import os
 import pty
@@ -8,12 +9,15 @@ import select
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyte
 import pytest
 
 PROGRAM = shutil.which("plan-execute", path=str(Path(sys.executable).parent))
@@ -215,17 +219,53 @@ class Cli:
 class Terminal:
     """The program before a pseudo-terminal, as a person would use it."""
 
-    def __init__(self, cli, *arguments, **env):
+    def __init__(self, cli, *arguments, size=None, **env):
         self._master, slave = pty.openpty()
+        rows, columns = size or (50, 100)
+        self.screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self.screen)
+        env = {**cli.env, **env}
+        if size:
+            # A window has a size of its own, and this is what it is then.
+            env.pop("COLUMNS", None)
+            self._set_size(rows, columns)
         self.process = subprocess.Popen(
             [PROGRAM, *arguments],
             cwd=cli.folder,
-            env={**cli.env, **env},
+            env=env,
             preexec_fn=lambda: os.login_tty(slave),
         )
         os.close(slave)
         self.raw = b""
         self._seen = 0
+
+    def _set_size(self, rows, columns):
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def resize(self, rows, columns):
+        """Give the window another size, as a person does with the mouse."""
+        self.screen.resize(rows, columns)
+        self._set_size(rows, columns)
+
+    @property
+    def lines(self):
+        """What the window shows now, as a person sees it."""
+        self._read(0)
+        return [line.rstrip() for line in self.screen.display]
+
+    @property
+    def shown(self):
+        """The window's lines that hold something, as one text."""
+        return "\n".join(line for line in self.lines if line)
+
+    def expect_shown(self, *texts, timeout=30):
+        """Wait until the window shows all of these at once."""
+        until = time.monotonic() + timeout
+        while not all(text in self.shown for text in texts):
+            assert time.monotonic() < until, f"{texts} is not shown in:\n{self.shown}"
+            if not self._read(0.1) and self.process.poll() is not None and not self._read(0.1):
+                assert all(text in self.shown for text in texts), f"{texts} is not shown in:\n{self.shown}"
+        return self.shown
 
     @property
     def text(self):
@@ -250,6 +290,7 @@ class Terminal:
             # Linux gives EIO when the other side is closed.
             return False
         self.raw += piece
+        self._stream.feed(piece)
         return bool(piece)
 
     def type(self, text):
@@ -288,8 +329,8 @@ def terminal(cli):
     """Open terminals that are closed at the end of the test."""
     opened = []
 
-    def open_terminal(*arguments, **env):
-        opened.append(Terminal(cli, *arguments, **env))
+    def open_terminal(*arguments, **options):
+        opened.append(Terminal(cli, *arguments, **options))
         return opened[-1]
 
     yield open_terminal
