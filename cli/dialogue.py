@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import unified_diff
+from functools import partial
 from typing import Any
 
 from ..errors import InvalidPlanError
@@ -12,7 +15,7 @@ from .editor import EditorError, edit_file, parse_plan
 from .snapshots import OpenQuestion
 from .terminal import Screen
 
-__all__ = ["ask_person"]
+__all__ = ["Before", "ask_person"]
 
 Answer = Any
 Ask = Callable[[Screen, OpenQuestion], Answer | None]
@@ -20,19 +23,55 @@ Ask = Callable[[Screen, OpenQuestion], Answer | None]
 LATER = "leave the question open and stop here"
 
 
-def ask_person(screen: Screen, questions: Sequence[OpenQuestion]) -> dict[str, Answer]:
+@dataclass
+class Before:
+    """What was said about plans before a question.
+
+    Attributes:
+        approved: The plan that was approved last; None: not as long as this process knows.
+        text: What the person's editor held last, with their comments and their order.
+    """
+
+    approved: Mapping[str, Any] | None = None
+    text: str = ""
+
+    def text_of(self, plan: Mapping[str, Any]) -> str:
+        """Return the text to edit: their own, where the question is about it."""
+        try:
+            theirs = parse_plan(self.text).plan if self.text else None
+        except InvalidPlanError:
+            theirs = None
+        return self.text if theirs == plan else dump_plan(plan, format="yaml")
+
+    def difference(self, plan: Mapping[str, Any]) -> list[str]:
+        """Hold a plan against the one that was approved, line by line."""
+        if self.approved is None or self.approved == plan:
+            return []
+        old, new = (dump_plan(dict(p), format="yaml").splitlines() for p in (self.approved, plan))
+        return list(unified_diff(old, new, "approved", "proposed", lineterm=""))
+
+
+def ask_person(
+    screen: Screen, questions: Sequence[OpenQuestion], before: Before | None = None
+) -> dict[str, Answer]:
     """Ask every open question.
+
+    Args:
+        screen: Where the person is.
+        questions: What is asked.
+        before: What was said about plans before.
 
     Returns:
         Answers by question id, in the shapes that a resume takes; a question left open has none.
     """
     answers: dict[str, Answer] = {}
+    asking = {**_ASK, "approve_plan": partial(_approve_plan, before=before or Before())}
     for number, question in enumerate(questions, start=1):
         of_many = f" ({number} of {len(questions)})" if len(questions) > 1 else ""
         screen.question(
             _TITLES.get(question.name, question.name or "A question") + of_many, question.description
         )
-        answer = _ASK.get(question.name, _ask_anything)(screen, question)
+        answer = asking.get(question.name, _ask_anything)(screen, question)
         if answer is not None:
             answers[question.id] = answer
     return answers
@@ -41,25 +80,31 @@ def ask_person(screen: Screen, questions: Sequence[OpenQuestion]) -> dict[str, A
 # --- plans and steps ---------------------------------------------------------------------
 
 
-def _approve_plan(screen: Screen, question: OpenQuestion) -> Answer | None:
+def _approve_plan(screen: Screen, question: OpenQuestion, before: Before) -> Answer | None:
+    plan = question.args["plan"]
+    difference = before.difference(plan)
     choices = {
         "approve": "run this plan",
         "edit": "change the plan in your editor; an edit that is valid counts as approved",
         "reject": "say what should be different",
+        **({"diff": "show every line that differs from the plan you approved"} if difference else {}),
         "later": LATER,
     }
-    text = dump_plan(question.args["plan"], format="yaml")
+    text = before.text_of(plan)
     while True:
         match screen.choose("What now?", choices):
             case "approve":
                 return "approve"
             case "reject":
                 return _rejection(screen, "What should be different? (empty: just reject)")
+            case "diff":
+                screen.difference(difference)
             case "edit":
-                text, plan = _edited(screen, text)
-                if plan is not None and plan != question.args["plan"]:
-                    return {"type": "edit", "args": {"plan": plan}}
-                if plan is not None:
+                text, edited = _edited(screen, text)
+                before.text = text
+                if edited is not None and edited != plan:
+                    return {"type": "edit", "args": {"plan": edited}}
+                if edited is not None:
                     screen.note("Nothing was changed.")
             case _:
                 return None
@@ -139,13 +184,33 @@ def _decide(screen: Screen, question: OpenQuestion) -> Answer | None:
         return None
     args: dict[str, Any] = {"decision": decision}
     prompt, name, read = _MORE.get(str(decision), ("", "", str))
-    if prompt:
-        said = screen.ask_line(prompt)
+    while prompt:
+        said = screen.ask_line(prompt.format(**{"by": "its limit again", **question.args}))
         if said is None:
             return None
-        if said or name == "output":
+        if not said and name != "output":
+            break
+        try:
             args[name] = read(said)
+            break
+        except ValueError as error:
+            screen.note(str(error))
     return {"type": "edit", "args": args}
+
+
+def _amount(text: str) -> float:
+    """Read how much a budget grows by.
+
+    Raises:
+        ValueError: If it is no number above zero; the message says so to a person.
+    """
+    try:
+        amount = float(text.replace("_", "").replace(",", "").removeprefix("$"))
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < float("inf"):
+        raise ValueError(f"{text!r} is no amount: give a number above zero")
+    return int(amount) if amount.is_integer() else amount
 
 
 def _json_or_text(text: str) -> Any:
@@ -158,7 +223,7 @@ def _json_or_text(text: str) -> Any:
 _MORE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     **dict.fromkeys(_WITH_HINT, ("A hint for it? (may be empty)", "instructions", str)),
     **dict.fromkeys(_WITH_OUTPUT, ("Its output (JSON, or else text):", "output", _json_or_text)),
-    "extend": ("By how much? (empty: as proposed)", "by", _json_or_text),
+    "extend": ("By how much? (empty: by {by})", "by", _amount),
 }
 """What else a decision takes: a prompt, the argument's name, how it is read."""
 
@@ -178,7 +243,6 @@ _TITLES = {
     "extend_budget": "A budget is nearly used up",
 }
 _ASK: dict[str, Ask] = {
-    "approve_plan": _approve_plan,
     "approve_step": _approve_step,
     **dict.fromkeys(_DECISIONS, _decide),
 }

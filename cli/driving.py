@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
 from ..errors import InvalidAnswerError, PlanExecuteError, QuestionOpenError, ThreadUnfinishedError
-from .dialogue import ask_person
+from .dialogue import Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped
 from .following import Lines, Live, way_to_follow
 from .snapshots import OpenQuestion, open_questions, recalled, results_of, status_of
@@ -98,8 +98,10 @@ def follow(session: Session, given: Any, context: Context | None = None) -> None
 
 
 def _ask_and_go_on(session: Session) -> None:
+    before = Before()
     while session.screen.interactive and (questions := open_questions(session.snapshot())):
-        answers = ask_person(session.screen, questions)
+        before.approved = session.view.plan.approved if session.view.plan else None
+        answers = ask_person(session.screen, questions, before)
         if not answers:
             return
         try:

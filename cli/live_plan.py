@@ -89,7 +89,8 @@ class _Plan:
             self.steps[shown.id] = shown
         self.revision, self.goal = plan.get("revision"), str(plan.get("goal") or "")
         if is_revision:
-            self.dropped = [name for name in before if name not in self.steps]
+            gone = [shown for name, shown in before.items() if name not in self.steps]
+            self.dropped = [f"{s.id} (failed)" if s.state == "failed" else s.id for s in gone]
 
     def waits_for(self, step: _Step) -> list[str]:
         """Name what a step still needs."""
@@ -393,12 +394,12 @@ class LivePlan:
         """List the steps in an order in which they can run, those of sub-plans below theirs."""
         return [row for plan in self._plans.get((), {}).values() for row in self._rows_of(plan, (), 0)]
 
-    def notes(self) -> list[str]:
-        """Say what concerns the whole plan: what a revision dropped, and budgets that run out."""
-        dropped = [name for plan in self._plans.get((), {}).values() for name in plan.dropped]
+    def notes(self) -> list[tuple[str, str]]:
+        """Say what concerns the whole plan, each with its mark: what a revision dropped, and low budgets."""
+        revised = [plan for plan in self._plans.get((), {}).values() if plan.dropped]
         return [
-            *([one_line(f"dropped: {', '.join(dropped)}")] if dropped else []),
-            *(one_line(f"budget {name}: {used}") for name, used in self.warnings.items()),
+            *(("−", one_line(f"revision {p.revision} dropped {', '.join(p.dropped)}")) for p in revised),
+            *(("!", one_line(f"budget {name}: {used}")) for name, used in self.warnings.items()),
         ]
 
     def _rows_of(self, plan: _Plan, path: Path, indent: int) -> Iterator[Row]:

@@ -70,7 +70,9 @@ class PlanView:
             goal, facts, notes, rows = plan.goal, plan.facts(), plan.notes(), plan.rows()
         foot = [Text(line, "bold") for line in _flowed(facts, width)][: max(height - 1, 1)]
         head = [Text(_cut(goal, width), "bold")] if goal and height >= 8 else []
-        foot = [Text(_cut(f"! {note}", width), "yellow") for note in notes if height >= 8] + foot
+        styles = {"!": "yellow"}
+        said = [Text(_cut(f"{mark} {note}", width), styles.get(mark, "dim")) for mark, note in notes]
+        foot = [*(said if height >= 8 else []), *foot]
         room = height - len(head) - len(foot) - 1
         return [*head, *_tree(rows, max(room, 0), width), *foot]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from .keys import END_OF_INPUT, keys_of, single_keys
 from .safe_text import plain
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Screen:
         return line.strip()
 
     def choose(self, prompt: str, choices: Mapping[str, str]) -> str | None:
-        """Let the person choose a word or an unambiguous beginning of one.
+        """Let the person choose a word by its key.
 
         Args:
             prompt: What to choose.
@@ -112,16 +113,17 @@ class Screen:
         Returns:
             The word; None at the end of input.
         """
-        menu = "\n".join(f"  {word:<10} {meaning}" for word, meaning in choices.items())
-        _write(sys.stdout, f"{menu}\n")
-        while True:
-            said = self.ask_line(f"{prompt} [{'/'.join(choices)}]")
-            if said is None:
-                return None
-            found = [word for word in choices if said and word.startswith(said.lower())]
-            if len(found) == 1 or said in found:
-                return said if said in found else found[0]
-            _write(sys.stdout, f"Please type one of: {', '.join(choices)}.\n")
+        keys = keys_of(choices)
+        menu = "".join(f"  [{key}] {word:<10} {choices[word]}\n" for key, word in keys.items())
+        with single_keys(sys.stdin) as read_key:
+            _write(sys.stdout, f"{menu}{prompt} [{'/'.join(keys)}] ")
+            while (key := read_key().lower()) != END_OF_INPUT:
+                if key in keys:
+                    _write(sys.stdout, f"{keys[key]}\n")
+                    return keys[key]
+                _write(sys.stdout, f"\nPlease press one of: {', '.join(keys)} ")
+        _write(sys.stdout, "\n")
+        return None
 
 
 def _open_closed_streams() -> None:
