@@ -236,6 +236,7 @@ class LivePlan:
     def go_on(self) -> None:
         """The run goes on after questions, or from where it was stopped."""
         self.questions.clear()
+        self.warnings.clear()  # a budget that is low still is told of again
         self.phase = "" if self.phase == "waiting for you" else self.phase
         self._over, self._told = False, self._clock()
         for plan in self._every_plan():

@@ -95,6 +95,16 @@ async def test_a_planned_run_tells_its_story_in_order() -> None:
     assert events[-1]["spent"]["model_calls"] == 2
 
 
+async def test_events_after_an_answer_are_about_the_same_plan_as_those_before_it() -> None:
+    thread = thread_of(agent_with(Toolset().tools), Context(approval="always"))
+    before = await events_of(
+        thread.agent, plan_of(bound("a", "look", {"q": "x"})), thread.config, thread.context
+    )
+    after = await events_of(thread.agent, Command(resume="approve"), thread.config)
+    assert kinds(after)[0] == "plan_approved"
+    assert {(e["plan_id"], e["revision"]) for e in after} == {(before[0]["plan"]["id"], 1)}
+
+
 async def test_tool_calls_of_an_agent_and_steps_of_a_sub_plan_are_told_too() -> None:
     tools = Toolset()
     model = ScriptedModel(
