@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from ..errors import InvalidAnswerError, PlanExecuteError, QuestionOpenError, Th
 from .dialogue import Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped
 from .following import Lines, Live, way_to_follow
+from .interrupts import interruptible
 from .snapshots import OpenQuestion, open_questions, recalled, results_of, status_of
 from .terminal import Screen
 
@@ -67,12 +68,7 @@ def drive(session: Session, given: Any, context: Context | None = None) -> int:
     Raises:
         Stopped: With what stopped the run (an error, Ctrl-C) as its cause.
     """
-    try:
-        follow(session, given, context)
-        _ask_and_go_on(session)
-        return _conclude(session)
-    except (Exception, KeyboardInterrupt) as error:
-        raise Stopped(session.thread, _way_on(session, error)) from error
+    return _supervised(session, lambda: follow(session, given, context))
 
 
 def answer_open_questions(session: Session) -> int:
@@ -81,11 +77,18 @@ def answer_open_questions(session: Session) -> int:
     Raises:
         Stopped: With what stopped the run as its cause.
     """
-    try:
-        _ask_and_go_on(session)
-        return _conclude(session)
-    except (Exception, KeyboardInterrupt) as error:
-        raise Stopped(session.thread, _way_on(session, error)) from error
+    return _supervised(session, lambda: None)
+
+
+def _supervised(session: Session, begin: Callable[[], None]) -> int:
+    """Begin, ask and go on until the end; what stops it on the way is told with how to go on."""
+    with interruptible(session.view.note_stop, session.resume):
+        try:
+            begin()
+            _ask_and_go_on(session)
+            return _conclude(session)
+        except (Exception, KeyboardInterrupt) as error:
+            raise Stopped(session.thread, _way_on(session, error)) from error
 
 
 def follow(session: Session, given: Any, context: Context | None = None) -> None:

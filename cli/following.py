@@ -44,6 +44,9 @@ class Lines:
     def take_up(self, values: Callable[[], Mapping[str, Any]]) -> None:
         """Nothing is to be known of what happened before."""
 
+    def note_stop(self) -> None:
+        """Nothing is to be said: what stops is told at its end."""
+
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Be ready for events."""
@@ -71,13 +74,17 @@ class Live:
         if not self.plan.rows():
             self.plan.seed(values())
 
+    def note_stop(self) -> None:
+        """Say that the run was told to stop: what must not be cut off may take its time."""
+        self.plan.stopping()
+
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Draw until the stretch ends; before a question the view makes room, at the end it stays."""
         self.plan.go_on()
-        self._drawn.open()
         failed = True
         try:
+            self._drawn.open()
             yield
             failed = False
         finally:

@@ -22,6 +22,8 @@ Event = Mapping[str, Any]
 Path = tuple[str, ...]
 State = Literal["pending", "running", "asking", "stopped", "done", "failed", "skipped", "blocked"]
 
+_STOPPING = "stopping (Ctrl-C again: at once)"
+
 _DETAIL = 300
 """Characters of a detail that are worth measuring: no window shows more."""
 
@@ -245,6 +247,11 @@ class LivePlan:
                     step.state = "running"
         self.changes += 1
 
+    def stopping(self) -> None:
+        """The run was told to stop, and does as soon as it can."""
+        self.phase = _STOPPING
+        self.changes += 1
+
     def stop(self) -> None:
         """The run has ended, or was stopped: nothing runs any more."""
         for plan in self._every_plan():
@@ -253,6 +260,7 @@ class LivePlan:
                     step.took = self._clock() - step.began if step.began is not None else None
                     step.state, step.calls = "stopped", {}
         self._spent = {**self._spent, "seconds": self.seconds}
+        self.phase = "stopped" if self.phase == _STOPPING else self.phase
         self._over = True
         self.changes += 1
 
@@ -350,6 +358,10 @@ class LivePlan:
     def _asked_about_plan(self, event: Event) -> None:
         self.questions[event["question_id"]] = event["question"]
         self._say(event, "waiting for you")
+        if path := tuple(event["within"]):
+            for plan in self._plans.get(path[:-1], {}).values():
+                if path[-1] in plan.steps:
+                    self._asked(plan.steps[path[-1]], event)
 
     def _evaluated(self, event: Event) -> None:
         decided = {"patch": "revising the plan", "replan": "revising the plan", "abort": "giving up"}

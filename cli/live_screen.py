@@ -74,7 +74,10 @@ class PlanView:
         said = [Text(_cut(f"{mark} {note}", width), styles.get(mark, "dim")) for mark, note in notes]
         foot = [*(said if height >= 8 else []), *foot]
         room = height - len(head) - len(foot) - 1
-        return [*head, *_tree(rows, max(room, 0), width), *foot]
+        drawn = [*head, *_tree(rows, max(room, 0), width), *foot]
+        for line in drawn:
+            line.truncate(width, overflow="crop")
+        return drawn
 
 
 def _flowed(parts: Sequence[str], width: int) -> list[str]:
@@ -94,10 +97,10 @@ def _tree(rows: Sequence[Row], room: int, width: int) -> Iterable[Text]:
         return
     shown = folded.rows
     left = min((row.indent for row in shown), default=0)
-    deepest = max(width // 12, 1)
+    deepest = max(width // 16, 1)
     indents = [2 * min(row.indent - left, deepest) for row in shown]
     names = max((at + cell_len(row.name) for at, row in zip(indents, shown, strict=True)), default=0)
-    names = min(names, max(width * 2 // 5 - 2, 4))
+    names = min(names, max(width * 9 // 20 - 2, 4))
     if folded.above:
         yield Text(_cut(f"… {folded.above}", width), "dim")
     for indent, row in zip(indents, shown, strict=True):

@@ -124,6 +124,12 @@ goal: fail
 steps:
   - {id: f, max_attempts: 1, call: {tool: look, args: {q: bad}}}
 """,
+    "ask_late.yaml": """
+goal: ask after a while
+steps:
+  - {id: s, call: {tool: slow, args: {seconds: 1}}}
+  - {id: f, depends_on: [s], max_attempts: 1, on_failure: ask, call: {tool: look, args: {q: bad}}}
+""",
     "long.yaml": """
 goal: wait long
 steps:

@@ -11,28 +11,39 @@ def test_a_plan_is_shown_approved_in_place_and_its_progress_reported(cli, termin
     screen.expect("write it down")
     screen.expect("What now?")
     assert cli.calls == []
-    screen.type("approve")
-    screen.expect("✓ w: met")
+    screen.press("a")
+    screen.expect("✓ w")
     screen.expect("All steps are done.")
     assert screen.wait() == 0
     assert cli.calls == ["look tea", "note tea"]
 
 
-def test_the_beginning_of_a_choice_is_enough_and_anything_else_asks_again(cli, terminal):
+def test_a_key_that_is_no_choice_asks_again(cli, terminal):
     screen = terminal(*START, "write.yaml")
-    screen.expect("What now?")
-    screen.type("perhaps")
-    screen.expect("Please type one of")
-    screen.type("")
-    screen.expect("Please type one of")
-    screen.type("a")
+    screen.expect("What now? [a/e/r/l]")
+    screen.press("x")
+    screen.expect("Please press one of: a, e, r, l")
+    screen.press("\x1b[A")
+    screen.expect("Please press one of")
+    screen.press("A")
     assert screen.wait() == 0
+
+
+def test_what_was_typed_before_a_question_does_not_answer_it(cli, terminal):
+    screen = terminal(*START, "ask_late.yaml")
+    cli.wait_for_call("slow")
+    screen.press("sss")
+    screen.expect("A step failed")
+    screen.expect("What now?")
+    screen.press("b")
+    assert screen.wait() in (1, 4)
+    assert "What now? [r/s/p/n/u/b/l] abort" in screen.text
 
 
 def test_a_rejection_is_asked_for_its_reason(cli, terminal):
     screen = terminal(*START, "write.yaml")
     screen.expect("What now?")
-    screen.type("reject")
+    screen.press("r")
     screen.expect("What should be different?")
     screen.type("too risky")
     assert screen.wait() == 1
@@ -43,7 +54,7 @@ def test_a_rejection_is_asked_for_its_reason(cli, terminal):
 def test_the_plan_can_be_edited_as_yaml_and_the_edit_is_what_runs(cli, terminal):
     screen = terminal(*START, "write.yaml", EDITOR=cli.editor("sed -i 's/q: tea/q: coffee/' \"$1\""))
     screen.expect("What now?")
-    screen.type("edit")
+    screen.press("e")
     assert screen.wait() == 0
     assert cli.calls == ["look coffee", "note coffee"]
 
@@ -53,10 +64,10 @@ def test_an_edit_that_cannot_run_is_asked_again_with_its_issues(cli, terminal):
     script += "else sed -i 's/tool: look/tool: lok/' \"$1\"; fi"
     screen = terminal(*START, "write.yaml", EDITOR=cli.editor(script))
     screen.expect("What now?")
-    screen.type("edit")
+    screen.press("e")
     screen.expect("unknown_tool")
     screen.expect("What now?")
-    screen.type("edit")
+    screen.press("e")
     assert screen.wait() == 0
     assert cli.calls == ["look tea", "note tea"]
 
@@ -73,20 +84,20 @@ def test_an_edit_that_cannot_run_is_asked_again_with_its_issues(cli, terminal):
 def test_an_editor_that_fails_leaves_the_question_open(cli, terminal, script, said):
     screen = terminal(*START, "write.yaml", EDITOR=cli.editor(script))
     screen.expect("What now?")
-    screen.type("edit")
+    screen.press("e")
     screen.expect(said)
     screen.expect("What now?")
-    screen.type("approve")
+    screen.press("a")
     assert screen.wait() == 0
 
 
 def test_an_editor_that_does_not_exist_leaves_the_question_open(cli, terminal):
     screen = terminal(*START, "write.yaml", VISUAL="/nowhere/editor --wait")
     screen.expect("What now?")
-    screen.type("edit")
+    screen.press("e")
     screen.expect("cannot be started")
     screen.expect("What now?")
-    screen.type("later")
+    screen.press("l")
     assert screen.wait() == 3
 
 
@@ -94,7 +105,7 @@ def test_ctrl_c_in_the_editor_is_the_editors(cli, terminal):
     script = "kill -INT $PPID; sleep 0.3; sed -i 's/q: tea/q: coffee/' \"$1\""
     screen = terminal(*START, "write.yaml", EDITOR=cli.editor(script))
     screen.expect("What now?")
-    screen.type("edit")
+    screen.press("e")
     assert screen.wait() == 0
     assert cli.calls == ["look coffee", "note coffee"]
 
@@ -130,7 +141,7 @@ def test_resume_asks_the_open_question_at_the_terminal(cli, terminal):
     screen = terminal("resume", "t", "--tools", "mytools:ALL")
     screen.expect("May this plan run?")
     screen.expect("What now?")
-    screen.type("approve")
+    screen.press("a")
     assert screen.wait() == 0
 
 
@@ -139,12 +150,12 @@ def test_a_failed_step_can_be_supplied_skipped_or_ended_at_the_terminal(cli, ter
     screen.expect("A step failed")
     screen.expect("no such thing")
     screen.expect("What now?")
-    screen.type("retry")
+    screen.press("r")
     screen.expect("A hint for it?")
     screen.type("")
     screen.expect("A step failed")
     screen.expect("What now?")
-    screen.type("supply")
+    screen.press("u")
     screen.expect("Its output")
     screen.type('{"found": "by hand"}')
     screen.expect("by hand")
@@ -156,10 +167,10 @@ def test_several_questions_are_asked_one_after_the_other(cli, terminal):
     screen = terminal(*START, "fail_twice.yaml")
     screen.expect("A step failed (1 of 2)")
     screen.expect("What now?")
-    screen.type("skip")
+    screen.press("s")
     screen.expect("A step failed (2 of 2)")
     screen.expect("What now?")
-    screen.type("abort")
+    screen.press("b")
     assert screen.wait() == 1
 
 
@@ -167,10 +178,10 @@ def test_a_question_left_for_later_stays_open_while_the_other_is_answered(cli, t
     screen = terminal(*START, "fail_twice.yaml")
     screen.expect("(1 of 2)")
     screen.expect("What now?")
-    screen.type("later")
+    screen.press("l")
     screen.expect("(2 of 2)")
     screen.expect("What now?")
-    screen.type("skip")
+    screen.press("s")
     assert screen.wait() == 3
     (left,) = cli("resume", "t").json["questions"]
     assert left["args"]["step_id"] == "f"
@@ -183,7 +194,7 @@ def test_one_step_can_be_approved_edited_or_rejected(cli, terminal):
     screen = terminal(*START, "step.yaml", EDITOR=cli.editor("sed -i 's/q: tea/q: milk/' \"$1\""))
     screen.expect("May this step run?")
     screen.expect("What now?")
-    screen.type("edit")
+    screen.press("e")
     assert screen.wait() == 0
     assert cli.calls == ["look milk"]
 
@@ -195,7 +206,7 @@ def test_what_a_plan_says_cannot_steer_the_terminal(cli, terminal):
     )
     screen = terminal(*START, "evil.yaml")
     screen.expect("What now?")
-    screen.type("approve")
+    screen.press("a")
     assert screen.wait() == 0
     for sequence in (b"\x1b[2J", b"\x1b]0;", b"\x1b[8m", b"\x07"):
         assert sequence not in screen.raw
