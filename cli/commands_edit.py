@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exits import DONE, BadUsageError
-from .options import BaseUrl, Database, JsonOutput, Mcp, Model, RateLimit, Thread, Tools, Toolsets, Workspace
+from .options import (
+    BaseUrl,
+    Database,
+    JsonOutput,
+    Mcp,
+    Model,
+    Plain,
+    RateLimit,
+    Thread,
+    Tools,
+    Toolsets,
+    Workspace,
+)
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -39,6 +51,7 @@ def edit(
     base_url: BaseUrl = None,
     rate_limit: RateLimit = None,
     db: Database = None,
+    plain: Plain = False,
     json: JsonOutput = False,
 ) -> int:
     """Change the plan of a paused or finished run, and go on with it.
@@ -46,7 +59,7 @@ def edit(
     Finished steps stay. Changed steps run; those that had failed get new ids,
     and so does what depends on them. Editing a plan is approving it.
     """
-    screen = Screen(json=json)
+    screen = Screen(json=json, plain=plain)
     if plan is None and not screen.interactive:
         raise BadUsageError("there is no terminal to edit the plan in; give the edited plan with --plan FILE")
     from .driving import Session, drive

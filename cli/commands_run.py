@@ -23,6 +23,7 @@ from .options import (
     Mcp,
     Model,
     OnFailureOption,
+    Plain,
     Prices,
     RateLimit,
     SoftShare,
@@ -78,6 +79,7 @@ def run(
     cache: UseCache = None,
     cache_ttl: CacheTtl = None,
     cache_namespace: CacheNamespace = None,
+    plain: Plain = False,
     json: JsonOutput = False,
 ) -> int:
     """Plan a goal and run it, or run a plan file."""
@@ -90,7 +92,7 @@ def run(
     from .plan_check import read_plan
     from .sources import Sources, open_agent, read_plan_cache, read_settings
 
-    screen = Screen(json=json)
+    screen = Screen(json=json, plain=plain)
     sources = Sources.read(
         tools,
         model,
@@ -163,6 +165,7 @@ def resume(
     rate_limit: RateLimit = None,
     db: Database = None,
     prices: Prices = None,
+    plain: Plain = False,
     json: JsonOutput = False,
 ) -> int:
     """Go on with a run, or answer what it asks."""
@@ -176,7 +179,7 @@ def resume(
     from .snapshots import look_up, open_questions
     from .sources import Sources, open_agent, require_means
 
-    screen = Screen(json=json)
+    screen = Screen(json=json, plain=plain)
     sources = Sources.read(
         tools,
         model,
@@ -261,6 +264,7 @@ def retry(
     rate_limit: RateLimit = None,
     db: Database = None,
     prices: Prices = None,
+    plain: Plain = False,
     json: JsonOutput = False,
 ) -> int:
     """Run failed or chosen steps again.
@@ -273,7 +277,7 @@ def retry(
     from .snapshots import look_up
     from .sources import Sources, open_agent, require_means
 
-    screen = Screen(json=json)
+    screen = Screen(json=json, plain=plain)
     sources = Sources.read(
         tools,
         model,
@@ -326,6 +330,7 @@ def demo(
     ] = None,
     db: Database = None,
     yes: Yes = False,
+    plain: Plain = False,
     json: JsonOutput = False,
 ) -> int:
     """Run a scripted example with real tools.
@@ -334,4 +339,4 @@ def demo(
     """
     from .demonstration import show_demo
 
-    return show_demo(Screen(json=json), name, ending, db, yes=yes)
+    return show_demo(Screen(json=json, plain=plain), name, ending, db, yes=yes)

@@ -155,11 +155,15 @@ def fold(rows: Sequence[Row], room: int) -> Folded:
     for count in range(too_many, too_many + 3):  # what is left out takes a line or two itself
         hidden = set(order[:count])
         above, below = _without(rows, hidden)
+        if above and below and room < _TWO_FOLDS:
+            above, below = "", f"{above}, {below}"
         if len(rows) - len(hidden) + bool(above) + bool(below) <= room:
             break
-    if room < 2 and above and below:
-        above, below = "", f"{above}, {below}"
     return Folded([row for at, row in enumerate(rows) if at not in hidden], above, below)
+
+
+_TWO_FOLDS = 5
+"""Lines from which on there is room to say above and below what was left out."""
 
 
 def _hiding_order(rows: Sequence[Row]) -> list[int]:

@@ -35,8 +35,6 @@ _MARKS = {
 """A mark for each state, which says it without colour, and its style."""
 _DETAIL_STYLES = {"failed": "red", "asking": "magenta", "running": "", "stopped": "yellow"}
 _VERDICT_STYLES = {"unverified": "yellow"}
-_TIME = 7
-"""Cells for a step's time."""
 
 
 def can_draw(stream: TextIO) -> bool:
@@ -73,7 +71,8 @@ class PlanView:
         styles = {"!": "yellow"}
         said = [Text(_cut(f"{mark} {note}", width), styles.get(mark, "dim")) for mark, note in notes]
         foot = [*(said if height >= 8 else []), *foot]
-        room = height - len(head) - len(foot) - 1
+        # One line stays free, where there are lines to spare, for what stands above the view.
+        room = height - len(head) - len(foot) - (height >= 8)
         drawn = [*head, *_tree(rows, max(room, 0), width), *foot]
         for line in drawn:
             line.truncate(width, overflow="crop")
@@ -114,7 +113,7 @@ def _line(row: Row, indent: int, names: int, width: int) -> Text:
     mark, style = _MARKS[row.state]
     time = "" if row.seconds is None else say_seconds(row.seconds, whole=row.state == "running")
     name = _cut(row.name, max(names - indent, 1))
-    room = width - 2 - names - 2 - _TIME
+    room = width - 2 - names - 2 - (len(time) + 1 if time else 0)
     detail = _cut(row.detail, room) if room > 0 else ""
     line = Text(" " * indent, no_wrap=True, overflow="crop")
     line.append(mark, style)
@@ -221,6 +220,8 @@ class LiveScreen:
         # A terminal that went away needs nothing back.
         with contextlib.suppress(OSError):
             window.stop()
+            if leave:
+                self._console.line()
 
     def _paint(self) -> None:
         """Draw a frame where something was told or a second has passed, but not too many of them."""

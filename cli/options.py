@@ -24,6 +24,7 @@ __all__ = [
     "Mcp",
     "Model",
     "OnFailureOption",
+    "Plain",
     "PlanOutput",
     "Prices",
     "RateLimit",
@@ -211,6 +212,9 @@ CacheNamespace = Annotated[
 JsonOutput = Annotated[
     bool,
     typer.Option("--json", help="Print exactly one JSON document on stdout; nobody is asked anything."),
+]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="Show progress as plain lines, also in a terminal: no live view.")
 ]
 Yes = Annotated[
     bool,

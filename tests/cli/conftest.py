@@ -66,8 +66,13 @@ def stall(seconds: float) -> str:
     time.sleep(seconds)
     return "changed"
 
-look.metadata = slow.metadata = {"effect": "read"}
-ALL = [look, slow, note, send, stall]
+@tool
+def shout(text: str) -> str:
+    """Say something that a terminal should not obey."""
+    return "\\x1b[2J\\x1b]0;owned\\x07\\u202etxt\\u2066" + text
+
+look.metadata = slow.metadata = shout.metadata = {"effect": "read"}
+ALL = [look, slow, note, send, stall, shout]
 
 def make_all():
     return ALL
@@ -129,6 +134,14 @@ goal: ask after a while
 steps:
   - {id: s, call: {tool: slow, args: {seconds: 1}}}
   - {id: f, depends_on: [s], max_attempts: 1, on_failure: ask, call: {tool: look, args: {q: bad}}}
+""",
+    "wide.yaml": """
+goal: 大きな計画 🚀 wait for two things at once
+steps:
+  - {id: a, call: {tool: look, args: {q: tea}}}
+  - {id: left, depends_on: [a], call: {tool: slow, args: {seconds: 30}}}
+  - {id: right, depends_on: [a], task: 待つ 👩‍👩‍👧 ❤️, call: {tool: slow, args: {seconds: 30.5}}}
+  - {id: after, depends_on: [left, right], call: {tool: look, args: {q: x}}}
 """,
     "long.yaml": """
 goal: wait long

@@ -242,6 +242,12 @@ def test_finished_rows_are_folded_first_the_oldest_before_the_newer_ones() -> No
     assert ([r.name for r in folded.rows], folded.above, folded.below) == (["c", "d"], "2 done", "")
 
 
+def test_a_window_of_few_lines_says_in_one_line_what_is_left_out() -> None:
+    rows = [row("a", "done", 1), row("b", "running"), row("c", "running"), row("d", "pending")]
+    folded = fold(rows, 3)
+    assert ([r.name for r in folded.rows], folded.below) == (["b", "c"], "1 done, 1 waiting")
+
+
 def test_pending_rows_are_folded_next_from_the_last_and_running_and_failed_ones_stay() -> None:
     rows = [*(row(f"d{i}", "done", i) for i in range(90)), row("x", "failed"), row("r", "running")]
     folded = fold([*rows, *(row(f"p{i}", "pending") for i in range(90))], 6)
