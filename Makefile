@@ -10,13 +10,16 @@ BIN := $(VENV)/bin
 BUILD := .build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types format docs clean
+.PHONY: help demo recording test check lint types format docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
 demo: $(VENV)/.installed ## run the release checklist: real tools, scripted model, no key
 	@"$(BIN)/plan-execute" demo
+
+recording: $(VENV)/.dev ## record docs/demo.svg, the picture in the README, from a real run
+	"$(BIN)/python" docs/recording/record.py docs/demo.svg
 
 test: check ## lint, types and all tests
 	"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile
