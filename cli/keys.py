@@ -6,9 +6,10 @@ import os
 import select
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TextIO
 
-__all__ = ["END_OF_INPUT", "keys_of", "single_keys"]
+__all__ = ["END_OF_INPUT", "Keys", "keys_of", "single_keys"]
 
 END_OF_INPUT = "\x04"
 """Ctrl-D, or a terminal that went away."""
@@ -33,29 +34,41 @@ def keys_of(words: Mapping[str, str]) -> dict[str, str]:
     return keys
 
 
+@dataclass(frozen=True)
+class Keys:
+    """Where keys come from.
+
+    Attributes:
+        read: Waits for a key and returns it.
+        echoed: Whether the person sees what they type, so that it need not be repeated.
+    """
+
+    read: Callable[[], str]
+    echoed: bool = False
+
+
 @contextmanager
-def single_keys(stream: TextIO) -> Iterator[Callable[[], str]]:
+def single_keys(stream: TextIO) -> Iterator[Keys]:
     """Let a terminal give single keys; what was typed before is not taken for an answer.
 
-    Yields:
-        A function that waits for a key and returns it. Ctrl-C stays Ctrl-C. Where there are no single
-        keys (no POSIX terminal), it reads a line and returns its first character.
+    Ctrl-C stays Ctrl-C. Where there are no single keys (no POSIX terminal), lines are read, and the first
+    character of each counts.
     """
     try:
         import termios
         import tty
     except ImportError:
-        yield lambda: _first_of_line(stream)
+        yield Keys(lambda: _first_of_line(stream), echoed=True)
         return
-    terminal = stream.fileno()
     try:
+        terminal = stream.fileno()
         before = termios.tcgetattr(terminal)
         tty.setcbreak(terminal, termios.TCSAFLUSH)
-    except termios.error:
-        yield lambda: _first_of_line(stream)
+    except (termios.error, OSError, ValueError):
+        yield Keys(lambda: _first_of_line(stream), echoed=True)
         return
     try:
-        yield lambda: _read_key(terminal)
+        yield Keys(lambda: _read_key(terminal))
     finally:
         # The rest of a word that somebody typed is dropped too: it answers nothing that comes next.
         termios.tcsetattr(terminal, termios.TCSAFLUSH, before)

@@ -115,11 +115,11 @@ class Screen:
         """
         keys = keys_of(choices)
         menu = "".join(f"  [{key}] {word:<10} {choices[word]}\n" for key, word in keys.items())
-        with single_keys(sys.stdin) as read_key:
+        with single_keys(sys.stdin) as person:
             _write(sys.stdout, f"{menu}{prompt} [{'/'.join(keys)}] ")
-            while (key := read_key().lower()) != END_OF_INPUT:
+            while (key := person.read().lower()) != END_OF_INPUT:
                 if key in keys:
-                    _write(sys.stdout, f"{keys[key]}\n")
+                    _write(sys.stdout, "" if person.echoed else f"{keys[key]}\n")
                     return keys[key]
                 _write(sys.stdout, f"\nPlease press one of: {', '.join(keys)} ")
         _write(sys.stdout, "\n")

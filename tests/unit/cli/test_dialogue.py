@@ -107,8 +107,9 @@ def test_a_revision_can_be_held_against_the_plan_that_was_approved(person: Perso
     answer = asked(
         person,
         question("approve_plan", plan=proposed),
-        ("[d] diff", "d"),
-        ("q: milk", "a"),
+        ("What now?", "d"),
+        ("q: milk", ""),
+        ("What now?", "a"),
         before=Before(approved),
     )
     assert answer == "approve"
