@@ -41,7 +41,7 @@ class Before:
             theirs = parse_plan(self.text).plan if self.text else None
         except InvalidPlanError:
             theirs = None
-        return self.text if theirs == plan else dump_plan(plan, format="yaml")
+        return self.text if theirs == plan else dump_plan(dict(plan), format="yaml")
 
     def difference(self, plan: Mapping[str, Any]) -> list[str]:
         """Hold a plan against the one that was approved, line by line."""
@@ -65,7 +65,7 @@ def ask_person(
         Answers by question id, in the shapes that a resume takes; a question left open has none.
     """
     answers: dict[str, Answer] = {}
-    asking = {**_ASK, "approve_plan": partial(_approve_plan, before=before or Before())}
+    asking: dict[str, Ask] = {**_ASK, "approve_plan": partial(_approve_plan, before=before or Before())}
     for number, question in enumerate(questions, start=1):
         of_many = f" ({number} of {len(questions)})" if len(questions) > 1 else ""
         screen.question(
