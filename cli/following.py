@@ -16,7 +16,6 @@ __all__ = ["Lines", "Live", "way_to_follow"]
 
 _KEPT = frozenset(
     {
-        "plan_created",
         "plan_continued",
         "plan_validated",
         "plan_rejected",
@@ -95,11 +94,12 @@ class Live:
     def tell(self, event: Any) -> None:
         """Show an event."""
         self._drawn.tell(event)
-        if _is_kept(event) and (line := line_of(event)):
+        if self._is_kept(event) and (line := line_of(event)):
             self._drawn.say(*line)
 
-
-def _is_kept(event: Any) -> bool:
-    """Tell whether an event leaves a line; that there is a plan is seen, unless it is from the cache."""
-    kind = event.get("type") if isinstance(event, Mapping) else None
-    return kind in _KEPT and not (kind == "plan_created" and not event.get("recalled"))
+    def _is_kept(self, event: Any) -> bool:
+        """Tell whether an event leaves a line, because the tree does not say it."""
+        kind = event.get("type") if isinstance(event, Mapping) else None
+        if kind == "plan_created":
+            return bool(event.get("recalled"))
+        return kind in _KEPT and (kind != "budget_warning" or event.get("budget") in self.plan.warnings)

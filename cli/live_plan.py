@@ -219,6 +219,7 @@ class LivePlan:
         self._told = clock()
         self._over = False
         self._endings = 0
+        self._just_extended = False
         self.phase = "planning"
         self.changes = 0
         self.questions: dict[str, str] = {}
@@ -241,6 +242,8 @@ class LivePlan:
 
     def go_on(self) -> None:
         """The run goes on after questions, or from where it was stopped."""
+        # The warning that led to the question is told once more when its node is entered with the answer.
+        self._just_extended = "extend_budget" in self.questions.values()
         self.questions.clear()
         self.warnings.clear()  # a budget that is low still is told of again
         self.phase = "" if self.phase == "waiting for you" else self.phase
@@ -298,6 +301,7 @@ class LivePlan:
     # --- events of steps -----------------------------------------------------------------
 
     def _started(self, step: _Step, event: Event) -> None:
+        self._just_extended = False
         step.task = step.task or event["task"]
         step.begin(self._clock(), event["at"])
 
@@ -357,7 +361,8 @@ class LivePlan:
             self.approved, self.phase = self._current, ""
 
     def _warned(self, event: Event) -> None:
-        self.warnings[event["budget"]] = f"{event['used']:,g} of {event['limit']:,g} used"
+        if not self._just_extended:
+            self.warnings[event["budget"]] = f"{event['used']:,g} of {event['limit']:,g} used"
 
     def _asked_about_plan(self, event: Event) -> None:
         self.questions[event["question_id"]] = event["question"]

@@ -177,6 +177,18 @@ def test_spending_a_low_budget_and_the_phase_are_told() -> None:
     assert "$0.0123" in model.facts()
 
 
+def test_a_budget_that_was_extended_is_not_warned_of_again_before_anything_was_spent() -> None:
+    warning = event("budget_warning", budget="max_tokens", used=8100, limit=10000)
+    model = told(valid(*CHAIN), warning)
+    model.apply(event("question_open", question="extend_budget", question_id="i"))
+    model.go_on()
+    model.apply(warning)
+    assert model.notes() == []
+    model.apply(event("step_started", "a", task=""))
+    model.apply(warning)
+    assert model.notes() == [("!", "budget max_tokens: 8,100 of 10,000 used")]
+
+
 def test_steps_that_no_plan_told_of_are_shown_all_the_same() -> None:
     model = told(event("step_started", "late", task="do it"), finished("late"))
     assert [(row.name, row.state) for row in model.rows()] == [("late", "done")]
