@@ -1,8 +1,14 @@
-"""Makespan over critical path of random plans, beside a wave schedule of the same plans in the same run.
+"""Makespan over critical path of random and layered plans, beside a wave schedule of the same plans.
 
-Run ``python benchmarks/scheduling.py [--steps 20 60 200] [--seeds 3]``. Step times are heavy-tailed (Pareto),
-between 50 ms and 1.5 s; SQLite is on for both. The wave schedule is plain LangGraph: all ready steps of a
-round go out as one superstep, and the next round waits for the slowest of them.
+Run ``python benchmarks/scheduling.py [--steps 10 100 1000] [--slots 4 8 16 0] [--json FILE] [--quick]``; 0
+slots stand for as many as there are steps. Step times are heavy-tailed (Pareto, 1 s to 10 min). Everything
+runs under a virtual clock (``tests/virtual_clock.py``): the program is the real one, only its sleeps take no
+time, so hours of work are scheduled in seconds and every figure is exact and the same on any machine.
+
+The baseline is plain LangGraph: all ready steps of a round go out as one superstep, with the same slots, and
+the next round waits for the slowest of them. No schedule can be shorter than the critical path CP, nor than
+the work W over the slots K. A schedule that never leaves a slot idle while a step is ready takes at most
+W/K + (1 - 1/K) CP (Graham 1966): this is asserted of every plan.
 """
 
 from __future__ import annotations
@@ -11,68 +17,38 @@ import argparse
 import asyncio
 import operator
 import random
-import statistics
-import tempfile
 import time
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, NamedTuple
 
-from langchain_core.tools import tool
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from dags import FAMILIES, LONGEST_S, critical_path, random_dag, times, work_tool
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
+from measuring import Promise, Report, Table, measure, median, options
 from typing_extensions import TypedDict
+from virtual_clock import run_virtually
 
-from plan_execute import Context, create_plan_execute_agent, local_persistence
+from plan_execute import Context, create_plan_execute_agent
 
+CONFIG: Any = {"configurable": {"thread_id": "1"}}
+ROUNDING = 1e-6
+PLANS = {10: 20, 100: 5, 1000: 1}
+"""Plans drawn per family, by their size."""
 
-@tool
-async def work(seconds: float, label: str) -> dict[str, str]:
-    """Take some time."""
-    await asyncio.sleep(seconds)
-    return {"label": label, "text": "x" * 200}
-
-
-work.metadata = {"effect": "read"}
-
-
-def random_plan(size: int, rng: random.Random) -> dict[str, Any]:
-    """Draw a DAG: each step depends on up to three of the twelve before it."""
-    steps = []
-    for n in range(size):
-        earlier = range(max(0, n - 12), n)
-        wanted = rng.choice([0, 1, 1, 2, 2, 3]) if n else 0
-        seconds = min(1.5, 0.05 * rng.paretovariate(1.1))
-        steps.append(
-            {
-                "id": f"s{n}",
-                "task": f"work {n}",
-                "depends_on": [f"s{d}" for d in rng.sample(earlier, min(wanted, len(earlier)))],
-                "call": {"tool": "work", "args": {"seconds": seconds, "label": f"s{n}"}},
-            }
-        )
-    return {"goal": "benchmark", "steps": steps}
+Plan = dict[str, Any]
+Schedule = Callable[[Plan, int], Awaitable[float]]
 
 
-def critical_path(plan: dict[str, Any]) -> float:
-    """Sum the step times along the longest path."""
-    ends: dict[str, float] = {}
-    for step in plan["steps"]:
-        start = max((ends[dep] for dep in step["depends_on"]), default=0.0)
-        ends[step["id"]] = start + step["call"]["args"]["seconds"]
-    return max(ends.values())
-
-
-async def ours(plan: dict[str, Any], folder: Path) -> float:
-    """Run a plan with plan_execute and return the seconds it took."""
-    async with local_persistence(folder / "ours.db") as (checkpointer, store):
-        agent = create_plan_execute_agent(None, [work], checkpointer=checkpointer, store=store)
-        context = Context(approval="never", max_parallel=1000)
-        started = time.perf_counter()
-        result = await agent.ainvoke({"plan": plan}, {"configurable": {"thread_id": "1"}}, context=context)
-        seconds = time.perf_counter() - started
+async def ours(plan: Plan, slots: int) -> float:
+    """Run a plan with plan_execute and return the seconds that passed."""
+    agent = create_plan_execute_agent(None, [work_tool(asyncio.sleep)], checkpointer=InMemorySaver())
+    context = Context(approval="never", max_parallel=slots, step_timeout_s=2 * LONGEST_S)
+    clock = asyncio.get_running_loop().time
+    started = clock()
+    result = await agent.ainvoke({"plan": plan}, CONFIG, context=context)
     assert result["status"] == "done", result["final_answer"]
-    return seconds
+    return clock() - started
 
 
 class WaveState(TypedDict, total=False):
@@ -81,13 +57,18 @@ class WaveState(TypedDict, total=False):
     outputs: Annotated[dict[str, Any], operator.or_]
 
 
-async def waves(plan: dict[str, Any], folder: Path) -> float:
-    """Run the same plan in waves on plain LangGraph and return the seconds it took."""
+async def waves(plan: Plan, slots: int) -> float:
+    """Run the same plan in waves on plain LangGraph and return the seconds that passed."""
     steps = {step["id"]: step for step in plan["steps"]}
+    free, work = asyncio.Semaphore(slots), work_tool(asyncio.sleep)
 
     async def execute(order: dict[str, str]) -> dict[str, Any]:
         step = steps[order["id"]]
-        return {"outputs": {step["id"]: await work.ainvoke(step["call"]["args"])}}
+        async with free:
+            return {"outputs": {step["id"]: await work.ainvoke(step["call"]["args"])}}
+
+    async def schedule(_state: WaveState) -> dict[str, Any]:
+        return {}
 
     def ready(state: WaveState) -> Any:
         done = state.get("outputs") or {}
@@ -95,45 +76,108 @@ async def waves(plan: dict[str, Any], folder: Path) -> float:
         return [Send("execute", {"id": step["id"]}) for step in now] or END
 
     builder = StateGraph(WaveState)
-    builder.add_node("schedule", lambda _: {})
+    builder.add_node("schedule", schedule)
     builder.add_node("execute", execute)  # type: ignore[arg-type]
     builder.add_edge(START, "schedule")
     builder.add_conditional_edges("schedule", ready, ["execute", END])
     builder.add_edge("execute", "schedule")
-    async with AsyncSqliteSaver.from_conn_string(str(folder / "waves.db")) as saver:
-        graph = builder.compile(checkpointer=saver)
-        started = time.perf_counter()
-        result = await graph.ainvoke({"outputs": {}}, {"configurable": {"thread_id": "1"}})
-        seconds = time.perf_counter() - started
+    graph: Any = builder.compile(checkpointer=InMemorySaver())
+    clock = asyncio.get_running_loop().time
+    started = clock()
+    result = await graph.ainvoke({"outputs": {}}, {**CONFIG, "recursion_limit": 10_000})
     assert len(result["outputs"]) == len(steps)
-    return seconds
+    return clock() - started
 
 
-async def measure(size: int, seeds: int) -> tuple[list[float], list[float], float]:
-    """Return the ratios of ours and of waves over several plans of one size, and the mean critical path."""
-    eager, wave, paths = [], [], []
-    for seed in range(seeds):
-        plan = random_plan(size, random.Random(seed))
-        path = critical_path(plan)
-        with tempfile.TemporaryDirectory() as folder:
-            eager.append(await ours(plan, Path(folder)) / path)
-            wave.append(await waves(plan, Path(folder)) / path)
-        paths.append(path)
-    return eager, wave, statistics.mean(paths)
+class Case(NamedTuple):
+    """One plan and how long it took."""
+
+    path: float
+    work: float
+    slots: int
+    ours: float
+    waves: float
+
+    @property
+    def graham(self) -> float:
+        """The most that a schedule without idle slots takes."""
+        return self.work / self.slots + (1 - 1 / self.slots) * self.path
+
+    @property
+    def least(self) -> float:
+        """What no schedule can go below."""
+        return max(self.path, self.work / self.slots)
 
 
-def main() -> None:
-    """Print one line per size."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, nargs="+", default=[20, 60, 200])
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    print(f"{'steps':>6} {'critical path s':>16} {'plan_execute':>22} {'waves':>22}")
-    for size in options.steps:
-        eager, wave, path = asyncio.run(measure(size, options.seeds))
-        shown = [f"{statistics.median(r):.3f} (max {max(r):.3f})" for r in (eager, wave)]
-        print(f"{size:>6} {path:>16.2f} {shown[0]:>22} {shown[1]:>22}")
+def run_case(plan: Plan, slots: int) -> Case:
+    """Schedule one plan both ways."""
+    spent = [run_virtually(schedule(plan, slots)) for schedule in (ours, waves)]  # type: ignore[arg-type]
+    return Case(critical_path(plan), sum(times(plan).values()), slots, *spent)
+
+
+def rows_of(family: str, size: int, slots: list[int], count: int) -> tuple[list[list[Any]], list[Case]]:
+    """Measure plans of one family and size, with each number of slots."""
+    plans = [FAMILIES[family](size, random.Random(f"{family} {size} {seed}")) for seed in range(count)]
+    rows, all_cases = [], []
+    for slot in slots:
+        cases = [run_case(plan, slot or max(size, 2)) for plan in plans]
+        ratios = {name: [getattr(c, name) / c.path for c in cases] for name in ("ours", "waves", "least")}
+        cells = [f(ratios[name]) for name in ("ours", "waves") for f in (median, max)]
+        bound = max(case.ours / case.graham for case in cases)
+        rows.append([family, size, slot or "unlimited", count, median(ratios["least"]), *cells, bound])
+        all_cases += cases
+    return rows, all_cases
+
+
+def beside_the_real_clock() -> Table:
+    """Run one small plan under both clocks."""
+    plan = random_dag(20, random.Random("clock"))
+    for step in plan["steps"]:
+        step["call"]["args"]["seconds"] /= 20
+    virtual = run_virtually(ours(plan, 4))
+    started = time.perf_counter()
+    asyncio.run(ours(plan, 4))
+    real = time.perf_counter() - started
+    row = [len(plan["steps"]), virtual, real, real / virtual]
+    return Table(
+        "The clock itself: one plan under both", ["steps", "virtual s", "real s", "real / virtual"], [row]
+    )
+
+
+def work(chosen: argparse.Namespace) -> Report:
+    """Measure every case."""
+    sizes = [size for size in chosen.steps if not (chosen.quick and size > 100)]
+    rows, cases = [], []
+    for family in FAMILIES:
+        for size in sizes:
+            count = 2 if chosen.quick else PLANS.get(size, 2)
+            more_rows, more_cases = rows_of(family, size, chosen.slots, count)
+            rows, cases = rows + more_rows, cases + more_cases
+    columns = ["plans", "steps", "slots", "drawn", "least", "ours", "ours, worst", "waves", "waves, worst"]
+    over = max(case.ours / case.graham for case in cases)
+    free = [case for case in cases if case.slots >= case.work / case.path and case.least == case.path]
+    straight = max((case.ours / case.path for case in free if case.slots > 16), default=1.0)
+    hours = sum(case.ours + case.waves for case in cases) / 3600
+    return Report(
+        "Scheduling",
+        [
+            Table(
+                "Makespan / critical path (medians; least: what no schedule can go below)",
+                [*columns, "of Graham's bound"],
+                rows,
+                f"{hours:,.0f} hours of work were scheduled under the virtual clock.",
+            ),
+            beside_the_real_clock(),
+        ],
+        [
+            Promise("makespan within Graham's bound, of every plan", f"{over:.6f}", over <= 1 + ROUNDING),
+            Promise("unlimited slots: the critical path", f"{straight:.6f}", straight <= 1 + ROUNDING),
+        ],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    parser = options(__doc__)
+    parser.add_argument("--steps", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--slots", type=int, nargs="+", default=[4, 8, 16, 0])
+    raise SystemExit(measure(parser, work))
