@@ -13,7 +13,7 @@ import dataclasses
 import html
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote, quote_plus
@@ -34,7 +34,7 @@ _SEPARATOR = "\n\x00\n"
 
 def marks_in(value: Any) -> list[str]:
     """Name the secrets that stood in a JSON value before it was redacted, each once."""
-    found = (name for text in _texts(value) if "[redacted " in text for name in _MARK.findall(text))
+    found = (name for text in _unknown(value) if "[redacted " in text for name in _MARK.findall(text))
     return list(dict.fromkeys(found))
 
 
@@ -45,7 +45,7 @@ _CREDENTIAL = re.compile(
 
 def lost_credential(value: Any) -> str | None:
     """Name the secret without which a call cannot work: a text that was nothing else, or a URL's password."""
-    found = (_CREDENTIAL.fullmatch(text) for text in _texts(value) if "[redacted " in text)
+    found = (_CREDENTIAL.fullmatch(text) for text in _unknown(value) if "[redacted " in text)
     return next((match[1] or match[2] for match in found if match), None)
 
 
@@ -208,9 +208,9 @@ class _Innocent:
         self._texts: set[str] = set()
         self._characters = 0
 
-    def without_known(self, texts: Iterable[str]) -> list[str]:
-        known = self._texts
-        return [text for text in texts if len(text) >= SHORTEST_SECRET and text not in known]
+    def without_known(self, value: Any) -> list[str]:
+        """Collect the texts in a value that were not searched yet."""
+        return _unknown(value, self._texts)
 
     def remember(self, texts: Sequence[str]) -> None:
         self._characters += sum(map(len, texts))
@@ -267,7 +267,7 @@ class Redactor:
 
         Those are messages, interrupts and other dataclasses, and errors (which become their text).
         """
-        new = self._innocent.without_known(_texts(value))
+        new = self._innocent.without_known(value)
         if not new:
             return value
         finds = self._all.within(_SEPARATOR.join(new))
@@ -364,26 +364,46 @@ def _around(core: str) -> re.Pattern[str]:
 # --- walking through values --------------------------------------------------------------
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Give every text in a value, keys included, and every number that is long enough to be a secret."""
-    waiting = [value]
+def _unknown(value: Any, known: Container[str] = ()) -> list[str]:
+    """Collect the texts in a value, keys included, that may hold a secret and are not among the known ones.
+
+    A number that is long enough to be a secret is a text too. Every event, write and checkpoint goes through
+    here, so the common types are told by identity; their subclasses by the slower way at the end.
+    """
+    waiting, found = [value], []
     while waiting:
         item = waiting.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, dict):
-            waiting += item.keys()
-            waiting += item.values()
-        elif isinstance(item, list | tuple):
+        kind = type(item)
+        if kind is str:
+            if len(item) >= SHORTEST_SECRET and item not in known:
+                found.append(item)
+        elif kind is dict:
             waiting += item
-        elif item is None or isinstance(item, bool):
+            waiting += item.values()
+        elif kind is list or kind is tuple:
+            waiting += item
+        elif item is None or kind is bool or (kind is int and -_LONG_NUMBER < item < _LONG_NUMBER):
             continue
-        elif isinstance(item, int | float | bytes | BaseException):
-            text = _text_of(item)
-            if len(text) >= SHORTEST_SECRET:
-                yield text
         else:
-            waiting += (held for _, held in _attributes(item))
+            waiting += _parts(item)
+    return found
+
+
+_LONG_NUMBER = 10 ** (SHORTEST_SECRET - 2)
+"""Numbers below it are shorter than any secret, whatever their sign."""
+
+
+def _parts(item: Any) -> Iterable[Any]:
+    """Give what an object of a less common type holds, numbers and errors as text."""
+    if isinstance(item, str):
+        return (str.__str__(item),)  # what it holds, also where it shows something else
+    if isinstance(item, dict):
+        return (*item.keys(), *item.values())
+    if isinstance(item, list | tuple):
+        return item
+    if isinstance(item, int | float | bytes | BaseException):
+        return (_text_of(item),)
+    return (held for _, held in _attributes(item))
 
 
 def _text_of(value: float | bytes | BaseException) -> str:
@@ -394,18 +414,24 @@ def _text_of(value: float | bytes | BaseException) -> str:
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """Give what an object holds, if it is of a kind that LangGraph stores: a model, a dataclass, its own."""
-    kind = type(value)
-    is_stored = dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields")
-    # what a run holds in memory (locks, futures, this object) is never stored, and may refer to itself
-    if isinstance(value, type) or kind.__module__.startswith(f"{__package__}."):
+    slots = _slots(type(value))
+    if isinstance(value, type) or slots is None:
         return
-    if not is_stored and not kind.__module__.startswith("langgraph.types"):
-        return
-    names = [*getattr(value, "__dict__", ())]
-    names += [name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ()) if name[:2] != "__"]
-    for name in names:
+    for name in (*getattr(value, "__dict__", ()), *slots):
         if hasattr(value, name):
             yield name, getattr(value, name)
+
+
+@lru_cache(maxsize=1024)
+def _slots(kind: type) -> tuple[str, ...] | None:
+    """Name the slots of a kind of object that LangGraph stores; None: it is not of such a kind."""
+    # what a run holds in memory (locks, futures, this object) is never stored, and may refer to itself
+    if kind.__module__.startswith(f"{__package__}."):
+        return None
+    is_stored = dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields")
+    if not is_stored and not kind.__module__.startswith("langgraph.types"):
+        return None
+    return tuple(name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ()) if name[:2] != "__")
 
 
 def _sequence(like: Any, parts: list[Any]) -> Any:
