@@ -63,11 +63,11 @@ def make_judge(
     Args:
         draw: Gives random hex digits, anew for every criterion.
     """
-    shown, calls = preview(output, 20_000), _evidence(evidence)
 
     async def judge(criterion: str) -> CriterionResult:
         if model is None:
             return _untold("there is no model to judge this criterion")
+        shown, calls = preview(output, 20_000), _evidence(evidence)
         # Looked for in all of it, also in what is not shown.
         if found := find_delimiter(f"{calls}\n{preview(output, _ALL)}", mark):
             return _untold(f"no model is asked about an output that holds delimiters of prompts ({found})")

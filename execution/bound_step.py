@@ -56,7 +56,14 @@ async def run_bound_step(
         await scope.tab.keep()
         try:
             return await call_tool(
-                tool, args, call_id=call_id, key=key, config=config, runtime=runtime, redactor=redactor
+                tool,
+                args,
+                call_id=call_id,
+                key=key,
+                config=config,
+                runtime=runtime,
+                redactor=redactor,
+                node=toolbox.node(name),
             )
         except ToolFailedError as failure:
             raised = failure.__cause__

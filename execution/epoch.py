@@ -67,7 +67,7 @@ class Epoch:
 
     def attempts_of(self, step: Step) -> list[dict[str, Any]]:
         """Return the attempts made before this entry: from the ledger, else from the open question."""
-        recorded = self.attempts.get((step["id"], step_fingerprint(step)), [])
+        recorded = self.attempts.get((step["id"], step_fingerprint(step)), []) if self.attempts else []
         asked = self.siblings.attempts.get(step["id"], [])
         return list(recorded if len(recorded) >= len(asked) else asked)
 

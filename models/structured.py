@@ -148,6 +148,12 @@ async def retry_transient(
         tries: Attempts in all.
         backoff: How long to wait between them.
     """
+    try:
+        return await call()  # most calls end here, without the machinery of tries
+    except Exception as error:
+        if tries == 1 or not is_transient(error):
+            raise
+        failed = [error]
     retrying = AsyncRetrying(
         stop=stop_after_attempt(tries),
         retry=retry_if_exception(is_transient),
@@ -158,6 +164,8 @@ async def retry_transient(
 
     # tenacity 9.2 awaits only what is visibly a coroutine function, so not every callable.
     async def attempt() -> R:
+        if failed:
+            raise failed.pop()
         return await call()
 
     return await retrying(attempt)

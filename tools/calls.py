@@ -46,10 +46,12 @@ async def call_tool(
     runtime: Runtime[Any],
     key: str = "",
     redactor: Redactor = KEYS_ONLY,
+    node: ToolNode | None = None,
 ) -> Json:
     """Call a tool and return its output as JSON, without secrets.
 
     Args:
+        node: The tool's own node, if there is one already: to make it takes as long as a call.
         key: The call's idempotency key, for a tool that asks for it.
         redactor: Keeps secrets out of the output and of what the tool raises.
 
@@ -62,7 +64,8 @@ async def call_tool(
     strict = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
     call = ToolCall(name=tool.name, args=args, id=call_id, type="tool_call")
     try:
-        given = with_idempotency_key(tool, _inject(tool, call, config, runtime), key)
+        injected = _inject(node or ToolNode([tool]), tool, call, config, runtime)
+        given = with_idempotency_key(tool, injected, key)
         output = await strict.ainvoke(given, config)
     except ToolFailedError as failure:
         raise without_secrets(failure, redactor) from failure.__cause__
@@ -117,7 +120,9 @@ def _first_problems(error: ValidationError) -> str:
     )
 
 
-def _inject(tool: BaseTool, call: ToolCall, config: RunnableConfig, runtime: Runtime[Any]) -> dict[str, Json]:
+def _inject(
+    node: ToolNode, tool: BaseTool, call: ToolCall, config: RunnableConfig, runtime: Runtime[Any]
+) -> dict[str, Json]:
     """Add what the tool asks to be given by the runtime (ToolRuntime, store), never by the plan."""
     tool_runtime: ToolRuntime[Any, Any] = ToolRuntime(
         state={"messages": []},
@@ -128,7 +133,8 @@ def _inject(tool: BaseTool, call: ToolCall, config: RunnableConfig, runtime: Run
         store=runtime.store,
     )
     # ToolNode's own injection (private in langgraph-prebuilt 1.1.2; pinned by a test).
-    return ToolNode([tool])._inject_tool_args(call, tool_runtime, tool)["args"]
+    args: dict[str, Json] = node._inject_tool_args(call, tool_runtime, tool)["args"]
+    return args
 
 
 def _plain(tool: BaseTool, output: Any, redactor: Redactor) -> Json:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolArg
@@ -59,7 +61,7 @@ class _KeyedTool(BaseTool):
 def _parameters(tool: BaseTool) -> Iterator[str]:
     """Name the parameters that take the key, whether its function or its argument schema marks them."""
     for function in _functions(tool):
-        yield from (name for name, hint in _hints(function).items() if _is_marked(hint))
+        yield from _marked(function)
     schema = tool.args_schema
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         fields = schema.model_fields.items()
@@ -69,6 +71,19 @@ def _parameters(tool: BaseTool) -> Iterator[str]:
 def _functions(tool: BaseTool) -> list[Callable[..., Any]]:
     own = [function for name in ("func", "coroutine") if (function := getattr(tool, name, None))]
     return own or [tool._run, tool._arun]
+
+
+_MARKED: WeakKeyDictionary[FunctionType, tuple[str, ...]] = WeakKeyDictionary()
+"""What was found in plain functions: reading their annotations takes longer than many a call."""
+
+
+def _marked(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Name the parameters of a function that take the key."""
+    if not isinstance(function, FunctionType):
+        return tuple(name for name, hint in _hints(function).items() if _is_marked(hint))
+    if function not in _MARKED:
+        _MARKED[function] = tuple(name for name, hint in _hints(function).items() if _is_marked(hint))
+    return _MARKED[function]
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langchain_core.tools import tool as make_tool
+from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
 from ..errors import ConfigurationError, known
@@ -48,6 +49,7 @@ class Toolbox:
         self.agents = named_agents(agents)
         self._granted = {agent_grant(name): agent.effect for name, agent in self.agents.items()}
         self._tools: dict[str, BaseTool] = {}
+        self._nodes: dict[str, ToolNode] = {}
         for given in tools:
             found = as_tool(given)
             if found.name in self._tools:
@@ -81,6 +83,12 @@ class Toolbox:
             return self._tools[name]
         except KeyError:
             raise ConfigurationError(f"unknown tool {name!r}; known tools: {known(self._tools)}") from None
+
+    def node(self, name: str) -> ToolNode:
+        """Return the node of a tool alone, which knows what to inject into its calls; it is made once."""
+        if name not in self._nodes:
+            self._nodes[name] = ToolNode([self.get(name)])
+        return self._nodes[name]
 
     def effect(self, name: str) -> Effect:
         """Return what a tool, or a named agent, does to the world; ``write`` for an unknown one."""
