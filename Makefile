@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 BUILD := .build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo recording test check lint types format docs clean
+.PHONY: help demo recording test check lint types format docs bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -41,6 +41,9 @@ format: $(VENV)/.dev ## put the code into its usual form
 
 docs: $(VENV)/.dev ## write the pages that are made of the program: docs/cli.md, llms.txt
 	"$(BIN)/python" docs/generate.py
+
+bench: $(VENV)/.dev ## measure everything and write docs/benchmarks.md; QUICK=1: small cases, nothing is kept
+	"$(BIN)/python" benchmarks/run.py $(if $(QUICK),--quick)
 
 clean: ## remove everything that make has made
 	rm -rf "$(VENV)" "$(BUILD)"

@@ -33,7 +33,7 @@ from plan_execute import Context, create_plan_execute_agent
 
 CONFIG: Any = {"configurable": {"thread_id": "1"}}
 ROUNDING = 1e-6
-PLANS = {10: 20, 100: 5, 1000: 1}
+PLANS = {10: 10, 100: 4, 1000: 1}
 """Plans drawn per family, by their size."""
 
 Plan = dict[str, Any]

@@ -1,0 +1,45 @@
+"""The page of benchmarks says what the figures say that were measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location("benchmark_page", BENCHMARKS / "page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules.pop("measuring", None)
+    return module
+
+
+def test_the_page_is_made_of_the_figures_that_are_kept(page: Any) -> None:
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(), "run python benchmarks/page.py"
+
+
+def test_a_promise_that_was_not_kept_says_so_on_the_page(page: Any, tmp_path: Path) -> None:
+    found = json.loads((page.RESULTS / "scheduling.json").read_text(encoding="utf-8"))
+    found["promises"] = [{"what": "fast", "measured": "slow", "kept": False}]
+    (tmp_path / "scheduling.json").write_text(json.dumps(found), encoding="utf-8")
+    assert "- fast: slow (**not kept**)" in page.page(tmp_path)
+
+
+def test_jobs_of_the_economy_benchmark_are_shown_beside_each_other(page: Any, tmp_path: Path) -> None:
+    row = {"calls": 2, "prompt": 1200, "completion": 90, "seconds": 3.0, "critical_path": 2.5, "by_call": []}
+    jobs = {"wide": {"bound steps": row, "a peer": {"reason": "not installed"}}}
+    found = {"latency": "0.25 s", "tokenizer": "chars", "runs": 1, "jobs": jobs}
+    (tmp_path / "economy.json").write_text(json.dumps(found), encoding="utf-8")
+    assert "| bound steps | 2 | 1,200 | 90 | 3.000 | 1.200 |" in page.page(tmp_path)
