@@ -25,7 +25,7 @@ def test_the_three_lookups_run_at_the_same_time(reported):
 
 def test_the_agent_is_shown_what_the_sources_said(reported):
     _, result, model = reported
-    (merging,) = [call for call in model.calls if call.step == "merge"]
+    (merging,) = [call for call in model.calls if (call.role, call.step) == ("executor", "merge")]
     shown = merging.messages[-1].text
     assert '"sold": 45' in shown
     assert '"on_shelf": 52' in shown
