@@ -87,12 +87,14 @@ async def test_spans_say_what_the_genai_conventions_ask_for():
         "plan_execute.status": "done",
     }
     usage = done["usage"]["by_role"]["planner"]
-    assert dict(chat.attributes) == {
+    told = dict(chat.attributes)
+    # How the planner is asked for JSON is what worked before in this process.
+    assert told.pop("gen_ai.response.finish_reasons") in [("stop",), ("tool_calls",)]
+    assert told == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "scriptedmodel",
         "gen_ai.request.model": "scripted",
         "gen_ai.response.model": "scripted",
-        "gen_ai.response.finish_reasons": ("tool_calls",),
         "gen_ai.usage.input_tokens": usage["input_tokens"],
         "gen_ai.usage.output_tokens": usage["output_tokens"],
         "gen_ai.conversation.id": "t7",
