@@ -414,7 +414,8 @@ def _text_of(value: float | bytes | BaseException) -> str:
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """Give what an object holds, if it is of a kind that LangGraph stores: a model, a dataclass, its own."""
-    slots = _slots(type(value))
+    kind: Any = type(value)  # mypy 2.4 holds that a type is not hashable
+    slots = _slots(kind)
     if isinstance(value, type) or slots is None:
         return
     for name in (*getattr(value, "__dict__", ()), *slots):
