@@ -233,6 +233,7 @@ def main(kind: str, log: str = "", port: str = "0") -> None:
         _serve(lambda _: _said("late"), "late_read")
     elif kind == "garbage":
         _write("Hello! I am a web server.\n" * 3)
+    elif kind == "silent":
         time.sleep(3600)
     elif kind == "ends":
         sys.exit("cannot find the license file")

@@ -35,7 +35,7 @@ def test_a_file_or_a_server_that_is_wrong_exits_with_one_clear_message(cli):
     wrong = cli("validate", "plan.yaml", "--mcp", "mcp.json")
     assert wrong.code in (1, 2)
     assert "mcp.json: server 'odd', agrs: is not known (did you mean args?)" in wrong.err
-    entry(cli, "garbage", startTimeout=0.5)
+    entry(cli, "garbage")
     garbage = cli(
         "validate", "plan.yaml", "--json", PLAN_EXECUTE_MCP="mcp.json", PLAN_EXECUTE_TOOLSETS="files,http"
     )

@@ -13,7 +13,7 @@ SECRET = "pl4nted-Shop-Value-3"
 
 @pytest.fixture(scope="module")
 def shop():
-    with mcp_tools({"mcpServers": {"shop": stdio("good", env={"SHOP_TOKEN": SECRET})}}) as tools:
+    with mcp_tools({"mcpServers": {"herbs": stdio("good", env={"HERB_TOKEN": SECRET})}}) as tools:
         yield list(tools)
 
 
@@ -62,12 +62,12 @@ async def test_an_agent_step_reads_the_failure_and_sees_texts_as_texts(shop):
 
 
 async def test_a_secret_that_a_server_was_given_stays_out_of_results_and_of_what_models_see(shop):
-    script = [CALL(("secret_of", {"name": "SHOP_TOKEN"})), "done"]
+    script = [CALL(("secret_of", {"name": "HERB_TOKEN"})), "done"]
     model = ScriptedModel({"executor": script, "synthesizer": ["ok"]})
     result = await Thread(agent_with(shop, model), ONCE).run(
-        bound("b", "secret_of", {"name": "SHOP_TOKEN"}), think("a", tools=["secret_of"])
+        bound("b", "secret_of", {"name": "HERB_TOKEN"}), think("a", tools=["secret_of"])
     )
-    assert result["results"]["b"]["output"] == "[redacted shop.SHOP_TOKEN]"
+    assert result["results"]["b"]["output"] == "[redacted herbs.HERB_TOKEN]"
     assert SECRET not in repr(result)
     assert SECRET not in repr([call.messages for call in model.calls])
 
@@ -95,7 +95,7 @@ async def test_a_server_that_dies_or_hangs_is_a_failed_step_and_the_run_goes_on(
 
 async def test_a_step_that_runs_out_of_time_calls_its_call_off(shop, tmp_path):
     mark = tmp_path / "mark"
-    step = bound("slow", "wait", {"seconds": 60, "mark": str(mark)}, timeout_s=0.5, max_attempts=1)
+    step = bound("slow", "wait", {"seconds": 60, "mark": str(mark)}, timeout_s=3, max_attempts=1)
     result = await Thread(agent_with(shop), ONCE).run(step)
     assert result["results"]["slow"]["error"]["code"] == "timeout"
     after = await Thread(agent_with(shop), ONCE).run(bound("count", "count", {"item": "tea"}))

@@ -195,7 +195,8 @@ def test_every_server_that_cannot_be_used_is_named_with_the_reason(tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         mcp_tools(
             servers(
-                talk=stdio("garbage", log, startTimeout=0.5),
+                talk=stdio("garbage", log),
+                silent=stdio("silent", log, startTimeout=0.5),
                 ends=stdio("ends"),
                 none={"command": "no-such-program"},
                 far={"url": "http://127.0.0.1:9/mcp?key=hidden"},
@@ -203,7 +204,8 @@ def test_every_server_that_cannot_be_used_is_named_with_the_reason(tmp_path):
             )
         )
     said = str(caught.value)
-    assert "'talk'" in said
+    assert "'silent' of the mapping cannot be used: it was not ready within 0.5 s" in said
+    assert "'talk' of the mapping cannot be used: it ended before it was ready; it printed" in said
     assert "not MCP: 'Hello! I am a web server.'" in said
     assert (
         "'ends' of the mapping cannot be used: it ended before it was ready; its last words: cannot" in said
