@@ -107,7 +107,7 @@ async def test_a_server_that_says_with_500_what_it_lacks_is_not_asked_the_same_a
         result = await Thread(agent_on(stub), ONCE).send({"goal": "find tea"})
         assert "tools param requires --jinja flag" in result["results"]["a"]["error"]["message"]
         asked = [bool(request.body.get("tools")) for request in stub.requests]
-    assert asked == [False, True, False, True, False], "schema, function, prompt; the step; the answer"
+    assert sum(asked) == 1, "the step's one call, and no second one"
 
 
 @pytest.mark.parametrize("streamed", [False, True])

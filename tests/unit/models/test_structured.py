@@ -245,6 +245,19 @@ async def test_the_way_that_worked_is_remembered() -> None:
     assert modes(stub) == ["json_schema", "tools", "tools"]
 
 
+async def test_a_server_that_says_with_500_that_it_knows_no_tools_is_prompted_at_once() -> None:
+    def llama(body: dict[str, Any]) -> Reply:
+        if "response_format" in body:
+            return Reply.rejecting("response_format")
+        return (
+            Reply.failure(500, "tools param requires --jinja flag") if "tools" in body else Reply.json(TRIP)
+        )
+
+    with OpenAIStub(llama) as stub:
+        await ask(model_at(stub))
+    assert modes(stub) == ["json_schema", "tools", "text"]
+
+
 async def test_an_endpoint_that_knows_neither_schema_nor_tools_is_prompted() -> None:
     def text_only(body: dict[str, Any]) -> Reply:
         if "response_format" in body or "tools" in body:
