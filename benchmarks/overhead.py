@@ -38,7 +38,7 @@ from typing_extensions import TypedDict
 from plan_execute import Context, create_plan_execute_agent, local_persistence, postgres_persistence
 
 SLOTS = 8
-SIZES = {"bound": 200, "agent": 40}
+SIZES = {"bound": 300, "agent": 100}
 MOST_AGENT_RATIO, MOST_BOUND_MS = 1.5, 4.0
 CONFIG: Any = {"configurable": {"thread_id": "1"}, "recursion_limit": 10_000}
 

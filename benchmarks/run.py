@@ -26,7 +26,7 @@ def commands(results: Path, quick: bool, postgres: bool) -> dict[str, list[str]]
     short = ["--quick"] if quick else []
     return {
         "scheduling": short,
-        "economy": ["--runs", "1"],
+        "economy": ["--runs", "1", *(["--shapes", "wide"] if quick else [])],
         "overhead": [*short, *server, "--profile", str(results / PROFILE)],
         "growth": short,
         "throughput": short,

@@ -9,7 +9,6 @@ on loopback, asked by the real client.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from measuring import Promise, Report, Table, measure, options
 from openai_stub import OpenAIStub, Reply
 
 PLAN = "goal: look\nsteps:\n  - {id: a, task: think, tools: []}\n"
-STEP = {"id": "a", "task": "think", "depends_on": [], "tools": []}
+PLANNED = 'a: "Look around"'
+"""What the model answers: a plan of one step."""
 PROGRAM = "from plan_execute.cli import main; raise SystemExit(main())"
 MOST_PLAN_RATIO = 2.0
 
@@ -37,19 +37,10 @@ def seconds(runs: int, *arguments: str) -> float:
     return min(once() for _ in range(runs))
 
 
-def answer(body: dict[str, object]) -> Reply:
-    """Answer the planner's request: one step, with null where it says nothing."""
-    form: dict = body["response_format"]["json_schema"]["schema"]  # type: ignore[index,type-arg]
-    step = {name: STEP.get(name) for name in form["properties"]["steps"]["items"]["properties"]}
-    given = {"outcome": "plan", "rationale": "", "complete": True, "steps": [step]}
-    said = {name: given.get(name) for name in form["properties"]}
-    return Reply(json.dumps(said))
-
-
 def work(chosen: argparse.Namespace) -> Report:
     """Measure every command."""
     runs = 3 if chosen.quick else chosen.runs
-    with tempfile.TemporaryDirectory() as folder, OpenAIStub(answer) as stub:
+    with tempfile.TemporaryDirectory() as folder, OpenAIStub([Reply(PLANNED)] * (runs + 1)) as stub:
         plan = Path(folder) / "plan.yaml"
         plan.write_text(PLAN)
         model = ("--model", "openai:stub", "--base-url", stub.base_url)
