@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .errors import PlanExecuteError
     from .graph import create_plan_execute_agent
     from .graph.pruning import prune_threads
+    from .graph.submission import asubmit, submit
+    from .graph.worker import awork, work
     from .models.scripted import ScriptedModel
     from .storage.local import local_persistence
     from .storage.plan_cache import PlanCache
@@ -28,11 +30,15 @@ __all__ = [
     "PlanExecuteError",
     "ScriptedModel",
     "amcp_tools",
+    "asubmit",
+    "awork",
     "create_plan_execute_agent",
     "local_persistence",
     "mcp_tools",
     "postgres_persistence",
     "prune_threads",
+    "submit",
+    "work",
 ]
 
 _HOMES = {
@@ -42,11 +48,15 @@ _HOMES = {
     "PlanExecuteError": ".errors",
     "ScriptedModel": ".models.scripted",
     "amcp_tools": ".tools.mcp",
+    "asubmit": ".graph.submission",
+    "awork": ".graph.worker",
     "create_plan_execute_agent": ".graph",
     "local_persistence": ".storage.local",
     "mcp_tools": ".tools.mcp",
     "postgres_persistence": ".storage.postgres",
     "prune_threads": ".graph.pruning",
+    "submit": ".graph.submission",
+    "work": ".graph.worker",
 }
 
 

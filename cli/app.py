@@ -16,6 +16,7 @@ from . import (
     commands_prune,
     commands_report,
     commands_run,
+    commands_worker,
 )
 from .exits import DONE, USAGE, BadUsageError, report_failure
 from .terminal import Screen
@@ -70,6 +71,7 @@ for _command in (
     commands_edit.edit,
     commands_run.retry,
     commands_run.cancel,
+    commands_worker.worker,
     commands_promote.promote,
     commands_prune.prune,
     commands_look.graph,

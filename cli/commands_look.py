@@ -27,6 +27,7 @@ def list_(
     """List threads, newest first."""
     from ..storage.local import list_threads
     from .overdue import overdue_questions
+    from .queueing import queue_now, queued_status
     from .snapshots import look_up, status_of
     from .sources import Sources, open_agent
     from .views import thread_line
@@ -36,12 +37,14 @@ def list_(
     rest = 0
     if not sources.database.missing():
         with open_agent(sources) as agent:
-            threads = list_threads(agent.checkpointer)  # type: ignore[arg-type]
+            threads, queue = list_threads(agent.checkpointer), queue_now(agent)  # type: ignore[arg-type]
             for thread, at in islice(threads, limit):
-                snapshot = look_up(agent, thread)
+                snapshot, queued = look_up(agent, thread), queue.get(thread)
                 goal = str(snapshot.values.get("goal") or "")
-                entry: dict[str, Any] = {"thread": thread, "at": at, "status": status_of(snapshot)}
-                found.append(entry | {"goal": goal, "overdue": bool(overdue_questions(snapshot))})
+                status = queued_status(queued, status_of(snapshot))
+                entry: dict[str, Any] = {"thread": thread, "at": at, "status": status}
+                entry |= {"goal": goal, "overdue": bool(overdue_questions(snapshot))}
+                found.append(entry | {"reason": (queued.parked or queued.error) if queued else None})
             rest = sum(1 for _ in threads)
     if json:
         screen.document({"threads": found, "more": rest})

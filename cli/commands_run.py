@@ -27,6 +27,7 @@ from .options import (
     Prices,
     RateLimit,
     SoftShare,
+    Queued,
     Thread,
     Tools,
     Toolsets,
@@ -80,6 +81,7 @@ def run(
     cache_ttl: CacheTtl = None,
     cache_namespace: CacheNamespace = None,
     plain: Plain = False,
+    queue: Queued = False,
     json: JsonOutput = False,
 ) -> int:
     """Plan a goal and run it, or run a plan file."""
@@ -90,6 +92,7 @@ def run(
     from .driving import Session, drive
     from .inputs import GivenInputs
     from .plan_check import read_plan
+    from .queueing import leave_to_workers
     from .sources import Sources, open_agent, read_plan_cache, read_settings
 
     screen = Screen(json=json, plain=plain)
@@ -115,17 +118,19 @@ def run(
         soft_share=soft_share,
         budgets=budget,
     )
-    if goal is not None and thread is None:
+    if goal is not None and thread is None and not queue:
         # A thread may hold models in its settings; a new one has none.
         sources.require_model()
     thread = _thread_id(thread) if thread is not None else uuid4().hex[:12]
     toolbox = sources.toolbox(thread)
     if plan is not None:
-        steps, typed = read_plan(plan, toolbox, values, has_model=sources.model is not None)
+        steps, typed = read_plan(plan, toolbox, values, has_model=sources.model is not None, elsewhere=queue)
         given: dict[str, Any] = {"plan": steps, "inputs": typed}
     else:
         given = {"goal": goal, "inputs": values.values()}
     with open_agent(sources, toolbox, plan_cache=kept) as agent:
+        if queue:
+            return leave_to_workers(agent, screen, thread, given, settings)
         session = Session(agent, thread, screen, sources.resume_command(thread))
         screen.note(f"Thread: {thread}")
         return drive(session, given, settings)
@@ -166,6 +171,7 @@ def resume(
     db: Database = None,
     prices: Prices = None,
     plain: Plain = False,
+    queue: Queued = False,
     json: JsonOutput = False,
 ) -> int:
     """Go on with a run, or answer what it asks."""
@@ -174,10 +180,12 @@ def resume(
         raise BadUsageError("--question needs an answer: --approve, --reject TEXT or --answer JSON")
     from langgraph.types import Command
 
+    from ..graph.means import require_means
     from .driving import Session, answer_open_questions, drive
     from .overdue import note_overdue, overdue_questions, require_means_to_end
+    from .queueing import leave_to_workers
     from .snapshots import look_up, open_questions
-    from .sources import Sources, open_agent, require_means
+    from .sources import Sources, open_agent
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(
@@ -194,6 +202,10 @@ def resume(
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         snapshot = look_up(agent, thread)
+        if queue:
+            chosen = _chosen(snapshot, open_questions(snapshot), question) if reply is not None else None
+            answered: Any = Command(resume={chosen: reply[0]}) if reply is not None else None
+            return leave_to_workers(agent, screen, thread, answered)
         session = Session(agent, thread, screen, sources.resume_command(thread))
         if overdue := overdue_questions(snapshot):
             note_overdue(screen, snapshot, overdue)
@@ -272,10 +284,11 @@ def retry(
     What depends on them runs again too; other finished work is kept.
     """
     from ..graph.loop import run as run_now
+    from ..graph.means import require_means
     from ..graph.surgery import retry_steps
     from .driving import Session, drive
     from .snapshots import look_up
-    from .sources import Sources, open_agent, require_means
+    from .sources import Sources, open_agent
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(

@@ -28,6 +28,7 @@ __all__ = [
     "PlanOutput",
     "Prices",
     "RateLimit",
+    "Queued",
     "ReportForm",
     "ReportFormatOption",
     "ReportOutput",
@@ -215,6 +216,9 @@ JsonOutput = Annotated[
 ]
 Plain = Annotated[
     bool, typer.Option("--plain", help="Show progress as plain lines, also in a terminal: no live view.")
+Queued = Annotated[
+    bool,
+    typer.Option("--queue", help="Do not run it here: leave it to the workers (`plan-execute worker`)."),
 ]
 Yes = Annotated[
     bool,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from ..context import Context, to_context
 from ..errors import MissingModelError, PlanExecuteError
 from ..graph.answers import overdue_answers
+from ..graph.means import require_means
 from ..state import descendants, steps_of
 from .driving import Session, follow
 from .snapshots import OpenQuestion, look_up, open_questions
-from .sources import Sources, open_agent, require_means
+from .sources import Sources, open_agent
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot

@@ -22,17 +22,29 @@ if TYPE_CHECKING:
 __all__ = ["CheckedPlan", "check_plan_file", "issue_text", "read_plan", "refusal", "with_places"]
 
 
+_ABOUT_MEANS = ("unknown_tool", "unknown_agent", "missing_model")
+"""Issues that are not the plan's, but of who looks at it."""
+
+
 def read_plan(
-    path: Path, toolbox: Toolbox, given: GivenInputs, *, has_model: bool
+    path: Path, toolbox: Toolbox, given: GivenInputs, *, has_model: bool, elsewhere: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a plan file and its input values, or refuse it with all its issues, each with its place.
+
+    Args:
+        path: The file.
+        toolbox: The tools.
+        given: The input values.
+        has_model: Whether there is a model.
+        elsewhere: Whether another process will run it, which may have other tools and a model.
 
     Raises:
         InvalidPlanError: If it is not a plan, or not a valid one.
     """
-    checked = check_plan_file(path, toolbox, given, has_model=has_model)
-    if checked.issues:
-        raise refusal(checked.plan_file.name, checked.issues)
+    checked = check_plan_file(path, toolbox, given, has_model=has_model or elsewhere)
+    issues = [issue for issue in checked.issues if not (elsewhere and issue["code"] in _ABOUT_MEANS)]
+    if issues:
+        raise refusal(checked.plan_file.name, issues)
     return checked.plan_file.plan, checked.inputs
 
 

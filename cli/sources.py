@@ -5,31 +5,29 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..context import Context, Environment
-from ..errors import ConfigurationError, MissingModelError, ThreadNotFoundError, known
+from ..errors import ConfigurationError, MissingModelError, ThreadNotFoundError
 from .exits import BadUsageError
 from .place import Place
 
 if TYPE_CHECKING:
-    from langgraph.types import StateSnapshot
-
     from ..graph.agent import PlanExecuteAgent
     from ..storage.plan_cache import PlanCache
     from ..tools.toolbox import Toolbox
 
 __all__ = [
     "Sources",
+    "make_agent",
     "open_agent",
     "read_budgets",
     "read_plan_cache",
     "read_settings",
-    "require_means",
 ]
 
 
@@ -217,66 +215,34 @@ def open_agent(
     Raises:
         ThreadNotFoundError: If it must, and is not.
     """
-    from ..graph import create_plan_execute_agent
-    from ..graph.server import watched_by
-
     if existing and sources.database.missing():
         raise ThreadNotFoundError(f"there is no thread yet: {sources.database.name} does not exist")
     with sources.database.open(sources.encryption_key) as (checkpointer, store):
-        agent = create_plan_execute_agent(
-            sources.model if toolbox is not None else None,
-            toolbox.tools if toolbox is not None else (),
-            prices=sources.prices,
-            base_url=sources.base_url,
-            rate_limit=sources.rate_limit,
-            checkpointer=checkpointer,
-            store=store,
-            plan_cache=plan_cache,
-        )
-        yield watched_by(agent, Environment.read())
+        yield make_agent(sources, toolbox, checkpointer, store, plan_cache)
 
 
-def require_means(
-    agent: PlanExecuteAgent,
-    toolbox: Toolbox,
-    snapshot: StateSnapshot,
-    *,
-    again: bool = False,
-    spared: Collection[str] = (),
-) -> None:
-    """Refuse to go on with a plan whose tools or model were not given this time: its steps would fail.
+def make_agent(
+    sources: Sources,
+    toolbox: Toolbox | None,
+    checkpointer: Any,
+    store: Any,
+    plan_cache: PlanCache | None = None,
+) -> PlanExecuteAgent:
+    """Build the agent on an open storage."""
+    from ..graph import create_plan_execute_agent
+    from ..graph.server import watched_by
 
-    Args:
-        agent: Knows the models.
-        toolbox: The tools that were given.
-        snapshot: The thread.
-        again: Whether steps that have a result may run too.
-        spared: Steps that will not run.
-
-    Raises:
-        ConfigurationError: If a tool of a step that has not run is missing.
-        MissingModelError: If such a step needs a model and none is configured.
-    """
-    from ..state import granted_tools, is_rolling, pending_steps
-    from .snapshots import results_of
-
-    plan = snapshot.values.get("plan")
-    pending = pending_steps(plan, {} if again else results_of(snapshot)) if plan else []
-    pending = [step for step in pending if step["id"] not in spared]
-    missing = {name for step in pending for name in granted_tools(step) if name not in toolbox}
-    if missing:
-        raise ConfigurationError(
-            f"the plan of this thread uses tools that were not given: {known(missing)}; "
-            "give them with --tools MODULE:ATTRIBUTE, --toolset NAME or --mcp FILE. "
-            f"Given: {known(toolbox.names)}"
-        )
-    models = Context(**(snapshot.values.get("settings") or {})).models
-    if not agent.models.has("executor", models) and any("call" not in step for step in pending):
-        raise MissingModelError(
-            "the plan of this thread has steps that need a model, and none is configured."
-        )
-    if is_rolling(plan) and not agent.models.has("planner", models):
-        raise MissingModelError("the plan of this thread is to go on, which needs a model to plan it.")
+    agent = create_plan_execute_agent(
+        sources.model if toolbox is not None else None,
+        toolbox.tools if toolbox is not None else (),
+        prices=sources.prices,
+        base_url=sources.base_url,
+        rate_limit=sources.rate_limit,
+        checkpointer=checkpointer,
+        store=store,
+        plan_cache=plan_cache,
+    )
+    return watched_by(agent, Environment.read())
 
 
 # --- settings ----------------------------------------------------------------------------

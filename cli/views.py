@@ -17,10 +17,16 @@ __all__ = ["audit_lines", "thread_line", "thread_lines"]
 _MARKS = {"done": "✓", "failed": "✗", "skipped": "–", "blocked": "–"}
 
 
-def thread_line(thread: str, at: str, status: str, goal: str, overdue: bool) -> str:
-    """Describe a thread in a line; one whose questions nobody answered in time is ``overdue``."""
+def thread_line(
+    thread: str, at: str, status: str, goal: str, overdue: bool, reason: str | None = None
+) -> str:
+    """Describe a thread in a line; one whose questions nobody answered in time is ``overdue``.
+
+    What keeps the workers from it follows in a line of its own.
+    """
     status = "overdue" if overdue else status
-    return f"{thread}  {at[:16].replace('T', ' ')}  {status:<9} {preview(' '.join(goal.split()), 80)}"
+    why = f"\n    {preview(' '.join(reason.split()), 300)}" if reason else ""
+    return f"{thread}  {at[:16].replace('T', ' ')}  {status:<9} {preview(' '.join(goal.split()), 80)}{why}"
 
 
 def thread_lines(thread: str, snapshot: StateSnapshot) -> Iterator[str]:

@@ -30,7 +30,7 @@ from ..models.chat import ROLES, model_name
 from ..models.fallbacks import members_of
 from ..redaction import REDACTOR_KEY
 from ..run import OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
-from ..state import SCHEMA_VERSION, Usage, plan_hash
+from ..state import FINAL_STATUSES, SCHEMA_VERSION, Usage, plan_hash
 from ..storage.adapters import AsyncSaver, async_saver, async_store
 from ..storage.artifacts import Artifacts
 from ..storage.checkpoint_time import checkpoint_time, sort_after
@@ -43,7 +43,10 @@ from .inputs import check_input
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
 
-__all__ = ["Entry", "check_clock", "check_version", "enter"]
+__all__ = ["HOLD_KEY", "Entry", "check_clock", "check_version", "enter"]
+
+HOLD_KEY = "__plan_execute_hold"
+"""Key under which who holds the thread already says so: what checks the hold, in ``configurable``."""
 
 _SAVER, _TASK, _RESUMING, _NAMESPACE, _RUNTIME = (
     "__pregel_checkpointer",
@@ -76,7 +79,13 @@ class Entry:
 
 @asynccontextmanager
 async def enter(
-    agent: PlanExecuteAgent, given: Any, config: RunnableConfig, context: Any, *, heard: bool
+    agent: PlanExecuteAgent,
+    given: Any,
+    config: RunnableConfig,
+    context: Any,
+    *,
+    heard: bool,
+    elsewhere: bool = False,
 ) -> AsyncIterator[Entry]:
     """Check a run and prepare it; hold the thread's lock while it runs.
 
@@ -86,6 +95,7 @@ async def enter(
         config: LangGraph's config.
         context: The settings asked for.
         heard: Whether anybody listens to the run's events.
+        elsewhere: Whether another process will run it, which has the models; here it is only prepared.
     """
     configurable = _configurable(config)
     nested = _TASK in configurable
@@ -94,7 +104,8 @@ async def enter(
     saver = configurable.get(_SAVER) or agent.checkpointer
     thread_id = _thread_id(configurable, bool(saver) and not nested)
     asked = to_context(context) or (_inherited(configurable) if nested else None)
-    async with nullcontext() if nested else _held(agent, saver, thread_id) as check_hold:
+    hold = configurable.pop(HOLD_KEY, None)
+    async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as check_hold:
         entered = time.time()
         snapshot = await _snapshot(agent, configurable, saver, nested)
         begun = snapshot is not None and bool(snapshot.values)
@@ -111,12 +122,13 @@ async def enter(
         overdue = {} if nested else overdue_answers(snapshot, settings.decision_timeout_s)
         checked = given if nested and resumed else check_input(given, snapshot, bool(saver), nested, overdue)
         checked = redactor.value(checked)
-        if isinstance(checked, dict) and not resumed:
-            _require_planner(agent, checked, settings)
-        _require_prices(agent, settings)
+        if not elsewhere:
+            if isinstance(checked, dict) and not resumed:
+                _require_planner(agent, checked, settings)
+            _require_prices(agent, settings)
         # A parent keeps the answers itself, and LangGraph drops those of a checkpoint that is named.
-        elsewhere = nested or volatile or configurable.get("checkpoint_id")
-        if isinstance(checked, Command) and isinstance(saver, AsyncSaver) and not elsewhere:
+        kept_by_others = nested or volatile or configurable.get("checkpoint_id")
+        if isinstance(checked, Command) and isinstance(saver, AsyncSaver) and not kept_by_others:
             checked = await keep_answers(checked, snapshot, saver)
         await ledger.record_settings(settings.model_dump(mode="json", exclude_defaults=True))
         values = snapshot.values if snapshot is not None else {}
@@ -199,7 +211,8 @@ async def _meter(
 
     What is part of another run spends from its budget.
     """
-    spent: Usage | None = snapshot.values.get("usage") if snapshot is not None and resumed else None
+    begun = snapshot if snapshot is not None and resumed and not _stands_before_a_goal(snapshot) else None
+    spent: Usage | None = begun.values.get("usage") if begun is not None else None
     if parent is not None:
         if resumed:
             parent.meter.spend(spent or {})
@@ -221,6 +234,12 @@ async def _meter(
         if not resumed:
             await ledger.record_calls(calls or {}, since)
     return Meter(settings, spent, unbooked_s=unbooked if resumed else 0.0, **counted)
+
+
+def _stands_before_a_goal(snapshot: StateSnapshot) -> bool:
+    """Tell whether a goal was taken in and not begun: the state is still that of the goal before it."""
+    ended = snapshot.values.get("status") in FINAL_STATUSES
+    return ended and any(task.name in ("__start__", "planner") for task in snapshot.tasks)
 
 
 CheckHold = Callable[[], Awaitable[None]]
@@ -288,9 +307,22 @@ def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:
 
 
 @asynccontextmanager
-async def _held(agent: PlanExecuteAgent, saver: Any, thread_id: str) -> AsyncIterator[CheckHold | None]:
-    """Hold the thread where the saver can; a server, or an embedder's own saver, keeps its own order."""
-    async with saver.hold_thread(thread_id) if isinstance(saver, AsyncSaver) else nullcontext() as check_hold:
+async def _held(
+    agent: PlanExecuteAgent, saver: Any, thread_id: str, hold: Any
+) -> AsyncIterator[CheckHold | None]:
+    """Hold the thread where the saver can; a server, or an embedder's own saver, keeps its own order.
+
+    Args:
+        agent: Whose run it is.
+        saver: Its checkpointer.
+        thread_id: The thread.
+        hold: What checks a hold that the caller has; what a client sends is JSON, and counts for nothing.
+    """
+    if callable(hold):
+        holding: Any = nullcontext(hold)
+    else:
+        holding = saver.hold_thread(thread_id) if isinstance(saver, AsyncSaver) else nullcontext()
+    async with holding as check_hold:
         with _registered(agent, thread_id):
             yield check_hold
 

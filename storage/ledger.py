@@ -23,7 +23,7 @@ __all__ = [
     "thread_of",
 ]
 
-_KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "threads")
+_KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "queue", "threads")
 
 DURABLE = frozenset((ROOT, kind) for kind in _KINDS if kind != "threads")
 """Beginnings of the namespaces that the promises rest on: the local store commits their rows with

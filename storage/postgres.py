@@ -39,7 +39,7 @@ except ImportError as error:
         f"PostgreSQL needs an extra that is not installed: pip install 'plan-execute[postgres]' ({error})"
     ) from error
 
-from .postgres_locks import RUNNERS, Hold, ThreadLocks
+from .postgres_locks import LEASE_S, RUNNERS, Hold, ThreadLocks
 
 __all__ = ["PostgresPersistence", "postgres_persistence"]
 
@@ -54,6 +54,11 @@ WAIT_S = 10.0
 
 SET_UP_WAIT_S = 60.0
 """How long opening waits for another process that is making the tables."""
+
+_LONGEST_LEASE_S = 3600.0
+
+_IDLE_IN_TRANSACTION_S = 10
+"""How long a transaction may wait for its process before the server gives it up."""
 
 _CHECK_AFTER_S = 1.0
 """How long a connection may lie idle before it is tried, as the server may have restarted since."""
@@ -77,34 +82,40 @@ Row = Any  # LangGraph's cursors give dicts, ours tuples
 Connection = psycopg.Connection[Row]
 
 
-def postgres_persistence(url: str, *, pool_size: int = POOL_SIZE) -> PostgresPersistence:
+def postgres_persistence(
+    url: str, *, pool_size: int = POOL_SIZE, lease_s: float = LEASE_S
+) -> PostgresPersistence:
     """Keep checkpoints and store in the PostgreSQL database at ``url``, shared by any number of processes.
 
     Use the result as ``with`` or ``async with``; it yields ``Persistence(checkpointer, store)``. Tables are
     made on first use, in the first schema of the search path. A thread has one runner at a time, over all
-    processes: the server holds a lock for it, and frees that when the process dies.
+    processes: the server holds a lock for it, and frees that when the process dies, or hangs.
 
     Args:
         url: ``postgresql://user:password@host/database``, or any other conninfo string of libpq.
         pool_size: Connections of this process at most; one more holds the threads it runs.
+        lease_s: After how many seconds without a sign of life from this process others may take its
+            threads over. It gives one every third of that, whatever its event loop does.
 
     Raises:
-        ConfigurationError: If ``url`` is no address, or ``pool_size`` is less than 1.
+        ConfigurationError: If ``url`` is no address, ``pool_size`` is less than 1, or ``lease_s`` than 1.
         StorageDamagedError: On entering: the database lacks a table.
         SchemaVersionError: On entering: a newer version wrote it.
         StorageError: On entering: it cannot be reached or used. Nothing was changed.
     """
-    return PostgresPersistence(url, pool_size=pool_size)
+    return PostgresPersistence(url, pool_size=pool_size, lease_s=lease_s)
 
 
 class PostgresPersistence:
     """One database, with a pool of connections between entering and leaving."""
 
-    def __init__(self, url: str, *, pool_size: int = POOL_SIZE) -> None:
+    def __init__(self, url: str, *, pool_size: int = POOL_SIZE, lease_s: float = LEASE_S) -> None:
         if pool_size < 1:
             raise ConfigurationError(f"pool_size must be at least 1, not {pool_size}")
+        if not 1 <= lease_s <= _LONGEST_LEASE_S:
+            raise ConfigurationError(f"lease_s must be from 1 to {_LONGEST_LEASE_S:g}, not {lease_s:g}")
         self._parameters = parameters(url)
-        self._pool_size = pool_size
+        self._pool_size, self._lease_s = pool_size, lease_s
         self._database: Database | None = None
 
     def __enter__(self) -> Persistence:
@@ -112,7 +123,7 @@ class PostgresPersistence:
             raise ConfigurationError(
                 f"{self._database.place} is already open here: call postgres_persistence again"
             )
-        self._database = open_database(self._parameters, self._pool_size)
+        self._database = open_database(self._parameters, self._pool_size, self._lease_s)
         saver, store = PooledSaver(self._database), PooledStore(self._database)
         return Persistence(AsyncSaver(saver), AsyncStore(store))
 
@@ -136,7 +147,7 @@ class _PooledConnection(psycopg.Connection[Row]):
 class Database:
     """A pool of connections, and the threads that this process holds."""
 
-    def __init__(self, parameters: Mapping[str, Any], pool_size: int) -> None:
+    def __init__(self, parameters: Mapping[str, Any], pool_size: int, lease_s: float) -> None:
         self.place = _place(parameters)
         self.pool: ConnectionPool[_PooledConnection] = ConnectionPool(
             make_conninfo(**parameters),
@@ -146,9 +157,10 @@ class Database:
             max_size=pool_size,
             timeout=WAIT_S,
             check=_check_if_idle,
+            configure=_limit_idling,
             open=False,
         )
-        self.locks = ThreadLocks(lambda: _connect(parameters), self.pool.check, self.place)
+        self.locks = ThreadLocks(lambda: _connect(parameters), self.pool.check, self.place, lease_s)
         # The connection on which a thread of Python has a transaction open.
         self._open = threading.local()
 
@@ -214,6 +226,11 @@ class Database:
 def _check_if_idle(connection: _PooledConnection) -> None:
     if time.monotonic() - connection.used_at > _CHECK_AFTER_S:
         ConnectionPool.check_connection(connection)
+
+
+def _limit_idling(connection: _PooledConnection) -> None:
+    # A process that hangs amid a transaction would keep what it has locked for ever.
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION_S}s'")
 
 
 class PooledSaver(PostgresSaver):
@@ -389,6 +406,7 @@ MIGRATIONS = (
     "CREATE TABLE IF NOT EXISTS plan_execute_migrations (v integer PRIMARY KEY)",
     f"CREATE TABLE IF NOT EXISTS {RUNNERS} (thread_id text PRIMARY KEY, token uuid NOT NULL,"
     " runner text NOT NULL, since timestamptz NOT NULL DEFAULT now())",
+    f"ALTER TABLE {RUNNERS} ADD COLUMN IF NOT EXISTS until timestamptz",
 )
 """Our own tables; the place of a migration is its number, as in LangGraph's lists."""
 
@@ -406,9 +424,9 @@ _SETTING_UP = 0x504C4558
 """Advisory lock ("PLEX") of the process that makes or changes tables."""
 
 
-def open_database(parameters: Mapping[str, Any], pool_size: int) -> Database:
+def open_database(parameters: Mapping[str, Any], pool_size: int, lease_s: float = LEASE_S) -> Database:
     """Check the database, make the tables that it lacks, and open a pool."""
-    database = Database(parameters, pool_size)
+    database = Database(parameters, pool_size, lease_s)
     with _explained(database.place, "; nothing was changed"), _connect(parameters) as connection:
         _check_server(connection, database.place)
         if not _is_current(connection, database.place):

@@ -5,6 +5,9 @@ with the process that opened it; so a dead worker's threads are free at once. A 
 ``plan_execute_runners`` names the holder by a token. Every write of a run reads both in its own transaction
 (`Hold.confirm`): a runner that lost its session, or whose thread was taken over since, cannot write any more,
 whatever it believes.
+
+A process that hangs keeps its session: the kernel answers for it. So the row is a *lease* as well, which a
+thread of the holder renews; who wants the thread when the lease is over ends the session that holds it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,22 +25,38 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 
 from ..errors import PlanExecuteError, StorageError, ThreadBusyError
 
-__all__ = ["RUNNERS", "Hold", "ThreadLocks"]
+__all__ = ["LEASE_S", "RUNNERS", "Hold", "ThreadLocks"]
 
 RUNNERS = "plan_execute_runners"
 """The table of threads that are being run."""
 
 Connection = psycopg.Connection[Any]
 
+LEASE_S = 30.0
+"""How long a thread is held without a sign of life from its holder."""
+
 _TAKE = "SELECT pg_try_advisory_lock(%s), pg_backend_pid()"
 _FREE = "SELECT pg_advisory_unlock(%s)"
 _SIGN = (
-    "INSERT INTO plan_execute_runners (thread_id, token, runner) VALUES (%s, %s, %s) ON CONFLICT (thread_id)"
-    " DO UPDATE SET token = excluded.token, runner = excluded.runner, since = now()"
+    "INSERT INTO plan_execute_runners (thread_id, token, runner, until)"
+    " VALUES (%s, %s, %s, now() + make_interval(secs => %s)) ON CONFLICT (thread_id) DO UPDATE"
+    " SET token = excluded.token, runner = excluded.runner, since = now(), until = excluded.until"
+)
+_RENEW = (
+    "UPDATE plan_execute_runners SET until = now() + make_interval(secs => %s)"
+    " WHERE thread_id = %s AND token = %s"
+)
+# pg_locks shows the two halves of an advisory lock's number as OIDs.
+_END_LAPSED = (
+    "SELECT pg_terminate_backend(holder.pid) FROM plan_execute_runners AS runner, pg_locks AS holder"
+    " WHERE runner.thread_id = %s AND runner.until < now() AND holder.granted"
+    " AND holder.locktype = 'advisory' AND holder.objsubid = 1 AND holder.mode = 'ExclusiveLock'"
+    " AND holder.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND (holder.classid::bigint << 32) | holder.objid::bigint = %s"
 )
 _SIGN_OFF = "DELETE FROM plan_execute_runners WHERE thread_id = %s AND token = %s"
 _WHO = "SELECT runner, since FROM plan_execute_runners WHERE thread_id = %s"
@@ -55,6 +75,9 @@ _SESSION_SETTINGS = {
     # Who takes a thread over waits for the last transaction of who had it.
     "lock_timeout": "5s",
 }
+
+_ENDS_WITHIN_S = 2.0
+"""How long the server may take to end a session."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,10 +145,20 @@ class ThreadLocks:
         connect: Opens a session.
         suspect: Is called when a session is found to have ended: other connections may have, too.
         place: What to call the database in messages.
+        lease_s: How long a thread is held without a sign of life from this process.
     """
 
-    def __init__(self, connect: Callable[[], Connection], suspect: Callable[[], None], place: str) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        suspect: Callable[[], None],
+        place: str,
+        lease_s: float = LEASE_S,
+    ) -> None:
         self.held: dict[str, Hold] = {}
+        self._lease_s = lease_s
+        self._renewing: threading.Thread | None = None
+        self._ending = threading.Event()
         self._connect = connect
         self._suspect = suspect
         self._place = place
@@ -148,11 +181,14 @@ class ThreadLocks:
 
     def close(self) -> None:
         """End the session; the server frees what it holds."""
+        self._ending.set()
         with self._guard:
             self._closed = True
             if self._session is not None:
                 self._session.close()
                 self._session = None
+        if self._renewing is not None:
+            self._renewing.join()
 
     def _take(self, thread_id: str) -> Hold:
         with self._guard:
@@ -163,18 +199,51 @@ class ThreadLocks:
             session = self._live_session()
             key = _key(session, thread_id)
             taken, backend = _row(session, _TAKE, key)
-            if not taken:
+            if not taken and not self._take_over(session, thread_id, key):
                 raise self._busy(session, thread_id)
             hold = Hold(thread_id, key, uuid4(), session, backend)
             try:
-                session.execute(_SIGN, (thread_id, hold.token, _runner()))
+                session.execute(_SIGN, (thread_id, hold.token, _runner(), self._lease_s))
             except BaseException as error:
                 self._unlock(hold)
                 if isinstance(error, LockNotAvailable):
                     raise self._busy(session, thread_id) from error
                 raise
             self.held[thread_id] = hold
+            self._start_renewing()
             return hold
+
+    def _take_over(self, session: Connection, thread_id: str, key: int) -> bool:
+        """Take a thread whose holder gives no sign of life; tell whether that worked."""
+        try:
+            if not session.execute(_END_LAPSED, (thread_id, key)).fetchall():
+                return False
+        except InsufficientPrivilege:
+            _log.warning("cannot end the session that holds thread %r: it is another user's", thread_id)
+            return False
+        _log.warning("took over thread %r: its runner gave no sign of life for its lease", thread_id)
+        deadline = time.monotonic() + _ENDS_WITHIN_S
+        while not _row(session, _TAKE, key)[0]:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def _start_renewing(self) -> None:
+        # Not in the event loop: a tool that blocks it is work, no sign of death.
+        if self._renewing is None:
+            self._renewing = threading.Thread(target=self._renew, name="plan-execute-lease", daemon=True)
+            self._renewing.start()
+
+    def _renew(self) -> None:
+        while not self._ending.wait(self._lease_s / 3):
+            # One by one: a transaction over many rows could wait for one that waits for it.
+            for hold in [*self.held.values()]:
+                try:
+                    hold.session.execute(_RENEW, (self._lease_s, hold.thread_id, hold.token))
+                except psycopg.Error:
+                    # Whether the hold is lost, `Hold.check` finds out.
+                    _log.debug("cannot renew the lease of thread %r", hold.thread_id, exc_info=True)
 
     def _free(self, hold: Hold) -> None:
         with self._guard:

@@ -1,0 +1,46 @@
+"""Leave a thread to the workers, and tell how it stands in their queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .exits import DONE
+
+if TYPE_CHECKING:
+    from ..context import Context
+    from ..graph.agent import PlanExecuteAgent
+    from ..storage.queue import QueuedThread
+    from .terminal import Screen
+
+__all__ = ["leave_to_workers", "queue_now", "queued_status"]
+
+
+def leave_to_workers(
+    agent: PlanExecuteAgent, screen: Screen, thread: str, given: Any, settings: Context | None = None
+) -> int:
+    """Submit a goal, an answer, or a thread that stopped, and say so."""
+    from ..graph.submission import submit
+
+    submit(agent, given, thread, context=settings)
+    if screen.json:
+        screen.document({"thread": thread, "status": "queued"})
+    else:
+        screen.note(f"Thread {thread} is in the queue; `plan-execute worker` runs it.")
+    return DONE
+
+
+def queue_now(agent: PlanExecuteAgent) -> dict[str, QueuedThread]:
+    """Return what is in the queue, by thread."""
+    from ..graph.loop import run
+    from ..graph.submission import queue_of
+
+    return {queued.thread_id: queued for queued in run(queue_of(agent).all())}
+
+
+def queued_status(queued: QueuedThread | None, status: str) -> str:
+    """Name the status of a thread, as far as the queue has a say in it."""
+    if queued is None or queued.asks:
+        return status
+    if queued.parked is not None:
+        return "parked"
+    return status if queued.attempts else "queued"

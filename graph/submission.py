@@ -1,0 +1,89 @@
+"""Hand a thread to the workers: like ``invoke``, but somebody else runs it, now or later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.constants import CONF
+from langgraph.types import Command
+
+from ..context import to_context
+from ..errors import ConfigurationError, InvalidInputError
+from ..redaction import REDACTOR_KEY
+from ..run import run_of
+from ..storage.adapters import AsyncSaver, AsyncStore
+from ..storage.queue import Queue, QueuedThread
+from .door import enter
+from .loop import run as run_now
+
+if TYPE_CHECKING:
+    from .agent import PlanExecuteAgent
+
+__all__ = ["asubmit", "queue_of", "submit"]
+
+_TAKEN_IN = "__start__"
+"""LangGraph's node that takes an input in; the next one is the planner."""
+
+
+async def asubmit(
+    agent: PlanExecuteAgent, input: Any, thread_id: str | None = None, *, context: Any = None
+) -> str:
+    """Leave a goal, an answer, or a thread that stopped, to the workers (see ``work``); return at once.
+
+    It is on disk when this returns. The agent here needs neither the models nor the tools.
+
+    Args:
+        agent: Any agent on the database of the workers.
+        input: What ``invoke`` takes: ``{"goal": …}``, ``{"plan": …}`` and so on; a ``Command(resume=…)`` with
+            answers; None to go on with a thread that stopped, or that the workers have given up.
+        thread_id: The thread; None: a new one.
+        context: Settings, as for ``invoke``.
+
+    Returns:
+        The id of the thread.
+
+    Raises:
+        ThreadError: If the thread is being run, or its state does not allow the input.
+        InvalidInputError: If the input has not the right form.
+        ConfigurationError: If a setting is wrong, or the storage cannot be shared with workers.
+    """
+    queue_of(agent)
+    thread_id = uuid4().hex[:12] if thread_id is None else thread_id
+    config: RunnableConfig = {CONF: {"thread_id": thread_id}}
+    if not isinstance(input, Mapping | Command) and input is not None:
+        raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(input).__name__}")
+    if isinstance(input, Command) and (input.goto or input.update):
+        raise InvalidInputError("only answers can be submitted; update the state with update_state")
+    async with enter(agent, input, config, context, heard=False, elsewhere=True) as entry:
+        redactor = run_of(entry.config).redactor
+        if isinstance(entry.input, dict):
+            address: RunnableConfig = {CONF: {"thread_id": thread_id, REDACTOR_KEY: redactor}}
+            await agent.aupdate_state(address, entry.input, as_node=_TAKEN_IN)
+        resume = entry.input.resume if isinstance(entry.input, Command) else None
+        settings = entry.settings.model_dump(mode="json", exclude_defaults=True)
+        asked = settings if to_context(context) is not None else None
+        await queue_of(agent, redactor).put(QueuedThread(thread_id, context=asked, resume=resume))
+    return thread_id
+
+
+def submit(agent: PlanExecuteAgent, input: Any, thread_id: str | None = None, *, context: Any = None) -> str:
+    """Leave a goal, an answer, or a thread that stopped, to the workers; see :func:`asubmit`."""
+    return run_now(asubmit(agent, input, thread_id, context=context))
+
+
+def queue_of(agent: PlanExecuteAgent, redactor: Any = None) -> Queue:
+    """Return the queue of an agent's database.
+
+    Raises:
+        ConfigurationError: If its threads cannot be shared: no store, or no locks.
+    """
+    saver = agent.checkpointer
+    if not (isinstance(saver, AsyncSaver) and saver.locks_threads and isinstance(agent.store, AsyncStore)):
+        raise ConfigurationError(
+            "workers need a checkpointer that gives a thread to one runner at a time, and a store: "
+            "those of local_persistence or postgres_persistence"
+        )
+    return Queue(agent.store, redactor)
