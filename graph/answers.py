@@ -20,6 +20,7 @@ from ..errors import (
 from ..questions import QUESTIONS, careful_answer, question_name, read_answer
 
 __all__ = [
+    "careful_end_at",
     "check_command",
     "check_resumable",
     "keep_answers",
@@ -238,8 +239,21 @@ def overdue_answers(snapshot: StateSnapshot | None, waits_s: float | None) -> di
     }
 
 
+def careful_end_at(snapshot: StateSnapshot, waits_s: float | None) -> float | None:
+    """Return when the first open question gets its careful end, in seconds since the epoch; None: never."""
+    if waits_s is None:
+        return None
+    ends = [q for q in snapshot.interrupts if careful_answer(q.value, waits_s) is not None]
+    return min((_asked_at(question, snapshot) + waits_s for question in ends), default=None)
+
+
 def _age_s(question: Interrupt, snapshot: StateSnapshot) -> float:
     """Return for how many seconds a question has been open."""
+    return datetime.now(UTC).timestamp() - _asked_at(question, snapshot)
+
+
+def _asked_at(question: Interrupt, snapshot: StateSnapshot) -> float:
+    """Return since when a question has been open, in seconds since the epoch."""
     asked_at = question.value.get("asked_at") if isinstance(question.value, Mapping) else None
     since = datetime.fromisoformat(asked_at or snapshot.created_at or datetime.now(UTC).isoformat())
-    return (datetime.now(UTC) - since).total_seconds()
+    return since.timestamp()

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ from ..errors import (
 from ..state import FINAL_STATUSES
 from ..storage.queue import Queue, QueuedThread
 from ..tools.calls import describe_exception
+from .answers import careful_end_at
 from .door import HOLD_KEY
 from .means import require_means, require_means_to_begin
 from .submission import queue_of
@@ -310,7 +310,7 @@ class _Worker:
         """Take a thread out of the queue whose run has ended, or waits for a person."""
         if snapshot.tasks and not snapshot.interrupts:
             return await self._settle(queued.failed("it stopped before its end", self._max_attempts))
-        if (due := _careful_end(snapshot)) is not None:
+        if (due := careful_end_at(snapshot, _patience(snapshot))) is not None:
             await self.queue.put(QueuedThread(queued.thread_id, at=queued.at, due=due, asks=True))
         else:
             await self.queue.remove(queued.thread_id)
@@ -346,11 +346,5 @@ def _lacks(agent: PlanExecuteAgent, snapshot: StateSnapshot, queued: QueuedThrea
     return None
 
 
-def _careful_end(snapshot: StateSnapshot) -> float | None:
-    """Return when the first open question gets its careful end, in seconds since the epoch; None: never."""
-    patience = (to_context(snapshot.values.get("settings")) or Context()).decision_timeout_s
-    if patience is None or not snapshot.interrupts:
-        return None
-    values = [question.value for question in snapshot.interrupts if isinstance(question.value, Mapping)]
-    asked = [datetime.fromisoformat(value["asked_at"]).timestamp() for value in values if "asked_at" in value]
-    return min(asked) + patience if asked else None
+def _patience(snapshot: StateSnapshot) -> float | None:
+    return (to_context(snapshot.values.get("settings")) or Context()).decision_timeout_s

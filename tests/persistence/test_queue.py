@@ -1,0 +1,209 @@
+"""What a worker takes, and what becomes of it: order, questions, failures, and what it was not given."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.memory import InMemoryStore
+from langgraph.types import Command
+from logged_tools import Log, bound, make_tools, plan, two_turn_model
+
+from plan_execute import Context, awork, create_plan_execute_agent, local_persistence, submit, work
+from plan_execute.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    NothingToResumeError,
+    QuestionOpenError,
+    ThreadBusyError,
+    ThreadNotFoundError,
+    ThreadUnfinishedError,
+)
+from plan_execute.graph.submission import queue_of
+
+FREE = Context(approval="never", on_failure="abort")
+
+
+@pytest.fixture
+def log(tmp_path):
+    return Log(tmp_path / "log")
+
+
+@pytest.fixture
+def storage(tmp_path):
+    with local_persistence(tmp_path / "runs.db") as (saver, store):
+        yield {"checkpointer": saver, "store": store}
+
+
+@pytest.fixture
+def boss(storage):
+    """Who submits has neither tools nor a model."""
+    return create_plan_execute_agent(None, **storage)
+
+
+@pytest.fixture
+def agent(storage, log):
+    return create_plan_execute_agent(None, tools=make_tools(log), **storage)
+
+
+def state(agent, thread):
+    return agent.get_state({"configurable": {"thread_id": thread}})
+
+
+def row(agent, thread):
+    return asyncio.run(queue_of(agent).get(thread))
+
+
+def put(agent, queued):
+    asyncio.run(queue_of(agent).put(queued))
+
+
+def test_the_oldest_goes_first_and_nothing_stays_in_the_queue(boss, agent, log):
+    names = ["c", "a", "b"]
+    for name in names:
+        assert submit(boss, plan(bound(name, "send")), name, context=FREE) == name
+        assert state(boss, name).next == ("planner",)
+    seen = []
+    assert work(agent, concurrency=1, until_idle=True, on_thread=seen.append) == {"done": 3}
+    assert [line["name"] for line in log.lines() if line["kind"] == "call"] == names
+    assert [(taken.thread_id, taken.status) for taken in seen] == [(name, "done") for name in names]
+    assert asyncio.run(queue_of(agent).all()) == []
+
+
+def test_what_waits_for_a_person_is_left_alone_until_somebody_submits_the_answer(boss, agent, log):
+    thread = submit(boss, plan(bound("a", "send")))
+    assert work(agent, until_idle=True) == {"waiting": 1}
+    assert work(agent, until_idle=True) == {}
+    with pytest.raises(QuestionOpenError):
+        submit(boss, {"goal": "something else"}, thread)
+    submit(boss, Command(resume="approve"), thread)
+    assert log.calls() == {}
+    assert work(agent, until_idle=True) == {"done": 1}
+    assert log.calls() == {"a": 1}
+
+
+def test_a_new_goal_on_a_finished_thread_has_budgets_of_its_own(boss, agent, log):
+    once = FREE.model_copy(update={"max_tool_calls": 1})
+    for name in ("a", "b"):
+        submit(boss, plan(bound(name, "look")), "t", context=once)
+        assert work(agent, until_idle=True) == {"done": 1}
+    found = state(agent, "t").values
+    assert list(found["results"]) == ["b"]
+    assert found["usage"]["tool_calls"] == 1
+
+
+def test_a_model_s_plan_is_made_by_the_worker(boss, storage, log):
+    submit(boss, {"goal": "look, then send twice"}, "t", context=FREE)
+    assert work(create_plan_execute_agent(None, tools=make_tools(log), **storage), until_idle=True) == {}
+    assert "no model" in row(boss, "t").error
+    able = create_plan_execute_agent(two_turn_model(), tools=make_tools(log), **storage)
+    assert work(able, until_idle=True) == {"done": 1}
+    assert log.calls("send") == {"sub_a": 1, "sub_b": 1}
+
+
+def test_a_thread_whose_tools_a_worker_lacks_is_left_to_one_that_has_them(boss, storage, agent, log):
+    submit(boss, plan(bound("a", "send")), "given", context=FREE)
+    submit(boss, plan(bound("b", "send")), "asked")
+    work(agent, until_idle=True)
+    submit(boss, Command(resume="approve"), "asked")
+    submit(boss, plan(bound("c", "send")), "given", context=FREE)
+    log.forget()
+    assert work(create_plan_execute_agent(None, **storage), until_idle=True) == {}
+    assert [row(boss, name).attempts for name in ("given", "asked")] == [0, 0]
+    assert all("send" in row(boss, name).error for name in ("given", "asked"))
+    assert work(agent, until_idle=True) == {"done": 2}
+    assert log.calls() == {"b": 1, "c": 1}
+
+
+def test_a_run_that_raises_is_put_off_and_parked_after_so_many_attempts(boss, storage, log):
+    agent = create_plan_execute_agent(two_turn_model(), tools=make_tools(log), **storage)
+    no_price = FREE.model_copy(update={"max_cost": 1.0})
+    submit(boss, plan(bound("a", "send")), "t", context=no_price)
+    seen = []
+
+    async def one_look():
+        stop = asyncio.Event()
+        await awork(
+            agent, max_attempts=2, stop=stop, on_thread=lambda taken: (seen.append(taken), stop.set())
+        )
+
+    asyncio.run(one_look())
+    assert (seen[0].status, row(boss, "t").attempts) == ("put off", 1)
+    assert "no price" in seen[0].reason
+    assert 3 < row(boss, "t").due - time.time() < 6
+    put(boss, replace(row(boss, "t"), due=0.0))
+    assert work(agent, max_attempts=2, until_idle=True) == {"parked": 1}
+    assert row(boss, "t").parked.startswith("2 attempts failed, at last: the run raised ConfigurationError")
+    assert work(agent, until_idle=True) == {}
+    # Submitted again, with what was wrong mended, it begins anew.
+    submit(boss, None, "t", context=FREE)
+    assert work(agent, until_idle=True) == {"done": 1}
+    assert log.calls() == {"a": 1}
+
+
+def test_a_thread_whose_workers_die_again_and_again_is_parked_unless_steps_get_done(boss, agent, log):
+    def died(attempts, progress):
+        put(boss, replace(row(boss, "t"), attempts=attempts, progress=progress, due=0.0))
+
+    submit(boss, plan(bound("a", "send")), "t", context=FREE)
+    here = state(boss, "t").config["configurable"]["checkpoint_id"]
+    died(5, f"{here}:0")
+    assert work(agent, until_idle=True) == {"parked": 1}
+    assert "worker died 5 times" in row(boss, "t").parked
+    submit(boss, None, "t")
+    died(5, "an earlier checkpoint:0")
+    assert work(agent, until_idle=True) == {"done": 1}
+
+
+def test_a_question_whose_time_is_over_gets_its_careful_end_from_a_worker(boss, agent, log):
+    submit(boss, plan(bound("a", "send")), "t", context=Context(decision_timeout_s=0.2))
+    assert work(agent, until_idle=True) == {"waiting": 1}
+    assert row(boss, "t").asks
+    time.sleep(max(0.0, row(boss, "t").due - time.time()) + 0.01)
+    seen = []
+    stopping = work(agent, until_idle=True, on_thread=seen.append)
+    assert (stopping, log.calls()) == ({"rejected": 1}, {})
+
+
+def test_a_thread_that_ended_past_the_queue_is_taken_out_of_it(boss, agent, log):
+    submit(boss, plan(bound("a", "send")), "t", context=FREE)
+    agent.invoke(None, {"configurable": {"thread_id": "t"}}, context=FREE)
+    assert work(agent, until_idle=True) == {}
+    assert row(boss, "t") is None
+    assert log.calls() == {"a": 1}
+
+
+def test_what_cannot_be_submitted_is_refused_and_leaves_no_row(boss, storage):
+    for given, error in (
+        (None, "there is no thread"),
+        ("go", "must be a mapping"),
+        ({"goal": " "}, "goal is empty"),
+        (Command(goto="executor"), "only answers"),
+    ):
+        with pytest.raises((InvalidInputError, ThreadNotFoundError), match=error):
+            submit(boss, given, "t")
+    with storage["checkpointer"].thread_lock("t"), pytest.raises(ThreadBusyError):
+        submit(boss, plan(bound("a", "send")), "t")
+    assert row(boss, "t") is None
+    submit(boss, plan(bound("a", "send")), "t")
+    with pytest.raises(ThreadUnfinishedError):
+        submit(boss, {"goal": "another"}, "t")
+    with pytest.raises(NothingToResumeError):
+        submit(boss, Command(resume="approve"), "t")
+
+
+def test_a_storage_without_locks_is_refused(log):
+    alone = create_plan_execute_agent(None, checkpointer=InMemorySaver(), store=InMemoryStore())
+    for attempt in (lambda: submit(alone, {"goal": "g"}), lambda: work(alone, until_idle=True)):
+        with pytest.raises(ConfigurationError, match="local_persistence or postgres_persistence"):
+            attempt()
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        work(alone, concurrency=0)
+
+
+def test_an_encrypted_file_has_a_queue_too(tmp_path, log):
+    with local_persistence(tmp_path / "sealed.db", encryption_key=b"k" * 32) as (saver, store):
+        agent = create_plan_execute_agent(None, tools=make_tools(log), checkpointer=saver, store=store)
+        submit(agent, plan(bound("a", "send")), context=FREE)
+        assert work(agent, until_idle=True) == {"done": 1}
