@@ -28,6 +28,8 @@ from ..run import StepScope
 __all__ = ["ask_remote"]
 
 _UNDER_WAY = ("pending", "running")
+_JOINS = 6
+"""How often a run that goes on elsewhere is waited for anew after the connection broke."""
 _STREAM = "__pregel_stream"
 """Key under which LangGraph 1.2.22 hands down the parent's stream; RemoteGraph forwards events to it."""
 
@@ -82,21 +84,35 @@ class _Conversation:
     async def state(self) -> StateSnapshot | None:
         """Return the thread's state; None where there is no such thread."""
         try:
-            return await retry_transient(lambda: self._graph.aget_state(self._address))
+            # The client itself tries for eight seconds to connect.
+            return await retry_transient(lambda: self._graph.aget_state(self._address), tries=2)
         except httpx.HTTPStatusError as error:
             if error.response.status_code == httpx.codes.NOT_FOUND:
                 return None
             raise
 
     async def say(self, given: Any) -> None:
-        """Run the thread with an input or a command until it ends or asks."""
+        """Run the thread with an input or a command until it ends or asks, or the connection breaks."""
+        begun: list[Any] = []
         try:
             # Our own death must not stop what may be amid a write: the next process waits for it.
-            stream = self._graph.astream(given, self._config, stream_mode="values", on_disconnect="continue")
+            stream = self._graph.astream(
+                given,
+                self._config,
+                stream_mode="values",
+                on_disconnect="continue",
+                # A connection that breaks is made again by the client, which then misses no event.
+                stream_resumable=True,
+                on_run_created=begun.append,
+            )
             async for _ in stream:
                 pass
         except GraphInterrupt:
             return  # the state says what is asked
+        except httpx.TransportError:
+            # The run goes on there: it is waited for, not started again.
+            if not begun and not await self._is_under_way():
+                raise
         except asyncio.CancelledError:
             await asyncio.shield(self._cancel())
             raise
@@ -110,12 +126,13 @@ class _Conversation:
         client = self._client()
         runs = await retry_transient(lambda: client.runs.list(self._thread_id, limit=1))
         if runs and runs[0]["status"] in _UNDER_WAY:
+            run_id = runs[0]["run_id"]
             try:
-                await client.runs.join(self._thread_id, runs[0]["run_id"])
+                await retry_transient(lambda: client.runs.join(self._thread_id, run_id), tries=_JOINS)
             except asyncio.CancelledError:
                 await asyncio.shield(self._cancel())
                 raise
-            runs = await client.runs.list(self._thread_id, limit=1)
+            runs = await retry_transient(lambda: client.runs.list(self._thread_id, limit=1))
         state = await self.state()
         if state is None or (runs and runs[0]["status"] in ("error", "timeout")):
             fault = _fault(state, self._scope.run.redactor)
@@ -131,6 +148,14 @@ class _Conversation:
         ledger = self._scope.run.ledger
         await ledger.record_answers_given(key, await ledger.answers_given(key) + len(answers))
         await self.say(Command(resume=answers))
+
+    async def _is_under_way(self) -> bool:
+        """Tell whether a run of the thread is under way there, as far as the server can be asked."""
+        client = self._client()
+        with suppress(httpx.HTTPError):
+            runs = await retry_transient(lambda: client.runs.list(self._thread_id, limit=1))
+            return bool(runs) and runs[0]["status"] in _UNDER_WAY
+        return False
 
     async def _cancel(self) -> None:
         client = self._client()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import AIMessage
+from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import interrupt
 
@@ -29,6 +30,7 @@ async def work(state: MessagesState) -> dict[str, Any]:
     mark = next((word for word in words if word.startswith("mark-")), "mark-none")
     said = [str(interrupt({"question": n, "mark": mark})) for n in range(words.count("ask"))]
     await asyncio.to_thread(_note, f"begin {mark}")
+    get_stream_writer()({"progress": mark})
     if "fail" in words:
         raise RuntimeError(f"{mark} cannot be done")
     if "hold" in words:

@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -152,6 +153,89 @@ async def test_a_timeout_here_cancels_the_run_there(remote: Any) -> None:
     settings = Context(approval="never", max_attempts=1)
     result = await Thread(agent, settings).run(step(f"hold {mark} now", timeout_s=1.5, on_failure="abort"))
     assert result["results"]["a"]["error"]["code"] == "timeout"
+    (remote.folder / f"{mark}.go").touch()
+    await asyncio.sleep(0.5)
+    assert done(remote, mark) == ["begin"]
+
+
+class Wire:
+    """A way to the server that the test can cut; what is begun there goes on."""
+
+    def __init__(self, url: str) -> None:
+        self._host, _, port = url.removeprefix("http://").partition(":")
+        self._port = int(port)
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Wire:
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection(self._host, self._port)
+        self._writers |= {writer, to_writer}
+        await asyncio.gather(self._pump(reader, to_writer), self._pump(to_reader, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while piece := await reader.read(65536):
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+    def cut(self) -> int:
+        """Reset all connections; give their number."""
+        cut = [writer for writer in self._writers if not writer.is_closing()]
+        for writer in cut:
+            writer.transport.abort()
+        self._writers.clear()
+        return len(cut)
+
+
+async def test_a_connection_that_breaks_amid_a_run_is_made_again_and_the_work_is_not(remote: Any) -> None:
+    mark = next(_marks)
+    async with Wire(remote.url) as wire, get_client(url=wire.url) as client:
+        agent = agent_with((), agents={"worker": Remote(remote, client).worker()})
+        running = asyncio.create_task(Thread(agent, FREE).run(step(f"hold {mark} now", on_failure="abort")))
+        await until(lambda: done(remote, mark) == ["begin"])
+        for _ in range(2):
+            await until(lambda: running.done() or wire.cut())
+            assert not running.done(), running.result()
+            await asyncio.sleep(0.2)
+        (remote.folder / f"{mark}.go").touch()
+        result = await running
+    assert (result["status"], result["results"]["a"]["output"]) == ("done", f"did {mark}")
+    assert (result["results"]["a"]["attempts"], done(remote, mark)) == (1, ["begin", "end"])
+
+
+async def test_what_a_remote_graph_streams_is_in_the_stream_of_who_asks_for_subgraphs(remote: Any) -> None:
+    mark = next(_marks)
+    agent = agent_with((), agents={"worker": remote.worker()})
+    given = {"plan": {"goal": "g", "steps": [step(f"do {mark} now")]}}
+    config: Any = {"configurable": {"thread_id": mark}}
+    seen = [
+        (namespace, event)
+        async for namespace, event in agent.astream(
+            given, config, context=FREE, stream_mode="custom", subgraphs=True
+        )
+    ]
+    ((namespace, _),) = [one for one in seen if one[1] == {"progress": mark}]
+    assert namespace[0].startswith("executor:")
+    assert seen[-1][1]["type"] == "synthesized"
+
+
+async def test_cancelling_the_run_here_cancels_the_run_there(remote: Any) -> None:
+    mark = next(_marks)
+    agent = agent_with((), agents={"worker": remote.worker()})
+    running = asyncio.create_task(Thread(agent, FREE).run(step(f"hold {mark} now")))
+    await until(lambda: done(remote, mark) == ["begin"])
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
     (remote.folder / f"{mark}.go").touch()
     await asyncio.sleep(0.5)
     assert done(remote, mark) == ["begin"]
