@@ -63,6 +63,13 @@ def a_database(_folder):
 
 
 @contextmanager
+def a_shared_database(_folder):
+    """Keep the threads in an empty PostgreSQL database."""
+    os.environ["PLAN_EXECUTE_DB"] = postgres_server.server().new_schema()
+    yield
+
+
+@contextmanager
 def a_plan_to_note(folder):
     """Have a plan file and its tool, which the page takes for granted."""
     os.environ["SHOP_API_KEY"] = "to be set by the page"
@@ -94,6 +101,7 @@ PREPARED = {
     ),
     "docs/secrets.md": a_plan_to_note,
     "docs/deploy.md": a_checkout,
+    "docs/workers.md": a_shared_database,
 }
 """What stands around a page: context managers that get its folder."""
 
