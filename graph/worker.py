@@ -25,6 +25,7 @@ from langgraph.types import Command, StateSnapshot
 from ..context import Context, run_redactor, to_context
 from ..errors import (
     ConfigurationError,
+    PlanExecuteError,
     SchemaVersionError,
     StorageDamagedError,
     StorageError,
@@ -243,9 +244,9 @@ class _Worker:
             # Another worker has it.
             self._rests[thread_id] = time.monotonic() + _BUSY_RESTS_S
             return
-        except StorageError:
+        except StorageError as error:
             self._rests[thread_id] = time.monotonic() + _BUSY_RESTS_S
-            _log.warning("thread %s: what became of it could not be written", thread_id, exc_info=True)
+            _log.warning("thread %s: what became of it could not be written: %s", thread_id, error)
             return
         if came is not None:
             self._tell(TakenThread(thread_id, came[0], round(time.monotonic() - began, 3), came[1]))
@@ -279,8 +280,9 @@ class _Worker:
             self._tell(TakenThread(thread_id, "left", 0.0))
             raise
         except Exception as error:
-            _log.warning("thread %s: the run raised", thread_id, exc_info=True)
             reason = describe_exception("the run", error, run_redactor())
+            # Where the error is none of ours, only its traceback says where it comes from.
+            _log.warning("thread %s: %s", thread_id, reason, exc_info=not isinstance(error, PlanExecuteError))
             return await self._settle(begun.failed(reason, self._max_attempts))
 
     async def _run(
