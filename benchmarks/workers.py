@@ -15,6 +15,8 @@ import tempfile
 import time
 from typing import Any
 
+from langchain_core.tools import StructuredTool
+
 from plan_execute import (
     Context,
     create_plan_execute_agent,
@@ -47,9 +49,7 @@ def wait(path: str) -> str:
 
 def agent_on(storage: Any) -> Any:
     """Make the agent that submits and works."""
-    tools = [look, wait]
-    for tool in tools:
-        tool.metadata = {"effect": "read"}  # type: ignore[attr-defined]
+    tools = [StructuredTool.from_function(tool, metadata={"effect": "read"}) for tool in (look, wait)]
     return create_plan_execute_agent(None, tools=tools, checkpointer=storage[0], store=storage[1])
 
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .exits import DONE
-from .options import BaseUrl, Database, JsonOutput, Model, Tools, Toolsets, Workspace
+from .options import (
+    BaseUrl,
+    Database,
+    JsonOutput,
+    Mcp,
+    Model,
+    Prices,
+    RateLimit,
+    Tools,
+    Toolsets,
+    Workspace,
+)
 from .terminal import Screen
 
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
+    from ..graph.worker import TakenThread
     from .sources import Sources
 
 __all__ = ["worker"]
@@ -20,10 +33,13 @@ __all__ = ["worker"]
 def worker(
     tools: Tools = None,
     toolsets: Toolsets = None,
+    mcp: Mcp = None,
     workspace: Workspace = None,
     model: Model = None,
     base_url: BaseUrl = None,
+    rate_limit: RateLimit = None,
     db: Database = None,
+    prices: Prices = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", metavar="N", min=1, help="Threads at the same time (default: 4).")
     ] = 4,
@@ -55,7 +71,17 @@ def worker(
     from .sources import Sources, open_agent, read_plan_cache
 
     screen = Screen(json=json)
-    sources = Sources.read(tools, model, base_url, db, toolsets=toolsets, workspace=workspace)
+    sources = Sources.read(
+        tools,
+        model,
+        base_url,
+        db,
+        toolsets=toolsets,
+        mcp=mcp,
+        rate_limit=rate_limit,
+        workspace=workspace,
+        prices=prices,
+    )
     kept = read_plan_cache(None, None, None, for_goal=True)
     with open_agent(sources, sources.toolbox(), plan_cache=kept) as agent:
         screen.note(f"Taking threads from {sources.database.shown}.")
@@ -66,30 +92,24 @@ def worker(
             grace_s=grace,
             max_attempts=attempts,
             on_thread=lambda taken: screen.note(_line(taken)),
-            agent_for=_agents(sources, agent) if toolsets and workspace is None else None,
+            agent_for=_agents(sources, agent) if sources.toolsets and workspace is None else None,
         )
     if json:
         screen.document({"threads": dict(sorted(ended.items()))})
     return DONE
 
 
-def _agents(sources: Sources, shared: PlanExecuteAgent) -> Any:
+def _agents(sources: Sources, shared: PlanExecuteAgent) -> Callable[[str], PlanExecuteAgent]:
     """Give each thread an agent whose tools have the thread's own workspace."""
-    from ..graph import create_plan_execute_agent
+    from .sources import make_agent
 
     def agent_for(thread: str) -> PlanExecuteAgent:
-        return create_plan_execute_agent(
-            sources.model,
-            sources.toolbox(thread).tools,
-            base_url=sources.base_url,
-            checkpointer=shared.checkpointer,
-            store=shared.store,
-            plan_cache=shared.plan_cache,
-        )
+        toolbox = sources.toolbox(thread)
+        return make_agent(sources, toolbox, shared.checkpointer, shared.store, shared.plan_cache)
 
     return agent_for
 
 
-def _line(taken: Any) -> str:
+def _line(taken: TakenThread) -> str:
     reason = f": {taken.reason}" if taken.reason else ""
     return f"{taken.thread_id}  {taken.status} after {taken.seconds:.1f} s{reason}"

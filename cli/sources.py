@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..context import Context, Environment
-from ..errors import ConfigurationError, MissingModelError, ThreadNotFoundError
+from ..errors import ConfigurationError, MissingModelError, ThreadNotFoundError, known
 from .exits import BadUsageError
 from .place import Place
 
@@ -136,9 +137,11 @@ class Sources:
         sets = [name for listed in self.toolsets for name in names_of_toolsets(listed)]
         built_in = [tool for name in sets for tool in toolset(name, root=root)]
         own = [tool for name in self.tools for tool in _load_tools(name)]
-        return Toolbox([*own, *built_in, *self._mcp_tools()])
+        return Toolbox([*own, *built_in, *self._mcp_tools])
 
+    @cached_property
     def _mcp_tools(self) -> list[Any]:
+        # Once: each call would start the servers anew.
         if not self.mcp:
             return []
         from ..tools.mcp import mcp_tools

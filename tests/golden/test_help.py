@@ -23,6 +23,7 @@ COMMANDS = [
     "edit",
     "retry",
     "cancel",
+    "worker",
     "promote",
     "prune",
     "graph",
