@@ -216,6 +216,7 @@ JsonOutput = Annotated[
 ]
 Plain = Annotated[
     bool, typer.Option("--plain", help="Show progress as plain lines, also in a terminal: no live view.")
+]
 Queued = Annotated[
     bool,
     typer.Option("--queue", help="Do not run it here: leave it to the workers (`plan-execute worker`)."),
