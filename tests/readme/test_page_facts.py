@@ -17,7 +17,7 @@ from plan_execute.context import SECRET_NAMES, Context
 
 PAGES = [page for page in page_names() if page != "docs/cli.md"]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-OF_OTHERS = {"--env-file", "--jinja"}
+OF_OTHERS = {"--enable-auto-tool-choice", "--env-file", "--jinja", "--tool-call-parser"}
 """Options of programs that are neither ours nor LangGraph's."""
 
 
