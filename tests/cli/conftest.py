@@ -186,7 +186,8 @@ class Cli:
     def __init__(self, folder):
         self.folder = folder
         home = str(folder / "home")
-        ours = ("PLAN_EXECUTE_", "OPENAI_", "ANTHROPIC_", "LANG", "LC_", "XDG_", "EDITOR", "VISUAL")
+        # pytest-xdist tells its workers a window's LINES, which would count for more than the window.
+        ours = ("PLAN_EXECUTE_", "OPENAI_", "ANTHROPIC_", "LANG", "LC_", "XDG_", "EDITOR", "VISUAL", "LINES")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         self.env |= {"PLAN_EXECUTE_DB": str(folder / "threads.db"), "HOME": home, "COLUMNS": "100"}
         self.env |= {"LANG": "C.UTF-8", "TERM": "xterm"}
