@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -11,7 +14,7 @@ from langgraph.constants import CONF
 from langgraph.types import Command
 
 from ..context import to_context
-from ..errors import ConfigurationError, InvalidInputError
+from ..errors import ConfigurationError, InvalidInputError, ThreadBusyError
 from ..redaction import REDACTOR_KEY
 from ..run import run_of
 from ..storage.adapters import AsyncSaver, AsyncStore
@@ -26,6 +29,8 @@ __all__ = ["asubmit", "queue_of", "submit"]
 
 _TAKEN_IN = "__start__"
 """LangGraph's node that takes an input in; the next one is the planner."""
+_LETS_GO_WITHIN_S = 5.0
+"""How long a worker may take to let go of a thread that waits for a person."""
 
 
 async def asubmit(
@@ -52,11 +57,29 @@ async def asubmit(
     """
     queue_of(agent)
     thread_id = uuid4().hex[:12] if thread_id is None else thread_id
-    config: RunnableConfig = {CONF: {"thread_id": thread_id}}
     if not isinstance(input, Mapping | Command) and input is not None:
         raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(input).__name__}")
     if isinstance(input, Command) and (input.goto or input.update):
         raise InvalidInputError("only answers can be submitted; update the state with update_state")
+    prepare = partial(_prepare, agent, input, thread_id, context)
+    if not isinstance(input, Command):
+        await prepare()
+        return thread_id
+    deadline = time.monotonic() + _LETS_GO_WITHIN_S
+    while True:
+        try:
+            await prepare()
+            return thread_id
+        except ThreadBusyError:
+            # A question is seen a moment before the worker that asked it lets go of the thread.
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context: Any) -> None:
+    """Write down what the thread is to do, and put it into the queue."""
+    config: RunnableConfig = {CONF: {"thread_id": thread_id}}
     async with enter(agent, input, config, context, heard=False, elsewhere=True) as entry:
         redactor = run_of(entry.config).redactor
         if isinstance(entry.input, dict):
@@ -66,7 +89,6 @@ async def asubmit(
         settings = entry.settings.model_dump(mode="json", exclude_defaults=True)
         asked = settings if to_context(context) is not None else None
         await queue_of(agent, redactor).put(QueuedThread(thread_id, context=asked, resume=resume))
-    return thread_id
 
 
 def submit(agent: PlanExecuteAgent, input: Any, thread_id: str | None = None, *, context: Any = None) -> str:

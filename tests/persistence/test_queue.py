@@ -1,6 +1,7 @@
 """What a worker takes, and what becomes of it: order, questions, failures, and what it was not given."""
 
 import asyncio
+import threading
 import time
 from dataclasses import replace
 
@@ -207,3 +208,15 @@ def test_an_encrypted_file_has_a_queue_too(tmp_path, log):
         agent = create_plan_execute_agent(None, tools=make_tools(log), checkpointer=saver, store=store)
         submit(agent, plan(bound("a", "send")), context=FREE)
         assert work(agent, until_idle=True) == {"done": 1}
+
+
+def test_an_answer_waits_for_the_worker_that_asked_to_let_go_of_the_thread(boss, storage, agent, log):
+    submit(boss, plan(bound("a", "send")), "t")
+    work(agent, until_idle=True)
+    hold = storage["checkpointer"].thread_lock("t")
+    hold.__enter__()
+    letting_go = threading.Timer(0.2, hold.__exit__, (None, None, None))
+    letting_go.start()
+    submit(boss, Command(resume="approve"), "t")
+    letting_go.join()
+    assert work(agent, until_idle=True) == {"done": 1}
