@@ -272,11 +272,16 @@ def test_new_input_while_a_question_is_open_is_refused_and_the_question_stays(se
     assert server.calls(mark) == []
 
 
+def asked(question):
+    """Give what is asked, without the estimate beside it: other runs have ended meanwhile."""
+    return question["id"], question["value"]["action_requests"][0]["args"]
+
+
 def test_going_on_without_an_answer_asks_the_same_question_again(server, waiting):
     thread, mark = waiting.one()
     before = server.questions(thread)
     server.run(thread, input=None)
-    assert server.questions(thread) == before
+    assert list(map(asked, server.questions(thread))) == list(map(asked, before))
     assert server.calls(mark) == []
 
 

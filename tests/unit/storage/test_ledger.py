@@ -13,6 +13,7 @@ from langgraph.store.sqlite import SqliteStore
 from plan_execute.storage.adapters import async_store
 from plan_execute.storage.ledger import DURABLE, EffectKey, EffectRecord, Ledger, ledger_of
 from plan_execute.storage.local import local_persistence
+from plan_execute.storage.queue import Queue, QueuedThread
 
 STRANGE = ["", ".", "a.b", "%", "%2E", "langgraph", "a/b", "ünï\x00", "\ud800", "*", "[x]", " ", "x" * 300]
 
@@ -168,7 +169,7 @@ async def test_the_namespaces_of_a_thread_hold_all_its_records_and_no_other_thre
     assert {namespace[:3] for namespace in found} == set(ledger_of("t1"))
     assert all(namespace[2] == "t1" for namespace in found if namespace[:3] in ledger_of("t1"))
     everything = await store.asearch(("plan_execute",), limit=100)
-    assert len([row for row in everything if row.namespace[2] == "t1"]) == 7
+    assert len([row for row in everything if row.namespace[2] == "t1"]) == 8
 
 
 async def record_everything(ledger):
@@ -179,6 +180,7 @@ async def record_everything(ledger):
     await ledger.record_item("p", "s", "f", 0, "digest", {})
     await ledger.record_answers_given("k", 1)
     await ledger.record_settings({})
+    await Queue(ledger.store).put(QueuedThread(ledger.thread_id))
 
 
 async def test_what_promises_rest_on_is_in_the_namespaces_that_the_local_store_commits_durably():
