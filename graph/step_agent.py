@@ -172,7 +172,7 @@ def _recover(scope: StepScope, messages: Sequence[Any]) -> None:
     """At the first call of an entry, all that was said was said, and paid for, in an earlier one."""
     if not scope.recovered:
         scope.recovered = True
-        scope.tab.recover("executor", messages)
+        scope.tab.recover("executor", messages, scope.model)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigurationError, known
 from .chat import endpoint_of, model_name
+from .fallbacks import members_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -76,13 +77,13 @@ class PriceTable:
         """Return what an answer cost; None where the price or the number of tokens is not known.
 
         Args:
-            model: The model that was called; None where only its answer is known.
+            model: The model that was called, perhaps with fallbacks; None where only its answer is known.
             answer: What it said. The name in it counts: a fallback may have answered.
         """
-        metadata = answer.response_metadata
-        said = metadata.get("model_name") or metadata.get("model")
-        name = str(said) if said else model_name(model) if model is not None else ""
-        price, used = self._price(name, model), answer.usage_metadata
+        used = answer.usage_metadata
+        asked = members_of(model) if model is not None else [None]
+        prices = (self._price(_name_in(answer, member), member) for member in asked)
+        price = next((found for found in prices if found is not None), None)
         if price is None or used is None:
             return None
         cached = (used.get("input_token_details") or {}).get("cache_read") or 0
@@ -96,6 +97,13 @@ class PriceTable:
             tables.append(dict(LIST_PRICES))
         names = dict.fromkeys((name, _DATED.sub("", name)))
         return next((table[one] for table in tables for one in names if one in table), None)
+
+
+def _name_in(answer: AIMessage, model: BaseChatModel | None) -> str:
+    """Name the model that answered, as the answer does, else as the model that was asked is named."""
+    metadata = answer.response_metadata
+    said = metadata.get("model_name") or metadata.get("model")
+    return str(said) if said else model_name(model) if model is not None else ""
 
 
 def read_prices(given: Mapping[str, Any] | str | Path | PriceTable | None) -> PriceTable:

@@ -3,10 +3,13 @@
 import json
 
 import pytest
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 
+from plan_execute import Context
+from plan_execute.budget import Meter, Tab
 from plan_execute.errors import ConfigurationError
+from plan_execute.models.fallbacks import FallbackModel
 from plan_execute.models.prices import LIST_PRICES, Price, PriceTable, read_prices
 
 OWN = {"mine": {"input": 2, "output": 10, "cached_input": 0.5}}
@@ -56,6 +59,21 @@ def test_list_prices_hold_at_openai_only_and_ones_own_everywhere():
     local = openai("gpt-5-mini", "http://127.0.0.1:1/v1")
     assert not PriceTable().knows(local)
     assert PriceTable({"gpt-5-mini": Price(input=1, output=0)}).cost(local, said()) == pytest.approx(1)
+
+
+def test_a_call_of_a_model_with_fallbacks_costs_what_the_member_that_answered_does():
+    both = FallbackModel(members=[openai("mine", "http://127.0.0.1:1/v1"), openai("gpt-5-mini")])
+    assert PriceTable().cost(both, said("gpt-5-mini")) == pytest.approx(0.45)
+    assert PriceTable().cost(both, said("mine")) is None
+    assert read_prices(OWN).cost(both, said("mine")) == pytest.approx(3)
+
+
+@pytest.mark.parametrize("model", [openai("gpt-5-mini"), FallbackModel(members=[openai("gpt-5-mini")])])
+def test_calls_that_are_recovered_after_a_crash_cost_what_they_did(model):
+    tab = Tab(Meter(Context(max_cost=1)))
+    tab.recover("executor", [said("gpt-5-mini"), ToolMessage("x", tool_call_id="1"), said()], model)
+    assert tab.usage["cost"] == pytest.approx(0.9)
+    assert tab.usage["by_role"]["executor"]["cost"] == pytest.approx(0.9)
 
 
 def test_an_answer_without_token_counts_has_no_cost():
