@@ -124,7 +124,7 @@ def estimate_plan(
     pending = pending_steps(plan, results)
     values = input_values(plan, inputs)
     parts = [_Part(step, _kind(step, model_of), samples, _times(step, values), slots) for step in pending]
-    if model_of("synthesizer") and len(pending) > 1:
+    if model_of("synthesizer") and len(pending) > 1 and not plan.get("answer"):
         parts.append(_Part(None, f"role:synthesizer {model_of('synthesizer')}", samples, 1, slots))
     return {
         "tool_calls": _sum(parts, lambda part: part.tool_calls),

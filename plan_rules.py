@@ -35,6 +35,7 @@ from .references import (
     is_single_reference,
     map_strings,
     plain_path,
+    references_in,
     step_references,
     unreadable_field,
 )
@@ -237,7 +238,8 @@ def _normalise(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
         "inputs": dict(raw.get("inputs") or {}),
         "steps": steps,  # type: ignore[typeddict-item]
     }
-    return {**plan, "goal_criteria": raw["goal_criteria"]} if raw.get("goal_criteria") else plan
+    given: Any = {name: raw[name] for name in ("goal_criteria", "answer") if raw.get(name)}
+    return {**plan, **given}
 
 
 def _unique(step: Mapping[str, Any]) -> list[str]:
@@ -557,6 +559,18 @@ def _references(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
             yield _issue("bad_expression", step, f"{message}; not {step['for_each'][:80]!r}", "for_each")
 
 
+def _answer(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    names, inputs = {*steps_by_id(plan), "inputs"}, {*plan["inputs"], *facts.inputs}
+    try:
+        uses = references_in(plan.get("answer", ""))
+    except BadReferenceError as error:
+        yield _issue("bad_expression", None, f"answer: {error}", "answer")
+        return
+    for reference in uses:
+        if found := _reference_problem(reference.expression, names, inputs):
+            yield _issue(found[0], None, f"answer: {found[1]}", "answer")
+
+
 def _reference_problem(expression: str, names: set[str], inputs: set[str]) -> tuple[str, str] | None:
     try:
         roots, path = expression_roots(expression), plain_path(expression)
@@ -651,6 +665,7 @@ _RULES: tuple[Rule, ...] = (
     _criteria,
     _goal_criteria,
     _references,
+    _answer,
     _inputs,
     _secrets,
 )

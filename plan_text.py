@@ -62,6 +62,7 @@ def describe_plan(
             _steps(plan, toolbox),
             _rolling(plan),
             _goal(plan),
+            _answer(plan),
             describe_estimate(estimate) if estimate is not None else "",
         ]
     return "\n\n".join(part for part in parts if part)
@@ -112,6 +113,11 @@ def _goal(plan: Plan) -> str:
         _said(" ".join(map(str, criterion.values())), 300) for criterion in plan.get("goal_criteria", ())
     ]
     return "**Done as soon as:** " + "; ".join(criteria) if criteria else ""
+
+
+def _answer(plan: Plan) -> str:
+    """Say what will be answered, where no model writes it from the results."""
+    return f"**Answers:** {_said(plan['answer'], 1000)}" if plan.get("answer") else ""
 
 
 def _details(step: Step, toolbox: Toolbox) -> str:

@@ -24,6 +24,9 @@ def type_issues(plan: Plan, toolbox: Toolbox) -> Iterator[PlanIssue]:
         for problem, field in _problems(step, known_here, toolbox):
             message = f"step {step['id']!r}, {problem}"
             yield {"code": "type_mismatch", "step_id": step["id"], "message": message, "field": [*field]}
+    for problem, _ in _problems({"id": "answer", "task": plan.get("answer", "")}, declared, toolbox):
+        message = f"answer{problem.removeprefix('task')}"
+        yield {"code": "type_mismatch", "step_id": None, "message": message, "field": ["answer"]}
 
 
 def _output_schema(step: Step) -> Schema:

@@ -34,6 +34,7 @@ __all__ = [
     "references_in",
     "render",
     "resolve",
+    "roots_in",
     "search",
     "step_references",
     "strings_in",
@@ -383,6 +384,15 @@ def _places(value: Json, expression: str, field: tuple[str | int, ...]) -> Itera
     elif isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _places(item, expression, (*field, key))
+
+
+def roots_in(text: str) -> set[str]:
+    """Collect the steps that the references in a text look up, with ``inputs`` where they do.
+
+    Raises:
+        BadReferenceError: If one cannot be parsed.
+    """
+    return {root for reference in references_in(text) for root in expression_roots(reference.expression)}
 
 
 def step_references(step: Step | Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 from .references import BadReferenceError, looked_up, map_strings, references_in
 from .state import Criterion, Step
 
-__all__ = ["rename_in_goal", "rename_uses"]
+__all__ = ["rename_in_goal", "rename_in_text", "rename_uses"]
 
 
 def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
@@ -36,6 +36,11 @@ def rename_in_goal(criteria: Sequence[Criterion], renamed: Mapping[str, str]) ->
         if "expression" in criterion:
             criterion["expression"] = _follow_expression(changes, criterion["expression"])
     return followed
+
+
+def rename_in_text(text: str, renamed: Mapping[str, str]) -> str:
+    """Follow a renaming in the references of a text."""
+    return _follow({old: new for old, new in renamed.items() if old != new}, text)
 
 
 def _follow(changes: Mapping[str, str], text: str) -> str:

@@ -163,6 +163,8 @@ class Plan(TypedDict, total=False):
     """Parameters by name: a JSON Schema each, perhaps with a ``default``; ``${inputs.name}`` is the value."""
     goal_criteria: list[Criterion]
     """When the run has reached its goal: what is left is then not needed. None: it runs to its end."""
+    answer: str
+    """What to answer, with references to outputs, if every step is done and met; None: it is written then."""
     steps: Required[list[Step]]
     """What is done; a step starts as soon as what it needs is there."""
 

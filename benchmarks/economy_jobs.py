@@ -45,6 +45,8 @@ class Job:
     name: str
     goal: str
     answer: str
+    planned: str
+    """The answer as a planner writes it, before anything is known: ``${7}`` is the output of call 7."""
     calls: Sequence[ToolCall]
     functions: Sequence[Callable[..., Any]]
     outputs: list[Any] = field(default_factory=list)
@@ -145,7 +147,9 @@ WIDE = Job(
     "wide",
     "Look up the prices of bread, milk and eggs and of rice, beans and oil, add up each of the two baskets, "
     "and tell me which basket is cheaper and by how much.",
-    "The first basket (bread, milk, eggs) costs 6.80, the second 8.60: the first is cheaper by 1.80.",
+    "The first basket (bread, milk, eggs) costs 6.8, the second 8.6: the first is cheaper by 1.8.",
+    "The first basket (bread, milk, eggs) costs ${7}, the second ${8}: the ${9.smaller} is cheaper "
+    "by ${9.by}.",
     [
         *(ToolCall("price_of", [item], SECONDS[item], f"Price of {item}") for item in PRICES),
         ToolCall("add_up", [[Ref(n, "price") for n in (1, 2, 3)]], 0.3, "Add up the first basket"),
@@ -200,7 +204,8 @@ def dollar_rate(currency: str) -> Any:
 CHAIN = Job(
     "chain",
     "How much of the money of the country where the author of Heidi was born does a US dollar buy?",
-    "A US dollar buys 0.81 Swiss francs: Johanna Spyri was born in Hirzel, in the Swiss canton of Zurich.",
+    "A US dollar buys 0.81 of the Swiss franc: Johanna Spyri was born in Hirzel, Zurich, Switzerland.",
+    "A US dollar buys ${6} of the ${5}: ${1} was born in ${2}, ${3}, ${4}.",
     [
         ToolCall("author_of", ["Heidi"], 0.3, "Who wrote Heidi"),
         ToolCall("birthplace_of", [Ref(1)], 0.3, "Where the author was born"),
@@ -256,7 +261,8 @@ SKEWED = Job(
     "skewed",
     "Summarise the museum: visitors of 2025, the grade that the newest survey gives it, and today's visitors "
     "at the gates north, south and east together.",
-    "14,950 people came in 2025, the newest survey's grade is good, and 1,197 came today.",
+    "14950 people came in 2025, the newest survey's grade is good, and 1197 came today.",
+    "${9.year} people came in 2025, the newest survey's grade is ${9.grade}, and ${9.today} came today.",
     [
         ToolCall("yearly_report", [2025], 2.0, "Visitors of 2025"),
         ToolCall("newest_survey", [], 0.4, "Find the newest survey"),

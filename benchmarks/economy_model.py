@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # the se
 
 from openai_stub import Reply
 
-__all__ = ["Body", "Call", "Model", "Said", "Script", "compact", "tokenizer"]
+__all__ = ["Body", "Call", "Model", "Said", "Script", "best_tokenizer", "compact", "tokenizer"]
 
 Body = dict[str, Any]
 Said = tuple[str | None, list[tuple[str, dict[str, Any]]]]
@@ -31,6 +31,18 @@ def tokenizer(name: str) -> Callable[[str], int]:
 
     encoding = tiktoken.get_encoding("o200k_base")
     return lambda text: len(encoding.encode(text))
+
+
+def best_tokenizer() -> str:
+    """Name the tokenizer of today's models if its vocabulary is here or can be loaded, else ``chars``."""
+    try:
+        tokenizer("tiktoken")
+    except (ImportError, OSError) as error:  # what requests raises is an OSError
+        print(
+            f"tokens are counted as four characters each: no vocabulary for tiktoken ({type(error).__name__})"
+        )
+        return "chars"
+    return "tiktoken"
 
 
 @dataclass

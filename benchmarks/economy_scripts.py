@@ -43,10 +43,18 @@ def work(job: Job, task: str, results: int) -> Said:
 # --- this project ------------------------------------------------------------------------
 
 
-def ours(job: Job, *, in_words: bool = False) -> Script:
-    """Script this project's roles: the plan as calls, or as one agent step per call."""
+def ours(job: Job, *, in_words: bool = False, answers: bool = True) -> Script:
+    """Script this project's roles.
+
+    Args:
+        job: What is to be done.
+        in_words: Whether the plan is an agent step per call, not calls.
+        answers: Whether the planner writes the answer, too, with the outputs to be put in.
+    """
     write = step_in_words if in_words else step_as_call
-    plan = "\n".join(f"{number}. {write(call)}" for number, call in enumerate(job.calls, start=1))
+    lines = [f"{number}. {write(call)}" for number, call in enumerate(job.calls, start=1)]
+    lines += [f"return {compact(job.planned)}"] if answers else []
+    plan = "\n".join(lines)
 
     def script(body: Body) -> tuple[str, Said]:
         system = system_of(body)

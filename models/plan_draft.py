@@ -22,7 +22,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from ..renaming import rename_in_goal, rename_uses
+from ..renaming import rename_in_goal, rename_in_text, rename_uses
 from ..state import (
     STEP_ID_PATTERN,
     Plan,
@@ -42,11 +42,13 @@ __all__ = [
     "Listener",
     "Occasion",
     "PlanDraft",
+    "answer_of",
     "draft_problems",
     "draft_schema",
     "new_steps",
     "revised_plan",
     "steps_from_draft",
+    "with_answer",
     "write_draft",
 ]
 
@@ -85,6 +87,7 @@ class PlanDraft(BaseModel):
     rationale: str = ""
     complete: bool = True
     steps: list[DraftStep]
+    answer: str | None = None
 
 
 Occasion = Literal["goal", "next_steps", "revision"]
@@ -261,8 +264,17 @@ def _json_problems(step: DraftStep) -> Iterator[str]:
 
 def steps_from_draft(draft: PlanDraft) -> list[Step]:
     """Turn a model's steps into plan steps; ids are normalised together with every use of them."""
-    renamed = {raw.id: _normal_id(raw.id) for raw in draft.steps}
+    renamed = _normal_ids(draft)
     return [rename_uses(_step(raw, renamed[raw.id]), renamed) for raw in draft.steps]
+
+
+def answer_of(draft: PlanDraft) -> str:
+    """Return the answer that a model planned, with normalised ids; empty where it planned none."""
+    return rename_in_text((draft.answer or "").strip(), _normal_ids(draft))
+
+
+def _normal_ids(draft: PlanDraft) -> dict[str, str]:
+    return {raw.id: _normal_id(raw.id) for raw in draft.steps}
 
 
 def new_steps(draft: PlanDraft, kept: Sequence[Step]) -> list[Step]:
@@ -341,20 +353,29 @@ def with_new_ids_for_reruns(plan: Plan, before: Mapping[str, str], results: Mapp
 
 
 def _following(plan: Plan, renamed: Mapping[str, str]) -> Plan:
-    """Let the goal's criteria follow steps that were replaced under new ids."""
-    criteria = plan.get("goal_criteria")
-    if not criteria:
-        return plan
-    return {**plan, "goal_criteria": rename_in_goal(criteria, renamed)}
+    """Let the goal's criteria and the answer follow steps that were replaced under new ids."""
+    followed: Plan = {**plan}
+    if criteria := plan.get("goal_criteria"):
+        followed["goal_criteria"] = rename_in_goal(criteria, renamed)
+    if answer := plan.get("answer"):
+        followed["answer"] = rename_in_text(answer, renamed)
+    return followed
 
 
 def revised_plan(
-    plan: Plan, replaced: set[str], new_steps: Sequence[Step], rationale: str, taken: set[str]
+    plan: Plan,
+    replaced: set[str],
+    new_steps: Sequence[Step],
+    rationale: str,
+    taken: set[str],
+    *,
+    answer: str = "",
 ) -> Plan:
     """Make the next revision: the steps in ``replaced`` give way to ``new_steps``.
 
     A new step whose id any revision has used before (``taken``) gets a new one, followed in
-    the other new steps. Steps that are not replaced stay exactly as they are.
+    the other new steps. Steps that are not replaced stay exactly as they are; the answer that was
+    planned before does not, as it says what other steps would have found.
     """
     revision = plan.get("revision", 1) + 1
     renamed: dict[str, str] = {}
@@ -369,5 +390,12 @@ def revised_plan(
         if asked_about.intersection(granted_tools(step)):
             step["approve"] = True
     kept = [step for step in plan["steps"] if step["id"] not in replaced]
-    revised: Plan = {**plan, "revision": revision, "rationale": rationale, "steps": [*kept, *added]}
-    return _following(revised, {old: new for old, new in renamed.items() if old in replaced})
+    revised = _following(plan, {old: new for old, new in renamed.items() if old in replaced})
+    revised |= {"revision": revision, "rationale": rationale, "steps": [*kept, *added]}
+    return with_answer(revised, rename_in_text(answer, renamed))
+
+
+def with_answer(plan: Plan, answer: str) -> Plan:
+    """Let a plan hold this answer, or none where it is empty."""
+    changed: Any = {**plan, "answer": answer}
+    return {key: value for key, value in changed.items() if key != "answer" or value}  # type: ignore[return-value]

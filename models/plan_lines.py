@@ -9,7 +9,7 @@ One step a line, a call or work in words, then its options::
 
 The grammar, where blanks may stand anywhere and a bracket or a text may go on over line ends::
 
-    reply     = { step | note | end | other text, which is skipped }
+    reply     = { step | note | answer | end | other text, which is skipped }
     step      = [ "-" ] [ label ] ( call | work ) { option }
     label     = number ( "." | ")" | ":" | "=" ) | name ( ":" | "=" )
     call      = tool "(" [ argument { "," argument } ] ")"
@@ -20,6 +20,7 @@ The grammar, where blanks may stand anywhere and a bracket or a text may go on o
     value     = JSON | 'text' | True | False | None | reference
     reference = "$" ( number | name ) [ path ] | "${" expression "}"
     note      = "#" words                             the plan's rationale
+    answer    = "return" ( text | reference )         the final answer, where outputs need only be put in
     end       = "more" | "finished" | "impossible:" reason
 
 It is read into the JSON form of the planner's answer (see ``plan_draft.py``): a number becomes an id made
@@ -38,7 +39,7 @@ from typing import Any
 
 from ..errors import known
 from ..references import BadReferenceError, is_single_reference
-from ..renaming import rename_uses
+from ..renaming import rename_in_text, rename_uses
 from .structured import TextFormError
 
 __all__ = ["Vocabulary", "complete_lines", "read_lines"]
@@ -86,6 +87,7 @@ def complete_lines(text: str, words: Vocabulary) -> list[Wire]:
 # --- finding the lines -------------------------------------------------------------------
 
 _LABEL = re.compile(r"\s*(?:[-*+]\s+)?\$?(?:(?P<number>\d+)\s*[.):=]|(?P<name>[A-Za-z]\w*)\s*[:=])\s*")
+_RETURN = re.compile(r"""\s*(?:[-*+]\s+|\d+\s*[.):]\s*)?return\b\s*:?\s*(?=["'$])""", re.IGNORECASE)
 _BULLET = re.compile(r"\s*(?:[-*+]\s+)?")
 _WORK = re.compile(r"""[A-Za-z_][\w.-]*\s*\(|(?:[A-Za-z_][\w.-]*\s*)?["']""")
 _BARE_CALL = re.compile(r"[A-Za-z_][\w.-]*\(")
@@ -99,6 +101,7 @@ class _Line:
     label: str | None
     work: str
     closed: bool
+    is_answer: bool = False
 
 
 def _lines(text: str) -> Iterator[_Line | tuple[str, str]]:
@@ -107,7 +110,8 @@ def _lines(text: str) -> Iterator[_Line | tuple[str, str]]:
     while at < len(text):
         end = _line_end(text, at)
         number, line = text.count("\n", 0, at) + 1, text[at:end]
-        found, start = _label(line)
+        answer = _RETURN.match(line)
+        found, start = (None, answer.end()) if answer else _label(line)
         if start is None:
             if line.lstrip().startswith("#"):
                 yield "note", line.strip("# \t\r")
@@ -118,7 +122,8 @@ def _lines(text: str) -> Iterator[_Line | tuple[str, str]]:
         else:
             closing = _closing(text, at + start)
             end = closing if closing is not None else end
-            yield _Line(number, found, text[at + start : end].strip(), closing is not None)
+            work = text[at + start : end].strip()
+            yield _Line(number, found, work, closing is not None, is_answer=answer is not None)
             at = end
         at += 1
 
@@ -179,6 +184,7 @@ class _Reply:
         self._labels: dict[str, str] = {}
         """Ids by label; a number's label is ``_1``, which no id can be."""
         self._notes: list[str] = []
+        self._answer: str | None = None
         self._end = ""
         self.problems: list[str] = []
 
@@ -189,11 +195,15 @@ class _Reply:
                 continue
             label = line.label or f"_{len(self._labels) + 1}"
             try:
-                self._steps.append(self._step(line, label))
+                if line.is_answer:
+                    self._answer = self._final(line)
+                else:
+                    self._steps.append(self._step(line, label))
             except _ProblemError as problem:
                 if not is_whole:
                     return
-                self._labels.setdefault(label, label)  # lest what refers to it is named, too
+                if not line.is_answer:
+                    self._labels.setdefault(label, label)  # lest what refers to it is named, too
                 self.problems.append(f"line {line.number}: {problem}")
         self.problems += self._unknown_numbers() if is_whole else ()
 
@@ -217,6 +227,17 @@ class _Reply:
             raise _ProblemError(f"this cannot be read: {rest}")
         self._labels[label] = label if not label.startswith("_") else self._name(step)
         return {**step, "id": label}
+
+    def _final(self, line: _Line) -> str:
+        if not line.closed:
+            raise _ProblemError("a bracket or a text is not closed")
+        if self._answer is not None:
+            raise _ProblemError("there are two lines that return the answer")
+        scanner = _Scanner(line.work, {*self._labels, *self._words.taken})
+        answer = scanner.value()
+        if rest := scanner.rest():
+            raise _ProblemError(f"return takes one text in quotes or one reference; this is too much: {rest}")
+        return str(answer)
 
     def _work(self, scanner: _Scanner) -> Wire:
         if tool := scanner.take(_CALL):
@@ -261,6 +282,8 @@ class _Reply:
             labels |= {label for label in step["depends_on"] if label.startswith("_")}
             for label in sorted(labels - set(self._labels)):
                 yield f"step {step['id'].lstrip('_')} refers to step {label[1:]}, and there is none"
+        for label in sorted({*_NUMBERED.findall(self._answer or "")} - set(self._labels)):
+            yield f"return refers to step {label[1:]}, and there is none"
 
     def steps(self) -> list[Wire]:
         """The steps in the JSON form, under their ids."""
@@ -281,6 +304,7 @@ class _Reply:
             "outcome": outcome,
             "rationale": " ".join(self._notes),
             "complete": self._end != "more",
+            "answer": None if self._answer is None else rename_in_text(self._answer, self._labels),
             "steps": self.steps(),
         }
 

@@ -15,7 +15,16 @@ from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
-from ..models.plan_draft import DraftForm, PlanDraft, draft_schema, new_steps, revised_plan, write_draft
+from ..models.plan_draft import (
+    DraftForm,
+    PlanDraft,
+    answer_of,
+    draft_schema,
+    new_steps,
+    revised_plan,
+    with_answer,
+    write_draft,
+)
 from ..plan_rules import secrets_in_inputs
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_effects, describe_form, quoted_tools
@@ -428,9 +437,11 @@ def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
     complete = draft.complete or draft.outcome == "finished"
     if current := state.get("plan"):
         replaced = set(steps_by_id(current)) - {step["id"] for step in kept}
-        revised = revised_plan(current, replaced, steps, draft.rationale, _taken_ids(state))
+        revised = revised_plan(
+            current, replaced, steps, draft.rationale, _taken_ids(state), answer=answer_of(draft)
+        )
         return {**revised, "complete": complete}
-    return {
+    plan: Plan = {
         "id": run.new_id(),
         "revision": 1,
         "goal": state.get("goal") or "",
@@ -439,6 +450,7 @@ def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
         "inputs": {name: {} for name in state.get("inputs") or {}},
         "steps": steps,
     }
+    return with_answer(plan, answer_of(draft))
 
 
 def _cannot_plan(state: State, run: Run, reason: str) -> Update:

@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
-from ..models.plan_draft import DraftForm, revised_plan, steps_from_draft, write_draft
+from ..models.plan_draft import DraftForm, answer_of, revised_plan, steps_from_draft, write_draft
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of
@@ -67,9 +67,9 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
             return _gave_up(state, run, reason) | {"usage": tab.close()}
         if draft.outcome == "cannot_plan":
             return _gave_up(state, run, run.redact(draft.rationale)) | {"usage": tab.close()}
-        revision = revised_plan(
-            plan, replaced, run.redact(steps_from_draft(draft)), run.redact(draft.rationale), taken
-        )
+        new = run.redact(steps_from_draft(draft))
+        answer = run.redact(answer_of(draft))
+        revision = revised_plan(plan, replaced, new, run.redact(draft.rationale), taken, answer=answer)
         run.authored.add(digest(revision))
         difference = plan_difference(plan, revision)
         if unchecked := lost_checks(plan, revision, difference):

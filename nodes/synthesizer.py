@@ -13,14 +13,14 @@ from langgraph.runtime import Runtime
 
 from ..budget import Tab
 from ..context import Context
-from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError
+from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError, UnresolvedReferenceError
 from ..estimates import sample_of, samples_of
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.structured import call_message
 from ..prompts import quote, render_prompt
 from ..recall import settle
-from ..references import strings_in
+from ..references import Reference, fill, render, roots_in, strings_in
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..safe_markdown import as_code, link_targets, neutralise_links, without_html
 from ..state import (
@@ -30,6 +30,7 @@ from ..state import (
     State,
     Step,
     StepResult,
+    input_values,
     is_not_needed,
     is_rolling,
     reason_of,
@@ -117,7 +118,7 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
         if status in ("failed", "rejected") and not state.get("results"):
             return AIMessage(report)
         try:
-            direct = await _only_answer(state, run) if status == "done" else None
+            direct = await _direct_answer(state, run) if status == "done" else None
         except StorageDamagedError as error:
             return AIMessage(f"{report}\n\n({error})")
         if direct is not None:
@@ -206,6 +207,47 @@ async def _only_output(state: State, run: Run) -> Json:
         return None
     step_id = steps[0]["id"]
     return await run.artifacts.value((state.get("results") or {})[step_id]["output"], step_id)
+
+
+async def _direct_answer(state: State, run: Run) -> str | None:
+    """Return the answer where no model is needed to write it: it was planned, or is a step's output."""
+    planned = await _planned_answer(state, run)
+    return planned if planned is not None else await _only_answer(state, run)
+
+
+_LONGEST_ANSWER = 100_000
+"""Characters; an output that is longer stands in the results, and a model says what is in it."""
+
+
+async def _planned_answer(state: State, run: Run) -> str | None:
+    """Fill in the answer that the plan holds; None where it could say more than was found and checked.
+
+    It was written before anything was known: it may say that something was changed only where that was
+    checked.
+    """
+    plan, results = state.get("plan"), state.get("results") or {}
+    answer = plan.get("answer") if plan else None
+    if plan is None or not answer or any(not _is_met(results.get(step["id"])) for step in plan["steps"]):
+        return None
+    named = roots_in(answer) & set(results)
+    scope = {name: await run.artifacts.value(results[name]["output"], name) for name in named}
+    try:
+        filled = fill(answer, {**scope, "inputs": input_values(plan, state.get("inputs"))}, _in_words)
+    except UnresolvedReferenceError:
+        return None
+    return filled if len(filled) <= _LONGEST_ANSWER else None
+
+
+def _is_met(result: StepResult | None) -> bool:
+    if result is None or (result["status"], result["verdict"]) != ("done", "met"):
+        return False
+    return bool(result["criteria"]) or all(call["effect"] == "read" for call in result["evidence"])
+
+
+def _in_words(reference: Reference, value: Json) -> str:
+    if value is None:
+        raise UnresolvedReferenceError(f"${{{reference.expression}}} is null, which is no answer")
+    return render(value)
 
 
 async def _only_answer(state: State, run: Run) -> str | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import NotPromotableError
-from ..references import expression_roots, step_references
-from ..renaming import rename_in_goal, rename_uses
+from ..references import expression_roots, roots_in, step_references
+from ..renaming import rename_in_goal, rename_in_text, rename_uses
 from ..state import (
     AuditEvent,
     Plan,
@@ -90,6 +90,7 @@ def promote(
         "rationale": plan.get("rationale", ""),
         "inputs": declared,
         "goal_criteria": rename_in_goal(plan.get("goal_criteria", ()), renamed),
+        "answer": "" if lifts else _answer(plan, dropped, renamed),
     }
     made = {key: value for key, value in made.items() if value} | {"steps": lifting.steps}
     return Promotion(made, dropped, renamed, _by_hand(plan, audit))
@@ -117,6 +118,15 @@ def _alive(plan: Plan, results: Mapping[str, StepResult]) -> tuple[list[Step], l
             alive.append({**step, "depends_on": [dep for dep in step["depends_on"] if dep not in dead]})
     gone = [step_id for step_id in results if step_id not in steps_by_id(plan)]
     return alive, [*dead, *gone]
+
+
+def _answer(plan: Plan, dropped: Collection[str], renamed: Mapping[str, str]) -> str:
+    """Keep the planned answer, unless it speaks of a step that is gone.
+
+    With lifted literals it is not kept at all: its words may hold what is an input now.
+    """
+    answer = plan.get("answer", "")
+    return "" if roots_in(answer) & set(dropped) else rename_in_text(answer, renamed)
 
 
 def _may_work(result: StepResult | None) -> bool:

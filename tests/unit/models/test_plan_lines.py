@@ -211,3 +211,38 @@ def test_of_a_plan_being_written_only_whole_lines_up_to_the_first_problem_are_re
     assert [s["id"] for s in complete_lines(whole, WORDS)] == ["newest", "note_x"]
     assert [s["id"] for s in complete_lines('1. newest()\n2. note("x",\n', WORDS)] == ["newest"]
     assert complete_lines("1. newest()", WORDS) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ('return "It is ${1.price}."', "It is ${newest.price}."),
+        ('3. Return: "a\nb"', "a\nb"),
+        ("- return $a.price", "${a.price}"),
+        ("return ${1.price}", "${newest.price}"),
+    ],
+)
+def test_the_answer_is_a_text_or_a_reference(line: str, answer: str) -> None:
+    read = read_lines(f"1. newest()\na = newest()\n{line}", WORDS)
+    assert read is not None
+    assert (read["answer"], len(read["steps"])) == (answer, 2)
+
+
+def test_a_step_may_still_be_called_answer_or_return_something() -> None:
+    read = read_lines('answer: "Write it" after=[]\n2. "Return the book"', WORDS)
+    assert read is not None
+    assert (read["answer"], [step["id"] for step in read["steps"]]) == (None, ["answer", "return_the_book"])
+
+
+def test_an_answer_that_cannot_be_read_is_named() -> None:
+    assert problems('1. newest()\nreturn "It is $1."') == (
+        "line 2: within a text write ${1} for the output of step 1; for the characters $1 write \\u00241",
+    )
+    assert problems('1. newest()\nreturn "${3}"') == ("return refers to step 3, and there is none",)
+    assert "two lines that return" in problems('1. newest()\nreturn "a"\nreturn "b"')[0]
+    assert "too much: + $1" in problems('1. newest()\nreturn "a" + $1')[0]
+    assert "not closed" in problems('1. newest()\nreturn "a')[0]
+
+
+def test_an_answer_is_no_step_of_a_plan_that_is_still_being_written() -> None:
+    assert len(complete_lines('1. newest()\nreturn "${1}"\n', WORDS)) == 1

@@ -1,0 +1,141 @@
+"""A plan may hold its answer: it is given without a model where it can say no more than was found."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from plans import FREE, Thread, agent_with, bound, codes, draft, draft_step
+from toolset import Toolset
+
+from plan_execute import ScriptedModel
+
+LINES = '1. look("x")\n2. look($1)\nreturn "First ${1}, then ${2}: 100% of it."'
+REPLAN = {"decision": "replan", "reason": "it is broken", "hint": ""}
+ANSWER = "First found x, then found found x: 100% of it."
+
+
+async def _given(*steps: Any, answer: Any, inputs: Any = None) -> dict[str, Any]:
+    """Run a plan with an answer, and no model."""
+    agent = agent_with(Toolset().tools)
+    plan = {"steps": list(steps), "answer": answer}
+    return await Thread(agent, FREE).send({"goal": "g", "plan": plan, "inputs": inputs or {}})
+
+
+async def test_a_planned_answer_costs_no_model_call() -> None:
+    model = ScriptedModel({"planner": [LINES]})
+    result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
+    assert (result["status"], result["final_answer"]) == ("done", ANSWER)
+    assert result["messages"][-1].text == ANSWER
+    assert (result["usage"]["model_calls"], list(result["usage"]["by_role"])) == (1, ["planner"])
+    assert result["plan"]["answer"] == "First ${look_x}, then ${look}: 100% of it."
+
+
+async def test_a_planner_that_answers_with_json_may_plan_the_answer_too() -> None:
+    reply = draft(draft_step("1", "look", {"q": "x"})) | {"answer": "It is ${1}."}
+    model = ScriptedModel({"planner": [reply]})
+    result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
+    assert result["final_answer"] == "It is found x."
+
+
+async def test_values_are_put_in_as_they_are_and_whole_outputs_as_json() -> None:
+    steps = [bound("a", "echo", {"value": {"n": 2.5, "who": "Ann"}}), bound("b", "echo", {"value": [1]})]
+    said = "${a.who} has ${a.n} and ${b}, $${not this}, in ${inputs.place}."
+    result = await _given(*steps, answer=said, inputs={"place": "Rome"})
+    assert result["final_answer"] == "Ann has 2.5 and [1], ${not this}, in Rome."
+    whole = await _given(*steps, answer="${a}")
+    assert json.loads(whole["final_answer"]) == {"n": 2.5, "who": "Ann"}
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (bound("a", "broken", {"q": "x"}, on_failure="skip"), "it failed"),
+        (bound("a", "echo", {"value": "x"}, when="`false`"), "it was not needed"),
+        (bound("a", "echo", {"value": ""}), "it is empty"),
+        (bound("a", "echo", {"value": {"other": 1}}), "the field is not there"),
+        (bound("a", "echo", {"value": {"n": None}}), "the field is null"),
+        (bound("a", "wr", {"text": "x"}), "it changed something and nobody checked it"),
+    ],
+)
+async def test_it_is_not_given_where_it_could_say_more_than_was_found(step: Any, why: str) -> None:
+    field = "" if step["call"]["tool"] == "wr" else ".n"
+    result = await _given(step, answer=f"Bought for ${{a{field}}}.")
+    assert "Bought" not in result["final_answer"], why
+    assert "a" in result["final_answer"]
+
+
+async def test_a_write_that_was_checked_may_be_told() -> None:
+    step = bound("a", "wr", {"text": "x"}, success_criteria=[{"type": "matches", "pattern": "x"}])
+    result = await _given(step, answer="Saved.")
+    assert result["final_answer"] == "Saved."
+
+
+async def test_where_it_cannot_be_given_a_model_writes_the_answer_from_the_results() -> None:
+    model = ScriptedModel({"planner": ['1. wr("x")\nreturn "Saved."'], "synthesizer": ["I wrote x."]})
+    result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
+    assert result["final_answer"] == "I wrote x."
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "named"),
+    [
+        ("${b.n}", "unresolved_reference", "known: a, inputs"),
+        ("${inputs.x}", "unresolved_reference", "no input 'x'"),
+        ("${a.", "bad_expression", "answer: "),
+        ("${a.m}", "type_mismatch", "a declares no 'm'; it has: n"),
+        (7, "malformed_plan", "answer: Input should be a valid string"),
+    ],
+)
+async def test_an_answer_that_could_not_be_filled_is_an_issue(answer: Any, code: str, named: str) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    step = bound("a", "echo", {"value": {"n": 1}}, output_schema=schema)
+    result = await _given(step, answer=answer)
+    assert codes(result) == [code]
+    assert named in result["plan_issues"][0]["message"]
+    assert result["plan_issues"][0]["field"] == ["answer"]
+
+
+async def test_a_revision_does_not_keep_an_answer_that_speaks_of_what_failed() -> None:
+    model = ScriptedModel(
+        {
+            "planner": ['a = look("x")\nb = broken("x")\nreturn "${a} and ${b}"'],
+            "evaluator": [REPLAN],
+            "replanner": ["b = look($a)", "unused"],
+            "synthesizer": ["written"],
+        }
+    )
+    result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
+    assert (result["status"], result["final_answer"]) == ("done", "written")
+    assert "answer" not in result["plan"]
+
+
+async def test_a_revision_may_plan_its_own_answer_and_ids_follow() -> None:
+    model = ScriptedModel(
+        {
+            "planner": ['a = look("x")\nb = broken("x")'],
+            "evaluator": [REPLAN],
+            "replanner": ['b = look($a)\nreturn "In the end ${b}."'],
+        }
+    )
+    result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
+    assert result["final_answer"] == "In the end found found x."
+    assert result["plan"]["answer"] == "In the end ${b_r2}."
+
+
+async def test_the_last_round_of_a_rolling_plan_may_plan_the_answer() -> None:
+    model = ScriptedModel({"planner": ['a = look("x")\nmore', 'finished\nreturn "It was ${a}."']})
+    result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
+    assert (result["status"], result["final_answer"]) == ("done", "It was found x.")
+
+
+async def test_a_person_who_approves_sees_the_answer_and_may_edit_it() -> None:
+    model = ScriptedModel({"planner": [LINES]})
+    thread = Thread(agent_with(Toolset().tools, model), FREE.model_copy(update={"approval": "always"}))
+    await thread.send({"goal": "g"})
+    request = await thread.question()
+    assert "**Answers:** First" in request["description"]
+    plan = request["args"]["plan"] | {"answer": "Only ${look}."}
+    result = await thread.answer({"type": "edit", "args": {"plan": plan}})
+    assert result["final_answer"] == "Only found found x."
