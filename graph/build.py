@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langgraph._internal._runnable import RunnableCallable
 from langgraph.graph import END, START, StateGraph
 
 from ..context import Context
@@ -109,12 +110,13 @@ def create_plan_execute_agent(
     builder.add_node("replanner", make_replanner(chat, toolbox))
     builder.add_node("synthesizer", make_synthesizer(chat, form))
     builder.add_edge(START, "planner")
-    builder.add_conditional_edges("planner", route_after_planner)
-    builder.add_conditional_edges("validator", route_after_validator)
-    builder.add_conditional_edges("approval", route_after_approval)
-    builder.add_conditional_edges("dispatcher", route_after_dispatcher, ["approval", "executor", "evaluator"])
+    builder.add_conditional_edges("planner", _at_once(route_after_planner))
+    builder.add_conditional_edges("validator", _at_once(route_after_validator))
+    builder.add_conditional_edges("approval", _at_once(route_after_approval))
+    after_dispatch = ["approval", "executor", "evaluator"]
+    builder.add_conditional_edges("dispatcher", _at_once(route_after_dispatcher), after_dispatch)
     builder.add_edge("executor", "evaluator")
-    builder.add_conditional_edges("evaluator", route_after_evaluator)
+    builder.add_conditional_edges("evaluator", _at_once(route_after_evaluator))
     builder.add_edge("replanner", "validator")
     builder.add_edge("synthesizer", END)
     compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
@@ -125,3 +127,8 @@ def create_plan_execute_agent(
         prices=read_prices(prices),
         **vars(compiled),
     )
+
+
+def _at_once(route: Callable[[State], Any]) -> RunnableCallable:
+    """Ask a route where the event loop runs: a plain function LangGraph 1.2.22 would send to a thread."""
+    return RunnableCallable(route, trace=False)

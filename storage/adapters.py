@@ -42,6 +42,7 @@ from langgraph.store.base import BaseStore, Op, Result
 from ..context import run_redactor
 from ..errors import ConfigurationError
 from ..redaction import Redactor, redactor_of
+from .storage_thread import Joins, StorageThread
 
 __all__ = ["AsyncSaver", "AsyncStore", "Persistence", "ThreadHold", "async_saver", "async_store"]
 
@@ -57,24 +58,36 @@ class _Bridge:
     def __init__(self, wrapped: object) -> None:
         self._name = type(wrapped).__name__
         self._home = _home_loop(wrapped)
+        self._thread: StorageThread | None = getattr(wrapped, "storage_thread", None)
         self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="plan-execute-storage")
         self._under_way: set[asyncio.Future[Any]] = set()
 
-    async def call(self, native: Callable[[], Coroutine[Any, Any, T]], blocking: Callable[[], T]) -> T:
-        """Await ``native`` in the wrapped object's loop, or run ``blocking`` in the pool if there is none."""
+    async def call(
+        self,
+        native: Callable[[], Coroutine[Any, Any, T]],
+        blocking: Callable[[], T],
+        joins: Joins = Joins.ALONE,
+    ) -> T:
+        """Await ``native`` in the wrapped object's loop, or run ``blocking`` in a thread if there is none."""
+        if self._thread is not None:
+            return await self.in_thread(blocking, joins)
         try:
             return await self._at_home(native)
         except NotImplementedError:
             # SqliteSaver and SqliteStore 3.1.2 override the async methods only to raise this.
             return await self.in_thread(blocking)
 
-    async def in_thread(self, blocking: Callable[[], T]) -> T:
-        """Run a blocking call in the adapter's own pool; cancelled, wait until it has returned.
+    async def in_thread(self, blocking: Callable[[], T], joins: Joins = Joins.ALONE) -> T:
+        """Run a blocking call in the wrapped object's thread, or the pool; cancelled, wait for its end.
 
         Who is cancelled may close the database next, and SqliteSaver 3.1.2 then crashes the process
         when a call is still under way.
         """
-        running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
+        running: asyncio.Future[T]
+        if self._thread is not None:
+            running = self._thread.call(blocking, joins)
+        else:
+            running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
         self._under_way.add(running)
         running.add_done_callback(self._under_way.discard)
         try:
@@ -132,6 +145,10 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+_JOINS = {"get_tuple": Joins.READ, "put": Joins.WRITE, "put_writes": Joins.WRITE}
+"""Calls on a checkpointer that may share a transaction."""
 
 
 class ThreadHold(Protocol):
@@ -223,6 +240,7 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         return await self._bridge.call(
             lambda: getattr(self.wrapped, f"a{method}")(*args, **options),
             lambda: getattr(self.wrapped, method)(*args, **options),
+            _JOINS.get(method, Joins.ALONE),
         )
 
     @property
@@ -431,6 +449,7 @@ class AsyncStore(BaseStore):
         self.ttl_config = store.ttl_config
         self._bridge = _Bridge(store)
         self._native = not _uses_default_pool(store)
+        self._joins: Callable[[Sequence[Op]], Joins] | None = getattr(store, "joins", None)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "wrapped" not in self.__dict__:
@@ -449,10 +468,11 @@ class AsyncStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute several operations."""
         wanted = list(ops)
+        joins = self._joins(wanted) if self._joins is not None else Joins.ALONE
         if not self._native:
-            return await self._bridge.in_thread(lambda: self.wrapped.batch(wanted))
+            return await self._bridge.in_thread(lambda: self.wrapped.batch(wanted), joins)
         return await self._bridge.call(
-            lambda: self.wrapped.abatch(wanted), lambda: self.wrapped.batch(wanted)
+            lambda: self.wrapped.abatch(wanted), lambda: self.wrapped.batch(wanted), joins
         )
 
 

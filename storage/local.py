@@ -40,8 +40,8 @@ from .adapters import AsyncSaver, AsyncStore, Persistence
 from .checkpoint_time import checkpoint_time
 from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
 from .encryption import ENCRYPTED_VERSION, ENCRYPTION_TABLE, Cipher, check_key, mark_encrypted, read_key
-from .group_commit import GroupCommit
 from .ledger import DURABLE
+from .storage_thread import Joins, StorageThread
 
 __all__ = [
     "LocalPersistence",
@@ -143,8 +143,9 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.connection = _connect(path.as_uri())
+        self.thread = StorageThread(self.transaction, "plan-execute-storage")
+        """Where the async calls are made; sync ones are made where they come from."""
         self._lock = threading.RLock()
-        self._owner: int | None = None
         self._closed = False
 
     @contextmanager
@@ -155,7 +156,7 @@ class Database:
             write: Take the write lock at once, so that the transaction cannot fail half way.
             durable: Return only when the disk has it, else when the operating system has it.
         """
-        with self.held(), _explained(self.path):
+        with self._lock, _explained(self.path):
             if self._closed:
                 raise StorageError(f"{self.path} is closed: use it inside its `with` block")
             with closing(self.connection.cursor()) as cursor:
@@ -172,24 +173,9 @@ class Database:
                     self._roll_back()
                     raise
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other threads of this process out."""
-        with self._lock:
-            outer, self._owner = self._owner, threading.get_ident()
-            try:
-                yield
-            finally:
-                self._owner = outer
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether the calling thread keeps the others out now, so that waiting would be for itself."""
-        return self._owner == threading.get_ident()
-
     def maintain(self, statement: str) -> list[Any]:
         """Execute a statement that cannot be part of a transaction, and return its rows."""
-        with self.held(), _explained(self.path):
+        with self._lock, _explained(self.path):
             if self._closed:
                 raise StorageError(f"{self.path} is closed: use it inside its `with` block")
             with closing(self.connection.execute(statement)) as cursor:
@@ -197,7 +183,7 @@ class Database:
 
     def shrink(self, pages: int) -> None:
         """Give at most so many unused pages back to the disk, in a transaction."""
-        with self.held(), _explained(self.path):
+        with self._lock, _explained(self.path):
             # Its rows have no columns: `execute` would stop after the first one, which is one page.
             self.connection.executescript(f"PRAGMA incremental_vacuum({pages})")
 
@@ -207,7 +193,8 @@ class Database:
             self.connection.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Close the file; later use raises `StorageError`."""
+        """Close the file when the calls under way have ended; later use raises `StorageError`."""
+        self.thread.close()
         with self._lock:
             self._closed = True
             self.connection.close()
@@ -221,6 +208,7 @@ class LocalSaver(SqliteSaver):
         strict = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
         super().__init__(database.connection, serde=strict)
         self.shared = database
+        self.storage_thread = database.thread
 
     @property
     def database(self) -> Path:
@@ -308,13 +296,13 @@ class LocalSaver(SqliteSaver):
 
 
 class LocalStore(SqliteStore):
-    """LangGraph's SQLite store on a shared `Database`; writes that wait at the same moment share a commit."""
+    """LangGraph's SQLite store on a shared `Database`."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.connection)
         self.is_setup = True
         self.shared = database
-        self._group = GroupCommit(database.held, self._commit)
+        self.storage_thread = database.thread
 
     @contextmanager
     def _cursor(self, *, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
@@ -324,11 +312,16 @@ class LocalStore(SqliteStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute the operations in one transaction, on the disk at return if one is of the ledger."""
         wanted = [*ops]
-        writes = any(isinstance(op, PutOp) for op in wanted)
-        if writes and not self.shared.is_mine:
-            return self._group.write(wanted)
-        with self.shared.transaction(write=writes, durable=_is_durable(wanted)):
+        needs = self.joins(wanted)
+        with self.shared.transaction(write=needs >= Joins.WRITE, durable=needs == Joins.DURABLE):
             return super().batch(wanted)
+
+    def joins(self, ops: Iterable[Op]) -> Joins:
+        """Say what transaction the operations need."""
+        puts = [op for op in ops if isinstance(op, PutOp)]
+        if any(op.namespace[:2] in DURABLE for op in puts):
+            return Joins.DURABLE
+        return Joins.WRITE if puts else Joins.READ
 
     def whole(self, thread_id: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - PostgreSQL locks by it
         """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
@@ -350,14 +343,6 @@ class LocalStore(SqliteStore):
                 (path, f"{path}.", f"{path}/", -1 if limit is None else limit),
             )
             return cursor.rowcount
-
-    def _commit(self, writes: list[list[Op]]) -> list[list[Result]]:
-        with self.shared.transaction(durable=any(map(_is_durable, writes))):
-            return [SqliteStore.batch(self, ops) for ops in writes]
-
-
-def _is_durable(ops: Iterable[Op]) -> bool:
-    return any(isinstance(op, PutOp) and op.namespace[:2] in DURABLE for op in ops)
 
 
 # opening

@@ -1,0 +1,175 @@
+"""One thread for the calls on a database with one connection: writes that wait together share a commit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+__all__ = ["Joins", "StorageThread"]
+
+T = TypeVar("T")
+
+
+class Joins(IntEnum):
+    """The transaction that a call may share; of several calls it is what the most demanding one needs."""
+
+    ALONE = 0
+    """It is no part of a transaction, or opens its own."""
+    READ = 1
+    WRITE = 2
+    DURABLE = 3
+    """It may return only when the disk has what it wrote."""
+
+
+class OpenTransaction(Protocol):
+    """Opens a transaction that the calls of its body become part of."""
+
+    def __call__(self, *, write: bool, durable: bool) -> AbstractContextManager[object]:
+        """Open it."""
+        ...
+
+
+@dataclass
+class _Call:
+    work: Callable[[], Any]
+    joins: Joins
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do the work, and keep how it ended."""
+        try:
+            self.result, self.error = self.work(), None
+        except StopIteration as stop:  # a future cannot hold it
+            self.error = RuntimeError(f"a call on the storage raised StopIteration: {stop}")
+        except BaseException as error:
+            self.error = error
+
+    def settle(self) -> None:
+        """Tell who waits, in its event loop."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+_MOST_TOGETHER = 64
+"""Calls in a transaction: other processes wait for it."""
+
+
+class StorageThread:
+    """Runs calls one after the other, and those that wait at the same moment in one transaction.
+
+    A wait for the disk costs as much for one write as for many, and a change of threads for a result costs
+    more than most results.
+
+    Args:
+        transaction: Opens one on the database.
+        name: The thread's.
+    """
+
+    def __init__(self, transaction: OpenTransaction, name: str) -> None:
+        self._transaction = transaction
+        self._name = name
+        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._guard = threading.Lock()
+        self._closed = False
+
+    def call(self, work: Callable[[], T], joins: Joins = Joins.ALONE) -> asyncio.Future[T]:
+        """Let the thread do the work; the future is of the calling event loop.
+
+        Work that joins others may be done again, after what it did in the database was undone: another's
+        failure must not be its own.
+        """
+        call = _Call(work, joins, asyncio.get_running_loop().create_future())
+        with self._guard:
+            if not self._closed:
+                self._start()
+                self._queue.put(call)
+                return call.future
+        call.run()  # which will say that the database is closed
+        call.settle()
+        return call.future
+
+    def close(self) -> None:
+        """Let the calls that wait end, and then the thread."""
+        with self._guard:
+            self._closed = True
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._queue.put(None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while (first := self._queue.get()) is not None:
+            waiting, ended = deque([first]), False
+            while not ended and len(waiting) < _MOST_TOGETHER:
+                try:
+                    call = self._queue.get_nowait()
+                except Empty:
+                    break
+                if call is None:
+                    ended = True
+                else:
+                    waiting.append(call)
+            for calls in _groups(waiting):
+                self._run(calls)
+                _tell(calls)
+            if ended:
+                return
+
+    def _run(self, calls: list[_Call]) -> None:
+        if len(calls) > 1:
+            with suppress(Exception):
+                self._run_together(calls)
+                return
+        # Of those that failed together nothing is in the database. Alone, each meets its own fault only.
+        for call in calls:
+            call.run()
+
+    def _run_together(self, calls: list[_Call]) -> None:
+        most = max(call.joins for call in calls)
+        with self._transaction(write=most >= Joins.WRITE, durable=most == Joins.DURABLE):
+            for call in calls:
+                call.result = call.work()
+
+
+def _groups(waiting: deque[_Call]) -> Iterator[list[_Call]]:
+    """Divide calls into those that share a transaction; their order stays."""
+    while waiting:
+        group = [waiting.popleft()]
+        while group[0].joins and waiting and waiting[0].joins:
+            group.append(waiting.popleft())
+        yield group
+
+
+def _tell(calls: list[_Call]) -> None:
+    """Settle the futures in their loops, with one call into each."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
+    for call in calls:
+        by_loop.setdefault(call.future.get_loop(), []).append(call)
+    for loop, told in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, told)
+
+
+def _settle(calls: list[_Call]) -> None:
+    for call in calls:
+        call.settle()

@@ -1,0 +1,167 @@
+"""Calls that wait for the database together share one wait for the disk, and none answers for another."""
+
+import asyncio
+import threading
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.store.base import GetOp, PutOp
+
+from plan_execute import local_persistence
+from plan_execute.errors import StorageError
+from plan_execute.storage.local import Persistence
+from plan_execute.storage.storage_thread import Joins, StorageThread
+
+RESULTS = ("plan_execute", "results", "t", "p")
+
+
+@pytest.fixture
+def storage(tmp_path):
+    with local_persistence(tmp_path / "x.db") as opened:
+        yield opened
+
+
+def commits_of(storage: Persistence) -> list[str]:
+    """Note every COMMIT from now on."""
+    seen: list[str] = []
+    storage.store.shared.connection.set_trace_callback(
+        lambda sql: seen.append(sql) if sql == "COMMIT" else None
+    )
+    return seen
+
+
+async def while_the_database_is_taken(storage, *calls):
+    """Let the calls wait for the database, then let them in; return what each got."""
+    taken, free = threading.Event(), threading.Event()
+
+    def take():
+        taken.set()
+        assert free.wait(10)
+
+    first = storage.store.shared.thread.call(take)
+    assert await asyncio.to_thread(taken.wait, 10)
+    waiting = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.sleep(0)  # all of them stand in the queue
+    free.set()
+    await first
+    return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def put(storage, key, value):
+    return storage.store.abatch([PutOp(RESULTS, key, value)])
+
+
+async def keys(storage):
+    return {item.key for item in await storage.store.asearch(RESULTS, limit=99)}
+
+
+async def test_calls_that_wait_together_are_committed_together(storage):
+    config = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    saved = storage.checkpointer.aput(config, empty_checkpoint(), {}, {})
+    writes = [put(storage, f"k{n}", {"n": n}) for n in range(8)]
+    read = storage.store.abatch([GetOp(RESULTS, "k0")])
+    commits = commits_of(storage)
+    *written, kept, (found,) = await while_the_database_is_taken(storage, *writes, saved, read)
+    assert written == [[None]] * 8
+    assert kept["configurable"]["checkpoint_id"]
+    assert found.value == {"n": 0}
+    assert len(commits) == 1
+    assert await keys(storage) == {f"k{n}" for n in range(8)}
+
+
+async def test_a_write_that_fails_fails_alone(storage):
+    writes = [put(storage, f"k{n}", {"n": n} if n != 3 else {"n": object()}) for n in range(6)]
+    got = await while_the_database_is_taken(storage, *writes)
+    assert [isinstance(each, Exception) for each in got] == [n == 3 for n in range(6)]
+    assert await keys(storage) == {"k0", "k1", "k2", "k4", "k5"}
+
+
+async def test_what_was_written_is_there_when_the_call_returns(storage):
+    async def write_and_read(n):
+        await storage.store.aput(RESULTS, f"k{n}", {"n": n})
+        return storage.store.get(RESULTS, f"k{n}").value
+
+    assert await asyncio.gather(*map(write_and_read, range(200))) == [{"n": n} for n in range(200)]
+
+
+async def test_calls_that_wait_together_are_made_in_their_order(storage):
+    ops = [[PutOp(RESULTS, "k", {"n": n})] if n % 2 == 0 else [GetOp(RESULTS, "k")] for n in range(20)]
+    got = await while_the_database_is_taken(storage, *map(storage.store.abatch, ops))
+    assert [found.value["n"] for (found,) in got[1::2]] == list(range(0, 20, 2))
+
+
+def test_a_write_within_a_transaction_of_its_own_thread_belongs_to_that_one(storage):
+    def fail():
+        with storage.store.shared.transaction():
+            storage.store.put(RESULTS, "k", {})
+            raise RuntimeError("back")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert storage.store.get(RESULTS, "k") is None
+
+
+async def test_one_caller_that_gives_up_leaves_the_others_what_they_asked_for(storage):
+    release = threading.Event()
+    slow = storage.store.shared.thread.call(lambda: release.wait(10))
+    gone, kept = asyncio.ensure_future(put(storage, "gone", {})), asyncio.ensure_future(put(storage, "k", {}))
+    await asyncio.sleep(0)
+    gone.cancel()
+    release.set()
+    assert await slow
+    assert await kept == [None]
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert "k" in await keys(storage)
+
+
+async def test_closing_waits_for_calls_under_way_and_refuses_later_ones(tmp_path):
+    async with local_persistence(tmp_path / "x.db") as storage:
+        writing = [asyncio.ensure_future(put(storage, f"k{n}", {"n": n})) for n in range(20)]
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*writing) == [[None]] * 20
+    with pytest.raises(StorageError, match="is closed"):
+        await put(storage, "late", {})
+    with local_persistence(tmp_path / "x.db") as again:
+        assert len(again.store.search(RESULTS, limit=99)) == 20
+
+
+def test_event_loops_of_several_threads_share_it(storage):
+    async def write(name):
+        for n in range(50):
+            await put(storage, f"{name}{n}", {})
+
+    threads = [threading.Thread(target=lambda name=name: asyncio.run(write(name))) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(storage.store.search(RESULTS, limit=999)) == 150
+
+
+async def test_an_event_loop_that_closed_meanwhile_stops_nobody_else(storage):
+    release = threading.Event()
+
+    async def leave():
+        storage.store.shared.thread.call(lambda: release.wait(10))
+
+    await asyncio.to_thread(lambda: asyncio.run(leave()))
+    waiting = asyncio.ensure_future(put(storage, "k", {}))
+    await asyncio.sleep(0)
+    release.set()
+    assert await asyncio.wait_for(waiting, 10) == [None]
+
+
+async def test_an_error_that_no_future_can_hold_is_still_told(storage):
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await storage.store.shared.thread.call(lambda: next(iter(())))
+
+
+async def test_calls_that_are_to_be_alone_are_no_part_of_a_transaction(storage):
+    shared = storage.store.shared
+    alone = StorageThread(shared.transaction, "test")
+    seen = [
+        alone.call(lambda: shared.connection.in_transaction, joins) for joins in (Joins.ALONE, Joins.READ)
+    ]
+    assert await asyncio.gather(*seen) == [False, False]
+    alone.close()
