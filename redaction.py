@@ -373,7 +373,7 @@ def _unknown(value: Any, known: Container[str] = ()) -> list[str]:
     waiting, found = [value], []
     while waiting:
         item = waiting.pop()
-        kind = type(item)
+        kind: Any = type(item)  # mypy 2.4 holds that a type is not hashable
         if kind is str:
             if len(item) >= SHORTEST_SECRET and item not in known:
                 found.append(item)
@@ -384,6 +384,8 @@ def _unknown(value: Any, known: Container[str] = ()) -> list[str]:
             waiting += item
         elif item is None or kind is bool or (kind is int and -_LONG_NUMBER < item < _LONG_NUMBER):
             continue
+        elif _slots(kind) == ():
+            waiting += getattr(item, "__dict__", {}).values()  # a message, for one
         else:
             waiting += _parts(item)
     return found

@@ -340,7 +340,7 @@ def add_usage(current: Usage | None, update: Usage | None) -> Usage:
 def _add(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
     total = dict(left)
     for key, value in right.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             total[key] = _add(total.get(key) or {}, value)
         else:
             total[key] = (total.get(key) or 0) + value

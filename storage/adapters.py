@@ -396,25 +396,20 @@ def _clean_put(
     config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
 ) -> tuple[RunnableConfig, Checkpoint, CheckpointMetadata]:
     """Take the secrets out of a checkpoint and of what a saver keeps beside it, the caller's config too."""
-    redactor = _redactor(config)
-    values = redactor.value(checkpoint["channel_values"])
-    if values is not checkpoint["channel_values"]:
-        checkpoint = {**checkpoint, "channel_values": values}
-    return _clean_config(config, redactor), checkpoint, redactor.value(metadata)
-
-
-def _clean_config(config: RunnableConfig, redactor: Redactor) -> RunnableConfig:
-    """Take the secrets out of what LangGraph's savers copy into the metadata (langgraph-checkpoint 4.3)."""
-    configurable, metadata = config["configurable"], config.get("metadata") or {}
+    configurable = config["configurable"]
+    # What LangGraph's savers copy into the metadata (langgraph-checkpoint 4.3).
     copied = {
         key: value
         for key, value in configurable.items()
         if isinstance(value, str) and key[:2] != "__" and key not in EXCLUDED_METADATA_KEYS
     }
-    clean, clean_metadata = redactor.value(copied), redactor.value(metadata)
-    if clean is copied and clean_metadata is metadata:
-        return config
-    return {**config, "configurable": {**configurable, **clean}, "metadata": clean_metadata}
+    held = (checkpoint["channel_values"], copied, config.get("metadata") or {}, metadata)
+    clean = _redactor(config).value(held)
+    if clean is held:
+        return config, checkpoint, metadata
+    values, changed, told, kept = clean
+    config = {**config, "configurable": {**configurable, **changed}, "metadata": told}
+    return config, {**checkpoint, "channel_values": values}, kept
 
 
 def _clean_writes(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
