@@ -107,68 +107,156 @@ async def enter(
     hold = configurable.pop(HOLD_KEY, None)
     async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as check_hold:
         entered = time.time()
-        snapshot = await _snapshot(agent, configurable, saver, nested)
-        begun = snapshot is not None and bool(snapshot.values)
-        resumed = bool(configurable.get(_RESUMING)) and begun if nested else not isinstance(given, Mapping)
-        store, volatile = _store(agent, configurable, bool(saver))
-        settings = await _settings(Ledger(store, thread_id), snapshot, asked)
-        redactor = run_redactor(settings.secret_names)
-        settings = settings.model_copy(update={"instructions": redactor.text(settings.instructions)})
-        ledger = Ledger(store, thread_id, redactor)
-        configurable[REDACTOR_KEY] = redactor
-        if given is None and snapshot is not None and _was_edited_after_its_end(snapshot):
-            await _reopen(agent, {_SAVER: saver, "thread_id": configurable["thread_id"]}, snapshot)
-            snapshot = await _snapshot(agent, configurable, saver, nested)
-        overdue = {} if nested else overdue_answers(snapshot, settings.decision_timeout_s)
-        checked = given if nested and resumed else check_input(given, snapshot, bool(saver), nested, overdue)
-        checked = redactor.value(checked)
-        if not elsewhere:
-            if isinstance(checked, dict) and not resumed:
-                _require_planner(agent, checked, settings)
-            _require_prices(agent, settings)
-        # A parent keeps the answers itself, and LangGraph drops those of a checkpoint that is named.
-        kept_by_others = nested or volatile or configurable.get("checkpoint_id")
-        if isinstance(checked, Command) and isinstance(saver, AsyncSaver) and not kept_by_others:
-            checked = await keep_answers(checked, snapshot, saver)
-        await ledger.record_settings(settings.model_dump(mode="json", exclude_defaults=True))
-        values = snapshot.values if snapshot is not None else {}
-        parent = _parent_of(configurable)
-        run = Run(
-            settings=settings,
-            ledger=ledger,
-            meter=await _meter(agent, settings, ledger, snapshot, resumed, parent),
-            can_ask=bool(saver),
-            thread_id=parent.thread_id if parent is not None else thread_id,
-            within=_within(configurable, parent),
-            heard=heard or nested,
-            about=_plan_of(values) if resumed else None,
-            artifacts=Artifacts(
-                store if _lasts(store, saver, volatile) else None, thread_id, settings.max_inline_bytes
-            ),
-            volatile=volatile,
-            resumed=resumed,
-            nested=nested,
-            redactor=redactor,
-            underway=resumed and values.get("status") == "running",
-            stop=_stop_signal(configurable, parent),
-            graph=agent,
-            depth=parent.depth + 1 if parent is not None else 0,
-            plan_cache=agent.plan_cache,
-            cached_plans=_cached_plans(agent, configurable, store, volatile),
-        )
-        configurable[RUN_KEY] = run
+        visit = _Visit(agent, configurable, saver, thread_id, nested=nested)
+        await visit.look(given, asked)
+        checked = await visit.checked(given, elsewhere=elsewhere)
+        run = configurable[RUN_KEY] = await visit.run(heard)
         try:
-            watched = watched_entry(config, agent.config, thread_id, redactor)
+            watched = watched_entry(config, agent.config, thread_id, run.redactor)
             async with nullcontext() if nested else _stoppable(run, entered, check_hold):
                 with watched as told:
-                    yield Entry(checked, {**told, "configurable": configurable}, settings)
+                    yield Entry(checked, {**told, "configurable": configurable}, run.settings)
         finally:
             if run.ahead is not None:
                 await run.ahead.drop()
             if saver and not nested:
-                await ledger.leave_unbooked_seconds(run.meter.lap())
+                await run.ledger.leave_unbooked_seconds(run.meter.lap())
             if isinstance(saver, AsyncSaver):
                 await saver.idle()
+
+
+class _Visit:
+    """A run on its way in: what is on record where it goes, what it may start with, and what it is then."""
+
+    def __init__(
+        self,
+        agent: PlanExecuteAgent,
+        configurable: dict[str, Any],
+        saver: Any,
+        thread_id: str,
+        *,
+        nested: bool,
+    ) -> None:
+        self._agent = agent
+        self._configurable = configurable
+        self._saver = saver
+        self._thread_id = thread_id
+        self._nested = nested
+        self._parent = _parent_of(configurable)
+        self._store, self._volatile = _store(agent, configurable, bool(saver))
+
+    async def look(self, given: Any, asked: Context | None) -> None:
+        """Read what is on record, and open a finished run again whose plan was edited in the state."""
+        self._snapshot = snapshot = await self._look_at_state()
+        begun = snapshot is not None and bool(snapshot.values)
+        goes_on = bool(self._configurable.get(_RESUMING)) and begun
+        self._resumed = goes_on if self._nested else not isinstance(given, Mapping)
+        self._record = await Ledger(self._store, self._thread_id).opening()
+        settings = _settings(self._record.settings, snapshot, asked)
+        redactor = self._redactor = run_redactor(settings.secret_names)
+        instructions = redactor.text(settings.instructions)
+        self._settings = settings.model_copy(update={"instructions": instructions})
+        self._ledger = Ledger(self._store, self._thread_id, redactor)
+        self._configurable[REDACTOR_KEY] = redactor
+        if given is None and snapshot is not None and _was_edited_after_its_end(snapshot):
+            here = {_SAVER: self._saver, "thread_id": self._configurable["thread_id"]}
+            await _reopen(self._agent, here, snapshot)
+            self._snapshot = await self._look_at_state()
+
+    async def _look_at_state(self) -> StateSnapshot | None:
+        return await _snapshot(self._agent, self._configurable, self._saver, self._nested)
+
+    async def checked(self, given: Any, *, elsewhere: bool) -> Any:
+        """Return the input as LangGraph may have it.
+
+        Args:
+            given: As the caller gave it.
+            elsewhere: Whether another process will run it.
+        """
+        agent, settings, snapshot, nested = self._agent, self._settings, self._snapshot, self._nested
+        checked = given
+        if not (nested and self._resumed):
+            overdue = {} if nested else overdue_answers(snapshot, settings.decision_timeout_s)
+            checked = check_input(given, snapshot, bool(self._saver), nested, overdue)
+        checked = self._redactor.value(checked)
+        if not elsewhere:
+            if isinstance(checked, dict) and not self._resumed:
+                _require_planner(agent, checked, settings)
+            _require_prices(agent, settings)
+        # A parent keeps the answers itself, and LangGraph drops those of a checkpoint that is named.
+        kept_by_others = nested or self._volatile or self._configurable.get("checkpoint_id")
+        if isinstance(checked, Command) and isinstance(self._saver, AsyncSaver) and not kept_by_others:
+            checked = await keep_answers(checked, snapshot, self._saver)
+        return checked
+
+    async def run(self, heard: bool) -> Run:
+        """Make the run, with what earlier ones of its goal have spent.
+
+        Args:
+            heard: Whether anybody listens to its events.
+        """
+        if self._record.settings is None:
+            await self._ledger.record_settings(self._settings.model_dump(mode="json", exclude_defaults=True))
+        agent, configurable, parent, store = self._agent, self._configurable, self._parent, self._store
+        values = self._snapshot.values if self._snapshot is not None else {}
+        thread_id = parent.thread_id if parent is not None else self._thread_id
+        lasts = _lasts(store, self._saver, self._volatile)
+        return Run(
+            settings=self._settings,
+            ledger=self._ledger,
+            meter=await self._meter(),
+            can_ask=bool(self._saver),
+            thread_id=thread_id,
+            within=_within(configurable, parent),
+            heard=heard or self._nested,
+            about=_plan_of(values) if self._resumed else None,
+            artifacts=Artifacts(store if lasts else None, self._thread_id, self._settings.max_inline_bytes),
+            volatile=self._volatile,
+            resumed=self._resumed,
+            nested=self._nested,
+            redactor=self._redactor,
+            underway=self._resumed and values.get("status") == "running",
+            stop=_stop_signal(configurable, parent),
+            graph=agent,
+            depth=parent.depth + 1 if parent is not None else 0,
+            plan_cache=agent.plan_cache,
+            cached_plans=_cached_plans(agent, configurable, store, self._volatile),
+        )
+
+    async def _meter(self) -> Meter:
+        """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing.
+
+        What is part of another run spends from its budget.
+        """
+        snapshot, resumed, record = self._snapshot, self._resumed, self._record
+        begun = snapshot if snapshot is not None and resumed and not _stands_before_a_goal(snapshot) else None
+        spent: Usage | None = begun.values.get("usage") if begun is not None else None
+        if self._parent is not None:
+            if resumed:
+                self._parent.meter.spend(spent or {})
+            return self._parent.meter
+        if record.unbooked_s:
+            await self._ledger.leave_unbooked_seconds(0.0)  # they are taken over
+        extensions = record.extensions
+        if extensions and not resumed:  # they were for the goal before
+            extensions = {}
+            await self._ledger.record_budget_extensions(extensions)
+        counted: dict[str, Any] = {"prices": self._agent.prices, "extensions": extensions}
+        if self._settings.max_tool_calls is not None or self._settings.max_model_calls is not None:
+            counted |= await self._counted_calls()
+        return Meter(self._settings, spent, unbooked_s=record.unbooked_s if resumed else 0.0, **counted)
+
+    async def _counted_calls(self) -> dict[str, Any]:
+        """Take over how many calls the goal has begun, and have the next ones written down."""
+        snapshot, row, ledger = self._snapshot, self._record.calls, self._ledger
+        here = str(snapshot.config["configurable"].get("checkpoint_id", "")) if snapshot is not None else ""
+        # A goal that was cut off before anything of it was on disk is given again at the same checkpoint.
+        going_on = row is not None and (self._resumed or row["since"] == here)
+        since = str(row["since"]) if row is not None and going_on else here
+        calls = dict(row["calls"]) if row is not None and going_on else None
+        if not self._resumed:
+            await ledger.record_calls(calls or {}, since)
+        return {"calls": calls, "write_calls": lambda made: ledger.record_calls(made, since)}
 
 
 def _parent_of(configurable: Mapping[str, Any]) -> Run | None:
@@ -199,43 +287,6 @@ def _stop_signal(configurable: Mapping[str, Any], parent: Run | None) -> StopSig
     return stop
 
 
-async def _meter(
-    agent: PlanExecuteAgent,
-    settings: Context,
-    ledger: Ledger,
-    snapshot: StateSnapshot | None,
-    resumed: bool,
-    parent: Run | None,
-) -> Meter:
-    """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing.
-
-    What is part of another run spends from its budget.
-    """
-    begun = snapshot if snapshot is not None and resumed and not _stands_before_a_goal(snapshot) else None
-    spent: Usage | None = begun.values.get("usage") if begun is not None else None
-    if parent is not None:
-        if resumed:
-            parent.meter.spend(spent or {})
-        return parent.meter
-    unbooked = await ledger.take_unbooked_seconds()
-    extensions = await ledger.budget_extensions()
-    if extensions and not resumed:  # they were for the goal before
-        extensions = {}
-        await ledger.record_budget_extensions(extensions)
-    counted: dict[str, Any] = {"prices": agent.prices, "extensions": extensions}
-    if settings.max_tool_calls is not None or settings.max_model_calls is not None:
-        here = str(snapshot.config["configurable"].get("checkpoint_id", "")) if snapshot is not None else ""
-        row = await ledger.calls()
-        # A goal that was cut off before anything of it was on disk is given again at the same checkpoint.
-        going_on = row is not None and (resumed or row["since"] == here)
-        since = str(row["since"]) if row is not None and going_on else here
-        calls = dict(row["calls"]) if row is not None and going_on else None
-        counted |= {"calls": calls, "write_calls": lambda made: ledger.record_calls(made, since)}
-        if not resumed:
-            await ledger.record_calls(calls or {}, since)
-    return Meter(settings, spent, unbooked_s=unbooked if resumed else 0.0, **counted)
-
-
 def _stands_before_a_goal(snapshot: StateSnapshot) -> bool:
     """Tell whether a goal was taken in and not begun: the state is still that of the goal before it."""
     ended = snapshot.values.get("status") in FINAL_STATUSES
@@ -261,13 +312,13 @@ async def _stoppable(run: Run, entered: float, check_hold: CheckHold | None) -> 
     async def watch() -> None:
         # Another process asks through the store, which can only be polled.
         while not run.stop.is_set():
+            await asyncio.sleep(_STOP_POLL_S)
             try:
                 if await _is_lost(check_hold) or await run.ledger.stop_requested(since=entered):
                     run.stop.set()
             except Exception:
                 # The run itself will meet the store's fault where it matters; a later look may succeed.
                 _log.warning("cannot look for a request to stop", exc_info=True)
-            await asyncio.sleep(_STOP_POLL_S)
 
     watching = asyncio.create_task(watch())
     try:
@@ -457,9 +508,10 @@ def _inherited(configurable: Mapping[str, Any]) -> Context | None:
     return context if isinstance(context, Context) else None
 
 
-async def _settings(ledger: Ledger, snapshot: StateSnapshot | None, asked: Context | None) -> Context:
+def _settings(
+    on_record: Mapping[str, Any] | None, snapshot: StateSnapshot | None, asked: Context | None
+) -> Context:
     """Combine what the thread was started with and what this run asks for; protection is never loosened."""
-    on_record = await ledger.settings()
     if on_record is None and snapshot is not None:
         on_record = snapshot.values.get("settings")
     if on_record is None:

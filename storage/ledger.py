@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from langgraph.store.base import BaseStore, PutOp
+from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 
 from ..redaction import Redactor
 from .rows import ROOT, decode, dump, encode, load, search
@@ -19,6 +19,7 @@ __all__ = [
     "EffectKey",
     "EffectRecord",
     "Ledger",
+    "Opening",
     "ledger_of",
     "thread_of",
 ]
@@ -77,6 +78,23 @@ class EffectRecord:
         return self.positions[-1] if self.positions else 0
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What a run has to know of its thread before it starts.
+
+    Attributes:
+        settings: What the thread was started with; None: nothing is on record.
+        unbooked_s: Seconds that earlier runs of the goal spent after their last node had ended.
+        extensions: What a person has added to the budgets of the goal.
+        calls: ``{"since", "calls"}``: how many calls the goal has begun, and since which checkpoint it runs.
+    """
+
+    settings: dict[str, Any] | None
+    unbooked_s: float
+    extensions: dict[str, Any]
+    calls: dict[str, Any] | None
+
+
 class Ledger:
     """The records of one thread, in a store whose async methods work (see `async_store`).
 
@@ -127,19 +145,23 @@ class Ledger:
         rows = await self._rows(self._space("approvals", plan_id))
         return sorted(rows.values(), key=lambda row: row["number"])
 
-    # settings
+    # a thread
 
-    async def settings(self) -> dict[str, Any] | None:
-        """Return the settings the thread was started with."""
-        return await self._get(self._space("threads"), "settings")
+    async def opening(self) -> Opening:
+        """Read, in one go, what a run has to know before it starts."""
+        names = ("settings", "unbooked", "budgets", "calls")
+        found = await self.store.abatch([GetOp(self._space("threads"), encode(name)) for name in names])
+        settings, unbooked, budgets, calls = (load(row) if isinstance(row, Item) else None for row in found)
+        return Opening(
+            settings,
+            float(unbooked["seconds"]) if unbooked is not None else 0.0,
+            dict(budgets["extensions"]) if budgets is not None else {},
+            calls,
+        )
 
-    async def record_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Record the settings unless some are on record, and return those on record."""
-        recorded = await self.settings()
-        if recorded is not None:
-            return recorded
+    async def record_settings(self, settings: dict[str, Any]) -> None:
+        """Record the settings that the thread was started with."""
         await self._put(self._space("threads"), "settings", settings)
-        return settings
 
     # where plans come from
 
@@ -157,32 +179,15 @@ class Ledger:
 
     # time
 
-    async def take_unbooked_seconds(self) -> float:
-        """Return, and forget, the seconds that earlier runs spent after their last node had ended."""
-        row = await self._get(self._space("threads"), "unbooked")
-        if row is None:
-            return 0.0
-        await self.store.adelete(self._space("threads"), encode("unbooked"))
-        return float(row["seconds"])
-
     async def leave_unbooked_seconds(self, seconds: float) -> None:
         """Record what a run spent after its last node had ended, for the next run of this goal."""
         await self._put(self._space("threads"), "unbooked", {"seconds": seconds})
 
     # calls
 
-    async def calls(self) -> dict[str, Any] | None:
-        """Return how many calls the thread's goal has begun, and since which checkpoint it runs."""
-        return await self._get(self._space("threads"), "calls")
-
     async def record_calls(self, calls: dict[str, int], since: str) -> None:
         """Record how many calls were begun by the goal that runs since this checkpoint."""
         await self._put(self._space("threads"), "calls", {"since": since, "calls": calls})
-
-    async def budget_extensions(self) -> dict[str, Any]:
-        """Return what a person has added to the budgets of the thread's goal."""
-        row = await self._get(self._space("threads"), "budgets")
-        return dict(row["extensions"]) if row is not None else {}
 
     async def record_budget_extensions(self, extensions: Mapping[str, Any]) -> None:
         """Record all that was added to the budgets of this goal."""

@@ -11,7 +11,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 
 from plan_execute.storage.adapters import async_store
-from plan_execute.storage.ledger import DURABLE, EffectKey, EffectRecord, Ledger, ledger_of
+from plan_execute.storage.ledger import DURABLE, EffectKey, EffectRecord, Ledger, Opening, ledger_of
 from plan_execute.storage.local import local_persistence
 from plan_execute.storage.queue import Queue, QueuedThread
 
@@ -90,12 +90,16 @@ async def test_an_approval_is_for_one_hash_and_they_are_listed_in_order(store):
     assert await ledger.approvals("p") == [{"hash": "h1"}, {"hash": "h3"}, {"hash": "h2", "again": True}]
 
 
-async def test_the_first_settings_stay(store):
+async def test_all_that_a_run_has_to_know_of_its_thread_is_read_in_one_go(store):
     ledger = Ledger(store, "t")
-    assert await ledger.settings() is None
-    assert await ledger.record_settings({"max_steps": 5}) == {"max_steps": 5}
-    assert await ledger.record_settings({"max_steps": 9}) == {"max_steps": 5}
-    assert await ledger.settings() == {"max_steps": 5}
+    assert await ledger.opening() == Opening(None, 0.0, {}, None)
+    await ledger.record_settings({"max_steps": 5})
+    await ledger.leave_unbooked_seconds(1.5)
+    await ledger.record_budget_extensions({"max_tokens": 10})
+    await ledger.record_calls({"model": 2}, "c1")
+    known = Opening({"max_steps": 5}, 1.5, {"max_tokens": 10}, {"since": "c1", "calls": {"model": 2}})
+    assert await ledger.opening() == known
+    assert await Ledger(store, "other").opening() == Opening(None, 0.0, {}, None)
 
 
 async def test_a_result_counts_only_for_its_fingerprint_and_its_plan(store):
