@@ -174,7 +174,7 @@ def test_threads_are_listed_newest_first_and_deleted_with_their_ledger(persisten
     delete_thread(Persistence(saver, store), "t1")
     assert [thread for thread, _ in list_threads(saver)] == ["t10"]
     assert asyncio.run(Ledger(store, "t1").opening()).settings is None
-    assert asyncio.run(Ledger(store, "t10").settings()) == {"approval": "never"}
+    assert asyncio.run(Ledger(store, "t10").opening()).settings == {"approval": "never"}
     for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes"):
         assert execute(url, f"SELECT count(*) FROM {table} WHERE thread_id = 't1'") == [(0,)]
 
