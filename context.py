@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -203,7 +204,7 @@ def secret_values(names: Iterable[str], environ: Mapping[str, str] | None = None
     Without ``environ``, of this process and of the programs that it starts (see ``declare_variables``).
     """
     env = os.environ if environ is None else environ
-    patterns = [name.upper() for name in names]
+    patterns = tuple(name.upper() for name in names)
     found = {name: env[name].strip() for name in sorted(env) if _matches(name, patterns)}
     if environ is None:
         for (label, value), own_patterns in _DECLARED.items():
@@ -213,7 +214,8 @@ def secret_values(names: Iterable[str], environ: Mapping[str, str] | None = None
     return {name: value for name, value in found.items() if len(value) >= SHORTEST_SECRET}
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
+@lru_cache(maxsize=4096)  # it is asked of every variable for every run
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name.upper().replace("-", "_"), glob) for glob in patterns)
 
 
