@@ -10,7 +10,9 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import BudgetExceededError, ModelCallError
-from ..models.structured import ModelMeter, call_structured, wire_schema
+from ..models.metered import ModelMeter
+from ..models.structured import call_structured
+from ..models.wire_schema import wire_schema
 from ..prompts import quote, render_prompt
 from ..state import Evaluation, OnFailure, Step
 from ..tools.calls import preview

@@ -17,7 +17,8 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import BudgetExceededError, ModelCallError
-from ..models.structured import ModelMeter, call_structured
+from ..models.metered import ModelMeter
+from ..models.structured import call_structured
 from ..prompts import find_delimiter, quote, render_prompt
 from ..prompts.statements import Statements, state_criterion
 from ..state import CriterionResult, Evidence, Step

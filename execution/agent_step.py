@@ -13,7 +13,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel.protocol import StreamProtocol
 
 from ..errors import ModelOutputError
-from ..models.structured import extract_json
+from ..models.json_text import extract_json
 from ..prompts import quote, render_prompt, unquote
 from ..run import OUTER_KEY, STEP_KEY, StepScope
 from ..state import Evidence, Step

@@ -8,7 +8,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
 from ..errors import StepError, ToolFailedError
-from ..models.structured import is_transient, retry_transient
+from ..models.client_errors import is_transient
+from ..models.retrying import retry_transient
 from ..run import StepScope
 from ..state import Evidence, Step
 from ..tools.calls import call_tool, describe_exception

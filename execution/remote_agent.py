@@ -21,7 +21,7 @@ from langgraph.pregel.remote import RemoteGraph
 from langgraph.types import Command, StateSnapshot, interrupt
 
 from ..errors import ToolFailedError
-from ..models.structured import retry_transient
+from ..models.retrying import retry_transient
 from ..redaction import Redactor
 from ..run import StepScope
 

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from ..errors import SubPlanError
-from ..models.structured import extract_json
+from ..models.json_text import extract_json
 from ..run import StepScope
 from ..state import Evidence, Step
 from ..tools.calls import preview

@@ -21,13 +21,10 @@ from langgraph.types import Command, TracePolicy
 
 from ..errors import BadArgumentsError, BudgetExceededError, IterationLimitError, ToolFailedError, known
 from ..execution.effects import call_once
+from ..models.client_errors import as_model_error
 from ..models.fallbacks import first_that_answers
-from ..models.structured import (
-    as_model_error,
-    refuses_response_settings,
-    response_settings,
-    retry_transient,
-)
+from ..models.json_modes import refuses_response_settings, response_settings
+from ..models.retrying import retry_transient
 from ..prompts import quote
 from ..run import StepScope, step_scope_of
 from ..state import Evidence

@@ -13,7 +13,7 @@ from ..errors import ConfigurationError, MissingModelError, known
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-__all__ = ["ROLES", "ChatModels", "Role", "endpoint_of", "model_name"]
+__all__ = ["ROLES", "ChatModels", "Role", "endpoint_of", "model_name", "speaks_openai"]
 
 Role = Literal["planner", "executor", "evaluator", "replanner", "synthesizer"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -154,6 +154,11 @@ def endpoint_of(model: BaseChatModel) -> str:
         if url := getattr(owner, attribute, None):
             return _without_credentials(str(url))
     return ""
+
+
+def speaks_openai(model: BaseChatModel) -> bool:
+    """Tell whether langchain-openai sends the requests, to whichever server."""
+    return any(cls.__name__ == "BaseChatOpenAI" for cls in type(model).__mro__)
 
 
 def _without_credentials(url: str) -> str:

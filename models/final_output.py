@@ -14,7 +14,9 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import PydanticUserError, RootModel, TypeAdapter, ValidationError
 
 from ..errors import ConfigurationError
-from .structured import ModelMeter, call_structured, closed_schema
+from .metered import ModelMeter
+from .structured import call_structured
+from .wire_schema import closed_schema
 
 __all__ = ["OutputForm", "output_form"]
 

@@ -33,8 +33,10 @@ from ..state import (
     step_fingerprints,
     unused_id,
 )
+from .metered import ModelMeter
 from .plan_lines import Vocabulary, complete_lines, read_lines
-from .structured import ModelMeter, TextForm, call_structured
+from .reading import TextForm
+from .structured import call_structured
 
 __all__ = [
     "DraftForm",

@@ -40,7 +40,7 @@ from typing import Any
 from ..errors import known
 from ..references import BadReferenceError, is_single_reference
 from ..renaming import rename_in_text, rename_uses
-from .structured import TextFormError
+from .reading import TextFormError
 
 __all__ = ["Vocabulary", "complete_lines", "read_lines"]
 

@@ -17,7 +17,7 @@ from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError, U
 from ..estimates import sample_of, samples_of
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
-from ..models.structured import call_message
+from ..models.plain import call_message
 from ..prompts import quote, render_prompt
 from ..recall import settle
 from ..references import Reference, fill, render, roots_in, strings_in

@@ -10,15 +10,15 @@ from toolset import Toolset
 
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.errors import ConfigurationError
-from plan_execute.models import structured
+from plan_execute.models import json_modes
 
 ONCE = Context(approval="never", on_failure="abort", max_attempts=1)
 
 
 @pytest.fixture(autouse=True)
 def nothing_learnt(monkeypatch):
-    monkeypatch.setattr(structured, "_WORKED", {})
-    monkeypatch.setattr(structured, "_REFUSING", set())
+    monkeypatch.setattr(json_modes, "_WORKED", {})
+    monkeypatch.setattr(json_modes, "_REFUSING", set())
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
         monkeypatch.delenv(name, raising=False)
 

@@ -11,7 +11,7 @@ from plan_lines import write_lines
 
 from plan_execute.models.plan_draft import PlanDraft
 from plan_execute.models.plan_lines import Vocabulary, complete_lines, read_lines
-from plan_execute.models.structured import TextFormError
+from plan_execute.models.reading import TextFormError
 
 TOOLS = {"look": ["q", "limit"], "my-tool": ["x"], "do_it2": []}
 WORDS = Vocabulary(TOOLS, ["coder"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plan_execute.models.structured import extract_json
+from plan_execute.models.json_text import extract_json
 
 
 @pytest.mark.parametrize(

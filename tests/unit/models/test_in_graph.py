@@ -16,8 +16,9 @@ from openai_stub import OpenAIStub, Reply
 from pydantic import BaseModel
 
 from plan_execute.models.chat import ChatModels
+from plan_execute.models.plain import call_text
 from plan_execute.models.scripted import ScriptedModel
-from plan_execute.models.structured import call_structured, call_text
+from plan_execute.models.structured import call_structured
 
 
 class Answer(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from plan_execute.models.plan_lines import Vocabulary, complete_lines, read_lines
-from plan_execute.models.structured import TextFormError
+from plan_execute.models.reading import TextFormError
 
 WORDS = Vocabulary(
     {"price_of": ["item"], "add_up": ["prices"], "note": ["text", "tags"], "newest": []},

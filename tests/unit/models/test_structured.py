@@ -27,16 +27,12 @@ from plan_execute.errors import (
     ScriptError,
 )
 from plan_execute.models.chat import ChatModels, model_name
+from plan_execute.models.client_errors import as_model_error, is_transient
+from plan_execute.models.plain import call_text
+from plan_execute.models.retrying import Backoff, retry_transient
 from plan_execute.models.scripted import ScriptedModel
-from plan_execute.models.structured import (
-    Backoff,
-    as_model_error,
-    call_structured,
-    call_text,
-    is_transient,
-    retry_transient,
-    wire_schema,
-)
+from plan_execute.models.structured import call_structured
+from plan_execute.models.wire_schema import wire_schema
 
 _names = itertools.count()
 

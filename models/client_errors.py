@@ -1,0 +1,224 @@
+"""What an exception of a model's client means: may it pass, was it an ending, how is it said."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from langchain_core.exceptions import ContextOverflowError
+from langchain_core.language_models import BaseChatModel
+from langgraph.errors import GraphBubbleUp
+
+from ..errors import (
+    ContentFilterError,
+    ModelCallError,
+    ModelRefusalError,
+    ModelTruncatedError,
+    ModelUnavailableError,
+    PlanExecuteError,
+)
+from .chat import endpoint_of, model_name
+
+__all__ = [
+    "as_model_error",
+    "describe_model",
+    "filtered_error",
+    "is_transient",
+    "one_line",
+    "refused_error",
+    "rejects_mode",
+    "truncated_error",
+]
+
+_QUOTED_REASON = 300
+# HTTP clients differ (httpx, httpx2, aiohttp) and openai 3.52 lets the client's own errors
+# through while streaming: so by class name, without importing any of them.
+_TRANSPORT_ERRORS = {"TransportError", "APIConnectionError", "ClientConnectionError", "ModelConnectionError"}
+_HOPELESS_TRANSPORT = {"UnsupportedProtocol", "InvalidURL"}
+_TIMEOUTS = {"APITimeoutError", "TimeoutException", "ModelTimeoutError"}
+_TRANSIENT_STATUS = {408, 409, 425, 429}
+_TRANSIENT_CODES = ("server_error", "rate_limit", "overloaded", "timeout", "unavailable")
+_UNSUPPORTED = re.compile(r"(?i)unsupported param|param requires|(?:not|n't) support")
+_MODE_STATUS = {400, 405, 415, 422, 501}
+# What openai 3.52 and langchain-openai 1.7.3 raise on a 200 whose body is not a completion.
+_UNREADABLE = (json.JSONDecodeError, AttributeError, KeyError, IndexError)
+_EMPTY_STREAM = "No generation chunks were returned"
+"""What langchain-core 1.7.2 raises, as a ValueError, on a stream that was none."""
+_SECRET = re.compile(r"(?i)(sk-|bearer\s+|(?:api[_-]?)?key[=:]\s*)[^\s'\",;]+")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same request may succeed a little later: 429, 5xx, connection, timeout."""
+    error = _origin(error)
+    if isinstance(error, PlanExecuteError | GraphBubbleUp) or not isinstance(error, Exception):
+        return False
+    status = _status_of(error)
+    if status is not None:
+        return _is_transient_status(status, error) and not _is_unsupported(error)
+    if _classes(error.__cause__) & _HOPELESS_TRANSPORT or _classes(error) & _HOPELESS_TRANSPORT:
+        return False
+    if isinstance(error, TimeoutError | ConnectionError) or _classes(error) & (_TRANSPORT_ERRORS | _TIMEOUTS):
+        return True
+    return bool(getattr(error, "is_retryable", False)) or _code_of(error).startswith(_TRANSIENT_CODES)
+
+
+def as_model_error(error: BaseException, role: str, model: BaseChatModel | str) -> ModelCallError:
+    """Say in one sentence what went wrong with a model, without key or traceback.
+
+    Args:
+        error: What the model's client raised; a ``ModelCallError`` is returned as it is.
+        role: Who was asking.
+        model: The model, or its name.
+    """
+    if isinstance(error, ModelCallError):
+        return error
+    error = _origin(error)
+    who = describe_model(role, model)
+    return _ending_error(error, who) or _status_error(error, who) or _other_error(error, who)
+
+
+def describe_model(role: str, model: BaseChatModel | str) -> str:
+    """Name a model, with who asks and where it is."""
+    if isinstance(model, str):
+        return f"the model {model} ({role})"
+    endpoint = endpoint_of(model)
+    return f"the model {model_name(model)} ({role}{', at ' + endpoint if endpoint else ''})"
+
+
+def _ending_error(error: BaseException, who: str) -> ModelCallError | None:
+    """Errors that are really endings of an answer, as openai's parser raises them."""
+    names = _classes(error)
+    if "LengthFinishReasonError" in names:
+        return truncated_error(who)
+    if "ContentFilterFinishReasonError" in names or _code_of(error) == "content_filter":
+        return filtered_error(who)
+    if "OpenAIRefusalError" in names:
+        return refused_error(who, str(error))
+    if isinstance(error, ContextOverflowError) or _code_of(error) == "context_length_exceeded":
+        return ModelCallError(f"{who} was sent more text than it accepts; give it less, or a larger model")
+    return None
+
+
+def _status_error(error: BaseException, who: str) -> ModelUnavailableError | None:
+    status = _status_of(error)
+    if status is None:
+        return None
+    if status in (401, 403):
+        # The provider's text is left out: it may quote parts of the key.
+        return ModelUnavailableError(
+            f"{who} refused the API key (HTTP {status}): check the key and its rights"
+        )
+    if status == 404:
+        return ModelUnavailableError(f"{who} was not found (HTTP 404): check the name and the base URL")
+    if status == 429:
+        cause = "the quota is used up" if _is_quota(error) else "too many requests"
+        return ModelUnavailableError(
+            f"{who} limits the rate (HTTP 429): {cause}. {_reason(error)}".rstrip(". ")
+        )
+    verb = "failed" if status >= 500 else "rejected the request"
+    return ModelUnavailableError(f"{who} {verb} (HTTP {status}): {_reason(error)}")
+
+
+def _other_error(error: BaseException, who: str) -> ModelCallError:
+    names = _classes(error)
+    if isinstance(error, TimeoutError) or names & _TIMEOUTS:
+        return ModelUnavailableError(f"{who} did not answer in time")
+    if isinstance(error, ConnectionError) or names & _TRANSPORT_ERRORS:
+        return ModelUnavailableError(
+            f"{who} cannot be reached ({_reason(error)}): check the base URL and the network"
+        )
+    unreadable = isinstance(error, _UNREADABLE) or str(error) == _EMPTY_STREAM
+    if unreadable or "APIResponseValidationError" in names:
+        return ModelUnavailableError(
+            f"{who} answered with something that is not a chat completion: check the base URL"
+        )
+    return ModelCallError(f"{who} failed: {type(error).__name__}: {_reason(error)}")
+
+
+def truncated_error(who: str) -> ModelTruncatedError:
+    """Say that an answer was cut off."""
+    return ModelTruncatedError(
+        f"the answer of {who} was cut off at the token limit: "
+        "raise the model's max_tokens or ask for something smaller"
+    )
+
+
+def filtered_error(who: str) -> ContentFilterError:
+    """Say that an answer was withheld."""
+    return ContentFilterError(f"the provider's content filter withheld the answer of {who}")
+
+
+def refused_error(who: str, refusal: str) -> ModelRefusalError:
+    """Say that the model declined."""
+    return ModelRefusalError(f"{who} declined to answer: {one_line(refusal, _QUOTED_REASON)}")
+
+
+def rejects_mode(error: BaseException) -> bool:
+    """Tell whether another way of asking for JSON may be accepted where this one was not."""
+    error = _origin(error)
+    if _ending_error(error, "") is not None:
+        return False
+    if isinstance(error, NotImplementedError | TypeError) or _status_of(error) in _MODE_STATUS:
+        return True
+    return _is_unsupported(error)
+
+
+def _origin(error: BaseException) -> BaseException:
+    # langchain-openai 1.7.3 warns before it re-raises some 400s; under -W error the warning replaces them.
+    while isinstance(error, Warning) and error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _classes(error: BaseException | None) -> set[str]:
+    return {cls.__name__ for cls in type(error).__mro__}
+
+
+def _status_of(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    places = [(owner, name) for owner in (error, response) for name in ("status_code", "status", "code")]
+    values = [getattr(owner, name, None) for owner, name in places] + [_error_object(error).get("code")]
+    return next((value for value in values if isinstance(value, int) and 400 <= value < 600), None)
+
+
+def _error_object(error: BaseException) -> dict[str, Any]:
+    """Give the provider's error object: of an HTTP error, or of a 200 that held an error."""
+    # langchain-openai 1.7.3 raises ValueError(body["error"]) for the latter.
+    held = getattr(error, "body", None) or (error.args[0] if error.args else None)
+    return held if isinstance(held, dict) else {}
+
+
+def _code_of(error: BaseException) -> str:
+    """Give the provider's own word for the error (``code``, else ``type``), or ``""``."""
+    for attribute in ("code", "type"):
+        value = getattr(error, attribute, None)
+        if isinstance(value, str):
+            return value
+    return ""
+
+
+def _is_transient_status(status: int, error: BaseException) -> bool:
+    if status == 429:
+        return not _is_quota(error)
+    return status in _TRANSIENT_STATUS or (status >= 500 and status != 501)
+
+
+def _is_quota(error: BaseException) -> bool:
+    return "insufficient_quota" in (_code_of(error), getattr(error, "type", None))
+
+
+def _is_unsupported(error: BaseException) -> bool:
+    """Tell whether a server says with HTTP 500 that it does not know a parameter, as llama.cpp does."""
+    return _status_of(error) == 500 and _UNSUPPORTED.search(str(error)) is not None
+
+
+def _reason(error: BaseException) -> str:
+    text = _error_object(error).get("message") or str(error) or type(error).__name__
+    return one_line(_SECRET.sub(r"\1***", str(text)), _QUOTED_REASON)
+
+
+def one_line(text: str, limit: int) -> str:
+    """Write a text in one line of at most so many characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else f"{flat[:limit]}…"

@@ -1,0 +1,137 @@
+"""The ways to ask a model for JSON, and which of them each model was found to accept.
+
+LangChain's ``with_structured_output`` is used only to put a schema on the request. Its
+parsers are not: with langchain-openai 1.7.3 ``include_raw=True`` still raises on fenced
+JSON, prose, truncation and content filters, and hides refusals under function calling.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import Runnable, RunnableSequence
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from .chat import endpoint_of, model_name, speaks_openai
+from .client_errors import rejects_mode
+from .reading import Reading, TextForm, was_cut_off
+from .wire_schema import is_strict, takes_any_keys
+
+__all__ = [
+    "BindError",
+    "Mode",
+    "bind",
+    "modes_after",
+    "modes_for",
+    "refuses_response_settings",
+    "remember",
+    "response_settings",
+    "with_schema_shown",
+]
+
+Mode = Literal["text", "json_schema", "function_calling", "prompted"]
+"""``text`` is a form of our own (see ``TextForm``); ``prompted`` says the schema in words."""
+
+_MODES: tuple[Mode, ...] = ("json_schema", "function_calling", "prompted")
+_WORKED: dict[str, Mode] = {}
+"""What worked, by class, name and endpoint of the model; kept for the life of the process."""
+
+_REFUSING: set[str] = set()
+"""Models whose endpoints refused a schema beside tools; kept for the life of the process."""
+
+
+def modes_for(model: BaseChatModel, form: TextForm[Any] | None = None) -> tuple[Mode, ...]:
+    """List the modes to try, the likeliest first: the text form, what worked before, what is left."""
+    worked = _WORKED.get(_key(model), _MODES[0])
+    return (*(() if form is None else ("text",)), *_MODES[_MODES.index(worked) :])
+
+
+def modes_after(
+    mode: Mode, answer: AIMessage, reading: Reading[Any], *, again: bool, model: BaseChatModel
+) -> tuple[Mode, ...]:
+    """Go on with the mode that was accepted, unless the endpoint seems to ignore it."""
+    if mode == "text":
+        return modes_for(model) if again or not reading.has_json else ("text", *modes_for(model))
+    ignored = not reading.has_json and not was_cut_off(answer) and str(answer.text).strip()
+    return ("prompted",) if ignored else _MODES[_MODES.index(mode) :]
+
+
+def remember(model: BaseChatModel, mode: Mode) -> None:
+    """Ask this model in this mode first from now on."""
+    if mode != "text":
+        _WORKED[_key(model)] = mode
+
+
+def _key(model: BaseChatModel) -> str:
+    cls = type(model)
+    return f"{cls.__module__}.{cls.__qualname__}|{model_name(model)}|{endpoint_of(model)}"
+
+
+class BindError(Exception):
+    """The model's class offers no such mode."""
+
+
+def bind(model: BaseChatModel, wire: dict[str, Any], mode: Mode) -> Runnable[Any, Any]:
+    """Put the schema on the request in the given mode; only the request part is kept."""
+    if mode in ("text", "prompted"):
+        return model
+    strict = {"strict": True} if mode == "json_schema" and _takes_strict(model) and is_strict(wire) else {}
+    try:
+        with warnings.catch_warnings():
+            # langchain-openai 1.7.3 warns the user when it changes the mode for older models.
+            warnings.simplefilter("ignore")
+            structured = model.with_structured_output(wire, method=mode, **strict)
+    except Exception as error:  # NotImplementedError, ValueError, TypeError, KeyError: by provider
+        raise BindError(str(error)) from error
+    return structured.first if isinstance(structured, RunnableSequence) else structured
+
+
+def _takes_strict(model: BaseChatModel) -> bool:
+    return "strict" in inspect.signature(model.with_structured_output).parameters
+
+
+def with_schema_shown(history: Sequence[BaseMessage], wire: dict[str, Any]) -> list[BaseMessage]:
+    """Write the schema into the last human message: some endpoints refuse two in a row."""
+    asked = (
+        "Answer with one JSON object that fits this JSON Schema, and with nothing else:\n"
+        f"{json.dumps(wire, ensure_ascii=False)}"
+    )
+    *before, last = history or [HumanMessage("")]
+    if isinstance(last, HumanMessage) and isinstance(last.content, str):
+        return [*before, last.model_copy(update={"content": f"{last.content}\n\n{asked}".lstrip()})]
+    return [*before, last, HumanMessage(asked)]
+
+
+def response_settings(
+    model: BaseChatModel, schema: dict[str, Any] | None, tools: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """Return the call settings that ask a model for JSON of this schema beside its tools, if it takes them.
+
+    It does where its profile says so or this process has seen it work, and where every tool fits
+    OpenAI's strict mode, on which langchain-openai then insists. The answer may still be anything.
+    """
+    profile: Any = getattr(model, "profile", None) or {}
+    works = profile.get("structured_output") or _WORKED.get(_key(model)) == "json_schema"
+    if schema is None or not works or _key(model) in _REFUSING or not speaks_openai(model):
+        return {}
+    # Strict mode closes every object: a tool that takes any keys could be given none.
+    if any(takes_any_keys(convert_to_openai_tool(tool)["function"]["parameters"]) for tool in tools):
+        return {}
+    # ChatOpenAI.bind_tools (langchain-openai 1.7.3) names the form by the schema's title.
+    titled = {"title": "step_output", **schema}
+    named = {"name": "step_output", "schema": titled, "strict": is_strict(schema)}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def refuses_response_settings(model: BaseChatModel, error: BaseException) -> bool:
+    """Tell whether an error says that the endpoint does not take these settings, and remember it."""
+    if not rejects_mode(error):
+        return False
+    _REFUSING.add(_key(model))
+    return True

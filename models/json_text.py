@@ -1,0 +1,91 @@
+"""Finds the JSON in what a model wrote around it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["extract_json", "without_thinking"]
+
+_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+# Some chat templates put the opening tag into the prompt: only the closing one is seen.
+_THINKING_TAIL = re.compile(r"\A(?:(?!<think).)*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```[\w+-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
+_OPENING = re.compile(r"[{\[]")
+_EMBEDDED_STARTS = 500
+
+
+def extract_json(text: str) -> Any:
+    """Find the JSON value in what a model wrote: fenced, amid prose, after thinking, or bare.
+
+    Raises:
+        ValueError: There is no complete JSON value. Amid prose only an object or a list counts.
+    """
+    said = without_thinking(text)
+    for loads, candidate in ((_loads, text), (_loads, said), (_loads_fenced, said), (_loads_embedded, said)):
+        try:
+            return _without_lone_surrogates(loads(candidate))
+        except (ValueError, RecursionError):
+            continue
+    msg = "there is no complete JSON value in this text"
+    raise ValueError(msg)
+
+
+def _refuse_constant(name: str) -> Any:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
+
+
+# strict=False: models write raw line breaks into strings.
+_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
+
+
+def _loads(text: str) -> Any:
+    return _DECODER.decode(text.strip())
+
+
+def _loads_fenced(text: str) -> Any:
+    blocks = _FENCE.findall(text)
+    if not blocks:
+        msg = "no fenced block"
+        raise ValueError(msg)
+    return _loads(max(blocks, key=len))
+
+
+def _loads_embedded(text: str) -> Any:
+    """Decode the longest object or list that starts somewhere in the text."""
+    found = list(_embedded(text))
+    if not found:
+        msg = "no object or list"
+        raise ValueError(msg)
+    return max(found, key=lambda hit: hit[0])[1]
+
+
+def _embedded(text: str) -> Iterator[tuple[int, Any]]:
+    position = 0
+    for _ in range(_EMBEDDED_STARTS):  # bounded: hostile text could make this quadratic
+        start = _OPENING.search(text, position)
+        if start is None:
+            return
+        try:
+            value, position = _DECODER.raw_decode(text, start.start())
+            yield position - start.start(), value
+        except (ValueError, RecursionError):
+            position = start.start() + 1
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    """Replace half characters (a cut emoji escape): nothing could store or send them."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, ensure_ascii=False)
+        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return value
+
+
+def without_thinking(text: str) -> str:
+    """Take away the thinking that some models write before their answer."""
+    return _THINKING_TAIL.sub("", _THINKING.sub("", text), count=1)

@@ -1,0 +1,166 @@
+"""A role's model, of which every attempt is counted, timed, traced and tried again where that may help."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, message_chunk_to_message
+from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph.errors import GraphBubbleUp
+from pydantic import BaseModel, ValidationError
+
+from ..errors import PlanExecuteError
+from ..tracing.marks import current_span
+from .chat import speaks_openai
+from .client_errors import as_model_error, describe_model
+from .json_text import without_thinking
+from .reading import TextListener
+from .retrying import Backoff, retry_transient
+
+__all__ = ["MeteredModel", "ModelMeter"]
+
+
+class ModelMeter(Protocol):
+    """Counts model calls; every HTTP attempt passes through it, retries and repairs too."""
+
+    def reserve_model_call(self, role: str) -> None:
+        """Allow one attempt, or raise ``BudgetExceededError``."""
+
+    async def keep(self) -> None:
+        """Return when what was reserved is on record, so that a restart counts it."""
+
+    def record_model_call(self, role: str, message: AIMessage | None, model: BaseChatModel) -> None:
+        """Note what came of the attempt; ``message`` is ``None`` when it failed."""
+
+    def seconds_left(self) -> float | None:
+        """Return how long a call may take, retries included; None: as long as it likes."""
+
+    def out_of_time(self) -> Exception:
+        """Return the error of a call that took longer."""
+
+
+@dataclass(frozen=True)
+class MeteredModel:
+    """A role's line to its model: every attempt is counted, transient failures are retried."""
+
+    model: BaseChatModel
+    role: str
+    meter: ModelMeter
+    config: RunnableConfig
+    backoff: Backoff
+    tries: int
+
+    @property
+    def who(self) -> str:
+        """How errors name the model."""
+        return describe_model(self.role, self.model)
+
+    async def ask(
+        self,
+        runnable: Runnable[Any, Any],
+        messages: Sequence[BaseMessage],
+        listen: TextListener | None = None,
+    ) -> AIMessage:
+        """Ask until there is an answer, or a failure that will not pass, or no time is left.
+
+        Args:
+            runnable: The model, with what the request needs beside the messages.
+            messages: The prompt.
+            listen: Is told all that was written so far, where a stream says what it cost.
+        """
+        deadline = asyncio.timeout(self.meter.seconds_left())
+        try:
+            async with deadline:
+                return await retry_transient(
+                    lambda: self._attempt(runnable, messages, listen), tries=self.tries, backoff=self.backoff
+                )
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise self.meter.out_of_time() from error
+
+    async def _attempt(
+        self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], listen: TextListener | None
+    ) -> AIMessage:
+        self.meter.reserve_model_call(self.role)
+        answer: AIMessage | None = None
+        try:
+            await self.meter.keep()
+            with current_span(self.config):
+                answer = await self._answer(runnable, list(messages), listen)
+        except Exception as error:
+            answer = _answer_inside(error)
+            if answer is None:
+                raise
+        finally:
+            self.meter.record_model_call(self.role, answer, self.model)
+        return answer
+
+    async def _answer(
+        self, runnable: Runnable[Any, Any], messages: list[BaseMessage], listen: TextListener | None
+    ) -> AIMessage:
+        if listen is None or not _counts_streams(self.model):
+            return _as_message(await runnable.ainvoke(messages, self.config))
+        written: AIMessageChunk | None = None
+        async for chunk in runnable.astream(messages, self.config):
+            written = chunk if written is None else written + chunk
+            listen(without_thinking(str(written.text)))
+        assert written is not None, "langchain-core raises for a stream of nothing"
+        return _as_message(message_chunk_to_message(written))
+
+    @contextmanager
+    def errors_in_our_words(self) -> Iterator[None]:
+        """Raise what the client raises as a ``ModelCallError``."""
+        try:
+            yield
+        except (PlanExecuteError, GraphBubbleUp):
+            raise
+        except Exception as error:
+            raise as_model_error(error, self.role, self.model) from error
+
+
+def _counts_streams(model: BaseChatModel) -> bool:
+    """Tell whether a stream says what it cost; langchain-openai 1.7.3 asks only OpenAI's own server to."""
+    return not speaks_openai(model) or bool(getattr(model, "stream_usage", False))
+
+
+def _as_message(answer: Any) -> AIMessage:
+    if isinstance(answer, AIMessage):
+        return answer
+    if isinstance(answer, BaseMessage):
+        return AIMessage(content=answer.content)
+    data = answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
+    return AIMessage(content=data if isinstance(data, str) else json.dumps(data))
+
+
+def _answer_inside(error: Exception) -> AIMessage | None:
+    """Take the answer out of errors that replace one: it was given, and paid for."""
+    if isinstance(error, ValidationError):
+        return _badly_encoded_call(error)
+    # openai raises these for truncation and content filters, whatever the content.
+    completion = getattr(error, "completion", None)
+    choices = getattr(completion, "choices", None)
+    if not choices:
+        return None
+    usage = getattr(completion, "usage", None)
+    counts = (getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0)
+    return AIMessage(
+        content=choices[0].message.content or "",
+        response_metadata={"finish_reason": choices[0].finish_reason},
+        usage_metadata={"input_tokens": counts[0], "output_tokens": counts[1], "total_tokens": sum(counts)},
+    )
+
+
+def _badly_encoded_call(error: ValidationError) -> AIMessage | None:
+    """Rescue tool arguments that are not an object, such as JSON encoded twice."""
+    # langchain-openai 1.7.3 builds an AIMessage that pydantic refuses, and the answer is lost.
+    for problem in error.errors(include_url=False, include_context=False):
+        if problem["loc"][:1] == ("tool_calls",) and problem["loc"][-1:] == ("args",):
+            return _as_message(problem["input"])
+    return None

@@ -1,0 +1,194 @@
+"""Reads a structured answer, wherever in a message and in whichever of the forms it stands."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from langchain_core.messages import AIMessage, BaseMessage
+from pydantic import BaseModel, ValidationError
+
+from .client_errors import filtered_error, one_line, refused_error
+from .json_text import extract_json, without_thinking
+
+__all__ = [
+    "Check",
+    "Reading",
+    "TextForm",
+    "TextFormError",
+    "TextListener",
+    "parts_of",
+    "raise_if_withheld",
+    "read_answer",
+    "was_cut_off",
+]
+
+T = TypeVar("T", bound=BaseModel)
+Check = Callable[[T], Sequence[str]]
+"""Gives one sentence per problem that a schema cannot express."""
+TextListener = Callable[[str], None]
+"""Is told all that was written so far."""
+
+_TRUNCATED = {"length", "max_tokens", "max_output_tokens", "model_length"}
+_FILTERED = {"content_filter", "content_filtered", "safety", "prohibited_content", "guardrail_intervened"}
+
+
+class TextFormError(ValueError):
+    """What stands in the way of reading an answer in a text form, one sentence each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class TextForm(Generic[T]):
+    """A form of text that a model is asked for first, because it is shorter to write than JSON."""
+
+    messages: Sequence[BaseMessage]
+    """The prompt that asks for it."""
+    read: Callable[[str], T | None]
+    """Reads a text; None: it is not in this form; raises ``TextFormError``."""
+    listen: Callable[[str], None] | None = None
+    """Is told all that was written so far, as the model writes it; may be told another try's beginning."""
+
+
+@dataclass(frozen=True)
+class Reading(Generic[T]):
+    """What an answer came to: a value, or the problems that stand in its way."""
+
+    value: T | None
+    problems: tuple[str, ...] = ()
+    has_json: bool = True
+    """Whether there was JSON, or a text in the form asked for."""
+
+
+def read_answer(
+    answer: AIMessage, schema: type[T], title: str, check: Check[T] | None, form: TextForm[T] | None = None
+) -> Reading[T]:
+    """Take the first part of the answer that fits; else the problems of the first JSON in it."""
+    if form is not None and (in_form := _read_text(answer, check, form)) is not None:
+        return in_form
+    failed: list[Reading[T]] = []
+    for part in parts_of(answer):
+        reading = _read_part(part, schema, title, check)
+        if reading.value is not None:
+            return reading
+        failed.append(reading)
+    with_json = [reading for reading in failed if reading.has_json]
+    return (with_json or [Reading(None, ("the answer is not JSON",), has_json=False)])[0]
+
+
+def _read_text(answer: AIMessage, check: Check[T] | None, form: TextForm[T]) -> Reading[T] | None:
+    """Read an answer in the text form; None if it is in none. What was cut off may look whole and is not."""
+    if answer.tool_calls or answer.invalid_tool_calls:
+        return None
+    try:
+        value = form.read(without_thinking(str(answer.text)))
+    except TextFormError as error:
+        return Reading(None, error.problems)
+    if value is None:
+        return None
+    cut_off = ("the answer was cut off",) if was_cut_off(answer) else ()
+    problems = cut_off or (tuple(check(value)) if check else ())
+    return Reading(None, problems) if problems else Reading(value)
+
+
+def parts_of(answer: AIMessage) -> Iterator[Any]:
+    """Where a structured answer may stand: tool calls, broken tool calls, text."""
+    yield from (call["args"] for call in answer.tool_calls)
+    yield from (call["args"] or "" for call in answer.invalid_tool_calls)
+    yield str(answer.text)
+
+
+def _read_part(part: Any, schema: type[T], title: str, check: Check[T] | None) -> Reading[T]:
+    try:
+        data = _unwrap(extract_json(part) if isinstance(part, str) else part, title)
+    except ValueError as error:
+        return Reading(None, (str(error),), has_json=False)
+    try:
+        value = _validate(schema, data)
+    except ValidationError as error:
+        return Reading(None, tuple(_sentences(error)))
+    problems = tuple(check(value)) if check else ()
+    return Reading(None, problems) if problems else Reading(value)
+
+
+def _unwrap(data: Any, title: str) -> Any:
+    """Undo double encoding and the envelopes that models put around arguments."""
+    if isinstance(data, str):
+        return _unwrap(extract_json(data), title)
+    if isinstance(data, list) and len(data) == 1:
+        return _unwrap(data[0], title)
+    if isinstance(data, dict):
+        if set(data) == {title}:
+            return _unwrap(data[title], title)
+        if data.get("name") == title and (inner := data.get("arguments") or data.get("parameters")):
+            return _unwrap(inner, title)
+    return data
+
+
+def _validate(schema: type[T], data: Any) -> T:
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        mended = _numbers_as_text(data, error)
+        if mended is None:
+            raise
+        return schema.model_validate(mended)
+
+
+def _numbers_as_text(data: Any, error: ValidationError) -> Any | None:
+    """Write numbers as text where text was wanted; ``None`` when that was not the trouble."""
+    wanted = [
+        problem["loc"]
+        for problem in error.errors(include_url=False, include_context=False)
+        if problem["type"] == "string_type" and type(problem["input"]) in (int, float)
+    ]
+    mended = copy.deepcopy(data)
+    for *path, last in wanted:
+        owner = mended
+        for key in path:
+            owner = owner[key]
+        owner[last] = str(owner[last])
+    return mended if wanted else None
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_context=False):
+        place = ".".join(str(key) for key in problem["loc"]) or "the answer"
+        yield f"{place}: {problem['msg']} (got {one_line(repr(problem['input']), 80)})"
+
+
+def raise_if_withheld(answer: AIMessage, who: str) -> None:
+    """Raise if the model declined to answer, or the provider held the answer back."""
+    refusal = _refusal_in(answer)
+    if refusal is not None:
+        raise refused_error(who, refusal)
+    if _finish_reason(answer) in _FILTERED:
+        raise filtered_error(who)
+
+
+def _refusal_in(answer: AIMessage) -> str | None:
+    if refusal := answer.additional_kwargs.get("refusal"):
+        return str(refusal)
+    blocks = answer.content if isinstance(answer.content, list) else []
+    for block in blocks:
+        if isinstance(block, dict) and block.get("type") == "refusal":
+            return str(block.get("refusal") or "")
+    return str(answer.text) if _finish_reason(answer) == "refusal" else None
+
+
+def was_cut_off(answer: AIMessage) -> bool:
+    """Tell whether the model stopped at its token limit."""
+    return _finish_reason(answer) in _TRUNCATED
+
+
+def _finish_reason(answer: AIMessage) -> str:
+    metadata = answer.response_metadata
+    details = metadata.get("incomplete_details") or {}
+    names = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+    reason = details.get("reason") or next((metadata[name] for name in names if metadata.get(name)), "")
+    return str(reason).lower()
