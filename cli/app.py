@@ -19,6 +19,7 @@ from . import (
     commands_worker,
 )
 from .exits import DONE, USAGE, BadUsageError, report_failure
+from .option_groups import with_single_options
 from .terminal import Screen
 
 __all__ = ["app", "run_command_line"]
@@ -77,7 +78,7 @@ for _command in (
     commands_look.graph,
     commands_run.demo,
 ):
-    app.command(_command.__name__.rstrip("_"))(_command)
+    app.command(_command.__name__.rstrip("_"))(with_single_options(_command))
 app.add_typer(commands_cache.app, name="cache")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exits import DONE, BadUsageError
+from .option_groups import SourceOptions
 from .options import Database, JsonOutput
 from .terminal import Screen
 
@@ -36,7 +37,7 @@ def list_(namespace: Namespace = None, db: Database = None, json: JsonOutput = F
     from .sources import Sources
 
     screen, now = Screen(json=json), time.time()
-    found = _listed(Sources.read(database=db), namespace)
+    found = _listed(Sources.read(SourceOptions(db=db)), namespace)
     if json:
         screen.document({"plans": [_as_json(entry, now) for entry in found]})
         return DONE
@@ -63,7 +64,7 @@ def clear(
     from ..recall import normalised_goal
     from .sources import Sources
 
-    sources, now = Sources.read(database=db), time.time()
+    sources, now = Sources.read(SourceOptions(db=db)), time.time()
 
     def is_meant(entry: ListedPlan) -> bool:
         if everything or entry.plan is None:

@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exits import DONE, BadUsageError
-from .options import (
-    BaseUrl,
-    Database,
-    JsonOutput,
-    Mcp,
-    Model,
-    Plain,
-    RateLimit,
-    Thread,
-    Tools,
-    Toolsets,
-    Workspace,
-)
+from .option_groups import SourceOptions
+from .options import JsonOutput, Plain, Thread
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -32,6 +21,7 @@ __all__ = ["edit"]
 
 def edit(
     thread: Thread,
+    *,
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -43,14 +33,7 @@ def edit(
     no_run: Annotated[
         bool, typer.Option("--no-run", help="Only store the edited plan; `resume` runs it.")
     ] = False,
-    tools: Tools = None,
-    toolsets: Toolsets = None,
-    mcp: Mcp = None,
-    workspace: Workspace = None,
-    model: Model = None,
-    base_url: BaseUrl = None,
-    rate_limit: RateLimit = None,
-    db: Database = None,
+    source_options: SourceOptions,
     plain: Plain = False,
     json: JsonOutput = False,
 ) -> int:
@@ -68,9 +51,7 @@ def edit(
     from .snapshots import look_up
     from .sources import Sources, open_agent
 
-    sources = Sources.read(
-        tools, model, base_url, db, toolsets=toolsets, mcp=mcp, rate_limit=rate_limit, workspace=workspace
-    )
+    sources = Sources.read(source_options)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exits import DONE
-from .options import BaseUrl, Database, JsonOutput, Mcp, Model, RateLimit, Thread, Tools, Toolsets, Workspace
+from .option_groups import SourceOptions
+from .options import Database, JsonOutput, Thread
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def list_(
     from .sources import Sources, open_agent
     from .views import thread_line
 
-    screen, sources = Screen(json=json), Sources.read(database=db)
+    screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     found = []
     rest = 0
     if not sources.database.missing():
@@ -58,18 +59,12 @@ def list_(
 
 def show(
     thread: Thread,
+    *,
     step: Annotated[
         str | None,
         typer.Option("--step", metavar="ID", help="Print the whole output of this step, and nothing else."),
     ] = None,
-    tools: Tools = None,
-    toolsets: Toolsets = None,
-    mcp: Mcp = None,
-    workspace: Workspace = None,
-    model: Model = None,
-    base_url: BaseUrl = None,
-    rate_limit: RateLimit = None,
-    db: Database = None,
+    source_options: SourceOptions,
     json: JsonOutput = False,
 ) -> int:
     """Show a thread: status, plan, questions, answer.
@@ -83,9 +78,7 @@ def show(
     from .views import thread_lines
 
     screen = Screen(json=json)
-    sources = Sources.read(
-        tools, model, base_url, db, toolsets=toolsets, mcp=mcp, rate_limit=rate_limit, workspace=workspace
-    )
+    sources = Sources.read(source_options)
     if step is not None:
         return _show_output(screen, sources, thread, step)
     with open_agent(sources, existing=True) as agent:
@@ -125,7 +118,7 @@ def history(thread: Thread, db: Database = None, json: JsonOutput = False) -> in
     from .sources import Sources, open_agent
     from .views import audit_lines
 
-    screen, sources = Screen(json=json), Sources.read(database=db)
+    screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     with open_agent(sources, existing=True) as agent:
         audit = look_up(agent, thread).values.get("audit") or []
     if json:

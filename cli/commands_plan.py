@@ -11,19 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exits import DONE, FAILED, USAGE
-from .options import (
-    BaseUrl,
-    Force,
-    Inputs,
-    InputsFile,
-    JsonOutput,
-    Mcp,
-    Model,
-    PlanOutput,
-    RateLimit,
-    Tools,
-    Toolsets,
-)
+from .option_groups import PlanningOptions, ToolOptions
+from .options import Force, Inputs, InputsFile, JsonOutput, PlanOutput
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -34,14 +23,10 @@ __all__ = ["plan", "schema", "validate", "write_plan"]
 
 def plan(
     goal: Annotated[str, typer.Argument(metavar="GOAL", help="What to achieve, in your words.")],
+    *,
     output: PlanOutput = None,
     force: Force = False,
-    tools: Tools = None,
-    toolsets: Toolsets = None,
-    mcp: Mcp = None,
-    model: Model = None,
-    base_url: BaseUrl = None,
-    rate_limit: RateLimit = None,
+    source_options: PlanningOptions,
     inputs: Inputs = None,
     inputs_file: InputsFile = None,
     json: JsonOutput = False,
@@ -57,10 +42,7 @@ def plan(
 
     if output not in (None, STDIN):
         check_writable(output, overwrite=force)  # before a model is paid for
-    screen, sources = (
-        Screen(json=json),
-        Sources.read(tools, model, base_url, toolsets=toolsets, mcp=mcp, rate_limit=rate_limit),
-    )
+    screen, sources = Screen(json=json), Sources.read(source_options)
     sources.require_model()
     values = GivenInputs.read(inputs, inputs_file).values()
     state = _planned(screen, sources, goal, values)
@@ -144,9 +126,8 @@ def validate(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A plan, YAML or JSON; - for the standard input.")
     ],
-    tools: Tools = None,
-    toolsets: Toolsets = None,
-    mcp: Mcp = None,
+    *,
+    source_options: ToolOptions,
     inputs: Inputs = None,
     inputs_file: InputsFile = None,
     json: JsonOutput = False,
@@ -162,7 +143,7 @@ def validate(
     from .sources import Sources
     from .unchecked import UncheckedToolbox
 
-    screen, sources = Screen(json=json), Sources.read(tools, toolsets=toolsets, mcp=mcp)
+    screen, sources = Screen(json=json), Sources.read(source_options)
     toolbox = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     if not sources.has_tools:
         screen.note("Tools were not checked: give them with --tools, --toolset or --mcp.")

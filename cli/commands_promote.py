@@ -9,7 +9,8 @@ import typer
 
 from .commands_plan import write_plan
 from .exits import DONE
-from .options import Database, Force, JsonOutput, Mcp, PlanOutput, Thread, Tools, Toolsets
+from .option_groups import PromotionOptions
+from .options import Force, JsonOutput, PlanOutput, Thread
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ["promote"]
 
 def promote(
     thread: Thread,
+    *,
     output: PlanOutput = None,
     lift: Annotated[
         list[str] | None,
@@ -37,10 +39,7 @@ def promote(
         bool, typer.Option("--everywhere", help="Lift a literal wherever else it stands as a whole value.")
     ] = False,
     force: Force = False,
-    tools: Tools = None,
-    toolsets: Toolsets = None,
-    mcp: Mcp = None,
-    db: Database = None,
+    source_options: PromotionOptions,
     json: JsonOutput = False,
 ) -> int:
     """Make a reusable plan of a run that succeeded.
@@ -58,7 +57,7 @@ def promote(
     if output not in (None, STDIN):
         check_writable(output, overwrite=force)
     lifts = [Lift.read(text) for text in lift or ()]
-    screen, sources = Screen(json=json), Sources.read(tools, database=db, toolsets=toolsets, mcp=mcp)
+    screen, sources = Screen(json=json), Sources.read(source_options)
     toolbox = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)

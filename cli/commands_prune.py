@@ -10,6 +10,7 @@ import typer
 
 from ..errors import known
 from .exits import DONE, FAILED, BadUsageError
+from .option_groups import SourceOptions
 from .options import Database, JsonOutput
 from .terminal import Screen
 
@@ -62,7 +63,7 @@ def prune(
     from ..graph.pruning import prune_threads
     from .sources import Sources
 
-    database = Sources.read(database=db).database
+    database = Sources.read(SourceOptions(db=db)).database
 
     def carry_out(*, dry: bool) -> PruneReport:
         return prune_threads(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .exits import DONE, BadUsageError
+from .option_groups import SourceOptions
 from .options import Database, Force, JsonOutput, ReportForm, ReportFormatOption, ReportOutput, Thread
 from .terminal import Screen
 
@@ -37,7 +38,7 @@ def report(
     form = _form(target, format)
     if target is not None:
         _check_target(target, force=force)
-    screen, sources = Screen(json=json), Sources.read(database=db)
+    screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     with open_agent(sources, existing=True) as agent:
         look_up(agent, thread)
         record = read_run(agent, {"configurable": {"thread_id": thread}})

@@ -8,33 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exits import DONE, BadUsageError
-from .options import (
-    ApprovalOption,
-    BaseUrl,
-    Budgets,
-    CacheNamespace,
-    CacheTtl,
-    Database,
-    Inputs,
-    InputsFile,
-    JsonOutput,
-    MaxParallel,
-    MaxReplans,
-    Mcp,
-    Model,
-    OnFailureOption,
-    Plain,
-    Prices,
-    Queued,
-    RateLimit,
-    SoftShare,
-    Thread,
-    Tools,
-    Toolsets,
-    UseCache,
-    Workspace,
-    Yes,
-)
+from .option_groups import CacheOptions, SettingOptions, SourceOptions
+from .options import Database, Inputs, InputsFile, JsonOutput, Plain, Prices, Queued, Thread, Yes
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -49,18 +24,12 @@ def run(
     goal: Annotated[
         str | None, typer.Argument(metavar="[GOAL]", help="What to achieve, in your words.")
     ] = None,
+    *,
     plan: Annotated[
         Path | None,
         typer.Option("--plan", metavar="FILE", help="Run this plan (YAML or JSON; - for stdin)."),
     ] = None,
-    tools: Tools = None,
-    toolsets: Toolsets = None,
-    mcp: Mcp = None,
-    workspace: Workspace = None,
-    model: Model = None,
-    base_url: BaseUrl = None,
-    rate_limit: RateLimit = None,
-    db: Database = None,
+    source_options: SourceOptions,
     thread: Annotated[
         str | None,
         typer.Option(
@@ -69,17 +38,9 @@ def run(
     ] = None,
     inputs: Inputs = None,
     inputs_file: InputsFile = None,
-    yes: Yes = False,
-    approval: ApprovalOption = None,
-    on_failure: OnFailureOption = None,
-    max_parallel: MaxParallel = None,
-    max_replans: MaxReplans = None,
-    budget: Budgets = None,
-    soft_share: SoftShare = None,
+    setting_options: SettingOptions,
     prices: Prices = None,
-    cache: UseCache = None,
-    cache_ttl: CacheTtl = None,
-    cache_namespace: CacheNamespace = None,
+    cache_options: CacheOptions,
     plain: Plain = False,
     queue: Queued = False,
     json: JsonOutput = False,
@@ -96,28 +57,10 @@ def run(
     from .sources import Sources, open_agent, read_plan_cache, read_settings
 
     screen = Screen(json=json, plain=plain)
-    sources = Sources.read(
-        tools,
-        model,
-        base_url,
-        db,
-        toolsets=toolsets,
-        mcp=mcp,
-        rate_limit=rate_limit,
-        workspace=workspace,
-        prices=prices,
-    )
-    kept = read_plan_cache(cache, cache_ttl, cache_namespace, for_goal=goal is not None)
+    sources = Sources.read(source_options, prices=prices)
+    kept = read_plan_cache(cache_options, for_goal=goal is not None)
     values = GivenInputs.read(inputs, inputs_file)
-    settings = read_settings(
-        yes=yes,
-        approval=approval,
-        on_failure=on_failure,
-        max_parallel=max_parallel,
-        max_replans=max_replans,
-        soft_share=soft_share,
-        budgets=budget,
-    )
+    settings = read_settings(**vars(setting_options))
     if goal is not None and thread is None and not queue:
         # A thread may hold models in its settings; a new one has none.
         sources.require_model()
@@ -144,6 +87,7 @@ def _thread_id(given: str) -> str:
 
 def resume(
     thread: Thread,
+    *,
     approve: Annotated[bool, typer.Option("--approve", help="Answer yes to the open question.")] = False,
     reject: Annotated[
         str | None,
@@ -161,14 +105,7 @@ def resume(
             "--question", metavar="ID", help="Which question, if several are open (its id or its start)."
         ),
     ] = None,
-    tools: Tools = None,
-    toolsets: Toolsets = None,
-    mcp: Mcp = None,
-    workspace: Workspace = None,
-    model: Model = None,
-    base_url: BaseUrl = None,
-    rate_limit: RateLimit = None,
-    db: Database = None,
+    source_options: SourceOptions,
     prices: Prices = None,
     plain: Plain = False,
     queue: Queued = False,
@@ -188,17 +125,7 @@ def resume(
     from .sources import Sources, open_agent
 
     screen = Screen(json=json, plain=plain)
-    sources = Sources.read(
-        tools,
-        model,
-        base_url,
-        db,
-        toolsets=toolsets,
-        mcp=mcp,
-        rate_limit=rate_limit,
-        workspace=workspace,
-        prices=prices,
-    )
+    sources = Sources.read(source_options, prices=prices)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         snapshot = look_up(agent, thread)
@@ -261,20 +188,14 @@ def _chosen(snapshot: StateSnapshot, questions: list[OpenQuestion], wanted: str 
 
 def retry(
     thread: Thread,
+    *,
     step: Annotated[
         list[str] | None,
         typer.Option(
             "--step", metavar="ID", help="Run this step again, even if it succeeded. May be repeated."
         ),
     ] = None,
-    tools: Tools = None,
-    toolsets: Toolsets = None,
-    mcp: Mcp = None,
-    workspace: Workspace = None,
-    model: Model = None,
-    base_url: BaseUrl = None,
-    rate_limit: RateLimit = None,
-    db: Database = None,
+    source_options: SourceOptions,
     prices: Prices = None,
     plain: Plain = False,
     json: JsonOutput = False,
@@ -291,17 +212,7 @@ def retry(
     from .sources import Sources, open_agent
 
     screen = Screen(json=json, plain=plain)
-    sources = Sources.read(
-        tools,
-        model,
-        base_url,
-        db,
-        toolsets=toolsets,
-        mcp=mcp,
-        rate_limit=rate_limit,
-        workspace=workspace,
-        prices=prices,
-    )
+    sources = Sources.read(source_options, prices=prices)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))
@@ -318,7 +229,7 @@ def cancel(thread: Thread, db: Database = None, json: JsonOutput = False) -> int
     from .snapshots import look_up, status_of
     from .sources import Sources, open_agent
 
-    screen, sources = Screen(json=json), Sources.read(database=db)
+    screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)
         outcome = run_now(cancel_run(agent, {"configurable": {"thread_id": thread}}))

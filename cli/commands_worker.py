@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exits import DONE
-from .options import (
-    BaseUrl,
-    Database,
-    JsonOutput,
-    Mcp,
-    Model,
-    Prices,
-    RateLimit,
-    Tools,
-    Toolsets,
-    Workspace,
-)
+from .option_groups import SourceOptions
+from .options import JsonOutput, Prices
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -31,14 +21,8 @@ __all__ = ["worker"]
 
 
 def worker(
-    tools: Tools = None,
-    toolsets: Toolsets = None,
-    mcp: Mcp = None,
-    workspace: Workspace = None,
-    model: Model = None,
-    base_url: BaseUrl = None,
-    rate_limit: RateLimit = None,
-    db: Database = None,
+    *,
+    source_options: SourceOptions,
     prices: Prices = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", metavar="N", min=1, help="Threads at the same time (default: 4).")
@@ -71,18 +55,8 @@ def worker(
     from .sources import Sources, open_agent, read_plan_cache
 
     screen = Screen(json=json)
-    sources = Sources.read(
-        tools,
-        model,
-        base_url,
-        db,
-        toolsets=toolsets,
-        mcp=mcp,
-        rate_limit=rate_limit,
-        workspace=workspace,
-        prices=prices,
-    )
-    kept = read_plan_cache(None, None, None, for_goal=True)
+    sources = Sources.read(source_options, prices=prices)
+    kept = read_plan_cache(for_goal=True)
     with open_agent(sources, sources.toolbox(), plan_cache=kept) as agent:
         screen.note(f"Taking threads from {sources.database.shown}.")
         ended = work(
@@ -92,7 +66,7 @@ def worker(
             grace_s=grace,
             max_attempts=attempts,
             on_thread=lambda taken: screen.note(_line(taken)),
-            agent_for=_agents(sources, agent) if sources.toolsets and workspace is None else None,
+            agent_for=_agents(sources, agent) if sources.toolsets and sources.workspace is None else None,
         )
     if json:
         screen.document({"threads": dict(sorted(ended.items()))})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..context import Context, Environment
 from ..errors import ConfigurationError, MissingModelError, ThreadNotFoundError, known
 from .exits import BadUsageError
+from .option_groups import CacheOptions, SourceOptions
 from .place import Place
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ __all__ = [
     "read_plan_cache",
     "read_settings",
 ]
+
+_NOTHING_GIVEN, _NO_CACHE_ASKED = SourceOptions(), CacheOptions()
 
 
 @dataclass(frozen=True)
@@ -63,43 +66,23 @@ class Sources:
     encryption_key: str | None = field(default=None, repr=False)
 
     @classmethod
-    def read(
-        cls,
-        tools: Sequence[str] | None = None,
-        model: str | None = None,
-        base_url: str | None = None,
-        database: str | None = None,
-        *,
-        toolsets: Sequence[str] | None = None,
-        mcp: Sequence[str] | None = None,
-        rate_limit: float | None = None,
-        workspace: Path | None = None,
-        prices: Path | None = None,
-    ) -> Sources:
+    def read(cls, given: SourceOptions = _NOTHING_GIVEN, *, prices: Path | None = None) -> Sources:
         """Combine options with the environment; an option wins."""
-        if workspace is not None and not workspace.is_dir():
-            raise BadUsageError(f"--workspace {workspace} is not a folder")
+        if given.workspace is not None and not given.workspace.is_dir():
+            raise BadUsageError(f"--workspace {given.workspace} is not a folder")
         env = Environment.read()
-        given = [("--tools", name) for name in tools or ()]
-        given += [("--toolset", name) for name in toolsets or ()]
-        given += [("--mcp", name) for name in mcp or ()]
-        given += [("--workspace", str(workspace or ""))]
-        given += [("--model", model or ""), ("--base-url", base_url or "")]
-        given += [("--prices", str(prices or ""))]
-        given += [("--rate-limit", "" if rate_limit is None else f"{rate_limit:g}")]
-        given += [("--db", Place(database or "").shown)]
         return cls(
-            tools=tuple(tools or _listed(env.tools)),
-            model=model or env.model,
-            base_url=base_url or env.base_url,
-            database=Place(named) if (named := database or env.database) else Place.default(),
-            toolsets=tuple(toolsets or filter(None, [env.toolsets])),
-            mcp=tuple(mcp or _listed(env.mcp)),
-            rate_limit=env.requests_per_second if rate_limit is None else rate_limit,
-            workspace=workspace,
+            tools=tuple(given.tools or _listed(env.tools)),
+            model=given.model or env.model,
+            base_url=given.base_url or env.base_url,
+            database=Place(named) if (named := given.db or env.database) else Place.default(),
+            toolsets=tuple(given.toolsets or filter(None, [env.toolsets])),
+            mcp=tuple(given.mcp or _listed(env.mcp)),
+            rate_limit=env.requests_per_second if given.rate_limit is None else given.rate_limit,
+            workspace=given.workspace,
             prices=str(prices) if prices is not None else env.prices,
             encryption_key=env.encryption_key,
-            options=tuple(word for name, value in given if value for word in (name, value)),
+            options=tuple(_as_words(given, prices)),
         )
 
     def require_model(self) -> None:
@@ -147,6 +130,25 @@ class Sources:
         from ..tools.mcp import mcp_tools
 
         return mcp_tools(*self.mcp)
+
+
+def _as_words(given: SourceOptions, prices: Path | None) -> Iterator[str]:
+    """Write the options as they would be given again."""
+    rate = "" if given.rate_limit is None else f"{given.rate_limit:g}"
+    values = {
+        "--tools": given.tools or (),
+        "--toolset": given.toolsets or (),
+        "--mcp": given.mcp or (),
+        "--workspace": [str(given.workspace or "")],
+        "--model": [given.model or ""],
+        "--base-url": [given.base_url or ""],
+        "--prices": [str(prices or "")],
+        "--rate-limit": [rate],
+        "--db": [Place(given.db or "").shown],
+    }
+    for name, texts in values.items():
+        for text in filter(None, texts):
+            yield from (name, text)
 
 
 # --- tools -------------------------------------------------------------------------------
@@ -288,17 +290,14 @@ def read_settings(
     return to_context(given | ({"approval": "never"} if yes else {}))
 
 
-def read_plan_cache(
-    wanted: bool | None, ttl: str | None, namespace: str | None, *, for_goal: bool
-) -> PlanCache | None:
+def read_plan_cache(given: CacheOptions = _NO_CACHE_ASKED, *, for_goal: bool) -> PlanCache | None:
     """Read how plans are kept from the options and the environment; None: they are not.
 
     Args:
-        wanted: ``--cache`` or ``--no-cache``; None: what the environment says.
-        ttl: For how long.
-        namespace: Whose plans.
+        given: The options.
         for_goal: Whether a goal is run: a given plan is asked of nobody.
     """
+    wanted, ttl, namespace = given.wanted, given.ttl, given.namespace
     if not for_goal and (wanted or ttl or namespace):
         raise BadUsageError("a plan that is given needs no cache: --cache goes with a goal")
     env = Environment.read()
