@@ -133,13 +133,10 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
         inputs: Any,  # noqa: ARG002 - the signature is BaseCallbackHandler's
         *,
         run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        name: str | None = None,
-        **_: Any,
+        **told: Any,
     ) -> None:
         """Begin the span of an agent, a node or a part of a step; what else is a chain has none."""
-        start = self._starting(run_id, parent_run_id, metadata, name or (serialized or {}).get("name"))
+        start = self._starting(run_id, told, told.get("name") or (serialized or {}).get("name"))
         parent, agent = start.parent, start.metadata.get(AGENT)
         if start.entry is not None and (parent is None or parent.entry != start.entry):
             self._begin(start, "graph", f"invoke_agent {start.name}", _invocation(start.name))
@@ -184,16 +181,11 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
         messages: list[list[BaseMessage]],
         *,
         run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **options: Any,
+        **told: Any,
     ) -> None:
         """Begin the span of a model call."""
-        start = self._starting(run_id, parent_run_id, metadata, (serialized or {}).get("name"))
-        self._begin_call(start, "chat", options)
-        if self._capture:
-            said = [message for batch in messages for message in batch]
-            self._show(run_id, {"gen_ai.input.messages": input_messages(said)}, metadata)
+        start = self._starting(run_id, told, (serialized or {}).get("name"))
+        self._begin_model_call(start, "chat", told, [message for batch in messages for message in batch])
 
     def on_llm_start(
         self,
@@ -201,17 +193,15 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
         prompts: list[str],
         *,
         run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **options: Any,
+        **told: Any,
     ) -> None:
         """Begin the span of a call of a model that completes text."""
-        start = self._starting(run_id, parent_run_id, metadata, (serialized or {}).get("name"))
-        self._begin_call(start, "text_completion", options)
-        if self._capture:
-            self._show(run_id, {"gen_ai.input.messages": input_messages(prompts)}, metadata)
+        start = self._starting(run_id, told, (serialized or {}).get("name"))
+        self._begin_model_call(start, "text_completion", told, prompts)
 
-    def _begin_call(self, start: _Start, operation: str, options: Mapping[str, Any]) -> None:
+    def _begin_model_call(
+        self, start: _Start, operation: str, options: Mapping[str, Any], said: Sequence[BaseMessage | str]
+    ) -> None:
         told, params = start.metadata, options.get("invocation_params") or {}
         names = (told.get("ls_model_name"), params.get("model"), params.get("model_name"), start.name)
         model = next((str(name) for name in names if name), "unknown")
@@ -224,6 +214,8 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
             "gen_ai.request.max_tokens": told.get("ls_max_tokens"),
         }
         self._begin(start, "call", f"{operation} {model}", shown, client=True)
+        if self._capture:
+            self._show(start.run_id, {"gen_ai.input.messages": input_messages(said)})
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """End the span with what the model spent."""
@@ -258,14 +250,12 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
         input_str: str,
         *,
         run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
         inputs: dict[str, Any] | None = None,
         tool_call_id: str | None = None,
-        **_: Any,
+        **told: Any,
     ) -> None:
         """Begin the span of a tool call."""
-        start = self._starting(run_id, parent_run_id, metadata, (serialized or {}).get("name"))
+        start = self._starting(run_id, told, (serialized or {}).get("name"))
         shown = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": start.name,
@@ -275,7 +265,7 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
         self._begin(start, "call", f"execute_tool {start.name}", shown)
         if self._capture:
             args = plain_text(inputs if inputs is not None else input_str)
-            self._show(run_id, {"gen_ai.tool.call.arguments": args}, metadata)
+            self._show(run_id, {"gen_ai.tool.call.arguments": args})
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
         """End the span of a tool call; one whose message says that it failed is an error."""
@@ -297,13 +287,10 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
         query: str,  # noqa: ARG002 - the signature is BaseCallbackHandler's
         *,
         run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        name: str | None = None,
-        **_: Any,
+        **told: Any,
     ) -> None:
         """Begin the span of a retrieval."""
-        start = self._starting(run_id, parent_run_id, metadata, name or (serialized or {}).get("name"))
+        start = self._starting(run_id, told, told.get("name") or (serialized or {}).get("name"))
         self._begin(start, "call", f"retrieval {start.name}", {"gen_ai.operation.name": "retrieval"})
 
     def on_retriever_end(self, documents: Sequence[Any], *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002
@@ -316,11 +303,11 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
 
     # --- spans ---------------------------------------------------------------------------
 
-    def _starting(
-        self, run_id: UUID, parent_id: UUID | None, metadata: Mapping[str, Any] | None, name: Any
-    ) -> _Start:
+    def _starting(self, run_id: UUID, told: Mapping[str, Any], name: Any) -> _Start:
+        """Read what LangChain says of every beginning."""
+        parent_id = told.get("parent_run_id")
         parent = self._open.get(parent_id) if parent_id is not None else None
-        return _Start(run_id, parent, str(name or "unnamed"), metadata or {})
+        return _Start(run_id, parent, str(name or "unnamed"), told.get("metadata") or {})
 
     def _around(self, start: _Start) -> SpanContext:
         return start.parent.context if start.parent is not None else self._context.get_current()
@@ -350,14 +337,12 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
         run.graph = run if kind == "graph" else start.parent.graph if start.parent is not None else None
         self._open[start.run_id] = run
 
-    def _show(
-        self, run_id: UUID, content: Mapping[str, str], metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def _show(self, run_id: UUID, content: Mapping[str, str]) -> None:
         """Put content on a span, without the secrets of its run."""
         run = self._open.get(run_id)
         if run is None or run.span is None:
             return
-        redactor = redactor_of_entry(metadata or {ENTRY: run.entry}) or run_redactor()
+        redactor = redactor_of_entry({ENTRY: run.entry}) or run_redactor()
         for key, text in content.items():
             run.span.set_attribute(key, redactor.text(text))
 
