@@ -25,7 +25,7 @@ from ..models.plan_draft import (
     with_answer,
     write_draft,
 )
-from ..plan_rules import secrets_in_inputs
+from ..plan_rules.secrets import secrets_in_inputs
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..recall import input_types, note_origin, plan_key, recall_plan, withdraw
