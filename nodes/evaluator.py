@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
@@ -36,44 +37,32 @@ _WEIGHT = {"patch": 1, "replan": 2, "abort": 3}
 
 def make_evaluator(models: ChatModels) -> Node:
     """Build the evaluator node: the results of an epoch in; one decision about the plan out."""
+    return _Evaluator(models)
 
-    async def evaluator(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+
+@dataclass(frozen=True, eq=False)
+class _Evaluator:
+    """The evaluator, with the models that could revise a plan."""
+
+    models: ChatModels
+
+    async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
-        watch = goal_watch(state, run, models, config)
+        watch = goal_watch(state, run, self.models, config)
         goal = await _goal(state, watch)
         if goal is not None and goal.met:
             evaluation, rest = _reached(goal), _not_needed(state, run)
         else:
-            evaluation, rest = _evaluate(state, run, goal), {}
+            evaluation, rest = self._evaluate(state, run, goal), {}
         warn_of_budget(runtime, run)
         audit: list[AuditEvent] = []
         if (soft := run.soft_limit()) is not None and _goes_on(evaluation, state):
             left = [step["id"] for step in _pending(state)]
             evaluation, audit = await ask_about_budget(soft, evaluation, left, state, run)
-        for result in rest.values():
-            emit_end_of_step(runtime, run, result)
-        emit(
-            runtime,
-            run,
-            "evaluated",
-            decision=evaluation["decision"],
-            reason=evaluation.get("reason", ""),
-            goal_met=evaluation.get("goal_met"),
-        )
+        _tell(runtime, run, evaluation, rest)
         update: Update = {
             "evaluation": evaluation,
-            "audit": [
-                *audit,
-                audit_event(
-                    run,
-                    state,
-                    "evaluated",
-                    decision=evaluation["decision"],
-                    by=evaluation.get("by", "policy"),
-                    trigger=evaluation.get("reason", ""),
-                    evidence=evaluation.get("evidence", []),
-                ),
-            ],
+            "audit": [*audit, _noted(run, state, evaluation)],
             "usage": add_usage(watch.book() if watch else {}, {"seconds": round(run.meter.lap(), 4)}),
         }
         if rest:  # an empty update would have the checkpointer store every result once more
@@ -82,44 +71,70 @@ def make_evaluator(models: ChatModels) -> Node:
             update["rounds"] = state.get("rounds", 0) + 1
         return update
 
-    def _evaluate(state: State, run: Run, goal: GoalCheck | None) -> Evaluation:
+    def _evaluate(self, state: State, run: Run, goal: GoalCheck | None) -> Evaluation:
         plan, results = state.get("plan"), state.get("results") or {}
         decision = _weightiest(plan, state.get("decisions") or {}, results)
         if decision is None:
-            going = _plan_on(state, run) if _is_due(state) else _go_on(plan, results, run)
+            going = self._plan_on(state, run) if _is_due(state) else _go_on(plan, results, run)
             return going if goal is None or _pending(state) else _with_gap(going, goal)
-        if decision["decision"] in ("patch", "replan") and (reason := _cannot_replan(state, run)):
+        if decision["decision"] in ("patch", "replan") and (reason := self._cannot_replan(state, run)):
             reason = f"{reason}; the failure was: {decision.get('reason', '')}"
             return {**decision, "decision": "abort", "reason": reason, "by": "limit"}
         return decision
 
-    def _plan_on(state: State, run: Run) -> Evaluation:
+    def _plan_on(self, state: State, run: Run) -> Evaluation:
         """Ask the planner for the next steps of a rolling plan, unless a limit forbids it."""
         round_, limit = state.get("rounds", 0) + 1, run.settings.max_rounds
         if run.stop.is_set():
             return {"decision": "abort", "step_ids": [], "reason": _STOPPED, "by": "person"}
-        if reason := _cannot_plan_on(round_, run):
+        if reason := self._cannot_plan_on(round_, run):
             return {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
         reason = f"The plan goes on: the next steps are planned (round {round_} of at most {limit})."
         return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy"}
 
-    def _cannot_plan_on(round_: int, run: Run) -> str | None:
+    def _cannot_plan_on(self, round_: int, run: Run) -> str | None:
         if round_ > run.settings.max_rounds:
             return f"The next steps may not be planned any more (max_rounds={run.settings.max_rounds})."
-        if not models.has("planner", run.settings.models):
+        if not self.models.has("planner", run.settings.models):
             return "There is no model to plan the next steps."
         spent = run.meter.exhausted()
         return str(spent) if spent else None
 
-    def _cannot_replan(state: State, run: Run) -> str | None:
+    def _cannot_replan(self, state: State, run: Run) -> str | None:
         if state.get("replans", 0) >= run.settings.max_replans:
             return f"the plan may not be revised again (max_replans={run.settings.max_replans})"
-        if not models.has("replanner", run.settings.models):
+        if not self.models.has("replanner", run.settings.models):
             return "there is no model to revise the plan"
         spent = run.meter.exhausted()
         return str(spent) if spent else None
 
-    return evaluator
+
+def _tell(
+    runtime: Runtime[Context], run: Run, evaluation: Evaluation, rest: Mapping[str, StepResult]
+) -> None:
+    """Send the events of a decision, and of the steps that it ends."""
+    for result in rest.values():
+        emit_end_of_step(runtime, run, result)
+    emit(
+        runtime,
+        run,
+        "evaluated",
+        decision=evaluation["decision"],
+        reason=evaluation.get("reason", ""),
+        goal_met=evaluation.get("goal_met"),
+    )
+
+
+def _noted(run: Run, state: State, evaluation: Evaluation) -> AuditEvent:
+    return audit_event(
+        run,
+        state,
+        "evaluated",
+        decision=evaluation["decision"],
+        by=evaluation.get("by", "policy"),
+        trigger=evaluation.get("reason", ""),
+        evidence=evaluation.get("evidence", []),
+    )
 
 
 def _goes_on(evaluation: Evaluation, state: State) -> bool:

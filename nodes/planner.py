@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -57,8 +58,17 @@ __all__ = ["make_planner"]
 
 def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
     """Build the planner node: goal, tools, feedback, earlier issues and results in; a draft out."""
+    return _Planner(models, toolbox)
 
-    async def planner(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+
+@dataclass(frozen=True, eq=False)
+class _Planner:
+    """The planner, with what it plans for."""
+
+    models: ChatModels
+    toolbox: Toolbox
+
+    async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
         started = _start(state, run) if _is_new_goal(state) else {}
         spoken = [*(state.get("messages") or []), *started.get("messages", ())]
@@ -69,61 +79,40 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         if started and (issues := secrets_in_inputs(state.get("inputs") or {})):
             # No plan could use them, so no model is asked for one.
             return {**started, **_cannot_plan(view, run, issues[0]["message"]), "plan_issues": issues}
-        key = _key(view, run)
+        key = self._key(view, run)
         recall = _recalled(view, runtime, run, key) if started else _withdrawn(state, run)
         recalled, noted = await recall
-        planned = recalled or await _plan(view, config, runtime, run, key)
+        planned = recalled or await self._plan(view, config, runtime, run, key)
         planned["audit"] = [*noted, *planned["audit"]]
         if started:
             # What an earlier goal spent gives way; this is LangGraph's Overwrite as plain JSON.
             planned["usage"] = {"__overwrite__": planned["usage"]}
         return {**started, **planned}
 
-    def _key(state: State, run: Run) -> str | None:
+    def _key(self, state: State, run: Run) -> str | None:
         """Say what is asked of the planner, if a plan of another run may answer it; see ``recall.py``."""
         if run.cached_plans is None or not _stands_alone(state):
             return None
         return plan_key(
             goal=state.get("goal") or "",
             inputs=state.get("inputs") or {},
-            prompt=_messages({}, run, toolbox, "lines", mark=""),
-            schema=draft_schema(toolbox.names, list(toolbox.agents), sub_plans=run.may_nest),
-            model=_planner_name(run),
+            prompt=_messages({}, run, self.toolbox, "lines", mark=""),
+            schema=draft_schema(self.toolbox.names, list(self.toolbox.agents), sub_plans=run.may_nest),
+            model=self._planner_name(run),
             settings=run.settings,
         )
 
-    def _planner_name(run: Run) -> str:
-        model = models.get("planner", run.settings.models)
+    def _planner_name(self, run: Run) -> str:
+        model = self.models.get("planner", run.settings.models)
         return f"{type(model).__name__} {model_name(model)} {endpoint_of(model)}".strip()
 
     async def _plan(
-        state: State, config: RunnableConfig, runtime: Runtime[Context], run: Run, key: str | None
+        self, state: State, config: RunnableConfig, runtime: Runtime[Context], run: Run, key: str | None
     ) -> Update:
         tab = run.tab()
-        ahead = await _reads_ahead(state, run, tab, config, runtime)
+        ahead = await self._reads_ahead(state, run, tab, config, runtime)
         try:
-            draft = await write_draft(
-                models.get("planner", run.settings.models),
-                partial(
-                    _messages,
-                    state,
-                    run,
-                    toolbox,
-                    mark=run.mark,
-                    names_only=key is not None,
-                    ended=await _ended_steps(state, run),
-                ),
-                role="planner",
-                occasion="next_steps" if _is_next_round(state) else "goal",
-                kept=_kept_steps(state),
-                taken=_taken_ids(state),
-                tools=toolbox.signatures,
-                agents=list(toolbox.agents),
-                sub_plans=run.may_nest,
-                meter=tab,
-                config=marked(config, plan_marks(state.get("plan"))),
-                listen=ahead.hear if ahead is not None else None,
-            )
+            draft = await self._written(state, config, run, tab, ahead, names_only=key is not None)
         except (ModelCallError, BudgetExceededError) as error:
             await _drop_reads(run)
             reason = run.redact(f"The planner could not answer: {error}")
@@ -136,12 +125,8 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
         if ahead is not None:
             ahead.keep(plan)
         if key is not None:
-            await note_origin(run, plan["id"], key, _planner_name(run))
-        if _is_next_round(state):
-            difference = plan_difference(state.get("plan"), plan)
-            emit(runtime, run, "plan_continued", round=state["rounds"], difference=difference, plan=plan)
-        else:
-            emit(runtime, run, "plan_created", plan=plan)
+            await note_origin(run, plan["id"], key, self._planner_name(run))
+        _tell(runtime, run, state, plan)
         written = audit_event(
             run, {**state, "plan": plan}, "plan_written", by="planner", trigger=_trigger(state)
         )
@@ -152,19 +137,52 @@ def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
             "status": "planning",
         }
 
+    async def _written(
+        self,
+        state: State,
+        config: RunnableConfig,
+        run: Run,
+        tab: Tab,
+        ahead: ReadsAhead | None,
+        *,
+        names_only: bool,
+    ) -> PlanDraft:
+        """Have the planner's model write a plan, or the next steps of one."""
+        prompt = partial(
+            _messages,
+            state,
+            run,
+            self.toolbox,
+            mark=run.mark,
+            names_only=names_only,
+            ended=await _ended_steps(state, run),
+        )
+        return await write_draft(
+            self.models.get("planner", run.settings.models),
+            prompt,
+            role="planner",
+            occasion="next_steps" if _is_next_round(state) else "goal",
+            kept=_kept_steps(state),
+            taken=_taken_ids(state),
+            tools=self.toolbox.signatures,
+            agents=list(self.toolbox.agents),
+            sub_plans=run.may_nest,
+            meter=tab,
+            config=marked(config, plan_marks(state.get("plan"))),
+            listen=ahead.hear if ahead is not None else None,
+        )
+
     async def _reads_ahead(
-        state: State, run: Run, tab: Tab, config: RunnableConfig, runtime: Runtime[Context]
+        self, state: State, run: Run, tab: Tab, config: RunnableConfig, runtime: Runtime[Context]
     ) -> ReadsAhead | None:
         """Make what reads ahead for the plan to be written, where that is allowed; an earlier plan's ends."""
         await _drop_reads(run)
-        if not may_read_ahead(run, toolbox):
+        if not may_read_ahead(run, self.toolbox):
             return None
         inputs = state.get("inputs") or {}
-        ahead = ReadsAhead(run, toolbox, inputs=inputs, tab=tab, config=config, runtime=runtime)
+        ahead = ReadsAhead(run, self.toolbox, inputs=inputs, tab=tab, config=config, runtime=runtime)
         run.ahead = ahead
         return ahead
-
-    return planner
 
 
 # --- the start of a goal -----------------------------------------------------------------
@@ -429,6 +447,14 @@ async def _drop_reads(run: Run) -> None:
 def _taken_ids(state: State) -> set[str]:
     """List the ids that new steps are not to have: those of a plan of which something stays."""
     return used_ids(state.get("plan"), state.get("audit") or ()) if _kept_steps(state) else set()
+
+
+def _tell(runtime: Runtime[Context], run: Run, state: State, plan: Plan) -> None:
+    if _is_next_round(state):
+        difference = plan_difference(state.get("plan"), plan)
+        emit(runtime, run, "plan_continued", round=state["rounds"], difference=difference, plan=plan)
+    else:
+        emit(runtime, run, "plan_created", plan=plan)
 
 
 def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -53,24 +54,30 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
         models: The chat models by role.
         form: The form of the structured output, if one was asked for.
     """
+    return _Synthesizer(models, form)
 
-    async def synthesizer(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+
+@dataclass(frozen=True, eq=False)
+class _Synthesizer:
+    """The synthesizer, with who writes and in which form."""
+
+    models: ChatModels
+    form: OutputForm | None
+
+    async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, tab = run_of(config), run_of(config).tab()
         started = run.clock()
         config = marked(config, plan_marks(state.get("plan")))
         status, output = _status(state), None
-        if form is not None and status == "done":
-            status, output, message = await _structured_answer(form, state, run, tab, config)
+        if self.form is not None and status == "done":
+            status, output, message = await self._structured_answer(self.form, state, run, tab, config)
         else:
-            message = await _answer(state, status, run, tab, config)
+            message = await self._answer(state, status, run, tab, config)
         if run.settings.neutralise_links:
-            safe = neutralise_links(message.text, _own_links(state, run))
-            if output is not None and safe != message.text:
-                safe = as_code(message.text)  # JSON stays JSON, and as code it is not rendered
-            message = AIMessage(safe, id=message.id)
+            message = _with_safe_links(message, state, run, is_json=output is not None)
         answer = str(message.text)
         emit(runtime, run, "synthesized", status=status, answer=answer)
-        await _remember(state, run, tab, run.clock() - started)
+        await self._remember(state, run, tab, run.clock() - started)
         return {
             "status": status,
             "final_answer": answer,
@@ -84,24 +91,24 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
             ],
         }
 
-    async def _remember(state: State, run: Run, tab: Tab, seconds: float) -> None:
+    async def _remember(self, state: State, run: Run, tab: Tab, seconds: float) -> None:
         """Keep what the run took, for the estimates of later ones."""
         if (plan := state.get("plan")) is None:
             return
-        model_of = models.names(run.settings.models)
+        model_of = self.models.names(run.settings.models)
         samples = samples_of(plan, state.get("results") or {}, model_of)
         if tab.usage.get("model_calls"):
             samples[f"role:synthesizer {model_of('synthesizer')}"] = [sample_of(tab.usage, seconds)]
         await run.history.keep(plan["id"], samples)
 
     async def _structured_answer(
-        form: OutputForm, state: State, run: Run, tab: Tab, config: RunnableConfig
+        self, form: OutputForm, state: State, run: Run, tab: Tab, config: RunnableConfig
     ) -> tuple[RunStatus, Json, AIMessage]:
         """Write the output in the form asked for; what does not come in this form is not done."""
         try:
             output = await _fitting_output(form, state, run)
             if output is None:
-                model = models.get("synthesizer", run.settings.models)
+                model = self.models.get("synthesizer", run.settings.models)
                 messages = await _messages(state, "done", run)
                 output = await form.ask(model, messages, meter=tab, config=config)
         except (ModelCallError, BudgetExceededError, StorageDamagedError) as error:
@@ -112,8 +119,9 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
         return "done", output, AIMessage(json.dumps(output, ensure_ascii=False, indent=2))
 
     async def _answer(
-        state: State, status: RunStatus, run: Run, tab: Tab, config: RunnableConfig
+        self, state: State, status: RunStatus, run: Run, tab: Tab, config: RunnableConfig
     ) -> AIMessage:
+        """Take the answer that needs no model, else have it written; the report where there is neither."""
         report = report_text(state, status)
         if status in ("failed", "rejected") and not state.get("results"):
             return AIMessage(report)
@@ -123,11 +131,11 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
             return AIMessage(f"{report}\n\n({error})")
         if direct is not None:
             return _with_our_word(AIMessage(direct), _untold_checks(state))
-        if not models.has("synthesizer", run.settings.models):
+        if not self.models.has("synthesizer", run.settings.models):
             return AIMessage(report)
         try:
             written = await call_message(
-                models.get("synthesizer", run.settings.models),
+                self.models.get("synthesizer", run.settings.models),
                 await _messages(state, status, run),
                 role="synthesizer",
                 meter=tab,
@@ -137,8 +145,6 @@ def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node
             return AIMessage(run.redact(f"{report}\n\n(The answer could not be written by a model: {error})"))
         unfinished = status != "done" or _left_over(state)
         return _with_our_word(run.redact(written), report if unfinished else _untold_checks(state))
-
-    return synthesizer
 
 
 def _status(state: State) -> RunStatus:
@@ -166,6 +172,13 @@ def _with_our_word(written: AIMessage, ours: str) -> AIMessage:
 def _unstreamed(config: RunnableConfig) -> RunnableConfig:
     """Keep what the model says from being streamed token by token, before it is made harmless."""
     return {**config, "tags": [*(config.get("tags") or []), TAG_NOSTREAM]}
+
+
+def _with_safe_links(message: AIMessage, state: State, run: Run, *, is_json: bool) -> AIMessage:
+    safe = neutralise_links(message.text, _own_links(state, run))
+    if is_json and safe != message.text:
+        safe = as_code(message.text)  # JSON stays JSON, and as code it is not rendered
+    return AIMessage(safe, id=message.id)
 
 
 def _own_links(state: State, run: Run) -> set[str]:

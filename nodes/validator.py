@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -33,32 +34,41 @@ __all__ = ["make_validator"]
 
 def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
     """Build the validator node: a draft in; a plan with the approval it needs, or issues out."""
+    return _Validator(models, toolbox)
 
-    async def validator(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+
+@dataclass(frozen=True, eq=False)
+class _Validator:
+    """The validator, with what a plan is held against."""
+
+    models: ChatModels
+    toolbox: Toolbox
+
+    async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, draft = run_of(config), state.get("draft")
         if draft is None:
             return {}
         # A client may have written the draft into the state: the rules look for the marks of secrets.
         draft = run.redact(draft)
-        plan, issues = validate_plan(draft["plan"], await _facts(state, draft, run))
+        plan, issues = validate_plan(draft["plan"], await self._facts(state, draft, run))
         if issues or plan is None:
             emit(runtime, run, "plan_validated", source=draft["source"], issues=issues)
             return _refused(state, draft, run, issues)
-        update = await _accepted(state, draft, plan, run)
+        update = await self._accepted(state, draft, plan, run)
         emit(runtime, run, "plan_validated", source=draft["source"], issues=[], plan=update["plan"])
         if update["approval"]["decision"] != "needed":
             emit(runtime, run, "plan_approved", by="policy")
         return update
 
-    async def _facts(state: State, draft: Draft, run: Run) -> PlanFacts:
+    async def _facts(self, state: State, draft: Draft, run: Run) -> PlanFacts:
         by_model = draft["source"] in ("planner", "replanner")
         previous = None if draft["source"] == "given" else state.get("plan")
         return PlanFacts(
-            toolbox=toolbox,
+            toolbox=self.toolbox,
             step_limit=run.settings.step_limit(by_model=by_model, kept=_kept(previous, draft["plan"])),
             inputs=state.get("inputs") or {},
-            has_model=models.has("executor", run.settings.models),
-            has_planner=models.has("planner", run.settings.models),
+            has_model=self.models.has("executor", run.settings.models),
+            has_planner=self.models.has("planner", run.settings.models),
             may_nest=run.may_nest,
             previous=previous,
             results=state.get("results") or {},
@@ -66,27 +76,7 @@ def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
             goal=state.get("goal") or "",
         )
 
-    def _refused(state: State, draft: Draft, run: Run, issues: list[Any]) -> Update:
-        update: Update = {
-            "plan_issues": issues,
-            "audit": [
-                audit_event(
-                    run,
-                    state,
-                    "plan_refused",
-                    trigger=draft["source"],
-                    evidence=[f"{issue['code']}: {issue['message']}" for issue in issues],
-                )
-            ],
-        }
-        spent = draft.get("attempt", 1) >= run.settings.max_plan_attempts
-        if draft["source"] == "given" or (draft["source"] in ("planner", "replanner") and spent):
-            codes = ", ".join(dict.fromkeys(issue["code"] for issue in issues))
-            reason = f"The plan cannot run ({codes})."
-            update["evaluation"] = {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
-        return update
-
-    async def _accepted(state: State, draft: Draft, plan: Plan, run: Run) -> Update:
+    async def _accepted(self, state: State, draft: Draft, plan: Plan, run: Run) -> Update:
         if not run.can_ask and (asking := [step["id"] for step in plan["steps"] if step.get("approve")]):
             raise ApprovalImpossibleError(
                 f"step {asking[0]!r} says approve: true, but nobody can be asked: give a checkpointer="
@@ -107,23 +97,23 @@ def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
         return {
             "plan": plan,
             "plan_issues": [],
-            "approval": await _approval(state, draft, plan, run),
+            "approval": await self._approval(state, draft, plan, run),
             "replans": replans,
             "audit": [event],
         }
 
-    async def _approval(state: State, draft: Draft, plan: Plan, run: Run) -> Approval:
+    async def _approval(self, state: State, draft: Draft, plan: Plan, run: Run) -> Approval:
         """Look up or record what allows this plan to run; ``needed`` when only a person can."""
         said = feedback_of(state)
-        record = await standing_approval(run, plan, state.get("inputs"), toolbox)
-        if record is None and (decision := await _implied_decision(draft, plan, run)):
-            record = await record_approval(run, plan, state.get("inputs"), toolbox, decision)
+        record = await standing_approval(run, plan, state.get("inputs"), self.toolbox)
+        if record is None and (decision := await self._implied_decision(draft, plan, run)):
+            record = await record_approval(run, plan, state.get("inputs"), self.toolbox, decision)
         if record is None:
-            fingerprint, grants = plan_hash(plan, state.get("inputs")), toolbox.grants(plan)
+            fingerprint, grants = plan_hash(plan, state.get("inputs")), self.toolbox.grants(plan)
             return {"decision": "needed", "plan_hash": fingerprint, "grants": grants, "feedback": said}
         return approval_state(record, said)
 
-    async def _implied_decision(draft: Draft, plan: Plan, run: Run) -> str | None:
+    async def _implied_decision(self, draft: Draft, plan: Plan, run: Run) -> str | None:
         """Editing is approving, and what stays within an earlier approval needs no new one."""
         earlier = await run.ledger.approvals(plan["id"])
         if draft["source"] == "person" and any(record.get("edit") == draft["plan"] for record in earlier):
@@ -131,10 +121,29 @@ def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
         if digest(draft["plan"]) not in run.authored:
             return None
         granted = [record["grants"] for record in earlier if record["decision"] in ("approved", "edited")]
-        grants = toolbox.grants(plan)
+        grants = self.toolbox.grants(plan)
         return "approved" if any(is_within(grants, allowed) for allowed in granted) else None
 
-    return validator
+
+def _refused(state: State, draft: Draft, run: Run, issues: list[Any]) -> Update:
+    update: Update = {
+        "plan_issues": issues,
+        "audit": [
+            audit_event(
+                run,
+                state,
+                "plan_refused",
+                trigger=draft["source"],
+                evidence=[f"{issue['code']}: {issue['message']}" for issue in issues],
+            )
+        ],
+    }
+    spent = draft.get("attempt", 1) >= run.settings.max_plan_attempts
+    if draft["source"] == "given" or (draft["source"] in ("planner", "replanner") and spent):
+        codes = ", ".join(dict.fromkeys(issue["code"] for issue in issues))
+        reason = f"The plan cannot run ({codes})."
+        update["evaluation"] = {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
+    return update
 
 
 def _kept(previous: Plan | None, drafted: Any) -> int:
