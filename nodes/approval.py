@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -30,18 +31,22 @@ __all__ = ["make_approval"]
 
 def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
     """Build the approval node: a plan in; approved, edited or rejected out."""
+    return _Approval(models, toolbox)
 
-    async def approval(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+
+@dataclass(frozen=True, eq=False)
+class _Approval:
+    """The approval node, with what a plan would use."""
+
+    models: ChatModels
+    toolbox: Toolbox
+
+    async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, plan = run_of(config), state.get("plan")
         if plan is None:
             return {"approval": {"decision": "rejected", "feedback": []}, "status": "rejected"}
         if run.stop.is_set():
-            reason = "The run was told to stop."
-            return {
-                "status": "rejected",
-                "approval": {"decision": "rejected", "feedback": feedback_of(state)},
-                "evaluation": {"decision": "abort", "reason": reason, "by": "person"},
-            }
+            return _stopped(state)
         if not run.can_ask:
             raise ApprovalImpossibleError(
                 f"the plan needs approval (approval={run.settings.approval!r}) and nobody can be asked: "
@@ -49,28 +54,31 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
             )
         if _was_edited_in_state(state, plan) and not _was_refused(state, plan):
             return _to_validator(state, plan)
+        answer = await self._ask(state, plan, run)
+        update = await self._apply(answer, state, plan, run)
+        _tell(runtime, run, update, answer)
+        return update
+
+    async def _ask(self, state: State, plan: Plan, run: Run) -> Answer:
         shown = _shown_plan(state, plan)
         earlier = await run.ledger.approvals(plan["id"])
         hit = await recalled_from(run, plan["id"]) if shown is plan else None
         origin = describe_recalled(hit) if hit else ""
-        estimate = await _estimate(state, plan, run)
-        description = describe_plan(state, shown, toolbox, earlier, origin=origin, estimate=estimate)
-        answer = ask_person(run, "approve_plan", {"plan": shown}, description, estimate=estimate)
-        update = await _apply(answer, state, plan, run)
-        _tell(runtime, run, update, answer)
-        return update
+        estimate = await self._estimate(state, plan, run)
+        description = describe_plan(state, shown, self.toolbox, earlier, origin=origin, estimate=estimate)
+        return ask_person(run, "approve_plan", {"plan": shown}, description, estimate=estimate)
 
-    async def _estimate(state: State, plan: Plan, run: Run) -> Estimate:
+    async def _estimate(self, state: State, plan: Plan, run: Run) -> Estimate:
         return estimate_plan(
             plan,
             state.get("results") or {},
             await run.history.samples(),
             inputs=state.get("inputs"),
             slots=run.settings.max_parallel,
-            model_of=models.names(run.settings.models),
+            model_of=self.models.names(run.settings.models),
         )
 
-    async def _apply(answer: Answer, state: State, plan: Plan, run: Run) -> Update:
+    async def _apply(self, answer: Answer, state: State, plan: Plan, run: Run) -> Update:
         said = feedback_of(state)
         audit = [
             audit_event(
@@ -80,7 +88,7 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
         if answer["type"] == "approve" and _was_edited_in_state(state, plan):
             return _to_validator(state, plan)
         if answer["type"] == "approve":
-            record = await record_approval(run, plan, state.get("inputs"), toolbox, "approved")
+            record = await record_approval(run, plan, state.get("inputs"), self.toolbox, "approved")
             return {
                 "approval": approval_state(record, said),
                 "plan_issues": [],
@@ -91,13 +99,13 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
             edited = answer["args"]["plan"]
             await record_edit(run, plan, edited)
             return _to_validator(state, edited) | {"audit": audit}
-        return _rejected(answer, plan, said, run) | {"audit": audit}
+        return self._rejected(answer, plan, said, run) | {"audit": audit}
 
-    def _rejected(answer: Answer, plan: Plan, said: list[str], run: Run) -> Update:
+    def _rejected(self, answer: Answer, plan: Plan, said: list[str], run: Run) -> Update:
         spoken = bool(answer["message"]) and answer["by"] == "person"
         feedback = [*said, answer["message"]] if spoken else said
         rejected = {"decision": "rejected", "feedback": feedback, "rejected_plan": plan}
-        can_revise = spoken and models.has("planner", run.settings.models)
+        can_revise = spoken and self.models.has("planner", run.settings.models)
         update: Update = {"approval": rejected, "plan_issues": [], "draft": None}
         if not can_revise:
             who = "A person rejected the plan" if answer["by"] == "person" else "The plan was not approved"
@@ -106,7 +114,14 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
             update |= {"status": "rejected", "evaluation": evaluation}
         return update
 
-    return approval
+
+def _stopped(state: State) -> Update:
+    reason = "The run was told to stop."
+    return {
+        "status": "rejected",
+        "approval": {"decision": "rejected", "feedback": feedback_of(state)},
+        "evaluation": {"decision": "abort", "reason": reason, "by": "person"},
+    }
 
 
 def _tell(runtime: Runtime[Any], run: Run, update: Update, answer: Answer) -> None:

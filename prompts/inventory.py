@@ -46,30 +46,26 @@ def describe_effects(tools: Inventory) -> str:
 def describe_form(form: Literal["lines", "fields"], inventory: Inventory, *, sub_plans: bool) -> str:
     """Describe how a plan is written, with the kinds of steps that this inventory adds."""
     how = {"lines": "plan_lines", "fields": "plan_fields"}[form]
-    return fill_fragment(how, forms="\n".join(_KINDS[form](inventory, sub_plans)))
+    return fill_fragment(how, forms="\n".join(_kinds(form, inventory, sub_plans=sub_plans)))
 
 
-def _in_lines(inventory: Inventory, sub_plans: bool) -> list[str]:
-    lines = []
-    if inventory.agents:
-        lines.append('- `name "what to do"`: work for one of these agents instead:')
-        lines += _listed(inventory)
-    if sub_plans:
-        lines.append('- `goal "…"`: a part too large to plan here, which gets a plan of its own.')
-    return lines
+_KINDS = {
+    "lines": (
+        '- `name "what to do"`: work for one of these agents instead:',
+        '- `goal "…"`: a part too large to plan here, which gets a plan of its own.',
+    ),
+    "fields": (
+        "- `agent`: hand the step to one of these instead of `call` and `tools`; else null.",
+        "- `goal`: for a part too large to plan here, the goal of a plan of its own; else null.",
+    ),
+}
+"""How a step for an agent, and a sub-plan, are introduced in each form."""
 
 
-def _as_fields(inventory: Inventory, sub_plans: bool) -> list[str]:
-    lines = []
-    if inventory.agents:
-        lines.append("- `agent`: hand the step to one of these instead of `call` and `tools`; else null.")
-        lines += _listed(inventory)
-    if sub_plans:
-        lines.append("- `goal`: for a part too large to plan here, the goal of a plan of its own; else null.")
-    return lines
-
-
-_KINDS = {"lines": _in_lines, "fields": _as_fields}
+def _kinds(form: Literal["lines", "fields"], inventory: Inventory, *, sub_plans: bool) -> list[str]:
+    for_agents, for_a_goal = _KINDS[form]
+    lines = [for_agents, *_listed(inventory)] if inventory.agents else []
+    return [*lines, for_a_goal] if sub_plans else lines
 
 
 def _listed(inventory: Inventory) -> list[str]:
