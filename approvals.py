@@ -56,6 +56,7 @@ async def record_approval(
     record: Record = {
         "decision": decision,
         "plan_hash": plan_hash(plan, inputs),
+        "revision": plan["revision"],
         "grants": toolbox.grants(plan),
         "steps": step_fingerprints(plan),
         "at": run.timestamp(),

@@ -332,7 +332,13 @@ def _step(raw: DraftStep, step_id: str) -> Step:
     return step
 
 
-def with_new_ids_for_reruns(plan: Plan, before: Mapping[str, str], results: Mapping[str, StepResult]) -> Plan:
+def with_new_ids_for_reruns(
+    plan: Plan,
+    before: Mapping[str, str],
+    results: Mapping[str, StepResult],
+    *,
+    taken: Collection[str] = (),
+) -> Plan:
     """Give steps that a person changed after they had failed new ids, and so what depends on them.
 
     A step keeps its id for as long as it means the same; one without a result may change freely.
@@ -341,13 +347,14 @@ def with_new_ids_for_reruns(plan: Plan, before: Mapping[str, str], results: Mapp
         plan: The plan as the person left it.
         before: Fingerprints of the steps as they were, by id.
         results: Results so far.
+        taken: More ids that new ones are not to be.
     """
     now = step_fingerprints(plan)
     ended = {i for i, result in results.items() if result["status"] != "done" and i in now}
     changed = {step_id for step_id in ended if before.get(step_id) != now[step_id]}
     again = changed | (descendants(plan["steps"], changed) & ended)
-    taken = {*before, *results, *now}
-    renamed = {step_id: unused_id(step_id, plan["revision"], taken) for step_id in sorted(again)}
+    used = {*before, *results, *now, *taken}
+    renamed = {step_id: unused_id(step_id, plan["revision"], used) for step_id in sorted(again)}
     steps: list[Any] = [
         {**rename_uses(step, renamed), "id": renamed.get(step["id"], step["id"])} for step in plan["steps"]
     ]

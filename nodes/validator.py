@@ -21,6 +21,7 @@ from ..state import (
     Draft,
     Plan,
     State,
+    StepResult,
     digest,
     feedback_of,
     plan_difference,
@@ -83,9 +84,7 @@ class _Validator:
             )
         if draft["source"] == "person" and (current := state.get("plan")):
             plan = {**plan, "id": current["id"], "revision": current["revision"] + 1}
-            plan = with_new_ids_for_reruns(
-                plan, await _approved_steps(current, run), state.get("results") or {}
-            )
+            plan = await _with_new_ids(plan, current, state.get("results") or {}, run)
         event = audit_event(
             run,
             {**state, "plan": plan},
@@ -159,9 +158,18 @@ async def _fingerprints(plan: Plan | None, run: Run) -> dict[str, str]:
     return {step_id: row["fingerprint"] for step_id, row in rows.items()}
 
 
-async def _approved_steps(current: Plan, run: Run) -> dict[str, str]:
-    """Look up the steps of the revision that ran last: the plan in the state may have been edited since."""
-    for record in reversed(await run.ledger.approvals(current["id"])):
-        if "steps" in record:
-            return dict(record["steps"])
-    return step_fingerprints(current)
+async def _with_new_ids(plan: Plan, current: Plan, results: Mapping[str, StepResult], run: Run) -> Plan:
+    """Give the steps of an edit that are to run again new ids.
+
+    They are told by the revision that ran last, as the plan in the state may have been edited since. A later
+    one on record is this very edit, which a crash cut off, or of another fork, whose ids mean something else.
+    """
+    records = [record for record in await run.ledger.approvals(plan["id"]) if "steps" in record]
+    is_later = [record.get("revision", 0) > current["revision"] for record in records]
+    later = [record["steps"] for record, late in zip(records, is_later, strict=True) if late]
+    ran = [record["steps"] for record, late in zip(records, is_later, strict=True) if not late]
+    before = ran[-1] if ran else step_fingerprints(current)
+    renamed = with_new_ids_for_reruns(plan, before, results)
+    if not later or step_fingerprints(renamed) in later:
+        return renamed
+    return with_new_ids_for_reruns(plan, before, results, taken={name for steps in later for name in steps})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,7 +19,7 @@ from langgraph.store.sqlite import SqliteStore
 from langgraph.store.sqlite.aio import AsyncSqliteStore
 
 from plan_execute.storage import postgres
-from plan_execute.storage.adapters import AsyncSaver, AsyncStore
+from plan_execute.storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 from plan_execute.storage.local import LocalSaver, LocalStore, open_database
 from plan_execute.storage.postgres import PooledSaver, PooledStore
 
@@ -79,12 +79,10 @@ class _Counted:
 
 class _CountedSaver(_Counted):
     def put(self, *args: Any) -> Any:
-        time.sleep(self.delay_s)
         with self.countdown.around("checkpoint"):
             return super().put(*args)  # type: ignore[misc]
 
     def put_writes(self, *args: Any) -> None:
-        time.sleep(self.delay_s)
         with self.countdown.around("pending"):
             super().put_writes(*args)  # type: ignore[misc]
 
@@ -98,15 +96,37 @@ class _CountedStore(_Counted):
             return super().batch(wanted)  # type: ignore[misc]
 
 
+class _AsyncCountedSaver(_Counted):
+    async def aput(self, *args: Any) -> Any:
+        await asyncio.sleep(self.delay_s)
+        with self.countdown.around("checkpoint"):
+            return await super().aput(*args)  # type: ignore[misc]
+
+    async def aput_writes(self, *args: Any) -> None:
+        await asyncio.sleep(self.delay_s)
+        with self.countdown.around("pending"):
+            await super().aput_writes(*args)  # type: ignore[misc]
+
+
+class _AsyncCountedStore(_Counted):
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        wanted = [*ops]
+        if not _writes(wanted):
+            return await super().abatch(wanted)  # type: ignore[misc]
+        with self.countdown.around("ledger"):
+            return await super().abatch(wanted)  # type: ignore[misc]
+
+
 def _writes(ops: list[Op]) -> bool:
     return any(isinstance(op, PutOp) for op in ops)
 
 
-class _LocalSaver(_CountedSaver, LocalSaver):
+# Counted where their results arrive: what waits together is committed after the last call's own work.
+class _LocalSaver(_AsyncCountedSaver, AsyncSaver):
     pass
 
 
-class _LocalStore(_CountedStore, LocalStore):
+class _LocalStore(_AsyncCountedStore, AsyncStore):
     pass
 
 
@@ -126,23 +146,12 @@ class _PlainStore(_CountedStore, SqliteStore):
     pass
 
 
-class _AsyncPlainSaver(_Counted, AsyncSqliteSaver):
-    async def aput(self, *args: Any) -> Any:
-        with self.countdown.around("checkpoint"):
-            return await super().aput(*args)
-
-    async def aput_writes(self, *args: Any) -> None:
-        with self.countdown.around("pending"):
-            await super().aput_writes(*args)
+class _AsyncPlainSaver(_AsyncCountedSaver, AsyncSqliteSaver):
+    pass
 
 
-class _AsyncPlainStore(_Counted, AsyncSqliteStore):
-    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        wanted = [*ops]
-        if not _writes(wanted):
-            return await super().abatch(wanted)
-        with self.countdown.around("ledger"):
-            return await super().abatch(wanted)
+class _AsyncPlainStore(_AsyncCountedStore, AsyncSqliteStore):
+    pass
 
 
 @contextmanager
@@ -162,11 +171,11 @@ def opened(mode: str, path: str, countdown: Countdown) -> Iterator[tuple[Any, An
         saver, store = _ServerSaver(database), _ServerStore(database)
     else:
         database = open_database(Path(path))
-        saver, store = _LocalSaver(database), _LocalStore(database)
+        saver, store = _LocalSaver(LocalSaver(database)), _LocalStore(LocalStore(database))
     try:
         saver.countdown = store.countdown = countdown
         saver.delay_s = 0.01 if mode.startswith("slow") else 0.0
-        yield AsyncSaver(saver), AsyncStore(store)
+        yield async_saver(saver), async_store(store)
     finally:
         database.close()
 

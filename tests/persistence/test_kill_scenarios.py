@@ -122,3 +122,9 @@ def test_under_exit_durability_a_run_that_was_asked_about_repeats_no_write(child
         if folder.mkdir() is None
     ]
     assert [trial.duplicates for trial in trials] == [[], []]
+
+
+def test_an_edit_whose_approval_outlived_a_crash_gives_its_steps_the_same_ids(children, tmp_path, whole_of):
+    whole = whole_of("changed", "local")
+    [trial] = survive_all(children, tmp_path, whole, [{2: Point("checkpoint", "before", 1)}])
+    assert trial.killed
