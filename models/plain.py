@@ -17,21 +17,7 @@ from .metered import MeteredModel, ModelMeter
 from .reading import raise_if_withheld, was_cut_off
 from .retrying import BACKOFF, Backoff
 
-__all__ = ["call_message", "call_text"]
-
-
-async def call_text(
-    model: BaseChatModel,
-    messages: Sequence[BaseMessage],
-    *,
-    role: str,
-    meter: ModelMeter,
-    config: RunnableConfig | None = None,
-    backoff: Backoff = BACKOFF,
-) -> str:
-    """Ask for plain text; as :func:`call_message`, without what else a message holds."""
-    answer = await call_message(model, messages, role=role, meter=meter, config=config, backoff=backoff)
-    return str(answer.text)
+__all__ = ["call_message"]
 
 
 async def call_message(

@@ -16,7 +16,7 @@ from openai_stub import OpenAIStub, Reply
 from pydantic import BaseModel
 
 from plan_execute.models.chat import ChatModels
-from plan_execute.models.plain import call_text
+from plan_execute.models.plain import call_message
 from plan_execute.models.scripted import ScriptedModel
 from plan_execute.models.structured import call_structured
 
@@ -55,7 +55,7 @@ def graph_of(model: Any, *, pass_config: bool = True) -> Any:
     async def say(state: State, config: RunnableConfig) -> State:
         given = config if pass_config else None
         ask = [HumanMessage("hi")]
-        text = await call_text(model, ask, role="synthesizer", meter=Unlimited(), config=given)
+        text = (await call_message(model, ask, role="synthesizer", meter=Unlimited(), config=given)).text
         data = await call_structured(model, Answer, ask, role="planner", meter=Unlimited(), config=given)
         return {"said": [text, data.text]}
 

@@ -28,7 +28,7 @@ from plan_execute.errors import (
 )
 from plan_execute.models.chat import ChatModels, model_name
 from plan_execute.models.client_errors import as_model_error, is_transient
-from plan_execute.models.plain import call_text
+from plan_execute.models.plain import call_message
 from plan_execute.models.retrying import Backoff, retry_transient
 from plan_execute.models.scripted import ScriptedModel
 from plan_execute.models.structured import call_structured
@@ -412,8 +412,8 @@ async def test_a_connection_dropped_in_the_middle_of_a_stream_is_tried_again() -
     with OpenAIStub([Reply("Hello there", drop=True), Reply("Hello there")]) as stub:
         model = model_at(stub)
         model.streaming = True  # type: ignore[attr-defined]
-        text = await call_text(model, ASK, role="planner", meter=Meter(), backoff=Naps().backoff)
-    assert text == "Hello there"
+        answer = await call_message(model, ASK, role="planner", meter=Meter(), backoff=Naps().backoff)
+    assert answer.text == "Hello there"
     assert len(stub.requests) == 2
 
 
@@ -567,7 +567,8 @@ async def test_the_model_and_role_are_reported_to_the_meter() -> None:
 )
 async def test_text_comes_without_thinking(content: str, text: str) -> None:
     with OpenAIStub([Reply(content)]) as stub:
-        assert await call_text(model_at(stub), ASK, role="synthesizer", meter=Meter()) == text
+        answer = await call_message(model_at(stub), ASK, role="synthesizer", meter=Meter())
+        assert answer.text == text
 
 
 @pytest.mark.parametrize(
@@ -583,7 +584,7 @@ async def test_text_comes_without_thinking(content: str, text: str) -> None:
 )
 async def test_text_has_the_same_errors(reply: Reply, error: type[ModelCallError]) -> None:
     with OpenAIStub([reply]) as stub, pytest.raises(error, match="synthesizer"):
-        await call_text(model_at(stub), ASK, role="synthesizer", meter=Meter())
+        await call_message(model_at(stub), ASK, role="synthesizer", meter=Meter())
 
 
 async def test_any_call_can_be_retried_with_the_same_policy() -> None:
