@@ -71,6 +71,12 @@ def fetch(name: str) -> str:
     return Path(name).read_text(encoding="utf-8")
 
 
+def recite(word: str, times: int) -> str:
+    """Say a word many times over."""
+    _note("recite", word)
+    return word * times
+
+
 async def doze(text: str, seconds: float) -> str:
     """Sleep, and say so at both ends."""
     await asyncio.to_thread(_note, "doze", text)
@@ -93,5 +99,5 @@ def _tool(func: Callable[..., Any], effect: str) -> BaseTool:
 TOOLS = [
     look,  # its effect is not declared: a write
     *(_tool(func, "write") for func in (write, keep)),
-    *(_tool(func, "read") for func in (echo, hold, fetch, doze, block)),
+    *(_tool(func, "read") for func in (echo, hold, fetch, recite, doze, block)),
 ]
