@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyte
 import pytest
+from cli_server import programs
 
 PROGRAM = shutil.which("plan-execute", path=str(Path(sys.executable).parent))
 
@@ -183,8 +184,9 @@ class Cli:
 
     program = PROGRAM
 
-    def __init__(self, folder):
+    def __init__(self, folder, programs):
         self.folder = folder
+        self._programs = programs
         home = str(folder / "home")
         # pytest-xdist tells its workers a window's LINES, which would count for more than the window.
         ours = ("PLAN_EXECUTE_", "OPENAI_", "ANTHROPIC_", "LANG", "LC_", "XDG_", "EDITOR", "VISUAL", "LINES")
@@ -192,16 +194,13 @@ class Cli:
         self.env |= {"PLAN_EXECUTE_DB": str(folder / "threads.db"), "HOME": home, "COLUMNS": "100"}
         self.env |= {"LANG": "C.UTF-8", "TERM": "xterm"}
 
-    def __call__(self, *arguments, stdin=subprocess.DEVNULL, timeout=60, **env):
-        done = subprocess.run(
-            [PROGRAM, *arguments],
-            cwd=self.folder,
-            env={**self.env, **env},
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+    def __call__(self, *arguments, stdin=None, timeout=60, **env):
+        command, options = [PROGRAM, *arguments], {"cwd": self.folder, "env": {**self.env, **env}}
+        if stdin is None:
+            done = self._programs.run(command, timeout=timeout, **options)
+        else:
+            pipes = {"stdin": stdin, "capture_output": True, "text": True}
+            done = subprocess.run(command, timeout=timeout, **pipes, **options)
         assert "Traceback" not in done.stderr or "--debug" in arguments, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
 
@@ -336,12 +335,19 @@ class Terminal:
         os.close(self._master)
 
 
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory):
+    """Keep what runs the program in processes that need not import it each."""
+    with programs(tmp_path_factory.mktemp("programs")) as started:
+        yield started
+
+
 @pytest.fixture
-def cli(tmp_path):
+def cli(tmp_path, forked):
     (tmp_path / "mytools.py").write_text(TOOLS)
     for name, text in PLANS.items():
         (tmp_path / name).write_text(text)
-    return Cli(tmp_path)
+    return Cli(tmp_path, forked)
 
 
 @pytest.fixture
