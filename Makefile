@@ -22,7 +22,7 @@ recording: $(VENV)/.dev ## record docs/demo.svg, the picture in the README, from
 	"$(BIN)/python" docs/recording/record.py docs/demo.svg
 
 test: check ## lint, types and all tests
-	"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile
+	"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint types ## lint and types
 

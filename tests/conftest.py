@@ -4,6 +4,8 @@ import signal
 
 import browser
 import postgres_server
+import pytest
+from cli_server import programs
 from hypothesis import HealthCheck, settings
 
 # How long an example takes says something about the machine, not about the code.
@@ -12,6 +14,41 @@ settings.load_profile("anywhere")
 
 # A shell starts its background jobs with Ctrl-C ignored, and every process we test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+LONGEST = (
+    "persistence/test_kill_points.py",
+    "persistence/test_kill_scenarios.py",
+    "persistence/test_kill.py",
+    "cli/test_terminal.py",
+    "persistence/test_prune.py",
+    "cli/test_live_view.py",
+    "persistence/test_unknown_outcome.py",
+    "embedding/test_entry_points.py",
+    "cli/test_edit.py",
+    "persistence/test_encrypted_runs.py",
+    "persistence/test_workers.py",
+    "persistence/test_lost_hold.py",
+    "persistence/test_artifact_kills.py",
+)
+"""Files that take longest. Where several run at a time none of them may come last."""
+
+
+def pytest_collection_modifyitems(items):
+    """Run the longest files first, the others as they stand (``make test`` has xdist keep this order)."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+
+    def place_of(item):
+        return place.get("/".join(item.path.parts[-2:]), len(place))
+
+    items.sort(key=place_of)
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory):
+    """Keep what runs the program in processes that need not import it each."""
+    with programs(tmp_path_factory.mktemp("programs")) as started:
+        yield started
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pyte
 import pytest
-from cli_server import programs
 
 PROGRAM = shutil.which("plan-execute", path=str(Path(sys.executable).parent))
 
@@ -333,13 +332,6 @@ class Terminal:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
         os.close(self._master)
-
-
-@pytest.fixture(scope="session")
-def forked(tmp_path_factory):
-    """Keep what runs the program in processes that need not import it each."""
-    with programs(tmp_path_factory.mktemp("programs")) as started:
-        yield started
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -34,27 +33,29 @@ COMMANDS = [
 ]
 
 
-def help_text(*command):
+@pytest.fixture
+def help_text(forked, tmp_path):
     """Run the installed program with a fixed width and no colours."""
     program = shutil.which("plan-execute", path=str(Path(sys.executable).parent))
     assert program, "plan-execute is not installed next to this Python"
     env = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "TERM": "dumb", "NO_COLOR": "1"}
     env.pop("FORCE_COLOR", None)
     env.pop("GITHUB_ACTIONS", None)
-    arguments = [program, *command, "--help"]
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return re.sub(r"[ \t]+$", "", done.stdout, flags=re.MULTILINE).strip() + "\n"
+
+    def text(*command):
+        done = forked.run([program, *command, "--help"], cwd=tmp_path, env=env, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return re.sub(r"[ \t]+$", "", done.stdout, flags=re.MULTILINE).strip() + "\n"
+
+    return text
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_stays_as_it_is(command):
+def test_help_stays_as_it_is(help_text, command):
     assert_golden(f"help/{command.replace(' ', '-') or 'plan-execute'}.txt", help_text(*command.split()))
 
 
-def test_every_command_has_its_golden_file():
+def test_every_command_has_its_golden_file(help_text):
     listed = help_text().partition("Commands:")[2].partition("Exit codes:")[0]
     assert sorted(re.findall(r"^  (\w+)  ", listed, re.MULTILINE)) == sorted(
         c for c in COMMANDS if " " not in c

@@ -11,10 +11,12 @@ import time
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 from dev_server import CHECKOUT, serve
 from langgraph.pregel.remote import RemoteGraph
 from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
 from plans import FREE, Thread, agent_with
 
 from plan_execute import Context, create_plan_execute_agent, local_persistence
@@ -243,7 +245,8 @@ async def test_cancelling_the_run_here_cancels_the_run_there(remote: Any) -> Non
 
 async def test_a_server_that_is_not_there_is_a_failed_step() -> None:
     settings = Context(approval="never", max_attempts=1)
-    async with get_client(url="http://127.0.0.1:9") as client:
-        agent = agent_with((), agents={"worker": RemoteGraph("worker", client=client)})
+    # Whose client does not try for eight seconds to connect, as get_client's does.
+    async with httpx.AsyncClient(base_url="http://127.0.0.1:9") as http:
+        agent = agent_with((), agents={"worker": RemoteGraph("worker", client=LangGraphClient(http))})
         result = await Thread(agent, settings).run(step("do it", on_failure="abort"))
     assert result["results"]["a"]["error"]["code"] == "tool_failed"
