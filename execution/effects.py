@@ -66,7 +66,8 @@ async def call_once(
                     await ledger.begin_effect(key, tool, recorded)
                 await _finish(scope, key, outcome, answers.taken - before)
                 return _told(outcome)
-    return await _log_effect(scope, key, tool, recorded, call, before)
+    # Whoever has a write made again has said of every earlier start that it did not happen.
+    return await _log_effect(scope, key, tool, recorded, call, before, settled=effect == "write")
 
 
 async def _open_questions(
@@ -89,7 +90,8 @@ async def _open_questions(
         await scope.run.ledger.move_effect(key, position)
     if position > answers.taken:
         answers.skip_to(position)
-    return 1
+    # Where its answer is in hand the question takes it, or the next one would get it.
+    return 0 if record.starts <= record.settled and len(answers) <= position else 1
 
 
 async def _log_effect(
@@ -99,6 +101,8 @@ async def _log_effect(
     args: dict[str, Json],
     call: Callable[[str], Awaitable[Json]],
     before: int,
+    *,
+    settled: bool,
 ) -> Json:
     """Commit the intent, make the call, commit the outcome; ``before`` answers were for other questions."""
     ledger, answers = scope.run.ledger, AnswersInHand()
@@ -112,7 +116,7 @@ async def _log_effect(
             raise
         except BudgetExceededError:
             # There was no room for the call, so it was not made.
-            await asyncio.shield(ledger.retract_effect(key))
+            await asyncio.shield(ledger.retract_effect(key, settled=settled))
             raise
         except GraphBubbleUp as stop:
             # The tool itself asks a person: once there is an answer it is called anew, and gets it.

@@ -71,6 +71,8 @@ class EffectRecord:
     """How many answers the call took until it ended: its tool's own, and about its outcome."""
     question: dict[str, Any] | None = None
     """What its tool has asked a person, and waits for."""
+    settled: int = 0
+    """How many of the starts came to nothing: a person said so, and the one they ordered was not made."""
 
     @property
     def position(self) -> int:
@@ -307,18 +309,25 @@ class Ledger:
         return None if row is None else EffectRecord(**row)
 
     async def calls_without_outcome(self, plan_id: str) -> list[tuple[str, str]]:
-        """List the calls of a plan, as (step id, tool), that were started and have no known outcome."""
-        return [(step_id, tool) for step_id, _, tool in await self._without_outcome(plan_id)]
+        """List the calls of a plan, as (step id, tool), that were started and of which nobody knows the end."""
+        rows = await self._without_outcome(plan_id)
+        return [(step_id, tool) for step_id, _, tool, settled in rows if not settled]
 
     async def items_without_outcome(self, plan_id: str, step_id: str) -> set[int | str | None]:
-        """Collect the items of a loop with a call that was started and has no known outcome."""
-        return {item for owner, item, _ in await self._without_outcome(plan_id) if owner == step_id}
+        """Collect the items of a loop with a call that was started and has no known outcome.
 
-    async def _without_outcome(self, plan_id: str) -> list[tuple[str, int | str | None, str]]:
+        Also those that a person has settled: answers are handed out again in the order of the questions.
+        """
+        return {item for owner, item, _, _ in await self._without_outcome(plan_id) if owner == step_id}
+
+    async def _without_outcome(self, plan_id: str) -> list[tuple[str, int | str | None, str, bool]]:
         rows = await self._rows(self._space("effects", plan_id))
         begun = {key: row for key, row in rows.items() if row["outcome"] is None and row["starts"]}
-        named = ((*json.loads(key), row["tool"]) for key, row in begun.items())
-        return [(step_id, item, tool) for step_id, _, item, _, tool in named]
+        named = (
+            (*json.loads(key), row["tool"], row["starts"] <= row.get("settled", 0))
+            for key, row in begun.items()
+        )
+        return [(step_id, item, tool, settled) for step_id, _, item, _, tool, settled in named]
 
     async def begin_effect(
         self, key: EffectKey, tool: str, args: dict[str, Any], *, position: int = 0
@@ -334,19 +343,21 @@ class Ledger:
         if begun is not None:
             await self._put_effect(key, replace(begun, positions=[*begun.positions[:-1], position]))
 
-    async def retract_effect(self, key: EffectKey, question: dict[str, Any] | None = None) -> None:
-        """Take back the last start of a call that stopped to ask a person; it will be made anew.
+    async def retract_effect(
+        self, key: EffectKey, question: dict[str, Any] | None = None, *, settled: bool = False
+    ) -> None:
+        """Take back the last start of a call that was not made, or that stopped to ask a person.
 
         Args:
             key: The call.
             question: What it asked, if it need not be called to ask that again.
+            settled: Whether it is known that none of its earlier starts happened.
         """
         begun = await self.effect(key)
         if begun is not None and (question is not None or begun.starts > 1):
             earlier, positions = begun.starts - 1, begun.positions[:-1]
-            await self._put_effect(
-                key, replace(begun, starts=earlier, positions=positions, question=question)
-            )
+            record = replace(begun, starts=earlier, positions=positions, question=question)
+            await self._put_effect(key, replace(record, settled=earlier) if settled else record)
         else:
             await self.store.adelete(self._space("effects", key.plan_id), encode(key.row_key))
 

@@ -178,11 +178,12 @@ def _recorded_effects(workplace: Workplace) -> list[dict[str, Any]]:
 
 
 def _doubtful(workplace: Workplace) -> Counter[Call]:
-    """Read which writes were begun and have no outcome."""
+    """Read which writes may have happened: begun, with no outcome, and not settled by a person."""
     return Counter(
         (row["tool"], row["args"]["name"])
         for row in _recorded_effects(workplace)
         if row["outcome"] is None and row["question"] is None and row["tool"] in IN_DOUBT
+        if row["starts"] > row["settled"]
     )
 
 

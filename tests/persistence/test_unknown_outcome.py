@@ -1,10 +1,17 @@
 """A write whose end nobody saw is never repeated silently, however often the process dies."""
 
+import asyncio
 import time
 
 import pytest
 from crash_child import Workplace
+from langchain_core.tools import StructuredTool
+from langgraph.types import Command
 from logged_tools import Log, bound, plan
+
+from plan_execute import create_plan_execute_agent, local_persistence
+from plan_execute.storage.adapters import async_store
+from plan_execute.storage.ledger import Ledger
 
 NEVER = {"approval": "never", "on_failure": "abort", "max_attempts": 1}
 BOUND = plan(bound("mail", "send", delay=0.6), bound("after", "put", "mail"))
@@ -67,6 +74,36 @@ def test_the_careful_end_lets_the_step_fail_and_says_why(children, workplace):
     assert answer["status"] == "failed"
     assert "cannot tell" in answer["final_answer"]
     assert log.calls() == {"mail": 1}
+
+
+async def test_a_write_that_was_to_run_again_and_found_no_budget_left_is_in_doubt_no_more(tmp_path):
+    begun, made = asyncio.Event(), []
+
+    async def send(text: str) -> str:
+        """Send a text."""
+        begun.set()
+        if not made:
+            made.append(text)
+            await asyncio.sleep(60)
+        return text
+
+    tool = StructuredTool.from_function(coroutine=send, metadata={"effect": "write"})
+    steps = {"goal": "send", "steps": [{"id": "mail", "call": {"tool": "send", "args": {"text": "hello"}}}]}
+    config = {"configurable": {"thread_id": "1"}}
+    little = {**NEVER, "max_tool_calls": 1}
+    async with local_persistence(tmp_path / "runs.db") as (saver, store):
+        agent = create_plan_execute_agent(None, [tool], checkpointer=saver, store=store)
+        cut_off = asyncio.create_task(agent.ainvoke({"plan": steps}, config, context=little))
+        await begun.wait()
+        cut_off.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cut_off
+        assert "__interrupt__" in await agent.ainvoke(None, config)
+        result = await agent.ainvoke(Command(resume=decide("run_again")), config)
+        assert result["results"]["mail"]["error"]["code"] == "budget_exceeded"
+        ledger = Ledger(async_store(store), "1")
+        assert await ledger.calls_without_outcome(result["plan"]["id"]) == []
+        assert (await agent.aget_state(config)).next == ()
 
 
 def test_a_second_kill_amid_the_ordered_rerun_is_asked_about_again(children, workplace):
