@@ -28,7 +28,7 @@ def list_(
     """List threads, newest first."""
     from ..storage.local import list_threads
     from .overdue import overdue_questions
-    from .queueing import queue_now, queued_status
+    from .queueing import queue_now, queued_status, what_keeps
     from .snapshots import look_up, status_of
     from .sources import Sources, open_agent
     from .views import thread_line
@@ -45,7 +45,7 @@ def list_(
                 status = queued_status(queued, status_of(snapshot))
                 entry: dict[str, Any] = {"thread": thread, "at": at, "status": status}
                 entry |= {"goal": goal, "overdue": bool(overdue_questions(snapshot))}
-                found.append(entry | {"reason": (queued.parked or queued.error) if queued else None})
+                found.append(entry | {"reason": what_keeps(queued)})
             rest = sum(1 for _ in threads)
     if json:
         screen.document({"threads": found, "more": rest})
@@ -73,7 +73,8 @@ def show(
     may run after it, that needs the run's --tools and --model.
     """
     from .overdue import apply_careful_ends, overdue_questions
-    from .snapshots import look_up, open_questions, values_of
+    from .queueing import queued_now, queued_status, what_keeps
+    from .snapshots import look_up, open_questions, status_of, values_of
     from .sources import Sources, open_agent
     from .views import thread_lines
 
@@ -82,14 +83,16 @@ def show(
     if step is not None:
         return _show_output(screen, sources, thread, step)
     with open_agent(sources, existing=True) as agent:
-        snapshot = look_up(agent, thread)
+        snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
     if overdue_questions(snapshot):
         snapshot = apply_careful_ends(sources, screen, thread) or snapshot
+    status, reason = queued_status(queued, status_of(snapshot)), what_keeps(queued)
     if json:
         questions = [question.as_json() for question in open_questions(snapshot)]
-        screen.document({"thread": thread, **values_of(snapshot), "questions": questions})
+        told = {"status": status, "reason": reason, "questions": questions}
+        screen.document({"thread": thread, **values_of(snapshot), **told})
         return DONE
-    for line in thread_lines(thread, snapshot):
+    for line in thread_lines(thread, snapshot, status, reason):
         screen.data(line)
     if snapshot.tasks:
         way = "Answer" if snapshot.interrupts else "If nothing runs it any more, go on"

@@ -36,6 +36,9 @@ def run(
             "--thread", metavar="ID", help="The thread's id (default: a new one, which is printed)."
         ),
     ] = None,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Give up the run that is open on the thread, if there is one.")
+    ] = False,
     inputs: Inputs = None,
     inputs_file: InputsFile = None,
     setting_options: SettingOptions,
@@ -71,6 +74,7 @@ def run(
         given: dict[str, Any] = {"plan": steps, "inputs": typed}
     else:
         given = {"goal": goal, "inputs": values.values()}
+    given |= {"abandon": True} if abandon else {}
     with open_agent(sources, toolbox, plan_cache=kept) as agent:
         if queue:
             return leave_to_workers(agent, screen, thread, given, settings)

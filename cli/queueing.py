@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..storage.queue import QueuedThread
     from .terminal import Screen
 
-__all__ = ["leave_to_workers", "queue_now", "queued_status"]
+__all__ = ["leave_to_workers", "queue_now", "queued_now", "queued_status", "what_keeps"]
 
 
 def leave_to_workers(
@@ -37,6 +37,14 @@ def queue_now(agent: PlanExecuteAgent) -> dict[str, QueuedThread]:
     return {queued.thread_id: queued for queued in run(queue_of(agent).all())}
 
 
+def queued_now(agent: PlanExecuteAgent, thread: str) -> QueuedThread | None:
+    """Return a thread's place in the queue; None: it is not in it."""
+    from ..graph.loop import run
+    from ..graph.submission import queue_of
+
+    return run(queue_of(agent).get(thread))
+
+
 def queued_status(queued: QueuedThread | None, status: str) -> str:
     """Name the status of a thread, as far as the queue has a say in it."""
     if queued is None or queued.asks:
@@ -44,3 +52,8 @@ def queued_status(queued: QueuedThread | None, status: str) -> str:
     if queued.parked is not None:
         return "parked"
     return status if queued.attempts else "queued"
+
+
+def what_keeps(queued: QueuedThread | None) -> str | None:
+    """Say what keeps the workers from a thread."""
+    return (queued.parked or queued.error) if queued else None

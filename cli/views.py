@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..state import topological_order
 from ..tools.calls import preview
-from .snapshots import open_questions, recalled, results_of, status_of
+from .snapshots import open_questions, recalled, results_of
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -29,11 +29,18 @@ def thread_line(
     return f"{thread}  {at[:16].replace('T', ' ')}  {status:<9} {preview(' '.join(goal.split()), 80)}{why}"
 
 
-def thread_lines(thread: str, snapshot: StateSnapshot) -> Iterator[str]:
-    """Describe a thread: status, plan with the state of every step, open questions, answer."""
+def thread_lines(
+    thread: str, snapshot: StateSnapshot, status: str, reason: str | None = None
+) -> Iterator[str]:
+    """Describe a thread: status, plan with the state of every step, open questions, answer.
+
+    What keeps the workers from it is the ``reason`` of its status.
+    """
     values = snapshot.values
     yield f"Thread: {thread}"
-    yield f"Status: {status_of(snapshot)}"
+    yield f"Status: {status}"
+    if reason:
+        yield f"        {preview(' '.join(reason.split()), 2000)}"
     yield f"Goal:   {preview(str(values.get('goal') or ''), 500)}"
     if plan := values.get("plan"):
         hit = recalled(values)

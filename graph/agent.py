@@ -18,7 +18,6 @@ from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
 
 from ..context import Context
-from ..errors import InvalidInputError, ThreadBusyError
 from ..models.chat import ChatModels
 from ..models.prices import PriceTable
 from ..run import run_of
@@ -30,12 +29,9 @@ from .door import enter
 from .loop import iterate, run
 from .outputs import exact_output, output_of_step
 from .redacted_stream import RedactedStream
-from .surgery import cancel_run
+from .surgery import ABANDON, without_open_run
 
 __all__ = ["PlanExecuteAgent"]
-
-ABANDON = "abandon"
-"""Input key with which a new goal says that it gives up the run that is still open."""
 
 
 class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputState]):
@@ -94,7 +90,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
         if isinstance(input, Mapping) and ABANDON in input:
-            input = await _without_open_run(self, input, ensure_config(config))
+            input = await without_open_run(self, input, ensure_config(config))
         heard = "custom" in _listed(kwargs.get("stream_mode") or self.stream_mode)
         async with enter(self, input, ensure_config(config), context, heard=heard) as entry:
             # A plan must be on disk before its steps act: planned again after a kill, it has another id,
@@ -155,15 +151,3 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
 
 def _listed(modes: Any) -> Any:
     return [modes] if isinstance(modes, str) else modes
-
-
-async def _without_open_run(agent: PlanExecuteAgent, given: Any, config: RunnableConfig) -> dict[str, Any]:
-    """End the thread's open run, if there is one and the input says so, and return the rest of the input."""
-    abandon = given[ABANDON]
-    if not isinstance(abandon, bool):
-        raise InvalidInputError(f"{ABANDON} must be true or false, not {type(abandon).__name__}")
-    is_root = "__pregel_read" not in (config.get("configurable") or {})
-    is_open = abandon and is_root and agent.checkpointer and (await agent.aget_state(config)).tasks
-    if is_open and await cancel_run(agent, config) == "requested":
-        raise ThreadBusyError("the open run is under way; it was told to stop, send the goal again then")
-    return {key: value for key, value in given.items() if key != ABANDON}

@@ -21,6 +21,7 @@ from ..storage.adapters import AsyncSaver, AsyncStore
 from ..storage.queue import Queue, QueuedThread
 from .door import enter
 from .loop import run as run_now
+from .surgery import ABANDON, without_open_run
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
@@ -42,8 +43,9 @@ async def asubmit(
 
     Args:
         agent: Any agent on the database of the workers.
-        input: What ``invoke`` takes: ``{"goal": …}``, ``{"plan": …}`` and so on; a ``Command(resume=…)`` with
-            answers; None to go on with a thread that stopped, or that the workers have given up.
+        input: What ``invoke`` takes: ``{"goal": …}``, ``{"plan": …}`` and so on, with ``"abandon": True``
+            also where a run is open, which is ended first; a ``Command(resume=…)`` with answers; None to
+            go on with a thread that stopped, or that the workers have given up.
         thread_id: The thread; None: a new one.
         context: Settings, as for ``invoke``.
 
@@ -61,6 +63,8 @@ async def asubmit(
         raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(input).__name__}")
     if isinstance(input, Command) and (input.goto or input.update):
         raise InvalidInputError("only answers can be submitted; update the state with update_state")
+    if isinstance(input, Mapping) and ABANDON in input:
+        input = await without_open_run(agent, input, {CONF: {"thread_id": thread_id}})
     prepare = partial(_prepare, agent, input, thread_id, context)
     if not isinstance(input, Command):
         await prepare()

@@ -38,11 +38,15 @@ from ..state import (
 from ..storage.adapters import AsyncSaver, async_store
 from ..storage.ledger import Ledger
 from .door import check_clock, check_version
+from .inputs import check_input
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
 
-__all__ = ["cancel_run", "edit_plan", "retry_steps"]
+__all__ = ["ABANDON", "cancel_run", "edit_plan", "retry_steps", "without_open_run"]
+
+ABANDON = "abandon"
+"""Key of an input that gives up the thread's open run."""
 
 
 async def retry_steps(
@@ -167,11 +171,12 @@ async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal
                 "reason": "A person cancelled the run.",
                 "by": "person",
             }
-            results = snapshot.values.get("results") or {}
-            failed = await _open_failures(_ledger(agent, config), snapshot.values.get("plan"), results)
+            results, plan = snapshot.values.get("results") or {}, _checked_plan(snapshot)
+            failed = await _open_failures(_ledger(agent, config), plan, results)
             update = {
                 "results": {**results, **failed},
                 "usage": _sum(result["usage"] for result in failed.values()),
+                "plan": plan,
                 "draft": None,
             }
             await _leave(agent, config, snapshot, "evaluator", evaluation, "cancelled", update)
@@ -181,6 +186,27 @@ async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal
     async for _ in agent.astream(None, config):
         pass
     return "cancelled"
+
+
+async def without_open_run(
+    agent: PlanExecuteAgent, given: Mapping[str, Any], config: RunnableConfig
+) -> dict[str, Any]:
+    """End the thread's open run, if there is one and the input says so, and return the rest of the input.
+
+    Raises:
+        InvalidInputError: If the input has not the right form; the run is open as before then.
+        ThreadBusyError: If somebody is running it; they were asked to stop.
+    """
+    abandon, rest = given[ABANDON], {key: value for key, value in given.items() if key != ABANDON}
+    if not isinstance(abandon, bool):
+        raise InvalidInputError(f"{ABANDON} must be true or false, not {type(abandon).__name__}")
+    is_root = "__pregel_read" not in (config.get("configurable") or {})
+    if not (abandon and is_root and agent.checkpointer and (await agent.aget_state(config)).tasks):
+        return rest
+    check_input(rest, None, True, False, {})
+    if await cancel_run(agent, config) == "requested":
+        raise ThreadBusyError("the open run is under way; it was told to stop, send the goal again then")
+    return rest
 
 
 async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Mapping[str, Any]) -> Plan:
@@ -250,6 +276,12 @@ async def _replaced(
     now, before = steps_by_id(plan), steps_by_id(current)
     failed = await _open_failures(ledger, current, results)
     return {step_id: result for step_id, result in failed.items() if now.get(step_id) != before[step_id]}
+
+
+def _checked_plan(snapshot: StateSnapshot) -> Plan | None:
+    """Return the thread's plan, unless it is one that was handed in and that nobody has looked at yet."""
+    plan = snapshot.values.get("plan")
+    return plan if isinstance(plan, Mapping) and {"id", "revision", "steps"} <= plan.keys() else None
 
 
 async def _open_failures(
@@ -352,7 +384,7 @@ async def _leave(
     The update repeats all results: those of siblings that had finished are pending writes of
     the old checkpoint, which the new one leaves behind.
     """
-    plan = snapshot.values.get("plan") or {}
+    plan: Mapping[str, Any] = _checked_plan(snapshot) or {}
     audit = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "event": event,

@@ -309,7 +309,7 @@ class Ledger:
         return None if row is None else EffectRecord(**row)
 
     async def calls_without_outcome(self, plan_id: str) -> list[tuple[str, str]]:
-        """List the calls of a plan, as (step id, tool), that were started and of which nobody knows the end."""
+        """List the calls of a plan, as (step id, tool), that were started and whose end nobody knows."""
         rows = await self._without_outcome(plan_id)
         return [(step_id, tool) for step_id, _, tool, settled in rows if not settled]
 

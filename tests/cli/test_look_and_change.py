@@ -1,6 +1,12 @@
 """Commands about threads that exist: list, show, history, retry, cancel; and the picture."""
 
+import asyncio
 import json
+from dataclasses import replace
+
+from plan_execute import local_persistence
+from plan_execute.storage.adapters import async_store
+from plan_execute.storage.queue import Queue
 
 
 def test_list_names_threads_newest_first_with_status_and_goal(cli):
@@ -117,3 +123,34 @@ def test_graph_prints_a_mermaid_picture_of_every_node(cli):
     ]
     assert [node for node in nodes if f"{node}({node})" not in picture] == []
     assert cli("graph", "--json").json["mermaid"].strip() == picture.strip()
+
+
+def test_a_thread_that_the_workers_have_given_up_says_so_and_why_until_a_new_goal_abandons_it(cli):
+    cli("run", "--plan", "write.yaml", "--tools", "mytools:ALL", "--thread", "t", "--queue")
+    assert "Status: queued" in cli("show", "t").out
+
+    async def park():
+        async with local_persistence(cli.folder / "threads.db") as (_, store):
+            queue = Queue(async_store(store))
+            await queue.put(replace(await queue.get("t"), parked="its worker died 5 times", attempts=5))
+
+    asyncio.run(park())
+    shown = cli("show", "t").out
+    assert "Status: parked\n        its worker died 5 times\n" in shown
+    found = cli("show", "t", "--json").json
+    assert (found["status"], found["reason"]) == ("parked", "its worker died 5 times")
+    again = ("run", "--plan", "read.yaml", "--tools", "mytools:ALL", "--thread", "t", "--queue")
+    assert cli(*again).code == 1
+    done = cli(*again, "--abandon")
+    assert (done.code, cli("show", "t", "--json").json["status"]) == (0, "queued"), done.err
+    assert cli("worker", "--tools", "mytools:ALL", "--until-idle").code == 0
+    assert cli.calls == ["look tea", "look x"]
+    assert "reason" in cli("show", "t", "--json").json
+
+
+def test_a_new_goal_can_abandon_the_run_that_waits_on_its_thread(cli):
+    cli.run_plan("write.yaml")
+    assert cli.run_plan("read.yaml").code == 1
+    done = cli.run_plan("read.yaml", "--abandon")
+    assert done.code == 0
+    assert cli("show", "t", "--json").json["status"] == "done"

@@ -34,6 +34,8 @@ async def test_abandon_false_abandons_nothing_and_another_value_is_refused() -> 
         await thread.send({"plan": NEW, "abandon": False})
     with pytest.raises(InvalidInputError, match="abandon"):
         await thread.send({"plan": NEW, "abandon": "yes"})
+    with pytest.raises(InvalidInputError):
+        await thread.send({"gaol": "new", "abandon": True})
     assert await thread.questions()
 
 

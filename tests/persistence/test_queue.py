@@ -22,6 +22,7 @@ from plan_execute.errors import (
     ThreadUnfinishedError,
 )
 from plan_execute.graph.submission import queue_of
+from plan_execute.graph.surgery import cancel_run
 
 FREE = Context(approval="never", on_failure="abort")
 
@@ -82,6 +83,60 @@ def test_what_waits_for_a_person_is_left_alone_until_somebody_submits_the_answer
     assert log.calls() == {}
     assert work(agent, until_idle=True) == {"done": 1}
     assert log.calls() == {"a": 1}
+
+
+def test_a_goal_that_abandons_the_open_run_ends_it_and_is_left_to_the_workers(boss, agent, log):
+    thread = submit(boss, plan(bound("a", "send")))
+    assert work(agent, until_idle=True) == {"waiting": 1}
+    with pytest.raises(InvalidInputError):
+        submit(boss, {"gaol": "new", "abandon": True}, thread)
+    with pytest.raises(InvalidInputError, match="abandon"):
+        submit(boss, {**plan(bound("b", "send")), "abandon": "yes"}, thread)
+    assert state(boss, thread).interrupts, "what is refused gives nothing up"
+    submit(boss, {**plan(bound("b", "send")), "abandon": True}, thread)
+    assert not state(boss, thread).interrupts
+    assert work(agent, until_idle=True) == {"waiting": 1}
+    submit(boss, Command(resume="approve"), thread)
+    assert work(agent, until_idle=True) == {"done": 1}
+    assert log.calls() == {"b": 1}
+    assert "cancelled" in [event["event"] for event in state(boss, thread).values["audit"]]
+
+
+@pytest.mark.parametrize("given", [plan(bound("a", "send")), {"plan": 7}, {"goal": "anything"}])
+def test_what_no_worker_has_looked_at_yet_can_be_abandoned_or_cancelled(boss, agent, log, given):
+    for thread in ("abandoned", "cancelled"):
+        submit(boss, given, thread, context=FREE)
+    submit(boss, {**plan(bound("b", "send")), "abandon": True}, "abandoned", context=FREE)
+    asyncio.run(cancel_run(boss, {"configurable": {"thread_id": "cancelled"}}))
+    assert state(boss, "cancelled").values["status"] == "failed"
+    assert "cancelled" in state(boss, "cancelled").values["final_answer"]
+    assert work(agent, until_idle=True)["done"] == 1
+    assert log.calls() == {"b": 1}
+    assert asyncio.run(queue_of(boss).all()) == []
+
+
+def test_a_goal_that_abandons_a_run_that_a_worker_has_in_hand_stops_that_and_is_refused(boss, storage, log):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait() -> str:
+        """Wait."""
+        begun.set()
+        go_on.wait(20)
+        return "waited"
+
+    agent = create_plan_execute_agent(None, tools=[*make_tools(log), wait], **storage)
+    steps = {"goal": "wait", "steps": [{"id": "w", "call": {"tool": "wait", "args": {}}}]}
+    submit(boss, {"plan": steps}, "t", context=FREE)
+    worker = threading.Thread(target=work, args=(agent,), kwargs={"until_idle": True})
+    worker.start()
+    assert begun.wait(20)
+    with pytest.raises(ThreadBusyError, match="told to stop"):
+        submit(boss, {**plan(bound("b", "send")), "abandon": True}, "t", context=FREE)
+    go_on.set()
+    worker.join(20)
+    submit(boss, {**plan(bound("b", "send")), "abandon": True}, "t", context=FREE)
+    assert work(agent, until_idle=True) == {"done": 1}
+    assert log.calls() == {"b": 1}
 
 
 def test_a_new_goal_on_a_finished_thread_has_budgets_of_its_own(boss, agent, log):

@@ -43,3 +43,20 @@ def test_jobs_of_the_economy_benchmark_are_shown_beside_each_other(page: Any, tm
     found = {"latency": "0.25 s", "tokenizer": "chars", "runs": 1, "jobs": jobs}
     (tmp_path / "economy.json").write_text(json.dumps(found), encoding="utf-8")
     assert "| bound steps | 2 | 1,200 | 90 | 3.000 | 1.200 |" in page.page(tmp_path)
+
+
+def test_peers_are_shown_beside_the_baselines_of_their_own_run_or_with_the_reason_why_not(
+    page: Any, tmp_path: Path
+) -> None:
+    row = {"calls": 2, "prompt": 1200, "completion": 90, "seconds": 3.0, "critical_path": 2.5, "by_call": []}
+    peer = {"calls": 29, "prompt": 33000, "completion": 832, "seconds": 11.4}
+    other = {"reason": "did not run: no network"}
+    machine = {"python": "3.11", "langgraph": "1.2", "system": "Linux", "cores": 2, "load": 0.1}
+    found = {"latency": "0.25 s", "tokenizer": "chars", "runs": 1, "jobs": {"wide": {"bound steps": row}}}
+    (tmp_path / "economy.json").write_text(json.dumps(found), encoding="utf-8")
+    found |= {"machine": machine, "jobs": {"wide": {"bound steps": row, "CrewAI": peer, "other": other}}}
+    (tmp_path / "economy_peers.json").write_text(json.dumps(found), encoding="utf-8")
+    beside = page.page(tmp_path).partition("### Beside peers")[2]
+    assert "| bound steps | 2 | 1,200 | 90 | 3.000 | 1.200 |" in beside
+    assert "| CrewAI | 29 | 33,000 | 832 | 11.4 | – |" in beside
+    assert "- other: did not run: no network" in beside
