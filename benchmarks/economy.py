@@ -26,8 +26,11 @@ imports and first use. The critical path is what the dependencies force: planner
 + synthesizer, as if nothing began before the plan was written; for ReAct and the loop all their model calls +
 the tools they wait for.
 
-``--peers`` makes a virtual environment, installs what ``economy_peers.py`` names from PyPI, and runs the jobs
-with it; a peer that cannot be installed, or does not finish, is named with the reason and has no figures.
+``--peers`` makes virtual environments, installs what ``economy_peers.py`` names from PyPI, and runs the jobs
+with it; a peer that cannot be installed, or does not finish, is named with the reason and has no figures. It
+takes minutes and a package index, so ``make bench`` leaves it out, and its figures have a file of their own,
+with those of all other contestants in the same run: ``--peers --json benchmarks/results/economy_peers.json``,
+then ``page.py``.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ from economy_model import Call, Model, Script, best_tokenizer, tokenizer
 from economy_scripts import loop, ours, react
 from langchain.agents import create_agent
 from langchain_openai import ChatOpenAI
+from measuring import machine
 from sequential_loop import make_loop
 
 from plan_execute import Context, create_plan_execute_agent, local_persistence
@@ -275,12 +279,13 @@ def main() -> int:
     parser.add_argument("--tokenizer", choices=("tiktoken", "chars"), help="default: the first there is")
     chosen = parser.parse_args()
     chosen.tokenizer = chosen.tokenizer or best_tokenizer()
+    before: dict[str, Any] = machine()
     broken, figures = [], {}
     for name in chosen.shapes:
         measured, figures[name] = measure_job(JOBS[name], chosen)
         broken += broken_promises(JOBS[name], measured, figures[name])
     if chosen.json:
-        declared = {"latency": "0.25 s + 0.00002 s × prompt + 0.005 s × completion tokens"}
+        declared = {"machine": before, "latency": "0.25 s + 0.00002 s × prompt + 0.005 s × completion tokens"}
         written = declared | {"tokenizer": chosen.tokenizer, "runs": chosen.runs, "jobs": figures}
         written["measured_elsewhere"] = MEASURED_ELSEWHERE
         chosen.json.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
