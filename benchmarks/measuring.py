@@ -12,9 +12,11 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +53,26 @@ class Report:
     title: str
     tables: list[Table] = field(default_factory=list)
     promises: list[Promise] = field(default_factory=list)
+
+
+NO_SERVER = "PostgreSQL was not measured: no server could be had here."
+
+
+@contextmanager
+def server_or_none() -> Iterator[Any]:
+    """Start a PostgreSQL server as the tests do, whose commits wait for the disk; None if there is none."""
+    from postgres_server import NoServerError, Server, programs
+
+    try:
+        server = Server(programs(), durable=True)
+    except (NoServerError, OSError, subprocess.SubprocessError) as error:
+        print(f"{NO_SERVER} {error}", file=sys.stderr)
+        yield None
+        return
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 def machine() -> dict[str, Any]:

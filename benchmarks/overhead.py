@@ -32,7 +32,7 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
-from measuring import Promise, Report, Table, measure, options
+from measuring import Promise, Report, Table, measure, options, server_or_none
 from typing_extensions import TypedDict
 
 from plan_execute import Context, create_plan_execute_agent, local_persistence, postgres_persistence
@@ -181,10 +181,7 @@ async def sqlite() -> AsyncIterator[Any]:
 def persistences(stack: ExitStack, postgres: bool) -> dict[str, Persistence]:
     """List what state is kept in."""
     found: dict[str, Persistence] = {"none": nothing, "memory": memory, "SQLite": sqlite}
-    if postgres:
-        from postgres_server import own_server
-
-        server = stack.enter_context(own_server())
+    if postgres and (server := stack.enter_context(server_or_none())):
         found["PostgreSQL"] = lambda: postgres_persistence(server.new_schema())
     return found
 

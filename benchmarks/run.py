@@ -1,7 +1,9 @@
 """Run all benchmarks one after the other, write their figures into ``results/``, and make the page of them.
 
 ``make bench`` runs it, ``make bench QUICK=1`` with ``--quick`` and without keeping what it found: the page
-shows figures of whole runs. It exits with 1 if a benchmark failed or found a promise broken, after all ran.
+shows figures of whole runs. PostgreSQL is measured where a server can be had as the tests have it; peers from
+PyPI are not (see ``economy.py``). It exits with 1 if a benchmark failed or found a promise broken, after all
+ran.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ def commands(results: Path, quick: bool, postgres: bool) -> dict[str, list[str]]
         "scheduling": short,
         "economy": ["--runs", "1", *(["--shapes", "wide"] if quick else [])],
         "overhead": [*short, *server, "--profile", str(results / PROFILE)],
-        "growth": short,
-        "throughput": short,
+        "growth": [*short, *server],
+        "throughput": [*short, *server],
         "loops": short,
         "start_up": short,
     }
@@ -59,14 +61,14 @@ def main() -> int:
     """Run, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small cases only; nothing is kept")
-    parser.add_argument("--postgres", action="store_true", help="measure the overhead with PostgreSQL too")
+    parser.add_argument("--no-postgres", action="store_true", help="with SQLite only")
     chosen = parser.parse_args()
     started = time.perf_counter()
     if chosen.quick:
         with tempfile.TemporaryDirectory() as folder:
-            broken = run_all(Path(folder), quick=True, postgres=chosen.postgres)
+            broken = run_all(Path(folder), quick=True, postgres=False)
     else:
-        broken = run_all(page.RESULTS, quick=False, postgres=chosen.postgres)
+        broken = run_all(page.RESULTS, quick=False, postgres=not chosen.no_postgres)
         page.write()
     print(
         f"all benchmarks: {time.perf_counter() - started:.0f} s"

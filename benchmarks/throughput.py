@@ -1,34 +1,47 @@
 """Runs per second, and the time that 95 % of them stay under, for 1 to 500 threads at the same time.
 
-Run ``python benchmarks/throughput.py [--threads 1 10 100 500] [--processes 1 2 4] [--json FILE] [--quick]``.
-A run is a plan of five bound steps that return at once, on a thread of its own; all threads keep everything
-in one SQLite file, in one process or in several that start together. The baseline, in the same run, makes the
-same calls from five nodes of plain LangGraph, with the same saver and the same file, in one process.
+Run ``python benchmarks/throughput.py [--threads 1 10 100 500] [--processes 1 2 4] [--postgres]
+[--json FILE] [--quick]``. A run is a plan of five bound steps that return at once, on a thread of its own;
+all threads keep everything in one SQLite file, in one process or in several that start together. The
+baseline, in the same run, makes the same calls from five nodes of plain LangGraph, with the same saver and
+the same file, in one process. ``--postgres`` starts a server as the tests do, with commits that wait for the
+disk, and measures up to 100 threads on it too; the server's own processor time is not in the figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
-from measuring import Promise, Report, Table, measure, median, options, quantile
+from measuring import (
+    NO_SERVER,
+    Promise,
+    Report,
+    Table,
+    measure,
+    median,
+    options,
+    quantile,
+    server_or_none,
+)
 from typing_extensions import TypedDict
 
-from plan_execute import Context, create_plan_execute_agent, local_persistence
+from plan_execute import Context, create_plan_execute_agent, local_persistence, postgres_persistence
 
 STEPS = 5
 PER_THREAD = {1: 20, 10: 5}
 """Runs one after the other on each thread; few threads need more of them."""
+MOST_THREADS_ON_POSTGRES = 100
 Once = Callable[[str], Awaitable[Any]]
 
 
@@ -88,10 +101,15 @@ def bare(saver: Any, _store: Any) -> Once:
     return once
 
 
-async def load(side: Any, file: Path, threads: int, name: str) -> tuple[list[float], float, float]:
+def persistence(place: str) -> Any:
+    """Open a PostgreSQL server's address or a SQLite file."""
+    return postgres_persistence(place) if "://" in place else local_persistence(place)
+
+
+async def load(side: Any, place: str, threads: int, name: str) -> tuple[list[float], float, float]:
     """Run all threads at the same time: seconds of each run, of everything, and of the processor."""
     spent: list[float] = []
-    async with local_persistence(file) as both:
+    async with persistence(place) as both:
         once = side(*both)
         await once(f"{name} first")
 
@@ -106,12 +124,12 @@ async def load(side: Any, file: Path, threads: int, name: str) -> tuple[list[flo
         return spent, time.perf_counter() - started, time.process_time() - processor
 
 
-def in_processes(processes: int, threads: int, file: Path) -> tuple[list[float], float, float]:
-    """Divide our side's threads among processes that share the file and start together."""
-    asyncio.run(load(ours, file, 1, "made"))  # the tables are there
+def in_processes(processes: int, threads: int, place: str) -> tuple[list[float], float, float]:
+    """Divide our side's threads among processes that share the database and start together."""
+    asyncio.run(load(ours, place, 1, "made"))  # the tables are there
     children = [
         subprocess.Popen(
-            [sys.executable, __file__, "--child", str(file), str(threads // processes), f"p{n}"],
+            [sys.executable, __file__, "--child", place, str(threads // processes), f"p{n}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -132,11 +150,11 @@ def in_processes(processes: int, threads: int, file: Path) -> tuple[list[float],
     return [s for spent, _, _ in answers for s in spent], wall, sum(cpu for _, _, cpu in answers)
 
 
-def child(file: Path, threads: int, name: str) -> None:
+def child(place: str, threads: int, name: str) -> None:
     """Say that it is ready, wait for the start, run, and print what it took."""
     print("ready", flush=True)
     sys.stdin.readline()
-    print(json.dumps(asyncio.run(load(ours, file, threads, name))))
+    print(json.dumps(asyncio.run(load(ours, place, threads, name))))
 
 
 def row(name: str, processes: int, threads: int, found: tuple[list[float], float, float]) -> list[Any]:
@@ -146,34 +164,49 @@ def row(name: str, processes: int, threads: int, found: tuple[list[float], float
     return [name, processes, threads, len(spent), len(spent) / wall, *times, processor / len(spent) * 1000]
 
 
-def work(chosen: argparse.Namespace) -> Report:
-    """Measure every number of threads and processes."""
+def rows_of(
+    database: str, new_place: Callable[[], str], counts: list[int], processes: list[int]
+) -> list[list[Any]]:
+    """Measure a database with every number of threads, and of processes."""
     rows = []
+    for threads in counts:
+        for name, side in (("plan_execute", ours), ("plain LangGraph", bare)):
+            found = asyncio.run(load(side, new_place(), threads, "t"))
+            rows.append(row(f"{name}, {database}", 1, threads, found))
+    threads = max(n for n in counts if n <= 100)
+    for number in (n for n in processes if n > 1):
+        found = in_processes(number, threads, new_place())
+        rows.append(row(f"plan_execute, {database}", number, threads, found))
+    return rows
+
+
+def work(chosen: argparse.Namespace) -> Report:
+    """Measure every database."""
     counts = [n for n in chosen.threads if not (chosen.quick and n > 100)]
     with tempfile.TemporaryDirectory() as folder:
-        for number, threads in enumerate(counts):
-            for name, side in (("plan_execute", ours), ("plain LangGraph", bare)):
-                file = Path(folder) / f"{number} {name}.db"
-                rows.append(row(name, 1, threads, asyncio.run(load(side, file, threads, "t"))))
-        for processes in (n for n in chosen.processes if n > 1):
-            threads = max(n for n in counts if n <= 100)
-            found = in_processes(processes, threads, Path(folder) / f"{processes}.db")
-            rows.append(row("plan_execute", processes, threads, found))
-    columns = ["", "processes", "threads", "runs", "runs/s", "median ms", "p95 ms", "CPU ms per run"]
+        numbers = itertools.count()
+        rows = rows_of("SQLite", lambda: f"{folder}/{next(numbers)}.db", counts, chosen.processes)
     note = f"A run is {STEPS} steps one after the other. Several processes share the threads out."
+    if chosen.postgres:
+        with server_or_none() as server:
+            few = [n for n in counts if n <= MOST_THREADS_ON_POSTGRES]
+            rows += rows_of("PostgreSQL", server.new_schema, few, chosen.processes) if server else []
+            note += "" if server else f" {NO_SERVER}"
+    columns = ["", "processes", "threads", "runs", "runs/s", "median ms", "p95 ms", "CPU ms per run"]
     ended = sum(r[3] for r in rows)
     return Report(
         "Throughput",
-        [Table("Runs on one SQLite file", columns, rows, note)],
+        [Table("Runs on one database", columns, rows, note)],
         [Promise("every run ended", f"{ended} runs", True)],
     )
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+        child(sys.argv[2], int(sys.argv[3]), sys.argv[4])
         raise SystemExit
     parser = options(__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 10, 100, 500])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--postgres", action="store_true", help="measure PostgreSQL too")
     raise SystemExit(measure(parser, work))

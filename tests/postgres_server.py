@@ -230,7 +230,8 @@ def _apt() -> Path | None:
     return _system()
 
 
-def _programs() -> Path:
+def programs() -> Path:
+    """Find the folder of a server's programs; `NoServerError` where there is none."""
     wanted = os.environ.get("TEST_POSTGRES")
     sources = {"system": _system, "wheel": _wheel}
     sources |= {"apt": _apt} if wanted == "apt" or os.environ.get("CI") else {}
@@ -252,7 +253,7 @@ missing: list[str] = []
 def _shared() -> Server | str:
     """Start the server that all tests share, once; or say why there is none."""
     try:
-        started = Server(_programs())
+        started = Server(programs())
     except (NoServerError, OSError, subprocess.SubprocessError) as error:
         missing.append(str(error))
         return str(error)
@@ -272,7 +273,7 @@ def server() -> Server:
 def own_server() -> Iterator[Server]:
     """Start a server for a test that stops it."""
     server()
-    own = Server(_programs(), durable=True)
+    own = Server(programs(), durable=True)
     try:
         yield own
     finally:
