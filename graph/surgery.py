@@ -280,8 +280,8 @@ async def _replaced(
 
 def _checked_plan(snapshot: StateSnapshot) -> Plan | None:
     """Return the thread's plan, unless it is one that was handed in and that nobody has looked at yet."""
-    plan = snapshot.values.get("plan")
-    return plan if isinstance(plan, Mapping) and {"id", "revision", "steps"} <= plan.keys() else None
+    plan: Plan | None = snapshot.values.get("plan")
+    return plan if isinstance(plan, dict) and {"id", "revision", "steps"} <= plan.keys() else None
 
 
 async def _open_failures(
