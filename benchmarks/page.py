@@ -40,7 +40,8 @@ slots, CP: critical path). With no earlier runs to learn from, steps are taken t
     "economy": """\
 Model calls, tokens and wall time of a job, beside `create_agent` (ReAct) and the loop that replans after
 every step. The model is an OpenAI-protocol server on loopback with a declared latency; it answers what a good
-model would. Nothing is cached on its side.""",
+model would. Nothing is cached on its side. With “bound steps” the planner writes the answer, too, into which
+outputs are put; in the row below a second call writes it from the results.""",
     "overhead": """\
 What a step costs beyond the same calls in nodes of plain LangGraph, with the same saver; the model answers at
 once. The baseline of a bound step is a node that calls the tool, of an agent step a node that calls a
@@ -61,9 +62,9 @@ Fresh interpreters; the least of several. The plan is that of a model that answe
 }
 PEERS = "economy_peers.json"
 ABOUT_PEERS = """\
-A run of its own, which `make bench` leaves out, as it installs them all (`economy.py --peers`): everybody was
-measured in it, one after the other, with the same tools and the same server; `economy_peers.py` says which
-packages they are, and why others have no figures. Of what was measured elsewhere on another wide job under
+A run of its own, which `make bench` leaves out, as it installs them all (the help of `benchmarks/economy.py`
+says how): everybody was measured in it, one after the other, with the same tools and the same server;
+`economy_peers.py` says which packages they are, and why others have no figures. Of what was measured elsewhere on another wide job under
 the same latency model, the original LLMCompiler, which is not on PyPI, is the nearest: 2 calls, about 2,100
 prompt and 212 completion tokens, 4.07 s."""
 TITLES = {"economy": "Economy", "start_up": "Start-up"}
