@@ -64,9 +64,9 @@ PEERS = "economy_peers.json"
 ABOUT_PEERS = """\
 A run of its own, which `make bench` leaves out, as it installs them all (the help of `benchmarks/economy.py`
 says how): everybody was measured in it, one after the other, with the same tools and the same server;
-`economy_peers.py` says which packages they are, and why others have no figures. Of what was measured elsewhere on another wide job under
-the same latency model, the original LLMCompiler, which is not on PyPI, is the nearest: 2 calls, about 2,100
-prompt and 212 completion tokens, 4.07 s."""
+`economy_peers.py` says which packages they are, and why others have no figures. Of what was measured
+elsewhere on another wide job under the same latency model, the original LLMCompiler, which is not on PyPI, is
+the nearest: 2 calls, about 2,100 prompt and 212 completion tokens, 4.07 s."""
 TITLES = {"economy": "Economy", "start_up": "Start-up"}
 
 
