@@ -87,7 +87,7 @@ def complete_lines(text: str, words: Vocabulary) -> list[Wire]:
 # --- finding the lines -------------------------------------------------------------------
 
 _LABEL = re.compile(r"\s*(?:[-*+]\s+)?\$?(?:(?P<number>\d+)\s*[.):=]|(?P<name>[A-Za-z]\w*)\s*[:=])\s*")
-_RETURN = re.compile(r"""\s*(?:[-*+]\s+|\d+\s*[.):]\s*)?return\b\s*:?\s*(?=["'$])""", re.IGNORECASE)
+_RETURN = re.compile(r"""\s*(?:[-*+]\s+|\d+\s*[.):]\s*)?return\b\s*(?=["'$])""", re.IGNORECASE)
 _BULLET = re.compile(r"\s*(?:[-*+]\s+)?")
 _WORK = re.compile(r"""[A-Za-z_][\w.-]*\s*\(|(?:[A-Za-z_][\w.-]*\s*)?["']""")
 _BARE_CALL = re.compile(r"[A-Za-z_][\w.-]*\(")

@@ -217,7 +217,7 @@ def test_of_a_plan_being_written_only_whole_lines_up_to_the_first_problem_are_re
     ("line", "answer"),
     [
         ('return "It is ${1.price}."', "It is ${newest.price}."),
-        ('3. Return: "a\nb"', "a\nb"),
+        ('3. Return "a\nb"', "a\nb"),
         ("- return $a.price", "${a.price}"),
         ("return ${1.price}", "${newest.price}"),
     ],
@@ -229,9 +229,10 @@ def test_the_answer_is_a_text_or_a_reference(line: str, answer: str) -> None:
 
 
 def test_a_step_may_still_be_called_answer_or_return_something() -> None:
-    read = read_lines('answer: "Write it" after=[]\n2. "Return the book"', WORDS)
+    read = read_lines('answer: "Write it" after=[]\n2. "Return the book"\nreturn: "To the library"', WORDS)
     assert read is not None
-    assert (read["answer"], [step["id"] for step in read["steps"]]) == (None, ["answer", "return_the_book"])
+    ids = [step["id"] for step in read["steps"]]
+    assert (read["answer"], ids) == (None, ["answer", "return_the_book", "return"])
 
 
 def test_an_answer_that_cannot_be_read_is_named() -> None:
