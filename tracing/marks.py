@@ -6,7 +6,7 @@ LangSmith and every other callback handler of LangChain see them; see docs/traci
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -150,20 +150,20 @@ class SpanKeeper:
         raise NotImplementedError
 
 
-@contextmanager
-def current_span(config: RunnableConfig) -> Iterator[None]:
+def current_span(config: RunnableConfig) -> AbstractContextManager[object]:
     """Make the span that this config belongs to the current one.
 
     A handler cannot do that itself: LangChain tells the end of a run in another task than its start
     (``shielded`` in langchain-core 1.7.2), and what was begun could not be taken back.
     """
     callbacks = config.get("callbacks")
+    if not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
+        return nullcontext()
     with ExitStack() as kept:
-        if isinstance(callbacks, BaseCallbackManager) and callbacks.parent_run_id is not None:
-            for handler in callbacks.handlers:
-                if isinstance(handler, SpanKeeper):
-                    kept.enter_context(handler.current(callbacks.parent_run_id))
-        yield
+        for handler in callbacks.handlers:
+            if isinstance(handler, SpanKeeper):
+                kept.enter_context(handler.current(callbacks.parent_run_id))
+        return kept.pop_all()
 
 
 @contextmanager
