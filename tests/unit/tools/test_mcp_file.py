@@ -121,11 +121,12 @@ def test_variables_are_expanded_in_each_usual_form():
 
 
 def test_what_a_server_is_given_as_a_secret_is_one_for_every_run():
-    one(command="x", env={"SHOP_TOKEN": "tok-12345", "SHOP_PLACE": "north-sea"})
+    # Declared for the life of the process: a page's example has a SHOP_TOKEN, too.
+    one(command="x", env={"STALL_TOKEN": "tok-12345", "STALL_PLACE": "north-sea"})
     headers = {"Authorization": "Bearer abc-98765", "X-Api-Key": "key-55555", "X-Team": "herbs-and-co"}
     one(url="http://h", headers=headers)
     said = run_redactor().text("tok-12345 north-sea abc-98765 key-55555 herbs-and-co")
-    marks = [f"[redacted shop.{name}]" for name in ("SHOP_TOKEN", "Authorization", "X-Api-Key")]
+    marks = [f"[redacted shop.{name}]" for name in ("STALL_TOKEN", "Authorization", "X-Api-Key")]
     assert said == f"{marks[0]} north-sea {marks[1]} {marks[2]} herbs-and-co"
 
 
