@@ -99,7 +99,8 @@ class _Bridge:
     async def idle(self) -> None:
         """Wait until no call of this event loop is under way."""
         loop = asyncio.get_running_loop()
-        while mine := {call for call in self._under_way if call.get_loop() is loop}:
+        # a copy is made in one go: calls of other event loops come and go meanwhile
+        while mine := {call for call in self._under_way.copy() if call.get_loop() is loop}:
             await asyncio.wait(mine)
 
     async def _at_home(self, native: Callable[[], Coroutine[Any, Any, T]]) -> T:

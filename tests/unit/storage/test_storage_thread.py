@@ -1,6 +1,7 @@
 """Calls that wait for the database together share one wait for the disk, and none answers for another."""
 
 import asyncio
+import sys
 import threading
 
 import pytest
@@ -165,3 +166,29 @@ async def test_calls_that_are_to_be_alone_are_no_part_of_a_transaction(storage):
     ]
     assert await asyncio.gather(*seen) == [False, False]
     alone.close()
+
+
+def test_waiting_for_the_calls_of_one_event_loop_is_not_disturbed_by_those_of_others(storage):
+    stop = threading.Event()
+
+    async def come_and_go():
+        while not stop.is_set():
+            await asyncio.gather(*(storage.store.aget(RESULTS, "k") for _ in range(20)))
+
+    async def look():
+        for _ in range(500):
+            await storage.checkpointer.idle()
+            await storage.store._bridge.idle()
+
+    others = [threading.Thread(target=lambda: asyncio.run(come_and_go())) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for other in others:
+            other.start()
+        asyncio.run(look())
+    finally:
+        stop.set()
+        sys.setswitchinterval(interval)
+        for other in others:
+            other.join(30)
