@@ -114,8 +114,9 @@ class StorageThread:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            thread.start()  # which a process with too many threads cannot: a later call tries again
+            self._thread = thread
 
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:

@@ -192,3 +192,14 @@ def test_waiting_for_the_calls_of_one_event_loop_is_not_disturbed_by_those_of_ot
         sys.setswitchinterval(interval)
         for other in others:
             other.join(30)
+
+
+async def test_a_process_that_could_start_no_thread_is_told_so_and_may_try_again(storage, monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as crowded:
+        crowded.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            await put(storage, "k", {})
+    assert await put(storage, "k", {}) == [None]
