@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -137,19 +137,26 @@ class StorageThread:
                 return
 
     def _run(self, calls: list[_Call]) -> None:
-        if len(calls) > 1:
-            with suppress(Exception):
-                self._run_together(calls)
-                return
         # Of those that failed together nothing is in the database. Alone, each meets its own fault only.
-        for call in calls:
+        for call in self._run_together(calls) if len(calls) > 1 else calls:
             call.run()
 
-    def _run_together(self, calls: list[_Call]) -> None:
-        most = max(call.joins for call in calls)
-        with self._transaction(write=most >= Joins.WRITE, durable=most == Joins.DURABLE):
+    def _run_together(self, calls: list[_Call]) -> Iterable[_Call]:
+        """Run calls in one transaction; return those that are to be run alone."""
+        most, begun = max(call.joins for call in calls), False
+        try:
+            with self._transaction(write=most >= Joins.WRITE, durable=most == Joins.DURABLE):
+                begun = True
+                for call in calls:
+                    call.result = call.work()
+        except BaseException as error:  # also one that is no Exception: this thread is everybody's
+            if begun:
+                return calls
+            # All have waited as long as one may for another process, and need not wait one after the other.
             for call in calls:
-                call.result = call.work()
+                call.error = error if call.joins >= Joins.WRITE else None
+            return [call for call in calls if call.error is None]
+        return ()
 
 
 def _groups(waiting: deque[_Call]) -> Iterator[list[_Call]]:

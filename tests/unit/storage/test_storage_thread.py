@@ -1,6 +1,7 @@
 """Calls that wait for the database together share one wait for the disk, and none answers for another."""
 
 import asyncio
+import sqlite3
 import sys
 import threading
 
@@ -202,4 +203,39 @@ async def test_a_process_that_could_start_no_thread_is_told_so_and_may_try_again
         crowded.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="can't start"):
             await put(storage, "k", {})
+    assert await put(storage, "k", {}) == [None]
+
+
+class _PanicError(BaseException):
+    """Like what a library written in Rust raises: no Exception."""
+
+
+async def test_a_call_that_raises_no_exception_but_worse_stops_nobody_else(storage):
+    def panic():
+        raise _PanicError
+
+    thread = storage.store.shared.thread
+    got = await while_the_database_is_taken(
+        storage, *(thread.call(work, Joins.WRITE) for work in (lambda: 1, panic, lambda: 2))
+    )
+    assert [type(each) for each in got] == [int, _PanicError, int]
+    assert await put(storage, "k", {}) == [None]
+
+
+async def test_writes_that_waited_together_for_another_process_give_up_together(storage):
+    connection = storage.store.shared.connection
+    connection.execute("PRAGMA busy_timeout=0")
+    tried: list[str] = []
+    connection.set_trace_callback(lambda sql: tried.append(sql) if sql == "BEGIN IMMEDIATE" else None)
+    other = sqlite3.connect(storage.checkpointer.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    writes = [put(storage, f"k{n}", {}) for n in range(5)]
+    *refused, (found,) = await while_the_database_is_taken(
+        storage, *writes, storage.store.abatch([GetOp(RESULTS, "k0")])
+    )
+    other.close()
+    assert [type(each) for each in refused] == [StorageError] * 5
+    assert "locked by another process" in str(refused[0])
+    assert len(tried) == 1
+    assert found is None  # who only reads need not wait
     assert await put(storage, "k", {}) == [None]
