@@ -147,6 +147,7 @@ class Database:
         """Where the async calls are made; sync ones are made where they come from."""
         self._lock = threading.RLock()
         self._closed = False
+        self._process = os.getpid()
 
     @contextmanager
     def transaction(self, *, write: bool = True, durable: bool = False) -> Iterator[sqlite3.Cursor]:
@@ -156,36 +157,47 @@ class Database:
             write: Take the write lock at once, so that the transaction cannot fail half way.
             durable: Return only when the disk has it, else when the operating system has it.
         """
-        with self._lock, _explained(self.path):
-            if self._closed:
-                raise StorageError(f"{self.path} is closed: use it inside its `with` block")
-            with closing(self.connection.cursor()) as cursor:
-                if self.connection.in_transaction:
-                    yield cursor
-                    return
-                # synchronous can be set between transactions only
-                self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                self.connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                try:
-                    yield cursor
-                    self.connection.execute("COMMIT")
-                except BaseException:
-                    self._roll_back()
-                    raise
+        with self._held(), closing(self.connection.cursor()) as cursor:
+            if self.connection.in_transaction:
+                yield cursor
+                return
+            # synchronous can be set between transactions only
+            self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self.connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+            try:
+                yield cursor
+                self.connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
 
     def maintain(self, statement: str) -> list[Any]:
         """Execute a statement that cannot be part of a transaction, and return its rows."""
-        with self._lock, _explained(self.path):
-            if self._closed:
-                raise StorageError(f"{self.path} is closed: use it inside its `with` block")
-            with closing(self.connection.execute(statement)) as cursor:
-                return cursor.fetchall()
+        with self._held(), closing(self.connection.execute(statement)) as cursor:
+            return cursor.fetchall()
 
     def shrink(self, pages: int) -> None:
         """Give at most so many unused pages back to the disk, in a transaction."""
-        with self._lock, _explained(self.path):
+        with self._held():
             # Its rows have no columns: `execute` would stop after the first one, which is one page.
             self.connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keep other threads out, and refuse what would use the connection where that cannot be."""
+        # before the lock, which another thread may have held when the process was forked
+        if self._is_forked():
+            raise StorageError(
+                f"{self.path} was opened before this process was forked, and SQLite's connections cannot be "
+                "shared: open it here, with local_persistence"
+            )
+        with self._lock, _explained(self.path):
+            if self._closed:
+                raise StorageError(f"{self.path} is closed: use it inside its `with` block")
+            yield
+
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._process
 
     def _roll_back(self) -> None:
         # SQLite itself has rolled back after some errors, such as a full disk
@@ -194,6 +206,8 @@ class Database:
 
     def close(self) -> None:
         """Close the file when the calls under way have ended; later use raises `StorageError`."""
+        if self._is_forked():  # the parent's to close
+            return
         self.thread.close()
         with self._lock:
             self._closed = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -85,6 +86,7 @@ class StorageThread:
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
         self._closed = False
+        self._process = os.getpid()
 
     def call(self, work: Callable[[], T], joins: Joins = Joins.ALONE) -> asyncio.Future[T]:
         """Let the thread do the work; the future is of the calling event loop.
@@ -93,17 +95,27 @@ class StorageThread:
         failure must not be its own.
         """
         call = _Call(work, joins, asyncio.get_running_loop().create_future())
-        with self._guard:
-            if not self._closed:
-                self._start()
-                self._queue.put(call)
-                return call.future
-        call.run()  # which will say that the database is closed
-        call.settle()
+        if not self._takes(call):
+            call.run()  # which will say that the database is closed, or another process's
+            call.settle()
         return call.future
+
+    def _takes(self, call: _Call) -> bool:
+        if (
+            os.getpid() != self._process
+        ):  # a forked child has no such thread, and perhaps a guard held for ever
+            return False
+        with self._guard:
+            if self._closed:
+                return False
+            self._start()
+            self._queue.put(call)
+            return True
 
     def close(self) -> None:
         """Let the calls that wait end, and then the thread."""
+        if os.getpid() != self._process:
+            return
         with self._guard:
             self._closed = True
             thread, self._thread = self._thread, None

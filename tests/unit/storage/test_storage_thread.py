@@ -1,6 +1,8 @@
 """Calls that wait for the database together share one wait for the disk, and none answers for another."""
 
 import asyncio
+import os
+import signal
 import sqlite3
 import sys
 import threading
@@ -239,3 +241,27 @@ async def test_writes_that_waited_together_for_another_process_give_up_together(
     assert len(tried) == 1
     assert found is None  # who only reads need not wait
     assert await put(storage, "k", {}) == [None]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_is_told_to_open_the_database_itself(storage):
+    asyncio.run(storage.store.aput(RESULTS, "k", {"n": 1}))
+    child = os.fork()
+    if child == 0:
+        os._exit(_refusals_in_a_fork(storage))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    assert storage.store.get(RESULTS, "k").value == {"n": 1}
+
+
+def _refusals_in_a_fork(storage) -> int:
+    """Count the clear refusals, of a sync call and an async one; an alarm ends a child that hangs."""
+    signal.alarm(10)
+    refused = 0
+    for call in (storage.store.get, lambda *key: asyncio.run(storage.store.aget(*key))):
+        try:
+            call(RESULTS, "k")
+        except StorageError as error:
+            refused += "open it here" in str(error)
+    storage.store.shared.close()
+    return refused
