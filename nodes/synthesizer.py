@@ -16,12 +16,23 @@ from ..budget import Tab
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError, UnresolvedReferenceError
 from ..estimates import sample_of, samples_of
+from ..evaluation.criteria import is_empty
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.plain import call_message
 from ..prompts import quote, render_prompt
 from ..recall import settle
-from ..references import Reference, fill, render, roots_in, strings_in
+from ..references import (
+    BadReferenceError,
+    Reference,
+    expression_roots,
+    fill,
+    is_single_reference,
+    render,
+    roots_in,
+    step_references,
+    strings_in,
+)
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..safe_markdown import as_code, link_targets, neutralise_links, without_html
 from ..state import (
@@ -36,6 +47,7 @@ from ..state import (
     is_rolling,
     reason_of,
     run_status,
+    steps_by_id,
     steps_of,
 )
 from ..storage.artifacts import shown
@@ -233,28 +245,72 @@ _LONGEST_ANSWER = 100_000
 
 
 async def _planned_answer(state: State, run: Run) -> str | None:
-    """Fill in the answer that the plan holds; None where it could say more than was found and checked.
-
-    It was written before anything was known: it may say that something was changed only where that was
-    checked.
-    """
+    """Fill in the answer that the plan holds; None where it could say more than was found and checked."""
     plan, results = state.get("plan"), state.get("results") or {}
     answer = plan.get("answer") if plan else None
-    if plan is None or not answer or any(not _is_met(results.get(step["id"])) for step in plan["steps"]):
+    if plan is None or not isinstance(answer, str) or not answer or _was_changed_by_hand(state):
         return None
-    named = roots_in(answer) & set(results)
-    scope = {name: await run.artifacts.value(results[name]["output"], name) for name in named}
     try:
+        if not await _holds_what_it_may_say(plan, answer, results, run):
+            return None
+        scope = {
+            i: await run.artifacts.value(results[i]["output"], i) for i in roots_in(answer) & set(results)
+        }
         filled = fill(answer, {**scope, "inputs": input_values(plan, state.get("inputs"))}, _in_words)
-    except UnresolvedReferenceError:
+    except (BadReferenceError, UnresolvedReferenceError):
         return None
     return filled if len(filled) <= _LONGEST_ANSWER else None
 
 
-def _is_met(result: StepResult | None) -> bool:
-    if result is None or (result["status"], result["verdict"]) != ("done", "met"):
-        return False
-    return bool(result["criteria"]) or all(call["effect"] == "read" for call in result["evidence"])
+def _was_changed_by_hand(state: State) -> bool:
+    """Tell whether a step did something else than what was planned: the answer speaks of that."""
+    plan = state.get("plan")
+    return any(
+        plan and event.get("plan_id") == plan["id"] and event.get("trigger") == "approve_step: edit"
+        for event in state.get("audit") or ()
+    )
+
+
+async def _holds_what_it_may_say(
+    plan: Plan, answer: str, results: Mapping[str, StepResult], run: Run
+) -> bool:
+    """Tell whether each step found what it was to find, and the answer only says what was.
+
+    It was written before anything was known. So it may say that something was changed, or say anything
+    without showing it ("all tests pass"), only where that was checked.
+    """
+    steps = plan["steps"]
+    # one reference alone says nothing in words of its own
+    shown = (
+        {step["id"] for step in steps} if is_single_reference(answer) else _shown_by(plan, roots_in(answer))
+    )
+    for step in steps:
+        result = results.get(step["id"])
+        if result is None or (result["status"], result["verdict"]) != ("done", "met"):
+            return False
+        changes = [call for call in result["evidence"] if call["effect"] != "read"]
+        if changes and not (step.get("success_criteria") and all(call["ok"] for call in changes)):
+            return False  # that an output has a form says nothing of what was done
+        if not result["criteria"] and step["id"] not in shown:
+            return False
+        if "for_each" in step and any(map(is_empty, await run.artifacts.value(result["output"], step["id"]))):
+            return False  # whose verdict is of all items together
+    return True
+
+
+def _shown_by(plan: Plan, named: set[str]) -> set[str]:
+    """Collect the steps whose outputs an answer shows: those that it names, and those they were made of."""
+    steps, shown, found = steps_by_id(plan), set[str](), named
+    while found := (found & set(steps)) - shown:
+        shown |= found
+        found = set[str]().union(*(_made_of(steps[step_id]) for step_id in found))
+    return shown
+
+
+def _made_of(step: Step) -> set[str]:
+    """Name the steps whose outputs a step was given; an agent sees all that it depends on."""
+    used = {root for _, expression in step_references(step) for root in expression_roots(expression)}
+    return used.union(step["depends_on"] if "tools" in step or "agent" in step else ())
 
 
 def _in_words(reference: Reference, value: Json) -> str:

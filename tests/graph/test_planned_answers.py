@@ -66,6 +66,43 @@ async def test_it_is_not_given_where_it_could_say_more_than_was_found(step: Any,
     assert "a" in result["final_answer"]
 
 
+async def test_what_the_answer_does_not_show_was_checked_or_a_model_says_it() -> None:
+    tests = bound("tests", "echo", {"value": "3 failed"})
+    assert "All tests pass" not in (await _given(tests, answer="All tests pass."))["final_answer"]
+    later = bound("version", "echo", {"value": "1.2"}, "tests")
+    assert (
+        "All tests"
+        not in (await _given(tests, later, answer="All tests pass in ${version}."))["final_answer"]
+    )
+    made_of_it = bound("line", "echo", {"value": "It says: ${tests}."})
+    assert (await _given(tests, made_of_it, answer="${line}"))["final_answer"] == "It says: 3 failed."
+    checked = {**tests, "success_criteria": [{"type": "matches", "pattern": r"\b3 failed"}]}
+    assert (await _given(checked, answer="As ever, 3 fail."))["final_answer"] == "As ever, 3 fail."
+
+
+async def test_it_is_not_given_where_an_item_of_a_loop_found_nothing() -> None:
+    step = bound("a", "echo", {"value": "${item}"}, for_each="${inputs.list}")
+    found = {"answer": "Found: ${a}.", "inputs": {"list": ["x", "y"]}}
+    assert (await _given(step, **found))["final_answer"] == 'Found: ["x", "y"].'
+    nothing = await _given(step, **found | {"inputs": {"list": ["x", ""]}})
+    assert "Found:" not in nothing["final_answer"]
+
+
+async def test_it_is_not_given_where_a_person_let_a_step_do_something_else() -> None:
+    thread = Thread(agent_with(Toolset().tools), FREE)
+    step = bound("a", "look", {"q": "bread"}, approve=True)
+    await thread.send({"goal": "g", "plan": {"steps": [step], "answer": "The price of bread: ${a}."}})
+    edited = {"type": "edit", "args": {"step": {"call": {"args": {"q": "milk"}}}}}
+    result = await thread.answer(edited)
+    assert (result["status"], result["results"]["a"]["output"]) == ("done", "found milk")
+    assert "The price of bread" not in result["final_answer"]
+
+
+async def test_that_the_output_of_a_write_has_a_form_is_no_check_of_what_it_did() -> None:
+    step = bound("a", "wr", {"text": "x"}, output_schema={"type": "string"})
+    assert "Saved" not in (await _given(step, answer="Saved."))["final_answer"]
+
+
 async def test_a_write_that_was_checked_may_be_told() -> None:
     step = bound("a", "wr", {"text": "x"}, success_criteria=[{"type": "matches", "pattern": "x"}])
     result = await _given(step, answer="Saved.")
