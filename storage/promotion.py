@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import NotPromotableError
-from ..references import expression_roots, roots_in, step_references
+from ..references import expression_roots, references_in, roots_in, step_references, strings_in
 from ..renaming import rename_in_goal, rename_in_text, rename_uses
 from ..state import (
     AuditEvent,
@@ -81,7 +81,8 @@ def promote(
     kept = [_as_it_ran(step, results[step["id"]]) if step["id"] in edited else step for step in alive]
     renamed = _clean_ids(kept, used_ids(plan, audit))
     steps = [_tidy(rename_uses(step, renamed), renamed.get(step["id"], step["id"])) for step in kept]
-    declared = declared_inputs(plan.get("inputs") or {}, _used_inputs(plan, inputs or {}))
+    used = _used_inputs(plan, inputs or {})
+    declared = declared_inputs(plan.get("inputs") or {}, used)
     lifting = Lifting(steps, declared, renamed, everywhere, argument_schema)
     for lift in lifts:
         lifting.lift(lift)
@@ -90,7 +91,7 @@ def promote(
         "rationale": plan.get("rationale", ""),
         "inputs": declared,
         "goal_criteria": rename_in_goal(plan.get("goal_criteria", ()), renamed),
-        "answer": "" if lifts else _answer(plan, dropped, renamed),
+        "answer": "" if lifts or edited else _answer(plan, used, dropped, renamed),
     }
     made = {key: value for key, value in made.items() if value} | {"steps": lifting.steps}
     return Promotion(made, dropped, renamed, _by_hand(plan, audit))
@@ -120,13 +121,25 @@ def _alive(plan: Plan, results: Mapping[str, StepResult]) -> tuple[list[Step], l
     return alive, [*dead, *gone]
 
 
-def _answer(plan: Plan, dropped: Collection[str], renamed: Mapping[str, str]) -> str:
-    """Keep the planned answer, unless it speaks of a step that is gone.
+def _answer(
+    plan: Plan, inputs: Mapping[str, Json], dropped: Collection[str], renamed: Mapping[str, str]
+) -> str:
+    """Keep the planned answer, unless it speaks of a step that is gone, or of what this run's inputs were.
 
-    With lifted literals it is not kept at all: its words may hold what is an input now.
+    With lifted literals it is not kept at all: its words may hold what is an input now. Nor is it where a
+    person edited a call when it was approved: its words are about the call that was planned.
     """
-    answer = plan.get("answer", "")
-    return "" if roots_in(answer) & set(dropped) else rename_in_text(answer, renamed)
+    answer = words = plan.get("answer", "")
+    for reference in reversed(references_in(answer)):
+        words = f"{words[: reference.start]} {words[reference.end :]}"
+    of_this_run = any(_is_said(value, words) for value in inputs.values())
+    return "" if of_this_run or roots_in(answer) & set(dropped) else rename_in_text(answer, renamed)
+
+
+def _is_said(value: Json, words: str) -> bool:
+    """Tell whether words name a value, or a text within it."""
+    named = strings_in(str(value) if isinstance(value, int | float) else value)
+    return any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", words, re.I) for text in named if text.strip())
 
 
 def _may_work(result: StepResult | None) -> bool:
@@ -221,7 +234,7 @@ def _by_hand(plan: Plan, audit: Iterable[AuditEvent]) -> list[str]:
 
 def _used_inputs(plan: Plan, values: Mapping[str, Json]) -> dict[str, Json]:
     """Give the values of declared inputs, and of those that are referred to without being declared."""
-    text = json.dumps(plan["steps"])
+    text = json.dumps([plan["steps"], plan.get("answer", "")])
     declared = plan.get("inputs") or {}
     return {
         name: value

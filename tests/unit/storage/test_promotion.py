@@ -305,3 +305,31 @@ def test_a_lift_names_a_step_by_its_cleaned_or_its_old_id():
 def test_steps_that_a_model_runs_or_judges_are_named():
     judged = bound("j", "t", success_criteria=[{"type": "judge", "criterion": "good"}])
     assert needs_model(plan(bound("a", "t"), judged, think("b"))) == ["j", "b"]
+
+
+# --- the answer --------------------------------------------------------------------------
+
+
+def test_the_planned_answer_stays_with_the_ids_and_inputs_it_refers_to():
+    ran = revised(bound("a_r2", "t"), answer="${a_r2} in ${inputs.place}.")
+    made = promote(
+        ran, done("a_r2", a="failed"), inputs={"place": "Rome", "unused": 1}, audit=[changed(removed=["a"])]
+    )
+    assert made.plan["answer"] == "${a} in ${inputs.place}."
+    assert {name: each["default"] for name, each in made.plan["inputs"].items()} == {"place": "Rome"}
+
+
+def test_an_answer_about_what_was_not_done_or_is_an_input_now_does_not_stay():
+    ran = revised(bound("a", "t", {"x": "bread"}), bound("b", "t"), answer="Bread: ${a}, ${b}.")
+    edit = {"event": "step_failure", "plan_id": "p", "step_id": "a", "trigger": "approve_step: edit"}
+    assert "answer" in promote(ran, done("a", "b")).plan
+    assert "answer" not in promote(ran, done("a", "b"), audit=[edit]).plan
+    assert "answer" not in promote(ran, done("a", "b"), lifts=[Lift("a.x", "what")]).plan
+    assert "answer" not in promote(ran, done("a", b="failed"), goal_met=True).plan
+
+
+def test_an_answer_that_holds_the_value_of_an_input_in_its_own_words_does_not_stay():
+    ran = revised(bound("a", "t", {"x": "${inputs.place}"}), answer="In rome: ${a}.")
+    assert "answer" not in promote(ran, done("a"), inputs={"place": "Rome"}).plan
+    assert "answer" not in promote(ran, done("a"), inputs={"place": {"names": ["Rome"]}}).plan
+    assert "answer" in promote(ran, done("a"), inputs={"place": "Oslo"}).plan
