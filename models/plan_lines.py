@@ -20,7 +20,8 @@ The grammar, where blanks may stand anywhere and a bracket or a text may go on o
     value     = JSON | 'text' | True | False | None | reference
     reference = "$" ( number | name ) [ path ] | "${" expression "}"
     note      = "#" words                             the plan's rationale
-    answer    = "return" ( text | reference )         the final answer, where outputs need only be put in
+    answer    = "return" ( text | reference )         the final answer, where outputs need only be put in;
+                                                      if it cannot be read, or stands twice, there is none
     end       = "more" | "finished" | "impossible:" reason
 
 It is read into the JSON form of the planner's answer (see ``plan_draft.py``): a number becomes an id made
@@ -184,7 +185,8 @@ class _Reply:
         self._labels: dict[str, str] = {}
         """Ids by label; a number's label is ``_1``, which no id can be."""
         self._notes: list[str] = []
-        self._answer: str | None = None
+        self._answers: list[str | None] = []
+        """What was to be returned; None for what cannot be read."""
         self._end = ""
         self.problems: list[str] = []
 
@@ -193,17 +195,16 @@ class _Reply:
             if isinstance(line, tuple):
                 self._take(*line)
                 continue
+            if line.is_answer:
+                self._answers.append(self._final(line))
+                continue
             label = line.label or f"_{len(self._labels) + 1}"
             try:
-                if line.is_answer:
-                    self._answer = self._final(line)
-                else:
-                    self._steps.append(self._step(line, label))
+                self._steps.append(self._step(line, label))
             except _ProblemError as problem:
                 if not is_whole:
                     return
-                if not line.is_answer:
-                    self._labels.setdefault(label, label)  # lest what refers to it is named, too
+                self._labels.setdefault(label, label)  # lest what refers to it is named, too
                 self.problems.append(f"line {line.number}: {problem}")
         self.problems += self._unknown_numbers() if is_whole else ()
 
@@ -228,16 +229,18 @@ class _Reply:
         self._labels[label] = label if not label.startswith("_") else self._name(step)
         return {**step, "id": label}
 
-    def _final(self, line: _Line) -> str:
-        if not line.closed:
-            raise _ProblemError("a bracket or a text is not closed")
-        if self._answer is not None:
-            raise _ProblemError("there are two lines that return the answer")
+    def _final(self, line: _Line) -> str | None:
+        """Read the answer; None if it is none: prose begins alike, and a plan is complete without it."""
         scanner = _Scanner(line.work, {*self._labels, *self._words.taken})
-        answer = scanner.value()
-        if rest := scanner.rest():
-            raise _ProblemError(f"return takes one text in quotes or one reference; this is too much: {rest}")
-        return str(answer)
+        try:
+            answer = str(scanner.value())
+        except _ProblemError:
+            return None
+        return answer if line.closed and not scanner.rest() else None
+
+    @property
+    def _answer(self) -> str | None:
+        return self._answers[0] if len(self._answers) == 1 else None
 
     def _work(self, scanner: _Scanner) -> Wire:
         if tool := scanner.take(_CALL):

@@ -20,6 +20,7 @@ from ..state import (
     Approval,
     Draft,
     Plan,
+    PlanIssue,
     State,
     StepResult,
     digest,
@@ -51,7 +52,7 @@ class _Validator:
             return {}
         # A client may have written the draft into the state: the rules look for the marks of secrets.
         draft = run.redact(draft)
-        plan, issues = validate_plan(draft["plan"], await self._facts(state, draft, run))
+        plan, issues = self._judged(draft, await self._facts(state, draft, run))
         if issues or plan is None:
             emit(runtime, run, "plan_validated", source=draft["source"], issues=issues)
             return _refused(state, draft, run, issues)
@@ -60,6 +61,18 @@ class _Validator:
         if update["approval"]["decision"] != "needed":
             emit(runtime, run, "plan_approved", by="policy")
         return update
+
+    def _judged(self, draft: Draft, facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
+        """Validate a plan; one by a model loses an answer that could not be filled, and nothing else.
+
+        It is written from the results then, which costs less than another plan. But where it refers to what
+        there is not, the plan may lack a step.
+        """
+        plan, issues = validate_plan(draft["plan"], facts)
+        only_its_answer = bool(issues) and all(_is_form_of_answer(issue) for issue in issues)
+        if only_its_answer and draft["source"] in ("planner", "replanner"):
+            return validate_plan({**draft["plan"], "answer": ""}, facts)
+        return plan, issues
 
     async def _facts(self, state: State, draft: Draft, run: Run) -> PlanFacts:
         by_model = draft["source"] in ("planner", "replanner")
@@ -122,6 +135,10 @@ class _Validator:
         granted = [record["grants"] for record in earlier if record["decision"] in ("approved", "edited")]
         grants = self.toolbox.grants(plan)
         return "approved" if any(is_within(grants, allowed) for allowed in granted) else None
+
+
+def _is_form_of_answer(issue: PlanIssue) -> bool:
+    return issue.get("field") == ["answer"] and issue["code"] in ("bad_expression", "type_mismatch")
 
 
 def _refused(state: State, draft: Draft, run: Run, issues: list[Any]) -> Update:

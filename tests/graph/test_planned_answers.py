@@ -134,6 +134,18 @@ async def test_an_answer_that_could_not_be_filled_is_an_issue(answer: Any, code:
     assert result["plan_issues"][0]["field"] == ["answer"]
 
 
+@pytest.mark.parametrize("answer", ["${sum(}", "${a.n.m}"])
+async def test_an_answer_of_a_model_that_could_not_be_filled_is_left_out_and_its_plan_runs(
+    answer: str,
+) -> None:
+    schema = 'output={"type": "object", "properties": {"n": {"type": "integer"}}}'
+    lines = f'a = "Think" {schema}\nreturn "It is {answer}."'
+    model = ScriptedModel({"planner": [lines], "executor": ['{"n": 1}'], "synthesizer": ["written"]})
+    result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
+    assert (result["status"], result["final_answer"]) == ("done", "written")
+    assert "answer" not in result["plan"]
+
+
 async def test_a_revision_does_not_keep_an_answer_that_speaks_of_what_failed() -> None:
     model = ScriptedModel(
         {
