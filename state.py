@@ -609,9 +609,10 @@ def input_values(plan: Plan | Mapping[str, Any], given: Mapping[str, Json] | Non
 
 
 def plan_hash(plan: Plan, inputs: Mapping[str, Json] | None) -> str:
-    """Hash what a plan would execute: its steps, its inputs, and what ends it early (SHA-256, hex)."""
-    ends = {"goal_criteria": criteria} if (criteria := plan.get("goal_criteria")) else {}
-    return digest({"steps": plan["steps"], "inputs": input_values(plan, inputs), **ends})
+    """Hash what a plan would do: steps, inputs, what ends it early, what it answers (SHA-256, hex)."""
+    said: Mapping[str, Any] = plan
+    given = {name: said[name] for name in ("goal_criteria", "answer") if said.get(name)}
+    return digest({"steps": plan["steps"], "inputs": input_values(plan, inputs), **given})
 
 
 def step_fingerprint(step: Step) -> str:

@@ -188,3 +188,15 @@ async def test_a_person_who_approves_sees_the_answer_and_may_edit_it() -> None:
     plan = request["args"]["plan"] | {"answer": "Only ${look}."}
     result = await thread.answer({"type": "edit", "args": {"plan": plan}})
     assert result["final_answer"] == "Only found found x."
+
+
+async def test_an_answer_that_was_changed_in_the_state_is_asked_about_like_a_changed_step() -> None:
+    thread = Thread(agent_with(Toolset().tools), FREE.model_copy(update={"approval": "always"}))
+    steps = [bound("a", "look", {"q": "x"})]
+    await thread.send({"goal": "g", "plan": {"steps": steps, "answer": "It is ${a}."}})
+    plan = (await thread.answer("approve"))["plan"]
+    await thread.agent.aupdate_state(thread.config, {"plan": {**plan, "answer": "Never mind ${a}."}})
+    asked = await thread.send(None)
+    assert asked["final_answer"] != "Never mind found x."
+    assert "**Answers:** Never mind" in (await thread.question())["description"]
+    assert (await thread.answer("approve"))["final_answer"] == "Never mind found x."
