@@ -22,7 +22,6 @@ from ..state import (
     Plan,
     PlanIssue,
     State,
-    StepResult,
     digest,
     feedback_of,
     plan_difference,
@@ -97,7 +96,7 @@ class _Validator:
             )
         if draft["source"] == "person" and (current := state.get("plan")):
             plan = {**plan, "id": current["id"], "revision": current["revision"] + 1}
-            plan = await _with_new_ids(plan, current, state.get("results") or {}, run)
+            plan = await _with_new_ids(plan, current, state, run)
         event = audit_event(
             run,
             {**state, "plan": plan},
@@ -175,17 +174,21 @@ async def _fingerprints(plan: Plan | None, run: Run) -> dict[str, str]:
     return {step_id: row["fingerprint"] for step_id, row in rows.items()}
 
 
-async def _with_new_ids(plan: Plan, current: Plan, results: Mapping[str, StepResult], run: Run) -> Plan:
+async def _with_new_ids(plan: Plan, current: Plan, state: State, run: Run) -> Plan:
     """Give the steps of an edit that are to run again new ids.
 
-    They are told by the revision that ran last, as the plan in the state may have been edited since. A later
-    one on record is this very edit, which a crash cut off, or of another fork, whose ids mean something else.
+    They are told by the revision that ran last, as the plan in the state may have been edited since: here, as
+    another fork may have run another one since. A later one on record is this very edit, which a crash cut
+    off, or of another fork, whose ids mean something else.
     """
+    results, approval = state.get("results") or {}, state.get("approval")
+    approved = approval.get("plan_hash") if approval else None
     records = [record for record in await run.ledger.approvals(plan["id"]) if "steps" in record]
     is_later = [record.get("revision", 0) > current["revision"] for record in records]
     later = [record["steps"] for record, late in zip(records, is_later, strict=True) if late]
-    ran = [record["steps"] for record, late in zip(records, is_later, strict=True) if not late]
-    before = ran[-1] if ran else step_fingerprints(current)
+    ran = [record for record, late in zip(records, is_later, strict=True) if not late]
+    ran.sort(key=lambda record: record["plan_hash"] == approved)
+    before = ran[-1]["steps"] if ran else step_fingerprints(current)
     renamed = with_new_ids_for_reruns(plan, before, results)
     if not later or step_fingerprints(renamed) in later:
         return renamed

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from langchain_core.tools import tool
-from plans import FREE, Thread, agent_with, bound
+from plans import FREE, Thread, agent_with, bound, statuses
+from toolset import Toolset
 
 from plan_execute import Context
 from plan_execute.errors import InvalidInputError, InvalidPlanError
@@ -157,3 +158,31 @@ async def test_a_finished_run_whose_plan_is_edited_in_the_state_goes_on_after_it
     result = await thread.answer("approve")
     assert result["status"] == "done"
     assert desk.written == ["x", "bad wrote x", "good wrote x", "c wrote good wrote x"]
+
+
+async def test_what_another_fork_ran_since_makes_no_step_of_this_one_run_again() -> None:
+    toolset = Toolset()
+    thread = Thread(agent_with(toolset.tools), Context(approval="never", on_failure="abort"))
+    failing = bound("b", "broken", {"q": "1"}, max_attempts=1)
+    first = await thread.run(bound("a", "look", {"q": "x"}), failing)
+    begun = await _place(thread)
+    await _edit(thread, begun, [{**failing, "call": {"tool": "broken", "args": {"q": "2"}}}])
+    this_fork = await _place(thread)
+    await _edit(thread, begun, [{**failing, "call": {"tool": "broken", "args": {"q": "3"}}}])
+    edited = await _edit(thread, this_fork, [bound("c", "look", {"q": "c"})])
+    assert [step["id"] for step in edited["plan"]["steps"]] == ["a", "b_r2", "c"]
+    assert (first["status"], statuses(edited)["c"]) == ("partial", "done")
+    assert toolset.named("broken") == ["1", "2", "3"]
+
+
+async def _place(thread: Thread) -> dict[str, Any]:
+    return dict((await thread.agent.aget_state(thread.config)).config["configurable"])
+
+
+async def _edit(thread: Thread, place: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Edit the plan of an ended run in the state of a checkpoint, and let it go on from there."""
+    at: Any = {"configurable": place}
+    plan = (await thread.agent.aget_state(at)).values["plan"]
+    kept = [step for step in plan["steps"] if step["id"] not in {new["id"] for new in steps}]
+    await thread.agent.aupdate_state(at, {"plan": {**plan, "steps": [*kept, *steps]}})
+    return await thread.send(None)
