@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+import anyio
 import httpx
 from langchain_core.tools import BaseTool
 from langchain_mcp_adapters.sessions import Connection, create_session
@@ -386,7 +387,9 @@ def _reason(error: BaseException) -> str:
         return f"it answered HTTP {status}{hint}"
     if isinstance(error, httpx.TransportError):
         return f"it cannot be reached at {error.request.url.copy_with(query=None)} ({_short(error)})"
-    if isinstance(error, McpError) and error.error.code == types.CONNECTION_CLOSED:
+    closed = isinstance(error, McpError) and error.error.code == types.CONNECTION_CLOSED
+    # the second where it was gone before the first request could be written
+    if closed or isinstance(error, anyio.BrokenResourceError):
         return "it ended before it was ready"
     return _short(error)
 

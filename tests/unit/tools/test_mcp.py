@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 from mcp_servers import gone, http_server, server_ids, stdio
 
 from plan_execute import amcp_tools, mcp_tools
 from plan_execute.errors import ConfigurationError, ToolFailedError
+from plan_execute.tools.mcp_session import _reason
 from plan_execute.tools.threads import loop_in_thread
 from plan_execute.tools.toolbox import Toolbox
 
@@ -214,6 +216,12 @@ def test_every_server_that_cannot_be_used_is_named_with_the_reason(tmp_path):
     assert "cannot be reached at http://127.0.0.1:9/mcp (" in said
     assert "'fine'" not in said
     assert all(gone(process) for process in server_ids(log))
+
+
+def test_a_server_that_is_gone_before_it_is_asked_anything_ended_too():
+    # which of the two errors it is depends on who is faster
+    gone_at_once = ExceptionGroup("", [anyio.BrokenResourceError()])
+    assert _reason(gone_at_once) == "it ended before it was ready"
 
 
 def test_an_http_server_that_dies_during_a_call_is_a_failure_long_before_the_time_limit(
