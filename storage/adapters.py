@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+import threading
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -220,14 +221,25 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
             yield _never_lost
             return
         entered: list[ThreadHold | None] = []
-        lock = self.thread_lock(thread_id)
+        lock, turn, gone = self.thread_lock(thread_id), threading.Lock(), threading.Event()
+
+        def enter() -> None:
+            with turn:
+                if not gone.is_set():
+                    entered.append(lock.__enter__())
+
+        def leave() -> None:
+            with turn:
+                gone.set()
+                if entered:
+                    lock.__exit__(None, None, None)
+
         try:
-            await self._bridge.in_thread(lambda: entered.append(lock.__enter__()))
+            await self._bridge.in_thread(enter)
             yield lambda: self._check(entered[0])
         finally:
-            # also when the wait for it was cancelled
-            if entered:
-                await self._bridge.in_thread(lambda: lock.__exit__(None, None, None))
+            # also when the wait for it was cancelled, and then the wait for its end, before its turn had come
+            await self._bridge.in_thread(leave)
 
     async def _check(self, hold: ThreadHold | None) -> None:
         if hold is not None:

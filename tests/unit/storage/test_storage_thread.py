@@ -265,3 +265,20 @@ def _refusals_in_a_fork(storage) -> int:
             refused += "open it here" in str(error)
     storage.store.shared.close()
     return refused
+
+
+async def test_who_gives_up_twice_while_waiting_for_a_thread_does_not_hold_it_for_ever(storage):
+    release = threading.Event()
+    slow = storage.store.shared.thread.call(lambda: release.wait(10))
+
+    async def hold():
+        async with storage.checkpointer.hold_thread("t"):
+            pass
+
+    holding = asyncio.ensure_future(hold())
+    while not holding.done():
+        await asyncio.sleep(0)
+        holding.cancel()
+    release.set()
+    assert await slow
+    await hold()
