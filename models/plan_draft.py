@@ -271,8 +271,12 @@ def steps_from_draft(draft: PlanDraft) -> list[Step]:
 
 
 def answer_of(draft: PlanDraft) -> str:
-    """Return the answer that a model planned, with normalised ids; empty where it planned none."""
-    return rename_in_text((draft.answer or "").strip(), _normal_ids(draft))
+    """Return the answer that a model planned, with normalised ids; empty where it planned none.
+
+    Models that may write null write its name, too.
+    """
+    said = (draft.answer or "").strip()
+    return "" if said.lower() in ("null", "none") else rename_in_text(said, _normal_ids(draft))
 
 
 def _normal_ids(draft: PlanDraft) -> dict[str, str]:

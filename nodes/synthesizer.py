@@ -251,7 +251,7 @@ async def _planned_answer(state: State, run: Run) -> str | None:
     if plan is None or not isinstance(answer, str) or not answer or _was_changed_by_hand(state):
         return None
     try:
-        if not await _holds_what_it_may_say(plan, answer, results, run):
+        if not await _holds_what_it_may_say(plan, answer, state, run):
             return None
         scope = {
             i: await run.artifacts.value(results[i]["output"], i) for i in roots_in(answer) & set(results)
@@ -271,19 +271,17 @@ def _was_changed_by_hand(state: State) -> bool:
     )
 
 
-async def _holds_what_it_may_say(
-    plan: Plan, answer: str, results: Mapping[str, StepResult], run: Run
-) -> bool:
+async def _holds_what_it_may_say(plan: Plan, answer: str, state: State, run: Run) -> bool:
     """Tell whether each step found what it was to find, and the answer only says what was.
 
     It was written before anything was known. So it may say that something was changed, or say anything
-    without showing it ("all tests pass"), only where that was checked.
+    without showing it ("all tests pass"), only where that was checked. Of a model that knows nothing of
+    references it holds what was guessed: one that shows nothing is not given for what was looked up.
     """
-    steps = plan["steps"]
+    steps, results = plan["steps"], state.get("results") or {}
     # one reference alone says nothing in words of its own
-    shown = (
-        {step["id"] for step in steps} if is_single_reference(answer) else _shown_by(plan, roots_in(answer))
-    )
+    alone, shown = is_single_reference(answer), _shown_by(plan, roots_in(answer))
+    guessed = not shown and _handed_in(state) is None
     for step in steps:
         result = results.get(step["id"])
         if result is None or (result["status"], result["verdict"]) != ("done", "met"):
@@ -291,7 +289,8 @@ async def _holds_what_it_may_say(
         changes = [call for call in result["evidence"] if call["effect"] != "read"]
         if changes and not (step.get("success_criteria") and all(call["ok"] for call in changes)):
             return False  # that an output has a form says nothing of what was done
-        if not result["criteria"] and step["id"] not in shown:
+        untold = step["id"] not in shown and not alone
+        if untold and (not result["criteria"] or (guessed and not changes)):
             return False
         if "for_each" in step and any(map(is_empty, await run.artifacts.value(result["output"], step["id"]))):
             return False  # whose verdict is of all items together

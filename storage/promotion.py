@@ -126,6 +126,7 @@ def _answer(
 ) -> str:
     """Keep the planned answer, unless it speaks of a step that is gone, or of what this run's inputs were.
 
+    One that names no step may be a guess of a planner, which no run gave and every run of a file would.
     With lifted literals it is not kept at all: its words may hold what is an input now. Nor is it where a
     person edited a call when it was approved: its words are about the call that was planned.
     """
@@ -133,7 +134,8 @@ def _answer(
     for reference in reversed(references_in(answer)):
         words = f"{words[: reference.start]} {words[reference.end :]}"
     of_this_run = any(_is_said(value, words) for value in inputs.values())
-    return "" if of_this_run or roots_in(answer) & set(dropped) else rename_in_text(answer, renamed)
+    named = roots_in(answer) - {"inputs"}
+    return "" if of_this_run or not named or named & set(dropped) else rename_in_text(answer, renamed)
 
 
 def _is_said(value: Json, words: str) -> bool:

@@ -80,6 +80,15 @@ async def test_what_the_answer_does_not_show_was_checked_or_a_model_says_it() ->
     assert (await _given(checked, answer="As ever, 3 fail."))["final_answer"] == "As ever, 3 fail."
 
 
+@pytest.mark.parametrize("guess", ["Bread costs 3 euros.", "null"])
+async def test_what_a_planner_guessed_is_not_given_for_what_was_looked_up(guess: str) -> None:
+    reply = draft(draft_step("1", "look", {"q": "bread"}, criterion="it is a price")) | {"answer": guess}
+    judged = ScriptedModel.verdict(met=True)
+    model = ScriptedModel({"planner": [reply], "evaluator": [judged], "synthesizer": ["It costs 2."]})
+    result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
+    assert (result["results"]["step_1"]["verdict"], result["final_answer"]) == ("met", "It costs 2.")
+
+
 async def test_it_is_not_given_where_an_item_of_a_loop_found_nothing() -> None:
     step = bound("a", "echo", {"value": "${item}"}, for_each="${inputs.list}")
     found = {"answer": "Found: ${a}.", "inputs": {"list": ["x", "y"]}}

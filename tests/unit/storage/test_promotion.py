@@ -326,6 +326,7 @@ def test_an_answer_about_what_was_not_done_or_is_an_input_now_does_not_stay():
     assert "answer" not in promote(ran, done("a", "b"), audit=[edit]).plan
     assert "answer" not in promote(ran, done("a", "b"), lifts=[Lift("a.x", "what")]).plan
     assert "answer" not in promote(ran, done("a", b="failed"), goal_met=True).plan
+    assert "answer" not in promote(ran | {"answer": "Bread costs 3 euros."}, done("a", "b")).plan
 
 
 def test_an_answer_that_holds_the_value_of_an_input_in_its_own_words_does_not_stay():
