@@ -17,7 +17,7 @@ from ..storage.deletion import delete_thread, file_of, finish_deletions, give_sp
 from ..storage.local import LocalPersistence, list_threads, local_persistence
 from ..storage.workspaces import workspaces_of
 from .build import create_plan_execute_agent
-from .door import check_version
+from .thread_state import check_version
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent

@@ -37,8 +37,8 @@ from ..state import (
 )
 from ..storage.adapters import AsyncSaver, async_store
 from ..storage.ledger import Ledger
-from .door import check_clock, check_version
 from .inputs import check_input
+from .thread_state import check_clock, check_version
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent

@@ -14,40 +14,29 @@ from langgraph.runtime import Runtime
 
 from ..budget import Tab
 from ..context import Context
-from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError, UnresolvedReferenceError
+from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError
 from ..estimates import sample_of, samples_of
-from ..evaluation.criteria import is_empty
+from ..evaluation.planned_answer import handed_in, planned_answer
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.plain import call_message
 from ..prompts import quote, render_prompt
 from ..recall import settle
 from ..references import (
-    BadReferenceError,
-    Reference,
-    expression_roots,
-    fill,
-    is_single_reference,
-    render,
-    roots_in,
-    step_references,
     strings_in,
 )
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..safe_markdown import as_code, link_targets, neutralise_links, without_html
 from ..state import (
     NOT_NEEDED,
-    Plan,
     RunStatus,
     State,
     Step,
     StepResult,
-    input_values,
     is_not_needed,
     is_rolling,
     reason_of,
     run_status,
-    steps_by_id,
     steps_of,
 )
 from ..storage.artifacts import shown
@@ -196,21 +185,8 @@ def _with_safe_links(message: AIMessage, state: State, run: Run, *, is_json: boo
 def _own_links(state: State, run: Run) -> set[str]:
     """Collect the links that came from the person, not from a tool or a model."""
     said = [message.text for message in state.get("messages") or [] if message.type == "human"]
-    given = [state.get("inputs") or {}, _handed_in(state)]
+    given = [state.get("inputs") or {}, handed_in(state)]
     return link_targets([state.get("goal") or "", run.settings.instructions, *said, *strings_in(given)])
-
-
-def _handed_in(state: State) -> Plan | None:
-    """Return the plan, if its current revision is what a person or the caller handed in."""
-    plan = state.get("plan")
-    written_by = {
-        event.get("trigger")
-        for event in state.get("audit") or []
-        if plan
-        and event["event"] == "plan_accepted"
-        and (event.get("plan_id"), event.get("revision")) == (plan.get("id"), plan.get("revision"))
-    }
-    return plan if written_by & {"given", "person"} else None
 
 
 def _untold_checks(state: State) -> str:
@@ -236,86 +212,8 @@ async def _only_output(state: State, run: Run) -> Json:
 
 async def _direct_answer(state: State, run: Run) -> str | None:
     """Return the answer where no model is needed to write it: it was planned, or is a step's output."""
-    planned = await _planned_answer(state, run)
+    planned = await planned_answer(state, run)
     return planned if planned is not None else await _only_answer(state, run)
-
-
-_LONGEST_ANSWER = 100_000
-"""Characters; an output that is longer stands in the results, and a model says what is in it."""
-
-
-async def _planned_answer(state: State, run: Run) -> str | None:
-    """Fill in the answer that the plan holds; None where it could say more than was found and checked."""
-    plan, results = state.get("plan"), state.get("results") or {}
-    answer = plan.get("answer") if plan else None
-    if plan is None or not isinstance(answer, str) or not answer or _was_changed_by_hand(state):
-        return None
-    try:
-        if not await _holds_what_it_may_say(plan, answer, state, run):
-            return None
-        scope = {
-            i: await run.artifacts.value(results[i]["output"], i) for i in roots_in(answer) & set(results)
-        }
-        filled = fill(answer, {**scope, "inputs": input_values(plan, state.get("inputs"))}, _in_words)
-    except (BadReferenceError, UnresolvedReferenceError):
-        return None
-    return filled if len(filled) <= _LONGEST_ANSWER else None
-
-
-def _was_changed_by_hand(state: State) -> bool:
-    """Tell whether a step did something else than what was planned: the answer speaks of that."""
-    plan = state.get("plan")
-    return any(
-        plan and event.get("plan_id") == plan["id"] and event.get("trigger") == "approve_step: edit"
-        for event in state.get("audit") or ()
-    )
-
-
-async def _holds_what_it_may_say(plan: Plan, answer: str, state: State, run: Run) -> bool:
-    """Tell whether each step found what it was to find, and the answer only says what was.
-
-    It was written before anything was known. So it may say that something was changed, or say anything
-    without showing it ("all tests pass"), only where that was checked. Of a model that knows nothing of
-    references it holds what was guessed: one that shows nothing is not given for what was looked up.
-    """
-    steps, results = plan["steps"], state.get("results") or {}
-    # one reference alone says nothing in words of its own
-    alone, shown = is_single_reference(answer), _shown_by(plan, roots_in(answer))
-    guessed = not shown and _handed_in(state) is None
-    for step in steps:
-        result = results.get(step["id"])
-        if result is None or (result["status"], result["verdict"]) != ("done", "met"):
-            return False
-        changes = [call for call in result["evidence"] if call["effect"] != "read"]
-        if changes and not (step.get("success_criteria") and all(call["ok"] for call in changes)):
-            return False  # that an output has a form says nothing of what was done
-        untold = step["id"] not in shown and not alone
-        if untold and (not result["criteria"] or (guessed and not changes)):
-            return False
-        if "for_each" in step and any(map(is_empty, await run.artifacts.value(result["output"], step["id"]))):
-            return False  # whose verdict is of all items together
-    return True
-
-
-def _shown_by(plan: Plan, named: set[str]) -> set[str]:
-    """Collect the steps whose outputs an answer shows: those that it names, and those they were made of."""
-    steps, shown, found = steps_by_id(plan), set[str](), named
-    while found := (found & set(steps)) - shown:
-        shown |= found
-        found = set[str]().union(*(_made_of(steps[step_id]) for step_id in found))
-    return shown
-
-
-def _made_of(step: Step) -> set[str]:
-    """Name the steps whose outputs a step was given; an agent sees all that it depends on."""
-    used = {root for _, expression in step_references(step) for root in expression_roots(expression)}
-    return used.union(step["depends_on"] if "tools" in step or "agent" in step else ())
-
-
-def _in_words(reference: Reference, value: Json) -> str:
-    if value is None:
-        raise UnresolvedReferenceError(f"${{{reference.expression}}} is null, which is no answer")
-    return render(value)
 
 
 async def _only_answer(state: State, run: Run) -> str | None:

@@ -1,0 +1,23 @@
+"""Keys under which LangGraph 1.2.22 hands a parent's run to a graph that is called as its node."""
+
+from __future__ import annotations
+
+__all__ = ["FROM_A_PARENT", "NAMESPACE", "READ", "RESUMING", "RUNTIME", "SAVER", "TASK"]
+
+SAVER, TASK, RESUMING, NAMESPACE, RUNTIME = (
+    "__pregel_checkpointer",
+    "__pregel_task_id",
+    "__pregel_resuming",
+    "checkpoint_ns",
+    "__pregel_runtime",
+)
+READ = "__pregel_read"
+"""The parent's function that reads its state."""
+FROM_A_PARENT = (
+    TASK,
+    RESUMING,
+    "__pregel_resume_map",
+    "__pregel_replay_state",
+    "__pregel_scratchpad",
+)
+"""What a graph believes about the parent that called it."""
