@@ -55,8 +55,9 @@ class Run(threading.Thread):
 
 def cut_off_holders():
     """End the sessions that hold a thread, as an administrator or a firewall may; give one row for each."""
+    # Their locks are free only when they have ended, which the server does not wait for by itself.
     return postgres_server.server().execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks JOIN pg_stat_activity USING (pid)"
         " WHERE locktype = 'advisory' AND granted AND query NOT LIKE '%pg_terminate_backend%'"
     )
 
