@@ -30,37 +30,11 @@ class RedactedStream:
 
     redactor: Redactor
     _held: dict[str, tuple[AIMessageChunk, Wrap]] = field(default_factory=dict)
-    _known: dict[int, Any] = field(default_factory=dict)
-    """Parts of the state that held nothing, by identity: from chunk to chunk most of a state stays."""
 
     def clean(self, chunk: Any) -> Any:
         """Return a chunk of any stream mode without secrets."""
         found = _message_in(chunk)
-        if found:
-            return self.redactor.value(found[1](self._settled(*found)))
-        said = chunk[-1] if isinstance(chunk, tuple) and chunk else chunk
-        if type(said) is dict and self._holds_nothing(chunk, said):
-            return chunk
-        return self.redactor.value(chunk)
-
-    def _holds_nothing(self, chunk: Any, said: dict[Any, Any]) -> bool:
-        """Tell whether a chunk that says this holds no secret, looking at what is new in it only."""
-        new: list[Any] = [*said] if said is chunk else [*said, *chunk[:-1]]
-        plain: list[Any] = []
-        for value in said.values():
-            if self._known.get(id(value)) is value:
-                continue
-            parts = _parts_of(value)
-            fresh = [part for part in parts if self._known.get(id(part)) is not part]
-            new += fresh
-            # Other objects, as messages are, may change without becoming others.
-            plain += [part for part in fresh if type(part) is dict]
-            if type(value) is dict or all(type(part) is dict for part in parts):
-                plain.append(value)
-        if self.redactor.value(new) is not new:
-            return False
-        self._known.update((id(part), part) for part in plain)
-        return True
+        return self.redactor.value(found[1](self._settled(*found)) if found else chunk)
 
     def rest(self) -> Iterator[Any]:
         """Give what is held of messages that ended without saying so."""
@@ -91,13 +65,6 @@ class RedactedStream:
             cut = max(text.rfind(space, 0, max(cut, 0)) for space in " \n\t")
         cut = min(cut + 1, self.redactor.begun_at(text))
         return cut if len(text) - cut < LONGEST_HELD else len(text)
-
-
-def _parts_of(value: Any) -> list[Any]:
-    """Take a dict or a list apart; anything else is one part."""
-    if type(value) is dict:
-        return [*value, *value.values()]
-    return value if type(value) is list else [value]
 
 
 def _is_plain(piece: AIMessageChunk) -> bool:

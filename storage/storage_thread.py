@@ -101,9 +101,7 @@ class StorageThread:
         return call.future
 
     def _takes(self, call: _Call) -> bool:
-        if (
-            os.getpid() != self._process
-        ):  # a forked child has no such thread, and perhaps a guard held for ever
+        if self._is_forked():
             return False
         with self._guard:
             if self._closed:
@@ -112,9 +110,13 @@ class StorageThread:
             self._queue.put(call)
             return True
 
+    def _is_forked(self) -> bool:
+        """Tell whether this is a forked child: it has no such thread, and perhaps a guard held for ever."""
+        return os.getpid() != self._process
+
     def close(self) -> None:
         """Let the calls that wait end, and then the thread."""
-        if os.getpid() != self._process:
+        if self._is_forked():
             return
         with self._guard:
             self._closed = True
