@@ -29,6 +29,7 @@ The tree::
     │   ├── UnresolvedReferenceError a reference that has no value at run time
     │   ├── ItemsFailedError        items of a for_each failed
     │   ├── OutcomeUnknownError     nobody knows which writes of a loop have happened
+    │   ├── RepeatedCallError       a write would be made again, and nobody can be asked
     │   ├── SubPlanError            a sub-plan did not end done
     │   ├── StepTimeoutError        the step's time limit passed
     │   ├── StepStoppedError        somebody told the run to stop
@@ -69,6 +70,7 @@ __all__ = [
     "OutcomeUnknownError",
     "PlanExecuteError",
     "QuestionOpenError",
+    "RepeatedCallError",
     "SchemaVersionError",
     "ScriptError",
     "StepError",
@@ -252,6 +254,12 @@ class BadArgumentsError(StepError):
     """The resolved arguments do not fit the tool's own schema."""
 
     code = "bad_arguments"
+
+
+class RepeatedCallError(StepError):
+    """A write that has been made, or may have been, would be made again, and nobody can be asked."""
+
+    code = "repeated_call"
 
 
 class UnresolvedReferenceError(StepError):

@@ -8,13 +8,14 @@ is wrong with it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Required
 
-from langgraph.types import Interrupt, interrupt
+from langgraph.types import Interrupt
 from pydantic import RootModel, model_validator
 from typing_extensions import TypedDict
 
@@ -25,9 +26,12 @@ __all__ = [
     "Answer",
     "OpenQuestion",
     "Question",
-    "ask",
+    "answer_model",
     "careful_answer",
+    "is_ours",
+    "question_id",
     "question_name",
+    "question_value",
     "read_answer",
 ]
 
@@ -130,33 +134,42 @@ class OpenQuestion:
 # --- asking ------------------------------------------------------------------------------
 
 
-def ask(name: str, args: Mapping[str, Json], description: str, **record: Json) -> Answer:
-    """Interrupt the run with a question and return the answer once there is one.
+_OURS = hashlib.sha256(b"plan_execute").hexdigest()[:8]
+"""How the ids of our questions begin."""
+
+
+def question_id(thread_id: str, key: Sequence[Json]) -> str:
+    """Return the id of a question: 32 hexadecimal digits, as LangGraph's have.
+
+    Args:
+        thread_id: The thread that asks.
+        key: What tells the question from all others of the thread.
+    """
+    text = json.dumps([thread_id, *key], sort_keys=True)
+    return _OURS + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def is_ours(question_id: str) -> bool:
+    """Tell whether an id names a question that is answered by key, and not one of a tool or middleware."""
+    return question_id.startswith(_OURS)
+
+
+def question_value(name: str, args: Mapping[str, Json], description: str) -> dict[str, Json]:
+    """Return what a client is shown of a question, in LangChain's human-in-the-loop shape.
 
     Args:
         name: One of :data:`QUESTIONS`.
         args: What is proposed; a person may edit it.
         description: Markdown that a person can decide from.
-        record: What the node needs to know again when it is re-entered with the answer; and
-            ``asked_at`` (ISO 8601), where the question opened later than its superstep.
-
-    Raises:
-        langgraph.errors.GraphInterrupt: While there is no answer.
-        pydantic.ValidationError: If the answer fits nothing; the question stays open.
     """
-    value = _question_value(QUESTIONS[name], args, description) | record
-    answer: RootModel[Any] = interrupt(value, response_schema=_answer_model(value))
-    return read_answer(value, answer.root)
-
-
-def _question_value(question: Question, args: Mapping[str, Json], description: str) -> dict[str, Json]:
+    question = QUESTIONS[name]
     # Agent Inbox reads `arguments`, LangChain's own middleware and Agent Chat UI read `args`.
     request = {"name": question.name, "args": dict(args), "arguments": dict(args), "description": description}
     config = {"action_name": question.name, "allowed_decisions": list(question.allowed)}
     return {"action_requests": [request], "review_configs": [config]}
 
 
-def _answer_model(value: Mapping[str, Json]) -> type[RootModel[Any]]:
+def answer_model(value: Mapping[str, Json]) -> type[RootModel[Any]]:
     """Build a response schema that lets LangGraph refuse a bad answer and keep the question open."""
 
     class HumanAnswer(RootModel[Any]):
@@ -314,7 +327,8 @@ def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Js
     decision = question.careful_end if answer["type"] == "reject" else args.get("decision")
     if decision not in question.decisions:
         raise _refuse(question, f"its decision is {decision!r}")
-    if decision in ("supply", "happened") and "output" not in answer.get("args", {}):
+    given = answer.get("args", {}) if decision != proposed.get("decision") else args
+    if decision in ("supply", "happened") and "output" not in given:
         raise _refuse(question, f"the decision {decision!r} needs the args to hold an output")
     if decision == "extend":
         args["by"] = _amount(question, args.get("by"))

@@ -145,7 +145,7 @@ async def recall_plan(run: Run, key: str, goal: str) -> tuple[Recalled | None, l
     if found is None:
         return None, []
     await plans.count_hit(key)
-    plan: Plan = {**found.plan, "id": run.new_id(), "revision": 1, "goal": goal}
+    plan: Plan = {**found.plan, "id": run.new_plan_id(), "revision": 1, "goal": goal}
     age_s = max(0.0, now - found.stored_at)
     hit = {"thread_id": found.thread_id, "stored_at": found.stored_at, "age_s": age_s}
     await note_origin(run, plan["id"], key, found.model, hit)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -21,17 +22,20 @@ from langgraph.config import get_stream_writer
 from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
+from langgraph.types import Interrupt
 
 from .budget import Meter, SoftLimit, Tab
 from .context import Context
 from .errors import ConfigurationError
-from .questions import Answer, ask
+from .questions import Answer, question_id, question_value, read_answer
 from .redaction import Redactor
 from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
 from .storage.artifacts import Artifacts
+from .storage.effect_log import EffectLog
 from .storage.history import History
 from .storage.ledger import Ledger
 from .storage.plan_cache import CachedPlans, PlanCache
+from .storage.work_id import CallId, Place, WorkId
 from .tools.calls import abridged, preview
 
 T = TypeVar("T")
@@ -42,13 +46,16 @@ Node = Callable[..., Coroutine[Any, Any, Update]]
 """A node; its parameters are those LangGraph knows by name or type: state, config, runtime."""
 
 __all__ = [
+    "CALL_UNDER_WAY",
     "OUTER_KEY",
     "RUN_KEY",
     "STEP_KEY",
+    "CallUnderWay",
     "Node",
     "Run",
     "StepScope",
     "Update",
+    "ask_anything",
     "ask_person",
     "audit_event",
     "emit",
@@ -117,6 +124,10 @@ class Run:
         nested: Whether the graph runs inside another one, which keeps the answers it was given.
         underway: Whether steps may have been started by an earlier run of this goal.
         mark: A random word that delimits untrusted text in prompts.
+        effects: The calls with an effect of this thread; a nested run shares its parent's.
+        work: The piece of work that this run is, where a step planned it; None: it is the root.
+        given: Answers that this run was handed, by the id of their question.
+        follows_up: Whether the thread has had a goal before.
         epochs: What the executors of each superstep share, by checkpoint.
         stop: Set when somebody asks for the run to stop.
         graph: The agent itself, for sub-plans.
@@ -134,6 +145,10 @@ class Run:
     ledger: Ledger
     meter: Meter
     can_ask: bool
+    effects: EffectLog
+    work: WorkId | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    follows_up: bool = False
     thread_id: str = ""
     within: tuple[str, ...] = ()
     heard: bool = True
@@ -176,6 +191,14 @@ class Run:
     def may_nest(self) -> bool:
         """Whether a plan of this run may have sub-plans."""
         return self.depth < self.settings.max_depth
+
+    def new_plan_id(self) -> str:
+        """Return the id of a new plan; a sub-plan's is that of its work, whoever plans it again."""
+        return self.new_id() if self.work is None else self.work.digest
+
+    def root_work(self, plan_id: str) -> WorkId:
+        """Return the identity of the work that a plan of this run belongs to."""
+        return self.work or WorkId(self.ledger.thread_id, plan_id)
 
     def redact(self, value: T) -> T:
         """Return a value without the secrets in it."""
@@ -275,8 +298,9 @@ def warn_of_budget(runtime: AnyRuntime, run: Run) -> None:
         emit(runtime, run, "budget_warning", budget=soft.budget, used=round(soft.used, 6), limit=soft.limit)
 
 
-def ask_person(
+async def ask_person(
     run: Run,
+    key: Sequence[Any],
     name: str,
     args: Mapping[str, Any],
     description: str,
@@ -284,24 +308,58 @@ def ask_person(
     step_id: str | None = None,
     **record: Any,
 ) -> Answer:
-    """Ask a person from within a node, as :func:`~plan_execute.questions.ask` does, and tell of the question.
+    """Ask a person from within a node, and return the answer once there is one.
 
     Args:
+        run: The run that asks.
+        key: What tells this question from all others of the thread, as JSON: its work and its occasion.
+        name: One of :data:`~plan_execute.questions.QUESTIONS`.
+        args: What is proposed; a person may edit it.
+        description: Markdown that a person can decide from.
         step_id: The step that it is about; a client finds it in the question.
-        record: What the node needs to know again when it is entered with the answer.
+        record: What else the question carries; ``asked_at`` (ISO 8601) where it opened before now.
+
+    Raises:
+        langgraph.errors.GraphInterrupt: While there is no answer.
+        InvalidAnswerError: If the answer on record does not fit.
+    """
+    if step_id is not None:
+        record["step_id"] = step_id
+    value = question_value(name, args, description) | record
+    return run.redact(read_answer(value, await _answer(run, [name, *key], Interrupt(value), name, step_id)))
+
+
+async def ask_anything(
+    run: Run, key: Sequence[Any], value: Any, schema: dict[str, Any] | None, step_id: str | None = None
+) -> Any:
+    """Ask a question that a tool or another graph has, and return the answer as it was given.
+
+    Args:
+        run: The run that asks.
+        key: What tells this question from all others of the thread, as JSON.
+        value: What is asked.
+        schema: JSON schema of the answer, which the caller holds it to; None: any answer will do.
+        step_id: The step that it is about.
 
     Raises:
         langgraph.errors.GraphInterrupt: While there is no answer.
     """
-    if step_id is not None:
-        record["step_id"] = step_id
-    try:
-        return run.redact(ask(name, args, description, **record))
-    except GraphInterrupt as stop:
-        [question] = stop.args[0]
+    return run.redact(await _answer(run, key, Interrupt(value, response_schema=schema), "", step_id))
+
+
+async def _answer(run: Run, key: Sequence[Any], question: Interrupt, name: str, step_id: str | None) -> Any:
+    """Find the answer under the question's id, or stop with the question."""
+    found = question_id(run.ledger.thread_id, key)
+    answer = run.given.get(found)
+    if answer is not None:
+        await run.ledger.record_answer(found, answer)
+        return answer
+    answer = await run.ledger.answer(found)
+    if answer is None:
         runtime = Runtime(stream_writer=get_stream_writer())
-        emit(runtime, run, "question_open", step_id=step_id, question=name, question_id=question.id)
-        raise
+        emit(runtime, run, "question_open", step_id=step_id, question=name, question_id=found)
+        raise GraphInterrupt((replace(question, id=found),))
+    return answer
 
 
 OUTER_KEY = "__plan_execute_outer"
@@ -317,6 +375,8 @@ class StepScope:
     Attributes:
         run: The run it belongs to.
         plan_id: The plan the step belongs to.
+        revision: The plan's revision.
+        work: The identity of the attempt's work.
         step_id: The step.
         attempt: Number of this attempt, from 1.
         item: Which item of a ``for_each``, from 0; None where there is none.
@@ -332,10 +392,13 @@ class StepScope:
         begun_at: When the work began, if that was before the attempt did.
         recovered: Whether what earlier entries of the attempt spent has been counted.
         calls: The tool calls of this entry, for an attempt that is cut off.
+        still_stands: Tells of a step id whether it is a bound step of the plan that has not failed.
     """
 
     run: Run
     plan_id: str
+    revision: int
+    work: WorkId
     step_id: str
     attempt: int
     tools: frozenset[str]
@@ -351,6 +414,7 @@ class StepScope:
     begun_at: str | None = None
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
+    still_stands: Callable[[str], bool] = lambda _: False
 
     @contextmanager
     def write(self) -> Iterator[None]:
@@ -388,6 +452,24 @@ class StepScope:
 
     def _emit(self, runtime: AnyRuntime, kind: str, **details: Any) -> None:
         emit(runtime, self.run, kind, step_id=self.step_id, **details)
+
+
+@dataclass
+class CallUnderWay:
+    """A call that a step is making; its tool may run an agent of ours, whose work belongs to the call."""
+
+    scope: StepScope
+    call: CallId
+    runs: int = 0
+
+    def work_of_run(self) -> WorkId:
+        """Return the identity of the next run that the tool starts."""
+        self.runs += 1
+        return self.call.work.at(Place(f"call {self.call.content}", self.call.order, self.runs))
+
+
+CALL_UNDER_WAY: ContextVar[CallUnderWay | None] = ContextVar("call_under_way", default=None)
+"""The innermost call that the running task is part of."""
 
 
 def step_scope_of(config: RunnableConfig) -> StepScope:

@@ -103,6 +103,9 @@ GOAL_CRITERIA: tuple[CriterionType, ...] = (
 )
 """The types that say something about the outputs of all steps together."""
 
+ORDERED = "ordered"
+"""Reason of a decision to retry that a person made from outside, when the run had stopped."""
+
 NOT_NEEDED = "not_needed"
 """Code of the error of a step that was skipped because the goal had been reached without it."""
 
@@ -279,6 +282,8 @@ class Evaluation(TypedDict, total=False):
     by: Literal["policy", "model", "person", "limit", "timeout"]
     evidence: list[str]
     goal_met: bool
+    cancelled: bool
+    """Whether the run was ended from outside: then nobody is asked anything more."""
 
 
 class Grants(TypedDict):

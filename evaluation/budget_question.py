@@ -29,7 +29,9 @@ async def ask_about_budget(
         langgraph.errors.GraphInterrupt: While there is no answer.
     """
     args, description = _proposal(soft, left or [decided["decision"]])
-    answer = ask_person(run, "extend_budget", args, description)
+    plan = state.get("plan")
+    key = [plan["id"] if plan else None, soft.budget, soft.limit]
+    answer = await ask_person(run, key, "extend_budget", args, description)
     amount = answer["args"]["by"] if answer["decision"] == "extend" else None
     event = audit_event(
         run,

@@ -1,8 +1,7 @@
 """The attempts of one step: make one, check it, decide what its failure means, perhaps ask.
 
-The loop replays. Attempts on record are not made again, but the questions asked
-between them are asked again in the same order, because LangGraph hands out answers
-by position when a node is re-entered.
+The loop replays: attempts on record are not made again, and the questions between them
+find the answers that were given.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-from langgraph.types import interrupt
 
 from ..errors import (
     BadArgumentsError,
@@ -30,6 +27,7 @@ from ..run import Run, ask_person, audit_event
 from ..safe_markdown import plain_line
 from ..state import (
     NOT_NEEDED,
+    ORDERED,
     AuditEvent,
     Evaluation,
     Evidence,
@@ -45,6 +43,7 @@ from ..state import (
     steps_by_id,
 )
 from ..storage.artifacts import shown
+from ..storage.work_id import Place, path_as_json
 from ..tools.calls import preview
 from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
 from .items import ItemsWork, failure_codes
@@ -102,7 +101,7 @@ class AttemptLoop:
             gate.admit(self.step, begun=bool(recorded))  # nobody is asked about what is not needed
         if not await self._is_wanted():
             return Outcome(self._result("skipped", []), None, self.audit)
-        if self.step.get("approve") and (refused := self._approve_step()):
+        if self.step.get("approve") and (refused := await self._approve_step(recorded)):
             return refused
         recorded = self.work.epoch.attempts_of(self.step)  # it may have been edited
         gate.admit(self.step, begun=bool(recorded))
@@ -143,7 +142,7 @@ class AttemptLoop:
             if made and not replayed and self.work.epoch.gate.closed:
                 return Outcome(self._result("failed", made, error=made[-1]["error"]), None, self.audit)
             if replayed:
-                attempt = _replay(recorded[len(made)])
+                attempt = recorded[len(made)]
             else:
                 self.work.emit("step_attempt", attempt=len(made) + 1)
                 attempt = await attempt_work(len(made) + 1, made[-1] if made else None, self.hint)
@@ -180,7 +179,7 @@ class AttemptLoop:
         if BudgetExceededError.code in codes:
             return self._evaluation("abort", error["message"], by="limit")
         if StepStoppedError.code in codes:
-            return self._evaluation("abort", error["message"], by="person")
+            return {**self._evaluation("abort", error["message"], by="person"), "cancelled": True}
         policy = effective_policy(self.step, settings.on_failure, attempts_left=left)
         wrote = self._wrote(attempt)
         timed_out = wrote and StepTimeoutError.code in codes and policy in ("auto", "patch", "replan")
@@ -294,8 +293,13 @@ class AttemptLoop:
             "output": made[-1]["output"],
         }
         description = _describe_failure(self.step, made, proposed)
-        answer = self._ask(
-            "handle_step_failure", args, description, asked_at=made[-1].get("ended_at"), attempts=made
+        answer = await self._ask(
+            "handle_step_failure",
+            len(made),
+            args,
+            description,
+            asked_at=made[-1].get("ended_at"),
+            attempts=made,
         )
         # A rejection's message is its reason; the failure itself stands in the result.
         reason = (answer["message"] if answer["type"] == "reject" else "") or error["message"]
@@ -308,17 +312,24 @@ class AttemptLoop:
         """Return what stands for an output by hand; what the question proposed already stands for its own."""
         return output if output == attempt["output"] else await self.run.artifacts.put_away(output)
 
-    def _ask(self, name: str, args: Mapping[str, Any], description: str, **record: Any) -> Answer:
-        return ask_person(self.run, name, args, description, step_id=self.step["id"], **record)
+    async def _ask(
+        self, name: str, attempt: int, args: Mapping[str, Any], description: str, **record: Any
+    ) -> Answer:
+        """Ask about the step; the attempt tells one occasion from the next."""
+        work = self.run.root_work(self.work.plan_id)
+        step = Place(self.step["id"], None, attempt, step_fingerprint(self.step))
+        key = [work.plan_id, path_as_json(work.at(step).path)]
+        return await ask_person(self.run, key, name, args, description, step_id=self.step["id"], **record)
 
-    def _approve_step(self) -> Outcome | None:
+    async def _approve_step(self, recorded: list[Attempt]) -> Outcome | None:
         tools = (
             ", ".join(f"`{name}` [{self.work.toolbox.effect(name)}]" for name in granted_tools(self.step))
             or "no tools"
         )
         task = plain_line(self.step.get("task") or "call")
         description = f"Step **{self.step['id']}** is ready: {task} — {tools}"
-        answer = self._ask("approve_step", {"step": self.step}, description)
+        ordered = sum(_was_ordered(attempt) for attempt in recorded)
+        answer = await self._ask("approve_step", ordered, {"step": self.step}, description)
         self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by=answer["by"]))
         if answer["type"] == "reject":
             return self._refused(answer)
@@ -388,11 +399,10 @@ class AttemptLoop:
         return result
 
 
-def _replay(attempt: Attempt) -> Attempt:
-    """Take an attempt from the record, and the answers to the questions that were asked within it."""
-    for _ in range(attempt.get("questions", 0)):
-        interrupt(None)
-    return attempt
+def _was_ordered(attempt: Attempt) -> bool:
+    """Tell whether an attempt on record ended because a person ordered the step again from outside."""
+    decision = attempt["decision"]
+    return decision is not None and decision.get("reason") == ORDERED
 
 
 def _sum(usages: Any) -> Usage:

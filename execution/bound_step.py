@@ -12,11 +12,13 @@ from ..models.client_errors import is_transient
 from ..models.retrying import retry_transient
 from ..run import StepScope
 from ..state import Evidence, Step
+from ..storage.work_id import CallId
 from ..tools.calls import call_tool, describe_exception
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import CALL, marked
 from .effects import call_once
 from .reads_ahead import finished_ahead
+from .tool_questions import call_and_let_ask
 
 __all__ = ["run_bound_step"]
 
@@ -50,7 +52,7 @@ async def run_bound_step(
     seen = scope.begin_call(runtime, {"name": name, "args": args, "id": call_id}, effect)
     evidence.append(seen)
 
-    async def attempt(key: str) -> Json:
+    async def attempt(this: CallId, config: RunnableConfig) -> Json:
         if (ahead := finished_ahead(scope, name, args)) is not None:
             return ahead[0]
         scope.tab.tool_call()
@@ -60,7 +62,7 @@ async def run_bound_step(
                 tool,
                 args,
                 call_id=call_id,
-                key=key,
+                key=this.idempotency_key,
                 config=config,
                 runtime=runtime,
                 redactor=redactor,
@@ -71,16 +73,21 @@ async def run_bound_step(
             # What the tool raised, not our word for it, tells whether the failure may pass.
             raise (raised if raised is not None and is_transient(raised) else failure) from None
 
-    async def call(key: str) -> Json:
+    async def made(this: CallId, config: RunnableConfig) -> Json:
         try:
-            return await retry_transient(lambda: attempt(key), tries=1 if effect == "write" else _TRIES)
+            return await retry_transient(
+                lambda: attempt(this, config), tries=1 if effect == "write" else _TRIES
+            )
         except Exception as error:
             if not is_transient(error):
                 raise
             raise ToolFailedError(describe_exception(name, error, redactor)) from error
 
+    async def call(this: CallId) -> Json:
+        return await call_and_let_ask(scope, this, config, lambda inner: made(this, inner))
+
     try:
-        output = await call_once(scope, name, args, call_id, effect, call)
+        output = await call_once(scope, name, args, effect, call)
     except StepError as error:
         scope.end_call(runtime, seen, ok=False, output=str(error))
         raise

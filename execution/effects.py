@@ -2,166 +2,270 @@
 
 The intent is committed to the ledger, then the call is made, then its outcome is
 committed. On re-entry a known outcome is used; an intent without an outcome means
-that nobody knows whether the write happened, and a person is asked.
+that nobody knows whether the write happened, and a person is asked. They are asked
+too before a write that has happened is made again by other work.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
-from ..errors import BudgetExceededError, StepError, ToolFailedError
-from ..run import StepScope, ask_person
+from ..errors import BudgetExceededError, RepeatedCallError, StepError, ToolFailedError
+from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope, ask_person
 from ..safe_markdown import code_span
 from ..state import Effect, digest
-from ..storage.ledger import EffectKey, EffectRecord
+from ..storage.effect_log import EffectRecord
+from ..storage.work_id import CallId
 from ..tools.calls import abridged, preview
-from .answers import AnswersInHand
+from .repeats import doubts_about_step, is_repetition
 
-__all__ = ["call_once"]
+__all__ = ["call_once", "describe_doubt", "settle_doubts", "settle_doubts_of_step"]
 
 Json = Any
+Outcome = dict[str, Json]
+"""``{"ok", "output", "error"}``."""
 
 
 async def call_once(
     scope: StepScope,
     tool: str,
     args: Mapping[str, Json],
-    call_id: str,
     effect: Effect,
-    call: Callable[[str], Awaitable[Json]],
+    call: Callable[[CallId], Awaitable[Json]],
+    *,
+    order: int | None = None,
 ) -> Json:
-    """Await ``call(idempotency_key)`` and return its JSON output; unless it reads, the ledger protects it.
+    """Await ``call`` and return its JSON output; unless it reads, the ledger protects it.
+
+    Args:
+        scope: The attempt that makes the call.
+        tool: The tool's name.
+        args: Its arguments.
+        effect: What it does to the world.
+        call: Makes the call; it gets the call's identity.
+        order: Which of the calls with this content in an agent's conversation; None: the step's own call.
 
     Raises:
         StepError: What the call raised, now or when it was made.
         langgraph.errors.GraphInterrupt: While a person is being asked about an unknown outcome.
     """
-    ledger, artifacts = scope.run.ledger, scope.run.artifacts
-    recorded = abridged(args, scope.run.settings.max_inline_bytes)
-    # The content is part of the key: in a fork, the same step may have been edited to call something else.
-    content = digest([tool, dict(args)])[:16]
-    key = ledger.effect_key(
-        scope.plan_id, scope.step_id, attempt=scope.attempt, item=scope.item, call=f"{call_id}/{content}"
-    )
-    if effect == "read":
-        return await call(key.idempotency_key)
-    record, answers = await ledger.effect(key), AnswersInHand()
-    before = answers.taken
+    # The content is part of the identity: in a fork, the step may have been edited to call something else.
+    this = CallId(scope.work, digest([tool, dict(args)])[:16], order)
+    under_way = CALL_UNDER_WAY.set(CallUnderWay(scope, this))
+    try:
+        return (
+            await call(this) if effect == "read" else await _protected(scope, this, tool, args, effect, call)
+        )
+    finally:
+        CALL_UNDER_WAY.reset(under_way)
+
+
+async def _protected(
+    scope: StepScope,
+    this: CallId,
+    tool: str,
+    args: Mapping[str, Json],
+    effect: Effect,
+    call: Callable[[CallId], Awaitable[Json]],
+) -> Json:
+    log = scope.run.effects
+    record = await log.find(this)
     if record is not None and record.outcome is not None:
-        if record.answers:
-            answers.skip_to(before + record.answers)
-        exact = await artifacts.value(record.outcome["output"], scope.step_id)
-        return _told(record.outcome | {"output": exact})
-    if record is not None and record.question is not None:
-        # Whoever is still waiting is not called again only to ask again.
-        answers.require(record.question)
+        return await _told(scope, record.outcome)
+    shown = abridged(args, scope.run.settings.max_inline_bytes)
+    first = EffectRecord(this, tool, shown, effect, revision=scope.revision)
     if effect == "write":
-        for _ in range(await _open_questions(scope, key, record, answers)):
-            if (outcome := _resolve_unknown(scope, tool, recorded)) is not None:
-                if record is None:
-                    await ledger.begin_effect(key, tool, recorded)
-                await _finish(scope, key, outcome, answers.taken - before)
-                return _told(outcome)
-    # Whoever has a write made again has said of every earlier start that it did not happen.
-    return await _log_effect(scope, key, tool, recorded, call, before, settled=effect == "write")
+        if this.order is None:
+            await settle_doubts_of_step(scope, but=this.content)
+        outcome = await _known_outcome(scope, first, record)
+        if outcome is not None:
+            if record is None:
+                await log.begin(first)
+                log.end(this)
+            await _finish(scope, this, outcome)
+            return await _told(scope, outcome)
+    return await _log_effect(scope, first, call)
 
 
-async def _open_questions(
-    scope: StepScope, key: EffectKey, record: EffectRecord | None, answers: AnswersInHand
-) -> int:
-    """Count the questions about a write that may have happened, and skip answers to other ones.
-
-    An old "run it again" says nothing about the call it led to, so every start has its own question:
-    the answer to it has the position after all that were in hand at the start. A parent graph keeps a
-    bare answer and hands it out again after a crash (langgraph 1.2.22); there the questions are repeated.
-    """
-    if record is None:
-        return int(scope.doubtful)
-    if scope.run.nested or not record.starts:
-        return record.starts
-    position = max(record.position, answers.taken)
-    if position > len(answers) >= answers.taken:
-        # Some went down with the process before anything kept them.
-        position = len(answers)
-        await scope.run.ledger.move_effect(key, position)
-    if position > answers.taken:
-        answers.skip_to(position)
-    # Where its answer is in hand the question takes it, or the next one would get it.
-    return 0 if record.starts <= record.settled and len(answers) <= position else 1
+async def _known_outcome(
+    scope: StepScope, first: EffectRecord, record: EffectRecord | None
+) -> Outcome | None:
+    """Ask about this call where it may have happened, here or in other work; None: it is to be made."""
+    if record is not None and record.in_doubt:
+        return await _ask_about(scope.run, record, scope)
+    if record is None and scope.doubtful:
+        return await _ask_about(scope.run, first, scope)
+    for other in await scope.run.effects.same_calls(first.call):
+        if not await is_repetition(other, first.call, scope):
+            continue
+        outcome = await _ask_about(scope.run, other, scope)
+        if other.in_doubt:
+            await _put_down(scope.run, other, outcome)
+        if outcome is not None:
+            return outcome
+    return None
 
 
 async def _log_effect(
-    scope: StepScope,
-    key: EffectKey,
-    tool: str,
-    args: dict[str, Json],
-    call: Callable[[str], Awaitable[Json]],
-    before: int,
-    *,
-    settled: bool,
+    scope: StepScope, first: EffectRecord, call: Callable[[CallId], Awaitable[Json]]
 ) -> Json:
-    """Commit the intent, make the call, commit the outcome; ``before`` answers were for other questions."""
-    ledger, answers = scope.run.ledger, AnswersInHand()
+    """Commit the intent, make the call, commit the outcome."""
+    log, this = scope.run.effects, first.call
     with scope.write():
-        await ledger.begin_effect(key, tool, args, position=len(answers))
+        await log.begin(first)
         try:
-            output = await call(key.idempotency_key)
+            output = await call(this)
         except StepError as error:
             failed = {"ok": False, "output": None, "error": str(error)}
-            await asyncio.shield(_finish(scope, key, failed, answers.taken - before))
+            await asyncio.shield(_finish(scope, this, failed))
             raise
-        except BudgetExceededError:
-            # There was no room for the call, so it was not made.
-            await asyncio.shield(ledger.retract_effect(key, settled=settled))
+        except (BudgetExceededError, GraphBubbleUp):
+            # There was no room for the call, or its tool asks a person and is called anew with the answer.
+            await asyncio.shield(log.retract(this))
             raise
-        except GraphBubbleUp as stop:
-            # The tool itself asks a person: once there is an answer it is called anew, and gets it.
-            question = None if scope.run.nested else answers.question_of(stop)
-            await asyncio.shield(ledger.retract_effect(key, question))
-            raise
-        # A cancellation here must not leave a finished write without its outcome.
-        made = {"ok": True, "output": output, "error": None}
-        await asyncio.shield(_finish(scope, key, made, answers.taken - before))
-        return output
+        else:
+            # A cancellation here must not leave a finished write without its outcome.
+            await asyncio.shield(_finish(scope, this, {"ok": True, "output": output, "error": None}))
+            return output
+        finally:
+            log.end(this)
 
 
-async def _finish(scope: StepScope, key: EffectKey, outcome: dict[str, Json], answers: int) -> None:
+async def _finish(scope: StepScope, this: CallId, outcome: Outcome) -> None:
     """Put the outcome on record; a large output is in the store before the record refers to it."""
     kept = await scope.run.artifacts.put_away(outcome["output"])
-    await scope.run.ledger.finish_effect(key, outcome | {"output": kept}, answers=answers)
+    await scope.run.effects.finish(this, outcome | {"output": kept})
 
 
-def _told(outcome: Mapping[str, Json]) -> Json:
+async def _told(scope: StepScope, outcome: Outcome) -> Json:
     if not outcome["ok"]:
         raise ToolFailedError(str(outcome["error"]))
-    return outcome["output"]
+    return await scope.run.artifacts.value(outcome["output"], scope.step_id)
 
 
-def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> dict[str, Json] | None:
-    """Ask what became of a write; None means: run it again."""
+# --- writes in doubt ---------------------------------------------------------------------
+
+
+async def settle_doubts_of_step(scope: StepScope, *, but: str | None = None) -> None:
+    """Ask about writes in doubt that this step made under another attempt or with other arguments.
+
+    Args:
+        scope: The attempt that is about to begin.
+        but: The content of a call that asks by itself.
+    """
+    doubts = await scope.run.effects.doubts(scope.work.plan_id, scope.work.path[:-1])
+    for record in doubts_about_step(doubts, scope.work, but):
+        outcome = await _ask_about(scope.run, record, scope)
+        await _put_down(scope.run, record, outcome)
+
+
+async def settle_doubts(run: Run, doubts: Sequence[EffectRecord]) -> list[str]:
+    """Ask a person about all of these writes at once, and put down what they say.
+
+    Returns:
+        A line about each.
+
+    Raises:
+        langgraph.errors.GraphInterrupt: While an answer is missing; nothing is put down then.
+    """
+    questions, outcomes = [], []
+    for record in doubts:
+        try:
+            outcomes.append((record, await _ask_about(run, record, None)))
+        except GraphInterrupt as stop:
+            questions += stop.args[0]
+    if questions:
+        raise GraphInterrupt(tuple(questions))
+    lines = []
+    for record, outcome in outcomes:
+        await _put_down(run, record, outcome)
+        word = "did not happen" if outcome is None else "happened" if outcome["ok"] else "counts as failed"
+        lines.append(f"{describe_doubt(record)}: {word}")
+    return lines
+
+
+def describe_doubt(record: EffectRecord) -> str:
+    """Name a write for a list of those that may have happened."""
+    steps = " in ".join(place.step_id for place in reversed(record.call.work.path))
+    return f"{record.tool}({preview(record.args, 300)}) in step {steps}"
+
+
+async def _put_down(run: Run, record: EffectRecord, outcome: Outcome | None) -> None:
+    if outcome is None:
+        await run.effects.settle(record)
+    else:
+        await run.effects.finish(record.call, outcome)
+
+
+async def _ask_about(run: Run, record: EffectRecord, scope: StepScope | None) -> Outcome | None:
+    """Ask what became of a write; None means: make it, or leave it unmade.
+
+    Args:
+        run: The run that asks.
+        record: The write.
+        scope: The attempt that is about to make it; None: the run ends, and nothing will.
+
+    Raises:
+        RepeatedCallError: If nobody can be asked.
+    """
+    if not run.can_ask:
+        raise RepeatedCallError(
+            f"{record.tool} was called with the same arguments by step {record.step_id} before, "
+            "and nobody can be asked whether to call it again"
+        )
+    happened = record.succeeded
+    step_id = record.step_id if scope is None else scope.step_id
     proposal = {
-        "step_id": scope.step_id,
-        "tool": tool,
-        "tool_args": dict(args),
-        "decision": "fail",
-        "output": None,
+        "step_id": step_id,
+        "tool": record.tool,
+        "tool_args": record.args,
+        "decision": "happened" if happened else "fail",
+        "output": record.outcome["output"] if record.outcome is not None else None,
     }
-    item = "" if scope.item is None else f" (item {scope.item})"
-    call = code_span(f"{tool}({preview(dict(args), 500)})")
-    description = (
-        f"The run stopped while step **{scope.step_id}**{item} was calling {call}, "
-        "and nobody recorded how that ended. Look whether it happened, then decide:\n"
-        "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n"
-        "- `fail`: let the step fail"
+    answer = await ask_person(
+        run,
+        [record.call.work.plan_id, record.call.row_key, record.starts, _asker(record, scope)],
+        "resolve_unknown_outcome",
+        proposal,
+        _description(record, scope),
+        step_id=step_id,
     )
-    answer = ask_person(scope.run, "resolve_unknown_outcome", proposal, description, step_id=scope.step_id)
     if answer["decision"] == "run_again":
         return None
     if answer["decision"] == "happened":
         return {"ok": True, "output": answer["args"].get("output"), "error": None}
     reason = answer["message"] or "a person decided that it counts as failed"
-    return {"ok": False, "output": None, "error": f"{tool}: outcome unknown after a crash; {reason}"}
+    state = "it was made before" if happened else "outcome unknown after a crash"
+    return {"ok": False, "output": None, "error": f"{record.tool}: {state}; {reason}"}
+
+
+def _asker(record: EffectRecord, scope: StepScope | None) -> str:
+    """Tell who asks: a write that happened may be about to be repeated by several pieces of work."""
+    return scope.work.digest if record.succeeded and scope is not None else ""
+
+
+def _description(record: EffectRecord, scope: StepScope | None) -> str:
+    place = record.call.work.path[-1]
+    item = "" if place.item is None else f" (item {place.item})"
+    step = f"step **{record.step_id}**{item}"
+    call = code_span(f"{record.tool}({preview(record.args, 500)})")
+    if record.succeeded and scope is not None:
+        assert record.outcome is not None
+        return (
+            f"Step **{scope.step_id}** is about to call {call}. "
+            f"The same call has succeeded before, in {step}; "
+            f"its output was {code_span(preview(record.outcome['output'], 500))}. Decide:\n"
+            "- `happened`: do not call it again; use that output\n- `run_again`: call it again\n"
+            "- `fail`: let the step fail"
+        )
+    again = "call it again" if scope is not None else "nothing will call it again"
+    fail = "let the step fail" if scope is not None else "count it as failed"
+    return (
+        f"The run stopped while {step} was calling {call}, "
+        "and nobody recorded how that ended. Look whether it happened, then decide:\n"
+        f"- `happened`: it did; give its output\n- `run_again`: it did not; {again}\n- `fail`: {fail}"
+    )

@@ -137,14 +137,18 @@ async def _open(
     if not _ordered_by_a_person(state):
         epoch.watch = goal_watch(state, run, models, config)
     if reentered:
-        begun = await run.ledger.calls_without_outcome(plan["id"])
         # What may have happened is asked about also where nothing new may start.
-        gate.unsettled = frozenset(
-            step_id for step_id, tool in begun if tool in toolbox and toolbox.effect(tool) == "write"
-        )
+        gate.unsettled = await _unsettled(run, plan["id"])
     if reentered and epoch.watch is not None:
         await _look_again(epoch, epoch.watch)
     return epoch
+
+
+async def _unsettled(run: Run, plan_id: str) -> frozenset[str]:
+    """Name the steps with a write in doubt, here or in what they had planned."""
+    work = run.root_work(plan_id)
+    doubts = await run.effects.doubts(work.plan_id, work.path)
+    return frozenset(record.call.work.path[len(work.path)].step_id for record in doubts)
 
 
 def _pause(run: Run) -> str | None:

@@ -1,9 +1,7 @@
 """The items of a ``for_each``: one attempt at the step runs every item that has not succeeded yet.
 
 Each item has a row in the ledger, so that a crash after 700 of 1,000 items runs the
-last 300. Items run beside each other, but LangGraph hands out answers by position: an
-item whose tool asked a person runs alone, in the order of asking, when the step is
-entered again.
+last 300.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
-from langgraph.types import interrupt
+from langgraph.types import Interrupt
 
 from ..errors import (
     BudgetExceededError,
@@ -81,14 +79,12 @@ class ItemsWork:
             return broken_attempt(number, OutcomeUnknownError(_FORGOTTEN), started_at)
         rows = await self._recorded(items, number)
         self._total, self._open = len(items), sum(_is_open(rows.get(i), number) for i in range(len(items)))
-        await self._repeat_questions(items, number, hint)
         left = [item for item in items if _is_open(rows.get(item.index), number)]
         doubtful = await self._in_doubt()
         try:
             # What may have happened is asked about first: a budget that ends the rest must not hide it.
-            for item in [item for item in left if item.index in doubtful]:
-                await self._settle_all([item], number, hint)
-                self._ended = None
+            await self._settle_all([item for item in left if item.index in doubtful], number, hint)
+            self._ended = None
             await self._settle_all([item for item in left if item.index not in doubtful], number, hint)
         except StepWithheldError:
             if not self._work.epoch.gate.enough.is_set():
@@ -133,12 +129,17 @@ class ItemsWork:
                     self._work.run.meter.spend(attempt["usage"])
         return self._rows
 
-    async def _in_doubt(self) -> set[int | str | None]:
+    async def _in_doubt(self) -> set[int | None]:
         """Return the items with a write of which nobody knows whether it happened."""
-        step_id = self._work.step["id"]
-        if step_id not in self._work.epoch.gate.unsettled:
+        work = self._work
+        if work.step["id"] not in work.epoch.gate.unsettled:
             return set()
-        return await self._work.run.ledger.items_without_outcome(self._work.plan_id, step_id)
+        above = work.run.root_work(work.plan_id)
+        places = [
+            one.call.work.path[len(above.path)]
+            for one in await work.run.effects.doubts(above.plan_id, above.path)
+        ]
+        return {place.item for place in places if place.step_id == work.step["id"]}
 
     @property
     def _address(self) -> tuple[str, str, str]:
@@ -147,27 +148,15 @@ class ItemsWork:
 
     # --- running -------------------------------------------------------------------------
 
-    async def _repeat_questions(self, items: Sequence[Item], number: int, hint: str) -> None:
-        """Go through the items that asked a person before, in that order: each gets its answer."""
-        for index in await self._asked(number):
-            done = self._known(index)
-            if done is None or done["number"] != number:
-                await self._settle(items[index], number, hint)
-                continue
-            for _ in range(done["questions"]):
-                interrupt(None)
-
-    async def _asked(self, number: int) -> list[int]:
-        return await self._work.run.ledger.items_that_asked(*self._address, number)
-
     def _known(self, index: int) -> Attempt | None:
         assert self._rows is not None, "the rows are read before anything runs"
         return self._rows.get(index)
 
     async def _settle_all(self, items: Sequence[Item], number: int, hint: str) -> None:
-        """Run items side by side; when one has to stop, those under way end and no other one starts."""
+        """Run items side by side; one that asks a person lets the others go on, any other stop does not."""
         queue = iter(items)
-        stops: list[tuple[Item, BaseException]] = []
+        questions: list[Interrupt] = []
+        stops: list[BaseException] = []
 
         async def work() -> None:
             for item in queue:
@@ -175,8 +164,10 @@ class ItemsWork:
                     return
                 try:
                     await self._settle(item, number, hint)
+                except GraphInterrupt as stop:
+                    questions.extend(stop.args[0])
                 except Exception as stop:
-                    stops.append((item, stop))
+                    stops.append(stop)
 
         workers = [asyncio.ensure_future(work()) for _ in range(min(self._at_once(), len(items)))]
         try:
@@ -185,20 +176,19 @@ class ItemsWork:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        if stops:
-            raise await self._first_stop(stops, number)
+        faults = [stop for stop in stops if not isinstance(stop, GraphBubbleUp | StepWithheldError)]
+        if faults or (stops and not questions):
+            raise (faults or stops)[0]
+        if questions:
+            raise GraphInterrupt(tuple(questions))
 
     def _at_once(self) -> int:
-        """Return how many items may run at the same time.
-
-        One where all write the same resource, and where the order of questions may have been forgotten.
-        """
+        """Return how many items may run at the same time: one where all write the same resource."""
         step, toolbox, run = self._work.step, self._work.toolbox, self._work.run
         args = step["call"]["args"] if "call" in step else None
         writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
         shared = any(toolbox.known_resource(name, args) for name in writing)
-        forgotten = run.volatile and run.resumed and self._work.asks_by_position
-        return 1 if shared or forgotten else run.settings.max_parallel
+        return 1 if shared else run.settings.max_parallel
 
     async def _settle(self, item: Item, number: int, hint: str) -> None:
         """Attempt one item, and put on record how that ended."""
@@ -221,20 +211,6 @@ class ItemsWork:
         if error is not None and error["code"] in _ENDS_ALL:
             self._ended = attempt
 
-    async def _first_stop(self, stops: Sequence[tuple[Item, BaseException]], number: int) -> BaseException:
-        """Choose what the step stops with: a fault, else a question, else that it was withheld."""
-        asking = [(item, stop) for item, stop in stops if isinstance(stop, GraphInterrupt)]
-        faults = [stop for _, stop in stops if not isinstance(stop, GraphBubbleUp | StepWithheldError)]
-        if faults or not asking:
-            return faults[0] if faults else stops[0][1]
-        if not self._work.asks_by_position:
-            # Agents have namespaces of their own, so all their questions can be open at once.
-            return GraphInterrupt([question for _, stop in asking for question in stop.args[0]])
-        item, stop = asking[0]
-        asked = await self._asked(number)
-        await self._work.run.ledger.record_items_that_asked(*self._address, number, [*asked, item.index])
-        return stop
-
     # --- the attempt as a whole ----------------------------------------------------------
 
     async def _combine(self, items: Sequence[Item], number: int, started_at: str) -> Attempt:
@@ -256,7 +232,6 @@ class ItemsWork:
             "failed_items": failed,
             "evidence": _evidence(made),
             "usage": _usage(made),
-            "questions": sum(row["questions"] for row in made),
             "started_at": started_at,
             "ended_at": self._work.run.timestamp(),
         }

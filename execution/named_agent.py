@@ -19,6 +19,7 @@ from ..budget import Tab
 from ..errors import PlanExecuteError, StepError, ToolFailedError
 from ..run import StepScope
 from ..state import Effect, Evidence, Step, agent_grant
+from ..storage.work_id import CallId
 from ..tools.agents import NamedAgent
 from ..tools.calls import describe_exception, to_json
 from ..tools.toolbox import Toolbox
@@ -59,9 +60,9 @@ async def run_named_agent(
     seen = scope.begin_call(runtime, {"name": name, "args": args, "id": call_id}, agent.effect)
     evidence.append(seen)
 
-    async def call(key: str) -> Json:
+    async def call(this: CallId) -> Json:
         # Before anything of it is cut to a preview: half a secret would not be found any more.
-        answer = scope.run.redact(await _invoke(agent, request, key, scope, config))
+        answer = scope.run.redact(await _invoke(agent, request, this.idempotency_key, scope, config))
         said = _messages(answer)
         evidence.extend(evidence_of(said, toolbox, limit))
         return _output(answer, said, step)
@@ -69,7 +70,7 @@ async def run_named_agent(
     # The other server knows what became of a remote call, so nobody needs to be asked.
     effect: Effect = "idempotent" if agent.is_remote else agent.effect
     try:
-        output = await call_once(scope, name, args, call_id, effect, call)
+        output = await call_once(scope, name, args, effect, call)
     except StepError as error:
         scope.end_call(runtime, seen, ok=False, output=str(error))
         raise

@@ -18,12 +18,12 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel.remote import RemoteGraph
-from langgraph.types import Command, StateSnapshot, interrupt
+from langgraph.types import Command, StateSnapshot
 
 from ..errors import ToolFailedError
 from ..models.retrying import retry_transient
 from ..redaction import Redactor
-from ..run import StepScope
+from ..run import StepScope, ask_anything
 
 __all__ = ["ask_remote"]
 
@@ -54,15 +54,13 @@ async def ask_remote(
         langgraph.errors.GraphInterrupt: While a person is being asked what it asks.
     """
     talk = _Conversation(graph, str(uuid5(NAMESPACE_URL, key)), name, scope, config)
-    for _ in range(await scope.run.ledger.answers_given(key)):
-        interrupt(None)  # answers that an earlier entry has passed on
     state = await talk.state()
     if state is None:
         await talk.say({"messages": list(messages)})
     while True:
         state = await talk.settled_state()
         if state.interrupts:
-            await talk.pass_on_answers(state, key)
+            await talk.pass_on_answers(state)
         elif state.next:
             await talk.say(None)  # the server stopped amid the run
         else:
@@ -139,14 +137,19 @@ class _Conversation:
             raise ToolFailedError(f"agent {self._name}: the remote run failed: {fault}")
         return state
 
-    async def pass_on_answers(self, state: StateSnapshot, key: str) -> None:
-        """Ask a person what the remote graph asks, one question after the other, and send the answers."""
-        answers = {}
+    async def pass_on_answers(self, state: StateSnapshot) -> None:
+        """Ask a person what the remote graph asks, all of it at once, and send the answers."""
+        answers, open_ = {}, []
         for question in sorted(state.interrupts, key=lambda one: one.id):
-            answers[question.id] = self._scope.run.redact(interrupt(question.value))
-        # First on record, then sent: an answer may be asked for again, but never goes to another question.
-        ledger = self._scope.run.ledger
-        await ledger.record_answers_given(key, await ledger.answers_given(key) + len(answers))
+            key = [self._thread_id, question.id]
+            try:
+                answers[question.id] = await ask_anything(
+                    self._scope.run, key, question.value, None, self._scope.step_id
+                )
+            except GraphInterrupt as stop:
+                open_ += stop.args[0]
+        if open_:
+            raise GraphInterrupt(tuple(open_))
         await self.say(Command(resume=answers))
 
     async def _is_under_way(self) -> bool:

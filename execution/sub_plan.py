@@ -9,7 +9,7 @@ from langchain_core.runnables import RunnableConfig
 
 from ..errors import SubPlanError
 from ..models.json_text import extract_json
-from ..run import StepScope
+from ..run import CALL_UNDER_WAY, StepScope
 from ..state import Evidence, Step
 from ..tools.calls import preview
 from .agent_step import nested_config
@@ -40,9 +40,13 @@ async def run_sub_plan(
         SubPlanError: If it did not end ``done``; the message is its answer.
         langgraph.errors.GraphInterrupt: While a person is being asked.
     """
-    final = await scope.run.graph.ainvoke(
-        {"goal": "\n\n".join([goal, *hints])}, nested_config(config, scope), context=scope.run.settings
-    )
+    under_way = CALL_UNDER_WAY.set(None)  # the sub-plan is the work of the step, not of a call around it
+    try:
+        final = await scope.run.graph.ainvoke(
+            {"goal": "\n\n".join([goal, *hints])}, nested_config(config, scope), context=scope.run.settings
+        )
+    finally:
+        CALL_UNDER_WAY.reset(under_way)
     # Its calls were counted on the shared meter already.
     scope.tab.note(final["usage"])
     for result in (final.get("results") or {}).values():

@@ -37,15 +37,18 @@ from ..state import (
     State,
     Step,
     StepResult,
+    digest,
     granted_tools,
     input_values,
     lost_its_check,
+    step_fingerprint,
 )
+from ..storage.work_id import Place, WorkId
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
 from .agent_step import run_agent_step, step_messages
-from .answers import AnswersInHand
 from .bound_step import run_bound_step
+from .effects import settle_doubts_of_step
 from .epoch import Epoch
 from .gate import StepWithheldError
 from .named_agent import run_named_agent
@@ -55,8 +58,8 @@ __all__ = ["Attempt", "Item", "StepWork", "broken_attempt"]
 
 Json = Any
 Attempt = dict[str, Any]
-"""``{number, output, verdict, criteria, evidence, error, usage, decision, questions, started_at,
-ended_at}``; of a ``for_each`` also ``failed_items``."""
+"""``{number, output, verdict, criteria, evidence, error, usage, decision,
+started_at, ended_at}``; of a ``for_each`` also ``failed_items``."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,7 @@ class StepWork:
 
     async def _attempt(self, number: int, before: Attempt | None, hint: str, item: Item | None) -> Attempt:
         started_at = self.run.timestamp()
-        scope, answers = self._scope(number, item), AnswersInHand()
-        taken = answers.taken
+        scope = self._scope(number, item, hint)
         evidence: list[Evidence] = []
         attempt: Attempt = {
             "number": number,
@@ -144,23 +146,43 @@ class StepWork:
                 raise
             # The embedder's middleware runs inside agent steps and may raise anything.
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
-        asked = answers.taken - taken if self.asks_by_position else 0
         return self.run.redact(attempt) | {
             "error": self.run.redact(failure),
             "evidence": self.run.redact(evidence),
             "usage": scope.tab.usage,
-            "questions": asked,
             "started_at": scope.begun_at or started_at,
             "ended_at": self.run.timestamp(),
         }
 
-    def _scope(self, number: int, item: Item | None) -> StepScope:
+    def _work_id(self, number: int, item: Item | None, hint: str) -> WorkId:
+        """Name the attempt by where it stands, and by what an agent or a planner is asked in it."""
+        asked = "" if "call" in self.step else digest(self._asked(item, hint))[:16]
+        place = Place(self.step["id"], item.index if item is not None else None, number, asked)
+        return self.run.root_work(self.plan_id).at(place)
+
+    def _asked(self, item: Item | None, hint: str) -> list[Json]:
+        given = {step_id: result["output"] for step_id, result in self.needed.items()}
+        inputs = input_values(self.plan, self.state.get("inputs"))
+        return [step_fingerprint(self.step), given, inputs, item.value if item is not None else None, hint]
+
+    def _stands(self, step_id: str) -> bool:
+        """Tell whether a step is part of the plan, makes its call itself and has not failed."""
+        step, ended = self.epoch.steps.get(step_id), self.epoch.gate.finished.get(step_id)
+        return (
+            step is not None
+            and step.keys() & {"call", "agent"} != set()
+            and (ended is None or ended["status"] != "failed")
+        )
+
+    def _scope(self, number: int, item: Item | None, hint: str) -> StepScope:
         settings = self.run.settings
         has_model = self.models.has("executor", settings.models)
         outer = self.config["configurable"].get(OUTER_KEY)
         return StepScope(
             run=self.run,
             plan_id=self.plan_id,
+            revision=self.plan["revision"],
+            work=self._work_id(number, item, hint),
             step_id=self.step["id"],
             attempt=number,
             item=item.index if item is not None else None,
@@ -174,6 +196,7 @@ class StepWork:
             doubtful=number == 1 and self.memory_lost,
             outer=outer if isinstance(outer, StepScope) else None,
             enough=self.epoch.gate.enough,
+            still_stands=self._stands,
         )
 
     async def _produce(
@@ -191,6 +214,8 @@ class StepWork:
             return await run_bound_step(
                 self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
             )
+        if self.run.resumed:
+            await settle_doubts_of_step(scope)
         if "plan" in self.step:
             goal = str(resolve(self.step["plan"]["goal"], values))
             return await run_sub_plan(
@@ -299,12 +324,6 @@ class StepWork:
         )
         return await check_output(self.step, criteria, output, evidence, judge)
 
-    @property
-    def asks_by_position(self) -> bool:
-        """Whether questions within the work are asked by this task, not by a graph that it calls."""
-        agent = self.toolbox.agents.get(self.step.get("agent", ""))
-        return "call" in self.step or (agent is not None and agent.is_remote)
-
     # --- what the step is given ----------------------------------------------------------
 
     @property
@@ -373,7 +392,6 @@ def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Att
         "error": {"code": error.code, "message": str(error)},
         "evidence": [],
         "usage": {},
-        "questions": 0,
         "started_at": started_at,
         "ended_at": started_at,
     }

@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import set_config_context
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.errors import GraphInterrupt
 from langgraph.pregel._algo import task_path_str
-from langgraph.types import Command, Interrupt, StateSnapshot
+from langgraph.types import Command, Interrupt, StateSnapshot, interrupt
+from pydantic import RootModel
 
 from ..errors import (
     ConfigurationError,
@@ -17,9 +21,12 @@ from ..errors import (
     ThreadNotFoundError,
     known,
 )
-from ..questions import QUESTIONS, careful_answer, question_name, read_answer
+from ..questions import QUESTIONS, answer_model, careful_answer, is_ours, question_name, read_answer
+from ..state import digest
+from ..storage.ledger import Ledger
 
 __all__ = [
+    "bare_answer",
     "careful_end_at",
     "check_command",
     "check_resumable",
@@ -186,42 +193,66 @@ def _tool_decision(decision: Any, request: Mapping[str, Any], allowed: Sequence[
 
 
 async def keep_answers(
-    command: Command[Any], snapshot: StateSnapshot | None, saver: BaseCheckpointSaver[Any]
+    command: Command[Any], snapshot: StateSnapshot, ledger: Ledger, saver: BaseCheckpointSaver[Any] | None
 ) -> Command[Any] | None:
-    """Put answers on disk before the run acts on them, and return what is left to hand in.
+    """Put the answers to our questions on record, and return what is left for LangGraph to hand out.
 
-    LangGraph 1.2.22 saves an answer only when its node ends, or asks again: killed before that, the
-    node has acted on an answer that nobody knows any more, and asks again. An answer that the node may
-    yet refuse (a tool's own question with a schema), and one to a graph within the node, stay with it.
+    Args:
+        command: The answers, by the id of their question.
+        snapshot: The thread's state.
+        ledger: Where they are kept.
+        saver: Where the questions are marked as answered; None: nowhere.
     """
-    resume = command.resume
-    if snapshot is None or not isinstance(resume, Mapping) or command.goto or command.update or command.graph:
+    given = command.resume if isinstance(command.resume, Mapping) else {}
+    # Whether an answer fits a tool's own schema, only the tool can tell.
+    final = {one.id for one in snapshot.interrupts if is_ours(one.id) and _is_final(one)}
+    ours = {key: answer for key, answer in given.items() if key in final}
+    for key, answer in ours.items():
+        await ledger.record_answer(key, answer)
+    if saver is None:
         return command
-    saved = await saver.aget_tuple(snapshot.config)
-    kept: set[str] = set()
     for task in snapshot.tasks:
-        given = _saved_answers(saved, task.id)
-        asked = Interrupt.from_ns(None, f"{task.name}:{task.id}" + (f"|{len(given)}" if given else "")).id
-        for question in task.interrupts:
-            if question.id == asked and asked in resume and _is_final(question):
-                writes = [("__resume__", [*given, resume[asked]]), ("__interrupt__", [])]
-                await saver.aput_writes(snapshot.config, writes, task.id, task_path_str(task.path))
-                kept.add(asked)
-    rest = {key: answer for key, answer in resume.items() if key not in kept}
+        if any(question.id in ours for question in task.interrupts):
+            left = [question for question in task.interrupts if question.id not in ours]
+            await saver.aput_writes(
+                snapshot.config, [("__interrupt__", left)], task.id, task_path_str(task.path)
+            )
+    rest = {key: answer for key, answer in given.items() if key not in ours}
     return Command(resume=rest) if rest else None
-
-
-def _saved_answers(saved: CheckpointTuple | None, task_id: str) -> list[Any]:
-    """Return the answers that a task has had before."""
-    for owner, channel, value in (saved.pending_writes or ()) if saved else ():
-        if owner == task_id and channel == "__resume__":
-            return list(value) if isinstance(value, list) else [value]
-    return []
 
 
 def _is_final(question: Interrupt) -> bool:
     """Tell whether the answer has been read already, or whatever it is will be taken."""
     return question_name(question.value) in QUESTIONS or question.response_schema is None
+
+
+async def bare_answer(config: RunnableConfig, question: Interrupt, ledger: Ledger) -> dict[str, Any]:
+    """Take an answer without id that a parent graph was handed for the one open question, if there is one.
+
+    LangGraph 1.2.22 hands out such answers by position, and after a crash once more: those that were
+    taken before are on record and count for nothing.
+
+    Raises:
+        pydantic.ValidationError: If it does not fit; the parent's question stays open.
+    """
+    configurable = config.get("configurable") or {}
+    namespace = str(configurable.get("checkpoint_ns") or "")
+    taken = await ledger.bare_answers(namespace)
+    is_known = question_name(question.value) in QUESTIONS
+    form: Any = answer_model(question.value) if is_known else question.response_schema
+    with set_config_context(config) as context:
+        try:
+            for known_digest in taken:
+                answer = context.run(interrupt, None)
+                if digest(answer) != known_digest:
+                    break  # the parent had forgotten those, and this one is new
+            else:
+                answer = context.run(lambda: interrupt(question.value, response_schema=form))
+        except GraphInterrupt:
+            return {}
+    answer = answer.root if isinstance(answer, RootModel) else answer
+    await ledger.record_bare_answers(namespace, [*taken, digest(answer)])
+    return {question.id: answer}
 
 
 # --- questions that nobody answered ------------------------------------------------------

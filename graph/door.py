@@ -73,7 +73,7 @@ async def enter(
     hold = configurable.pop(HOLD_KEY, None)
     async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as check_hold:
         entered = time.time()
-        visit = Visit(agent, configurable, saver, thread_id, nested=nested)
+        visit = Visit(agent, configurable, saver, thread_id, nested=nested, config=config)
         await visit.look(given, asked)
         checked = await visit.checked(given, elsewhere=elsewhere)
         run = configurable[RUN_KEY] = await visit.run(heard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FROM_A_PARENT", "NAMESPACE", "READ", "RESUMING", "RUNTIME", "SAVER", "TASK"]
+__all__ = ["FROM_A_PARENT", "NAMESPACE", "PAD", "READ", "RESUME_MAP", "RESUMING", "RUNTIME", "SAVER", "TASK"]
 
 SAVER, TASK, RESUMING, NAMESPACE, RUNTIME = (
     "__pregel_checkpointer",
@@ -13,11 +13,15 @@ SAVER, TASK, RESUMING, NAMESPACE, RUNTIME = (
 )
 READ = "__pregel_read"
 """The parent's function that reads its state."""
+RESUME_MAP = "__pregel_resume_map"
+"""Answers that were handed to the parent, by the id of their question."""
+PAD = "__pregel_scratchpad"
+"""Where ``interrupt`` finds answers that came without an id."""
 FROM_A_PARENT = (
     TASK,
     RESUMING,
-    "__pregel_resume_map",
+    RESUME_MAP,
+    PAD,
     "__pregel_replay_state",
-    "__pregel_scratchpad",
 )
 """What a graph believes about the parent that called it."""

@@ -28,6 +28,7 @@ from ..models.retrying import retry_transient
 from ..prompts import quote
 from ..run import StepScope, step_scope_of
 from ..state import Evidence
+from ..storage.work_id import CallId
 from ..tools.calls import (
     describe_exception,
     preview,
@@ -125,13 +126,13 @@ class StepGuard(AgentMiddleware[Any, Any]):
         request = request.override(tool_call={**call, "args": args})
         seen = scope.begin_call(request.runtime, request.tool_call, effect)
 
-        async def make(key: str) -> Any:
-            keyed = request.override(tool=keyed_tool(tool, key))
+        async def make(this: CallId) -> Any:
+            keyed = request.override(tool=keyed_tool(tool, this.idempotency_key))
             return await _made(keyed, handler, scope, transient_tries=1 if effect == "write" else 4)
 
         try:
             require_credentials(name, args)
-            output = await call_once(scope, name, args, _call_key(request), effect, make)
+            output = await call_once(scope, name, args, effect, make, order=_order(request))
         except (ToolFailedError, BadArgumentsError) as error:
             _ended(scope, request, seen, ok=False, output=str(error))
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
@@ -182,10 +183,19 @@ def _named_call(scope: StepScope) -> Iterator[None]:
         var_child_runnable_config.reset(token)
 
 
-def _call_key(request: ToolCallRequest) -> str:
-    """Name a call by its turn too: some servers number calls from zero in every answer."""
-    turn = sum(isinstance(message, AIMessage) for message in request.state["messages"])
-    return f"{turn}/{request.tool_call['id']}"
+def _order(request: ToolCallRequest) -> int:
+    """Count the calls with the same content before this one: a model asked again gives calls new ids."""
+    this = request.tool_call
+    said = [message for message in request.state["messages"] if isinstance(message, AIMessage)]
+    same = [
+        (message is said[-1], call["id"])
+        for message in said
+        for call in message.tool_calls
+        if (call["name"], call["args"]) == (this["name"], this["args"])
+    ]
+    before = sum(not now for now, _ in same)
+    ids = [call_id for now, call_id in same if now]
+    return before + (ids.index(this["id"]) if this["id"] in ids else 0)
 
 
 def _name(tool: BaseTool | dict[str, Any]) -> str:

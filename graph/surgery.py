@@ -21,6 +21,7 @@ from ..errors import (
 )
 from ..plan_rules import PlanFacts, validate_plan
 from ..state import (
+    ORDERED,
     Evaluation,
     Plan,
     Step,
@@ -128,10 +129,10 @@ async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | N
         ordered: Evaluation = {
             "decision": "retry",
             "step_ids": [step["id"]],
-            "reason": "ordered",
+            "reason": ORDERED,
             "by": "person",
         }
-        attempt = {**base, "decision": ordered, "questions": 0, "usage": {}}
+        attempt = {**base, "decision": ordered, "usage": {}}
         await ledger.record_attempt(plan["id"], step["id"], fingerprint, number, attempt)
 
 
@@ -170,6 +171,7 @@ async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal
                 "decision": "abort",
                 "reason": "A person cancelled the run.",
                 "by": "person",
+                "cancelled": True,
             }
             results, plan = snapshot.values.get("results") or {}, _checked_plan(snapshot)
             failed = await _open_failures(_ledger(agent, config), plan, results)

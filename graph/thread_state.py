@@ -16,7 +16,14 @@ from .langgraph_keys import NAMESPACE, SAVER
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
 
-__all__ = ["check_clock", "check_version", "look_at", "reopen", "was_edited_after_its_end"]
+__all__ = [
+    "check_clock",
+    "check_version",
+    "look_at",
+    "reopen",
+    "reopen_to_settle",
+    "was_edited_after_its_end",
+]
 
 
 async def look_at(
@@ -72,6 +79,12 @@ async def reopen(agent: PlanExecuteAgent, address: dict[str, Any], snapshot: Sta
         "status": "running",
     }
     await agent.aupdate_state({"configurable": address}, update, as_node="approval")
+
+
+async def reopen_to_settle(agent: PlanExecuteAgent, address: dict[str, Any], snapshot: StateSnapshot) -> None:
+    """Let a run that has ended ask what became of its writes in doubt, and write its answer anew."""
+    update = {"evaluation": {**snapshot.values["evaluation"], "cancelled": False}}
+    await agent.aupdate_state({"configurable": address}, update, as_node="evaluator")
 
 
 def check_version(snapshot: StateSnapshot) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, StateSnapshot
@@ -14,17 +15,20 @@ from ..context import Context, run_redactor, stricter, to_context
 from ..errors import ConfigurationError, MissingModelError
 from ..models.chat import ROLES, model_name
 from ..models.fallbacks import members_of
+from ..questions import QUESTIONS, question_name, read_answer
 from ..redaction import REDACTOR_KEY
-from ..run import OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
+from ..run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ..state import FINAL_STATUSES, Usage
 from ..storage.adapters import AsyncSaver, async_store
 from ..storage.artifacts import Artifacts
+from ..storage.effect_log import EffectLog
 from ..storage.ledger import Ledger
 from ..storage.plan_cache import CachedPlans
-from .answers import keep_answers, overdue_answers
+from ..storage.work_id import WorkId
+from .answers import bare_answer, keep_answers, overdue_answers
 from .inputs import check_input
-from .langgraph_keys import RESUMING, RUNTIME, SAVER
-from .thread_state import look_at, reopen, was_edited_after_its_end
+from .langgraph_keys import PAD, RESUME_MAP, RESUMING, RUNTIME, SAVER
+from .thread_state import look_at, reopen, reopen_to_settle, was_edited_after_its_end
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
@@ -43,7 +47,10 @@ class Visit:
         thread_id: str,
         *,
         nested: bool,
+        config: RunnableConfig,
     ) -> None:
+        self._config = config
+        self._given: Mapping[str, Any] = {}
         self._agent = agent
         self._configurable = configurable
         self._saver = saver
@@ -65,10 +72,21 @@ class Visit:
         self._settings = settings.model_copy(update={"instructions": instructions})
         self._ledger = Ledger(self._store, self._thread_id, redactor)
         self._configurable[REDACTOR_KEY] = redactor
-        if given is None and snapshot is not None and was_edited_after_its_end(snapshot):
-            here = {SAVER: self._saver, "thread_id": self._configurable["thread_id"]}
-            await reopen(self._agent, here, snapshot)
+        if given is None and snapshot is not None and not snapshot.tasks and await self._reopened(snapshot):
             self._snapshot = await self._look_at_state()
+
+    async def _reopened(self, snapshot: StateSnapshot) -> bool:
+        """Open a finished run again whose plan was edited in the state, or that left a write in doubt."""
+        here = {SAVER: self._saver, "thread_id": self._configurable.get("thread_id")}
+        if was_edited_after_its_end(snapshot):
+            await reopen(self._agent, here, snapshot)
+            return True
+        plan_id = (snapshot.values.get("plan") or {}).get("id")
+        log = EffectLog(self._ledger, is_new=False)
+        if not isinstance(plan_id, str) or not await log.doubts(plan_id):
+            return False
+        await reopen_to_settle(self._agent, here, snapshot)
+        return True
 
     async def _look_at_state(self) -> StateSnapshot | None:
         return await look_at(self._agent, self._configurable, self._saver, self._nested)
@@ -90,11 +108,33 @@ class Visit:
             if isinstance(checked, dict) and not self._resumed:
                 _require_planner(agent, checked, settings)
             _require_prices(agent, settings)
-        # A parent keeps the answers itself, and LangGraph drops those of a checkpoint that is named.
-        kept_by_others = nested or self._volatile or self._configurable.get("checkpoint_id")
-        if isinstance(checked, Command) and isinstance(self._saver, AsyncSaver) and not kept_by_others:
-            checked = await keep_answers(checked, snapshot, self._saver)
+        if nested:
+            self._given = await self._answers_from_parent()
+        elif isinstance(checked, Command) and isinstance(checked.resume, Mapping):
+            self._given = checked.resume
+            checked = await self._kept(checked)
         return checked
+
+    async def _kept(self, command: Command[Any]) -> Command[Any] | None:
+        """Put answers on record; where LangGraph must not take the run for a fork, it gets them too."""
+        assert self._snapshot is not None, "an answer was matched with an open question"
+        marks = not (command.goto or command.graph or self._configurable.get("checkpoint_id"))
+        saver = self._saver if isinstance(self._saver, AsyncSaver) and marks else None
+        return await keep_answers(command, self._snapshot, self._ledger, saver)
+
+    async def _answers_from_parent(self) -> Mapping[str, Any]:
+        """Return the answers that came to a graph around this one, by the id of their question."""
+        by_id = dict(self._configurable.get(RESUME_MAP) or {})
+        if self._parent is not None:
+            return {**self._parent.given, **by_id}
+        open_ = [one for one in self._snapshot.interrupts if one.id not in by_id] if self._snapshot else []
+        if len(open_) == 1 and not by_id and self._configurable.get(PAD) is not None:
+            by_id |= await bare_answer(self._config, open_[0], self._ledger)
+        for question in self._snapshot.interrupts if self._snapshot else ():
+            if question.id in by_id and question_name(question.value) in QUESTIONS:
+                read_answer(question.value, by_id[question.id])
+        self._configurable[RESUME_MAP] = by_id
+        return by_id
 
     async def run(self, heard: bool) -> Run:
         """Make the run, with what earlier ones of its goal have spent.
@@ -111,6 +151,9 @@ class Visit:
         return Run(
             settings=self._settings,
             ledger=self._ledger,
+            effects=parent.effects if parent else EffectLog(self._ledger, is_new=not self._resumed),
+            work=_work(configurable, parent),
+            given=self._given,
             meter=await self._meter(),
             can_ask=bool(self._saver),
             thread_id=thread_id,
@@ -119,6 +162,7 @@ class Visit:
             about=_plan_of(values) if self._resumed else None,
             artifacts=Artifacts(store if lasts else None, self._thread_id, self._settings.max_inline_bytes),
             volatile=self._volatile,
+            follows_up=bool(values) and not self._nested,
             resumed=self._resumed,
             nested=self._nested,
             redactor=self._redactor,
@@ -176,6 +220,18 @@ def _plan_of(values: Mapping[str, Any]) -> tuple[str, int] | None:
     """Return id and revision of the plan that a run goes on with."""
     plan = values.get("plan")
     return (plan["id"], plan["revision"]) if plan and "id" in plan and "revision" in plan else None
+
+
+def _work(configurable: dict[str, Any], parent: Run | None) -> WorkId | None:
+    """Return the piece of work that a nested run is: of a step, or of a call that a step is making."""
+    if parent is None:
+        return None
+    under_way = CALL_UNDER_WAY.get()
+    if under_way is not None:
+        configurable[OUTER_KEY] = under_way.scope
+        return under_way.work_of_run()
+    outer = configurable.get(OUTER_KEY)
+    return outer.work if isinstance(outer, StepScope) else None
 
 
 def _within(configurable: Mapping[str, Any], parent: Run | None) -> tuple[str, ...]:

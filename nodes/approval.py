@@ -21,6 +21,7 @@ from ..run import Node, Run, Update, ask_person, audit_event, emit, run_of
 from ..state import (
     Plan,
     State,
+    digest,
     feedback_of,
     plan_hash,
 )
@@ -66,7 +67,8 @@ class _Approval:
         origin = describe_recalled(hit) if hit else ""
         estimate = await self._estimate(state, plan, run)
         description = describe_plan(state, shown, self.toolbox, earlier, origin=origin, estimate=estimate)
-        return ask_person(run, "approve_plan", {"plan": shown}, description, estimate=estimate)
+        key = [plan["id"], digest(shown), digest(self.toolbox.grants(plan)), _decisions(state)]
+        return await ask_person(run, key, "approve_plan", {"plan": shown}, description, estimate=estimate)
 
     async def _estimate(self, state: State, plan: Plan, run: Run) -> Estimate:
         return estimate_plan(
@@ -86,7 +88,7 @@ class _Approval:
             )
         ]
         if answer["type"] == "approve" and _was_edited_in_state(state, plan):
-            return _to_validator(state, plan)
+            return _to_validator(state, plan) | {"audit": audit}
         if answer["type"] == "approve":
             record = await record_approval(run, plan, state.get("inputs"), self.toolbox, "approved")
             return {
@@ -155,6 +157,12 @@ def _was_refused(state: State, plan: Plan) -> bool:
     """Tell whether it is this plan that the validator has just refused."""
     draft = state.get("draft")
     return bool(state.get("plan_issues")) and draft is not None and draft["plan"] == plan
+
+
+def _decisions(state: State) -> int:
+    """Count the answers about plans so far: the same plan may be asked about again."""
+    answered = {f"plan_{past}" for past in _PAST.values()}
+    return sum(event["event"] in answered for event in state.get("audit") or ())
 
 
 _PAST = {"approve": "approved", "edit": "edited", "reject": "rejected", "respond": "rejected"}

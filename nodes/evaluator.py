@@ -86,7 +86,7 @@ class _Evaluator:
         """Ask the planner for the next steps of a rolling plan, unless a limit forbids it."""
         round_, limit = state.get("rounds", 0) + 1, run.settings.max_rounds
         if run.stop.is_set():
-            return {"decision": "abort", "step_ids": [], "reason": _STOPPED, "by": "person"}
+            return {**_STOPPED_FROM_OUTSIDE}
         if reason := self._cannot_plan_on(round_, run):
             return {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
         reason = f"The plan goes on: the next steps are planned (round {round_} of at most {limit})."
@@ -176,7 +176,13 @@ def _with_gap(evaluation: Evaluation, goal: GoalCheck) -> Evaluation:
     return {**evaluation, "reason": reason, "evidence": [goal.reason], "goal_met": False}
 
 
-_STOPPED = "The run was told to stop."
+_STOPPED_FROM_OUTSIDE: Evaluation = {
+    "decision": "abort",
+    "step_ids": [],
+    "reason": "The run was told to stop.",
+    "by": "person",
+    "cancelled": True,
+}
 
 
 def _is_due(state: State) -> bool:
@@ -210,7 +216,7 @@ def _collect(decisions: Sequence[Evaluation], key: str) -> list[str]:
 def _go_on(plan: Plan | None, results: Mapping[str, StepResult], run: Run) -> Evaluation:
     pending = pending_steps(plan, results) if plan else []
     if pending and run.stop.is_set():
-        return {"decision": "abort", "step_ids": [], "reason": _STOPPED, "by": "person"}
+        return {**_STOPPED_FROM_OUTSIDE}
     if pending and (spent := run.meter.exhausted()):
         return {"decision": "abort", "step_ids": [], "reason": str(spent), "by": "limit"}
     if pending:

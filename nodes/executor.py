@@ -12,7 +12,6 @@ from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
 
 from ..context import Context
-from ..execution.answers import count_answers
 from ..execution.attempts import AttemptLoop, Outcome
 from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
@@ -38,7 +37,6 @@ def make_executor(
     """Build the executor node. It never raises for a step: what goes wrong becomes a failed result."""
 
     async def executor(order: StepOrder, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
-        config = count_answers(config)
         run, state = run_of(config), read_state(config)
         step_id = str(order.get("step_id", ""))  # Command(goto="executor") names none: nothing runs
         epoch = await epoch_of(run, state, config, runtime, toolbox, models)

@@ -14,6 +14,7 @@ from langgraph.runtime import Runtime
 from ..budget import Tab
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
+from ..execution.effects import settle_doubts
 from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
 from ..models.plan_draft import (
@@ -71,6 +72,8 @@ class _Planner:
     async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
         started = _start(state, run) if _is_new_goal(state) else {}
+        if started and run.follows_up and (doubts := await run.effects.doubts_of_thread()):
+            await settle_doubts(run, doubts)  # of goals before this one
         spoken = [*(state.get("messages") or []), *started.get("messages", ())]
         view: State = {**state, **started, "messages": spoken}  # type: ignore[typeddict-item]
         if started and (given := state.get("plan")) is not None:
@@ -224,7 +227,7 @@ async def _with_unused_id(plan: Any, run: Run) -> Any:
     if not isinstance(plan, Mapping) or not isinstance(plan.get("id", ""), str):
         return plan  # the validator will say what is wrong with it
     if not plan.get("id") or await run.ledger.approvals(plan["id"]):
-        return {**plan, "id": run.new_id(), "revision": 1}
+        return {**plan, "id": run.new_plan_id(), "revision": 1}
     return plan
 
 
@@ -468,7 +471,7 @@ def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
         )
         return {**revised, "complete": complete}
     plan: Plan = {
-        "id": run.new_id(),
+        "id": run.new_plan_id(),
         "revision": 1,
         "goal": state.get("goal") or "",
         "rationale": draft.rationale,

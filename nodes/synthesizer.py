@@ -17,6 +17,7 @@ from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError
 from ..estimates import sample_of, samples_of
 from ..evaluation.planned_answer import handed_in, planned_answer
+from ..execution.effects import describe_doubt, settle_doubts
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.plain import call_message
@@ -29,6 +30,7 @@ from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..safe_markdown import as_code, link_targets, neutralise_links, without_html
 from ..state import (
     NOT_NEEDED,
+    AuditEvent,
     RunStatus,
     State,
     Step,
@@ -67,6 +69,7 @@ class _Synthesizer:
 
     async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, tab = run_of(config), run_of(config).tab()
+        doubts, settled = await _doubts(state, run)
         started = run.clock()
         config = marked(config, plan_marks(state.get("plan")))
         status, output = _status(state), None
@@ -76,6 +79,8 @@ class _Synthesizer:
             message = await self._answer(state, status, run, tab, config)
         if run.settings.neutralise_links:
             message = _with_safe_links(message, state, run, is_json=output is not None)
+        if doubts and output is None:
+            message = _with_our_word(message, f"{_IN_DOUBT}:\n" + "\n".join(f"- {line}" for line in doubts))
         answer = str(message.text)
         emit(runtime, run, "synthesized", status=status, answer=answer)
         await self._remember(state, run, tab, run.clock() - started)
@@ -88,7 +93,10 @@ class _Synthesizer:
             "usage": tab.close(),
             "audit": [
                 *await settle(run, state, status),
-                audit_event(run, state, "finished", decision=status, trigger=reason_of(state)),
+                *settled,
+                audit_event(
+                    run, state, "finished", decision=status, trigger=reason_of(state), evidence=doubts
+                ),
             ],
         }
 
@@ -146,6 +154,29 @@ class _Synthesizer:
             return AIMessage(run.redact(f"{report}\n\n(The answer could not be written by a model: {error})"))
         unfinished = status != "done" or _left_over(state)
         return _with_our_word(run.redact(written), report if unfinished else _untold_checks(state))
+
+
+_IN_DOUBT = "May have happened, and nobody knows (resume the thread to say what became of it)"
+
+
+async def _doubts(state: State, run: Run) -> tuple[list[str], list[AuditEvent]]:
+    """Ask about writes in doubt before the run ends; name those that nobody was asked about.
+
+    A plan within another one leaves it to the root, and who cancelled a run is told instead.
+
+    Raises:
+        langgraph.errors.GraphInterrupt: While an answer is missing.
+    """
+    plan: Mapping[str, Any] | None = state.get("plan")
+    if run.work is not None or plan is None or not isinstance(plan.get("id"), str):
+        return [], []
+    doubts = await run.effects.doubts(plan["id"])
+    evaluation = state.get("evaluation")
+    cancelled = evaluation is not None and evaluation.get("cancelled", False)
+    if doubts and run.can_ask and not cancelled:
+        lines = await settle_doubts(run, doubts)
+        return [], [audit_event(run, state, "outcomes_settled", by="person", evidence=lines)]
+    return [describe_doubt(record) for record in doubts], []
 
 
 def _status(state: State) -> RunStatus:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 
 from ..redaction import Redactor
 from .rows import ROOT, decode, dump, encode, load, search
+from .work_id import CallId
 
 __all__ = [
     "DURABLE",
-    "EffectKey",
-    "EffectRecord",
     "Ledger",
     "Opening",
     "ledger_of",
@@ -29,55 +26,6 @@ _KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "qu
 DURABLE = frozenset((ROOT, kind) for kind in _KINDS if kind != "threads")
 """Beginnings of the namespaces that the promises rest on: the local store commits their rows with
 ``synchronous=FULL``. The rest of a thread, its settings and requests to stop, may be lost with the power."""
-
-
-@dataclass(frozen=True)
-class EffectKey:
-    """Names one call of a tool that has an effect."""
-
-    thread_id: str
-    plan_id: str
-    step_id: str
-    attempt: int
-    item: int | str | None
-    """Which item of a ``for_each``; None where there is none."""
-    call: int | str
-    """Which call within the attempt: its number, or the model's tool call id."""
-
-    @property
-    def idempotency_key(self) -> str:
-        """SHA-256 in hexadecimal over all fields: the same in every process and after every crash."""
-        return hashlib.sha256(dump([self.thread_id, self.plan_id, self.row_key]).encode()).hexdigest()
-
-    @property
-    def row_key(self) -> str:
-        """The key of the call's row among those of its plan."""
-        return dump([self.step_id, self.attempt, self.item, self.call])
-
-
-@dataclass(frozen=True)
-class EffectRecord:
-    """What is known of one call: its intent, and its outcome once that is known."""
-
-    tool: str
-    args: dict[str, Any]
-    outcome: dict[str, Any] | None
-    """``{"ok", "output", "error"}``; None: started, and nobody knows how it ended."""
-    starts: int = 1
-    """How often it was started: more than once when a person had it run again."""
-    positions: list[int] = field(default_factory=list)
-    """How many answers the task had in hand at each start."""
-    answers: int = 0
-    """How many answers the call took until it ended: its tool's own, and about its outcome."""
-    question: dict[str, Any] | None = None
-    """What its tool has asked a person, and waits for."""
-    settled: int = 0
-    """How many of the starts came to nothing: a person said so, and the one they ordered was not made."""
-
-    @property
-    def position(self) -> int:
-        """The position of the answer about the last start."""
-        return self.positions[-1] if self.positions else 0
 
 
 @dataclass(frozen=True)
@@ -118,12 +66,6 @@ class Ledger:
         self.store = store
         self._redactor = redactor or Redactor()
         self.thread_id = thread_id
-
-    def effect_key(
-        self, plan_id: str, step_id: str, *, attempt: int, item: int | str | None = None, call: int | str = 0
-    ) -> EffectKey:
-        """Return the key of a call in this thread."""
-        return EffectKey(self.thread_id, plan_id, step_id, attempt, item, call)
 
     # approvals
 
@@ -278,102 +220,62 @@ class Ledger:
         row = {"fingerprint": fingerprint, "index": index, "item": item, "attempt": attempt}
         await self._put(self._space("items", plan_id, step_id), f"{fingerprint}/{index}", row)
 
-    async def items_that_asked(self, plan_id: str, step_id: str, fingerprint: str, number: int) -> list[int]:
-        """Return which items asked a person in this attempt, in the order of asking."""
-        row = await self._get(self._space("items", plan_id, step_id), f"{fingerprint}/asked/{number}")
-        return [] if row is None else list(row["asked"])
+    # answers to questions
 
-    async def record_items_that_asked(
-        self, plan_id: str, step_id: str, fingerprint: str, number: int, asked: list[int]
-    ) -> None:
-        """Record which items have asked a person in this attempt, in the order of asking."""
-        row = {"fingerprint": fingerprint, "asked": asked}
-        await self._put(self._space("items", plan_id, step_id), f"{fingerprint}/asked/{number}", row)
+    async def answer(self, question_id: str) -> Any:
+        """Return the answer to a question; None: nobody has answered it."""
+        row = await self._get(self._space("answers"), question_id)
+        return None if row is None else row["answer"]
 
-    # answers passed on to another server
+    async def record_answer(self, question_id: str, answer: Any) -> None:
+        """Record the answer to a question; another one replaces it."""
+        await self._put(self._space("answers"), question_id, {"answer": answer})
 
-    async def answers_given(self, key: str) -> int:
-        """Return how many answers were passed on in the conversation of this name."""
-        row = await self._get(self._space("answers"), key)
-        return 0 if row is None else int(row["count"])
+    async def forget_answer(self, question_id: str) -> None:
+        """Forget the answer to a question, which turned out not to fit."""
+        await self.store.adelete(self._space("answers"), encode(question_id))
 
-    async def record_answers_given(self, key: str, count: int) -> None:
-        """Record how many answers were passed on in the conversation of this name."""
-        await self._put(self._space("answers"), key, {"count": count})
+    async def forget_answers(self) -> None:
+        """Forget all answers, so that an older checkpoint asks its questions anew."""
+        rows = await search(self.store, self._space("answers"))
+        if rows:
+            await self.store.abatch([PutOp(row.namespace, row.key, None) for row in rows])
 
-    # effects
+    async def bare_answers(self, namespace: str) -> list[str]:
+        """Return digests of the answers without id that a parent graph has handed in, in their order."""
+        row = await self._get(self._space("answers"), _bare(namespace))
+        return [] if row is None else list(row["digests"])
 
-    async def effect(self, key: EffectKey) -> EffectRecord | None:
-        """Return what is known of a call; None: it was never started."""
-        row = await self._get(self._space("effects", key.plan_id), key.row_key)
-        return None if row is None else EffectRecord(**row)
+    async def record_bare_answers(self, namespace: str, digests: list[str]) -> None:
+        """Record digests of the answers without id that a parent graph has handed in, in their order."""
+        await self._put(self._space("answers"), _bare(namespace), {"digests": digests})
 
-    async def calls_without_outcome(self, plan_id: str) -> list[tuple[str, str]]:
-        """List the calls of a plan, as (step id, tool), that were started and whose end nobody knows."""
-        rows = await self._without_outcome(plan_id)
-        return [(step_id, tool) for step_id, _, tool, settled in rows if not settled]
+    async def tool_question(self, call: CallId) -> dict[str, Any] | None:
+        """Return what the tool of a call asked last; None: it has not asked."""
+        return await self._get(self._space("answers"), _tool(call))
 
-    async def items_without_outcome(self, plan_id: str, step_id: str) -> set[int | str | None]:
-        """Collect the items of a loop with a call that was started and has no known outcome.
+    async def record_tool_question(self, call: CallId, question: dict[str, Any]) -> None:
+        """Record what the tool of a call asks: ``{"start", "id", "value", "schema"}``."""
+        await self._put(self._space("answers"), _tool(call), question)
 
-        Also those that a person has settled: answers are handed out again in the order of the questions.
-        """
-        return {item for owner, item, _, _ in await self._without_outcome(plan_id) if owner == step_id}
+    # effects; see `EffectLog`
 
-    async def _without_outcome(self, plan_id: str) -> list[tuple[str, int | str | None, str, bool]]:
-        rows = await self._rows(self._space("effects", plan_id))
-        begun = {key: row for key, row in rows.items() if row["outcome"] is None and row["starts"]}
-        named = (
-            (*json.loads(key), row["tool"], row["starts"] <= row.get("settled", 0))
-            for key, row in begun.items()
-        )
-        return [(step_id, item, tool, settled) for step_id, _, item, _, tool, settled in named]
+    async def effects(self, plan_id: str) -> dict[str, dict[str, Any]]:
+        """Return the rows of a root plan's calls with an effect, by key."""
+        return await self._rows(self._space("effects", plan_id))
 
-    async def begin_effect(
-        self, key: EffectKey, tool: str, args: dict[str, Any], *, position: int = 0
-    ) -> None:
-        """Record that a call is about to start, with so many answers in hand. Return when that is durable."""
-        begun = await self.effect(key)
-        starts, positions = (begun.starts, begun.positions) if begun else (0, [])
-        await self._put_effect(key, EffectRecord(tool, args, None, starts + 1, [*positions, position]))
+    async def effects_of_thread(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return the rows of all calls of the thread with an effect, each with its root plan and key."""
+        rows = await search(self.store, self._space("effects"), below=True)
+        return [(decode(row.namespace[-1]), decode(row.key), load(row)) for row in rows]
 
-    async def move_effect(self, key: EffectKey, position: int) -> None:
-        """Correct the position of the answer about the last start of a call."""
-        begun = await self.effect(key)
-        if begun is not None:
-            await self._put_effect(key, replace(begun, positions=[*begun.positions[:-1], position]))
+    async def record_effect(self, call: CallId, row: dict[str, Any]) -> None:
+        """Record what is known of a call. Return when that is durable."""
+        await self._put(self._space("effects", call.work.plan_id), call.row_key, row)
 
-    async def retract_effect(
-        self, key: EffectKey, question: dict[str, Any] | None = None, *, settled: bool = False
-    ) -> None:
-        """Take back the last start of a call that was not made, or that stopped to ask a person.
-
-        Args:
-            key: The call.
-            question: What it asked, if it need not be called to ask that again.
-            settled: Whether it is known that none of its earlier starts happened.
-        """
-        begun = await self.effect(key)
-        if begun is not None and (question is not None or begun.starts > 1):
-            earlier, positions = begun.starts - 1, begun.positions[:-1]
-            record = replace(begun, starts=earlier, positions=positions, question=question)
-            await self._put_effect(key, replace(record, settled=earlier) if settled else record)
-        else:
-            await self.store.adelete(self._space("effects", key.plan_id), encode(key.row_key))
-
-    async def finish_effect(self, key: EffectKey, outcome: dict[str, Any], *, answers: int = 0) -> None:
-        """Record how a call ended: ``{"ok": bool, "output": json, "error": ...}``, and its answers.
-
-        Raises:
-            LookupError: The call was never begun.
-        """
-        begun = await self.effect(key)
-        if begun is None:
-            raise LookupError(f"the call {key} was finished but never begun")
-        await self._put_effect(key, replace(begun, outcome=outcome, answers=answers))
-
-    async def _put_effect(self, key: EffectKey, record: EffectRecord) -> None:
-        await self._put(self._space("effects", key.plan_id), key.row_key, asdict(record))
+    async def forget_effect(self, call: CallId) -> None:
+        """Forget a call that was not made."""
+        await self.store.adelete(self._space("effects", call.work.plan_id), encode(call.row_key))
 
     # rows
 
@@ -390,6 +292,14 @@ class Ledger:
 
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         return {decode(item.key): load(item) for item in await search(self.store, namespace)}
+
+
+def _tool(call: CallId) -> str:
+    return f"tool/{call.work.plan_id}/{call.row_key}"
+
+
+def _bare(namespace: str) -> str:
+    return f"bare/{namespace}"
 
 
 def _origin(plan_id: str) -> str:

@@ -198,9 +198,11 @@ async def test_tools_that_ask_get_each_its_own_answer_and_nothing_runs_twice() -
     picky = Picky({1, 3, 4}, effect="write")
     thread = Thread(agent_with([*Toolset().tools, *picky.tools]), FREE)
     await thread.run(listing([0, 1, 2, 3, 4]), bound("each", "inquire", {"n": "${item}"}, for_each="${list}"))
-    for _ in range(3):
-        (question,) = await thread.questions()
-        result = await thread.answer(f"yes to {question.value['about']}")
+    questions = await thread.questions()
+    assert len(questions) == 3, "all are asked at once"
+    await thread.answer({questions[2].id: f"yes to {questions[2].value['about']}"})
+    assert {one.id for one in await thread.questions()} == {one.id for one in questions[:2]}
+    result = await thread.answer({one.id: f"yes to {one.value['about']}" for one in questions[:2]})
     assert result["status"] == "done"
     assert result["results"]["each"]["output"] == [
         "0: not asked",

@@ -11,6 +11,7 @@ from logged_tools import Log, bound, plan
 
 from plan_execute import create_plan_execute_agent, local_persistence
 from plan_execute.storage.adapters import async_store
+from plan_execute.storage.effect_log import EffectLog
 from plan_execute.storage.ledger import Ledger
 
 NEVER = {"approval": "never", "on_failure": "abort", "max_attempts": 1}
@@ -101,8 +102,8 @@ async def test_a_write_that_was_to_run_again_and_found_no_budget_left_is_in_doub
         assert "__interrupt__" in await agent.ainvoke(None, config)
         result = await agent.ainvoke(Command(resume=decide("run_again")), config)
         assert result["results"]["mail"]["error"]["code"] == "budget_exceeded"
-        ledger = Ledger(async_store(store), "1")
-        assert await ledger.calls_without_outcome(result["plan"]["id"]) == []
+        log = EffectLog(Ledger(async_store(store), "1"), is_new=False)
+        assert await log.doubts(result["plan"]["id"]) == []
         assert (await agent.aget_state(config)).next == ()
 
 

@@ -11,9 +11,10 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 
 from plan_execute.storage.adapters import async_store
-from plan_execute.storage.ledger import DURABLE, EffectKey, EffectRecord, Ledger, Opening, ledger_of
+from plan_execute.storage.ledger import DURABLE, Ledger, Opening, ledger_of
 from plan_execute.storage.local import local_persistence
 from plan_execute.storage.queue import Queue, QueuedThread
+from plan_execute.storage.work_id import CallId, Place, WorkId
 
 STRANGE = ["", ".", "a.b", "%", "%2E", "langgraph", "a/b", "ünï\x00", "\ud800", "*", "[x]", " ", "x" * 300]
 
@@ -136,36 +137,6 @@ async def test_attempts_come_back_in_order_and_are_forgotten_with_the_result(sto
     assert await ledger.result("p", "s2", "f") == {}
 
 
-async def test_an_effect_is_unknown_then_begun_then_finished(store):
-    ledger = Ledger(store, "t")
-    key = ledger.effect_key("p", "buy", attempt=1, item=3, call="call_1")
-    assert await ledger.effect(key) is None
-    await ledger.begin_effect(key, "pay", {"amount": 5})
-    assert await ledger.effect(key) == EffectRecord("pay", {"amount": 5}, None, positions=[0])
-    outcome = {"ok": True, "output": {"id": 2**70}, "error": None}
-    await ledger.finish_effect(key, outcome)
-    assert await ledger.effect(key) == EffectRecord("pay", {"amount": 5}, outcome, positions=[0])
-    other = ledger.effect_key("p", "buy", attempt=1, item="3", call="call_1")
-    assert await ledger.effect(other) is None
-    with pytest.raises(LookupError, match="never begun"):
-        await ledger.finish_effect(other, outcome)
-
-
-def test_idempotency_keys_are_stable_and_differ_in_every_field():
-    key = EffectKey("t", "p", "s", 1, None, 0)
-    assert key.idempotency_key == "f2666d81664d62f2ee0c5902fa8e35640243f29989aecda579af5f70d65c1bf0"
-    others = [
-        EffectKey("u", "p", "s", 1, None, 0),
-        EffectKey("t", "q", "s", 1, None, 0),
-        EffectKey("t", "p", "r", 1, None, 0),
-        EffectKey("t", "p", "s", 2, None, 0),
-        EffectKey("t", "p", "s", 1, 0, 0),
-        EffectKey("t", "p", "s", 1, "0", 0),
-        EffectKey("t", "p", "s", 1, None, "0"),
-    ]
-    assert len({key.idempotency_key, *(other.idempotency_key for other in others)}) == 8
-
-
 async def test_the_namespaces_of_a_thread_hold_all_its_records_and_no_other_threads(store):
     for thread in ("t1", "t10", "t"):
         await record_everything(Ledger(store, thread))
@@ -177,12 +148,12 @@ async def test_the_namespaces_of_a_thread_hold_all_its_records_and_no_other_thre
 
 
 async def record_everything(ledger):
-    await ledger.begin_effect(ledger.effect_key("p", "s", attempt=1), "tool", {})
+    await ledger.record_effect(CallId(WorkId("t", "p", (Place("s", None, 1),)), "c"), {"tool": "tool"})
     await ledger.record_result("p", "s", "f", {})
     await ledger.record_attempt("p", "s", "f", 1, {})
     await ledger.record_approval("p", "h", {})
     await ledger.record_item("p", "s", "f", 0, "digest", {})
-    await ledger.record_answers_given("k", 1)
+    await ledger.record_answer("k", 1)
     await ledger.record_settings({})
     await Queue(ledger.store).put(QueuedThread(ledger.thread_id))
 

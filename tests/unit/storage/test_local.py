@@ -22,8 +22,10 @@ from langgraph.types import Command, Interrupt, Send, interrupt
 from plan_execute.errors import ConfigurationError, StorageError
 from plan_execute.storage import local
 from plan_execute.storage.deletion import delete_thread
+from plan_execute.storage.effect_log import EffectLog
 from plan_execute.storage.ledger import Ledger
 from plan_execute.storage.local import Persistence, list_threads, local_persistence
+from plan_execute.storage.work_id import CallId, Place, WorkId
 
 
 @pytest.fixture
@@ -83,7 +85,8 @@ async def test_a_thousand_writes_from_two_connections_and_many_tasks_meet_no_loc
                     config(name), empty_checkpoint() | {"channel_values": {"x": "y" * 2000}}, {}, {}
                 )
                 await ledger.record_result("p", f"s{number}", "f", {"output": "y" * 2000})
-                await ledger.begin_effect(ledger.effect_key("p", f"s{number}", attempt=1), "tool", {})
+                work = WorkId(name, "p", (Place(f"s{number}", None, 1),))
+                await ledger.record_effect(CallId(work, "c"), {"tool": "tool"})
                 assert await ledger.result("p", f"s{number}", "f")
 
         await asyncio.gather(*(work((one, two)[n % 2], f"t{n}") for n in range(14)))
@@ -342,19 +345,20 @@ def test_two_processes_and_eight_threads_make_the_same_new_file(path):
 def test_what_was_committed_survives_a_kill(path):
     script = (
         "import asyncio, os, signal, sys\n"
+        "from plan_execute.storage.effect_log import EffectLog, EffectRecord\n"
         "from plan_execute.storage.ledger import Ledger\n"
         "from plan_execute.storage.local import local_persistence\n"
+        "from plan_execute.storage.work_id import CallId, Place, WorkId\n"
         "with local_persistence(sys.argv[1]) as (_, store):\n"
-        "    ledger = Ledger(store, 't')\n"
-        "    asyncio.run(ledger.begin_effect(ledger.effect_key('p', 's', attempt=1), 'pay', {}))\n"
+        "    call = CallId(WorkId('t', 'p', (Place('s', None, 1),)), 'c')\n"
+        "    log = EffectLog(Ledger(store, 't'), is_new=True)\n"
+        "    asyncio.run(log.begin(EffectRecord(call, 'pay', {})))\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     assert subprocess.run([sys.executable, "-c", script, path]).returncode == -9
     with local_persistence(path) as (_, store):
-        ledger = Ledger(store, "t")
-        found = asyncio.run(ledger.effect(ledger.effect_key("p", "s", attempt=1)))
-    assert found.tool == "pay"
-    assert found.outcome is None
+        (found,) = asyncio.run(EffectLog(Ledger(store, "t"), is_new=False).doubts("p"))
+    assert (found.tool, found.step_id, found.outcome) == ("pay", "s", None)
 
 
 def test_a_second_opening_in_this_process_does_not_drop_the_locks_of_the_first(path):

@@ -1,0 +1,68 @@
+"""Tell whether a call repeats what other work has done: nobody ordered that, so a person is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..run import StepScope
+from ..storage.effect_log import EffectRecord
+from ..storage.work_id import CallId, WorkId
+
+__all__ = ["doubts_about_step", "is_repetition"]
+
+
+async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> bool:
+    """Tell whether ``this`` call would repeat the ``other``, which has the same tool and arguments.
+
+    It does not where somebody approved both: in a plan that says the call twice, in the items of a
+    loop, or in an attempt that was ordered again; nor within one conversation, where the agent knows it.
+    """
+    if not (other.succeeded or other.in_doubt):
+        return False
+    theirs, mine = other.call.work.path, this.work.path
+    if theirs == mine:
+        return False
+    depth = next((i for i, (a, b) in enumerate(zip(theirs, mine, strict=False)) if a != b), None)
+    if depth is None:
+        return True
+    at_end = depth == len(theirs) - 1 == len(mine) - 1
+    direct = at_end and other.call.order is None and this.order is None
+    if theirs[depth].step_id != mine[depth].step_id:
+        return not (direct and await _plan_says_both(other, scope))
+    if theirs[depth].item != mine[depth].item:
+        return False
+    # The same step again: its own call was ordered again with it, what an agent does in it was not.
+    return other.in_doubt or not direct
+
+
+async def _plan_says_both(other: EffectRecord, scope: StepScope) -> bool:
+    """Tell whether the plan held this step already when the other one made the call."""
+    if not scope.still_stands(other.step_id) or other.revision is None:
+        return False
+    if other.revision == scope.revision:
+        return True
+    approved = await scope.run.ledger.approvals(scope.plan_id)
+    return any(
+        scope.step_id in record.get("steps", {})
+        for record in approved
+        if record.get("revision", other.revision + 1) <= other.revision
+    )
+
+
+def doubts_about_step(
+    doubts: Iterable[EffectRecord], work: WorkId, but: str | None
+) -> Iterator[EffectRecord]:
+    """Pick the doubts of a step and item that its attempt will not meet again by itself.
+
+    Args:
+        doubts: Those of the plan that the step is part of.
+        work: The identity of the attempt.
+        but: The content of the call that it is about to make; None: it has a conversation or a plan.
+    """
+    mine, depth = work.path[-1], len(work.path) - 1
+    for record in doubts:
+        theirs = record.call.work.path[depth]
+        if (theirs.step_id, theirs.item) != (mine.step_id, mine.item):
+            continue
+        if theirs != mine if but is None else record.call.content != but:
+            yield record

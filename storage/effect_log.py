@@ -1,0 +1,191 @@
+"""What is known of the calls with an effect that a thread has made: their intents and their outcomes.
+
+Only one runner holds a thread at a time, so what the log has read or written once it
+keeps in memory: a call costs two writes and no read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..state import Effect
+from .ledger import Ledger
+from .work_id import CallId, Place, WorkId
+
+__all__ = ["EffectLog", "EffectRecord"]
+
+Json = Any
+
+
+@dataclass(frozen=True)
+class EffectRecord:
+    """What is known of one call.
+
+    Attributes:
+        call: Its identity.
+        tool: The tool's name.
+        args: Its arguments; large ones are abridged.
+        effect: What the tool does; only of a ``write`` must somebody know whether it happened.
+        outcome: ``{"ok", "output", "error"}``; None: started, and nobody knows how it ended.
+        starts: How often it was started: more than once when a person had it run again.
+        settled: How many of the starts did not happen, as a person said.
+        revision: The revision of the plan that made it; None: not on record.
+        started_at: When it was started last, in seconds since the epoch; None: not on record.
+    """
+
+    call: CallId
+    tool: str
+    args: dict[str, Json]
+    effect: Effect = "write"
+    outcome: dict[str, Json] | None = None
+    starts: int = 1
+    settled: int = 0
+    revision: int | None = None
+    started_at: float | None = None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it may have happened and nobody knows."""
+        return self.effect == "write" and self.outcome is None and self.starts > self.settled
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is known to have happened."""
+        return self.outcome is not None and bool(self.outcome["ok"])
+
+    @property
+    def step_id(self) -> str:
+        """The step that made it, at the innermost place."""
+        return self.call.work.path[-1].step_id
+
+    def as_row(self) -> dict[str, Json]:
+        """Return what is stored beside its key."""
+        return {key: value for key, value in asdict(self).items() if key != "call"}
+
+    @classmethod
+    def of_row(cls, thread_id: str, plan_id: str, key: str, row: Mapping[str, Json]) -> EffectRecord:
+        """Read a row; one of an earlier version names the step, the attempt, the item and the call."""
+        read = json.loads(key)
+        if isinstance(read[0], str):
+            step_id, attempt, item, name = read
+            read = [[[step_id, item, attempt, ""]], str(name).rpartition("/")[2], None]
+        path = tuple(Place(*place) for place in read[0])
+        known = {name: row[name] for name in cls.__dataclass_fields__ if name in row}
+        return cls(CallId(WorkId(thread_id, plan_id, path), read[1], read[2]), **known)
+
+
+class EffectLog:
+    """The calls with an effect of one thread.
+
+    Args:
+        ledger: The thread's record.
+        is_new: Whether the plans of this run are new to the thread, so that nothing of them is on record.
+    """
+
+    def __init__(self, ledger: Ledger, *, is_new: bool) -> None:
+        self._ledger = ledger
+        self._is_new = is_new
+        self._plans: dict[str, dict[str, EffectRecord]] = {}
+        self._under_way: dict[str, asyncio.Event] = {}
+
+    async def find(self, call: CallId) -> EffectRecord | None:
+        """Return what is known of a call; None: it was never started."""
+        return (await self._plan(call.work.plan_id)).get(call.row_key)
+
+    async def same_calls(self, call: CallId) -> list[EffectRecord]:
+        """List the other calls of the root plan with the same content, once those under way have ended."""
+        records = await self._plan(call.work.plan_id)
+        keys = [key for key, one in records.items() if one.call.content == call.content]
+        others = [key for key in keys if key != call.row_key]
+        for key in others:
+            if (ending := self._under_way.get(key)) is not None:
+                await ending.wait()
+        return [records[key] for key in others if key in records]
+
+    async def doubts(self, plan_id: str, path: Sequence[Place] = ()) -> list[EffectRecord]:
+        """List the calls of a root plan in doubt, those below a path only; what runs now is not in doubt."""
+        records, depth = await self._plan(plan_id), len(path)
+        return [
+            record
+            for key, record in records.items()
+            if record.in_doubt and key not in self._under_way and record.call.work.path[:depth] == tuple(path)
+        ]
+
+    async def doubts_of_thread(self) -> list[EffectRecord]:
+        """List the calls in doubt of all root plans that the thread has had."""
+        rows: dict[str, list[tuple[str, dict[str, Json]]]] = {}
+        for plan_id, key, row in await self._ledger.effects_of_thread():
+            rows.setdefault(plan_id, []).append((key, row))
+        for plan_id, found in rows.items():
+            self._keep(plan_id, found)
+        return [record for plan_id in rows for record in await self.doubts(plan_id)]
+
+    async def begin(self, record: EffectRecord) -> None:
+        """Record that a call is about to start. Return when that is durable.
+
+        Args:
+            record: The call as of its first start.
+        """
+        before = await self.find(record.call)
+        record = replace(record, started_at=time.time())
+        if before is not None:
+            record = replace(record, starts=before.starts + 1, settled=before.settled)
+        await self._put(record)
+        self._under_way[record.call.row_key] = asyncio.Event()
+
+    async def retract(self, call: CallId) -> None:
+        """Take back the last start of a call that was not made.
+
+        None of its earlier starts happened: whoever had it made again has said so.
+        """
+        record = await self._known(call)
+        if record.starts == 1:
+            await self._ledger.forget_effect(call)
+            del self._plans[call.work.plan_id][call.row_key]
+        else:
+            earlier = record.starts - 1
+            await self._put(replace(record, starts=earlier, settled=earlier))
+
+    async def finish(self, call: CallId, outcome: dict[str, Json]) -> None:
+        """Record how a call ended: ``{"ok": bool, "output": json, "error": ...}``.
+
+        Raises:
+            LookupError: The call was never begun.
+        """
+        await self._put(replace(await self._known(call), outcome=outcome))
+
+    async def settle(self, record: EffectRecord) -> None:
+        """Record that none of the starts of a call happened."""
+        await self._put(replace(record, settled=record.starts))
+
+    def end(self, call: CallId) -> None:
+        """Note that a call is not under way any more, however it ended."""
+        if (ending := self._under_way.pop(call.row_key, None)) is not None:
+            ending.set()
+
+    async def _known(self, call: CallId) -> EffectRecord:
+        record = await self.find(call)
+        if record is None:
+            raise LookupError(f"the call {call} was finished but never begun")
+        return record
+
+    async def _plan(self, plan_id: str) -> dict[str, EffectRecord]:
+        if plan_id not in self._plans:
+            found = {} if self._is_new else await self._ledger.effects(plan_id)
+            self._keep(plan_id, found.items())
+        return self._plans[plan_id]
+
+    def _keep(self, plan_id: str, rows: Iterable[tuple[str, dict[str, Json]]]) -> None:
+        if plan_id not in self._plans:
+            read = [EffectRecord.of_row(self._ledger.thread_id, plan_id, key, row) for key, row in rows]
+            self._plans[plan_id] = {record.call.row_key: record for record in read}
+
+    async def _put(self, record: EffectRecord) -> None:
+        records = await self._plan(record.call.work.plan_id)
+        await self._ledger.record_effect(record.call, record.as_row())
+        records[record.call.row_key] = record
