@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 BUILD := .build
 UV := $(BUILD)/uv/bin/uv
 
-INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
+# Nothing is fetched that is not locked: what has no wheel is built with the setuptools of the lock.
+INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation
 LOCK = "$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) pyproject.toml
 PYTEST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -72,11 +73,10 @@ $(UV):
 $(BIN)/python:
 	"$(PYTHON)" -m venv "$(VENV)"
 
-# Nothing is fetched that is not locked: setuptools is in the lock too, and builds without isolation.
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing what the program needs into $(VENV); this takes a minute, the first time only"
 	@$(INSTALL) --require-hashes --requirement requirements.lock
-	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@$(INSTALL) --no-deps --editable .
 	@touch "$@"
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.installed
