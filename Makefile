@@ -8,9 +8,16 @@ WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := .build
+UV := $(BUILD)/uv/bin/uv
+
+# Nothing is fetched that is not locked: what has no wheel is built with the setuptools of the lock.
+INSTALL := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation
+LOCK = "$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) pyproject.toml
+PYTEST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo recording test check lint types format docs bench clean
+.PHONY: help demo recording test check lint types format docs bench lock newest lowest clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -22,7 +29,7 @@ recording: $(VENV)/.dev ## record docs/demo.svg, the picture in the README, from
 	"$(BIN)/python" docs/recording/record.py docs/demo.svg
 
 test: check ## lint, types and all tests
-	"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	"$(BIN)/python" -m pytest $(PYTEST)
 
 check: lint types ## lint and types
 
@@ -31,7 +38,7 @@ lint: $(VENV)/.dev
 
 # mypy needs a package's folder to bear its name, and a checkout may have any: a link has the right one.
 types: $(VENV)/.dev
-	@mkdir -p "$(BUILD)/types" && echo '*' >"$(BUILD)/.gitignore"
+	@mkdir -p "$(BUILD)/types"
 	@ln -sfn ../.. "$(BUILD)/types/plan_execute"
 	cd "$(BUILD)/types" && "../../$(BIN)/mypy" --config-file ../../pyproject.toml --cache-dir ../mypy -p plan_execute
 
@@ -45,16 +52,34 @@ docs: $(VENV)/.dev ## write the pages that are made of the program: docs/cli.md,
 bench: $(VENV)/.dev ## measure everything and write docs/benchmarks.md; QUICK=1: small cases, nothing is kept
 	"$(BIN)/python" benchmarks/run.py $(if $(QUICK),--quick)
 
+lock: $(UV) ## lock the dependencies that pyproject.toml names now; UPGRADE=1: at their newest releases
+	$(LOCK) --extra dev --output-file requirements-dev.lock
+	echo setuptools | $(LOCK) - --constraint requirements-dev.lock --output-file requirements.lock
+
+newest: RESOLUTION = highest ## tell how the tests go with the newest releases of everything
+lowest: RESOLUTION = lowest-direct ## tell how the tests go with the oldest releases that pyproject.toml allows
+newest lowest: $(UV)
+	"$(PYTHON)" -m venv --clear "$(BUILD)/$@"
+	"$(UV)" pip install --quiet --python "$(BUILD)/$@" --resolution $(RESOLUTION) --editable '.[dev]'
+	-"$(BUILD)/$@/bin/python" -m pytest $(PYTEST)
+
 clean: ## remove everything that make has made
 	rm -rf "$(VENV)" "$(BUILD)"
+
+$(UV):
+	"$(PYTHON)" -m venv "$(BUILD)/uv"
+	"$(BUILD)/uv/bin/python" -m pip install --quiet --disable-pip-version-check uv
 
 $(BIN)/python:
 	"$(PYTHON)" -m venv "$(VENV)"
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what the program needs into $(VENV); this takes a minute, the first time only"
+	@$(INSTALL) --require-hashes --requirement requirements.lock
+	@$(INSTALL) --no-deps --editable .
 	@touch "$@"
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch "$@" "$(VENV)/.installed"
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.installed
+	@echo "Installing what the tests need into $(VENV); this takes a minute, the first time only"
+	@$(INSTALL) --require-hashes --requirement requirements-dev.lock
+	@touch "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,7 @@ class Visit:
             effects=parent.effects if parent else EffectLog(self._ledger, is_new=not self._resumed),
             work=_work(configurable, parent),
             given=self._given,
+            clock=asyncio.get_running_loop().time,
             meter=await self._meter(),
             can_ask=bool(self._saver),
             thread_id=thread_id,
@@ -195,7 +197,9 @@ class Visit:
         counted: dict[str, Any] = {"prices": self._agent.prices, "extensions": extensions}
         if self._settings.max_tool_calls is not None or self._settings.max_model_calls is not None:
             counted |= await self._counted_calls()
-        return Meter(self._settings, spent, unbooked_s=record.unbooked_s if resumed else 0.0, **counted)
+        clock = asyncio.get_running_loop().time  # the one that time limits go by
+        unbooked_s = record.unbooked_s if resumed else 0.0
+        return Meter(self._settings, spent, clock, unbooked_s=unbooked_s, **counted)
 
     async def _counted_calls(self) -> dict[str, Any]:
         """Take over how many calls the goal has begun, and have the next ones written down."""

@@ -127,6 +127,8 @@ def _of_file(path: str | Path | None) -> tuple[str, Mapping[str, Any]]:
     try:
         text = Path(path).read_text(encoding="utf-8")
         entries = json.loads(text) if str(path).endswith(".json") else yaml.safe_load(text)
+    except RecursionError as error:
+        raise ConfigurationError(f"{place} is nested too deeply") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{place} cannot be read: {error}") from error
     if not isinstance(entries, Mapping):

@@ -39,8 +39,9 @@ def read_json(text: str) -> Marked:
     except json.JSONDecodeError as error:
         place = Place(error.lineno, error.colno)
         raise UnreadableError(Problem(f"is not JSON: {error.msg}", place)) from error
-    except RecursionError as error:
-        raise UnreadableError(Problem("is not usable JSON: it is nested too deep")) from error
+    except RecursionError:
+        _Walk(text).marked(None)  # refuses it where it is too deep
+        raise
     return _Walk(text).marked(value)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
@@ -26,7 +26,9 @@ from .marked import (
 __all__ = ["MAX_ALIASED", "looks_like_no_text", "read_yaml"]
 
 MAX_ALIASED = 100_000
-"""How many values all aliases of a file may stand for together."""
+"""How many values all aliases of a file may stand for together; a long text counts as several."""
+
+_LONG_TEXT = 100
 
 # libyaml's parser is ten times as fast and gives the same events
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -64,7 +66,24 @@ def read_yaml(text: str) -> Marked:
     try:
         return _Build(text).document()
     except yaml.MarkedYAMLError as error:
+        _check_depth_before(text, error)
         raise UnreadableError(_syntax_problem(text, error)) from error
+
+
+def _check_depth_before(text: str, error: yaml.MarkedYAMLError) -> None:
+    """Refuse deep nesting that the library refuses first: it reads ahead, and PyYAML 6.0.4 has a limit.
+
+    Raises:
+        UnreadableError: What stands before the error is nested too deep.
+    """
+    if error.problem_mark is None:
+        return
+    depth = 0
+    with suppress(yaml.MarkedYAMLError):  # the text is cut in the middle
+        for event in yaml.parse(text[: error.problem_mark.index], Loader=_Loader):
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            check_depth(range(depth), _place(event))
+            depth += isinstance(event, yaml.CollectionStartEvent)
 
 
 class _Build:
@@ -97,7 +116,7 @@ class _Build:
         check_depth(path, place)
         self._found.places.setdefault(path, place)
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
+            return self._alias(event, path)
         before = self._count
         self._count += 1
         value = self._build(event, path)
@@ -134,7 +153,9 @@ class _Build:
     def _key(self, event: Any, path: KeyPath) -> str:
         if isinstance(event, yaml.ScalarEvent):
             # a key is text in JSON, so `1:` and `null:` are too
-            return str(event.value)
+            key = str(event.value)
+            self._count += len(key) // _LONG_TEXT
+            return key
         self._problem("a key must be text", event)
         return str(self._value(event, (*path, "(key)")))
 
@@ -152,7 +173,7 @@ class _Build:
             found.append(self._value(event, (*path, len(found))))
         return found
 
-    def _alias(self, event: Any) -> Any:
+    def _alias(self, event: Any, path: KeyPath) -> Any:
         if event.anchor not in self._anchors:
             self._problem(
                 f"*{event.anchor} refers to no value that is complete before it; "
@@ -166,9 +187,10 @@ class _Build:
         if self._aliased > MAX_ALIASED:
             message = f"its aliases stand for more than {MAX_ALIASED} values"
             raise UnreadableError(Problem(message, _place(event)))
-        return copy.deepcopy(value)
+        return _copied(value, path, _place(event))
 
     def _scalar(self, event: Any) -> Any:
+        self._count += len(event.value) // _LONG_TEXT
         # implicit[0]: written plain and without a tag, so its form says what it is
         if not event.implicit[0] or event.tag in _TEXT_TAGS:
             return event.value
@@ -189,6 +211,16 @@ class _Build:
         if not isfinite(number):
             self._found.problems.append(not_json(text, _place(event)))
         return number
+
+
+def _copied(value: Any, path: KeyPath, place: Place) -> Any:
+    """Copy what an alias stands for; aliases of aliases may be nested deeper than anything in the text."""
+    check_depth(path, place)
+    if isinstance(value, dict):
+        return {key: _copied(item, (*path, key), place) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item, (*path, index), place) for index, item in enumerate(value)]
+    return value
 
 
 def _place(event: Any) -> Place:

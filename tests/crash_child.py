@@ -236,14 +236,14 @@ class Child:
         """Press Ctrl-C."""
         os.kill(self.pid, signal.SIGINT)
 
-    def answer(self, timeout_s: float = 20.0) -> dict[str, Any]:
+    def answer(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Wait for its end and return what it found: a summary, or ``error`` and ``message``."""
         self._wait_gone(timeout_s)
         assert self.out.exists(), "the process died without an answer"
         found: dict[str, Any] = json.loads(self.out.read_text())
         return found
 
-    def ends_with_answer(self, timeout_s: float = 20.0) -> bool:
+    def ends_with_answer(self, timeout_s: float = 60.0) -> bool:
         """Wait for its end and tell whether it lived to say what it found."""
         self._wait_gone(timeout_s)
         return self.out.exists()
@@ -289,7 +289,7 @@ class Children:
         return Child(int(self.server.stdout.readline()), out)
 
     def run(
-        self, workplace: Workplace, action: str = "run", timeout_s: float = 20.0, **job: Any
+        self, workplace: Workplace, action: str = "run", timeout_s: float = 60.0, **job: Any
     ) -> dict[str, Any]:
         """Run to the end in a new process."""
         return self.start(workplace, action, **job).answer(timeout_s)

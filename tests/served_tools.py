@@ -16,7 +16,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 __all__ = ["TOOLS"]
 
 CALLS = Path("calls.txt")
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 def _note(tool: str, argument: object) -> None:

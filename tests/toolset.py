@@ -78,13 +78,14 @@ class Toolset:
         async def wait(name: str, seconds: float = 0.1) -> str:
             """Wait without blocking; records its cancellation."""
             self.calls.append(("wait", name))
-            start = time.monotonic()
+            clock = asyncio.get_running_loop().time
+            start = clock()
             try:
                 await asyncio.sleep(seconds)
             except asyncio.CancelledError:
                 self.cancelled.append(name)
                 raise
-            self.spans[name] = (start, time.monotonic())
+            self.spans[name] = (start, clock())
             return name
 
         return wait

@@ -220,7 +220,7 @@ class Cli:
         pipes |= {"text": True, "cwd": self.folder, "env": self.env} | options
         return subprocess.Popen([PROGRAM, *arguments], **pipes)
 
-    def wait_for_call(self, text, timeout=30):
+    def wait_for_call(self, text, timeout=60):
         """Wait until a tool was called."""
         until = time.monotonic() + timeout
         while text not in self.calls:
@@ -276,7 +276,7 @@ class Terminal:
         """The window's lines that hold something, as one text."""
         return "\n".join(line for line in self.lines if line)
 
-    def expect_shown(self, *texts, timeout=30):
+    def expect_shown(self, *texts, timeout=60):
         """Wait until the window shows all of these at once."""
         until = time.monotonic() + timeout
         while not all(text in self.shown for text in texts):
@@ -290,7 +290,7 @@ class Terminal:
         """Everything shown so far, without colours."""
         return ANSI.sub("", self.raw.decode(errors="replace")).replace("\r\n", "\n")
 
-    def expect(self, text, timeout=30):
+    def expect(self, text, timeout=60):
         """Wait until the program shows a text after what was expected before."""
         until = time.monotonic() + timeout
         while (at := self.text.find(text, self._seen)) < 0:
@@ -319,7 +319,7 @@ class Terminal:
         """Press keys, such as Ctrl-C (\\x03)."""
         os.write(self._master, keys.encode())
 
-    def wait(self, timeout=30):
+    def wait(self, timeout=60):
         """Wait for the end and return the exit code."""
         until = time.monotonic() + timeout
         while self._read(0.05) or self.process.poll() is None:

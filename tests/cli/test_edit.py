@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_with_the_edit(cli):
     process = cli.start("run", "--plan", "long.yaml", *TOOLS, "--thread", "t")
     cli.wait_for_call("slow")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     done = cli("edit", "t", "--plan", changed(cli, "long.yaml", ("seconds: 30", "seconds: 0.01")), *TOOLS)
     assert done.code == 0, done.err
     assert cli.calls == ["look tea", "slow", "slow"]

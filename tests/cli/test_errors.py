@@ -144,7 +144,7 @@ def test_a_reader_that_goes_away_is_no_error_and_does_not_stop_the_run(cli):
     process = cli.start("run", "--plan", "read.yaml", "--tools", "mytools:ALL", "--thread", "t")
     process.stdout.close()
     process.stderr.close()
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=60) == 0
     assert cli("show", "t", "--json").json["status"] == "done"
 
 

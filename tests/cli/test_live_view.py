@@ -28,7 +28,7 @@ def test_however_a_run_is_ended_the_terminal_is_given_back(cli, terminal, number
     screen = terminal(*START, "wide.yaml", size=(24, 80))
     screen.expect_shown("▶ left", "▶ right")
     screen.process.send_signal(number)
-    assert screen.wait(timeout=15) == code
+    assert screen.wait() == code
     assert not screen.screen.cursor.hidden
     if number == signal.SIGINT:
         assert "■ left" in screen.shown

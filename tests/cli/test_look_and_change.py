@@ -100,7 +100,7 @@ def test_cancel_stops_a_run_of_another_process(cli):
     try:
         cli.wait_for_call("slow")
         assert cli("cancel", "t", "--json").json["cancel"] == "requested"
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()

@@ -117,7 +117,7 @@ def test_show_of_a_thread_that_runs_says_that_the_careful_end_has_to_wait(cli, e
     )
     embedded("both.yaml", decision_timeout_s=PATIENCE)
     cli.wait_for_call("slow")
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while "overdue" not in cli("list").out:
         assert time.monotonic() < until, "the question never became visible"
     shown = cli("show", "t", *TOOLS)

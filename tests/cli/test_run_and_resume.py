@@ -122,7 +122,7 @@ def test_ctrl_c_exits_130_and_the_command_it_names_goes_on_without_doing_anythin
     process = cli.start("run", "--plan", "long.yaml", "--tools", "mytools:ALL", "--thread", "t")
     cli.wait_for_call("slow")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err.endswith("Interrupted.\nGo on with: plan-execute resume t --tools mytools:ALL\n")
     again = cli.start("resume", "t", "--tools", "mytools:ALL", "--json")

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -108,19 +107,17 @@ def hold_subgraphs(chunks):
 
 def meeting_tool(size, *, blocking):
     """Make a read that returns only when ``size`` calls of it are under way at once."""
-    barrier, meeting = threading.Barrier(size, timeout=10), asyncio.Barrier(size)
+    barrier, meeting = threading.Barrier(size, timeout=60), asyncio.Barrier(size)
 
     def meet(name: str) -> str:
         """Wait for all the others."""
         barrier.wait()
-        time.sleep(0.1)
         return name
 
     async def ameet(name: str) -> str:
         """Wait for all the others."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await meeting.wait()
-        await asyncio.sleep(0.1)
         return name
 
     if blocking:
@@ -141,13 +138,8 @@ WIDE = Context(approval="never", max_parallel=30, on_failure="abort", max_attemp
 def test_all_independent_steps_run_at_once_from_sync_code(tmp_path, kind, size, blocking):
     with opened(kind, tmp_path) as storage:
         agent = create_plan_execute_agent(None, tools=[meeting_tool(size, blocking=blocking)], **storage)
-        seconds = []
-        for turn in range(2):
-            started = time.monotonic()
-            values = agent.invoke(meeting(size), thread(str(turn)), context=WIDE)
-            seconds.append(time.monotonic() - started)
-            assert values["status"] == "done", values["final_answer"]
-        assert min(seconds) < 0.6
+        values = agent.invoke(meeting(size), thread(), context=WIDE)
+        assert values["status"] == "done", values["final_answer"]
 
 
 @pytest.mark.parametrize(("size", "blocking"), [(30, True), (12, False)])
@@ -155,13 +147,8 @@ def test_all_independent_steps_run_at_once_from_sync_code(tmp_path, kind, size, 
 async def test_all_independent_steps_run_at_once_from_async_code(tmp_path, kind, size, blocking):
     async with aopened(kind, tmp_path) as storage:
         agent = create_plan_execute_agent(None, tools=[meeting_tool(size, blocking=blocking)], **storage)
-        seconds = []
-        for turn in range(2):
-            started = time.monotonic()
-            values = await agent.ainvoke(meeting(size), thread(str(turn)), context=WIDE)
-            seconds.append(time.monotonic() - started)
-            assert values["status"] == "done", values["final_answer"]
-        assert min(seconds) < 0.6
+        values = await agent.ainvoke(meeting(size), thread(), context=WIDE)
+        assert values["status"] == "done", values["final_answer"]
 
 
 # --- many callers at once -----------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -24,11 +23,9 @@ async def test_an_empty_goal_is_refused(goal: str) -> None:
         await Thread(agent_with((), ScriptedModel({})), FREE).send({"goal": goal})
 
 
-async def test_a_goal_of_a_megabyte_is_refused_at_once_saying_what_to_do() -> None:
-    start = time.monotonic()
+async def test_a_goal_of_a_megabyte_is_refused_saying_what_to_do() -> None:
     with pytest.raises(InvalidInputError, match=r"1,000,000 characters.*inputs or a file"):
         await Thread(agent_with((), ScriptedModel({})), FREE).send({"goal": "x" * 1_000_000})
-    assert time.monotonic() - start < 1
 
 
 SCRIPTS = [
@@ -175,14 +172,12 @@ async def test_five_megabytes_of_output_go_through_exactly_and_prompts_stay_smal
         return len(text)
 
     model = ScriptedModel({"synthesizer": ["ok"], "executor": ["seen"]})
-    start = time.monotonic()
     result = await Thread(agent_with([make_tool(big), make_tool(size)], model), FREE).run(
         bound("a", "big"), bound("b", "size", {"text": "${a}"}), think("c", "a")
     )
     assert (result["status"], result["results"]["b"]["output"]) == ("done", 5_000_000)
     assert all(sum(len(str(m.text)) for m in call.messages) < 300_000 for call in model.calls)
     assert len(result["final_answer"]) < 300_000
-    assert time.monotonic() - start < 5
 
 
 def _huge_integer() -> Any:

@@ -151,14 +151,12 @@ HOPELESS = [
 async def test_a_model_that_never_gives_a_plan_fails_the_run_with_a_clear_message(
     replies: list[Reply], words: str
 ) -> None:
-    start = time.monotonic()
     result, tools, stub = await _planned(*replies)
     assert (result["status"], tools.calls) == ("failed", [])
     assert re.search(words, result["final_answer"], re.DOTALL), result["final_answer"]
     assert "Traceback" not in result["final_answer"]
     assert "secret123" not in json.dumps(result, default=str)
     assert len(stub.requests) <= 9
-    assert time.monotonic() - start < 5
 
 
 async def test_an_endpoint_that_is_down_or_always_fails_ends_in_a_clear_message_after_a_few_tries() -> None:
@@ -169,11 +167,9 @@ async def test_an_endpoint_that_is_down_or_always_fails_ends_in_a_clear_message_
             OpenAIStub(lambda _: Reply.failure(500)) as failing,
             OpenAIStub(lambda _: Reply(drop=True)) as dropping,
         ):
-            start = time.monotonic()
             results = await asyncio.gather(
                 *(_thread(stub, Toolset()).send({"goal": "g"}) for stub in (down, failing, dropping))
             )
-    assert time.monotonic() - start < 15
     assert [result["status"] for result in results] == ["failed"] * 3
     for result in results:
         assert "planner" in result["final_answer"]
@@ -184,12 +180,10 @@ async def test_an_endpoint_that_is_down_or_always_fails_ends_in_a_clear_message_
 
 async def test_an_endpoint_that_hangs_is_cut_off_by_the_step_timeout() -> None:
     with OpenAIStub(lambda _: Reply("late", delay_s=3)) as stub:
-        start = time.monotonic()
         thread = _thread(
             stub, Toolset(), Context(approval="never", on_failure="abort", max_attempts=1, max_model_calls=1)
         )
         result = await thread.run(think("a", timeout_s=0.3))
-    assert time.monotonic() - start < 2.5
     assert result["results"]["a"]["error"]["code"] == "timeout"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 
 from bounded import BoundedThread
 from langchain_core.messages import AIMessage
@@ -15,11 +15,13 @@ from plan_execute import Context, ScriptedModel
 
 async def test_a_write_that_timed_out_is_asked_about_and_never_patched_away() -> None:
     paid: list[str] = []
+    go, done = threading.Event(), threading.Event()
 
     def pay(text: str) -> str:
         """Pay, in a thread that no time limit stops."""
-        time.sleep(0.4)
+        go.wait()
         paid.append(text)
+        done.set()
         return text
 
     model = ScriptedModel(
@@ -37,7 +39,8 @@ async def test_a_write_that_timed_out_is_asked_about_and_never_patched_away() ->
     assert question.value["action_requests"][0]["name"] == "handle_step_failure"
     assert question.value["action_requests"][0]["args"]["error"]["code"] == "timeout"
     assert "may have happened" in question.value["action_requests"][0]["description"]
-    await asyncio.sleep(0.5)
+    go.set()
+    assert await asyncio.to_thread(done.wait, 60)
     result = await thread.answer({"decision": "supply", "output": "it was paid"})
     assert statuses(result) == {"w": "done"}
     assert paid == ["100"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from langgraph.types import interrupt
 from plans import FREE, Thread, agent_with, bound, codes, plan, statuses, think
 from toolset import Toolset, make_tool
+from virtual_clock import virtually
 
 from plan_execute import Context, ScriptedModel
 from plan_execute.prompts import unquote
@@ -111,16 +111,16 @@ async def test_a_list_from_the_inputs_needs_no_step() -> None:
     assert result["results"]["each"]["output"] == ["found x", "found y"]
 
 
+@virtually
 async def test_items_run_at_most_max_parallel_at_a_time_over_all_loops() -> None:
     picky = Picky()
     loops = [bound(f"l{n}", "pick", {"n": "${item}"}, for_each="${inputs.n}") for n in range(3)]
     given = plan(*loops, inputs={"n": {"default": list(range(10))}})
-    start = time.monotonic()
     result = await Thread(agent_with(picky.tools), Context(approval="never", max_parallel=4)).send(
         {"plan": given}
     )
     assert (result["status"], picky.most, len(picky.made)) == ("done", 4, 30)
-    assert time.monotonic() - start < 3
+    assert asyncio.get_running_loop().time() == pytest.approx(0.08), "30 items of 0.01 s, four at a time"
 
 
 async def test_a_failed_item_is_null_in_its_place_and_kept_with_its_error() -> None:

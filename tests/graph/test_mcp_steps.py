@@ -95,7 +95,7 @@ async def test_a_server_that_dies_or_hangs_is_a_failed_step_and_the_run_goes_on(
 
 async def test_a_step_that_runs_out_of_time_calls_its_call_off(shop, tmp_path):
     mark = tmp_path / "mark"
-    step = bound("slow", "wait", {"seconds": 60, "mark": str(mark)}, timeout_s=3, max_attempts=1)
+    step = bound("slow", "wait", {"seconds": 60, "mark": str(mark)}, timeout_s=10, max_attempts=1)
     result = await Thread(agent_with(shop), ONCE).run(step)
     assert result["results"]["slow"]["error"]["code"] == "timeout"
     after = await Thread(agent_with(shop), ONCE).run(bound("count", "count", {"item": "tea"}))

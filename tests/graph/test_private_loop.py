@@ -35,7 +35,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_an_agent_that_has_run_runs_in_a_forked_child_too(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FORKING]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
 
 
@@ -52,6 +52,6 @@ async def test_a_sync_call_of_an_agent_inside_its_own_loop_is_refused_and_names_
     steps = plan(bound("s", "ask_other", {"q": "1"}, on_failure="abort"))
     config = {"configurable": {"thread_id": "outer"}}
     result = await asyncio.wait_for(
-        asyncio.to_thread(outer.invoke, {"plan": steps}, config, context=FREE), 10
+        asyncio.to_thread(outer.invoke, {"plan": steps}, config, context=FREE), 60
     )
     assert "use ainvoke" in result["results"]["s"]["error"]["message"]

@@ -56,7 +56,7 @@ class Reads:
 
     async def called(self, *names: str) -> None:
         """Wait until the calls were made."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not set(names) <= set(self.calls):
                 self._changed.clear()
                 await self._changed.wait()
@@ -245,7 +245,7 @@ async def test_a_run_that_is_cancelled_while_it_plans_cancels_its_reads_and_leav
     saver = InMemorySaver()
     thread = Thread(agent_with(reads.tools(), model, checkpointer=saver), FREE)
     running = asyncio.ensure_future(thread.send({"goal": "g"}))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await written.wait()
     running.cancel()
     await asyncio.wait({running})

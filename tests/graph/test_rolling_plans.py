@@ -11,6 +11,7 @@ from bounded import BoundedThread
 from openai_stub import OpenAIStub, Reply, asks_for_plan
 from plans import FREE, agent_with, bound, draft, draft_step, statuses
 from toolset import Toolset
+from virtual_clock import virtually
 
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
 from plan_execute.graph.surgery import cancel_run, retry_steps
@@ -345,6 +346,7 @@ async def test_a_retry_does_not_lift_the_cap_on_rounds_but_a_higher_one_does() -
     assert (result["status"], _asked(model), len(tools.calls)) == ("done", 3, 3)
 
 
+@virtually
 async def test_a_run_told_to_stop_while_it_plans_on_ends_with_what_was_done() -> None:
     tools = Toolset()
     model = ScriptedModel({"planner": [NEXT], "synthesizer": ["ok"]}, strict=False, latency_s=1.0)

@@ -28,7 +28,6 @@ def outputs_of(workplace):
         return {step_id: agent.get_output(workplace.config, step_id) for step_id in OUTPUTS}
 
 
-@pytest.mark.timeout(110)
 def test_a_kill_around_any_write_to_the_store_loses_and_repeats_nothing(children, tmp_path):
     (tmp_path / "whole").mkdir()
     whole = run_whole(children, tmp_path / "whole", "local-async", LARGE)

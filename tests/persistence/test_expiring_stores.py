@@ -26,20 +26,22 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 async def test_the_ledger_outlives_the_default_time_to_live_of_its_store(store: SqliteStore) -> None:
     written: list[str] = []
+    begun = asyncio.Event()
 
     async def write(text: str) -> str:
         """Write; the first time, hang."""
         written.append(text)
         if len(written) == 1:
-            await asyncio.sleep(30)
+            begun.set()
+            await asyncio.sleep(3600)
         return text
 
     thread = BoundedThread(agent_with([make_tool(write, effect="write")], store=store), FREE)
     running = asyncio.create_task(thread.run(bound("w", "write", {"text": "x"})))
-    await asyncio.sleep(0.3)
+    await asyncio.wait_for(begun.wait(), 60)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 60)
     recorded = len(store.search((), limit=1000))
     store.put(("mine",), "note", {"of": "the owner"})
     await asyncio.sleep(1.2)

@@ -26,7 +26,7 @@ def killed(children, workplace):
     """Kill a run that has reached its goal while a write is under way."""
     log = Log(workplace.log)
     child = children.start(workplace, input=STEPS, context=NEVER)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not {("finished", "found"), ("begin", "mail")} <= {
         (line["kind"], line.get("step") or line.get("name")) for line in log.lines()
     }:

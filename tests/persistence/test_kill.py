@@ -91,7 +91,6 @@ def hold_promises(answer, log, expected, *, reads_too):
         assert rerun_after_finish(log) == []
 
 
-@pytest.mark.timeout(110)
 @pytest.mark.parametrize(
     ("storage", "trials"),
     [
@@ -119,7 +118,6 @@ def test_after_kills_no_write_is_repeated_no_finished_step_reruns_and_results_ar
         hold_promises(answer, Log(workplace.log), expected, reads_too="sqlite" not in storage)
 
 
-@pytest.mark.timeout(110)
 @pytest.mark.parametrize("storage", ["local", "sqlite", "postgres"])
 def test_after_kills_a_run_inside_a_parent_graph_keeps_the_same_promises(
     children, tmp_path, uninterrupted, storage

@@ -63,7 +63,6 @@ def to_the_end(children, workplace, start, log, dice=None, kills=0):
     raise AssertionError("the run never ended")
 
 
-@pytest.mark.timeout(110)
 def test_after_a_kill_at_item_140_of_200_only_the_items_that_had_not_ended_run(children, tmp_path):
     workplace = Workplace(tmp_path, "local")
     log = Log(workplace.log)
@@ -79,7 +78,6 @@ def test_after_a_kill_at_item_140_of_200_only_the_items_that_had_not_ended_run(c
     assert again <= NEVER["max_parallel"], "only what was under way may be looked up again"
 
 
-@pytest.mark.timeout(110)
 @pytest.mark.parametrize("storage", ["local", "local-async"])
 def test_items_that_write_happen_once_over_kills_and_each_answer_reaches_its_item(
     children, tmp_path, storage
@@ -95,7 +93,6 @@ def test_items_that_write_happen_once_over_kills_and_each_answer_reaches_its_ite
         assert log.calls("send") == {f"each_{n}": 1 for n in range(24)}
 
 
-@pytest.mark.timeout(110)
 @pytest.mark.parametrize("policy", ["abort", "retry", "auto"])
 def test_without_a_store_a_loop_of_writes_that_lost_its_record_is_not_run_again_by_itself(
     children, tmp_path, policy
@@ -116,7 +113,6 @@ def test_without_a_store_a_loop_of_writes_that_lost_its_record_is_not_run_again_
     assert (request["name"], request["args"]["error"]["code"]) == ("handle_step_failure", "outcome_unknown")
 
 
-@pytest.mark.timeout(110)
 def test_the_inner_steps_of_a_sub_plan_are_not_repeated_over_kills(children, tmp_path):
     steps = plan(
         bound("a", "look"),

@@ -49,7 +49,6 @@ def test_without_a_kill_every_call_is_made_once_and_every_kind_of_point_is_there
     assert {result["status"] for result in whole.end["results"].values()} == {"done", "failed", "blocked"}
 
 
-@pytest.mark.timeout(110)
 def test_a_kill_at_sampled_points_breaks_no_promise(children, tmp_path, whole):
     points = whole.points()
     trials = survive_all(children, tmp_path, whole, points[:: len(points) // SAMPLE])
@@ -61,7 +60,6 @@ def test_nothing_acts_under_a_plan_that_is_not_on_disk_yet(children, tmp_path, w
     survive_all(children, tmp_path, whole, first(*early))
 
 
-@pytest.mark.timeout(110)
 def test_a_rolling_plan_killed_between_and_within_its_rounds_breaks_no_promise(children, tmp_path, mode):
     (tmp_path / "whole").mkdir()
     rolling = run_whole(children, tmp_path / "whole", mode, ROLLING)
@@ -72,7 +70,6 @@ def test_a_rolling_plan_killed_between_and_within_its_rounds_breaks_no_promise(c
     survive_all(children, tmp_path, rolling, [*checkpoints[3::2], *points[:: len(points) // 5]])
 
 
-@pytest.mark.timeout(110)
 def test_a_run_killed_around_the_moment_its_goal_is_reached_breaks_no_promise(children, tmp_path, mode):
     (tmp_path / "whole").mkdir()
     enough = run_whole(children, tmp_path / "whole", mode, ENOUGH)
@@ -111,7 +108,6 @@ def keys_of(workplace):
     return [(line["name"], line["key"]) for line in calls_of(workplace)]
 
 
-@pytest.mark.timeout(110)
 def test_a_person_is_asked_after_kills_amid_writes_and_not_after_those_amid_reads(after_effects):
     # That it is asked about exactly the writes without an outcome is part of every trial.
     asked = [trial.questions for trial, _ in after_effects]

@@ -12,8 +12,6 @@ from counted import MODES, Point
 from kill_points import carry_out, draw, run_whole
 from scenarios import SCENARIOS
 
-pytestmark = pytest.mark.timeout(110)
-
 
 @pytest.fixture(scope="module")
 def children(tmp_path_factory):

@@ -302,7 +302,6 @@ def test_where_the_disk_has_no_room_the_threads_are_gone_all_the_same(path):
 
 
 EVERY = [
-    pytest.param(6, marks=pytest.mark.timeout(110)),
     pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
 ]
 

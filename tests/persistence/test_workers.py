@@ -65,7 +65,7 @@ class Crew:
         return [worker.answer() for worker in self.workers if worker.ends_with_answer()]
 
 
-def wait_for(condition, timeout_s=20.0):
+def wait_for(condition, timeout_s=60.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it never came to this"
@@ -120,7 +120,6 @@ def killed_at_random(crew, names, dice, pauses):
     assert {crew.state(name).values["status"] for name in names} == {"done"}
 
 
-@pytest.mark.timeout(110)
 def test_workers_that_are_killed_at_random_lose_and_repeat_no_effect(crew):
     names = [f"t{number}" for number in range(15)]
     killed_at_random(crew, names, random.Random(7), [0.05, 0.15, 0.1])
@@ -136,7 +135,6 @@ def test_two_hundred_threads_survive_workers_that_are_killed_at_random(crew):
     assert sum(not worker.running() for worker in crew.workers) >= 5
 
 
-@pytest.mark.timeout(110)
 def test_two_workers_share_the_queue_and_never_a_thread(crew):
     names = [f"t{number}" for number in range(16)]
     for name in names:
@@ -157,7 +155,6 @@ def taken(crew):
 
 
 @only_postgres
-@pytest.mark.timeout(110)
 def test_what_a_worker_that_hung_writes_late_is_refused_and_no_effect_is_repeated(crew):
     submit(crew.agent, plan(bound("a", "send", delay=3.0), bound("b", "send", "a")), "t", context=FREE)
     hung = crew.start(lease_s=1)

@@ -65,7 +65,7 @@ def done(remote: Any, mark: str) -> list[str]:
 
 
 async def until(condition: Any) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
@@ -153,7 +153,7 @@ async def test_a_timeout_here_cancels_the_run_there(remote: Any) -> None:
     mark = next(_marks)
     agent = agent_with((), agents={"worker": remote.worker("read")})
     settings = Context(approval="never", max_attempts=1)
-    result = await Thread(agent, settings).run(step(f"hold {mark} now", timeout_s=1.5, on_failure="abort"))
+    result = await Thread(agent, settings).run(step(f"hold {mark} now", timeout_s=10, on_failure="abort"))
     assert result["results"]["a"]["error"]["code"] == "timeout"
     (remote.folder / f"{mark}.go").touch()
     await asyncio.sleep(0.5)

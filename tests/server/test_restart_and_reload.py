@@ -14,7 +14,7 @@ from openai_stub import OpenAIStub, Reply, asks_for_plan
 
 pytestmark = pytest.mark.timeout(180)
 
-RELOAD_S = 15
+RELOAD_S = 60
 
 KEPT_GOAL = {"goal": "echo what is kept"}
 TIMES = 60_000

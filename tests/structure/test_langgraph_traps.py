@@ -79,13 +79,13 @@ async def test_an_empty_interrupt_ends_a_task_and_leaves_only_the_real_question_
         return {"results": {order["id"]: "done"}}
 
     graph = fan_out(worker, {"id": "asks"}, {"id": "waits"}, {"id": "free"}, checkpointer=InMemorySaver())
-    await asyncio.wait_for(graph.ainvoke({}, THREAD), 20)
+    await asyncio.wait_for(graph.ainvoke({}, THREAD), 60)
     state = await graph.aget_state(THREAD)
 
     assert [question.value for question in state.interrupts] == ["what now?"]
     assert sorted(runs) == ["asks", "free", "waits"]
 
-    final = await asyncio.wait_for(graph.ainvoke(Command(resume="go on"), THREAD), 20)
+    final = await asyncio.wait_for(graph.ainvoke(Command(resume="go on"), THREAD), 60)
 
     assert final["results"] == {"asks": "go on", "waits": "done", "free": "done"}
     assert runs.count("free") == 1, "a finished sibling is not run again"

@@ -3,7 +3,6 @@
 import base64
 import json
 import string
-import time
 from urllib.parse import quote, quote_plus
 from uuid import uuid4
 
@@ -197,13 +196,12 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.timeout(60)  # quadratic work would take hours
 @pytest.mark.parametrize("part", [*HOSTILE, "AIza", "a", "Bearer ", "[redacted ", "gh", "-"])
 def test_a_megabyte_of_anything_takes_no_more_than_a_moment(part):
     text = part * (1_000_000 // len(part))
     clean = redactor(**{f"S{n}_TOKEN": uuid4().hex for n in range(10)})
-    start = time.monotonic()
     clean.text(text)
-    assert time.monotonic() - start < 2
 
 
 # --- values ------------------------------------------------------------------------------

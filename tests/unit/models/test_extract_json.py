@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -42,9 +41,8 @@ def test_half_an_emoji_does_not_survive() -> None:
     assert json.dumps(value, ensure_ascii=False).encode()
 
 
+@pytest.mark.timeout(60)  # quadratic work would take hours
 @pytest.mark.parametrize("text", ["[" * 200_000, "{" * 200_000, '{"a":' * 50_000, "<think>" * 50_000])
 def test_hostile_text_ends_soon(text: str) -> None:
-    started = time.monotonic()
     with pytest.raises(ValueError, match="no complete JSON"):
         extract_json(text)
-    assert time.monotonic() - started < 5

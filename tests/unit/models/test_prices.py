@@ -107,6 +107,14 @@ def test_a_wrong_entry_is_refused_by_its_name(entry, words):
     assert all(word in str(refused.value) for word in words), str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["prices.yaml", "prices.json"])
+def test_a_table_nested_too_deeply_is_refused_by_name(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('{"a": ' + "[" * 900 + "]" * 900 + "}" if name.endswith("yaml") else "[" * 100_000)
+    with pytest.raises(ConfigurationError, match=rf"{name} is nested too deeply"):
+        read_prices(path)
+
+
 @pytest.mark.parametrize("text", ["- a\n", "just words", "{", "\x00"])
 def test_a_file_that_is_no_table_is_refused_with_its_path(tmp_path, text):
     path = tmp_path / "prices.yaml"

@@ -136,7 +136,7 @@ async def test_a_full_default_pool_does_not_stop_a_sync_saver_or_store(sqlite_co
     blocked = loop.run_in_executor(None, release.wait)
     saver = async_saver(SqliteSaver(sqlite_connection))
     store = async_store(StoreThatUsesTheDefaultPool())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await saver.aget_tuple(CONFIG) is None
         await store.aput(("n",), "k", {"v": 1})
     release.set()

