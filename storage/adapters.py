@@ -45,6 +45,7 @@ from ..errors import ConfigurationError, PlanExecuteError, StorageError
 from ..redaction import Redactor, redactor_of
 from .rows import ROOT
 from .storage_thread import Joins, StorageThread
+from .thread_ids import checked_thread_id
 
 __all__ = ["AsyncSaver", "AsyncStore", "Persistence", "ThreadHold", "async_saver", "async_store"]
 
@@ -202,8 +203,10 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         """Hold a thread for one runner, as the wrapped saver does it.
 
         Raises:
+            InvalidInputError: If the id can be none.
             ThreadBusyError: On entering, at once, if another runner holds it.
         """
+        checked_thread_id(thread_id)
         wrapped: Any = self.wrapped
         lock: AbstractContextManager[ThreadHold | None] = wrapped.thread_lock(thread_id)
         return lock
@@ -247,10 +250,12 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
             await self._bridge.in_thread(hold.check)
 
     def _sync(self, method: str, *args: Any, **options: Any) -> Any:
+        _check_thread(*args)
         self._bridge.check_sync()
         return getattr(self.wrapped, method)(*args, **options)
 
     async def _async(self, method: str, *args: Any, **options: Any) -> Any:
+        _check_thread(*args)
         return await self._bridge.call(
             lambda: getattr(self.wrapped, f"a{method}")(*args, **options),
             lambda: getattr(self.wrapped, method)(*args, **options),
@@ -305,6 +310,7 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """List checkpoints, newest first; they are read before the first one is given."""
+        _check_thread(config)
         wanted: dict[str, Any] = {"filter": filter, "before": before, "limit": limit}
         found = await self._bridge.call(
             lambda: _collect(self.wrapped.alist(config, **wanted)),
@@ -399,6 +405,14 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
             "get_delta_channel_history", config=config, channels=channels
         )
         return history
+
+
+def _check_thread(*args: Any) -> None:
+    """Refuse an id that the storage would stumble over, where a call names a thread or has a config first."""
+    first = args[0] if args else None
+    named = first.get("configurable", {}).get("thread_id") if isinstance(first, Mapping) else first
+    if isinstance(named, str):
+        checked_thread_id(named)
 
 
 def _redactor(config: RunnableConfig) -> Redactor:
