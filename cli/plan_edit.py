@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..context import Context
 from ..errors import ConfigurationError, InvalidInputError, InvalidPlanError, PlanExecuteError
 from ..graph.surgery import edit_plan
+from ..graph.thread_state import plan_of
 from ..models.plan_draft import with_new_ids_for_reruns
 from ..plan_rules import PlanFacts, validate_plan
 from ..state import Plan, Step, plan_difference, step_fingerprints
@@ -51,12 +52,9 @@ class PlanEdit:
         """The plan that is changed.
 
         Raises:
-            InvalidInputError: If there is none.
+            InvalidInputError: If there is none, or one that nobody has checked yet.
         """
-        plan: Plan | None = self.before.values.get("plan")
-        if plan is None:
-            raise InvalidInputError("the thread has no plan to edit")
-        return plan
+        return plan_of(self.before)
 
     @property
     def text(self) -> str:
