@@ -26,7 +26,7 @@ _TARGET_SHOWN = 300
 
 _BARE_URL = re.compile(
     r"(?:[a-z][a-z0-9+.\-]{1,30}://|(?:mailto|xmpp|tel|sms|data|javascript|vbscript):|www\.)[^\s<>\"`]+"
-    r"|[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+",
+    r"|(?<![\w.+\-])[\w.+\-]++@[\w\-]++(?:\.[\w\-]++)++(?:[\w.+\-]*+@[\w\-]++(?:\.[\w\-]++)++)*+",
     re.IGNORECASE,
 )
 """What chat UIs make a link of although no Markdown says so (GitHub's autolinks, and a little more)."""

@@ -15,12 +15,10 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ..context import Context, to_context
-from ..errors import (
-    ConfigurationError,
-    StorageError,
-)
+from ..errors import StorageError
 from ..run import RUN_KEY, Run
 from ..storage.adapters import AsyncSaver, async_saver
+from ..storage.thread_ids import thread_id_of
 from ..tracing.entry import watched_entry
 from .langgraph_keys import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
 from .visit import Visit
@@ -147,12 +145,8 @@ def _configurable(config: RunnableConfig) -> dict[str, Any]:
 
 
 def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:
-    thread_id = configurable.get("thread_id")
-    if thread_id is None and required:
-        raise ConfigurationError(
-            'a graph with a checkpointer needs {"configurable": {"thread_id": …}} in its config'
-        )
-    return str(thread_id) if thread_id is not None else uuid4().hex
+    is_named = configurable.get("thread_id") is not None
+    return thread_id_of(configurable) if required or is_named else uuid4().hex
 
 
 @asynccontextmanager

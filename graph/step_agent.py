@@ -120,6 +120,8 @@ class StepGuard(AgentMiddleware[Any, Any]):
         scope, call = step_scope_of(get_config()), request.tool_call
         if call["name"] not in scope.tools or request.tool is None:
             return _refusal(call, scope)
+        if (answer := _given_answer(request)) is not None:
+            return answer  # by a person: it stands, whatever another middleware sends here
         _recover(scope, request.state["messages"])
         effect = self._toolbox.effect(call["name"])
         tool, name, args = request.tool, call["name"], scope.run.redact(call["args"])
@@ -139,6 +141,17 @@ class StepGuard(AgentMiddleware[Any, Any]):
         answer = _message(output, call)
         _ended(scope, request, seen, ok=True, output=answer.text)
         return answer
+
+
+def _given_answer(request: ToolCallRequest) -> ToolMessage | None:
+    """Return the answer that a call has before it is made: a person rejected it, or answered for the tool."""
+    ids = {request.tool_call["id"], request.runtime.tool_call_id}
+    for message in reversed(request.state["messages"]):
+        if isinstance(message, AIMessage):
+            return None
+        if isinstance(message, ToolMessage) and message.tool_call_id in ids:
+            return message
+    return None
 
 
 def _ended(scope: StepScope, request: ToolCallRequest, seen: Evidence, *, ok: bool, output: str) -> None:

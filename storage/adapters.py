@@ -38,12 +38,14 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 from langgraph.checkpoint.serde.types import ERROR
-from langgraph.store.base import BaseStore, Op, Result
+from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, PlanExecuteError, StorageError
 from ..redaction import Redactor, redactor_of
+from .rows import ROOT
 from .storage_thread import Joins, StorageThread
+from .thread_ids import checked_thread_id
 
 __all__ = ["AsyncSaver", "AsyncStore", "Persistence", "ThreadHold", "async_saver", "async_store"]
 
@@ -201,8 +203,10 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         """Hold a thread for one runner, as the wrapped saver does it.
 
         Raises:
+            InvalidInputError: If the id can be none.
             ThreadBusyError: On entering, at once, if another runner holds it.
         """
+        checked_thread_id(thread_id)
         wrapped: Any = self.wrapped
         lock: AbstractContextManager[ThreadHold | None] = wrapped.thread_lock(thread_id)
         return lock
@@ -246,10 +250,12 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
             await self._bridge.in_thread(hold.check)
 
     def _sync(self, method: str, *args: Any, **options: Any) -> Any:
+        _check_thread(*args)
         self._bridge.check_sync()
         return getattr(self.wrapped, method)(*args, **options)
 
     async def _async(self, method: str, *args: Any, **options: Any) -> Any:
+        _check_thread(*args)
         return await self._bridge.call(
             lambda: getattr(self.wrapped, f"a{method}")(*args, **options),
             lambda: getattr(self.wrapped, method)(*args, **options),
@@ -304,6 +310,7 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """List checkpoints, newest first; they are read before the first one is given."""
+        _check_thread(config)
         wanted: dict[str, Any] = {"filter": filter, "before": before, "limit": limit}
         found = await self._bridge.call(
             lambda: _collect(self.wrapped.alist(config, **wanted)),
@@ -400,6 +407,14 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         return history
 
 
+def _check_thread(*args: Any) -> None:
+    """Refuse an id that the storage would stumble over, where a call names a thread or has a config first."""
+    first = args[0] if args else None
+    named = first.get("configurable", {}).get("thread_id") if isinstance(first, Mapping) else first
+    if isinstance(named, str):
+        checked_thread_id(named)
+
+
 def _redactor(config: RunnableConfig) -> Redactor:
     # a client's update_state belongs to no run
     return redactor_of(config) or run_redactor()
@@ -476,12 +491,30 @@ class AsyncStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute several operations."""
         wanted = list(ops)
-        joins = self._joins(wanted) if self._joins is not None else Joins.ALONE
+        try:
+            return await self._abatch(wanted)
+        except PlanExecuteError:
+            raise
+        except Exception as error:
+            if not all(_is_ours(op) for op in wanted):
+                raise  # a tool's own use of the store is the tool's own affair
+            reason = f"{type(error).__name__}: {error}"
+            raise StorageError(f"the store {type(self.wrapped).__name__} failed: {reason}") from error
+
+    async def _abatch(self, ops: list[Op]) -> list[Result]:
+        joins = self._joins(ops) if self._joins is not None else Joins.ALONE
         if not self._native:
-            return await self._bridge.in_thread(lambda: self.wrapped.batch(wanted), joins)
+            return await self._bridge.in_thread(lambda: self.wrapped.batch(ops), joins)
         return await self._bridge.call(
-            lambda: self.wrapped.abatch(wanted), lambda: self.wrapped.batch(wanted), joins
+            lambda: self.wrapped.abatch(ops), lambda: self.wrapped.batch(ops), joins
         )
+
+
+def _is_ours(op: Op) -> bool:
+    """Tell whether an operation is on our records, not on what a tool keeps in the same store."""
+    if isinstance(op, SearchOp):
+        return op.namespace_prefix[:1] == (ROOT,)
+    return isinstance(op, GetOp | PutOp) and op.namespace[:1] == (ROOT,)
 
 
 class Persistence(NamedTuple):

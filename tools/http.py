@@ -31,6 +31,31 @@ _CHARSETS = frozenset({"utf-8", "utf-8-sig", "ascii", "iso8859-1", "iso8859-15",
 _HEADERS = {"User-Agent": "plan-execute", "Accept-Encoding": "identity"}
 _LAST_PORT = 65_535
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# IANA's registries of special addresses. Python's own is_global depends on its version: before 3.11.10 it
+# takes most of 192.0.0.0/24 for public.
+_GLOBAL_V6 = ipaddress.ip_network("2000::/3")
+_SPECIAL = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/3",  # multicast, reserved, broadcast
+        "2001::/23",
+        "2001:db8::/32",
+        "3fff::/20",
+    )
+)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -175,8 +200,9 @@ def is_public(address: str) -> bool:
     wrapped = _wrapped(found) if isinstance(found, ipaddress.IPv6Address) else None
     if wrapped is not None:
         return is_public(str(wrapped))
-    local = found.is_multicast or found.is_reserved or found.is_private or found.is_link_local
-    return found.is_global and not local and not getattr(found, "is_site_local", False)
+    if found.version == 6 and found not in _GLOBAL_V6:
+        return False
+    return not any(found in network for network in _SPECIAL)
 
 
 def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
