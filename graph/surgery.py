@@ -37,6 +37,7 @@ from ..state import (
 )
 from ..storage.adapters import AsyncSaver, async_store
 from ..storage.ledger import Ledger
+from ..tools.threads import run_bounded
 from .inputs import check_input
 from .thread_state import check_clock, check_version
 
@@ -238,7 +239,8 @@ async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Map
             raise InvalidInputError("the thread has no plan to edit")
         settings = to_context(values.get("settings")) or Context()
         edited = run_redactor(settings.secret_names).value(edited)
-        plan, issues = validate_plan(edited, await _facts(agent, values, current, ledger))
+        facts = await _facts(agent, values, current, ledger)
+        plan, issues = await run_bounded(validate_plan, edited, facts)
         if plan is None or issues:
             listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
             raise InvalidPlanError(f"the edited plan cannot run, nothing was changed: {listed}", issues)
