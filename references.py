@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .errors import UnresolvedReferenceError
+from .errors import UnresolvedReferenceError, WorkLimitError
 from .safety.expressions import ExpressionError, UnknownFunctionError, evaluate, parse, tokens
 from .safety.work import Work, current_work, within
 from .state import Step
@@ -253,6 +253,8 @@ def search(expression: str, scope: Mapping[str, Json]) -> Json:
         return evaluate(expression, scope)
     except ExpressionError as error:
         raise UnresolvedReferenceError(f"{_shorten(expression)}: {error}") from error
+    except WorkLimitError as error:
+        raise WorkLimitError(f"{_shorten(expression)}: {error}") from error
 
 
 def holds(expression: str, scope: Mapping[str, Json]) -> bool:

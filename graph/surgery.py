@@ -38,7 +38,7 @@ from ..state import (
 from ..storage.adapters import AsyncSaver, async_store
 from ..storage.ledger import Ledger
 from ..tools.threads import run_bounded
-from .inputs import check_input
+from .inputs import as_json, check_input
 from .thread_state import check_clock, check_version
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Map
         if current is None:
             raise InvalidInputError("the thread has no plan to edit")
         settings = to_context(values.get("settings")) or Context()
-        edited = run_redactor(settings.secret_names).value(edited)
+        edited = run_redactor(settings.secret_names).value(as_json("the edited plan", dict(edited)))
         facts = await _facts(agent, values, current, ledger)
         plan, issues = await run_bounded(validate_plan, edited, facts)
         if plan is None or issues:

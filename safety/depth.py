@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "is_too_deep", "too_deep_message"]
+__all__ = ["MAX_DEPTH", "is_too_deep", "read_json", "too_deep_message"]
 
 MAX_DEPTH = 100
 """Levels of objects and lists. The server's JSON ends at 254, Python's stack at some 300 of them."""
@@ -30,3 +31,18 @@ def _parts(value: Any) -> Any:
 def too_deep_message(what: str) -> str:
     """Say that something nests too deep."""
     return f"{what} is nested more than {MAX_DEPTH} levels deep"
+
+
+def read_json(text: str | bytes) -> Any:
+    """Read JSON that a model, a person or a tool wrote.
+
+    Raises:
+        ValueError: If it is none, or nests too deep.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(too_deep_message("it")) from error
+    if is_too_deep(value):
+        raise ValueError(too_deep_message("it"))
+    return value
