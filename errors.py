@@ -27,6 +27,7 @@ The tree::
     │   ├── ToolFailedError         a tool raised
     │   ├── BadArgumentsError       arguments that do not fit the tool at run time
     │   ├── UnresolvedReferenceError a reference that has no value at run time
+    │   │   └── WorkLimitError      a reference, or a check, that takes too much work
     │   ├── ItemsFailedError        items of a for_each failed
     │   ├── OutcomeUnknownError     nobody knows which writes of a loop have happened
     │   ├── RepeatedCallError       a write would be made again, and nobody can be asked
@@ -86,6 +87,7 @@ __all__ = [
     "ThreadUnfinishedError",
     "ToolFailedError",
     "UnresolvedReferenceError",
+    "WorkLimitError",
     "known",
 ]
 
@@ -266,6 +268,12 @@ class UnresolvedReferenceError(StepError):
     """A reference has no value at run time."""
 
     code = "unresolved_reference"
+
+
+class WorkLimitError(UnresolvedReferenceError):
+    """A reference, or the check of a value, that would take more work than one check may do."""
+
+    code = "work_limit"
 
 
 class ItemsFailedError(StepError):

@@ -20,6 +20,7 @@ from pydantic import RootModel, model_validator
 from typing_extensions import TypedDict
 
 from .errors import InvalidAnswerError, known
+from .safety.depth import is_too_deep, read_json, too_deep_message
 
 __all__ = [
     "QUESTIONS",
@@ -260,9 +261,11 @@ def _unwrap(question: Question, raw: Json) -> Mapping[str, Json]:
 
 
 def _require_json(question: Question, shape: Mapping[str, Json]) -> None:
+    if is_too_deep(shape):
+        raise _refuse(question, too_deep_message("it"))
     try:
         json.dumps(shape, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         raise _refuse(question, f"it is not plain JSON ({error})") from error
 
 
@@ -317,7 +320,7 @@ def _parsed(question: Question, value: Json) -> Json:
 
 def _parse_json(text: str) -> Json:
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError:
         return None
 

@@ -9,15 +9,13 @@ longer text the value is rendered. ``$${`` writes a literal ``${``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import jmespath
-from jmespath.exceptions import JMESPathError
-from jmespath.lexer import Lexer
-
-from .errors import UnresolvedReferenceError
+from .errors import UnresolvedReferenceError, WorkLimitError
+from .safety.expressions import ExpressionError, UnknownFunctionError, evaluate, parse, tokens
+from .safety.work import Work, current_work, within
 from .state import Step
 
 __all__ = [
@@ -42,10 +40,19 @@ __all__ = [
 ]
 
 Json = Any
+_CHARACTERS_A_STEP = 64
 
 
 class BadReferenceError(ValueError):
-    """A reference that cannot be parsed: not closed, empty, or not JMESPath."""
+    """A reference that cannot be parsed: not closed, empty, or not JMESPath.
+
+    Attributes:
+        code: The code of the issue that it makes of a plan.
+    """
+
+    def __init__(self, message: str, code: str = "bad_expression") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Reference(NamedTuple):
@@ -147,7 +154,7 @@ def expression_roots(expression: str) -> frozenset[str]:
     Raises:
         BadReferenceError: If the expression is not JMESPath.
     """
-    return frozenset(_roots(_compile(expression).parsed))
+    return frozenset(_roots(_parsed(expression)))
 
 
 def _roots(node: Mapping[str, Any]) -> Iterator[str]:
@@ -170,14 +177,14 @@ def looked_up(expression: str) -> list[tuple[int, int, str]]:
     Nothing is found in what is not JMESPath.
     """
     try:
-        tokens = list(Lexer().tokenize(expression))
-    except JMESPathError:
+        parts = tokens(expression)
+    except ExpressionError:
         return []
-    kinds = ["", *(token["type"] for token in tokens)]  # so that kinds[at] is what stands before tokens[at]
+    kinds = ["", *(token["type"] for token in parts)]  # so that kinds[at] is what stands before parts[at]
     found: list[tuple[int, int, str]] = []
     opened = [False]  # for each open bracket: whether names in it belong to a value
     here = [False]  # the same up to the next comma: behind a pipe or & they do
-    for at, token in enumerate(tokens):
+    for at, token in enumerate(parts):
         kind = token["type"]
         if kind in _OPENING:
             opened.append(here[-1] or _opens_a_value(kinds[: at + 1], kind))
@@ -209,18 +216,18 @@ _NAMES = {"unquoted_identifier", "quoted_identifier"}
 _VALUE_ENDS = {*_NAMES, "rbracket", "rbrace", "rparen", "flatten", "star"}
 
 
-@lru_cache(maxsize=4096)
-def _compile(expression: str) -> Any:
+def _parsed(expression: str) -> Any:
     try:
-        return jmespath.compile(expression)
-    except JMESPathError as error:
-        reason = str(error).split("\n", 1)[0]
-        raise BadReferenceError(f"not a JMESPath expression: {_shorten(expression)} ({reason})") from error
+        return parse(expression)
+    except UnknownFunctionError as error:
+        raise BadReferenceError(f"{_shorten(expression)}: {error}", "bad_reference") from error
+    except ExpressionError as error:
+        raise BadReferenceError(f"not a JMESPath expression: {_shorten(expression)} ({error})") from error
 
 
 def plain_path(expression: str) -> list[str] | None:
     """Return ``["weather", "temp_c"]`` for a plain dotted path, None for anything richer."""
-    return _field_path(_compile(expression).parsed)
+    return _field_path(_parsed(expression))
 
 
 def _field_path(node: Mapping[str, Any]) -> list[str] | None:
@@ -239,12 +246,15 @@ def search(expression: str, scope: Mapping[str, Json]) -> Json:
     """Evaluate a JMESPath expression.
 
     Raises:
-        UnresolvedReferenceError: If it fails on these values (a function on a wrong type).
+        UnresolvedReferenceError: If it fails on these values (a function on a wrong type), or takes too
+            much work.
     """
     try:
-        return _compile(expression).search(scope)
-    except JMESPathError as error:
-        raise UnresolvedReferenceError(f"{expression}: {error}") from error
+        return evaluate(expression, scope)
+    except ExpressionError as error:
+        raise UnresolvedReferenceError(f"{_shorten(expression)}: {error}") from error
+    except WorkLimitError as error:
+        raise WorkLimitError(f"{_shorten(expression)}: {error}") from error
 
 
 def holds(expression: str, scope: Mapping[str, Json]) -> bool:
@@ -267,7 +277,7 @@ def resolve(value: Json, scope: Mapping[str, Json]) -> Json:
     Raises:
         UnresolvedReferenceError: If a reference has no value.
     """
-    return map_strings(value, lambda text: _resolve_text(text, scope))
+    return within(Work(), map_strings, value, lambda text: _resolve_text(text, scope))
 
 
 def map_strings(value: Json, change: Callable[[str], Json]) -> Json:
@@ -285,9 +295,18 @@ def _resolve_text(text: str, scope: Mapping[str, Json]) -> Json:
     parts = _split(text)
     if len(parts) == 1 and isinstance(parts[0], Reference):
         return _lookup(parts[0].expression, scope)
-    return "".join(
+    return _joined(
         part if isinstance(part, str) else render(_lookup(part.expression, scope)) for part in parts
     )
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """Join the parts of a text; what they add up to counts."""
+    work, held = current_work(), []
+    for part in parts:
+        work.spend(len(part) // _CHARACTERS_A_STEP)
+        held.append(part)
+    return "".join(held)
 
 
 def fill(text: str, scope: Mapping[str, Json], show: Callable[[Reference, Json], str]) -> str:
@@ -296,9 +315,13 @@ def fill(text: str, scope: Mapping[str, Json], show: Callable[[Reference, Json],
     Raises:
         UnresolvedReferenceError: If a reference has no value.
     """
-    return "".join(
-        part if isinstance(part, str) else show(part, _lookup(part.expression, scope))
-        for part in _split(text)
+    return within(
+        Work(),
+        _joined,
+        (
+            part if isinstance(part, str) else show(part, _lookup(part.expression, scope))
+            for part in _split(text)
+        ),
     )
 
 

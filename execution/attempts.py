@@ -19,6 +19,7 @@ from ..errors import (
     StepTimeoutError,
     StorageDamagedError,
     UnresolvedReferenceError,
+    WorkLimitError,
 )
 from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
 from ..questions import Answer
@@ -45,13 +46,14 @@ from ..state import (
 from ..storage.artifacts import shown
 from ..storage.work_id import Place, path_as_json
 from ..tools.calls import preview
+from ..tools.threads import run_bounded
 from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
 from .items import ItemsWork, failure_codes
 from .work import Attempt, StepWork
 
 __all__ = ["AttemptLoop", "Outcome"]
 
-_FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code}
+_FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code, WorkLimitError.code}
 """Failures of a bound step that another attempt with the same arguments cannot change."""
 
 
@@ -126,7 +128,8 @@ class AttemptLoop:
     async def _is_wanted(self) -> bool:
         """Evaluate the step's condition; one that cannot be evaluated fails in the attempt."""
         try:
-            return "when" not in self.step or holds(self.step["when"], await self.work.values("when"))
+            condition = self.step.get("when")
+            return condition is None or await run_bounded(holds, condition, await self.work.values("when"))
         except (UnresolvedReferenceError, StorageDamagedError):
             return True
 

@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..references import expression_roots, references_in, resolve
 from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools, step_fingerprint
+from ..tools.threads import run_bounded
 from .gate import StepWithheldError
 from .work import Attempt, Item, StepWork, broken_attempt
 
@@ -105,7 +106,7 @@ class ItemsWork:
 
     async def _items(self) -> list[Item]:
         reference = self._work.step["for_each"]
-        values = resolve(reference, await self._work.values("for_each"))
+        values = await run_bounded(resolve, reference, await self._work.values("for_each"))
         if values is None and self._comes_from_a_skipped_step(reference):
             values = []
         if not isinstance(values, list):

@@ -44,6 +44,7 @@ from ..state import (
     step_fingerprint,
 )
 from ..storage.work_id import Place, WorkId
+from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
 from .agent_step import run_agent_step, step_messages
@@ -208,16 +209,17 @@ class StepWork:
         item: Item | None,
     ) -> Json:
         if "when" in self.step:
-            search(self.step["when"], values)  # one that cannot be evaluated fails the step
+            # one that cannot be evaluated fails the step
+            await run_bounded(search, self.step["when"], values)
         if "call" in self.step:
-            args = resolve(self.step["call"]["args"], values)
+            args = await run_bounded(resolve, self.step["call"]["args"], values)
             return await run_bound_step(
                 self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
             )
         if self.run.resumed:
             await settle_doubts_of_step(scope)
         if "plan" in self.step:
-            goal = str(resolve(self.step["plan"]["goal"], values))
+            goal = str(await run_bounded(resolve, self.step["plan"]["goal"], values))
             return await run_sub_plan(
                 goal, self.step, hints=hints, scope=scope, evidence=evidence, config=self.config
             )
@@ -235,7 +237,7 @@ class StepWork:
         task, goal = self.step.get("task", ""), self.state.get("goal") or ""
         messages = step_messages(
             self.step,
-            task=fill_quoted(task, values, self.run.mark),
+            task=await run_bounded(fill_quoted, task, values, self.run.mark),
             goal=goal,
             material=await self._material(item),
             hints=hints,
@@ -245,7 +247,7 @@ class StepWork:
             return await run_named_agent(
                 self.toolbox.agents[self.step["agent"]],
                 self.step,
-                task=str(resolve(task, values)),
+                task=str(await run_bounded(resolve, task, values)),
                 request=messages[-1],
                 scope=scope,
                 evidence=evidence,
@@ -311,7 +313,8 @@ class StepWork:
     ) -> Check:
         if lost_its_check(self.step, self.plan_id, self.state.get("audit") or ()):
             return unchecked()
-        criteria = resolved_criteria(self.step.get("success_criteria", []), values, self.run.mark)
+        stated = self.step.get("success_criteria", [])
+        criteria = await run_bounded(resolved_criteria, stated, values, self.run.mark)
         judge = make_judge(
             self.evaluator(),
             self.step,

@@ -39,7 +39,8 @@ from ..state import (
 from ..storage.adapters import AsyncSaver, async_store
 from ..storage.ledger import Ledger
 from ..storage.thread_ids import thread_id_of
-from .inputs import check_input
+from ..tools.threads import run_bounded
+from .inputs import as_json, check_input
 from .thread_state import check_clock, check_version, checked_plan, plan_of
 
 if TYPE_CHECKING:
@@ -235,8 +236,9 @@ async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Map
         snapshot = await _existing(agent, config)
         values, current, ledger = snapshot.values, plan_of(snapshot), _ledger(agent, config)
         settings = to_context(values.get("settings")) or Context()
-        edited = run_redactor(settings.secret_names).value(edited)
-        plan, issues = validate_plan(edited, await _facts(agent, values, current, ledger))
+        edited = run_redactor(settings.secret_names).value(as_json("the edited plan", dict(edited)))
+        facts = await _facts(agent, values, current, ledger)
+        plan, issues = await run_bounded(validate_plan, edited, facts)
         if plan is None or issues:
             listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
             raise InvalidPlanError(f"the edited plan cannot run, nothing was changed: {listed}", issues)

@@ -14,7 +14,7 @@ from langgraph.runtime import Runtime
 
 from ..budget import Tab
 from ..context import Context
-from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError
+from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError, WorkLimitError
 from ..estimates import sample_of, samples_of
 from ..evaluation.planned_answer import handed_in, planned_answer
 from ..execution.effects import describe_doubt, settle_doubts
@@ -43,6 +43,7 @@ from ..state import (
 )
 from ..storage.artifacts import shown
 from ..tools.calls import preview
+from ..tools.threads import run_bounded
 from ..tracing.marks import marked, plan_marks
 
 __all__ = ["make_synthesizer", "report_text"]
@@ -259,8 +260,8 @@ async def _fitting_output(form: OutputForm, state: State, run: Run) -> Json:
     """Return the output of a plan of one step if it has the form already; None otherwise."""
     output = await _only_output(state, run)
     try:
-        return form.read(output) if isinstance(output, dict) else None
-    except ValueError:
+        return await run_bounded(form.read, output) if isinstance(output, dict) else None
+    except (ValueError, WorkLimitError):
         return None
 
 

@@ -28,6 +28,7 @@ from ..state import (
     plan_hash,
     step_fingerprints,
 )
+from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox, is_within
 
 __all__ = ["make_validator"]
@@ -51,7 +52,8 @@ class _Validator:
             return {}
         # A client may have written the draft into the state: the rules look for the marks of secrets.
         draft = run.redact(draft)
-        plan, issues = self._judged(draft, await self._facts(state, draft, run))
+        facts = await self._facts(state, draft, run)
+        plan, issues = await run_bounded(self._judged, draft, facts)
         if issues or plan is None:
             emit(runtime, run, "plan_validated", source=draft["source"], issues=issues)
             return _refused(state, draft, run, issues)

@@ -30,7 +30,7 @@ def _references(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         try:
             uses = step_references(step)
         except BadReferenceError as error:
-            yield issue("bad_expression", step, f"step {step['id']!r}: {error}", *unreadable_field(step))
+            yield issue(error.code, step, f"step {step['id']!r}: {error}", *unreadable_field(step))
             continue
         for where, expression in uses:
             in_a_loop = "for_each" in step and where not in ("for_each", "when")
@@ -48,7 +48,7 @@ def _answer(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     try:
         uses = references_in(plan.get("answer", ""))
     except BadReferenceError as error:
-        yield issue("bad_expression", None, f"answer: {error}", "answer")
+        yield issue(error.code, None, f"answer: {error}", "answer")
         return
     for reference in uses:
         if found := reference_problem(reference.expression, names, inputs):
@@ -60,7 +60,7 @@ def reference_problem(expression: str, names: set[str], inputs: set[str]) -> tup
     try:
         roots, path = expression_roots(expression), plain_path(expression)
     except BadReferenceError as error:
-        return "bad_expression", str(error)
+        return error.code, str(error)
     if unknown := sorted(roots - names):
         return "unresolved_reference", (
             f"${{{expression}}} refers to {unknown[0]!r}, neither a step nor inputs; known: {known(names)}"

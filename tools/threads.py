@@ -13,11 +13,15 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
+
+from ..errors import WorkLimitError
+from ..safety.work import Work, within
 
 T = TypeVar("T")
 
-__all__ = ["begin_in", "loop_in_thread", "run_in_thread", "run_to_end"]
+__all__ = ["begin_in", "loop_in_thread", "run_bounded", "run_in_thread", "run_to_end"]
 
 
 _loops: dict[str, asyncio.AbstractEventLoop] = {}
@@ -108,6 +112,20 @@ async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) ->
 
     threading.Thread(target=work, name="plan-execute-tool", daemon=True).start()
     return await future
+
+
+async def run_bounded(check: Callable[..., T], /, *args: Any) -> T:
+    """Make a check of bounded work: here if it takes next to no time, else once more in a thread.
+
+    Raises:
+        WorkLimitError: If it takes more than a check may.
+    """
+    work = Work.at_once()
+    with suppress(WorkLimitError):
+        made = within(work, check, *args)
+        if not work.is_spent:
+            return made
+    return await run_in_thread(check, *args)
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:

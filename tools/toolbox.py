@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from string import Formatter
 from typing import Any, Literal, get_args
@@ -12,10 +13,13 @@ from langchain_core.tools import tool as make_tool
 from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
-from ..errors import ConfigurationError, known
+from ..errors import ConfigurationError, WorkLimitError, known
+from ..safety.schemas import BadSchemaError, read_schema
 from ..state import Effect, Grants, Plan, agent_grant, granted_tools
 from .agents import named_agents
 from .threads import run_in_thread
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["Toolbox", "as_tool", "is_within"]
 
@@ -50,12 +54,13 @@ class Toolbox:
         self._granted = {agent_grant(name): agent.effect for name, agent in self.agents.items()}
         self._tools: dict[str, BaseTool] = {}
         self._nodes: dict[str, ToolNode] = {}
+        self._schemas: dict[str, dict[str, Any]] = {}
         for given in tools:
             found = as_tool(given)
             if found.name in self._tools:
                 raise ConfigurationError(f"two tools are named {found.name!r}; rename one of them")
             _declared_effect(found)
-            self._tools[found.name] = _off_the_loop(found)
+            self._tools[found.name] = _off_the_loop(_with_object_schema(found))
 
     def __contains__(self, name: object) -> bool:
         return name in self._tools or name in self._granted
@@ -123,7 +128,9 @@ class Toolbox:
 
     def arguments_schema(self, name: str) -> dict[str, Any]:
         """Return the JSON Schema of what a model or a plan may pass to a tool."""
-        return _arguments_schema(self.get(name))
+        if name not in self._schemas:
+            self._schemas[name] = _arguments_schema(self.get(name))
+        return self._schemas[name]
 
     @property
     def signatures(self) -> dict[str, list[str]]:
@@ -197,6 +204,26 @@ def _arguments_schema(tool: BaseTool) -> dict[str, Any]:
     if isinstance(schema, dict):
         return schema
     return schema.model_json_schema() if issubclass(schema, BaseModel) else schema.schema()
+
+
+def _with_object_schema(tool: BaseTool) -> BaseTool:
+    """Give a tool with a bare JSON Schema one that providers take, and say what of it is not checked."""
+    schema = tool.args_schema
+    if not isinstance(schema, dict):
+        return tool
+    try:
+        left_out = read_schema(schema).notes
+    except (BadSchemaError, WorkLimitError) as error:
+        left_out = [f"it cannot be used, so a plan that calls the tool is refused: {error}"]
+    for note in left_out:
+        _log.warning("the schema of the arguments of tool %r: %s", tool.name, note)
+    if schema.get("type") == "object" and "properties" in schema:
+        return tool
+    return tool.model_copy(update={"args_schema": {**_NO_ARGUMENTS, **schema}})
+
+
+_NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
+"""What OpenAI asks for where a tool takes nothing."""
 
 
 def _off_the_loop(tool: BaseTool) -> BaseTool:

@@ -104,9 +104,9 @@ BAD_PLANS = [
         {**LOOK, "success_criteria": [{"type": "tool_succeeded", "tool": "wr"}]},
         words=("wr", "look"),
     ),
-    _bad("bad_criterion", {**LOOK, "output_schema": {"type": "thing"}}, words=("JSON Schema",)),
+    _bad("bad_schema", {**LOOK, "output_schema": {"type": "thing"}}, words=("JSON Schema",)),
     _bad(
-        "bad_criterion",
+        "bad_schema",
         {**LOOK, "success_criteria": [{"type": "json_schema", "schema": {"type": 1}}]},
         words=("$.type",),
     ),

@@ -14,6 +14,7 @@ RANKS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"state", "errors"},
+            {"safety"},
             {"references", "redaction", "renaming", "durations", "safe_markdown"},
             {"context"},
             {"tracing"},
