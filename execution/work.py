@@ -333,8 +333,8 @@ class StepWork:
             item: The item, of a ``for_each``.
         """
         named = _named(self.step, part)
-        scope = {i: await self._output(i) for i in self.needed if i in named or _ALL in named}
-        if "inputs" in named or _ALL in named:
+        scope = {i: await self._output(i) for i in self.needed if i in named}
+        if "inputs" in named:
             scope["inputs"] = deepcopy(input_values(self.plan, self.state.get("inputs")))
         return scope if item is None else {**scope, "item": deepcopy(item.value), "index": item.index}
 
@@ -387,16 +387,12 @@ def _gap(before: Attempt | None, mark: str) -> str:
     return f"The last attempt failed:\n{failed}"
 
 
-_ALL = "@"
-"""JMESPath's name for the whole of what it looks into."""
-
-
 def _named(step: Step, part: str | None) -> set[str]:
     """Collect the step ids, and ``inputs``, that the references in a part of a step name."""
     found: set[str] = set()
     for where, expression in step_references(step):
         if where == part or (part is None and where != "for_each"):
-            found |= expression_roots(expression) | ({_ALL} if _ALL in expression else set())
+            found |= expression_roots(expression)
     return found
 
 

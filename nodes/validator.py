@@ -137,7 +137,11 @@ class _Validator:
 
 
 def _is_form_of_answer(issue: PlanIssue) -> bool:
-    return issue.get("field") == ["answer"] and issue["code"] in ("bad_expression", "type_mismatch")
+    return issue.get("field") == ["answer"] and issue["code"] in (
+        "bad_expression",
+        "bad_reference",
+        "type_mismatch",
+    )
 
 
 def _refused(state: State, draft: Draft, run: Run, issues: list[Any]) -> Update:

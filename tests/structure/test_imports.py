@@ -14,7 +14,7 @@ RANKS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"state", "errors"},
-            {"references", "redaction", "renaming", "durations", "safe_markdown"},
+            {"notations", "references", "redaction", "renaming", "durations", "safe_markdown"},
             {"context"},
             {"tracing"},
             {"prompts", "models", "tools", "storage"},
