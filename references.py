@@ -33,6 +33,7 @@ __all__ = [
     "is_rooted",
     "is_single_reference",
     "looked_up",
+    "looks_at_everything",
     "map_strings",
     "reference_fields",
     "references_in",
@@ -178,7 +179,16 @@ def is_rooted(expression: str) -> bool:
     Raises:
         BadReferenceError: If the expression is not JMESPath.
     """
-    return bool(expression_roots(expression)) and not _looks_at_everything(_compile(expression).parsed)
+    return bool(expression_roots(expression)) and not looks_at_everything(expression)
+
+
+def looks_at_everything(expression: str) -> bool:
+    """Tell whether an expression begins with all there is, instead of a name.
+
+    Raises:
+        BadReferenceError: If the expression is not JMESPath.
+    """
+    return _looks_at_everything(_compile(expression).parsed)
 
 
 def _looks_at_everything(node: Mapping[str, Any]) -> bool:

@@ -44,6 +44,7 @@ async def run_bound_step(
         BudgetExceededError: If there is no room for it.
     """
     name = step["call"]["tool"]
+    toolbox.check_arguments(name, args)
     tool, effect = toolbox.get(name), toolbox.effect(name)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
     redactor, config = scope.run.redactor, marked(config, {CALL: call_id})

@@ -131,6 +131,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
 
         try:
             require_credentials(name, args)
+            self._toolbox.check_arguments(name, args)
             output = await call_once(scope, name, args, _call_key(request), effect, make)
         except (ToolFailedError, BadArgumentsError) as error:
             _ended(scope, request, seen, ok=False, output=str(error))

@@ -14,6 +14,7 @@ from ..references import (
     field_with,
     is_rooted,
     is_single_reference,
+    looks_at_everything,
     map_strings,
     plain_path,
     reference_fields,
@@ -40,7 +41,7 @@ def _references(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         for where, expression in uses:
             in_a_loop = "for_each" in step and where not in ("for_each", "when")
             names = everywhere | {"item", "index"} if in_a_loop else everywhere
-            if found := reference_problem(expression, names, inputs):
+            if found := reference_problem(expression, names, inputs, is_condition=where == "when"):
                 message = f"step {step['id']!r}, {where}: {found[1]}"
                 yield issue(found[0], step, message, *field_with(step, where, expression))
         if "for_each" in step and not is_single_reference(step["for_each"]):
@@ -103,13 +104,15 @@ def _notation_problems(text: str, lookup: Lookup) -> Iterator[str]:
         )
 
 
-def reference_problem(expression: str, names: set[str], inputs: set[str]) -> tuple[str, str] | None:
-    """Give the code and the words for a reference that nothing answers to."""
+def reference_problem(
+    expression: str, names: set[str], inputs: set[str], *, is_condition: bool = False
+) -> tuple[str, str] | None:
+    """Give the code and the words for a reference that nothing answers to; a condition may be a constant."""
     try:
         roots, path = expression_roots(expression), plain_path(expression)
     except BadReferenceError as error:
         return "bad_expression", str(error)
-    if not is_rooted(expression):
+    if looks_at_everything(expression) if is_condition else not is_rooted(expression):
         return "bad_reference", (
             f"${{{expression}}} begins with no name; a reference begins with one of: {known(names)}; "
             "a text or number stands in a plan without ${…}"

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from string import Formatter
 from typing import Any, Literal, get_args
 
+from jsonschema.exceptions import best_match
+from jsonschema.validators import validator_for
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langchain_core.tools import tool as make_tool
 from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
-from ..errors import ConfigurationError, known
+from ..errors import BadArgumentsError, ConfigurationError, known
 from ..state import Effect, Grants, Plan, agent_grant, granted_tools
 from .agents import named_agents
 from .threads import run_in_thread
@@ -50,6 +52,7 @@ class Toolbox:
         self._granted = {agent_grant(name): agent.effect for name, agent in self.agents.items()}
         self._tools: dict[str, BaseTool] = {}
         self._nodes: dict[str, ToolNode] = {}
+        self._validators: dict[str, Any] = {}
         for given in tools:
             found = as_tool(given)
             if found.name in self._tools:
@@ -124,6 +127,27 @@ class Toolbox:
     def arguments_schema(self, name: str) -> dict[str, Any]:
         """Return the JSON Schema of what a model or a plan may pass to a tool."""
         return _arguments_schema(self.get(name))
+
+    def check_arguments(self, name: str, args: Mapping[str, Any]) -> None:
+        """Hold the final arguments of a call to the tool's JSON Schema, where nothing else does.
+
+        A pydantic model checks what it is given when the tool is called; LangChain passes on whatever
+        there is where the schema is a dict, as that of an MCP tool (langchain-core 1.4).
+
+        Raises:
+            BadArgumentsError: If they do not fit; the message names the argument.
+        """
+        if not isinstance(self.get(name).tool_call_schema, dict):
+            return
+        if error := best_match(self._validator(name).iter_errors(dict(args))):
+            where = ".".join(map(str, error.absolute_path)) or "arguments"
+            raise BadArgumentsError(f"{name}: {where}: {error.message[:200]}")
+
+    def _validator(self, name: str) -> Any:
+        if name not in self._validators:
+            schema = self.arguments_schema(name)
+            self._validators[name] = validator_for(schema)(schema)
+        return self._validators[name]
 
     @property
     def signatures(self) -> dict[str, list[str]]:
