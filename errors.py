@@ -27,6 +27,7 @@ The tree::
     │   ├── ToolFailedError         a tool raised
     │   ├── BadArgumentsError       arguments that do not fit the tool at run time
     │   ├── UnresolvedReferenceError a reference that has no value at run time
+    │   ├── RejectedError           a person rejected the call
     │   ├── ItemsFailedError        items of a for_each failed
     │   ├── OutcomeUnknownError     nobody knows which writes of a loop have happened
     │   ├── SubPlanError            a sub-plan did not end done
@@ -69,6 +70,7 @@ __all__ = [
     "OutcomeUnknownError",
     "PlanExecuteError",
     "QuestionOpenError",
+    "RejectedError",
     "SchemaVersionError",
     "ScriptError",
     "StepError",
@@ -258,6 +260,12 @@ class UnresolvedReferenceError(StepError):
     """A reference has no value at run time."""
 
     code = "unresolved_reference"
+
+
+class RejectedError(StepError):
+    """A person rejected the call, or should have been asked about it and nobody could be."""
+
+    code = "rejected"
 
 
 class ItemsFailedError(StepError):

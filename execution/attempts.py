@@ -18,12 +18,14 @@ from ..errors import (
     BadArgumentsError,
     BudgetExceededError,
     OutcomeUnknownError,
+    RejectedError,
     StepStoppedError,
     StepTimeoutError,
     StorageDamagedError,
     UnresolvedReferenceError,
 )
 from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
+from ..plan_text import call_in_words, step_in_words
 from ..questions import Answer
 from ..references import holds
 from ..run import Run, ask_person, audit_event
@@ -102,7 +104,7 @@ class AttemptLoop:
             gate.admit(self.step, begun=bool(recorded))  # nobody is asked about what is not needed
         if not await self._is_wanted():
             return Outcome(self._result("skipped", []), None, self.audit)
-        if self.step.get("approve") and (refused := self._approve_step()):
+        if self.step.get("approve") and (refused := await self._approve_step()):
             return refused
         recorded = self.work.epoch.attempts_of(self.step)  # it may have been edited
         gate.admit(self.step, begun=bool(recorded))
@@ -150,6 +152,8 @@ class AttemptLoop:
             made.append(attempt)
             if attempt["error"] is None:
                 return self._done(made)
+            if RejectedError.code in failure_codes(attempt):
+                return Outcome(self._result("failed", made, error=attempt["error"]), None, self.audit)
             enough = self.work.epoch.gate.enough
             if attempt["decision"] is None and not enough.is_set():
                 attempt["decision"] = await self._decide(made)
@@ -311,13 +315,8 @@ class AttemptLoop:
     def _ask(self, name: str, args: Mapping[str, Any], description: str, **record: Any) -> Answer:
         return ask_person(self.run, name, args, description, step_id=self.step["id"], **record)
 
-    def _approve_step(self) -> Outcome | None:
-        tools = (
-            ", ".join(f"`{name}` [{self.work.toolbox.effect(name)}]" for name in granted_tools(self.step))
-            or "no tools"
-        )
-        task = plain_line(self.step.get("task") or "call")
-        description = f"Step **{self.step['id']}** is ready: {task} — {tools}"
+    async def _approve_step(self) -> Outcome | None:
+        description = f"Step {step_in_words(self.step, self.work.toolbox, await self._values_now())}"
         answer = self._ask("approve_step", {"step": self.step}, description)
         self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by=answer["by"]))
         if answer["type"] == "reject":
@@ -325,6 +324,13 @@ class AttemptLoop:
         if answer["type"] == "edit":
             self.work = replace(self.work, step=_edited(self.step, answer["args"]))
         return None
+
+    async def _values_now(self) -> dict[str, Any]:
+        """Return what the step's references stand for; a damaged output is reported by the attempt."""
+        try:
+            return await self.work.values()
+        except StorageDamagedError:
+            return {}
 
     def _refused(self, answer: Answer) -> Outcome:
         message = "a person rejected this step" + (f": {answer['message']}" if answer["message"] else "")
@@ -409,6 +415,9 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
         f"{plain_line(step.get('task') or 'call')}",
         f"`{error['code']}`: {plain_line(preview(error['message'], 1000))}",
     ]
+    if "call" in step:
+        made_with = next((call["args"] for call in made[-1]["evidence"]), step["call"]["args"])
+        lines.append(f"It calls {call_in_words(step['call']['tool'], made_with)}")
     if error["code"] == StepTimeoutError.code:
         lines.append("It was cut off: a call that changes the world may have happened all the same.")
     if made[-1]["output"] is not None:

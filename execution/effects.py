@@ -14,11 +14,11 @@ from typing import Any
 from langgraph.errors import GraphBubbleUp
 
 from ..errors import BudgetExceededError, StepError, ToolFailedError
+from ..plan_text import call_in_words
 from ..run import StepScope, ask_person
-from ..safe_markdown import code_span
 from ..state import Effect, digest
 from ..storage.ledger import EffectKey, EffectRecord
-from ..tools.calls import abridged, preview
+from ..tools.calls import abridged
 from .answers import AnswersInHand
 
 __all__ = ["call_once"]
@@ -151,10 +151,9 @@ def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> d
         "output": None,
     }
     item = "" if scope.item is None else f" (item {scope.item})"
-    call = code_span(f"{tool}({preview(dict(args), 500)})")
     description = (
-        f"The run stopped while step **{scope.step_id}**{item} was calling {call}, "
-        "and nobody recorded how that ended. Look whether it happened, then decide:\n"
+        f"The run stopped while step **{scope.step_id}**{item} was calling {call_in_words(tool, args)}"
+        "\nand nobody recorded how that ended. Look whether it happened, then decide:\n"
         "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n"
         "- `fail`: let the step fail"
     )

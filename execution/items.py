@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..references import expression_roots, references_in, resolve
 from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools, step_fingerprint
+from ..tools.grants import resources_of
 from .gate import StepWithheldError
 from .work import Attempt, Item, StepWork, broken_attempt
 
@@ -194,9 +195,8 @@ class ItemsWork:
         One where all write the same resource, and where the order of questions may have been forgotten.
         """
         step, toolbox, run = self._work.step, self._work.toolbox, self._work.run
-        args = step["call"]["args"] if "call" in step else None
         writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
-        shared = any(toolbox.known_resource(name, args) for name in writing)
+        shared = bool(resources_of(step, toolbox, {}, writing))
         forgotten = run.volatile and run.resumed and self._work.asks_by_position
         return 1 if shared or forgotten else run.settings.max_parallel
 

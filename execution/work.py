@@ -48,6 +48,7 @@ from .answers import AnswersInHand
 from .bound_step import run_bound_step
 from .epoch import Epoch
 from .gate import StepWithheldError
+from .granted import confirmed_arguments
 from .named_agent import run_named_agent
 from .sub_plan import run_sub_plan
 
@@ -188,6 +189,7 @@ class StepWork:
             search(self.step["when"], values)  # one that cannot be evaluated fails the step
         if "call" in self.step:
             args = resolve(self.step["call"]["args"], values)
+            args = confirmed_arguments(self.step, args, scope, self.toolbox, self.epoch.approval)
             return await run_bound_step(
                 self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
             )

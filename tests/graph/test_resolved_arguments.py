@@ -1,4 +1,4 @@
-"""What a reference gives at run time is held to the tool's own schema before the call, for every kind of tool."""
+"""What a reference gives at run time is held to the schema of any kind of tool before the call."""
 
 from __future__ import annotations
 
