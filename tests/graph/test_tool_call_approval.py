@@ -110,3 +110,15 @@ async def test_an_edit_cannot_turn_a_call_into_a_tool_the_plan_does_not_grant() 
     )
     assert ("look", "secret") not in desk.made
     assert result["results"]["a"]["evidence"][0]["ok"] is False
+
+
+async def test_evidence_says_what_was_really_called_after_an_edit() -> None:
+    desk = Desk()
+    model = ScriptedModel({"executor": [calls(("send", {"text": "A"})), "done"], "synthesizer": ["sent"]})
+    guard = HumanInTheLoopMiddleware(interrupt_on={"send": True})
+    thread = Thread(agent_with(desk.tools, model, middleware=[guard]), FREE)
+    await thread.run(think("a", tools=["send"]))
+    edited = {"type": "edit", "edited_action": {"name": "send", "args": {"text": "B"}}}
+    result = await thread.answer({"decisions": [edited]})
+    assert desk.made == [("send", "B")]
+    assert [call["args"] for call in result["results"]["a"]["evidence"]] == [{"text": "B"}]
