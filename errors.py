@@ -28,6 +28,7 @@ The tree::
     │   ├── BadArgumentsError       arguments that do not fit the tool at run time
     │   ├── UnresolvedReferenceError a reference that has no value at run time
     │   │   └── WorkLimitError      a reference, or a check, that takes too much work
+    │   ├── RejectedError           a person rejected the call
     │   ├── ItemsFailedError        items of a for_each failed
     │   ├── OutcomeUnknownError     nobody knows which writes of a loop have happened
     │   ├── RepeatedCallError       a write would be made again, and nobody can be asked
@@ -71,6 +72,7 @@ __all__ = [
     "OutcomeUnknownError",
     "PlanExecuteError",
     "QuestionOpenError",
+    "RejectedError",
     "RepeatedCallError",
     "SchemaVersionError",
     "ScriptError",
@@ -274,6 +276,9 @@ class WorkLimitError(UnresolvedReferenceError):
     """A reference, or the check of a value, that would take more work than one check may do."""
 
     code = "work_limit"
+class RejectedError(StepError):
+    """A person rejected the call, or should have been asked about it and nobody could be."""
+    code = "rejected"
 
 
 class ItemsFailedError(StepError):

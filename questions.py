@@ -74,6 +74,7 @@ QUESTIONS: dict[str, Question] = {
     for question in (
         Question("approve_plan", ("approve", "edit", "reject", "respond")),
         Question("approve_step", ("approve", "edit", "reject")),
+        Question("confirm_call", ("approve", "edit", "reject")),
         Question(
             "handle_step_failure",
             _DECIDE,
@@ -356,6 +357,11 @@ def _check_edit(question: Question, answer: Answer) -> Answer:
         if not isinstance(plan, Mapping):
             raise _refuse(question, "an edit needs the whole plan as args.plan")
         return {**answer, "args": {"plan": dict(plan)}}
+    if question.name == "confirm_call":
+        call_args = _parsed(question, args.get("tool_args", args))
+        if not isinstance(call_args, Mapping):
+            raise _refuse(question, "an edit needs args.tool_args as a JSON object")
+        return {**answer, "args": {"tool_args": dict(call_args)}}
     given = _parsed(question, args.get("step", args))
     if not isinstance(given, Mapping) or not {"call", "task"} & set(given):
         raise _refuse(question, "an edit needs args.step, args.call or args.task")

@@ -3,30 +3,34 @@
 A reference is a JMESPath expression between ``${`` and ``}`` over the outputs of
 earlier steps by step id, ``inputs``, and inside ``for_each`` also ``item`` and
 ``index``. A string that is exactly one reference stands for the exact value; inside
-longer text the value is rendered. ``$${`` writes a literal ``${``.
+longer text the value is rendered. ``$${`` writes a literal ``${``, and ``$${}`` stands
+for nothing: it keeps apart what would be read as a reference in another notation.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 from .errors import UnresolvedReferenceError, WorkLimitError
-from .safety.expressions import ExpressionError, UnknownFunctionError, evaluate, parse, tokens
+from .safety.expressions import ExpressionError, UnknownFunctionError, evaluate, evaluate_part, parse, tokens
 from .safety.work import Work, current_work, within
 from .state import Step
 
 __all__ = [
     "BadReferenceError",
     "Reference",
+    "escaped",
     "expression_roots",
     "field_with",
     "fill",
     "holds",
+    "is_rooted",
     "is_single_reference",
     "looked_up",
+    "looks_at_everything",
     "map_strings",
     "reference_fields",
     "references_in",
@@ -90,8 +94,9 @@ def _split(text: str) -> tuple[str | Reference, ...]:
     literal, at = "", 0
     while (found := text.find("${", at)) >= 0:
         if found > 0 and text[found - 1] == "$":
-            literal += text[at : found - 1] + "${"
-            at = found + 2
+            stands_for_nothing = text.startswith("}", found + 2)
+            literal += text[at : found - 1] + ("" if stands_for_nothing else "${")
+            at = found + (3 if stands_for_nothing else 2)
             continue
         literal += text[at:found]
         end = _closing_brace(text, found + 2)
@@ -106,6 +111,11 @@ def _split(text: str) -> tuple[str | Reference, ...]:
     if literal:
         parts.append(literal)
     return tuple(parts)
+
+
+def escaped(text: str) -> str:
+    """Write a text so that a plan takes it literally."""
+    return text.replace("${", "$${").replace("$${}", "$${$${}}")
 
 
 def _closing_brace(text: str, start: int) -> int:
@@ -142,9 +152,8 @@ _LEFT_ONLY = {
     "value_projection",
     "filter_projection",
     "flatten",
-    "slice",
 }
-_ROOTLESS = {"literal", "identity", "index", "expref"}
+_ROOTLESS = {"literal", "identity", "index", "slice", "expref"}
 
 
 @lru_cache(maxsize=4096)
@@ -168,6 +177,32 @@ def _roots(node: Mapping[str, Any]) -> Iterator[str]:
         for child in children:
             if isinstance(child, Mapping):
                 yield from _roots(child)
+
+
+def is_rooted(expression: str) -> bool:
+    """Tell whether an expression begins with names: not with a literal, nor with all there is (``@``, ``*``).
+
+    Raises:
+        BadReferenceError: If the expression is not JMESPath.
+    """
+    return bool(expression_roots(expression)) and not looks_at_everything(expression)
+
+
+def looks_at_everything(expression: str) -> bool:
+    """Tell whether an expression begins with all there is, instead of a name.
+
+    Raises:
+        BadReferenceError: If the expression is not JMESPath.
+    """
+    return _looks_at_everything(_parsed(expression))
+
+
+def _looks_at_everything(node: Mapping[str, Any]) -> bool:
+    kind, children = node["type"], node.get("children", ())
+    if kind in ("current", "identity"):
+        return True
+    looked_into = children[:1] if kind in _LEFT_ONLY else () if kind in _ROOTLESS else children
+    return any(isinstance(child, Mapping) and _looks_at_everything(child) for child in looked_into)
 
 
 def looked_up(expression: str) -> list[tuple[int, int, str]]:
@@ -327,27 +362,84 @@ def fill(text: str, scope: Mapping[str, Json], show: Callable[[Reference, Json],
 
 def _lookup(expression: str, scope: Mapping[str, Json]) -> Json:
     value = search(expression, scope)
-    if value is None and (missing := _missing(expression, scope)):
+    if missing := _unfound(_parsed(expression), scope):
         raise UnresolvedReferenceError(f"${{{expression}}} has no value: {missing}")
     return value
 
 
-def _missing(expression: str, scope: Mapping[str, Json]) -> str | None:
-    """Say what a plain path lacks; a null that is really there, or stands for a skipped step, is a value."""
-    path = plain_path(expression)
-    if path is None:
+_MAY_FIND_NOTHING = {"not_null", "type"}
+"""Functions that ask whether there is a value."""
+_COMBINED = {"function_expression", "multi_select_list", "multi_select_dict", "key_val_pair"}
+_PROJECTIONS = {"projection", "value_projection", "filter_projection", "flatten"}
+_CHAINS = {"pipe", "subexpression", "index_expression"}
+
+
+def _unfound(node: Mapping[str, Any], scope: Mapping[str, Json]) -> str | None:
+    """Say which part of an expression leads to nothing: the whole of it, or what a function is given."""
+    if node["type"] in _COMBINED:
+        parts = () if node.get("value") in _MAY_FIND_NOTHING else node["children"]
+    elif node["type"] in _CHAINS:
+        parts = node["children"][:1]
+    else:
+        parts = ()
+    found = (_unfound(part, scope) for part in parts)
+    return next((missing for missing in found if missing), None) or _why_null(node, scope)
+
+
+def _why_null(node: Mapping[str, Any], value: Json, before: str = "") -> str | None:
+    """Say what an expression did not find; None: it found a value, and be it null."""
+    kind, children = node["type"], node.get("children", ())
+    if value is None:  # a null that is really there, or stands for a skipped step
         return None
-    value: Json = scope
-    for depth, name in enumerate(path):
-        if value is None and depth > 0:
-            return None
-        if not isinstance(value, Mapping):
-            return f"{'.'.join(path[:depth])} is {type(value).__name__}, it has no member {name!r}"
-        if name not in value:
-            have = ", ".join(sorted(map(str, value))[:20]) or "(nothing)"
-            return f"{'.'.join(path[:depth]) or 'the plan'} has no {name!r}; it has: {have}"
-        value = value[name]
-    return None
+    if kind in ("field", "index"):
+        return _lacks(value, node["value"], before or "the plan")
+    if kind == "or_expression":
+        reasons = [_why_null(child, value, before) for child in children]
+        return "; ".join(filter(None, reasons)) if _visit(node, value) is None else None
+    if kind in _CHAINS:
+        for child in children:
+            if missing := _why_null(child, value, before):
+                return missing
+            value, before = _visit(child, value), _written(child, before)
+    if kind not in _PROJECTIONS:
+        return None
+    looked_through = _visit(children[0], value)
+    if looked_through is None:
+        return _why_null(children[0], value, before)
+    wanted, name = (Mapping, "an object") if kind == "value_projection" else (list, "a list")
+    if isinstance(looked_through, wanted):
+        return None
+    return f"{_written(children[0], before)} is {type(looked_through).__name__}, not {name}"
+
+
+def _visit(node: Any, value: Json) -> Json:
+    """Evaluate a part of an expression that was evaluated as a whole before."""
+    return evaluate_part(node, value)
+
+
+def _lacks(value: Json, key: str | int, named: str) -> str | None:
+    if isinstance(key, int):
+        if not isinstance(value, list):
+            return f"{named} is {type(value).__name__}, it has no [{key}]"
+        there = -len(value) <= key < len(value)
+        return None if there else f"{named} has no [{key}]; its length is {len(value)}"
+    if not isinstance(value, Mapping):
+        return f"{named} is {type(value).__name__}, it has no member {key!r}"
+    if key in value:
+        return None
+    return f"{named} has no {key!r}; it has: {', '.join(sorted(map(str, value))[:20]) or '(nothing)'}"
+
+
+def _written(node: Mapping[str, Any], before: str) -> str:
+    """Write a path as it stands in the plan; what is richer is named by what it begins with."""
+    kind, children = node["type"], node.get("children", ())
+    if kind == "field":
+        return f"{before}.{node['value']}" if before else str(node["value"])
+    if kind == "index":
+        return f"{before}[{node['value']}]"
+    if kind in _CHAINS:
+        return reduce(lambda written, child: _written(child, written), children, before)
+    return f"{_written(children[0], before)}[…]" if kind in _PROJECTIONS else before or "the value"
 
 
 def render(value: Json) -> str:

@@ -85,7 +85,7 @@ def plain_line(text: str) -> str:
 
 def code_span(text: str) -> str:
     """Write a text as inline code, whatever backticks it holds."""
-    line = " ".join(text.split("\n"))
+    line = " ".join(text.splitlines())
     fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
     pad = " " if line[:1] in ("`", " ", "") or line[-1:] in ("`", " ") else ""
     return f"{fence}{pad}{line}{pad}{fence}"

@@ -292,6 +292,10 @@ class Grants(TypedDict):
     tools: list[str]
     effects: list[str]
     resources: list[str]
+    at_run_time: NotRequired[list[str]]
+    """Resources that are known only at run time, as the plan writes them."""
+    fingerprints: NotRequired[dict[str, str]]
+    """Effect and arguments of each tool as they were."""
 
 
 class Approval(TypedDict, total=False):

@@ -15,6 +15,7 @@ from typing import Any
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from ..errors import BudgetExceededError, RepeatedCallError, StepError, ToolFailedError
+from ..plan_text import call_in_words
 from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope, ask_person
 from ..safe_markdown import code_span
 from ..state import Effect, digest
@@ -252,7 +253,7 @@ def _description(record: EffectRecord, scope: StepScope | None) -> str:
     place = record.call.work.path[-1]
     item = "" if place.item is None else f" (item {place.item})"
     step = f"step **{record.step_id}**{item}"
-    call = code_span(f"{record.tool}({preview(record.args, 500)})")
+    call = call_in_words(record.tool, record.args, record.effect)
     if record.succeeded and scope is not None:
         assert record.outcome is not None
         return (

@@ -135,7 +135,7 @@ async def _open(
     pending = pending_steps(plan, known)
     open_ids = {step["id"] for step in pending} - set(siblings.results)
     finished = {i: result for i, result in {**known, **siblings.results}.items() if i not in open_ids}
-    approval = await standing_approval(run, plan, state.get("inputs"), toolbox)
+    approval = await standing_approval(run, state, toolbox)
     ready = frozenset(step["id"] for step in pending if finished.keys() >= set(step["depends_on"]))
     slots = run.settings.max_parallel
     seconds: Mapping[str, float] = {}

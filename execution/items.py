@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..references import expression_roots, references_in, resolve
 from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools, step_fingerprint
+from ..tools.grants import resources_of
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
 from .work import Attempt, Item, StepWork, broken_attempt
@@ -186,9 +187,8 @@ class ItemsWork:
     def _at_once(self) -> int:
         """Return how many items may run at the same time: one where all write the same resource."""
         step, toolbox, run = self._work.step, self._work.toolbox, self._work.run
-        args = step["call"]["args"] if "call" in step else None
         writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
-        shared = any(toolbox.known_resource(name, args) for name in writing)
+        shared = bool(resources_of(step, toolbox, {}, writing))
         return 1 if shared else run.settings.max_parallel
 
     async def _settle(self, item: Item, number: int, hint: str) -> None:

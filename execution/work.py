@@ -52,6 +52,7 @@ from .bound_step import run_bound_step
 from .effects import settle_doubts_of_step
 from .epoch import Epoch
 from .gate import StepWithheldError
+from .granted import confirmed_arguments
 from .named_agent import run_named_agent
 from .sub_plan import run_sub_plan
 
@@ -213,6 +214,7 @@ class StepWork:
             await run_bounded(search, self.step["when"], values)
         if "call" in self.step:
             args = await run_bounded(resolve, self.step["call"]["args"], values)
+            args = await confirmed_arguments(self.step, args, scope, self.toolbox, self.epoch.approval)
             return await run_bound_step(
                 self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
             )
@@ -355,8 +357,8 @@ class StepWork:
             item: The item, of a ``for_each``.
         """
         named = _named(self.step, part)
-        scope = {i: await self._output(i) for i in self.needed if i in named or _ALL in named}
-        if "inputs" in named or _ALL in named:
+        scope = {i: await self._output(i) for i in self.needed if i in named}
+        if "inputs" in named:
             scope["inputs"] = deepcopy(input_values(self.plan, self.state.get("inputs")))
         return scope if item is None else {**scope, "item": deepcopy(item.value), "index": item.index}
 
@@ -408,16 +410,12 @@ def _gap(before: Attempt | None, mark: str) -> str:
     return f"The last attempt failed:\n{failed}"
 
 
-_ALL = "@"
-"""JMESPath's name for the whole of what it looks into."""
-
-
 def _named(step: Step, part: str | None) -> set[str]:
     """Collect the step ids, and ``inputs``, that the references in a part of a step name."""
     found: set[str] = set()
     for where, expression in step_references(step):
         if where == part or (part is None and where != "for_each"):
-            found |= expression_roots(expression) | ({_ALL} if _ALL in expression else set())
+            found |= expression_roots(expression)
     return found
 
 

@@ -88,8 +88,10 @@ def _goal_reference_problems(
     except BadReferenceError as error:
         yield error.code, str(error)
         return
-    for expression in [*uses, *([criterion["expression"]] if "expression" in criterion else [])]:
+    for expression in uses:
         yield reference_problem(expression, names, inputs)
+    if "expression" in criterion:
+        yield reference_problem(criterion["expression"], names, inputs, is_condition=True)
 
 
 def _pattern_problem(pattern: str) -> str | None:

@@ -209,7 +209,12 @@ def evaluate(expression: str, value: Json) -> Json:
         ExpressionError: If it cannot be read, or fails on this value.
         WorkLimitError: If it takes too much work.
     """
-    tree, work = parse(expression), current_work()
+    return evaluate_part(parse(expression), value)
+
+
+def evaluate_part(tree: Node, value: Json) -> Json:
+    """Evaluate a parsed expression, or a part of one; see :func:`evaluate`."""
+    work = current_work()
     try:
         found = _Interpreter(work).visit(tree, value)
     except (ValueError, TypeError, ArithmeticError, AttributeError, RecursionError) as error:

@@ -161,3 +161,15 @@ async def test_a_call_is_made_though_an_earlier_one_with_the_same_id_was_rejecte
     await thread.answer({"type": "reject", "message": "no"})
     await thread.answer("approve")
     assert desk.made == [("send", "B")]
+
+
+async def test_evidence_says_what_was_really_called_after_an_edit() -> None:
+    desk = Desk()
+    model = ScriptedModel({"executor": [calls(("send", {"text": "A"})), "done"], "synthesizer": ["sent"]})
+    guard = HumanInTheLoopMiddleware(interrupt_on={"send": True})
+    thread = Thread(agent_with(desk.tools, model, middleware=[guard]), FREE)
+    await thread.run(think("a", tools=["send"]))
+    edited = {"type": "edit", "edited_action": {"name": "send", "args": {"text": "B"}}}
+    result = await thread.answer({"decisions": [edited]})
+    assert desk.made == [("send", "B")]
+    assert [call["args"] for call in result["results"]["a"]["evidence"]] == [{"text": "B"}]

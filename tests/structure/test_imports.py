@@ -15,7 +15,7 @@ RANKS: tuple[frozenset[str], ...] = tuple(
         (
             {"state", "errors"},
             {"safety"},
-            {"references", "redaction", "renaming", "durations", "safe_markdown"},
+            {"notations", "references", "redaction", "renaming", "durations", "safe_markdown"},
             {"context"},
             {"tracing"},
             {"prompts", "models", "tools", "storage"},
