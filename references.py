@@ -361,8 +361,10 @@ def fill(text: str, scope: Mapping[str, Json], show: Callable[[Reference, Json],
 
 
 def _lookup(expression: str, scope: Mapping[str, Json]) -> Json:
-    value = search(expression, scope)
-    if missing := _unfound(_parsed(expression), scope):
+    value, tree = search(expression, scope), _parsed(expression)
+    # A value was found, unless a function or an object was made of one that was not.
+    is_found = value is not None and tree["type"] not in _COMBINED and "(" not in expression
+    if not is_found and (missing := _unfound(tree, scope)):
         raise UnresolvedReferenceError(f"${{{expression}}} has no value: {missing}")
     return value
 
