@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..context import Context
 from ..errors import ConfigurationError, InvalidInputError, InvalidPlanError, PlanExecuteError
-from ..graph.loop import run as run_now
 from ..graph.surgery import edit_plan
 from ..models.plan_draft import with_new_ids_for_reruns
 from ..plan_rules import PlanFacts, validate_plan
 from ..state import Plan, Step, plan_difference, step_fingerprints
 from ..storage.plan_files import dump_plan, load_plan_file
+from ..tools.threads import run_to_end
 from .driving import Session
 from .editor import EditorError, edit_file, parse_plan
 from .plan_check import refusal, with_places
@@ -75,7 +75,7 @@ class PlanEdit:
             return False
         if understood is not None:
             self._show_difference(understood)
-        accepted = run_now(edit_plan(self.session.agent, self.session.config, edited))
+        accepted = run_to_end(edit_plan(self.session.agent, self.session.config, edited))
         self._show_consequences(accepted)
         return True
 

@@ -38,11 +38,12 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 from langgraph.checkpoint.serde.types import ERROR
-from langgraph.store.base import BaseStore, Op, Result
+from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, PlanExecuteError, StorageError
 from ..redaction import Redactor, redactor_of
+from .rows import ROOT
 from .storage_thread import Joins, StorageThread
 
 __all__ = ["AsyncSaver", "AsyncStore", "Persistence", "ThreadHold", "async_saver", "async_store"]
@@ -476,12 +477,30 @@ class AsyncStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute several operations."""
         wanted = list(ops)
-        joins = self._joins(wanted) if self._joins is not None else Joins.ALONE
+        try:
+            return await self._abatch(wanted)
+        except PlanExecuteError:
+            raise
+        except Exception as error:
+            if not all(_is_ours(op) for op in wanted):
+                raise  # a tool's own use of the store is the tool's own affair
+            reason = f"{type(error).__name__}: {error}"
+            raise StorageError(f"the store {type(self.wrapped).__name__} failed: {reason}") from error
+
+    async def _abatch(self, ops: list[Op]) -> list[Result]:
+        joins = self._joins(ops) if self._joins is not None else Joins.ALONE
         if not self._native:
-            return await self._bridge.in_thread(lambda: self.wrapped.batch(wanted), joins)
+            return await self._bridge.in_thread(lambda: self.wrapped.batch(ops), joins)
         return await self._bridge.call(
-            lambda: self.wrapped.abatch(wanted), lambda: self.wrapped.batch(wanted), joins
+            lambda: self.wrapped.abatch(ops), lambda: self.wrapped.batch(ops), joins
         )
+
+
+def _is_ours(op: Op) -> bool:
+    """Tell whether an operation is on our records, not on what a tool keeps in the same store."""
+    if isinstance(op, SearchOp):
+        return op.namespace_prefix[:1] == (ROOT,)
+    return isinstance(op, GetOp | PutOp) and op.namespace[:1] == (ROOT,)
 
 
 class Persistence(NamedTuple):
