@@ -20,7 +20,6 @@ from ..errors import (
     OutcomeUnknownError,
     StepStoppedError,
     StepTimeoutError,
-    StorageDamagedError,
     UnresolvedReferenceError,
 )
 from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
@@ -44,7 +43,7 @@ from ..state import (
     step_fingerprint,
     steps_by_id,
 )
-from ..storage.artifacts import shown
+from ..storage.artifacts import ArtifactDamagedError, shown
 from ..tools.calls import preview
 from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
 from .items import ItemsWork, failure_codes
@@ -128,7 +127,7 @@ class AttemptLoop:
         """Evaluate the step's condition; one that cannot be evaluated fails in the attempt."""
         try:
             return "when" not in self.step or holds(self.step["when"], await self.work.values("when"))
-        except (UnresolvedReferenceError, StorageDamagedError):
+        except (UnresolvedReferenceError, ArtifactDamagedError):
             return True
 
     async def _attempt_until_decided(self, recorded: list[Attempt]) -> Outcome:
@@ -200,7 +199,7 @@ class AttemptLoop:
 
     def _worth_another(self, attempt: Attempt) -> bool:
         codes = failure_codes(attempt)
-        if StorageDamagedError.code in codes:
+        if ArtifactDamagedError.code in codes:
             return False
         return not ("call" in self.step and codes <= _FINAL_FAILURES)
 

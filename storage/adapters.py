@@ -23,7 +23,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from langchain_core.runnables import RunnableConfig
@@ -43,6 +43,7 @@ from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 from ..context import run_redactor
 from ..errors import ConfigurationError, PlanExecuteError, StorageError
 from ..redaction import Redactor, redactor_of
+from .faults import meet
 from .rows import ROOT
 from .storage_thread import Joins, StorageThread
 
@@ -251,11 +252,12 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         return getattr(self.wrapped, method)(*args, **options)
 
     async def _async(self, method: str, *args: Any, **options: Any) -> Any:
-        return await self._bridge.call(
-            lambda: getattr(self.wrapped, f"a{method}")(*args, **options),
-            lambda: getattr(self.wrapped, method)(*args, **options),
-            _JOINS.get(method, Joins.ALONE),
-        )
+        with _faults(self):
+            return await self._bridge.call(
+                lambda: getattr(self.wrapped, f"a{method}")(*args, **options),
+                lambda: getattr(self.wrapped, method)(*args, **options),
+                _JOINS.get(method, Joins.ALONE),
+            )
 
     @property
     def config_specs(self) -> Any:
@@ -306,10 +308,11 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
     ) -> AsyncIterator[CheckpointTuple]:
         """List checkpoints, newest first; they are read before the first one is given."""
         wanted: dict[str, Any] = {"filter": filter, "before": before, "limit": limit}
-        found = await self._bridge.call(
-            lambda: _collect(self.wrapped.alist(config, **wanted)),
-            lambda: [*self.wrapped.list(config, **wanted)],
-        )
+        with _faults(self):
+            found = await self._bridge.call(
+                lambda: _collect(self.wrapped.alist(config, **wanted)),
+                lambda: [*self.wrapped.list(config, **wanted)],
+            )
         for checkpoint in found:
             yield checkpoint
 
@@ -477,15 +480,10 @@ class AsyncStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute several operations."""
         wanted = list(ops)
-        try:
+        if not all(_is_ours(op) for op in wanted):
+            return await self._abatch(wanted)  # a tool's own use of the store is the tool's own affair
+        with _faults(self):
             return await self._abatch(wanted)
-        except PlanExecuteError:
-            raise
-        except Exception as error:
-            if not all(_is_ours(op) for op in wanted):
-                raise  # a tool's own use of the store is the tool's own affair
-            reason = f"{type(error).__name__}: {error}"
-            raise StorageError(f"the store {type(self.wrapped).__name__} failed: {reason}") from error
 
     async def _abatch(self, ops: list[Op]) -> list[Result]:
         joins = self._joins(ops) if self._joins is not None else Joins.ALONE
@@ -501,6 +499,32 @@ def _is_ours(op: Op) -> bool:
     if isinstance(op, SearchOp):
         return op.namespace_prefix[:1] == (ROOT,)
     return isinstance(op, GetOp | PutOp) and op.namespace[:1] == (ROOT,)
+
+
+@contextmanager
+def _faults(adapter: AsyncSaver | AsyncStore) -> Iterator[None]:
+    """Raise what a call on the storage raises as an error of ours, and let the work that made it know.
+
+    A checkpointer is also handed values that it cannot write: that is no fault of the storage.
+    """
+    try:
+        yield
+    except PlanExecuteError as error:
+        meet(adapter, error)
+        raise
+    except Exception as error:
+        if isinstance(adapter, AsyncSaver) and not _is_of_storage(error):
+            raise
+        name, reason = type(adapter.wrapped).__name__, f"{type(error).__name__}: {error}"
+        fault = StorageError(f"the storage {name} failed: {reason}")
+        meet(adapter, fault)
+        raise fault from error
+
+
+def _is_of_storage(error: Exception) -> bool:
+    # by the names that PEP 249 gives the errors of every database's client
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return isinstance(error, OSError) or not names.isdisjoint({"DatabaseError", "InterfaceError"})
 
 
 class Persistence(NamedTuple):
