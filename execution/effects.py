@@ -14,6 +14,7 @@ from typing import Any
 from langgraph.errors import GraphBubbleUp
 
 from ..errors import BudgetExceededError, StepError, ToolFailedError
+from ..questions import RUNNER_STOPPED, may_still_run
 from ..run import StepScope, ask_person
 from ..safe_markdown import code_span
 from ..state import Effect, digest
@@ -61,7 +62,8 @@ async def call_once(
         answers.require(record.question)
     if effect == "write":
         for _ in range(await _open_questions(scope, key, record, answers)):
-            if (outcome := _resolve_unknown(scope, tool, recorded)) is not None:
+            former = await ledger.lost_runner()
+            if (outcome := _resolve_unknown(scope, tool, recorded, former)) is not None:
                 if record is None:
                     await ledger.begin_effect(key, tool, recorded)
                 await _finish(scope, key, outcome, answers.taken - before)
@@ -141,9 +143,18 @@ def _told(outcome: Mapping[str, Json]) -> Json:
     return outcome["output"]
 
 
-def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> dict[str, Json] | None:
-    """Ask what became of a write; None means: run it again."""
-    proposal = {
+def _resolve_unknown(
+    scope: StepScope, tool: str, args: Mapping[str, Json], former: Mapping[str, Any] | None
+) -> dict[str, Json] | None:
+    """Ask what became of a write; None means: run it again.
+
+    Args:
+        scope: The step.
+        tool: What was called.
+        args: With what.
+        former: Who ran the thread before and may still be alive.
+    """
+    proposal: dict[str, Any] = {
         "step_id": scope.step_id,
         "tool": tool,
         "tool_args": dict(args),
@@ -158,7 +169,14 @@ def _resolve_unknown(scope: StepScope, tool: str, args: Mapping[str, Json]) -> d
         "- `happened`: it did; give its output\n- `run_again`: it did not; call it again\n"
         "- `fail`: let the step fail"
     )
-    answer = ask_person(scope.run, "resolve_unknown_outcome", proposal, description, step_id=scope.step_id)
+    told: dict[str, Any] = {}
+    if former is not None:
+        proposal[RUNNER_STOPPED] = False
+        description += f"\n\n{may_still_run(former)}"
+        told["former_runner"] = dict(former)
+    answer = ask_person(
+        scope.run, "resolve_unknown_outcome", proposal, description, step_id=scope.step_id, **told
+    )
     if answer["decision"] == "run_again":
         return None
     if answer["decision"] == "happened":

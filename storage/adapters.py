@@ -24,6 +24,7 @@ from collections.abc import (
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from langchain_core.runnables import RunnableConfig
@@ -158,12 +159,29 @@ _JOINS = {"get_tuple": Joins.READ, "put": Joins.WRITE, "put_writes": Joins.WRITE
 class ThreadHold(Protocol):
     """A thread's lock that may be lost while it is held."""
 
+    former: dict[str, Any] | None
+    """Who ran the thread before and may still be alive."""
+
     def check(self) -> None:
         """Raise `StorageError` if it was lost."""
 
 
-async def _never_lost() -> None:
-    """Nothing holds the thread, or the kernel does, which lets go of it only with the process."""
+@dataclass(frozen=True)
+class HeldThread:
+    """A thread that is held; awaiting a call of it raises `StorageError` once it is lost.
+
+    Attributes:
+        former: Who ran the thread before, went without a word and may still be alive; None: nobody.
+        check: Looks; None: nothing holds the thread, or the kernel does, which lets go only with the process.
+    """
+
+    former: dict[str, Any] | None = None
+    check: Callable[[], Awaitable[None]] | None = None
+
+    async def __call__(self) -> None:
+        """Look whether it is still held."""
+        if self.check is not None:
+            await self.check()
 
 
 class AsyncSaver(BaseCheckpointSaver[Any]):
@@ -210,7 +228,7 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         return lock
 
     @asynccontextmanager
-    async def hold_thread(self, thread_id: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    async def hold_thread(self, thread_id: str) -> AsyncIterator[HeldThread]:
         """Hold a thread as `thread_lock` does, without blocking the event loop, if the saver locks threads.
 
         Yields:
@@ -220,7 +238,7 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
             ThreadBusyError: On entering, at once, if another runner holds it.
         """
         if not self.locks_threads:
-            yield _never_lost
+            yield HeldThread()
             return
         entered: list[ThreadHold | None] = []
         lock, turn, gone = self.thread_lock(thread_id), threading.Lock(), threading.Event()
@@ -238,14 +256,14 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
 
         try:
             await self._bridge.in_thread(enter)
-            yield lambda: self._check(entered[0])
+            [hold] = entered
+            if hold is None:
+                yield HeldThread()
+            else:
+                yield HeldThread(hold.former, lambda: self._bridge.in_thread(hold.check))
         finally:
             # also when the wait for it was cancelled, and then the wait for its end, before its turn had come
             await self._bridge.in_thread(leave)
-
-    async def _check(self, hold: ThreadHold | None) -> None:
-        if hold is not None:
-            await self._bridge.in_thread(hold.check)
 
     def _sync(self, method: str, *args: Any, **options: Any) -> Any:
         self._bridge.check_sync()
