@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, Required
 
 from langgraph.types import Interrupt
@@ -24,12 +26,14 @@ from .safety.depth import is_too_deep, read_json, too_deep_message
 
 __all__ = [
     "QUESTIONS",
+    "RUNNER_STOPPED",
     "Answer",
     "OpenQuestion",
     "Question",
     "answer_model",
     "careful_answer",
     "is_ours",
+    "may_still_run",
     "question_id",
     "question_name",
     "question_value",
@@ -232,7 +236,9 @@ def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
     if kind == "edit":
         answer["args"] = _edited_args(question, shape)
     if question.decisions:
-        return _with_decision(question, answer, proposed)
+        decided = _with_decision(question, answer, proposed)
+        _require_stopped(question, value, decided)
+        return decided
     return _check_edit(question, answer)
 
 
@@ -340,6 +346,40 @@ def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Js
     if answer["type"] == "edit":
         message = message or str(args.get("instructions") or "")
     return {**answer, "decision": str(decision), "args": args, "message": message}
+
+
+RUNNER_STOPPED = "runner_stopped"
+"""The argument by which a person confirms that whoever ran the thread before does not run any more."""
+
+
+def may_still_run(former: Mapping[str, Json]) -> str:
+    """Say who ran the thread before, when it was last seen, and until when its lease runs."""
+    seen, ends = (_time(former[key]) for key in ("last_seen", "lease_ends"))
+    return (
+        f"Its former runner (`{former['runner']}`) was last seen at {seen}. "
+        "It may still be alive, and making that call. "
+        f"Its lease ends at {ends}; until then `happened` and `run_again` are taken only with "
+        f"`{RUNNER_STOPPED}: true`, which says that you have made sure that it does not run any more."
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _require_stopped(question: Question, value: Mapping[str, Json], answer: Answer) -> None:
+    """Refuse to say what became of a write while whoever made it may still be at it."""
+    former = value.get("former_runner")
+    if former is None or answer["decision"] not in ("happened", "run_again"):
+        return
+    left_s = former["lease_ends"] - time.time()
+    if left_s > 0 and answer["args"].get(RUNNER_STOPPED) is not True:
+        raise _refuse(
+            question,
+            f"its former runner ({former['runner']}), last seen at {_time(former['last_seen'])}, "
+            f"may still be making the call. Answer when its lease has ended, in {left_s:.0f} s, "
+            f"or make sure that it has stopped and add {RUNNER_STOPPED}: true",
+        )
 
 
 def _amount(question: Question, by: Json) -> float:

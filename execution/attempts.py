@@ -18,7 +18,6 @@ from ..errors import (
     RejectedError,
     StepStoppedError,
     StepTimeoutError,
-    StorageDamagedError,
     UnresolvedReferenceError,
     WorkLimitError,
 )
@@ -45,7 +44,7 @@ from ..state import (
     step_fingerprint,
     steps_by_id,
 )
-from ..storage.artifacts import shown
+from ..storage.artifacts import ArtifactDamagedError, shown
 from ..storage.work_id import Place, path_as_json
 from ..tools.calls import preview
 from ..tools.threads import run_bounded
@@ -132,7 +131,7 @@ class AttemptLoop:
         try:
             condition = self.step.get("when")
             return condition is None or await run_bounded(holds, condition, await self.work.values("when"))
-        except (UnresolvedReferenceError, StorageDamagedError):
+        except (UnresolvedReferenceError, ArtifactDamagedError):
             return True
 
     async def _attempt_until_decided(self, recorded: list[Attempt]) -> Outcome:
@@ -206,7 +205,7 @@ class AttemptLoop:
 
     def _worth_another(self, attempt: Attempt) -> bool:
         codes = failure_codes(attempt)
-        if StorageDamagedError.code in codes:
+        if ArtifactDamagedError.code in codes:
             return False
         return not ("call" in self.step and codes <= _FINAL_FAILURES)
 
@@ -343,7 +342,7 @@ class AttemptLoop:
         """Return what the step's references stand for; a damaged output is reported by the attempt."""
         try:
             return await self.work.values()
-        except StorageDamagedError:
+        except ArtifactDamagedError:
             return {}
 
     def _refused(self, answer: Answer) -> Outcome:

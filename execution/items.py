@@ -19,11 +19,11 @@ from ..errors import (
     OutcomeUnknownError,
     StepNotNeededError,
     StepStoppedError,
-    StorageDamagedError,
     UnresolvedReferenceError,
 )
 from ..references import expression_roots, references_in, resolve
 from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools, step_fingerprint
+from ..storage.artifacts import ArtifactDamagedError
 from ..tools.grants import resources_of
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
@@ -75,7 +75,7 @@ class ItemsWork:
         started_at = self._work.run.timestamp()
         try:
             items = await self._items()
-        except (UnresolvedReferenceError, StorageDamagedError) as error:
+        except (UnresolvedReferenceError, ArtifactDamagedError) as error:
             return broken_attempt(number, error, started_at)
         if items and number == 1 and self._may_have_been_forgotten():
             return broken_attempt(number, OutcomeUnknownError(_FORGOTTEN), started_at)
@@ -95,7 +95,7 @@ class ItemsWork:
             self._ended = broken_attempt(number, not_needed, started_at)
         try:
             return await self._combine(items, number, started_at)
-        except StorageDamagedError as error:
+        except ArtifactDamagedError as error:
             return broken_attempt(number, error, started_at)
 
     def _may_have_been_forgotten(self) -> bool:

@@ -24,6 +24,7 @@ from ..errors import (
     StepTimeoutError,
     StorageError,
     SubPlanError,
+    ThreadBusyError,
 )
 from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
 from ..evaluation.judge import make_judge
@@ -43,6 +44,8 @@ from ..state import (
     lost_its_check,
     step_fingerprint,
 )
+from ..storage.artifacts import ArtifactDamagedError
+from ..storage.faults import met_faults
 from ..storage.work_id import Place, WorkId
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
@@ -102,12 +105,17 @@ class StepWork:
 
         Raises:
             StepWithheldError: If no approval of the plan is on record.
+            StorageError: If the storage failed: that says nothing about the step.
+            ThreadBusyError: If another runner has taken the thread over.
             langgraph.errors.GraphInterrupt: While a person is being asked.
         """
         if self.epoch.approval is None:
             raise StepWithheldError("no approval of this plan is on record")
         async with self._traced_attempt(number, item) as traced:
-            attempt = await replace(self, config=traced.config)._attempt(number, before, hint, item)
+            with met_faults(self.run.ledger.store, self._saver) as faults:
+                attempt = await replace(self, config=traced.config)._attempt(number, before, hint, item)
+            if faults:  # whatever was made of it on its way here
+                raise faults[0]
             traced.outputs = {key: attempt[key] for key in ("verdict", "output", "criteria", "error")}
         return attempt
 
@@ -139,9 +147,9 @@ class StepWork:
             attempt |= {"verdict": check.verdict, "criteria": check.criteria}
             if check.verdict == "failed":
                 failure = {"code": "check_failed", "message": "; ".join(check.gaps)}
-        except (StepError, ModelCallError, BudgetExceededError, StorageError) as error:
+        except (StepError, ModelCallError, BudgetExceededError, ArtifactDamagedError) as error:
             failure = {"code": error.code, "message": str(error)}
-        except GraphBubbleUp:
+        except (GraphBubbleUp, StorageError, ThreadBusyError):
             raise
         except Exception as error:
             if is_invalid_resume(error):
@@ -335,6 +343,10 @@ class StepWork:
     def plan(self) -> Any:
         """The plan that the step belongs to."""
         return self.state["plan"]
+
+    @property
+    def _saver(self) -> Any:
+        return self.config["configurable"].get("__pregel_checkpointer")
 
     @property
     def plan_id(self) -> str:

@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from ..context import Context, to_context
 from ..errors import StorageError
 from ..run import RUN_KEY, Run
-from ..storage.adapters import AsyncSaver, async_saver
+from ..storage.adapters import AsyncSaver, HeldThread, async_saver
 from ..storage.thread_ids import thread_id_of
 from ..tracing.entry import watched_entry
 from .langgraph_keys import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
@@ -75,6 +75,8 @@ async def enter(
         await visit.look(given, asked)
         checked = await visit.checked(given, elsewhere=elsewhere)
         run = configurable[RUN_KEY] = await visit.run(heard)
+        if isinstance(check_hold, HeldThread) and check_hold.former is not None:
+            await run.ledger.record_lost_runner(check_hold.former)
         try:
             watched = watched_entry(config, agent.config, thread_id, run.redactor)
             async with nullcontext() if nested else _stoppable(run, entered, check_hold):

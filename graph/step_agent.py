@@ -36,6 +36,7 @@ from ..models.retrying import retry_transient
 from ..prompts import quote
 from ..run import StepScope, step_scope_of
 from ..state import Evidence
+from ..storage.faults import is_met
 from ..storage.work_id import CallId
 from ..tools.calls import (
     describe_exception,
@@ -298,7 +299,7 @@ async def _made(
     except (GraphBubbleUp, BudgetExceededError):
         raise
     except Exception as error:
-        if is_invalid_resume(error):
+        if is_invalid_resume(error) or is_met(error):
             raise
         reason = describe_exception(request.tool_call["name"], error, scope.run.redactor)
         raise ToolFailedError(reason) from error

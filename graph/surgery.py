@@ -345,7 +345,9 @@ async def _hold(agent: PlanExecuteAgent, config: RunnableConfig) -> AsyncIterato
             raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
         yield
         return
-    async with saver.hold_thread(thread_id):
+    async with saver.hold_thread(thread_id) as held:
+        if held.former is not None and agent.store is not None:
+            await Ledger(agent.store, thread_id).record_lost_runner(held.former)
         yield
 
 

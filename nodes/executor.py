@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
 
 from ..context import Context
-from ..errors import StorageDamagedError, StorageError
+from ..errors import StorageError, ThreadBusyError
 from ..execution.attempts import AttemptLoop, Outcome
 from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
@@ -21,6 +21,7 @@ from ..execution.work import StepWork
 from ..models.chat import ChatModels
 from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
 from ..state import Evaluation, State, StepResult, add_usage, step_fingerprint
+from ..storage.artifacts import ArtifactDamagedError
 from ..tools.toolbox import Toolbox
 
 __all__ = ["StepOrder", "make_executor"]
@@ -104,9 +105,10 @@ def make_executor(
 
 
 def _stops_the_run(error: Exception) -> bool:
-    """Tell a fault after which the run can be resumed from one of the step; damage would not mend itself."""
-    is_damage = isinstance(error, StorageDamagedError)
-    return is_invalid_resume(error) or (isinstance(error, StorageError) and not is_damage)
+    """Tell a fault after which the run can be resumed from one of the step, as a damaged artifact is."""
+    if isinstance(error, ArtifactDamagedError):
+        return False
+    return isinstance(error, StorageError | ThreadBusyError) or is_invalid_resume(error)
 
 
 def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.messages import ToolMessage
 from langgraph.store.base import PutOp
 from langgraph.store.memory import InMemoryStore
-from plans import FREE, Thread, agent_with, bound, plan, statuses
+from langgraph.types import Command
+from plans import FREE, Thread, agent_with, bound, plan, statuses, think
 from toolset import Toolset, make_tool
 
-from plan_execute import Context
+from plan_execute import Context, ScriptedModel
 from plan_execute.errors import StorageError
 
 
@@ -156,3 +160,60 @@ async def test_a_run_that_is_cancelled_when_a_write_has_just_finished_keeps_its_
     assert await thread.questions() == []
     assert (result["status"], made) == ("done", ["x"])
     assert result["results"]["a"]["output"] == "sent x"
+
+
+class Swallowing(AgentMiddleware):
+    """Middleware of an embedder's that takes whatever a tool call raises for the tool's answer."""
+
+    async def awrap_tool_call(
+        self, request: Any, handler: Callable[[Any], Awaitable[ToolMessage | Command[Any]]]
+    ) -> ToolMessage | Command[Any]:
+        try:
+            return await handler(request)
+        except Exception as error:
+            call = request.tool_call
+            return ToolMessage(f"no: {error}", tool_call_id=call["id"], name=call["name"], status="error")
+
+
+def _first_that(refuses: Callable[[PutOp], bool]) -> Callable[[PutOp], bool]:
+    met: list[PutOp] = []
+
+    def is_first(op: PutOp) -> bool:
+        if met or not refuses(op):
+            return False
+        met.append(op)
+        return True
+
+    return is_first
+
+
+def _is_outcome(op: PutOp) -> bool:
+    return op.namespace[1] == "effects" and op.value is not None and json.loads(op.value["json"])["outcome"]
+
+
+def _counts(kind: str) -> Callable[[PutOp], bool]:
+    return lambda op: op.key == "calls" and json.loads(op.value["json"])["calls"].get(kind) == 1
+
+
+@pytest.mark.parametrize("refuses", [_is_outcome, _counts("tool_calls")], ids=["outcome", "count"])
+async def test_a_fault_that_passes_is_never_taken_for_the_answer_of_an_agents_tool(
+    refuses: Callable[[PutOp], bool],
+) -> None:
+    store, tools = FullStore(_first_that(refuses)), Toolset()
+    call = ScriptedModel.tool_calls(("wr", {"text": "x"}))
+    model = ScriptedModel({"executor": [call, "done"], "synthesizer": ["end"]})
+    agent = agent_with(tools.tools, model, store=store, middleware=[Swallowing()])
+    thread = Thread(agent, Context(approval="never", max_tool_calls=9, max_attempts=1, on_failure="abort"))
+    with pytest.raises(StorageError, match="No space left on device"):
+        await thread.run(think("a", tools=["wr"]))
+    assert store.refused.is_set()
+
+
+async def test_a_fault_while_a_models_call_is_counted_is_never_the_models_failure() -> None:
+    store = FullStore(_first_that(_counts("model_calls")))
+    model = ScriptedModel({"executor": ["done", "done"], "synthesizer": ["end"]})
+    settings = Context(approval="never", max_model_calls=9, max_attempts=1, on_failure="abort")
+    thread = Thread(agent_with((), model, store=store), settings)
+    with pytest.raises(StorageError, match="No space left on device"):
+        await thread.run(think("a"))
+    assert (await thread.send(None))["status"] == "done"
