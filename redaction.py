@@ -270,15 +270,20 @@ def _unescaped(text: str) -> list[_Layer]:
     return layers
 
 
+@lru_cache(maxsize=1024)
+def _meant_by(written: str, *number: str | None) -> str:
+    # Without leading zeros: Python refuses to read thousands of digits.
+    digits = "".join(part for part in number if part)
+    return html.unescape(f"&{digits};" if digits else written)
+
+
 def _without_escapes(text: str) -> _Layer:
     parts: list[str] = []
     ends: list[int] = []
     escapes: list[tuple[int, int, int]] = []
     done = length = 0
     for found in _REFERENCE.finditer(text):
-        # Without leading zeros: Python refuses to read thousands of digits.
-        number = "".join(part for part in found.groups() if part)
-        meant = html.unescape(f"&{number};" if number else found[0])
+        meant = _meant_by(*found.group(0, 1, 2, 3, 4))
         if meant != found[0]:
             start, end = found.span()
             length += start - done

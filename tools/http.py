@@ -34,27 +34,24 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # IANA's registries of special addresses. Python's own is_global depends on its version: before 3.11.10 it
 # takes most of 192.0.0.0/24 for public.
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
-_SPECIAL = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.88.99.0/24",
-        "192.168.0.0/16",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/3",  # multicast, reserved, broadcast
-        "2001::/23",
-        "2001:db8::/32",
-        "3fff::/20",
-    )
+_SPECIAL = (
+    *(
+        ipaddress.IPv4Network((first << 16, bits))
+        for first, bits in (
+            (0x0000, 8),  # this network
+            (0x0A00, 8),  # private
+            (0x6440, 10),  # shared by a carrier's customers
+            (0x7F00, 8),  # loopback
+            (0xA9FE, 16),  # link-local
+            (0xAC10, 12),  # private
+            (0xC000, 24),  # protocol assignments
+            (0xC0A8, 16),  # private
+            (0xC612, 15),  # benchmarks
+            (0xE000, 3),  # multicast, reserved, broadcast
+        )
+    ),
+    *map(ipaddress.ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "192.88.99.0/24")),
+    *map(ipaddress.ip_network, ("2001::/23", "2001:db8::/32", "3fff::/20")),
 )
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
