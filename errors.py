@@ -27,6 +27,8 @@ The tree::
     │   ├── ToolFailedError         a tool raised
     │   ├── BadArgumentsError       arguments that do not fit the tool at run time
     │   ├── UnresolvedReferenceError a reference that has no value at run time
+    │   │   └── WorkLimitError      a reference, or a check, that takes too much work
+    │   ├── RejectedError           a person rejected the call
     │   ├── ItemsFailedError        items of a for_each failed
     │   ├── OutcomeUnknownError     nobody knows which writes of a loop have happened
     │   ├── RepeatedCallError       a write would be made again, and nobody can be asked
@@ -70,6 +72,7 @@ __all__ = [
     "OutcomeUnknownError",
     "PlanExecuteError",
     "QuestionOpenError",
+    "RejectedError",
     "RepeatedCallError",
     "SchemaVersionError",
     "ScriptError",
@@ -86,6 +89,7 @@ __all__ = [
     "ThreadUnfinishedError",
     "ToolFailedError",
     "UnresolvedReferenceError",
+    "WorkLimitError",
     "known",
 ]
 
@@ -266,6 +270,15 @@ class UnresolvedReferenceError(StepError):
     """A reference has no value at run time."""
 
     code = "unresolved_reference"
+
+
+class WorkLimitError(UnresolvedReferenceError):
+    """A reference, or the check of a value, that would take more work than one check may do."""
+
+    code = "work_limit"
+class RejectedError(StepError):
+    """A person rejected the call, or should have been asked about it and nobody could be."""
+    code = "rejected"
 
 
 class ItemsFailedError(StepError):

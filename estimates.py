@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from .errors import UnresolvedReferenceError
 from .models.chat import Role
 from .references import resolve
+from .safety.work import Work, within
 from .state import Plan, Step, StepResult, Usage, input_values, pending_steps, remaining_path
 from .storage.history import Sample
 
@@ -189,7 +190,7 @@ def _times(step: Step, inputs: Mapping[str, Any]) -> int | None:
     if "for_each" not in step:
         return 1
     try:
-        items = resolve(step["for_each"], {"inputs": inputs})
+        items = within(Work.at_once(), resolve, step["for_each"], {"inputs": inputs})
     except UnresolvedReferenceError:
         return None
     return len(items) if isinstance(items, list) else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .estimates import Estimate, describe_estimate
@@ -18,10 +19,10 @@ from .state import (
     step_fingerprints,
     topological_order,
 )
-from .tools.calls import preview
+from .tools.grants import changed_tools, filled, open_resources, resources_of
 from .tools.toolbox import Toolbox
 
-__all__ = ["describe_plan"]
+__all__ = ["call_in_words", "describe_plan", "step_in_words"]
 
 
 def describe_plan(
@@ -32,6 +33,7 @@ def describe_plan(
     *,
     origin: str = "",
     estimate: Estimate | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> str:
     """Describe a plan that waits for approval: writes first, then the DAG in order, changes and estimate.
 
@@ -42,9 +44,10 @@ def describe_plan(
         earlier: The approvals on record for this plan, oldest first.
         origin: Where the plan is from, if it is not the planner's answer to this goal.
         estimate: What it will take.
+        values: What references stand for, as far as that is known.
     """
     plan = state.get("plan")
-    parts = [f"**Goal:** {_said(shown.get('goal') or state.get('goal') or '', 500)}"]
+    parts = [f"**Goal:** {_said(shown.get('goal') or state.get('goal') or '')}"]
     if origin:
         parts.append(f"**This plan is {origin}.** The planner was not asked.")
     if issues := state.get("plan_issues"):
@@ -53,13 +56,13 @@ def describe_plan(
             "Mend it and send the whole plan again, approve the plan before your edit, or reject it."
         )
     if shown.get("rationale"):
-        parts.append(f"**Why this plan:** {_said(shown['rationale'], 1000)}")
+        parts.append(f"**Why this plan:** {_said(shown['rationale'])}")
     if plan is not None and shown is plan:
         parts += [
             _inputs(plan, state),
             _writes(plan, toolbox),
-            _changes(plan, earlier),
-            _steps(plan, toolbox),
+            _changes(plan, earlier, toolbox),
+            _steps(plan, toolbox, values or {}),
             _rolling(plan),
             _goal(plan),
             _answer(plan),
@@ -68,9 +71,32 @@ def describe_plan(
     return "\n\n".join(part for part in parts if part)
 
 
-def _said(text: Any, limit: int) -> str:
+def call_in_words(tool: str, args: Mapping[str, Any], effect: str = "") -> str:
+    """Write a call with all its arguments: in one line, or where that is long, one line per argument."""
+    kind = f" [{effect}]" if effect else ""
+    whole = json.dumps(args, ensure_ascii=False, default=str)
+    if len(whole) <= _ONE_LINE:
+        return code_span(f"{tool}({whole})") + kind
+    lines = [f"\n    - {code_span(name)} = {code_span(_json(value))}" for name, value in args.items()]
+    return f"{code_span(tool)}{kind} with:{''.join(lines)}\n"
+
+
+_ONE_LINE = 200
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def step_in_words(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
+    """Say what a step does, in plain text that nothing in the plan can format."""
+    task = filled(step.get("task") or "", values)
+    return f"**{plain_line(step['id'])}**: {_said(task) or 'call'} — {_details(step, toolbox, values)}"
+
+
+def _said(text: Any) -> str:
     """Quote what a model wrote: it must not look like what we say about the plan, nor hide it."""
-    return plain_line(preview(str(text), limit))
+    return plain_line(str(text))
 
 
 def _issue_line(issue: PlanIssue) -> str:
@@ -79,7 +105,7 @@ def _issue_line(issue: PlanIssue) -> str:
 
 def _inputs(plan: Plan, state: State) -> str:
     values = input_values(plan, state.get("inputs"))
-    listed = ", ".join(f"{name} = {_said(preview(value), 100)}" for name, value in values.items())
+    listed = ", ".join(f"{plain_line(name)} = {code_span(_json(value))}" for name, value in values.items())
     return f"**Inputs:** {listed}" if listed else ""
 
 
@@ -89,13 +115,14 @@ def _writes(plan: Plan, toolbox: Toolbox) -> str:
     for step in topological_order(plan["steps"]):
         tools = [name for name in granted_tools(step) if toolbox.effect(name) == "write"]
         if tools:
-            lines.append(f"- **{step['id']}** may call {', '.join(f'`{name}`' for name in tools)}")
+            named = ", ".join(map(code_span, tools))
+            lines.append(f"- **{plain_line(step['id'])}** may call {named}")
     return "**May change the world:**\n" + "\n".join(lines) if lines else "**Reads only.**"
 
 
-def _steps(plan: Plan, toolbox: Toolbox) -> str:
+def _steps(plan: Plan, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
     lines = [
-        f"{number}. **{step['id']}**: {_said(step['task'], 1000) or 'call'} — {_details(step, toolbox)}"
+        f"{number}. {step_in_words(step, toolbox, values)}"
         for number, step in enumerate(topological_order(plan["steps"]), start=1)
     ]
     return f"**Steps:** {len(lines)}\n" + "\n".join(lines)
@@ -109,46 +136,51 @@ def _rolling(plan: Plan) -> str:
 
 def _goal(plan: Plan) -> str:
     """Say what ends the run before all its steps have run."""
-    criteria = [
-        _said(" ".join(map(str, criterion.values())), 300) for criterion in plan.get("goal_criteria", ())
-    ]
+    criteria = [_said(" ".join(map(str, criterion.values()))) for criterion in plan.get("goal_criteria", ())]
     return "**Done as soon as:** " + "; ".join(criteria) if criteria else ""
 
 
 def _answer(plan: Plan) -> str:
     """Say what will be answered, where no model writes it from the results."""
-    return f"**Answers:** {_said(plan['answer'], 1000)}" if plan.get("answer") else ""
+    return f"**Answers:** {_said(plan['answer'])}" if plan.get("answer") else ""
 
 
-def _details(step: Step, toolbox: Toolbox) -> str:
-    parts = []
+def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
+    parts, call = [], ""
     if "call" in step:
         tool = step["call"]["tool"]
-        call = code_span(f"{tool}({preview(step['call']['args'], 200)})")
-        parts.append(f"{call} [{toolbox.effect(tool)}]")
+        call = call_in_words(tool, filled(step["call"]["args"], values), toolbox.effect(tool))
     elif "plan" in step:
-        parts.append(
-            f"a plan of its own for: {_said(step['plan']['goal'], 300)} — you are asked about it then"
-        )
+        goal = _said(filled(step["plan"]["goal"], values))
+        parts.append(f"a plan of its own for: {goal} — you are asked about it then")
     elif "agent" in step:
         (name,) = granted_tools(step)
-        parts.append(f"the agent `{step['agent']}` [{toolbox.effect(name)}]")
+        parts.append(f"the agent {code_span(step['agent'])} [{toolbox.effect(name)}]")
     elif tools := granted_tools(step):
-        parts.append("an agent with " + ", ".join(f"`{name}` [{toolbox.effect(name)}]" for name in tools))
+        named = (f"{code_span(name)} [{toolbox.effect(name)}]" for name in tools)
+        parts.append("an agent with " + ", ".join(named))
     else:
         parts.append("an agent without tools")
+    parts += _circumstances(step)
+    parts += [f"touches {code_span(known)}" for known in sorted(resources_of(step, toolbox, values))]
+    later = sorted(open_resources(step, toolbox, values))
+    parts += [f"**known only at run time:** {code_span(resource)}" for resource in later]
+    is_long = call.endswith("\n")  # its arguments have lines of their own, which come last
+    return "; ".join([*parts, call.rstrip()] if is_long else [*([call] if call else []), *parts])
+
+
+def _circumstances(step: Step) -> Iterator[str]:
     if "for_each" in step:
-        parts.append(f"once for each of `{step['for_each']}`")
+        yield f"once for each of {code_span(step['for_each'])}"
     if "when" in step:
-        parts.append(f"only when `{step['when']}`")
+        yield f"only when {code_span(step['when'])}"
     if step["depends_on"]:
-        parts.append("after " + ", ".join(step["depends_on"]))
+        yield "after " + ", ".join(map(plain_line, step["depends_on"]))
     if step.get("approve"):
-        parts.append("asks before it runs")
-    return "; ".join(parts)
+        yield "asks before it runs"
 
 
-def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]]) -> str:
+def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]], toolbox: Toolbox) -> str:
     """Say what is new since the revision that was approved last."""
     approved = [record for record in earlier if record.get("steps") is not None]
     if not approved:
@@ -159,6 +191,12 @@ def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]]) -> str:
         "new": [step_id for step_id in now if step_id not in before],
         "changed": [step_id for step_id in now if before.get(step_id, now[step_id]) != now[step_id]],
         "gone": [step_id for step_id in before if step_id not in now],
+        "tools that are not as they were": _other_tools(plan, approved[-1], toolbox),
     }
-    lines = [f"- {what}: {', '.join(ids)}" for what, ids in changes.items() if ids]
+    lines = [f"- {what}: {', '.join(map(plain_line, ids))}" for what, ids in changes.items() if ids]
     return "**Since the plan you approved:**\n" + "\n".join(lines) if lines else ""
+
+
+def _other_tools(plan: Plan, approved: Mapping[str, Any], toolbox: Toolbox) -> list[str]:
+    tools = {name for step in plan["steps"] for name in granted_tools(step)}
+    return changed_tools(toolbox.fingerprints(tools), approved.get("grants", {}))

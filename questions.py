@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, Required
 
 from langgraph.types import Interrupt
@@ -20,15 +22,18 @@ from pydantic import RootModel, model_validator
 from typing_extensions import TypedDict
 
 from .errors import InvalidAnswerError, known
+from .safety.depth import is_too_deep, read_json, too_deep_message
 
 __all__ = [
     "QUESTIONS",
+    "RUNNER_STOPPED",
     "Answer",
     "OpenQuestion",
     "Question",
     "answer_model",
     "careful_answer",
     "is_ours",
+    "may_still_run",
     "question_id",
     "question_name",
     "question_value",
@@ -73,6 +78,7 @@ QUESTIONS: dict[str, Question] = {
     for question in (
         Question("approve_plan", ("approve", "edit", "reject", "respond")),
         Question("approve_step", ("approve", "edit", "reject")),
+        Question("confirm_call", ("approve", "edit", "reject")),
         Question(
             "handle_step_failure",
             _DECIDE,
@@ -230,7 +236,9 @@ def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
     if kind == "edit":
         answer["args"] = _edited_args(question, shape)
     if question.decisions:
-        return _with_decision(question, answer, proposed)
+        decided = _with_decision(question, answer, proposed)
+        _require_stopped(question, value, decided)
+        return decided
     return _check_edit(question, answer)
 
 
@@ -260,9 +268,11 @@ def _unwrap(question: Question, raw: Json) -> Mapping[str, Json]:
 
 
 def _require_json(question: Question, shape: Mapping[str, Json]) -> None:
+    if is_too_deep(shape):
+        raise _refuse(question, too_deep_message("it"))
     try:
         json.dumps(shape, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         raise _refuse(question, f"it is not plain JSON ({error})") from error
 
 
@@ -317,7 +327,7 @@ def _parsed(question: Question, value: Json) -> Json:
 
 def _parse_json(text: str) -> Json:
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError:
         return None
 
@@ -338,6 +348,40 @@ def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Js
     return {**answer, "decision": str(decision), "args": args, "message": message}
 
 
+RUNNER_STOPPED = "runner_stopped"
+"""The argument by which a person confirms that whoever ran the thread before does not run any more."""
+
+
+def may_still_run(former: Mapping[str, Json]) -> str:
+    """Say who ran the thread before, when it was last seen, and until when its lease runs."""
+    seen, ends = (_time(former[key]) for key in ("last_seen", "lease_ends"))
+    return (
+        f"Its former runner (`{former['runner']}`) was last seen at {seen}. "
+        "It may still be alive, and making that call. "
+        f"Its lease ends at {ends}; until then `happened` and `run_again` are taken only with "
+        f"`{RUNNER_STOPPED}: true`, which says that you have made sure that it does not run any more."
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _require_stopped(question: Question, value: Mapping[str, Json], answer: Answer) -> None:
+    """Refuse to say what became of a write while whoever made it may still be at it."""
+    former = value.get("former_runner")
+    if former is None or answer["decision"] not in ("happened", "run_again"):
+        return
+    left_s = former["lease_ends"] - time.time()
+    if left_s > 0 and answer["args"].get(RUNNER_STOPPED) is not True:
+        raise _refuse(
+            question,
+            f"its former runner ({former['runner']}), last seen at {_time(former['last_seen'])}, "
+            f"may still be making the call. Answer when its lease has ended, in {left_s:.0f} s, "
+            f"or make sure that it has stopped and add {RUNNER_STOPPED}: true",
+        )
+
+
 def _amount(question: Question, by: Json) -> float:
     if isinstance(by, bool) or not isinstance(by, int | float) or not 0 < by < math.inf:
         raise _refuse(question, f"a budget is extended by a number above 0, not {by!r}")
@@ -353,6 +397,11 @@ def _check_edit(question: Question, answer: Answer) -> Answer:
         if not isinstance(plan, Mapping):
             raise _refuse(question, "an edit needs the whole plan as args.plan")
         return {**answer, "args": {"plan": dict(plan)}}
+    if question.name == "confirm_call":
+        call_args = _parsed(question, args.get("tool_args", args))
+        if not isinstance(call_args, Mapping):
+            raise _refuse(question, "an edit needs args.tool_args as a JSON object")
+        return {**answer, "args": {"tool_args": dict(call_args)}}
     given = _parsed(question, args.get("step", args))
     if not isinstance(given, Mapping) or not {"call", "task"} & set(given):
         raise _refuse(question, "an edit needs args.step, args.call or args.task")

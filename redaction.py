@@ -1,8 +1,8 @@
 """Keep secrets out of what is stored and shown: their values, and texts that have the form of a key.
 
 A secret is replaced by a mark that says which one it was (``[redacted OPENAI_API_KEY]``). Values are
-looked for as they are and as they usually are written inside other text (JSON, URLs, base64, hexadecimal,
-UTF-16). Every search takes time in proportion to the text, whatever the text is.
+looked for as they are and as they usually are written inside other text (JSON, URLs, HTML, base64,
+hexadecimal, UTF-16). Every search takes time in proportion to the text, whatever the text is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import dataclasses
 import html
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
@@ -170,6 +171,7 @@ class _Finds(NamedTuple):
 
     def within(self, text: str) -> _Finds | None:
         """Keep what this text may hold; None: nothing."""
+        text = _SEPARATOR.join([text, *(layer.text for layer in _unescaped(text))])
         values = tuple(find for find in self.values if find[0] in text)
         encoded = tuple(find for find in self.encoded if find[0] in text)
         forms = tuple(form for form in self.forms if form.may_be_in(text) and form.pattern.search(text))
@@ -185,7 +187,35 @@ class _Finds(NamedTuple):
         for form in self.forms:
             if form.may_be_in(text):
                 text = _without(form, text)
-        return text
+        return self._replaced_in_escapes(text)
+
+    def _replaced_in_escapes(self, text: str) -> str:
+        """Put the marks over what a reader of HTML sees, and leave the escapes of everything else."""
+        layers, found = _unescaped(text), []
+        for depth, layer in enumerate(layers, 1):
+            for start, end, mark in self._places(layer.text):
+                for outer in reversed(layers[:depth]):
+                    start, end = outer.written_at(start, end)
+                found.append((start, end, mark))
+        parts, done = [], 0
+        for start, end, mark in sorted(found):
+            if start >= done:
+                parts += [text[done:start], mark]
+            done = max(done, end)
+        return "".join([*parts, text[done:]])
+
+    def _places(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """Find where something begins and ends, with its mark."""
+        exact = [(re.compile(re.escape(value)), mark) for value, mark in self.values if value in text]
+        inside = [(pattern, mark) for core, pattern, mark in self.encoded if core in text]
+        for pattern, mark in [*exact, *inside]:
+            for found in pattern.finditer(text):
+                yield *found.span(), mark
+        for form in self.forms:
+            for found in form.pattern.finditer(text) if form.may_be_in(text) else ():
+                key = form.pattern.groups  # the last group, or all of it
+                if form.accepts is None or form.accepts(found[key]):
+                    yield *found.span(key), form.mark
 
 
 def _without(form: _Form, text: str) -> str:
@@ -194,6 +224,75 @@ def _without(form: _Form, text: str) -> str:
         return found[0] if form.accepts and not form.accepts(key) else kept + form.mark
 
     return form.pattern.sub(mark, text)
+
+
+# --- HTML --------------------------------------------------------------------------------
+
+_REFERENCE = re.compile(
+    r"&(?:(#)0*+([0-9]{1,7})|(#x)0*+([0-9A-Fa-f]{1,6})|[A-Za-z][A-Za-z0-9]{0,31});?", re.IGNORECASE
+)
+_LAYERS = 3
+"""How often a text may have been escaped: once by whoever made it, once more by whoever quoted it."""
+_LONGEST_REFERENCE = 10
+"""Characters for one, as in ``&#x000061;``."""
+
+
+class _Layer(NamedTuple):
+    """A text without its HTML escapes, and where these stood."""
+
+    text: str
+    ends: list[int]
+    """Where each escape's meaning ends in the text."""
+    escapes: list[tuple[int, int, int]]
+    """Where it begins there, and where the escape itself begins and ends as it is written."""
+
+    def written_at(self, start: int, end: int) -> tuple[int, int]:
+        """Return where a part of the text begins and ends as it is written; no escape is cut through."""
+        return self._written(start)[0], self._written(end - 1)[1]
+
+    def _written(self, at: int) -> tuple[int, int]:
+        place = bisect_right(self.ends, at)
+        if place < len(self.escapes) and self.escapes[place][0] <= at:
+            return self.escapes[place][1:]
+        moved = self.escapes[place - 1][2] - self.ends[place - 1] if place else 0
+        return at + moved, at + moved + 1
+
+
+def _unescaped(text: str) -> list[_Layer]:
+    """Take the HTML escapes out of a text, as often as there are any; none where it holds none."""
+    layers: list[_Layer] = []
+    while "&" in text and len(layers) < _LAYERS:
+        layer = _without_escapes(text)
+        if not layer.escapes:
+            break
+        layers.append(layer)
+        text = layer.text
+    return layers
+
+
+@lru_cache(maxsize=1024)
+def _meant_by(written: str, *number: str | None) -> str:
+    # Without leading zeros: Python refuses to read thousands of digits.
+    digits = "".join(part for part in number if part)
+    return html.unescape(f"&{digits};" if digits else written)
+
+
+def _without_escapes(text: str) -> _Layer:
+    parts: list[str] = []
+    ends: list[int] = []
+    escapes: list[tuple[int, int, int]] = []
+    done = length = 0
+    for found in _REFERENCE.finditer(text):
+        meant = _meant_by(*found.group(0, 1, 2, 3, 4))
+        if meant != found[0]:
+            start, end = found.span()
+            length += start - done
+            escapes.append((length, start, end))
+            length += len(meant)
+            ends.append(length)
+            parts += [text[done:start], meant]
+            done = end
+    return _Layer("".join([*parts, text[done:]]), ends, escapes)
 
 
 class _Innocent:
@@ -258,6 +357,7 @@ class Redactor:
     def begun_at(self, text: str) -> int:
         """Return where a secret with white space in it may begin that the text does not hold to its end."""
         longest = max((len(form) for form, _ in self._all.values if any(map(str.isspace, form))), default=1)
+        longest *= _LONGEST_REFERENCE if "&" in text else 1
         block = text.rfind("-----BEGIN")
         is_open = block >= 0 and "-----END" not in text[block:]
         return min(block if is_open else len(text), max(0, len(text) - longest + 1))
@@ -336,7 +436,7 @@ def _written_forms(value: str) -> list[str]:
     quoted = [quote(value, safe=""), quote(value), quote_plus(value)]
     quoted += [re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), text) for text in quoted]
     raw = value.encode("utf-8", "surrogatepass")
-    others = [html.escape(value), raw.hex(), raw.hex().upper(), "\x00".join(value)]
+    others = [raw.hex(), raw.hex().upper(), "\x00".join(value)]
     return sorted(dict.fromkeys([value, *escaped, *quoted, *others]), key=len, reverse=True)
 
 

@@ -3,32 +3,34 @@
 A reference is a JMESPath expression between ``${`` and ``}`` over the outputs of
 earlier steps by step id, ``inputs``, and inside ``for_each`` also ``item`` and
 ``index``. A string that is exactly one reference stands for the exact value; inside
-longer text the value is rendered. ``$${`` writes a literal ``${``.
+longer text the value is rendered. ``$${`` writes a literal ``${``, and ``$${}`` stands
+for nothing: it keeps apart what would be read as a reference in another notation.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
-import jmespath
-from jmespath.exceptions import JMESPathError
-from jmespath.lexer import Lexer
-
-from .errors import UnresolvedReferenceError
+from .errors import UnresolvedReferenceError, WorkLimitError
+from .safety.expressions import ExpressionError, UnknownFunctionError, evaluate, evaluate_part, parse, tokens
+from .safety.work import Work, current_work, within
 from .state import Step
 
 __all__ = [
     "BadReferenceError",
     "Reference",
+    "escaped",
     "expression_roots",
     "field_with",
     "fill",
     "holds",
+    "is_rooted",
     "is_single_reference",
     "looked_up",
+    "looks_at_everything",
     "map_strings",
     "reference_fields",
     "references_in",
@@ -42,10 +44,19 @@ __all__ = [
 ]
 
 Json = Any
+_CHARACTERS_A_STEP = 64
 
 
 class BadReferenceError(ValueError):
-    """A reference that cannot be parsed: not closed, empty, or not JMESPath."""
+    """A reference that cannot be parsed: not closed, empty, or not JMESPath.
+
+    Attributes:
+        code: The code of the issue that it makes of a plan.
+    """
+
+    def __init__(self, message: str, code: str = "bad_expression") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Reference(NamedTuple):
@@ -83,8 +94,9 @@ def _split(text: str) -> tuple[str | Reference, ...]:
     literal, at = "", 0
     while (found := text.find("${", at)) >= 0:
         if found > 0 and text[found - 1] == "$":
-            literal += text[at : found - 1] + "${"
-            at = found + 2
+            stands_for_nothing = text.startswith("}", found + 2)
+            literal += text[at : found - 1] + ("" if stands_for_nothing else "${")
+            at = found + (3 if stands_for_nothing else 2)
             continue
         literal += text[at:found]
         end = _closing_brace(text, found + 2)
@@ -99,6 +111,11 @@ def _split(text: str) -> tuple[str | Reference, ...]:
     if literal:
         parts.append(literal)
     return tuple(parts)
+
+
+def escaped(text: str) -> str:
+    """Write a text so that a plan takes it literally."""
+    return text.replace("${", "$${").replace("$${}", "$${$${}}")
 
 
 def _closing_brace(text: str, start: int) -> int:
@@ -135,9 +152,8 @@ _LEFT_ONLY = {
     "value_projection",
     "filter_projection",
     "flatten",
-    "slice",
 }
-_ROOTLESS = {"literal", "identity", "index", "expref"}
+_ROOTLESS = {"literal", "identity", "index", "slice", "expref"}
 
 
 @lru_cache(maxsize=4096)
@@ -147,7 +163,7 @@ def expression_roots(expression: str) -> frozenset[str]:
     Raises:
         BadReferenceError: If the expression is not JMESPath.
     """
-    return frozenset(_roots(_compile(expression).parsed))
+    return frozenset(_roots(_parsed(expression)))
 
 
 def _roots(node: Mapping[str, Any]) -> Iterator[str]:
@@ -163,6 +179,32 @@ def _roots(node: Mapping[str, Any]) -> Iterator[str]:
                 yield from _roots(child)
 
 
+def is_rooted(expression: str) -> bool:
+    """Tell whether an expression begins with names: not with a literal, nor with all there is (``@``, ``*``).
+
+    Raises:
+        BadReferenceError: If the expression is not JMESPath.
+    """
+    return bool(expression_roots(expression)) and not looks_at_everything(expression)
+
+
+def looks_at_everything(expression: str) -> bool:
+    """Tell whether an expression begins with all there is, instead of a name.
+
+    Raises:
+        BadReferenceError: If the expression is not JMESPath.
+    """
+    return _looks_at_everything(_parsed(expression))
+
+
+def _looks_at_everything(node: Mapping[str, Any]) -> bool:
+    kind, children = node["type"], node.get("children", ())
+    if kind in ("current", "identity"):
+        return True
+    looked_into = children[:1] if kind in _LEFT_ONLY else () if kind in _ROOTLESS else children
+    return any(isinstance(child, Mapping) and _looks_at_everything(child) for child in looked_into)
+
+
 def looked_up(expression: str) -> list[tuple[int, int, str]]:
     """Find where an expression looks up a name at its top, as (start, end, name).
 
@@ -170,14 +212,14 @@ def looked_up(expression: str) -> list[tuple[int, int, str]]:
     Nothing is found in what is not JMESPath.
     """
     try:
-        tokens = list(Lexer().tokenize(expression))
-    except JMESPathError:
+        parts = tokens(expression)
+    except ExpressionError:
         return []
-    kinds = ["", *(token["type"] for token in tokens)]  # so that kinds[at] is what stands before tokens[at]
+    kinds = ["", *(token["type"] for token in parts)]  # so that kinds[at] is what stands before parts[at]
     found: list[tuple[int, int, str]] = []
     opened = [False]  # for each open bracket: whether names in it belong to a value
     here = [False]  # the same up to the next comma: behind a pipe or & they do
-    for at, token in enumerate(tokens):
+    for at, token in enumerate(parts):
         kind = token["type"]
         if kind in _OPENING:
             opened.append(here[-1] or _opens_a_value(kinds[: at + 1], kind))
@@ -209,18 +251,18 @@ _NAMES = {"unquoted_identifier", "quoted_identifier"}
 _VALUE_ENDS = {*_NAMES, "rbracket", "rbrace", "rparen", "flatten", "star"}
 
 
-@lru_cache(maxsize=4096)
-def _compile(expression: str) -> Any:
+def _parsed(expression: str) -> Any:
     try:
-        return jmespath.compile(expression)
-    except JMESPathError as error:
-        reason = str(error).split("\n", 1)[0]
-        raise BadReferenceError(f"not a JMESPath expression: {_shorten(expression)} ({reason})") from error
+        return parse(expression)
+    except UnknownFunctionError as error:
+        raise BadReferenceError(f"{_shorten(expression)}: {error}", "bad_reference") from error
+    except ExpressionError as error:
+        raise BadReferenceError(f"not a JMESPath expression: {_shorten(expression)} ({error})") from error
 
 
 def plain_path(expression: str) -> list[str] | None:
     """Return ``["weather", "temp_c"]`` for a plain dotted path, None for anything richer."""
-    return _field_path(_compile(expression).parsed)
+    return _field_path(_parsed(expression))
 
 
 def _field_path(node: Mapping[str, Any]) -> list[str] | None:
@@ -239,12 +281,15 @@ def search(expression: str, scope: Mapping[str, Json]) -> Json:
     """Evaluate a JMESPath expression.
 
     Raises:
-        UnresolvedReferenceError: If it fails on these values (a function on a wrong type).
+        UnresolvedReferenceError: If it fails on these values (a function on a wrong type), or takes too
+            much work.
     """
     try:
-        return _compile(expression).search(scope)
-    except JMESPathError as error:
-        raise UnresolvedReferenceError(f"{expression}: {error}") from error
+        return evaluate(expression, scope)
+    except ExpressionError as error:
+        raise UnresolvedReferenceError(f"{_shorten(expression)}: {error}") from error
+    except WorkLimitError as error:
+        raise WorkLimitError(f"{_shorten(expression)}: {error}") from error
 
 
 def holds(expression: str, scope: Mapping[str, Json]) -> bool:
@@ -267,7 +312,7 @@ def resolve(value: Json, scope: Mapping[str, Json]) -> Json:
     Raises:
         UnresolvedReferenceError: If a reference has no value.
     """
-    return map_strings(value, lambda text: _resolve_text(text, scope))
+    return within(Work(), map_strings, value, lambda text: _resolve_text(text, scope))
 
 
 def map_strings(value: Json, change: Callable[[str], Json]) -> Json:
@@ -285,9 +330,18 @@ def _resolve_text(text: str, scope: Mapping[str, Json]) -> Json:
     parts = _split(text)
     if len(parts) == 1 and isinstance(parts[0], Reference):
         return _lookup(parts[0].expression, scope)
-    return "".join(
+    return _joined(
         part if isinstance(part, str) else render(_lookup(part.expression, scope)) for part in parts
     )
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """Join the parts of a text; what they add up to counts."""
+    work, held = current_work(), []
+    for part in parts:
+        work.spend(len(part) // _CHARACTERS_A_STEP)
+        held.append(part)
+    return "".join(held)
 
 
 def fill(text: str, scope: Mapping[str, Json], show: Callable[[Reference, Json], str]) -> str:
@@ -296,35 +350,98 @@ def fill(text: str, scope: Mapping[str, Json], show: Callable[[Reference, Json],
     Raises:
         UnresolvedReferenceError: If a reference has no value.
     """
-    return "".join(
-        part if isinstance(part, str) else show(part, _lookup(part.expression, scope))
-        for part in _split(text)
+    return within(
+        Work(),
+        _joined,
+        (
+            part if isinstance(part, str) else show(part, _lookup(part.expression, scope))
+            for part in _split(text)
+        ),
     )
 
 
 def _lookup(expression: str, scope: Mapping[str, Json]) -> Json:
-    value = search(expression, scope)
-    if value is None and (missing := _missing(expression, scope)):
+    value, tree = search(expression, scope), _parsed(expression)
+    # A value was found, unless a function or an object was made of one that was not.
+    is_found = value is not None and tree["type"] not in _COMBINED and "(" not in expression
+    if not is_found and (missing := _unfound(tree, scope)):
         raise UnresolvedReferenceError(f"${{{expression}}} has no value: {missing}")
     return value
 
 
-def _missing(expression: str, scope: Mapping[str, Json]) -> str | None:
-    """Say what a plain path lacks; a null that is really there, or stands for a skipped step, is a value."""
-    path = plain_path(expression)
-    if path is None:
+_MAY_FIND_NOTHING = {"not_null", "type"}
+"""Functions that ask whether there is a value."""
+_COMBINED = {"function_expression", "multi_select_list", "multi_select_dict", "key_val_pair"}
+_PROJECTIONS = {"projection", "value_projection", "filter_projection", "flatten"}
+_CHAINS = {"pipe", "subexpression", "index_expression"}
+
+
+def _unfound(node: Mapping[str, Any], scope: Mapping[str, Json]) -> str | None:
+    """Say which part of an expression leads to nothing: the whole of it, or what a function is given."""
+    if node["type"] in _COMBINED:
+        parts = () if node.get("value") in _MAY_FIND_NOTHING else node["children"]
+    elif node["type"] in _CHAINS:
+        parts = node["children"][:1]
+    else:
+        parts = ()
+    found = (_unfound(part, scope) for part in parts)
+    return next((missing for missing in found if missing), None) or _why_null(node, scope)
+
+
+def _why_null(node: Mapping[str, Any], value: Json, before: str = "") -> str | None:
+    """Say what an expression did not find; None: it found a value, and be it null."""
+    kind, children = node["type"], node.get("children", ())
+    if value is None:  # a null that is really there, or stands for a skipped step
         return None
-    value: Json = scope
-    for depth, name in enumerate(path):
-        if value is None and depth > 0:
-            return None
-        if not isinstance(value, Mapping):
-            return f"{'.'.join(path[:depth])} is {type(value).__name__}, it has no member {name!r}"
-        if name not in value:
-            have = ", ".join(sorted(map(str, value))[:20]) or "(nothing)"
-            return f"{'.'.join(path[:depth]) or 'the plan'} has no {name!r}; it has: {have}"
-        value = value[name]
-    return None
+    if kind in ("field", "index"):
+        return _lacks(value, node["value"], before or "the plan")
+    if kind == "or_expression":
+        reasons = [_why_null(child, value, before) for child in children]
+        return "; ".join(filter(None, reasons)) if _visit(node, value) is None else None
+    if kind in _CHAINS:
+        for child in children:
+            if missing := _why_null(child, value, before):
+                return missing
+            value, before = _visit(child, value), _written(child, before)
+    if kind not in _PROJECTIONS:
+        return None
+    looked_through = _visit(children[0], value)
+    if looked_through is None:
+        return _why_null(children[0], value, before)
+    wanted, name = (Mapping, "an object") if kind == "value_projection" else (list, "a list")
+    if isinstance(looked_through, wanted):
+        return None
+    return f"{_written(children[0], before)} is {type(looked_through).__name__}, not {name}"
+
+
+def _visit(node: Any, value: Json) -> Json:
+    """Evaluate a part of an expression that was evaluated as a whole before."""
+    return evaluate_part(node, value)
+
+
+def _lacks(value: Json, key: str | int, named: str) -> str | None:
+    if isinstance(key, int):
+        if not isinstance(value, list):
+            return f"{named} is {type(value).__name__}, it has no [{key}]"
+        there = -len(value) <= key < len(value)
+        return None if there else f"{named} has no [{key}]; its length is {len(value)}"
+    if not isinstance(value, Mapping):
+        return f"{named} is {type(value).__name__}, it has no member {key!r}"
+    if key in value:
+        return None
+    return f"{named} has no {key!r}; it has: {', '.join(sorted(map(str, value))[:20]) or '(nothing)'}"
+
+
+def _written(node: Mapping[str, Any], before: str) -> str:
+    """Write a path as it stands in the plan; what is richer is named by what it begins with."""
+    kind, children = node["type"], node.get("children", ())
+    if kind == "field":
+        return f"{before}.{node['value']}" if before else str(node["value"])
+    if kind == "index":
+        return f"{before}[{node['value']}]"
+    if kind in _CHAINS:
+        return reduce(lambda written, child: _written(child, written), children, before)
+    return f"{_written(children[0], before)}[…]" if kind in _PROJECTIONS else before or "the value"
 
 
 def render(value: Json) -> str:

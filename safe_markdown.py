@@ -26,7 +26,7 @@ _TARGET_SHOWN = 300
 
 _BARE_URL = re.compile(
     r"(?:[a-z][a-z0-9+.\-]{1,30}://|(?:mailto|xmpp|tel|sms|data|javascript|vbscript):|www\.)[^\s<>\"`]+"
-    r"|[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+",
+    r"|(?<![\w.+\-])[\w.+\-]++@[\w\-]++(?:\.[\w\-]++)++(?:[\w.+\-]*+@[\w\-]++(?:\.[\w\-]++)++)*+",
     re.IGNORECASE,
 )
 """What chat UIs make a link of although no Markdown says so (GitHub's autolinks, and a little more)."""
@@ -85,7 +85,7 @@ def plain_line(text: str) -> str:
 
 def code_span(text: str) -> str:
     """Write a text as inline code, whatever backticks it holds."""
-    line = " ".join(text.split("\n"))
+    line = " ".join(text.splitlines())
     fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
     pad = " " if line[:1] in ("`", " ", "") or line[-1:] in ("`", " ") else ""
     return f"{fence}{pad}{line}{pad}{fence}"

@@ -292,6 +292,10 @@ class Grants(TypedDict):
     tools: list[str]
     effects: list[str]
     resources: list[str]
+    at_run_time: NotRequired[list[str]]
+    """Resources that are known only at run time, as the plan writes them."""
+    fingerprints: NotRequired[dict[str, str]]
+    """Effect and arguments of each tool as they were."""
 
 
 class Approval(TypedDict, total=False):
@@ -486,14 +490,21 @@ def steps_by_id(plan: Mapping[str, Any] | None) -> dict[str, Step]:
 def topological_order(steps: Sequence[Step]) -> list[Step]:
     """Order steps so that each comes after what it depends on, else as written.
 
+    Steps that share an id stand together, after what any of them depends on.
+
     Raises:
         graphlib.CycleError: If there is no such order.
     """
-    by_id = {step["id"]: step for step in steps}
+    by_id: dict[str, list[Step]] = {}
+    for step in steps:
+        by_id.setdefault(step["id"], []).append(step)
     sorter = TopologicalSorter(
-        {step["id"]: [d for d in step.get("depends_on", ()) if d in by_id] for step in steps}
+        {
+            step_id: [d for step in same for d in step.get("depends_on", ()) if d in by_id]
+            for step_id, same in by_id.items()
+        }
     )
-    return [by_id[step_id] for step_id in sorter.static_order()]
+    return [step for step_id in sorter.static_order() for step in by_id[step_id]]
 
 
 def descendants(steps: Sequence[Step], roots: Iterable[str]) -> set[str]:

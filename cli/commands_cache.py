@@ -86,22 +86,22 @@ def clear(
 def _listed(sources: Sources, namespace: str | None) -> list[ListedPlan]:
     if sources.database.missing():
         return []
-    from ..graph.loop import run as run_now
     from ..storage.plan_cache import list_cached_plans
+    from ..tools.threads import run_to_end
 
     with sources.database.open() as (_, store):
-        return run_now(list_cached_plans(store, namespace))
+        return run_to_end(list_cached_plans(store, namespace))
 
 
 def _drop(sources: Sources, doomed: list[ListedPlan]) -> None:
     if not doomed:
         return
-    from ..graph.loop import run as run_now
     from ..storage.plan_cache import CachedPlans
+    from ..tools.threads import run_to_end
 
     with sources.database.open() as (_, store):
         for entry in doomed:
-            run_now(CachedPlans(store, entry.namespace).drop(entry.key))
+            run_to_end(CachedPlans(store, entry.namespace).drop(entry.key))
 
 
 def _as_json(entry: ListedPlan, now: float) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def run(
         raise BadUsageError("give either a goal or --plan FILE")
     from uuid import uuid4
 
+    from ..storage.thread_ids import checked_thread_id
     from .driving import Session, drive
     from .inputs import GivenInputs
     from .plan_check import read_plan
@@ -67,7 +68,7 @@ def run(
     if goal is not None and thread is None and not queue:
         # A thread may hold models in its settings; a new one has none.
         sources.require_model()
-    thread = _thread_id(thread) if thread is not None else uuid4().hex[:12]
+    thread = checked_thread_id(thread) if thread is not None else uuid4().hex[:12]
     toolbox = sources.toolbox(thread)
     if plan is not None:
         steps, typed = read_plan(plan, toolbox, values, has_model=sources.model is not None, elsewhere=queue)
@@ -81,12 +82,6 @@ def run(
         session = Session(agent, thread, screen, sources.resume_command(thread))
         screen.note(f"Thread: {thread}")
         return drive(session, given, settings)
-
-
-def _thread_id(given: str) -> str:
-    if not given.strip():
-        raise BadUsageError("--thread needs an id")
-    return given
 
 
 def resume(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -68,13 +69,36 @@ def ask_person(
     asking: dict[str, Ask] = {**_ASK, "approve_plan": partial(_approve_plan, before=before or Before())}
     for number, question in enumerate(questions, start=1):
         of_many = f" ({number} of {len(questions)})" if len(questions) > 1 else ""
-        screen.question(
-            _TITLES.get(question.name, question.name or "A question") + of_many, question.description
-        )
+        title = _TITLES.get(question.name, question.name or "A question") + of_many
+        screen.question(title, folded(question.description))
         answer = asking.get(question.name, _ask_anything)(screen, question)
         if answer is not None:
             answers[question.id] = answer
     return answers
+
+
+def folded(markdown: str) -> str:
+    """Shorten each long value on its own, so that none hides the next one."""
+    return _CODE.sub(_folded_code, markdown)
+
+
+_CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+_SHOWN_OF_A_VALUE = 600
+
+
+def _folded_code(found: re.Match[str]) -> str:
+    fence, code = found[1], found[2]
+    left_out = len(code) - _SHOWN_OF_A_VALUE
+    return found[0] if left_out <= 0 else f"{fence}{code[:_SHOWN_OF_A_VALUE]}… ({left_out:,} more){fence}"
+
+
+def _choose(screen: Screen, question: OpenQuestion, choices: Mapping[str, str]) -> str | None:
+    """Let the person choose what to do; where something is folded, they can see all of it before."""
+    is_folded = folded(question.description) != question.description
+    whole = {"whole": "show all of what is folded above"} if is_folded else {}
+    while (choice := screen.choose("What now?", {**choices, **whole})) == "whole":
+        screen.question(_TITLES.get(question.name, question.name), question.description)
+    return choice
 
 
 # --- plans and steps ---------------------------------------------------------------------
@@ -92,7 +116,7 @@ def _approve_plan(screen: Screen, question: OpenQuestion, before: Before) -> Ans
     }
     text = before.text_of(plan)
     while True:
-        match screen.choose("What now?", choices):
+        match _choose(screen, question, choices):
             case "approve":
                 return "approve"
             case "reject":
@@ -119,7 +143,7 @@ def _approve_step(screen: Screen, question: OpenQuestion) -> Answer | None:
     }
     text = dump_plan(question.args["step"], format="yaml")
     while True:
-        match screen.choose("What now?", choices):
+        match _choose(screen, question, choices):
             case "approve":
                 return "approve"
             case "reject":
@@ -130,6 +154,17 @@ def _approve_step(screen: Screen, question: OpenQuestion) -> Answer | None:
                     return {"type": "edit", "args": {"step": step}}
             case _:
                 return None
+
+
+def _confirm_call(screen: Screen, question: OpenQuestion) -> Answer | None:
+    choices = {"approve": "make this call", "reject": "do not make it; the step fails", "later": LATER}
+    match _choose(screen, question, choices):
+        case "approve":
+            return "approve"
+        case "reject":
+            return _rejection(screen, "Why? (may be empty)")
+        case _:
+            return None
 
 
 def _rejection(screen: Screen, prompt: str) -> Answer | None:
@@ -179,7 +214,7 @@ _WITH_OUTPUT = {"supply", "happened"}
 
 
 def _decide(screen: Screen, question: OpenQuestion) -> Answer | None:
-    decision = screen.choose("What now?", _DECISIONS[question.name])
+    decision = _choose(screen, question, _DECISIONS[question.name])
     if decision in (None, "later"):
         return None
     args: dict[str, Any] = {"decision": decision}
@@ -238,11 +273,13 @@ def _ask_anything(screen: Screen, question: OpenQuestion) -> Answer | None:
 _TITLES = {
     "approve_plan": "May this plan run?",
     "approve_step": "May this step run?",
+    "confirm_call": "May this call be made?",
     "handle_step_failure": "A step failed",
     "resolve_unknown_outcome": "Did this take effect?",
     "extend_budget": "A budget is nearly used up",
 }
 _ASK: dict[str, Ask] = {
     "approve_step": _approve_step,
+    "confirm_call": _confirm_call,
     **dict.fromkeys(_DECISIONS, _decide),
 }

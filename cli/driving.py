@@ -165,6 +165,7 @@ def _show_ways_to_answer(session: Session, questions: list[OpenQuestion]) -> Non
 _ANSWERS = {
     "approve_plan": ("--approve", "--reject 'what should be different'"),
     "approve_step": ("--approve", "--reject 'why'"),
+    "confirm_call": ("--approve", "--reject 'why'"),
     **{
         name: tuple(f"--answer {shlex.quote(answer)}" for answer in answers)
         for name, answers in {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["apply_careful_ends", "note_overdue", "overdue_questions", "require_means_to_end"]
 
-_ENDS_ITS_STEP = {"approve_step", "handle_step_failure", "extend_budget"}
+_ENDS_ITS_STEP = {"approve_step", "confirm_call", "handle_step_failure", "extend_budget"}
 """Questions whose careful end neither calls a tool of their step nor asks a model."""
 
 

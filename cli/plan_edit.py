@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..context import Context
 from ..errors import ConfigurationError, InvalidInputError, InvalidPlanError, PlanExecuteError
-from ..graph.loop import run as run_now
 from ..graph.surgery import edit_plan
+from ..graph.thread_state import plan_of
 from ..models.plan_draft import with_new_ids_for_reruns
 from ..plan_rules import PlanFacts, validate_plan
 from ..state import Plan, Step, plan_difference, step_fingerprints
 from ..storage.plan_files import dump_plan, load_plan_file
+from ..tools.threads import run_to_end
 from .driving import Session
 from .editor import EditorError, edit_file, parse_plan
 from .plan_check import refusal, with_places
@@ -51,12 +52,9 @@ class PlanEdit:
         """The plan that is changed.
 
         Raises:
-            InvalidInputError: If there is none.
+            InvalidInputError: If there is none, or one that nobody has checked yet.
         """
-        plan: Plan | None = self.before.values.get("plan")
-        if plan is None:
-            raise InvalidInputError("the thread has no plan to edit")
-        return plan
+        return plan_of(self.before)
 
     @property
     def text(self) -> str:
@@ -75,7 +73,7 @@ class PlanEdit:
             return False
         if understood is not None:
             self._show_difference(understood)
-        accepted = run_now(edit_plan(self.session.agent, self.session.config, edited))
+        accepted = run_to_end(edit_plan(self.session.agent, self.session.config, edited))
         self._show_consequences(accepted)
         return True
 

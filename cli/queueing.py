@@ -31,18 +31,18 @@ def leave_to_workers(
 
 def queue_now(agent: PlanExecuteAgent) -> dict[str, QueuedThread]:
     """Return what is in the queue, by thread."""
-    from ..graph.loop import run
     from ..graph.submission import queue_of
+    from ..tools.threads import run_to_end
 
-    return {queued.thread_id: queued for queued in run(queue_of(agent).all())}
+    return {queued.thread_id: queued for queued in run_to_end(queue_of(agent).all())}
 
 
 def queued_now(agent: PlanExecuteAgent, thread: str) -> QueuedThread | None:
     """Return a thread's place in the queue; None: it is not in it."""
-    from ..graph.loop import run
     from ..graph.submission import queue_of
+    from ..tools.threads import run_to_end
 
-    return run(queue_of(agent).get(thread))
+    return run_to_end(queue_of(agent).get(thread))
 
 
 def queued_status(queued: QueuedThread | None, status: str) -> str:

@@ -7,17 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jmespath
-import regex
-from jmespath.exceptions import JMESPathError
-from jsonschema.exceptions import SchemaError, ValidationError
-from jsonschema.validators import validator_for
-from referencing.exceptions import Unresolvable
-
+from ..errors import WorkLimitError
 from ..prompts import fill_quoted
 from ..references import resolve
+from ..safety.expressions import ExpressionError, evaluate
+from ..safety.patterns import PatternError, compile_pattern, is_found
+from ..safety.schemas import BadSchemaError, read_schema
 from ..state import CRITERION_PARAMETER, Criterion, CriterionResult, Evidence, Step, Verdict
-from ..tools.threads import run_in_thread
+from ..tools.threads import run_bounded, run_in_thread
 
 __all__ = [
     "Check",
@@ -107,14 +104,14 @@ def unchecked() -> Check:
 
 async def _gap(criterion: Criterion, output: Json, evidence: Sequence[Evidence]) -> str | None:
     find_gap = _GAPS[criterion["type"]]
-    if criterion["type"] in _SLOW:
+    if criterion["type"] == "file_exists":  # a disk may be slow
         return await run_in_thread(find_gap, criterion, output, evidence)
-    return find_gap(criterion, output, evidence)
-
-
-_SLOW = {"matches", "file_exists"}
-"""Checks that would hold up the event loop: long matches, and looking at a disk."""
-_MATCH_LIMIT_S = 2.0
+    try:
+        return await run_bounded(find_gap, criterion, output, evidence)
+    except WorkLimitError as error:
+        parameter = CRITERION_PARAMETER[criterion["type"]]
+        shown = _text(criterion.get(parameter or ""))[:200]
+        return f"whether the output fits {parameter} {shown!r} cannot be checked: {error}"
 
 
 def _verdict(step: Step, output: Json, outcomes: Sequence[CriterionResult]) -> Verdict:
@@ -147,34 +144,26 @@ def _not_empty(_: Criterion, output: Json, __: Sequence[Evidence]) -> str | None
 def _matches(criterion: Criterion, output: Json, _: Sequence[Evidence]) -> str | None:
     pattern = criterion["pattern"]
     try:
-        # `re` cannot be stopped: a pattern that backtracks without end would never come back.
-        found = regex.search(pattern, _text(output), timeout=_MATCH_LIMIT_S, concurrent=True)
-    except TimeoutError:
-        return f"matching the pattern {pattern!r} took longer than {_MATCH_LIMIT_S:g} seconds"
-    except (regex.error, TypeError) as error:  # a reference in it is resolved at run time only
+        found = is_found(compile_pattern(pattern), _text(output))
+    except PatternError as error:  # a reference in it is resolved at run time only
         return f"{pattern!r} is not a regular expression: {error}"
     return None if found else f"the output does not match the pattern {pattern!r}"
 
 
 def _json_schema(criterion: Criterion, output: Json, _: Sequence[Evidence]) -> str | None:
-    schema = criterion["schema"]
     try:
-        validator = validator_for(schema)
-        validator.check_schema(schema)
-        validator(schema).validate(output)
-    except ValidationError as error:
-        return f"the output does not fit its schema: {error.json_path}: {error.message[:300]}"
-    except SchemaError as error:
-        return f"the schema itself is not valid: {error.message[:300]}"
-    except Unresolvable as error:
-        return f"the schema refers to something that is not there: {str(error)[:300]}"
-    return None
+        problems = read_schema(criterion["schema"]).problems(output)
+    except BadSchemaError as error:  # a reference in it is resolved at run time only
+        return f"the schema itself is not valid: {error}"
+    if not problems:
+        return None
+    return f"the output does not fit its schema: {problems[0].json_path}: {problems[0].message[:300]}"
 
 
 def _expression(criterion: Criterion, output: Json, _: Sequence[Evidence]) -> str | None:
     try:
-        value = jmespath.search(criterion["expression"], output)
-    except JMESPathError as error:
+        value = evaluate(criterion["expression"], output)
+    except ExpressionError as error:
         return f"the expression {criterion['expression']!r} cannot be evaluated: {error}"
     return None if value else f"the expression {criterion['expression']!r} gives {_text(value)[:100]}"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..errors import StorageDamagedError, UnresolvedReferenceError
+from ..errors import UnresolvedReferenceError
 from ..references import expression_roots, step_references
 from ..state import CRITERION_PARAMETER, Criterion, Evidence, Plan, StepResult, input_values, steps_by_id
+from ..storage.artifacts import ArtifactDamagedError
+from ..tools.threads import run_bounded
 from .criteria import Json, Judge, check_criteria, resolved_criteria
 
 __all__ = ["GoalCheck", "check_goal", "done_results"]
@@ -50,8 +52,9 @@ async def check_goal(
             for step_id, result in done.items()
         }
         scope = {**outputs, "inputs": input_values(plan, inputs)}
-        criteria: list[Criterion] = resolved_criteria(plan.get("goal_criteria", []), scope, mark)
-    except (UnresolvedReferenceError, StorageDamagedError) as error:
+        stated = plan.get("goal_criteria", [])
+        criteria: list[Criterion] = await run_bounded(resolved_criteria, stated, scope, mark)
+    except (UnresolvedReferenceError, ArtifactDamagedError) as error:
         return GoalCheck(False, str(error))
     evidence = [call for result in done.values() for call in result["evidence"]]
     outcomes = await check_criteria(criteria, scope, evidence, make_judge(outputs, evidence))

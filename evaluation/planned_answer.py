@@ -17,6 +17,7 @@ from ..references import (
 )
 from ..run import Run
 from ..state import Plan, State, Step, input_values, steps_by_id
+from ..tools.threads import run_bounded
 from .criteria import is_empty
 
 __all__ = ["handed_in", "planned_answer"]
@@ -39,7 +40,8 @@ async def planned_answer(state: State, run: Run) -> str | None:
         scope = {
             i: await run.artifacts.value(results[i]["output"], i) for i in roots_in(answer) & set(results)
         }
-        filled = fill(answer, {**scope, "inputs": input_values(plan, state.get("inputs"))}, _in_words)
+        values = {**scope, "inputs": input_values(plan, state.get("inputs"))}
+        filled = await run_bounded(fill, answer, values, _in_words)
     except (BadReferenceError, UnresolvedReferenceError):
         return None
     return filled if len(filled) <= _LONGEST_ANSWER else None

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..graph.loop import run
 from ..tools.command import Commands
+from ..tools.threads import run_to_end
 
 __all__ = ["CommandRunner"]
 
@@ -33,7 +33,7 @@ class CommandRunner:
         Raises:
             ToolFailedError: If it is not allowed, ends with another code than 0, or takes too long.
         """
-        return run(Commands(self.root, ("python", "git"), environment=_GIT).run(command))
+        return run_to_end(Commands(self.root, ("python", "git"), environment=_GIT).run(command))
 
     def inside(self, path: str) -> Path:
         """Return the real path of something below the root.

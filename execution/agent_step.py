@@ -21,9 +21,11 @@ from ..tools.calls import abridged, preview
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import AGENT, marked, role_config
 
-__all__ = ["answer_of", "evidence_of", "nested_config", "run_agent_step", "step_messages"]
+__all__ = ["CALLED_WITH", "answer_of", "evidence_of", "nested_config", "run_agent_step", "step_messages"]
 
 Json = Any
+CALLED_WITH = "plan_execute_args"
+"""Key in a tool message's metadata: the arguments of the call, where they are not those the model gave."""
 
 
 async def run_agent_step(
@@ -171,6 +173,8 @@ def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox, limit: int) -> lis
             if answered is not None:
                 waiting.remove(answered)
                 answered[1]["ok"] = message.status != "error"
+                if (made := message.response_metadata.get(CALLED_WITH)) is not None:
+                    answered[1]["args"] = abridged(made, limit)
                 answered[1]["output_preview"] = preview(message.text)
     return evidence
 

@@ -15,12 +15,14 @@ from ..errors import (
     BadArgumentsError,
     BudgetExceededError,
     OutcomeUnknownError,
+    RejectedError,
     StepStoppedError,
     StepTimeoutError,
-    StorageDamagedError,
     UnresolvedReferenceError,
+    WorkLimitError,
 )
 from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
+from ..plan_text import call_in_words, step_in_words
 from ..questions import Answer
 from ..references import holds
 from ..run import Run, ask_person, audit_event
@@ -42,16 +44,17 @@ from ..state import (
     step_fingerprint,
     steps_by_id,
 )
-from ..storage.artifacts import shown
+from ..storage.artifacts import ArtifactDamagedError, shown
 from ..storage.work_id import Place, path_as_json
 from ..tools.calls import preview
+from ..tools.threads import run_bounded
 from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
 from .items import ItemsWork, failure_codes
 from .work import Attempt, StepWork
 
 __all__ = ["AttemptLoop", "Outcome"]
 
-_FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code}
+_FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code, WorkLimitError.code}
 """Failures of a bound step that another attempt with the same arguments cannot change."""
 
 
@@ -126,8 +129,9 @@ class AttemptLoop:
     async def _is_wanted(self) -> bool:
         """Evaluate the step's condition; one that cannot be evaluated fails in the attempt."""
         try:
-            return "when" not in self.step or holds(self.step["when"], await self.work.values("when"))
-        except (UnresolvedReferenceError, StorageDamagedError):
+            condition = self.step.get("when")
+            return condition is None or await run_bounded(holds, condition, await self.work.values("when"))
+        except (UnresolvedReferenceError, ArtifactDamagedError):
             return True
 
     async def _attempt_until_decided(self, recorded: list[Attempt]) -> Outcome:
@@ -149,6 +153,8 @@ class AttemptLoop:
             made.append(attempt)
             if attempt["error"] is None:
                 return self._done(made)
+            if RejectedError.code in failure_codes(attempt):
+                return Outcome(self._result("failed", made, error=attempt["error"]), None, self.audit)
             enough = self.work.epoch.gate.enough
             if attempt["decision"] is None and not enough.is_set():
                 attempt["decision"] = await self._decide(made)
@@ -199,7 +205,7 @@ class AttemptLoop:
 
     def _worth_another(self, attempt: Attempt) -> bool:
         codes = failure_codes(attempt)
-        if StorageDamagedError.code in codes:
+        if ArtifactDamagedError.code in codes:
             return False
         return not ("call" in self.step and codes <= _FINAL_FAILURES)
 
@@ -322,12 +328,7 @@ class AttemptLoop:
         return await ask_person(self.run, key, name, args, description, step_id=self.step["id"], **record)
 
     async def _approve_step(self, recorded: list[Attempt]) -> Outcome | None:
-        tools = (
-            ", ".join(f"`{name}` [{self.work.toolbox.effect(name)}]" for name in granted_tools(self.step))
-            or "no tools"
-        )
-        task = plain_line(self.step.get("task") or "call")
-        description = f"Step **{self.step['id']}** is ready: {task} — {tools}"
+        description = f"Step {step_in_words(self.step, self.work.toolbox, await self._values_now())}"
         ordered = sum(_was_ordered(attempt) for attempt in recorded)
         answer = await self._ask("approve_step", ordered, {"step": self.step}, description)
         self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by=answer["by"]))
@@ -336,6 +337,13 @@ class AttemptLoop:
         if answer["type"] == "edit":
             self.work = replace(self.work, step=_edited(self.step, answer["args"]))
         return None
+
+    async def _values_now(self) -> dict[str, Any]:
+        """Return what the step's references stand for; a damaged output is reported by the attempt."""
+        try:
+            return await self.work.values()
+        except ArtifactDamagedError:
+            return {}
 
     def _refused(self, answer: Answer) -> Outcome:
         message = "a person rejected this step" + (f": {answer['message']}" if answer["message"] else "")
@@ -419,6 +427,9 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
         f"{plain_line(step.get('task') or 'call')}",
         f"`{error['code']}`: {plain_line(preview(error['message'], 1000))}",
     ]
+    if "call" in step:
+        made_with = next((call["args"] for call in made[-1]["evidence"]), step["call"]["args"])
+        lines.append(f"It calls {call_in_words(step['call']['tool'], made_with)}")
     if error["code"] == StepTimeoutError.code:
         lines.append("It was cut off: a call that changes the world may have happened all the same.")
     if made[-1]["output"] is not None:

@@ -14,6 +14,7 @@ from ..run import StepScope
 from ..state import Evidence, Step
 from ..storage.work_id import CallId
 from ..tools.calls import call_tool, describe_exception
+from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import CALL, marked
 from .effects import call_once
@@ -46,6 +47,7 @@ async def run_bound_step(
         BudgetExceededError: If there is no room for it.
     """
     name = step["call"]["tool"]
+    await run_bounded(toolbox.check_arguments, name, args)
     tool, effect = toolbox.get(name), toolbox.effect(name)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
     redactor, config = scope.run.redactor, marked(config, {CALL: call_id})

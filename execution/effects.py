@@ -15,6 +15,8 @@ from typing import Any
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from ..errors import BudgetExceededError, RepeatedCallError, StepError, ToolFailedError
+from ..plan_text import call_in_words
+from ..questions import RUNNER_STOPPED, may_still_run
 from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope, ask_person
 from ..safe_markdown import code_span
 from ..state import Effect, digest
@@ -219,20 +221,26 @@ async def _ask_about(run: Run, record: EffectRecord, scope: StepScope | None) ->
         )
     happened = record.succeeded
     step_id = record.step_id if scope is None else scope.step_id
-    proposal = {
+    proposal: dict[str, Any] = {
         "step_id": step_id,
         "tool": record.tool,
         "tool_args": record.args,
         "decision": "happened" if happened else "fail",
         "output": record.outcome["output"] if record.outcome is not None else None,
     }
+    description, told = _description(record, scope), {}
+    if record.in_doubt and (former := await run.ledger.lost_runner()) is not None:
+        proposal[RUNNER_STOPPED] = False
+        description += f"\n\n{may_still_run(former)}"
+        told["former_runner"] = dict(former)
     answer = await ask_person(
         run,
         [record.call.work.plan_id, record.call.row_key, record.starts, _asker(record, scope)],
         "resolve_unknown_outcome",
         proposal,
-        _description(record, scope),
+        description,
         step_id=step_id,
+        **told,
     )
     if answer["decision"] == "run_again":
         return None
@@ -252,7 +260,7 @@ def _description(record: EffectRecord, scope: StepScope | None) -> str:
     place = record.call.work.path[-1]
     item = "" if place.item is None else f" (item {place.item})"
     step = f"step **{record.step_id}**{item}"
-    call = code_span(f"{record.tool}({preview(record.args, 500)})")
+    call = call_in_words(record.tool, record.args, record.effect)
     if record.succeeded and scope is not None:
         assert record.outcome is not None
         return (

@@ -8,7 +8,8 @@ there, so that a graph with only a checkpointer resumes correctly too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,24 @@ class Epoch:
     """Attempts on record, by step id and fingerprint."""
     watch: GoalWatch | None = None
     """Looks after each step whether the goal is reached; None where the plan cannot tell."""
+    _working: int = 0
+    _rest: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count an executor as at work."""
+        self._working += 1
+        self._rest.clear()
+        try:
+            yield
+        finally:
+            self._working -= 1
+            if self._working == 0:
+                self._rest.set()
+
+    async def at_rest(self) -> None:
+        """Wait until no executor is at work."""
+        await self._rest.wait()
 
     def result_of(self, step: Step) -> StepResult | None:
         """Return the step's result if the ledger holds one of this very step."""
@@ -116,7 +135,7 @@ async def _open(
     pending = pending_steps(plan, known)
     open_ids = {step["id"] for step in pending} - set(siblings.results)
     finished = {i: result for i, result in {**known, **siblings.results}.items() if i not in open_ids}
-    approval = await standing_approval(run, plan, state.get("inputs"), toolbox)
+    approval = await standing_approval(run, state, toolbox)
     ready = frozenset(step["id"] for step in pending if finished.keys() >= set(step["depends_on"]))
     slots = run.settings.max_parallel
     seconds: Mapping[str, float] = {}

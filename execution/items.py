@@ -19,11 +19,13 @@ from ..errors import (
     OutcomeUnknownError,
     StepNotNeededError,
     StepStoppedError,
-    StorageDamagedError,
     UnresolvedReferenceError,
 )
 from ..references import expression_roots, references_in, resolve
 from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools, step_fingerprint
+from ..storage.artifacts import ArtifactDamagedError
+from ..tools.grants import resources_of
+from ..tools.threads import run_bounded
 from .gate import StepWithheldError
 from .work import Attempt, Item, StepWork, broken_attempt
 
@@ -73,7 +75,7 @@ class ItemsWork:
         started_at = self._work.run.timestamp()
         try:
             items = await self._items()
-        except (UnresolvedReferenceError, StorageDamagedError) as error:
+        except (UnresolvedReferenceError, ArtifactDamagedError) as error:
             return broken_attempt(number, error, started_at)
         if items and number == 1 and self._may_have_been_forgotten():
             return broken_attempt(number, OutcomeUnknownError(_FORGOTTEN), started_at)
@@ -93,7 +95,7 @@ class ItemsWork:
             self._ended = broken_attempt(number, not_needed, started_at)
         try:
             return await self._combine(items, number, started_at)
-        except StorageDamagedError as error:
+        except ArtifactDamagedError as error:
             return broken_attempt(number, error, started_at)
 
     def _may_have_been_forgotten(self) -> bool:
@@ -105,7 +107,7 @@ class ItemsWork:
 
     async def _items(self) -> list[Item]:
         reference = self._work.step["for_each"]
-        values = resolve(reference, await self._work.values("for_each"))
+        values = await run_bounded(resolve, reference, await self._work.values("for_each"))
         if values is None and self._comes_from_a_skipped_step(reference):
             values = []
         if not isinstance(values, list):
@@ -185,9 +187,8 @@ class ItemsWork:
     def _at_once(self) -> int:
         """Return how many items may run at the same time: one where all write the same resource."""
         step, toolbox, run = self._work.step, self._work.toolbox, self._work.run
-        args = step["call"]["args"] if "call" in step else None
         writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
-        shared = any(toolbox.known_resource(name, args) for name in writing)
+        shared = bool(resources_of(step, toolbox, {}, writing))
         return 1 if shared else run.settings.max_parallel
 
     async def _settle(self, item: Item, number: int, hint: str) -> None:

@@ -23,6 +23,7 @@ from ..context import needs_approval
 from ..errors import UnresolvedReferenceError
 from ..references import BadReferenceError, expression_roots, resolve, step_references
 from ..run import Run, StepScope, emit
+from ..safety.work import Work, within
 from ..state import Plan, Step, agent_grant, steps_by_id
 from ..tools.calls import abridged, call_tool
 from ..tools.toolbox import Toolbox
@@ -105,7 +106,7 @@ class ReadsAhead:
             if step["id"] in self._reads or len(self._reads) >= limit or not self._may_begin(step):
                 continue
             try:
-                args = resolve(step["call"]["args"], self._values())
+                args = within(Work.at_once(), resolve, step["call"]["args"], self._values())
             except (UnresolvedReferenceError, BadReferenceError):
                 continue  # the step itself will say so
             task = asyncio.ensure_future(self._read(step, args))

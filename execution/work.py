@@ -24,6 +24,7 @@ from ..errors import (
     StepTimeoutError,
     StorageError,
     SubPlanError,
+    ThreadBusyError,
 )
 from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
 from ..evaluation.judge import make_judge
@@ -43,7 +44,10 @@ from ..state import (
     lost_its_check,
     step_fingerprint,
 )
+from ..storage.artifacts import ArtifactDamagedError
+from ..storage.faults import met_faults
 from ..storage.work_id import Place, WorkId
+from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
 from .agent_step import run_agent_step, step_messages
@@ -51,6 +55,7 @@ from .bound_step import run_bound_step
 from .effects import settle_doubts_of_step
 from .epoch import Epoch
 from .gate import StepWithheldError
+from .granted import confirmed_arguments
 from .named_agent import run_named_agent
 from .sub_plan import run_sub_plan
 
@@ -100,12 +105,17 @@ class StepWork:
 
         Raises:
             StepWithheldError: If no approval of the plan is on record.
+            StorageError: If the storage failed: that says nothing about the step.
+            ThreadBusyError: If another runner has taken the thread over.
             langgraph.errors.GraphInterrupt: While a person is being asked.
         """
         if self.epoch.approval is None:
             raise StepWithheldError("no approval of this plan is on record")
         async with self._traced_attempt(number, item) as traced:
-            attempt = await replace(self, config=traced.config)._attempt(number, before, hint, item)
+            with met_faults(self.run.ledger.store, self._saver) as faults:
+                attempt = await replace(self, config=traced.config)._attempt(number, before, hint, item)
+            if faults:  # whatever was made of it on its way here
+                raise faults[0]
             traced.outputs = {key: attempt[key] for key in ("verdict", "output", "criteria", "error")}
         return attempt
 
@@ -137,9 +147,9 @@ class StepWork:
             attempt |= {"verdict": check.verdict, "criteria": check.criteria}
             if check.verdict == "failed":
                 failure = {"code": "check_failed", "message": "; ".join(check.gaps)}
-        except (StepError, ModelCallError, BudgetExceededError, StorageError) as error:
+        except (StepError, ModelCallError, BudgetExceededError, ArtifactDamagedError) as error:
             failure = {"code": error.code, "message": str(error)}
-        except GraphBubbleUp:
+        except (GraphBubbleUp, StorageError, ThreadBusyError):
             raise
         except Exception as error:
             if is_invalid_resume(error):
@@ -208,16 +218,18 @@ class StepWork:
         item: Item | None,
     ) -> Json:
         if "when" in self.step:
-            search(self.step["when"], values)  # one that cannot be evaluated fails the step
+            # one that cannot be evaluated fails the step
+            await run_bounded(search, self.step["when"], values)
         if "call" in self.step:
-            args = resolve(self.step["call"]["args"], values)
+            args = await run_bounded(resolve, self.step["call"]["args"], values)
+            args = await confirmed_arguments(self.step, args, scope, self.toolbox, self.epoch.approval)
             return await run_bound_step(
                 self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
             )
         if self.run.resumed:
             await settle_doubts_of_step(scope)
         if "plan" in self.step:
-            goal = str(resolve(self.step["plan"]["goal"], values))
+            goal = str(await run_bounded(resolve, self.step["plan"]["goal"], values))
             return await run_sub_plan(
                 goal, self.step, hints=hints, scope=scope, evidence=evidence, config=self.config
             )
@@ -235,7 +247,7 @@ class StepWork:
         task, goal = self.step.get("task", ""), self.state.get("goal") or ""
         messages = step_messages(
             self.step,
-            task=fill_quoted(task, values, self.run.mark),
+            task=await run_bounded(fill_quoted, task, values, self.run.mark),
             goal=goal,
             material=await self._material(item),
             hints=hints,
@@ -245,7 +257,7 @@ class StepWork:
             return await run_named_agent(
                 self.toolbox.agents[self.step["agent"]],
                 self.step,
-                task=str(resolve(task, values)),
+                task=str(await run_bounded(resolve, task, values)),
                 request=messages[-1],
                 scope=scope,
                 evidence=evidence,
@@ -311,7 +323,8 @@ class StepWork:
     ) -> Check:
         if lost_its_check(self.step, self.plan_id, self.state.get("audit") or ()):
             return unchecked()
-        criteria = resolved_criteria(self.step.get("success_criteria", []), values, self.run.mark)
+        stated = self.step.get("success_criteria", [])
+        criteria = await run_bounded(resolved_criteria, stated, values, self.run.mark)
         judge = make_judge(
             self.evaluator(),
             self.step,
@@ -330,6 +343,10 @@ class StepWork:
     def plan(self) -> Any:
         """The plan that the step belongs to."""
         return self.state["plan"]
+
+    @property
+    def _saver(self) -> Any:
+        return self.config["configurable"].get("__pregel_checkpointer")
 
     @property
     def plan_id(self) -> str:
@@ -352,8 +369,8 @@ class StepWork:
             item: The item, of a ``for_each``.
         """
         named = _named(self.step, part)
-        scope = {i: await self._output(i) for i in self.needed if i in named or _ALL in named}
-        if "inputs" in named or _ALL in named:
+        scope = {i: await self._output(i) for i in self.needed if i in named}
+        if "inputs" in named:
             scope["inputs"] = deepcopy(input_values(self.plan, self.state.get("inputs")))
         return scope if item is None else {**scope, "item": deepcopy(item.value), "index": item.index}
 
@@ -405,16 +422,12 @@ def _gap(before: Attempt | None, mark: str) -> str:
     return f"The last attempt failed:\n{failed}"
 
 
-_ALL = "@"
-"""JMESPath's name for the whole of what it looks into."""
-
-
 def _named(step: Step, part: str | None) -> set[str]:
     """Collect the step ids, and ``inputs``, that the references in a part of a step name."""
     found: set[str] = set()
     for where, expression in step_references(step):
         if where == part or (part is None and where != "for_each"):
-            found |= expression_roots(expression) | ({_ALL} if _ALL in expression else set())
+            found |= expression_roots(expression)
     return found
 
 

@@ -24,9 +24,10 @@ from ..run import run_of
 from ..state import InputState, OutputState, State
 from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 from ..storage.plan_cache import PlanCache
+from ..tools.threads import run_to_end
 from ..tools.toolbox import Toolbox
 from .door import enter
-from .loop import iterate, run
+from .loop import iterate
 from .outputs import exact_output, output_of_step
 from .redacted_stream import RedactedStream
 from .surgery import ABANDON, without_open_run
@@ -110,7 +111,7 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any
     ) -> Iterator[Any]:
         """Run the graph from synchronous code, with the same parallelism as :meth:`astream`."""
-        self._check_sync()
+        self.check_sync()
         yield from iterate(self.astream(input, ensure_config(config), context=context, **kwargs))
 
     async def aget_output(
@@ -140,10 +141,11 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
 
     def get_output(self, config: RunnableConfig, step_id: str, **options: Any) -> Any:
         """Return the exact output of a step from synchronous code; see :meth:`aget_output`."""
-        self._check_sync()
-        return run(self.aget_output(config, step_id, **options))
+        self.check_sync()
+        return run_to_end(self.aget_output(config, step_id, **options))
 
-    def _check_sync(self) -> None:
+    def check_sync(self) -> None:
+        """Raise `ConfigurationError` if a sync call in this thread would wait for the loop that it blocks."""
         for part in (self.checkpointer, self.store):
             if isinstance(part, AsyncSaver | AsyncStore):
                 part.check_sync()

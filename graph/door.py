@@ -15,12 +15,10 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ..context import Context, to_context
-from ..errors import (
-    ConfigurationError,
-    StorageError,
-)
+from ..errors import StorageError
 from ..run import RUN_KEY, Run
-from ..storage.adapters import AsyncSaver, async_saver
+from ..storage.adapters import AsyncSaver, HeldThread, async_saver
+from ..storage.thread_ids import thread_id_of
 from ..tracing.entry import watched_entry
 from .langgraph_keys import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
 from .visit import Visit
@@ -77,6 +75,8 @@ async def enter(
         await visit.look(given, asked)
         checked = await visit.checked(given, elsewhere=elsewhere)
         run = configurable[RUN_KEY] = await visit.run(heard)
+        if isinstance(check_hold, HeldThread) and check_hold.former is not None:
+            await run.ledger.record_lost_runner(check_hold.former)
         try:
             watched = watched_entry(config, agent.config, thread_id, run.redactor)
             async with nullcontext() if nested else _stoppable(run, entered, check_hold):
@@ -147,12 +147,8 @@ def _configurable(config: RunnableConfig) -> dict[str, Any]:
 
 
 def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:
-    thread_id = configurable.get("thread_id")
-    if thread_id is None and required:
-        raise ConfigurationError(
-            'a graph with a checkpointer needs {"configurable": {"thread_id": …}} in its config'
-        )
-    return str(thread_id) if thread_id is not None else uuid4().hex
+    is_named = configurable.get("thread_id") is not None
+    return thread_id_of(configurable) if required or is_named else uuid4().hex
 
 
 @asynccontextmanager

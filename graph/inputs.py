@@ -11,10 +11,11 @@ from langchain_core.messages.utils import convert_to_messages
 from langgraph.types import Command, StateSnapshot
 
 from ..errors import InvalidInputError, QuestionOpenError, ThreadUnfinishedError, known
+from ..safety.depth import is_too_deep, too_deep_message
 from ..state import InputState
 from .answers import check_command, check_resumable, open_questions, thread_name
 
-__all__ = ["check_input"]
+__all__ = ["as_json", "check_input"]
 
 MAX_GOAL_CHARACTERS = 100_000
 """A longer goal belongs into a file or an input: it would stand in every prompt and checkpoint."""
@@ -83,7 +84,7 @@ def _read_input(given: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
     if not isinstance(inputs, Mapping):
         raise InvalidInputError(f"inputs must be a mapping of names to values, not {type(inputs).__name__}")
     # Copies: what a caller later does to its own objects must not reach the run.
-    plan, inputs = _as_json("plan", plan), _as_json("inputs", dict(inputs))
+    plan, inputs = as_json("plan", plan), as_json("inputs", dict(inputs))
     goal = _goal(given.get("goal"), plan, messages)
     return {"goal": goal, "messages": messages, "plan": plan, "inputs": inputs}
 
@@ -115,8 +116,15 @@ def _goal(given: Any, plan: Any, messages: Sequence[BaseMessage]) -> str:
     return goal
 
 
-def _as_json(name: str, value: Any) -> Any:
+def as_json(name: str, value: Any) -> Any:
+    """Return a copy of what a caller hands in, as plain JSON.
+
+    Raises:
+        InvalidInputError: If it is not plain JSON, or nests too deep.
+    """
+    if is_too_deep(value):
+        raise InvalidInputError(too_deep_message(name))
     try:
         return json.loads(json.dumps(value, allow_nan=False), parse_int=_storable)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         raise InvalidInputError(f"{name} must be plain JSON: {error}") from error

@@ -1,19 +1,20 @@
 """Drive the one async implementation from synchronous callers, on a private event loop.
 
 LangGraph's own sync path runs nodes in a pool of six threads on two cores, which
-starves gated steps; an event loop has no such limit.
+starves gated steps; an event loop has no such limit. All runs share one loop, because the
+connections of chat models belong to the loop that opened them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import queue
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..errors import ConfigurationError
-from ..tools.threads import loop_in_thread
+from ..tools.threads import begin_in, loop_in_thread, run_to_end
 
 __all__ = ["iterate", "run"]
 
@@ -21,25 +22,16 @@ T = TypeVar("T")
 _END = object()
 
 
-def _private_loop() -> asyncio.AbstractEventLoop:
-    return loop_in_thread("plan-execute-loop")
-
-
-def _submit(work: Coroutine[Any, Any, None]) -> asyncio.Future[asyncio.Task[None]] | Any:
-    """Start a task on the private loop in a copy of the caller's context, and return a handle on it."""
-    loop, context = _private_loop(), contextvars.copy_context()
-    if asyncio._get_running_loop() is loop:
-        work.close()
-        raise ConfigurationError(
-            "a sync call inside an agent's own event loop would wait for itself: use ainvoke"
-        )
-    started: queue.SimpleQueue[asyncio.Task[None]] = queue.SimpleQueue()
-    loop.call_soon_threadsafe(lambda: started.put(loop.create_task(work, context=context)))
-    return started.get()
+def _begin(work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+    return begin_in(loop_in_thread("plan-execute-loop"), work)
 
 
 def iterate(chunks: AsyncIterator[T]) -> Iterator[T]:
-    """Yield what an async iterator yields. Closing the generator cancels the work and waits for its end."""
+    """Yield what an async iterator yields. Closing the generator cancels the work and waits for its end.
+
+    Raises:
+        ConfigurationError: If the loop waits for the caller, so that the work could never begin.
+    """
     out: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     async def pump() -> None:
@@ -53,9 +45,14 @@ def iterate(chunks: AsyncIterator[T]) -> Iterator[T]:
         else:
             out.put((_END, None))
 
-    task, ended = None, False
+    task = _begin(pump())
+    if task is None:
+        raise ConfigurationError(
+            "the event loop that runs agents for sync callers is blocked, and would wait for this very call: "
+            "use ainvoke or astream in an async tool, or make the tool a plain function"
+        )
+    ended = False
     try:
-        task = _submit(pump())
         while True:
             chunk, error = out.get()
             if chunk is _END:
@@ -65,12 +62,26 @@ def iterate(chunks: AsyncIterator[T]) -> Iterator[T]:
                 return
             yield chunk
     finally:
-        if not ended and task is not None:
-            _private_loop().call_soon_threadsafe(task.cancel)
+        if not ended:
+            task.get_loop().call_soon_threadsafe(task.cancel)
             while out.get()[0] is not _END:
                 pass
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the private loop and return its result."""
-    return asyncio.run_coroutine_threadsafe(work, _private_loop()).result()
+    """Run a coroutine that may call a model, and return its result.
+
+    Where the private loop waits for the caller it runs on a loop of its own. What calls no model does that
+    at once, by `run_to_end`.
+    """
+    ended: Future[T] = Future()
+
+    async def settle() -> None:
+        try:
+            ended.set_result(await work)
+        except BaseException as error:
+            ended.set_exception(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+
+    return run_to_end(work) if _begin(settle()) is None else ended.result()

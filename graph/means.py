@@ -11,6 +11,7 @@ from ..context import Context
 from ..errors import ConfigurationError, MissingModelError, known
 from ..state import granted_tools, is_rolling, pending_steps
 from ..tools.toolbox import Toolbox
+from .thread_state import checked_plan, stands_before_a_goal
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
@@ -39,7 +40,10 @@ def require_means(
         ConfigurationError: If a tool of a step that has not run is missing.
         MissingModelError: If such a step needs a model and none is configured.
     """
-    plan = snapshot.values.get("plan")
+    if stands_before_a_goal(snapshot):
+        _require_tools_of(snapshot.values.get("plan"), toolbox)
+        return
+    plan = checked_plan(snapshot)
     pending = pending_steps(plan, {} if again else snapshot.values.get("results") or {}) if plan else []
     pending = [step for step in pending if step["id"] not in spared]
     missing = {name for step in pending for name in granted_tools(step) if name not in toolbox}
@@ -72,10 +76,14 @@ def require_means_to_begin(agent: PlanExecuteAgent, snapshot: StateSnapshot, set
         if not agent.models.has("planner", settings.models):
             raise MissingModelError("the goal must be planned, and no model is configured.")
         return
-    missing = {name for name in _named_tools(given) if name not in agent.toolbox}
+    _require_tools_of(given, agent.toolbox)
+
+
+def _require_tools_of(given: Any, toolbox: Toolbox) -> None:
+    missing = {name for name in _named_tools(given) if name not in toolbox}
     if missing:
         raise ConfigurationError(
-            f"the plan uses tools that were not given: {known(missing)}. Given: {known(agent.toolbox.names)}"
+            f"the plan uses tools that were not given: {known(missing)}. Given: {known(toolbox.names)}"
         )
 
 

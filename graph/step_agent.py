@@ -19,7 +19,15 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, TracePolicy
 
-from ..errors import BadArgumentsError, BudgetExceededError, IterationLimitError, ToolFailedError, known
+from ..errors import (
+    BadArgumentsError,
+    BudgetExceededError,
+    IterationLimitError,
+    ToolFailedError,
+    WorkLimitError,
+    known,
+)
+from ..execution.agent_step import CALLED_WITH
 from ..execution.effects import call_once
 from ..models.client_errors import as_model_error
 from ..models.fallbacks import first_that_answers
@@ -28,6 +36,7 @@ from ..models.retrying import retry_transient
 from ..prompts import quote
 from ..run import StepScope, step_scope_of
 from ..state import Evidence
+from ..storage.faults import is_met
 from ..storage.work_id import CallId
 from ..tools.calls import (
     describe_exception,
@@ -37,6 +46,7 @@ from ..tools.calls import (
     without_secrets,
 )
 from ..tools.idempotency import keyed_tool
+from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import current_span
 
@@ -120,6 +130,8 @@ class StepGuard(AgentMiddleware[Any, Any]):
         scope, call = step_scope_of(get_config()), request.tool_call
         if call["name"] not in scope.tools or request.tool is None:
             return _refusal(call, scope)
+        if (answer := _given_answer(request)) is not None:
+            return answer  # by a person: it stands, whatever another middleware sends here
         _recover(scope, request.state["messages"])
         effect = self._toolbox.effect(call["name"])
         tool, name, args = request.tool, call["name"], scope.run.redact(call["args"])
@@ -132,13 +144,28 @@ class StepGuard(AgentMiddleware[Any, Any]):
 
         try:
             require_credentials(name, args)
+            await run_bounded(self._toolbox.check_arguments, name, args)
             output = await call_once(scope, name, args, effect, make, order=_order(request))
-        except (ToolFailedError, BadArgumentsError) as error:
+        except (ToolFailedError, BadArgumentsError, WorkLimitError) as error:
             _ended(scope, request, seen, ok=False, output=str(error))
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
         answer = _message(output, call)
+        if args != _asked_with(request, call):
+            # A person or a middleware changed the call, and the model's own turn on record does not say so.
+            answer.response_metadata = {CALLED_WITH: args}
         _ended(scope, request, seen, ok=True, output=answer.text)
         return answer
+
+
+def _given_answer(request: ToolCallRequest) -> ToolMessage | None:
+    """Return the answer that a call has before it is made: a person rejected it, or answered for the tool."""
+    ids = {request.tool_call["id"], request.runtime.tool_call_id}
+    for message in reversed(request.state["messages"]):
+        if isinstance(message, AIMessage):
+            return None
+        if isinstance(message, ToolMessage) and message.tool_call_id in ids:
+            return message
+    return None
 
 
 def _ended(scope: StepScope, request: ToolCallRequest, seen: Evidence, *, ok: bool, output: str) -> None:
@@ -272,7 +299,7 @@ async def _made(
     except (GraphBubbleUp, BudgetExceededError):
         raise
     except Exception as error:
-        if is_invalid_resume(error):
+        if is_invalid_resume(error) or is_met(error):
             raise
         reason = describe_exception(request.tool_call["name"], error, scope.run.redactor)
         raise ToolFailedError(reason) from error
@@ -288,6 +315,13 @@ def _spoken(command: Command[Any], name: str) -> ToolMessage:
     update = command.update if isinstance(command.update, dict) else {}
     said = [message for message in update.get("messages", ()) if isinstance(message, ToolMessage)]
     return said[0] if said else ToolMessage("done", tool_call_id="", name=name)
+
+
+def _asked_with(request: ToolCallRequest, call: Any) -> Any:
+    """Return the arguments that the model asked for in its last turn."""
+    turns = (message for message in reversed(request.state["messages"]) if isinstance(message, AIMessage))
+    asked = (made for made in next(turns).tool_calls if made["id"] == call["id"])
+    return next((made["args"] for made in asked), None)
 
 
 def _message(output: Any, call: Any) -> ToolMessage:

@@ -19,8 +19,9 @@ from ..redaction import REDACTOR_KEY
 from ..run import run_of
 from ..storage.adapters import AsyncSaver, AsyncStore
 from ..storage.queue import Queue, QueuedThread
+from ..tools.threads import run_to_end
 from .door import enter
-from .loop import run as run_now
+from .loop import run
 from .surgery import ABANDON, without_open_run
 
 if TYPE_CHECKING:
@@ -97,7 +98,10 @@ async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context:
 
 def submit(agent: PlanExecuteAgent, input: Any, thread_id: str | None = None, *, context: Any = None) -> str:
     """Leave a goal, an answer, or a thread that stopped, to the workers; see :func:`asubmit`."""
-    return run_now(asubmit(agent, input, thread_id, context=context))
+    agent.check_sync()
+    abandons = isinstance(input, Mapping) and ABANDON in input  # its last report may be a model's
+    wait = run if abandons else run_to_end
+    return wait(asubmit(agent, input, thread_id, context=context))
 
 
 def queue_of(agent: PlanExecuteAgent, redactor: Any = None) -> Queue:

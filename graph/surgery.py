@@ -38,8 +38,10 @@ from ..state import (
 )
 from ..storage.adapters import AsyncSaver, async_store
 from ..storage.ledger import Ledger
-from .inputs import check_input
-from .thread_state import check_clock, check_version
+from ..storage.thread_ids import thread_id_of
+from ..tools.threads import run_bounded
+from .inputs import as_json, check_input
+from .thread_state import check_clock, check_version, checked_plan, plan_of
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
@@ -73,10 +75,8 @@ async def retry_steps(
     """
     async with _hold(agent, config):
         snapshot = await _existing(agent, config)
-        plan: Plan | None = snapshot.values.get("plan")
+        plan = plan_of(snapshot)
         results: dict[str, StepResult] = snapshot.values.get("results") or {}
-        if plan is None:
-            raise InvalidInputError("the thread has no plan, so there is nothing to run again")
         again = _affected(plan, results, step_ids)
         ledger = _ledger(agent, config)
         asked = await _open_failures(ledger, plan, results)
@@ -173,7 +173,7 @@ async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal
                 "by": "person",
                 "cancelled": True,
             }
-            results, plan = snapshot.values.get("results") or {}, _checked_plan(snapshot)
+            results, plan = snapshot.values.get("results") or {}, checked_plan(snapshot)
             failed = await _open_failures(_ledger(agent, config), plan, results)
             update = {
                 "results": {**results, **failed},
@@ -229,18 +229,16 @@ async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Map
         ThreadNotFoundError: If there is no such thread.
         ThreadBusyError: If somebody is running it.
         SchemaVersionError: If another version wrote it.
-        InvalidInputError: If the thread has no plan.
+        InvalidInputError: If the thread has no plan, or one that nobody has checked yet.
         InvalidPlanError: If the edited plan cannot run; nothing is changed then.
     """
     async with _hold(agent, config):
         snapshot = await _existing(agent, config)
-        values, ledger = snapshot.values, _ledger(agent, config)
-        current: Plan | None = values.get("plan")
-        if current is None:
-            raise InvalidInputError("the thread has no plan to edit")
+        values, current, ledger = snapshot.values, plan_of(snapshot), _ledger(agent, config)
         settings = to_context(values.get("settings")) or Context()
-        edited = run_redactor(settings.secret_names).value(edited)
-        plan, issues = validate_plan(edited, await _facts(agent, values, current, ledger))
+        edited = run_redactor(settings.secret_names).value(as_json("the edited plan", dict(edited)))
+        facts = await _facts(agent, values, current, ledger)
+        plan, issues = await run_bounded(validate_plan, edited, facts)
         if plan is None or issues:
             listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
             raise InvalidPlanError(f"the edited plan cannot run, nothing was changed: {listed}", issues)
@@ -278,12 +276,6 @@ async def _replaced(
     now, before = steps_by_id(plan), steps_by_id(current)
     failed = await _open_failures(ledger, current, results)
     return {step_id: result for step_id, result in failed.items() if now.get(step_id) != before[step_id]}
-
-
-def _checked_plan(snapshot: StateSnapshot) -> Plan | None:
-    """Return the thread's plan, unless it is one that was handed in and that nobody has looked at yet."""
-    plan: Plan | None = snapshot.values.get("plan")
-    return plan if isinstance(plan, dict) and {"id", "revision", "steps"} <= plan.keys() else None
 
 
 async def _open_failures(
@@ -347,13 +339,15 @@ async def _facts(agent: PlanExecuteAgent, values: dict[str, Any], current: Plan,
 
 @asynccontextmanager
 async def _hold(agent: PlanExecuteAgent, config: RunnableConfig) -> AsyncIterator[None]:
-    saver, thread_id = agent.checkpointer, str(config["configurable"]["thread_id"])
+    saver, thread_id = agent.checkpointer, thread_id_of(config["configurable"])
     if not (isinstance(saver, AsyncSaver) and saver.locks_threads):
         if any(running == thread_id for running, _ in set(agent.running)):
             raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
         yield
         return
-    async with saver.hold_thread(thread_id):
+    async with saver.hold_thread(thread_id) as held:
+        if held.former is not None and agent.store is not None:
+            await Ledger(agent.store, thread_id).record_lost_runner(held.former)
         yield
 
 
@@ -368,7 +362,7 @@ async def _existing(agent: PlanExecuteAgent, config: RunnableConfig) -> StateSna
 
 def _ledger(agent: PlanExecuteAgent, config: RunnableConfig) -> Ledger:
     store = async_store(agent.store) if agent.store is not None else agent.memory
-    return Ledger(store, str(config["configurable"]["thread_id"]))
+    return Ledger(store, thread_id_of(config["configurable"]))
 
 
 async def _leave(
@@ -386,7 +380,7 @@ async def _leave(
     The update repeats all results: those of siblings that had finished are pending writes of
     the old checkpoint, which the new one leaves behind.
     """
-    plan: Mapping[str, Any] = _checked_plan(snapshot) or {}
+    plan: Mapping[str, Any] = checked_plan(snapshot) or {}
     audit = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "event": event,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.types import Interrupt, StateSnapshot
 
-from ..errors import SchemaVersionError, StorageError
-from ..state import SCHEMA_VERSION, plan_hash
+from ..errors import InvalidInputError, SchemaVersionError, StorageError
+from ..plan_rules.form import form_issues
+from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan, plan_hash
 from ..storage.checkpoint_time import checkpoint_time, sort_after
 from .langgraph_keys import NAMESPACE, SAVER
 
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 __all__ = [
     "check_clock",
     "check_version",
+    "checked_plan",
     "look_at",
+    "plan_of",
     "reopen",
     "reopen_to_settle",
+    "stands_before_a_goal",
     "was_edited_after_its_end",
 ]
 
@@ -59,6 +63,39 @@ def _unanswered(snapshot: StateSnapshot) -> tuple[Interrupt, ...]:
     A second answer to one of those would not count: LangGraph 1.2.22 goes on with the first.
     """
     return tuple(question for task in snapshot.tasks if task.result is None for question in task.interrupts)
+
+
+def stands_before_a_goal(snapshot: StateSnapshot) -> bool:
+    """Tell whether a goal was taken in and not begun: nobody has looked at its plan, if one was handed in."""
+    status = snapshot.values.get("status")
+    has_none_under_way = status is None or status in FINAL_STATUSES
+    return has_none_under_way and any(task.name in ("__start__", "planner") for task in snapshot.tasks)
+
+
+def plan_of(snapshot: StateSnapshot) -> Plan:
+    """Return the thread's plan.
+
+    Raises:
+        InvalidInputError: If it has none, or one that was handed in and that nobody has looked at yet.
+    """
+    if stands_before_a_goal(snapshot):
+        raise InvalidInputError(
+            "the run of this thread has not begun, so its plan is not checked yet and cannot be changed: "
+            'go on with it first (None as input), or hand in another goal or plan with "abandon": True'
+        )
+    plan = checked_plan(snapshot)
+    if plan is None:
+        raise InvalidInputError("the thread has no plan that could be changed or run again")
+    return plan
+
+
+def checked_plan(snapshot: StateSnapshot) -> Plan | None:
+    """Return the thread's plan if it is one, and not what somebody handed in or wrote into the state."""
+    plan = snapshot.values.get("plan")
+    if stands_before_a_goal(snapshot) or not isinstance(plan, Mapping):
+        return None
+    is_normal = isinstance(plan.get("id"), str) and isinstance(plan.get("revision"), int)
+    return plan if is_normal and not any(form_issues(plan)) else None  # type: ignore[return-value]
 
 
 def was_edited_after_its_end(snapshot: StateSnapshot) -> bool:

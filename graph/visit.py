@@ -19,7 +19,7 @@ from ..models.fallbacks import members_of
 from ..questions import QUESTIONS, question_name, read_answer
 from ..redaction import REDACTOR_KEY
 from ..run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
-from ..state import FINAL_STATUSES, Usage
+from ..state import Usage
 from ..storage.adapters import AsyncSaver, async_store
 from ..storage.artifacts import Artifacts
 from ..storage.effect_log import EffectLog
@@ -29,7 +29,13 @@ from ..storage.work_id import WorkId
 from .answers import bare_answer, keep_answers, overdue_answers
 from .inputs import check_input
 from .langgraph_keys import PAD, RESUME_MAP, RESUMING, RUNTIME, SAVER
-from .thread_state import look_at, reopen, reopen_to_settle, was_edited_after_its_end
+from .thread_state import (
+    look_at,
+    reopen,
+    reopen_to_settle,
+    stands_before_a_goal,
+    was_edited_after_its_end,
+)
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent
@@ -182,7 +188,7 @@ class Visit:
         What is part of another run spends from its budget.
         """
         snapshot, resumed, record = self._snapshot, self._resumed, self._record
-        begun = snapshot if snapshot is not None and resumed and not _stands_before_a_goal(snapshot) else None
+        begun = snapshot if snapshot is not None and resumed and not stands_before_a_goal(snapshot) else None
         spent: Usage | None = begun.values.get("usage") if begun is not None else None
         if self._parent is not None:
             if resumed:
@@ -252,12 +258,6 @@ def _stop_signal(configurable: Mapping[str, Any], parent: Run | None) -> StopSig
     if parent is not None and isinstance(outer, StepScope):
         stop.follow(outer.enough)
     return stop
-
-
-def _stands_before_a_goal(snapshot: StateSnapshot) -> bool:
-    """Tell whether a goal was taken in and not begun: the state is still that of the goal before it."""
-    ended = snapshot.values.get("status") in FINAL_STATUSES
-    return ended and any(task.name in ("__start__", "planner") for task in snapshot.tasks)
 
 
 def _store(agent: PlanExecuteAgent, configurable: Mapping[str, Any], has_saver: bool) -> tuple[Any, bool]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import validator_for
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import PydanticUserError, RootModel, TypeAdapter, ValidationError
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, WorkLimitError
+from ..safety.schemas import BadSchemaError, read_schema
+from ..tools.threads import run_bounded
 from .metered import ModelMeter
 from .structured import call_structured
 from .wire_schema import closed_schema
@@ -44,14 +44,12 @@ class OutputForm:
 
         Raises:
             ValueError: If it does not fit; one sentence per problem.
+            WorkLimitError: If finding out takes too much work.
         """
         if self.adapter is None:
-            problems = [
-                f"{error.json_path}: {error.message[:200]}"
-                for error in validator_for(self.schema)(self.schema).iter_errors(value)
-            ]
-            if problems:
-                raise ValueError("; ".join(problems))
+            found = read_schema(self.schema).problems(value)
+            if found:
+                raise ValueError("; ".join(f"{one.json_path}: {one.message[:200]}" for one in found))
             return value
         try:
             return self.adapter.dump_python(self.adapter.validate_python(value), mode="json")
@@ -91,7 +89,7 @@ class OutputForm:
             check=problems,
             config=config,
         )
-        return self.read(answer.root)
+        return await run_bounded(self.read, answer.root)
 
 
 def output_form(given: Any) -> OutputForm | None:
@@ -113,9 +111,11 @@ def output_form(given: Any) -> OutputForm | None:
 
 def _from_schema(schema: dict[str, Any]) -> OutputForm:
     try:
-        validator_for(schema).check_schema(schema)
-    except SchemaError as error:
-        raise ConfigurationError(f"response_format is not a JSON Schema: {error.message[:200]}") from error
+        notes = read_schema(schema).notes
+    except (BadSchemaError, WorkLimitError) as error:
+        raise ConfigurationError(f"response_format is not a JSON Schema that can be used: {error}") from error
+    if notes:
+        raise ConfigurationError(f"response_format cannot be checked: {notes[0]}")
     return OutputForm({"title": "final_output", **schema})
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ..safety.depth import is_too_deep
+
 __all__ = ["extract_json", "without_thinking"]
 
 _THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -26,7 +28,9 @@ def extract_json(text: str) -> Any:
     said = without_thinking(text)
     for loads, candidate in ((_loads, text), (_loads, said), (_loads_fenced, said), (_loads_embedded, said)):
         try:
-            return _without_lone_surrogates(loads(candidate))
+            value = loads(candidate)
+            if not is_too_deep(value):
+                return _without_lone_surrogates(value)
         except (ValueError, RecursionError):
             continue
     msg = "there is no complete JSON value in this text"

@@ -23,6 +23,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from ..renaming import rename_in_goal, rename_in_text, rename_uses
+from ..safety.depth import read_json
 from ..state import (
     STEP_ID_PATTERN,
     Plan,
@@ -256,7 +257,7 @@ def _json_problems(step: DraftStep) -> Iterator[str]:
     written = {"arguments": step.arguments if step.call else None, "output_schema": step.output_schema}
     for name, text in written.items():
         try:
-            value = json.loads(text or "{}")
+            value = read_json(text or "{}")
         except ValueError as error:
             yield f"step {step.id}: {name} is not JSON: {error}"
         else:
@@ -318,7 +319,7 @@ def _step(raw: DraftStep, step_id: str) -> Step:
     step: Step = {"id": step_id, "task": raw.task, "depends_on": list(raw.depends_on)}
     # One kind of step is meant; where a model gives several, the validator says so.
     if raw.call:
-        step["call"] = {"tool": raw.call, "args": json.loads(raw.arguments or "{}")}
+        step["call"] = {"tool": raw.call, "args": read_json(raw.arguments or "{}")}
     if raw.agent:
         step["agent"] = raw.agent
     if raw.goal and raw.goal.strip():
@@ -329,7 +330,7 @@ def _step(raw: DraftStep, step_id: str) -> Step:
         step["for_each"] = raw.for_each.strip()
     if raw.when and raw.when.strip():
         step["when"] = raw.when.strip()
-    if raw.output_schema and (schema := json.loads(raw.output_schema)):
+    if raw.output_schema and (schema := read_json(raw.output_schema)):
         step["output_schema"] = schema
     if raw.success_criterion and raw.success_criterion.strip():
         step["success_criteria"] = [{"type": "judge", "criterion": raw.success_criterion.strip()}]

@@ -39,6 +39,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import known
+from ..notations import other_notations
 from ..references import BadReferenceError, is_single_reference
 from ..renaming import rename_in_text, rename_uses
 from .reading import TextFormError
@@ -480,7 +481,14 @@ class _Scanner:
                     f"within a text write ${{{dollar[1]}}} for the output of step {dollar[1]}; for the "
                     f"characters {dollar[0]} write \\u0024{dollar[1]}"
                 )
+        for found in other_notations(quoted, self._meant):
+            raise _ProblemError(
+                f"{found.text} is no reference: write {found.right}, or {found.literal} for the text"
+            )
         return _BRACED_NUMBER.sub(r"\1_\2", _unescaped(quoted))
+
+    def _meant(self, name: str, path: str) -> str | None:
+        return f"${{{name}{path}}}" if _label_named(name) in self._labels else None
 
     def _quoted(self) -> str:
         found = self.take(_QUOTED)

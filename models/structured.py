@@ -12,7 +12,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel
 
-from ..errors import ModelCallError, ModelOutputError
+from ..errors import ModelCallError, ModelOutputError, WorkLimitError
+from ..tools.threads import run_bounded
 from ..tracing.marks import role_config
 from .client_errors import one_line, rejects_mode, truncated_error
 from .fallbacks import first_that_answers
@@ -117,7 +118,10 @@ async def _repaired_answer(asked: MeteredModel, question: _Question[T], max_repa
         with asked.errors_in_our_words():
             mode, answer = await _ask_in_a_mode(asked, question, modes)
         raise_if_withheld(answer, asked.who)
-        reading = question.read(answer)
+        try:
+            reading = await run_bounded(question.read, answer)
+        except WorkLimitError as error:
+            reading = Reading(None, (f"it cannot be checked: {error}",))
         if reading.value is not None:
             remember(asked.model, mode)
             return reading.value

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..approvals import approval_state, record_approval, record_edit
+from ..approvals import approval_state, known_values, names_in, record_approval, record_edit
 from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..estimates import Estimate, estimate_plan
@@ -23,8 +23,10 @@ from ..state import (
     State,
     digest,
     feedback_of,
+    pending_steps,
     plan_hash,
 )
+from ..tools.grants import changed_tools, plan_grants
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_approval"]
@@ -66,8 +68,11 @@ class _Approval:
         hit = await recalled_from(run, plan["id"]) if shown is plan else None
         origin = describe_recalled(hit) if hit else ""
         estimate = await self._estimate(state, plan, run)
-        description = describe_plan(state, shown, self.toolbox, earlier, origin=origin, estimate=estimate)
-        key = [plan["id"], digest(shown), digest(self.toolbox.grants(plan)), _decisions(state)]
+        values = await known_values(run, state, names_in(pending_steps(plan, state.get("results") or {})))
+        description = describe_plan(
+            state, shown, self.toolbox, earlier, origin=origin, estimate=estimate, values=values
+        )
+        key = [plan["id"], digest(shown), digest(plan_grants(plan, self.toolbox, values)), _decisions(state)]
         return await ask_person(run, key, "approve_plan", {"plan": shown}, description, estimate=estimate)
 
     async def _estimate(self, state: State, plan: Plan, run: Run) -> Estimate:
@@ -87,10 +92,12 @@ class _Approval:
                 run, state, "plan_" + _PAST[answer["type"]], by=answer["by"], trigger=answer["message"]
             )
         ]
-        if answer["type"] == "approve" and _was_edited_in_state(state, plan):
+        if answer["type"] == "approve" and (
+            _was_edited_in_state(state, plan) or self._has_other_tools(state)
+        ):
             return _to_validator(state, plan) | {"audit": audit}
         if answer["type"] == "approve":
-            record = await record_approval(run, plan, state.get("inputs"), self.toolbox, "approved")
+            record = await record_approval(run, state, self.toolbox, "approved")
             return {
                 "approval": approval_state(record, said),
                 "plan_issues": [],
@@ -102,6 +109,12 @@ class _Approval:
             await record_edit(run, plan, edited)
             return _to_validator(state, edited) | {"audit": audit}
         return self._rejected(answer, plan, said, run) | {"audit": audit}
+
+    def _has_other_tools(self, state: State) -> bool:
+        """Tell whether the agent was built anew with other tools since the plan was shown."""
+        approval: Mapping[str, Any] = state.get("approval") or {}
+        shown = approval.get("grants") or {}
+        return bool(changed_tools(self.toolbox.fingerprints(shown.get("tools", ())), shown))
 
     def _rejected(self, answer: Answer, plan: Plan, said: list[str], run: Run) -> Update:
         spoken = bool(answer["message"]) and answer["by"] == "person"

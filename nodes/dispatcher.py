@@ -24,7 +24,7 @@ def make_dispatcher(toolbox: Toolbox) -> Node:
         validated = approval.get("plan_hash") if approval else None
         record = None
         if validated == plan_hash(plan, state.get("inputs")):
-            record = await standing_approval(run, plan, state.get("inputs"), toolbox)
+            record = await standing_approval(run, state, toolbox)
         if record is None:
             needed = {"decision": "needed", "plan_hash": validated, "feedback": said}
             trigger = "no approval of this plan is on record"

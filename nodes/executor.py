@@ -12,6 +12,7 @@ from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
 
 from ..context import Context
+from ..errors import StorageError, ThreadBusyError
 from ..execution.attempts import AttemptLoop, Outcome
 from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
@@ -20,6 +21,7 @@ from ..execution.work import StepWork
 from ..models.chat import ChatModels
 from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
 from ..state import Evaluation, State, StepResult, add_usage, step_fingerprint
+from ..storage.artifacts import ArtifactDamagedError
 from ..tools.toolbox import Toolbox
 
 __all__ = ["StepOrder", "make_executor"]
@@ -34,27 +36,46 @@ class StepOrder(TypedDict):
 def make_executor(
     models: ChatModels, toolbox: Toolbox, step_agent: CompiledStateGraph[Any, Any, Any, Any] | None
 ) -> Node:
-    """Build the executor node. It never raises for a step: what goes wrong becomes a failed result."""
+    """Build the executor node.
+
+    What goes wrong with a step becomes a failed result. A fault that stops the run (the storage fails, an
+    answer fits no question) is raised when no other executor of the epoch is at work any more.
+    """
 
     async def executor(order: StepOrder, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, state = run_of(config), read_state(config)
         step_id = str(order.get("step_id", ""))  # Command(goto="executor") names none: nothing runs
         epoch = await epoch_of(run, state, config, runtime, toolbox, models)
+        with epoch.at_work():
+            try:
+                return await _carry_out(step_id, state, epoch, config, runtime)
+            except (GraphBubbleUp, asyncio.CancelledError) as stopped:
+                epoch.gate.publish(step_id, stopped)
+                raise
+            except Exception as error:
+                fault = error
+                epoch.gate.halt(f"{step_id} met a fault: {type(error).__name__}")
+                epoch.gate.publish(step_id, error)
+        # Raised now, it would cancel the siblings, perhaps in the middle of a write.
+        await epoch.at_rest()
+        raise fault
+
+    async def _carry_out(
+        step_id: str, state: State, epoch: Epoch, config: RunnableConfig, runtime: Runtime[Context]
+    ) -> Update:
+        run = run_of(config)
         try:
             outcome = await _execute(step_id, state, epoch, config, runtime)
+            await _record(outcome.result, state, epoch, run)
         except StepWithheldError as withheld:
             epoch.gate.publish(step_id, withheld)
             # A re-entry of this superstep does not run this task again; the mark tells it so.
             return {"decisions": {step_id: None}, "usage": epoch.watch.book() if epoch.watch else {}}
-        except (GraphBubbleUp, asyncio.CancelledError) as stopped:
-            epoch.gate.publish(step_id, stopped)
-            raise
         except Exception as error:
-            if is_invalid_resume(error):
-                epoch.gate.publish(step_id, error)
+            if isinstance(error, GraphBubbleUp) or _stops_the_run(error):
                 raise
             outcome = _internal_error(step_id, error, run)
-        return await _finish(outcome, state, epoch, run, runtime)
+        return await _finish(outcome, epoch, run, runtime)
 
     async def _execute(
         step_id: str, state: State, epoch: Epoch, config: RunnableConfig, runtime: Runtime[Context]
@@ -83,6 +104,13 @@ def make_executor(
     return executor
 
 
+def _stops_the_run(error: Exception) -> bool:
+    """Tell a fault after which the run can be resumed from one of the step, as a damaged artifact is."""
+    if isinstance(error, ArtifactDamagedError):
+        return False
+    return isinstance(error, StorageError | ThreadBusyError) or is_invalid_resume(error)
+
+
 def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:
     """Turn a fault of ours into a failed result: raising would cancel the siblings, also in a write."""
     now = run.timestamp()
@@ -104,15 +132,18 @@ def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:
     return Outcome(result, decision)
 
 
-async def _finish(
-    outcome: Outcome, state: State, epoch: Epoch, run: Run, runtime: Runtime[Context]
-) -> Update:
-    """Record the result, release the dependents, and hand everything to the state."""
-    result, decision = outcome.result, outcome.decision
-    step_id, plan = result["step_id"], state["plan"]
+async def _record(result: StepResult, state: State, epoch: Epoch, run: Run) -> None:
+    """Put a result on record: the step never runs again."""
+    plan, step_id = state["plan"], result["step_id"]
     if plan is not None and result["status"] in ("done", "skipped"):
         fingerprint = step_fingerprint(epoch.steps[step_id])
         await run.ledger.record_result(plan["id"], step_id, fingerprint, dict(result))
+
+
+async def _finish(outcome: Outcome, epoch: Epoch, run: Run, runtime: Runtime[Context]) -> Update:
+    """Release the dependents, and hand everything to the state."""
+    result, decision = outcome.result, outcome.decision
+    step_id = result["step_id"]
     if decision is not None and decision["decision"] in ("replan", "abort"):
         epoch.gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
     usage = result["usage"]

@@ -14,7 +14,7 @@ from langgraph.runtime import Runtime
 
 from ..budget import Tab
 from ..context import Context
-from ..errors import BudgetExceededError, ModelCallError, StorageDamagedError
+from ..errors import BudgetExceededError, ModelCallError, WorkLimitError
 from ..estimates import sample_of, samples_of
 from ..evaluation.planned_answer import handed_in, planned_answer
 from ..execution.effects import describe_doubt, settle_doubts
@@ -41,8 +41,9 @@ from ..state import (
     run_status,
     steps_of,
 )
-from ..storage.artifacts import shown
+from ..storage.artifacts import ArtifactDamagedError, shown
 from ..tools.calls import preview
+from ..tools.threads import run_bounded
 from ..tracing.marks import marked, plan_marks
 
 __all__ = ["make_synthesizer", "report_text"]
@@ -120,7 +121,7 @@ class _Synthesizer:
                 model = self.models.get("synthesizer", run.settings.models)
                 messages = await _messages(state, "done", run)
                 output = await form.ask(model, messages, meter=tab, config=config)
-        except (ModelCallError, BudgetExceededError, StorageDamagedError) as error:
+        except (ModelCallError, BudgetExceededError, ArtifactDamagedError) as error:
             report = report_text(state, "partial")
             missing = run.redact(f"(The structured output is missing: {error})")
             return "partial", None, AIMessage(f"{report}\n\n{missing}")
@@ -136,7 +137,7 @@ class _Synthesizer:
             return AIMessage(report)
         try:
             direct = await _direct_answer(state, run) if status == "done" else None
-        except StorageDamagedError as error:
+        except ArtifactDamagedError as error:
             return AIMessage(f"{report}\n\n({error})")
         if direct is not None:
             return _with_our_word(AIMessage(direct), _untold_checks(state))
@@ -259,8 +260,8 @@ async def _fitting_output(form: OutputForm, state: State, run: Run) -> Json:
     """Return the output of a plan of one step if it has the form already; None otherwise."""
     output = await _only_output(state, run)
     try:
-        return form.read(output) if isinstance(output, dict) else None
-    except ValueError:
+        return await run_bounded(form.read, output) if isinstance(output, dict) else None
+    except (ValueError, WorkLimitError):
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..approvals import approval_state, record_approval, standing_approval
+from ..approvals import approval_state, grants_of, record_approval, standing_approval
 from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
@@ -19,6 +19,7 @@ from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
     Approval,
     Draft,
+    Grants,
     Plan,
     PlanIssue,
     State,
@@ -28,7 +29,9 @@ from ..state import (
     plan_hash,
     step_fingerprints,
 )
-from ..tools.toolbox import Toolbox, is_within
+from ..tools.grants import is_within
+from ..tools.threads import run_bounded
+from ..tools.toolbox import Toolbox
 
 __all__ = ["make_validator"]
 
@@ -51,7 +54,8 @@ class _Validator:
             return {}
         # A client may have written the draft into the state: the rules look for the marks of secrets.
         draft = run.redact(draft)
-        plan, issues = self._judged(draft, await self._facts(state, draft, run))
+        facts = await self._facts(state, draft, run)
+        plan, issues = await run_bounded(self._judged, draft, facts)
         if issues or plan is None:
             emit(runtime, run, "plan_validated", source=draft["source"], issues=issues)
             return _refused(state, draft, run, issues)
@@ -116,15 +120,17 @@ class _Validator:
     async def _approval(self, state: State, draft: Draft, plan: Plan, run: Run) -> Approval:
         """Look up or record what allows this plan to run; ``needed`` when only a person can."""
         said = feedback_of(state)
-        record = await standing_approval(run, plan, state.get("inputs"), self.toolbox)
-        if record is None and (decision := await self._implied_decision(draft, plan, run)):
-            record = await record_approval(run, plan, state.get("inputs"), self.toolbox, decision)
+        state = {**state, "plan": plan}
+        record = await standing_approval(run, state, self.toolbox)
+        grants = await grants_of(run, state, self.toolbox)
+        if record is None and (decision := await self._implied_decision(draft, plan, grants, run)):
+            record = await record_approval(run, state, self.toolbox, decision)
         if record is None:
-            fingerprint, grants = plan_hash(plan, state.get("inputs")), self.toolbox.grants(plan)
+            fingerprint = plan_hash(plan, state.get("inputs"))
             return {"decision": "needed", "plan_hash": fingerprint, "grants": grants, "feedback": said}
         return approval_state(record, said)
 
-    async def _implied_decision(self, draft: Draft, plan: Plan, run: Run) -> str | None:
+    async def _implied_decision(self, draft: Draft, plan: Plan, grants: Grants, run: Run) -> str | None:
         """Editing is approving, and what stays within an earlier approval needs no new one."""
         earlier = await run.ledger.approvals(plan["id"])
         if draft["source"] == "person" and any(record.get("edit") == draft["plan"] for record in earlier):
@@ -132,12 +138,15 @@ class _Validator:
         if digest(draft["plan"]) not in run.authored:
             return None
         granted = [record["grants"] for record in earlier if record["decision"] in ("approved", "edited")]
-        grants = self.toolbox.grants(plan)
         return "approved" if any(is_within(grants, allowed) for allowed in granted) else None
 
 
 def _is_form_of_answer(issue: PlanIssue) -> bool:
-    return issue.get("field") == ["answer"] and issue["code"] in ("bad_expression", "type_mismatch")
+    return issue.get("field") == ["answer"] and issue["code"] in (
+        "bad_expression",
+        "bad_reference",
+        "type_mismatch",
+    )
 
 
 def _refused(state: State, draft: Draft, run: Run, issues: list[Any]) -> Update:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..plan_types import type_issues
+from ..safety.work import Work, current_work, within
 from ..state import Plan, PlanIssue
 from . import conflicts, criteria, inputs, means, order, references, revisions, secrets
 from .facts import PlanFacts, Rule
@@ -21,15 +22,26 @@ from .order import is_ordered
 __all__ = ["PlanFacts", "validate_plan"]
 
 
+_WORK_A_STEP, _MOST_COUNTED = 100, 10_000
+"""What a step takes without its schemas and patterns: a long plan is not checked on an event loop."""
+
+
 def validate_plan(raw: Any, facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
     """Check a plan from anywhere and normalise it.
+
+    It may take some time: on an event loop, call it through ``run_bounded``.
 
     Returns:
         The normalised plan (None when it is not even of the right form), and its issues;
         the plan can run when there are none.
     """
+    return within(Work.of_a_plan(), _validated, raw, facts)
+
+
+def _validated(raw: Any, facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
     if issues := list(form_issues(raw)):
         return None, issues
+    current_work().spend(_WORK_A_STEP * min(len(raw["steps"]), _MOST_COUNTED))
     plan = normalised(raw, facts)
     issues = [issue for rule in _RULES for issue in rule(plan, facts)]
     if not issues or is_ordered(plan):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..state import Plan, PlanIssue, Step, descendants, granted_tools, is_satisfied
+from ..tools.grants import resources_of
 from ..tools.toolbox import Toolbox
 from .facts import PlanFacts, Rule, issue
 
@@ -33,10 +34,8 @@ def _write_conflicts(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 
 def _written_resources(step: Step, toolbox: Toolbox) -> set[str]:
-    args = step["call"]["args"] if "call" in step else None
     writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
-    found = {toolbox.known_resource(name, args) for name in writing}
-    return {resource for resource in found if resource}
+    return resources_of(step, toolbox, {}, writing)
 
 
 RULES: tuple[Rule, ...] = (_write_conflicts,)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import regex
-
 from ..errors import known
 from ..references import BadReferenceError, expression_roots, step_references
+from ..safety.patterns import PatternError, compile_pattern
 from ..state import (
     CRITERION_PARAMETER,
     GOAL_CRITERIA,
@@ -31,7 +30,7 @@ def _criteria(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
         if (schema := step.get("output_schema")) is not None and (problem := schema_problem(schema)):
             message = f"step {step['id']!r}: output_schema {problem}"
-            yield issue("bad_criterion", step, message, "output_schema")
+            yield issue("bad_schema", step, message, "output_schema")
         for at, criterion in enumerate(step.get("success_criteria", ())):
             if found := _criterion_problem(step, criterion):
                 message = f"step {step['id']!r}, criterion {criterion['type']!r}: {found[1]}"
@@ -58,9 +57,9 @@ def _criterion_problem(step: Step, criterion: Criterion) -> tuple[str, str] | No
     if criterion["type"] == "matches" and (problem := _pattern_problem(criterion["pattern"])):
         return "bad_criterion", problem
     if criterion["type"] == "json_schema" and (problem := schema_problem(criterion["schema"])):
-        return "bad_criterion", problem
-    if criterion["type"] == "expression" and (problem := _expression_problem(criterion["expression"])):
-        return "bad_expression", problem
+        return "bad_schema", problem
+    if criterion["type"] == "expression" and (found := _expression_problem(criterion["expression"])):
+        return found
     if criterion["type"] == "tool_succeeded" and value not in granted_tools(step):
         return (
             "bad_criterion",
@@ -87,27 +86,29 @@ def _goal_reference_problems(
     try:
         uses = [expression for _, expression in step_references({"success_criteria": [criterion]})]
     except BadReferenceError as error:
-        yield "bad_expression", str(error)
+        yield error.code, str(error)
         return
-    for expression in [*uses, *([criterion["expression"]] if "expression" in criterion else [])]:
+    for expression in uses:
         yield reference_problem(expression, names, inputs)
+    if "expression" in criterion:
+        yield reference_problem(criterion["expression"], names, inputs, is_condition=True)
 
 
 def _pattern_problem(pattern: str) -> str | None:
     if holds_reference(pattern) or "${" in pattern:
         return None
     try:
-        regex.compile(pattern)
-    except regex.error as error:
-        return f"{pattern!r} is not a regular expression: {error}"
+        compile_pattern(pattern)
+    except PatternError as error:
+        return f"{pattern[:200]!r} is not a regular expression: {error}"
     return None
 
 
-def _expression_problem(expression: str) -> str | None:
+def _expression_problem(expression: str) -> tuple[str, str] | None:
     try:
         expression_roots(expression)
     except BadReferenceError as error:
-        return str(error)
+        return error.code, str(error)
     return None
 
 

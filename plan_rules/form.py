@@ -10,6 +10,7 @@ from uuid import uuid4
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import known
+from ..safety.depth import is_too_deep, too_deep_message
 from ..state import STEP_KINDS, Call, Criterion, Plan, PlanIssue, Step, SubPlan
 from .facts import PlanFacts, issue
 
@@ -36,6 +37,9 @@ def form_issues(raw: Any) -> Iterator[PlanIssue]:
         yield issue(
             "malformed_plan", None, f"a plan is a JSON object with a list of steps, not {type(raw).__name__}"
         )
+        return
+    if is_too_deep(raw):
+        yield issue("malformed_plan", None, too_deep_message("the plan"))
         return
     try:
         _plan_format().validate_python(dict(raw), strict=True)

@@ -19,7 +19,7 @@ def _inputs(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         where = ("inputs", name)
         schema = {key: value for key, value in spec.items() if key != "default"}
         if problem := schema_problem(schema):
-            yield issue("malformed_plan", None, f"input {name!r} {problem}", *where)
+            yield issue("bad_schema", None, f"input {name!r} {problem}", *where)
             continue
         wanted = _declared_as(schema)
         if "default" in spec and (problem := value_problem(schema, spec["default"])):

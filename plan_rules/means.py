@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jsonschema.exceptions import ValidationError as InstanceError
-from jsonschema.validators import validator_for
-
-from ..errors import known
+from ..errors import WorkLimitError, known
+from ..safety.schemas import BadSchemaError, Problem, read_schema
 from ..state import Plan, PlanIssue, granted_tools, is_rolling, step_kind
 from .facts import PlanFacts, Rule, issue
 from .references import holds_reference, is_reference
@@ -71,21 +69,29 @@ def _planner(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
         if "call" in step and step["call"]["tool"] in facts.toolbox:
-            schema = facts.toolbox.arguments_schema(step["call"]["tool"])
-            for problem, path in _argument_problems(schema, step["call"]["args"]):
-                message = f"step {step['id']!r}, tool {step['call']['tool']!r}: {problem}"
-                yield issue("bad_arguments", step, message, "call", "args", *path)
+            who = f"step {step['id']!r}, tool {step['call']['tool']!r}"
+            try:
+                schema = facts.toolbox.arguments_schema(step["call"]["tool"])
+                for problem, path in _argument_problems(schema, step["call"]["args"]):
+                    yield issue("bad_arguments", step, f"{who}: {problem}", "call", "args", *path)
+            except BadSchemaError as error:
+                message = f"{who}: the schema of its arguments cannot be used: {error}"
+                yield issue("bad_schema", step, message, "call", "tool")
+            except WorkLimitError as error:
+                message = f"{who}: its arguments cannot be checked: {error}"
+                yield issue("bad_arguments", step, message, "call", "args")
 
 
 def _argument_problems(
     schema: dict[str, Any], args: dict[str, Any]
 ) -> Iterator[tuple[str, Sequence[str | int]]]:
+    read = read_schema(schema)
     properties = schema.get("properties", {})
     if schema.get("additionalProperties") in (None, False):
         for name in args:
             if name not in properties:
                 yield f"unknown argument {name!r}; known arguments: {known(properties)}", [name]
-    for error in validator_for(schema)(schema).iter_errors(args):
+    for error in read.problems(args):
         if error.validator != "additionalProperties" and not _is_open(error):
             where = ".".join(map(str, error.absolute_path)) or "arguments"
             yield f"{where}: {error.message[:200]}", list(error.absolute_path)
@@ -95,7 +101,7 @@ _TEXT_RULES = {"pattern", "format", "minLength", "maxLength", "enum", "const"}
 """What can only be told of a text once the references in it have their values."""
 
 
-def _is_open(error: InstanceError) -> bool:
+def _is_open(error: Problem) -> bool:
     """Tell whether an error says something about a value that is only known at run time."""
     if is_reference(error.instance):
         return True

@@ -65,7 +65,11 @@ def _cycles(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
     except CycleError as error:
         path = list(reversed(error.args[1]))
         message = f"steps depend on each other in a circle: {' -> '.join(path)}"
-        at = next(step["depends_on"].index(path[1]) for step in without_loops if step["id"] == path[0])
+        at = next(
+            step["depends_on"].index(path[1])
+            for step in without_loops
+            if step["id"] == path[0] and path[1] in step["depends_on"]
+        )
         yield issue("cycle", {"id": path[0]}, message, "depends_on", at)
 
 

@@ -129,6 +129,7 @@ def _in_order(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, 
 
 def read_run(agent: PlanExecuteAgent, config: RunnableConfig) -> RunRecord:
     """Read a thread from synchronous code; see :func:`aread_run`."""
-    from ..graph.loop import run
+    from ..tools.threads import run_to_end
 
-    return run(aread_run(agent, config))
+    agent.check_sync()
+    return run_to_end(aread_run(agent, config))

@@ -23,7 +23,8 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from langchain_core.runnables import RunnableConfig
@@ -38,12 +39,15 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 from langgraph.checkpoint.serde.types import ERROR
-from langgraph.store.base import BaseStore, Op, Result
+from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, PlanExecuteError, StorageError
 from ..redaction import Redactor, redactor_of
+from .faults import meet
+from .rows import ROOT
 from .storage_thread import Joins, StorageThread
+from .thread_ids import checked_thread_id
 
 __all__ = ["AsyncSaver", "AsyncStore", "Persistence", "ThreadHold", "async_saver", "async_store"]
 
@@ -156,12 +160,29 @@ _JOINS = {"get_tuple": Joins.READ, "put": Joins.WRITE, "put_writes": Joins.WRITE
 class ThreadHold(Protocol):
     """A thread's lock that may be lost while it is held."""
 
+    former: dict[str, Any] | None
+    """Who ran the thread before and may still be alive."""
+
     def check(self) -> None:
         """Raise `StorageError` if it was lost."""
 
 
-async def _never_lost() -> None:
-    """Nothing holds the thread, or the kernel does, which lets go of it only with the process."""
+@dataclass(frozen=True)
+class HeldThread:
+    """A thread that is held; awaiting a call of it raises `StorageError` once it is lost.
+
+    Attributes:
+        former: Who ran the thread before, went without a word and may still be alive; None: nobody.
+        check: Looks; None: nothing holds the thread, or the kernel does, which lets go only with the process.
+    """
+
+    former: dict[str, Any] | None = None
+    check: Callable[[], Awaitable[None]] | None = None
+
+    async def __call__(self) -> None:
+        """Look whether it is still held."""
+        if self.check is not None:
+            await self.check()
 
 
 class AsyncSaver(BaseCheckpointSaver[Any]):
@@ -201,14 +222,16 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         """Hold a thread for one runner, as the wrapped saver does it.
 
         Raises:
+            InvalidInputError: If the id can be none.
             ThreadBusyError: On entering, at once, if another runner holds it.
         """
+        checked_thread_id(thread_id)
         wrapped: Any = self.wrapped
         lock: AbstractContextManager[ThreadHold | None] = wrapped.thread_lock(thread_id)
         return lock
 
     @asynccontextmanager
-    async def hold_thread(self, thread_id: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    async def hold_thread(self, thread_id: str) -> AsyncIterator[HeldThread]:
         """Hold a thread as `thread_lock` does, without blocking the event loop, if the saver locks threads.
 
         Yields:
@@ -218,7 +241,7 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
             ThreadBusyError: On entering, at once, if another runner holds it.
         """
         if not self.locks_threads:
-            yield _never_lost
+            yield HeldThread()
             return
         entered: list[ThreadHold | None] = []
         lock, turn, gone = self.thread_lock(thread_id), threading.Lock(), threading.Event()
@@ -236,25 +259,28 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
 
         try:
             await self._bridge.in_thread(enter)
-            yield lambda: self._check(entered[0])
+            [hold] = entered
+            if hold is None:
+                yield HeldThread()
+            else:
+                yield HeldThread(hold.former, lambda: self._bridge.in_thread(hold.check))
         finally:
             # also when the wait for it was cancelled, and then the wait for its end, before its turn had come
             await self._bridge.in_thread(leave)
 
-    async def _check(self, hold: ThreadHold | None) -> None:
-        if hold is not None:
-            await self._bridge.in_thread(hold.check)
-
     def _sync(self, method: str, *args: Any, **options: Any) -> Any:
+        _check_thread(*args)
         self._bridge.check_sync()
         return getattr(self.wrapped, method)(*args, **options)
 
     async def _async(self, method: str, *args: Any, **options: Any) -> Any:
-        return await self._bridge.call(
-            lambda: getattr(self.wrapped, f"a{method}")(*args, **options),
-            lambda: getattr(self.wrapped, method)(*args, **options),
-            _JOINS.get(method, Joins.ALONE),
-        )
+        _check_thread(*args)
+        with _faults(self):
+            return await self._bridge.call(
+                lambda: getattr(self.wrapped, f"a{method}")(*args, **options),
+                lambda: getattr(self.wrapped, method)(*args, **options),
+                _JOINS.get(method, Joins.ALONE),
+            )
 
     @property
     def config_specs(self) -> Any:
@@ -304,11 +330,13 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """List checkpoints, newest first; they are read before the first one is given."""
+        _check_thread(config)
         wanted: dict[str, Any] = {"filter": filter, "before": before, "limit": limit}
-        found = await self._bridge.call(
-            lambda: _collect(self.wrapped.alist(config, **wanted)),
-            lambda: [*self.wrapped.list(config, **wanted)],
-        )
+        with _faults(self):
+            found = await self._bridge.call(
+                lambda: _collect(self.wrapped.alist(config, **wanted)),
+                lambda: [*self.wrapped.list(config, **wanted)],
+            )
         for checkpoint in found:
             yield checkpoint
 
@@ -400,6 +428,14 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         return history
 
 
+def _check_thread(*args: Any) -> None:
+    """Refuse an id that the storage would stumble over, where a call names a thread or has a config first."""
+    first = args[0] if args else None
+    named = first.get("configurable", {}).get("thread_id") if isinstance(first, Mapping) else first
+    if isinstance(named, str):
+        checked_thread_id(named)
+
+
 def _redactor(config: RunnableConfig) -> Redactor:
     # a client's update_state belongs to no run
     return redactor_of(config) or run_redactor()
@@ -476,12 +512,51 @@ class AsyncStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute several operations."""
         wanted = list(ops)
-        joins = self._joins(wanted) if self._joins is not None else Joins.ALONE
+        if not all(_is_ours(op) for op in wanted):
+            return await self._abatch(wanted)  # a tool's own use of the store is the tool's own affair
+        with _faults(self):
+            return await self._abatch(wanted)
+
+    async def _abatch(self, ops: list[Op]) -> list[Result]:
+        joins = self._joins(ops) if self._joins is not None else Joins.ALONE
         if not self._native:
-            return await self._bridge.in_thread(lambda: self.wrapped.batch(wanted), joins)
+            return await self._bridge.in_thread(lambda: self.wrapped.batch(ops), joins)
         return await self._bridge.call(
-            lambda: self.wrapped.abatch(wanted), lambda: self.wrapped.batch(wanted), joins
+            lambda: self.wrapped.abatch(ops), lambda: self.wrapped.batch(ops), joins
         )
+
+
+def _is_ours(op: Op) -> bool:
+    """Tell whether an operation is on our records, not on what a tool keeps in the same store."""
+    if isinstance(op, SearchOp):
+        return op.namespace_prefix[:1] == (ROOT,)
+    return isinstance(op, GetOp | PutOp) and op.namespace[:1] == (ROOT,)
+
+
+@contextmanager
+def _faults(adapter: AsyncSaver | AsyncStore) -> Iterator[None]:
+    """Raise what a call on the storage raises as an error of ours, and let the work that made it know.
+
+    A checkpointer is also handed values that it cannot write: that is no fault of the storage.
+    """
+    try:
+        yield
+    except PlanExecuteError as error:
+        meet(adapter, error)
+        raise
+    except Exception as error:
+        if isinstance(adapter, AsyncSaver) and not _is_of_storage(error):
+            raise
+        name, reason = type(adapter.wrapped).__name__, f"{type(error).__name__}: {error}"
+        fault = StorageError(f"the storage {name} failed: {reason}")
+        meet(adapter, fault)
+        raise fault from error
+
+
+def _is_of_storage(error: Exception) -> bool:
+    # by the names that PEP 249 gives the errors of every database's client
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return isinstance(error, OSError) or not names.isdisjoint({"DatabaseError", "InterfaceError"})
 
 
 class Persistence(NamedTuple):

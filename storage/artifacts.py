@@ -22,7 +22,15 @@ from ..errors import StorageDamagedError
 from ..tools.calls import preview
 from .rows import ROOT, dump, encode
 
-__all__ = ["HANDLE", "Artifacts", "artifacts_of", "described_artifact", "shown", "unwrapped"]
+__all__ = [
+    "HANDLE",
+    "ArtifactDamagedError",
+    "Artifacts",
+    "artifacts_of",
+    "described_artifact",
+    "shown",
+    "unwrapped",
+]
 
 Json = Any
 
@@ -41,6 +49,10 @@ CACHE_CHARACTERS = 64 * 1024 * 1024
 _PIECES_AT_ONCE = 16
 _ALGORITHM = "sha256:"
 _DIGEST = re.compile(f"{_ALGORITHM}([0-9a-f]{{64}})")
+
+
+class ArtifactDamagedError(StorageDamagedError):
+    """One artifact is missing or is not what was put away: the steps that need it fail, the run goes on."""
 
 
 class Artifacts:
@@ -88,7 +100,7 @@ class Artifacts:
             step_id: Whose output it is, for the error.
 
         Raises:
-            StorageDamagedError: If the artifact is missing, or is not what was put away.
+            ArtifactDamagedError: If the artifact is missing, or is not what was put away.
         """
         if not _looks_like_handle(output):
             return copy.deepcopy(output)
@@ -96,7 +108,7 @@ class Artifacts:
             return copy.deepcopy(kept)
         digest = _digest_of(output[HANDLE])
         if digest is None:
-            raise StorageDamagedError(
+            raise ArtifactDamagedError(
                 f"the output of step {step_id!r} is a handle without a digest: {preview(output, 200)}"
             )
         return json.loads(await self._text(digest, step_id))
@@ -107,7 +119,7 @@ class Artifacts:
         if described is not None and len(described["preview"]) < min(limit, described["bytes"]):
             try:
                 return preview(await self.value(output, step_id), limit)
-            except StorageDamagedError as error:
+            except ArtifactDamagedError as error:
                 return f"{shown(output, limit)} ({error})"
         return shown(output, limit)
 
@@ -164,9 +176,9 @@ class Artifacts:
         while self._held > CACHE_CHARACTERS:
             self._held -= len(self._cached.popitem(last=False)[1])
 
-    def _damage(self, digest: str, step_id: str, what: str) -> StorageDamagedError:
+    def _damage(self, digest: str, step_id: str, what: str) -> ArtifactDamagedError:
         where = "" if self._store is not None else " (no lasting store was given)"
-        return StorageDamagedError(
+        return ArtifactDamagedError(
             f"the output of step {step_id!r} cannot be read: artifact {_ALGORITHM}{digest} {what}{where}. "
             "Give the store that the thread was run with, or run the step again (retry)."
         )

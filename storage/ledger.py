@@ -137,6 +137,16 @@ class Ledger:
         """Record all that was added to the budgets of this goal."""
         await self._put(self._space("threads"), "budgets", {"extensions": dict(extensions)})
 
+    # who ran it before
+
+    async def record_lost_runner(self, runner: dict[str, Any]) -> None:
+        """Record who ran the thread, went without a word and may be alive; a later one replaces it."""
+        await self._put(self._space("threads"), "lost_runner", runner)
+
+    async def lost_runner(self) -> dict[str, Any] | None:
+        """Return the last such runner: ``{"runner", "last_seen", "lease_ends"}``; see `Hold.former`."""
+        return await self._get(self._space("threads"), "lost_runner")
+
     # stopping
 
     async def request_stop(self) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidInputError, known
-from ..references import BadReferenceError, map_strings, references_in, render
+from ..references import BadReferenceError, escaped, map_strings, references_in, render, resolve
 
-__all__ = ["ArgumentSchema", "Lift", "Lifting", "declared_inputs", "escaped", "holds_references"]
+__all__ = ["ArgumentSchema", "Lift", "Lifting", "declared_inputs", "holds_references", "stands_for"]
 
 Json = Any
 Path = tuple[str | int, ...]
@@ -67,14 +67,9 @@ class Lift:
         return cls(path.strip(), name.strip())
 
 
-def escaped(value: Json) -> Json:
-    """Write a value so that a plan takes it literally."""
-    return map_strings(value, lambda text: text.replace("${", "$${"))
-
-
 def _literal(value: Json) -> Json:
     """Read a part of a plan that holds no reference: what it stands for."""
-    return map_strings(value, lambda text: text.replace("$${", "${"))
+    return resolve(value, {})
 
 
 def holds_references(value: Json) -> bool:
@@ -139,7 +134,7 @@ class Lifting:
                 f"the plan has an input {lift.name!r} without a value; lift {lift.path} by another name"
             )
         known_value = spec["default"]
-        if not holds_references(value) and _same(_literal(value), known_value):
+        if not holds_references(value) and stands_for(value, known_value):
             return _reference(lift.name)
         inside = _inside(value, render(known_value), lift) if isinstance(value, str) else value
         if inside == value:
@@ -184,9 +179,9 @@ def _reference(name: str) -> str:
     return f"${{inputs.{name}}}"
 
 
-def _same(one: Json, other: Json) -> bool:
-    """Compare JSON values; 1, 1.0 and true are three."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+def stands_for(literal: Json, value: Json) -> bool:
+    """Tell whether a part of a plan that holds no reference is this value; 1, 1.0 and true are three."""
+    return json.dumps(_literal(literal), sort_keys=True) == json.dumps(value, sort_keys=True)
 
 
 def _may_be_lifted(path: Path) -> bool:
@@ -261,6 +256,6 @@ def _inside(text: str, literal: str, lift: Lift) -> str:
 def _lifted_throughout(step: dict[str, Any], literal: Json, name: str) -> dict[str, Any]:
     for path in list(_liftable(step)):
         value = _value_at(step, path)
-        if not holds_references(value) and _same(_literal(value), literal):
+        if not holds_references(value) and stands_for(value, literal):
             step = _replaced(step, path, _reference(name))
     return step

@@ -39,6 +39,7 @@ from ..errors import (
 from .adapters import AsyncSaver, AsyncStore, Persistence
 from .checkpoint_time import checkpoint_time
 from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
+from .commit_count import CountFile, add_commit, add_count, read_count
 from .encryption import ENCRYPTED_VERSION, ENCRYPTION_TABLE, Cipher, check_key, mark_encrypted, read_key
 from .ledger import DURABLE
 from .storage_thread import Joins, StorageThread
@@ -143,6 +144,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.connection = _connect(path.as_uri())
+        self.count = _count_file(path)
         self.thread = StorageThread(self.transaction, "plan-execute-storage")
         """Where the async calls are made; sync ones are made where they come from."""
         self._lock = threading.RLock()
@@ -165,11 +167,15 @@ class Database:
             self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self.connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
+                count = add_commit(cursor) if durable else None
                 yield cursor
                 self.connection.execute("COMMIT")
             except BaseException:
                 self._roll_back()
                 raise
+            if count is not None:
+                with _explained_os(self.count.path):
+                    self.count.tell(count)
 
     def maintain(self, statement: str) -> list[Any]:
         """Execute a statement that cannot be part of a transaction, and return its rows."""
@@ -212,6 +218,7 @@ class Database:
         with self._lock:
             self._closed = True
             self.connection.close()
+            self.count.close()
 
 
 class LocalSaver(SqliteSaver):
@@ -367,18 +374,65 @@ def open_database(path: Path, cipher: Cipher | None = None) -> Database:
     # One at a time, and never a file handle of our own on an existing database: POSIX drops all
     # locks of a process on a file, SQLite's too, when the process closes any handle of it.
     with _opening:
-        _check_or_make(path, cipher)
+        with _explained_os(path):
+            _check_place(path)
+            made = _is_fresh(path) and _make(path, cipher)
+        if not made:
+            _check_content(path, cipher)
         return _open(path, cipher)
 
 
-def _check_or_make(path: Path, cipher: Cipher | None) -> None:
-    with _explained_os(path):
-        _check_place(path)
-        fresh = _is_fresh(path)
-        if fresh:
-            _make_private_file(path)
-    if not fresh:
-        _check_content(path, cipher)
+def _make(path: Path, cipher: Cipher | None) -> bool:
+    """Make the file beside its place, and move it there when it is complete and on the disk.
+
+    A kill leaves a whole file or none. Returns whether it was made: another process may have been first.
+    """
+    draft = path.with_name(path.name + ".new")
+    with _alone(path):
+        if not _is_fresh(path):
+            return False
+        _remove(draft)  # what a kill has left
+        try:
+            _make_private_file(draft)
+            _open(draft, cipher).close()
+            _sync(draft)
+            # what an earlier file of this name has left would be taken for the new one's
+            path.with_name(path.name + "-journal").unlink(missing_ok=True)
+            _count_file(path).path.unlink(missing_ok=True)
+            draft.replace(path)
+            _sync(path.parent)
+        finally:
+            _remove(draft)
+    return True
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make the file."""
+    lock = FileLock(_lock_folder(path) / "creation.lock", mode=0o600, is_singleton=False)
+    try:
+        lock.acquire(timeout=BUSY_TIMEOUT_S)
+    except Timeout:
+        what = f"is being made by another process for more than {BUSY_TIMEOUT_S:g} s"
+        raise _refusal(StorageError, path, what) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove(draft: Path) -> None:
+    for end in ("", "-journal", "-wal", "-shm"):
+        draft.with_name(draft.name + end).unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _open(path: Path, cipher: Cipher | None) -> Database:
@@ -416,18 +470,22 @@ def _is_fresh(path: Path) -> bool:
 
 def _make_private_file(path: Path) -> None:
     # SQLite gives -wal and -shm the mode of the database
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 
 def _check_content(path: Path, cipher: Cipher | None) -> None:
-    """Look at the file through a read-only connection, which leaves file and log as they are."""
+    """Look at the file through a read-only connection, which leaves file and log as they are.
+
+    Only what a kill amid a transaction has left in a rollback journal is undone first, as SQLite does.
+    """
     # SQLite 3.40 takes a file of one byte for an empty one
     if path.stat().st_size < _SMALLEST_PAGE:
         raise _refusal(StorageDamagedError, path, "is not an SQLite database, or is cut off")
-    with _explained(path), closing(_connect(f"{path.as_uri()}?mode=ro")) as connection:
+    mode = "rw" if path.with_name(path.name + "-journal").exists() else "ro"
+    with _explained(path), closing(_connect(f"{path.as_uri()}?mode={mode}")) as connection:
         _check_identity(connection, path, cipher)
+        _check_count(connection, path)
         if path.stat().st_size <= QUICK_CHECK_BYTES:
             _check_pages(connection, path)
 
@@ -458,6 +516,24 @@ def _check_identity(connection: sqlite3.Connection, path: Path, cipher: Cipher |
     check_key(connection, path, cipher)
 
 
+def _check_count(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a database that has seen fewer commits than its last one has told."""
+    beside = _count_file(path)
+    with _explained_os(beside.path):
+        told = beside.read()  # before the database is read, which others may be writing
+    count = read_count(connection)
+    if told is None or count is None or told.file != count.file or told.number <= count.number:
+        return
+    raise _refusal(
+        StorageDamagedError,
+        path,
+        f"is older than its ledger says: the last {told.number - count.number} of {told.number} commits are "
+        f"missing. Its log {path.name}-wal was cut off, damaged or deleted, or an older copy was put in its "
+        "place; what was done since then would be done again. To go on with it all the same, delete "
+        f"{beside.path}",
+    )
+
+
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
@@ -476,6 +552,7 @@ def _prepare(database: Database, cipher: Cipher | None) -> None:
             _create_tables(database.connection, cipher)
         else:  # another process may have made it since it was looked at
             check_key(database.connection, database.path, cipher)
+        add_count(database.connection)
     with _explained(database.path):
         # bring the file to the installed libraries' own schema, if that is newer
         LocalSaver(database).setup()
@@ -567,8 +644,7 @@ def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
     """
     path = Path(database).resolve()
     file = lock_file(path, thread_id)
-    with _explained_os(file.parent):
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _lock_folder(path)
     lock = FileLock(file, mode=0o600, thread_local=False, is_singleton=False)
     try:
         lock.acquire(blocking=False)
@@ -584,6 +660,18 @@ def lock_file(database: Path, thread_id: str) -> Path:
     """Return the file that whoever runs the thread has locked."""
     name = hashlib.sha256(thread_id.encode(errors="surrogatepass")).hexdigest()[:32]
     return database.with_name(database.name + ".locks") / f"{name}.lock"
+
+
+def _lock_folder(database: Path) -> Path:
+    """Return the folder of the database's lock files; it is there then."""
+    folder = lock_file(database, "").parent
+    with _explained_os(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _count_file(database: Path) -> CountFile:
+    return CountFile(database.with_name(database.name + "-commits"))
 
 
 def list_threads(checkpointer: AsyncSaver) -> Iterator[tuple[str, str]]:

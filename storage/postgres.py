@@ -18,7 +18,6 @@ from langgraph.store.base import GetOp, Op, PutOp, Result, SearchOp
 
 from ..errors import (
     ConfigurationError,
-    InvalidInputError,
     SchemaVersionError,
     StorageDamagedError,
     StorageError,
@@ -252,8 +251,6 @@ class PooledSaver(PostgresSaver):
 
     @contextmanager
     def _thread_lock(self, thread_id: str) -> Iterator[Hold]:
-        if "\0" in thread_id or not _is_unicode(thread_id):
-            raise InvalidInputError(f"PostgreSQL cannot keep the thread id {thread_id!r}")
         with _explained(self.shared.place):
             lock = self.shared.locks.hold(thread_id)
             hold = lock.__enter__()
@@ -331,10 +328,6 @@ class _Apart:
 
 def _storable(value: Any) -> Any:
     return _Apart(value) if isinstance(value, str) and "\0" in value else value
-
-
-def _is_unicode(text: str) -> bool:
-    return all(not 0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 def _threads(config: RunnableConfig) -> list[str]:

@@ -15,12 +15,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -59,6 +62,10 @@ _END_LAPSED = (
     " AND (holder.classid::bigint << 32) | holder.objid::bigint = %s"
 )
 _SIGN_OFF = "DELETE FROM plan_execute_runners WHERE thread_id = %s AND token = %s"
+_FORMER = (
+    "SELECT token, runner, since, extract(epoch FROM until - now())::float8 FROM plan_execute_runners"
+    " WHERE thread_id = %s"
+)
 _WHO = "SELECT runner, since FROM plan_execute_runners WHERE thread_id = %s"
 # A shared lock is had at once unless somebody holds the exclusive one. FOR SHARE lets who takes the thread
 # over wait until this transaction has ended, so that it reads all that was written before.
@@ -92,6 +99,9 @@ class Hold:
     session: Connection
     backend: int
     """Process id of the server's session; a pooler in between may switch to another one."""
+    former: dict[str, Any] | None = None
+    """Who ran the thread before, went without a word and may still be alive: ``{"runner", "last_seen",
+    "lease_ends"}``, the times in seconds since the epoch by this machine's clock."""
     loss: PlanExecuteError | None = None
     """Why it is not held any more, once that was noticed."""
 
@@ -165,6 +175,8 @@ class ThreadLocks:
         self._session: Connection | None = None
         self._closed = False
         self._guard = threading.RLock()
+        # Holds that have ended, and whose session could not sign off any more.
+        self._ended: set[UUID] = set()
 
     @contextmanager
     def hold(self, thread_id: str) -> Iterator[Hold]:
@@ -203,6 +215,7 @@ class ThreadLocks:
                 raise self._busy(session, thread_id)
             hold = Hold(thread_id, key, uuid4(), session, backend)
             try:
+                hold.former = self._former(session, thread_id)
                 session.execute(_SIGN, (thread_id, hold.token, _runner(), self._lease_s))
             except BaseException as error:
                 self._unlock(hold)
@@ -212,6 +225,17 @@ class ThreadLocks:
             self.held[thread_id] = hold
             self._start_renewing()
             return hold
+
+    def _former(self, session: Connection, thread_id: str) -> dict[str, Any] | None:
+        """Return who has left a row behind, unless it is known that nothing of it runs any more."""
+        row = session.execute(_FORMER, (thread_id,)).fetchone()
+        if row is None or row[0] in self._ended or _is_gone(row[1]):
+            return None
+        _, runner, since, lease_left_s = row
+        lease_ends = time.time() + (lease_left_s or 0.0)
+        # It renews its lease every third of it, so it was alive when the lease had this long to run.
+        last_seen = max(since.timestamp(), lease_ends - self._lease_s)
+        return {"runner": runner, "last_seen": last_seen, "lease_ends": lease_ends}
 
     def _take_over(self, session: Connection, thread_id: str, key: int) -> bool:
         """Take a thread whose holder gives no sign of life; tell whether that worked."""
@@ -250,6 +274,7 @@ class ThreadLocks:
             try:
                 hold.session.execute(_SIGN_OFF, (hold.thread_id, hold.token))
             except psycopg.Error:
+                self._ended.add(hold.token)
                 _log.debug("cannot sign off from thread %r", hold.thread_id, exc_info=True)
             finally:
                 self._unlock(hold)
@@ -296,4 +321,23 @@ def _key(session: Connection, thread_id: str) -> int:
 
 
 def _runner() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
+    return f"process {os.getpid()} on {_machine()}"
+
+
+@cache
+def _machine() -> str:
+    """Name this machine, with its boot and container where it tells them: each numbers processes anew."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        place = boot + str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux
+        return socket.gethostname()
+    return f"{socket.gethostname()}/{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+
+
+def _is_gone(runner: str) -> bool:
+    """Tell whether a runner was a process of this place that has ended; of others nobody knows."""
+    found = re.fullmatch(rf"process (\d+) on {re.escape(_machine())}", runner)
+    if found is None or "/" not in _machine():
+        return False
+    return not Path("/proc", found[1]).exists()

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import NotPromotableError
-from ..references import expression_roots, references_in, roots_in, step_references, strings_in
+from ..references import (
+    escaped,
+    expression_roots,
+    map_strings,
+    references_in,
+    roots_in,
+    step_references,
+    strings_in,
+)
 from ..renaming import rename_in_goal, rename_in_text, rename_uses
 from ..state import (
     AuditEvent,
@@ -23,7 +31,7 @@ from ..state import (
     used_ids,
 )
 from ..tools.calls import ABRIDGED
-from .lifting import ArgumentSchema, Lift, Lifting, declared_inputs, escaped, holds_references
+from .lifting import ArgumentSchema, Lift, Lifting, declared_inputs, holds_references, stands_for
 
 __all__ = ["Promotion", "needs_model", "promote"]
 
@@ -189,7 +197,9 @@ def _as_it_ran(step: Step, result: StepResult) -> Step:
                 "to be on record"
             )
     args = {
-        name: planned[name] if name in planned and holds_references(planned[name]) else escaped(value)
+        name: planned[name]
+        if name in planned and (holds_references(planned[name]) or stands_for(planned[name], value))
+        else map_strings(value, escaped)
         for name, value in made.items()
     }
     return {**step, "call": {**step["call"], "args": args}}

@@ -19,6 +19,7 @@ from pydantic_core import to_jsonable_python
 
 from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFailedError
 from ..redaction import Redactor, lost_credential
+from ..safety.depth import is_too_deep, too_deep_message
 from .idempotency import with_idempotency_key
 
 __all__ = [
@@ -150,7 +151,12 @@ def _plain(tool: BaseTool, output: Any, redactor: Redactor) -> Json:
 def to_json(value: Any) -> Json:
     """Turn any value into plain JSON: models, dates and paths by their usual form, the rest as text."""
     bytes_mode: Any = "utf8" if _is_utf8(value) else "base64"
-    return _storable(to_jsonable_python(value, fallback=str, serialize_unknown=True, bytes_mode=bytes_mode))
+    if is_too_deep(value):
+        raise ValueError(too_deep_message("it"))
+    plain = to_jsonable_python(value, fallback=str, serialize_unknown=True, bytes_mode=bytes_mode)
+    if is_too_deep(plain):  # models may nest, too
+        raise ValueError(too_deep_message("it"))
+    return _storable(plain)
 
 
 def _storable(value: Json) -> Json:

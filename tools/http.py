@@ -31,6 +31,28 @@ _CHARSETS = frozenset({"utf-8", "utf-8-sig", "ascii", "iso8859-1", "iso8859-15",
 _HEADERS = {"User-Agent": "plan-execute", "Accept-Encoding": "identity"}
 _LAST_PORT = 65_535
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# IANA's registries of special addresses. Python's own is_global depends on its version: before 3.11.10 it
+# takes most of 192.0.0.0/24 for public.
+_GLOBAL_V6 = ipaddress.ip_network("2000::/3")
+_SPECIAL = (
+    *(
+        ipaddress.IPv4Network((first << 16, bits))
+        for first, bits in (
+            (0x0000, 8),  # this network
+            (0x0A00, 8),  # private
+            (0x6440, 10),  # shared by a carrier's customers
+            (0x7F00, 8),  # loopback
+            (0xA9FE, 16),  # link-local
+            (0xAC10, 12),  # private
+            (0xC000, 24),  # protocol assignments
+            (0xC0A8, 16),  # private
+            (0xC612, 15),  # benchmarks
+            (0xE000, 3),  # multicast, reserved, broadcast
+        )
+    ),
+    *map(ipaddress.ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "192.88.99.0/24")),
+    *map(ipaddress.ip_network, ("2001::/23", "2001:db8::/32", "3fff::/20")),
+)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -175,8 +197,9 @@ def is_public(address: str) -> bool:
     wrapped = _wrapped(found) if isinstance(found, ipaddress.IPv6Address) else None
     if wrapped is not None:
         return is_public(str(wrapped))
-    local = found.is_multicast or found.is_reserved or found.is_private or found.is_link_local
-    return found.is_global and not local and not getattr(found, "is_site_local", False)
+    if found.version == 6 and found not in _GLOBAL_V6:
+        return False
+    return not any(found in network for network in _SPECIAL)
 
 
 def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

@@ -12,25 +12,71 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
+
+from ..errors import WorkLimitError
+from ..safety.work import Work, within
 
 T = TypeVar("T")
 
-__all__ = ["loop_in_thread", "run_in_thread", "run_to_end"]
+__all__ = ["begin_in", "loop_in_thread", "run_bounded", "run_in_thread", "run_to_end"]
 
 
-@cache
+_loops: dict[str, asyncio.AbstractEventLoop] = {}
+_starting = threading.Lock()
+
+ANSWERS_WITHIN_S = 10.0
+"""A loop that begins nothing for so long is taken to wait for whoever wants it to."""
+
+
 def loop_in_thread(name: str) -> asyncio.AbstractEventLoop:
     """Start a loop once per process: connections that are kept belong to a loop."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name=name, daemon=True).start()
-    return loop
+    with _starting:
+        if name not in _loops:
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name=name, daemon=True).start()
+            _loops[name] = loop
+        return _loops[name]
 
 
-if hasattr(os, "register_at_fork"):  # a forked child has no such threads
-    os.register_at_fork(after_in_child=loop_in_thread.cache_clear)
+def _forget_loops() -> None:
+    _loops.clear()  # a forked child has no such threads
+    _starting.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_forget_loops
+    )
+
+
+def begin_in(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], *, within_s: float = ANSWERS_WITHIN_S
+) -> asyncio.Task[T] | None:
+    """Start a task on the loop of another thread, in a copy of the caller's context.
+
+    Returns:
+        None, with ``work`` closed, if the loop waits for the caller: the caller runs on it, or is a thread
+        that something on it has started and waits for.
+    """
+    begun: Future[asyncio.Task[T]] = Future()
+    context = contextvars.copy_context()
+
+    def begin() -> None:
+        if begun.set_running_or_notify_cancel():
+            begun.set_result(loop.create_task(work, context=context))
+
+    if asyncio._get_running_loop() is not loop:
+        loop.call_soon_threadsafe(begin)
+        try:
+            return begun.result(within_s)
+        except TimeoutError:
+            if not begun.cancel():  # it has begun after all
+                return begun.result()
+    work.close()
+    return None
 
 
 async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
@@ -66,6 +112,20 @@ async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) ->
 
     threading.Thread(target=work, name="plan-execute-tool", daemon=True).start()
     return await future
+
+
+async def run_bounded(check: Callable[..., T], /, *args: Any) -> T:
+    """Make a check of bounded work: here if it takes next to no time, else once more in a thread.
+
+    Raises:
+        WorkLimitError: If it takes more than a check may.
+    """
+    work = Work.at_once()
+    with suppress(WorkLimitError):
+        made = within(work, check, *args)
+        if not work.is_spent:
+            return made
+    return await run_in_thread(check, *args)
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:

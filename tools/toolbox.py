@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from string import Formatter
 from typing import Any, Literal, get_args
@@ -12,12 +13,15 @@ from langchain_core.tools import tool as make_tool
 from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
-from ..errors import ConfigurationError, known
-from ..state import Effect, Grants, Plan, agent_grant, granted_tools
+from ..errors import BadArgumentsError, ConfigurationError, WorkLimitError, known
+from ..safety.schemas import BadSchemaError, read_schema
+from ..state import Effect, agent_grant, digest
 from .agents import named_agents
 from .threads import run_in_thread
 
-__all__ = ["Toolbox", "as_tool", "is_within"]
+_log = logging.getLogger(__name__)
+
+__all__ = ["Toolbox", "as_tool"]
 
 EFFECTS: tuple[Effect, ...] = get_args(Effect)
 _EFFECT_RANK: dict[str, int] = {"read": 0, "idempotent": 1, "write": 2}
@@ -50,12 +54,14 @@ class Toolbox:
         self._granted = {agent_grant(name): agent.effect for name, agent in self.agents.items()}
         self._tools: dict[str, BaseTool] = {}
         self._nodes: dict[str, ToolNode] = {}
+        self._schemas: dict[str, dict[str, Any]] = {}
+        self._fingerprints: dict[str, str] = {}
         for given in tools:
             found = as_tool(given)
             if found.name in self._tools:
                 raise ConfigurationError(f"two tools are named {found.name!r}; rename one of them")
             _declared_effect(found)
-            self._tools[found.name] = _off_the_loop(found)
+            self._tools[found.name] = _off_the_loop(_with_object_schema(found))
 
     def __contains__(self, name: object) -> bool:
         return name in self._tools or name in self._granted
@@ -100,30 +106,62 @@ class Toolbox:
         """List the distinct effects of tools, the strongest last."""
         return sorted({self.effect(name) for name in names}, key=_EFFECT_RANK.__getitem__)
 
-    def resource(self, name: str, args: Mapping[str, Any] | None = None) -> str | None:
-        """Return the resource a tool touches: a name, or its template filled with the arguments.
+    def template(self, name: str) -> str | None:
+        """Return what a tool declares as its resource: a name, or a template over its arguments."""
+        declared = (self._tools[name].metadata or {}).get("resource") if name in self._tools else None
+        return None if declared is None else str(declared)
 
-        None when the tool declares none. When an argument that the template uses is only known at
-        run time, the template itself stands for whatever it will be.
-        """
-        template = (self._tools[name].metadata or {}).get("resource") if name in self._tools else None
-        if template is None:
-            return None
-        given = args or {}
-        used = [field.split(".")[0].split("[")[0] for _, field, _, _ in Formatter().parse(template) if field]
-        if any(field not in given or _refers(given[field]) for field in used):
-            return str(template)
-        return str(template).format_map(given)
+    def template_fields(self, name: str) -> list[str]:
+        """List the arguments that a tool's resource is named by."""
+        fields = [field for _, field, _, _ in Formatter().parse(self.template(name) or "") if field]
+        return [field.split(".")[0].split("[")[0] for field in fields]
 
     def known_resource(self, name: str, args: Mapping[str, Any] | None) -> str | None:
-        """Return the resource only if it is certain before the run which one it is."""
-        resource = self.resource(name, args)
-        template = (self._tools[name].metadata or {}).get("resource") if resource else None
-        return resource if resource != template or "{" not in str(template) else None
+        """Return the resource that a call touches; None where the tool has none, or an argument is not known.
+
+        Args:
+            name: The tool.
+            args: Final values; those that are not known are left out.
+        """
+        template, given, fields = self.template(name), args or {}, self.template_fields(name)
+        if template is None or not given.keys() >= set(fields):
+            return None
+        return template.format_map(given) if fields else template
+
+    def fingerprints(self, names: Iterable[str]) -> dict[str, str]:
+        """Return digests of what a person approves tools for: their effects, resources and arguments."""
+        return {name: self._fingerprint(name) for name in names}
+
+    def _fingerprint(self, name: str) -> str:
+        if name not in self._fingerprints:
+            schema = self.arguments_schema(name) if name in self._tools else {}
+            self._fingerprints[name] = digest([self.effect(name), self.template(name), schema])[:16]
+        return self._fingerprints[name]
 
     def arguments_schema(self, name: str) -> dict[str, Any]:
         """Return the JSON Schema of what a model or a plan may pass to a tool."""
-        return _arguments_schema(self.get(name))
+        if name not in self._schemas:
+            self._schemas[name] = _arguments_schema(self.get(name))
+        return self._schemas[name]
+
+    def check_arguments(self, name: str, args: Mapping[str, Any]) -> None:
+        """Hold the final arguments of a call to the tool's JSON Schema, where nothing else does.
+
+        A pydantic model checks what it is given when the tool is called; LangChain passes on whatever
+        there is where the schema is a dict, as that of an MCP tool (langchain-core 1.4).
+
+        Raises:
+            BadArgumentsError: If they do not fit; the message names the argument.
+        """
+        if not isinstance(self.get(name).tool_call_schema, dict):
+            return
+        try:
+            problem = read_schema(self.arguments_schema(name)).best_problem(dict(args))
+        except BadSchemaError as error:
+            raise BadArgumentsError(f"{name}: its schema cannot be used: {error}") from error
+        if problem is not None:
+            where = ".".join(map(str, problem.absolute_path)) or "arguments"
+            raise BadArgumentsError(f"{name}: {where}: {problem.message[:200]}")
 
     @property
     def signatures(self) -> dict[str, list[str]]:
@@ -141,38 +179,6 @@ class Toolbox:
             }
             for tool in self._tools.values()
         ]
-
-    def grants(self, plan: Plan) -> Grants:
-        """Tell what approving a plan allows: tools, effects, resources."""
-        tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
-        resources = {
-            self.resource(name, step["call"]["args"] if "call" in step else None)
-            for step in plan["steps"]
-            for name in granted_tools(step)
-        }
-        return {
-            "tools": tools,
-            "effects": [str(effect) for effect in self.effects(tools)],
-            "resources": sorted(resource for resource in resources if resource),
-        }
-
-
-def is_within(asked: Grants, allowed: Grants) -> bool:
-    """Tell whether a plan adds no tool, effect or resource beyond what was approved."""
-    return (
-        set(asked["tools"]) <= set(allowed["tools"])
-        and set(asked["effects"]) <= set(allowed["effects"])
-        and set(asked["resources"]) <= set(allowed["resources"])
-    )
-
-
-def _refers(value: Any) -> bool:
-    """Tell whether a value, at any depth, holds a reference."""
-    if isinstance(value, str):
-        return "${" in value
-    if isinstance(value, Mapping):
-        return any(map(_refers, value.values()))
-    return isinstance(value, list | tuple) and any(map(_refers, value))
 
 
 def _declared_effect(tool: BaseTool) -> Effect:
@@ -197,6 +203,26 @@ def _arguments_schema(tool: BaseTool) -> dict[str, Any]:
     if isinstance(schema, dict):
         return schema
     return schema.model_json_schema() if issubclass(schema, BaseModel) else schema.schema()
+
+
+def _with_object_schema(tool: BaseTool) -> BaseTool:
+    """Give a tool with a bare JSON Schema one that providers take, and say what of it is not checked."""
+    schema = tool.args_schema
+    if not isinstance(schema, dict):
+        return tool
+    try:
+        left_out = read_schema(schema).notes
+    except (BadSchemaError, WorkLimitError) as error:
+        left_out = [f"it cannot be used, so a plan that calls the tool is refused: {error}"]
+    for note in left_out:
+        _log.warning("the schema of the arguments of tool %r: %s", tool.name, note)
+    if schema.get("type") == "object" and "properties" in schema:
+        return tool
+    return tool.model_copy(update={"args_schema": {**_NO_ARGUMENTS, **schema}})
+
+
+_NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
+"""What OpenAI asks for where a tool takes nothing."""
 
 
 def _off_the_loop(tool: BaseTool) -> BaseTool:

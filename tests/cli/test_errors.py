@@ -17,6 +17,7 @@ KINDS = {
     "unknown approval": ("run", "--plan", "read.yaml", "--approval", "sometimes"),
     "no parallelism": ("run", "--plan", "read.yaml", "--max-parallel", "0"),
     "an empty thread": ("run", "--plan", "read.yaml", "--thread", " "),
+    "a thread whose name is too long": ("show", "t" * 600),
     "two answers": ("resume", "t", "--approve", "--reject", "no"),
     "a question without an answer": ("resume", "t", "--question", "abc"),
     "a plan file of another kind": ("plan", "goal", "-o", "plan.txt", "--model", "m"),

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from langchain_core.tools import tool
-from plans import FREE, Thread, agent_with, bound, statuses
+from plans import FREE, Thread, agent_with, bound, plan, statuses
 from toolset import Toolset
 
 from plan_execute import Context
 from plan_execute.errors import InvalidInputError, InvalidPlanError
-from plan_execute.graph.surgery import edit_plan
+from plan_execute.graph.surgery import cancel_run, edit_plan, retry_steps
 
 
 class Desk:
@@ -124,6 +124,45 @@ async def test_an_edit_of_a_thread_without_a_plan_is_refused() -> None:
     await thread.run(bound("a", "nope"))
     with pytest.raises(InvalidInputError, match="no plan"):
         await edit_plan(thread.agent, thread.config, {"steps": []})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        plan(bound("a", "write", {"text": "x"})),
+        plan(bound("a", "write", {"text": "x"}), id="p", revision=1),
+        {"id": "p", "revision": 1, "steps": "none"},
+        {"id": 7, "revision": "x", "steps": [3]},
+        [1],
+    ],
+    ids=["usual", "with an id", "no steps", "all wrong", "no plan"],
+)
+async def test_a_plan_that_nobody_has_checked_yet_is_not_changed_and_its_run_goes_on(given: Any) -> None:
+    desk = Desk()
+    thread = Thread(agent_with(desk.tools), FREE)
+    stopped: dict[str, Any] = {"context": FREE, "interrupt_before": ["planner"]}
+    await thread.agent.ainvoke({"goal": "g", "plan": given}, thread.config, **stopped)
+    for change in (
+        edit_plan(thread.agent, thread.config, plan(bound("b", "write", {"text": "y"}))),
+        retry_steps(thread.agent, thread.config),
+    ):
+        with pytest.raises(InvalidInputError, match="has not begun"):
+            await change
+    result = await thread.send(None)
+    assert (result["status"], desk.written) in [("done", ["x"]), ("failed", [])]
+
+
+@pytest.mark.parametrize(
+    "forged", [{"steps": []}, {"id": "p", "revision": 1, "steps": "none"}, [1], "plan"], ids=str
+)
+async def test_what_a_client_wrote_into_the_state_as_a_plan_is_no_plan_to_edit(forged: Any) -> None:
+    thread = Thread(agent_with(Desk().tools), FREE)
+    await thread.run(*_steps())
+    await thread.agent.aupdate_state(thread.config, {"plan": forged}, as_node="validator")
+    for change in (edit_plan(thread.agent, thread.config, plan()), retry_steps(thread.agent, thread.config)):
+        with pytest.raises(InvalidInputError, match="no plan"):
+            await change
+    assert await cancel_run(thread.agent, thread.config) == "cancelled"
 
 
 async def test_a_draft_that_a_client_forges_as_the_replanners_stays_within_no_approval() -> None:

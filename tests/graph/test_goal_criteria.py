@@ -316,7 +316,7 @@ async def test_an_open_question_is_answered_first_and_then_nothing_more_runs() -
         ({"type": "not_empty"}, "bad_criterion", "says nothing about a goal"),
         ({"type": "matches", "pattern": "x"}, "bad_criterion", "file_exists, json_schema, judge"),
         ({"type": "tool_succeeded", "tool": "fly"}, "bad_criterion", "'fly'"),
-        ({"type": "json_schema", "schema": {"type": "thing"}}, "bad_criterion", "JSON Schema"),
+        ({"type": "json_schema", "schema": {"type": "thing"}}, "bad_schema", "JSON Schema"),
         ({"type": "luck"}, "malformed_plan", "'luck'"),
         ({"type": "judge", "by": "me"}, "malformed_plan", "of a criterion"),
         ("a", "malformed_plan", "goal_criteria.0"),

@@ -70,6 +70,33 @@ BAD_PLANS = [
     ),
     _bad("unresolved_reference", bound("a", "look", {"q": "${inputs.city}"}), words=("city", "known inputs")),
     _bad("unresolved_reference", bound("a", "look", {"q": "${item}"}), words=("item",)),
+    *(
+        _bad("bad_reference", LOOK, bound("b", "look", {"q": text}), words=("'b', call.args", "a, b", text))
+        for text in ("${'x'}", "${`5`}", "${@}", "${*}", "${[0]}", "${keys(@)}", "${type('x')}")
+    ),
+    *(
+        _bad("bad_reference", LOOK, bound("b", "look", {"q": text}), words=("'b', call.args", text, right))
+        for text, right in (
+            ("{{a.x}}", "write ${a.x}, or {{$${}a.x}}"),
+            ("{{ steps.a.output }}", "${a}"),
+            ("$a.x", "${a.x}"),
+            ("<a.x>", "${a.x}"),
+            ("{a.x}", "${a.x}"),
+        )
+    ),
+    _bad(
+        "bad_reference",
+        bound("a", "look", {"q": "{{city}} $inputs.city"}),
+        inputs={"city": {"default": "Rome"}},
+        words=("${inputs.city}",),
+    ),
+    _bad(
+        "bad_reference",
+        bound("a", "look", {"q": "see $item"}, for_each="${inputs.all}"),
+        inputs={"all": {"default": []}},
+        words=("$item", "${item}"),
+    ),
+    _bad("bad_reference", LOOK, answer="It is {{a}}.", words=("answer", "${a}")),
     _bad(
         "reference_not_a_dependency",
         bound("a", "look", {"q": "${b}"}),
@@ -104,9 +131,9 @@ BAD_PLANS = [
         {**LOOK, "success_criteria": [{"type": "tool_succeeded", "tool": "wr"}]},
         words=("wr", "look"),
     ),
-    _bad("bad_criterion", {**LOOK, "output_schema": {"type": "thing"}}, words=("JSON Schema",)),
+    _bad("bad_schema", {**LOOK, "output_schema": {"type": "thing"}}, words=("JSON Schema",)),
     _bad(
-        "bad_criterion",
+        "bad_schema",
         {**LOOK, "success_criteria": [{"type": "json_schema", "schema": {"type": 1}}]},
         words=("$.type",),
     ),

@@ -6,11 +6,15 @@ import asyncio
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from plans import FREE, agent_with, bound, plan
 from toolset import Toolset, make_tool
+
+from plan_execute import local_persistence, submit
+from plan_execute.report.making import read_run
 
 FORKING = """
 import os, signal, sys
@@ -55,3 +59,36 @@ async def test_a_sync_call_of_an_agent_inside_its_own_loop_is_refused_and_names_
         asyncio.to_thread(outer.invoke, {"plan": steps}, config, context=FREE), 60
     )
     assert "use ainvoke" in result["results"]["s"]["error"]["message"]
+
+
+@pytest.mark.parametrize("nesting", ["directly", "through a thread", "in a plain tool"])
+def test_sync_calls_that_read_or_submit_work_inside_a_tool_of_a_sync_run(
+    tmp_path: Path, nesting: str
+) -> None:
+    with local_persistence(tmp_path / "t.db") as (saver, store):
+        other = agent_with(Toolset().tools, checkpointer=saver, store=store)
+        first = {"configurable": {"thread_id": "first"}}
+        other.invoke({"plan": plan(bound("a", "look", {"q": "x"}))}, first, context=FREE)
+
+        def use_other() -> list[str]:
+            """Use another thread of another agent."""
+            found = other.get_output(first, "a")
+            state = other.get_state(first).values["status"]
+            read = read_run(other, first)["status"]
+            queued = submit(other, {"plan": plan(bound("a", "look", {"q": "y"}))}, "second", context=FREE)
+            return [found, state, read, queued]
+
+        async def use(text: str) -> list[str]:
+            """Use another thread, the sync way in an async tool."""
+            if nesting == "directly":
+                return use_other()
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(use_other).result()
+
+        tool = make_tool(use)
+        if nesting == "in a plain tool":
+            tool = make_tool(lambda text: use_other()).model_copy(update={"name": "use"})
+        agent = agent_with([tool])
+        config = {"configurable": {"thread_id": "outer"}}
+        result = agent.invoke({"plan": plan(bound("s", "use", {"text": ""}))}, config, context=FREE)
+        assert result["results"]["s"]["output"] == ["found x", "done", "done", "second"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -14,7 +16,7 @@ from langgraph.types import Command, Send
 from plans import FREE, Thread, agent_with, bound, plan
 from toolset import Toolset
 
-from plan_execute import Context, ScriptedModel, create_plan_execute_agent
+from plan_execute import Context, ScriptedModel, asubmit, create_plan_execute_agent, local_persistence
 from plan_execute.errors import (
     ConfigurationError,
     InvalidAnswerError,
@@ -25,6 +27,8 @@ from plan_execute.errors import (
     QuestionOpenError,
     ThreadNotFoundError,
 )
+from plan_execute.graph.surgery import cancel_run, edit_plan, retry_steps
+from plan_execute.report.making import aread_run
 from plan_execute.state import InputState, OutputState, plan_hash
 
 WRITE = bound("a", "wr", {"text": "x"})
@@ -126,6 +130,63 @@ async def test_a_goal_without_a_model_says_the_ways_on() -> None:
 async def test_a_saver_without_a_thread_id_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="thread_id"):
         await agent_with(Toolset().tools).ainvoke({"plan": plan(WRITE)}, context=FREE)
+
+
+IMPOSSIBLE = {
+    "": "is empty",
+    " \n": "is empty",
+    "a\0b": "NUL",
+    "a\ud800": "surrogate",
+    "ü" * 300: "at most 512",
+}
+
+
+@pytest.mark.parametrize("thread_id", IMPOSSIBLE, ids=ascii)
+@pytest.mark.parametrize("kind", ["memory", "local"])
+async def test_an_id_that_no_storage_could_keep_is_refused_wherever_it_comes_in(
+    tmp_path: Path, kind: str, thread_id: str
+) -> None:
+    tools, config = Toolset(), {"configurable": {"thread_id": thread_id}}
+    given = {"plan": plan(WRITE)}
+    async with local_persistence(tmp_path / "t.db") as (saver, store):
+        kept = {"checkpointer": saver, "store": store} if kind == "local" else {}
+        agent = agent_with(tools.tools, **kept)
+        entries = {
+            "run": agent.ainvoke(given, config, context=FREE),
+            "abandon": agent.ainvoke({**given, "abandon": True}, config, context=FREE),
+            "resume": agent.ainvoke(None, config),
+            "state": agent.aget_state(config),
+            "update": agent.aupdate_state(config, {"goal": "x"}),
+            "output": agent.aget_output(config, "a"),
+            "report": aread_run(agent, config),
+            "retry": retry_steps(agent, config),
+            "edit": edit_plan(agent, config, plan(WRITE)),
+            "cancel": cancel_run(agent, config),
+        }
+        if kind == "local":
+            entries["submit"] = asubmit(agent, given, thread_id)
+        for name, entry in entries.items():
+            with pytest.raises(InvalidInputError) as refused:
+                await entry
+            assert "the thread_id" in str(refused.value), name
+            assert IMPOSSIBLE[thread_id] in str(refused.value), name
+        assert [found async for found in agent.checkpointer.alist(None)] == []
+    assert tools.calls == []
+
+
+async def test_an_unusual_id_is_kept_as_it_is(tmp_path: Path) -> None:
+    async with local_persistence(tmp_path / "t.db") as (saver, store):
+        for thread_id in ("ü" * 256, "../a b", "日本.%", 7, UUID(int=5)):
+            agent = agent_with(Toolset().tools, checkpointer=saver, store=store)
+            config = {"configurable": {"thread_id": thread_id}}
+            result = await agent.ainvoke({"plan": plan(WRITE)}, config, context=FREE)
+            assert (result["status"], await agent.aget_output(config, WRITE["id"])) == ("done", "wrote x")
+
+
+@pytest.mark.parametrize("change", [cancel_run, retry_steps])
+async def test_a_change_of_a_thread_that_is_not_named_says_so(change: Any) -> None:
+    with pytest.raises(ConfigurationError, match="thread_id"):
+        await change(agent_with(Toolset().tools), {"configurable": {}})
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, hook_config
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
 from plans import FREE, Thread, agent_with, bound, think
 
@@ -110,3 +111,65 @@ async def test_an_edit_cannot_turn_a_call_into_a_tool_the_plan_does_not_grant() 
     )
     assert ("look", "secret") not in desk.made
     assert result["results"]["a"]["evidence"][0]["ok"] is False
+
+
+class Hasty(AgentMiddleware[Any, Any]):
+    """Sends every call of the model to the tools, whatever was said about it."""
+
+    @hook_config(can_jump_to=["tools"])
+    def after_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        spoken = next(message for message in reversed(state["messages"]) if isinstance(message, AIMessage))
+        return {"jump_to": "tools"} if spoken.tool_calls else None
+
+
+@pytest.mark.parametrize(
+    ("decision", "told"),
+    [
+        ({"type": "reject", "message": "not that one"}, "User rejected the tool call for `send`"),
+        ({"type": "respond", "message": "I sent it myself"}, "I sent it myself"),
+    ],
+    ids=["rejected", "answered"],
+)
+async def test_a_call_that_a_person_has_answered_is_not_made_though_other_middleware_lets_it_through(
+    decision: dict[str, Any], told: str
+) -> None:
+    desk, seen = Desk(), []
+
+    def conclude(messages: Any) -> str:
+        seen.extend(message for message in messages if isinstance(message, ToolMessage))
+        return "done"
+
+    both = calls(("send", {"text": "A"}), ("send", {"text": "B"}))
+    model = ScriptedModel({"executor": [both, conclude], "synthesizer": ["ok"]})
+    guard = HumanInTheLoopMiddleware(interrupt_on={"send": True})
+    thread = Thread(agent_with(desk.tools, model, middleware=[Hasty(), guard]), FREE)
+    await thread.run(think("a", tools=["send"]))
+    await thread.answer({"decisions": [{"type": "approve"}, decision]})
+    assert desk.made == [("send", "A")]
+    assert [told in str(message.content) for message in seen] == [True, False], "each call has one answer"
+
+
+async def test_a_call_is_made_though_an_earlier_one_with_the_same_id_was_rejected() -> None:
+    desk = Desk()
+    first, second = calls(("send", {"text": "A"})), calls(("send", {"text": "B"}))
+    for turn in (first, second):
+        turn.tool_calls[0]["id"] = "0"  # some servers number calls from zero in every answer
+    model = ScriptedModel({"executor": [first, second, "done"], "synthesizer": ["ok"]})
+    guard = HumanInTheLoopMiddleware(interrupt_on={"send": True})
+    thread = Thread(agent_with(desk.tools, model, middleware=[guard]), FREE)
+    await thread.run(think("a", tools=["send"]))
+    await thread.answer({"type": "reject", "message": "no"})
+    await thread.answer("approve")
+    assert desk.made == [("send", "B")]
+
+
+async def test_evidence_says_what_was_really_called_after_an_edit() -> None:
+    desk = Desk()
+    model = ScriptedModel({"executor": [calls(("send", {"text": "A"})), "done"], "synthesizer": ["sent"]})
+    guard = HumanInTheLoopMiddleware(interrupt_on={"send": True})
+    thread = Thread(agent_with(desk.tools, model, middleware=[guard]), FREE)
+    await thread.run(think("a", tools=["send"]))
+    edited = {"type": "edit", "edited_action": {"name": "send", "args": {"text": "B"}}}
+    result = await thread.answer({"decisions": [edited]})
+    assert desk.made == [("send", "B")]
+    assert [call["args"] for call in result["results"]["a"]["evidence"]] == [{"text": "B"}]

@@ -1,6 +1,7 @@
 """A run whose hold on its thread is lost stops, writes nothing more, and can be resumed."""
 
 import asyncio
+import os
 import threading
 import time
 
@@ -11,7 +12,7 @@ from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
 from savers import opened, thread
 
 from plan_execute import Context, create_plan_execute_agent, postgres_persistence
-from plan_execute.errors import StorageError, ThreadBusyError
+from plan_execute.errors import InvalidAnswerError, StorageError, ThreadBusyError
 
 FREE = Context(approval="never", on_failure="abort", max_attempts=1)
 STEPS = plan(bound("a", "send"), bound("wait", "stall", "a"), bound("b", "send", "wait"))
@@ -189,3 +190,64 @@ def test_a_killed_server_keeps_what_was_recorded_and_frees_every_thread(log):
             agent = agent_of(log, {"checkpointer": checkpointer, "store": store})
             assert agent.invoke(None, thread(), context=FREE)["status"] == "done"
     assert log.calls("send") == {"a": 1, "b": 1}
+
+
+def writing_agent(log, storage):
+    """Return an agent whose tool that hangs changes the world."""
+    tools = [tool.model_copy(update={"metadata": {"effect": "write"}}) for tool in make_tools(log)]
+    return create_plan_execute_agent(None, tools=tools, **storage)
+
+
+def cut_off_amid_a_write(log, storage):
+    """Cut off a run in the middle of a write, which goes on; return the run."""
+    break_tool(log, "wait")
+    run = Run(writing_agent(log, storage))
+    wait_for(lambda: begun(log, "wait"))
+    assert cut_off_holders()
+    return run
+
+
+def the_question(agent):
+    (question,) = agent.get_state(thread()).interrupts
+    return question.value
+
+
+def test_what_became_of_a_write_is_not_answered_while_whoever_made_it_may_be_alive(log, storage, tmp_path):
+    run = cut_off_amid_a_write(log, storage)
+    with opened("postgres", tmp_path) as other:
+        agent = writing_agent(log, other)
+        agent.invoke(None, thread(), context=FREE)
+        question = the_question(agent)
+        request = question["action_requests"][0]
+        assert request["name"] == "resolve_unknown_outcome"
+        assert request["args"]["runner_stopped"] is False
+        former = question["former_runner"]
+        assert f"process {os.getpid()} on" in former["runner"]
+        assert former["last_seen"] <= time.time() < former["lease_ends"] <= time.time() + 30
+        for said in (former["runner"], "was last seen at 20", "may still be alive", "Its lease ends at 20"):
+            assert said in request["description"]
+        happened = {"decision": "happened", "output": "seen"}
+        for answer in (happened, {"decision": "run_again"}, {**happened, "runner_stopped": "perhaps"}):
+            with pytest.raises(
+                InvalidAnswerError, match=r"may still be making the call.*runner_stopped: true"
+            ):
+                agent.invoke(Command(resume=answer), thread())
+        assert the_question(agent) == question
+        mend_tool(log, "wait")
+        run.join(20)
+        assert run.error is not None
+        result = agent.invoke(Command(resume={**happened, "runner_stopped": True}), thread())
+    assert (result["status"], result["results"]["wait"]["output"]) == ("done", "seen")
+
+
+def test_a_lease_that_has_ended_leaves_the_answer_to_the_person(log, tmp_path):
+    with postgres_persistence(postgres_server.schema_of(tmp_path), lease_s=1) as (checkpointer, store):
+        run = cut_off_amid_a_write(log, {"checkpointer": checkpointer, "store": store})
+        with opened("postgres", tmp_path) as other:
+            agent = writing_agent(log, other)
+            agent.invoke(None, thread(), context=FREE)
+            wait_for(lambda: time.time() > the_question(agent)["former_runner"]["lease_ends"])
+            result = agent.invoke(Command(resume={"decision": "happened", "output": "seen"}), thread())
+        mend_tool(log, "wait")
+        run.join(20)
+    assert (result["status"], result["results"]["wait"]["output"]) == ("done", "seen")

@@ -14,7 +14,8 @@ RANKS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"state", "errors"},
-            {"references", "redaction", "renaming", "durations", "safe_markdown"},
+            {"safety"},
+            {"notations", "references", "redaction", "renaming", "durations", "safe_markdown"},
             {"context"},
             {"tracing"},
             {"prompts", "models", "tools", "storage"},

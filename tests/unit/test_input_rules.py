@@ -73,7 +73,7 @@ def test_a_missing_value_and_an_unknown_name_are_issues_that_name_what_is_declar
 
 def test_a_declaration_that_is_no_json_schema_names_the_types_there_are():
     ((code, message, field),) = messages({"n": {"type": "int", "default": 1}})
-    assert (code, field) == ("malformed_plan", ["inputs", "n"])
+    assert (code, field) == ("bad_schema", ["inputs", "n"])
     assert "'int' is no type; known: array, boolean, integer" in message
 
 

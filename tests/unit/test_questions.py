@@ -24,10 +24,11 @@ STEP = _question("approve_step", step={"id": "a"})
 PLAN = _question("approve_plan", plan={"steps": []})
 
 
-def test_the_five_questions_offer_what_design_names() -> None:
+def test_the_questions_offer_what_design_names() -> None:
     assert set(QUESTIONS) == {
         "approve_plan",
         "approve_step",
+        "confirm_call",
         "handle_step_failure",
         "resolve_unknown_outcome",
         "extend_budget",

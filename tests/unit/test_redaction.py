@@ -1,6 +1,7 @@
 """Secrets are found however they are written; ordinary text stays as it is; no text makes the search slow."""
 
 import base64
+import html
 import json
 import string
 from urllib.parse import quote, quote_plus
@@ -91,6 +92,20 @@ def written(value: str) -> dict[str, str]:
         "utf-16 read as text": value.encode("utf-16-le").decode("utf-8", "ignore")
         if value.isascii()
         else value,
+        "html": f"<p>{html.escape(value)}</p>",
+        "html, without quotes": f"<p>{html.escape(value, quote=False)}</p>",
+        "html, all by number": "".join(f"&#{ord(sign)};" for sign in value),
+        "html, all by hexadecimal": "".join(f"&#X{ord(sign):05X};" for sign in value),
+        "html, zeros in front": "".join(f"&#{'0' * 5000}{ord(sign)};" for sign in value),
+        "html, one sign by number": f"{value[:3]}&#x{ord(value[3]):x};{value[4:]}",
+        "html, no semicolons": "".join(f"&#{ord(sign)}" for sign in value),
+        "html in html": html.escape(html.escape("&".join(["x", value]))),
+        "json in html": html.escape(json.dumps({"key": value})),
+        "url in html": html.escape(f"https://x/?a=1&k={quote(value, safe='')}"),
+        "base64 in html": base64.b64encode(b"user:" + raw)
+        .decode()
+        .replace("=", "&#61;")
+        .replace("+", "&plus;"),
         "base64 of utf-16 le": base64.b64encode(("user:" + value).encode("utf-16-le")).decode(),
         "base64 of utf-16 be": base64.b64encode(("user:" + value).encode("utf-16-be")).decode(),
     }
@@ -102,6 +117,20 @@ def test_a_value_is_found_in_every_usual_way_of_writing_it(value):
         clean = redactor(MY_TOKEN=value).text(text)
         assert "[redacted MY_TOKEN]" in clean, way
         assert value not in clean, way
+
+
+def test_only_the_escapes_of_a_secret_give_way_to_its_mark():
+    text = f"<b>a &lt; b</b> {html.escape(AWKWARD)}&nbsp;&amp;&notanescape; &#x1F600;&#{'9' * 9000};"
+    clean = f"<b>a &lt; b</b> [redacted S]&nbsp;&amp;&notanescape; &#x1F600;&#{'9' * 9000};"
+    assert redactor(S=AWKWARD).text(text) == clean
+    assert redactor(S=AWKWARD).value({"page": [text]}) == {"page": [clean]}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_are_found_in_html_too(name):
+    key = whole(KEYS[name])
+    for text in (f"{key[:2]}&#{ord(key[2])};{key[3:]}", "".join(f"&#x{ord(sign):x};" for sign in key)):
+        assert "[redacted" in redactor().text(f"<p>{text}</p>"), text
 
 
 @given(
@@ -197,7 +226,9 @@ HOSTILE = [
 
 
 @pytest.mark.timeout(60)  # quadratic work would take hours
-@pytest.mark.parametrize("part", [*HOSTILE, "AIza", "a", "Bearer ", "[redacted ", "gh", "-"])
+@pytest.mark.parametrize(
+    "part", [*HOSTILE, "AIza", "a", "Bearer ", "[redacted ", "gh", "-", "&lt;", "&#0", "&amp;amp;"]
+)
 def test_a_megabyte_of_anything_takes_no_more_than_a_moment(part):
     text = part * (1_000_000 // len(part))
     clean = redactor(**{f"S{n}_TOKEN": uuid4().hex for n in range(10)})

@@ -9,7 +9,9 @@ import pytest
 from plan_execute.errors import UnresolvedReferenceError
 from plan_execute.references import (
     BadReferenceError,
+    escaped,
     expression_roots,
+    is_rooted,
     is_single_reference,
     map_strings,
     plain_path,
@@ -116,7 +118,14 @@ def test_only_a_dotted_path_is_plain(expression: str, path: Any) -> None:
         (7, 7),
         (None, None),
         ("${length(a.list)}", 2),
-        ("${a.list[9]}", None),
+        ("${a.list[9:]}", []),
+        ("${a.list[?x == 'z'].x}", []),
+        ("${not_null(a.list[9], 'none')}", "none"),
+        ("${a.m || 'other'}", "other"),
+        ("${skipped[0].x}", None),
+        ("${a.none[0]}", None),
+        ("{$${}{a.n}} $$${}a", "{{a.n}} $a"),
+        ("$${$${}}", "${}"),
     ],
 )
 def test_references_resolve_to_exact_values(value: Any, expected: Any) -> None:
@@ -129,6 +138,16 @@ def test_references_resolve_to_exact_values(value: Any, expected: Any) -> None:
         ("${a.m}", "it has: list, n, none, text"),
         ("${ghost}", "'ghost'"),
         ("${b.x}", "str"),
+        ("${a.list[9]}", r"a\.list has no \[9\]; its length is 2"),
+        ("${a.list[-3].x}", r"a\.list has no \[-3\]"),
+        ("${a.list[1].y}", r"a\.list\[1\] has no 'y'; it has: x"),
+        ("${a.list[1].y.z}", r"a\.list\[1\] has no 'y'"),
+        ("${a.m[*].x}", "a has no 'm'"),
+        ("${a.text[*].x}", "not a list"),
+        ("${a.list[?x == 'z'] | [0].x}", r"has no \[0\]; its length is 0"),
+        ("${to_string(a.list[9])}", r"has no \[9\]"),
+        ("${{to: a.m}}", "a has no 'm'"),
+        ("${a.m || a.o}", "'m'.*'o'"),
         ("${length(a.n)}", "length"),
     ],
 )
@@ -176,3 +195,23 @@ def test_the_references_of_a_step_come_with_where_they_stand() -> None:
         ("plan.goal", "g"),
         ("when", "e > `1`"),
     ]
+
+
+@pytest.mark.parametrize(
+    "expression", ["a", "a.b[0]", "length(a.l)", "a[?@ > `2`]", "a | @", "join(', ', a.l)", "b || 'x'", "!a"]
+)
+def test_a_rooted_expression_begins_with_a_name(expression: str) -> None:
+    assert is_rooted(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["'text'", "`5`", "@", "*", "[0]", "[*].x", "[?x]", "keys(@)", "@.a", "type('x')", "{x: a, y: @}", "*.a"],
+)
+def test_a_literal_and_all_there_is_are_no_roots(expression: str) -> None:
+    assert not is_rooted(expression)
+
+
+@pytest.mark.parametrize("text", ["${a}", "${}", "a $${b} ${", "plain", "$${${}"])
+def test_an_escaped_text_stands_for_itself(text: str) -> None:
+    assert resolve(escaped(text), {}) == text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from plan_execute.safe_markdown import code_span, link_targets, neutralise_links, plain_line, without_html
@@ -115,3 +117,17 @@ def test_code_is_shown_whatever_backticks_it_holds(text: str) -> None:
     kinds = [child.type for child in paragraph.children or []]
     assert kinds == ["text", "code_inline", "text"]
     assert (paragraph.children or [])[1].content.strip() == text.replace("\n", " ").strip()
+
+
+@pytest.mark.parametrize("part", ["a", "a.", "a-", "a@", "a@b.", "a@b.c+", "www.", "a:", "<!--", "<b ", "= "])
+def test_a_long_text_without_any_gap_is_read_in_one_go(part: str) -> None:
+    text = part * (300_000 // len(part))
+    began = time.process_time()
+    without_html(text)
+    neutralise_links(text, ())
+    assert time.process_time() - began < 120, "it is seconds, where time grew with the square it was an hour"
+
+
+def test_addresses_that_follow_each_other_are_all_neutralised() -> None:
+    assert neutralise_links("a@b.de+c@d.de e.f@g.de", ()) == "`a@b.de+c@d.de` `e.f@g.de`"
+    assert neutralise_links("x@y a@b.de@c.de", ()) == "x@y `a@b.de@c.de`"

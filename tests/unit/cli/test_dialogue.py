@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from plans import bound, plan
 
-from plan_execute.cli.dialogue import Before, ask_person
+from plan_execute.cli.dialogue import Before, ask_person, folded
 from plan_execute.cli.keys import keys_of
 from plan_execute.cli.snapshots import OpenQuestion
 from plan_execute.cli.terminal import Screen
@@ -133,3 +133,19 @@ def test_every_choice_has_a_key_and_approve_and_abort_never_share_one() -> None:
     words = ("retry", "skip", "patch", "replan", "supply", "abort", "later")
     assert keys_of(dict.fromkeys(words, "")) == dict(zip("rspnubl", words, strict=True))
     assert keys_of({"approve": "", "edit": "", "reject": "", "later": ""})["a"] == "approve"
+
+
+def test_a_long_value_is_folded_on_its_own_and_the_next_one_stays_in_sight() -> None:
+    text = f"`send` with:\n    - `text` = `{'x' * 5000}`\n    - `to` = ``eve`@example.org``"
+    shown = folded(text)
+    assert "x" * 600 + "… (4,400 more)`" in shown
+    assert shown.endswith("- `to` = ``eve`@example.org``")
+    assert folded(shown.split("\n")[0]) == "`send` with:"
+
+
+def test_what_is_folded_can_be_seen_whole_before_a_call_is_confirmed(person: Person) -> None:
+    person.sit_down()
+    asked = {"step_id": "w", "tool": "send", "tool_args": {}}
+    question = OpenQuestion("q", "confirm_call", asked, f"`{'x' * 700}END`", {})
+    person.script = [("What now?", "w"), ("END", ""), ("What now?", "a")]
+    assert ask_person(Screen(json=False), [question]) == {"q": "approve"}

@@ -63,7 +63,7 @@ steps:
 
 def test_every_issue_is_listed_at_its_field_in_one_go(tmp_path):
     assert found(tmp_path, EVERYTHING) == [
-        ("malformed_plan", 3, 3),
+        ("bad_schema", 3, 3),
         ("type_mismatch", 4, 21),
         ("missing_input", 5, 3),
         ("unresolved_reference", 8, 31),
@@ -78,7 +78,7 @@ def test_every_issue_is_listed_at_its_field_in_one_go(tmp_path):
         ("bad_arguments", 19, 31),
         ("bad_expression", 19, 35),
         ("bad_expression", 20, 5),
-        ("bad_criterion", 24, 5),
+        ("bad_schema", 24, 5),
         ("bad_expression", 25, 5),
         ("malformed_plan", 26, 5),
         ("malformed_plan", 27, 5),

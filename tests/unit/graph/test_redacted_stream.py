@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessageChunk, HumanMessage
 
 from plan_execute.graph.redacted_stream import RedactedStream
 from plan_execute.redaction import Redactor
@@ -72,3 +72,15 @@ def test_a_message_that_is_changed_in_place_is_searched_again(stream: RedactedSt
 
 def test_namespaces_are_searched_too(stream: RedactedStream) -> None:
     assert SECRET not in str(stream.clean(((f"step {SECRET}:1",), "values", {"status": "done"})))
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_a_secret_of_several_words_in_html_escapes_is_found_in_pieces_too(size: int) -> None:
+    secret = "one two three <four> & five six"
+    stream = RedactedStream(Redactor({"TOKEN": secret}))
+    escaped = " ".join("".join(f"&#x{ord(sign):04x};" for sign in word) for word in secret.split())
+    text = f"It is {escaped} and a few words more"
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    given = [stream.clean((AIMessageChunk(piece, id="m"), {}))[0].content for piece in pieces]
+    given += [message.content for message, _ in stream.rest()]
+    assert "".join(given) == "It is [redacted TOKEN] and a few words more"

@@ -101,16 +101,17 @@ def test_files_and_folders_are_private_although_the_umask_is_open(tmp_path):
         path = tmp_path / "new" / "folder" / "runs.db"
         with local_persistence(path) as persistence:
             keep(persistence.checkpointer, "t")
-            modes = {entry.name: entry.stat().st_mode & 0o777 for entry in path.parent.iterdir()}
-            assert modes == {"runs.db": 0o600, "runs.db-wal": 0o600, "runs.db-shm": 0o600}
+            persistence.store.put(("plan_execute", "results", "t"), "k", {})
             with local.thread_lock(path, "t"):
-                (lock,) = path.with_name("runs.db.locks").iterdir()
-                assert lock.stat().st_mode & 0o777 == 0o600
-                assert lock.parent.stat().st_mode & 0o777 == 0o700
-        assert [entry.name for entry in path.parent.glob("runs.db*")] in (
-            ["runs.db", "runs.db.locks"],
-            ["runs.db.locks", "runs.db"],
-        )
+                modes = {entry.name: entry.stat().st_mode & 0o777 for entry in path.parent.iterdir()}
+                assert modes.pop("runs.db.locks") == 0o700
+                assert modes == dict.fromkeys(
+                    ["runs.db", "runs.db-wal", "runs.db-shm", "runs.db-commits"], 0o600
+                )
+                locks = [*path.with_name("runs.db.locks").iterdir()]
+                assert [lock.stat().st_mode & 0o777 for lock in locks] == [0o600, 0o600]
+        left = {entry.name for entry in path.parent.iterdir()}
+        assert left == {"runs.db", "runs.db-commits", "runs.db.locks"}
     finally:
         os.umask(before)
 

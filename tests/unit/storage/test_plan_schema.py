@@ -65,7 +65,7 @@ def malformed(plan):
     """Tell what the validator says about the form of a plan in a file."""
     plan = {key: value for key, value in plan.items() if key not in ("$schema", "$comment")}
     issues = validate_plan(plan, PlanFacts(UncheckedToolbox(), 100))[1]
-    of_form = {"malformed_plan", "bad_id", "empty_plan"}
+    of_form = {"malformed_plan", "bad_schema", "bad_id", "empty_plan"}
     of_criteria = (" takes ", "says nothing about a goal")
     parameters = [i for i in issues if any(text in i["message"] for text in of_criteria)]
     return [*(issue for issue in issues if issue["code"] in of_form), *parameters]

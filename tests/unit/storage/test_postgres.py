@@ -358,7 +358,7 @@ def test_use_after_the_end_and_a_second_opening_are_refused(url):
 @pytest.mark.parametrize("thread", ["a\0b", "\ud800"])
 def test_a_thread_id_that_postgresql_cannot_keep_is_refused(persistence, thread):
     with (
-        pytest.raises(InvalidInputError, match="cannot keep the thread id"),
+        pytest.raises(InvalidInputError, match="the thread_id holds"),
         persistence.checkpointer.thread_lock(thread),
     ):
         pass

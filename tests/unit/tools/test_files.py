@@ -345,7 +345,7 @@ def test_only_writing_has_an_effect_and_it_names_the_file(root):
         "find_in_files": "read",
         "write_file": "write",
     }
-    assert box.resource("write_file", {"path": "a.txt", "text": "x"}) == "file:a.txt"
+    assert box.known_resource("write_file", {"path": "a.txt", "text": "x"}) == "file:a.txt"
 
 
 def test_bound_steps_and_agent_steps_use_them(root):

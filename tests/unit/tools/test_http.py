@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
 from plan_execute.errors import ToolFailedError
@@ -191,6 +193,30 @@ def test_only_addresses_of_the_public_internet_are_public():
         assert not is_public(address), address
     for address in ("1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"):
         assert is_public(address), address
+
+
+SPECIAL = ["192.0.0.0", "192.0.0.8", "192.0.0.9", "192.0.0.170", "192.0.0.255", "192.88.99.1"]
+SPECIAL += [
+    "100.127.255.255",
+    str(ipaddress.IPv4Address(0xAC1FFFFF)),
+    "198.19.0.1",
+    "203.0.113.9",
+    "255.255.255.255",
+]
+SPECIAL += ["::ffff:192.0.0.8", "::ffff:0:1.1.1.1", "64:ff9b:1::1", "5f00::1"]
+SPECIAL += ["2001:20::1", "2001:1ff::1", "3fff::1"]
+ORDINARY = ["192.0.1.0", "191.255.255.255", "192.88.98.255", "100.63.0.1", "100.128.0.1", "172.32.0.1"]
+ORDINARY += ["198.20.0.1", "223.255.255.255", "11.0.0.1", "2001:200::1", "2a00:1450::1", "3fff:1000::1"]
+
+
+def test_the_edges_of_special_ranges_do_not_depend_on_the_version_of_python():
+    assert [address for address in SPECIAL if is_public(address)] == []
+    assert [address for address in ORDINARY if not is_public(address)] == []
+
+
+@given(st.ip_addresses(v=4) | st.ip_addresses(v=6, network="2003::/16"))
+def test_whatever_this_python_calls_not_global_is_not_public(address):
+    assert address.is_global or not is_public(str(address))
 
 
 @pytest.mark.parametrize("to", ["http://127.0.0.2:{port}/inner", "http://localhost:{port}/inner"])

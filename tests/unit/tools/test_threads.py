@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from plan_execute.tools.threads import run_in_thread
+from plan_execute.tools.threads import begin_in, loop_in_thread, run_in_thread
 
 _var: contextvars.ContextVar[str] = contextvars.ContextVar("_var", default="unset")
 
@@ -47,3 +48,50 @@ async def test_cancelling_abandons_the_thread_and_its_late_result_is_harmless() 
 
 async def test_threads_do_not_keep_the_process_alive() -> None:
     assert await run_in_thread(lambda: threading.current_thread().daemon)
+
+
+# --- event loops in threads of their own -------------------------------------------------
+
+
+def test_a_loop_is_made_once_also_when_eight_threads_ask_first() -> None:
+    for round_ in range(20):
+        together = threading.Barrier(8)
+
+        def ask(name: str, together: threading.Barrier = together) -> asyncio.AbstractEventLoop:
+            together.wait()
+            return loop_in_thread(name)
+
+        with ThreadPoolExecutor(8) as pool:
+            loops = set(pool.map(ask, [f"test-loop-{round_}"] * 8))
+        for loop in loops:
+            loop.call_soon_threadsafe(loop.stop)
+        assert len(loops) == 1
+
+
+async def _name_of_thread() -> str:
+    return threading.current_thread().name
+
+
+def test_work_begins_on_the_loop_of_another_thread_in_the_callers_context() -> None:
+    async def look() -> tuple[str, str]:
+        return _var.get(), await _name_of_thread()
+
+    _var.set("the caller's")
+    task = begin_in(loop_in_thread("test-loop"), look())
+    assert task is not None
+    ended = asyncio.run_coroutine_threadsafe(asyncio.wait_for(task, 30), task.get_loop())
+    assert ended.result(30) == ("the caller's", "test-loop")
+
+
+def test_nothing_begins_on_a_loop_that_waits_for_the_caller() -> None:
+    loop = loop_in_thread("test-loop")
+
+    async def ask_directly() -> object:
+        return begin_in(loop, _name_of_thread())
+
+    async def ask_through_a_thread() -> object:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(begin_in, loop, _name_of_thread(), within_s=0.01).result()
+
+    for ask in (ask_directly, ask_through_a_thread):
+        assert asyncio.run_coroutine_threadsafe(ask(), loop).result(30) is None

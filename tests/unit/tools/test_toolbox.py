@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 from langgraph.prebuilt import ToolRuntime
-from plans import bound, plan, think
 from toolset import make_tool
 
 from plan_execute.errors import ConfigurationError
@@ -63,42 +62,33 @@ def test_an_unknown_tool_counts_as_writing_and_cannot_be_got() -> None:
 
 @pytest.mark.parametrize(
     ("args", "resource"),
-    [
-        ({"path": "f", "text": "x"}, "file:f"),
-        ({"path": "${a}", "text": "x"}, "file:{path}"),
-        ({"path": "f/${a}", "text": "x"}, "file:{path}"),
-        ({"path": ["${a}"], "text": "x"}, "file:{path}"),
-        ({}, "file:{path}"),
-        (None, "file:{path}"),
-    ],
+    [({"path": "f", "text": "x"}, "file:f"), ({"path": "${a}"}, "file:${a}"), ({}, None), (None, None)],
 )
-def test_a_resource_is_filled_from_the_arguments_that_are_known(args: Any, resource: str) -> None:
+def test_a_resource_is_filled_from_the_final_arguments(args: Any, resource: str | None) -> None:
     toolbox = Toolbox([make_tool(save, effect="write", resource="file:{path}")])
-    assert toolbox.resource("save", args) == resource
-    assert toolbox.known_resource("save", args) == (resource if "{" not in resource else None)
-
-
-def test_a_reference_in_another_argument_does_not_hide_the_resource() -> None:
-    toolbox = Toolbox([make_tool(save, effect="write", resource="file:{path}")])
-    assert toolbox.resource("save", {"path": "f", "text": "${a}"}) == "file:f"
+    assert toolbox.known_resource("save", args) == resource
 
 
 def test_a_resource_without_a_template_is_a_name() -> None:
     toolbox = Toolbox([make_tool(save, effect="write", resource="the disk")])
-    assert toolbox.resource("save", {"path": "${a}"}) == "the disk"
-    assert toolbox.resource("fly") is None
+    assert toolbox.known_resource("save", None) == "the disk"
+    assert toolbox.known_resource("fly", None) is None
 
 
-def test_grants_name_tools_effects_and_resources() -> None:
-    toolbox = Toolbox([make_tool(look), make_tool(save, effect="write", resource="file:{path}")])
-    granted = toolbox.grants(
-        plan(bound("a", "save", {"path": "f", "text": "x"}), think("b", tools=["look", "save"]))
-    )  # type: ignore[arg-type]
-    assert granted == {
-        "tools": ["look", "save"],
-        "effects": ["read", "write"],
-        "resources": ["file:f", "file:{path}"],
-    }
+def test_a_tool_is_another_one_when_its_effect_resource_or_arguments_are() -> None:
+    def save_all(path: str, text: str, force: bool) -> str:
+        """Save."""
+        return path
+
+    tools = [
+        make_tool(save, effect="write"),
+        make_tool(save, effect="read"),
+        make_tool(save, effect="write", resource="file:{path}"),
+        make_tool(save_all, effect="write").model_copy(update={"name": "save"}),
+    ]
+    assert len({Toolbox([made]).fingerprints(["save"])["save"] for made in tools}) == 4
+    again = make_tool(save, effect="write")
+    assert Toolbox([again]).fingerprints(["save"]) == Toolbox([tools[0]]).fingerprints(["save"])
 
 
 def test_the_inventory_holds_what_a_planner_needs_and_nothing_that_the_runtime_injects() -> None:

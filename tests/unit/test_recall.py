@@ -1,0 +1,49 @@
+"""A plan is kept for its goal only if it did all of it as it was written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langgraph.store.memory import InMemoryStore
+from plans import FREE, bound, plan
+
+from plan_execute.budget import Meter
+from plan_execute.recall import note_origin, settle
+from plan_execute.run import Run
+from plan_execute.state import NOT_NEEDED, plan_hash
+from plan_execute.storage.ledger import Ledger
+from plan_execute.storage.plan_cache import CachedPlans, PlanCache
+
+FAILED_ITEM = {"index": 1, "error": {"code": "tool_failed", "message": "no"}, "attempts": 1}
+CUT_SHORT = {"status": "skipped", "error": {"code": NOT_NEEDED, "message": "the goal was reached before"}}
+
+
+@pytest.mark.parametrize(
+    ("result", "is_kept"),
+    [
+        ({"status": "done", "error": None}, True),
+        (CUT_SHORT, True),
+        ({"status": "done", "error": None, "failed_items": [FAILED_ITEM]}, False),
+        ({**CUT_SHORT, "failed_items": [FAILED_ITEM]}, False),
+    ],
+    ids=["done", "cut short", "done but for an item", "cut short after an item had failed"],
+)
+async def test_a_plan_with_a_loop_whose_items_failed_is_not_kept(
+    result: dict[str, Any], is_kept: bool
+) -> None:
+    store = InMemoryStore()
+    run = Run(
+        settings=FREE,
+        ledger=Ledger(store, "t"),
+        meter=Meter(FREE),
+        can_ask=False,
+        plan_cache=PlanCache(),
+        cached_plans=CachedPlans(store, "default"),
+    )
+    made: Any = plan(bound("each", "look", {"q": "${item}"}, for_each="${inputs.list}"), id="p", revision=1)
+    await note_origin(run, "p", "key", "planner")
+    hashed = plan_hash(made, None)
+    await run.ledger.record_approval("p", hashed, {"plan_hash": hashed, "steps": {}})
+    state: Any = {"plan": made, "goal": "g", "results": {"each": result}}
+    assert [event["event"] for event in await settle(run, state, "done")] == ["plan_cached"] * is_kept
