@@ -631,6 +631,12 @@ def plan_hash(plan: Plan, inputs: Mapping[str, Json] | None) -> str:
     return digest({"steps": plan["steps"], "inputs": input_values(plan, inputs), **given})
 
 
+def is_taken_in(state: State) -> bool:
+    """Tell whether the planner has taken the goal in: a plan that was handed in has its id from then on."""
+    under_way = state.get("status") is not None and state["status"] not in FINAL_STATUSES
+    return under_way or {"id", "revision"} <= (state.get("plan") or {}).keys()
+
+
 def step_fingerprint(step: Step) -> str:
     """Hash a step's content, so that a result is never taken for that of another step."""
     return digest(step)
