@@ -392,7 +392,7 @@ class StepScope:
         begun_at: When the work began, if that was before the attempt did.
         recovered: Whether what earlier entries of the attempt spent has been counted.
         calls: The tool calls of this entry, for an attempt that is cut off.
-        still_stands: Tells of a step id whether it is a bound step of the plan that has not failed.
+        still_stands: Tells of a step id whether the step is part of the plan and has not failed.
     """
 
     run: Run

@@ -14,8 +14,8 @@ __all__ = ["doubts_about_step", "is_repetition"]
 async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> bool:
     """Tell whether ``this`` call would repeat the ``other``, which has the same tool and arguments.
 
-    It does not where somebody approved both: in a plan that says the call twice, in the items of a
-    loop, or in an attempt that was ordered again; nor within one conversation, where the agent knows it.
+    It does not where somebody approved both: in two steps that one revision of the plan holds, in the
+    items of a loop, or in an attempt that was ordered again; nor in one conversation, where the agent knows.
     """
     if not (other.succeeded or other.in_doubt):
         return False
@@ -26,12 +26,12 @@ async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> 
     if depth is None:
         return True
     at_end = depth == len(theirs) - 1 == len(mine) - 1
-    direct = at_end and other.call.order is None and this.order is None
     if theirs[depth].step_id != mine[depth].step_id:
-        return not (direct and await _plan_says_both(other, scope))
+        return not (at_end and await _plan_says_both(other, scope))
     if theirs[depth].item != mine[depth].item:
         return False
     # The same step again: its own call was ordered again with it, what an agent does in it was not.
+    direct = at_end and other.call.order is None and this.order is None
     return other.in_doubt or not direct
 
 

@@ -176,13 +176,9 @@ class StepWork:
         return [step_fingerprint(self.step), given, inputs, item.value if item is not None else None, hint]
 
     def _stands(self, step_id: str) -> bool:
-        """Tell whether a step is part of the plan, makes its call itself and has not failed."""
-        step, ended = self.epoch.steps.get(step_id), self.epoch.gate.finished.get(step_id)
-        return (
-            step is not None
-            and step.keys() & {"call", "agent"} != set()
-            and (ended is None or ended["status"] != "failed")
-        )
+        """Tell whether a step is part of the plan and has not failed."""
+        ended = self.epoch.gate.finished.get(step_id)
+        return step_id in self.epoch.steps and (ended is None or ended["status"] != "failed")
 
     def _scope(self, number: int, item: Item | None, hint: str) -> StepScope:
         settings = self.run.settings

@@ -27,7 +27,7 @@ from ..state import (
     pending_steps,
     plan_hash,
 )
-from ..tools.grants import changed_tools, plan_grants
+from ..tools.grants import changed_tools
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_approval"]
@@ -76,7 +76,7 @@ class _Approval:
         description = describe_plan(
             state, shown, self.toolbox, earlier, origin=origin, estimate=estimate, values=values
         )
-        key = [plan["id"], digest(shown), digest(plan_grants(plan, self.toolbox, values)), _decisions(state)]
+        key = [plan["id"], digest(shown), _decisions(state)]
         return await ask_person(run, key, "approve_plan", {"plan": shown}, description, estimate=estimate)
 
     async def _estimate(self, state: State, plan: Plan, run: Run) -> Estimate:

@@ -12,6 +12,7 @@ from plan_execute.budget import Meter
 from plan_execute.recall import note_origin, settle
 from plan_execute.run import Run
 from plan_execute.state import NOT_NEEDED, plan_hash
+from plan_execute.storage.effect_log import EffectLog
 from plan_execute.storage.ledger import Ledger
 from plan_execute.storage.plan_cache import CachedPlans, PlanCache
 
@@ -38,6 +39,7 @@ async def test_a_plan_with_a_loop_whose_items_failed_is_not_kept(
         ledger=Ledger(store, "t"),
         meter=Meter(FREE),
         can_ask=False,
+        effects=EffectLog(Ledger(store, "t"), is_new=True),
         plan_cache=PlanCache(),
         cached_plans=CachedPlans(store, "default"),
     )
