@@ -103,9 +103,6 @@ GOAL_CRITERIA: tuple[CriterionType, ...] = (
 )
 """The types that say something about the outputs of all steps together."""
 
-ORDERED = "ordered"
-"""Reason of a decision to retry that a person made from outside, when the run had stopped."""
-
 NOT_NEEDED = "not_needed"
 """Code of the error of a step that was skipped because the goal had been reached without it."""
 

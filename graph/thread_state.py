@@ -54,7 +54,9 @@ async def look_at(
         rest = {key: value for key, value in address.items() if key != "checkpoint_id"}
         newest = await agent.aget_state({"configurable": {SAVER: saver, **rest}})
     check_clock(newest)
-    return snapshot._replace(interrupts=_unanswered(snapshot)), _checkpoint_of(snapshot) != _checkpoint_of(newest)
+    return snapshot._replace(interrupts=_unanswered(snapshot)), _checkpoint_of(snapshot) != _checkpoint_of(
+        newest
+    )
 
 
 def _checkpoint_of(snapshot: StateSnapshot) -> str:

@@ -21,9 +21,9 @@ from counted import Point
 from crash_child import Children, Workplace, serve
 from kill_points import (
     Faults,
-    act,
     Person,
     Whole,
+    act,
     calls_of,
     doubtful_rows,
     essence,
@@ -432,12 +432,17 @@ def _judge(
         expected = UNITS[trial.kind][1] if step["id"] == "s" else [step["id"]]
         if found is None or found["status"] != "done":
             trial.lost.append(f"{step['id']} is {found}")
-        elif "tool" not in step.get("call", {"tool": ""}) or step.get("call", {"tool": "send"})["tool"] == "send":
+        elif (
+            "tool" not in step.get("call", {"tool": ""})
+            or step.get("call", {"tool": "send"})["tool"] == "send"
+        ):
             trial.lost += [f"write {name}" for name in expected if name not in names]
     unit, before = results.get("s"), whole.end["results"]["s"]
     if unit is not None and unit["status"] == "done" and unit["output"] != before["output"]:
         trial.other.append(f"s gave {unit['output']} instead of {before['output']}")
     if not trial.lost and seen["status"] != "done":
         trial.lost.append(f"the run ended {seen['status']}: {seen['final_answer']}")
+
+
 if __name__ == "__main__":
     serve(act)

@@ -156,7 +156,9 @@ def make_tools(log: Log, countdown: Countdown) -> list[BaseTool]:
         return act("confirm", name, f"{text} {said}", key)
 
     writes = (send, refuse, shaky, confirm)
-    effects = {"look": "read", "names": "read", "put": "idempotent"} | {tool.__name__: "write" for tool in writes}
+    effects = {"look": "read", "names": "read", "put": "idempotent"} | {
+        tool.__name__: "write" for tool in writes
+    }
     return [
         StructuredTool.from_function(function, metadata={"effect": effects[function.__name__]})
         for function in (look, names, put, *writes)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.messages.tool import tool_call
+from langgraph.checkpoint.memory import InMemorySaver
 from plans import FREE, Thread, agent_with, bound, draft, draft_step, plan, statuses
 from toolset import make_tool
 
@@ -235,3 +236,139 @@ async def test_an_update_past_the_planner_leads_back_to_it(follows_up):
     result = await thread.send(None)
     assert (result["status"], statuses(result)) == ("done", {"letter": "done"})
     assert mail.sent == (["Ann", "Bob"] if follows_up else ["Bob"])
+
+
+# --- lists that change -------------------------------------------------------------------
+
+
+def mail_to_each(names):
+    """A step that lists names, and a loop that sends a letter to each; the names may be changed."""
+    mail = Mail()
+
+    def listed() -> list[str]:
+        """List the names."""
+        return list(names)
+
+    steps = bound("names", "listed"), send("each", "${item}", "names", for_each="${names}")
+    return mail, Thread(agent_with([mail.tool, make_tool(listed)]), FREE), steps
+
+
+async def test_an_item_that_moved_in_its_list_is_asked_about_before_its_write_is_made_again():
+    names = ["Ann", "Bob"]
+    mail, thread, steps = mail_to_each(names)
+    mail.stuck.add("Bob")
+    await cut_off(thread, mail, *steps)
+    names.reverse()
+    await retry_steps(thread.agent, thread.config, ["names"])
+    await thread.send(None)
+    while await thread.questions():
+        ids = [question.id for question in await thread.questions()]
+        await thread.answer({one: decide("happened", output="it is there") for one in ids})
+    assert sorted(mail.sent) == ["Ann", "Bob"]
+    assert statuses((await thread.agent.aget_state(thread.config)).values)["each"] == "done"
+
+
+async def test_a_list_that_holds_a_value_twice_sends_twice_also_after_a_kill():
+    mail, thread, steps = mail_to_each(["Ann", "Ann", "Bob"])
+    mail.stuck.add("Bob")
+    thread.context = Context(approval="never", max_parallel=1)
+    await cut_off(thread, mail, *steps)
+    await thread.send(None)
+    assert (await thread.question())["args"]["tool_args"] == {"to": "Bob"}
+    result = await thread.answer(decide("happened", output="it is there"))
+    assert (mail.sent, result["status"]) == (["Ann", "Ann", "Bob"], "done")
+
+
+# --- questions that come again -----------------------------------------------------------
+
+
+async def test_a_step_that_was_rejected_and_ordered_again_is_asked_about_again():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    await thread.run(send("letter", "Ann", approve=True))
+    await thread.answer({"type": "reject", "message": "not now"})
+    await retry_steps(thread.agent, thread.config)
+    await thread.send(None)
+    assert (await thread.question())["name"] == "approve_step"
+    result = await thread.answer("approve")
+    assert (mail.sent, result["status"]) == (["Ann"], "done")
+
+
+async def test_an_approval_of_a_step_is_for_the_values_that_were_shown():
+    names, mail = ["Ann"], Mail()
+    mail.stuck.add("Ann")
+
+    def name() -> str:
+        """Give the name."""
+        return names[0]
+
+    thread = Thread(agent_with([mail.tool, make_tool(name)]), FREE)
+    await thread.run(bound("who", "name"), send("letter", "${who}", "who", approve=True))
+    await thread.agent.aupdate_state(thread.config, {"goal": "the goal"}, as_node="dispatcher")
+    names[0] = "Bob"
+    await thread.send(None)
+    before = (await thread.questions())[0].id
+    await retry_steps(thread.agent, thread.config, ["who"])
+    await thread.send(None)
+    (question,) = await thread.questions()
+    assert "Bob" in question.value["action_requests"][0]["description"]
+    assert question.id != before
+
+
+async def test_a_budget_that_ended_a_run_is_asked_about_again_when_its_steps_are_ordered_again():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), Context(approval="never", max_tool_calls=4, soft_share=0.2))
+    await thread.run(send("one", "Ann"), send("two", "Bob", "one"))
+    ended = await thread.answer(decide("finish"))
+    assert ended["status"] == "partial"
+    await retry_steps(thread.agent, thread.config, ["two"])
+    await thread.send(None)
+    assert (await thread.question())["name"] == "extend_budget"
+    result = await thread.answer(decide("extend", by=10))
+    assert (mail.sent, result["status"]) == (["Ann", "Bob"], "done")
+
+
+# --- calls within calls ------------------------------------------------------------------
+
+
+async def test_a_tool_whose_agent_calls_it_again_does_not_wait_for_itself():
+    asked, agents = [], []
+
+    async def research(topic: str) -> str:
+        """Research a topic."""
+        asked.append(topic)
+        if len(asked) > 1:
+            return "found"
+        steps = plan(bound("deeper", "research", {"topic": topic}))
+        inner = await agents[0].ainvoke({"plan": steps}, context=FREE)
+        return inner["results"]["deeper"]["output"]
+
+    agents.append(agent_with([make_tool(research, effect="write")]))
+    thread = Thread(agents[0], FREE)
+    result = await asyncio.wait_for(thread.run(bound("first", "research", {"topic": "tea"})), 60)
+    assert (result["results"]["first"]["output"], asked) == ("found", ["tea", "tea"])
+
+
+# --- records that died -------------------------------------------------------------------
+
+
+async def test_a_write_that_was_to_run_again_without_a_record_is_asked_about_when_it_is_cut_off_again():
+    mail, saver = Mail(), InMemorySaver()
+    mail.stuck.add("Ann")
+    first = Thread(agent_with([mail.tool], checkpointer=saver, store=None), FREE)
+    await cut_off(first, mail, send("letter", "Ann"))
+    thread = Thread(agent_with([mail.tool], checkpointer=saver, store=None))
+    thread.config = first.config
+    await thread.send(None)
+    (before,) = await thread.questions()
+    mail.stuck.add("Ann")
+    mail.got_stuck.clear()
+    again = asyncio.create_task(thread.answer(decide("run_again")))
+    await asyncio.wait_for(mail.got_stuck.wait(), 60)
+    again.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await again
+    await thread.send(None)
+    (question,) = await thread.questions()
+    assert question.id != before.id
+    assert mail.sent == ["Ann", "Ann"]
