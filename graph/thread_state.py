@@ -126,7 +126,8 @@ async def reopen(agent: PlanExecuteAgent, address: dict[str, Any], snapshot: Sta
 
 async def reopen_to_settle(agent: PlanExecuteAgent, address: dict[str, Any], snapshot: StateSnapshot) -> None:
     """Let a run that has ended ask what became of its writes in doubt, and write its answer anew."""
-    update = {"evaluation": {**snapshot.values["evaluation"], "cancelled": False}}
+    ended = snapshot.values.get("evaluation")
+    update = {"evaluation": {**ended, "cancelled": False} if ended else None}
     await agent.aupdate_state({"configurable": address}, update, as_node="evaluator")
 
 

@@ -88,9 +88,8 @@ class Visit:
         if was_edited_after_its_end(snapshot):
             await reopen(self._agent, here, snapshot)
             return True
-        plan_id = (snapshot.values.get("plan") or {}).get("id")
         log = EffectLog(self._ledger, is_new=False)
-        if not isinstance(plan_id, str) or not await log.doubts(plan_id):
+        if not await log.doubts_of_thread():
             return False
         await reopen_to_settle(self._agent, here, snapshot)
         return True

@@ -31,7 +31,7 @@ from kill_points import (
     request_of,
 )
 from langchain_core.messages import AIMessage
-from scenarios import SCENARIOS, Scenario, call, calls, given, output_of
+from scenarios import FREE, SCENARIOS, WRITES, Scenario, call, calls, given, output_of
 
 __all__ = ["OPERATIONS", "UNITS", "Operated", "draw_operations", "operate"]
 
@@ -47,6 +47,10 @@ def _turn(messages: list[Any]) -> Any:
     unit, items = re.findall(r"unit-(\w+)", told)[-1], re.findall(r"item_<data [^>]*>(\w)<", told)
     name = f"{unit}_{items[-1]}" if items else unit
     said = [message for message in messages if isinstance(message, AIMessage)]
+    if "asking" in told and len(said) < 2:
+        return calls(("confirm" if said else "send", f"{name}_two" if said else f"{name}_one"))
+    if "asking" in told:
+        return f"{name} is done"
     if not said:
         return calls(("send", f"{name}_one"), ("send", f"{name}_two"))
     if len(said) == 1:
@@ -67,6 +71,10 @@ def _send(step_id: str, *needed: str, name: str = "", **fields: Any) -> dict[str
     return _step(step_id, call="send", arguments=arguments, depends_on=list(needed), **fields)
 
 
+def _refuse(step_id: str, *needed: str) -> dict[str, Any]:
+    return _send(step_id, *needed) | {"call": "refuse"}
+
+
 def _sub_plan(kind: str, name: str) -> list[dict[str, Any]]:
     """Write the steps of a sub-plan of a kind, as its planner does."""
     named = _step(f"{name}_names", call="names", arguments=json.dumps({"name": f"{name}_names"}))
@@ -79,6 +87,7 @@ def _sub_plan(kind: str, name: str) -> list[dict[str, Any]]:
         "agents": [named, _step(f"{name}_each", **agent, **over) | {"task": f"unit-{name} item_${{item}}"}],
         "plan": [_send(f"{name}_first"), _step(f"{name}_inner", goal=f"goal-writes-{name}")],
         "deep": [_send(f"{name}_first"), _step(f"{name}_inner", goal=f"goal-agent-{name}_in")],
+        "mended": [_send(f"{name}_one"), _refuse(f"{name}_bad", f"{name}_one"), _send("s_lost", f"{name}_bad")],
     }[kind]
 
 
@@ -91,6 +100,7 @@ def _of_sub_plan(kind: str, name: str) -> list[str]:
         "agents": [write for item in _ITEMS for write in _of_agent(f"{name}_{item}")],
         "plan": [f"{name}_first", f"{name}_one", f"{name}_two"],
         "deep": [f"{name}_first", f"{name}_in_first", *_of_agent(f"{name}_in")],
+        "mended": [f"{name}_one", f"{name}_three"],
     }[kind]
 
 
@@ -100,7 +110,14 @@ def _plan(messages: list[Any]) -> dict[str, Any]:
     return {"outcome": "plan", "rationale": "r", "steps": _sub_plan(kind, name)}
 
 
-_SUB_PLANS = ("writes", "agent", "loop", "agents", "plan", "deep")
+def _mend(messages: list[Any]) -> dict[str, Any]:
+    """Replace a step that failed by one that makes a write of its own."""
+    told = "\n".join(str(message.text) for message in messages)
+    name = re.findall(r"\b(\w+)_bad\b", told)[-1]
+    return {"outcome": "plan", "rationale": "r", "steps": [_send(f"{name}_three")]}
+
+
+_SUB_PLANS = ("writes", "agent", "loop", "agents", "plan", "deep", "mended")
 _EACH = {"for_each": "${named}"}
 _AGENT = {"tools": ["look", "send"]}
 
@@ -110,7 +127,9 @@ UNITS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"call": {"tool": "send", "args": {"name": "s_${item}", "text": "x"}}, **_EACH},
         [f"s_{item}" for item in _ITEMS],
     ),
+    "asks": ({"call": {"tool": "confirm", "args": {"name": "s", "text": "x"}}}, ["s"]),
     "agent": ({"task": "unit-s", **_AGENT}, _of_agent("s")),
+    "agent_asks": ({"task": "asking unit-s", "tools": ["confirm", "send"]}, ["s_one", "s_two"]),
     "agent_loop": (
         {"task": "unit-s item_${item}", **_AGENT, **_EACH},
         [write for item in _ITEMS for write in _of_agent(f"s_{item}")],
@@ -127,6 +146,11 @@ UNITS: dict[str, tuple[dict[str, Any], list[str]]] = {
 """The step ``s`` of each kind of run, and the names of its writes."""
 
 
+_YES = "yes"
+"""What a person answers a tool that asks."""
+_REPLIES = {f"confirm:{name}": _YES for name in ("s", "s_two")}
+
+
 def _scenario(kind: str) -> Scenario:
     """Make a run: the unit, what waits for it, and a branch beside it."""
     unit = {"id": "s", "depends_on": ["source", "named"], **UNITS[kind][0]}
@@ -138,8 +162,9 @@ def _scenario(kind: str) -> Scenario:
         unit,
         call("after", "send", "x", depends_on=["s"]),
     ]
-    script = {"planner": _plan, "executor": _turn}
-    return Scenario(f"operated_{kind}", (given("survive", *steps),), script=script)
+    script = {"planner": _plan, "executor": _turn, "replanner": _mend}
+    context = {**FREE, "on_failure": "replan"}
+    return Scenario(f"operated_{kind}", (given("survive", *steps),), context, script, _REPLIES)
 
 
 SCENARIOS.update({scenario.name: scenario for scenario in map(_scenario, UNITS)})
@@ -156,8 +181,9 @@ class Write(NamedTuple):
 
 
 def _writes(workplace: Workplace) -> Counter[Write]:
-    made = (line for line in calls_of(workplace) if line["tool"] == "send")
-    return Counter(Write(line["tool"], line["name"], line["text"]) for line in made)
+    made = (line for line in calls_of(workplace) if line["tool"] in WRITES)
+    # What a tool was told on the way is not what it was asked to do.
+    return Counter(Write(line["tool"], line["name"], line["text"].removesuffix(f" {_YES}")) for line in made)
 
 
 class Operator(Person):
@@ -209,13 +235,16 @@ class Operator(Person):
         raise AssertionError(f"{self.scenario.name} never ended: {self.done}")
 
     def _reply(self, question: dict[str, Any]) -> Any:
+        if "confirm" in question["value"]:
+            return _YES
         args = request_of(question)["args"]
         write = Write(args["tool"], args["tool_args"]["name"], args["tool_args"].get("text", ""))
         self.asked += 1
         self.asked_about[write] += 1
         if not _writes(self.workplace)[write]:
             return {"type": "edit", "args": {"decision": "run_again"}}
-        output = output_of(write.tool, write._asdict())
+        text = f"{write.text} {_YES}" if write.tool == "confirm" else write.text
+        output = output_of(write.tool, {"name": write.name, "text": text})
         return {"type": "edit", "args": {"decision": "happened", "output": output}}
 
     def _check_asked_again(self, question: dict[str, Any]) -> None:
@@ -291,7 +320,7 @@ def _edit_itself(person: Operator, seen: dict[str, Any], _: random.Random) -> li
     if "plan" in unit:
         unit["plan"]["goal"] = f"now {unit['plan']['goal']}"
     else:
-        unit["task"] = f"now {unit['task']}"
+        unit["task"] = f"now {unit.get('task', '')}"
     return [{"action": "edit", "input": plan}, {"action": "run"}]
 
 

@@ -372,3 +372,16 @@ async def test_a_write_that_was_to_run_again_without_a_record_is_asked_about_whe
     (question,) = await thread.questions()
     assert question.id != before.id
     assert mail.sent == ["Ann", "Ann"]
+
+
+async def test_a_run_that_goes_back_to_an_earlier_goal_asks_about_the_doubts_of_the_later_one():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    await thread.run(send("letter", "Ann"))
+    fork = await earlier(thread, "dispatcher")
+    mail.stuck.add("Bob")
+    await cut_off(thread, mail, send("other", "Bob"))
+    await thread.agent.ainvoke(None, fork)
+    assert (await thread.question())["args"]["tool_args"] == {"to": "Bob"}
+    result = await thread.answer(decide("happened", output="it is there"))
+    assert (mail.sent, result["status"], statuses(result)) == (["Ann", "Bob"], "done", {"letter": "done"})
