@@ -21,7 +21,6 @@ from ..errors import (
 )
 from ..plan_rules import PlanFacts, validate_plan
 from ..state import (
-    ORDERED,
     Evaluation,
     Plan,
     Step,
@@ -129,7 +128,7 @@ async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | N
         ordered: Evaluation = {
             "decision": "retry",
             "step_ids": [step["id"]],
-            "reason": ORDERED,
+            "reason": "ordered",
             "by": "person",
         }
         attempt = {**base, "decision": ordered, "usage": {}}
@@ -389,6 +388,7 @@ async def _leave(
         "decision": evaluation["decision"],
         "by": "person",
         "trigger": evaluation.get("reason", ""),
+        "evidence": evaluation.get("step_ids", []),
         "usage": snapshot.values.get("usage") or {},
     } | ({"difference": difference} if difference else {})
     spent = add_usage(snapshot.values.get("usage"), update.pop("usage", {}))

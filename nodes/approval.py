@@ -23,6 +23,7 @@ from ..state import (
     State,
     digest,
     feedback_of,
+    is_taken_in,
     pending_steps,
     plan_hash,
 )
@@ -48,6 +49,9 @@ class _Approval:
         run, plan = run_of(config), state.get("plan")
         if plan is None:
             return {"approval": {"decision": "rejected", "feedback": []}, "status": "rejected"}
+        if not is_taken_in(state):
+            # A client went past the planner, which takes a goal and its plan in.
+            return {"approval": {"decision": "rejected", "feedback": []}}
         if run.stop.is_set():
             return _stopped(state)
         if not run.can_ask:
