@@ -27,7 +27,7 @@ from langgraph.types import Interrupt
 from .budget import Meter, SoftLimit, Tab
 from .context import Context
 from .errors import ConfigurationError
-from .questions import Answer, question_id, question_value, read_answer
+from .questions import Answer, older_question_id, question_id, question_value, read_answer
 from .redaction import Redactor
 from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
 from .storage.artifacts import Artifacts
@@ -147,7 +147,7 @@ class Run:
     can_ask: bool
     effects: EffectLog
     work: WorkId | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
     follows_up: bool = False
     thread_id: str = ""
     within: tuple[str, ...] = ()
@@ -351,6 +351,8 @@ async def _answer(run: Run, key: Sequence[Any], question: Interrupt, name: str, 
     """Find the answer under the question's id, or stop with the question."""
     found = question_id(run.ledger.thread_id, key)
     answer = run.given.get(found)
+    if answer is None:
+        answer = run.given.pop(older_question_id(name, step_id), None)
     if answer is not None:
         await run.ledger.record_answer(found, answer)
         return answer
@@ -419,7 +421,7 @@ class StepScope:
     begun_at: str | None = None
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
-    still_stands: Callable[[str], bool] = lambda _: False
+    still_stands: Callable[[str], bool] = field(default=lambda _: False, repr=False)
     item_stands: Callable[[Place, str], Awaitable[bool]] = _no_item_stands
 
     @contextmanager

@@ -87,7 +87,11 @@ def _sub_plan(kind: str, name: str) -> list[dict[str, Any]]:
         "agents": [named, _step(f"{name}_each", **agent, **over) | {"task": f"unit-{name} item_${{item}}"}],
         "plan": [_send(f"{name}_first"), _step(f"{name}_inner", goal=f"goal-writes-{name}")],
         "deep": [_send(f"{name}_first"), _step(f"{name}_inner", goal=f"goal-agent-{name}_in")],
-        "mended": [_send(f"{name}_one"), _refuse(f"{name}_bad", f"{name}_one"), _send("s_lost", f"{name}_bad")],
+        "mended": [
+            _send(f"{name}_one"),
+            _refuse(f"{name}_bad", f"{name}_one"),
+            _send("s_lost", f"{name}_bad"),
+        ],
     }[kind]
 
 
