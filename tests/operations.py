@@ -71,10 +71,6 @@ def _send(step_id: str, *needed: str, name: str = "", **fields: Any) -> dict[str
     return _step(step_id, call="send", arguments=arguments, depends_on=list(needed), **fields)
 
 
-def _refuse(step_id: str, *needed: str) -> dict[str, Any]:
-    return _send(step_id, *needed) | {"call": "refuse"}
-
-
 def _sub_plan(kind: str, name: str) -> list[dict[str, Any]]:
     """Write the steps of a sub-plan of a kind, as its planner does."""
     named = _step(f"{name}_names", call="names", arguments=json.dumps({"name": f"{name}_names"}))
@@ -87,7 +83,11 @@ def _sub_plan(kind: str, name: str) -> list[dict[str, Any]]:
         "agents": [named, _step(f"{name}_each", **agent, **over) | {"task": f"unit-{name} item_${{item}}"}],
         "plan": [_send(f"{name}_first"), _step(f"{name}_inner", goal=f"goal-writes-{name}")],
         "deep": [_send(f"{name}_first"), _step(f"{name}_inner", goal=f"goal-agent-{name}_in")],
-        "mended": [_send(f"{name}_one"), _refuse(f"{name}_bad", f"{name}_one"), _send("s_lost", f"{name}_bad")],
+        "mended": [
+            _send(f"{name}_one"),
+            _refuse(f"{name}_bad", f"{name}_one"),
+            _send("s_lost", f"{name}_bad"),
+        ],
     }[kind]
 
 
