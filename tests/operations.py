@@ -85,8 +85,8 @@ def _sub_plan(kind: str, name: str) -> list[dict[str, Any]]:
         "deep": [_send(f"{name}_first"), _step(f"{name}_inner", goal=f"goal-agent-{name}_in")],
         "mended": [
             _send(f"{name}_one"),
-            _refuse(f"{name}_bad", f"{name}_one"),
-            _send("s_lost", f"{name}_bad"),
+            _send(f"{name}_bad", f"{name}_one") | {"call": "refuse"},
+            _send(f"{name}_lost", f"{name}_bad"),
         ],
     }[kind]
 
