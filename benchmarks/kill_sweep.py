@@ -5,7 +5,7 @@ Run ``python benchmarks/kill_sweep.py [--scenario mended asked] [--mode local sl
 process of its own at an exact point; the run is then resumed in new processes until it ends, and a person's
 questions are answered as an append-only log of effects says. With one kill every point is played (or
 ``--count`` of them), with more a sample of the combinations, drawn with ``--seed``. With ``--operations``
-each kill is followed by a retry, an edit, a fork, ``update_state``, a cancel or a new goal, each ``--count`` times
+each kill is followed by a retry, an edit, a fork, ``update_state``, a cancel or a new goal, ``--count`` times
 over every kind of step. It exits with 1 if a promise was broken.
 """
 
