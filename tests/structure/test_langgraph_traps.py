@@ -168,7 +168,7 @@ async def test_without_it_a_skipped_attempt_hands_its_checkpoint_to_the_next():
 
 
 async def test_an_answer_goes_to_whatever_a_task_asks_first():
-    """The reason why answers are found by the key of their question, and a tool that asks has its own graph."""
+    """Why answers are found by the key of their question, and a tool that asks has a graph of its own."""
     entries, answered = [], {}
 
     async def worker(order, config):
