@@ -324,6 +324,17 @@ def _edit_itself(person: Operator, seen: dict[str, Any], _: random.Random) -> li
     return [{"action": "edit", "input": plan}, {"action": "run"}]
 
 
+def _edit_away(person: Operator, seen: dict[str, Any], _: random.Random) -> list[dict[str, Any]]:
+    """Take the unit out of the plan; what it may have written is still asked about."""
+    plan = copy.deepcopy(seen["plan"])
+    if plan is None or "s" not in person.unfinished(seen):
+        return [{"action": "run"}]
+    plan["steps"] = [step for step in plan["steps"] if step["id"] != "s"]
+    for step in plan["steps"]:
+        step["depends_on"] = [needed for needed in step.get("depends_on", []) if needed != "s"]
+    return [{"action": "edit", "input": plan}, {"action": "run"}]
+
+
 def _fork(_: Operator, __: dict[str, Any], dice: random.Random) -> list[dict[str, Any]]:
     return [{"action": "fork", "at": dice.random()}]
 
@@ -360,6 +371,7 @@ OPERATIONS: dict[str, Callable[[Operator, dict[str, Any], random.Random], list[d
     "edit other": _edit_other,
     "edit dependent": _edit_dependent,
     "edit itself": _edit_itself,
+    "edit away": _edit_away,
     "fork": _fork,
     "update_state": _update_state,
     "cancel": _cancel,
@@ -454,6 +466,9 @@ def _judge(
     trial.other += [f"{name} is still in doubt" for name in doubts]
     cancelled = (seen["evaluation"] or {}).get("decision") == "abort"
     if cancelled and {"cancel", "cancel, retry", "cancel, new goal", "abandon"} & set(trial.operations):
+        return
+    if not seen["plan"]:
+        trial.lost.append(f"the run ended {seen['status']} without a plan: {seen['final_answer']}")
         return
     names, results = {write.name for write in writes}, essence(seen["results"])
     for step in seen["plan"]["steps"]:
