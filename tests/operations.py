@@ -340,7 +340,9 @@ def _fork(_: Operator, __: dict[str, Any], dice: random.Random) -> list[dict[str
 
 
 def _update_state(_: Operator, seen: dict[str, Any], __: random.Random) -> list[dict[str, Any]]:
-    return [{"action": "update"}, {"action": "run"}] if seen["plan"] else [{"action": "run"}]
+    # Before the planner has begun, LangGraph drops the input for the update.
+    begun = "id" in (seen["plan"] or {})
+    return [{"action": "update"}, {"action": "run"}] if begun else [{"action": "run"}]
 
 
 def _cancel(_: Operator, __: dict[str, Any], ___: random.Random) -> list[dict[str, Any]]:
