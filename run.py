@@ -104,9 +104,9 @@ class StopSignal:
         return self._asked
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
-    """One run of one thread.
+    """One run of one thread. Debug streams print the config that holds it, and it may hold secrets.
 
     Attributes:
         settings: The effective settings: what the thread was started with, tightened by this run.
@@ -374,7 +374,7 @@ async def _no_item_stands(_: Place, __: str) -> bool:
     return False
 
 
-@dataclass
+@dataclass(repr=False)
 class StepScope:
     """What one attempt of a step may do; enforced where models and tools are called.
 
@@ -421,7 +421,7 @@ class StepScope:
     begun_at: str | None = None
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
-    still_stands: Callable[[str], bool] = field(default=lambda _: False, repr=False)
+    still_stands: Callable[[str], bool] = lambda _: False
     item_stands: Callable[[Place, str], Awaitable[bool]] = _no_item_stands
 
     @contextmanager
