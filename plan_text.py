@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .estimates import Estimate, describe_estimate
-from .safe_markdown import code_span, plain_line
+from .safety.markdown import code_span, plain_line
 from .state import (
     Plan,
     PlanIssue,

@@ -28,7 +28,7 @@ from .budget import Meter, SoftLimit, Tab
 from .context import Context
 from .errors import ConfigurationError
 from .questions import Answer, question_id, question_value, read_answer
-from .redaction import Redactor
+from .safety.redaction import Redactor
 from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
 from .storage.artifacts import Artifacts
 from .storage.effect_log import EffectLog

@@ -26,7 +26,7 @@ from ..plan_text import call_in_words, step_in_words
 from ..questions import Answer
 from ..references import holds
 from ..run import Run, ask_person, audit_event
-from ..safe_markdown import plain_line
+from ..safety.markdown import plain_line
 from ..state import (
     NOT_NEEDED,
     ORDERED,

@@ -18,7 +18,7 @@ from ..errors import BudgetExceededError, RepeatedCallError, StepError, ToolFail
 from ..plan_text import call_in_words
 from ..questions import RUNNER_STOPPED, may_still_run
 from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope, ask_person
-from ..safe_markdown import code_span
+from ..safety.markdown import code_span
 from ..state import Effect, digest
 from ..storage.effect_log import EffectRecord
 from ..storage.work_id import CallId

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import RejectedError
 from ..plan_text import call_in_words
 from ..run import StepScope, ask_person
-from ..safe_markdown import code_span
+from ..safety.markdown import code_span
 from ..state import Step
 from ..storage.work_id import path_as_json
 from ..tools.grants import open_resources

@@ -22,8 +22,8 @@ from langgraph.types import Command, StateSnapshot
 
 from ..errors import ToolFailedError
 from ..models.retrying import retry_transient
-from ..redaction import Redactor
 from ..run import StepScope, ask_anything
+from ..safety.redaction import Redactor
 
 __all__ = ["ask_remote"]
 

@@ -21,6 +21,7 @@ from ..context import Context
 from ..models.chat import ChatModels
 from ..models.prices import PriceTable
 from ..run import run_of
+from ..safety.stream import RedactedStream
 from ..state import InputState, OutputState, State
 from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 from ..storage.plan_cache import PlanCache
@@ -29,7 +30,6 @@ from ..tools.toolbox import Toolbox
 from .door import enter
 from .loop import iterate
 from .outputs import exact_output, output_of_step
-from .redacted_stream import RedactedStream
 from .surgery import ABANDON, without_open_run
 
 __all__ = ["PlanExecuteAgent"]

@@ -15,8 +15,8 @@ from langgraph.types import Command
 
 from ..context import to_context
 from ..errors import ConfigurationError, InvalidInputError, ThreadBusyError
-from ..redaction import REDACTOR_KEY
 from ..run import run_of
+from ..safety.redaction import REDACTOR_KEY
 from ..storage.adapters import AsyncSaver, AsyncStore
 from ..storage.queue import Queue, QueuedThread
 from ..tools.threads import run_to_end

@@ -17,8 +17,8 @@ from ..errors import ConfigurationError, MissingModelError
 from ..models.chat import ROLES, model_name
 from ..models.fallbacks import members_of
 from ..questions import QUESTIONS, question_name, read_answer
-from ..redaction import REDACTOR_KEY
 from ..run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
+from ..safety.redaction import REDACTOR_KEY
 from ..state import Usage
 from ..storage.adapters import AsyncSaver, async_store
 from ..storage.artifacts import Artifacts

@@ -27,7 +27,7 @@ from ..references import (
     strings_in,
 )
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..safe_markdown import as_code, link_targets, neutralise_links, without_html
+from ..safety.markdown import as_code, link_targets, neutralise_links, without_html
 from ..state import (
     NOT_NEEDED,
     AuditEvent,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..redaction import marks_in
+from ..safety.redaction import marks_in
 from ..state import Plan, PlanIssue, Step, input_values
 from .facts import PlanFacts, Rule, issue
 

@@ -43,7 +43,7 @@ from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
 from ..errors import ConfigurationError, PlanExecuteError, StorageError
-from ..redaction import Redactor, redactor_of
+from ..safety.redaction import Redactor, redactor_of
 from .faults import meet
 from .rows import ROOT
 from .storage_thread import Joins, StorageThread

@@ -9,7 +9,7 @@ from typing import Any
 
 from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 
-from ..redaction import Redactor
+from ..safety.redaction import Redactor
 from .rows import ROOT, decode, dump, encode, load, search
 from .work_id import CallId
 

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFailedError
-from ..redaction import Redactor, lost_credential
 from ..safety.depth import is_too_deep, too_deep_message
+from ..safety.redaction import Redactor, lost_credential
 from .idempotency import with_idempotency_key
 
 __all__ = [

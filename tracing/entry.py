@@ -11,7 +11,7 @@ from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, 
 from langchain_core.runnables import RunnableConfig
 
 from ..context import run_redactor
-from ..redaction import Redactor
+from ..safety.redaction import Redactor
 from .marks import ENTRY, TAG, marked
 
 __all__ = ["redactor_of_entry", "watched_entry"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from ..redaction import Redactor
+from ..safety.redaction import Redactor
 from .entry import redactor_of_entry
 
 __all__ = ["RedactingClient"]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessageChunk, HumanMessage
 
-from plan_execute.graph.redacted_stream import RedactedStream
-from plan_execute.redaction import Redactor
+from plan_execute.safety.redaction import Redactor
+from plan_execute.safety.stream import RedactedStream
 
 SECRET = "hunter2-hunter2"
 

@@ -529,7 +529,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
 def _slots(kind: type) -> tuple[str, ...] | None:
     """Name the slots of a kind of object that LangGraph stores; None: it is not of such a kind."""
     # what a run holds in memory (locks, futures, this object) is never stored, and may refer to itself
-    if kind.__module__.startswith(f"{__package__}."):
+    if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
         return None
     is_stored = dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields")
     if not is_stored and not kind.__module__.startswith("langgraph.types"):

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.types import Command, Interrupt, Send
 
 from plan_execute.context import Context, run_redactor, secret_values
-from plan_execute.redaction import Redactor, lost_credential, marks_in
+from plan_execute.safety.redaction import Redactor, lost_credential, marks_in
 
 SECRET = "pl4nted/Secret+Value=7"
 AWKWARD = 'a "quoted"\\back\nline é&<tag>'

@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
-from ..redaction import Redactor
+from .redaction import Redactor
 
 __all__ = ["RedactedStream"]
 

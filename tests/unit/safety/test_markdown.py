@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from plan_execute.safe_markdown import code_span, link_targets, neutralise_links, plain_line, without_html
+from plan_execute.safety.markdown import code_span, link_targets, neutralise_links, plain_line, without_html
 
 OWN = link_targets(["Compare https://own.example/a_b?x=1&y=2. Thanks, [docs](https://own.example/docs)"])
 
