@@ -12,7 +12,8 @@ from typing import Any
 
 from .context import needs_approval
 from .errors import StorageDamagedError
-from .references import expression_roots, step_references
+from .plan.grants import changed_tools, plan_grants
+from .plan.references import expression_roots, step_references
 from .run import Run
 from .state import (
     Approval,
@@ -25,7 +26,6 @@ from .state import (
     plan_hash,
     step_fingerprints,
 )
-from .tools.grants import changed_tools, plan_grants
 from .tools.toolbox import Toolbox
 
 __all__ = [

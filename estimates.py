@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from .errors import UnresolvedReferenceError
 from .models.chat import Role
-from .references import resolve
+from .plan.references import resolve
 from .safety.work import Work, within
 from .state import Plan, Step, StepResult, Usage, input_values, pending_steps, remaining_path
 from .storage.history import Sample

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .estimates import Estimate, describe_estimate
+from .plan.grants import changed_tools, filled, open_resources, resources_of
 from .safety.markdown import code_span, plain_line
 from .state import (
     Plan,
@@ -19,7 +20,6 @@ from .state import (
     step_fingerprints,
     topological_order,
 )
-from .tools.grants import changed_tools, filled, open_resources, resources_of
 from .tools.toolbox import Toolbox
 
 __all__ = ["call_in_words", "describe_plan", "step_in_words"]

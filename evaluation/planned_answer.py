@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UnresolvedReferenceError
-from ..references import (
+from ..plan.references import (
     BadReferenceError,
     Reference,
     expression_roots,

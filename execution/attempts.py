@@ -22,9 +22,9 @@ from ..errors import (
     WorkLimitError,
 )
 from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
+from ..plan.references import holds
 from ..plan_text import call_in_words, step_in_words
 from ..questions import Answer
-from ..references import holds
 from ..run import Run, ask_person, audit_event
 from ..safety.markdown import plain_line
 from ..state import (

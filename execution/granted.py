@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import RejectedError
+from ..plan.grants import open_resources
 from ..plan_text import call_in_words
 from ..run import StepScope, ask_person
 from ..safety.markdown import code_span
 from ..state import Step
 from ..storage.work_id import path_as_json
-from ..tools.grants import open_resources
 from ..tools.toolbox import Toolbox
 
 __all__ = ["confirmed_arguments"]

@@ -21,7 +21,7 @@ from langgraph.runtime import Runtime
 from ..budget import Tab
 from ..context import needs_approval
 from ..errors import UnresolvedReferenceError
-from ..references import BadReferenceError, expression_roots, resolve, step_references
+from ..plan.references import BadReferenceError, expression_roots, resolve, step_references
 from ..run import Run, StepScope, emit
 from ..safety.work import Work, within
 from ..state import Plan, Step, agent_grant, steps_by_id

@@ -29,8 +29,8 @@ from ..errors import (
 from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
 from ..evaluation.judge import make_judge
 from ..models.chat import ChatModels
+from ..plan.references import expression_roots, resolve, search, step_references
 from ..prompts import fill_quoted, quote
-from ..references import expression_roots, resolve, search, step_references
 from ..run import OUTER_KEY, Run, StepScope, emit
 from ..state import (
     Evidence,

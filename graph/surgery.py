@@ -19,7 +19,7 @@ from ..errors import (
     ThreadNotFoundError,
     known,
 )
-from ..plan_rules import PlanFacts, validate_plan
+from ..plan.rules import PlanFacts, validate_plan
 from ..state import (
     ORDERED,
     Evaluation,

@@ -14,6 +14,7 @@ from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..estimates import Estimate, estimate_plan
 from ..models.chat import ChatModels
+from ..plan.grants import changed_tools
 from ..plan_text import describe_plan
 from ..questions import Answer
 from ..recall import describe_recalled, recalled_from
@@ -26,7 +27,6 @@ from ..state import (
     pending_steps,
     plan_hash,
 )
-from ..tools.grants import changed_tools
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_approval"]

@@ -17,7 +17,7 @@ from ..errors import BudgetExceededError, ModelCallError
 from ..execution.effects import settle_doubts
 from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
-from ..models.plan_draft import (
+from ..plan.notations.draft import (
     DraftForm,
     PlanDraft,
     answer_of,
@@ -27,7 +27,7 @@ from ..models.plan_draft import (
     with_answer,
     write_draft,
 )
-from ..plan_rules.secrets import secrets_in_inputs
+from ..plan.rules.secrets import secrets_in_inputs
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..recall import input_types, note_origin, plan_key, recall_plan, withdraw

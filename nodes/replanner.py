@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
-from ..models.plan_draft import DraftForm, answer_of, revised_plan, steps_from_draft, write_draft
+from ..plan.notations.draft import DraftForm, answer_of, revised_plan, steps_from_draft, write_draft
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of

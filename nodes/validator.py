@@ -13,8 +13,9 @@ from ..approvals import approval_state, grants_of, record_approval, standing_app
 from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
-from ..models.plan_draft import with_new_ids_for_reruns
-from ..plan_rules import PlanFacts, validate_plan
+from ..plan.grants import is_within
+from ..plan.notations.draft import with_new_ids_for_reruns
+from ..plan.rules import PlanFacts, validate_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import (
     Approval,
@@ -29,7 +30,6 @@ from ..state import (
     plan_hash,
     step_fingerprints,
 )
-from ..tools.grants import is_within
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 

@@ -15,7 +15,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from ..errors import ConfigurationError, known
-from ..references import Reference, expression_roots, fill, render
+from ..plan.references import Reference, expression_roots, fill, render
 
 __all__ = [
     "PROMPTS",

@@ -28,7 +28,7 @@ _IMPORTED = (
     "plan_execute.graph.worker",
     "plan_execute.report.record",
     "plan_execute.storage.local",
-    "plan_execute.storage.plan_files",
+    "plan_execute.plan.files.plan_files",
     "langchain_openai",
     "langgraph.checkpoint.sqlite",
     "langgraph.store.sqlite",

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from plans import bound, draft, draft_step, plan
 from toolset import Toolset
 
-from plan_execute.models.plan_draft import PlanDraft, revised_plan, steps_from_draft
-from plan_execute.plan_rules import PlanFacts, validate_plan
+from plan_execute.plan.notations.draft import PlanDraft, revised_plan, steps_from_draft
+from plan_execute.plan.rules import PlanFacts, validate_plan
 from plan_execute.state import (
     STEP_ID_PATTERN,
     descendants,

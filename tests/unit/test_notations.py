@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from plan_execute.notations import other_notations
-from plan_execute.references import resolve
+from plan_execute.plan.references import resolve
 
 
 def _meant(name: str, path: str) -> str | None:
