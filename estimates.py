@@ -12,9 +12,11 @@ from typing_extensions import TypedDict
 
 from .errors import UnresolvedReferenceError
 from .models.chat import Role
+from .plan.dag import pending_steps, remaining_path
+from .plan.identity import input_values
 from .plan.references import resolve
 from .safety.work import Work, within
-from .state import Plan, Step, StepResult, Usage, input_values, pending_steps, remaining_path
+from .state import Plan, Step, StepResult, Usage
 from .storage.history import Sample
 
 __all__ = [

@@ -7,19 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .estimates import Estimate, describe_estimate
+from .plan.dag import is_rolling, topological_order
 from .plan.grants import changed_tools, filled, open_resources, resources_of
+from .plan.identity import input_values, step_fingerprints
 from .safety.markdown import code_span, plain_line
-from .state import (
-    Plan,
-    PlanIssue,
-    State,
-    Step,
-    granted_tools,
-    input_values,
-    is_rolling,
-    step_fingerprints,
-    topological_order,
-)
+from .state import Plan, PlanIssue, State, Step, granted_tools
 from .tools.toolbox import Toolbox
 
 __all__ = ["call_in_words", "describe_plan", "step_in_words"]

@@ -79,7 +79,7 @@ def _unchanged(session: Session) -> int:
 
 
 def _stored(session: Session, change: PlanEdit) -> int:
-    from ..state import plan_difference
+    from ..plan.identity import plan_difference
     from .snapshots import status_of
 
     snapshot = session.snapshot()

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from ..plan.dag import topological_order
 from ..safety.terminal_text import one_line
-from ..state import topological_order
 from ..tools.calls import preview
 
 __all__ = ["Folded", "LivePlan", "Row", "fold"]

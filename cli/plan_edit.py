@@ -15,9 +15,10 @@ from ..errors import ConfigurationError, InvalidInputError, InvalidPlanError, Pl
 from ..graph.surgery import edit_plan
 from ..graph.thread_state import plan_of
 from ..plan.files.plan_files import dump_plan, load_plan_file
-from ..plan.notations.draft import with_new_ids_for_reruns
+from ..plan.identity import plan_difference, step_fingerprints
+from ..plan.revision import with_new_ids_for_reruns
 from ..plan.rules import PlanFacts, validate_plan
-from ..state import Plan, Step, plan_difference, step_fingerprints
+from ..state import Plan, Step
 from ..tools.threads import run_to_end
 from .driving import Session
 from .editor import EditorError, edit_file, parse_plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UnresolvedReferenceError
+from ..plan.identity import input_values
 from ..plan.references import (
     BadReferenceError,
     Reference,
@@ -16,7 +17,7 @@ from ..plan.references import (
     step_references,
 )
 from ..run import Run
-from ..state import Plan, State, Step, input_values, steps_by_id
+from ..state import Plan, State, Step, steps_by_id
 from ..tools.threads import run_bounded
 from .criteria import is_empty
 

@@ -22,6 +22,8 @@ from ..errors import (
     WorkLimitError,
 )
 from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
+from ..plan.dag import descendants
+from ..plan.identity import step_fingerprint
 from ..plan.references import holds
 from ..plan_text import call_in_words, step_in_words
 from ..questions import Answer
@@ -38,10 +40,8 @@ from ..state import (
     StepResult,
     Usage,
     add_usage,
-    descendants,
     granted_tools,
     is_satisfied,
-    step_fingerprint,
     steps_by_id,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown

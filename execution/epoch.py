@@ -20,8 +20,10 @@ from langgraph.runtime import Runtime
 from ..approvals import standing_approval
 from ..estimates import expected_seconds
 from ..models.chat import ChatModels
+from ..plan.dag import pending_steps
+from ..plan.identity import step_fingerprint
 from ..run import Run
-from ..state import State, Step, StepResult, pending_steps, step_fingerprint, steps_by_id
+from ..state import State, Step, StepResult, steps_by_id
 from ..tools.toolbox import Toolbox
 from .gate import Gate, StepWithheldError
 from .goal_watch import GoalWatch, goal_watch

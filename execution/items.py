@@ -22,8 +22,9 @@ from ..errors import (
     UnresolvedReferenceError,
 )
 from ..plan.grants import resources_of
+from ..plan.identity import step_fingerprint
 from ..plan.references import expression_roots, references_in, resolve
-from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools, step_fingerprint
+from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools
 from ..storage.artifacts import ArtifactDamagedError
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError

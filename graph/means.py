@@ -9,7 +9,8 @@ from langgraph.types import StateSnapshot
 
 from ..context import Context
 from ..errors import ConfigurationError, MissingModelError, known
-from ..state import granted_tools, is_rolling, pending_steps
+from ..plan.dag import is_rolling, pending_steps
+from ..state import granted_tools
 from ..tools.toolbox import Toolbox
 from .thread_state import checked_plan, stands_before_a_goal
 

@@ -19,6 +19,8 @@ from ..errors import (
     ThreadNotFoundError,
     known,
 )
+from ..plan.dag import descendants, next_round_is_due
+from ..plan.identity import plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
 from ..state import (
     ORDERED,
@@ -28,12 +30,8 @@ from ..state import (
     StepResult,
     Usage,
     add_usage,
-    descendants,
     digest,
     is_not_needed,
-    next_round_is_due,
-    plan_difference,
-    step_fingerprint,
     steps_by_id,
 )
 from ..storage.adapters import AsyncSaver, async_store

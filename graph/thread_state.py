@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from langgraph.types import Interrupt, StateSnapshot
 
 from ..errors import InvalidInputError, SchemaVersionError, StorageError
+from ..plan.identity import plan_hash
 from ..plan.rules.form import form_issues
-from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan, plan_hash
+from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan
 from ..storage.checkpoint_time import checkpoint_time, sort_after
 from .langgraph_keys import NAMESPACE, SAVER
 

@@ -14,19 +14,14 @@ from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..estimates import Estimate, estimate_plan
 from ..models.chat import ChatModels
+from ..plan.dag import pending_steps
 from ..plan.grants import changed_tools
+from ..plan.identity import plan_hash
 from ..plan_text import describe_plan
 from ..questions import Answer
 from ..recall import describe_recalled, recalled_from
 from ..run import Node, Run, Update, ask_person, audit_event, emit, run_of
-from ..state import (
-    Plan,
-    State,
-    digest,
-    feedback_of,
-    pending_steps,
-    plan_hash,
-)
+from ..state import Plan, State, digest, feedback_of
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_approval"]

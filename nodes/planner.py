@@ -17,16 +17,10 @@ from ..errors import BudgetExceededError, ModelCallError
 from ..execution.effects import settle_doubts
 from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
-from ..plan.notations.draft import (
-    DraftForm,
-    PlanDraft,
-    answer_of,
-    draft_schema,
-    new_steps,
-    revised_plan,
-    with_answer,
-    write_draft,
-)
+from ..models.plan_writer import DraftForm, write_draft
+from ..plan.identity import plan_difference, used_ids
+from ..plan.notations.draft import PlanDraft, answer_of, draft_schema, new_steps
+from ..plan.revision import revised_plan, with_answer
 from ..plan.rules.secrets import secrets_in_inputs
 from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_effects, describe_form, quoted_tools
@@ -44,10 +38,8 @@ from ..state import (
     draft_attempt,
     feedback_of,
     is_settled,
-    plan_difference,
     steps_by_id,
     steps_of,
-    used_ids,
 )
 from ..storage.artifacts import shown
 from ..tools.calls import preview

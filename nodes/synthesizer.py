@@ -21,6 +21,7 @@ from ..execution.effects import describe_doubt, settle_doubts
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.plain import call_message
+from ..plan.dag import is_rolling, run_status
 from ..plan.references import strings_in
 from ..prompts import quote, render_prompt
 from ..recall import settle
@@ -34,9 +35,7 @@ from ..state import (
     Step,
     StepResult,
     is_not_needed,
-    is_rolling,
     reason_of,
-    run_status,
     steps_of,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown

@@ -14,22 +14,11 @@ from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
 from ..plan.grants import is_within
-from ..plan.notations.draft import with_new_ids_for_reruns
+from ..plan.identity import plan_difference, plan_hash, step_fingerprints
+from ..plan.revision import with_new_ids_for_reruns
 from ..plan.rules import PlanFacts, validate_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import (
-    Approval,
-    Draft,
-    Grants,
-    Plan,
-    PlanIssue,
-    State,
-    digest,
-    feedback_of,
-    plan_difference,
-    plan_hash,
-    step_fingerprints,
-)
+from ..state import Approval, Draft, Grants, Plan, PlanIssue, State, digest, feedback_of
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 

@@ -9,18 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import NotPromotableError
-from ..state import (
-    AuditEvent,
-    Plan,
-    Step,
-    StepResult,
-    is_not_needed,
-    run_status,
-    step_kind,
-    steps_by_id,
-    used_ids,
-)
+from ..state import AuditEvent, Plan, Step, StepResult, is_not_needed, step_kind, steps_by_id
 from ..tools.calls import ABRIDGED
+from .dag import run_status
+from .identity import used_ids
 from .literals import ArgumentSchema, Lift, Lifting, declared_inputs, holds_references, stands_for
 from .references import (
     escaped,

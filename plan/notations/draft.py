@@ -13,46 +13,24 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
-from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from ...models.metered import ModelMeter
-from ...models.reading import TextForm
-from ...models.structured import call_structured
 from ...safety.depth import read_json
-from ...state import (
-    STEP_ID_PATTERN,
-    Plan,
-    Step,
-    StepResult,
-    descendants,
-    granted_tools,
-    step_fingerprints,
-    unused_id,
-)
-from ..renaming import rename_in_goal, rename_in_text, rename_uses
-from .lines import Vocabulary, complete_lines, read_lines
+from ...state import STEP_ID_PATTERN, Step
+from ..renaming import rename_in_text, rename_uses
 
 __all__ = [
-    "DraftForm",
     "DraftStep",
-    "Listener",
     "Occasion",
     "PlanDraft",
     "answer_of",
     "draft_problems",
     "draft_schema",
     "new_steps",
-    "revised_plan",
     "steps_from_draft",
-    "with_answer",
-    "write_draft",
 ]
 
 
@@ -101,79 +79,6 @@ _OUTCOMES: dict[Occasion, list[str]] = {
     "next_steps": ["plan", "finished", "cannot_plan"],
     "revision": ["plan", "single_step", "cannot_plan"],
 }
-
-
-DraftForm = Literal["lines", "fields"]
-"""How a plan is asked for: in lines, or as the fields of a JSON object."""
-Listener = Callable[[list[Step]], None]
-"""Is told the steps of a plan that is being written, as far as they are complete."""
-
-
-async def write_draft(
-    model: BaseChatModel,
-    prompt: Callable[[DraftForm], Sequence[BaseMessage]],
-    *,
-    role: str,
-    tools: Mapping[str, Sequence[str]],
-    agents: Sequence[str] = (),
-    sub_plans: bool = False,
-    meter: ModelMeter,
-    config: RunnableConfig,
-    occasion: Occasion,
-    kept: Sequence[Step] = (),
-    taken: Collection[str] = (),
-    listen: Listener | None = None,
-) -> PlanDraft:
-    """Let a model write a plan, or more steps of one: with tools, named agents, sub-plans if allowed.
-
-    Args:
-        prompt: Asks for it, in either form.
-        tools: Names of the arguments of each tool, in order.
-        occasion: What it is to write.
-        kept: Steps that stay, whatever it writes.
-        taken: Ids that new steps are not to have.
-        listen: Is told what it writes while it writes.
-
-    Raises:
-        ModelCallError: If it cannot be used, or writes nothing readable after bounded repair.
-        BudgetExceededError: If there is no room for the call.
-    """
-    words = Vocabulary(tools, agents, taken)
-    return await call_structured(
-        model,
-        PlanDraft,
-        prompt("fields"),
-        role=role,
-        meter=meter,
-        json_schema=draft_schema(list(tools), agents, sub_plans=sub_plans, occasion=occasion),
-        check=partial(draft_problems, occasion=occasion, kept=kept),
-        form=TextForm(
-            prompt("lines"),
-            read=partial(_draft_in_lines, words=words),
-            listen=None if listen is None else _line_by_line(listen, words),
-        ),
-        config=config,
-    )
-
-
-def _draft_in_lines(text: str, words: Vocabulary) -> PlanDraft | None:
-    written = read_lines(text, words)
-    return None if written is None else PlanDraft.model_validate(written)
-
-
-def _line_by_line(listen: Listener, words: Vocabulary) -> Callable[[str], None]:
-    """Make of a listener to steps one to the text as it grows."""
-    seen = 0
-
-    def hear(text: str) -> None:
-        nonlocal seen
-        lines = text.count("\n")
-        if lines != seen:
-            seen = lines
-            written = complete_lines(text, words)
-            listen(steps_from_draft(PlanDraft(outcome="plan", steps=written)))  # type: ignore[arg-type]
-
-    return hear
 
 
 def draft_schema(
@@ -335,81 +240,3 @@ def _step(raw: DraftStep, step_id: str) -> Step:
     if raw.success_criterion and raw.success_criterion.strip():
         step["success_criteria"] = [{"type": "judge", "criterion": raw.success_criterion.strip()}]
     return step
-
-
-def with_new_ids_for_reruns(
-    plan: Plan,
-    before: Mapping[str, str],
-    results: Mapping[str, StepResult],
-    *,
-    taken: Collection[str] = (),
-) -> Plan:
-    """Give steps that a person changed after they had failed new ids, and so what depends on them.
-
-    A step keeps its id for as long as it means the same; one without a result may change freely.
-
-    Args:
-        plan: The plan as the person left it.
-        before: Fingerprints of the steps as they were, by id.
-        results: Results so far.
-        taken: More ids that new ones are not to be.
-    """
-    now = step_fingerprints(plan)
-    ended = {i for i, result in results.items() if result["status"] != "done" and i in now}
-    changed = {step_id for step_id in ended if before.get(step_id) != now[step_id]}
-    again = changed | (descendants(plan["steps"], changed) & ended)
-    used = {*before, *results, *now, *taken}
-    renamed = {step_id: unused_id(step_id, plan["revision"], used) for step_id in sorted(again)}
-    steps: list[Any] = [
-        {**rename_uses(step, renamed), "id": renamed.get(step["id"], step["id"])} for step in plan["steps"]
-    ]
-    return _following({**plan, "steps": steps}, renamed)
-
-
-def _following(plan: Plan, renamed: Mapping[str, str]) -> Plan:
-    """Let the goal's criteria and the answer follow steps that were replaced under new ids."""
-    followed: Plan = {**plan}
-    if criteria := plan.get("goal_criteria"):
-        followed["goal_criteria"] = rename_in_goal(criteria, renamed)
-    if answer := plan.get("answer"):
-        followed["answer"] = rename_in_text(answer, renamed)
-    return followed
-
-
-def revised_plan(
-    plan: Plan,
-    replaced: set[str],
-    new_steps: Sequence[Step],
-    rationale: str,
-    taken: set[str],
-    *,
-    answer: str = "",
-) -> Plan:
-    """Make the next revision: the steps in ``replaced`` give way to ``new_steps``.
-
-    A new step whose id any revision has used before (``taken``) gets a new one, followed in
-    the other new steps. Steps that are not replaced stay exactly as they are; the answer that was
-    planned before does not, as it says what other steps would have found.
-    """
-    revision = plan.get("revision", 1) + 1
-    renamed: dict[str, str] = {}
-    used = set(taken)
-    for step in new_steps:
-        renamed[step["id"]] = unused_id(step["id"], revision, used)
-        used.add(renamed[step["id"]])
-    added: list[Any] = [{**rename_uses(step, renamed), "id": renamed[step["id"]]} for step in new_steps]
-    asked_about = {tool for step in plan["steps"] if step.get("approve") for tool in granted_tools(step)}
-    for step in added:
-        # What a person wanted to see before it runs, no revision runs unseen.
-        if asked_about.intersection(granted_tools(step)):
-            step["approve"] = True
-    kept = [step for step in plan["steps"] if step["id"] not in replaced]
-    revised = _following(plan, {old: new for old, new in renamed.items() if old in replaced})
-    revised |= {"revision": revision, "rationale": rationale, "steps": [*kept, *added]}
-    return with_answer(revised, rename_in_text(answer, renamed))
-
-
-def with_answer(plan: Plan, answer: str) -> Plan:
-    """Let a plan hold this answer, or none where it is empty."""
-    changed: Any = {**plan, "answer": answer}
-    return {key: value for key, value in changed.items() if key != "answer" or value}  # type: ignore[return-value]

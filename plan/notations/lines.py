@@ -39,12 +39,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import known
-from ...models.reading import TextFormError
 from ...notations import other_notations
 from ..references import BadReferenceError, is_single_reference
 from ..renaming import rename_in_text, rename_uses
 
-__all__ = ["Vocabulary", "complete_lines", "read_lines"]
+__all__ = [
+    "TextFormError",
+    "Vocabulary",
+    "complete_lines",
+    "read_lines",
+]
 
 Json = Any
 Wire = dict[str, Any]
@@ -569,3 +573,11 @@ def _bracket_end(text: str, at: int) -> int:
 
 
 _NESTING = re.compile(r"""[\[\](){}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`""")
+
+
+class TextFormError(ValueError):
+    """What stands in the way of reading an answer in a text form, one sentence each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)

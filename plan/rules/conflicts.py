@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...state import Plan, PlanIssue, Step, descendants, granted_tools, is_satisfied
+from ...state import Plan, PlanIssue, Step, granted_tools, is_satisfied
 from ...tools.toolbox import Toolbox
+from ..dag import descendants
 from ..grants import resources_of
 from .facts import PlanFacts, Rule, issue
 

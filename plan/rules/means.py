@@ -7,7 +7,8 @@ from typing import Any
 
 from ...errors import WorkLimitError, known
 from ...safety.schemas import BadSchemaError, Problem, read_schema
-from ...state import Plan, PlanIssue, granted_tools, is_rolling, step_kind
+from ...state import Plan, PlanIssue, granted_tools, step_kind
+from ..dag import is_rolling
 from .facts import PlanFacts, Rule, issue
 from .references import holds_reference, is_reference
 

@@ -9,7 +9,8 @@ from graphlib import CycleError
 from typing import Any
 
 from ...errors import known
-from ...state import RESERVED_IDS, STEP_ID_PATTERN, Plan, PlanIssue, steps_by_id, topological_order
+from ...state import RESERVED_IDS, STEP_ID_PATTERN, Plan, PlanIssue, steps_by_id
+from ..dag import topological_order
 from .facts import PlanFacts, Rule, issue
 
 __all__ = ["RULES", "is_ordered"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...state import Plan, PlanIssue, step_fingerprint, steps_by_id
+from ...state import Plan, PlanIssue, steps_by_id
+from ..identity import step_fingerprint
 from .facts import PlanFacts, Rule, issue
 
 __all__ = ["RULES"]

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...safety.redaction import marks_in
-from ...state import Plan, PlanIssue, Step, input_values
+from ...state import Plan, PlanIssue, Step
+from ..identity import input_values
 from .facts import PlanFacts, Rule, issue
 
 __all__ = ["RULES", "secrets_in_inputs"]

@@ -10,13 +10,8 @@ import pytest
 from plans import bound, draft, draft_step, plan
 from pydantic import ValidationError
 
-from plan_execute.plan.notations.draft import (
-    PlanDraft,
-    draft_problems,
-    draft_schema,
-    revised_plan,
-    steps_from_draft,
-)
+from plan_execute.plan.notations.draft import PlanDraft, draft_problems, draft_schema, steps_from_draft
+from plan_execute.plan.revision import revised_plan
 
 
 def _draft(*steps: Any, **fields: Any) -> PlanDraft:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from plan_execute.models.reading import TextFormError
-from plan_execute.plan.notations.lines import Vocabulary, complete_lines, read_lines
+from plan_execute.plan.notations.lines import TextFormError, Vocabulary, complete_lines, read_lines
 
 WORDS = Vocabulary(
     {"price_of": ["item"], "add_up": ["prices"], "note": ["text", "tags"], "newest": []},

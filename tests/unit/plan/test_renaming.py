@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plan_execute.plan.identity import step_fingerprint
 from plan_execute.plan.references import BadReferenceError, expression_roots, looked_up
 from plan_execute.plan.renaming import rename_uses
-from plan_execute.state import step_fingerprint
 
 NEW = {"pack": "bag", "x": "y"}
 
