@@ -24,15 +24,15 @@ from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 from langgraph.types import Interrupt
 
-from .budget import Meter, SoftLimit, Tab
 from .context import Context
 from .errors import ConfigurationError
 from .questions import Answer, question_id, question_value, read_answer
 from .safety.redaction import Redactor
+from .spending.budget import Meter, SoftLimit, Tab
+from .spending.history import History
 from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
 from .storage.artifacts import Artifacts
 from .storage.effect_log import EffectLog
-from .storage.history import History
 from .storage.ledger import Ledger
 from .storage.plan_cache import CachedPlans, PlanCache
 from .storage.work_id import CallId, Place, WorkId

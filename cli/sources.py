@@ -259,7 +259,7 @@ def read_budgets(given: Sequence[str] | None) -> dict[str, float]:
     Raises:
         BadUsageError: If a name is unknown, or a limit is no number.
     """
-    from ..budget import BUDGETS
+    from ..spending.budget import BUDGETS
 
     names = [budget.removeprefix("max_") for budget in BUDGETS]
     read: dict[str, float] = {}

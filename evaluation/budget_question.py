@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..budget import SoftLimit
 from ..questions import Answer
 from ..run import Run, ask_person, audit_event
+from ..spending.budget import SoftLimit
 from ..state import AuditEvent, Evaluation, State
 
 __all__ = ["ask_about_budget"]

@@ -18,11 +18,11 @@ from langgraph.pregel._read import ChannelRead
 from langgraph.runtime import Runtime
 
 from ..approvals import standing_approval
-from ..estimates import expected_seconds
 from ..models.chat import ChatModels
 from ..plan.dag import pending_steps
 from ..plan.identity import step_fingerprint
 from ..run import Run
+from ..spending.estimates import expected_seconds
 from ..state import State, Step, StepResult, steps_by_id
 from ..tools.toolbox import Toolbox
 from .gate import Gate, StepWithheldError

@@ -15,9 +15,9 @@ from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.runtime import Runtime
 from pydantic import TypeAdapter
 
-from ..budget import Tab
 from ..errors import PlanExecuteError, StepError, ToolFailedError
 from ..run import StepScope
+from ..spending.budget import Tab
 from ..state import Effect, Evidence, Step, agent_grant
 from ..storage.work_id import CallId
 from ..tools.agents import NamedAgent

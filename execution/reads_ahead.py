@@ -18,12 +18,12 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..budget import Tab
 from ..context import needs_approval
 from ..errors import UnresolvedReferenceError
 from ..plan.references import BadReferenceError, expression_roots, resolve, step_references
 from ..run import Run, StepScope, emit
 from ..safety.work import Work, within
+from ..spending.budget import Tab
 from ..state import Plan, Step, agent_grant, steps_by_id
 from ..tools.calls import abridged, call_tool
 from ..tools.toolbox import Toolbox

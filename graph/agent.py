@@ -19,9 +19,9 @@ from langgraph.store.memory import InMemoryStore
 
 from ..context import Context
 from ..models.chat import ChatModels
-from ..models.prices import PriceTable
 from ..run import run_of
 from ..safety.stream import RedactedStream
+from ..spending.prices import PriceTable
 from ..state import InputState, OutputState, State
 from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 from ..storage.plan_cache import PlanCache

@@ -14,7 +14,6 @@ from ..context import Context
 from ..errors import ConfigurationError
 from ..models.chat import ChatModels
 from ..models.final_output import output_form
-from ..models.prices import read_prices
 from ..nodes.approval import make_approval
 from ..nodes.dispatcher import make_dispatcher
 from ..nodes.evaluator import make_evaluator
@@ -23,6 +22,7 @@ from ..nodes.planner import make_planner
 from ..nodes.replanner import make_replanner
 from ..nodes.synthesizer import make_synthesizer
 from ..nodes.validator import make_validator
+from ..spending.prices import read_prices
 from ..state import InputState, OutputState, State
 from ..storage.plan_cache import PlanCache, to_plan_cache
 from ..tools.toolbox import Toolbox

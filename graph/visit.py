@@ -11,7 +11,6 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, StateSnapshot
 
-from ..budget import Meter
 from ..context import Context, run_redactor, stricter, to_context
 from ..errors import ConfigurationError, MissingModelError
 from ..models.chat import ROLES, model_name
@@ -19,6 +18,7 @@ from ..models.fallbacks import members_of
 from ..questions import QUESTIONS, question_name, read_answer
 from ..run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ..safety.redaction import REDACTOR_KEY
+from ..spending.budget import Meter
 from ..state import Usage
 from ..storage.adapters import AsyncSaver, async_store
 from ..storage.artifacts import Artifacts

@@ -12,7 +12,6 @@ from langgraph.runtime import Runtime
 from ..approvals import approval_state, known_values, names_in, record_approval, record_edit
 from ..context import Context
 from ..errors import ApprovalImpossibleError
-from ..estimates import Estimate, estimate_plan
 from ..models.chat import ChatModels
 from ..plan.dag import pending_steps
 from ..plan.grants import changed_tools
@@ -21,6 +20,7 @@ from ..plan_text import describe_plan
 from ..questions import Answer
 from ..recall import describe_recalled, recalled_from
 from ..run import Node, Run, Update, ask_person, audit_event, emit, run_of
+from ..spending.estimates import Estimate, estimate_plan
 from ..state import Plan, State, digest, feedback_of
 from ..tools.toolbox import Toolbox
 

@@ -11,7 +11,6 @@ from langchain_core.messages import AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..budget import Tab
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..execution.effects import settle_doubts
@@ -26,6 +25,7 @@ from ..prompts import quote, render_prompt
 from ..prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..recall import input_types, note_origin, plan_key, recall_plan, withdraw
 from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..spending.budget import Tab
 from ..state import (
     FINAL_STATUSES,
     SCHEMA_VERSION,

@@ -12,10 +12,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.runtime import Runtime
 
-from ..budget import Tab
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError, WorkLimitError
-from ..estimates import sample_of, samples_of
 from ..evaluation.planned_answer import handed_in, planned_answer
 from ..execution.effects import describe_doubt, settle_doubts
 from ..models.chat import ChatModels
@@ -27,6 +25,8 @@ from ..prompts import quote, render_prompt
 from ..recall import settle
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..safety.markdown import as_code, link_targets, neutralise_links, without_html
+from ..spending.budget import Tab
+from ..spending.estimates import sample_of, samples_of
 from ..state import (
     NOT_NEEDED,
     AuditEvent,

@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigurationError, known
-from .chat import endpoint_of, model_name
-from .fallbacks import members_of
+from ..models.chat import endpoint_of, model_name
+from ..models.fallbacks import members_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

@@ -20,10 +20,10 @@ from typing_extensions import TypedDict
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-from .context import Context
-from .errors import BudgetExceededError
-from .models.prices import PriceTable
-from .state import Usage, add_usage
+from ..context import Context
+from ..errors import BudgetExceededError
+from ..state import Usage, add_usage
+from .prices import PriceTable
 
 __all__ = ["BUDGETS", "Budget", "Calls", "Extension", "Meter", "SoftLimit", "Tab"]
 

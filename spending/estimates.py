@@ -10,14 +10,14 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from .errors import UnresolvedReferenceError
-from .models.chat import Role
-from .plan.dag import pending_steps, remaining_path
-from .plan.identity import input_values
-from .plan.references import resolve
-from .safety.work import Work, within
-from .state import Plan, Step, StepResult, Usage
-from .storage.history import Sample
+from ..errors import UnresolvedReferenceError
+from ..models.chat import Role
+from ..plan.dag import pending_steps, remaining_path
+from ..plan.identity import input_values
+from ..plan.references import resolve
+from ..safety.work import Work, within
+from ..state import Plan, Step, StepResult, Usage
+from .history import Sample
 
 __all__ = [
     "Amount",

@@ -12,7 +12,7 @@ from typing import NotRequired
 from langgraph.store.base import BaseStore
 from typing_extensions import TypedDict
 
-from .rows import ROOT, dump, encode, load, search
+from ..storage.rows import ROOT, dump, encode, load, search
 
 __all__ = ["History", "Sample"]
 

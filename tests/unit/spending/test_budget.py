@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 
-from plan_execute.budget import Meter, Tab
 from plan_execute.context import Context
 from plan_execute.errors import BudgetExceededError
+from plan_execute.spending.budget import Meter, Tab
 
 
 def _meter(spent: Any = None, clock: Callable[[], float] = lambda: 0.0, **limits: Any) -> Meter:

@@ -7,10 +7,10 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 
 from plan_execute import Context
-from plan_execute.budget import Meter, Tab
 from plan_execute.errors import ConfigurationError
 from plan_execute.models.fallbacks import FallbackModel
-from plan_execute.models.prices import LIST_PRICES, Price, PriceTable, read_prices
+from plan_execute.spending.budget import Meter, Tab
+from plan_execute.spending.prices import LIST_PRICES, Price, PriceTable, read_prices
 
 OWN = {"mine": {"input": 2, "output": 10, "cached_input": 0.5}}
 
