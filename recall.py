@@ -17,10 +17,10 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from .context import Context
-from .durations import say_duration
 from .plan.identity import plan_hash
 from .run import Run, audit_event
 from .state import SCHEMA_VERSION, AuditEvent, Plan, State, StepResult, digest, is_not_needed
+from .storage.durations import say_duration
 from .storage.plan_cache import FORMAT, CachedPlan, CachedPlans, UnreadablePlanError
 
 __all__ = [

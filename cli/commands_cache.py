@@ -33,7 +33,7 @@ Namespace = Annotated[
 @app.command("list")
 def list_(namespace: Namespace = None, db: Database = None, json: JsonOutput = False) -> int:
     """List the plans that are kept, newest first."""
-    from ..durations import say_duration
+    from ..storage.durations import say_duration
     from .sources import Sources
 
     screen, now = Screen(json=json), time.time()

@@ -305,7 +305,7 @@ def read_plan_cache(given: CacheOptions = _NO_CACHE_ASKED, *, for_goal: bool) ->
         if ttl or namespace:
             raise BadUsageError("--cache-ttl and --cache-namespace need --cache")
         return None
-    from ..durations import read_duration
+    from ..storage.durations import read_duration
     from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
 
     chosen = ttl or env.plan_cache

@@ -14,7 +14,7 @@ from langgraph.pregel.protocol import StreamProtocol
 
 from ..errors import ModelOutputError
 from ..models.json_text import extract_json
-from ..prompts import quote, render_prompt, unquote
+from ..models.prompts import quote, render_prompt, unquote
 from ..run import OUTER_KEY, STEP_KEY, StepScope
 from ..state import Evidence, Step
 from ..tools.calls import abridged, preview

@@ -29,9 +29,9 @@ from ..errors import (
 from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
 from ..evaluation.judge import make_judge
 from ..models.chat import ChatModels
+from ..models.prompts import fill_quoted, quote
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
-from ..prompts import fill_quoted, quote
 from ..run import OUTER_KEY, Run, StepScope, emit
 from ..state import Evidence, Failure, State, Step, StepResult, digest, granted_tools
 from ..storage.artifacts import ArtifactDamagedError

@@ -32,8 +32,8 @@ from ..execution.effects import call_once
 from ..models.client_errors import as_model_error
 from ..models.fallbacks import first_that_answers
 from ..models.json_modes import refuses_response_settings, response_settings
+from ..models.prompts import quote
 from ..models.retrying import retry_transient
-from ..prompts import quote
 from ..run import StepScope, step_scope_of
 from ..state import Evidence
 from ..storage.faults import is_met

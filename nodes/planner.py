@@ -17,12 +17,12 @@ from ..execution.effects import settle_doubts
 from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
 from ..models.plan_writer import DraftForm, write_draft
+from ..models.prompts import quote, render_prompt
+from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..plan.identity import plan_difference, used_ids
 from ..plan.notations.draft import PlanDraft, answer_of, draft_schema, new_steps
 from ..plan.revision import revised_plan, with_answer
 from ..plan.rules.secrets import secrets_in_inputs
-from ..prompts import quote, render_prompt
-from ..prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..recall import input_types, note_origin, plan_key, recall_plan, withdraw
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..spending.budget import Tab

@@ -14,12 +14,12 @@ from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
 from ..models.plan_writer import DraftForm, write_draft
+from ..models.prompts import quote, render_prompt
+from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..plan.dag import descendants, is_rolling
 from ..plan.identity import lost_checks, plan_difference, used_ids
 from ..plan.notations.draft import answer_of, steps_from_draft
 from ..plan.revision import revised_plan
-from ..prompts import quote, render_prompt
-from ..prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import Evaluation, Plan, State, StepResult, digest, draft_attempt, is_settled
 from ..storage.artifacts import shown

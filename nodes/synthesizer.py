@@ -19,9 +19,9 @@ from ..execution.effects import describe_doubt, settle_doubts
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.plain import call_message
+from ..models.prompts import quote, render_prompt
 from ..plan.dag import is_rolling, run_status
 from ..plan.references import strings_in
-from ..prompts import quote, render_prompt
 from ..recall import settle
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..safety.markdown import as_code, link_targets, neutralise_links, without_html

@@ -243,7 +243,7 @@ async def test_another_question_is_no_hit(what: str) -> None:
 
 
 async def test_another_prompt_is_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plan_execute import prompts
+    from plan_execute.models import prompts
 
     office = Office()
     await office.run()

@@ -101,7 +101,7 @@ def test_what_is_sent_to_docker_is_small_and_holds_no_tests_caches_or_secrets(co
         "LICENSE",
         "langgraph.json",
         "graph",
-        "prompts",
+        "models",
         "examples",
     } <= tops
     assert [path for path in files if "__pycache__" in path.parts or path.suffix == ".db"] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 
 __all__ = ["read_duration", "say_duration"]
 

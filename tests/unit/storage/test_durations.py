@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from plan_execute.durations import read_duration, say_duration
 from plan_execute.errors import ConfigurationError
+from plan_execute.storage.durations import read_duration, say_duration
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from ..errors import ConfigurationError, known
-from ..plan.references import Reference, expression_roots, fill, render
+from ...errors import ConfigurationError, known
+from ...plan.references import Reference, expression_roots, fill, render
 
 __all__ = [
     "PROMPTS",

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, Field
 
-from plan_execute.prompts.signatures import signature
+from plan_execute.models.prompts.signatures import signature
 from plan_execute.tools.toolbox import Toolbox
 
 

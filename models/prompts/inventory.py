@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from ..state import digest
+from ...state import digest
 from . import fill_fragment, quote
 from .signatures import signature
 
