@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..context import Context, to_context
 from ..errors import MissingModelError, PlanExecuteError
-from ..graph.answers import overdue_answers
 from ..graph.means import require_means
+from ..people.answers import overdue_answers
 from ..plan.dag import descendants
 from ..state import steps_of
 from .driving import Session, follow

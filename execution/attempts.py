@@ -22,12 +22,13 @@ from ..errors import (
     WorkLimitError,
 )
 from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
+from ..people.asking import ask_person
+from ..people.plan_text import call_in_words, step_in_words
+from ..people.questions import Answer
 from ..plan.dag import descendants
 from ..plan.identity import step_fingerprint
 from ..plan.references import holds
-from ..plan_text import call_in_words, step_in_words
-from ..questions import Answer
-from ..run import Run, ask_person, audit_event
+from ..run import Run, audit_event
 from ..safety.markdown import plain_line
 from ..state import (
     NOT_NEEDED,

@@ -17,8 +17,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.pregel._read import ChannelRead
 from langgraph.runtime import Runtime
 
-from ..approvals import standing_approval
 from ..models.chat import ChatModels
+from ..people.approvals import standing_approval
 from ..plan.dag import pending_steps
 from ..plan.identity import step_fingerprint
 from ..run import Run

@@ -22,7 +22,8 @@ from langgraph.types import Command, StateSnapshot
 
 from ..errors import ToolFailedError
 from ..models.retrying import retry_transient
-from ..run import StepScope, ask_anything
+from ..people.asking import ask_anything
+from ..run import StepScope
 from ..safety.redaction import Redactor
 
 __all__ = ["ask_remote"]

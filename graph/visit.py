@@ -15,7 +15,8 @@ from ..context import Context, run_redactor, stricter, to_context
 from ..errors import ConfigurationError, MissingModelError
 from ..models.chat import ROLES, model_name
 from ..models.fallbacks import members_of
-from ..questions import QUESTIONS, question_name, read_answer
+from ..people.answers import bare_answer, keep_answers, overdue_answers
+from ..people.questions import QUESTIONS, question_name, read_answer
 from ..run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ..safety.redaction import REDACTOR_KEY
 from ..spending.budget import Meter
@@ -26,7 +27,6 @@ from ..storage.effect_log import EffectLog
 from ..storage.ledger import Ledger
 from ..storage.plan_cache import CachedPlans
 from ..storage.work_id import WorkId
-from .answers import bare_answer, keep_answers, overdue_answers
 from .inputs import check_input
 from .langgraph_keys import PAD, RESUME_MAP, RESUMING, RUNTIME, SAVER
 from .thread_state import (

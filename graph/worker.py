@@ -31,10 +31,10 @@ from ..errors import (
     StorageError,
     ThreadBusyError,
 )
+from ..people.answers import careful_end_at
 from ..state import FINAL_STATUSES
 from ..storage.queue import Queue, QueuedThread
 from ..tools.calls import describe_exception
-from .answers import careful_end_at
 from .door import HOLD_KEY
 from .means import require_means, require_means_to_begin
 from .submission import queue_of

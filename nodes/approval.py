@@ -9,17 +9,18 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..approvals import approval_state, known_values, names_in, record_approval, record_edit
 from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
+from ..people.approvals import approval_state, known_values, names_in, record_approval, record_edit
+from ..people.asking import ask_person
+from ..people.plan_text import describe_plan
+from ..people.questions import Answer
 from ..plan.dag import pending_steps
 from ..plan.grants import changed_tools
 from ..plan.identity import plan_hash
-from ..plan_text import describe_plan
-from ..questions import Answer
 from ..recall import describe_recalled, recalled_from
-from ..run import Node, Run, Update, ask_person, audit_event, emit, run_of
+from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..spending.estimates import Estimate, estimate_plan
 from ..state import Plan, State, digest, feedback_of
 from ..tools.toolbox import Toolbox

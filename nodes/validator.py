@@ -9,10 +9,10 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..approvals import approval_state, grants_of, record_approval, standing_approval
 from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
+from ..people.approvals import approval_state, grants_of, record_approval, standing_approval
 from ..plan.grants import is_within
 from ..plan.identity import plan_difference, plan_hash, step_fingerprints
 from ..plan.revision import with_new_ids_for_reruns

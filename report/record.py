@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..context import Context
+from ..people.questions import OpenQuestion
 from ..plan.identity import input_values
-from ..questions import OpenQuestion
 from ..state import FINAL_STATUSES
 from .steps import StepRecord, step_records
 from .timeline import Timeline, make_timeline, seconds_of

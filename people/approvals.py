@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from .context import needs_approval
-from .errors import StorageDamagedError
-from .plan.grants import changed_tools, plan_grants
-from .plan.identity import input_values, plan_hash, step_fingerprints
-from .plan.references import expression_roots, step_references
-from .run import Run
-from .state import Approval, Grants, Plan, State, Step, granted_tools
-from .tools.toolbox import Toolbox
+from ..context import needs_approval
+from ..errors import StorageDamagedError
+from ..plan.grants import changed_tools, plan_grants
+from ..plan.identity import input_values, plan_hash, step_fingerprints
+from ..plan.references import expression_roots, step_references
+from ..run import Run
+from ..state import Approval, Grants, Plan, State, Step, granted_tools
+from ..tools.toolbox import Toolbox
 
 __all__ = [
     "approval_state",

@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .plan.dag import is_rolling, topological_order
-from .plan.grants import changed_tools, filled, open_resources, resources_of
-from .plan.identity import input_values, step_fingerprints
-from .safety.markdown import code_span, plain_line
-from .spending.estimates import Estimate, describe_estimate
-from .state import Plan, PlanIssue, State, Step, granted_tools
-from .tools.toolbox import Toolbox
+from ..plan.dag import is_rolling, topological_order
+from ..plan.grants import changed_tools, filled, open_resources, resources_of
+from ..plan.identity import input_values, step_fingerprints
+from ..safety.markdown import code_span, plain_line
+from ..spending.estimates import Estimate, describe_estimate
+from ..state import Plan, PlanIssue, State, Step, granted_tools
+from ..tools.toolbox import Toolbox
 
 __all__ = ["call_in_words", "describe_plan", "step_in_words"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..questions import Answer
-from ..run import Run, ask_person, audit_event
+from ..run import Run, audit_event
 from ..spending.budget import SoftLimit
 from ..state import AuditEvent, Evaluation, State
+from .asking import ask_person
+from .questions import Answer
 
 __all__ = ["ask_about_budget"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from plan_execute.errors import InvalidAnswerError
-from plan_execute.questions import QUESTIONS, question_name, read_answer
+from plan_execute.people.questions import QUESTIONS, question_name, read_answer
 
 
 def _question(name: str, **args: Any) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from langgraph.types import Interrupt
 from pydantic import RootModel, model_validator
 from typing_extensions import TypedDict
 
-from .errors import InvalidAnswerError, known
-from .safety.depth import is_too_deep, read_json, too_deep_message
+from ..errors import InvalidAnswerError, known
+from ..safety.depth import is_too_deep, read_json, too_deep_message
 
 __all__ = [
     "QUESTIONS",

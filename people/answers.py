@@ -14,16 +14,10 @@ from langgraph.pregel._algo import task_path_str
 from langgraph.types import Command, Interrupt, StateSnapshot, interrupt
 from pydantic import RootModel
 
-from ..errors import (
-    ConfigurationError,
-    InvalidAnswerError,
-    NothingToResumeError,
-    ThreadNotFoundError,
-    known,
-)
-from ..questions import QUESTIONS, answer_model, careful_answer, is_ours, question_name, read_answer
+from ..errors import ConfigurationError, InvalidAnswerError, NothingToResumeError, ThreadNotFoundError, known
 from ..state import digest
 from ..storage.ledger import Ledger
+from .questions import QUESTIONS, answer_model, careful_answer, is_ours, question_name, read_answer
 
 __all__ = [
     "bare_answer",
