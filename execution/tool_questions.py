@@ -24,7 +24,7 @@ from ..run import StepScope
 from ..state import digest
 from ..storage.rows import dump
 from ..storage.work_id import CallId
-from .agent_step import nested_config
+from .kinds.agent import nested_config
 
 __all__ = ["call_and_let_ask"]
 

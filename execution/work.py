@@ -40,14 +40,14 @@ from ..storage.work_id import Place, WorkId
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
-from .agent_step import run_agent_step, step_messages
-from .bound_step import run_bound_step
 from .effects import settle_doubts_of_step
 from .epoch import Epoch
 from .gate import StepWithheldError
 from .granted import confirmed_arguments
-from .named_agent import run_named_agent
-from .sub_plan import run_sub_plan
+from .kinds.agent import run_agent_step, step_messages
+from .kinds.bound import run_bound_step
+from .kinds.named import run_named_agent
+from .kinds.sub_plan import run_sub_plan
 
 __all__ = ["Attempt", "Item", "StepWork", "broken_attempt"]
 

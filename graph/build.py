@@ -12,6 +12,7 @@ from langgraph.graph import END, START, StateGraph
 
 from ..context import Context
 from ..errors import ConfigurationError
+from ..execution.step_agent import make_step_agent
 from ..models.chat import ChatModels
 from ..models.final_output import output_form
 from ..nodes.approval import make_approval
@@ -34,7 +35,6 @@ from .routing import (
     route_after_planner,
     route_after_validator,
 )
-from .step_agent import make_step_agent
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware

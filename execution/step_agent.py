@@ -27,8 +27,6 @@ from ..errors import (
     WorkLimitError,
     known,
 )
-from ..execution.agent_step import CALLED_WITH
-from ..execution.effects import call_once
 from ..models.client_errors import as_model_error
 from ..models.fallbacks import first_that_answers
 from ..models.json_modes import refuses_response_settings, response_settings
@@ -38,17 +36,13 @@ from ..run import StepScope, step_scope_of
 from ..state import Evidence
 from ..storage.faults import is_met
 from ..storage.work_id import CallId
-from ..tools.calls import (
-    describe_exception,
-    preview,
-    require_credentials,
-    to_json,
-    without_secrets,
-)
+from ..tools.calls import describe_exception, preview, require_credentials, to_json, without_secrets
 from ..tools.idempotency import keyed_tool
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import current_span
+from .effects import call_once
+from .kinds.agent import CALLED_WITH
 
 __all__ = ["make_step_agent"]
 

@@ -12,14 +12,14 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel.protocol import StreamProtocol
 
-from ..errors import ModelOutputError
-from ..models.json_text import extract_json
-from ..models.prompts import quote, render_prompt, unquote
-from ..run import OUTER_KEY, STEP_KEY, StepScope
-from ..state import Evidence, Step
-from ..tools.calls import abridged, preview
-from ..tools.toolbox import Toolbox
-from ..tracing.marks import AGENT, marked, role_config
+from ...errors import ModelOutputError
+from ...models.json_text import extract_json
+from ...models.prompts import quote, render_prompt, unquote
+from ...run import OUTER_KEY, STEP_KEY, StepScope
+from ...state import Evidence, Step
+from ...tools.calls import abridged, preview
+from ...tools.toolbox import Toolbox
+from ...tracing.marks import AGENT, marked, role_config
 
 __all__ = ["CALLED_WITH", "answer_of", "evidence_of", "nested_config", "run_agent_step", "step_messages"]
 

@@ -7,19 +7,19 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..errors import StepError, ToolFailedError
-from ..models.client_errors import is_transient
-from ..models.retrying import retry_transient
-from ..run import StepScope
-from ..state import Evidence, Step
-from ..storage.work_id import CallId
-from ..tools.calls import call_tool, describe_exception
-from ..tools.threads import run_bounded
-from ..tools.toolbox import Toolbox
-from ..tracing.marks import CALL, marked
-from .effects import call_once
-from .reads_ahead import finished_ahead
-from .tool_questions import call_and_let_ask
+from ...errors import StepError, ToolFailedError
+from ...models.client_errors import is_transient
+from ...models.retrying import retry_transient
+from ...run import StepScope
+from ...state import Evidence, Step
+from ...storage.work_id import CallId
+from ...tools.calls import call_tool, describe_exception
+from ...tools.threads import run_bounded
+from ...tools.toolbox import Toolbox
+from ...tracing.marks import CALL, marked
+from ..effects import call_once
+from ..reads_ahead import finished_ahead
+from ..tool_questions import call_and_let_ask
 
 __all__ = ["run_bound_step"]
 

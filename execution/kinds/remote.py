@@ -20,11 +20,11 @@ from langgraph.errors import GraphInterrupt
 from langgraph.pregel.remote import RemoteGraph
 from langgraph.types import Command, StateSnapshot
 
-from ..errors import ToolFailedError
-from ..models.retrying import retry_transient
-from ..people.asking import ask_anything
-from ..run import StepScope
-from ..safety.redaction import Redactor
+from ...errors import ToolFailedError
+from ...models.retrying import retry_transient
+from ...people.asking import ask_anything
+from ...run import StepScope
+from ...safety.redaction import Redactor
 
 __all__ = ["ask_remote"]
 

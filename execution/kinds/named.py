@@ -15,16 +15,16 @@ from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.runtime import Runtime
 from pydantic import TypeAdapter
 
-from ..errors import PlanExecuteError, StepError, ToolFailedError
-from ..run import StepScope
-from ..spending.budget import Tab
-from ..state import Effect, Evidence, Step, agent_grant
-from ..storage.work_id import CallId
-from ..tools.agents import NamedAgent
-from ..tools.calls import describe_exception, to_json
-from ..tools.toolbox import Toolbox
-from .agent_step import answer_of, evidence_of, nested_config
-from .effects import call_once
+from ...errors import PlanExecuteError, StepError, ToolFailedError
+from ...run import StepScope
+from ...spending.budget import Tab
+from ...state import Effect, Evidence, Step, agent_grant
+from ...storage.work_id import CallId
+from ...tools.agents import NamedAgent
+from ...tools.calls import describe_exception, to_json
+from ...tools.toolbox import Toolbox
+from ..effects import call_once
+from .agent import answer_of, evidence_of, nested_config
 
 __all__ = ["run_named_agent"]
 
@@ -98,7 +98,7 @@ async def _invoke(
 async def _ask_remote(
     agent: NamedAgent, request: BaseMessage, key: str, scope: StepScope, config: RunnableConfig
 ) -> Any:
-    from .remote_agent import ask_remote  # it needs the client of LangGraph servers, which most runs do not
+    from .remote import ask_remote  # it needs the client of LangGraph servers, which most runs do not
 
     values = await ask_remote(
         agent.runnable,  # type: ignore[arg-type]

@@ -7,12 +7,12 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from ..errors import SubPlanError
-from ..models.json_text import extract_json
-from ..run import CALL_UNDER_WAY, StepScope
-from ..state import Evidence, Step
-from ..tools.calls import preview
-from .agent_step import nested_config
+from ...errors import SubPlanError
+from ...models.json_text import extract_json
+from ...run import CALL_UNDER_WAY, StepScope
+from ...state import Evidence, Step
+from ...tools.calls import preview
+from .agent import nested_config
 
 __all__ = ["run_sub_plan"]
 
