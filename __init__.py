@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from .context import Context
     from .errors import PlanExecuteError
     from .graph import create_plan_execute_agent
-    from .graph.pruning import prune_threads
-    from .graph.submission import asubmit, submit
-    from .graph.worker import awork, work
     from .models.scripted import ScriptedModel
     from .storage.local import local_persistence
     from .storage.plan_cache import PlanCache
     from .storage.postgres import postgres_persistence
+    from .threads.prune import prune_threads
+    from .threads.submission import asubmit, submit
+    from .threads.worker import awork, work
     from .tools.idempotency import InjectedIdempotencyKey
     from .tools.mcp import amcp_tools, mcp_tools
 
@@ -48,15 +48,15 @@ _HOMES = {
     "PlanExecuteError": ".errors",
     "ScriptedModel": ".models.scripted",
     "amcp_tools": ".tools.mcp",
-    "asubmit": ".graph.submission",
-    "awork": ".graph.worker",
+    "asubmit": ".threads.submission",
+    "awork": ".threads.worker",
     "create_plan_execute_agent": ".graph",
     "local_persistence": ".storage.local",
     "mcp_tools": ".tools.mcp",
     "postgres_persistence": ".storage.postgres",
-    "prune_threads": ".graph.pruning",
-    "submit": ".graph.submission",
-    "work": ".graph.worker",
+    "prune_threads": ".threads.prune",
+    "submit": ".threads.submission",
+    "work": ".threads.worker",
 }
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..context import Context
 from ..errors import ConfigurationError, InvalidInputError, InvalidPlanError, PlanExecuteError
-from ..graph.surgery import edit_plan
-from ..graph.thread_state import plan_of
+from ..graph.control import edit_plan
+from ..graph.door.thread_state import plan_of
 from ..plan.files.plan_files import dump_plan, load_plan_file
 from ..plan.identity import plan_difference, step_fingerprints
 from ..plan.revision import with_new_ids_for_reruns

@@ -27,10 +27,10 @@ from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 from ..storage.plan_cache import PlanCache
 from ..tools.threads import run_to_end
 from ..tools.toolbox import Toolbox
-from .door import enter
+from .control import ABANDON, without_open_run
+from .door.enter import enter
 from .loop import iterate
 from .outputs import exact_output, output_of_step
-from .surgery import ABANDON, without_open_run
 
 __all__ = ["PlanExecuteAgent"]
 

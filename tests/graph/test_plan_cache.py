@@ -17,7 +17,7 @@ from toolset import Toolset, make_tool
 
 from plan_execute import Context, PlanCache, ScriptedModel
 from plan_execute.errors import ConfigurationError
-from plan_execute.graph.surgery import cancel_run, retry_steps
+from plan_execute.graph.control import cancel_run, retry_steps
 from plan_execute.state import OutputState
 
 GOAL = "write x down"

@@ -38,8 +38,8 @@ from ..storage.adapters import AsyncSaver, async_store
 from ..storage.ledger import Ledger
 from ..storage.thread_ids import thread_id_of
 from ..tools.threads import run_bounded
-from .inputs import as_json, check_input
-from .thread_state import check_clock, check_version, checked_plan, plan_of
+from .door.inputs import as_json, check_input
+from .door.thread_state import check_clock, check_version, checked_plan, plan_of
 
 if TYPE_CHECKING:
     from .agent import PlanExecuteAgent

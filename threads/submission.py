@@ -15,17 +15,17 @@ from langgraph.types import Command
 
 from ..context import to_context
 from ..errors import ConfigurationError, InvalidInputError, ThreadBusyError
+from ..graph.control import ABANDON, without_open_run
+from ..graph.door.enter import enter
+from ..graph.loop import run
 from ..run import run_of
 from ..safety.redaction import REDACTOR_KEY
 from ..storage.adapters import AsyncSaver, AsyncStore
-from ..storage.queue import Queue, QueuedThread
 from ..tools.threads import run_to_end
-from .door import enter
-from .loop import run
-from .surgery import ABANDON, without_open_run
+from .queue import Queue, QueuedThread
 
 if TYPE_CHECKING:
-    from .agent import PlanExecuteAgent
+    from ..graph.agent import PlanExecuteAgent
 
 __all__ = ["asubmit", "queue_of", "submit"]
 

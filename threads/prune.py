@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError, PlanExecuteError, ThreadBusyError, ThreadNotFoundError, known
+from ..graph.build import create_plan_execute_agent
+from ..graph.door.thread_state import check_version
 from ..state import FINAL_STATUSES
 from ..storage.adapters import Persistence
-from ..storage.deletion import delete_thread, file_of, finish_deletions, give_space_back, stored_bytes
 from ..storage.local import LocalPersistence, list_threads, local_persistence
 from ..storage.workspaces import workspaces_of
-from .build import create_plan_execute_agent
-from .thread_state import check_version
+from .deletion import delete_thread, file_of, finish_deletions, give_space_back, stored_bytes
 
 if TYPE_CHECKING:
-    from .agent import PlanExecuteAgent
+    from ..graph.agent import PlanExecuteAgent
 
 __all__ = ["PruneReport", "PrunedThread", "prune_threads"]
 

@@ -31,16 +31,16 @@ from ..errors import (
     StorageError,
     ThreadBusyError,
 )
+from ..graph.door.enter import HOLD_KEY
 from ..people.answers import careful_end_at
 from ..state import FINAL_STATUSES
-from ..storage.queue import Queue, QueuedThread
 from ..tools.calls import describe_exception
-from .door import HOLD_KEY
-from .means import require_means, require_means_to_begin
+from .queue import Queue, QueuedThread
+from .requirements import require_means, require_means_to_begin
 from .submission import queue_of
 
 if TYPE_CHECKING:
-    from .agent import PlanExecuteAgent
+    from ..graph.agent import PlanExecuteAgent
 
 __all__ = ["TakenThread", "awork", "work"]
 

@@ -9,13 +9,13 @@ from langgraph.types import StateSnapshot
 
 from ..context import Context
 from ..errors import ConfigurationError, MissingModelError, known
+from ..graph.door.thread_state import checked_plan, stands_before_a_goal
 from ..plan.dag import is_rolling, pending_steps
 from ..state import granted_tools
 from ..tools.toolbox import Toolbox
-from .thread_state import checked_plan, stands_before_a_goal
 
 if TYPE_CHECKING:
-    from .agent import PlanExecuteAgent
+    from ..graph.agent import PlanExecuteAgent
 
 __all__ = ["require_means", "require_means_to_begin"]
 

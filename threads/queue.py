@@ -14,7 +14,7 @@ from typing import Any
 from langgraph.store.base import BaseStore
 
 from ..safety.redaction import Redactor
-from .rows import ROOT, decode, dump, encode, load, search
+from ..storage.rows import ROOT, decode, dump, encode, load, search
 
 __all__ = ["Queue", "QueuedThread", "pause_before"]
 

@@ -14,17 +14,17 @@ from uuid import uuid4
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from ..context import Context, to_context
-from ..errors import StorageError
-from ..run import RUN_KEY, Run
-from ..storage.adapters import AsyncSaver, HeldThread, async_saver
-from ..storage.thread_ids import thread_id_of
-from ..tracing.entry import watched_entry
-from .langgraph_keys import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
+from ...context import Context, to_context
+from ...errors import StorageError
+from ...run import RUN_KEY, Run
+from ...storage.adapters import AsyncSaver, HeldThread, async_saver
+from ...storage.thread_ids import thread_id_of
+from ...tracing.entry import watched_entry
+from .langgraph_private import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
 from .visit import Visit
 
 if TYPE_CHECKING:
-    from .agent import PlanExecuteAgent
+    from ..agent import PlanExecuteAgent
 
 __all__ = ["HOLD_KEY", "Entry", "enter"]
 

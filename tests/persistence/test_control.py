@@ -11,7 +11,7 @@ from savers import ASKING_SYNC, opened, thread
 
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.errors import InvalidInputError, NothingToResumeError, ThreadBusyError, ThreadNotFoundError
-from plan_execute.graph.surgery import cancel_run, retry_steps
+from plan_execute.graph.control import cancel_run, retry_steps
 
 NEVER = {"approval": "never", "on_failure": "abort", "max_attempts": 1}
 

@@ -11,34 +11,28 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, StateSnapshot
 
-from ..context import Context, run_redactor, stricter, to_context
-from ..errors import ConfigurationError, MissingModelError
-from ..models.chat import ROLES, model_name
-from ..models.fallbacks import members_of
-from ..people.answers import bare_answer, keep_answers, overdue_answers
-from ..people.questions import QUESTIONS, question_name, read_answer
-from ..run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
-from ..safety.redaction import REDACTOR_KEY
-from ..spending.budget import Meter
-from ..state import Usage
-from ..storage.adapters import AsyncSaver, async_store
-from ..storage.artifacts import Artifacts
-from ..storage.effect_log import EffectLog
-from ..storage.ledger import Ledger
-from ..storage.plan_cache import CachedPlans
-from ..storage.work_id import WorkId
+from ...context import Context, run_redactor, stricter, to_context
+from ...errors import ConfigurationError, MissingModelError
+from ...models.chat import ROLES, model_name
+from ...models.fallbacks import members_of
+from ...people.answers import bare_answer, keep_answers, overdue_answers
+from ...people.questions import QUESTIONS, question_name, read_answer
+from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
+from ...safety.redaction import REDACTOR_KEY
+from ...spending.budget import Meter
+from ...state import Usage
+from ...storage.adapters import AsyncSaver, async_store
+from ...storage.artifacts import Artifacts
+from ...storage.effect_log import EffectLog
+from ...storage.ledger import Ledger
+from ...storage.plan_cache import CachedPlans
+from ...storage.work_id import WorkId
 from .inputs import check_input
-from .langgraph_keys import PAD, RESUME_MAP, RESUMING, RUNTIME, SAVER
-from .thread_state import (
-    look_at,
-    reopen,
-    reopen_to_settle,
-    stands_before_a_goal,
-    was_edited_after_its_end,
-)
+from .langgraph_private import PAD, RESUME_MAP, RESUMING, RUNTIME, SAVER
+from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goal, was_edited_after_its_end
 
 if TYPE_CHECKING:
-    from .agent import PlanExecuteAgent
+    from ..agent import PlanExecuteAgent
 
 __all__ = ["Visit"]
 

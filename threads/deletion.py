@@ -17,12 +17,12 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from ..errors import StorageError, ThreadBusyError
-from .adapters import Persistence
-from .artifacts import artifacts_of
-from .ledger import ledger_of
-from .local import Database, lock_file
-from .rows import ROOT, dump, encode
-from .workspaces import workspace_of
+from ..storage.adapters import Persistence
+from ..storage.artifacts import artifacts_of
+from ..storage.ledger import ledger_of
+from ..storage.local import Database, lock_file
+from ..storage.rows import ROOT, dump, encode
+from ..storage.workspaces import workspace_of
 
 __all__ = ["delete_thread", "file_of", "finish_deletions", "give_space_back", "stored_bytes"]
 

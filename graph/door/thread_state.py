@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.types import Interrupt, StateSnapshot
 
-from ..errors import InvalidInputError, SchemaVersionError, StorageError
-from ..plan.identity import plan_hash
-from ..plan.rules.form import form_issues
-from ..state import FINAL_STATUSES, SCHEMA_VERSION, Plan
-from ..storage.checkpoint_time import checkpoint_time, sort_after
-from .langgraph_keys import NAMESPACE, SAVER
+from ...errors import InvalidInputError, SchemaVersionError, StorageError
+from ...plan.identity import plan_hash
+from ...plan.rules.form import form_issues
+from ...state import FINAL_STATUSES, SCHEMA_VERSION, Plan
+from ...storage.checkpoint_time import checkpoint_time, sort_after
+from .langgraph_private import NAMESPACE, SAVER
 
 if TYPE_CHECKING:
-    from .agent import PlanExecuteAgent
+    from ..agent import PlanExecuteAgent
 
 __all__ = [
     "check_clock",

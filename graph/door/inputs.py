@@ -10,10 +10,10 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.messages.utils import convert_to_messages
 from langgraph.types import Command, StateSnapshot
 
-from ..errors import InvalidInputError, QuestionOpenError, ThreadUnfinishedError, known
-from ..people.answers import check_command, check_resumable, open_questions, thread_name
-from ..safety.depth import is_too_deep, too_deep_message
-from ..state import InputState
+from ...errors import InvalidInputError, QuestionOpenError, ThreadUnfinishedError, known
+from ...people.answers import check_command, check_resumable, open_questions, thread_name
+from ...safety.depth import is_too_deep, too_deep_message
+from ...state import InputState
 
 __all__ = ["as_json", "check_input"]
 
