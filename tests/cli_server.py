@@ -27,7 +27,7 @@ _IMPORTED = (
     "plan_execute.threads.submission",
     "plan_execute.threads.worker",
     "plan_execute.report.record",
-    "plan_execute.storage.local",
+    "plan_execute.storage.sqlite",
     "plan_execute.plan.files.plan_files",
     "langchain_openai",
     "langgraph.checkpoint.sqlite",

@@ -20,8 +20,8 @@ from ..errors import StorageError, ThreadBusyError
 from ..storage.adapters import Persistence
 from ..storage.artifacts import artifacts_of
 from ..storage.ledger import ledger_of
-from ..storage.local import Database, lock_file
 from ..storage.rows import ROOT, dump, encode
+from ..storage.sqlite import Database, lock_file
 from ..storage.workspaces import workspace_of
 
 __all__ = ["delete_thread", "file_of", "finish_deletions", "give_space_back", "stored_bytes"]
