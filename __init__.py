@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .errors import PlanExecuteError
     from .graph import create_plan_execute_agent
     from .models.scripted import ScriptedModel
+    from .storage.local import local_persistence
     from .storage.plan_cache import PlanCache
     from .storage.postgres import postgres_persistence
-    from .storage.sqlite import local_persistence
     from .threads.prune import prune_threads
     from .threads.submission import asubmit, submit
     from .threads.worker import awork, work
@@ -51,7 +51,7 @@ _HOMES = {
     "asubmit": ".threads.submission",
     "awork": ".threads.worker",
     "create_plan_execute_agent": ".graph",
-    "local_persistence": ".storage.sqlite",
+    "local_persistence": ".storage.local",
     "mcp_tools": ".tools.mcp",
     "postgres_persistence": ".storage.postgres",
     "prune_threads": ".threads.prune",

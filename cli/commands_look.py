@@ -26,7 +26,7 @@ def list_(
     json: JsonOutput = False,
 ) -> int:
     """List threads, newest first."""
-    from ..storage.sqlite import list_threads
+    from ..storage.local import list_threads
     from .overdue import overdue_questions
     from .queueing import queue_now, queued_status, what_keeps
     from .snapshots import look_up, status_of

@@ -66,6 +66,6 @@ class Place(NamedTuple):
             from ..storage.postgres import postgres_persistence
 
             return postgres_persistence(self.name)
-        from ..storage.sqlite import local_persistence
+        from ..storage.local import local_persistence
 
         return local_persistence(self.name, encryption_key=encryption_key)

@@ -13,12 +13,12 @@ import pytest
 
 from plan_execute.errors import StorageDamagedError
 from plan_execute.storage.ledger import Ledger
-from plan_execute.storage.sqlite import local_persistence
+from plan_execute.storage.local import local_persistence
 
 KILLED = """
 import asyncio, os, signal, sys
 from plan_execute.storage.ledger import Ledger
-from plan_execute.storage.sqlite import local_persistence
+from plan_execute.storage.local import local_persistence
 
 async def record(ledger):
     for number in range(int(sys.argv[2])):
