@@ -13,20 +13,13 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
-from langgraph.store.memory import InMemoryStore
 
-from ..context import Context
-from ..models.chat import ChatModels
 from ..run import run_of
 from ..safety.stream import RedactedStream
-from ..spending.prices import PriceTable
-from ..state import InputState, OutputState, State
-from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
-from ..storage.plan_cache import PlanCache
+from ..storage.adapters import AsyncSaver, AsyncStore
 from ..tools.threads import run_to_end
-from ..tools.toolbox import Toolbox
+from .compiled import CompiledAgent
 from .control import ABANDON, without_open_run
 from .door.enter import enter
 from .loop import iterate
@@ -35,39 +28,8 @@ from .outputs import exact_output, output_of_step
 __all__ = ["PlanExecuteAgent"]
 
 
-class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputState]):
-    """A plan-and-execute agent; use it as any compiled LangGraph graph, sync or async.
-
-    Args:
-        models: The chat models by role.
-        toolbox: The tools, with their effects.
-        memory: Where the ledger is kept while the graph has no store.
-        running: The runs under way, as pairs of a thread's id and a mark; copies share it.
-        plan_cache: How plans that worked are kept and used again; None: they are not.
-        prices: What model calls cost; None: what is known of list prices.
-        kwargs: What a compiled graph is made of.
-    """
-
-    def __init__(
-        self,
-        *,
-        models: ChatModels,
-        toolbox: Toolbox,
-        memory: InMemoryStore | None = None,
-        running: set[tuple[str, object]] | None = None,
-        plan_cache: PlanCache | None = None,
-        prices: PriceTable | None = None,
-        **kwargs: Any,
-    ) -> None:
-        kwargs["checkpointer"] = async_saver(kwargs.get("checkpointer"))
-        kwargs["store"] = async_store(kwargs.get("store"))
-        super().__init__(**kwargs)
-        self.models = models
-        self.toolbox = toolbox
-        self.memory = memory or InMemoryStore()
-        self.running = set() if running is None else running
-        self.plan_cache = plan_cache
-        self.prices = prices or PriceTable()
+class PlanExecuteAgent(CompiledAgent):
+    """A plan-and-execute agent; use it as any compiled LangGraph graph, sync or async."""
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any

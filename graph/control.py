@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
@@ -38,11 +38,9 @@ from ..storage.adapters import AsyncSaver, async_store
 from ..storage.ledger import Ledger
 from ..storage.thread_ids import thread_id_of
 from ..tools.threads import run_bounded
+from .compiled import CompiledAgent
 from .door.inputs import as_json, check_input
 from .door.thread_state import check_clock, check_version, checked_plan, plan_of
-
-if TYPE_CHECKING:
-    from .agent import PlanExecuteAgent
 
 __all__ = ["ABANDON", "cancel_run", "edit_plan", "retry_steps", "without_open_run"]
 
@@ -51,7 +49,7 @@ ABANDON = "abandon"
 
 
 async def retry_steps(
-    agent: PlanExecuteAgent, config: RunnableConfig, step_ids: Sequence[str] | None = None
+    agent: CompiledAgent, config: RunnableConfig, step_ids: Sequence[str] | None = None
 ) -> list[str]:
     """Make failed or chosen steps, and what depends on them, run again at the next ``astream(None, config)``.
 
@@ -146,7 +144,7 @@ def _unrecorded(number: int, result: StepResult | None) -> dict[str, Any]:
     }
 
 
-async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal["requested", "cancelled"]:
+async def cancel_run(agent: CompiledAgent, config: RunnableConfig) -> Literal["requested", "cancelled"]:
     """End a run: ask the process that runs it to stop, or end a paused one here.
 
     Returns:
@@ -189,7 +187,7 @@ async def cancel_run(agent: PlanExecuteAgent, config: RunnableConfig) -> Literal
 
 
 async def without_open_run(
-    agent: PlanExecuteAgent, given: Mapping[str, Any], config: RunnableConfig
+    agent: CompiledAgent, given: Mapping[str, Any], config: RunnableConfig
 ) -> dict[str, Any]:
     """End the thread's open run, if there is one and the input says so, and return the rest of the input.
 
@@ -209,7 +207,7 @@ async def without_open_run(
     return rest
 
 
-async def edit_plan(agent: PlanExecuteAgent, config: RunnableConfig, edited: Mapping[str, Any]) -> Plan:
+async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mapping[str, Any]) -> Plan:
     """Replace the plan of a paused or finished run; it goes on at the next ``astream(None, config)``.
 
     Finished steps stay. Steps that failed and are changed run again under new ids, and so do
@@ -315,7 +313,7 @@ def _sum(usages: Iterable[Usage]) -> Usage:
     return total
 
 
-async def _facts(agent: PlanExecuteAgent, values: dict[str, Any], current: Plan, ledger: Ledger) -> PlanFacts:
+async def _facts(agent: CompiledAgent, values: dict[str, Any], current: Plan, ledger: Ledger) -> PlanFacts:
     settings = to_context(values.get("settings")) or Context()
     recorded = await ledger.results(current["id"])
     return PlanFacts(
@@ -336,7 +334,7 @@ async def _facts(agent: PlanExecuteAgent, values: dict[str, Any], current: Plan,
 
 
 @asynccontextmanager
-async def _hold(agent: PlanExecuteAgent, config: RunnableConfig) -> AsyncIterator[None]:
+async def _hold(agent: CompiledAgent, config: RunnableConfig) -> AsyncIterator[None]:
     saver, thread_id = agent.checkpointer, thread_id_of(config["configurable"])
     if not (isinstance(saver, AsyncSaver) and saver.locks_threads):
         if any(running == thread_id for running, _ in set(agent.running)):
@@ -349,7 +347,7 @@ async def _hold(agent: PlanExecuteAgent, config: RunnableConfig) -> AsyncIterato
         yield
 
 
-async def _existing(agent: PlanExecuteAgent, config: RunnableConfig) -> StateSnapshot:
+async def _existing(agent: CompiledAgent, config: RunnableConfig) -> StateSnapshot:
     snapshot = await agent.aget_state(config)
     if snapshot.created_at is None:
         raise ThreadNotFoundError(f"there is no thread {config['configurable'].get('thread_id')!r}")
@@ -358,13 +356,13 @@ async def _existing(agent: PlanExecuteAgent, config: RunnableConfig) -> StateSna
     return snapshot
 
 
-def _ledger(agent: PlanExecuteAgent, config: RunnableConfig) -> Ledger:
+def _ledger(agent: CompiledAgent, config: RunnableConfig) -> Ledger:
     store = async_store(agent.store) if agent.store is not None else agent.memory
     return Ledger(store, thread_id_of(config["configurable"]))
 
 
 async def _leave(
-    agent: PlanExecuteAgent,
+    agent: CompiledAgent,
     config: RunnableConfig,
     snapshot: StateSnapshot,
     node: str,

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
@@ -20,11 +20,9 @@ from ...run import RUN_KEY, Run
 from ...storage.adapters import AsyncSaver, HeldThread, async_saver
 from ...storage.thread_ids import thread_id_of
 from ...tracing.entry import watched_entry
+from ..compiled import CompiledAgent
 from .langgraph_private import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
 from .visit import Visit
-
-if TYPE_CHECKING:
-    from ..agent import PlanExecuteAgent
 
 __all__ = ["HOLD_KEY", "Entry", "enter"]
 
@@ -43,7 +41,7 @@ class Entry:
 
 @asynccontextmanager
 async def enter(
-    agent: PlanExecuteAgent,
+    agent: CompiledAgent,
     given: Any,
     config: RunnableConfig,
     context: Any,
@@ -153,7 +151,7 @@ def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:
 
 @asynccontextmanager
 async def _held(
-    agent: PlanExecuteAgent, saver: Any, thread_id: str, hold: Any
+    agent: CompiledAgent, saver: Any, thread_id: str, hold: Any
 ) -> AsyncIterator[CheckHold | None]:
     """Hold the thread where the saver can; a server, or an embedder's own saver, keeps its own order.
 
@@ -173,7 +171,7 @@ async def _held(
 
 
 @contextmanager
-def _registered(agent: PlanExecuteAgent, thread_id: str) -> Iterator[None]:
+def _registered(agent: CompiledAgent, thread_id: str) -> Iterator[None]:
     """Let `cancel_run` see the run where no lock shows it."""
     entry = (thread_id, object())
     agent.running.add(entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langgraph.types import Interrupt, StateSnapshot
 
@@ -13,10 +13,8 @@ from ...plan.identity import plan_hash
 from ...plan.rules.form import form_issues
 from ...state import FINAL_STATUSES, SCHEMA_VERSION, Plan
 from ...storage.checkpoint_time import checkpoint_time, sort_after
+from ..compiled import CompiledAgent
 from .langgraph_private import NAMESPACE, SAVER
-
-if TYPE_CHECKING:
-    from ..agent import PlanExecuteAgent
 
 __all__ = [
     "check_clock",
@@ -32,7 +30,7 @@ __all__ = [
 
 
 async def look_at(
-    agent: PlanExecuteAgent, configurable: dict[str, Any], saver: Any, nested: bool
+    agent: CompiledAgent, configurable: dict[str, Any], saver: Any, nested: bool
 ) -> StateSnapshot | None:
     """Return the state at the checkpoint that is named, or the newest, with the questions that are open.
 
@@ -107,7 +105,7 @@ def was_edited_after_its_end(snapshot: StateSnapshot) -> bool:
     return bool(approval["plan_hash"] != plan_hash(plan, snapshot.values.get("inputs")))  # type: ignore[arg-type]
 
 
-async def reopen(agent: PlanExecuteAgent, address: dict[str, Any], snapshot: StateSnapshot) -> None:
+async def reopen(agent: CompiledAgent, address: dict[str, Any], snapshot: StateSnapshot) -> None:
     """Let a finished run go on with its edited plan: it is validated and, where required, asked about."""
     update = {
         "draft": {"plan": snapshot.values["plan"], "source": "person", "attempt": 1},
@@ -119,7 +117,7 @@ async def reopen(agent: PlanExecuteAgent, address: dict[str, Any], snapshot: Sta
     await agent.aupdate_state({"configurable": address}, update, as_node="approval")
 
 
-async def reopen_to_settle(agent: PlanExecuteAgent, address: dict[str, Any], snapshot: StateSnapshot) -> None:
+async def reopen_to_settle(agent: CompiledAgent, address: dict[str, Any], snapshot: StateSnapshot) -> None:
     """Let a run that has ended ask what became of its writes in doubt, and write its answer anew."""
     update = {"evaluation": {**snapshot.values["evaluation"], "cancelled": False}}
     await agent.aupdate_state({"configurable": address}, update, as_node="evaluator")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
@@ -27,12 +27,10 @@ from ...storage.effect_log import EffectLog
 from ...storage.ledger import Ledger
 from ...storage.plan_cache import CachedPlans
 from ...storage.work_id import WorkId
+from ..compiled import CompiledAgent
 from .inputs import check_input
 from .langgraph_private import PAD, RESUME_MAP, RESUMING, RUNTIME, SAVER
 from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goal, was_edited_after_its_end
-
-if TYPE_CHECKING:
-    from ..agent import PlanExecuteAgent
 
 __all__ = ["Visit"]
 
@@ -42,7 +40,7 @@ class Visit:
 
     def __init__(
         self,
-        agent: PlanExecuteAgent,
+        agent: CompiledAgent,
         configurable: dict[str, Any],
         saver: Any,
         thread_id: str,
@@ -254,7 +252,7 @@ def _stop_signal(configurable: Mapping[str, Any], parent: Run | None) -> StopSig
     return stop
 
 
-def _store(agent: PlanExecuteAgent, configurable: Mapping[str, Any], has_saver: bool) -> tuple[Any, bool]:
+def _store(agent: CompiledAgent, configurable: Mapping[str, Any], has_saver: bool) -> tuple[Any, bool]:
     """Return where the ledger is kept, and whether that is memory only."""
     runtime = configurable.get(RUNTIME)
     store = getattr(runtime, "store", None) or agent.store
@@ -265,7 +263,7 @@ def _store(agent: PlanExecuteAgent, configurable: Mapping[str, Any], has_saver: 
 
 
 def _cached_plans(
-    agent: PlanExecuteAgent, configurable: Mapping[str, Any], store: Any, volatile: bool
+    agent: CompiledAgent, configurable: Mapping[str, Any], store: Any, volatile: bool
 ) -> CachedPlans | None:
     """Open the plan cache of the run's tenant; without a store it lives as long as the agent."""
     if agent.plan_cache is None:
@@ -299,7 +297,7 @@ def _settings(
     return settings.model_copy(update=kept)
 
 
-def _require_prices(agent: PlanExecuteAgent, settings: Context) -> None:
+def _require_prices(agent: CompiledAgent, settings: Context) -> None:
     """Refuse a budget that could not be held, because calls of a model would count as free."""
     if settings.max_cost is None:
         return
@@ -315,7 +313,7 @@ def _require_prices(agent: PlanExecuteAgent, settings: Context) -> None:
                 )
 
 
-def _require_planner(agent: PlanExecuteAgent, checked: Mapping[str, Any], settings: Context) -> None:
+def _require_planner(agent: CompiledAgent, checked: Mapping[str, Any], settings: Context) -> None:
     if checked.get("plan") is None and not agent.models.has("planner", settings.models):
         raise MissingModelError(
             "planning a goal needs a model and none is configured: give one (a name or a chat model), "
