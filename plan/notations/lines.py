@@ -39,7 +39,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import known
-from ...notations import other_notations
+from ..other_notations import other_notations
 from ..references import BadReferenceError, is_single_reference
 from ..renaming import rename_in_text, rename_uses
 

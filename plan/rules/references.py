@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from ...errors import known
-from ...notations import Lookup, other_notations
 from ...state import Plan, PlanIssue, steps_by_id
+from ..other_notations import Lookup, other_notations
 from ..references import (
     BadReferenceError,
     expression_roots,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plan_execute.notations import other_notations
+from plan_execute.plan.other_notations import other_notations
 from plan_execute.plan.references import resolve
 
 
