@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
 from ..evaluation.judge import make_judge
+from ..langgraph_private import SAVER
 from ..models.chat import ChatModels
 from ..models.prompts import fill_quoted, quote
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
@@ -332,7 +333,7 @@ class StepWork:
 
     @property
     def _saver(self) -> Any:
-        return self.config["configurable"].get("__pregel_checkpointer")
+        return self.config["configurable"].get(SAVER)
 
     @property
     def plan_id(self) -> str:

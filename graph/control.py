@@ -19,6 +19,7 @@ from ..errors import (
     ThreadNotFoundError,
     known,
 )
+from ..langgraph_private import READ
 from ..plan.dag import descendants, next_round_is_due
 from ..plan.identity import plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
@@ -198,7 +199,7 @@ async def without_open_run(
     abandon, rest = given[ABANDON], {key: value for key, value in given.items() if key != ABANDON}
     if not isinstance(abandon, bool):
         raise InvalidInputError(f"{ABANDON} must be true or false, not {type(abandon).__name__}")
-    is_root = "__pregel_read" not in (config.get("configurable") or {})
+    is_root = READ not in (config.get("configurable") or {})
     if not (abandon and is_root and agent.checkpointer and (await agent.aget_state(config)).tasks):
         return rest
     check_input(rest, None, True, False, {})

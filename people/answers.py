@@ -9,12 +9,13 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import set_config_context
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.errors import GraphInterrupt
-from langgraph.pregel._algo import task_path_str
 from langgraph.types import Command, Interrupt, StateSnapshot, interrupt
 from pydantic import RootModel
 
 from ..errors import ConfigurationError, InvalidAnswerError, NothingToResumeError, ThreadNotFoundError, known
+from ..langgraph_private import path_text
 from ..state import digest
 from ..storage.ledger import Ledger
 from .questions import QUESTIONS, answer_model, careful_answer, is_ours, question_name, read_answer
@@ -208,9 +209,7 @@ async def keep_answers(
     for task in snapshot.tasks:
         if any(question.id in ours for question in task.interrupts):
             left = [question for question in task.interrupts if question.id not in ours]
-            await saver.aput_writes(
-                snapshot.config, [("__interrupt__", left)], task.id, task_path_str(task.path)
-            )
+            await saver.aput_writes(snapshot.config, [(INTERRUPT, left)], task.id, path_text(task.path))
     rest = {key: answer for key, answer in given.items() if key not in ours}
     return Command(resume=rest) if rest else None
 

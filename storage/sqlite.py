@@ -34,6 +34,7 @@ from ..errors import (
     StorageError,
     ThreadBusyError,
 )
+from ..langgraph_private import CursorHook
 from .adapters import Persistence
 from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
 from .commit_count import CountFile, add_commit, add_count, read_count
@@ -252,7 +253,7 @@ class LocalSaver(SqliteSaver):
         return ChannelBlobs(cursor, self.serde, str(place["thread_id"]), place.get("checkpoint_ns", ""))
 
 
-class LocalStore(SqliteStore):
+class LocalStore(CursorHook, SqliteStore):
     """LangGraph's SQLite store on a shared `Database`."""
 
     def __init__(self, database: Database) -> None:
@@ -262,7 +263,8 @@ class LocalStore(SqliteStore):
         self.storage_thread = database.thread
 
     @contextmanager
-    def _cursor(self, *, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+    def open_cursor(self, *, transaction: bool = True) -> Iterator[sqlite3.Cursor]:  # type: ignore[override]
+        """Open a transaction, to write or only to read."""
         with self.shared.transaction(write=transaction) as cursor:
             yield cursor
 

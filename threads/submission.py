@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import CONF
+from langgraph.graph import START
 from langgraph.types import Command
 
 from ..context import to_context
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["asubmit", "queue_of", "submit"]
 
-_TAKEN_IN = "__start__"
-"""LangGraph's node that takes an input in; the next one is the planner."""
 _LETS_GO_WITHIN_S = 5.0
 """How long a worker may take to let go of a thread that waits for a person."""
 
@@ -89,7 +88,7 @@ async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context:
         redactor = run_of(entry.config).redactor
         if isinstance(entry.input, dict):
             address: RunnableConfig = {CONF: {"thread_id": thread_id, REDACTOR_KEY: redactor}}
-            await agent.aupdate_state(address, entry.input, as_node=_TAKEN_IN)
+            await agent.aupdate_state(address, entry.input, as_node=START)
         resume = entry.input.resume if isinstance(entry.input, Command) else None
         settings = entry.settings.model_dump(mode="json", exclude_defaults=True)
         asked = settings if to_context(context) is not None else None

@@ -13,6 +13,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel.protocol import StreamProtocol
 
 from ...errors import ModelOutputError
+from ...langgraph_private import REPLAY_STATE, RESUMING, SCRATCHPAD, STREAM
 from ...models.json_text import extract_json
 from ...models.prompts import quote, render_prompt, unquote
 from ...run import OUTER_KEY, STEP_KEY, StepScope
@@ -102,17 +103,13 @@ _NO_STREAM = StreamProtocol(lambda _: None, set())
 """Where LangGraph 1.2.22 finds that a graph has a parent, whose event writer it then uses."""
 
 
-_OF_THE_NODE = ("__pregel_scratchpad", "__pregel_replay_state")
-"""What LangGraph 1.2.22 gives a node to tell its subgraph calls, and where a fork takes them from."""
-
-
 def nested_config(
     config: RunnableConfig, scope: StepScope, agent: str | None = None, *, call: str = ""
 ) -> RunnableConfig:
     """Give an attempt that calls a graph a checkpoint namespace of its own.
 
     The namespace is that of the work, so that it goes on from any superstep, fork or edit. LangGraph
-    numbers subgraph calls within a node by their order (1.2.22); without the node's scratchpad the namespace
+    numbers subgraph calls within a node by their order; without the node's scratchpad the namespace
     stays as it is given.
 
     Args:
@@ -122,16 +119,16 @@ def nested_config(
         call: Identity of a call within the attempt that is a graph of its own; "": the attempt itself.
     """
     inherited = config["configurable"]
-    configurable = {key: value for key, value in inherited.items() if key not in _OF_THE_NODE}
+    configurable = {key: value for key, value in inherited.items() if key not in (SCRATCHPAD, REPLAY_STATE)}
     if namespace := inherited.get("checkpoint_ns"):
         of_the_graph, bar, _ = str(namespace).rpartition("|")
         item = "" if scope.item is None else f"_item_{scope.item}"
         part = f"attempt_{scope.attempt}{item}:{scope.step_id}"
         configurable["checkpoint_ns"] = f"{of_the_graph}{bar}executor:{call or scope.work.digest}|{part}"
-        configurable["__pregel_resuming"] = True  # it goes on if there is something to go on with
+        configurable[RESUMING] = True  # it goes on if there is something to go on with
     configurable[OUTER_KEY] = scope
     # Without a stream of its own to hand down, a graph gives its subgraphs a writer that drops everything.
-    configurable.setdefault("__pregel_stream", _NO_STREAM)
+    configurable.setdefault(STREAM, _NO_STREAM)
     if agent is None:
         return {**marked(config, {}), "configurable": configurable}
     done_by = marked(role_config(config, "executor"), {AGENT: agent}, name=agent)

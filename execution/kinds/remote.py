@@ -21,6 +21,7 @@ from langgraph.pregel.remote import RemoteGraph
 from langgraph.types import Command, StateSnapshot
 
 from ...errors import ToolFailedError
+from ...langgraph_private import NAMESPACE, STREAM
 from ...models.retrying import retry_transient
 from ...people.asking import ask_anything
 from ...run import StepScope
@@ -31,8 +32,6 @@ __all__ = ["ask_remote"]
 _UNDER_WAY = ("pending", "running")
 _JOINS = 6
 """How often a run that goes on elsewhere is waited for anew after the connection broke."""
-_STREAM = "__pregel_stream"
-"""Key under which LangGraph 1.2.22 hands down the parent's stream; RemoteGraph forwards events to it."""
 
 
 async def ask_remote(
@@ -76,7 +75,7 @@ class _Conversation:
     ) -> None:
         self._graph, self._thread_id, self._name, self._scope = graph, thread_id, name, scope
         inherited = config["configurable"]
-        passed = {key: inherited[key] for key in (_STREAM, "checkpoint_ns") if key in inherited}
+        passed = {key: inherited[key] for key in (STREAM, NAMESPACE) if key in inherited}
         self._config: RunnableConfig = {"configurable": {**passed, "thread_id": thread_id}}
         self._address: RunnableConfig = {"configurable": {"thread_id": thread_id}}
 

@@ -16,12 +16,12 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ...context import Context, to_context
 from ...errors import StorageError
+from ...langgraph_private import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
 from ...run import RUN_KEY, Run
 from ...storage.adapters import AsyncSaver, HeldThread, async_saver
 from ...storage.thread_ids import thread_id_of
 from ...tracing.entry import watched_entry
 from ..compiled import CompiledAgent
-from .langgraph_private import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
 from .visit import Visit
 
 __all__ = ["HOLD_KEY", "Entry", "enter"]

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from langgraph.graph import START
 from langgraph.types import Interrupt, StateSnapshot
 
 from ...errors import InvalidInputError, SchemaVersionError, StorageError
+from ...langgraph_private import NAMESPACE, SAVER
 from ...plan.identity import plan_hash
 from ...plan.rules.form import form_issues
 from ...state import FINAL_STATUSES, SCHEMA_VERSION, Plan
 from ...storage.checkpoint_time import checkpoint_time, sort_after
 from ..compiled import CompiledAgent
-from .langgraph_private import NAMESPACE, SAVER
 
 __all__ = [
     "check_clock",
@@ -68,7 +69,7 @@ def stands_before_a_goal(snapshot: StateSnapshot) -> bool:
     """Tell whether a goal was taken in and not begun: nobody has looked at its plan, if one was handed in."""
     status = snapshot.values.get("status")
     has_none_under_way = status is None or status in FINAL_STATUSES
-    return has_none_under_way and any(task.name in ("__start__", "planner") for task in snapshot.tasks)
+    return has_none_under_way and any(task.name in (START, "planner") for task in snapshot.tasks)
 
 
 def plan_of(snapshot: StateSnapshot) -> Plan:

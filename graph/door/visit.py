@@ -13,6 +13,7 @@ from langgraph.types import Command, StateSnapshot
 
 from ...context import Context, run_redactor, stricter, to_context
 from ...errors import ConfigurationError, MissingModelError
+from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD
 from ...models.chat import ROLES, model_name
 from ...models.fallbacks import members_of
 from ...people.answers import bare_answer, keep_answers, overdue_answers
@@ -29,7 +30,6 @@ from ...storage.plan_cache import CachedPlans
 from ...storage.work_id import WorkId
 from ..compiled import CompiledAgent
 from .inputs import check_input
-from .langgraph_private import PAD, RESUME_MAP, RESUMING, RUNTIME, SAVER
 from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goal, was_edited_after_its_end
 
 __all__ = ["Visit"]
@@ -127,7 +127,7 @@ class Visit:
         if self._parent is not None:
             return {**self._parent.given, **by_id}
         open_ = [one for one in self._snapshot.interrupts if one.id not in by_id] if self._snapshot else []
-        if len(open_) == 1 and not by_id and self._configurable.get(PAD) is not None:
+        if len(open_) == 1 and not by_id and self._configurable.get(SCRATCHPAD) is not None:
             by_id |= await bare_answer(self._config, open_[0], self._ledger)
         for question in self._snapshot.interrupts if self._snapshot else ():
             if question.id in by_id and question_name(question.value) in QUESTIONS:

@@ -11,6 +11,7 @@ CHECKOUT = Path(__file__).parents[2]
 NOT_PRODUCT = {"tests", "benchmarks", "docs", "build", "dist"}
 
 ROOMS = (
+    "langgraph_private",
     "state",
     "errors",
     "safety",
