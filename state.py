@@ -372,12 +372,12 @@ class InputState(TypedDict, total=False):
     inputs: dict[str, Json]
 
 
-class OutputState(TypedDict, total=False):
+class OutputState(TypedDict):
     """What a run returns."""
 
     status: RunStatus
-    goal: str | None
-    plan: Plan | None
+    goal: NotRequired[str | None]
+    plan: NotRequired[Plan | None]
     results: Annotated[dict[str, StepResult], merge_by_id]
     final_answer: str
     output: Json

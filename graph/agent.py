@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langgraph.store.base import BaseStore
+from langgraph.types import Command, GraphOutput
 
+from ..context import Context
 from ..run import run_of
 from ..safety.stream import RedactedStream
+from ..state import InputState, OutputState
 from ..storage.adapters import AsyncSaver, AsyncStore
 from ..tools.threads import run_to_end
 from .compiled import CompiledAgent
@@ -27,9 +30,61 @@ from .outputs import exact_output, output_of_step
 
 __all__ = ["PlanExecuteAgent"]
 
+Input = InputState | Mapping[str, Any] | Command[Any] | None
+"""A goal, a conversation or a plan; answers; or None to go on."""
+Settings = Context | Mapping[str, Any] | None
+"""Settings, or their fields; None: those that the thread was started with."""
+
 
 class PlanExecuteAgent(CompiledAgent):
     """A plan-and-execute agent; use it as any compiled LangGraph graph, sync or async."""
+
+    if TYPE_CHECKING:
+        # LangGraph declares what these return as Any.
+
+        @overload  # type: ignore[override]  # one way less: a list of parts
+        def invoke(
+            self,
+            input: Input,
+            config: RunnableConfig | None = None,
+            *,
+            context: Settings = None,
+            version: Literal["v2"],
+            **kwargs: Any,
+        ) -> GraphOutput[OutputState]: ...
+        @overload
+        def invoke(
+            self,
+            input: Input,
+            config: RunnableConfig | None = None,
+            *,
+            context: Settings = None,
+            **kwargs: Any,
+        ) -> OutputState: ...
+        def invoke(self, *args: Any, **kwargs: Any) -> Any:
+            """Run the graph to its end, or to its next question; see :meth:`astream`."""
+
+        @overload  # type: ignore[override]  # one way less: a list of parts
+        async def ainvoke(
+            self,
+            input: Input,
+            config: RunnableConfig | None = None,
+            *,
+            context: Settings = None,
+            version: Literal["v2"],
+            **kwargs: Any,
+        ) -> GraphOutput[OutputState]: ...
+        @overload
+        async def ainvoke(
+            self,
+            input: Input,
+            config: RunnableConfig | None = None,
+            *,
+            context: Settings = None,
+            **kwargs: Any,
+        ) -> OutputState: ...
+        async def ainvoke(self, *args: Any, **kwargs: Any) -> Any:
+            """Run the graph to its end, or to its next question; see :meth:`astream`."""
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any

@@ -34,6 +34,7 @@ ROOMS = (
     "report",
     "examples",
     "cli",
+    "__main__",
 )
 """Rooms and the modules at the root, the lowest first: each imports from itself and from those before."""
 
