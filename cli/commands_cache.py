@@ -61,7 +61,7 @@ def clear(
     """Forget plans: those of a goal, the expired ones, or all."""
     if (goal is not None) + expired + everything != 1:
         raise BadUsageError("say what to clear: one of --goal TEXT, --expired and --all")
-    from ..recall import normalised_goal
+    from ..plan.reuse import normalised_goal
     from .sources import Sources
 
     sources, now = Sources.read(SourceOptions(db=db)), time.time()

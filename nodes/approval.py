@@ -19,7 +19,7 @@ from ..people.questions import Answer
 from ..plan.dag import pending_steps
 from ..plan.grants import changed_tools
 from ..plan.identity import plan_hash
-from ..recall import describe_recalled, recalled_from
+from ..plan.reuse import describe_recalled, recalled_from
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..spending.estimates import Estimate, estimate_plan
 from ..state import Plan, State, digest, feedback_of

@@ -21,9 +21,9 @@ from ..models.prompts import quote, render_prompt
 from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..plan.identity import plan_difference, used_ids
 from ..plan.notations.draft import PlanDraft, answer_of, draft_schema, new_steps
+from ..plan.reuse import input_types, note_origin, plan_key, recall_plan, withdraw
 from ..plan.revision import revised_plan, with_answer
 from ..plan.rules.secrets import secrets_in_inputs
-from ..recall import input_types, note_origin, plan_key, recall_plan, withdraw
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..spending.budget import Tab
 from ..state import (
@@ -85,7 +85,7 @@ class _Planner:
         return {**started, **planned}
 
     def _key(self, state: State, run: Run) -> str | None:
-        """Say what is asked of the planner, if a plan of another run may answer it; see ``recall.py``."""
+        """Say what is asked of the planner, if a plan of another run may answer it; see ``plan/reuse.py``."""
         if run.cached_plans is None or not _stands_alone(state):
             return None
         return plan_key(

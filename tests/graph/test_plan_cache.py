@@ -252,7 +252,9 @@ async def test_another_prompt_is_another_question(monkeypatch: pytest.MonkeyPatc
     assert await office.asks_the_planner()
 
 
-@pytest.mark.parametrize("format_of", ["plan_execute.recall.FORMAT", "plan_execute.recall.SCHEMA_VERSION"])
+@pytest.mark.parametrize(
+    "format_of", ["plan_execute.plan.reuse.FORMAT", "plan_execute.plan.reuse.SCHEMA_VERSION"]
+)
 async def test_another_format_is_another_question(monkeypatch: pytest.MonkeyPatch, format_of: str) -> None:
     office = Office()
     await office.run()

@@ -212,7 +212,7 @@ async def test_a_loop_shows_its_failed_items():
 def test_every_decision_that_can_be_on_record_has_words():
     """The names stand in the calls that write them down: ``audit_event`` and surgery's ``_leave``."""
     named = {"plan_approved", "plan_edited", "plan_rejected"}  # made of the answer's type
-    for room in ("nodes", "execution", "evaluation", "graph", "recall.py"):
+    for room in ("nodes", "execution", "evaluation", "graph", "plan/reuse.py"):
         path = CHECKOUT / room
         for file in [path] if path.suffix else path.glob("*.py"):
             for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -9,7 +9,7 @@ from langgraph.store.memory import InMemoryStore
 from plans import FREE, bound, plan
 
 from plan_execute.plan.identity import plan_hash
-from plan_execute.recall import note_origin, settle
+from plan_execute.plan.reuse import note_origin, settle
 from plan_execute.run import Run
 from plan_execute.spending.budget import Meter
 from plan_execute.state import NOT_NEEDED

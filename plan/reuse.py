@@ -16,12 +16,12 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from .context import Context
-from .plan.identity import plan_hash
-from .run import Run, audit_event
-from .state import SCHEMA_VERSION, AuditEvent, Plan, State, StepResult, digest, is_not_needed
-from .storage.durations import say_duration
-from .storage.plan_cache import FORMAT, CachedPlan, CachedPlans, UnreadablePlanError
+from ..context import Context
+from ..run import Run, audit_event
+from ..state import SCHEMA_VERSION, AuditEvent, Plan, State, StepResult, digest, is_not_needed
+from ..storage.durations import say_duration
+from ..storage.plan_cache import FORMAT, CachedPlan, CachedPlans, UnreadablePlanError
+from .identity import plan_hash
 
 __all__ = [
     "Recalled",
