@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from langgraph.runtime import Runtime
 
 from .context import Context
 from .errors import ConfigurationError
+from .plan.reuse import PlanReuse
 from .safety.redaction import Redactor
 from .spending.budget import Meter, SoftLimit, Tab
 from .spending.history import History
@@ -167,6 +169,12 @@ class Run:
     authored: set[str] = field(default_factory=set)
     goal_checks: dict[str, Any] = field(default_factory=dict)
     ahead: Any = None
+
+    @property
+    def reuse(self) -> PlanReuse:
+        """How plans that worked are found, kept and dropped."""
+        note = partial(audit_event, self)
+        return PlanReuse(self.plan_cache, self.cached_plans, self.ledger, self.redact, note)
 
     @property
     def history(self) -> History:

@@ -19,7 +19,7 @@ from ..people.questions import Answer
 from ..plan.dag import pending_steps
 from ..plan.grants import changed_tools
 from ..plan.identity import plan_hash
-from ..plan.reuse import describe_recalled, recalled_from
+from ..plan.reuse import describe_recalled
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..spending.estimates import Estimate, estimate_plan
 from ..state import Plan, State, digest, feedback_of
@@ -61,7 +61,7 @@ class _Approval:
     async def _ask(self, state: State, plan: Plan, run: Run) -> Answer:
         shown = _shown_plan(state, plan)
         earlier = await run.ledger.approvals(plan["id"])
-        hit = await recalled_from(run, plan["id"]) if shown is plan else None
+        hit = await run.reuse.recalled_from(plan["id"]) if shown is plan else None
         origin = describe_recalled(hit) if hit else ""
         estimate = await self._estimate(state, plan, run)
         values = await known_values(run, state, names_in(pending_steps(plan, state.get("results") or {})))

@@ -21,7 +21,7 @@ from ..models.prompts import quote, render_prompt
 from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..plan.identity import plan_difference, used_ids
 from ..plan.notations.draft import PlanDraft, answer_of, draft_schema, new_steps
-from ..plan.reuse import input_types, note_origin, plan_key, recall_plan, withdraw
+from ..plan.reuse import input_types, plan_key
 from ..plan.revision import revised_plan, with_answer
 from ..plan.rules.secrets import secrets_in_inputs
 from ..run import Node, Run, Update, audit_event, emit, run_of
@@ -120,7 +120,7 @@ class _Planner:
         if ahead is not None:
             ahead.keep(plan)
         if key is not None:
-            await note_origin(run, plan["id"], key, self._planner_name(run))
+            await run.reuse.note_origin(plan["id"], key, self._planner_name(run))
         _tell(runtime, run, state, plan)
         written = audit_event(
             run, {**state, "plan": plan}, "plan_written", by="planner", trigger=_trigger(state)
@@ -389,7 +389,9 @@ def _stands_alone(state: State) -> bool:
 
 async def _recalled(state: State, runtime: Runtime[Context], run: Run, key: str | None) -> Noted:
     """Draft the plan of an earlier run of this goal, if one is kept."""
-    found, noted = await recall_plan(run, key, state.get("goal") or "") if key else (None, [])
+    found, noted = (
+        await run.reuse.recall(key, state.get("goal") or "", run.new_plan_id()) if key else (None, [])
+    )
     if found is None:
         return None, noted
     plan = found.plan
@@ -402,7 +404,7 @@ async def _withdrawn(state: State, run: Run) -> Noted:
     """Drop what was recalled and is not to run as it is: it has issues, or a person rejected it."""
     draft = state.get("draft")
     proposed = draft["plan"] if draft and state.get("plan_issues") else state.get("plan")
-    return None, await withdraw(run, proposed, _trigger(state))
+    return None, await run.reuse.withdraw(proposed, _trigger(state))
 
 
 # --- the answer --------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from ..models.plain import call_message
 from ..models.prompts import quote, render_prompt
 from ..plan.dag import is_rolling, run_status
 from ..plan.references import strings_in
-from ..plan.reuse import settle
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..safety.markdown import as_code, link_targets, neutralise_links, without_html
 from ..spending.budget import Tab
@@ -90,7 +89,7 @@ class _Synthesizer:
             "draft": None,
             "usage": tab.close(),
             "audit": [
-                *await settle(run, state, status),
+                *await run.reuse.settle(state, status),
                 *settled,
                 audit_event(
                     run, state, "finished", decision=status, trigger=reason_of(state), evidence=doubts

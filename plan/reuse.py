@@ -9,31 +9,36 @@ outputs.
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 
 from ..context import Context
-from ..run import Run, audit_event
-from ..state import SCHEMA_VERSION, AuditEvent, Plan, State, StepResult, digest, is_not_needed
+from ..state import (
+    SCHEMA_VERSION,
+    AuditEvent,
+    Plan,
+    State,
+    StepResult,
+    digest,
+    is_not_needed,
+)
 from ..storage.durations import say_duration
-from ..storage.plan_cache import FORMAT, CachedPlan, CachedPlans, UnreadablePlanError
+from ..storage.ledger import Ledger
+from ..storage.plan_cache import FORMAT, CachedPlan, CachedPlans, PlanCache, UnreadablePlanError
 from .identity import plan_hash
 
 __all__ = [
+    "PlanReuse",
     "Recalled",
     "describe_recalled",
     "input_types",
     "normalised_goal",
-    "note_origin",
     "plan_key",
-    "recall_plan",
-    "recalled_from",
-    "settle",
-    "withdraw",
 ]
 
 _NO_LIMITS = frozenset(
@@ -120,107 +125,9 @@ class Recalled:
     hit: dict[str, Any]
 
 
-async def recall_plan(run: Run, key: str, goal: str) -> tuple[Recalled | None, list[AuditEvent]]:
-    """Look for a plan that worked for this key, and say what there is to note.
-
-    An entry that cannot be read is no plan, and the audit says so.
-    """
-    plans = run.cached_plans
-    if plans is None or run.plan_cache is None:
-        return None, []
-    now = run.plan_cache.now()
-    try:
-        found = await plans.find(key, now=now, ttl_s=run.plan_cache.ttl_s)
-    except UnreadablePlanError as error:
-        trigger = f"the entry of this goal in the plan cache cannot be read: {error}"
-        return None, [audit_event(run, {}, "cached_plan_ignored", by="cache", trigger=trigger)]
-    if found is None:
-        return None, []
-    await plans.count_hit(key)
-    plan: Plan = {**found.plan, "id": run.new_plan_id(), "revision": 1, "goal": goal}
-    age_s = max(0.0, now - found.stored_at)
-    hit = {"thread_id": found.thread_id, "stored_at": found.stored_at, "age_s": age_s}
-    await note_origin(run, plan["id"], key, found.model, hit)
-    event = audit_event(
-        run, {"plan": plan}, "plan_recalled", by="cache", trigger="a goal", evidence=[describe_recalled(hit)]
-    )
-    return Recalled(plan, hit), [event]
-
-
 def describe_recalled(hit: Mapping[str, Any]) -> str:
     """Say where a recalled plan is from."""
     return f"from the plan cache: it worked in thread {hit['thread_id']}, {say_duration(hit['age_s'])} ago"
-
-
-async def note_origin(
-    run: Run, plan_id: str, key: str, model: str, hit: Mapping[str, Any] | None = None
-) -> None:
-    """Put on record what a plan was asked for, so that any later run of the thread can keep or drop it."""
-    plans, cache = run.cached_plans, run.plan_cache
-    if plans is None or cache is None:
-        return
-    origin = {
-        "namespace": plans.namespace,
-        "key": key,
-        "model": model,
-        "ttl_s": cache.ttl_s,
-        "max_entries": cache.max_entries,
-        "hit": dict(hit) if hit else None,
-    }
-    await run.ledger.record_origin(plan_id, origin)
-
-
-async def recalled_from(run: Run, plan_id: str) -> dict[str, Any] | None:
-    """Return the hit that a plan is (see :class:`Recalled`); None for a plan that is none."""
-    origin = await run.ledger.origin(plan_id)
-    return origin["hit"] if origin else None
-
-
-# --- the end of it -----------------------------------------------------------------------
-
-
-async def withdraw(run: Run, plan: Mapping[str, Any] | None, reason: str) -> list[AuditEvent]:
-    """Take a plan out of the cache's sight that is not to run as it is: a hit is dropped."""
-    plan_id = plan.get("id") if plan else None
-    origin = await run.ledger.origin(plan_id) if plan_id else None
-    if plan_id is None or origin is None:
-        return []
-    events = await _drop(run, {"plan": plan}, origin, reason)
-    await run.ledger.forget_origin(plan_id)
-    return events
-
-
-async def settle(run: Run, state: State, status: str) -> list[AuditEvent]:
-    """Keep the plan of a run that ended done as it was first written; drop a hit that did not."""
-    plan = state.get("plan")
-    origin = await run.ledger.origin(plan.get("id", "")) if plan else None
-    if plan is None or origin is None:
-        return []
-    worked = status == "done" and await _worked_as_written(run, state, plan)
-    if worked and origin["hit"] is None:
-        return [await _keep(run, state, plan, origin)]
-    if worked or origin["hit"] is None:
-        return []
-    reason = "its run had to change it" if status == "done" else f"its run ended {status}"
-    dropped = await _drop(run, state, origin, reason)
-    # From now on it is a plan like any other: run again by a person, it may prove itself.
-    await run.ledger.record_origin(plan["id"], {**origin, "hit": None})
-    return dropped
-
-
-async def _worked_as_written(run: Run, state: State, plan: Plan) -> bool:
-    """Tell whether the planner's plan did it all: nothing revised, edited, left out or given by hand."""
-    ran = [record for record in await run.ledger.approvals(plan["id"]) if "steps" in record]
-    unchanged = {record["plan_hash"] for record in ran} == {plan_hash(plan, state.get("inputs"))}
-    by_hand = any(
-        event.get("plan_id") == plan["id"]
-        and (event.get("decision") == "supply" or event.get("trigger") == "approve_step: edit")
-        for event in state.get("audit") or ()
-    )
-    results = state.get("results") or {}
-    did_all = all(_did_its_part(results.get(step["id"])) for step in plan["steps"])
-    # Whoever changes a plan, planner, replanner or person, makes the next revision of it.
-    return plan.get("revision") == 1 and plan.get("complete", True) and unchanged and not by_hand and did_all
 
 
 def _did_its_part(result: StepResult | None) -> bool:
@@ -235,32 +142,144 @@ _OWN = ("id", "revision", "goal")
 """What a plan has of its run, and the run that uses it again has its own of."""
 
 
-async def _keep(run: Run, state: State, plan: Plan, origin: Mapping[str, Any]) -> AuditEvent:
-    now = run.plan_cache.now() if run.plan_cache else run.now().timestamp()
-    kept = {key: value for key, value in plan.items() if key not in _OWN}
-    entry = CachedPlan(
-        goal=run.redact(state.get("goal") or ""),
-        plan=run.redact(kept),  # type: ignore[arg-type]
-        model=origin["model"],
-        thread_id=run.ledger.thread_id,
-        stored_at=now,
-        expires_at=now + origin["ttl_s"],
-    )
-    await _plans_of(run, origin).keep(origin["key"], entry, max_entries=origin["max_entries"])
-    evidence = [f"kept for {say_duration(origin['ttl_s'])}"]
-    return audit_event(run, state, "plan_cached", by="cache", trigger="its run ended done", evidence=evidence)
+class PlanReuse:
+    """How a run finds, keeps and drops plans that worked.
 
+    Args:
+        policy: For how long plans are kept, and how many; None: this run keeps and recalls none.
+        plans: The entries of the run's tenant; None with it.
+        ledger: Where it is on record what a plan was asked for.
+        redact: Keeps secrets out of what is kept.
+        note: Writes an event for the audit, of a state with a plan.
+    """
 
-async def _drop(
-    run: Run, state: State | Mapping[str, Any], origin: Mapping[str, Any], reason: str
-) -> list[AuditEvent]:
-    hit = origin["hit"]
-    if hit is None or not await _plans_of(run, origin).drop(origin["key"], stored_at=hit["stored_at"]):
-        return []
-    return [audit_event(run, state, "cached_plan_dropped", by="cache", trigger=reason)]
+    def __init__(
+        self,
+        policy: PlanCache | None,
+        plans: CachedPlans | None,
+        ledger: Ledger,
+        redact: Callable[[Any], Any],
+        note: Callable[..., AuditEvent],
+    ) -> None:
+        self._policy, self._plans, self._ledger = policy, plans, ledger
+        self._redact, self._note = redact, note
 
+    async def recall(self, key: str, goal: str, new_id: str) -> tuple[Recalled | None, list[AuditEvent]]:
+        """Look for a plan that worked for this key, and say what there is to note.
 
-def _plans_of(run: Run, origin: Mapping[str, Any]) -> CachedPlans:
-    """Find the tenant that a plan was asked for by: a later run may not say it again."""
-    store = run.cached_plans.store if run.cached_plans else run.ledger.store
-    return CachedPlans(store, origin["namespace"])
+        An entry that cannot be read is no plan, and the audit says so.
+
+        Args:
+            key: What is asked for.
+            goal: The goal, as it is worded this time.
+            new_id: The id that the plan has in this run.
+        """
+        if self._plans is None or self._policy is None:
+            return None, []
+        now = self._policy.now()
+        try:
+            found = await self._plans.find(key, now=now, ttl_s=self._policy.ttl_s)
+        except UnreadablePlanError as error:
+            trigger = f"the entry of this goal in the plan cache cannot be read: {error}"
+            return None, [self._note({}, "cached_plan_ignored", by="cache", trigger=trigger)]
+        if found is None:
+            return None, []
+        await self._plans.count_hit(key)
+        plan: Plan = {**found.plan, "id": new_id, "revision": 1, "goal": goal}
+        age_s = max(0.0, now - found.stored_at)
+        hit = {"thread_id": found.thread_id, "stored_at": found.stored_at, "age_s": age_s}
+        await self.note_origin(new_id, key, found.model, hit)
+        evidence = [describe_recalled(hit)]
+        event = self._note({"plan": plan}, "plan_recalled", by="cache", trigger="a goal", evidence=evidence)
+        return Recalled(plan, hit), [event]
+
+    async def note_origin(
+        self, plan_id: str, key: str, model: str, hit: Mapping[str, Any] | None = None
+    ) -> None:
+        """Put on record what a plan was asked for, so that a later run of the thread can keep or drop it."""
+        if self._plans is None or self._policy is None:
+            return
+        origin = {
+            "namespace": self._plans.namespace,
+            "key": key,
+            "model": model,
+            "ttl_s": self._policy.ttl_s,
+            "max_entries": self._policy.max_entries,
+            "hit": dict(hit) if hit else None,
+        }
+        await self._ledger.record_origin(plan_id, origin)
+
+    async def recalled_from(self, plan_id: str) -> dict[str, Any] | None:
+        """Return the hit that a plan is (see :class:`Recalled`); None for a plan that is none."""
+        origin = await self._ledger.origin(plan_id)
+        return origin["hit"] if origin else None
+
+    async def withdraw(self, plan: Mapping[str, Any] | None, reason: str) -> list[AuditEvent]:
+        """Take a plan out of the cache's sight that is not to run as it is: a hit is dropped."""
+        plan_id = plan.get("id") if plan else None
+        origin = await self._ledger.origin(plan_id) if plan_id else None
+        if plan_id is None or origin is None:
+            return []
+        events = await self._drop({"plan": plan}, origin, reason)
+        await self._ledger.forget_origin(plan_id)
+        return events
+
+    async def settle(self, state: State, status: str) -> list[AuditEvent]:
+        """Keep the plan of a run that ended done as it was first written; drop a hit that did not."""
+        plan = state.get("plan")
+        origin = await self._ledger.origin(plan.get("id", "")) if plan else None
+        if plan is None or origin is None:
+            return []
+        worked = status == "done" and await self._worked_as_written(state, plan)
+        if worked and origin["hit"] is None:
+            return [await self._keep(state, plan, origin)]
+        if worked or origin["hit"] is None:
+            return []
+        reason = "its run had to change it" if status == "done" else f"its run ended {status}"
+        dropped = await self._drop(state, origin, reason)
+        # From now on it is a plan like any other: run again by a person, it may prove itself.
+        await self._ledger.record_origin(plan["id"], {**origin, "hit": None})
+        return dropped
+
+    async def _worked_as_written(self, state: State, plan: Plan) -> bool:
+        """Tell whether the planner's plan did it all: nothing revised, edited, left out or given by hand."""
+        ran = [record for record in await self._ledger.approvals(plan["id"]) if "steps" in record]
+        unchanged = {record["plan_hash"] for record in ran} == {plan_hash(plan, state.get("inputs"))}
+        by_hand = any(
+            event.get("plan_id") == plan["id"]
+            and (event.get("decision") == "supply" or event.get("trigger") == "approve_step: edit")
+            for event in state.get("audit") or ()
+        )
+        results = state.get("results") or {}
+        did_all = all(_did_its_part(results.get(step["id"])) for step in plan["steps"])
+        # Whoever changes a plan, planner, replanner or person, makes the next revision of it.
+        is_first = plan.get("revision") == 1 and plan.get("complete", True)
+        return bool(is_first and unchanged and not by_hand and did_all)
+
+    async def _keep(self, state: State, plan: Plan, origin: Mapping[str, Any]) -> AuditEvent:
+        now = self._policy.now() if self._policy else time.time()
+        kept = {key: value for key, value in plan.items() if key not in _OWN}
+        entry = CachedPlan(
+            goal=self._redact(state.get("goal") or ""),
+            plan=self._redact(kept),
+            model=origin["model"],
+            thread_id=self._ledger.thread_id,
+            stored_at=now,
+            expires_at=now + origin["ttl_s"],
+        )
+        await self._plans_of(origin).keep(origin["key"], entry, max_entries=origin["max_entries"])
+        evidence = [f"kept for {say_duration(origin['ttl_s'])}"]
+        return self._note(state, "plan_cached", by="cache", trigger="its run ended done", evidence=evidence)
+
+    async def _drop(
+        self, state: State | Mapping[str, Any], origin: Mapping[str, Any], reason: str
+    ) -> list[AuditEvent]:
+        hit = origin["hit"]
+        if hit is None or not await self._plans_of(origin).drop(origin["key"], stored_at=hit["stored_at"]):
+            return []
+        return [self._note(state, "cached_plan_dropped", by="cache", trigger=reason)]
+
+    def _plans_of(self, origin: Mapping[str, Any]) -> CachedPlans:
+        """Find the tenant that a plan was asked for by: a later run may not say it again."""
+        store = self._plans.store if self._plans else self._ledger.store
+        return CachedPlans(store, origin["namespace"])

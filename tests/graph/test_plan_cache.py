@@ -253,7 +253,7 @@ async def test_another_prompt_is_another_question(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "format_of", ["plan_execute.plan.reuse.FORMAT", "plan_execute.plan.reuse.SCHEMA_VERSION"]
+    "format_of", [f"plan_execute.plan.reuse.{name}" for name in ("FORMAT", "SCHEMA_VERSION")]
 )
 async def test_another_format_is_another_question(monkeypatch: pytest.MonkeyPatch, format_of: str) -> None:
     office = Office()

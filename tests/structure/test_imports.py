@@ -25,7 +25,6 @@ ROOMS = (
     "events",
     "run",
     "people",
-    "recall",
     "evaluation",
     "execution",
     "nodes",
