@@ -30,7 +30,7 @@ def schema_text() -> str:
 def plan_schema() -> dict[str, Any]:
     """Build the JSON Schema (draft 2020-12) of a plan file.
 
-    It refuses what `plan_rules` calls malformed, as far as a schema can say: not that ids are
+    It refuses what `plan/rules/` calls malformed, as far as a schema can say: not that ids are
     unique, references lead somewhere, or arguments fit their tools.
     """
     schema = TypeAdapter(Plan).json_schema()

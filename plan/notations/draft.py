@@ -1,6 +1,6 @@
 """How a model writes a plan, and how that becomes a plan.
 
-It is asked for lines (``plan_lines.py``), which cost a fifth of the tokens and can be read while they are
+It is asked for lines (``lines.py``), which cost a fifth of the tokens and can be read while they are
 written, and for JSON where that fails; either is taken, whatever was asked for.
 
 The JSON form is small on purpose: in its schema every field is required, with no defaults, no free

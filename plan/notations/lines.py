@@ -24,7 +24,7 @@ The grammar, where blanks may stand anywhere and a bracket or a text may go on o
                                                       if it cannot be read, or stands twice, there is none
     end       = "more" | "finished" | "impossible:" reason
 
-It is read into the JSON form of the planner's answer (see ``plan_draft.py``): a number becomes an id made
+It is read into the JSON form of the planner's answer (see ``draft.py``): a number becomes an id made
 of the step's words, ``$1.price`` becomes ``${id.price}``, values keep their types. Within a text only
 ``${…}`` is a reference; a ``$1`` there is named as a problem, since it could be an amount or a reference that
 is not filled.
