@@ -12,55 +12,96 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .context import Context
     from .errors import PlanExecuteError
+    from .events import Event
     from .graph import create_plan_execute_agent
-    from .graph.pruning import prune_threads
-    from .graph.submission import asubmit, submit
-    from .graph.worker import awork, work
+    from .graph.agent import PlanExecuteAgent
+    from .graph.control import cancel_run, edit_plan, retry_steps
     from .models.scripted import ScriptedModel
+    from .state import Evaluation, InputState, OutputState, Plan, Step, StepResult, Usage
+    from .storage.adapters import Persistence
     from .storage.local import local_persistence
     from .storage.plan_cache import PlanCache
     from .storage.postgres import postgres_persistence
+    from .threads.prune import prune_threads
+    from .threads.submission import asubmit, submit
+    from .threads.worker import awork, work
     from .tools.idempotency import InjectedIdempotencyKey
     from .tools.mcp import amcp_tools, mcp_tools
+    from .tools.toolsets import toolset
+
+    __version__: str
 
 __all__ = [
     "Context",
+    "Evaluation",
+    "Event",
     "InjectedIdempotencyKey",
+    "InputState",
+    "OutputState",
+    "Persistence",
+    "Plan",
     "PlanCache",
+    "PlanExecuteAgent",
     "PlanExecuteError",
     "ScriptedModel",
+    "Step",
+    "StepResult",
+    "Usage",
+    "__version__",
     "amcp_tools",
     "asubmit",
     "awork",
+    "cancel_run",
     "create_plan_execute_agent",
+    "edit_plan",
     "local_persistence",
     "mcp_tools",
     "postgres_persistence",
     "prune_threads",
+    "retry_steps",
     "submit",
+    "toolset",
     "work",
 ]
 
 _HOMES = {
     "Context": ".context",
+    "Evaluation": ".state",
+    "Event": ".events",
     "InjectedIdempotencyKey": ".tools.idempotency",
+    "InputState": ".state",
+    "OutputState": ".state",
+    "Persistence": ".storage.adapters",
+    "Plan": ".state",
     "PlanCache": ".storage.plan_cache",
+    "PlanExecuteAgent": ".graph.agent",
     "PlanExecuteError": ".errors",
     "ScriptedModel": ".models.scripted",
+    "Step": ".state",
+    "StepResult": ".state",
+    "Usage": ".state",
     "amcp_tools": ".tools.mcp",
-    "asubmit": ".graph.submission",
-    "awork": ".graph.worker",
+    "asubmit": ".threads.submission",
+    "awork": ".threads.worker",
+    "cancel_run": ".graph.control",
     "create_plan_execute_agent": ".graph",
+    "edit_plan": ".graph.control",
     "local_persistence": ".storage.local",
     "mcp_tools": ".tools.mcp",
     "postgres_persistence": ".storage.postgres",
-    "prune_threads": ".graph.pruning",
-    "submit": ".graph.submission",
-    "work": ".graph.worker",
+    "prune_threads": ".threads.prune",
+    "retry_steps": ".graph.control",
+    "submit": ".threads.submission",
+    "toolset": ".tools.toolsets",
+    "work": ".threads.worker",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("plan-execute")
     try:
         home = _HOMES[name]
     except KeyError:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import ConfigurationError, known
-from .redaction import SHORTEST_SECRET, Redactor
+from .safety.redaction import SHORTEST_SECRET, Redactor
 from .state import OnFailure
 
 __all__ = [

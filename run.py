@@ -9,30 +9,28 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.config import get_stream_writer
-from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
-from langgraph.types import Interrupt
 
-from .budget import Meter, SoftLimit, Tab
 from .context import Context
 from .errors import ConfigurationError
-from .questions import Answer, older_question_id, question_id, question_value, read_answer
-from .redaction import Redactor
+from .plan.reuse import PlanReuse
+from .safety.redaction import Redactor
+from .spending.budget import Meter, SoftLimit, Tab
+from .spending.history import History
 from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
 from .storage.artifacts import Artifacts
 from .storage.effect_log import EffectLog
-from .storage.history import History
 from .storage.ledger import Ledger
 from .storage.plan_cache import CachedPlans, PlanCache
 from .storage.work_id import CallId, Place, WorkId
@@ -55,8 +53,6 @@ __all__ = [
     "Run",
     "StepScope",
     "Update",
-    "ask_anything",
-    "ask_person",
     "audit_event",
     "emit",
     "emit_end_of_step",
@@ -173,6 +169,12 @@ class Run:
     authored: set[str] = field(default_factory=set)
     goal_checks: dict[str, Any] = field(default_factory=dict)
     ahead: Any = None
+
+    @property
+    def reuse(self) -> PlanReuse:
+        """How plans that worked are found, kept and dropped."""
+        note = partial(audit_event, self)
+        return PlanReuse(self.plan_cache, self.cached_plans, self.ledger, self.redact, note)
 
     @property
     def history(self) -> History:
@@ -296,72 +298,6 @@ def warn_of_budget(runtime: AnyRuntime, run: Run) -> None:
     if soft is not None and soft.budget not in run.warned:
         run.warned.add(soft.budget)
         emit(runtime, run, "budget_warning", budget=soft.budget, used=round(soft.used, 6), limit=soft.limit)
-
-
-async def ask_person(
-    run: Run,
-    key: Sequence[Any],
-    name: str,
-    args: Mapping[str, Any],
-    description: str,
-    *,
-    step_id: str | None = None,
-    **record: Any,
-) -> Answer:
-    """Ask a person from within a node, and return the answer once there is one.
-
-    Args:
-        run: The run that asks.
-        key: What tells this question from all others of the thread, as JSON: its work and its occasion.
-        name: One of :data:`~plan_execute.questions.QUESTIONS`.
-        args: What is proposed; a person may edit it.
-        description: Markdown that a person can decide from.
-        step_id: The step that it is about; a client finds it in the question.
-        record: What else the question carries; ``asked_at`` (ISO 8601) where it opened before now.
-
-    Raises:
-        langgraph.errors.GraphInterrupt: While there is no answer.
-        InvalidAnswerError: If the answer on record does not fit.
-    """
-    if step_id is not None:
-        record["step_id"] = step_id
-    value = question_value(name, args, description) | record
-    return run.redact(read_answer(value, await _answer(run, [name, *key], Interrupt(value), name, step_id)))
-
-
-async def ask_anything(
-    run: Run, key: Sequence[Any], value: Any, schema: dict[str, Any] | None, step_id: str | None = None
-) -> Any:
-    """Ask a question that a tool or another graph has, and return the answer as it was given.
-
-    Args:
-        run: The run that asks.
-        key: What tells this question from all others of the thread, as JSON.
-        value: What is asked.
-        schema: JSON schema of the answer, which the caller holds it to; None: any answer will do.
-        step_id: The step that it is about.
-
-    Raises:
-        langgraph.errors.GraphInterrupt: While there is no answer.
-    """
-    return run.redact(await _answer(run, key, Interrupt(value, response_schema=schema), "", step_id))
-
-
-async def _answer(run: Run, key: Sequence[Any], question: Interrupt, name: str, step_id: str | None) -> Any:
-    """Find the answer under the question's id, or stop with the question."""
-    found = question_id(run.ledger.thread_id, key)
-    answer = run.given.get(found)
-    if answer is None:
-        answer = run.given.pop(older_question_id(name, step_id), None)
-    if answer is not None:
-        await run.ledger.record_answer(found, answer)
-        return answer
-    answer = await run.ledger.answer(found)
-    if answer is None:
-        runtime = Runtime(stream_writer=get_stream_writer())
-        emit(runtime, run, "question_open", step_id=step_id, question=name, question_id=found)
-        raise GraphInterrupt((replace(question, id=found),))
-    return answer
 
 
 OUTER_KEY = "__plan_execute_outer"

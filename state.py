@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from graphlib import TopologicalSorter
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired, Required, TypeAlias
 
 from langchain_core.messages import AnyMessage
@@ -370,12 +369,12 @@ class InputState(TypedDict, total=False):
     inputs: dict[str, Json]
 
 
-class OutputState(TypedDict, total=False):
+class OutputState(TypedDict):
     """What a run returns."""
 
     status: RunStatus
-    goal: str | None
-    plan: Plan | None
+    goal: NotRequired[str | None]
+    plan: NotRequired[Plan | None]
     results: Annotated[dict[str, StepResult], merge_by_id]
     final_answer: str
     output: Json
@@ -484,37 +483,6 @@ def steps_by_id(plan: Mapping[str, Any] | None) -> dict[str, Step]:
     return {step["id"]: step for step in steps_of(plan)}
 
 
-def topological_order(steps: Sequence[Step]) -> list[Step]:
-    """Order steps so that each comes after what it depends on, else as written.
-
-    Steps that share an id stand together, after what any of them depends on.
-
-    Raises:
-        graphlib.CycleError: If there is no such order.
-    """
-    by_id: dict[str, list[Step]] = {}
-    for step in steps:
-        by_id.setdefault(step["id"], []).append(step)
-    sorter = TopologicalSorter(
-        {
-            step_id: [d for step in same for d in step.get("depends_on", ()) if d in by_id]
-            for step_id, same in by_id.items()
-        }
-    )
-    return [step for step_id in sorter.static_order() for step in by_id[step_id]]
-
-
-def descendants(steps: Sequence[Step], roots: Iterable[str]) -> set[str]:
-    """Collect the ids of everything that depends on ``roots``, directly or not (without them)."""
-    found: set[str] = set()
-    reached = set(roots)
-    for step in topological_order(steps):
-        if reached.intersection(step.get("depends_on", ())):
-            found.add(step["id"])
-            reached.add(step["id"])
-    return found
-
-
 def is_satisfied(result: StepResult | None) -> bool:
     """Tell whether dependents of this step may run: it is done, or was skipped."""
     return result is not None and result["status"] in ("done", "skipped")
@@ -525,67 +493,6 @@ def is_settled(result: StepResult | None) -> bool:
     if result is None or is_satisfied(result):
         return result is not None
     return result["error"] is not None and result["error"]["code"] == "rejected"
-
-
-def pending_steps(plan: Plan, results: Mapping[str, StepResult]) -> list[Step]:
-    """List the steps that can still run, in topological order.
-
-    These are the steps without a result, and blocked ones whose dependencies have been mended.
-    """
-    pending: dict[str, Step] = {}
-    for step in topological_order(plan["steps"]):
-        result = results.get(step["id"])
-        mended = (
-            result is not None
-            and result["status"] == "blocked"
-            and all(dep in pending or is_satisfied(results.get(dep)) for dep in step.get("depends_on", ()))
-        )
-        if result is None or mended:
-            pending[step["id"]] = step
-    return list(pending.values())
-
-
-def remaining_path(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[str, float]:
-    """Compute, for each step, the longest path from its start to the end of the plan.
-
-    Args:
-        steps: The steps of an acyclic plan.
-        seconds: Expected duration per step id; one for a step that is not named.
-    """
-    length = {step["id"]: 0.0 for step in steps}
-    for step in reversed(topological_order(steps)):
-        length[step["id"]] += seconds.get(step["id"], 1.0)
-        for dep in step.get("depends_on", ()):
-            if dep in length:
-                length[dep] = max(length[dep], length[step["id"]])
-    return length
-
-
-def is_rolling(plan: Mapping[str, Any] | None) -> bool:
-    """Tell whether more steps are to be planned when these are done (``complete: false``)."""
-    return plan is not None and plan.get("complete", True) is False
-
-
-def next_round_is_due(plan: Plan | None, results: Mapping[str, StepResult]) -> bool:
-    """Tell whether the planner is to be asked for the next steps: all there are have ended."""
-    return plan is not None and is_rolling(plan) and not pending_steps(plan, results)
-
-
-def run_status(plan: Plan | None, results: Mapping[str, StepResult], *, goal_met: bool = False) -> RunStatus:
-    """Tell how a run ended: done, partial, or failed when no step is done.
-
-    A step that was skipped by its ``when`` (no error) counts as done; one that was skipped
-    because it failed does not. A plan that was to go on is never done. Where a plan has criteria
-    for its goal, the run is done when they are met, whatever became of single steps, and only then.
-    """
-    if goal_met:
-        return "done"
-    ended = [results.get(step["id"]) for step in steps_of(plan)]
-    fulfilled = all(r is not None and (r["status"] == "done" or _skipped_by_condition(r)) for r in ended)
-    may_be = plan is not None and not is_rolling(plan) and not plan.get("goal_criteria")
-    if ended and fulfilled and may_be:
-        return "done"
-    return "partial" if any(r is not None and r["status"] == "done" for r in results.values()) else "failed"
 
 
 def is_not_needed(result: StepResult | Mapping[str, Any]) -> bool:
@@ -610,96 +517,13 @@ def not_needed_result(step_id: str, at: str) -> StepResult:
     }
 
 
-def _skipped_by_condition(result: StepResult) -> bool:
-    return result["status"] == "skipped" and result["error"] is None
-
-
-def input_values(plan: Plan | Mapping[str, Any], given: Mapping[str, Json] | None) -> dict[str, Json]:
-    """Merge the given input values over the declared defaults."""
-    declared = plan.get("inputs") or {}
-    defaults = {name: spec["default"] for name, spec in declared.items() if "default" in spec}
-    return {**defaults, **(given or {})}
-
-
-def plan_hash(plan: Plan, inputs: Mapping[str, Json] | None) -> str:
-    """Hash what a plan would do: steps, inputs, what ends it early, what it answers (SHA-256, hex)."""
-    said: Mapping[str, Any] = plan
-    given = {name: said[name] for name in ("goal_criteria", "answer") if said.get(name)}
-    return digest({"steps": plan["steps"], "inputs": input_values(plan, inputs), **given})
-
-
 def is_taken_in(state: State) -> bool:
     """Tell whether the planner has taken the goal in: a plan that was handed in has its id from then on."""
     under_way = state.get("status") is not None and state["status"] not in FINAL_STATUSES
     return under_way or {"id", "revision"} <= (state.get("plan") or {}).keys()
 
 
-def step_fingerprint(step: Step) -> str:
-    """Hash a step's content, so that a result is never taken for that of another step."""
-    return digest(step)
-
-
-def step_fingerprints(plan: Mapping[str, Any] | None) -> dict[str, str]:
-    """Hash the content of every step of a plan, by id."""
-    return {step["id"]: step_fingerprint(step) for step in steps_of(plan)}
-
-
 def digest(value: Json) -> str:
     """Hash a JSON value by its content (SHA-256, hex)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def plan_difference(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> dict[str, list[str]]:
-    """Name the steps that were added, removed and changed from one revision to the next."""
-    before, after = steps_by_id(old), steps_by_id(new)
-    return {
-        "added": [i for i in after if i not in before],
-        "removed": [i for i in before if i not in after],
-        "changed": [i for i in after if i in before and after[i] != before[i]],
-    }
-
-
-def lost_checks(
-    old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, difference: Mapping[str, Sequence[str]]
-) -> list[str]:
-    """Name the new steps of a revision that replace steps with a check, when none of them has one."""
-    before, after = steps_by_id(old), steps_by_id(new)
-    had = any(_is_checked(before[step_id]) for step_id in difference["removed"])
-    has = any(_is_checked(after[step_id]) for step_id in difference["added"])
-    return list(difference["added"]) if had and not has else []
-
-
-def _is_checked(step: Step) -> bool:
-    return bool(step.get("success_criteria")) or "output_schema" in step
-
-
-def lost_its_check(step: Step, plan_id: str, audit: Iterable[AuditEvent]) -> bool:
-    """Tell whether nothing checks a step because a model's revision dropped the check there was."""
-    return not _is_checked(step) and any(
-        step["id"] in (event.get("difference") or {}).get("unchecked", ())
-        for event in audit
-        if event.get("plan_id") == plan_id
-    )
-
-
-def used_ids(plan: Mapping[str, Any] | None, audit: Iterable[AuditEvent]) -> set[str]:
-    """Collect every step id that any revision of this plan has used."""
-    used = set(steps_by_id(plan))
-    for event in audit:
-        difference: Mapping[str, list[str]] = event.get("difference") or {}
-        if plan and event.get("plan_id") == plan.get("id"):
-            used.update(*difference.values())
-    return used
-
-
-def unused_id(wanted: str, revision: int, taken: set[str]) -> str:
-    """Derive an id that no revision has used: ``pack`` becomes ``pack_r2``."""
-    if wanted not in taken:
-        return wanted
-    suffix = f"_r{revision}"
-    candidate, n = wanted[: 64 - len(suffix)] + suffix, 2
-    while candidate in taken:
-        tail = f"{suffix}_{n}"
-        candidate, n = wanted[: 64 - len(tail)] + tail, n + 1
-    return candidate

@@ -33,7 +33,7 @@ Namespace = Annotated[
 @app.command("list")
 def list_(namespace: Namespace = None, db: Database = None, json: JsonOutput = False) -> int:
     """List the plans that are kept, newest first."""
-    from ..durations import say_duration
+    from ..storage.durations import say_duration
     from .sources import Sources
 
     screen, now = Screen(json=json), time.time()
@@ -61,7 +61,7 @@ def clear(
     """Forget plans: those of a goal, the expired ones, or all."""
     if (goal is not None) + expired + everything != 1:
         raise BadUsageError("say what to clear: one of --goal TEXT, --expired and --all")
-    from ..recall import normalised_goal
+    from ..plan.reuse import normalised_goal
     from .sources import Sources
 
     sources, now = Sources.read(SourceOptions(db=db)), time.time()

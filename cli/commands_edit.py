@@ -45,7 +45,7 @@ def edit(
     screen = Screen(json=json, plain=plain)
     if plan is None and not screen.interactive:
         raise BadUsageError("there is no terminal to edit the plan in; give the edited plan with --plan FILE")
-    from ..graph.means import require_means
+    from ..threads.requirements import require_means
     from .driving import Session, drive
     from .plan_edit import PlanEdit, edit_from_file, edit_in_editor, settle
     from .snapshots import look_up
@@ -79,7 +79,7 @@ def _unchanged(session: Session) -> int:
 
 
 def _stored(session: Session, change: PlanEdit) -> int:
-    from ..state import plan_difference
+    from ..plan.identity import plan_difference
     from .snapshots import status_of
 
     snapshot = session.snapshot()

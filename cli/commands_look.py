@@ -101,7 +101,7 @@ def show(
 
 
 def _show_output(screen: Screen, sources: Sources, thread: str, step: str) -> int:
-    from ..references import render
+    from ..plan.references import render
     from .snapshots import look_up, results_of
     from .sources import open_agent
 

@@ -35,8 +35,8 @@ def plan(
 
     The file can be edited and run later, with `run --plan`.
     """
-    from ..storage.lifting import declared_inputs
-    from ..storage.plan_files import STDIN, check_writable
+    from ..plan.files.plan_files import STDIN, check_writable
+    from ..plan.literals import declared_inputs
     from .inputs import GivenInputs
     from .sources import Sources
 
@@ -64,7 +64,7 @@ def write_plan(
     Raises:
         ConfigurationError: If the file may not be written.
     """
-    from ..storage.plan_files import STDIN, dump_plan, save_plan_file
+    from ..plan.files.plan_files import STDIN, dump_plan, save_plan_file
 
     if output is not None and output != STDIN:
         save_plan_file(plan, output, header=[*header, *_ways_to_run(plan, output)], overwrite=force)
@@ -182,7 +182,7 @@ def schema(
     ] = None,
 ) -> int:
     """Print the JSON Schema of plan files, for editors."""
-    from ..storage.plan_schema import schema_text
+    from ..plan.files.schema import schema_text
 
     text = schema_text()
     if output is None:

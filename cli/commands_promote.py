@@ -16,7 +16,7 @@ from .terminal import Screen
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-    from ..storage.promotion import Promotion
+    from ..plan.promotion import Promotion
     from ..tools.toolbox import Toolbox
 
 __all__ = ["promote"]
@@ -47,9 +47,9 @@ def promote(
     Its final revision, as it was repaired, becomes a plan file that runs without a
     planner. With --tools it is checked against them too.
     """
-    from ..storage.lifting import Lift
-    from ..storage.plan_files import STDIN, check_writable
-    from ..storage.promotion import promote as promote_plan
+    from ..plan.files.plan_files import STDIN, check_writable
+    from ..plan.literals import Lift
+    from ..plan.promotion import promote as promote_plan
     from .snapshots import look_up, results_of
     from .sources import Sources, open_agent
     from .unchecked import UncheckedToolbox
@@ -97,7 +97,7 @@ def _require_done(thread: str, snapshot: StateSnapshot) -> None:
 def _require_valid(plan: dict[str, Any], toolbox: Toolbox) -> None:
     from ..context import Context
     from ..errors import InvalidPlanError
-    from ..plan_rules import PlanFacts, validate_plan
+    from ..plan.rules import PlanFacts, validate_plan
 
     issues = validate_plan(plan, PlanFacts(toolbox, Context().step_limit(by_model=False)))[1]
     if issues:
@@ -110,7 +110,7 @@ def _header(thread: str, snapshot: StateSnapshot, promotion: Promotion) -> list[
     from datetime import UTC, datetime
     from importlib.metadata import version
 
-    from ..storage.promotion import needs_model
+    from ..plan.promotion import needs_model
 
     values = snapshot.values
     ended = max((result["finished_at"] or "" for result in values["results"].values()), default="")

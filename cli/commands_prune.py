@@ -17,7 +17,7 @@ from .terminal import Screen
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ..graph.pruning import PrunedThread, PruneReport
+    from ..threads.prune import PrunedThread, PruneReport
 
 __all__ = ["prune"]
 
@@ -60,7 +60,7 @@ def prune(
     statuses = _read_statuses(status)
     if force and not named:
         raise BadUsageError("--force deletes threads whose runs have not ended: name them")
-    from ..graph.pruning import prune_threads
+    from ..threads.prune import prune_threads
     from .sources import Sources
 
     database = Sources.read(SourceOptions(db=db)).database

@@ -92,7 +92,7 @@ def _check_target(target: Path, *, force: bool) -> None:
 
 def _write(target: Path, text: str, *, force: bool) -> None:
     from ..errors import ConfigurationError
-    from ..storage.whole_files import write_whole
+    from ..plan.files.whole_files import write_whole
 
     place = target.resolve()  # what a link points to is written, the link stays
     try:

@@ -116,7 +116,7 @@ def resume(
         raise BadUsageError("--question needs an answer: --approve, --reject TEXT or --answer JSON")
     from langgraph.types import Command
 
-    from ..graph.means import require_means
+    from ..threads.requirements import require_means
     from .driving import Session, answer_open_questions, drive
     from .overdue import note_overdue, overdue_questions, require_means_to_end
     from .queueing import leave_to_workers
@@ -203,9 +203,9 @@ def retry(
 
     What depends on them runs again too; other finished work is kept.
     """
+    from ..graph.control import retry_steps
     from ..graph.loop import run as run_now
-    from ..graph.means import require_means
-    from ..graph.surgery import retry_steps
+    from ..threads.requirements import require_means
     from .driving import Session, drive
     from .snapshots import look_up
     from .sources import Sources, open_agent
@@ -223,8 +223,8 @@ def retry(
 
 def cancel(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
     """End a run; what is done is kept and reported."""
+    from ..graph.control import cancel_run
     from ..graph.loop import run as run_now
-    from ..graph.surgery import cancel_run
     from .snapshots import look_up, status_of
     from .sources import Sources, open_agent
 

@@ -14,7 +14,7 @@ from .terminal import Screen
 
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
-    from ..graph.worker import TakenThread
+    from ..threads.worker import TakenThread
     from .sources import Sources
 
 __all__ = ["worker"]
@@ -51,7 +51,7 @@ def worker(
     json: JsonOutput = False,
 ) -> int:
     """Run queued threads, the oldest first; start as many workers as you like."""
-    from ..graph.worker import work
+    from ..threads.worker import work
     from .sources import Sources, open_agent, read_plan_cache
 
     screen = Screen(json=json)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import InvalidPlanError
-from ..storage.plan_files import dump_plan
+from ..plan.files.plan_files import dump_plan
 from .editor import EditorError, edit_file, parse_plan
 from .snapshots import OpenQuestion
 from .terminal import Screen

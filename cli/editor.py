@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..context import Environment
-from ..storage.plan_files import PlanFile, read_plan_text
+from ..plan.files.plan_files import PlanFile, read_plan_text
 
 __all__ = ["EditorError", "edit_file", "parse_plan"]
 

@@ -39,7 +39,7 @@ class GivenInputs:
             texts[name] = text
         if file is None:
             return cls(texts, {})
-        from ..storage.plan_files import load_mapping
+        from ..plan.files.plan_files import load_mapping
 
         return cls(texts, load_mapping(file, "a file of input values"))
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from ..state import topological_order
+from ..plan.dag import topological_order
+from ..safety.terminal_text import one_line
 from ..tools.calls import preview
-from .safe_text import one_line
 
 __all__ = ["Folded", "LivePlan", "Row", "fold"]
 

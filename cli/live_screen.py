@@ -15,8 +15,8 @@ from rich.live import Live
 from rich.segment import ControlType
 from rich.text import Text
 
+from ..safety.terminal_text import plain
 from .live_plan import LivePlan, Row, fold, say_seconds
-from .safe_text import plain
 
 __all__ = ["LiveScreen", "can_draw"]
 

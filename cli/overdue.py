@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..context import Context, to_context
 from ..errors import MissingModelError, PlanExecuteError
-from ..graph.answers import overdue_answers
-from ..graph.means import require_means
-from ..state import descendants, steps_of
+from ..people.answers import overdue_answers
+from ..plan.dag import descendants
+from ..state import steps_of
+from ..threads.requirements import require_means
 from .driving import Session, follow
 from .snapshots import OpenQuestion, look_up, open_questions
 from .sources import Sources, open_agent

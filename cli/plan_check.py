@@ -13,9 +13,9 @@ from ..context import Context, run_redactor
 from ..errors import InvalidPlanError
 
 if TYPE_CHECKING:
-    from ..plan_rules import PlanFacts
+    from ..plan.files.plan_files import PlanFile
+    from ..plan.rules import PlanFacts
     from ..state import PlanIssue
-    from ..storage.plan_files import PlanFile
     from ..tools.toolbox import Toolbox
     from .inputs import GivenInputs
 
@@ -76,8 +76,8 @@ def check_plan_file(path: Path, toolbox: Toolbox, given: GivenInputs, *, has_mod
     Raises:
         InvalidPlanError: If it is no YAML or JSON mapping.
     """
-    from ..plan_rules import PlanFacts
-    from ..storage.plan_files import load_plan_file
+    from ..plan.files.plan_files import load_plan_file
+    from ..plan.rules import PlanFacts
 
     plan_file, redactor = load_plan_file(path), run_redactor()
     inputs = given.values(plan_file.plan.get("inputs"))
@@ -95,7 +95,7 @@ def check_plan_file(path: Path, toolbox: Toolbox, given: GivenInputs, *, has_mod
 
 def _all_issues(plan: dict[str, Any], facts: PlanFacts) -> list[PlanIssue]:
     """List what is wrong with a plan's form, and with the rest of it when what is malformed is left out."""
-    from ..plan_rules import validate_plan
+    from ..plan.rules import validate_plan
 
     found: list[PlanIssue] = []
     rest: dict[str, Any] | None = plan
@@ -141,7 +141,7 @@ def _useless(plan: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[dict[st
 
 def with_places(plan_file: PlanFile, issues: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Add to each issue the line and column of the file that it is about (None if none), and sort them."""
-    from ..storage.plan_files import issue_place
+    from ..plan.files.plan_files import issue_place
 
     placed = []
     for issue in issues:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..context import Context
 from ..errors import ConfigurationError, InvalidInputError, InvalidPlanError, PlanExecuteError
-from ..graph.surgery import edit_plan
-from ..graph.thread_state import plan_of
-from ..models.plan_draft import with_new_ids_for_reruns
-from ..plan_rules import PlanFacts, validate_plan
-from ..state import Plan, Step, plan_difference, step_fingerprints
-from ..storage.plan_files import dump_plan, load_plan_file
+from ..graph.control import edit_plan
+from ..graph.door.thread_state import plan_of
+from ..plan.files.plan_files import dump_plan, load_plan_file
+from ..plan.identity import plan_difference, step_fingerprints
+from ..plan.revision import with_new_ids_for_reruns
+from ..plan.rules import PlanFacts, validate_plan
+from ..state import Plan, Step
 from ..tools.threads import run_to_end
 from .driving import Session
 from .editor import EditorError, edit_file, parse_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..recall import describe_recalled
+from ..plan.reuse import describe_recalled
 from ..tools.calls import preview
 from .terminal import Screen
 

@@ -9,7 +9,7 @@ from .exits import DONE
 if TYPE_CHECKING:
     from ..context import Context
     from ..graph.agent import PlanExecuteAgent
-    from ..storage.queue import QueuedThread
+    from ..threads.queue import QueuedThread
     from .terminal import Screen
 
 __all__ = ["leave_to_workers", "queue_now", "queued_now", "queued_status", "what_keeps"]
@@ -19,7 +19,7 @@ def leave_to_workers(
     agent: PlanExecuteAgent, screen: Screen, thread: str, given: Any, settings: Context | None = None
 ) -> int:
     """Submit a goal, an answer, or a thread that stopped, and say so."""
-    from ..graph.submission import submit
+    from ..threads.submission import submit
 
     submit(agent, given, thread, context=settings)
     if screen.json:
@@ -31,7 +31,7 @@ def leave_to_workers(
 
 def queue_now(agent: PlanExecuteAgent) -> dict[str, QueuedThread]:
     """Return what is in the queue, by thread."""
-    from ..graph.submission import queue_of
+    from ..threads.submission import queue_of
     from ..tools.threads import run_to_end
 
     return {queued.thread_id: queued for queued in run_to_end(queue_of(agent).all())}
@@ -39,7 +39,7 @@ def queue_now(agent: PlanExecuteAgent) -> dict[str, QueuedThread]:
 
 def queued_now(agent: PlanExecuteAgent, thread: str) -> QueuedThread | None:
     """Return a thread's place in the queue; None: it is not in it."""
-    from ..graph.submission import queue_of
+    from ..threads.submission import queue_of
     from ..tools.threads import run_to_end
 
     return run_to_end(queue_of(agent).get(thread))

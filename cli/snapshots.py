@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import BaseMessage
 
 from ..errors import ThreadNotFoundError
-from ..questions import OpenQuestion
+from ..people.questions import OpenQuestion
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot

@@ -259,7 +259,7 @@ def read_budgets(given: Sequence[str] | None) -> dict[str, float]:
     Raises:
         BadUsageError: If a name is unknown, or a limit is no number.
     """
-    from ..budget import BUDGETS
+    from ..spending.budget import BUDGETS
 
     names = [budget.removeprefix("max_") for budget in BUDGETS]
     read: dict[str, float] = {}
@@ -305,7 +305,7 @@ def read_plan_cache(given: CacheOptions = _NO_CACHE_ASKED, *, for_goal: bool) ->
         if ttl or namespace:
             raise BadUsageError("--cache-ttl and --cache-namespace need --cache")
         return None
-    from ..durations import read_duration
+    from ..storage.durations import read_duration
     from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
 
     chosen = ttl or env.plan_cache

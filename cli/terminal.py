@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..safety.terminal_text import plain
 from .keys import END_OF_INPUT, keys_of, single_keys
-from .safe_text import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..state import topological_order
+from ..plan.dag import topological_order
 from ..tools.calls import preview
 from .snapshots import open_questions, recalled, results_of
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import WorkLimitError
-from ..prompts import fill_quoted
-from ..references import resolve
+from ..models.prompts import fill_quoted
+from ..plan.references import resolve
 from ..safety.expressions import ExpressionError, evaluate
 from ..safety.patterns import PatternError, compile_pattern, is_found
 from ..safety.schemas import BadSchemaError, read_schema

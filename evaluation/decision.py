@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.metered import ModelMeter
+from ..models.prompts import quote, render_prompt
 from ..models.structured import call_structured
 from ..models.wire_schema import wire_schema
-from ..prompts import quote, render_prompt
 from ..state import Evaluation, OnFailure, Step
 from ..tools.calls import preview
 from .reasons import short

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import UnresolvedReferenceError
-from ..references import expression_roots, step_references
-from ..state import CRITERION_PARAMETER, Criterion, Evidence, Plan, StepResult, input_values, steps_by_id
+from ..plan.identity import input_values
+from ..plan.references import expression_roots, step_references
+from ..state import CRITERION_PARAMETER, Criterion, Evidence, Plan, StepResult, steps_by_id
 from ..storage.artifacts import ArtifactDamagedError
 from ..tools.threads import run_bounded
 from .criteria import Json, Judge, check_criteria, resolved_criteria

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.metered import ModelMeter
+from ..models.prompts import find_delimiter, quote, render_prompt
+from ..models.prompts.statements import Statements, state_criterion
 from ..models.structured import call_structured
-from ..prompts import find_delimiter, quote, render_prompt
-from ..prompts.statements import Statements, state_criterion
 from ..state import CriterionResult, Evidence, Step
 from ..tools.calls import preview
 from .criteria import Json, Judge

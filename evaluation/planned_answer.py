@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UnresolvedReferenceError
-from ..references import (
+from ..plan.identity import input_values
+from ..plan.references import (
     BadReferenceError,
     Reference,
     expression_roots,
@@ -16,7 +17,7 @@ from ..references import (
     step_references,
 )
 from ..run import Run
-from ..state import Plan, State, Step, input_values, steps_by_id
+from ..state import Plan, State, Step, steps_by_id
 from ..tools.threads import run_bounded
 from .criteria import is_empty
 

@@ -22,11 +22,14 @@ from ..errors import (
     WorkLimitError,
 )
 from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
-from ..plan_text import call_in_words, step_in_words
-from ..questions import Answer
-from ..references import holds
-from ..run import Run, ask_person, audit_event
-from ..safe_markdown import plain_line
+from ..people.asking import ask_person
+from ..people.plan_text import call_in_words, step_in_words
+from ..people.questions import Answer
+from ..plan.dag import descendants
+from ..plan.identity import step_fingerprint
+from ..plan.references import holds
+from ..run import Run, audit_event
+from ..safety.markdown import plain_line
 from ..state import (
     NOT_NEEDED,
     AuditEvent,
@@ -37,11 +40,9 @@ from ..state import (
     StepResult,
     Usage,
     add_usage,
-    descendants,
     digest,
     granted_tools,
     is_satisfied,
-    step_fingerprint,
     steps_by_id,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown

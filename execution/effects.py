@@ -16,10 +16,11 @@ from typing import Any
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from ..errors import BudgetExceededError, RepeatedCallError, StepError, ToolFailedError
-from ..plan_text import call_in_words
-from ..questions import RUNNER_STOPPED, may_still_run
-from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope, ask_person
-from ..safe_markdown import code_span
+from ..people.asking import ask_person
+from ..people.plan_text import call_in_words
+from ..people.questions import RUNNER_STOPPED, may_still_run
+from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope
+from ..safety.markdown import code_span
 from ..state import Effect, digest
 from ..storage.effect_log import EffectRecord
 from ..storage.work_id import CallId

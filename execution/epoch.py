@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.pregel._read import ChannelRead
+from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.runtime import Runtime
 
-from ..approvals import standing_approval
-from ..estimates import expected_seconds
+from ..langgraph_private import SAVER, read_channels
 from ..models.chat import ChatModels
+from ..people.approvals import standing_approval
+from ..plan.dag import pending_steps
+from ..plan.identity import step_fingerprint
 from ..run import Run
-from ..state import State, Step, StepResult, pending_steps, step_fingerprint, steps_by_id
+from ..spending.estimates import expected_seconds
+from ..state import State, Step, StepResult, steps_by_id
 from ..tools.toolbox import Toolbox
 from .gate import Gate, StepWithheldError
 from .goal_watch import GoalWatch, goal_watch
@@ -92,11 +95,8 @@ class Epoch:
 
 
 def read_state(config: RunnableConfig) -> State:
-    """Read the graph's state from inside a task that was sent only an id.
-
-    ``ChannelRead`` is what conditional edges use (langgraph 1.2.22; pinned by a test).
-    """
-    state: State = ChannelRead.do_read(config, select=_STEP_CHANNELS)
+    """Read the graph's state from inside a task that was sent only an id."""
+    state: State = read_channels(config, _STEP_CHANNELS)
     return state
 
 
@@ -195,7 +195,7 @@ async def _look_again(epoch: Epoch, watch: GoalWatch) -> None:
 async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:
     """Read the pending writes of the checkpoint that the run goes on from."""
     configurable = config["configurable"]
-    saver = configurable.get("__pregel_checkpointer")
+    saver = configurable.get(SAVER)
     if saver is None:
         return Siblings()
     address = {
@@ -210,7 +210,7 @@ async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:
             found.results |= value
         elif channel == "decisions":
             found.decisions |= value
-        elif channel == "__interrupt__":
+        elif channel == INTERRUPT:
             for question in value:
                 if isinstance(question.value, dict) and "attempts" in question.value:
                     found.attempts[question.value["step_id"]] = question.value["attempts"]

@@ -17,8 +17,9 @@ from itertools import count
 
 from langgraph.errors import GraphInterrupt
 
+from ..plan.dag import remaining_path
 from ..run import StopSignal
-from ..state import Plan, Step, StepResult, is_satisfied, remaining_path
+from ..state import Plan, Step, StepResult, is_satisfied
 
 __all__ = ["Gate", "Slots", "StepWithheldError"]
 

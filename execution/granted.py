@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import RejectedError
-from ..plan_text import call_in_words
-from ..run import StepScope, ask_person
-from ..safe_markdown import code_span
+from ..people.asking import ask_person
+from ..people.plan_text import call_in_words
+from ..plan.grants import open_resources
+from ..run import StepScope
+from ..safety.markdown import code_span
 from ..state import Step
 from ..storage.work_id import path_as_json
-from ..tools.grants import open_resources
 from ..tools.toolbox import Toolbox
 
 __all__ = ["confirmed_arguments"]

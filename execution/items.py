@@ -21,10 +21,11 @@ from ..errors import (
     StepStoppedError,
     UnresolvedReferenceError,
 )
-from ..references import expression_roots, references_in, resolve
-from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools, step_fingerprint
+from ..plan.grants import resources_of
+from ..plan.identity import step_fingerprint
+from ..plan.references import expression_roots, references_in, resolve
+from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools
 from ..storage.artifacts import ArtifactDamagedError
-from ..tools.grants import resources_of
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
 from .work import Attempt, Item, StepWork, broken_attempt

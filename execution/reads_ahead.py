@@ -18,12 +18,13 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..budget import Tab
 from ..context import needs_approval
 from ..errors import UnresolvedReferenceError
-from ..references import BadReferenceError, expression_roots, resolve, step_references
+from ..langgraph_private import is_of_a_task
+from ..plan.references import BadReferenceError, expression_roots, resolve, step_references
 from ..run import Run, StepScope, emit
 from ..safety.work import Work, within
+from ..spending.budget import Tab
 from ..state import Plan, Step, agent_grant, steps_by_id
 from ..tools.calls import abridged, call_tool
 from ..tools.toolbox import Toolbox
@@ -221,8 +222,6 @@ def _time_limit(run: Run) -> float | None:
 def _detached(config: RunnableConfig) -> RunnableConfig:
     """Leave out what belongs to the planner's task: it ends before the reads do, and asks nobody anything."""
     configurable = {
-        key: value
-        for key, value in config.get("configurable", {}).items()
-        if key == "__pregel_runtime" or not key.startswith(("__pregel", "checkpoint"))
+        key: value for key, value in config.get("configurable", {}).items() if not is_of_a_task(key)
     }
     return {**config, "configurable": configurable}

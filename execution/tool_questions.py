@@ -19,12 +19,13 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Interrupt
 from typing_extensions import TypedDict
 
-from ..questions import question_id
-from ..run import StepScope, ask_anything
+from ..people.asking import ask_anything
+from ..people.questions import question_id
+from ..run import StepScope
 from ..state import digest
 from ..storage.rows import dump
 from ..storage.work_id import CallId
-from .agent_step import nested_config
+from .kinds.agent import nested_config
 
 __all__ = ["call_and_let_ask"]
 

@@ -29,36 +29,27 @@ from ..errors import (
 )
 from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
 from ..evaluation.judge import make_judge
+from ..langgraph_private import SAVER
 from ..models.chat import ChatModels
-from ..prompts import fill_quoted, quote
-from ..references import expression_roots, resolve, search, step_references
+from ..models.prompts import fill_quoted, quote
+from ..plan.identity import input_values, lost_its_check, step_fingerprint
+from ..plan.references import expression_roots, resolve, search, step_references
 from ..run import OUTER_KEY, Run, StepScope, emit
-from ..state import (
-    Evidence,
-    Failure,
-    State,
-    Step,
-    StepResult,
-    digest,
-    granted_tools,
-    input_values,
-    lost_its_check,
-    step_fingerprint,
-)
+from ..state import Evidence, Failure, State, Step, StepResult, digest, granted_tools
 from ..storage.artifacts import ArtifactDamagedError
 from ..storage.faults import met_faults
 from ..storage.work_id import Place, WorkId
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
-from .agent_step import run_agent_step, step_messages
-from .bound_step import run_bound_step
 from .effects import content_of, settle_doubts_of_step
 from .epoch import Epoch
 from .gate import StepWithheldError
 from .granted import confirmed_arguments
-from .named_agent import run_named_agent
-from .sub_plan import run_sub_plan
+from .kinds.agent import run_agent_step, step_messages
+from .kinds.bound import run_bound_step
+from .kinds.named import run_named_agent
+from .kinds.sub_plan import run_sub_plan
 
 __all__ = ["Attempt", "Item", "StepWork", "broken_attempt"]
 
@@ -358,7 +349,7 @@ class StepWork:
 
     @property
     def _saver(self) -> Any:
-        return self.config["configurable"].get("__pregel_checkpointer")
+        return self.config["configurable"].get(SAVER)
 
     @property
     def plan_id(self) -> str:

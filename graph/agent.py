@@ -9,65 +9,82 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
-from langgraph.store.memory import InMemoryStore
+from langgraph.types import Command, GraphOutput
 
 from ..context import Context
-from ..models.chat import ChatModels
-from ..models.prices import PriceTable
 from ..run import run_of
-from ..state import InputState, OutputState, State
-from ..storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
-from ..storage.plan_cache import PlanCache
+from ..safety.stream import RedactedStream
+from ..state import InputState, OutputState
+from ..storage.adapters import AsyncSaver, AsyncStore
 from ..tools.threads import run_to_end
-from ..tools.toolbox import Toolbox
-from .door import enter
+from .compiled import CompiledAgent
+from .control import ABANDON, without_open_run
+from .door.enter import enter
 from .loop import iterate
 from .outputs import exact_output, output_of_step
-from .redacted_stream import RedactedStream
-from .surgery import ABANDON, without_open_run
 
 __all__ = ["PlanExecuteAgent"]
 
+Input = InputState | Mapping[str, Any] | Command[Any] | None
+"""A goal, a conversation or a plan; answers; or None to go on."""
+Settings = Context | Mapping[str, Any] | None
+"""Settings, or their fields; None: those that the thread was started with."""
 
-class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputState]):
-    """A plan-and-execute agent; use it as any compiled LangGraph graph, sync or async.
 
-    Args:
-        models: The chat models by role.
-        toolbox: The tools, with their effects.
-        memory: Where the ledger is kept while the graph has no store.
-        running: The runs under way, as pairs of a thread's id and a mark; copies share it.
-        plan_cache: How plans that worked are kept and used again; None: they are not.
-        prices: What model calls cost; None: what is known of list prices.
-        kwargs: What a compiled graph is made of.
-    """
+class PlanExecuteAgent(CompiledAgent):
+    """A plan-and-execute agent; use it as any compiled LangGraph graph, sync or async."""
 
-    def __init__(
-        self,
-        *,
-        models: ChatModels,
-        toolbox: Toolbox,
-        memory: InMemoryStore | None = None,
-        running: set[tuple[str, object]] | None = None,
-        plan_cache: PlanCache | None = None,
-        prices: PriceTable | None = None,
-        **kwargs: Any,
-    ) -> None:
-        kwargs["checkpointer"] = async_saver(kwargs.get("checkpointer"))
-        kwargs["store"] = async_store(kwargs.get("store"))
-        super().__init__(**kwargs)
-        self.models = models
-        self.toolbox = toolbox
-        self.memory = memory or InMemoryStore()
-        self.running = set() if running is None else running
-        self.plan_cache = plan_cache
-        self.prices = prices or PriceTable()
+    if TYPE_CHECKING:
+        # LangGraph declares what these return as Any.
+
+        @overload  # type: ignore[override]  # one way less: a list of parts
+        def invoke(
+            self,
+            input: Input,
+            config: RunnableConfig | None = None,
+            *,
+            context: Settings = None,
+            version: Literal["v2"],
+            **kwargs: Any,
+        ) -> GraphOutput[OutputState]: ...
+        @overload
+        def invoke(
+            self,
+            input: Input,
+            config: RunnableConfig | None = None,
+            *,
+            context: Settings = None,
+            **kwargs: Any,
+        ) -> OutputState: ...
+        def invoke(self, *args: Any, **kwargs: Any) -> Any:
+            """Run the graph to its end, or to its next question; see :meth:`astream`."""
+
+        @overload  # type: ignore[override]  # one way less: a list of parts
+        async def ainvoke(
+            self,
+            input: Input,
+            config: RunnableConfig | None = None,
+            *,
+            context: Settings = None,
+            version: Literal["v2"],
+            **kwargs: Any,
+        ) -> GraphOutput[OutputState]: ...
+        @overload
+        async def ainvoke(
+            self,
+            input: Input,
+            config: RunnableConfig | None = None,
+            *,
+            context: Settings = None,
+            **kwargs: Any,
+        ) -> OutputState: ...
+        async def ainvoke(self, *args: Any, **kwargs: Any) -> Any:
+            """Run the graph to its end, or to its next question; see :meth:`astream`."""
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any

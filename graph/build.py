@@ -7,14 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langgraph._internal._runnable import RunnableCallable
+from langchain_core.runnables import RunnableLambda
 from langgraph.graph import END, START, StateGraph
 
 from ..context import Context
 from ..errors import ConfigurationError
+from ..execution.step_agent import make_step_agent
+from ..langgraph_private import made_into
 from ..models.chat import ChatModels
 from ..models.final_output import output_form
-from ..models.prices import read_prices
 from ..nodes.approval import make_approval
 from ..nodes.dispatcher import make_dispatcher
 from ..nodes.evaluator import make_evaluator
@@ -23,6 +24,7 @@ from ..nodes.planner import make_planner
 from ..nodes.replanner import make_replanner
 from ..nodes.synthesizer import make_synthesizer
 from ..nodes.validator import make_validator
+from ..spending.prices import read_prices
 from ..state import InputState, OutputState, State
 from ..storage.plan_cache import PlanCache, to_plan_cache
 from ..tools.toolbox import Toolbox
@@ -34,7 +36,6 @@ from .routing import (
     route_after_planner,
     route_after_validator,
 )
-from .step_agent import make_step_agent
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
@@ -110,25 +111,37 @@ def create_plan_execute_agent(
     builder.add_node("replanner", make_replanner(chat, toolbox))
     builder.add_node("synthesizer", make_synthesizer(chat, form))
     builder.add_edge(START, "planner")
-    builder.add_conditional_edges("planner", _at_once(route_after_planner))
-    builder.add_conditional_edges("validator", _at_once(route_after_validator))
-    builder.add_conditional_edges("approval", _at_once(route_after_approval))
+    builder.add_conditional_edges("planner", _Route(route_after_planner))
+    builder.add_conditional_edges("validator", _Route(route_after_validator))
+    builder.add_conditional_edges("approval", _Route(route_after_approval))
     after_dispatch = ["approval", "executor", "evaluator"]
-    builder.add_conditional_edges("dispatcher", _at_once(route_after_dispatcher), after_dispatch)
+    builder.add_conditional_edges("dispatcher", _Route(route_after_dispatcher), after_dispatch)
     builder.add_edge("executor", "evaluator")
-    builder.add_conditional_edges("evaluator", _at_once(route_after_evaluator))
+    builder.add_conditional_edges("evaluator", _Route(route_after_evaluator))
     builder.add_edge("replanner", "validator")
     builder.add_edge("synthesizer", END)
     compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
-    return PlanExecuteAgent(
+    return made_into(
+        PlanExecuteAgent,
+        compiled,
         models=chat,
         toolbox=toolbox,
         plan_cache=to_plan_cache(plan_cache),
         prices=read_prices(prices),
-        **vars(compiled),
     )
 
 
-def _at_once(route: Callable[[State], Any]) -> RunnableCallable:
-    """Ask a route where the event loop runs: a plain function LangGraph 1.2.22 would send to a thread."""
-    return RunnableCallable(route, trace=False)
+class _Route(RunnableLambda[State, Any]):
+    """A route that is asked in the event loop: LangGraph 1.2.22 sends a plain function to a thread."""
+
+    def __init__(self, route: Callable[[State], Any]) -> None:
+        super().__init__(route)
+        self._route = route
+
+    def invoke(self, input: State, *_: Any, **__: Any) -> Any:
+        """Ask the route; it is no run of its own in traces."""
+        return self._route(input)
+
+    async def ainvoke(self, input: State, *_: Any, **__: Any) -> Any:
+        """Ask the route."""
+        return self._route(input)

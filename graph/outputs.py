@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
@@ -11,16 +11,14 @@ from ..errors import InvalidInputError, ThreadNotFoundError, known
 from ..state import steps_by_id
 from ..storage.adapters import async_store
 from ..storage.artifacts import Artifacts
-
-if TYPE_CHECKING:
-    from .agent import PlanExecuteAgent
+from .compiled import CompiledAgent
 
 __all__ = ["exact_output", "output_of_step"]
 
 Json = Any
 
 
-async def output_of_step(agent: PlanExecuteAgent, config: RunnableConfig, step_id: str) -> Json:
+async def output_of_step(agent: CompiledAgent, config: RunnableConfig, step_id: str) -> Json:
     """Look a step's result up in the thread's state and return its exact output.
 
     Raises:
@@ -40,7 +38,7 @@ async def output_of_step(agent: PlanExecuteAgent, config: RunnableConfig, step_i
 
 
 async def exact_output(
-    agent: PlanExecuteAgent,
+    agent: CompiledAgent,
     config: RunnableConfig,
     output: Json,
     step_id: str,

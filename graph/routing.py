@@ -6,7 +6,8 @@ from typing import Literal
 
 from langgraph.types import Send
 
-from ..state import State, is_taken_in, next_round_is_due, pending_steps
+from ..plan.dag import next_round_is_due, pending_steps
+from ..state import State, is_taken_in
 
 __all__ = [
     "route_after_approval",

@@ -14,8 +14,8 @@ from typing import Any
 from langchain_core.tools import BaseTool
 
 from ..context import Environment
-from ..durations import read_duration
 from ..errors import ConfigurationError, known
+from ..storage.durations import read_duration
 from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
 from ..storage.workspaces import server_workspaces, workspace_of
 from ..tools.toolsets import names_of_toolsets, toolset_of_each_thread

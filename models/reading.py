@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import BaseModel, ValidationError
 
+from ..plan.notations.lines import TextFormError
 from .client_errors import filtered_error, one_line, refused_error
 from .json_text import extract_json, without_thinking
 
@@ -17,7 +18,6 @@ __all__ = [
     "Check",
     "Reading",
     "TextForm",
-    "TextFormError",
     "TextListener",
     "parts_of",
     "raise_if_withheld",
@@ -33,14 +33,6 @@ TextListener = Callable[[str], None]
 
 _TRUNCATED = {"length", "max_tokens", "max_output_tokens", "model_length"}
 _FILTERED = {"content_filter", "content_filtered", "safety", "prohibited_content", "guardrail_intervened"}
-
-
-class TextFormError(ValueError):
-    """What stands in the way of reading an answer in a text form, one sentence each."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True)

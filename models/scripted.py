@@ -27,7 +27,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
 from ..errors import ScriptError, known
-from ..prompts.statements import control_letter
+from .prompts.statements import control_letter
 
 __all__ = ["Reply", "Script", "ScriptedCall", "ScriptedModel"]
 

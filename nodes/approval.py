@@ -9,25 +9,20 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..approvals import approval_state, known_values, names_in, record_approval, record_edit
 from ..context import Context
 from ..errors import ApprovalImpossibleError
-from ..estimates import Estimate, estimate_plan
 from ..models.chat import ChatModels
-from ..plan_text import describe_plan
-from ..questions import Answer
-from ..recall import describe_recalled, recalled_from
-from ..run import Node, Run, Update, ask_person, audit_event, emit, run_of
-from ..state import (
-    Plan,
-    State,
-    digest,
-    feedback_of,
-    is_taken_in,
-    pending_steps,
-    plan_hash,
-)
-from ..tools.grants import changed_tools
+from ..people.approvals import approval_state, known_values, names_in, record_approval, record_edit
+from ..people.asking import ask_person
+from ..people.plan_text import describe_plan
+from ..people.questions import Answer
+from ..plan.dag import pending_steps
+from ..plan.grants import changed_tools
+from ..plan.identity import plan_hash
+from ..plan.reuse import describe_recalled
+from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..spending.estimates import Estimate, estimate_plan
+from ..state import Plan, State, digest, feedback_of, is_taken_in
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_approval"]
@@ -69,7 +64,7 @@ class _Approval:
     async def _ask(self, state: State, plan: Plan, run: Run) -> Answer:
         shown = _shown_plan(state, plan)
         earlier = await run.ledger.approvals(plan["id"])
-        hit = await recalled_from(run, plan["id"]) if shown is plan else None
+        hit = await run.reuse.recalled_from(plan["id"]) if shown is plan else None
         origin = describe_recalled(hit) if hit else ""
         estimate = await self._estimate(state, plan, run)
         values = await known_values(run, state, names_in(pending_steps(plan, state.get("results") or {})))

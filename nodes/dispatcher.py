@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from langchain_core.runnables import RunnableConfig
 
-from ..approvals import approval_state, standing_approval
+from ..people.approvals import approval_state, standing_approval
+from ..plan.identity import plan_hash, step_fingerprint
 from ..run import Node, Update, audit_event, run_of
-from ..state import Plan, State, StepResult, feedback_of, plan_hash, step_fingerprint
+from ..state import Plan, State, StepResult, feedback_of
 from ..storage.ledger import Ledger
 from ..tools.toolbox import Toolbox
 

@@ -9,10 +9,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
 from ..context import Context
-from ..evaluation.budget_question import ask_about_budget
 from ..evaluation.goal import GoalCheck
 from ..execution.goal_watch import GoalWatch, goal_watch
 from ..models.chat import ChatModels
+from ..people.budget_question import ask_about_budget
+from ..plan.dag import next_round_is_due, pending_steps
 from ..run import Node, Run, Update, audit_event, emit, emit_end_of_step, run_of, warn_of_budget
 from ..state import (
     AuditEvent,
@@ -22,9 +23,7 @@ from ..state import (
     Step,
     StepResult,
     add_usage,
-    next_round_is_due,
     not_needed_result,
-    pending_steps,
     steps_of,
 )
 

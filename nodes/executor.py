@@ -19,8 +19,9 @@ from ..execution.gate import StepWithheldError
 from ..execution.goal_watch import GoalWatch
 from ..execution.work import StepWork
 from ..models.chat import ChatModels
+from ..plan.identity import step_fingerprint
 from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
-from ..state import Evaluation, State, StepResult, add_usage, step_fingerprint
+from ..state import Evaluation, State, StepResult, add_usage
 from ..storage.artifacts import ArtifactDamagedError
 from ..tools.toolbox import Toolbox
 

@@ -11,27 +11,21 @@ from langchain_core.messages import AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..budget import Tab
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..execution.effects import settle_doubts
 from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
-from ..models.plan_draft import (
-    DraftForm,
-    PlanDraft,
-    answer_of,
-    draft_schema,
-    new_steps,
-    revised_plan,
-    with_answer,
-    write_draft,
-)
-from ..plan_rules.secrets import secrets_in_inputs
-from ..prompts import quote, render_prompt
-from ..prompts.inventory import describe_effects, describe_form, quoted_tools
-from ..recall import input_types, note_origin, plan_key, recall_plan, withdraw
+from ..models.plan_writer import DraftForm, write_draft
+from ..models.prompts import quote, render_prompt
+from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
+from ..plan.identity import plan_difference, used_ids
+from ..plan.notations.draft import PlanDraft, answer_of, draft_schema, new_steps
+from ..plan.reuse import input_types, plan_key
+from ..plan.revision import revised_plan, with_answer
+from ..plan.rules.secrets import secrets_in_inputs
 from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..spending.budget import Tab
 from ..state import (
     FINAL_STATUSES,
     SCHEMA_VERSION,
@@ -44,10 +38,8 @@ from ..state import (
     draft_attempt,
     feedback_of,
     is_settled,
-    plan_difference,
     steps_by_id,
     steps_of,
-    used_ids,
 )
 from ..storage.artifacts import shown
 from ..tools.calls import preview
@@ -93,7 +85,7 @@ class _Planner:
         return {**started, **planned}
 
     def _key(self, state: State, run: Run) -> str | None:
-        """Say what is asked of the planner, if a plan of another run may answer it; see ``recall.py``."""
+        """Say what is asked of the planner, if a plan of another run may answer it; see ``plan/reuse.py``."""
         if run.cached_plans is None or not _stands_alone(state):
             return None
         return plan_key(
@@ -128,7 +120,7 @@ class _Planner:
         if ahead is not None:
             ahead.keep(plan)
         if key is not None:
-            await note_origin(run, plan["id"], key, self._planner_name(run))
+            await run.reuse.note_origin(plan["id"], key, self._planner_name(run))
         _tell(runtime, run, state, plan)
         written = audit_event(
             run, {**state, "plan": plan}, "plan_written", by="planner", trigger=_trigger(state)
@@ -397,7 +389,9 @@ def _stands_alone(state: State) -> bool:
 
 async def _recalled(state: State, runtime: Runtime[Context], run: Run, key: str | None) -> Noted:
     """Draft the plan of an earlier run of this goal, if one is kept."""
-    found, noted = await recall_plan(run, key, state.get("goal") or "") if key else (None, [])
+    found, noted = (
+        await run.reuse.recall(key, state.get("goal") or "", run.new_plan_id()) if key else (None, [])
+    )
     if found is None:
         return None, noted
     plan = found.plan
@@ -410,7 +404,7 @@ async def _withdrawn(state: State, run: Run) -> Noted:
     """Drop what was recalled and is not to run as it is: it has issues, or a person rejected it."""
     draft = state.get("draft")
     proposed = draft["plan"] if draft and state.get("plan_issues") else state.get("plan")
-    return None, await withdraw(run, proposed, _trigger(state))
+    return None, await run.reuse.withdraw(proposed, _trigger(state))
 
 
 # --- the answer --------------------------------------------------------------------------

@@ -13,24 +13,15 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.chat import ChatModels
-from ..models.plan_draft import DraftForm, answer_of, revised_plan, steps_from_draft, write_draft
-from ..prompts import quote, render_prompt
-from ..prompts.inventory import describe_effects, describe_form, quoted_tools
+from ..models.plan_writer import DraftForm, write_draft
+from ..models.prompts import quote, render_prompt
+from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
+from ..plan.dag import descendants, is_rolling
+from ..plan.identity import lost_checks, plan_difference, used_ids
+from ..plan.notations.draft import answer_of, steps_from_draft
+from ..plan.revision import revised_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import (
-    Evaluation,
-    Plan,
-    State,
-    StepResult,
-    descendants,
-    digest,
-    draft_attempt,
-    is_rolling,
-    is_settled,
-    lost_checks,
-    plan_difference,
-    used_ids,
-)
+from ..state import Evaluation, Plan, State, StepResult, digest, draft_attempt, is_settled
 from ..storage.artifacts import shown
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox

@@ -12,22 +12,20 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.runtime import Runtime
 
-from ..budget import Tab
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError, WorkLimitError
-from ..estimates import sample_of, samples_of
 from ..evaluation.planned_answer import handed_in, planned_answer
 from ..execution.effects import describe_doubt, settle_doubts
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.plain import call_message
-from ..prompts import quote, render_prompt
-from ..recall import settle
-from ..references import (
-    strings_in,
-)
+from ..models.prompts import quote, render_prompt
+from ..plan.dag import is_rolling, run_status
+from ..plan.references import strings_in
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..safe_markdown import as_code, link_targets, neutralise_links, without_html
+from ..safety.markdown import as_code, link_targets, neutralise_links, without_html
+from ..spending.budget import Tab
+from ..spending.estimates import sample_of, samples_of
 from ..state import (
     NOT_NEEDED,
     AuditEvent,
@@ -36,9 +34,7 @@ from ..state import (
     Step,
     StepResult,
     is_not_needed,
-    is_rolling,
     reason_of,
-    run_status,
     steps_of,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
@@ -94,7 +90,7 @@ class _Synthesizer:
             "draft": None,
             "usage": tab.close(),
             "audit": [
-                *await settle(run, state, status),
+                *await run.reuse.settle(state, status),
                 *settled,
                 audit_event(
                     run, state, "finished", decision=status, trigger=reason_of(state), evidence=doubts

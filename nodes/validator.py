@@ -9,27 +9,16 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from ..approvals import approval_state, grants_of, record_approval, standing_approval
 from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
-from ..models.plan_draft import with_new_ids_for_reruns
-from ..plan_rules import PlanFacts, validate_plan
+from ..people.approvals import approval_state, grants_of, record_approval, standing_approval
+from ..plan.grants import is_within
+from ..plan.identity import plan_difference, plan_hash, step_fingerprints
+from ..plan.revision import with_new_ids_for_reruns
+from ..plan.rules import PlanFacts, validate_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import (
-    Approval,
-    Draft,
-    Grants,
-    Plan,
-    PlanIssue,
-    State,
-    digest,
-    feedback_of,
-    plan_difference,
-    plan_hash,
-    step_fingerprints,
-)
-from ..tools.grants import is_within
+from ..state import Approval, Draft, Grants, Plan, PlanIssue, State, digest, feedback_of
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 

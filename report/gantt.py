@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ..safety.visible_text import width
 from .markup import Markup, element
 from .plan_drawing import fit
 from .steps import StepRecord
 from .timeline import Bar, Timeline
-from .visible import width
 from .words import OUTCOMES, say_seconds
 
 __all__ = ["draw_gantt"]

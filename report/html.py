@@ -10,6 +10,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from ..safety.visible_text import one_line, visible
 from .gantt import draw_gantt
 from .html_steps import badge, step_links, step_section, value_block
 from .markup import Markup, element, join
@@ -17,7 +18,6 @@ from .plan_drawing import MOST_DRAWN, draw_plan
 from .record import Decision, RunRecord
 from .settings import settings_that_matter
 from .shares import Share, shortened
-from .visible import one_line, visible
 from .words import OUTCOMES, say_cost, say_count, say_seconds, say_time, say_timeline, say_usage, signature
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..safety.visible_text import one_line
 from .markup import Markup, element, join
 from .shares import Share, shortened, way_to_output
 from .steps import Criterion, Given, StepRecord, Try
-from .visible import one_line
 from .words import OUTCOMES, say_count, say_seconds, say_time, say_usage
 
 __all__ = ["KINDS", "badge", "step_links", "step_section", "value_block"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..safe_markdown import as_code, code_span, neutralise_links, plain_line
+from ..safety.markdown import as_code, code_span, neutralise_links, plain_line
+from ..safety.visible_text import one_line, visible
 from .html_steps import KINDS
 from .record import Decision, RunRecord
 from .settings import settings_that_matter
 from .shares import Share, shortened, way_to_output
 from .steps import StepRecord
-from .visible import one_line, visible
 from .words import OUTCOMES, say_cost, say_count, say_seconds, say_time, say_timeline, say_usage, signature
 
 __all__ = ["write_markdown"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from html import escape
 
-from .visible import visible
+from ..safety.visible_text import visible
 
 __all__ = ["Markup", "element", "join", "text"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+from ..safety.visible_text import one_line, width
 from .layout import Box, Drawing, Point, draw_layers
 from .markup import Markup, element, join
 from .steps import StepRecord
-from .visible import one_line, width
 from .words import OUTCOMES, say_count, say_seconds
 
 __all__ = ["MOST_DRAWN", "draw_plan"]

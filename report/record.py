@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from langgraph.checkpoint.serde.types import INTERRUPT
+
 from ..context import Context
-from ..questions import OpenQuestion
-from ..state import FINAL_STATUSES, input_values
+from ..people.questions import OpenQuestion
+from ..plan.identity import input_values
+from ..state import FINAL_STATUSES
 from .steps import StepRecord, step_records
 from .timeline import Timeline, make_timeline, seconds_of
 from .words import event_title, status_words
@@ -169,7 +172,7 @@ def _read(
 ) -> tuple[Mapping[str, Any], list[OpenQuestion], str]:
     """Return the values, the open questions and the thread's id of what a caller handed in."""
     if isinstance(state, Mapping):
-        interrupts = state.get("__interrupt__") or ()
+        interrupts = state.get(INTERRUPT) or ()
         values = state
     else:
         interrupts, values = state.interrupts, state.values

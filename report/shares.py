@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from .visible import cut
+from ..safety.visible_text import cut
 
 __all__ = ["Share", "as_text", "shortened", "way_to_output"]
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from ..errors import UnresolvedReferenceError
-from ..references import BadReferenceError, expression_roots, search, step_references
-from ..state import CRITERION_PARAMETER, NOT_NEEDED, granted_tools, step_kind, topological_order
+from ..plan.dag import topological_order
+from ..plan.references import BadReferenceError, expression_roots, search, step_references
+from ..state import CRITERION_PARAMETER, NOT_NEEDED, granted_tools, step_kind
 from ..storage.artifacts import described_artifact, unwrapped
 from .timeline import seconds_of
 

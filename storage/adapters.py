@@ -43,7 +43,8 @@ from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
 from ..errors import ConfigurationError, PlanExecuteError, StorageError
-from ..redaction import Redactor, redactor_of
+from ..langgraph_private import uses_default_pool
+from ..safety.redaction import Redactor, redactor_of
 from .faults import meet
 from .rows import ROOT
 from .storage_thread import Joins, StorageThread
@@ -492,7 +493,7 @@ class AsyncStore(BaseStore):
         self.supports_ttl = store.supports_ttl
         self.ttl_config = store.ttl_config
         self._bridge = _Bridge(store)
-        self._native = not _uses_default_pool(store)
+        self._native = not uses_default_pool(store)
         self._joins: Callable[[Sequence[Op]], Joins] | None = getattr(store, "joins", None)
 
     def __getattr__(self, name: str) -> Any:
@@ -564,12 +565,6 @@ class Persistence(NamedTuple):
 
     checkpointer: AsyncSaver
     store: AsyncStore
-
-
-def _uses_default_pool(store: BaseStore) -> bool:
-    # PostgresStore.abatch only hands batch to asyncio's default pool, which blocked tools starve.
-    code = getattr(type(store).abatch, "__code__", None)
-    return code is not None and not {"run_in_executor", "to_thread"}.isdisjoint(code.co_names)
 
 
 @overload

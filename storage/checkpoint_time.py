@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from langgraph.checkpoint.base import id as ids
+from ..langgraph_private import sort_ids_after
 
 __all__ = ["checkpoint_time", "sort_after"]
 
@@ -22,12 +22,10 @@ def sort_after(checkpoint_id: str) -> None:
     """Let the checkpoints that this process makes from now on sort after this one.
 
     Where the clock went back, new ones would be taken for older ones, and the thread would stand still.
-    LangGraph's own counter is what keeps ids in order within a process (langgraph-checkpoint 4.3.2; pinned
-    by a test).
     """
     ticks = _ticks(checkpoint_id)
-    if ticks is not None and ticks > (ids._last_v6_timestamp or 0):
-        ids._last_v6_timestamp = ticks  # type: ignore[assignment]
+    if ticks is not None:
+        sort_ids_after(ticks)
 
 
 def _ticks(checkpoint_id: str) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 
-from ..redaction import Redactor
+from ..safety.redaction import Redactor
 from .rows import ROOT, decode, dump, encode, load, search
 from .work_id import CallId
 
@@ -110,7 +110,7 @@ class Ledger:
     # where plans come from
 
     async def origin(self, plan_id: str) -> dict[str, Any] | None:
-        """Return what is on record about where a plan came from (see ``recall.py``)."""
+        """Return what is on record about where a plan came from (see ``plan/reuse.py``)."""
         return await self._get(self._space("threads"), _origin(plan_id))
 
     async def record_origin(self, plan_id: str, origin: dict[str, Any]) -> None:

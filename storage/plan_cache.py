@@ -153,7 +153,7 @@ class CachedPlans:
         """Return the entry of a key if it may still be used ``now``.
 
         Args:
-            key: What the plan was asked for (see ``recall.py``).
+            key: What the plan was asked for (see ``plan/reuse.py``).
             now: Seconds since the epoch, by our clock: not every store lets entries expire.
             ttl_s: The reader's limit; the writer's holds too.
 

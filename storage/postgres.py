@@ -22,6 +22,7 @@ from ..errors import (
     StorageDamagedError,
     StorageError,
 )
+from ..langgraph_private import BlobHook, CursorHook
 from .adapters import AsyncSaver, AsyncStore, Persistence
 from .ledger import DURABLE, thread_of
 
@@ -76,7 +77,6 @@ _DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 )
 
-BlobRows = list[tuple[str, str, str, str, str, bytes | None]]
 Row = Any  # LangGraph's cursors give dicts, ours tuples
 Connection = psycopg.Connection[Row]
 
@@ -232,7 +232,7 @@ def _limit_idling(connection: _PooledConnection) -> None:
     connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION_S}s'")
 
 
-class PooledSaver(PostgresSaver):
+class PooledSaver(CursorHook, BlobHook, PostgresSaver):
     """LangGraph's PostgreSQL checkpointer on a shared `Database`."""
 
     def __init__(self, database: Database) -> None:
@@ -260,7 +260,8 @@ class PooledSaver(PostgresSaver):
             lock.__exit__(None, None, None)
 
     @contextmanager
-    def _cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[Any]]:
+    def open_cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[Any]]:  # type: ignore[override]
+        """Open a cursor on a connection of the pool."""
         # without PostgresSaver's lock, by which all calls of a process would wait for each other
         del pipeline
         with (
@@ -312,11 +313,9 @@ class PooledSaver(PostgresSaver):
         with self.shared.transaction(threads=[str(thread_id)]):
             super().delete_thread(thread_id)
 
-    def _dump_blobs(
-        self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: ChannelVersions
-    ) -> BlobRows:
-        plain = {name: value.text if isinstance(value, _Apart) else value for name, value in values.items()}
-        return super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
+    def writable(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values as they can be written."""
+        return {name: value.text if isinstance(value, _Apart) else value for name, value in values.items()}
 
 
 class _Apart:
@@ -334,7 +333,7 @@ def _threads(config: RunnableConfig) -> list[str]:
     return [str(config["configurable"]["thread_id"])]
 
 
-class PooledStore(PostgresStore):
+class PooledStore(CursorHook, PostgresStore):
     """LangGraph's PostgreSQL store on a shared `Database`."""
 
     def __init__(self, database: Database) -> None:
@@ -342,7 +341,8 @@ class PooledStore(PostgresStore):
         self.shared = database
 
     @contextmanager
-    def _cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[Any]]:
+    def open_cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[Any]]:  # type: ignore[override]
+        """Open a cursor on a connection of the pool."""
         del pipeline
         with (
             self.shared.connection() as connection,

@@ -29,7 +29,7 @@ from langgraph.store.base import GetOp, Item, Op, PutOp, Result, SearchOp
 from ..errors import ConfigurationError
 from .checkpoints import ChannelBlobs
 from .encryption import Cipher, RowCipher, SealedSerializer
-from .local import Database, LocalSaver, LocalStore
+from .sqlite import Database, LocalSaver, LocalStore
 
 __all__ = ["SealedSaver", "SealedStore"]
 

@@ -39,7 +39,7 @@ from plan_execute import (
     local_persistence,
     postgres_persistence,
 )
-from plan_execute.graph.surgery import cancel_run, retry_steps
+from plan_execute.graph.control import cancel_run, retry_steps
 from plan_execute.state import OutputState
 
 _ = (AIMessage, HumanMessage, ToolMessage)  # imported before the fork

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from plan_execute.storage import commit_count, local
+from plan_execute.storage import commit_count
+from plan_execute.storage import sqlite as local
 
 _FILES = (local.__file__, commit_count.__file__)
 

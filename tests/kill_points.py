@@ -40,7 +40,7 @@ from scenarios import (
 )
 
 from plan_execute import Context, create_plan_execute_agent
-from plan_execute.graph.surgery import cancel_run, edit_plan, retry_steps
+from plan_execute.graph.control import cancel_run, edit_plan, retry_steps
 from plan_execute.state import OutputState
 
 __all__ = [

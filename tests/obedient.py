@@ -21,7 +21,7 @@ from plans import draft, draft_step
 from toolset import make_tool
 
 from plan_execute import ScriptedModel
-from plan_execute.prompts.statements import control_letter
+from plan_execute.models.prompts.statements import control_letter
 
 __all__ = ["DEMANDS", "LOOT", "ObedientModel", "World", "injected", "orders_in"]
 

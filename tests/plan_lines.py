@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from plan_execute.references import is_single_reference
+from plan_execute.plan.references import is_single_reference
 
 __all__ = ["write_lines"]
 

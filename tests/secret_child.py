@@ -22,7 +22,7 @@ from langgraph.types import Command, interrupt
 from plans import draft, draft_step
 
 from plan_execute import ScriptedModel, create_plan_execute_agent, local_persistence
-from plan_execute.redaction import _base64_cores, _written_forms
+from plan_execute.safety.redaction import _base64_cores, _written_forms
 
 NAME = "PLANTED_API_KEY"
 SECRET = 'pl4nted/S3cret+"Value"=\\7'

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFailedError
-from ..redaction import Redactor, lost_credential
+from ..langgraph_private import inject_tool_args
 from ..safety.depth import is_too_deep, too_deep_message
+from ..safety.redaction import Redactor, lost_credential
 from .idempotency import with_idempotency_key
 
 __all__ = [
@@ -133,9 +134,7 @@ def _inject(
         tool_call_id=call["id"],
         store=runtime.store,
     )
-    # ToolNode's own injection (private in langgraph-prebuilt 1.1.2; pinned by a test).
-    args: dict[str, Json] = node._inject_tool_args(call, tool_runtime, tool)["args"]
-    return args
+    return inject_tool_args(node, tool, call, tool_runtime)
 
 
 def _plain(tool: BaseTool, output: Any, redactor: Redactor) -> Json:

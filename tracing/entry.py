@@ -9,9 +9,10 @@ from uuid import uuid4
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
+from pydantic_core import to_jsonable_python
 
 from ..context import run_redactor
-from ..redaction import Redactor
+from ..safety.redaction import Redactor
 from .marks import ENTRY, TAG, marked
 
 __all__ = ["redactor_of_entry", "watched_entry"]
@@ -69,8 +70,6 @@ def shield_tracers(handlers: list[BaseCallbackHandler]) -> None:
     """Let LangSmith's tracers send only what has passed the redactor of the run that it belongs to."""
     from langchain_core.tracers.langchain import LangChainTracer
 
-    from .langsmith import RedactingClient
-
     for handler in handlers:
         # In place: LangGraph merges and copies callbacks in many ways, and a copy keeps its client.
         if isinstance(handler, LangChainTracer) and not isinstance(handler.client, RedactingClient):
@@ -81,3 +80,45 @@ def _has_langsmith(handlers: list[BaseCallbackHandler]) -> bool:
     from langchain_core.tracers.langchain import LangChainTracer
 
     return any(isinstance(handler, LangChainTracer) for handler in handlers)
+
+
+# --- LangSmith ---------------------------------------------------------------------------
+
+_CONTENT = ("name", "inputs", "outputs", "error", "events", "tags", "extra", "serialized")
+"""What LangSmith is told of a run, besides ids and times."""
+
+
+class RedactingClient:
+    """Stands before a LangSmith client and takes the secrets out of the runs that are ours."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def create_run(self, *args: Any, **told: Any) -> None:
+        """Tell LangSmith of a run that begins."""
+        self._client.create_run(*args, **_without_secrets(told))
+
+    def update_run(self, *args: Any, **told: Any) -> None:
+        """Tell LangSmith how a run ended."""
+        self._client.update_run(*args, **_without_secrets(told))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def _without_secrets(told: dict[str, Any]) -> dict[str, Any]:
+    redactor = redactor_of_entry((told.get("extra") or {}).get("metadata"))
+    if redactor is None:
+        return told
+    return {
+        key: _plain(value, redactor) if key in _CONTENT and value else value for key, value in told.items()
+    }
+
+
+def _plain(value: Any, redactor: Redactor) -> Any:
+    """Write a value as JSON first: LangSmith would write objects whose texts nobody has searched."""
+    try:
+        plain = to_jsonable_python(value, fallback=str, serialize_unknown=True, bytes_mode="base64")
+    except (ValueError, RecursionError) as error:
+        plain = {"unreadable": f"{type(error).__name__}: {error}"}
+    return redactor.value(plain)

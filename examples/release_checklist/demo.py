@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 
 from ... import Context, ScriptedModel
-from ...prompts import unquote
+from ...models.prompts import unquote
 from ..scripts import MET, agent_step, call_step, plan_reply
 from .project import ENDINGS, make_project
 from .tools import release_tools

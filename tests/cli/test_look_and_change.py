@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from plan_execute import local_persistence
 from plan_execute.storage.adapters import async_store
-from plan_execute.storage.queue import Queue
+from plan_execute.threads.queue import Queue
 
 
 def test_list_names_threads_newest_first_with_status_and_goal(cli):

@@ -14,7 +14,7 @@ PROGRAM = """
 import json, sys
 from mytools import ALL
 from plan_execute import Context, create_plan_execute_agent, local_persistence
-from plan_execute.storage.plan_files import load_plan_file
+from plan_execute.plan.files.plan_files import load_plan_file
 
 with local_persistence("threads.db") as (checkpointer, store):
     agent = create_plan_execute_agent(None, tools=ALL, checkpointer=checkpointer, store=store)

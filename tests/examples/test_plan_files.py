@@ -9,7 +9,7 @@ from langgraph.types import Command
 
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.examples.text_files import TOOLS
-from plan_execute.storage.plan_files import load_plan_file
+from plan_execute.plan.files.plan_files import load_plan_file
 
 SUMMARISE = Path(str(files("plan_execute.examples"))) / "plans/summarise_folder.yaml"
 THREAD = {"configurable": {"thread_id": "summary"}}

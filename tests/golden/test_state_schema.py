@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import get_type_hints
+from typing import NotRequired, get_args, get_origin, get_type_hints
 
 from golden.compare import assert_golden
 from pydantic import TypeAdapter
@@ -45,4 +45,8 @@ def test_input_and_output_are_part_of_the_state():
     state = get_type_hints(State, include_extras=True)
     for part in (InputState, OutputState):
         hints = get_type_hints(part, include_extras=True)
-        assert {name: state[name] for name in hints} == hints
+        given = {
+            name: get_args(hint)[0] if get_origin(hint) is NotRequired else hint
+            for name, hint in hints.items()
+        }
+        assert {name: state[name] for name in given} == given

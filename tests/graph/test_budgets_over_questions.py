@@ -11,7 +11,7 @@ from toolset import Toolset, make_tool
 from virtual_clock import virtually
 
 from plan_execute import Context, ScriptedModel
-from plan_execute.graph.surgery import cancel_run, retry_steps
+from plan_execute.graph.control import cancel_run, retry_steps
 
 
 async def test_calls_made_before_each_question_of_an_agent_step_count_against_the_budgets() -> None:

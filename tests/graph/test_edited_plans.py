@@ -11,7 +11,7 @@ from toolset import Toolset
 
 from plan_execute import Context
 from plan_execute.errors import InvalidInputError, InvalidPlanError
-from plan_execute.graph.surgery import cancel_run, edit_plan, retry_steps
+from plan_execute.graph.control import cancel_run, edit_plan, retry_steps
 
 
 class Desk:

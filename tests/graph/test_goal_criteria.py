@@ -12,7 +12,7 @@ from toolset import Toolset, make_tool
 from virtual_clock import virtually
 
 from plan_execute import Context, ScriptedModel
-from plan_execute.graph.surgery import cancel_run, retry_steps
+from plan_execute.graph.control import cancel_run, retry_steps
 
 FOUND = [{"type": "expression", "expression": "a == 'yes'"}]
 

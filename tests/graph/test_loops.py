@@ -13,7 +13,7 @@ from toolset import Toolset, make_tool
 from virtual_clock import virtually
 
 from plan_execute import Context, ScriptedModel
-from plan_execute.prompts import unquote
+from plan_execute.models.prompts import unquote
 
 EACH = bound("each", "echo", {"value": "${item}"}, for_each="${list}")
 

@@ -17,7 +17,7 @@ from toolset import Toolset, make_tool
 
 from plan_execute import Context, PlanCache, ScriptedModel
 from plan_execute.errors import ConfigurationError
-from plan_execute.graph.surgery import cancel_run, retry_steps
+from plan_execute.graph.control import cancel_run, retry_steps
 from plan_execute.state import OutputState
 
 GOAL = "write x down"
@@ -243,7 +243,7 @@ async def test_another_question_is_no_hit(what: str) -> None:
 
 
 async def test_another_prompt_is_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plan_execute import prompts
+    from plan_execute.models import prompts
 
     office = Office()
     await office.run()
@@ -252,7 +252,9 @@ async def test_another_prompt_is_another_question(monkeypatch: pytest.MonkeyPatc
     assert await office.asks_the_planner()
 
 
-@pytest.mark.parametrize("format_of", ["plan_execute.recall.FORMAT", "plan_execute.recall.SCHEMA_VERSION"])
+@pytest.mark.parametrize(
+    "format_of", [f"plan_execute.plan.reuse.{name}" for name in ("FORMAT", "SCHEMA_VERSION")]
+)
 async def test_another_format_is_another_question(monkeypatch: pytest.MonkeyPatch, format_of: str) -> None:
     office = Office()
     await office.run()

@@ -5,8 +5,8 @@ from openai_stub import OpenAIStub, Reply, asks_for_plan
 from plans import draft, draft_step
 
 from plan_execute import Context, create_plan_execute_agent
-from plan_execute.storage.plan_files import load_plan_file, save_plan_file
-from plan_execute.storage.promotion import promote
+from plan_execute.plan.files.plan_files import load_plan_file, save_plan_file
+from plan_execute.plan.promotion import promote
 
 FREE = Context(approval="never")
 PLAN = draft(

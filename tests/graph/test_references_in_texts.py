@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel
-from plan_execute.models.plan_draft import rename_uses
+from plan_execute.plan.notations.draft import rename_uses
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from toolset import make_tool
 
 from plan_execute import Context, ScriptedModel
 from plan_execute.errors import NothingToResumeError
-from plan_execute.graph.surgery import cancel_run, retry_steps
+from plan_execute.graph.control import cancel_run, retry_steps
 
 NEVER_MET = [{"type": "matches", "pattern": "never"}]
 REPLANS = Context(approval="never", on_failure="patch", max_attempts=1)

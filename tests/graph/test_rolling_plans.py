@@ -14,7 +14,7 @@ from toolset import Toolset
 from virtual_clock import virtually
 
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
-from plan_execute.graph.surgery import cancel_run, retry_steps
+from plan_execute.graph.control import cancel_run, retry_steps
 
 FIRST = draft(draft_step("a", "look", {"q": "x"}), complete=False)
 NEXT = draft(draft_step("b", "look", {"q": "${a}"}), complete=False)

@@ -14,7 +14,7 @@ from toolset import make_tool
 
 from plan_execute import Context, ScriptedModel
 from plan_execute.errors import InvalidPlanError, ToolFailedError
-from plan_execute.graph.surgery import edit_plan
+from plan_execute.graph.control import edit_plan
 
 SECRET = "pl4nted-Secret-Value-7"
 KEY = "s" + "k-proj-" + "aB3dE5fG7h" * 4

@@ -16,7 +16,7 @@ from toolset import Toolset
 from virtual_clock import virtually
 
 from plan_execute import Context, ScriptedModel
-from plan_execute.graph.surgery import cancel_run
+from plan_execute.graph.control import cancel_run
 
 
 @virtually

@@ -27,9 +27,10 @@ from plan_execute.errors import (
     QuestionOpenError,
     ThreadNotFoundError,
 )
-from plan_execute.graph.surgery import cancel_run, edit_plan, retry_steps
+from plan_execute.graph.control import cancel_run, edit_plan, retry_steps
+from plan_execute.plan.identity import plan_hash
 from plan_execute.report.making import aread_run
-from plan_execute.state import InputState, OutputState, plan_hash
+from plan_execute.state import InputState, OutputState
 
 WRITE = bound("a", "wr", {"text": "x"})
 

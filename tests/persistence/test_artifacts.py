@@ -16,7 +16,7 @@ from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent, local_persistence, prune_threads
 from plan_execute.errors import InvalidInputError, StorageDamagedError, ThreadNotFoundError
-from plan_execute.graph.surgery import edit_plan, retry_steps
+from plan_execute.graph.control import edit_plan, retry_steps
 from plan_execute.state import OutputState
 
 BIG = {"rows": [{"n": n, "text": "lorem é"} for n in range(20_000)], "last": "end"}

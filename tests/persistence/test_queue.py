@@ -21,8 +21,8 @@ from plan_execute.errors import (
     ThreadNotFoundError,
     ThreadUnfinishedError,
 )
-from plan_execute.graph.submission import queue_of
-from plan_execute.graph.surgery import cancel_run
+from plan_execute.graph.control import cancel_run
+from plan_execute.threads.submission import queue_of
 
 FREE = Context(approval="never", on_failure="abort")
 

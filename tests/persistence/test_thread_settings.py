@@ -7,7 +7,7 @@ from savers import ASKING_SYNC, opened, thread
 
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.errors import SchemaVersionError
-from plan_execute.graph.surgery import cancel_run, retry_steps
+from plan_execute.graph.control import cancel_run, retry_steps
 
 WRITING = plan(bound("a", "look"), bound("b", "send", "a"))
 TWICE = plan(bound("a", "unsteady"), bound("b", "unsteady", "a"))

@@ -11,7 +11,7 @@ from toolset import Toolset
 
 from plan_execute import Context, ScriptedModel
 from plan_execute.errors import PlanExecuteError
-from plan_execute.plan_rules import PlanFacts, validate_plan
+from plan_execute.plan.rules import PlanFacts, validate_plan
 from plan_execute.tools.toolbox import Toolbox
 
 VALID = plan(

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_lines import write_lines
 
-from plan_execute.models.plan_draft import PlanDraft
-from plan_execute.models.plan_lines import Vocabulary, complete_lines, read_lines
-from plan_execute.models.reading import TextFormError
+from plan_execute.plan.notations.draft import PlanDraft
+from plan_execute.plan.notations.lines import TextFormError, Vocabulary, complete_lines, read_lines
 
 TOOLS = {"look": ["q", "limit"], "my-tool": ["x"], "do_it2": []}
 WORDS = Vocabulary(TOOLS, ["coder"])

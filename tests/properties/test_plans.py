@@ -11,20 +11,12 @@ from hypothesis import strategies as st
 from plans import bound, draft, draft_step, plan
 from toolset import Toolset
 
-from plan_execute.models.plan_draft import PlanDraft, revised_plan, steps_from_draft
-from plan_execute.plan_rules import PlanFacts, validate_plan
-from plan_execute.state import (
-    STEP_ID_PATTERN,
-    descendants,
-    is_satisfied,
-    pending_steps,
-    plan_hash,
-    remaining_path,
-    run_status,
-    step_fingerprint,
-    topological_order,
-    unused_id,
-)
+from plan_execute.plan.dag import descendants, pending_steps, remaining_path, run_status, topological_order
+from plan_execute.plan.identity import plan_hash, step_fingerprint, unused_id
+from plan_execute.plan.notations.draft import PlanDraft, steps_from_draft
+from plan_execute.plan.revision import revised_plan
+from plan_execute.plan.rules import PlanFacts, validate_plan
+from plan_execute.state import STEP_ID_PATTERN, is_satisfied
 from plan_execute.tools.toolbox import Toolbox
 
 TOOLBOX = Toolbox(Toolset().tools)

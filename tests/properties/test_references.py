@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plan_execute.errors import UnresolvedReferenceError
-from plan_execute.references import BadReferenceError, expression_roots, references_in, render, resolve
+from plan_execute.plan.references import BadReferenceError, expression_roots, references_in, render, resolve
 from plan_execute.tools.calls import preview, to_json
 
 few = settings(max_examples=80, deadline=None)

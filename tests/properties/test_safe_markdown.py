@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from plan_execute.safe_markdown import link_targets, neutralise_links, plain_line, without_html
+from plan_execute.safety.markdown import link_targets, neutralise_links, plain_line, without_html
 
 OWN = "https://own.example/docs"
 PIECES = st.sampled_from(

@@ -10,7 +10,7 @@ import pytest
 from reported import HOSTILE, Page
 
 from plan_execute.report import make_report, write_report
-from plan_execute.report.visible import visible
+from plan_execute.safety.visible_text import visible
 
 SECTIONS = {
     "answer": "Answer",

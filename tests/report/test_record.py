@@ -210,15 +210,15 @@ async def test_a_loop_shows_its_failed_items():
 
 
 def test_every_decision_that_can_be_on_record_has_words():
-    """The names stand in the calls that write them down: ``audit_event`` and surgery's ``_leave``."""
+    """The names stand in the calls that write them down."""
     named = {"plan_approved", "plan_edited", "plan_rejected"}  # made of the answer's type
-    for room in ("nodes", "execution", "evaluation", "graph", "recall.py"):
-        path = CHECKOUT / room
-        for file in [path] if path.suffix else path.glob("*.py"):
+    for room in ("nodes", "execution", "evaluation", "graph", "people", "plan"):
+        for file in (CHECKOUT / room).rglob("*.py"):
             for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                name = getattr(getattr(call, "func", None), "id", "")
-                place = {"audit_event": 2, "_leave": 5}.get(name)
-                if place is not None and isinstance(call.args[place], ast.Constant):
-                    named.add(call.args[place].value)
+                called = getattr(call, "func", None)
+                name = getattr(called, "id", getattr(called, "attr", ""))
+                place = {"audit_event": 2, "_note": 1, "_leave": 5}.get(name)
+                written = call.args[place : place + 1] if place is not None else []
+                named |= {word.value for word in written if isinstance(word, ast.Constant)}
     assert len(named) > 15
     assert named <= set(EVENTS), named - set(EVENTS)

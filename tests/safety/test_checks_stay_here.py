@@ -10,7 +10,7 @@ from plans import FREE, Thread, agent_with, bound, codes, plan, think
 
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
 from plan_execute.errors import ConfigurationError, InvalidInputError, PlanExecuteError
-from plan_execute.plan_rules import PlanFacts, validate_plan
+from plan_execute.plan.rules import PlanFacts, validate_plan
 from plan_execute.tools.toolbox import Toolbox
 
 ONCE = Context(approval="never", on_failure="abort", max_attempts=1)

@@ -12,8 +12,8 @@ from plans import Thread, agent_with, bound, draft, draft_step, think
 from toolset import Toolset
 
 from plan_execute import Context, ScriptedModel
-from plan_execute.prompts import find_delimiter
-from plan_execute.prompts.statements import control_letter, state_criterion
+from plan_execute.models.prompts import find_delimiter
+from plan_execute.models.prompts.statements import control_letter, state_criterion
 
 ONCE = Context(approval="never", on_failure="abort", max_attempts=1)
 JUDGED = [{"type": "judge", "criterion": "names the weather"}]

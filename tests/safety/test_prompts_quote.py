@@ -15,7 +15,7 @@ from toolset import make_tool
 
 from plan_execute import Context, ScriptedModel
 from plan_execute.errors import UnresolvedReferenceError
-from plan_execute.prompts import fill_quoted, quote, unquote
+from plan_execute.models.prompts import fill_quoted, quote, unquote
 
 _OPEN = re.compile(r"<data ([0-9a-f]{8}) [^>\n]*>")
 

@@ -13,7 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from plan_execute import create_plan_execute_agent
 from plan_execute.examples import build_demo
-from plan_execute.state import topological_order
+from plan_execute.plan.dag import topological_order
 
 THREAD: Any = {"configurable": {"thread_id": "1"}}
 

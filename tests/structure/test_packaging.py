@@ -85,7 +85,14 @@ def test_the_sdist_has_one_folder_with_what_the_wheel_is_made_from(built):
         names = [member.name for member in archive.getmembers() if member.isfile()]
     assert {name.split("/")[0] for name in names} == {sdist.name.removesuffix(".tar.gz")}
     inside = {name.split("/", 1)[1] for name in names}
-    assert {"pyproject.toml", "README.md", "LICENSE", "state.py", "py.typed", "prompts/planner.md"} <= inside
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "state.py",
+        "py.typed",
+        "models/prompts/planner.md",
+    } <= inside
 
 
 def test_the_wheel_runs_from_a_folder_that_has_modules_of_the_same_names(built, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -48,3 +49,15 @@ def test_every_public_name_can_be_imported_and_a_wrong_one_names_the_known():
     assert all(getattr(plan_execute, name) is not None for name in plan_execute.__all__)
     with pytest.raises(AttributeError, match=r"it has: .*create_plan_execute_agent"):
         _ = plan_execute.create_agent
+
+
+def test_the_version_is_that_of_the_distribution():
+    import plan_execute
+
+    assert plan_execute.__version__ == version("plan-execute")
+
+
+def test_the_package_runs_as_a_program():
+    command = [sys.executable, "-m", "plan_execute", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"plan-execute {version('plan-execute')}\n")

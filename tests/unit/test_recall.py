@@ -8,10 +8,11 @@ import pytest
 from langgraph.store.memory import InMemoryStore
 from plans import FREE, bound, plan
 
-from plan_execute.budget import Meter
-from plan_execute.recall import note_origin, settle
+from plan_execute.plan.identity import plan_hash
+from plan_execute.plan.reuse import note_origin, settle
 from plan_execute.run import Run
-from plan_execute.state import NOT_NEEDED, plan_hash
+from plan_execute.spending.budget import Meter
+from plan_execute.state import NOT_NEEDED
 from plan_execute.storage.effect_log import EffectLog
 from plan_execute.storage.ledger import Ledger
 from plan_execute.storage.plan_cache import CachedPlans, PlanCache

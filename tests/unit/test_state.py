@@ -8,25 +8,16 @@ from typing import Any
 import pytest
 from plans import bound, think
 
-from plan_execute.state import (
-    add_usage,
-    append,
-    descendants,
-    granted_tools,
+from plan_execute.plan.dag import descendants, pending_steps, remaining_path, run_status, topological_order
+from plan_execute.plan.identity import (
     input_values,
-    is_satisfied,
-    merge_by_id,
-    pending_steps,
     plan_difference,
     plan_hash,
-    remaining_path,
-    run_status,
     step_fingerprint,
-    step_kind,
-    topological_order,
     unused_id,
     used_ids,
 )
+from plan_execute.state import add_usage, append, granted_tools, is_satisfied, merge_by_id, step_kind
 
 A, B, C, D = (bound("a", "t"), bound("b", "t", {}, "a"), bound("c", "t", {}, "b"), bound("d", "t"))
 PLAN: Any = {"steps": [C, B, A, D]}

@@ -15,6 +15,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
 from langgraph.store.memory import InMemoryStore
+from langgraph.store.postgres import PostgresStore
 from langgraph.store.sqlite import SqliteStore
 from langgraph.store.sqlite.aio import AsyncSqliteStore
 
@@ -146,8 +147,7 @@ async def test_a_full_default_pool_does_not_stop_a_sync_saver_or_store(sqlite_co
 class StoreThatUsesTheDefaultPool(InMemoryStore):
     """As PostgresStore does it."""
 
-    async def abatch(self, ops):
-        return await asyncio.get_running_loop().run_in_executor(None, self.batch, ops)
+    abatch = PostgresStore.abatch
 
 
 def test_wrapping_twice_is_wrapping_once_and_none_stays_none():

@@ -17,9 +17,9 @@ from plan_execute.errors import (
     SchemaVersionError,
     StorageDamagedError,
 )
-from plan_execute.storage.deletion import delete_thread
 from plan_execute.storage.encryption import read_key
 from plan_execute.storage.local import list_threads, local_persistence
+from plan_execute.threads.deletion import delete_thread
 
 KEY = bytes(range(32))
 OTHER = bytes(32)

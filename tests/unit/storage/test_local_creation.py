@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from plan_execute.errors import StorageError
-from plan_execute.storage import local
+from plan_execute.storage import sqlite as local
 from plan_execute.storage.local import local_persistence
 
 LINES = 320

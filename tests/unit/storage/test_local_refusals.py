@@ -9,7 +9,7 @@ import pytest
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from plan_execute.errors import SchemaVersionError, StorageDamagedError, StorageError
-from plan_execute.storage import local
+from plan_execute.storage import sqlite as local
 from plan_execute.storage.local import local_persistence
 
 

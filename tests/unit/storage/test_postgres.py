@@ -25,9 +25,9 @@ from plan_execute.errors import (
 )
 from plan_execute.storage import postgres
 from plan_execute.storage.adapters import Persistence
-from plan_execute.storage.deletion import delete_thread
 from plan_execute.storage.ledger import Ledger
 from plan_execute.storage.local import list_threads
+from plan_execute.threads.deletion import delete_thread
 
 TABLES = {
     "checkpoint_blobs",

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from plan_execute.errors import StorageError, ThreadBusyError
-from plan_execute.storage.local import thread_lock
+from plan_execute.storage.sqlite import thread_lock
 
 HOLDER = (
     "import sys, time\n"
-    "from plan_execute.storage.local import thread_lock\n"
+    "from plan_execute.storage.sqlite import thread_lock\n"
     "with thread_lock(sys.argv[1], sys.argv[2]):\n"
     "    print('held', flush=True)\n"
     "    time.sleep(60)\n"

@@ -10,8 +10,8 @@ from plans import bound, plan, think
 from pydantic import BaseModel
 
 from plan_execute import Context, InjectedIdempotencyKey, ScriptedModel, create_plan_execute_agent
-from plan_execute.plan_rules import PlanFacts, validate_plan
-from plan_execute.prompts import unquote
+from plan_execute.models.prompts import unquote
+from plan_execute.plan.rules import PlanFacts, validate_plan
 from plan_execute.tools.idempotency import with_idempotency_key
 from plan_execute.tools.toolbox import Toolbox
 

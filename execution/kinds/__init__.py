@@ -1,0 +1,1 @@
+"""How a step of each kind is carried out."""

@@ -1,0 +1,173 @@
+"""Run a step by a named agent: the embedder's own graph or runnable does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackManager
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
+from langchain_core.messages.utils import convert_to_messages
+from langchain_core.outputs import LLMResult
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphBubbleUp, is_invalid_resume
+from langgraph.runtime import Runtime
+from pydantic import TypeAdapter
+
+from ...errors import PlanExecuteError, StepError, ToolFailedError
+from ...run import StepScope
+from ...spending.budget import Tab
+from ...state import Effect, Evidence, Step, agent_grant
+from ...storage.work_id import CallId
+from ...tools.agents import NamedAgent
+from ...tools.calls import describe_exception, to_json
+from ...tools.toolbox import Toolbox
+from ..effects import call_once
+from .agent import answer_of, evidence_of, nested_config
+
+__all__ = ["run_named_agent"]
+
+Json = Any
+
+
+async def run_named_agent(
+    agent: NamedAgent,
+    step: Step,
+    *,
+    task: str,
+    request: BaseMessage,
+    scope: StepScope,
+    evidence: list[Evidence],
+    toolbox: Toolbox,
+    config: RunnableConfig,
+    runtime: Runtime[Any],
+) -> Json:
+    """Hand the step to the agent and return what it answers as plain JSON.
+
+    The answer is its ``structured_response``, or its last message, or what it returned if it has neither.
+
+    Args:
+        request: What it is told, task and material.
+        evidence: The call of the agent, and the tool calls it made, are appended to it.
+
+    Raises:
+        StepError: If the agent fails, or ends without an answer.
+        BudgetExceededError: If a budget is used up.
+    """
+    name, args, limit = agent_grant(agent.name), {"task": task}, scope.run.settings.max_inline_bytes
+    call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
+    seen = scope.begin_call(runtime, {"name": name, "args": args, "id": call_id}, agent.effect)
+    evidence.append(seen)
+
+    async def call(this: CallId) -> Json:
+        # Before anything of it is cut to a preview: half a secret would not be found any more.
+        answer = scope.run.redact(await _invoke(agent, request, this.idempotency_key, scope, config))
+        said = _messages(answer)
+        evidence.extend(evidence_of(said, toolbox, limit))
+        return _output(answer, said, step)
+
+    # The other server knows what became of a remote call, so nobody needs to be asked.
+    effect: Effect = "idempotent" if agent.is_remote else agent.effect
+    try:
+        output = await call_once(scope, name, args, effect, call)
+    except StepError as error:
+        scope.end_call(runtime, seen, ok=False, output=str(error))
+        raise
+    scope.end_call(runtime, seen, ok=True, output=output)
+    return output
+
+
+async def _invoke(
+    agent: NamedAgent, request: BaseMessage, key: str, scope: StepScope, config: RunnableConfig
+) -> Any:
+    try:
+        if agent.is_remote:
+            return await _ask_remote(agent, request, key, scope, config)
+        counted = _with_handler(nested_config(config, scope, agent.name), _Counting(scope.tab))
+        return await agent.runnable.ainvoke({"messages": [request]}, counted)
+    except (GraphBubbleUp, PlanExecuteError):
+        raise
+    except Exception as error:
+        if is_invalid_resume(error):
+            raise
+        reason = describe_exception(f"agent {agent.name}", error, scope.run.redactor)
+        raise ToolFailedError(reason) from error
+
+
+async def _ask_remote(
+    agent: NamedAgent, request: BaseMessage, key: str, scope: StepScope, config: RunnableConfig
+) -> Any:
+    from .remote import ask_remote  # it needs the client of LangGraph servers, which most runs do not
+
+    values = await ask_remote(
+        agent.runnable,  # type: ignore[arg-type]
+        [request],
+        key=key,
+        name=agent.name,
+        scope=scope,
+        config=config,
+    )
+    scope.tab.recover("executor", _messages(values))
+    return values
+
+
+def _messages(answer: Any) -> list[AnyMessage]:
+    if isinstance(answer, BaseMessage):
+        return [answer]  # type: ignore[list-item]
+    said = answer.get("messages") if isinstance(answer, Mapping) else None
+    return [_message(one) for one in said or ()]
+
+
+def _message(said: Any) -> AnyMessage:
+    """Read a message; convert_to_messages (langchain-core 1.7.2) loses the usage of one that is a dict."""
+    if isinstance(said, Mapping) and "type" in said:
+        return _messages_format().validate_python(dict(said))
+    return convert_to_messages([said])[0]  # type: ignore[return-value]
+
+
+@cache
+def _messages_format() -> TypeAdapter[AnyMessage]:
+    return TypeAdapter(AnyMessage)
+
+
+def _output(answer: Any, said: Sequence[AnyMessage], step: Step) -> Json:
+    if isinstance(answer, Mapping) and answer.get("structured_response") is not None:
+        return to_json(answer["structured_response"])
+    return answer_of(said, step) if said else to_json(answer)
+
+
+def _with_handler(config: RunnableConfig, handler: AsyncCallbackHandler) -> RunnableConfig:
+    callbacks = config.get("callbacks")
+    if isinstance(callbacks, BaseCallbackManager):
+        manager = callbacks.copy()
+        manager.add_handler(handler, inherit=True)
+        return {**config, "callbacks": manager}
+    return {**config, "callbacks": [*(callbacks or []), handler]}
+
+
+class _Counting(AsyncCallbackHandler):
+    """Counts the model and tool calls of an agent that is not ours against the run's budgets."""
+
+    raise_error = True
+    """A budget that is used up ends the agent."""
+
+    def __init__(self, tab: Tab) -> None:
+        self._tab = tab
+
+    async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        self._tab.reserve_model_call("executor")
+
+    async def on_llm_start(self, *_: Any, **__: Any) -> None:
+        self._tab.reserve_model_call("executor")
+
+    async def on_llm_end(self, response: LLMResult, **_: Any) -> None:
+        generations = [one for some in response.generations for one in some]
+        said = next((getattr(one, "message", None) for one in generations), None)
+        self._tab.record_model_call("executor", said if isinstance(said, AIMessage) else None, None)
+
+    async def on_llm_error(self, *_: Any, **__: Any) -> None:
+        self._tab.record_model_call("executor", None, None)
+
+    async def on_tool_start(self, *_: Any, **__: Any) -> None:
+        self._tab.tool_call()

@@ -1,0 +1,334 @@
+"""The inner ReAct subgraph of agent steps: built once, held to each step's grant where calls are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tools import BaseTool
+from langgraph.config import get_config
+from langgraph.errors import GraphBubbleUp, is_invalid_resume
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.types import Command, TracePolicy
+
+from ..errors import (
+    BadArgumentsError,
+    BudgetExceededError,
+    IterationLimitError,
+    ToolFailedError,
+    WorkLimitError,
+    known,
+)
+from ..models.client_errors import as_model_error
+from ..models.fallbacks import first_that_answers
+from ..models.json_modes import refuses_response_settings, response_settings
+from ..models.prompts import quote
+from ..models.retrying import retry_transient
+from ..run import StepScope, step_scope_of
+from ..state import Evidence
+from ..storage.faults import is_met
+from ..storage.work_id import CallId
+from ..tools.calls import describe_exception, preview, require_credentials, to_json, without_secrets
+from ..tools.idempotency import keyed_tool
+from ..tools.threads import run_bounded
+from ..tools.toolbox import Toolbox
+from ..tracing.marks import current_span
+from .effects import call_once
+from .kinds.agent import CALLED_WITH
+
+__all__ = ["make_step_agent"]
+
+
+def make_step_agent(
+    model: BaseChatModel, toolbox: Toolbox, middleware: Sequence[AgentMiddleware[Any, Any]] = ()
+) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """Build the ReAct agent that every agent step shares.
+
+    Args:
+        model: Answers unless the run names another one.
+        toolbox: All tools; what a step may use is decided per call.
+        middleware: The embedder's own; the guard stands innermost, so that nothing gets around it.
+    """
+    return create_agent(model, toolbox.tools, middleware=[*middleware, StepGuard(toolbox)], name="step_agent")
+
+
+class StepGuard(AgentMiddleware[Any, Any]):
+    """Lets a step see and call only the tools that the approved plan grants it, within its limits.
+
+    The two methods that LangChain calls are plain functions, which give what is to be awaited: around a
+    coroutine function LangChain 1.4.7 goes through two threads per call, traced or not, a tenth of what an
+    agent step costs. A trace shows the guard without duration; the calls within it have theirs.
+    """
+
+    trace_policy = TracePolicy(process_outputs=lambda _: {})
+
+    def __init__(self, toolbox: Toolbox) -> None:
+        super().__init__()
+        self._toolbox = toolbox
+
+    def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> Coroutine[Any, Any, ModelResponse[Any]]:
+        """Offer the step's tools only; count the turn and the call."""
+        return self._model_call(request, handler)
+
+    def awrap_tool_call(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> Coroutine[Any, Any, ToolMessage | Command[Any]]:
+        """Refuse what is not granted; make a call with an effect once; report failures to the model."""
+        return self._tool_call(request, handler)
+
+    async def _model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        scope = step_scope_of(get_config())
+        _recover(scope, request.messages)
+        turns = sum(isinstance(message, AIMessage) for message in request.messages)
+        if turns >= scope.max_iterations:
+            raise IterationLimitError(f"no answer within max_iterations={scope.max_iterations} turns")
+        model = scope.model or request.model
+        offered = [tool for tool in request.tools if _name(tool) in scope.tools]
+        shown = [_quoted(message, scope.run.mark) for message in request.messages]
+
+        async def ask(member: BaseChatModel, tries: int) -> ModelResponse[Any]:
+            wanted = {"model": member, "tools": offered, "messages": shown}
+            try:
+                return await _in_form(scope, request, wanted, handler, tries)
+            except (GraphBubbleUp, BudgetExceededError):
+                raise
+            except Exception as error:
+                raise as_model_error(error, "executor", member) from error
+
+        # Tools are called with what is on record, and that holds no secrets.
+        return scope.run.redact(await first_that_answers(model, ask))
+
+    async def _tool_call(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> ToolMessage | Command[Any]:
+        scope, call = step_scope_of(get_config()), request.tool_call
+        if call["name"] not in scope.tools or request.tool is None:
+            return _refusal(call, scope)
+        if (answer := _given_answer(request)) is not None:
+            return answer  # by a person: it stands, whatever another middleware sends here
+        _recover(scope, request.state["messages"])
+        effect = self._toolbox.effect(call["name"])
+        tool, name, args = request.tool, call["name"], scope.run.redact(call["args"])
+        request = request.override(tool_call={**call, "args": args})
+        seen = scope.begin_call(request.runtime, request.tool_call, effect)
+
+        async def make(this: CallId) -> Any:
+            keyed = request.override(tool=keyed_tool(tool, this.idempotency_key))
+            return await _made(keyed, handler, scope, transient_tries=1 if effect == "write" else 4)
+
+        try:
+            require_credentials(name, args)
+            await run_bounded(self._toolbox.check_arguments, name, args)
+            output = await call_once(scope, name, args, effect, make, order=_order(request))
+        except (ToolFailedError, BadArgumentsError, WorkLimitError) as error:
+            _ended(scope, request, seen, ok=False, output=str(error))
+            return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
+        answer = _message(output, call)
+        if args != _asked_with(request, call):
+            # A person or a middleware changed the call, and the model's own turn on record does not say so.
+            answer.response_metadata = {CALLED_WITH: args}
+        _ended(scope, request, seen, ok=True, output=answer.text)
+        return answer
+
+
+def _given_answer(request: ToolCallRequest) -> ToolMessage | None:
+    """Return the answer that a call has before it is made: a person rejected it, or answered for the tool."""
+    ids = {request.tool_call["id"], request.runtime.tool_call_id}
+    for message in reversed(request.state["messages"]):
+        if isinstance(message, AIMessage):
+            return None
+        if isinstance(message, ToolMessage) and message.tool_call_id in ids:
+            return message
+    return None
+
+
+def _ended(scope: StepScope, request: ToolCallRequest, seen: Evidence, *, ok: bool, output: str) -> None:
+    """Note a call that ended: an attempt that is cut off later has it as evidence."""
+    scope.end_call(request.runtime, seen, ok=ok, output=output)
+    scope.calls.append(seen)
+
+
+def _quoted(message: AnyMessage, mark: str) -> AnyMessage:
+    """Show the model a tool's output as quoted data; the conversation on record keeps it as it was."""
+    if not isinstance(message, ToolMessage):
+        return message
+    # Not the tool's name: a call that was refused has the name that the model made up.
+    content = message.content
+    if isinstance(content, str):
+        return message.model_copy(update={"content": quote("tool output", content, mark)})
+    return message.model_copy(update={"content": [_quoted_block(block, mark) for block in content]})
+
+
+def _quoted_block(block: str | dict[str, Any], mark: str) -> str | dict[str, Any]:
+    if isinstance(block, str):
+        return quote("tool output", block, mark)
+    if isinstance(block.get("text"), str):
+        return {**block, "text": quote("tool output", block["text"], mark)}
+    return block
+
+
+def _recover(scope: StepScope, messages: Sequence[Any]) -> None:
+    """At the first call of an entry, all that was said was said, and paid for, in an earlier one."""
+    if not scope.recovered:
+        scope.recovered = True
+        scope.tab.recover("executor", messages, scope.model)
+
+
+@contextmanager
+def _named_call(scope: StepScope) -> Iterator[None]:
+    """Name the model call for traces: create_agent (langchain 1.4) calls the model without a config."""
+    token = var_child_runnable_config.set({**get_config(), "run_name": f"executor {scope.step_id}"})
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+def _order(request: ToolCallRequest) -> int:
+    """Count the calls with the same content before this one: a model asked again gives calls new ids."""
+    this = request.tool_call
+    said = [message for message in request.state["messages"] if isinstance(message, AIMessage)]
+    same = [
+        (message is said[-1], call["id"])
+        for message in said
+        for call in message.tool_calls
+        if (call["name"], call["args"]) == (this["name"], this["args"])
+    ]
+    before = sum(not now for now, _ in same)
+    ids = [call_id for now, call_id in same if now]
+    return before + (ids.index(this["id"]) if this["id"] in ids else 0)
+
+
+def _name(tool: BaseTool | dict[str, Any]) -> str:
+    if isinstance(tool, BaseTool):
+        return tool.name
+    return str(tool.get("name") or tool.get("function", {}).get("name", ""))
+
+
+async def _in_form(
+    scope: StepScope,
+    request: ModelRequest[Any],
+    wanted: dict[str, Any],
+    handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    tries: int,
+) -> ModelResponse[Any]:
+    """Ask for the step's declared form where the model takes one; the check holds the answer to it anyway.
+
+    Args:
+        scope: The step.
+        request: What the agent asks.
+        wanted: What is asked instead: ``model``, ``tools``, ``messages``.
+        handler: Asks.
+        tries: How often.
+    """
+    model = wanted["model"]
+    settings = response_settings(model, scope.output_schema, wanted["tools"])
+    # LangChain 1.4.7 takes 60 µs to change a request, so all of it is changed at once.
+    formed = request.override(**wanted, model_settings={**request.model_settings, **settings})
+    try:
+        return await retry_transient(lambda: _counted(scope, model, formed, handler), tries=tries)
+    except Exception as error:
+        if not settings or not refuses_response_settings(model, error):
+            raise
+        bare = request.override(**wanted)
+        return await retry_transient(lambda: _counted(scope, model, bare, handler), tries=tries)
+
+
+async def _counted(
+    scope: StepScope,
+    model: BaseChatModel,
+    request: ModelRequest[Any],
+    handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+) -> ModelResponse[Any]:
+    scope.tab.reserve_model_call("executor")
+    answer: AIMessage | None = None
+    try:
+        await scope.tab.keep()
+        with _named_call(scope), current_span(get_config()):
+            response = await handler(request)
+        answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
+        return response
+    finally:
+        scope.tab.record_model_call("executor", answer, model)
+
+
+async def _made(
+    request: ToolCallRequest,
+    handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    scope: StepScope,
+    *,
+    transient_tries: int,
+) -> Any:
+    """Make one tool call; what it raises becomes a ToolFailedError that the model can read."""
+
+    async def attempt() -> ToolMessage | Command[Any]:
+        scope.tab.tool_call()
+        await scope.tab.keep()
+        return await handler(request)
+
+    try:
+        answer = await retry_transient(attempt, tries=transient_tries)
+    except ToolFailedError as failure:
+        raise without_secrets(failure, scope.run.redactor) from failure.__cause__
+    except (GraphBubbleUp, BudgetExceededError):
+        raise
+    except Exception as error:
+        if is_invalid_resume(error) or is_met(error):
+            raise
+        reason = describe_exception(request.tool_call["name"], error, scope.run.redactor)
+        raise ToolFailedError(reason) from error
+    if isinstance(answer, Command):
+        answer = _spoken(answer, request.tool_call["name"])
+    if answer.status == "error":
+        raise ToolFailedError(preview(scope.run.redact(str(answer.text)), 2000))
+    return scope.run.redact({"content": to_json(answer.content), "artifact": to_json(answer.artifact)})
+
+
+def _spoken(command: Command[Any], name: str) -> ToolMessage:
+    """Take only the tool's message from a Command: a tool may not steer the graph."""
+    update = command.update if isinstance(command.update, dict) else {}
+    said = [message for message in update.get("messages", ()) if isinstance(message, ToolMessage)]
+    return said[0] if said else ToolMessage("done", tool_call_id="", name=name)
+
+
+def _asked_with(request: ToolCallRequest, call: Any) -> Any:
+    """Return the arguments that the model asked for in its last turn."""
+    turns = (message for message in reversed(request.state["messages"]) if isinstance(message, AIMessage))
+    asked = (made for made in next(turns).tool_calls if made["id"] == call["id"])
+    return next((made["args"] for made in asked), None)
+
+
+def _message(output: Any, call: Any) -> ToolMessage:
+    """Tell the model what a call gave; what a person says that it gave may be any JSON."""
+    made = (
+        output
+        if isinstance(output, dict) and output.keys() == {"content", "artifact"}
+        else {"content": output}
+    )
+    content = made["content"] if isinstance(made["content"], str | list) else json.dumps(made["content"])
+    return ToolMessage(content, tool_call_id=call["id"], name=call["name"], artifact=made.get("artifact"))
+
+
+def _refusal(call: Any, scope: StepScope) -> ToolMessage:
+    text = f"refused: this step may not call {call['name']!r}; it may call: {known(scope.tools)}"
+    return ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")

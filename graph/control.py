@@ -1,0 +1,400 @@
+"""Change a run from outside: run steps again, or end it. Finished work is kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import StateSnapshot
+
+from ..context import Context, run_redactor, to_context
+from ..errors import (
+    InvalidInputError,
+    InvalidPlanError,
+    NothingToResumeError,
+    ThreadBusyError,
+    ThreadNotFoundError,
+    known,
+)
+from ..langgraph_private import READ
+from ..plan.dag import descendants, next_round_is_due
+from ..plan.identity import plan_difference, step_fingerprint
+from ..plan.rules import PlanFacts, validate_plan
+from ..state import (
+    Evaluation,
+    Plan,
+    Step,
+    StepResult,
+    Usage,
+    add_usage,
+    digest,
+    is_not_needed,
+    steps_by_id,
+)
+from ..storage.adapters import AsyncSaver, async_store
+from ..storage.ledger import Ledger
+from ..storage.thread_ids import thread_id_of
+from ..tools.threads import run_bounded
+from .compiled import CompiledAgent
+from .door.inputs import as_json, check_input
+from .door.thread_state import check_clock, check_version, checked_plan, plan_of
+
+__all__ = ["ABANDON", "cancel_run", "edit_plan", "retry_steps", "without_open_run"]
+
+ABANDON = "abandon"
+"""Key of an input that gives up the thread's open run."""
+
+
+async def retry_steps(
+    agent: CompiledAgent, config: RunnableConfig, step_ids: Sequence[str] | None = None
+) -> list[str]:
+    """Make failed or chosen steps, and what depends on them, run again at the next ``astream(None, config)``.
+
+    Where nothing failed but the planner of a rolling plan did, it is asked for the next steps again.
+
+    Args:
+        agent: The agent that owns the thread.
+        config: Names the thread.
+        step_ids: Steps to run again, finished ones too; None: all that did not succeed.
+
+    Returns:
+        The ids of the steps that will run, in the plan's order; none when only the planner is asked.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+        ThreadBusyError: If somebody is running it.
+        SchemaVersionError: If another version wrote it.
+        InvalidInputError: If a step is unknown, or there is nothing to run again.
+    """
+    async with _hold(agent, config):
+        snapshot = await _existing(agent, config)
+        plan = plan_of(snapshot)
+        results: dict[str, StepResult] = snapshot.values.get("results") or {}
+        again = _affected(plan, results, step_ids)
+        ledger = _ledger(agent, config)
+        asked = await _open_failures(ledger, plan, results)
+        for step_id in again:
+            await _retire(ledger, plan, steps_by_id(plan)[step_id], results.get(step_id))
+        evaluation: Evaluation = {
+            "decision": "continue",
+            "step_ids": again,
+            "reason": f"a person ordered {'these' if again else 'the next'} steps again",
+            "by": "person",
+        }
+        update = {
+            "results": {**results, **dict.fromkeys(again)},
+            "usage": _sum(asked[step_id]["usage"] for step_id in again if step_id in asked),
+            "status": "running",
+            "decisions": None,
+        }
+        # The dispatcher finds nothing to send, and the evaluator holds a new round against its limits.
+        node = "evaluator" if again else "dispatcher"
+        await _leave(agent, config, snapshot, node, evaluation, "steps_retried", update)
+        return again
+
+
+def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str] | None) -> list[str]:
+    steps = steps_by_id(plan)
+    if unknown := sorted(set(step_ids or ()) - set(steps)):
+        raise InvalidInputError(f"the plan has no step {unknown[0]!r}; known steps: {known(steps)}")
+    failed = [
+        i
+        for i, r in results.items()
+        if i in steps and (r["status"] in ("failed", "blocked") or r["error"]) and not is_not_needed(r)
+    ]
+    chosen = set(step_ids or failed)
+    if not chosen and next_round_is_due(plan, results):
+        return []
+    if not chosen:
+        raise InvalidInputError("no step failed, so there is nothing to run again; name one to run it anyway")
+    affected = chosen | descendants(plan["steps"], chosen)
+    return [step_id for step_id in steps if step_id in affected]
+
+
+async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | None) -> None:
+    """Keep the attempts made so far, so that the next one has a number, and effects, of its own."""
+    fingerprint = step_fingerprint(step)
+    recorded = await ledger.attempts(plan["id"], step["id"], fingerprint)
+    await ledger.forget_result(plan["id"], step["id"])
+    made = max(len(recorded), result["attempts"] if result else 0)
+    for number in range(1, made + 1):
+        base = recorded[number - 1] if number <= len(recorded) else _unrecorded(number, result)
+        ordered: Evaluation = {
+            "decision": "retry",
+            "step_ids": [step["id"]],
+            "reason": "ordered",
+            "by": "person",
+        }
+        attempt = {**base, "decision": ordered, "usage": {}}
+        await ledger.record_attempt(plan["id"], step["id"], fingerprint, number, attempt)
+
+
+def _unrecorded(number: int, result: StepResult | None) -> dict[str, Any]:
+    """Describe an attempt that succeeded, and so stands only in the result."""
+    return {
+        "number": number,
+        "output": None,
+        "verdict": "failed",
+        "criteria": [],
+        "evidence": result["evidence"] if result else [],
+        "error": {"code": "ordered_again", "message": "a person ordered this step again"},
+    }
+
+
+async def cancel_run(agent: CompiledAgent, config: RunnableConfig) -> Literal["requested", "cancelled"]:
+    """End a run: ask the process that runs it to stop, or end a paused one here.
+
+    Returns:
+        ``requested`` when another runner was asked; ``cancelled`` when the thread has been ended
+        and holds its final report.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+        NothingToResumeError: If its run has ended already.
+        SchemaVersionError: If another version wrote it.
+    """
+    try:
+        async with _hold(agent, config):
+            snapshot = await _existing(agent, config)
+            if not snapshot.tasks:
+                raise NothingToResumeError(
+                    f"the run has ended already ({snapshot.values.get('status', 'ended')})"
+                )
+            evaluation: Evaluation = {
+                "decision": "abort",
+                "reason": "A person cancelled the run.",
+                "by": "person",
+                "cancelled": True,
+            }
+            results, plan = snapshot.values.get("results") or {}, checked_plan(snapshot)
+            failed = await _open_failures(_ledger(agent, config), plan, results)
+            update = {
+                "results": {**results, **failed},
+                "usage": _sum(result["usage"] for result in failed.values()),
+                "plan": plan,
+                "draft": None,
+            }
+            await _leave(agent, config, snapshot, "evaluator", evaluation, "cancelled", update)
+    except ThreadBusyError:
+        await _ledger(agent, config).request_stop()
+        return "requested"
+    async for _ in agent.astream(None, config):
+        pass
+    return "cancelled"
+
+
+async def without_open_run(
+    agent: CompiledAgent, given: Mapping[str, Any], config: RunnableConfig
+) -> dict[str, Any]:
+    """End the thread's open run, if there is one and the input says so, and return the rest of the input.
+
+    Raises:
+        InvalidInputError: If the input has not the right form; the run is open as before then.
+        ThreadBusyError: If somebody is running it; they were asked to stop.
+    """
+    abandon, rest = given[ABANDON], {key: value for key, value in given.items() if key != ABANDON}
+    if not isinstance(abandon, bool):
+        raise InvalidInputError(f"{ABANDON} must be true or false, not {type(abandon).__name__}")
+    is_root = READ not in (config.get("configurable") or {})
+    if not (abandon and is_root and agent.checkpointer and (await agent.aget_state(config)).tasks):
+        return rest
+    check_input(rest, None, True, False, {})
+    if await cancel_run(agent, config) == "requested":
+        raise ThreadBusyError("the open run is under way; it was told to stop, send the goal again then")
+    return rest
+
+
+async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mapping[str, Any]) -> Plan:
+    """Replace the plan of a paused or finished run; it goes on at the next ``astream(None, config)``.
+
+    Finished steps stay. Steps that failed and are changed run again under new ids, and so do
+    the steps that depend on them. Editing is approving: the edit goes on record.
+
+    Args:
+        agent: The agent that owns the thread.
+        config: Names the thread.
+        edited: The whole plan.
+
+    Returns:
+        The plan as it is understood, before new ids are given.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+        ThreadBusyError: If somebody is running it.
+        SchemaVersionError: If another version wrote it.
+        InvalidInputError: If the thread has no plan, or one that nobody has checked yet.
+        InvalidPlanError: If the edited plan cannot run; nothing is changed then.
+    """
+    async with _hold(agent, config):
+        snapshot = await _existing(agent, config)
+        values, current, ledger = snapshot.values, plan_of(snapshot), _ledger(agent, config)
+        settings = to_context(values.get("settings")) or Context()
+        edited = run_redactor(settings.secret_names).value(as_json("the edited plan", dict(edited)))
+        facts = await _facts(agent, values, current, ledger)
+        plan, issues = await run_bounded(validate_plan, edited, facts)
+        if plan is None or issues:
+            listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
+            raise InvalidPlanError(f"the edited plan cannot run, nothing was changed: {listed}", issues)
+        await ledger.record_approval(
+            current["id"], f"edit-{digest(dict(edited))}", {"decision": "edit", "edit": dict(edited)}
+        )
+        approval = {**(values.get("approval") or {}), "decision": "edited"}
+        results: dict[str, StepResult] = values.get("results") or {}
+        replaced = await _replaced(ledger, current, plan, results)
+        update = {
+            "draft": {"plan": dict(edited), "source": "person", "attempt": 1},
+            "approval": approval,
+            "results": {**results, **replaced},
+            "usage": _sum(result["usage"] for result in replaced.values()),
+            "status": "running",
+            "decisions": None,
+        }
+        evaluation: Evaluation = {
+            "decision": "continue",
+            "reason": "a person edited the plan",
+            "by": "person",
+        }
+        difference = plan_difference(current, plan)
+        await _leave(agent, config, snapshot, "approval", evaluation, "plan_edited", update, difference)
+        return plan
+
+
+async def _replaced(
+    ledger: Ledger, current: Plan, plan: Plan, results: Mapping[str, StepResult]
+) -> dict[str, StepResult]:
+    """Give steps that have failed attempts, and are changed now, a failed result, so that they get new ids.
+
+    While a person is asked about its failure, a step has attempts but no result.
+    """
+    now, before = steps_by_id(plan), steps_by_id(current)
+    failed = await _open_failures(ledger, current, results)
+    return {step_id: result for step_id, result in failed.items() if now.get(step_id) != before[step_id]}
+
+
+async def _open_failures(
+    ledger: Ledger, plan: Plan | None, results: Mapping[str, StepResult]
+) -> dict[str, StepResult]:
+    """Find steps that have failed attempts and no result yet, because a person is being asked about them."""
+    if plan is None:
+        return {}
+    begun = await ledger.attempts_of_plan(plan["id"])
+    found = {}
+    for step_id in steps_by_id(plan):
+        attempts = [attempt for (owner, _), made in begun.items() if owner == step_id for attempt in made]
+        if attempts and step_id not in results:
+            found[step_id] = _failed_result(step_id, attempts)
+    return found
+
+
+def _failed_result(step_id: str, attempts: Sequence[Mapping[str, Any]]) -> StepResult:
+    last = attempts[-1]
+    return {
+        "step_id": step_id,
+        "status": "failed",
+        "output": None,
+        "verdict": "failed",
+        "criteria": last["criteria"],
+        "evidence": [call for attempt in attempts for call in attempt["evidence"]],
+        "attempts": len(attempts),
+        "error": last["error"],
+        "started_at": attempts[0].get("started_at"),
+        "finished_at": last.get("ended_at"),
+        "usage": _sum(attempt["usage"] for attempt in attempts),
+    }
+
+
+def _sum(usages: Iterable[Usage]) -> Usage:
+    total: Usage = {}
+    for usage in usages:
+        total = add_usage(total, usage)
+    return total
+
+
+async def _facts(agent: CompiledAgent, values: dict[str, Any], current: Plan, ledger: Ledger) -> PlanFacts:
+    settings = to_context(values.get("settings")) or Context()
+    recorded = await ledger.results(current["id"])
+    return PlanFacts(
+        toolbox=agent.toolbox,
+        step_limit=settings.step_limit(by_model=False),
+        inputs=values.get("inputs") or {},
+        has_model=agent.models.has("executor", settings.models),
+        has_planner=agent.models.has("planner", settings.models),
+        may_nest=settings.max_depth > 0,
+        previous=current,
+        results=values.get("results") or {},
+        finished={step_id: row["fingerprint"] for step_id, row in recorded.items()},
+        goal=values.get("goal") or "",
+    )
+
+
+# --- shared ------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _hold(agent: CompiledAgent, config: RunnableConfig) -> AsyncIterator[None]:
+    saver, thread_id = agent.checkpointer, thread_id_of(config["configurable"])
+    if not (isinstance(saver, AsyncSaver) and saver.locks_threads):
+        if any(running == thread_id for running, _ in set(agent.running)):
+            raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
+        yield
+        return
+    async with saver.hold_thread(thread_id) as held:
+        if held.former is not None and agent.store is not None:
+            await Ledger(agent.store, thread_id).record_lost_runner(held.former)
+        yield
+
+
+async def _existing(agent: CompiledAgent, config: RunnableConfig) -> StateSnapshot:
+    snapshot = await agent.aget_state(config)
+    if snapshot.created_at is None:
+        raise ThreadNotFoundError(f"there is no thread {config['configurable'].get('thread_id')!r}")
+    check_version(snapshot)
+    check_clock(snapshot)
+    return snapshot
+
+
+def _ledger(agent: CompiledAgent, config: RunnableConfig) -> Ledger:
+    store = async_store(agent.store) if agent.store is not None else agent.memory
+    return Ledger(store, thread_id_of(config["configurable"]))
+
+
+async def _leave(
+    agent: CompiledAgent,
+    config: RunnableConfig,
+    snapshot: StateSnapshot,
+    node: str,
+    evaluation: Evaluation,
+    event: str,
+    update: dict[str, Any],
+    difference: dict[str, list[str]] | None = None,
+) -> None:
+    """Write a decision as if ``node`` had made it, so that routing goes on from there.
+
+    The update repeats all results: those of siblings that had finished are pending writes of
+    the old checkpoint, which the new one leaves behind.
+    """
+    plan: Mapping[str, Any] = checked_plan(snapshot) or {}
+    audit = {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "event": event,
+        "plan_id": plan.get("id"),
+        "revision": plan.get("revision"),
+        "decision": evaluation["decision"],
+        "by": "person",
+        "trigger": evaluation.get("reason", ""),
+        "evidence": evaluation.get("step_ids", []),
+        "usage": snapshot.values.get("usage") or {},
+    } | ({"difference": difference} if difference else {})
+    spent = add_usage(snapshot.values.get("usage"), update.pop("usage", {}))
+    earlier = snapshot.values.get("audit") or []
+    values = {
+        **update,
+        "evaluation": evaluation,
+        "plan_issues": [],
+        "audit": {"__overwrite__": [*earlier, audit]},
+        "usage": {"__overwrite__": spent},
+    }
+    await agent.aupdate_state(config, values, as_node=node)

@@ -1,0 +1,130 @@
+"""The input of a run: what is refused, and what of it reaches the graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages.utils import convert_to_messages
+from langgraph.types import Command, StateSnapshot
+
+from ...errors import InvalidInputError, QuestionOpenError, ThreadUnfinishedError, known
+from ...people.answers import check_command, check_resumable, open_questions, thread_name
+from ...safety.depth import is_too_deep, too_deep_message
+from ...state import InputState
+
+__all__ = ["as_json", "check_input"]
+
+MAX_GOAL_CHARACTERS = 100_000
+"""A longer goal belongs into a file or an input: it would stand in every prompt and checkpoint."""
+
+
+def check_input(
+    given: Any, snapshot: StateSnapshot | None, has_saver: bool, nested: bool, overdue: Mapping[str, Any]
+) -> Any:
+    """Check what a caller hands in, and return what the graph is to get.
+
+    Args:
+        given: A mapping with a new goal, a ``Command``, or None to go on.
+        snapshot: The thread's state, if there is a thread.
+        has_saver: Whether there is a checkpointer.
+        nested: Whether a parent graph hands in its state, which may hold other keys.
+        overdue: Careful answers to questions that waited too long.
+
+    Raises:
+        InvalidInputError: If the input has not the right form, or no goal.
+        ThreadError: If the thread's state does not allow it.
+    """
+    if isinstance(given, Command):
+        return check_command(given, snapshot, has_saver, overdue)
+    if given is None:
+        check_resumable(snapshot, has_saver)
+        return Command(resume=dict(overdue)) if overdue else None
+    if isinstance(given, Mapping):
+        if snapshot is not None and not nested:
+            _refuse_unfinished(snapshot)
+        return _read_input(given, strict=not nested)
+    raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(given).__name__}")
+
+
+def _storable(digits: str) -> int:
+    number = int(digits)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"the integer {digits[:30]} does not fit 64 bits; give it as text")
+    return number
+
+
+def _refuse_unfinished(snapshot: StateSnapshot) -> None:
+    if snapshot.interrupts:
+        raise QuestionOpenError(
+            f"thread {thread_name(snapshot)!r} waits for an answer, so a new goal cannot start: "
+            f"{open_questions(snapshot.interrupts)}. Answer with Command(resume=…), "
+            'say "abandon": True beside the goal, or use another thread.'
+        )
+    # Not `next`: it leaves out tasks whose writes were saved before the run stopped (langgraph 1.2.22).
+    if snapshot.tasks:
+        raise ThreadUnfinishedError(
+            f"the run of thread {thread_name(snapshot)!r} has not ended "
+            f"(in: {known({task.name for task in snapshot.tasks})}). "
+            "Go on with None as input, or use another thread."
+        )
+
+
+_INPUT_KEYS = tuple(InputState.__annotations__)
+
+
+def _read_input(given: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
+    """Read a new goal. All keys are set, so that nothing of an earlier goal on the thread remains."""
+    if strict and (unknown := sorted(set(map(str, given)) - set(_INPUT_KEYS))):
+        raise InvalidInputError(f"unknown input {unknown[0]!r}; known inputs: {known(_INPUT_KEYS)}")
+    messages = _messages(given.get("messages"))
+    plan, inputs = given.get("plan"), given.get("inputs") or {}
+    if not isinstance(inputs, Mapping):
+        raise InvalidInputError(f"inputs must be a mapping of names to values, not {type(inputs).__name__}")
+    # Copies: what a caller later does to its own objects must not reach the run.
+    plan, inputs = as_json("plan", plan), as_json("inputs", dict(inputs))
+    goal = _goal(given.get("goal"), plan, messages)
+    return {"goal": goal, "messages": messages, "plan": plan, "inputs": inputs}
+
+
+def _messages(given: Any) -> list[BaseMessage]:
+    if not given:
+        return []
+    try:
+        return convert_to_messages(given if isinstance(given, list | tuple) else [given])
+    except (ValueError, NotImplementedError, TypeError) as error:
+        raise InvalidInputError(f"messages cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _goal(given: Any, plan: Any, messages: Sequence[BaseMessage]) -> str:
+    if given is not None and not isinstance(given, str):
+        raise InvalidInputError(f"the goal must be text, not {type(given).__name__}")
+    said = next((message.text for message in reversed(messages) if isinstance(message, HumanMessage)), "")
+    planned = plan.get("goal") if isinstance(plan, Mapping) else None
+    goal = given if given is not None else (said or (planned if isinstance(planned, str) else ""))
+    if not goal.strip() and plan is None:
+        raise InvalidInputError("the goal is empty: give goal=…, a human message, or a plan")
+    if any("\ud800" <= char <= "\udfff" for char in goal):
+        raise InvalidInputError("the goal holds a lone surrogate, which is not Unicode text")
+    if len(goal) > MAX_GOAL_CHARACTERS:
+        raise InvalidInputError(
+            f"the goal has {len(goal):,} characters; at most {MAX_GOAL_CHARACTERS:,} are allowed. "
+            "Put long material into inputs or a file that a tool can read."
+        )
+    return goal
+
+
+def as_json(name: str, value: Any) -> Any:
+    """Return a copy of what a caller hands in, as plain JSON.
+
+    Raises:
+        InvalidInputError: If it is not plain JSON, or nests too deep.
+    """
+    if is_too_deep(value):
+        raise InvalidInputError(too_deep_message(name))
+    try:
+        return json.loads(json.dumps(value, allow_nan=False), parse_int=_storable)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} must be plain JSON: {error}") from error

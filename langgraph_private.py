@@ -1,0 +1,148 @@
+"""What this package needs of LangGraph and LangGraph does not promise, all in one place.
+
+Seen in langgraph 1.2.22, langgraph-prebuilt 1.1.2, langgraph-checkpoint 4.3.2, and its savers for SQLite
+3.1.2 and PostgreSQL 3.2.0, which have no public way to these. ``tests/structure/test_langgraph_traps.py``
+pins what no other test would miss; ``test_langgraph_private.py`` finds any other use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from langchain_core.messages import ToolCall
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
+from langgraph.checkpoint.base import id as ids
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt import ToolNode, ToolRuntime
+from langgraph.pregel._algo import task_path_str
+from langgraph.pregel._read import ChannelRead
+
+__all__ = [
+    "FROM_A_PARENT",
+    "NAMESPACE",
+    "READ",
+    "REPLAY_STATE",
+    "RESUME_MAP",
+    "RESUMING",
+    "RUNTIME",
+    "SAVER",
+    "SCRATCHPAD",
+    "STREAM",
+    "TASK",
+    "BlobHook",
+    "CursorHook",
+    "inject_tool_args",
+    "is_of_a_task",
+    "made_into",
+    "path_text",
+    "read_channels",
+    "sort_ids_after",
+    "uses_default_pool",
+]
+
+Graph = TypeVar("Graph", bound=CompiledStateGraph[Any, Any, Any, Any])
+
+# --- keys in config["configurable"] --------------------------------------------------------
+
+SAVER = "__pregel_checkpointer"
+"""The checkpointer of the run; a subgraph finds its parent's there."""
+NAMESPACE = "checkpoint_ns"
+"""Which subgraph's checkpoints are meant."""
+RUNTIME = "__pregel_runtime"
+"""The parent's runtime: its context and store."""
+STREAM = "__pregel_stream"
+"""The parent's stream: a subgraph without one drops custom events, and RemoteGraph forwards into it."""
+READ = "__pregel_read"
+"""The parent's function that reads its state; only a run inside another one has it."""
+TASK = "__pregel_task_id"
+"""The parent's task."""
+RESUMING = "__pregel_resuming"
+"""Whether the parent goes on from a checkpoint."""
+SCRATCHPAD = "__pregel_scratchpad"
+"""What numbers the subgraph calls and questions of a task; without it a namespace stays as it is given.
+
+``interrupt`` finds there answers that came without an id.
+"""
+RESUME_MAP = "__pregel_resume_map"
+"""Answers that were handed to the parent, by the id of their question."""
+REPLAY_STATE = "__pregel_replay_state"
+"""Where a fork takes the checkpoints of subgraphs from."""
+FROM_A_PARENT = (TASK, RESUMING, SCRATCHPAD, RESUME_MAP, REPLAY_STATE)
+"""What a graph believes about the parent that called it; a client of a server could send these."""
+
+
+def is_of_a_task(key: str) -> bool:
+    """Tell whether a key belongs to the task that runs, and means nothing once it has ended."""
+    return key != RUNTIME and key.startswith(("__pregel", "checkpoint"))
+
+
+# --- functions -----------------------------------------------------------------------------
+
+
+def read_channels(config: RunnableConfig, names: Sequence[str]) -> Any:
+    """Read the graph's state from inside a task, as conditional edges do; a sent task gets only its order."""
+    return ChannelRead.do_read(config, select=list(names))
+
+
+def path_text(path: Any) -> str:
+    """Write a task's path as the checkpointer keeps it beside the task's writes."""
+    return task_path_str(path)
+
+
+def sort_ids_after(ticks: int) -> None:
+    """Let the checkpoint ids that this process makes from now on sort after a time (100 ns since 1582)."""
+    if ticks > (ids._last_v6_timestamp or 0):
+        ids._last_v6_timestamp = ticks  # type: ignore[assignment]
+
+
+def inject_tool_args(
+    node: ToolNode, tool: BaseTool, call: ToolCall, runtime: ToolRuntime[Any, Any]
+) -> dict[str, Any]:
+    """Give a call's arguments with what the tool asks to be given by the runtime, outside an agent."""
+    return dict(node._inject_tool_args(call, runtime, tool)["args"])
+
+
+def made_into(kind: type[Graph], compiled: CompiledStateGraph[Any, Any, Any, Any], **more: Any) -> Graph:
+    """Make a compiled graph into one of a subclass: ``StateGraph.compile`` knows no class but its own.
+
+    ``Pregel.copy`` makes copies like this.
+    """
+    return kind(**{key: value for key, value in vars(compiled).items() if key != "__orig_class__"}, **more)
+
+
+# --- classes of savers and stores ------------------------------------------------------------
+
+
+def uses_default_pool(store: object) -> bool:
+    """Tell whether a store's async calls wait for asyncio's default pool, which blocked tools fill.
+
+    ``PostgresStore.abatch`` only hands ``batch`` to it.
+    """
+    return getattr(type(store).abatch, "__module__", "") == "langgraph.store.postgres.base"  # type: ignore[attr-defined]
+
+
+class CursorHook:
+    """Let a saver or store open its cursors itself: LangGraph's take each of them from ``_cursor``."""
+
+    def open_cursor(self, **options: Any) -> Any:
+        """Open a cursor, as a context manager; the options are LangGraph's."""
+        raise NotImplementedError
+
+    def _cursor(self, **options: Any) -> Any:
+        return self.open_cursor(**options)
+
+
+class BlobHook:
+    """Let a PostgresSaver change values that it keeps apart before it writes them."""
+
+    def writable(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values as they can be written."""
+        raise NotImplementedError
+
+    def _dump_blobs(
+        self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: Any
+    ) -> list[tuple[str, str, str, str, str, bytes | None]]:
+        dumped: list[Any] = super()._dump_blobs(thread_id, checkpoint_ns, self.writable(values), versions)  # type: ignore[misc]
+        return dumped

@@ -1,0 +1,99 @@
+"""Let a model write a plan: lines first, JSON where that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Literal
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig
+
+from ..plan.notations.draft import Occasion, PlanDraft, draft_problems, draft_schema, steps_from_draft
+from ..plan.notations.lines import Vocabulary, complete_lines, read_lines
+from ..state import Step
+from .metered import ModelMeter
+from .reading import TextForm
+from .structured import call_structured
+
+__all__ = [
+    "DraftForm",
+    "Listener",
+    "write_draft",
+]
+
+
+DraftForm = Literal["lines", "fields"]
+"""How a plan is asked for: in lines, or as the fields of a JSON object."""
+
+
+Listener = Callable[[list[Step]], None]
+"""Is told the steps of a plan that is being written, as far as they are complete."""
+
+
+async def write_draft(
+    model: BaseChatModel,
+    prompt: Callable[[DraftForm], Sequence[BaseMessage]],
+    *,
+    role: str,
+    tools: Mapping[str, Sequence[str]],
+    agents: Sequence[str] = (),
+    sub_plans: bool = False,
+    meter: ModelMeter,
+    config: RunnableConfig,
+    occasion: Occasion,
+    kept: Sequence[Step] = (),
+    taken: Collection[str] = (),
+    listen: Listener | None = None,
+) -> PlanDraft:
+    """Let a model write a plan, or more steps of one: with tools, named agents, sub-plans if allowed.
+
+    Args:
+        prompt: Asks for it, in either form.
+        tools: Names of the arguments of each tool, in order.
+        occasion: What it is to write.
+        kept: Steps that stay, whatever it writes.
+        taken: Ids that new steps are not to have.
+        listen: Is told what it writes while it writes.
+
+    Raises:
+        ModelCallError: If it cannot be used, or writes nothing readable after bounded repair.
+        BudgetExceededError: If there is no room for the call.
+    """
+    words = Vocabulary(tools, agents, taken)
+    return await call_structured(
+        model,
+        PlanDraft,
+        prompt("fields"),
+        role=role,
+        meter=meter,
+        json_schema=draft_schema(list(tools), agents, sub_plans=sub_plans, occasion=occasion),
+        check=partial(draft_problems, occasion=occasion, kept=kept),
+        form=TextForm(
+            prompt("lines"),
+            read=partial(_draft_in_lines, words=words),
+            listen=None if listen is None else _line_by_line(listen, words),
+        ),
+        config=config,
+    )
+
+
+def _draft_in_lines(text: str, words: Vocabulary) -> PlanDraft | None:
+    written = read_lines(text, words)
+    return None if written is None else PlanDraft.model_validate(written)
+
+
+def _line_by_line(listen: Listener, words: Vocabulary) -> Callable[[str], None]:
+    """Make of a listener to steps one to the text as it grows."""
+    seen = 0
+
+    def hear(text: str) -> None:
+        nonlocal seen
+        lines = text.count("\n")
+        if lines != seen:
+            seen = lines
+            written = complete_lines(text, words)
+            listen(steps_from_draft(PlanDraft(outcome="plan", steps=written)))  # type: ignore[arg-type]
+
+    return hear

@@ -1,0 +1,153 @@
+"""What is said to models: one Markdown file per role, rendered strictly.
+
+A prompt file has an optional ``---`` line: what is above it is the system
+message, what is below the human message. ``{{name}}`` stands for a variable.
+A variable that is missing or unknown is an error, never an empty string.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+
+from ...errors import ConfigurationError, known
+from ...plan.references import Reference, expression_roots, fill, render
+
+__all__ = [
+    "PROMPTS",
+    "fill_fragment",
+    "fill_quoted",
+    "find_delimiter",
+    "quote",
+    "render_prompt",
+    "unquote",
+]
+
+PROMPTS = ("planner", "replanner", "executor", "evaluator", "judge", "synthesizer")
+_FRAGMENTS = ("plan_lines", "plan_fields")
+"""What stands within prompts of several roles."""
+_VARIABLE = re.compile(r"\{\{(\w+)\}\}")
+
+
+# Read at import: a server's event loop must not wait for a file.
+_TEMPLATES = {
+    name: files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8")
+    for name in (*PROMPTS, *_FRAGMENTS)
+}
+
+
+def render_prompt(name: str, **variables: str) -> list[BaseMessage]:
+    """Render a prompt as a system and a human message.
+
+    Raises:
+        ConfigurationError: If the prompt is unknown, or a variable is missing or not used by it.
+    """
+    if name not in PROMPTS:
+        raise ConfigurationError(f"unknown prompt {name!r}; known prompts: {known(PROMPTS)}")
+    system, _, human = _checked(name, variables).partition("\n---\n")
+    return [SystemMessage(_fill(system, variables)), HumanMessage(_fill(human, variables))]
+
+
+def fill_fragment(name: str, **variables: str) -> str:
+    """Fill a part that prompts of several roles have in common.
+
+    Raises:
+        ConfigurationError: If a variable is missing or not used by it.
+    """
+    return _fill(_checked(name, variables), variables)
+
+
+def _checked(name: str, variables: Mapping[str, str]) -> str:
+    template = _TEMPLATES[name]
+    wanted = set(_VARIABLE.findall(template))
+    if wanted != set(variables):
+        raise ConfigurationError(
+            f"prompt {name!r}: missing variables: {known(wanted - set(variables))}; "
+            f"unknown variables: {known(set(variables) - wanted)}"
+        )
+    return template
+
+
+def _fill(text: str, variables: Mapping[str, str]) -> str:
+    """Fill a text; a line whose variables all are empty is left out."""
+    lines = (
+        _VARIABLE.sub(lambda found: variables[found[1]], line)
+        for line in text.split("\n")
+        if not _is_empty(line, variables)
+    )
+    return "\n".join(lines).strip()
+
+
+def _is_empty(line: str, variables: Mapping[str, str]) -> bool:
+    return "{{" in line and not _VARIABLE.sub(lambda found: variables[found[1]], line)
+
+
+# --- text that comes from outside ---------------------------------------------------------
+
+_BLANKED = "[…]"
+"""Stands where a text held the mark. Nothing at all would let ``deaddeadbeefbeef`` close up to it."""
+
+
+def quote(label: str, text: str, mark: str, *, inline: bool = False) -> str:
+    """Delimit text that comes from outside, so that it reads as data and cannot end its own quotation.
+
+    Args:
+        label: What it is, for example ``output of weather``; never text from outside.
+        text: The text; any occurrence of ``mark`` in it, in any case, is blanked out.
+        mark: A random word that the text cannot know; "" only where the prompt is not sent (a cache's key).
+        inline: Whether it stands within a sentence; one of several lines gets lines of its own all the same.
+    """
+    safe = re.sub(re.escape(mark), _BLANKED, text, flags=re.IGNORECASE) if mark else text
+    edge = "" if inline and len(safe.splitlines()) <= 1 else "\n"
+    return f"<data {mark} {label}>{edge}{safe}{edge}</data {mark}>"
+
+
+_QUOTATION = re.compile(r"<data [0-9a-f]{8} [^>\n]*>\n?|\n?</data [0-9a-f]{8}>")
+
+
+def unquote(text: str) -> str:
+    """Take the delimiters out of what a model says: one that repeats its material repeats them too."""
+    return _QUOTATION.sub("", text)
+
+
+def fill_quoted(text: str, scope: Mapping[str, Any], mark: str) -> str:
+    """Fill the references of a text that a model will read: what they stand for is quoted.
+
+    The text is an instruction; what another step produced is not, and must not become one by
+    standing in it. Numbers, true, false and null stand as they are.
+
+    Raises:
+        UnresolvedReferenceError: If a reference has no value.
+    """
+
+    def show(reference: Reference, value: Any) -> str:
+        if value is None or isinstance(value, bool | int | float):
+            return render(value)
+        label = " ".join(sorted(expression_roots(reference.expression))) or "value"
+        return quote(label, render(value), mark, inline=True)
+
+    return fill(text, scope, show)
+
+
+_DELIMITERS = re.compile(
+    r"</?\s*data\s+[0-9a-f]{6,}"  # ours, whoever's mark it holds
+    r"|<\|\s*/?\w{2,24}\s*\|>"  # <|im_start|>, <|eot_id|>, <|system|>
+    r"|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>",
+    re.IGNORECASE,
+)
+
+
+def find_delimiter(text: str, mark: str) -> str | None:
+    """Find in a text what could only stand there to end a quotation or to open a message of its own.
+
+    That is this run's mark, which nobody outside can know by chance, our delimiter with any other,
+    and the delimiters of chat templates.
+    """
+    if mark.lower() in text.lower():
+        return "the delimiter of this run"
+    found = _DELIMITERS.search(text)
+    return found[0] if found else None

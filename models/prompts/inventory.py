@@ -1,0 +1,72 @@
+"""Say which tools there are, and how a plan that uses them is written, in the words of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from ...state import digest
+from . import fill_fragment, quote
+from .signatures import signature
+
+__all__ = ["describe_effects", "describe_form", "quoted_tools"]
+
+
+class Inventory(Protocol):
+    """Anything that can list tools as name, description, arguments (JSON Schema) and effect."""
+
+    def inventory(self) -> Sequence[Mapping[str, Any]]:
+        """List the tools."""
+        ...
+
+    @property
+    def agents(self) -> Mapping[str, Any]:
+        """The named agents, each with ``effect`` and ``description``."""
+        ...
+
+
+def quoted_tools(tools: Inventory) -> str:
+    """Describe the inventory: one tool a line, as a call with the types of its arguments.
+
+    The quotation's mark is made of what is quoted, not of the run, so that the prompt begins alike in
+    every run and a provider can keep it. Knowing it helps nobody: whatever in the text holds it is blanked.
+    """
+    lines = [signature(tool) for tool in tools.inventory()]
+    text = "\n".join(lines) or "(none: every step is thinking or writing)"
+    return quote("tools", text, digest(text)[:8])
+
+
+def describe_effects(tools: Inventory) -> str:
+    """Say what the marks beside the tools mean; nothing where all of them only read."""
+    if all(tool["effect"] == "read" for tool in tools.inventory()):
+        return ""
+    return " Use one that is marked [write], which changes the world, only where the goal asks for it."
+
+
+def describe_form(form: Literal["lines", "fields"], inventory: Inventory, *, sub_plans: bool) -> str:
+    """Describe how a plan is written, with the kinds of steps that this inventory adds."""
+    how = {"lines": "plan_lines", "fields": "plan_fields"}[form]
+    return fill_fragment(how, forms="\n".join(_kinds(form, inventory, sub_plans=sub_plans)))
+
+
+_KINDS = {
+    "lines": (
+        '- `name "what to do"`: work for one of these agents instead:',
+        '- `goal "…"`: a part too large to plan here, which gets a plan of its own.',
+    ),
+    "fields": (
+        "- `agent`: hand the step to one of these instead of `call` and `tools`; else null.",
+        "- `goal`: for a part too large to plan here, the goal of a plan of its own; else null.",
+    ),
+}
+"""How a step for an agent, and a sub-plan, are introduced in each form."""
+
+
+def _kinds(form: Literal["lines", "fields"], inventory: Inventory, *, sub_plans: bool) -> list[str]:
+    for_agents, for_a_goal = _KINDS[form]
+    lines = [for_agents, *_listed(inventory)] if inventory.agents else []
+    return [*lines, for_a_goal] if sub_plans else lines
+
+
+def _listed(inventory: Inventory) -> list[str]:
+    return [f"  - {a.name} [{a.effect}]: {a.description}" for a in inventory.agents.values()]

@@ -1,0 +1,1 @@
+"""What a person is asked, how an answer is read, what is on record of it."""

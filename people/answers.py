@@ -1,0 +1,301 @@
+"""Answers to open questions: each is matched by id and read before the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import set_config_context
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.types import INTERRUPT
+from langgraph.errors import GraphInterrupt
+from langgraph.types import Command, Interrupt, StateSnapshot, interrupt
+from pydantic import RootModel
+
+from ..errors import ConfigurationError, InvalidAnswerError, NothingToResumeError, ThreadNotFoundError, known
+from ..langgraph_private import path_text
+from ..state import digest
+from ..storage.ledger import Ledger
+from .questions import (
+    QUESTIONS,
+    answer_model,
+    careful_answer,
+    is_ours,
+    older_question_id,
+    question_name,
+    read_answer,
+)
+
+__all__ = [
+    "answers_of_earlier_version",
+    "bare_answer",
+    "careful_end_at",
+    "check_command",
+    "check_resumable",
+    "keep_answers",
+    "open_questions",
+    "overdue_answers",
+    "thread_name",
+]
+
+
+def check_resumable(snapshot: StateSnapshot | None, has_saver: bool) -> None:
+    """Refuse to go on where there is nothing to go on with.
+
+    Raises:
+        ConfigurationError: If there is no checkpointer.
+        ThreadNotFoundError: If there is no such thread.
+        NothingToResumeError: If its run has ended.
+    """
+    if not has_saver or snapshot is None:
+        raise ConfigurationError("there is nothing to resume from: the graph has no checkpointer=")
+    if snapshot.created_at is None:
+        raise ThreadNotFoundError(f"there is no thread {thread_name(snapshot)!r}")
+    if not snapshot.tasks:
+        status = snapshot.values.get("status", "ended")
+        raise NothingToResumeError(
+            f"the run of thread {thread_name(snapshot)!r} has ended ({status}); nothing is open"
+        )
+
+
+def thread_name(snapshot: StateSnapshot) -> str:
+    """Return the thread's id, for messages."""
+    return str(snapshot.config["configurable"].get("thread_id"))
+
+
+def open_questions(interrupts: Sequence[Interrupt]) -> str:
+    """Name the open questions with their ids, for messages."""
+    return known((f"{question_name(i.value) or 'a question'} [{i.id}]" for i in interrupts), limit=10)
+
+
+def check_command(
+    command: Command[Any], snapshot: StateSnapshot | None, has_saver: bool, overdue: Mapping[str, Any]
+) -> Command[Any]:
+    """Read the answers of a ``Command``; one without answers passes.
+
+    Args:
+        command: What the caller sent.
+        snapshot: The thread's state.
+        has_saver: Whether there is a checkpointer.
+        overdue: Careful answers to questions that waited too long; a late answer counts no more.
+
+    Raises:
+        InvalidAnswerError: If an answer fits no open question; all of them stay open.
+        ThreadError: If there is nothing to answer.
+    """
+    if command.resume is None and (command.goto or command.update):
+        return command
+    if command.update:
+        raise InvalidAnswerError(
+            "an answer cannot come with an update of the state: send the update first, then look at the "
+            "question again and answer it"
+        )
+    check_resumable(snapshot, has_saver)
+    assert snapshot is not None
+    if not snapshot.interrupts:
+        name = thread_name(snapshot)
+        raise NothingToResumeError(f"no question is open on thread {name!r}; go on with None as input")
+    questions = {question.id: question for question in snapshot.interrupts}
+    answers = {} if set(overdue) == set(questions) else _answers(command.resume, questions)
+    return Command(
+        graph=command.graph, update=command.update, goto=command.goto, resume={**answers, **overdue}
+    )
+
+
+def _answers(resume: Any, questions: Mapping[str, Interrupt]) -> dict[str, Any]:
+    """Match answers with open questions by id, and read each one, so that a bad one never starts the run."""
+    listed = open_questions(list(questions.values()))
+    if resume is None or resume == {} or resume == []:
+        raise InvalidAnswerError(f"the answer is empty. Open: {listed}")
+    if isinstance(resume, Mapping) and all(isinstance(key, str) and _is_id(key) for key in resume):
+        if unknown := sorted(set(resume) - set(questions)):
+            raise InvalidAnswerError(f"no open question has the id {unknown[0]!r}. Open: {listed}")
+        answers = dict(resume)
+    elif len(questions) == 1:
+        answers = {next(iter(questions)): resume}
+    else:
+        raise InvalidAnswerError(
+            f"{len(questions)} questions are open, so answers must be given by id: {{id: answer}}. "
+            f"Open: {listed}"
+        )
+    return {
+        question_id: _read(questions[question_id].value, answer) for question_id, answer in answers.items()
+    }
+
+
+def _is_id(key: str) -> bool:
+    return len(key) == 32 and all(char in "0123456789abcdef" for char in key)
+
+
+def _read(question: Any, answer: Any) -> Any:
+    name = question_name(question)
+    if name in QUESTIONS:
+        if isinstance(answer, Mapping) and answer.get("by") == "timeout":
+            # Only this module says that nobody answered.
+            answer = {key: value for key, value in answer.items() if key != "by"}
+        read_answer(question, answer)
+        return answer
+    if name:
+        return _tool_call_answer(question, answer)
+    if answer is None:
+        raise InvalidAnswerError("the answer is empty; the question stays open")
+    return answer
+
+
+def _tool_call_answer(question: Mapping[str, Any], answer: Any) -> dict[str, Any]:
+    """Check an answer to LangChain's own human-in-the-loop middleware, which takes one shape only."""
+    given = answer.get("decisions") if isinstance(answer, Mapping) and "decisions" in answer else answer
+    decisions = list(given) if isinstance(given, list | tuple) else [given]
+    requests, configs = question["action_requests"], question.get("review_configs") or []
+    if len(decisions) != len(requests):
+        raise InvalidAnswerError(
+            f"{len(requests)} tool calls are waiting ({known(r['name'] for r in requests)}), "
+            f"the answer holds {len(decisions)} decisions; the question stays open"
+        )
+    allowed = {config["action_name"]: config["allowed_decisions"] for config in configs}
+    return {
+        "decisions": [
+            _tool_decision(decision, request, allowed.get(request["name"], ["approve", "edit", "reject"]))
+            for decision, request in zip(decisions, requests, strict=True)
+        ]
+    }
+
+
+_INBOX = {"accept": "approve", "ignore": "reject", "response": "respond"}
+
+
+def _tool_decision(decision: Any, request: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
+    given = {"type": decision} if isinstance(decision, str) else decision
+    kind = given.get("type") if isinstance(given, Mapping) else None
+    kind = _INBOX.get(str(kind), kind)
+    if kind not in allowed or not isinstance(given, Mapping):
+        raise InvalidAnswerError(
+            f"{decision!r} is no decision on the call of {request['name']!r}; allowed: {known(allowed)}; "
+            "the question stays open"
+        )
+    args = given.get("args")
+    if kind == "edit" and "edited_action" not in given:
+        inner = args.get("args", args) if isinstance(args, Mapping) else args
+        if not isinstance(inner, Mapping):
+            raise InvalidAnswerError(
+                f"the edit of the call of {request['name']!r} needs its args as an object; "
+                "the question stays open"
+            )
+        return {"type": "edit", "edited_action": {"name": request["name"], "args": dict(inner)}}
+    if kind in ("reject", "respond") and isinstance(args, str) and "message" not in given:
+        return {"type": kind, "message": args}
+    if kind == "respond" and not isinstance(given.get("message"), str):
+        raise InvalidAnswerError(
+            f"a response to the call of {request['name']!r} needs a message; the question stays open"
+        )
+    return {**given, "type": kind}
+
+
+# --- keeping answers ---------------------------------------------------------------------
+
+
+def answers_of_earlier_version(resume: Mapping[str, Any], snapshot: StateSnapshot | None) -> dict[str, Any]:
+    """Return the answers to questions of ours that an earlier version asked, by what they are about."""
+    return {
+        older_question_id(question_name(one.value), one.value.get("step_id")): resume[one.id]
+        for one in (snapshot.interrupts if snapshot is not None else ())
+        if one.id in resume and not is_ours(one.id) and question_name(one.value) in QUESTIONS
+    }
+
+
+async def keep_answers(
+    command: Command[Any], snapshot: StateSnapshot, ledger: Ledger, saver: BaseCheckpointSaver[Any] | None
+) -> Command[Any] | None:
+    """Put the answers to our questions on record, and return what is left for LangGraph to hand out.
+
+    Args:
+        command: The answers, by the id of their question.
+        snapshot: The thread's state.
+        ledger: Where they are kept.
+        saver: Where the questions are marked as answered; None: nowhere.
+    """
+    given = command.resume if isinstance(command.resume, Mapping) else {}
+    # Whether an answer fits a tool's own schema, only the tool can tell.
+    final = {one.id for one in snapshot.interrupts if is_ours(one.id) and _is_final(one)}
+    ours = {key: answer for key, answer in given.items() if key in final}
+    for key, answer in ours.items():
+        await ledger.record_answer(key, answer)
+    if saver is None:
+        return command
+    for task in snapshot.tasks:
+        if any(question.id in ours for question in task.interrupts):
+            left = [question for question in task.interrupts if question.id not in ours]
+            await saver.aput_writes(snapshot.config, [(INTERRUPT, left)], task.id, path_text(task.path))
+    rest = {key: answer for key, answer in given.items() if key not in ours}
+    return Command(resume=rest) if rest else None
+
+
+def _is_final(question: Interrupt) -> bool:
+    """Tell whether the answer has been read already, or whatever it is will be taken."""
+    return question_name(question.value) in QUESTIONS or question.response_schema is None
+
+
+async def bare_answer(config: RunnableConfig, question: Interrupt, ledger: Ledger) -> dict[str, Any]:
+    """Take an answer without id that a parent graph was handed for the one open question, if there is one.
+
+    LangGraph 1.2.22 hands out such answers by position, and after a crash once more: those that were
+    taken before are on record and count for nothing.
+
+    Raises:
+        pydantic.ValidationError: If it does not fit; the parent's question stays open.
+    """
+    configurable = config.get("configurable") or {}
+    namespace = str(configurable.get("checkpoint_ns") or "")
+    taken = await ledger.bare_answers(namespace)
+    is_known = question_name(question.value) in QUESTIONS
+    form: Any = answer_model(question.value) if is_known else question.response_schema
+    with set_config_context(config) as context:
+        try:
+            for known_digest in taken:
+                answer = context.run(interrupt, None)
+                if digest(answer) != known_digest:
+                    break  # the parent had forgotten those, and this one is new
+            else:
+                answer = context.run(lambda: interrupt(question.value, response_schema=form))
+        except GraphInterrupt:
+            return {}
+    answer = answer.root if isinstance(answer, RootModel) else answer
+    await ledger.record_bare_answers(namespace, [*taken, digest(answer)])
+    return {question.id: answer}
+
+
+# --- questions that nobody answered ------------------------------------------------------
+
+
+def overdue_answers(snapshot: StateSnapshot | None, waits_s: float | None) -> dict[str, Any]:
+    """Answer the questions that have waited longer than ``waits_s`` seconds with their careful end, by id."""
+    if snapshot is None or waits_s is None:
+        return {}
+    return {
+        question.id: answer
+        for question in snapshot.interrupts
+        if _age_s(question, snapshot) > waits_s
+        and (answer := careful_answer(question.value, waits_s)) is not None
+    }
+
+
+def careful_end_at(snapshot: StateSnapshot, waits_s: float | None) -> float | None:
+    """Return when the first open question gets its careful end, in seconds since the epoch; None: never."""
+    if waits_s is None:
+        return None
+    ends = [q for q in snapshot.interrupts if careful_answer(q.value, waits_s) is not None]
+    return min((_asked_at(question, snapshot) + waits_s for question in ends), default=None)
+
+
+def _age_s(question: Interrupt, snapshot: StateSnapshot) -> float:
+    """Return for how many seconds a question has been open."""
+    return datetime.now(UTC).timestamp() - _asked_at(question, snapshot)
+
+
+def _asked_at(question: Interrupt, snapshot: StateSnapshot) -> float:
+    """Return since when a question has been open, in seconds since the epoch."""
+    asked_at = question.value.get("asked_at") if isinstance(question.value, Mapping) else None
+    since = datetime.fromisoformat(asked_at or snapshot.created_at or datetime.now(UTC).isoformat())
+    return since.timestamp()

@@ -1,0 +1,115 @@
+"""Approvals are facts on record, not flags in the state.
+
+What lets a plan run is a record in the store for the plan's hash. Nothing that a
+client can write into the graph's state counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from ..context import needs_approval
+from ..errors import StorageDamagedError
+from ..plan.grants import changed_tools, plan_grants
+from ..plan.identity import input_values, plan_hash, step_fingerprints
+from ..plan.references import expression_roots, step_references
+from ..run import Run
+from ..state import Approval, Grants, Plan, State, Step, granted_tools
+from ..tools.toolbox import Toolbox
+
+__all__ = [
+    "approval_state",
+    "grants_of",
+    "known_values",
+    "record_approval",
+    "record_edit",
+    "standing_approval",
+]
+
+Record = dict[str, Any]
+
+
+def approval_state(record: Record, feedback: list[str]) -> Approval:
+    """Return what the state shows of a record; what counts stays in the store."""
+    return {
+        "decision": record["decision"],
+        "plan_hash": record["plan_hash"],
+        "grants": record["grants"],
+        "at": record["at"],
+        "feedback": feedback,
+    }
+
+
+async def known_values(run: Run, state: State, named: Collection[str]) -> dict[str, Any]:
+    """Return what references to these names stand for already: inputs, and outputs of finished steps."""
+    found: dict[str, Any] = {}
+    for step_id, result in (state.get("results") or {}).items():
+        if step_id in named and result["status"] == "done":
+            # A damaged output is not known; the step that needs it fails with the reason.
+            with suppress(StorageDamagedError):
+                found[step_id] = await run.artifacts.value(result["output"], step_id)
+    return found | {"inputs": input_values(state.get("plan") or {}, state.get("inputs"))}
+
+
+def names_in(steps: Iterable[Step]) -> set[str]:
+    """Collect the names that the references of steps look up."""
+    uses = [expression for step in steps for _, expression in step_references(step)]
+    return {root for expression in uses for root in expression_roots(expression)}
+
+
+async def grants_of(run: Run, state: State, toolbox: Toolbox) -> Grants:
+    """Tell what approving the state's plan would allow now."""
+    plan = state["plan"]
+    assert plan is not None, "only a plan can be approved"
+    touching = [step for step in plan["steps"] if any(map(toolbox.template, granted_tools(step)))]
+    return plan_grants(plan, toolbox, await known_values(run, state, names_in(touching)))
+
+
+async def standing_approval(run: Run, state: State, toolbox: Toolbox) -> Record | None:
+    """Return what lets the state's plan run now without asking: a record, or a policy that needs none.
+
+    A record of "not required" holds only while the policy still says so: a later context
+    may tighten it. One that a person gave holds for the tools that there were then.
+    """
+    plan = state["plan"]
+    assert plan is not None, "only a plan can be approved"
+    tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
+    required = needs_approval(run.settings.approval, list(toolbox.effects(tools)))
+    record = await run.ledger.approval(plan["id"], plan_hash(plan, state.get("inputs")))
+    if record is None:
+        return None if required else await record_approval(run, state, toolbox, "not_required")
+    is_other = record["decision"] == "not_required" or changed_tools(
+        toolbox.fingerprints(tools), record["grants"]
+    )
+    return None if required and is_other else record
+
+
+async def record_approval(run: Run, state: State, toolbox: Toolbox, decision: str) -> Record:
+    """Put on record that the state's plan may run: its hash, grants and steps, when, by what decision.
+
+    ``memory_lost`` marks a plan that was under way when a store in memory forgot it: whether
+    its writes had been started is then unknown.
+    """
+    plan = state["plan"]
+    assert plan is not None, "only a plan can be approved"
+    record: Record = {
+        "decision": decision,
+        "plan_hash": plan_hash(plan, state.get("inputs")),
+        "revision": plan["revision"],
+        "grants": await grants_of(run, state, toolbox),
+        "steps": step_fingerprints(plan),
+        "at": run.timestamp(),
+    }
+    if run.volatile and run.underway and not await run.ledger.approvals(plan["id"]):
+        record["memory_lost"] = True
+    await run.ledger.record_approval(plan["id"], record["plan_hash"], record)
+    return record
+
+
+async def record_edit(run: Run, plan: Plan, edited: Mapping[str, Any]) -> None:
+    """Put a person's edit on record: an edited plan in the state alone would approve nothing."""
+    await run.ledger.record_approval(
+        plan["id"], f"edit-{run.new_id()}", {"decision": "edit", "edit": dict(edited), "at": run.timestamp()}
+    )

@@ -1,0 +1,194 @@
+"""A plan in words: the Markdown that a person decides from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..plan.dag import is_rolling, topological_order
+from ..plan.grants import changed_tools, filled, open_resources, resources_of
+from ..plan.identity import input_values, step_fingerprints
+from ..safety.markdown import code_span, plain_line
+from ..spending.estimates import Estimate, describe_estimate
+from ..state import Plan, PlanIssue, State, Step, granted_tools
+from ..tools.toolbox import Toolbox
+
+__all__ = ["call_in_words", "describe_plan", "step_in_words"]
+
+
+def describe_plan(
+    state: State,
+    shown: Mapping[str, Any],
+    toolbox: Toolbox,
+    earlier: Sequence[Mapping[str, Any]] = (),
+    *,
+    origin: str = "",
+    estimate: Estimate | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> str:
+    """Describe a plan that waits for approval: writes first, then the DAG in order, changes and estimate.
+
+    Args:
+        state: The graph's state; its plan is the valid one.
+        shown: What the question proposes: that plan, or a person's edit that has issues.
+        toolbox: For the tools' effects.
+        earlier: The approvals on record for this plan, oldest first.
+        origin: Where the plan is from, if it is not the planner's answer to this goal.
+        estimate: What it will take.
+        values: What references stand for, as far as that is known.
+    """
+    plan = state.get("plan")
+    parts = [f"**Goal:** {_said(shown.get('goal') or state.get('goal') or '')}"]
+    if origin:
+        parts.append(f"**This plan is {origin}.** The planner was not asked.")
+    if issues := state.get("plan_issues"):
+        parts.append("**Your edit cannot run yet:**\n" + "\n".join(map(_issue_line, issues)))
+        parts.append(
+            "Mend it and send the whole plan again, approve the plan before your edit, or reject it."
+        )
+    if shown.get("rationale"):
+        parts.append(f"**Why this plan:** {_said(shown['rationale'])}")
+    if plan is not None and shown is plan:
+        parts += [
+            _inputs(plan, state),
+            _writes(plan, toolbox),
+            _changes(plan, earlier, toolbox),
+            _steps(plan, toolbox, values or {}),
+            _rolling(plan),
+            _goal(plan),
+            _answer(plan),
+            describe_estimate(estimate) if estimate is not None else "",
+        ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def call_in_words(tool: str, args: Mapping[str, Any], effect: str = "") -> str:
+    """Write a call with all its arguments: in one line, or where that is long, one line per argument."""
+    kind = f" [{effect}]" if effect else ""
+    whole = json.dumps(args, ensure_ascii=False, default=str)
+    if len(whole) <= _ONE_LINE:
+        return code_span(f"{tool}({whole})") + kind
+    lines = [f"\n    - {code_span(name)} = {code_span(_json(value))}" for name, value in args.items()]
+    return f"{code_span(tool)}{kind} with:{''.join(lines)}\n"
+
+
+_ONE_LINE = 200
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def step_in_words(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
+    """Say what a step does, in plain text that nothing in the plan can format."""
+    task = filled(step.get("task") or "", values)
+    return f"**{plain_line(step['id'])}**: {_said(task) or 'call'} — {_details(step, toolbox, values)}"
+
+
+def _said(text: Any) -> str:
+    """Quote what a model wrote: it must not look like what we say about the plan, nor hide it."""
+    return plain_line(str(text))
+
+
+def _issue_line(issue: PlanIssue) -> str:
+    return f"- `{issue['code']}` {plain_line(issue['message'])}"
+
+
+def _inputs(plan: Plan, state: State) -> str:
+    values = input_values(plan, state.get("inputs"))
+    listed = ", ".join(f"{plain_line(name)} = {code_span(_json(value))}" for name, value in values.items())
+    return f"**Inputs:** {listed}" if listed else ""
+
+
+def _writes(plan: Plan, toolbox: Toolbox) -> str:
+    """Name what may change the world before anything else."""
+    lines = []
+    for step in topological_order(plan["steps"]):
+        tools = [name for name in granted_tools(step) if toolbox.effect(name) == "write"]
+        if tools:
+            named = ", ".join(map(code_span, tools))
+            lines.append(f"- **{plain_line(step['id'])}** may call {named}")
+    return "**May change the world:**\n" + "\n".join(lines) if lines else "**Reads only.**"
+
+
+def _steps(plan: Plan, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
+    lines = [
+        f"{number}. {step_in_words(step, toolbox, values)}"
+        for number, step in enumerate(topological_order(plan["steps"]), start=1)
+    ]
+    return f"**Steps:** {len(lines)}\n" + "\n".join(lines)
+
+
+def _rolling(plan: Plan) -> str:
+    return (
+        "**Not all of it:** when these steps are done, the next ones are planned." if is_rolling(plan) else ""
+    )
+
+
+def _goal(plan: Plan) -> str:
+    """Say what ends the run before all its steps have run."""
+    criteria = [_said(" ".join(map(str, criterion.values()))) for criterion in plan.get("goal_criteria", ())]
+    return "**Done as soon as:** " + "; ".join(criteria) if criteria else ""
+
+
+def _answer(plan: Plan) -> str:
+    """Say what will be answered, where no model writes it from the results."""
+    return f"**Answers:** {_said(plan['answer'])}" if plan.get("answer") else ""
+
+
+def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
+    parts, call = [], ""
+    if "call" in step:
+        tool = step["call"]["tool"]
+        call = call_in_words(tool, filled(step["call"]["args"], values), toolbox.effect(tool))
+    elif "plan" in step:
+        goal = _said(filled(step["plan"]["goal"], values))
+        parts.append(f"a plan of its own for: {goal} — you are asked about it then")
+    elif "agent" in step:
+        (name,) = granted_tools(step)
+        parts.append(f"the agent {code_span(step['agent'])} [{toolbox.effect(name)}]")
+    elif tools := granted_tools(step):
+        named = (f"{code_span(name)} [{toolbox.effect(name)}]" for name in tools)
+        parts.append("an agent with " + ", ".join(named))
+    else:
+        parts.append("an agent without tools")
+    parts += _circumstances(step)
+    parts += [f"touches {code_span(known)}" for known in sorted(resources_of(step, toolbox, values))]
+    later = sorted(open_resources(step, toolbox, values))
+    parts += [f"**known only at run time:** {code_span(resource)}" for resource in later]
+    is_long = call.endswith("\n")  # its arguments have lines of their own, which come last
+    return "; ".join([*parts, call.rstrip()] if is_long else [*([call] if call else []), *parts])
+
+
+def _circumstances(step: Step) -> Iterator[str]:
+    if "for_each" in step:
+        yield f"once for each of {code_span(step['for_each'])}"
+    if "when" in step:
+        yield f"only when {code_span(step['when'])}"
+    if step["depends_on"]:
+        yield "after " + ", ".join(map(plain_line, step["depends_on"]))
+    if step.get("approve"):
+        yield "asks before it runs"
+
+
+def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]], toolbox: Toolbox) -> str:
+    """Say what is new since the revision that was approved last."""
+    approved = [record for record in earlier if record.get("steps") is not None]
+    if not approved:
+        return ""
+    before: Mapping[str, str] = approved[-1]["steps"]
+    now = step_fingerprints(plan)
+    changes = {
+        "new": [step_id for step_id in now if step_id not in before],
+        "changed": [step_id for step_id in now if before.get(step_id, now[step_id]) != now[step_id]],
+        "gone": [step_id for step_id in before if step_id not in now],
+        "tools that are not as they were": _other_tools(plan, approved[-1], toolbox),
+    }
+    lines = [f"- {what}: {', '.join(map(plain_line, ids))}" for what, ids in changes.items() if ids]
+    return "**Since the plan you approved:**\n" + "\n".join(lines) if lines else ""
+
+
+def _other_tools(plan: Plan, approved: Mapping[str, Any], toolbox: Toolbox) -> list[str]:
+    tools = {name for step in plan["steps"] for name in granted_tools(step)}
+    return changed_tools(toolbox.fingerprints(tools), approved.get("grants", {}))

@@ -1,0 +1,421 @@
+"""What a person is asked, and how their answer is read.
+
+A question is an interrupt value in LangChain's human-in-the-loop shape, so that
+Studio, Agent Chat UI and Agent Inbox can show it. An answer may come in any of
+their shapes; :func:`read_answer` turns it into one canonical form or says what
+is wrong with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, Required
+
+from langgraph.types import Interrupt
+from pydantic import RootModel, model_validator
+from typing_extensions import TypedDict
+
+from ..errors import InvalidAnswerError, known
+from ..safety.depth import is_too_deep, read_json, too_deep_message
+
+__all__ = [
+    "QUESTIONS",
+    "RUNNER_STOPPED",
+    "Answer",
+    "OpenQuestion",
+    "Question",
+    "answer_model",
+    "careful_answer",
+    "is_ours",
+    "may_still_run",
+    "older_question_id",
+    "question_id",
+    "question_name",
+    "question_value",
+    "read_answer",
+]
+
+Json = Any
+AnswerType = Literal["approve", "edit", "reject", "respond"]
+
+_TYPES: dict[str, AnswerType] = {
+    "approve": "approve",
+    "accept": "approve",
+    "edit": "edit",
+    "reject": "reject",
+    "ignore": "reject",
+    "respond": "respond",
+    "response": "respond",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One kind of question: what may be answered, and the decisions it offers, if it offers any.
+
+    Attributes:
+        name: The action's name, as clients see it.
+        allowed: Types of answer.
+        decisions: Values of ``args["decision"]``; empty for a question of yes, no or edit.
+        careful_end: What a rejection, or nobody's answer, means where there are decisions.
+    """
+
+    name: str
+    allowed: tuple[AnswerType, ...]
+    decisions: tuple[str, ...] = ()
+    careful_end: str = "reject"
+
+
+_DECIDE: tuple[AnswerType, ...] = ("approve", "edit", "reject", "respond")
+
+QUESTIONS: dict[str, Question] = {
+    question.name: question
+    for question in (
+        Question("approve_plan", ("approve", "edit", "reject", "respond")),
+        Question("approve_step", ("approve", "edit", "reject")),
+        Question("confirm_call", ("approve", "edit", "reject")),
+        Question(
+            "handle_step_failure",
+            _DECIDE,
+            ("retry", "skip", "patch", "replan", "supply", "abort"),
+            careful_end="abort",
+        ),
+        Question("resolve_unknown_outcome", _DECIDE, ("happened", "run_again", "fail"), careful_end="fail"),
+        Question("extend_budget", _DECIDE, ("extend", "finish", "abort"), careful_end="finish"),
+    )
+}
+
+
+class Answer(TypedDict, total=False):
+    """A person's answer in canonical form."""
+
+    type: Required[AnswerType]
+    decision: str
+    args: dict[str, Json]
+    message: str
+    by: Literal["person", "timeout"]
+
+
+# --- what waits for an answer -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OpenQuestion:
+    """A question that waits for a person; ``value`` is all that was asked, as LangGraph keeps it."""
+
+    id: str
+    name: str
+    args: dict[str, Any]
+    description: str
+    value: Any
+
+    @classmethod
+    def of(cls, interrupt: Interrupt) -> OpenQuestion:
+        """Read an interrupt, also one that is none of ours (a tool's, or a middleware's)."""
+        value = interrupt.value
+        requests = value.get("action_requests") if isinstance(value, Mapping) else None
+        first = requests[0] if requests else {}
+        description = str(first.get("description") or "") if first else str(value)
+        return cls(
+            interrupt.id, str(first.get("name", "")), dict(first.get("args") or {}), description, value
+        )
+
+    @property
+    def label(self) -> str:
+        """The question's name and the start of its id, for a line that names it."""
+        return f"{self.name or 'a question'} [{self.id[:8]}]"
+
+    def as_json(self) -> dict[str, Any]:
+        """Describe the question for a program."""
+        shown = {"id": self.id, "name": self.name, "args": self.args, "description": self.description}
+        requests = self.value.get("action_requests", ()) if isinstance(self.value, Mapping) else ()
+        return shown | ({"action_requests": requests} if len(requests) > 1 else {})
+
+
+# --- asking ------------------------------------------------------------------------------
+
+
+_OURS = hashlib.sha256(b"plan_execute").hexdigest()[:8]
+"""How the ids of our questions end: people name a question by the beginning of its id."""
+
+
+def question_id(thread_id: str, key: Sequence[Json]) -> str:
+    """Return the id of a question: 32 hexadecimal digits, as LangGraph's have.
+
+    Args:
+        thread_id: The thread that asks.
+        key: What tells the question from all others of the thread.
+    """
+    text = json.dumps([thread_id, *key], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24] + _OURS
+
+
+def older_question_id(name: str, step_id: str | None) -> str:
+    """Name a question of an earlier version, whose ids tell nothing about what was asked."""
+    return f"{name}/{step_id or ''}"
+
+
+def is_ours(question_id: str) -> bool:
+    """Tell whether an id names a question that is answered by key, and not one of a tool or middleware."""
+    return question_id.endswith(_OURS)
+
+
+def question_value(name: str, args: Mapping[str, Json], description: str) -> dict[str, Json]:
+    """Return what a client is shown of a question, in LangChain's human-in-the-loop shape.
+
+    Args:
+        name: One of :data:`QUESTIONS`.
+        args: What is proposed; a person may edit it.
+        description: Markdown that a person can decide from.
+    """
+    question = QUESTIONS[name]
+    # Agent Inbox reads `arguments`, LangChain's own middleware and Agent Chat UI read `args`.
+    request = {"name": question.name, "args": dict(args), "arguments": dict(args), "description": description}
+    config = {"action_name": question.name, "allowed_decisions": list(question.allowed)}
+    return {"action_requests": [request], "review_configs": [config]}
+
+
+def answer_model(value: Mapping[str, Json]) -> type[RootModel[Any]]:
+    """Build a response schema that lets LangGraph refuse a bad answer and keep the question open."""
+
+    class HumanAnswer(RootModel[Any]):
+        @model_validator(mode="before")
+        @classmethod
+        def _readable(cls, raw: Any) -> Any:
+            try:
+                read_answer(value, raw)
+            except InvalidAnswerError as error:
+                raise ValueError(str(error)) from error
+            return raw
+
+    return HumanAnswer
+
+
+def question_name(value: Json) -> str:
+    """Return the name of a question from its interrupt value, "" if it is none of ours."""
+    requests = value.get("action_requests") if isinstance(value, Mapping) else None
+    return str(requests[0].get("name", "")) if requests else ""
+
+
+def careful_answer(value: Json, waited_s: float) -> Json | None:
+    """Return the answer that ends a question when nobody gives one; None where there is no careful end.
+
+    Args:
+        value: The question's interrupt value.
+        waited_s: How long it may wait, in seconds.
+    """
+    if not question_name(value):
+        return None
+    rejection = {"type": "reject", "message": f"nobody answered within {waited_s:g} seconds", "by": "timeout"}
+    if question_name(value) in QUESTIONS:
+        return rejection
+    return {
+        "decisions": [{"type": "reject", "message": rejection["message"]} for _ in value["action_requests"]]
+    }
+
+
+# --- reading answers ---------------------------------------------------------------------
+
+
+def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
+    """Read an answer to the question with this interrupt value.
+
+    Accepts ``{"decisions": [{"type": …}]}``, Agent Inbox's ``[{"type": "accept", …}]``, and the
+    shorthands ``{"type": …}``, ``{"decision": …}`` and ``"approve"``.
+
+    Raises:
+        InvalidAnswerError: If it fits nothing; the message says what is allowed.
+    """
+    question = QUESTIONS[question_name(value)]
+    proposed = value["action_requests"][0]["args"]
+    shape = _unwrap(question, raw)
+    _require_json(question, shape)
+    kind = _answer_type(question, shape)
+    by: Literal["person", "timeout"] = "timeout" if shape.get("by") == "timeout" else "person"
+    answer: Answer = {"type": kind, "message": _message(shape), "by": by}
+    if kind == "edit":
+        answer["args"] = _edited_args(question, shape)
+    if question.decisions:
+        decided = _with_decision(question, answer, proposed)
+        _require_stopped(question, value, decided)
+        return decided
+    return _check_edit(question, answer)
+
+
+def _refuse(question: Question, problem: str) -> InvalidAnswerError:
+    decisions = f" with a decision of {known(question.decisions)}" if question.decisions else ""
+    return InvalidAnswerError(
+        f"this answer does not fit the open question {question.name!r}: {problem}. "
+        f"Allowed: {known(question.allowed)}{decisions}. The question stays open."
+    )
+
+
+def _unwrap(question: Question, raw: Json) -> Mapping[str, Json]:
+    if isinstance(raw, str):
+        text = raw.strip()
+        raw = _parse_json(text) if text[:1] in ("{", "[", '"') else {"type": text}
+    if isinstance(raw, Mapping) and "decisions" in raw:
+        raw = raw["decisions"]
+    if isinstance(raw, Sequence) and not isinstance(raw, str):
+        if len(raw) != 1:
+            raise _refuse(question, f"it holds {len(raw)} decisions for one action")
+        raw = raw[0]
+    if isinstance(raw, str):
+        raw = {"type": raw}
+    if not isinstance(raw, Mapping) or not raw:
+        raise _refuse(question, f"it is {_describe(raw)}")
+    return raw
+
+
+def _require_json(question: Question, shape: Mapping[str, Json]) -> None:
+    if is_too_deep(shape):
+        raise _refuse(question, too_deep_message("it"))
+    try:
+        json.dumps(shape, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise _refuse(question, f"it is not plain JSON ({error})") from error
+
+
+def _describe(raw: Json) -> str:
+    return (
+        "empty" if raw is None or raw == {} else f"{type(raw).__name__} {json.dumps(raw, default=str)[:80]}"
+    )
+
+
+def _answer_type(question: Question, shape: Mapping[str, Json]) -> AnswerType:
+    named = shape.get("type")
+    if named is None and question.decisions and "decision" in shape:
+        return "edit"
+    kind = _TYPES.get(named.strip().lower()) if isinstance(named, str) else None
+    if kind is None or kind not in question.allowed:
+        raise _refuse(question, f"its type is {named!r}")
+    return kind
+
+
+def _message(shape: Mapping[str, Json]) -> str:
+    for key in ("message", "feedback", "args"):
+        if isinstance(text := shape.get(key), str) and text.strip():
+            return text.strip()
+    return ""
+
+
+def _edited_args(question: Question, shape: Mapping[str, Json]) -> dict[str, Json]:
+    edited = shape.get("edited_action")
+    args = edited.get("args") if isinstance(edited, Mapping) else shape.get("args")
+    if args is None and "decision" in shape:
+        args = {key: value for key, value in shape.items() if key not in ("type", "message")}
+    args = _parsed(question, args)
+    if (
+        isinstance(args, Mapping)
+        and isinstance(args.get("args"), Mapping | str)
+        and set(args) <= {"action", "args"}
+    ):
+        args = _parsed(question, args["args"])
+    if not isinstance(args, Mapping) or not args:
+        raise _refuse(question, "an edit needs its args as a JSON object")
+    return dict(args)
+
+
+def _parsed(question: Question, value: Json) -> Json:
+    if not isinstance(value, str):
+        return value
+    parsed = _parse_json(value)
+    if parsed is None:
+        raise _refuse(question, "the edited args are not JSON")
+    return parsed
+
+
+def _parse_json(text: str) -> Json:
+    try:
+        return read_json(text)
+    except ValueError:
+        return None
+
+
+def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Json]) -> Answer:
+    args = {**proposed, **answer.get("args", {})}
+    decision = question.careful_end if answer["type"] == "reject" else args.get("decision")
+    if decision not in question.decisions:
+        raise _refuse(question, f"its decision is {decision!r}")
+    given = answer.get("args", {}) if decision != proposed.get("decision") else args
+    if decision in ("supply", "happened") and "output" not in given:
+        raise _refuse(question, f"the decision {decision!r} needs the args to hold an output")
+    if decision == "extend":
+        args["by"] = _amount(question, args.get("by"))
+    message = answer.get("message") or ""
+    if answer["type"] == "edit":
+        message = message or str(args.get("instructions") or "")
+    return {**answer, "decision": str(decision), "args": args, "message": message}
+
+
+RUNNER_STOPPED = "runner_stopped"
+"""The argument by which a person confirms that whoever ran the thread before does not run any more."""
+
+
+def may_still_run(former: Mapping[str, Json]) -> str:
+    """Say who ran the thread before, when it was last seen, and until when its lease runs."""
+    seen, ends = (_time(former[key]) for key in ("last_seen", "lease_ends"))
+    return (
+        f"Its former runner (`{former['runner']}`) was last seen at {seen}. "
+        "It may still be alive, and making that call. "
+        f"Its lease ends at {ends}; until then `happened` and `run_again` are taken only with "
+        f"`{RUNNER_STOPPED}: true`, which says that you have made sure that it does not run any more."
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _require_stopped(question: Question, value: Mapping[str, Json], answer: Answer) -> None:
+    """Refuse to say what became of a write while whoever made it may still be at it."""
+    former = value.get("former_runner")
+    if former is None or answer["decision"] not in ("happened", "run_again"):
+        return
+    left_s = former["lease_ends"] - time.time()
+    if left_s > 0 and answer["args"].get(RUNNER_STOPPED) is not True:
+        raise _refuse(
+            question,
+            f"its former runner ({former['runner']}), last seen at {_time(former['last_seen'])}, "
+            f"may still be making the call. Answer when its lease has ended, in {left_s:.0f} s, "
+            f"or make sure that it has stopped and add {RUNNER_STOPPED}: true",
+        )
+
+
+def _amount(question: Question, by: Json) -> float:
+    if isinstance(by, bool) or not isinstance(by, int | float) or not 0 < by < math.inf:
+        raise _refuse(question, f"a budget is extended by a number above 0, not {by!r}")
+    return by
+
+
+def _check_edit(question: Question, answer: Answer) -> Answer:
+    if answer["type"] != "edit":
+        return answer
+    args = answer["args"]
+    if question.name == "approve_plan":
+        plan = _parsed(question, args.get("plan", args if "steps" in args else None))
+        if not isinstance(plan, Mapping):
+            raise _refuse(question, "an edit needs the whole plan as args.plan")
+        return {**answer, "args": {"plan": dict(plan)}}
+    if question.name == "confirm_call":
+        call_args = _parsed(question, args.get("tool_args", args))
+        if not isinstance(call_args, Mapping):
+            raise _refuse(question, "an edit needs args.tool_args as a JSON object")
+        return {**answer, "args": {"tool_args": dict(call_args)}}
+    given = _parsed(question, args.get("step", args))
+    if not isinstance(given, Mapping) or not {"call", "task"} & set(given):
+        raise _refuse(question, "an edit needs args.step, args.call or args.task")
+    edited = dict(given)
+    if "call" in edited:
+        call = _parsed(question, edited["call"])
+        call_args = _parsed(question, call.get("args")) if isinstance(call, Mapping) else None
+        if not isinstance(call_args, Mapping):
+            raise _refuse(question, "an edited call needs its args as a JSON object")
+        edited["call"] = {"args": dict(call_args)}
+    return {**answer, "args": edited}

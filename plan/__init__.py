@@ -1,0 +1,1 @@
+"""The plan language: order, identity, references, rules, notations, files, revisions."""

@@ -1,0 +1,115 @@
+"""The order of a plan's steps: what waits for what, what can still run, how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import TopologicalSorter
+from typing import Any
+
+from ..state import Plan, RunStatus, Step, StepResult, is_satisfied, steps_of
+
+__all__ = [
+    "descendants",
+    "is_rolling",
+    "next_round_is_due",
+    "pending_steps",
+    "remaining_path",
+    "run_status",
+    "topological_order",
+]
+
+
+def topological_order(steps: Sequence[Step]) -> list[Step]:
+    """Order steps so that each comes after what it depends on, else as written.
+
+    Steps that share an id stand together, after what any of them depends on.
+
+    Raises:
+        graphlib.CycleError: If there is no such order.
+    """
+    by_id: dict[str, list[Step]] = {}
+    for step in steps:
+        by_id.setdefault(step["id"], []).append(step)
+    sorter = TopologicalSorter(
+        {
+            step_id: [d for step in same for d in step.get("depends_on", ()) if d in by_id]
+            for step_id, same in by_id.items()
+        }
+    )
+    return [step for step_id in sorter.static_order() for step in by_id[step_id]]
+
+
+def descendants(steps: Sequence[Step], roots: Iterable[str]) -> set[str]:
+    """Collect the ids of everything that depends on ``roots``, directly or not (without them)."""
+    found: set[str] = set()
+    reached = set(roots)
+    for step in topological_order(steps):
+        if reached.intersection(step.get("depends_on", ())):
+            found.add(step["id"])
+            reached.add(step["id"])
+    return found
+
+
+def pending_steps(plan: Plan, results: Mapping[str, StepResult]) -> list[Step]:
+    """List the steps that can still run, in topological order.
+
+    These are the steps without a result, and blocked ones whose dependencies have been mended.
+    """
+    pending: dict[str, Step] = {}
+    for step in topological_order(plan["steps"]):
+        result = results.get(step["id"])
+        mended = (
+            result is not None
+            and result["status"] == "blocked"
+            and all(dep in pending or is_satisfied(results.get(dep)) for dep in step.get("depends_on", ()))
+        )
+        if result is None or mended:
+            pending[step["id"]] = step
+    return list(pending.values())
+
+
+def remaining_path(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Compute, for each step, the longest path from its start to the end of the plan.
+
+    Args:
+        steps: The steps of an acyclic plan.
+        seconds: Expected duration per step id; one for a step that is not named.
+    """
+    length = {step["id"]: 0.0 for step in steps}
+    for step in reversed(topological_order(steps)):
+        length[step["id"]] += seconds.get(step["id"], 1.0)
+        for dep in step.get("depends_on", ()):
+            if dep in length:
+                length[dep] = max(length[dep], length[step["id"]])
+    return length
+
+
+def is_rolling(plan: Mapping[str, Any] | None) -> bool:
+    """Tell whether more steps are to be planned when these are done (``complete: false``)."""
+    return plan is not None and plan.get("complete", True) is False
+
+
+def next_round_is_due(plan: Plan | None, results: Mapping[str, StepResult]) -> bool:
+    """Tell whether the planner is to be asked for the next steps: all there are have ended."""
+    return plan is not None and is_rolling(plan) and not pending_steps(plan, results)
+
+
+def run_status(plan: Plan | None, results: Mapping[str, StepResult], *, goal_met: bool = False) -> RunStatus:
+    """Tell how a run ended: done, partial, or failed when no step is done.
+
+    A step that was skipped by its ``when`` (no error) counts as done; one that was skipped
+    because it failed does not. A plan that was to go on is never done. Where a plan has criteria
+    for its goal, the run is done when they are met, whatever became of single steps, and only then.
+    """
+    if goal_met:
+        return "done"
+    ended = [results.get(step["id"]) for step in steps_of(plan)]
+    fulfilled = all(r is not None and (r["status"] == "done" or _skipped_by_condition(r)) for r in ended)
+    may_be = plan is not None and not is_rolling(plan) and not plan.get("goal_criteria")
+    if ended and fulfilled and may_be:
+        return "done"
+    return "partial" if any(r is not None and r["status"] == "done" for r in results.values()) else "failed"
+
+
+def _skipped_by_condition(result: StepResult) -> bool:
+    return result["status"] == "skipped" and result["error"] is None

@@ -1,0 +1,155 @@
+"""The JSON Schema of plan files, made of the types in `state`: editors know what the validator knows."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from ... import state
+from ...state import CRITERION_PARAMETER, GOAL_CRITERIA, RESERVED_IDS, STEP_ID_PATTERN, STEP_KINDS, Plan
+
+__all__ = ["SCHEMA_ID", "plan_schema", "schema_text"]
+
+SCHEMA_ID = "urn:plan-execute:plan:1"
+
+_KINDS_WITH_A_TASK = ("tools", "agent")
+_TYPE_NAMES = ["array", "boolean", "integer", "null", "number", "object", "string"]
+
+
+def schema_text() -> str:
+    """Write the schema as the file that is published."""
+    return json.dumps(plan_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+@cache
+def plan_schema() -> dict[str, Any]:
+    """Build the JSON Schema (draft 2020-12) of a plan file.
+
+    It refuses what `plan/rules/` calls malformed, as far as a schema can say: not that ids are
+    unique, references lead somewhere, or arguments fit their tools.
+    """
+    schema = TypeAdapter(Plan).json_schema()
+    definitions = schema.pop("$defs")
+    for name, definition in {"Plan": schema, **definitions}.items():
+        _describe(name, definition)
+    _narrow_plan(schema)
+    _narrow_step(definitions["Step"])
+    _narrow_criterion(definitions["Criterion"])
+    definitions["SubPlan"]["properties"]["goal"]["pattern"] = r"\S"
+    definitions["Input"] = _input()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        **schema,
+        "title": "A plan of plan-execute",
+        "$defs": definitions,
+    }
+
+
+# --- descriptions ------------------------------------------------------------------------
+
+
+def _describe(name: str, definition: dict[str, Any]) -> None:
+    """Take the titles out, which only repeat names, and put in what the type says about its fields."""
+    definition.pop("title", None)
+    said = _field_docstrings().get(name, {})
+    for field, spec in definition.get("properties", {}).items():
+        spec.pop("title", None)
+        if field in said:
+            spec["description"] = said[field]
+
+
+@cache
+def _field_docstrings() -> dict[str, dict[str, str]]:
+    """Read the text under each field of the types in `state`, which only its source holds."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(state)).body:
+        if isinstance(node, ast.ClassDef):
+            pairs = zip(node.body, node.body[1:], strict=False)
+            found[node.name] = {
+                field.target.id: _plain(text.value.value)
+                for field, text in pairs
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+                if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+                if isinstance(text.value.value, str)
+            }
+    return found
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
+# --- what the types cannot say -----------------------------------------------------------
+
+
+def _narrow_plan(plan: dict[str, Any]) -> None:
+    properties = plan["properties"]
+    properties["inputs"]["additionalProperties"] = {"$ref": "#/$defs/Input"}
+    properties["steps"]["minItems"] = 1
+    of_a_goal = {"properties": {"type": {"enum": list(GOAL_CRITERIA)}}}
+    properties["goal_criteria"]["items"] = {"allOf": [{"$ref": "#/$defs/Criterion"}, of_a_goal]}
+    plan["properties"] = {
+        "$schema": {
+            "type": "string",
+            "description": "The schema of this file, for editors; no part of the plan.",
+        },
+        "$comment": {"description": "Notes for readers; no part of the plan."},
+        **properties,
+    }
+
+
+def _narrow_step(step: dict[str, Any]) -> None:
+    properties = step["properties"]
+    properties["id"] |= {"pattern": f"^{STEP_ID_PATTERN}$", "not": {"enum": sorted(RESERVED_IDS)}}
+    for name in ("max_attempts", "max_iterations"):
+        properties[name]["minimum"] = 1
+    properties["timeout_s"]["exclusiveMinimum"] = 0
+    step["oneOf"] = [{"required": [kind]} for kind in STEP_KINDS]
+    step["if"] = {"anyOf": [{"required": [kind]} for kind in _KINDS_WITH_A_TASK]}
+    step["then"] = {"required": ["task"], "properties": {"task": {"pattern": r"\S"}}}
+
+
+def _narrow_criterion(criterion: dict[str, Any]) -> None:
+    """Let each type of criterion have its own parameter and no other."""
+    said = criterion["properties"]
+    criterion["oneOf"] = [
+        {
+            "properties": {"type": {"const": kind}, **({parameter: True} if parameter else {})},
+            "required": ["type", *([parameter] if parameter else [])],
+            "additionalProperties": False,
+        }
+        for kind, parameter in CRITERION_PARAMETER.items()
+    ]
+    # The branches say it narrower, and editors offer what stands here.
+    criterion["properties"] = said
+
+
+def _input() -> dict[str, Any]:
+    """Describe the declaration of an input; its words are those of JSON Schema, more are allowed."""
+    one_type = {"enum": _TYPE_NAMES}
+    return {
+        "description": "A parameter: a JSON Schema of its values, and the value when none is given.",
+        "type": "object",
+        "properties": {
+            "type": {
+                "description": "What values may be.",
+                "anyOf": [one_type, {"type": "array", "items": one_type, "minItems": 1, "uniqueItems": True}],
+            },
+            "default": {"description": "The value when none is given; without it a run has to give one."},
+            "description": {"type": "string", "description": "What it is for."},
+            "enum": {"type": "array", "description": "All values there are."},
+            "format": {"type": "string", "description": "Such as date, date-time, email or uuid."},
+            "pattern": {"type": "string", "description": "A regular expression over text."},
+            "minimum": {"type": "number"},
+            "maximum": {"type": "number"},
+            "items": {"type": ["object", "boolean"], "description": "What the items of an array may be."},
+            "properties": {"type": "object", "description": "What the members of an object may be."},
+            "required": {"type": "array", "items": {"type": "string"}},
+        },
+    }

@@ -1,0 +1,124 @@
+"""What approving a plan allows: tools, effects, and the resources that its calls touch.
+
+A resource that can be known is resolved. One that hangs on an output to come is granted as
+the very reference that the person saw; a revision with another one has to be approved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ..errors import UnresolvedReferenceError
+from ..state import Grants, Plan, Step, granted_tools
+from ..tools.toolbox import Toolbox
+from .references import expression_roots, references_in, resolve, strings_in
+
+__all__ = ["changed_tools", "filled", "is_within", "open_resources", "plan_grants", "resources_of"]
+
+Values = Mapping[str, Any]
+"""What references stand for, as far as it is known: inputs, and outputs by step id."""
+
+
+def plan_grants(plan: Plan, toolbox: Toolbox, values: Values) -> Grants:
+    """Tell what approving a plan allows."""
+    tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
+    return {
+        "tools": tools,
+        "effects": [str(effect) for effect in toolbox.effects(tools)],
+        "resources": sorted(
+            {known for step in plan["steps"] for known in resources_of(step, toolbox, values)}
+        ),
+        "at_run_time": sorted(
+            {later for step in plan["steps"] for later in open_resources(step, toolbox, values)}
+        ),
+        "fingerprints": toolbox.fingerprints(tools),
+    }
+
+
+def is_within(asked: Grants, allowed: Grants) -> bool:
+    """Tell whether a plan adds no tool, effect or resource beyond what was approved."""
+    new, old = dict[str, Any](asked), dict[str, Any](allowed)
+    parts = ("tools", "effects", "resources", "at_run_time")
+    adds_none = all(set(new.get(part, ())) <= set(old.get(part, ())) for part in parts)
+    return adds_none and not changed_tools(new.get("fingerprints", {}), old)
+
+
+def changed_tools(now: Mapping[str, str], approved: Mapping[str, Any]) -> list[str]:
+    """List the tools that are others than those approved; approvals of older versions do not tell."""
+    then = approved.get("fingerprints", {})
+    return sorted(name for name, fingerprint in now.items() if then.get(name, fingerprint) != fingerprint)
+
+
+def resources_of(
+    step: Step, toolbox: Toolbox, values: Values, tools: Collection[str] | None = None
+) -> set[str]:
+    """Name the resources that a step's calls (of these tools) will touch, as far as they are known."""
+    named = granted_tools(step) if tools is None else tools
+    return {known for name in named for known in _resources(step, name, toolbox, values) if known is not None}
+
+
+def open_resources(step: Step, toolbox: Toolbox, values: Values) -> set[str]:
+    """Name the resources of a step that are known only at run time, as the plan writes them."""
+    return {
+        _as_written(step, name, toolbox)
+        for name in granted_tools(step)
+        if None in _resources(step, name, toolbox, values)
+    }
+
+
+def _resources(step: Step, tool: str, toolbox: Toolbox, values: Values) -> set[str | None]:
+    """Name the resources of a tool's calls in a step; None stands for those that are not known."""
+    if toolbox.template(tool) is None:
+        return set()
+    args = step["call"]["args"] if "call" in step else {}
+    return {toolbox.known_resource(tool, _known_part(args, scope)) for scope in _scopes(step, values)}
+
+
+def _scopes(step: Step, values: Values) -> list[Values]:
+    """Return what is known in each run of a step: one, or one per item where the list is known."""
+    items = _known(step["for_each"], values) if "for_each" in step else None
+    if isinstance(items, list):
+        return [{**values, "item": item, "index": at} for at, item in enumerate(items)]
+    return [values]
+
+
+def filled(value: Any, values: Values) -> Any:
+    """Write a part of a plan with the values that are known; the rest stays as it is written."""
+    if isinstance(value, Mapping):
+        return {key: filled(member, values) for key, member in value.items()}
+    if isinstance(value, list):
+        return [filled(member, values) for member in value]
+    found = _known(value, values)
+    return value if found is _UNKNOWN else found
+
+
+def _known_part(args: Mapping[str, Any], values: Values) -> dict[str, Any]:
+    found = {name: _known(value, values) for name, value in args.items()}
+    return {name: value for name, value in found.items() if value is not _UNKNOWN}
+
+
+_UNKNOWN = object()
+
+
+def _known(value: Any, values: Values) -> Any:
+    used = {
+        root
+        for text in strings_in(value)
+        for reference in references_in(text)
+        for root in expression_roots(reference.expression)
+    }
+    if not used <= values.keys():
+        return _UNKNOWN
+    try:
+        return resolve(value, values)
+    except UnresolvedReferenceError:
+        return _UNKNOWN
+
+
+def _as_written(step: Step, name: str, toolbox: Toolbox) -> str:
+    template = toolbox.template(name)
+    args = step["call"]["args"] if "call" in step else {}
+    written = [f"{field} = {args[field]}" for field in toolbox.template_fields(name) if field in args]
+    loop = [f"for each of {step['for_each']}"] if "for_each" in step and written else []
+    return ", ".join([str(template), *written, *loop])

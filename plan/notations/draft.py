@@ -1,0 +1,242 @@
+"""How a model writes a plan, and how that becomes a plan.
+
+It is asked for lines (``lines.py``), which cost a fifth of the tokens and can be read while they are
+written, and for JSON where that fails; either is taken, whatever was asked for.
+
+The JSON form is small on purpose: in its schema every field is required, with no defaults, no free
+dicts, no unions but nullable. Only such a schema means the same in strict
+json_schema, strict function calling, plain function calling and JSON mode.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from ...safety.depth import read_json
+from ...state import STEP_ID_PATTERN, Step
+from ..renaming import rename_in_text, rename_uses
+
+__all__ = [
+    "DraftStep",
+    "Occasion",
+    "PlanDraft",
+    "answer_of",
+    "draft_problems",
+    "draft_schema",
+    "new_steps",
+    "steps_from_draft",
+]
+
+
+class DraftStep(BaseModel):
+    """One step as a model writes it; the schema asks for some of it only where it can be of use."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    id: str
+    task: str = ""
+    depends_on: list[str] = []
+    call: str | None = None
+    arguments: str | None = None
+    tools: list[str] = []
+    success_criterion: str | None = None
+    output_schema: str | None = None
+    for_each: str | None = None
+    when: str | None = None
+    agent: str | None = None
+    goal: str | None = None
+
+    @field_validator("arguments", "output_schema", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """Take an object as the text of one: many models write it so, whatever the schema says."""
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+
+
+class PlanDraft(BaseModel):
+    """A plan, a plan of one step, or the reason why there is none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: Literal["plan", "single_step", "finished", "cannot_plan"]
+    rationale: str = ""
+    complete: bool = True
+    steps: list[DraftStep]
+    answer: str | None = None
+
+
+Occasion = Literal["goal", "next_steps", "revision"]
+"""What a model writes steps for: a goal, the next round of a rolling plan, a plan that has to change."""
+
+_OUTCOMES: dict[Occasion, list[str]] = {
+    "goal": ["plan", "single_step", "cannot_plan"],
+    "next_steps": ["plan", "finished", "cannot_plan"],
+    "revision": ["plan", "single_step", "cannot_plan"],
+}
+
+
+def draft_schema(
+    tool_names: Sequence[str],
+    agents: Sequence[str] = (),
+    *,
+    sub_plans: bool = False,
+    occasion: Occasion = "goal",
+) -> dict[str, Any]:
+    """Build the JSON Schema that the model sees: names are enums of the inventory.
+
+    What nothing in the inventory makes useful is left out, and everything else is required.
+
+    Parsing stays lenient about tool names, so that a wrong one becomes an issue that
+    names the known tools. Whether a plan is complete is the planner's to say.
+    """
+    schema = copy.deepcopy(_inlined(PlanDraft.model_json_schema()))
+    schema["title"], schema["description"] = "write_plan", "Write the plan."
+    schema["properties"]["outcome"]["enum"] = _OUTCOMES[occasion]
+    if occasion == "revision":
+        del schema["properties"]["complete"]
+    schema["required"] = list(schema["properties"])
+    step = schema["properties"]["steps"]["items"]["properties"]
+    if tool_names:
+        step["call"] = {"anyOf": [{"type": "string", "enum": list(tool_names)}, {"type": "null"}]}
+        step["tools"]["items"] = {"type": "string", "enum": list(tool_names)}
+    else:
+        step["call"] = {"type": "null"}
+    if agents:
+        step["agent"] = {"anyOf": [{"type": "string", "enum": list(agents)}, {"type": "null"}]}
+    for name in ([] if agents else ["agent"]) + ([] if sub_plans else ["goal"]):
+        del step[name]
+    schema["properties"]["steps"]["items"]["required"] = list(step)
+    return schema
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Inline the step's definition and drop titles: some endpoints know no ``$ref``."""
+    step = schema.pop("$defs")["DraftStep"]
+    schema["properties"]["steps"]["items"] = step
+    for part in (schema, step):
+        part.pop("description", None)
+        for prop in part["properties"].values():
+            prop.pop("title", None)
+            prop.pop("default", None)
+    step.pop("title", None)
+    return schema
+
+
+def draft_problems(draft: PlanDraft, occasion: Occasion = "goal", kept: Sequence[Step] = ()) -> list[str]:
+    """Say what makes a draft unreadable as a plan; used in the bounded repair of the call."""
+    problems = [problem for step in draft.steps for problem in _json_problems(step)]
+    if draft.outcome == "cannot_plan" and not draft.rationale.strip():
+        problems.append("cannot_plan needs the reason as rationale")
+    if problems or draft.outcome == "cannot_plan":
+        return problems
+    if occasion == "next_steps":
+        return _next_steps_problems(draft, kept)
+    if draft.outcome == "finished":
+        return [f"finished does not fit here; the outcome is one of {', '.join(_OUTCOMES[occasion])}"]
+    if not draft.steps:
+        return ["steps is empty; write at least one step, or answer cannot_plan with the reason"]
+    return []
+
+
+def _next_steps_problems(draft: PlanDraft, kept: Sequence[Step]) -> list[str]:
+    """A round either adds a step or says that the plan is complete: else it would be asked for ever."""
+    new = new_steps(draft, kept)
+    if draft.outcome == "finished" and new:
+        names = ", ".join(step["id"] for step in new)
+        return [f"finished takes no steps, but there are: {names}; answer plan if they are still needed"]
+    if draft.outcome != "finished" and not new and not draft.complete:
+        return [
+            "there is no step that is not in the plan already; write the next steps, each with a new id, "
+            "or answer finished when the goal is reached"
+        ]
+    return []
+
+
+def _json_problems(step: DraftStep) -> Iterator[str]:
+    written = {"arguments": step.arguments if step.call else None, "output_schema": step.output_schema}
+    for name, text in written.items():
+        try:
+            value = read_json(text or "{}")
+        except ValueError as error:
+            yield f"step {step.id}: {name} is not JSON: {error}"
+        else:
+            if not isinstance(value, dict):
+                yield f"step {step.id}: {name} is not a JSON object"
+
+
+def steps_from_draft(draft: PlanDraft) -> list[Step]:
+    """Turn a model's steps into plan steps; ids are normalised together with every use of them."""
+    renamed = _normal_ids(draft)
+    return [rename_uses(_step(raw, renamed[raw.id]), renamed) for raw in draft.steps]
+
+
+def answer_of(draft: PlanDraft) -> str:
+    """Return the answer that a model planned, with normalised ids; empty where it planned none.
+
+    Models that may write null write its name, too.
+    """
+    said = (draft.answer or "").strip()
+    return "" if said.lower() in ("null", "none") else rename_in_text(said, _normal_ids(draft))
+
+
+def _normal_ids(draft: PlanDraft) -> dict[str, str]:
+    return {raw.id: _normal_id(raw.id) for raw in draft.steps}
+
+
+def new_steps(draft: PlanDraft, kept: Sequence[Step]) -> list[Step]:
+    """Turn a model's steps into plan steps, without those that only say again what stays.
+
+    Models like to write the whole plan once more. Under the same id and with the same work,
+    a step is the one that is there already; taken for a new one, it would run again.
+    """
+    staying = {step["id"]: step for step in kept}
+    return [
+        step
+        for step in steps_from_draft(draft)
+        if step["id"] not in staying or not _same_work(step, staying[step["id"]])
+    ]
+
+
+_WORK = ("call", "tools", "agent", "plan", "for_each", "when")
+
+
+def _same_work(left: Step, right: Step) -> bool:
+    """Tell whether two steps do the same; a fixed call says what is done whatever the task is called."""
+    same = all(left.get(key) == right.get(key) for key in _WORK)
+    return same and ("call" in left or left.get("task", "").strip() == right.get("task", "").strip())
+
+
+def _normal_id(raw: str) -> str:
+    """Make an id of what a model wrote: ``1`` becomes ``step_1``, ``step-1`` becomes ``step_1``."""
+    name = re.sub(r"\W+", "_", raw.strip(), flags=re.ASCII).strip("_")
+    if not name[:1].isalpha():
+        name = f"step_{name}" if name else "step"
+    return name[:64] if re.fullmatch(STEP_ID_PATTERN, name[:64]) else raw
+
+
+def _step(raw: DraftStep, step_id: str) -> Step:
+    step: Step = {"id": step_id, "task": raw.task, "depends_on": list(raw.depends_on)}
+    # One kind of step is meant; where a model gives several, the validator says so.
+    if raw.call:
+        step["call"] = {"tool": raw.call, "args": read_json(raw.arguments or "{}")}
+    if raw.agent:
+        step["agent"] = raw.agent
+    if raw.goal and raw.goal.strip():
+        step["plan"] = {"goal": raw.goal}
+    if not (raw.call or raw.agent or "plan" in step):
+        step["tools"] = list(raw.tools)
+    if raw.for_each and raw.for_each.strip():
+        step["for_each"] = raw.for_each.strip()
+    if raw.when and raw.when.strip():
+        step["when"] = raw.when.strip()
+    if raw.output_schema and (schema := read_json(raw.output_schema)):
+        step["output_schema"] = schema
+    if raw.success_criterion and raw.success_criterion.strip():
+        step["success_criteria"] = [{"type": "judge", "criterion": raw.success_criterion.strip()}]
+    return step

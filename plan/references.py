@@ -1,0 +1,529 @@
+"""References between steps: ``${weather.temp_c}`` in a plan, and the value it stands for.
+
+A reference is a JMESPath expression between ``${`` and ``}`` over the outputs of
+earlier steps by step id, ``inputs``, and inside ``for_each`` also ``item`` and
+``index``. A string that is exactly one reference stands for the exact value; inside
+longer text the value is rendered. ``$${`` writes a literal ``${``, and ``$${}`` stands
+for nothing: it keeps apart what would be read as a reference in another notation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, reduce
+from typing import Any, NamedTuple
+
+from ..errors import UnresolvedReferenceError, WorkLimitError
+from ..safety.expressions import ExpressionError, UnknownFunctionError, evaluate, evaluate_part, parse, tokens
+from ..safety.work import Work, current_work, within
+from ..state import Step
+
+__all__ = [
+    "BadReferenceError",
+    "Reference",
+    "escaped",
+    "expression_roots",
+    "field_with",
+    "fill",
+    "holds",
+    "is_rooted",
+    "is_single_reference",
+    "looked_up",
+    "looks_at_everything",
+    "map_strings",
+    "reference_fields",
+    "references_in",
+    "render",
+    "resolve",
+    "roots_in",
+    "search",
+    "step_references",
+    "strings_in",
+    "unreadable_field",
+]
+
+Json = Any
+_CHARACTERS_A_STEP = 64
+
+
+class BadReferenceError(ValueError):
+    """A reference that cannot be parsed: not closed, empty, or not JMESPath.
+
+    Attributes:
+        code: The code of the issue that it makes of a plan.
+    """
+
+    def __init__(self, message: str, code: str = "bad_expression") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Reference(NamedTuple):
+    """One reference in a text: its expression and where it stands (start, end)."""
+
+    expression: str
+    start: int
+    end: int
+
+
+# --- finding -----------------------------------------------------------------------------
+
+
+def references_in(text: str) -> list[Reference]:
+    """Find the references of one string, in order.
+
+    Raises:
+        BadReferenceError: If one is not closed or empty.
+    """
+    return [part for part in _split(text) if isinstance(part, Reference)]
+
+
+def is_single_reference(text: Json) -> bool:
+    """Tell whether a value is a string that is exactly one reference."""
+    if not isinstance(text, str):
+        return False
+    parts = _split(text)
+    return len(parts) == 1 and isinstance(parts[0], Reference)
+
+
+@lru_cache(maxsize=4096)
+def _split(text: str) -> tuple[str | Reference, ...]:
+    """Split a string into literal text (escapes undone) and references."""
+    parts: list[str | Reference] = []
+    literal, at = "", 0
+    while (found := text.find("${", at)) >= 0:
+        if found > 0 and text[found - 1] == "$":
+            stands_for_nothing = text.startswith("}", found + 2)
+            literal += text[at : found - 1] + ("" if stands_for_nothing else "${")
+            at = found + (3 if stands_for_nothing else 2)
+            continue
+        literal += text[at:found]
+        end = _closing_brace(text, found + 2)
+        expression = text[found + 2 : end].strip()
+        if not expression:
+            raise BadReferenceError(f"empty reference at position {found} of {_shorten(text)}")
+        if literal:
+            parts.append(literal)
+        parts.append(Reference(expression, found, end + 1))
+        literal, at = "", end + 1
+    literal += text[at:]
+    if literal:
+        parts.append(literal)
+    return tuple(parts)
+
+
+def escaped(text: str) -> str:
+    """Write a text so that a plan takes it literally."""
+    return text.replace("${", "$${").replace("$${}", "$${$${}}")
+
+
+def _closing_brace(text: str, start: int) -> int:
+    """Find the brace that closes a reference, past nested ``{}`` and quoted strings."""
+    depth, quote, at = 1, "", start
+    while at < len(text):
+        char = text[at]
+        if quote:
+            if char == "\\":
+                at += 1
+            elif char == quote:
+                quote = ""
+        elif char in "'\"`":
+            quote = char
+        elif char in "{}":
+            depth += 1 if char == "{" else -1
+            if depth == 0:
+                return at
+        at += 1
+    raise BadReferenceError(f"reference is not closed: {_shorten(text[start - 2 :])}")
+
+
+def _shorten(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+# --- what an expression uses -------------------------------------------------------------
+
+_LEFT_ONLY = {
+    "subexpression",
+    "index_expression",
+    "pipe",
+    "projection",
+    "value_projection",
+    "filter_projection",
+    "flatten",
+}
+_ROOTLESS = {"literal", "identity", "index", "slice", "expref"}
+
+
+@lru_cache(maxsize=4096)
+def expression_roots(expression: str) -> frozenset[str]:
+    """Collect the names an expression looks up at its top: step ids, ``inputs``, ``item``.
+
+    Raises:
+        BadReferenceError: If the expression is not JMESPath.
+    """
+    return frozenset(_roots(_parsed(expression)))
+
+
+def _roots(node: Mapping[str, Any]) -> Iterator[str]:
+    kind, children = node["type"], node.get("children", ())
+    if kind == "field":
+        yield node["value"]
+    elif kind in _LEFT_ONLY:
+        # What is right of these is looked up in the value on the left.
+        yield from _roots(children[0]) if children else ()
+    elif kind not in _ROOTLESS:
+        for child in children:
+            if isinstance(child, Mapping):
+                yield from _roots(child)
+
+
+def is_rooted(expression: str) -> bool:
+    """Tell whether an expression begins with names: not with a literal, nor with all there is (``@``, ``*``).
+
+    Raises:
+        BadReferenceError: If the expression is not JMESPath.
+    """
+    return bool(expression_roots(expression)) and not looks_at_everything(expression)
+
+
+def looks_at_everything(expression: str) -> bool:
+    """Tell whether an expression begins with all there is, instead of a name.
+
+    Raises:
+        BadReferenceError: If the expression is not JMESPath.
+    """
+    return _looks_at_everything(_parsed(expression))
+
+
+def _looks_at_everything(node: Mapping[str, Any]) -> bool:
+    kind, children = node["type"], node.get("children", ())
+    if kind in ("current", "identity"):
+        return True
+    looked_into = children[:1] if kind in _LEFT_ONLY else () if kind in _ROOTLESS else children
+    return any(isinstance(child, Mapping) and _looks_at_everything(child) for child in looked_into)
+
+
+def looked_up(expression: str) -> list[tuple[int, int, str]]:
+    """Find where an expression looks up a name at its top, as (start, end, name).
+
+    Names after a dot, in filters, behind a pipe or ``&``, and keys of ``{…}`` are fields of values.
+    Nothing is found in what is not JMESPath.
+    """
+    try:
+        parts = tokens(expression)
+    except ExpressionError:
+        return []
+    kinds = ["", *(token["type"] for token in parts)]  # so that kinds[at] is what stands before parts[at]
+    found: list[tuple[int, int, str]] = []
+    opened = [False]  # for each open bracket: whether names in it belong to a value
+    here = [False]  # the same up to the next comma: behind a pipe or & they do
+    for at, token in enumerate(parts):
+        kind = token["type"]
+        if kind in _OPENING:
+            opened.append(here[-1] or _opens_a_value(kinds[: at + 1], kind))
+            here.append(opened[-1])
+        elif kind in _CLOSING and len(here) > 1:
+            opened.pop()
+            here.pop()
+        elif kind in ("pipe", "expref"):
+            here[-1] = True
+        elif kind == "comma":
+            here[-1] = opened[-1]
+        elif kind in _NAMES and not here[-1] and kinds[at] != "dot" and kinds[at + 2] not in _NOT_A_LOOKUP:
+            found.append((token["start"], token["end"], token["value"]))
+    return found
+
+
+def _opens_a_value(before: list[str], kind: str) -> bool:
+    """Tell whether the names in a bracket are fields of the value in front of it."""
+    if kind == "lparen":  # of a function, which a dot may stand before
+        return before[-2:] == ["dot", "unquoted_identifier"]
+    return kind == "filter" or before[-1] in _VALUE_ENDS or before[-1] == "dot"
+
+
+_OPENING = {"lparen", "lbracket", "lbrace", "filter"}
+_CLOSING = {"rparen", "rbracket", "rbrace"}
+_NOT_A_LOOKUP = {"colon", "lparen"}
+"""What follows the key of a ``{…}`` and the name of a function."""
+_NAMES = {"unquoted_identifier", "quoted_identifier"}
+_VALUE_ENDS = {*_NAMES, "rbracket", "rbrace", "rparen", "flatten", "star"}
+
+
+def _parsed(expression: str) -> Any:
+    try:
+        return parse(expression)
+    except UnknownFunctionError as error:
+        raise BadReferenceError(f"{_shorten(expression)}: {error}", "bad_reference") from error
+    except ExpressionError as error:
+        raise BadReferenceError(f"not a JMESPath expression: {_shorten(expression)} ({error})") from error
+
+
+def plain_path(expression: str) -> list[str] | None:
+    """Return ``["weather", "temp_c"]`` for a plain dotted path, None for anything richer."""
+    return _field_path(_parsed(expression))
+
+
+def _field_path(node: Mapping[str, Any]) -> list[str] | None:
+    if node["type"] == "field":
+        return [node["value"]]
+    if node["type"] != "subexpression":
+        return None
+    parts = [_field_path(child) for child in node["children"]]
+    return None if None in parts else [name for part in parts for name in part or ()]
+
+
+# --- values ------------------------------------------------------------------------------
+
+
+def search(expression: str, scope: Mapping[str, Json]) -> Json:
+    """Evaluate a JMESPath expression.
+
+    Raises:
+        UnresolvedReferenceError: If it fails on these values (a function on a wrong type), or takes too
+            much work.
+    """
+    try:
+        return evaluate(expression, scope)
+    except ExpressionError as error:
+        raise UnresolvedReferenceError(f"{_shorten(expression)}: {error}") from error
+    except WorkLimitError as error:
+        raise WorkLimitError(f"{_shorten(expression)}: {error}") from error
+
+
+def holds(expression: str, scope: Mapping[str, Json]) -> bool:
+    """Tell whether a condition holds: JMESPath takes false, null, and what is empty for false.
+
+    Raises:
+        UnresolvedReferenceError: If it fails on these values.
+    """
+    value = search(expression, scope)
+    return not (value is None or value is False or value in ("", [], {}))
+
+
+def resolve(value: Json, scope: Mapping[str, Json]) -> Json:
+    """Replace the references in a JSON value, at any depth, with what they stand for.
+
+    Args:
+        value: Strings, lists and dicts are searched; dict keys are left alone.
+        scope: Outputs by step id, and ``inputs``.
+
+    Raises:
+        UnresolvedReferenceError: If a reference has no value.
+    """
+    return within(Work(), map_strings, value, lambda text: _resolve_text(text, scope))
+
+
+def map_strings(value: Json, change: Callable[[str], Json]) -> Json:
+    """Apply ``change`` to every string of a JSON value (not to dict keys)."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_strings(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [map_strings(item, change) for item in value]
+    return value
+
+
+def _resolve_text(text: str, scope: Mapping[str, Json]) -> Json:
+    parts = _split(text)
+    if len(parts) == 1 and isinstance(parts[0], Reference):
+        return _lookup(parts[0].expression, scope)
+    return _joined(
+        part if isinstance(part, str) else render(_lookup(part.expression, scope)) for part in parts
+    )
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """Join the parts of a text; what they add up to counts."""
+    work, held = current_work(), []
+    for part in parts:
+        work.spend(len(part) // _CHARACTERS_A_STEP)
+        held.append(part)
+    return "".join(held)
+
+
+def fill(text: str, scope: Mapping[str, Json], show: Callable[[Reference, Json], str]) -> str:
+    """Write a text with its references filled; ``show`` writes each value, also where it is the whole text.
+
+    Raises:
+        UnresolvedReferenceError: If a reference has no value.
+    """
+    return within(
+        Work(),
+        _joined,
+        (
+            part if isinstance(part, str) else show(part, _lookup(part.expression, scope))
+            for part in _split(text)
+        ),
+    )
+
+
+def _lookup(expression: str, scope: Mapping[str, Json]) -> Json:
+    value, tree = search(expression, scope), _parsed(expression)
+    # A value was found, unless a function or an object was made of one that was not.
+    is_found = value is not None and tree["type"] not in _COMBINED and "(" not in expression
+    if not is_found and (missing := _unfound(tree, scope)):
+        raise UnresolvedReferenceError(f"${{{expression}}} has no value: {missing}")
+    return value
+
+
+_MAY_FIND_NOTHING = {"not_null", "type"}
+"""Functions that ask whether there is a value."""
+_COMBINED = {"function_expression", "multi_select_list", "multi_select_dict", "key_val_pair"}
+_PROJECTIONS = {"projection", "value_projection", "filter_projection", "flatten"}
+_CHAINS = {"pipe", "subexpression", "index_expression"}
+
+
+def _unfound(node: Mapping[str, Any], scope: Mapping[str, Json]) -> str | None:
+    """Say which part of an expression leads to nothing: the whole of it, or what a function is given."""
+    if node["type"] in _COMBINED:
+        parts = () if node.get("value") in _MAY_FIND_NOTHING else node["children"]
+    elif node["type"] in _CHAINS:
+        parts = node["children"][:1]
+    else:
+        parts = ()
+    found = (_unfound(part, scope) for part in parts)
+    return next((missing for missing in found if missing), None) or _why_null(node, scope)
+
+
+def _why_null(node: Mapping[str, Any], value: Json, before: str = "") -> str | None:
+    """Say what an expression did not find; None: it found a value, and be it null."""
+    kind, children = node["type"], node.get("children", ())
+    if value is None:  # a null that is really there, or stands for a skipped step
+        return None
+    if kind in ("field", "index"):
+        return _lacks(value, node["value"], before or "the plan")
+    if kind == "or_expression":
+        reasons = [_why_null(child, value, before) for child in children]
+        return "; ".join(filter(None, reasons)) if _visit(node, value) is None else None
+    if kind in _CHAINS:
+        for child in children:
+            if missing := _why_null(child, value, before):
+                return missing
+            value, before = _visit(child, value), _written(child, before)
+    if kind not in _PROJECTIONS:
+        return None
+    looked_through = _visit(children[0], value)
+    if looked_through is None:
+        return _why_null(children[0], value, before)
+    wanted, name = (Mapping, "an object") if kind == "value_projection" else (list, "a list")
+    if isinstance(looked_through, wanted):
+        return None
+    return f"{_written(children[0], before)} is {type(looked_through).__name__}, not {name}"
+
+
+def _visit(node: Any, value: Json) -> Json:
+    """Evaluate a part of an expression that was evaluated as a whole before."""
+    return evaluate_part(node, value)
+
+
+def _lacks(value: Json, key: str | int, named: str) -> str | None:
+    if isinstance(key, int):
+        if not isinstance(value, list):
+            return f"{named} is {type(value).__name__}, it has no [{key}]"
+        there = -len(value) <= key < len(value)
+        return None if there else f"{named} has no [{key}]; its length is {len(value)}"
+    if not isinstance(value, Mapping):
+        return f"{named} is {type(value).__name__}, it has no member {key!r}"
+    if key in value:
+        return None
+    return f"{named} has no {key!r}; it has: {', '.join(sorted(map(str, value))[:20]) or '(nothing)'}"
+
+
+def _written(node: Mapping[str, Any], before: str) -> str:
+    """Write a path as it stands in the plan; what is richer is named by what it begins with."""
+    kind, children = node["type"], node.get("children", ())
+    if kind == "field":
+        return f"{before}.{node['value']}" if before else str(node["value"])
+    if kind == "index":
+        return f"{before}[{node['value']}]"
+    if kind in _CHAINS:
+        return reduce(lambda written, child: _written(child, written), children, before)
+    return f"{_written(children[0], before)}[…]" if kind in _PROJECTIONS else before or "the value"
+
+
+def render(value: Json) -> str:
+    """Write a value inside text: strings as they are, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- the references of a step ------------------------------------------------------------
+
+
+def reference_fields(step: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
+    """Yield the parts of a step in which references are resolved, with their names."""
+    if isinstance(call := step.get("call"), Mapping):
+        yield "call.args", call.get("args")
+    for name in ("task", "for_each", "success_criteria"):
+        if name in step:
+            yield name, step[name]
+    if isinstance(sub := step.get("plan"), Mapping):
+        yield "plan.goal", sub.get("goal")
+
+
+def strings_in(value: Json) -> Iterator[str]:
+    """Yield every string of a JSON value (not dict keys)."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from strings_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from strings_in(item)
+
+
+def field_with(step: Mapping[str, Any], where: str, expression: str) -> tuple[str | int, ...]:
+    """Find where in a step a reference stands, given the part that `step_references` names."""
+    field: tuple[str | int, ...] = tuple(where.split("."))
+    value: Json = step
+    for name in field:
+        value = value[name]
+    return next(_places(value, expression, field), field)
+
+
+def unreadable_field(step: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """Find where in a step the first reference stands that cannot be parsed; ``()`` if there is none."""
+    for where, value in reference_fields(step):
+        for text in strings_in(value):
+            try:
+                references_in(text)
+            except BadReferenceError:
+                return field_with(step, where, text)
+    return ()
+
+
+def _places(value: Json, expression: str, field: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    if isinstance(value, str) and expression in value:
+        yield field
+    elif isinstance(value, Mapping | list):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _places(item, expression, (*field, key))
+
+
+def roots_in(text: str) -> set[str]:
+    """Collect the steps that the references in a text look up, with ``inputs`` where they do.
+
+    Raises:
+        BadReferenceError: If one cannot be parsed.
+    """
+    return {root for reference in references_in(text) for root in expression_roots(reference.expression)}
+
+
+def step_references(step: Step | Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List the references of a step as (where, expression), its ``when`` included.
+
+    Raises:
+        BadReferenceError: If one cannot be parsed.
+    """
+    found = [
+        (where, reference.expression)
+        for where, value in reference_fields(step)
+        for text in strings_in(value)
+        for reference in references_in(text)
+    ]
+    if isinstance(step.get("when"), str):
+        found.append(("when", step["when"]))
+    return found

@@ -1,0 +1,65 @@
+"""Give steps other ids: every use of an id follows, in dependencies and in references."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ..state import Criterion, Step
+from .references import BadReferenceError, looked_up, map_strings, references_in
+
+__all__ = ["rename_in_goal", "rename_in_text", "rename_uses"]
+
+
+def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
+    """Follow a renaming in a step's dependencies and references (not in its own id)."""
+    changes = {old: new for old, new in renamed.items() if old != new}
+    depends_on = [renamed.get(dep, dep) for dep in step.get("depends_on", ())]
+    if not changes:
+        return {**step, "depends_on": depends_on}
+    followed = {
+        key: value if key == "id" else map_strings(value, partial(_follow, changes))
+        for key, value in step.items()
+    }
+    if "when" in step:
+        followed["when"] = _follow_expression(changes, step["when"])
+    return {**followed, "depends_on": depends_on}  # type: ignore[typeddict-item]
+
+
+def rename_in_goal(criteria: Sequence[Criterion], renamed: Mapping[str, str]) -> list[Criterion]:
+    """Follow a renaming in a goal's criteria, whose expressions are over the outputs of steps."""
+    changes = {old: new for old, new in renamed.items() if old != new}
+    followed: list[Any] = [map_strings(criterion, partial(_follow, changes)) for criterion in criteria]
+    for criterion in followed:
+        if "expression" in criterion:
+            criterion["expression"] = _follow_expression(changes, criterion["expression"])
+    return followed
+
+
+def rename_in_text(text: str, renamed: Mapping[str, str]) -> str:
+    """Follow a renaming in the references of a text."""
+    return _follow({old: new for old, new in renamed.items() if old != new}, text)
+
+
+def _follow(changes: Mapping[str, str], text: str) -> str:
+    try:
+        references = references_in(text)
+    except BadReferenceError:
+        return text  # the validator will say what is wrong with it
+    for _, start, end in reversed(references):
+        inside = _follow_expression(changes, text[start + 2 : end - 1])
+        text = f"{text[:start]}${{{inside}}}{text[end:]}"
+    return text
+
+
+def _follow_expression(changes: Mapping[str, str], expression: str) -> str:
+    """Rename the steps that an expression looks up; names of fields stay."""
+    for old, new in changes.items():
+        if not old.isidentifier():  # what a model wrote and no JMESPath reads: a word is told by its borders
+            borders = r"(?<![\w.'\"`\[&-])" if old[:1].isalpha() else r"^\s*"
+            expression = re.sub(rf"{borders}{re.escape(old)}(?=\s*(?:[.,\[|)]|$))", new, expression)
+    for start, end, name in reversed(looked_up(expression)):
+        expression = expression[:start] + changes.get(name, name) + expression[end:]
+    return expression

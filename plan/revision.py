@@ -1,0 +1,95 @@
+"""Make the next revision of a plan: new ids for new meanings, the rest stays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ..state import Plan, Step, StepResult, granted_tools
+from .dag import descendants
+from .identity import step_fingerprints, unused_id
+from .renaming import rename_in_goal, rename_in_text, rename_uses
+
+__all__ = [
+    "revised_plan",
+    "with_answer",
+    "with_new_ids_for_reruns",
+]
+
+
+def with_new_ids_for_reruns(
+    plan: Plan,
+    before: Mapping[str, str],
+    results: Mapping[str, StepResult],
+    *,
+    taken: Collection[str] = (),
+) -> Plan:
+    """Give steps that a person changed after they had failed new ids, and so what depends on them.
+
+    A step keeps its id for as long as it means the same; one without a result may change freely.
+
+    Args:
+        plan: The plan as the person left it.
+        before: Fingerprints of the steps as they were, by id.
+        results: Results so far.
+        taken: More ids that new ones are not to be.
+    """
+    now = step_fingerprints(plan)
+    ended = {i for i, result in results.items() if result["status"] != "done" and i in now}
+    changed = {step_id for step_id in ended if before.get(step_id) != now[step_id]}
+    again = changed | (descendants(plan["steps"], changed) & ended)
+    used = {*before, *results, *now, *taken}
+    renamed = {step_id: unused_id(step_id, plan["revision"], used) for step_id in sorted(again)}
+    steps: list[Any] = [
+        {**rename_uses(step, renamed), "id": renamed.get(step["id"], step["id"])} for step in plan["steps"]
+    ]
+    return _following({**plan, "steps": steps}, renamed)
+
+
+def _following(plan: Plan, renamed: Mapping[str, str]) -> Plan:
+    """Let the goal's criteria and the answer follow steps that were replaced under new ids."""
+    followed: Plan = {**plan}
+    if criteria := plan.get("goal_criteria"):
+        followed["goal_criteria"] = rename_in_goal(criteria, renamed)
+    if answer := plan.get("answer"):
+        followed["answer"] = rename_in_text(answer, renamed)
+    return followed
+
+
+def revised_plan(
+    plan: Plan,
+    replaced: set[str],
+    new_steps: Sequence[Step],
+    rationale: str,
+    taken: set[str],
+    *,
+    answer: str = "",
+) -> Plan:
+    """Make the next revision: the steps in ``replaced`` give way to ``new_steps``.
+
+    A new step whose id any revision has used before (``taken``) gets a new one, followed in
+    the other new steps. Steps that are not replaced stay exactly as they are; the answer that was
+    planned before does not, as it says what other steps would have found.
+    """
+    revision = plan.get("revision", 1) + 1
+    renamed: dict[str, str] = {}
+    used = set(taken)
+    for step in new_steps:
+        renamed[step["id"]] = unused_id(step["id"], revision, used)
+        used.add(renamed[step["id"]])
+    added: list[Any] = [{**rename_uses(step, renamed), "id": renamed[step["id"]]} for step in new_steps]
+    asked_about = {tool for step in plan["steps"] if step.get("approve") for tool in granted_tools(step)}
+    for step in added:
+        # What a person wanted to see before it runs, no revision runs unseen.
+        if asked_about.intersection(granted_tools(step)):
+            step["approve"] = True
+    kept = [step for step in plan["steps"] if step["id"] not in replaced]
+    revised = _following(plan, {old: new for old, new in renamed.items() if old in replaced})
+    revised |= {"revision": revision, "rationale": rationale, "steps": [*kept, *added]}
+    return with_answer(revised, rename_in_text(answer, renamed))
+
+
+def with_answer(plan: Plan, answer: str) -> Plan:
+    """Let a plan hold this answer, or none where it is empty."""
+    changed: Any = {**plan, "answer": answer}
+    return {key: value for key, value in changed.items() if key != "answer" or value}  # type: ignore[return-value]

@@ -1,0 +1,70 @@
+"""What keeps a plan from running: small pure rules, a module for each thing that they are about.
+
+A plan is first checked against its format, then normalised (dependencies that
+references imply are added), then every rule looks at it. A message names the step,
+the offending value and what would have been accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...safety.work import Work, current_work, within
+from ...state import Plan, PlanIssue
+from . import conflicts, criteria, inputs, means, order, references, revisions, secrets
+from .facts import PlanFacts, Rule
+from .form import form_issues, normalised
+from .implied import with_implied_dependencies
+from .order import is_ordered
+from .types import type_issues
+
+__all__ = ["PlanFacts", "validate_plan"]
+
+
+_WORK_A_STEP, _MOST_COUNTED = 100, 10_000
+"""What a step takes without its schemas and patterns: a long plan is not checked on an event loop."""
+
+
+def validate_plan(raw: Any, facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
+    """Check a plan from anywhere and normalise it.
+
+    It may take some time: on an event loop, call it through ``run_bounded``.
+
+    Returns:
+        The normalised plan (None when it is not even of the right form), and its issues;
+        the plan can run when there are none.
+    """
+    return within(Work.of_a_plan(), _validated, raw, facts)
+
+
+def _validated(raw: Any, facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
+    if issues := list(form_issues(raw)):
+        return None, issues
+    current_work().spend(_WORK_A_STEP * min(len(raw["steps"]), _MOST_COUNTED))
+    plan = normalised(raw, facts)
+    issues = [issue for rule in _RULES for issue in rule(plan, facts)]
+    if not issues or is_ordered(plan):
+        plan, implied = with_implied_dependencies(plan)
+        issues += implied
+    if not issues:
+        issues = [issue for rule in _RULES_ON_ORDER for issue in rule(plan, facts)]
+    return plan, issues
+
+
+def _types(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    yield from type_issues(plan, facts.toolbox)
+
+
+_RULES: tuple[Rule, ...] = (
+    *order.RULES,
+    *means.RULES,
+    *criteria.RULES,
+    *references.RULES,
+    *inputs.RULES,
+    *secrets.RULES,
+)
+"""Rules on any plan."""
+
+_RULES_ON_ORDER: tuple[Rule, ...] = (*revisions.RULES, _types, *conflicts.RULES)
+"""Rules on a plan whose order is known, and in which nothing else is wrong."""

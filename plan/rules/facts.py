@@ -1,0 +1,55 @@
+"""What a plan is held against, and how an issue of it is worded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...state import Plan, PlanIssue, StepResult
+from ...tools.toolbox import Toolbox
+
+__all__ = ["PlanFacts", "Rule", "issue"]
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What a plan is held against.
+
+    Attributes:
+        toolbox: The tools there are.
+        step_limit: How many steps the plan may have.
+        inputs: Input values given for this run.
+        has_model: Whether agent steps can run at all.
+        has_planner: Whether sub-plans can be planned, and a rolling plan can go on.
+        may_nest: Whether sub-plans are within the limit of depth.
+        previous: The revision that this one replaces.
+        results: Results so far; finished steps must stay as they are.
+        finished: What the finished steps were when they ran: fingerprints by step id.
+        goal: The goal, where the plan itself does not say.
+    """
+
+    toolbox: Toolbox
+    step_limit: int
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    has_model: bool = True
+    has_planner: bool = True
+    may_nest: bool = True
+    previous: Plan | None = None
+    results: Mapping[str, StepResult] = field(default_factory=dict)
+    finished: Mapping[str, str] = field(default_factory=dict)
+    goal: str = ""
+
+
+Rule = Callable[[Plan, PlanFacts], Iterator[PlanIssue]]
+
+
+def issue(code: str, step: Mapping[str, Any] | None, message: str, *field: str | int) -> PlanIssue:
+    """Word an issue of a step, or of the plan; ``field`` is where in it."""
+    step_id = step.get("id") if step else None
+    issue: PlanIssue = {
+        "code": code,
+        "step_id": step_id if isinstance(step_id, str) else None,
+        "message": message,
+    }
+    return {**issue, "field": list(field)} if field else issue

@@ -1,0 +1,136 @@
+"""Whether something is of the form of a plan at all, and what a plan may leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+from uuid import uuid4
+
+from pydantic import TypeAdapter, ValidationError
+
+from ...errors import known
+from ...safety.depth import is_too_deep, too_deep_message
+from ...state import STEP_KINDS, Call, Criterion, Plan, PlanIssue, Step, SubPlan
+from .facts import PlanFacts, issue
+
+__all__ = ["form_issues", "normalised"]
+
+
+_KNOWN_FIELDS: dict[str, Iterable[str]] = {
+    "plan": Plan.__annotations__,
+    "step": Step.__annotations__,
+    "call": Call.__annotations__,
+    "criterion": Criterion.__annotations__,
+    "sub-plan": SubPlan.__annotations__,
+}
+
+
+@cache
+def _plan_format() -> TypeAdapter[Plan]:
+    return TypeAdapter(Plan)
+
+
+def form_issues(raw: Any) -> Iterator[PlanIssue]:
+    """Say what keeps this from being read as a plan: fields, types, kinds of steps."""
+    if not isinstance(raw, Mapping):
+        yield issue(
+            "malformed_plan", None, f"a plan is a JSON object with a list of steps, not {type(raw).__name__}"
+        )
+        return
+    if is_too_deep(raw):
+        yield issue("malformed_plan", None, too_deep_message("the plan"))
+        return
+    try:
+        _plan_format().validate_python(dict(raw), strict=True)
+    except ValidationError as error:
+        yield from (_form_issue(raw, item) for item in error.errors())
+        return
+    for step in raw["steps"]:
+        yield from _kind_issues(step)
+
+
+def _form_issue(raw: Mapping[str, Any], item: Any) -> PlanIssue:
+    path: tuple[Any, ...] = item["loc"]
+    where = ".".join(map(str, path)) or "plan"
+    message = f"{where}: {item['msg']}"
+    if item["type"] == "extra_forbidden":
+        noun = _noun(path)
+        message = (
+            f"{where}: unknown field {path[-1]!r} of a {noun}; known fields: {known(_KNOWN_FIELDS[noun])}"
+        )
+    elif item["type"] == "literal_error":
+        message = f"{where}: {item['input']!r} is not one of {item['ctx']['expected']}"
+    elif item["type"] == "bool_type" and str(item["input"]).lower() in ("yes", "no", "on", "off"):
+        message += f" (got the text {item['input']!r}: in a plan file only true and false are booleans)"
+    elif item["type"] != "missing":
+        message += f" (got {type(item['input']).__name__} {str(item['input'])[:80]!r})"
+    step = _step_at(raw, path)
+    named = step is not None and isinstance(step.get("id"), str)
+    return issue("malformed_plan", step, message, *(path[2:] if named else path))
+
+
+def _noun(path: tuple[Any, ...]) -> str:
+    if "success_criteria" in path or (path[0] == "goal_criteria" and len(path) > 1):
+        return "criterion"
+    if len(path) == 4:
+        return "call" if path[2] == "call" else "sub-plan"
+    return "step" if len(path) == 3 else "plan"
+
+
+def _step_at(raw: Mapping[str, Any], path: tuple[Any, ...]) -> Mapping[str, Any] | None:
+    if len(path) > 1 and path[0] == "steps" and isinstance(path[1], int):
+        step = raw["steps"][path[1]]
+        return step if isinstance(step, Mapping) else None
+    return None
+
+
+def _kind_issues(step: Step) -> Iterator[PlanIssue]:
+    kinds = [kind for kind in STEP_KINDS if step.get(kind) is not None]
+    if len(kinds) != 1:
+        found = f"it has {' and '.join(kinds)}" if kinds else "it has none"
+        yield issue(
+            "malformed_plan",
+            step,
+            f"step {step['id']!r} needs exactly one of {', '.join(STEP_KINDS)}; {found}",
+            *kinds[-1:],
+        )
+    if kinds in (["tools"], ["agent"]) and not (step.get("task") or "").strip():
+        message = f"step {step['id']!r} needs a task: what its agent is to do"
+        yield issue("malformed_plan", step, message, "task")
+    if kinds == ["plan"] and not step["plan"]["goal"].strip():
+        message = f"step {step['id']!r}: the goal of its plan is empty"
+        yield issue("malformed_plan", step, message, "plan", "goal")
+    for name, least in (("max_attempts", 1), ("max_iterations", 1), ("timeout_s", 0)):
+        value = step.get(name)
+        if value is not None and (value < least or value == 0):  # type: ignore[operator]
+            message = f"step {step['id']!r}: {name} must be positive, not {value}"
+            yield issue("malformed_plan", step, message, name)
+
+
+def normalised(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
+    """Fill in what a plan may leave out. Input values given for undeclared names are declared."""
+    previous: Mapping[str, Any] = facts.previous or {}
+    steps = [
+        {
+            "task": "",
+            **{key: value for key, value in step.items() if value is not None},
+            "depends_on": _unique(step),
+        }
+        for step in raw["steps"]
+    ]
+    plan: Plan = {
+        "id": raw.get("id") or previous.get("id") or uuid4().hex,
+        "revision": raw.get("revision") or previous.get("revision", 0) + 1,
+        "goal": raw.get("goal") or facts.goal,
+        "rationale": raw.get("rationale") or "",
+        "complete": raw.get("complete", True) is not False,
+        "inputs": dict(raw.get("inputs") or {}),
+        "steps": steps,  # type: ignore[typeddict-item]
+    }
+    given: Any = {name: raw[name] for name in ("goal_criteria", "answer") if raw.get(name)}
+    return {**plan, **given}
+
+
+def _unique(step: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(step.get("depends_on") or ()))

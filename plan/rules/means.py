@@ -1,0 +1,116 @@
+"""Whether there is what the steps need to run: tools with fitting arguments, agents, models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...errors import WorkLimitError, known
+from ...safety.schemas import BadSchemaError, Problem, read_schema
+from ...state import Plan, PlanIssue, granted_tools, step_kind
+from ..dag import is_rolling
+from .facts import PlanFacts, Rule, issue
+from .references import holds_reference, is_reference
+
+__all__ = ["RULES"]
+
+
+def _tools(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        for at, name in enumerate(granted_tools(step) if "agent" not in step else ()):
+            if name not in facts.toolbox:
+                yield issue(
+                    "unknown_tool",
+                    step,
+                    f"step {step['id']!r} uses the tool {name!r}; known tools: {known(facts.toolbox.names)}",
+                    *(("call", "tool") if "call" in step else ("tools", at)),
+                )
+
+
+def _agents(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        kind = step_kind(step)
+        if kind == "agent" and step["agent"] not in facts.toolbox.agents:
+            yield issue(
+                "unknown_agent",
+                step,
+                f"step {step['id']!r} asks for agent {step['agent']!r}; "
+                f"known agents: {known(facts.toolbox.agents)}",
+                "agent",
+            )
+        if kind == "tools" and not facts.has_model:
+            yield issue(
+                "missing_model",
+                step,
+                f"step {step['id']!r} needs a model and none is configured; give one, or fix its call",
+                "tools",
+            )
+
+
+def _sub_plans(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        if step_kind(step) != "plan":
+            continue
+        if not facts.may_nest:
+            message = "a sub-plan would be deeper than max_depth allows; write its steps here"
+            yield issue("depth_exceeded", step, f"step {step['id']!r}: {message}", "plan")
+        if not facts.has_planner:
+            message = "a sub-plan needs a model to plan it and none is configured"
+            yield issue("missing_model", step, f"step {step['id']!r}: {message}", "plan")
+
+
+def _planner(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    if is_rolling(plan) and not facts.has_planner:
+        message = (
+            "the plan is to go on (complete: false), which needs a model to plan, and none is configured"
+        )
+        yield issue("missing_model", None, message, "complete")
+
+
+def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        if "call" in step and step["call"]["tool"] in facts.toolbox:
+            who = f"step {step['id']!r}, tool {step['call']['tool']!r}"
+            try:
+                schema = facts.toolbox.arguments_schema(step["call"]["tool"])
+                for problem, path in _argument_problems(schema, step["call"]["args"]):
+                    yield issue("bad_arguments", step, f"{who}: {problem}", "call", "args", *path)
+            except BadSchemaError as error:
+                message = f"{who}: the schema of its arguments cannot be used: {error}"
+                yield issue("bad_schema", step, message, "call", "tool")
+            except WorkLimitError as error:
+                message = f"{who}: its arguments cannot be checked: {error}"
+                yield issue("bad_arguments", step, message, "call", "args")
+
+
+def _argument_problems(
+    schema: dict[str, Any], args: dict[str, Any]
+) -> Iterator[tuple[str, Sequence[str | int]]]:
+    read = read_schema(schema)
+    properties = schema.get("properties", {})
+    if schema.get("additionalProperties") in (None, False):
+        for name in args:
+            if name not in properties:
+                yield f"unknown argument {name!r}; known arguments: {known(properties)}", [name]
+    for error in read.problems(args):
+        if error.validator != "additionalProperties" and not _is_open(error):
+            where = ".".join(map(str, error.absolute_path)) or "arguments"
+            yield f"{where}: {error.message[:200]}", list(error.absolute_path)
+
+
+_TEXT_RULES = {"pattern", "format", "minLength", "maxLength", "enum", "const"}
+"""What can only be told of a text once the references in it have their values."""
+
+
+def _is_open(error: Problem) -> bool:
+    """Tell whether an error says something about a value that is only known at run time."""
+    if is_reference(error.instance):
+        return True
+    if error.validator in _TEXT_RULES and isinstance(error.instance, str) and "${" in error.instance:
+        return True
+    return error.validator in ("anyOf", "oneOf", "allOf", "not", "if", "enum", "const") and holds_reference(
+        error.instance
+    )
+
+
+RULES: tuple[Rule, ...] = (_tools, _agents, _sub_plans, _planner, _arguments)

@@ -1,0 +1,90 @@
+"""The last place that keeps secrets out of what a run streams, also where a model's words come in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+
+from .redaction import Redactor
+
+__all__ = ["RedactedStream"]
+
+Wrap = Callable[[AIMessageChunk], Any]
+
+LONGEST_HELD = 8192
+"""Characters after which a text without white space is given on: it is longer than any key."""
+_WORDS_HELD = 3
+"""A key may be told by the words before it: ``Authorization: Basic …``."""
+
+
+@dataclass
+class RedactedStream:
+    """Redacts the chunks of one run, one after the other.
+
+    A secret may come in several pieces. So the text of streamed messages is held back to the last words,
+    and anything else in them (calls, content blocks) until the message is whole.
+    """
+
+    redactor: Redactor
+    _held: dict[str, tuple[AIMessageChunk, Wrap]] = field(default_factory=dict)
+
+    def clean(self, chunk: Any) -> Any:
+        """Return a chunk of any stream mode without secrets."""
+        found = _message_in(chunk)
+        return self.redactor.value(found[1](self._settled(*found)) if found else chunk)
+
+    def rest(self) -> Iterator[Any]:
+        """Give what is held of messages that ended without saying so."""
+        for piece, wrap in self._held.values():
+            yield self.redactor.value(wrap(piece))
+        self._held.clear()
+
+    def _settled(self, piece: AIMessageChunk, wrap: Wrap) -> AIMessageChunk:
+        """Return the part of a message that can no longer become a secret, and hold the rest."""
+        if piece.id is None:
+            return piece
+        earlier = self._held.pop(piece.id, None)
+        whole = earlier[0] + piece if earlier else piece
+        if piece.chunk_position == "last":
+            return whole
+        text = whole.content if isinstance(whole.content, str) and _is_plain(whole) else ""
+        cut = self._cut(text)
+        given = AIMessageChunk(content=text[:cut], id=piece.id)
+        if cut < len(text) or not text:
+            rest = whole.model_copy(update={"content": whole.content[cut:]})
+            self._held[piece.id] = (rest, wrap)
+        return given
+
+    def _cut(self, text: str) -> int:
+        """Return how much of a text is settled: all before its last words, and before an open secret."""
+        cut = len(text)
+        for _ in range(_WORDS_HELD):
+            cut = max(text.rfind(space, 0, max(cut, 0)) for space in " \n\t")
+        cut = min(cut + 1, self.redactor.begun_at(text))
+        return cut if len(text) - cut < LONGEST_HELD else len(text)
+
+
+def _is_plain(piece: AIMessageChunk) -> bool:
+    return not (piece.tool_call_chunks or piece.additional_kwargs)
+
+
+def _message_in(chunk: Any) -> tuple[AIMessageChunk, Wrap] | None:
+    """Find the message in (message, metadata), or in that after its mode; and how to put it back."""
+    if isinstance(chunk, dict) and chunk.get("type") == "messages":
+        return _inside(chunk["data"], lambda data: {**chunk, "data": data})
+    if not isinstance(chunk, tuple) or not chunk:
+        return None
+    if isinstance(chunk[0], AIMessageChunk):
+        return chunk[0], lambda message: (message, *chunk[1:])
+    return _inside(chunk[-1], lambda last: (*chunk[:-1], last))
+
+
+def _inside(part: Any, wrap: Callable[[Any], Any]) -> tuple[AIMessageChunk, Wrap] | None:
+    found = _message_in(part)
+    if found is None:
+        return None
+    message, put_back = found
+    return message, lambda changed: wrap(put_back(changed))

@@ -1,0 +1,1 @@
+"""What a run costs: prices, budgets, estimates, and what earlier runs took."""

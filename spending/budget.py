@@ -1,0 +1,292 @@
+"""What a run spends, and the hard limits on it.
+
+The meter reserves calls before they are made, so that parallel steps cannot overshoot
+together, and starts from what earlier runs of the goal have spent. Where calls have a budget,
+each one is on record before it is made: one that a crash cuts off is counted too. Tokens and
+cost are known only after a call: each call under way may overshoot by what it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from langchain_core.messages import AIMessage
+from typing_extensions import TypedDict
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+from ..context import Context
+from ..errors import BudgetExceededError
+from ..state import Usage, add_usage
+from .prices import PriceTable
+
+__all__ = ["BUDGETS", "Budget", "Calls", "Extension", "Meter", "SoftLimit", "Tab"]
+
+Calls = dict[str, int]
+"""``{"model_calls", "tool_calls"}``: calls that were begun."""
+Budget = Literal["max_seconds", "max_model_calls", "max_tokens", "max_cost", "max_tool_calls"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
+
+
+class Extension(TypedDict):
+    """What a person added to a budget: how much in all, and what was used when they did so last."""
+
+    by: float
+    at: float
+
+
+@dataclass(frozen=True)
+class SoftLimit:
+    """A budget whose soft share is used up: what it is, what was used, and its limit."""
+
+    budget: Budget
+    used: float
+    limit: float
+
+
+class _Book:
+    """The calls of a goal that were begun, over all its runs; written down before they are made."""
+
+    def __init__(self, calls: Mapping[str, int], write: Callable[[Calls], Awaitable[None]]) -> None:
+        self.calls: Calls = {kind: calls.get(kind, 0) for kind in ("model_calls", "tool_calls")}
+        self._write = write
+        self._kept: Calls = {}
+        self._lock = asyncio.Lock()
+
+    async def keep(self) -> None:
+        async with self._lock:  # an older count must not overtake a newer one
+            if self.calls != self._kept:
+                calls = dict(self.calls)
+                await self._write(calls)
+                self._kept = calls
+
+
+class Meter:
+    """Counts a whole run against its budgets; steps and nodes spend through a :class:`Tab`."""
+
+    def __init__(
+        self,
+        settings: Context,
+        spent: Usage | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        unbooked_s: float = 0.0,
+        calls: Mapping[str, int] | None = None,
+        write_calls: Callable[[Calls], Awaitable[None]] | None = None,
+        prices: PriceTable | None = None,
+        extensions: Mapping[str, Extension] | None = None,
+    ) -> None:
+        """Start a meter.
+
+        Args:
+            settings: The budgets.
+            spent: What earlier runs of the goal have spent, as the state has it.
+            clock: Seconds.
+            unbooked_s: Seconds of earlier runs that are not in ``spent``.
+            calls: Calls that earlier runs have begun, as they are on record.
+            write_calls: Puts the calls begun on record; None where none of them has a budget.
+            prices: What model calls cost; None: what is known of list prices.
+            extensions: What a person has added to budgets of this goal.
+        """
+        self.extensions: dict[str, Extension] = dict(extensions or {})
+        self.prices = prices or PriceTable()
+        self._settings = settings
+        self._clock = clock
+        self._spent: Usage = add_usage({}, spent or {})
+        self._reserved = 0
+        self._book = None if write_calls is None else _Book(calls or self._spent, write_calls)  # type: ignore[arg-type]
+        # A run that stopped at a question had spent time that no node could write down.
+        self._started = self._lap = clock() - unbooked_s
+
+    def lap(self) -> float:
+        """Return the seconds since the last lap (or the start), for the usage of a node."""
+        now = self._clock()
+        seconds, self._lap = now - self._lap, now
+        return seconds
+
+    def seconds(self) -> float:
+        """Return the wall time of all runs of this thread's goal so far."""
+        return self._spent.get("seconds", 0.0) + self._clock() - self._started
+
+    def spent(self) -> dict[str, Any]:
+        """Return the totals so far: calls, tokens, seconds of wall time, and cost where it is known."""
+        totals = {key: self._spent.get(key, 0) for key in ("model_calls", "total_tokens", "tool_calls")}
+        cost = {"cost": self._spent["cost"]} if "cost" in self._spent else {}
+        return {**totals, "seconds": round(self.seconds(), 3), **cost}
+
+    def limit(self, budget: Budget) -> float | None:
+        """Return what a budget allows in all, with what a person has added to it; None: no such budget."""
+        limit: float | None = getattr(self._settings, budget)
+        added = self.extensions.get(budget)
+        return limit if limit is None or added is None else limit + added["by"]
+
+    def extend(self, budget: Budget, by: float) -> None:
+        """Add to a budget; its soft share counts from here on for what is left of it."""
+        earlier = self.extensions.get(budget)
+        total = by + (earlier["by"] if earlier else 0.0)
+        self.extensions[budget] = {"by": total, "at": self._used(budget)}
+
+    def soft_limit(self, share: float) -> SoftLimit | None:
+        """Return the first budget of which this share is used up, if there is one."""
+        for budget in BUDGETS:
+            limit, used = self.limit(budget), self._used(budget)
+            if limit is None:
+                continue
+            added = self.extensions.get(budget)
+            since = added["at"] if added else 0.0
+            if used >= since + share * (limit - since):
+                return SoftLimit(budget, used, limit)
+        return None
+
+    def _used(self, budget: Budget) -> float:
+        match budget:
+            case "max_seconds":
+                return self.seconds()
+            case "max_model_calls":
+                return self._begun("model_calls")
+            case "max_tool_calls":
+                return self._begun("tool_calls")
+            case "max_tokens":
+                return self._spent.get("total_tokens", 0)
+            case "max_cost":
+                return self._spent.get("cost", 0.0)
+
+    def seconds_left(self) -> float | None:
+        """Return the wall time that ``max_seconds`` leaves; None when there is no such budget."""
+        limit = self.limit("max_seconds")
+        return None if limit is None else max(0.0, limit - self.seconds())
+
+    def out_of_time(self) -> BudgetExceededError:
+        """Return the error of what was cut off when no seconds were left."""
+        return BudgetExceededError("max_seconds", self.seconds(), self.limit("max_seconds") or 0.0)
+
+    def exhausted(self) -> BudgetExceededError | None:
+        """Return the first budget that leaves no room for a model call, if there is one."""
+        return self._first_over("max_seconds", "max_model_calls", "max_tokens", "max_cost")
+
+    def _begun(self, kind: Literal["model_calls", "tool_calls"]) -> int:
+        """Count the calls that were begun, those under way included."""
+        if self._book is not None:
+            return self._book.calls[kind]
+        return self._spent.get(kind, 0) + (self._reserved if kind == "model_calls" else 0)
+
+    async def keep(self) -> None:
+        """Return when the calls begun are on record, where they have a budget."""
+        if self._book is not None:
+            await self._book.keep()
+
+    def _first_over(self, *budgets: Budget) -> BudgetExceededError | None:
+        for budget in budgets:
+            limit, used = self.limit(budget), self._used(budget)
+            if limit is not None and used >= limit:
+                return BudgetExceededError(budget, used, limit)
+        return None
+
+    def reserve_model_call(self) -> None:
+        """Take room for one model call.
+
+        Raises:
+            BudgetExceededError: If a budget leaves none.
+        """
+        if error := self.exhausted():
+            raise error
+        self._reserved += 1
+        if self._book is not None:
+            self._book.calls["model_calls"] += 1
+
+    def reserve_tool_call(self) -> None:
+        """Count one tool call before it is made.
+
+        Raises:
+            BudgetExceededError: If the budget of tool calls or of seconds leaves no room.
+        """
+        if error := self._first_over("max_tool_calls", "max_seconds"):
+            raise error
+        self.spend({"tool_calls": 1})
+        if self._book is not None:
+            self._book.calls["tool_calls"] += 1
+
+    def settle_model_call(self, usage: Usage) -> None:
+        """Replace a reservation by what the call really used."""
+        self._reserved -= 1
+        self.spend(usage)
+
+    def spend(self, usage: Usage) -> None:
+        """Add what was used, without a check."""
+        self._spent = add_usage(self._spent, usage)
+
+
+class Tab:
+    """What one node or step spends, counted on the run's meter as well.
+
+    It is the ``ModelMeter`` that structured calls expect.
+    """
+
+    def __init__(self, meter: Meter, earlier: Usage | None = None) -> None:
+        self._meter = meter
+        self.usage: Usage = add_usage({}, earlier or {})
+
+    def reserve_model_call(self, role: str) -> None:  # noqa: ARG002 - the protocol names the role
+        """Take room for one model call; raises BudgetExceededError."""
+        self._meter.reserve_model_call()
+
+    def record_model_call(self, role: str, message: AIMessage | None, model: BaseChatModel | None) -> None:
+        """Count a model call, its tokens and its cost; ``message`` is None when the call failed."""
+        usage = self._usage_of(role, message, model)
+        self._meter.settle_model_call(usage)
+        self.usage = add_usage(self.usage, usage)
+
+    def _usage_of(self, role: str, message: AIMessage | None, model: BaseChatModel | None) -> Usage:
+        metadata = message.usage_metadata if message is not None else None
+        counted: dict[str, Any] = {
+            "model_calls": 1,
+            "input_tokens": metadata["input_tokens"] if metadata else 0,
+            "output_tokens": metadata["output_tokens"] if metadata else 0,
+        }
+        cost = self._meter.prices.cost(model, message) if message is not None else None
+        if cost is not None:
+            counted["cost"] = cost
+        total = counted["input_tokens"] + counted["output_tokens"]
+        return {**counted, "total_tokens": total, "by_role": {role: counted}}  # type: ignore[typeddict-item]
+
+    def seconds_left(self) -> float | None:
+        """Return the wall time that ``max_seconds`` leaves; None when there is no such budget."""
+        return self._meter.seconds_left()
+
+    def out_of_time(self) -> BudgetExceededError:
+        """Return the error of a call that was cut off when no seconds were left."""
+        return self._meter.out_of_time()
+
+    def recover(self, role: str, messages: Any, model: BaseChatModel | None = None) -> None:
+        """Count what an earlier entry of the same attempt spent, as its saved conversation shows it."""
+        for message in messages:
+            if isinstance(message, AIMessage):
+                usage = self._usage_of(role, message, model)
+            elif message.type == "tool":
+                usage = {"tool_calls": 1}
+            else:
+                continue
+            self._meter.spend(usage)
+            self.usage = add_usage(self.usage, usage)
+
+    def tool_call(self) -> None:
+        """Count one tool call; raises BudgetExceededError."""
+        self._meter.reserve_tool_call()
+        self.usage = add_usage(self.usage, {"tool_calls": 1})
+
+    def note(self, usage: Usage) -> None:
+        """Add what was counted on the run's meter elsewhere."""
+        self.usage = add_usage(self.usage, usage)
+
+    async def keep(self) -> None:
+        """Return when the calls counted are on record, where they have a budget."""
+        await self._meter.keep()
+
+    def close(self) -> Usage:
+        """Return what was spent, with the wall time since the run's last lap."""
+        return add_usage(self.usage, {"seconds": round(self._meter.lap(), 4)})

@@ -1,0 +1,67 @@
+"""What steps and calls of earlier runs took: the samples that an estimate is made of.
+
+One row per run, in a bounded number of places: a row of an old run gives way to that of a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import NotRequired
+
+from langgraph.store.base import BaseStore
+from typing_extensions import TypedDict
+
+from ..storage.rows import ROOT, dump, encode, load, search
+
+__all__ = ["History", "Sample"]
+
+_PLACES = 200
+"""Runs that are remembered at most."""
+_PER_KIND = 20
+"""Samples of one kind that a run leaves at most, spread over all it had."""
+
+
+class Sample(TypedDict):
+    """What one step, or one model call, took; ``seconds`` is wall time."""
+
+    seconds: float
+    model_calls: int
+    tokens: int
+    cost: NotRequired[float]
+    """Only where all its model calls had a price."""
+
+
+class History:
+    """Samples of earlier runs, by the kind of work that they are of.
+
+    Args:
+        store: Where the runs are kept; they are not told apart by thread.
+    """
+
+    def __init__(self, store: BaseStore) -> None:
+        self._store = store
+        self._space = (ROOT, "history")
+
+    async def keep(self, run_id: str, samples: Mapping[str, Sequence[Sample]]) -> None:
+        """Keep the samples of a run, by kind; the same run again replaces them."""
+        if not samples:
+            return
+        row = {"samples": {kind: _spread(taken) for kind, taken in samples.items()}}
+        place = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4]) % _PLACES
+        await self._store.aput(
+            self._space, encode(f"{place:03d}"), {"json": dump(row)}, index=False, ttl=None
+        )
+
+    async def samples(self) -> dict[str, list[Sample]]:
+        """Return all samples by kind."""
+        found: dict[str, list[Sample]] = {}
+        for item in await search(self._store, self._space):
+            for kind, taken in load(item)["samples"].items():
+                found.setdefault(kind, []).extend(taken)
+        return found
+
+
+def _spread(taken: Sequence[Sample]) -> list[Sample]:
+    step = max(1, -(-len(taken) // _PER_KIND))
+    return list(taken[::step])

@@ -1,0 +1,162 @@
+"""What model calls cost: prices per million tokens, ours and the user's; a model without one has no cost."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import ConfigurationError, known
+from ..models.chat import endpoint_of, model_name
+from ..models.fallbacks import members_of
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
+
+__all__ = ["LIST_PRICES", "Price", "PriceTable", "read_prices"]
+
+_MILLION = 1_000_000
+
+
+class Price(BaseModel):
+    """What a million tokens of a model cost, in one currency for all models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+    """Input tokens that the provider had in its cache; None: they cost what the others do."""
+
+
+def _usd(given: float, written: float, cached: float) -> Price:
+    return Price(input=given, output=written, cached_input=cached)
+
+
+LIST_PRICES: Mapping[str, Price] = {
+    "gpt-5.5": _usd(5.00, 30.00, 0.50),
+    "gpt-5.4": _usd(2.50, 15.00, 0.25),
+    "gpt-5.4-mini": _usd(0.75, 4.50, 0.075),
+    "gpt-5.4-nano": _usd(0.20, 1.25, 0.02),
+    "gpt-5.2": _usd(1.75, 14.00, 0.175),
+    "gpt-5.1": _usd(1.25, 10.00, 0.125),
+    "gpt-5": _usd(1.25, 10.00, 0.125),
+    "gpt-5-mini": _usd(0.25, 2.00, 0.025),
+    "gpt-5-nano": _usd(0.05, 0.40, 0.005),
+    "gpt-4.1": _usd(2.00, 8.00, 0.50),
+    "gpt-4.1-mini": _usd(0.40, 1.60, 0.10),
+    "gpt-4.1-nano": _usd(0.10, 0.40, 0.025),
+    "gpt-4o": _usd(2.50, 10.00, 1.25),
+    "gpt-4o-mini": _usd(0.15, 0.60, 0.075),
+}
+"""OpenAI's list prices in US dollars as published up to June 2026, for calls to OpenAI itself. Providers
+change theirs, and discounts differ: hand in your own prices where money depends on it."""
+
+_OPENAI_HOST = "api.openai.com"
+_DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
+"""The date of a snapshot, which providers append to the name that was asked for."""
+
+
+class PriceTable:
+    """Prices by model name. The user's stand before ours, and hold at every endpoint."""
+
+    def __init__(self, own: Mapping[str, Price] | None = None) -> None:
+        self._own = dict(own or {})
+
+    def knows(self, model: BaseChatModel) -> bool:
+        """Tell whether calls of this model can be priced."""
+        return self._price(model_name(model), model) is not None
+
+    def cost(self, model: BaseChatModel | None, answer: AIMessage) -> float | None:
+        """Return what an answer cost; None where the price or the number of tokens is not known.
+
+        Args:
+            model: The model that was called, perhaps with fallbacks; None where only its answer is known.
+            answer: What it said. The name in it counts: a fallback may have answered.
+        """
+        used = answer.usage_metadata
+        asked = members_of(model) if model is not None else [None]
+        prices = (self._price(_name_in(answer, member), member) for member in asked)
+        price = next((found for found in prices if found is not None), None)
+        if price is None or used is None:
+            return None
+        cached = (used.get("input_token_details") or {}).get("cache_read") or 0
+        for_cached = price.input if price.cached_input is None else price.cached_input
+        given = (used["input_tokens"] - cached) * price.input + cached * for_cached
+        return (given + used["output_tokens"] * price.output) / _MILLION
+
+    def _price(self, name: str, model: BaseChatModel | None) -> Price | None:
+        tables = [self._own]
+        if model is not None and _OPENAI_HOST in endpoint_of(model):
+            tables.append(dict(LIST_PRICES))
+        names = dict.fromkeys((name, _DATED.sub("", name)))
+        return next((table[one] for table in tables for one in names if one in table), None)
+
+
+def _name_in(answer: AIMessage, model: BaseChatModel | None) -> str:
+    """Name the model that answered, as the answer does, else as the model that was asked is named."""
+    metadata = answer.response_metadata
+    said = metadata.get("model_name") or metadata.get("model")
+    return str(said) if said else model_name(model) if model is not None else ""
+
+
+def read_prices(given: Mapping[str, Any] | str | Path | PriceTable | None) -> PriceTable:
+    """Read a price table: ``{model: {"input", "output", "cached_input"}}``, or a YAML or JSON file of that.
+
+    Prices are per million tokens. A model's name may have its provider before it: ``openai:gpt-5``.
+
+    Raises:
+        ConfigurationError: If the file cannot be read, or an entry is wrong; the message names it.
+    """
+    if isinstance(given, PriceTable):
+        return given
+    place, entries = ("prices", given) if isinstance(given, Mapping) else _of_file(given)
+    return PriceTable({_bare(name): _entry(place, name, entry) for name, entry in (entries or {}).items()})
+
+
+def _of_file(path: str | Path | None) -> tuple[str, Mapping[str, Any]]:
+    if path is None:
+        return "prices", {}
+    place = f"price table {path}"
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        entries = json.loads(text) if str(path).endswith(".json") else yaml.safe_load(text)
+    except RecursionError as error:
+        raise ConfigurationError(f"{place} is nested too deeply") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{place} cannot be read: {error}") from error
+    if not isinstance(entries, Mapping):
+        raise ConfigurationError(f"{place} must hold models by name, not {type(entries).__name__}")
+    return place, entries
+
+
+def _entry(place: str, name: Any, entry: Any) -> Price:
+    if not isinstance(entry, Price | Mapping):
+        raise ConfigurationError(
+            f"{place}: the entry of {name!r} must be {known(Price.model_fields)}, not {type(entry).__name__}"
+        )
+    try:
+        return Price.model_validate(entry)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ConfigurationError(
+            f"{place}: {field!r} of {name!r}: {first['msg']} (it is {first['input']!r}); "
+            f"known fields: {known(Price.model_fields)}, per million tokens"
+        ) from error
+
+
+def _bare(name: Any) -> str:
+    """Drop the provider before a model's name; a name that is made with colons, as Ollama's, stays."""
+    prefix, _, rest = str(name).partition(":")
+    return rest if rest and prefix in _PROVIDERS else str(name)
+
+
+_PROVIDERS = frozenset({"openai", "azure_openai", "anthropic", "google_genai", "google_vertexai", "bedrock"})
+"""Providers that people write before a name; in ``llama3:8b`` the colon is part of it."""

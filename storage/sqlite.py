@@ -1,0 +1,612 @@
+"""Checkpointer and store on one SQLite file, refused with a reason where it is not as it should be."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.store.base import Op, PutOp, Result
+from langgraph.store.sqlite import SqliteStore
+
+from ..errors import (
+    SchemaVersionError,
+    StorageDamagedError,
+    StorageError,
+    ThreadBusyError,
+)
+from ..langgraph_private import CursorHook
+from .adapters import Persistence
+from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
+from .commit_count import CountFile, add_commit, add_count, read_count
+from .encryption import ENCRYPTED_VERSION, ENCRYPTION_TABLE, Cipher, check_key, mark_encrypted
+from .ledger import DURABLE
+from .storage_thread import Joins, StorageThread
+
+__all__ = [
+    "Persistence",
+    "lock_file",
+    "thread_lock",
+]
+
+BUSY_TIMEOUT_S = 5.0
+"""How long a transaction waits for another process's before it fails."""
+
+QUICK_CHECK_BYTES = 64 * 1024 * 1024
+"""Larger files are checked by header and schema only: quick_check reads every page."""
+
+APPLICATION_ID = 0x504C4558
+"""SQLite's ``application_id`` of our files ("PLEX")."""
+
+DATABASE_VERSION = 1
+"""SQLite's ``user_version`` of our plain files."""
+
+PAGE_BYTES = 16384
+"""Page size of new files: a row of 3 KB, a usual step's result, wastes a quarter of 4096 or 8192 bytes."""
+
+LOG_BYTES = 4 * 1024 * 1024
+"""Size of the write-ahead log at which SQLite starts it over, if no reader needs it."""
+
+_TABLES = frozenset({"checkpoints", "writes", BLOBS, "store", "store_migrations"})
+_SMALLEST_PAGE = 512
+_opening = threading.Lock()
+
+
+class Database:
+    """One connection, which checkpointer and store share a transaction at a time.
+
+    SqliteSaver and SqliteStore 3.1.2 on connections of their own gave "database is locked", because the
+    store upgrades a deferred transaction; both also commit what an error left half done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection = _connect(path.as_uri())
+        self.count = _count_file(path)
+        self.thread = StorageThread(self.transaction, "plan-execute-storage")
+        """Where the async calls are made; sync ones are made where they come from."""
+        self._lock = threading.RLock()
+        self._closed = False
+        self._process = os.getpid()
+
+    @contextmanager
+    def transaction(self, *, write: bool = True, durable: bool = False) -> Iterator[sqlite3.Cursor]:
+        """Run the body in a transaction, or as part of the one this thread has open.
+
+        Args:
+            write: Take the write lock at once, so that the transaction cannot fail half way.
+            durable: Return only when the disk has it, else when the operating system has it.
+        """
+        with self._held(), closing(self.connection.cursor()) as cursor:
+            if self.connection.in_transaction:
+                yield cursor
+                return
+            # synchronous can be set between transactions only
+            self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self.connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+            try:
+                count = add_commit(cursor) if durable else None
+                yield cursor
+                self.connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+            if count is not None:
+                with _explained_os(self.count.path):
+                    self.count.tell(count)
+
+    def maintain(self, statement: str) -> list[Any]:
+        """Execute a statement that cannot be part of a transaction, and return its rows."""
+        with self._held(), closing(self.connection.execute(statement)) as cursor:
+            return cursor.fetchall()
+
+    def shrink(self, pages: int) -> None:
+        """Give at most so many unused pages back to the disk, in a transaction."""
+        with self._held():
+            # Its rows have no columns: `execute` would stop after the first one, which is one page.
+            self.connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keep other threads out, and refuse what would use the connection where that cannot be."""
+        # before the lock, which another thread may have held when the process was forked
+        if self._is_forked():
+            raise StorageError(
+                f"{self.path} was opened before this process was forked, and SQLite's connections cannot be "
+                "shared: open it here, with local_persistence"
+            )
+        with self._lock, _explained(self.path):
+            if self._closed:
+                raise StorageError(f"{self.path} is closed: use it inside its `with` block")
+            yield
+
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._process
+
+    def _roll_back(self) -> None:
+        # SQLite itself has rolled back after some errors, such as a full disk
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the file when the calls under way have ended; later use raises `StorageError`."""
+        if self._is_forked():  # the parent's to close
+            return
+        self.thread.close()
+        with self._lock:
+            self._closed = True
+            self.connection.close()
+            self.count.close()
+
+
+class LocalSaver(SqliteSaver):
+    """LangGraph's SQLite checkpointer on a shared `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        # None is strict: only types LangGraph holds safe are revived, others come back as plain data
+        strict = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
+        super().__init__(database.connection, serde=strict)
+        self.shared = database
+        self.storage_thread = database.thread
+
+    @property
+    def database(self) -> Path:
+        """The file, next to which the locks of its threads are."""
+        return self.shared.path
+
+    def thread_lock(self, thread_id: str) -> AbstractContextManager[None]:
+        """Hold a thread for one runner.
+
+        Raises:
+            ThreadBusyError: On entering, at once, if another runner holds it.
+        """
+        return thread_lock(self.database, thread_id)
+
+    @contextmanager
+    def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+        """Open a transaction: to write, or (``transaction=False``) to read."""
+        with self.shared.transaction(write=transaction) as cursor:
+            yield cursor
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """Return the version after ``current``, which no fork will give to another value.
+
+        SqliteSaver 3.1.2 tells forks apart by `random`, which repeats itself where a program seeds it.
+        """
+        number = super().get_next_version(current, channel).partition(".")[0]
+        return f"{number}.{secrets.token_hex(8)}"
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, and those of its values that no earlier one has."""
+        row, apart = split(checkpoint)
+        with self.cursor() as cursor:
+            self._blobs(cursor, config).write(apart, checkpoint["channel_versions"])
+            return super().put(config, row, metadata, new_versions)
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Fetch a checkpoint."""
+        with self.cursor(transaction=False) as cursor:
+            found = super().get_tuple(config)
+            return None if found is None else self._whole(cursor, found)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """List checkpoints, newest first; read before the first is given, so none blocks other calls."""
+        with self.cursor(transaction=False) as cursor:
+            rows = super().list(config, filter=filter, before=before, limit=limit)
+            return iter([self._whole(cursor, found) for found in rows])
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return what each channel was built from."""
+        with self.cursor(transaction=False):
+            # LangGraph's walk with get_tuple: SqliteSaver's own one looks for values in the checkpoints' rows
+            return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread's checkpoints, values and writes."""
+        with self.cursor() as cursor:
+            super().delete_thread(thread_id)
+            delete_blobs(cursor, str(thread_id))
+
+    def _whole(self, cursor: sqlite3.Cursor, found: CheckpointTuple) -> CheckpointTuple:
+        whole = join(found.checkpoint, self._blobs(cursor, found.config))
+        if whole is None:
+            what = f"lacks values of checkpoint {found.checkpoint['id']}"
+            raise _refusal(StorageDamagedError, self.database, what)
+        return found._replace(checkpoint=whole)
+
+    def _blobs(self, cursor: sqlite3.Cursor, config: RunnableConfig) -> ChannelBlobs:
+        place = config["configurable"]
+        return ChannelBlobs(cursor, self.serde, str(place["thread_id"]), place.get("checkpoint_ns", ""))
+
+
+class LocalStore(CursorHook, SqliteStore):
+    """LangGraph's SQLite store on a shared `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.connection)
+        self.is_setup = True
+        self.shared = database
+        self.storage_thread = database.thread
+
+    @contextmanager
+    def open_cursor(self, *, transaction: bool = True) -> Iterator[sqlite3.Cursor]:  # type: ignore[override]
+        """Open a transaction, to write or only to read."""
+        with self.shared.transaction(write=transaction) as cursor:
+            yield cursor
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Execute the operations in one transaction, on the disk at return if one is of the ledger."""
+        wanted = [*ops]
+        needs = self.joins(wanted)
+        with self.shared.transaction(write=needs >= Joins.WRITE, durable=needs == Joins.DURABLE):
+            return super().batch(wanted)
+
+    def joins(self, ops: Iterable[Op]) -> Joins:
+        """Say what transaction the operations need."""
+        puts = [op for op in ops if isinstance(op, PutOp)]
+        if any(op.namespace[:2] in DURABLE for op in puts):
+            return Joins.DURABLE
+        return Joins.WRITE if puts else Joins.READ
+
+    def whole(self, thread_id: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - PostgreSQL locks by it
+        """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
+        return self.shared.transaction(durable=True)
+
+    def delete_below(self, namespace: tuple[str, ...], limit: int | None = None) -> int:
+        """Delete rows of a namespace and of those below it, unread, and return how many.
+
+        Args:
+            namespace: The namespace.
+            limit: At most so many; None: all.
+        """
+        path = ".".join(namespace)
+        with self.shared.transaction() as cursor:
+            cursor.execute(
+                # "/" is the character after "."
+                "DELETE FROM store WHERE rowid IN (SELECT rowid FROM store"
+                " WHERE prefix = ? OR (prefix > ? AND prefix < ?) LIMIT ?)",
+                (path, f"{path}.", f"{path}/", -1 if limit is None else limit),
+            )
+            return cursor.rowcount
+
+
+# opening
+
+
+def open_database(path: Path, cipher: Cipher | None = None) -> Database:
+    """Check the file, make it if there is none, and open it."""
+    # One at a time, and never a file handle of our own on an existing database: POSIX drops all
+    # locks of a process on a file, SQLite's too, when the process closes any handle of it.
+    with _opening:
+        with _explained_os(path):
+            _check_place(path)
+            made = _is_fresh(path) and _make(path, cipher)
+        if not made:
+            _check_content(path, cipher)
+        return _open(path, cipher)
+
+
+def _make(path: Path, cipher: Cipher | None) -> bool:
+    """Make the file beside its place, and move it there when it is complete and on the disk.
+
+    A kill leaves a whole file or none. Returns whether it was made: another process may have been first.
+    """
+    draft = path.with_name(path.name + ".new")
+    with _alone(path):
+        if not _is_fresh(path):
+            return False
+        _remove(draft)  # what a kill has left
+        try:
+            _make_private_file(draft)
+            _open(draft, cipher).close()
+            _sync(draft)
+            # what an earlier file of this name has left would be taken for the new one's
+            path.with_name(path.name + "-journal").unlink(missing_ok=True)
+            _count_file(path).path.unlink(missing_ok=True)
+            draft.replace(path)
+            _sync(path.parent)
+        finally:
+            _remove(draft)
+    return True
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make the file."""
+    lock = FileLock(_lock_folder(path) / "creation.lock", mode=0o600, is_singleton=False)
+    try:
+        lock.acquire(timeout=BUSY_TIMEOUT_S)
+    except Timeout:
+        what = f"is being made by another process for more than {BUSY_TIMEOUT_S:g} s"
+        raise _refusal(StorageError, path, what) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove(draft: Path) -> None:
+    for end in ("", "-journal", "-wal", "-shm"):
+        draft.with_name(draft.name + end).unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _open(path: Path, cipher: Cipher | None) -> Database:
+    database = Database(path)
+    try:
+        _prepare(database, cipher)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise _refusal(StorageError, path, "is a folder, not a database file")
+    if path.exists() and not path.is_file():
+        raise _refusal(StorageError, path, "is not a regular file")
+    # the mode as well: to root every file is writable
+    if path.exists() and (not os.access(path, os.W_OK) or not path.stat().st_mode & 0o222):
+        raise _refusal(StorageError, path, "is read-only")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise _refusal(StorageError, path, "is in a read-only folder")
+
+
+def _is_fresh(path: Path) -> bool:
+    if path.exists() and path.stat().st_size:
+        return False
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and (path.exists() or wal.stat().st_size):
+        # SQLite would delete the log, and with it the only copy of what it holds
+        raise _refusal(StorageDamagedError, path, f"is missing or empty, but its log {wal.name} exists")
+    return True
+
+
+def _make_private_file(path: Path) -> None:
+    # SQLite gives -wal and -shm the mode of the database
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+
+def _check_content(path: Path, cipher: Cipher | None) -> None:
+    """Look at the file through a read-only connection, which leaves file and log as they are.
+
+    Only what a kill amid a transaction has left in a rollback journal is undone first, as SQLite does.
+    """
+    # SQLite 3.40 takes a file of one byte for an empty one
+    if path.stat().st_size < _SMALLEST_PAGE:
+        raise _refusal(StorageDamagedError, path, "is not an SQLite database, or is cut off")
+    mode = "rw" if path.with_name(path.name + "-journal").exists() else "ro"
+    with _explained(path), closing(_connect(f"{path.as_uri()}?mode={mode}")) as connection:
+        _check_identity(connection, path, cipher)
+        _check_count(connection, path)
+        if path.stat().st_size <= QUICK_CHECK_BYTES:
+            _check_pages(connection, path)
+
+
+def _connect(address: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+
+
+def _check_identity(connection: sqlite3.Connection, path: Path, cipher: Cipher | None) -> None:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    owner, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+    if not tables and not owner:
+        return
+    if owner != APPLICATION_ID:
+        found = ", ".join(sorted(tables)[:5])
+        raise _refusal(StorageError, path, f"is a database of something else (its tables: {found})")
+    newest = ENCRYPTED_VERSION if ENCRYPTION_TABLE in tables else DATABASE_VERSION
+    if version > newest:
+        raise _refusal(
+            SchemaVersionError,
+            path,
+            f"has version {version}; this plan_execute knows versions up to {newest}",
+        )
+    if missing := _TABLES - tables:
+        raise _refusal(StorageDamagedError, path, f"lacks the table {', '.join(sorted(missing))}")
+    check_key(connection, path, cipher)
+
+
+def _check_count(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a database that has seen fewer commits than its last one has told."""
+    beside = _count_file(path)
+    with _explained_os(beside.path):
+        told = beside.read()  # before the database is read, which others may be writing
+    count = read_count(connection)
+    if told is None or count is None or told.file != count.file or told.number <= count.number:
+        return
+    raise _refusal(
+        StorageDamagedError,
+        path,
+        f"is older than its ledger says: the last {told.number - count.number} of {told.number} commits are "
+        f"missing. Its log {path.name}-wal was cut off, damaged or deleted, or an older copy was put in its "
+        "place; what was done since then would be done again. To go on with it all the same, delete "
+        f"{beside.path}",
+    )
+
+
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise _refusal(StorageDamagedError, path, f"is damaged ({' '.join(found.split())})")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> Any:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def _prepare(database: Database, cipher: Cipher | None) -> None:
+    with _explained(database.path):
+        _write_ahead(database)
+    with database.transaction():
+        if not _pragma(database.connection, "application_id"):
+            _create_tables(database.connection, cipher)
+        else:  # another process may have made it since it was looked at
+            check_key(database.connection, database.path, cipher)
+        add_count(database.connection)
+    with _explained(database.path):
+        # bring the file to the installed libraries' own schema, if that is newer
+        LocalSaver(database).setup()
+        SqliteStore(database.connection).setup()
+
+
+def _write_ahead(database: Database) -> None:
+    # the default counts pages, of whatever size
+    database.connection.execute(f"PRAGMA wal_autocheckpoint={LOG_BYTES // PAGE_BYTES}")
+    if _pragma(database.connection, "journal_mode") == "wal":
+        return
+    database.connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+    # so that what deleted threads leave can be given back piece by piece, while others write
+    database.connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    # the switch writes one page; a kill amid it would leave a journal that read-only checks cannot undo
+    _pragma(database.connection, "journal_mode=MEMORY")
+    if (mode := _pragma(database.connection, "journal_mode=WAL")) != "wal":
+        raise _refusal(StorageError, database.path, f"is where SQLite cannot write ahead (mode {mode})")
+
+
+def _create_tables(connection: sqlite3.Connection, cipher: Cipher | None) -> None:
+    # in one transaction, which the libraries' own setup is not: a kill leaves all tables or none
+    for statement in (*_library_schema(), BLOBS_SCHEMA):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={DATABASE_VERSION}")
+    if cipher is not None:
+        mark_encrypted(connection, cipher)
+
+
+def _library_schema() -> list[str]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
+        SqliteSaver(scratch).setup()
+        SqliteStore(scratch).setup()
+        return [sql for sql in scratch.iterdump() if sql not in ("BEGIN TRANSACTION;", "COMMIT;")]
+
+
+# errors
+
+_REASONS: dict[int, tuple[type[StorageError], str]] = {
+    sqlite3.SQLITE_BUSY: (StorageError, f"was locked by another process for more than {BUSY_TIMEOUT_S:g} s"),
+    sqlite3.SQLITE_LOCKED: (StorageError, "is locked by another connection of this process"),
+    sqlite3.SQLITE_READONLY: (StorageError, "is read-only"),
+    sqlite3.SQLITE_FULL: (StorageError, "cannot grow: the disk is full"),
+    sqlite3.SQLITE_IOERR: (StorageError, "cannot be read or written: the disk reports an error"),
+    sqlite3.SQLITE_CANTOPEN: (StorageError, "cannot be opened"),
+    sqlite3.SQLITE_CORRUPT: (StorageDamagedError, "is damaged or cut off"),
+    sqlite3.SQLITE_NOTADB: (StorageDamagedError, "is not an SQLite database"),
+}
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about the file into ours; errors of the program pass."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        # the low byte is the primary code, the rest details it
+        reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        if reason is None:
+            raise
+        raise _refusal(reason[0], path, f"{reason[1]} ({error})") from error
+
+
+@contextmanager
+def _explained_os(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(StorageError, path, f"cannot be opened ({error.strerror})") from error
+
+
+def _refusal(kind: type[StorageError], path: Path, what: str) -> StorageError:
+    """Word an error: the file, what is wrong with it, and that it is as it was."""
+    return kind(f"{path} {what}; nothing was changed")
+
+
+# threads
+
+
+@contextmanager
+def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
+    """Hold a thread of this database for one runner; the kernel releases it when the process dies.
+
+    The lock excludes other runners in this process too, and may be released by another Python thread.
+
+    Raises:
+        ThreadBusyError: At once, if another runner holds it.
+    """
+    path = Path(database).resolve()
+    file = lock_file(path, thread_id)
+    _lock_folder(path)
+    lock = FileLock(file, mode=0o600, thread_local=False, is_singleton=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ThreadBusyError(f"thread {thread_id!r} of {path} is being run by someone else") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def lock_file(database: Path, thread_id: str) -> Path:
+    """Return the file that whoever runs the thread has locked."""
+    name = hashlib.sha256(thread_id.encode(errors="surrogatepass")).hexdigest()[:32]
+    return database.with_name(database.name + ".locks") / f"{name}.lock"
+
+
+def _lock_folder(database: Path) -> Path:
+    """Return the folder of the database's lock files; it is there then."""
+    folder = lock_file(database, "").parent
+    with _explained_os(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _count_file(database: Path) -> CountFile:
+    return CountFile(database.with_name(database.name + "-commits"))

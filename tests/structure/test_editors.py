@@ -1,0 +1,89 @@
+"""What an editor knows of the package after the documented install: names, signatures, wrong names."""
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+PROGRAM = """
+from plan_execute import Context, Plan, create_plan_execute_agent
+
+def shout(text: str) -> str:
+    return text.upper()
+
+agent = create_plan_execute_agent(None, tools=[shout])
+plan: Plan = {"steps": [{"id": "a", "call": {"tool": "shout", "args": {"text": "x"}}}]}
+result = agent.invoke({"plan": plan}, context=Context(approval="never"))
+reveal_type(result["final_answer"])
+reveal_type(result["results"]["a"]["status"])
+reveal_type(create_plan_execute_agent)
+Context(aproval="never")
+result["final_anser"]
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder of installed packages with this one installed as editable, from a copy of any name."""
+    folder = tmp_path_factory.mktemp("editor")
+    source = folder / "any-name 1"
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", ".build", ".*_cache", "__pycache__", "tests", "benchmarks"
+    )
+    shutil.copytree(CHECKOUT, source, ignore=ignored)
+    build = (
+        "import sys; sys.path.insert(0, '.packaging'); import editable; "
+        f"print(editable.build_editable({str(folder)!r}))"
+    )
+    run = {"cwd": source, "capture_output": True, "text": True, "timeout": 100}
+    built = subprocess.run([sys.executable, "-c", build], **run)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_an_editable_install_is_a_path_that_holds_the_package_and_nothing_else(site):
+    (pth,) = site.glob("*.pth")
+    folder = Path(pth.read_text().strip())
+    assert [entry.name for entry in folder.iterdir()] == ["plan_execute"]
+    assert (folder / "plan_execute").resolve() == site.parent / "any-name 1"
+
+
+def pyright(folder, site):
+    """Run pyright on a user's program, and give its messages."""
+    (folder / "program.py").write_text(PROGRAM)
+    (pth,) = site.glob("*.pth")
+    packages = [pth.read_text().strip(), sysconfig.get_path("purelib")]
+    (folder / "pyrightconfig.json").write_text(json.dumps({"extraPaths": packages}))
+    done = subprocess.run(
+        ["pyright", "--outputjson"], cwd=folder, capture_output=True, text=True, timeout=110
+    )
+    return [found["message"] for found in json.loads(done.stdout)["generalDiagnostics"]]
+
+
+def can_check():
+    """Tell whether pyright is here; its wheel on PyPI fetches the program itself when it is first used."""
+    found = shutil.which("pyright")
+    return (
+        bool(found) and subprocess.run([found, "--version"], capture_output=True, timeout=100).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not can_check(), reason="NOT CHECKED: what editors see; install pyright to check it")
+def test_pyright_resolves_the_package_and_finds_wrong_names(site, tmp_path):
+    messages = pyright(tmp_path, site)
+    assert [text for text in messages if "aproval" in text]
+    assert [text for text in messages if "final_anser" in text]
+    told = "\n".join(messages)
+    assert 'Type of "result["final_answer"]" is "str"' in told
+    assert "Literal['done', 'failed', 'skipped', 'blocked']" in told
+    assert "model: str | BaseChatModel | None = None" in told
+    assert len(messages) == 5, messages

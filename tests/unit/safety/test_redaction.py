@@ -1,0 +1,328 @@
+"""Secrets are found however they are written; ordinary text stays as it is; no text makes the search slow."""
+
+import base64
+import html
+import json
+import string
+from urllib.parse import quote, quote_plus
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.types import Command, Interrupt, Send
+
+from plan_execute.context import Context, run_redactor, secret_values
+from plan_execute.safety.redaction import Redactor, lost_credential, marks_in
+
+SECRET = "pl4nted/Secret+Value=7"
+AWKWARD = 'a "quoted"\\back\nline é&<tag>'
+
+
+def whole(text: str) -> str:
+    """Put a text together that no check of the sources shall take for a key."""
+    return text.replace("~", "")
+
+
+KEYS = {
+    "openai": "s~k-proj-abcDEF0123456789abcdefXYZ",
+    "openai, old": "s~k-" + "a1B2c3D4" * 6,
+    "anthropic": "s~k-ant-api03-AbCdEf_0123456789-abcdef",
+    "github": "g~hp_" + "a1B2" * 9,
+    "github, fine": "github_pat_11ABCDEFG0abcdefghij_klmnop",
+    "gitlab": "glpat-abcdefghij0123456789",
+    "slack": "xoxb-123456789012-abcdefABCDEF",
+    "aws": "AK~IAIOSFODNN7EXAMPLE",
+    "google": "AIzaSyA1234567890abcdefghijklmnopqrstuv",
+    "langsmith": "lsv~2_pt_0123456789abcdef0123456789abcdef_0123456789",
+    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+    "stripe": "sk_live_0123456789abcdefABCDEF",
+    "hugging face": "hf_" + "aB3d" * 9,
+}
+
+ORDINARY = [
+    "550e8400-e29b-41d4-a716-446655440000",
+    "f9a1c2d3e4b5968778695a4b3c2d1e0f01234567",
+    "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "task-9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
+    "risk-9f86d081884c7d659a2feaa0c55ad015, disk-0123456789abcdef0123",
+    "the s~k-learn-tutorial-2024-edition and s~k-estimators-in-production",
+    "https://example.com:8080/a@b?q=1 and http://localhost:2024/x, ftp://host/user@",
+    "https://${inputs.user}:${inputs.password}@example.com/",
+    "postgres://user:***@db/x and https://user@example.com/",
+    "call_abcdefghijklmnopqrstuvwx",
+    "run-01987654-3210-7abc-8def-0123456789ab",
+    "Bearer authentication-is-required-here",
+    "Basic understanding of authentication",
+    "2026-11-21T15:13:23.123456+00:00",
+    "eyJ is how base64 of JSON begins; eyJhbGciOiJIUzI1NiJ9 alone is a header",
+    "AKIA is a prefix, ASIAN MARKETS GROW TOO",
+    "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+    "12345678901234567890",
+    "g~hp_short and gho_",
+]
+
+
+def redactor(**secrets: str) -> Redactor:
+    return Redactor(secrets)
+
+
+# --- values ------------------------------------------------------------------------------
+
+
+def written(value: str) -> dict[str, str]:
+    """Write a value in every way that is promised to be found."""
+    raw = value.encode()
+    ways = {f"base64 after {n} bytes": base64.b64encode(b"x" * n + raw + b"yz").decode() for n in range(4)}
+    return ways | {
+        "plain": value,
+        "amid text": f"the key is {value}, keep it",
+        "json": json.dumps({"key": value}),
+        "json, not ascii": json.dumps({"key": value}, ensure_ascii=False),
+        "json in json": json.dumps(json.dumps({"key": value})),
+        "url": f"https://x/?k={quote(value, safe='')}&a=1",
+        "url, lower case": f"https://x/?k={quote(value, safe='').lower()}" if value.islower() else value,
+        "form": f"k={quote_plus(value)}",
+        "url-safe base64": base64.urlsafe_b64encode(b"user:" + raw).decode(),
+        "basic auth": "Authorization: Basic " + base64.b64encode(b"user:" + raw).decode(),
+        "hex": raw.hex(),
+        "HEX": raw.hex().upper(),
+        "repr": repr(ValueError(value)),
+        "utf-16 read as text": value.encode("utf-16-le").decode("utf-8", "ignore")
+        if value.isascii()
+        else value,
+        "html": f"<p>{html.escape(value)}</p>",
+        "html, without quotes": f"<p>{html.escape(value, quote=False)}</p>",
+        "html, all by number": "".join(f"&#{ord(sign)};" for sign in value),
+        "html, all by hexadecimal": "".join(f"&#X{ord(sign):05X};" for sign in value),
+        "html, zeros in front": "".join(f"&#{'0' * 5000}{ord(sign)};" for sign in value),
+        "html, one sign by number": f"{value[:3]}&#x{ord(value[3]):x};{value[4:]}",
+        "html, no semicolons": "".join(f"&#{ord(sign)}" for sign in value),
+        "html in html": html.escape(html.escape("&".join(["x", value]))),
+        "json in html": html.escape(json.dumps({"key": value})),
+        "url in html": html.escape(f"https://x/?a=1&k={quote(value, safe='')}"),
+        "base64 in html": base64.b64encode(b"user:" + raw)
+        .decode()
+        .replace("=", "&#61;")
+        .replace("+", "&plus;"),
+        "base64 of utf-16 le": base64.b64encode(("user:" + value).encode("utf-16-le")).decode(),
+        "base64 of utf-16 be": base64.b64encode(("user:" + value).encode("utf-16-be")).decode(),
+    }
+
+
+@pytest.mark.parametrize("value", [SECRET, AWKWARD], ids=["usual", "awkward"])
+def test_a_value_is_found_in_every_usual_way_of_writing_it(value):
+    for way, text in written(value).items():
+        clean = redactor(MY_TOKEN=value).text(text)
+        assert "[redacted MY_TOKEN]" in clean, way
+        assert value not in clean, way
+
+
+def test_only_the_escapes_of_a_secret_give_way_to_its_mark():
+    text = f"<b>a &lt; b</b> {html.escape(AWKWARD)}&nbsp;&amp;&notanescape; &#x1F600;&#{'9' * 9000};"
+    clean = f"<b>a &lt; b</b> [redacted S]&nbsp;&amp;&notanescape; &#x1F600;&#{'9' * 9000};"
+    assert redactor(S=AWKWARD).text(text) == clean
+    assert redactor(S=AWKWARD).value({"page": [text]}) == {"page": [clean]}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_are_found_in_html_too(name):
+    key = whole(KEYS[name])
+    for text in (f"{key[:2]}&#{ord(key[2])};{key[3:]}", "".join(f"&#x{ord(sign):x};" for sign in key)):
+        assert "[redacted" in redactor().text(f"<p>{text}</p>"), text
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=8, max_size=40),
+    st.binary(max_size=7),
+    st.binary(max_size=7),
+)
+def test_any_value_is_found_in_text_json_and_base64(value, before, after):
+    value = value.strip()
+    clean = redactor(S=value)
+    if len(value) < 8 or value in "[redacted S]":
+        return
+    encoded = base64.b64encode(before + value.encode() + after).decode()
+    for text in (f"a{value}b", json.dumps([value]), encoded):
+        assert clean.text(text) != text
+
+
+def test_the_mark_names_the_secret_and_the_longest_one_wins():
+    clean = redactor(A_TOKEN="12345678", B_TOKEN="1234567890abc")
+    assert clean.text("x 1234567890abc y 12345678") == "x [redacted B_TOKEN] y [redacted A_TOKEN]"
+
+
+def test_redacting_twice_changes_nothing_more():
+    clean = redactor(MY_TOKEN=SECRET, REDACTED="redacted", OTHER="MY_TOKEN")
+    for text in [*map(whole, KEYS.values()), *written(SECRET).values(), "postgres://u:secret9@db"]:
+        once = clean.text(text)
+        assert clean.text(once) == once
+
+
+def test_short_values_are_left_alone():
+    assert redactor(PIN_TOKEN="1234567").text("call 1234567") == "call 1234567"
+
+
+# --- forms -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [whole(key) for key in KEYS.values()], ids=KEYS)
+def test_a_key_is_known_by_its_form_wherever_it_stands(key):
+    for text in (
+        key,
+        f"key={key}",
+        f'{{"k": "{key}"}}',
+        f"a\\n{key}",
+        f"?k=%20{key}&x",
+        f"({key})",
+        f"x:{key},y",
+    ):
+        clean = Redactor().text(text)
+        assert key not in clean, text
+        assert "[redacted " in clean
+        assert clean[: text.index(key)] == text[: text.index(key)]
+
+
+def test_private_keys_bearer_tokens_and_passwords_in_urls_are_known():
+    body = "\n".join(["MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSj"] * 4)
+    kind = "RSA PRIVATE KEY"
+    pem = f"-----BEGIN {kind}-----\n{body}\n-----END {kind}-----"
+    assert Redactor().text(f"a {pem} b") == "a [redacted private key] b"
+    assert "MIIE" not in Redactor().text(json.dumps({"key": pem}))
+    assert "MIIE" not in Redactor().text(pem[:100])
+    assert Redactor().text("Bearer abc123def456ghi789") == "Bearer [redacted token]"
+    assert (
+        Redactor().text("postgresql://app:p4ss@w0rd@db.local:5432/x")
+        == "postgresql://app:[redacted password]@db.local:5432/x"
+    )
+    assert Redactor().text("redis://:hunter22@h") == "redis://:[redacted password]@h"
+    assert "dXNl" not in Redactor().text("Authorization: Basic dXNlcjpwYXNzd29yZA==")
+
+
+@pytest.mark.parametrize("text", [whole(text) for text in ORDINARY])
+def test_ordinary_text_stays_as_it_is(text):
+    assert Redactor().text(text) == text
+    assert redactor(A_TOKEN=SECRET).text(text) == text
+
+
+@given(st.uuids(), st.binary(min_size=20, max_size=32))
+def test_ids_and_digests_stay_as_they_are(uuid, raw):
+    for text in (str(uuid), uuid.hex, raw.hex(), f"thread {uuid} step-{raw.hex()}", f"sha-{raw.hex()}"):
+        assert Redactor().text(text) == text
+
+
+HOSTILE = [
+    "eyJ",
+    "eyJ-",
+    "eyJaaaaaaaaa.",
+    "://",
+    "://a:b",
+    "://a:",
+    "sk-",
+    whole("-----BEGIN PRI~VATE KEY-----"),
+    "SG.",
+]
+
+
+@pytest.mark.timeout(60)  # quadratic work would take hours
+@pytest.mark.parametrize(
+    "part", [*HOSTILE, "AIza", "a", "Bearer ", "[redacted ", "gh", "-", "&lt;", "&#0", "&amp;amp;"]
+)
+def test_a_megabyte_of_anything_takes_no_more_than_a_moment(part):
+    text = part * (1_000_000 // len(part))
+    clean = redactor(**{f"S{n}_TOKEN": uuid4().hex for n in range(10)})
+    clean.text(text)
+
+
+# --- values ------------------------------------------------------------------------------
+
+
+def test_json_is_redacted_at_any_depth_and_in_its_keys():
+    deep: object = {SECRET: [SECRET, {"n": 87654321, "other": 1}]}
+    for _ in range(150):
+        deep = {"a": [deep]}
+    clean = redactor(S=SECRET, PIN="87654321").value(deep)
+    text = json.dumps(clean)
+    assert SECRET not in text
+    assert "87654321" not in text
+    assert text.count("[redacted S]") == 2
+
+
+def test_what_holds_no_secret_comes_back_as_the_same_object():
+    value = {"a": ["https://u@x/", {"b": ("c", 1.5, None, True)}], "m": AIMessage("sk-no")}
+    assert redactor(S=SECRET).value(value) is value
+
+
+def test_the_objects_that_langgraph_stores_are_redacted_and_the_originals_kept():
+    call = {"name": "t", "args": {"k": SECRET}, "id": "1", "type": "tool_call"}
+    spoken = AIMessage(f"it is {SECRET}", tool_calls=[call], additional_kwargs={"r": SECRET})
+    stored = [
+        spoken,
+        ToolMessage([{"type": "text", "text": SECRET}], tool_call_id="1", artifact={"raw": SECRET}),
+        Interrupt({"args": SECRET}, id="i"),
+        Send("n", {"x": SECRET}),
+        Command(resume={"type": "reject", "message": SECRET}, update={"goal": SECRET}),
+        ValueError(SECRET),
+        SECRET.encode(),
+        (HumanMessage(SECRET), "x"),
+    ]
+    clean = redactor(S=SECRET).value(stored)
+    assert SECRET not in repr(clean)
+    assert [type(item) for item in clean[:5]] == [type(item) for item in stored[:5]]
+    assert clean[0].tool_calls[0]["args"] == {"k": "[redacted S]"}
+    assert SECRET in repr(spoken)
+
+
+# --- marks -------------------------------------------------------------------------------
+
+
+def test_marks_tell_which_secret_a_value_was():
+    value = redactor(S_TOKEN=SECRET).value({"a": f"x {SECRET}", "b": [whole(KEYS["aws"])]})
+    assert marks_in(value) == ["key", "S_TOKEN"] or marks_in(value) == ["S_TOKEN", "key"]
+
+
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [
+        ("[redacted A]", "A"),
+        (" Bearer [redacted A] ", "A"),
+        ({"url": "postgres://u:[redacted password]@db/x"}, "password"),
+        ("the log says [redacted A] was refused", None),
+        ("nothing", None),
+    ],
+)
+def test_a_call_is_told_apart_that_cannot_work_without_the_secret(value, secret):
+    assert lost_credential(value) == secret
+
+
+# --- names -------------------------------------------------------------------------------
+
+
+def test_secrets_are_read_by_names_and_globs_in_upper_and_lower_case():
+    env = {
+        "OPENAI_API_KEY": "12345678",
+        "gh_token": "abcdefgh",
+        "DB_PASSWORD": " spaced-out \n",
+        "SHORT_TOKEN": "1234567",
+        "PASSWORD_STORE_DIR": "~/.store",
+        "HOME": "elsewhere",
+        "MINE": "my own secret",
+    }
+    assert secret_values(Context().secret_names, env) == {
+        "OPENAI_API_KEY": "12345678",
+        "gh_token": "abcdefgh",
+        "DB_PASSWORD": "spaced-out",
+    }
+    assert secret_values(["MINE"], env) == {"MINE": "my own secret"}
+
+
+def test_the_redactor_of_a_run_knows_the_environment_as_it_is_now(monkeypatch):
+    monkeypatch.setenv("LATE_TOKEN", SECRET)
+    assert run_redactor().text(SECRET) == "[redacted LATE_TOKEN]"
+    monkeypatch.delenv("LATE_TOKEN")
+    assert run_redactor().text(SECRET) == SECRET
+
+
+def test_the_names_of_marks_are_plain(monkeypatch):
+    assert set(redactor(**{"A]B": SECRET}).text(SECRET)) <= set(string.ascii_letters + "[] _")

@@ -1,0 +1,1 @@
+"""Submitting, scheduling and deleting threads."""

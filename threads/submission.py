@@ -1,0 +1,118 @@
+"""Hand a thread to the workers: like ``invoke``, but somebody else runs it, now or later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.constants import CONF
+from langgraph.graph import START
+from langgraph.types import Command
+
+from ..context import to_context
+from ..errors import ConfigurationError, InvalidInputError, ThreadBusyError
+from ..graph.control import ABANDON, without_open_run
+from ..graph.door.enter import enter
+from ..graph.loop import run
+from ..run import run_of
+from ..safety.redaction import REDACTOR_KEY
+from ..storage.adapters import AsyncSaver, AsyncStore
+from ..tools.threads import run_to_end
+from .queue import Queue, QueuedThread
+
+if TYPE_CHECKING:
+    from ..graph.agent import PlanExecuteAgent
+
+__all__ = ["asubmit", "queue_of", "submit"]
+
+_LETS_GO_WITHIN_S = 5.0
+"""How long a worker may take to let go of a thread that waits for a person."""
+
+
+async def asubmit(
+    agent: PlanExecuteAgent, input: Any, thread_id: str | None = None, *, context: Any = None
+) -> str:
+    """Leave a goal, an answer, or a thread that stopped, to the workers (see ``work``); return at once.
+
+    It is on disk when this returns. The agent here needs neither the models nor the tools.
+
+    Args:
+        agent: Any agent on the database of the workers.
+        input: What ``invoke`` takes: ``{"goal": …}``, ``{"plan": …}`` and so on, with ``"abandon": True``
+            also where a run is open, which is ended first; a ``Command(resume=…)`` with answers; None to
+            go on with a thread that stopped, or that the workers have given up.
+        thread_id: The thread; None: a new one.
+        context: Settings, as for ``invoke``.
+
+    Returns:
+        The id of the thread.
+
+    Raises:
+        ThreadError: If the thread is being run, or its state does not allow the input.
+        InvalidInputError: If the input has not the right form.
+        ConfigurationError: If a setting is wrong, or the storage cannot be shared with workers.
+    """
+    queue_of(agent)
+    thread_id = uuid4().hex[:12] if thread_id is None else thread_id
+    if not isinstance(input, Mapping | Command) and input is not None:
+        raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(input).__name__}")
+    if isinstance(input, Command) and (input.goto or input.update):
+        raise InvalidInputError("only answers can be submitted; update the state with update_state")
+    if isinstance(input, Mapping) and ABANDON in input:
+        input = await without_open_run(agent, input, {CONF: {"thread_id": thread_id}})
+    prepare = partial(_prepare, agent, input, thread_id, context)
+    if not isinstance(input, Command):
+        await prepare()
+        return thread_id
+    deadline = time.monotonic() + _LETS_GO_WITHIN_S
+    while True:
+        try:
+            await prepare()
+            return thread_id
+        except ThreadBusyError:
+            # A question is seen a moment before the worker that asked it lets go of the thread.
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context: Any) -> None:
+    """Write down what the thread is to do, and put it into the queue."""
+    config: RunnableConfig = {CONF: {"thread_id": thread_id}}
+    async with enter(agent, input, config, context, heard=False, elsewhere=True) as entry:
+        redactor = run_of(entry.config).redactor
+        if isinstance(entry.input, dict):
+            address: RunnableConfig = {CONF: {"thread_id": thread_id, REDACTOR_KEY: redactor}}
+            await agent.aupdate_state(address, entry.input, as_node=START)
+        resume = entry.input.resume if isinstance(entry.input, Command) else None
+        settings = entry.settings.model_dump(mode="json", exclude_defaults=True)
+        asked = settings if to_context(context) is not None else None
+        await queue_of(agent, redactor).put(QueuedThread(thread_id, context=asked, resume=resume))
+
+
+def submit(agent: PlanExecuteAgent, input: Any, thread_id: str | None = None, *, context: Any = None) -> str:
+    """Leave a goal, an answer, or a thread that stopped, to the workers; see :func:`asubmit`."""
+    agent.check_sync()
+    abandons = isinstance(input, Mapping) and ABANDON in input  # its last report may be a model's
+    wait = run if abandons else run_to_end
+    return wait(asubmit(agent, input, thread_id, context=context))
+
+
+def queue_of(agent: PlanExecuteAgent, redactor: Any = None) -> Queue:
+    """Return the queue of an agent's database.
+
+    Raises:
+        ConfigurationError: If its threads cannot be shared: no store, or no locks.
+    """
+    saver = agent.checkpointer
+    if not (isinstance(saver, AsyncSaver) and saver.locks_threads and isinstance(agent.store, AsyncStore)):
+        raise ConfigurationError(
+            "workers need a checkpointer that gives a thread to one runner at a time, and a store: "
+            "those of local_persistence or postgres_persistence"
+        )
+    return Queue(agent.store, redactor)
