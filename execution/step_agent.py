@@ -36,10 +36,11 @@ from ..run import StepScope, step_scope_of
 from ..state import Evidence
 from ..storage.faults import is_met
 from ..storage.work_id import CallId
-from ..tools.calls import describe_exception, preview, require_credentials, to_json, without_secrets
+from ..tools.calls import describe_exception, preview, require_credentials, without_secrets
 from ..tools.idempotency import keyed_tool
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
+from ..tools.values import plain_output, spoken
 from ..tracing.marks import current_span
 from .effects import call_once
 from .kinds.agent import CALLED_WITH
@@ -280,6 +281,7 @@ async def _made(
     transient_tries: int,
 ) -> Any:
     """Make one tool call; what it raises becomes a ToolFailedError that the model can read."""
+    name = request.tool_call["name"]
 
     async def attempt() -> ToolMessage | Command[Any]:
         scope.tab.tool_call()
@@ -295,20 +297,14 @@ async def _made(
     except Exception as error:
         if is_invalid_resume(error) or is_met(error):
             raise
-        reason = describe_exception(request.tool_call["name"], error, scope.run.redactor)
+        reason = describe_exception(name, error, scope.run.redactor)
         raise ToolFailedError(reason) from error
-    if isinstance(answer, Command):
-        answer = _spoken(answer, request.tool_call["name"])
+    answer = spoken(answer, name)
     if answer.status == "error":
         raise ToolFailedError(preview(scope.run.redact(str(answer.text)), 2000))
-    return scope.run.redact({"content": to_json(answer.content), "artifact": to_json(answer.artifact)})
-
-
-def _spoken(command: Command[Any], name: str) -> ToolMessage:
-    """Take only the tool's message from a Command: a tool may not steer the graph."""
-    update = command.update if isinstance(command.update, dict) else {}
-    said = [message for message in update.get("messages", ()) if isinstance(message, ToolMessage)]
-    return said[0] if said else ToolMessage("done", tool_call_id="", name=name)
+    return scope.run.redact(
+        {part: plain_output(name, getattr(answer, part)) for part in ("content", "artifact")}
+    )
 
 
 def _asked_with(request: ToolCallRequest, call: Any) -> Any:
