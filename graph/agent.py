@@ -19,6 +19,7 @@ from langgraph.store.memory import InMemoryStore
 
 from ..context import Context
 from ..models.chat import ChatModels
+from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
 from ..spending.prices import PriceTable
@@ -102,8 +103,9 @@ class PlanExecuteAgent(CompiledStateGraph[State, Context, InputState, OutputStat
             redacted = RedactedStream(run_of(entry.config).redactor)
             # Closed here, not by the garbage collector: the lock and the storage are still there.
             async with aclosing(chunks) as stream:
-                async for chunk in stream:
-                    yield redacted.clean(chunk)
+                with wrong_answers_named():
+                    async for chunk in stream:
+                        yield redacted.clean(chunk)
             for chunk in redacted.rest():
                 yield chunk
 
