@@ -27,9 +27,10 @@ from ..errors import (
     WorkLimitError,
     known,
 )
-from ..models.client_errors import as_model_error
+from ..models.client_errors import as_model_error, describe_model
 from ..models.fallbacks import first_that_answers
 from ..models.json_modes import refuses_response_settings, response_settings
+from ..models.limits import refuses_token_limit, token_limit, within_time
 from ..models.prompts import quote
 from ..models.retrying import retry_transient
 from ..run import StepScope, step_scope_of
@@ -243,16 +244,24 @@ async def _in_form(
         tries: How often.
     """
     model = wanted["model"]
-    settings = response_settings(model, scope.output_schema, wanted["tools"])
-    # LangChain 1.4.7 takes 60 µs to change a request, so all of it is changed at once.
-    formed = request.override(**wanted, model_settings={**request.model_settings, **settings})
-    try:
+    form = response_settings(model, scope.output_schema, wanted["tools"])
+    limit = token_limit(model, scope.tab.call_limits())
+
+    async def ask() -> ModelResponse[Any]:
+        # LangChain 1.4.7 takes 60 µs to change a request, so all of it is changed at once.
+        formed = request.override(**wanted, model_settings={**request.model_settings, **limit, **form})
         return await retry_transient(lambda: _counted(scope, model, formed, handler), tries=tries)
+
+    try:
+        return await ask()
     except Exception as error:
-        if not settings or not refuses_response_settings(model, error):
+        if limit and refuses_token_limit(model, error):
+            limit = {}
+        elif form and refuses_response_settings(model, error):
+            form = {}
+        else:
             raise
-        bare = request.override(**wanted)
-        return await retry_transient(lambda: _counted(scope, model, bare, handler), tries=tries)
+    return await ask()
 
 
 async def _counted(
@@ -265,8 +274,10 @@ async def _counted(
     answer: AIMessage | None = None
     try:
         await scope.tab.keep()
-        with _named_call(scope), current_span(get_config()):
-            response = await handler(request)
+        who = describe_model("executor", model)
+        async with within_time(scope.tab.call_limits(), who):
+            with _named_call(scope), current_span(get_config()):
+                response = await handler(request)
         answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
         return response
     finally:

@@ -14,6 +14,8 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 from pydantic import PrivateAttr
 
+from .chat import OPENAI_HOST, endpoint_of
+
 __all__ = ["OpenAIEndpoint"]
 
 _REFUSALS = {400, 404, 415, 422, 501}
@@ -23,7 +25,8 @@ class OpenAIEndpoint(ChatOpenAI):
     """Mends what langchain-openai 1.7.3 takes for granted and some servers do not do.
 
     It asks for the usage of streamed answers until the server refuses, counts once what each part of a stream
-    repeats, numbers tool calls that come without an id, and writes arguments as text that come as an object.
+    repeats, limits answers by the name that old servers know too, numbers tool calls that come without an id,
+    and writes arguments as text that come as an object.
     """
 
     _takes_stream_options: bool = PrivateAttr(default=True)
@@ -64,6 +67,13 @@ class OpenAIEndpoint(ChatOpenAI):
             else:
                 return
         yield from super()._stream(*args, **{**kwargs, "stream_usage": False})
+
+    def _get_request_payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        payload: dict[str, Any] = super()._get_request_payload(*args, **kwargs)
+        # OpenAI's own server alone refuses the older name, and not all others know the newer one.
+        if OPENAI_HOST not in endpoint_of(self) and "max_completion_tokens" in payload:
+            payload["max_tokens"] = payload.pop("max_completion_tokens")
+        return payload
 
     def _create_chat_result(self, response: Any, *args: Any, **kwargs: Any) -> ChatResult:
         for choice in getattr(response, "choices", None) or ():
