@@ -97,6 +97,16 @@ class Toolbox:
             self._nodes[name] = ToolNode([self.get(name)])
         return self._nodes[name]
 
+    def missing_state(self, name: str) -> list[str]:
+        """List the fields of a graph's state that a tool asks for, and that a bound step does not have."""
+        # ToolNode's own list of what it injects (private in langgraph-prebuilt 1.1.2; pinned by a test).
+        injected = self.node(name)._injected_args.get(name)
+        asked = {} if injected is None else injected.state
+        optional = set() if injected is None else injected._optional_state_args
+        return [
+            field for arg, field in asked.items() if field not in (None, "messages") and arg not in optional
+        ]
+
     def effect(self, name: str) -> Effect:
         """Return what a tool, or a named agent, does to the world; ``write`` for an unknown one."""
         if name in self._granted:

@@ -117,3 +117,12 @@ async def test_lines_that_are_cut_off_are_asked_for_in_json_before_it_is_given_u
         result = await _thread(stub).send({"goal": "the goal"})
     assert (result["status"], list(result["results"])) == ("done", ["a"])
     assert "response_format" in stub.requests[1].body
+
+
+async def test_a_step_whose_prompt_is_too_long_is_not_tried_again_with_a_longer_one() -> None:
+    with OpenAIStub(lambda _: Reply.failure(400, "too long", code="context_length_exceeded")) as stub:
+        thread = _thread(stub)
+        thread.context = thread.context.model_copy(update={"max_attempts": 3})
+        result = await thread.run(*STEPS)
+    step = result["results"]["b"]
+    assert (step["status"], step["attempts"], step["error"]["code"]) == ("failed", 1, "model_overflow")

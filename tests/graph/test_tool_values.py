@@ -94,3 +94,34 @@ async def test_a_classic_tool_takes_the_name_that_langchain_offers_to_models() -
     model = ScriptedModel({"executor": [CALL(("search", {"__arg1": "tea"})), "seen"], "synthesizer": ["ok"]})
     await Thread(agent_with([CLASSIC], model), FREE).run(think("b", tools=["search"]))
     assert "hits for tea" in model.calls[1].messages[-1].text
+
+
+@pytest.mark.parametrize("field", ["user", "optional"])
+async def test_a_bound_tool_that_asks_for_state_that_is_not_there_is_refused_before_anything_runs(
+    field: str,
+) -> None:
+    ran: list[str] = []
+
+    def first() -> str:
+        """Go first."""
+        ran.append("first")
+        return "done"
+
+    @tool
+    def greet(user: Annotated[str, InjectedState("user")]) -> str:
+        """Greet."""
+        return f"hello {user}"
+
+    @tool
+    def optional(user: Annotated[str | None, InjectedState("user")] = None) -> str:
+        """Greet somebody or nobody."""
+        return f"hello {user}"
+
+    made = {"user": greet, "optional": optional}[field]
+    thread = Thread(agent_with([make_tool(first), made], None), FREE)
+    result = await thread.run(bound("a", "first", {}), bound("b", made.name, {}, "a"))
+    if field == "optional":
+        assert result["results"]["b"]["output"] == "hello None"
+        return
+    assert (result["status"], ran) == ("failed", [])
+    assert "asks for 'user' of an agent's state" in result["plan_issues"][0]["message"]
