@@ -100,6 +100,15 @@ class Context(BaseModel):
     step_timeout_s: float | None = Field(
         default=300.0, gt=0, title="Seconds per attempt of a step", description="None: no limit."
     )
+    call_timeout_s: float | None = Field(
+        default=300.0, gt=0, title="Seconds per call to a model", description="None: no limit."
+    )
+    max_call_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        title="Tokens per answer of a model",
+        description="Sent with each request, as is what max_tokens leaves. None: the model's own limit.",
+    )
     decision_timeout_s: float | None = Field(
         default=None,
         gt=0,

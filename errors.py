@@ -20,6 +20,8 @@ The tree::
     │   ├── ModelUnavailableError   network, authentication, rate limit, server error
     │   ├── ModelRefusalError       the model declined to answer
     │   ├── ModelTruncatedError     the answer was cut off at the token limit
+    │   ├── ModelOverflowError      the request is longer than the model's context
+    │   ├── ModelTimeoutError       the time limit of one call passed
     │   ├── ContentFilterError      the provider withheld the answer
     │   ├── ModelOutputError        no usable answer after bounded repair
     │   └── ScriptError             the scripted model was asked for more, or less, than its script
@@ -64,7 +66,9 @@ __all__ = [
     "MissingModelError",
     "ModelCallError",
     "ModelOutputError",
+    "ModelOverflowError",
     "ModelRefusalError",
+    "ModelTimeoutError",
     "ModelTruncatedError",
     "ModelUnavailableError",
     "NotPromotableError",
@@ -222,6 +226,18 @@ class ModelTruncatedError(ModelCallError):
     """The answer was cut off at the model's token limit."""
 
     code = "model_truncated"
+
+
+class ModelOverflowError(ModelCallError):
+    """The request is longer than the model's context: sent again, it would be so again."""
+
+    code = "model_overflow"
+
+
+class ModelTimeoutError(ModelCallError):
+    """One call took longer than ``call_timeout_s``."""
+
+    code = "model_timeout"
 
 
 class ContentFilterError(ModelCallError):

@@ -14,7 +14,9 @@ from .options import (
     Budgets,
     CacheNamespace,
     CacheTtl,
+    CallTimeout,
     Database,
+    MaxCallTokens,
     MaxParallel,
     MaxReplans,
     Mcp,
@@ -76,6 +78,8 @@ class SettingOptions:
     on_failure: OnFailureOption = None
     max_parallel: MaxParallel = None
     max_replans: MaxReplans = None
+    call_timeout_s: CallTimeout = None
+    max_call_tokens: MaxCallTokens = None
     budgets: Budgets = None
     soft_share: SoftShare = None
 

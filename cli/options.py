@@ -242,6 +242,14 @@ OnFailureOption = Annotated[
 MaxParallel = Annotated[
     int | None, typer.Option("--max-parallel", metavar="N", help="Steps at the same time (default: 8).")
 ]
+CallTimeout = Annotated[
+    float | None,
+    typer.Option("--call-timeout", metavar="SECONDS", help="Seconds per call to a model (default: 300)."),
+]
+MaxCallTokens = Annotated[
+    int | None,
+    typer.Option("--max-call-tokens", metavar="N", help="Tokens per answer of a model (default: its own)."),
+]
 Budgets = Annotated[
     list[str] | None,
     typer.Option(

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import (
     BadArgumentsError,
     BudgetExceededError,
+    ModelOverflowError,
     OutcomeUnknownError,
     RejectedError,
     StepStoppedError,
@@ -208,7 +209,7 @@ class AttemptLoop:
 
     def _worth_another(self, attempt: Attempt) -> bool:
         codes = failure_codes(attempt)
-        if ArtifactDamagedError.code in codes:
+        if ArtifactDamagedError.code in codes or codes == {ModelOverflowError.code}:
             return False
         return not ("call" in self.step and codes <= _FINAL_FAILURES)
 

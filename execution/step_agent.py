@@ -27,19 +27,21 @@ from ..errors import (
     WorkLimitError,
     known,
 )
-from ..models.client_errors import as_model_error
+from ..models.client_errors import as_model_error, describe_model
 from ..models.fallbacks import first_that_answers
 from ..models.json_modes import refuses_response_settings, response_settings
+from ..models.limits import refuses_token_limit, token_limit, within_time
 from ..models.prompts import quote
 from ..models.retrying import retry_transient
 from ..run import StepScope, step_scope_of
 from ..state import Evidence
 from ..storage.faults import is_met
 from ..storage.work_id import CallId
-from ..tools.calls import describe_exception, preview, require_credentials, to_json, without_secrets
+from ..tools.calls import describe_exception, preview, require_credentials, without_secrets
 from ..tools.idempotency import keyed_tool
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
+from ..tools.values import plain_output, spoken
 from ..tracing.marks import current_span
 from .effects import call_once
 from .kinds.agent import CALLED_WITH
@@ -242,16 +244,24 @@ async def _in_form(
         tries: How often.
     """
     model = wanted["model"]
-    settings = response_settings(model, scope.output_schema, wanted["tools"])
-    # LangChain 1.4.7 takes 60 µs to change a request, so all of it is changed at once.
-    formed = request.override(**wanted, model_settings={**request.model_settings, **settings})
-    try:
+    form = response_settings(model, scope.output_schema, wanted["tools"])
+    limit = token_limit(model, scope.tab.call_limits())
+
+    async def ask() -> ModelResponse[Any]:
+        # LangChain 1.4.7 takes 60 µs to change a request, so all of it is changed at once.
+        formed = request.override(**wanted, model_settings={**request.model_settings, **limit, **form})
         return await retry_transient(lambda: _counted(scope, model, formed, handler), tries=tries)
+
+    try:
+        return await ask()
     except Exception as error:
-        if not settings or not refuses_response_settings(model, error):
+        if limit and refuses_token_limit(model, error):
+            limit = {}
+        elif form and refuses_response_settings(model, error):
+            form = {}
+        else:
             raise
-        bare = request.override(**wanted)
-        return await retry_transient(lambda: _counted(scope, model, bare, handler), tries=tries)
+    return await ask()
 
 
 async def _counted(
@@ -264,8 +274,10 @@ async def _counted(
     answer: AIMessage | None = None
     try:
         await scope.tab.keep()
-        with _named_call(scope), current_span(get_config()):
-            response = await handler(request)
+        who = describe_model("executor", model)
+        async with within_time(scope.tab.call_limits(), who):
+            with _named_call(scope), current_span(get_config()):
+                response = await handler(request)
         answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
         return response
     finally:
@@ -280,6 +292,7 @@ async def _made(
     transient_tries: int,
 ) -> Any:
     """Make one tool call; what it raises becomes a ToolFailedError that the model can read."""
+    name = request.tool_call["name"]
 
     async def attempt() -> ToolMessage | Command[Any]:
         scope.tab.tool_call()
@@ -295,20 +308,14 @@ async def _made(
     except Exception as error:
         if is_invalid_resume(error) or is_met(error):
             raise
-        reason = describe_exception(request.tool_call["name"], error, scope.run.redactor)
+        reason = describe_exception(name, error, scope.run.redactor)
         raise ToolFailedError(reason) from error
-    if isinstance(answer, Command):
-        answer = _spoken(answer, request.tool_call["name"])
+    answer = spoken(answer, name)
     if answer.status == "error":
         raise ToolFailedError(preview(scope.run.redact(str(answer.text)), 2000))
-    return scope.run.redact({"content": to_json(answer.content), "artifact": to_json(answer.artifact)})
-
-
-def _spoken(command: Command[Any], name: str) -> ToolMessage:
-    """Take only the tool's message from a Command: a tool may not steer the graph."""
-    update = command.update if isinstance(command.update, dict) else {}
-    said = [message for message in update.get("messages", ()) if isinstance(message, ToolMessage)]
-    return said[0] if said else ToolMessage("done", tool_call_id="", name=name)
+    return scope.run.redact(
+        {part: plain_output(name, getattr(answer, part)) for part in ("content", "artifact")}
+    )
 
 
 def _asked_with(request: ToolCallRequest, call: Any) -> Any:

@@ -17,6 +17,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Command, GraphOutput
 
 from ..context import Context
+from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
 from ..state import InputState, OutputState
@@ -119,8 +120,9 @@ class PlanExecuteAgent(CompiledAgent):
             redacted = RedactedStream(run_of(entry.config).redactor)
             # Closed here, not by the garbage collector: the lock and the storage are still there.
             async with aclosing(chunks) as stream:
-                async for chunk in stream:
-                    yield redacted.clean(chunk)
+                with wrong_answers_named():
+                    async for chunk in stream:
+                        yield redacted.clean(chunk)
             for chunk in redacted.rest():
                 yield chunk
 

@@ -19,7 +19,7 @@ Role = Literal["planner", "executor", "evaluator", "replanner", "synthesizer"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _NO_OVERRIDES: Mapping[str, str] = {}
-_OPENAI_HOST = "api.openai.com"
+OPENAI_HOST = "api.openai.com"
 _LOCAL_KEY = "not-needed"
 _WAYS_ON = (
     "Pass a model (a name such as 'openai:gpt-5-mini', or a chat model), "
@@ -203,7 +203,7 @@ def _refuse_unknown_provider(name: str, role: Role, base_url: str | None) -> Non
     if not colon or word == "ft" or base_url:  # ft: a fine-tuned model of OpenAI's
         return
     # The client itself knows which variables of the environment name another server.
-    if _OPENAI_HOST not in endpoint_of(ChatOpenAI(model=name, api_key=SecretStr(_LOCAL_KEY))):
+    if OPENAI_HOST not in endpoint_of(ChatOpenAI(model=name, api_key=SecretStr(_LOCAL_KEY))):
         return
     close = get_close_matches(word, _BUILTIN_PROVIDERS, 1)
     raise ConfigurationError(
@@ -245,7 +245,7 @@ def _create_openai(
             raise
         model = OpenAIEndpoint(model=name, api_key=SecretStr(_LOCAL_KEY), **settings)
         # The client has read its environment by now: only a server other than OpenAI's may need no key.
-        if _OPENAI_HOST in endpoint_of(model):
+        if OPENAI_HOST in endpoint_of(model):
             raise
         return model
 

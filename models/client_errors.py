@@ -13,6 +13,7 @@ from langgraph.errors import GraphBubbleUp
 from ..errors import (
     ContentFilterError,
     ModelCallError,
+    ModelOverflowError,
     ModelRefusalError,
     ModelTruncatedError,
     ModelUnavailableError,
@@ -40,6 +41,14 @@ _TIMEOUTS = {"APITimeoutError", "TimeoutException", "ModelTimeoutError"}
 _TRANSIENT_STATUS = {408, 409, 425, 429}
 _TRANSIENT_CODES = ("server_error", "rate_limit", "overloaded", "timeout", "unavailable")
 _UNSUPPORTED = re.compile(r"(?i)unsupported param|param requires|(?:not|n't) support")
+_OVERFLOWS = {"context_length_exceeded", "exceed_context_size_error"}
+"""What OpenAI and llama.cpp call a request that is longer than the context."""
+_OVERFLOW = re.compile(
+    r"(?i)maximum (?:context|model|input) length|longer than the (?:maximum|model|context)|prompt is too long"
+    r"|(?:exceeds?|larger than|longer than) (?:the )?(?:available |model'?s )?(?:maximum )?context"
+    r"|input token count .* exceeds|context (?:length|size|window) (?:of|exceeded)|context[ _]overflow"
+)
+"""How vLLM, SGLang, Ollama, LM Studio, Anthropic, Google and others say it."""
 _MODE_STATUS = {400, 405, 415, 422, 501}
 # What openai 3.52 and langchain-openai 1.7.3 raise on a 200 whose body is not a completion.
 _UNREADABLE = (json.JSONDecodeError, AttributeError, KeyError, IndexError)
@@ -52,6 +61,8 @@ def is_transient(error: BaseException) -> bool:
     """Tell whether the same request may succeed a little later: 429, 5xx, connection, timeout."""
     error = _origin(error)
     if isinstance(error, PlanExecuteError | GraphBubbleUp) or not isinstance(error, Exception):
+        return False
+    if _is_overflow(error):
         return False
     status = _status_of(error)
     if status is not None:
@@ -95,9 +106,28 @@ def _ending_error(error: BaseException, who: str) -> ModelCallError | None:
         return filtered_error(who)
     if "OpenAIRefusalError" in names:
         return refused_error(who, str(error))
-    if isinstance(error, ContextOverflowError) or _code_of(error) == "context_length_exceeded":
-        return ModelCallError(f"{who} was sent more text than it accepts; give it less, or a larger model")
+    if _is_overflow(error):
+        return ModelOverflowError(
+            f"{who} was sent more text than it accepts ({_sizes(error)}); give it less, or a larger model"
+        )
     return None
+
+
+def _is_overflow(error: BaseException) -> bool:
+    """Tell whether a request was longer than the model's context, in whichever server's words."""
+    codes = {str(_error_object(error).get("type")), _code_of(error), str(getattr(error, "type", ""))}
+    if isinstance(error, ContextOverflowError) or codes & _OVERFLOWS:
+        return True
+    return isinstance(error, Exception) and _OVERFLOW.search(_reason(error)) is not None
+
+
+def _sizes(error: BaseException) -> str:
+    """Name the sizes, as llama.cpp gives them, else as the server's own words have them."""
+    said = _error_object(error)
+    sent, room = said.get("n_prompt_tokens"), said.get("n_ctx")
+    if isinstance(sent, int) and isinstance(room, int):
+        return f"{sent:,} tokens, and its context holds {room:,}"
+    return _reason(error)
 
 
 def _status_error(error: BaseException, who: str) -> ModelUnavailableError | None:
@@ -136,11 +166,12 @@ def _other_error(error: BaseException, who: str) -> ModelCallError:
     return ModelCallError(f"{who} failed: {type(error).__name__}: {_reason(error)}")
 
 
-def truncated_error(who: str) -> ModelTruncatedError:
-    """Say that an answer was cut off."""
+def truncated_error(who: str, limit: str = "") -> ModelTruncatedError:
+    """Say that an answer was cut off, and by which setting of ours, if it was one."""
+    which, raised = (f" ({limit})", "it") if limit else ("", "the model's max_tokens")
     return ModelTruncatedError(
-        f"the answer of {who} was cut off at the token limit: "
-        "raise the model's max_tokens or ask for something smaller"
+        f"the answer of {who} was cut off at the token limit{which}: "
+        f"raise {raised} or ask for something smaller"
     )
 
 

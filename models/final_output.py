@@ -124,6 +124,11 @@ def _from_type(given: Any) -> OutputForm:
         adapter: TypeAdapter[Any] = TypeAdapter(given)
         return OutputForm(adapter.json_schema(), adapter)
     except (PydanticUserError, TypeError) as error:
+        if getattr(error, "code", None) == "typed-dict-version":
+            raise ConfigurationError(
+                f"response_format: {getattr(given, '__name__', given)} uses typing.TypedDict, which "
+                "pydantic cannot read before Python 3.12: use typing_extensions.TypedDict"
+            ) from error
         raise ConfigurationError(
             "response_format must be a pydantic class, a dataclass, a TypedDict or a JSON Schema, "
             f"not {type(given).__name__}"

@@ -57,7 +57,8 @@ def modes_after(
 ) -> tuple[Mode, ...]:
     """Go on with the mode that was accepted, unless the endpoint seems to ignore it."""
     if mode == "text":
-        return modes_for(model) if again or not reading.has_json else ("text", *modes_for(model))
+        in_json = again or not reading.has_json or was_cut_off(answer)
+        return modes_for(model) if in_json else ("text", *modes_for(model))
     ignored = not reading.has_json and not was_cut_off(answer) and str(answer.text).strip()
     return ("prompted",) if ignored else _MODES[_MODES.index(mode) :]
 

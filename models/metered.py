@@ -20,6 +20,7 @@ from ..tracing.marks import current_span
 from .chat import speaks_openai
 from .client_errors import as_model_error, describe_model
 from .json_text import without_thinking
+from .limits import CallLimits, refuses_token_limit, token_limit, within_time
 from .reading import TextListener
 from .retrying import Backoff, retry_transient
 
@@ -37,6 +38,9 @@ class ModelMeter(Protocol):
 
     def record_model_call(self, role: str, message: AIMessage | None, model: BaseChatModel) -> None:
         """Note what came of the attempt; ``message`` is ``None`` when it failed."""
+
+    def call_limits(self) -> CallLimits:
+        """Return what one call may take."""
 
     def seconds_left(self) -> float | None:
         """Return how long a call may take, retries included; None: as long as it likes."""
@@ -78,12 +82,23 @@ class MeteredModel:
         try:
             async with deadline:
                 return await retry_transient(
-                    lambda: self._attempt(runnable, messages, listen), tries=self.tries, backoff=self.backoff
+                    lambda: self._limited(runnable, messages, listen), tries=self.tries, backoff=self.backoff
                 )
         except TimeoutError as error:
             if not deadline.expired():
                 raise
             raise self.meter.out_of_time() from error
+
+    async def _limited(
+        self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], listen: TextListener | None
+    ) -> AIMessage:
+        limit = token_limit(self.model, self.meter.call_limits())
+        try:
+            return await self._attempt(runnable.bind(**limit) if limit else runnable, messages, listen)
+        except Exception as error:
+            if not limit or not refuses_token_limit(self.model, error):
+                raise
+        return await self._attempt(runnable, messages, listen)
 
     async def _attempt(
         self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], listen: TextListener | None
@@ -92,8 +107,9 @@ class MeteredModel:
         answer: AIMessage | None = None
         try:
             await self.meter.keep()
-            with current_span(self.config):
-                answer = await self._answer(runnable, list(messages), listen)
+            async with within_time(self.meter.call_limits(), self.who):
+                with current_span(self.config):
+                    answer = await self._answer(runnable, list(messages), listen)
         except Exception as error:
             answer = _answer_inside(error)
             if answer is None:

@@ -8,9 +8,13 @@ from typing import Any
 from uuid import uuid4
 
 import openai
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata, subtract_usage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 from pydantic import PrivateAttr
+
+from .chat import OPENAI_HOST, endpoint_of
 
 __all__ = ["OpenAIEndpoint"]
 
@@ -20,13 +24,22 @@ _REFUSALS = {400, 404, 415, 422, 501}
 class OpenAIEndpoint(ChatOpenAI):
     """Mends what langchain-openai 1.7.3 takes for granted and some servers do not do.
 
-    It asks for the usage of streamed answers until the server refuses, numbers tool calls that come without
-    an id, and writes arguments as text that come as an object.
+    It asks for the usage of streamed answers until the server refuses, counts once what each part of a stream
+    repeats, limits answers by the name that old servers know too, numbers tool calls that come without an id,
+    and writes arguments as text that come as an object.
     """
 
     _takes_stream_options: bool = PrivateAttr(default=True)
 
     async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        count = _Count()
+        async for chunk in self._astream_as_taken(*args, **kwargs):
+            yield count.further(chunk)
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        yield from map(_Count().further, self._stream_as_taken(*args, **kwargs))
+
+    async def _astream_as_taken(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
         if self._takes_stream_options:
             begun = False
             try:
@@ -41,7 +54,7 @@ class OpenAIEndpoint(ChatOpenAI):
         async for chunk in super()._astream(*args, **{**kwargs, "stream_usage": False}):
             yield chunk
 
-    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+    def _stream_as_taken(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
         if self._takes_stream_options:
             begun = False
             try:
@@ -54,6 +67,13 @@ class OpenAIEndpoint(ChatOpenAI):
             else:
                 return
         yield from super()._stream(*args, **{**kwargs, "stream_usage": False})
+
+    def _get_request_payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        payload: dict[str, Any] = super()._get_request_payload(*args, **kwargs)
+        # OpenAI's own server alone refuses the older name, and not all others know the newer one.
+        if OPENAI_HOST not in endpoint_of(self) and "max_completion_tokens" in payload:
+            payload["max_tokens"] = payload.pop("max_completion_tokens")
+        return payload
 
     def _create_chat_result(self, response: Any, *args: Any, **kwargs: Any) -> ChatResult:
         for choice in getattr(response, "choices", None) or ():
@@ -84,6 +104,21 @@ class OpenAIEndpoint(ChatOpenAI):
         if error.status_code in _REFUSALS and ("stream_options" in said or "include_usage" in said):
             self._takes_stream_options = False
         return not self._takes_stream_options
+
+
+class _Count:
+    """What a stream has used so far. LangChain adds up what its parts say; some servers say all in each."""
+
+    def __init__(self) -> None:
+        self._before: UsageMetadata | None = None
+
+    def further(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+        """Leave in a part of the stream only what was used since the part before it."""
+        message = chunk.message
+        if isinstance(message, AIMessageChunk) and (said := message.usage_metadata):
+            message.usage_metadata = subtract_usage(said, self._before)
+            self._before = said
+        return chunk
 
 
 def _as_text(arguments: Any) -> str | None:

@@ -48,7 +48,7 @@ async def _plain_answer(asked: MeteredModel, messages: Sequence[BaseMessage]) ->
         answer = await asked.ask(asked.model, messages)
     raise_if_withheld(answer, asked.who)
     if was_cut_off(answer):
-        raise truncated_error(asked.who)
+        raise truncated_error(asked.who, asked.meter.call_limits().tokens_by)
     text = without_thinking(str(answer.text)).strip()
     if not text:
         msg = f"{asked.who} gave an empty answer"

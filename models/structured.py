@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel
 
-from ..errors import ModelCallError, ModelOutputError, WorkLimitError
+from ..errors import ModelOutputError, WorkLimitError
 from ..tools.threads import run_bounded
 from ..tracing.marks import role_config
 from .client_errors import one_line, rejects_mode, truncated_error
@@ -36,7 +36,7 @@ __all__ = ["call_structured"]
 
 T = TypeVar("T", bound=BaseModel)
 
-_QUOTED_ANSWER = 6_000
+_QUOTED_ANSWER = 400
 _NAMED_PROBLEMS = 12
 
 
@@ -126,11 +126,16 @@ async def _repaired_answer(asked: MeteredModel, question: _Question[T], max_repa
             remember(asked.model, mode)
             return reading.value
         cut_off_before, cut_off = cut_off, was_cut_off(answer)
-        if cut_off and cut_off_before:
+        if cut_off and cut_off_before and mode != "text":
             break
         modes = modes_after(mode, answer, reading, again=number > 0, model=asked.model)
         question.repairs += _repair(answer, reading.problems, cut_off=cut_off)
-    raise _no_answer(asked.who, reading.problems, cut_off=cut_off, answers=max_repairs + 1)
+    if cut_off:
+        raise truncated_error(asked.who, asked.meter.call_limits().tokens_by)
+    raise ModelOutputError(
+        f"{asked.who} gave no usable answer in {max_repairs + 1} tries: "
+        f"{one_line('; '.join(reading.problems), 600)}"
+    )
 
 
 async def _ask_in_a_mode(
@@ -151,14 +156,6 @@ async def _ask_in_a_mode(
             remember(asked.model, mode)
         return mode, answer
     raise rejection or ValueError("no way of asking for JSON is left")
-
-
-def _no_answer(who: str, problems: Sequence[str], *, cut_off: bool, answers: int) -> ModelCallError:
-    if cut_off:
-        return truncated_error(who)
-    return ModelOutputError(
-        f"{who} gave no usable answer in {answers} tries: {one_line('; '.join(problems), 600)}"
-    )
 
 
 def _repair(answer: AIMessage, problems: Sequence[str], *, cut_off: bool) -> list[BaseMessage]:

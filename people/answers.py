@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,9 +11,9 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import set_config_context
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.types import INTERRUPT
-from langgraph.errors import GraphInterrupt
+from langgraph.errors import GraphInterrupt, is_invalid_resume
 from langgraph.types import Command, Interrupt, StateSnapshot, interrupt
-from pydantic import RootModel
+from pydantic import RootModel, ValidationError
 
 from ..errors import ConfigurationError, InvalidAnswerError, NothingToResumeError, ThreadNotFoundError, known
 from ..langgraph_private import path_text
@@ -38,6 +39,7 @@ __all__ = [
     "open_questions",
     "overdue_answers",
     "thread_name",
+    "wrong_answers_named",
 ]
 
 
@@ -102,6 +104,23 @@ def check_command(
     return Command(
         graph=command.graph, update=command.update, goto=command.goto, resume={**answers, **overdue}
     )
+
+
+@contextmanager
+def wrong_answers_named() -> Iterator[None]:
+    """Say in our words that an answer does not have the form that a tool or a middleware asked for."""
+    try:
+        yield
+    except ValidationError as error:
+        if not is_invalid_resume(error):
+            raise
+        # Not the answer itself: it may hold a secret.
+        problems = (
+            f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg']}" for one in error.errors()[:5]
+        )
+        raise InvalidAnswerError(
+            f"this answer does not fit the open question: {'; '.join(problems)}. The question stays open."
+        ) from error
 
 
 def _answers(resume: Any, questions: Mapping[str, Interrupt]) -> dict[str, Any]:

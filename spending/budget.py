@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 from ..context import Context
 from ..errors import BudgetExceededError
+from ..models.limits import CallLimits
 from ..state import Usage, add_usage
 from .prices import PriceTable
 
@@ -161,6 +162,15 @@ class Meter:
         limit = self.limit("max_seconds")
         return None if limit is None else max(0.0, limit - self.seconds())
 
+    def call_limits(self) -> CallLimits:
+        """Return what one model call may take: by the settings, and by what ``max_tokens`` leaves."""
+        seconds, tokens = self._settings.call_timeout_s, self._settings.max_call_tokens
+        limits = [] if tokens is None else [(tokens, f"max_call_tokens={tokens}")]
+        if (limit := self.limit("max_tokens")) is not None:
+            left = max(1, int(limit - self._used("max_tokens")))
+            limits.append((left, f"what was left of max_tokens={limit:g}"))
+        return CallLimits(seconds, *min(limits, default=(None, "")))
+
     def out_of_time(self) -> BudgetExceededError:
         """Return the error of what was cut off when no seconds were left."""
         return BudgetExceededError("max_seconds", self.seconds(), self.limit("max_seconds") or 0.0)
@@ -253,6 +263,10 @@ class Tab:
             counted["cost"] = cost
         total = counted["input_tokens"] + counted["output_tokens"]
         return {**counted, "total_tokens": total, "by_role": {role: counted}}  # type: ignore[typeddict-item]
+
+    def call_limits(self) -> CallLimits:
+        """Return what one model call may take."""
+        return self._meter.call_limits()
 
     def seconds_left(self) -> float | None:
         """Return the wall time that ``max_seconds`` leaves; None when there is no such budget."""

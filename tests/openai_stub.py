@@ -42,6 +42,8 @@ class Reply:
     delay_s: float = 0.0
     usage: tuple[int, int] | None = (11, 7)
     """Prompt and completion tokens; None: the server does not count, and says nothing of it."""
+    usage_counts_up: bool = False
+    """Say in each part of a stream what it has used so far, as vLLM's ``continuous_usage_stats`` does."""
     call_ids: Sequence[str | None] | None = None
     """Ids of the tool calls; None: ``call_0`` and so on."""
     arguments_as_objects: bool = False
@@ -207,8 +209,9 @@ def _completion(reply: Reply, body: Body) -> Body:
 
 def _chunks(reply: Reply, body: Body) -> Iterator[Body]:
     frame = _frame(body, "chat.completion.chunk")
-    for delta in _deltas(reply):
-        yield {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    for number, delta in enumerate(_deltas(reply)):
+        so_far = {"usage": _counts(reply.usage[0], number)} if reply.usage and reply.usage_counts_up else {}
+        yield {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}], **so_far}
     yield {**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": reply.reason}]}
     if reply.usage and (body.get("stream_options") or {}).get("include_usage"):
         yield {**frame, "choices": [], **_usage(reply)}
@@ -252,6 +255,8 @@ def _frame(body: Body, kind: str) -> Body:
 def _usage(reply: Reply) -> Body:
     if reply.usage is None:
         return {}
-    prompt, completion = reply.usage
-    total = prompt + completion
-    return {"usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}}
+    return {"usage": _counts(*reply.usage)}
+
+
+def _counts(prompt: int, completion: int) -> Body:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

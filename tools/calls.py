@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages import ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, InjectedToolCallId
 from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.runtime import Runtime
-from langgraph.types import Command
-from pydantic import ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel, ValidationError
 
 from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFailedError
 from ..langgraph_private import inject_tool_args
-from ..safety.depth import is_too_deep, too_deep_message
 from ..safety.redaction import Redactor, lost_credential
 from .idempotency import with_idempotency_key
+from .values import plain_output, spoken
 
 __all__ = [
     "ABRIDGED",
@@ -30,7 +28,6 @@ __all__ = [
     "describe_exception",
     "preview",
     "require_credentials",
-    "to_json",
     "without_secrets",
 ]
 
@@ -68,7 +65,10 @@ async def call_tool(
     try:
         injected = _inject(node or ToolNode([tool]), tool, call, config, runtime)
         given = with_idempotency_key(tool, injected, key)
-        output = await strict.ainvoke(given, config)
+        if _takes_call_id(tool):
+            output = await _with_call_id(strict, {**call, "args": given}, config)
+        else:
+            output = await strict.ainvoke(given, config)
     except ToolFailedError as failure:
         raise without_secrets(failure, redactor) from failure.__cause__
     except (GraphBubbleUp, StepError, BudgetExceededError):
@@ -79,11 +79,7 @@ async def call_tool(
         raise BadArgumentsError(f"{tool.name}: {redactor.text(_first_problems(error))}") from error
     except Exception as error:
         raise ToolFailedError(describe_exception(tool.name, error, redactor)) from error
-    try:
-        return _plain(tool, output, redactor)
-    except (ValueError, RecursionError) as error:
-        problem = redactor.text(str(error))
-        raise ToolFailedError(f"{tool.name} returned something that is not JSON: {problem}") from error
+    return _plain(tool, output, redactor)
 
 
 def require_credentials(name: str, args: Mapping[str, Json]) -> None:
@@ -137,46 +133,41 @@ def _inject(
     return inject_tool_args(node, tool, call, tool_runtime)
 
 
+def _takes_call_id(tool: BaseTool) -> bool:
+    schema = tool.args_schema
+    fields = schema.model_fields if isinstance(schema, type) and issubclass(schema, BaseModel) else {}
+    marks = [mark for field in fields.values() for mark in field.metadata]
+    # LangChain's own list of what it injects (private in langchain-core 1.7.2).
+    return InjectedToolCallId in map(_class_of, marks) or "tool_call_id" in tool._injected_args_keys
+
+
+def _class_of(mark: Any) -> Any:
+    return mark if isinstance(mark, type) else type(mark)
+
+
+async def _with_call_id(tool: BaseTool, call: dict[str, Any], config: RunnableConfig) -> Any:
+    """Call a tool that asks for the id of its call; LangChain would give only a text."""
+    function = getattr(tool, "coroutine", None)
+    if function is None:
+        return await tool.ainvoke(call, config)
+    returned: list[Any] = []
+
+    @functools.wraps(function)
+    async def noted(*args: Any, **kwargs: Any) -> Any:
+        returned.append(await function(*args, **kwargs))
+        return returned[0]
+
+    await tool.model_copy(update={"coroutine": noted}).ainvoke(call, config)
+    return returned[0][0] if tool.response_format == "content_and_artifact" else returned[0]
+
+
 def _plain(tool: BaseTool, output: Any, redactor: Redactor) -> Json:
-    if isinstance(output, Command):
-        raise ToolFailedError(f"{tool.name} returned a Command; a bound step needs a value")
+    output = spoken(output, tool.name)
     if isinstance(output, ToolMessage):
         if output.status == "error":
             raise ToolFailedError(f"{tool.name}: {preview(redactor.text(output.text), 500)}")
         output = output.content
-    return redactor.value(to_json(output))
-
-
-def to_json(value: Any) -> Json:
-    """Turn any value into plain JSON: models, dates and paths by their usual form, the rest as text."""
-    bytes_mode: Any = "utf8" if _is_utf8(value) else "base64"
-    if is_too_deep(value):
-        raise ValueError(too_deep_message("it"))
-    plain = to_jsonable_python(value, fallback=str, serialize_unknown=True, bytes_mode=bytes_mode)
-    if is_too_deep(plain):  # models may nest, too
-        raise ValueError(too_deep_message("it"))
-    return _storable(plain)
-
-
-def _storable(value: Json) -> Json:
-    """Write as text what checkpoints cannot hold: NaN, infinities, integers beyond 64 bits."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _storable(item) for key, item in value.items()}
-    return [_storable(item) for item in value] if isinstance(value, list) else value
-
-
-def _is_utf8(value: Any) -> bool:
-    if not isinstance(value, bytes):
-        return False
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return redactor.value(plain_output(tool.name, output))
 
 
 def abridged(args: Mapping[str, Json], limit: int) -> dict[str, Json]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,10 +74,30 @@ class FileTools:
                     skipped.append({"path": shown, "reason": _reason(error)})
         return {"files": files, "skipped": skipped, "complete": True}
 
-    def read_file(self, path: str) -> str:
-        """Read a UTF-8 text file."""
+    def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> str:
+        """Read a UTF-8 text file, or a part of it: at most `limit` bytes, from byte `offset` on.
+
+        Where the file goes on after a part, a last line says so, with the offset to read on from.
+        """
+        if offset < 0 or (limit is not None and limit < 4):  # a character has up to four bytes
+            raise ToolFailedError(f"offset={offset}, limit={limit}: give an offset from 0 and a limit from 4")
         with self.folder.parent(path) as (folder, name):
-            return _as_text(self._bytes_of(name, folder), path)
+            if offset == 0 and limit is None:
+                return _as_text(self._bytes_of(name, folder), path)
+            return self._part_of(name, folder, path, offset, min(limit or self.max_bytes, self.max_bytes))
+
+    def _part_of(self, name: str, folder: int, path: str, offset: int, limit: int) -> str:
+        with os.fdopen(open_regular(name, folder), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if offset > size:
+                raise ToolFailedError(f"{path!r} has {size:,} bytes; offset={offset} is behind its end")
+            file.seek(offset)
+            content = file.read(limit)
+            further = bool(file.read(1))
+        text, end = _whole_characters(content, path, offset, further=further)
+        if not further:
+            return text
+        return f"{text}\n… (bytes {offset:,} to {end:,} of {size:,}; read on with offset={end})"
 
     def find_in_files(self, text: str, path: str = ".", pattern: str = "*") -> dict[str, Any]:
         """Find the lines that contain a text, in all files below a folder whose names match a pattern.
@@ -125,7 +146,10 @@ class FileTools:
         with os.fdopen(open_regular(name, folder), "rb") as file:
             content = file.read(self.max_bytes + 1)
         if len(content) > self.max_bytes:
-            raise ToolFailedError(f"{name!r} is larger than the limit of {self.max_bytes:,} bytes")
+            raise ToolFailedError(
+                f"{name!r} is larger than the limit of {self.max_bytes:,} bytes; "
+                "a part of it can be read with offset and limit"
+            )
         return content
 
 
@@ -177,9 +201,22 @@ def _as_text(content: bytes, path: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise ToolFailedError(
-            f"{path!r} is not UTF-8 text (byte 0x{content[error.start]:02x} at {error.start})"
-        ) from error
+        raise _no_text(path, error) from error
+
+
+def _whole_characters(content: bytes, path: str, offset: int, *, further: bool) -> tuple[str, int]:
+    """Return the text of a part of a file, and where it ends: before a character that is cut in two."""
+    decoder = getincrementaldecoder("utf-8")()
+    try:
+        text = decoder.decode(content, final=not further)
+    except UnicodeDecodeError as error:
+        raise _no_text(path, error, offset) from error
+    return text, offset + len(content) - len(decoder.getstate()[0])
+
+
+def _no_text(path: str, error: UnicodeDecodeError, offset: int = 0) -> ToolFailedError:
+    at = f"byte 0x{error.object[error.start]:02x} at {offset + error.start}"
+    return ToolFailedError(f"{path!r} is not UTF-8 text ({at})")
 
 
 def _matching_lines(content: str, text: str, path: str, limit: int) -> list[dict[str, Any]]:

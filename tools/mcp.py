@@ -22,7 +22,7 @@ from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr
 
 from ..errors import ConfigurationError, PlanExecuteError, ToolFailedError, known
-from ..state import Effect
+from ..state import Effect, digest
 from .mcp_file import McpServer, Source, read_mcp_servers
 from .threads import loop_in_thread
 
@@ -108,6 +108,7 @@ def mcp_tools(
     try:
         made = _tools_of(servers)
         tools = McpTools([tool for tools in made for tool in tools], servers)
+        _part_names([tool for tool in tools if isinstance(tool, McpTool)])
         _refuse_shared_names(servers, made)
         _override({tool.name: tool for tool in tools}, effects or {}, "effects=")
     except BaseException:
@@ -210,6 +211,15 @@ def _refuse_unknown(server: McpServer, key: str, named: Any, there: Sequence[str
         )
 
 
+def _part_names(tools: Sequence[McpTool]) -> None:
+    """Part names that are the same once cut or made safe: a hash of the whole name ends them."""
+    count = Counter(tool.name for tool in tools)
+    for tool in tools:
+        if count[tool.name] > 1 and tool.name != tool.whole_name:
+            mark = digest(tool.whole_name)[:8]
+            tool.name = f"{tool.name[: _LONGEST_NAME - len(mark) - 1]}_{mark}"
+
+
 def _refuse_shared_names(servers: Sequence[_Server], made: Sequence[Sequence[BaseTool]]) -> None:
     count = Counter(tool.name for tools in made for tool in tools)
     shared = next((name for name, times in count.items() if times > 1), None)
@@ -220,6 +230,8 @@ def _refuse_shared_names(servers: Sequence[_Server], made: Sequence[Sequence[Bas
             for tool in tools
             if tool.name == shared
         ]
+        if len(set(owners)) == 1:
+            raise ConfigurationError(f"{owners[0]} lists {len(owners)} tools named {shared!r}")
         raise ConfigurationError(
             f"two tools are named {shared!r}, one of {' and one of '.join(owners)}: "
             'give a server "prefix": true'
@@ -246,6 +258,8 @@ class McpTool(BaseTool):
 
     original: str
     """Its name at the server."""
+    whole_name: str
+    """The same, with the server's before it where that is asked for: of any length, with any characters."""
     _server: _Server = PrivateAttr()
 
     @classmethod
@@ -258,6 +272,7 @@ class McpTool(BaseTool):
             args_schema=found.args_schema,
             metadata=found.metadata,
             original=found.name,
+            whole_name=name,
         )
         tool._server = server
         return tool

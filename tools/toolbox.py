@@ -11,13 +11,14 @@ from typing import Any, Literal, get_args
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langchain_core.tools import tool as make_tool
 from langgraph.prebuilt import ToolNode
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ..errors import BadArgumentsError, ConfigurationError, WorkLimitError, known
 from ..safety.schemas import BadSchemaError, read_schema
 from ..state import Effect, agent_grant, digest
 from .agents import named_agents
 from .threads import run_in_thread
+from .values import drained, taken
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Toolbox:
             if found.name in self._tools:
                 raise ConfigurationError(f"two tools are named {found.name!r}; rename one of them")
             _declared_effect(found)
-            self._tools[found.name] = _off_the_loop(_with_object_schema(found))
+            self._tools[found.name] = _giving_json(_with_object_schema(found))
 
     def __contains__(self, name: object) -> bool:
         return name in self._tools or name in self._granted
@@ -95,6 +96,16 @@ class Toolbox:
         if name not in self._nodes:
             self._nodes[name] = ToolNode([self.get(name)])
         return self._nodes[name]
+
+    def missing_state(self, name: str) -> list[str]:
+        """List the fields of a graph's state that a tool asks for, and that a bound step does not have."""
+        # ToolNode's own list of what it injects (private in langgraph-prebuilt 1.1.2; pinned by a test).
+        injected = self.node(name)._injected_args.get(name)
+        asked = {} if injected is None else injected.state
+        optional = set() if injected is None else injected._optional_state_args
+        return [
+            field for arg, field in asked.items() if field not in (None, "messages") and arg not in optional
+        ]
 
     def effect(self, name: str) -> Effect:
         """Return what a tool, or a named agent, does to the world; ``write`` for an unknown one."""
@@ -205,9 +216,19 @@ def _arguments_schema(tool: BaseTool) -> dict[str, Any]:
     return schema.model_json_schema() if issubclass(schema, BaseModel) else schema.schema()
 
 
+class _OneText(BaseModel):
+    """What a classic ``Tool`` takes. LangChain offers it to models by the other name."""
+
+    model_config = ConfigDict(title="input")
+
+    tool_input: str = Field(validation_alias=AliasChoices("tool_input", "__arg1"))
+
+
 def _with_object_schema(tool: BaseTool) -> BaseTool:
     """Give a tool with a bare JSON Schema one that providers take, and say what of it is not checked."""
     schema = tool.args_schema
+    if isinstance(tool, Tool) and schema is None:
+        return tool.model_copy(update={"args_schema": _OneText})
     if not isinstance(schema, dict):
         return tool
     try:
@@ -225,16 +246,26 @@ _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 """What OpenAI asks for where a tool takes nothing."""
 
 
-def _off_the_loop(tool: BaseTool) -> BaseTool:
-    """Give a tool that has only a blocking function a coroutine that runs it in a thread."""
-    if isinstance(tool, StructuredTool | Tool) and tool.func is not None and tool.coroutine is None:
-        return tool.model_copy(update={"coroutine": _threaded(tool.func)})
-    return tool
+def _giving_json(tool: BaseTool) -> BaseTool:
+    """Let a tool's function run outside the event loop if it blocks, and give JSON for what it returns."""
+    if not isinstance(tool, StructuredTool | Tool):
+        return tool
+    function = tool.coroutine or (tool.func and _threaded(tool.func))
+    if function is None:
+        return tool
+    with_artifact = tool.response_format == "content_and_artifact"
+
+    @functools.wraps(function)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await taken(tool.name, await function(*args, **kwargs), with_artifact=with_artifact)
+
+    return tool.model_copy(update={"coroutine": call})
 
 
 def _threaded(func: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(func)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        return await run_in_thread(func, *args, **kwargs)
+        # A generator does its work when it is read, so that is done in the thread too.
+        return await run_in_thread(lambda: drained(func(*args, **kwargs)))
 
     return call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel.protocol import StreamProtocol
 
-from ...errors import ModelOutputError
+from ...errors import IterationLimitError, ModelOutputError
 from ...langgraph_private import REPLAY_STATE, RESUMING, SCRATCHPAD, STREAM
 from ...models.json_text import extract_json
 from ...models.prompts import quote, render_prompt, unquote
@@ -135,13 +136,20 @@ def nested_config(
     return {**done_by, "configurable": configurable}
 
 
+_OF_A_LIMIT = re.compile(r"Model call limits exceeded: |('.*' tool|Tool) call limit reached: ")
+"""What langchain 1.5.2 writes as the agent's last message, at ``ModelCallLimitMiddleware`` and its like."""
+
+
 def answer_of(said: Sequence[AnyMessage], step: Step) -> Json:
     """Return the last message of a conversation, as JSON where the step declares a schema.
 
     Raises:
         ModelOutputError: If it says nothing.
+        IterationLimitError: If it is what LangChain's middleware says of its own limit.
     """
     last = said[-1]
+    if isinstance(last, AIMessage) and not last.response_metadata and _OF_A_LIMIT.match(last.text):
+        raise IterationLimitError(f"a middleware ended the step: {last.text}")
     text = unquote(last.text).strip() if isinstance(last, AIMessage) else ""
     if not text:
         raise ModelOutputError("the executor ended without an answer")

@@ -21,8 +21,9 @@ from ...spending.budget import Tab
 from ...state import Effect, Evidence, Step, agent_grant
 from ...storage.work_id import CallId
 from ...tools.agents import NamedAgent
-from ...tools.calls import describe_exception, to_json
+from ...tools.calls import describe_exception
 from ...tools.toolbox import Toolbox
+from ...tools.values import to_json
 from ..effects import call_once
 from .agent import answer_of, evidence_of, nested_config
 

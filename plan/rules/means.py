@@ -83,6 +83,19 @@ def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
                 yield issue("bad_arguments", step, message, "call", "args")
 
 
+def _state(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        if "call" not in step or step["call"]["tool"] not in facts.toolbox.names:
+            continue
+        who = f"step {step['id']!r}, tool {step['call']['tool']!r}"
+        for field in facts.toolbox.missing_state(step["call"]["tool"]):
+            message = (
+                f"{who}: it asks for {field!r} of an agent's state, "
+                "and a bound step has only 'messages'; let an agent call it (tools)"
+            )
+            yield issue("bad_arguments", step, message, "call", "tool")
+
+
 def _argument_problems(
     schema: dict[str, Any], args: dict[str, Any]
 ) -> Iterator[tuple[str, Sequence[str | int]]]:
@@ -113,4 +126,4 @@ def _is_open(error: Problem) -> bool:
     )
 
 
-RULES: tuple[Rule, ...] = (_tools, _agents, _sub_plans, _planner, _arguments)
+RULES: tuple[Rule, ...] = (_tools, _agents, _sub_plans, _planner, _arguments, _state)

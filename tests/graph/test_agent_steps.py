@@ -8,7 +8,12 @@ import threading
 from typing import Any
 
 import pytest
-from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    HumanInTheLoopMiddleware,
+    ModelCallLimitMiddleware,
+    ToolCallLimitMiddleware,
+)
 from langchain_core.messages import AIMessage, ToolMessage
 from plans import Thread, agent_with, bound, think
 from toolset import Toolset, make_tool
@@ -289,3 +294,24 @@ async def test_an_answer_to_langchains_question_that_lacks_its_message_is_refuse
     thread = await _waiting_for_a_tool_call(Toolset())
     with pytest.raises(InvalidAnswerError):
         await thread.answer({"type": "respond"})
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (ModelCallLimitMiddleware(run_limit=1), "Model call limits exceeded: run limit"),
+        (ToolCallLimitMiddleware(run_limit=1, exit_behavior="end"), "Tool call limit reached"),
+        (
+            ToolCallLimitMiddleware(tool_name="look", run_limit=1, exit_behavior="end"),
+            "'look' tool call limit",
+        ),
+    ],
+)
+async def test_what_a_middleware_says_of_its_limit_is_no_answer(limit: Any, words: str) -> None:
+    turn = CALL(("look", {"q": "x"}))
+    model = ScriptedModel({"executor": [turn, turn, turn], "synthesizer": ["ok"]})
+    agent = agent_with(Toolset().tools, model, middleware=[limit])
+    result = await Thread(agent, ONCE).run(think("a", tools=["look"]))
+    step = result["results"]["a"]
+    assert (step["status"], step["error"]["code"], step["output"]) == ("failed", "max_iterations", None)
+    assert words in step["error"]["message"]

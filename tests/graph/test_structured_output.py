@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sys
+import typing
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -111,3 +113,14 @@ def test_a_form_that_is_none_is_refused_at_once(form: Any) -> None:
 def test_a_form_with_no_model_is_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match="response_format= needs a model"):
         agent_with((), response_format=Trip)
+
+
+class Nested(TypedDict):
+    inside: typing.TypedDict("Plain", {"city": str})  # type: ignore[valid-type]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic reads typing.TypedDict from Python 3.12 on")
+@pytest.mark.parametrize("form", [typing.TypedDict("Plain", {"city": str}), Nested])
+def test_a_typeddict_that_pydantic_cannot_read_is_refused_with_the_one_to_use(form: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"use typing_extensions\.TypedDict"):
+        agent_with(Toolset().tools, ScriptedModel({}), response_format=form)

@@ -173,3 +173,26 @@ async def test_evidence_says_what_was_really_called_after_an_edit() -> None:
     result = await thread.answer({"decisions": [edited]})
     assert desk.made == [("send", "B")]
     assert [call["args"] for call in result["results"]["a"]["evidence"]] == [{"text": "B"}]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"type": "frobnicate"}, "'frobnicate'.*'approve', 'edit', 'reject'"),
+        ({"type": "edit"}, r"edit\.edited_action: Field required"),
+        ("yes", "answer: "),
+    ],
+)
+async def test_a_wrong_answer_to_a_question_per_call_is_our_error_and_the_question_stays_open(
+    wrong: Any, problem: str
+) -> None:
+    desk = Desk()
+    model = ScriptedModel({"executor": [calls(("send", {"text": "A"})), "a!"], "synthesizer": ["all sent"]})
+    guard = HumanInTheLoopMiddleware({"send": True}, interrupt_mode="per_call")
+    thread = Thread(agent_with(desk.tools, model, middleware=[guard]), FREE)
+    await thread.run(think("a", tools=["send"]))
+    with pytest.raises(InvalidAnswerError, match=f"{problem}.*The question stays open"):
+        await thread.answer(wrong)
+    assert desk.made == []
+    result = await thread.answer({"type": "approve"})
+    assert (result["status"], desk.made) == ("done", [("send", "A")])

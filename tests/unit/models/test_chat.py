@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import pytest
 from openai_stub import OpenAIStub, Reply
 
@@ -61,6 +64,17 @@ async def test_streamed_tokens_are_counted_on_any_endpoint() -> None:
         chunks = [chunk async for chunk in model.astream("hi")]
     usages = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
     assert [usage["total_tokens"] for usage in usages] == [7]
+
+
+async def test_a_stream_that_says_in_each_part_what_it_used_so_far_is_counted_once() -> None:
+    reply = Reply("four tokens or so", usage=(500, 4), usage_counts_up=True)
+    with OpenAIStub([reply, reply]) as stub:
+        model = ChatModels("m", base_url=stub.base_url).get("planner")
+        waited = [chunk async for chunk in model.astream("hi")]
+        for chunks in (waited, list(model.stream("hi"))):
+            whole = functools.reduce(operator.add, chunks)
+            usage = whole.usage_metadata
+            assert (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]) == (500, 4, 504)
 
 
 def test_a_model_is_created_once() -> None:

@@ -16,6 +16,7 @@ from openai_stub import OpenAIStub, Reply
 from pydantic import BaseModel
 
 from plan_execute.models.chat import ChatModels
+from plan_execute.models.limits import CallLimits
 from plan_execute.models.plain import call_message
 from plan_execute.models.scripted import ScriptedModel
 from plan_execute.models.structured import call_structured
@@ -35,6 +36,9 @@ class Unlimited:
     async def keep(self) -> None: ...
 
     def record_model_call(self, role: str, message: Any, model: Any) -> None: ...
+
+    def call_limits(self) -> CallLimits:
+        return CallLimits()
 
     def seconds_left(self) -> float | None:
         return None

@@ -21,6 +21,7 @@ from plan_execute.errors import (
     ContentFilterError,
     ModelCallError,
     ModelOutputError,
+    ModelOverflowError,
     ModelRefusalError,
     ModelTruncatedError,
     ModelUnavailableError,
@@ -28,6 +29,7 @@ from plan_execute.errors import (
 )
 from plan_execute.models.chat import ChatModels, model_name
 from plan_execute.models.client_errors import as_model_error, is_transient
+from plan_execute.models.limits import CallLimits
 from plan_execute.models.plain import call_message
 from plan_execute.models.retrying import Backoff, retry_transient
 from plan_execute.models.scripted import ScriptedModel
@@ -74,6 +76,9 @@ class Meter:
 
     def record_model_call(self, role: str, message: AIMessage | None, model: Any) -> None:
         self.recorded.append((role, message, model_name(model)))
+
+    def call_limits(self) -> CallLimits:
+        return CallLimits()
 
     def seconds_left(self) -> float | None:
         return self.seconds
@@ -291,13 +296,58 @@ async def test_a_request_that_is_bad_in_every_mode_says_so() -> None:
         await ask(model_at(stub))
 
 
-async def test_a_prompt_that_is_too_long_is_not_sent_again_in_another_mode() -> None:
+LLAMA_CPP = {
+    "code": 400,
+    "type": "exceed_context_size_error",
+    "message": "the request exceeds the available context size",
+    "n_prompt_tokens": 5000,
+    "n_ctx": 4096,
+}
+VLLM = (
+    "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens in the messages, "
+    "Please reduce the length of the messages."
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "sizes"),
+    [
+        (Reply.failure(400, "5000 is too much for 4096", code="context_length_exceeded"), "5000.*4096"),
+        (Reply(status=400, error=LLAMA_CPP), r"5,000 tokens, and its context holds 4,096"),
+        (Reply(status=500, error={**LLAMA_CPP, "code": 500}), r"5,000 tokens, and its context holds 4,096"),
+        (Reply.failure(400, VLLM), "4096.*5000"),
+        (
+            Reply.failure(
+                400, "The decoder prompt (length 5000) is longer than the maximum model length of 4096."
+            ),
+            "5000.*4096",
+        ),
+        (Reply.failure(400, "prompt is too long: 5000 tokens > 4096 maximum"), "5000.*4096"),
+        (
+            Reply.failure(
+                400, "The input token count (5000) exceeds the maximum number of tokens allowed (4096)."
+            ),
+            "5000.*4096",
+        ),
+    ],
+)
+async def test_a_prompt_that_is_too_long_is_its_own_error_after_one_call_with_the_sizes(
+    reply: Reply, sizes: str
+) -> None:
     with (
-        OpenAIStub(lambda _: Reply.failure(400, "long", code="context_length_exceeded")) as stub,
-        pytest.raises(ModelCallError, match="more text than it accepts"),
+        OpenAIStub(lambda _: reply) as stub,
+        pytest.raises(ModelOverflowError, match=f"planner.*more text than it accepts.*{sizes}"),
     ):
         await ask(model_at(stub))
     assert len(stub.requests) == 1
+
+
+async def test_a_repair_quotes_a_few_hundred_characters_of_a_long_answer() -> None:
+    with OpenAIStub([Reply("x" * 50_000), Reply.json(TRIP)]) as stub:
+        assert (await ask(model_at(stub))).city == "Paris"
+    quoted = stub.requests[1].body["messages"][-2]["content"]
+    assert quoted.startswith("x" * 300)
+    assert len(quoted) < 500
 
 
 async def test_a_model_without_any_structured_output_is_prompted() -> None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import enum
-import uuid
-from decimal import Decimal
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from langchain_core.tools import ToolException, tool
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import InjectedToolCallId, ToolException, tool
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 from pydantic import BaseModel
 
 from plan_execute.errors import BadArgumentsError, ToolFailedError
-from plan_execute.tools.calls import call_tool, describe_exception, preview, to_json
+from plan_execute.tools.calls import call_tool, describe_exception, preview
+from plan_execute.tools.toolbox import Toolbox
 
 
 async def _call(made: Any, **args: Any) -> Any:
@@ -28,43 +24,6 @@ async def _call(made: Any, **args: Any) -> Any:
 
 class Point(BaseModel):
     x: int
-
-
-@dataclasses.dataclass
-class Pair:
-    left: int
-    right: Path
-
-
-class Colour(enum.Enum):
-    RED = "red"
-
-
-@pytest.mark.parametrize(
-    ("value", "json"),
-    [
-        (Point(x=1), {"x": 1}),
-        (Pair(1, Path("p")), {"left": 1, "right": "p"}),
-        (Colour.RED, "red"),
-        ((1, 2), [1, 2]),
-        ({1}, [1]),
-        (datetime.date(2026, 1, 2), "2026-01-02"),
-        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-        (Decimal("1.50"), "1.50"),
-        (b"text", "text"),
-        (float("inf"), "inf"),
-        ({"a": [float("nan")]}, {"a": ["nan"]}),
-        ({1: {None: 2}}, {"1": {"None": 2}}),
-        (True, True),
-        (0, 0),
-        (1.0, 1.0),
-        (None, None),
-    ],
-)
-def test_any_value_becomes_plain_json(value: Any, json: Any) -> None:
-    made = to_json(value)
-    assert made == json
-    assert type(made) is type(json)
 
 
 async def test_a_tool_is_called_with_exact_arguments_and_gives_its_exact_output() -> None:
@@ -112,14 +71,48 @@ async def test_a_tool_that_turns_its_errors_into_text_still_fails() -> None:
     assert sulk.handle_tool_error is True, "the caller's own tool is left alone"
 
 
-async def test_a_bound_tool_may_not_steer_the_graph() -> None:
+async def test_of_a_command_the_tools_message_is_taken_and_where_it_leads_is_not() -> None:
     @tool
-    def steer() -> Any:
+    def steer(q: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Any:
         """Steer."""
-        return Command(goto="elsewhere")
+        said = ToolMessage(f"steered {q}", tool_call_id=tool_call_id)
+        return Command(goto="elsewhere", update={"messages": [said]})
 
-    with pytest.raises(ToolFailedError, match="Command"):
-        await _call(steer)
+    @tool
+    def jump() -> Any:
+        """Jump."""
+        return [Command(goto="elsewhere")]
+
+    toolbox = Toolbox([steer, jump])
+    assert await _call(toolbox.get("steer"), q="x") == "steered x"
+    assert await _call(toolbox.get("jump")) == "done"
+
+
+async def test_the_id_of_the_call_is_given_to_a_tool_that_asks_for_it_and_its_value_stays_exact() -> None:
+    @tool
+    def note(n: int, id: Annotated[str, InjectedToolCallId]) -> Any:
+        """Note."""
+        return {"n": n, "id": id}
+
+    @tool(response_format="content_and_artifact")
+    def both(id: Annotated[str, InjectedToolCallId]) -> Any:
+        """Give both."""
+        return [id, 1], object()
+
+    toolbox = Toolbox([note, both])
+    assert await _call(toolbox.get("note"), n=1, id="forged") == {"n": 1, "id": "c-1"}
+    assert await _call(toolbox.get("both")) == ["c-1", 1]
+
+
+async def test_a_command_with_a_message_of_failure_is_a_failed_call() -> None:
+    @tool
+    def fail(runtime: ToolRuntime[Any, Any]) -> Any:
+        """Fail."""
+        said = ToolMessage("sold out", tool_call_id=runtime.tool_call_id, status="error")
+        return Command(update={"messages": [said]})
+
+    with pytest.raises(ToolFailedError, match="sold out"):
+        await _call(Toolbox([fail]).get("fail"))
 
 
 @pytest.mark.parametrize(

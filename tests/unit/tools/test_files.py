@@ -299,6 +299,39 @@ def test_a_file_over_the_limit_is_neither_read_nor_written(root):
     assert not (root / "new.txt").exists()
 
 
+def test_a_large_file_is_read_part_by_part_and_each_part_says_where_to_read_on(root):
+    tools = FileTools(ConfinedFolder(root), max_bytes=10)
+    text = "aä€🐢" * 5
+    (root / "large.txt").write_text(text)
+    parts, offset = [], 0
+    for limit in (10, 4, 5, *[None] * 20):
+        part, cut, note = tools.read_file("large.txt", offset, limit).rpartition("\n… (")
+        if not cut:
+            parts.append(note)
+            break
+        assert len(part.encode()) <= (limit or 10)
+        parts.append(part)
+        offset = int(note.removesuffix(")").rpartition("offset=")[2])
+        assert f"of {len(text.encode())}; read on with offset={offset})" in note
+    assert "".join(parts) == text
+    assert tools.read_file("large.txt", len(text.encode())) == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        ({"offset": -1}, "offset from 0"),
+        ({"limit": 3}, "limit from 4"),
+        ({"offset": 99}, "has 3 bytes; offset=99 is behind its end"),
+        ({"offset": 1, "limit": 9}, "is not UTF-8 text .byte 0xa4 at 1"),
+    ],
+)
+def test_a_part_that_cannot_be_read_is_refused_with_the_reason(tools, root, args, problem):
+    (root / "a.txt").write_text("äb")
+    with pytest.raises(ToolFailedError, match=problem):
+        tools.read_file("a.txt", **args)
+
+
 def test_a_listing_and_a_search_that_were_cut_off_say_so(root):
     tools = FileTools(ConfinedFolder(root), max_entries=3, max_matches=2)
     for name in "abc":

@@ -134,6 +134,50 @@ def test_two_servers_with_one_tool_are_named_and_a_prefix_parts_them(web):
     assert "my_server__count" in odd
 
 
+NAMED = """
+import asyncio, sys
+import mcp.types as types
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+server = Server("api")
+@server.list_tools()
+async def tools():
+    return [types.Tool(name=name, inputSchema={}) for name in sys.argv[1:]]
+@server.call_tool(validate_input=False)
+async def call(name, args):
+    return [types.TextContent(type="text", text=name)]
+async def main():
+    async with stdio_server() as (reading, writing):
+        await server.run(reading, writing, server.create_initialization_options())
+asyncio.run(main())
+"""
+"""A server that has the tools that it is told, which give their own names."""
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [(["b" * 70 + "_create", "b" * 70 + "_delete"], 0), (["get.weather", "get_weather"], 1)],
+)
+def test_names_that_are_the_same_once_made_safe_are_parted_and_call_the_right_tool(names, kept, prefix):
+    command = {"command": sys.executable, "args": ["-c", NAMED, *names], "prefix": prefix}
+    with mcp_tools(servers(api=command)) as tools:
+        made = [tool.name for tool in tools]
+        assert len(set(made)) == 2
+        assert max(map(len, made)) <= 64
+        assert [tool.invoke({}) for tool in tools] == names
+    whole = {f"api_{name}" if prefix else name for name in names}
+    assert len(whole & set(made)) == kept, "a name that fits is not changed"
+    with mcp_tools(servers(api=command)) as again:
+        assert [tool.name for tool in again] == made
+
+
+def test_a_server_that_lists_a_name_twice_is_named():
+    command = {"command": sys.executable, "args": ["-c", NAMED, "get", "get"]}
+    with pytest.raises(ConfigurationError, match=r"'api'.* lists 2 tools named 'get'"):
+        mcp_tools(servers(api=command))
+
+
 # --- servers that misbehave --------------------------------------------------------------
 
 

@@ -1,0 +1,78 @@
+"""What one call to a model may take: seconds, and tokens of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+from ..errors import ModelTimeoutError
+from .chat import endpoint_of, model_name
+
+__all__ = ["CallLimits", "refuses_token_limit", "token_limit", "within_time"]
+
+
+@dataclass(frozen=True)
+class CallLimits:
+    """The limits of one call; None: none."""
+
+    seconds: float | None = None
+    tokens: int | None = None
+    tokens_by: str = ""
+    """The setting that the limit of tokens comes from."""
+
+
+@asynccontextmanager
+async def within_time(limits: CallLimits, who: str) -> AsyncIterator[None]:
+    """Cut off a call that takes longer than it may; the client's own time limit is per read.
+
+    Raises:
+        ModelTimeoutError: If it does.
+    """
+    deadline = asyncio.timeout(limits.seconds)
+    try:
+        async with deadline:
+            yield
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        message = f"{who} gave no whole answer within call_timeout_s={limits.seconds:g}"
+        raise ModelTimeoutError(message) from error
+
+
+_REFUSING: set[str] = set()
+"""Models whose servers refused a limit on tokens; kept for the life of the process."""
+_REFUSED = re.compile(r"max_(?:completion_|output_)?tokens|in the completion")
+_PROMPT = re.compile(r"maximum context length is (\d+) .*?(\d+) in the messages")
+
+
+def token_limit(model: BaseChatModel, limits: CallLimits) -> dict[str, Any]:
+    """Return the call settings that limit the answer, where the model takes them and has no lower limit."""
+    takes = "max_tokens" in type(model).model_fields and _key(model) not in _REFUSING
+    own = getattr(model, "max_tokens", None)
+    if limits.tokens is None or not takes or (isinstance(own, int) and own <= limits.tokens):
+        return {}
+    return {"max_tokens": limits.tokens}
+
+
+def refuses_token_limit(model: BaseChatModel, error: BaseException) -> bool:
+    """Tell whether a server refused a call for its limit on tokens, and remember it.
+
+    vLLM does where the prompt and the limit together are more than its context.
+    """
+    said = str(error)
+    status = getattr(error, "status_code", None)
+    prompt = _PROMPT.search(said)
+    if status not in (400, 422) or not _REFUSED.search(said) or (prompt and int(prompt[2]) >= int(prompt[1])):
+        return False
+    _REFUSING.add(_key(model))
+    return True
+
+
+def _key(model: BaseChatModel) -> str:
+    return f"{model_name(model)}|{endpoint_of(model)}"
