@@ -323,6 +323,7 @@ class StepScope:
         recovered: Whether what earlier entries of the attempt spent has been counted.
         calls: The tool calls of this entry, for an attempt that is cut off.
         still_stands: Tells of a step id whether the step is part of the plan and has not failed.
+        nothing_to_do: Whether the agent declared that nothing needed doing.
     """
 
     run: Run
@@ -345,6 +346,7 @@ class StepScope:
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
     still_stands: Callable[[str], bool] = lambda _: False
+    nothing_to_do: bool = False
 
     @contextmanager
     def write(self) -> Iterator[None]:

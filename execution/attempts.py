@@ -14,10 +14,17 @@ from typing import Any
 from ..errors import (
     BadArgumentsError,
     BudgetExceededError,
+    CannotError,
+    ContentFilterError,
+    ModelOutputError,
+    ModelRefusalError,
+    ModelTruncatedError,
+    NothingDoneError,
     OutcomeUnknownError,
     RejectedError,
     StepStoppedError,
     StepTimeoutError,
+    UnansweredError,
     UnresolvedReferenceError,
     WorkLimitError,
 )
@@ -54,6 +61,21 @@ from .items import ItemsWork, failure_codes
 from .work import Attempt, StepWork
 
 __all__ = ["AttemptLoop", "Outcome"]
+
+_AGENT_ENDED = {
+    "check_failed",
+    CannotError.code,
+    NothingDoneError.code,
+    UnansweredError.code,
+    ModelTruncatedError.code,
+    ModelRefusalError.code,
+    ContentFilterError.code,
+    ModelOutputError.code,
+}
+"""Failures of an agent that had come to its end, so that all its calls are known."""
+
+_NOT_AGAIN = {ArtifactDamagedError.code, CannotError.code, UnansweredError.code}
+"""Failures that another attempt at the same step would not change."""
 
 _FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code, WorkLimitError.code}
 """Failures of a bound step that another attempt with the same arguments cannot change."""
@@ -206,7 +228,7 @@ class AttemptLoop:
 
     def _worth_another(self, attempt: Attempt) -> bool:
         codes = failure_codes(attempt)
-        if ArtifactDamagedError.code in codes:
+        if codes & _NOT_AGAIN:
             return False
         return not ("call" in self.step and codes <= _FINAL_FAILURES)
 
@@ -218,7 +240,7 @@ class AttemptLoop:
         if any(call["effect"] == "write" for call in made):
             return True
         # An agent that was cut off leaves no evidence behind.
-        cut_off = attempt["error"]["code"] != "check_failed"
+        cut_off = attempt["error"]["code"] not in _AGENT_ENDED
         return cut_off and "write" in self.work.toolbox.effects(self._may_call(self.step))
 
     def _was_refused(self, call: Evidence) -> bool:

@@ -140,7 +140,7 @@ def truncated_error(who: str) -> ModelTruncatedError:
     """Say that an answer was cut off."""
     return ModelTruncatedError(
         f"the answer of {who} was cut off at the token limit: "
-        "raise the model's max_tokens or ask for something smaller"
+        "write much less, or raise the model's max_tokens"
     )
 
 

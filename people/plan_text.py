@@ -145,6 +145,10 @@ def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
     elif "plan" in step:
         goal = _said(filled(step["plan"]["goal"], values))
         parts.append(f"a plan of its own for: {goal} — you are asked about it then")
+    elif "ask" in step:
+        parts.append(f"asks you: {_said(filled(step['ask']['question'], values))}")
+        choices = [_said(filled(choice, values)) for choice in step["ask"].get("choices") or ()]
+        parts += [f"one of: {', '.join(choices)}"] if choices else []
     elif "agent" in step:
         (name,) = granted_tools(step)
         parts.append(f"the agent {code_span(step['agent'])} [{toolbox.effect(name)}]")
@@ -170,6 +174,8 @@ def _circumstances(step: Step) -> Iterator[str]:
         yield "after " + ", ".join(map(plain_line, step["depends_on"]))
     if step.get("approve"):
         yield "asks before it runs"
+    if step.get("confirm"):
+        yield "asks you once its arguments are known"
 
 
 def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]], toolbox: Toolbox) -> str:

@@ -71,6 +71,9 @@ class Question:
     careful_end: str = "reject"
 
 
+_ASK = "ask_person"
+"""A question in words: its answer is what it was asked for."""
+
 _DECIDE: tuple[AnswerType, ...] = ("approve", "edit", "reject", "respond")
 
 QUESTIONS: dict[str, Question] = {
@@ -79,6 +82,7 @@ QUESTIONS: dict[str, Question] = {
         Question("approve_plan", ("approve", "edit", "reject", "respond")),
         Question("approve_step", ("approve", "edit", "reject")),
         Question("confirm_call", ("approve", "edit", "reject")),
+        Question(_ASK, ("respond", "edit", "reject")),
         Question(
             "handle_step_failure",
             _DECIDE,
@@ -228,11 +232,14 @@ def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
     """
     question = QUESTIONS[question_name(value)]
     proposed = value["action_requests"][0]["args"]
+    if question.name == _ASK and isinstance(raw, bool | int | float):
+        raw = {"answer": raw}
     shape = _unwrap(question, raw)
     _require_json(question, shape)
+    if question.name == _ASK:
+        return _answered(question, shape, proposed)
     kind = _answer_type(question, shape)
-    by: Literal["person", "timeout"] = "timeout" if shape.get("by") == "timeout" else "person"
-    answer: Answer = {"type": kind, "message": _message(shape), "by": by}
+    answer: Answer = {"type": kind, "message": _message(shape), "by": _by(shape)}
     if kind == "edit":
         answer["args"] = _edited_args(question, shape)
     if question.decisions:
@@ -240,6 +247,41 @@ def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
         _require_stopped(question, value, decided)
         return decided
     return _check_edit(question, answer)
+
+
+def _by(shape: Mapping[str, Json]) -> Literal["person", "timeout"]:
+    return "timeout" if shape.get("by") == "timeout" else "person"
+
+
+def _answered(question: Question, shape: Mapping[str, Json], proposed: Mapping[str, Json]) -> Answer:
+    """Read the answer to a question in words: it stands in the args, in a message, or is the whole text."""
+    named = shape.get("type")
+    if set(shape) == {"type"} and isinstance(named, str) and _TYPES.get(named.strip().lower()) != "reject":
+        shape = {"type": "respond", "message": named}
+    elif named is None and "answer" in shape:
+        shape = {"type": "edit", "args": {"answer": shape["answer"]}}
+    kind = _answer_type(question, shape)
+    if kind == "reject":
+        return {"type": "reject", "message": _message(shape), "by": _by(shape)}
+    given = _message(shape) if kind == "respond" else _edited_args(question, shape).get("answer")
+    return {
+        "type": "edit",
+        "args": {"answer": _chosen(question, given, proposed.get("choices") or [])},
+        "message": "",
+        "by": "person",
+    }
+
+
+def _chosen(question: Question, given: Json, choices: Sequence[str]) -> Json:
+    if given is None or (isinstance(given, str) and not given.strip()):
+        raise _refuse(question, "it holds no answer")
+    if not choices:
+        return given
+    said = str(given).strip().casefold()
+    chosen = next((choice for choice in choices if choice.strip().casefold() == said), None)
+    if chosen is None:
+        raise _refuse(question, f"{given!r} is none of the choices: {', '.join(choices)}")
+    return chosen
 
 
 def _refuse(question: Question, problem: str) -> InvalidAnswerError:

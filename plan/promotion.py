@@ -252,6 +252,6 @@ def needs_model(plan: Mapping[str, Any]) -> list[str]:
     return [
         step["id"]
         for step in plan["steps"]
-        if step_kind(step) != "call"
+        if step_kind(step) not in ("call", "ask")
         or any(criterion["type"] == "judge" for criterion in step.get("success_criteria", ()))
     ]
