@@ -119,6 +119,10 @@ NOT_NEEDED = "not_needed"
 """Code of the error of a step that was skipped because the goal had been reached without it."""
 
 
+TOOLS_CALLED = "tools_called"
+"""Type of the note in a result that its agent called none of its tools; no criterion of a plan."""
+
+
 @with_config(extra="forbid")
 class Step(TypedDict, total=False):
     """One node of the plan. Exactly one of ``call``, ``tools``, ``agent``, ``ask``, ``plan`` is present."""

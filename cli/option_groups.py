@@ -14,6 +14,7 @@ from .options import (
     Budgets,
     CacheNamespace,
     CacheTtl,
+    ConfirmOption,
     Database,
     MaxParallel,
     MaxReplans,
@@ -22,6 +23,7 @@ from .options import (
     OnFailureOption,
     RateLimit,
     SoftShare,
+    StrictOption,
     Tools,
     Toolsets,
     UseCache,
@@ -73,6 +75,8 @@ class SettingOptions:
 
     yes: Yes = False
     approval: ApprovalOption = None
+    confirm: ConfirmOption = None
+    strict: StrictOption = None
     on_failure: OnFailureOption = None
     max_parallel: MaxParallel = None
     max_replans: MaxReplans = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import NothingDoneError, known
-from ..state import CriterionResult, Evidence, Step
+from ..state import TOOLS_CALLED, CriterionResult, Evidence, Step
 from ..tools.toolbox import Toolbox
 
 __all__ = ["require_done", "uncalled"]
@@ -49,4 +49,4 @@ def uncalled(step: Step, evidence: Sequence[Evidence]) -> list[CriterionResult]:
     if not step["tools"] or evidence:
         return []
     gap = f"its agent called none of its tools ({known(step['tools'])})"
-    return [{"type": "tools_called", "passed": None, "gap": gap}]
+    return [{"type": TOOLS_CALLED, "passed": None, "gap": gap}]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -81,6 +81,8 @@ class StepWork:
     step_agent: CompiledStateGraph[Any, Any, Any, Any] | None
     config: RunnableConfig
     runtime: Runtime[Any]
+    confirmed: Mapping[int, dict[str, Json]] = field(default_factory=dict)
+    """Arguments of the calls of a loop that a person has seen, by item."""
 
     # --- one attempt ---------------------------------------------------------------------
 
@@ -215,8 +217,11 @@ class StepWork:
         if "ask" in self.step:
             return await run_ask_step(await run_bounded(resolve, self.step["ask"], values), scope)
         if "call" in self.step:
-            args = await run_bounded(resolve, self.step["call"]["args"], values)
-            args = await confirmed_arguments(self.step, args, scope, self.toolbox, self.epoch.approval)
+            if (seen := self.confirmed.get(item.index) if item is not None else None) is not None:
+                args = deepcopy(seen)
+            else:
+                args = await run_bounded(resolve, self.step["call"]["args"], values)
+                args = await confirmed_arguments(self.step, args, scope, self.toolbox, self.epoch.approval)
             return await run_bound_step(
                 self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
             )

@@ -9,6 +9,7 @@ from typing import Any
 from ..plan.dag import is_rolling, topological_order
 from ..plan.grants import changed_tools, filled, open_resources, resources_of
 from ..plan.identity import input_values, step_fingerprints
+from ..plan.trust import unverified_sources
 from ..safety.markdown import code_span, plain_line
 from ..spending.estimates import Estimate, describe_estimate
 from ..state import Plan, PlanIssue, State, Step, granted_tools
@@ -80,6 +81,17 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def calls_in_a_table(calls: Mapping[int, Mapping[str, Any]]) -> str:
+    """Write the calls of a loop with all their arguments: one row for each item."""
+    names = list(dict.fromkeys(name for args in calls.values() for name in args))
+    rows = [
+        [str(index), *(code_span(_json(args[name])) if name in args else "" for name in names)]
+        for index, args in calls.items()
+    ]
+    table = [["item", *map(plain_line, names)], ["---"] * (len(names) + 1), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table)
+
+
 def step_in_words(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
     """Say what a step does, in plain text that nothing in the plan can format."""
     task = filled(step.get("task") or "", values)
@@ -103,12 +115,16 @@ def _inputs(plan: Plan, state: State) -> str:
 
 def _writes(plan: Plan, toolbox: Toolbox) -> str:
     """Name what may change the world before anything else."""
-    lines = []
+    lines, unverified = [], unverified_sources(plan)
     for step in topological_order(plan["steps"]):
         tools = [name for name in granted_tools(step) if toolbox.effect(name) == "write"]
         if tools:
             named = ", ".join(map(code_span, tools))
-            lines.append(f"- **{plain_line(step['id'])}** may call {named}")
+            uses = ", ".join(map(plain_line, unverified[step["id"]]))
+            lines.append(
+                f"- **{plain_line(step['id'])}** may call {named}"
+                + (f", **with output that nothing checks:** {uses}" if uses else "")
+            )
     return "**May change the world:**\n" + "\n".join(lines) if lines else "**Reads only.**"
 
 

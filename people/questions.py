@@ -246,7 +246,7 @@ def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
         decided = _with_decision(question, answer, proposed)
         _require_stopped(question, value, decided)
         return decided
-    return _check_edit(question, answer)
+    return _check_edit(question, answer, proposed)
 
 
 def _by(shape: Mapping[str, Json]) -> Literal["person", "timeout"]:
@@ -430,7 +430,14 @@ def _amount(question: Question, by: Json) -> float:
     return by
 
 
-def _check_edit(question: Question, answer: Answer) -> Answer:
+def _edited_calls(question: Question, given: Json, count: int) -> list[Json]:
+    """Read the edited arguments of the calls of a loop: one object for each, in their order."""
+    if isinstance(given, list) and len(given) == count and all(isinstance(one, Mapping) for one in given):
+        return given
+    raise _refuse(question, f"an edit needs args.tool_args as a list of {count} JSON objects")
+
+
+def _check_edit(question: Question, answer: Answer, proposed: Mapping[str, Json]) -> Answer:
     if answer["type"] != "edit":
         return answer
     args = answer["args"]
@@ -441,6 +448,8 @@ def _check_edit(question: Question, answer: Answer) -> Answer:
         return {**answer, "args": {"plan": dict(plan)}}
     if question.name == "confirm_call":
         call_args = _parsed(question, args.get("tool_args", args))
+        if isinstance(calls := proposed.get("tool_args"), list):
+            return {**answer, "args": {"tool_args": _edited_calls(question, call_args, len(calls))}}
         if not isinstance(call_args, Mapping):
             raise _refuse(question, "an edit needs args.tool_args as a JSON object")
         return {**answer, "args": {"tool_args": dict(call_args)}}

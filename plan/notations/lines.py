@@ -341,7 +341,6 @@ _EMPTY: Wire = {
     "goal": None,
     "ask": None,
     "choices": [],
-    "confirm": False,
 }
 _ASK = "ask"
 """What a question to the person is written like a call of."""
