@@ -480,6 +480,11 @@ def step_kind(step: Mapping[str, Any]) -> StepKind | None:
     return kinds[0] if len(kinds) == 1 else None
 
 
+def needs_a_model(step: Mapping[str, Any]) -> bool:
+    """Tell whether a model carries the step out, or may."""
+    return step_kind(step) not in ("call", "ask")
+
+
 def agent_grant(name: str) -> str:
     """Return the name under which a named agent stands beside the tools: in grants, evidence, ledger."""
     return f"agent:{name}"

@@ -447,7 +447,7 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
     error: Failure = made[-1]["error"]
     lines = [
         f"Step **{step['id']}** failed after {len(made)} attempt{'s' if len(made) > 1 else ''}: "
-        f"{plain_line(step.get('task') or 'call')}",
+        f"{plain_line(step.get('task') or ('question' if 'ask' in step else 'call'))}",
         f"`{error['code']}`: {plain_line(preview(error['message'], 1000))}",
     ]
     if "call" in step:

@@ -8,6 +8,8 @@ import pytest
 from langchain.agents.middleware import ModelCallLimitMiddleware
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import StructuredTool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.memory import InMemoryStore
 from plans import Thread, agent_with, think
 from toolset import Toolset, make_tool
 
@@ -285,6 +287,18 @@ async def test_an_agent_may_ask_the_person_and_goes_on_in_the_same_conversation(
     assert [call["tool"] for call in step["evidence"]] == ["look"]
     assert _told(model, 2) == "The person answers: ACME"
     assert [call.role for call in model.calls].count("executor") == 3
+
+
+async def test_an_agents_question_outlives_the_process_with_its_conversation() -> None:
+    tools, kept = Toolset(), {"checkpointer": InMemorySaver(), "store": InMemoryStore()}
+    first = ScriptedModel({"executor": [LOOK, "ASK THE PERSON: Which client?"]})
+    thread = Thread(agent_with(tools.tools, first, **kept), ONCE)
+    await thread.run(think("b", tools=["look"]))
+    second = ScriptedModel({"executor": ["For ACME."], "synthesizer": ["ok"]})
+    thread.agent = agent_with(tools.tools, second, **kept)
+    step = (await thread.answer("ACME"))["results"]["b"]
+    assert (step["output"], tools.calls) == ("For ACME.", [("look", "x")])
+    assert any(isinstance(said, ToolMessage) for said in second.calls[0].messages)
 
 
 async def test_an_agent_may_ask_twice() -> None:
