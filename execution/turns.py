@@ -113,8 +113,8 @@ def _said(turn: AIMessage) -> str:
 # --- calls written as text ---------------------------------------------------------------
 
 _MARKS = re.compile(
-    r"<\|?(?:tool_?calls?|function_?calls?|tool_use|python_tag|invoke|function)\b[^>]*>"
-    r"|\[TOOL_CALLS\]|<｜tool▁calls?▁begin｜>|^Action:",
+    r"^(?:<\|?(?:tool_?calls?|function_?calls?|tool_use|python_tag)\|?>|<function=|<invoke name="
+    r"|\[TOOL_CALLS\]|<｜tool▁calls?▁begin｜>|Action:\s*\S+\s+Action Input:)",
     re.IGNORECASE | re.MULTILINE,
 )
 """How chat templates and ReAct prompts mark a call."""

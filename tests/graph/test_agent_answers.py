@@ -141,7 +141,16 @@ async def test_a_model_that_only_writes_calls_as_text_fails_by_name() -> None:
     assert "bound step" in step["error"]["message"]
 
 
-@pytest.mark.parametrize("text", ['{"name": "Ann", "args": 3}', 'Use look(q="x") for that.', '{"look": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "Ann", "args": 3}',
+        'Use look(q="x") for that.',
+        '{"look": 3}',
+        "Action: we look into it.",
+        "It prints <function look at 0x7f>, and no tool_call.",
+    ],
+)
 async def test_text_that_only_looks_like_a_call_is_a_result(text: str) -> None:
     step, _ = await _run(LOOK, text, tools=["look"])
     assert step["output"] == text
