@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 ApprovalPolicy = Literal["always", "writes", "never"]
+ConfirmPolicy = Literal["marked", "computed"]
 
 _STRICTNESS: dict[str, int] = {"never": 0, "writes": 1, "always": 2}
 _MODEL_ROLES = ("default", "planner", "executor", "evaluator", "replanner", "synthesizer")
@@ -64,6 +65,17 @@ class Context(BaseModel):
         default="writes",
         title="Plan approval",
         description="Ask before a plan runs: always, when it holds a write, never.",
+    )
+    confirm: ConfirmPolicy = Field(
+        default="marked",
+        title="Confirm calls",
+        description="Ask with the final arguments before a call: of steps marked `confirm` only, or also "
+        "before every write of a plan whose arguments come from outputs (`computed`).",
+    )
+    strict: bool = Field(
+        default=False,
+        title="Count unverified as not done",
+        description="A run with a step whose result nobody could verify is then `partial`, not `done`.",
     )
     on_failure: OnFailure = Field(
         default="auto",

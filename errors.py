@@ -31,6 +31,9 @@ The tree::
     │   ├── UnresolvedReferenceError a reference that has no value at run time
     │   │   └── WorkLimitError      a reference, or a check, that takes too much work
     │   ├── RejectedError           a person rejected the call
+    │   ├── CannotError             an agent says that the step cannot be done
+    │   ├── NothingDoneError        an agent was to change something, and made no successful write
+    │   ├── UnansweredError         a question to the person that nobody answers
     │   ├── ItemsFailedError        items of a for_each failed
     │   ├── OutcomeUnknownError     nobody knows which writes of a loop have happened
     │   ├── RepeatedCallError       a write would be made again, and nobody can be asked
@@ -55,6 +58,7 @@ __all__ = [
     "ApprovalImpossibleError",
     "BadArgumentsError",
     "BudgetExceededError",
+    "CannotError",
     "ConfigurationError",
     "ContentFilterError",
     "EncryptionKeyError",
@@ -72,6 +76,7 @@ __all__ = [
     "ModelTruncatedError",
     "ModelUnavailableError",
     "NotPromotableError",
+    "NothingDoneError",
     "NothingToResumeError",
     "OutcomeUnknownError",
     "PlanExecuteError",
@@ -92,6 +97,7 @@ __all__ = [
     "ThreadNotFoundError",
     "ThreadUnfinishedError",
     "ToolFailedError",
+    "UnansweredError",
     "UnresolvedReferenceError",
     "WorkLimitError",
     "known",
@@ -292,9 +298,30 @@ class WorkLimitError(UnresolvedReferenceError):
     """A reference, or the check of a value, that would take more work than one check may do."""
 
     code = "work_limit"
+
+
 class RejectedError(StepError):
     """A person rejected the call, or should have been asked about it and nobody could be."""
+
     code = "rejected"
+
+
+class CannotError(StepError):
+    """An agent says that the step cannot be done, and why."""
+
+    code = "cannot"
+
+
+class NothingDoneError(StepError):
+    """An agent was to change something, made no successful write, and nothing else shows that it is done."""
+
+    code = "nothing_done"
+
+
+class UnansweredError(StepError):
+    """A question to the person that was declined, or that nobody answers."""
+
+    code = "unanswered"
 
 
 class ItemsFailedError(StepError):

@@ -336,6 +336,7 @@ class StepScope:
         calls: The tool calls of this entry, for an attempt that is cut off.
         still_stands: Tells of a step id whether the step is part of the plan and has not failed.
         item_stands: Tells of another item's place whether the list asks for this call there, too.
+        nothing_to_do: Whether the agent declared that nothing needed doing.
     """
 
     run: Run
@@ -359,6 +360,7 @@ class StepScope:
     calls: list[Evidence] = field(default_factory=list)
     still_stands: Callable[[str], bool] = lambda _: False
     item_stands: Callable[[Place, str], Awaitable[bool]] = _no_item_stands
+    nothing_to_do: bool = False
 
     @contextmanager
     def write(self) -> Iterator[None]:

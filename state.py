@@ -29,9 +29,9 @@ StepStatus = Literal["done", "failed", "skipped", "blocked"]
 Verdict = Literal["met", "met_empty", "failed", "unverified"]
 RunStatus = Literal["planning", "running", "done", "partial", "failed", "rejected"]
 PlanSource = Literal["planner", "replanner", "person", "given", "cache"]
-StepKind = Literal["call", "tools", "agent", "plan"]
+StepKind = Literal["call", "tools", "agent", "ask", "plan"]
 
-STEP_KINDS: tuple[StepKind, ...] = ("call", "tools", "agent", "plan")
+STEP_KINDS: tuple[StepKind, ...] = ("call", "tools", "agent", "ask", "plan")
 FINAL_STATUSES: frozenset[str] = frozenset({"done", "partial", "failed", "rejected"})
 RESERVED_IDS = frozenset({"inputs", "item", "index"})
 STEP_ID_PATTERN = r"[A-Za-z][A-Za-z0-9_]{0,63}"
@@ -55,6 +55,16 @@ class SubPlan(TypedDict):
 
     goal: str
     """What the sub-plan is to achieve; may hold references."""
+
+
+@with_config(extra="forbid")
+class Ask(TypedDict):
+    """A question to the person; the answer is the step's output."""
+
+    question: str
+    """What the person is asked; may hold references."""
+    choices: NotRequired[list[str]]
+    """What may be answered; anything, where none are named."""
 
 
 CriterionType = Literal[
@@ -106,9 +116,13 @@ NOT_NEEDED = "not_needed"
 """Code of the error of a step that was skipped because the goal had been reached without it."""
 
 
+TOOLS_CALLED = "tools_called"
+"""Type of the note in a result that its agent called none of its tools; no criterion of a plan."""
+
+
 @with_config(extra="forbid")
 class Step(TypedDict, total=False):
-    """One node of the plan. Exactly one of ``call``, ``tools``, ``agent``, ``plan`` is present."""
+    """One node of the plan. Exactly one of ``call``, ``tools``, ``agent``, ``ask``, ``plan`` is present."""
 
     id: Required[str]
     """The step's name, by which others depend on it and refer to its output."""
@@ -122,6 +136,8 @@ class Step(TypedDict, total=False):
     """The tools that the step's agent may call; none (``[]``) for pure reasoning."""
     agent: str
     """The name of an executor graph that the embedding program gives."""
+    ask: Ask
+    """A question to the person: the step runs without a model."""
     plan: SubPlan
     """A goal that is planned and run as a plan of its own."""
     for_each: str
@@ -142,6 +158,8 @@ class Step(TypedDict, total=False):
     """Turns that the step's agent may take."""
     approve: bool
     """Whether a person is asked before the step runs."""
+    confirm: bool
+    """Whether a person sees the arguments of the call as they are when it is to be made; of a ``call``."""
 
 
 @with_config(extra="forbid")
@@ -457,6 +475,11 @@ def step_kind(step: Mapping[str, Any]) -> StepKind | None:
     """Tell what kind of step it is, or None when it is not exactly one kind."""
     kinds = [kind for kind in STEP_KINDS if step.get(kind) is not None]
     return kinds[0] if len(kinds) == 1 else None
+
+
+def needs_a_model(step: Mapping[str, Any]) -> bool:
+    """Tell whether a model carries the step out, or may."""
+    return step_kind(step) not in ("call", "ask")
 
 
 def agent_grant(name: str) -> str:

@@ -95,7 +95,9 @@ def resume(
     answer: Annotated[
         str | None,
         typer.Option(
-            "--answer", metavar="JSON", help='Any answer, such as {"decision": "skip"} for a failed step.'
+            "--answer",
+            metavar="JSON",
+            help='Any answer: {"decision": "skip"} for a failed step, words for a question.',
         ),
     ] = None,
     question: Annotated[
@@ -165,7 +167,9 @@ def _reply(approve: bool, reject: str | None, answer: str | None) -> tuple[Any] 
     try:
         return (json.loads(answer),)
     except ValueError as error:
-        raise BadUsageError(f"--answer is not JSON: {error}") from error
+        if answer.lstrip()[:1] in ("{", "[", '"'):
+            raise BadUsageError(f"--answer is not JSON: {error}") from error
+        return (answer,)  # words, for a question in words
 
 
 def _chosen(snapshot: StateSnapshot, questions: list[OpenQuestion], wanted: str | None) -> str:

@@ -167,6 +167,14 @@ def _confirm_call(screen: Screen, question: OpenQuestion) -> Answer | None:
             return None
 
 
+def _ask_person(screen: Screen, question: OpenQuestion) -> Answer | None:
+    choices = {str(number): choice for number, choice in enumerate(question.args.get("choices") or (), 1)}
+    for number, choice in choices.items():
+        screen.note(f"  {number}: {choice}")
+    said = screen.ask_line("Your answer (empty: leave the question open):")
+    return {"type": "respond", "message": choices.get(said.strip(), said)} if said else None
+
+
 def _rejection(screen: Screen, prompt: str) -> Answer | None:
     said = screen.ask_line(prompt)
     return None if said is None else {"type": "reject", "message": said}
@@ -274,6 +282,7 @@ _TITLES = {
     "approve_plan": "May this plan run?",
     "approve_step": "May this step run?",
     "confirm_call": "May this call be made?",
+    "ask_person": "A question to you",
     "handle_step_failure": "A step failed",
     "resolve_unknown_outcome": "Did this take effect?",
     "extend_budget": "A budget is nearly used up",
@@ -281,5 +290,6 @@ _TITLES = {
 _ASK: dict[str, Ask] = {
     "approve_step": _approve_step,
     "confirm_call": _confirm_call,
+    "ask_person": _ask_person,
     **dict.fromkeys(_DECISIONS, _decide),
 }

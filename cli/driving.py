@@ -166,6 +166,7 @@ _ANSWERS = {
     "approve_plan": ("--approve", "--reject 'what should be different'"),
     "approve_step": ("--approve", "--reject 'why'"),
     "confirm_call": ("--approve", "--reject 'why'"),
+    "ask_person": ("--answer 'your answer'", "--reject 'why not'"),
     **{
         name: tuple(f"--answer {shlex.quote(answer)}" for answer in answers)
         for name, answers in {

@@ -15,6 +15,7 @@ from .options import (
     CacheNamespace,
     CacheTtl,
     CallTimeout,
+    ConfirmOption,
     Database,
     MaxCallTokens,
     MaxParallel,
@@ -24,6 +25,7 @@ from .options import (
     OnFailureOption,
     RateLimit,
     SoftShare,
+    StrictOption,
     Tools,
     Toolsets,
     UseCache,
@@ -75,6 +77,8 @@ class SettingOptions:
 
     yes: Yes = False
     approval: ApprovalOption = None
+    confirm: ConfirmOption = None
+    strict: StrictOption = None
     on_failure: OnFailureOption = None
     max_parallel: MaxParallel = None
     max_replans: MaxReplans = None

@@ -14,6 +14,7 @@ __all__ = [
     "Budgets",
     "CacheNamespace",
     "CacheTtl",
+    "ConfirmOption",
     "Database",
     "Force",
     "Inputs",
@@ -33,12 +34,14 @@ __all__ = [
     "ReportFormatOption",
     "ReportOutput",
     "SoftShare",
+    "StrictOption",
     "Thread",
     "Tools",
     "Toolsets",
     "UseCache",
     "When",
     "WhenFailed",
+    "WhichCalls",
     "Workspace",
     "Yes",
 ]
@@ -50,6 +53,13 @@ class When(StrEnum):
     always = "always"
     writes = "writes"
     never = "never"
+
+
+class WhichCalls(StrEnum):
+    """Which calls a person confirms."""
+
+    marked = "marked"
+    computed = "computed"
 
 
 class WhenFailed(StrEnum):
@@ -238,6 +248,18 @@ OnFailureOption = Annotated[
     typer.Option(
         "--on-failure", metavar="WHAT", help="auto, retry, skip, patch, replan, ask or abort (default: auto)."
     ),
+]
+ConfirmOption = Annotated[
+    WhichCalls | None,
+    typer.Option(
+        "--confirm",
+        metavar="WHICH",
+        help="Ask with the final arguments before calls: marked (those of steps with confirm: true), or "
+        "computed (also writes whose arguments come from outputs).",
+    ),
+]
+StrictOption = Annotated[
+    bool | None, typer.Option("--strict", help="Count steps whose result nobody could verify as not done.")
 ]
 MaxParallel = Annotated[
     int | None, typer.Option("--max-parallel", metavar="N", help="Steps at the same time (default: 8).")

@@ -119,7 +119,7 @@ def _verdict(step: Step, output: Json, outcomes: Sequence[CriterionResult]) -> V
         return "failed"
     if any(outcome["passed"] is None for outcome in outcomes):
         return "unverified"
-    if not outcomes and "call" not in step:
+    if not outcomes and not ("call" in step or "ask" in step):
         return "unverified"
     return "met_empty" if is_empty(output) else "met"
 

@@ -9,15 +9,14 @@ from ..plan.identity import input_values
 from ..plan.references import (
     BadReferenceError,
     Reference,
-    expression_roots,
     fill,
     is_single_reference,
     render,
     roots_in,
-    step_references,
 )
+from ..plan.trust import outputs_used
 from ..run import Run
-from ..state import Plan, State, Step, steps_by_id
+from ..state import Plan, State, steps_by_id
 from ..tools.threads import run_bounded
 from .criteria import is_empty
 
@@ -88,14 +87,8 @@ def _shown_by(plan: Plan, named: set[str]) -> set[str]:
     steps, shown, found = steps_by_id(plan), set[str](), named
     while found := (found & set(steps)) - shown:
         shown |= found
-        found = set[str]().union(*(_made_of(steps[step_id]) for step_id in found))
+        found = set[str]().union(*(outputs_used(steps[step_id]) for step_id in found))
     return shown
-
-
-def _made_of(step: Step) -> set[str]:
-    """Name the steps whose outputs a step was given; an agent sees all that it depends on."""
-    used = {root for _, expression in step_references(step) for root in expression_roots(expression)}
-    return used.union(step["depends_on"] if "tools" in step or "agent" in step else ())
 
 
 def _in_words(reference: Reference, value: Json) -> str:

@@ -14,11 +14,18 @@ from typing import Any
 from ..errors import (
     BadArgumentsError,
     BudgetExceededError,
+    CannotError,
+    ContentFilterError,
+    ModelOutputError,
     ModelOverflowError,
+    ModelRefusalError,
+    ModelTruncatedError,
+    NothingDoneError,
     OutcomeUnknownError,
     RejectedError,
     StepStoppedError,
     StepTimeoutError,
+    UnansweredError,
     UnresolvedReferenceError,
     WorkLimitError,
 )
@@ -55,6 +62,21 @@ from .items import ItemsWork, failure_codes
 from .work import Attempt, StepWork
 
 __all__ = ["AttemptLoop", "Outcome"]
+
+_AGENT_ENDED = {
+    "check_failed",
+    CannotError.code,
+    NothingDoneError.code,
+    UnansweredError.code,
+    ModelTruncatedError.code,
+    ModelRefusalError.code,
+    ContentFilterError.code,
+    ModelOutputError.code,
+}
+"""Failures of an agent that had come to its end, so that all its calls are known."""
+
+_NOT_AGAIN = {ArtifactDamagedError.code, CannotError.code, UnansweredError.code}
+"""Failures that another attempt at the same step would not change."""
 
 _FINAL_FAILURES = {BadArgumentsError.code, UnresolvedReferenceError.code, WorkLimitError.code}
 """Failures of a bound step that another attempt with the same arguments cannot change."""
@@ -209,7 +231,7 @@ class AttemptLoop:
 
     def _worth_another(self, attempt: Attempt) -> bool:
         codes = failure_codes(attempt)
-        if ArtifactDamagedError.code in codes or codes == {ModelOverflowError.code}:
+        if codes & _NOT_AGAIN or codes == {ModelOverflowError.code}:
             return False
         return not ("call" in self.step and codes <= _FINAL_FAILURES)
 
@@ -221,7 +243,7 @@ class AttemptLoop:
         if any(call["effect"] == "write" for call in made):
             return True
         # An agent that was cut off leaves no evidence behind.
-        cut_off = attempt["error"]["code"] != "check_failed"
+        cut_off = attempt["error"]["code"] not in _AGENT_ENDED
         return cut_off and "write" in self.work.toolbox.effects(self._may_call(self.step))
 
     def _was_refused(self, call: Evidence) -> bool:
@@ -436,7 +458,7 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
     error: Failure = made[-1]["error"]
     lines = [
         f"Step **{step['id']}** failed after {len(made)} attempt{'s' if len(made) > 1 else ''}: "
-        f"{plain_line(step.get('task') or 'call')}",
+        f"{plain_line(step.get('task') or ('question' if 'ask' in step else 'call'))}",
         f"`{error['code']}`: {plain_line(preview(error['message'], 1000))}",
     ]
     if "call" in step:

@@ -1,23 +1,45 @@
-"""Hold a call to the resources that the plan's approval names, with the values that it has now."""
+"""Show a person a bound call with the values that it has now, where they have to see it before it is made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import RejectedError
 from ..people.asking import ask_person
-from ..people.plan_text import call_in_words
+from ..people.plan_text import call_in_words, calls_in_a_table
+from ..people.questions import Answer
 from ..plan.grants import open_resources
-from ..run import StepScope
+from ..plan.references import expression_roots, step_references
+from ..run import Run, StepScope
 from ..safety.markdown import code_span
 from ..state import Step
-from ..storage.work_id import path_as_json
+from ..storage.work_id import WorkId, path_as_json
 from ..tools.toolbox import Toolbox
 
-__all__ = ["confirmed_arguments"]
+__all__ = ["asks_for_values", "confirmed_arguments", "confirmed_items"]
 
 Json = Any
+
+
+def asks_for_values(step: Step, run: Run, toolbox: Toolbox) -> bool:
+    """Tell whether a person is to see the arguments of a step's call before it is made."""
+    # A person who approved the step itself saw its final values.
+    if "call" not in step or step.get("approve"):
+        return False
+    if step.get("confirm"):
+        return True
+    is_write = toolbox.effect(step["call"]["tool"]) == "write"
+    return run.settings.confirm == "computed" and is_write and _is_computed(step)
+
+
+def _is_computed(step: Step) -> bool:
+    """Tell whether arguments come from outputs of other steps."""
+    roots: dict[str, set[str]] = {"call.args": set(), "for_each": set()}
+    for where, expression in step_references(step):
+        roots.setdefault(where, set()).update(expression_roots(expression))
+    used = roots["call.args"] | (roots["for_each"] if "item" in roots["call.args"] else set())
+    return bool(used - {"inputs", "item", "index"})
 
 
 async def confirmed_arguments(
@@ -27,36 +49,66 @@ async def confirmed_arguments(
     toolbox: Toolbox,
     approval: Mapping[str, Any] | None,
 ) -> dict[str, Json]:
-    """Return the arguments of a bound step's call, after a person has seen those that were not granted.
+    """Return the arguments of a bound step's call, after a person has seen those that they have to see.
 
     Raises:
         RejectedError: If a person rejects the call, or nobody can be asked.
         langgraph.errors.GraphInterrupt: While a person is being asked.
     """
-    tool = step["call"]["tool"]
+    tool, why = step["call"]["tool"], ""
     resource = toolbox.known_resource(tool, args)
-    # A person who approved the step itself saw its final values.
-    if step.get("approve") or resource is None or _is_granted(step, resource, toolbox, approval or {}):
+    if asks_for_values(step, scope.run, toolbox):
+        why = "asks before it makes this call"
+    if resource is not None and not (step.get("approve") or _is_granted(step, resource, toolbox, approval)):
+        why = (
+            f"would touch {code_span(resource)}, which is not among the resources "
+            "that were approved with the plan"
+        )
+    if not why:
         return args
-    if not scope.run.can_ask:
-        raise RejectedError(f"{tool} would touch {resource}, which was not approved, and nobody can be asked")
-    asked = {"step_id": scope.step_id, "tool": tool, "tool_args": args, "preview": f"It touches {resource}."}
-    description = (
-        f"Step **{scope.step_id}** would touch {code_span(resource)}, which is not among the resources "
-        f"that were approved with the plan:\n\n{call_in_words(tool, args, toolbox.effect(tool))}"
-    )
-    key = [path_as_json(scope.work.path), scope.work.plan_id, asked]
-    answer = await ask_person(scope.run, key, "confirm_call", asked, description, step_id=scope.step_id)
+    preview = f"It touches {resource}." if resource is not None else "It has these arguments."
+    asked = {"step_id": scope.step_id, "tool": tool, "tool_args": args, "preview": preview}
+    words = call_in_words(tool, args, toolbox.effect(tool))
+    answer = await _ask(scope.run, scope.work, scope.step_id, asked, f"{why}:\n\n{words}")
+    return dict(answer["args"]["tool_args"]) if answer["type"] == "edit" else args
+
+
+async def confirmed_items(
+    step: Step, calls: Mapping[int, dict[str, Json]], run: Run, work: WorkId, toolbox: Toolbox
+) -> dict[int, dict[str, Json]]:
+    """Return the arguments of the calls of a loop, by item, after a person has seen all of them at once.
+
+    Raises:
+        RejectedError: If a person rejects the calls, or nobody can be asked.
+        langgraph.errors.GraphInterrupt: While a person is being asked.
+    """
+    tool, made = step["call"]["tool"], list(calls.values())
+    preview = f"{len(made)} calls, one for each item."
+    asked = {"step_id": step["id"], "tool": tool, "tool_args": made, "preview": preview}
+    why = f"asks before it makes these {len(made)} calls of {code_span(tool)} [{toolbox.effect(tool)}]"
+    answer = await _ask(run, work, step["id"], asked, f"{why}:\n\n{calls_in_a_table(calls)}")
+    final: Sequence[dict[str, Json]] = answer["args"]["tool_args"] if answer["type"] == "edit" else made
+    return dict(zip(calls, final, strict=True))
+
+
+async def _ask(run: Run, work: WorkId, step_id: str, asked: dict[str, Json], why: str) -> Answer:
+    if not run.can_ask:
+        raise RejectedError(
+            f"{asked['tool']}: {asked['preview']} Nobody approved that, and nobody can be asked"
+        )
+    key = [path_as_json(work.path), work.plan_id, asked]
+    answer = await ask_person(run, key, "confirm_call", asked, f"Step **{step_id}** {why}", step_id=step_id)
     if answer["type"] == "reject":
         raise RejectedError(
             "a person rejected this call" + (f": {answer['message']}" if answer["message"] else "")
         )
-    return dict(answer["args"]["tool_args"]) if answer["type"] == "edit" else args
+    return answer
 
 
-def _is_granted(step: Step, resource: str, toolbox: Toolbox, approval: Mapping[str, Any]) -> bool:
+def _is_granted(step: Step, resource: str, toolbox: Toolbox, approval: Mapping[str, Any] | None) -> bool:
     """Tell whether a resource was approved by its name, or as the reference that gives it now."""
-    grants = approval.get("grants") or {}
-    if approval.get("decision") not in ("approved", "edited") or "at_run_time" not in grants:
+    given = approval or {}
+    grants = given.get("grants") or {}
+    if given.get("decision") not in ("approved", "edited") or "at_run_time" not in grants:
         return True  # nobody had to approve it, or an older version asked and kept no names
     return resource in grants["resources"] or open_resources(step, toolbox, {}) <= set(grants["at_run_time"])

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
@@ -17,6 +19,7 @@ from ..errors import (
     BudgetExceededError,
     ItemsFailedError,
     OutcomeUnknownError,
+    RejectedError,
     StepNotNeededError,
     StepStoppedError,
     UnresolvedReferenceError,
@@ -26,8 +29,10 @@ from ..plan.identity import step_fingerprint
 from ..plan.references import expression_roots, references_in, resolve
 from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools
 from ..storage.artifacts import ArtifactDamagedError
+from ..storage.work_id import Place
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
+from .granted import asks_for_values, confirmed_items
 from .work import Attempt, Item, StepWork, broken_attempt
 
 __all__ = ["ItemsWork", "failure_codes"]
@@ -84,6 +89,10 @@ class ItemsWork:
         self._total, self._open = len(items), sum(_is_open(rows.get(i), number) for i in range(len(items)))
         left = [item for item in items if _is_open(rows.get(item.index), number)]
         doubtful = await self._in_doubt()
+        try:
+            await self._confirm(items, number)
+        except RejectedError as error:
+            return broken_attempt(number, error, started_at)
         try:
             # What may have happened is asked about first: a budget that ends the rest must not hide it.
             await self._settle_all([item for item in left if item.index in doubtful], number, hint)
@@ -148,6 +157,29 @@ class ItemsWork:
     def _address(self) -> tuple[str, str, str]:
         step = self._work.step
         return self._work.plan_id, step["id"], step_fingerprint(step)
+
+    async def _confirm(self, items: Sequence[Item], number: int) -> None:
+        """Show a person all calls of this attempt at once, where they are to see them.
+
+        Raises:
+            RejectedError: If they reject them.
+            langgraph.errors.GraphInterrupt: While they are being asked.
+        """
+        work = self._work
+        if not asks_for_values(work.step, work.run, work.toolbox):
+            return
+        calls: dict[int, dict[str, Any]] = {}
+        for item in items:
+            row = self._known(item.index)
+            if row is None or row["error"] is not None or row["number"] == number:
+                with suppress(UnresolvedReferenceError, ArtifactDamagedError):  # the item itself will say so
+                    values = await work.values(item=item)
+                    calls[item.index] = await run_bounded(resolve, work.step["call"]["args"], values)
+        if calls:
+            place = Place(work.step["id"], None, number)
+            at = work.run.root_work(work.plan_id).at(place)
+            confirmed = await confirmed_items(work.step, calls, work.run, at, work.toolbox)
+            self._work = replace(work, confirmed=confirmed)
 
     # --- running -------------------------------------------------------------------------
 

@@ -117,7 +117,7 @@ class ReadsAhead:
     def _may_begin(self, step: Step) -> bool:
         if not self._open or self._run.stop.is_set() or self._run.soft_limit():
             return False
-        if "call" not in step or "for_each" in step or "when" in step:
+        if "call" not in step or any(step.get(key) for key in ("for_each", "when", "confirm")):
             return False
         if self._toolbox.effect(step["call"]["tool"]) != "read":
             return False

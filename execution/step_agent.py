@@ -10,7 +10,7 @@ from typing import Any
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
@@ -23,6 +23,7 @@ from ..errors import (
     BadArgumentsError,
     BudgetExceededError,
     IterationLimitError,
+    ModelOutputError,
     ToolFailedError,
     WorkLimitError,
     known,
@@ -44,7 +45,9 @@ from ..tools.toolbox import Toolbox
 from ..tools.values import plain_output, spoken
 from ..tracing.marks import current_span
 from .effects import call_once
+from .endings import with_cannot
 from .kinds.agent import CALLED_WITH
+from .turns import as_text, correction_of, raise_if_no_result
 
 __all__ = ["make_step_agent"]
 
@@ -102,18 +105,22 @@ class StepGuard(AgentMiddleware[Any, Any]):
         turns = sum(isinstance(message, AIMessage) for message in request.messages)
         if turns >= scope.max_iterations:
             raise IterationLimitError(f"no answer within max_iterations={scope.max_iterations} turns")
+        left = scope.max_iterations - turns
         model = scope.model or request.model
         offered = [tool for tool in request.tools if _name(tool) in scope.tools]
         shown = [_quoted(message, scope.run.mark) for message in request.messages]
 
         async def ask(member: BaseChatModel, tries: int) -> ModelResponse[Any]:
-            wanted = {"model": member, "tools": offered, "messages": shown}
-            try:
-                return await _in_form(scope, request, wanted, handler, tries)
-            except (GraphBubbleUp, BudgetExceededError):
-                raise
-            except Exception as error:
-                raise as_model_error(error, "executor", member) from error
+            async def say(told: Sequence[AnyMessage]) -> ModelResponse[Any]:
+                wanted = {"model": member, "tools": offered, "messages": [*shown, *told]}
+                try:
+                    return await _in_form(scope, request, wanted, handler, tries)
+                except (GraphBubbleUp, BudgetExceededError):
+                    raise
+                except Exception as error:
+                    raise as_model_error(error, "executor", member) from error
+
+            return await _corrected(say, request.messages, scope, left, describe_model("executor", member))
 
         # Tools are called with what is on record, and that holds no secrets.
         return scope.run.redact(await first_that_answers(model, ask))
@@ -184,9 +191,22 @@ def _quoted(message: AnyMessage, mark: str) -> AnyMessage:
 def _quoted_block(block: str | dict[str, Any], mark: str) -> str | dict[str, Any]:
     if isinstance(block, str):
         return quote("tool output", block, mark)
-    if isinstance(block.get("text"), str):
-        return {**block, "text": quote("tool output", block["text"], mark)}
+    if isinstance(text := block.get("text"), str):
+        return {**block, "text": quote("tool output", text, mark)}
+    if (named := _in_words(block)) is not None:
+        return {"type": "text", "text": quote("tool output", named, mark)}
     return block
+
+
+def _in_words(block: dict[str, Any]) -> str | None:
+    """Name a link, or data without a type: what providers do not take. None for a block that they do."""
+    kind, data = block.get("type"), block.get("base64") or block.get("blob") or block.get("data")
+    if kind in ("file", "resource", "resource_link") and not data:
+        link = block.get("url") or block.get("uri") or (block.get("resource") or {}).get("uri")
+        return f"a link to {link}" if link else json.dumps(block, ensure_ascii=False, default=str)
+    if kind in ("file", "resource") and not (block.get("mime_type") or block.get("mimeType")):
+        return f"a file of {len(str(data)) * 3 // 4} bytes; its type is not known, so it is not shown"
+    return None
 
 
 def _recover(scope: StepScope, messages: Sequence[Any]) -> None:
@@ -194,6 +214,46 @@ def _recover(scope: StepScope, messages: Sequence[Any]) -> None:
     if not scope.recovered:
         scope.recovered = True
         scope.tab.recover("executor", messages, scope.model)
+
+
+_CORRECTIONS = 2
+"""How often a turn that cannot stand is corrected."""
+
+
+async def _corrected(
+    say: Callable[[Sequence[AnyMessage]], Awaitable[ModelResponse[Any]]],
+    before: Sequence[AnyMessage],
+    scope: StepScope,
+    left: int,
+    who: str,
+) -> ModelResponse[Any]:
+    """Ask for a turn, and tell the model what has to be put right until it stands.
+
+    Args:
+        say: Asks, with what was said since the conversation on record.
+        before: The conversation on record.
+        scope: The step.
+        left: How many turns it may still take.
+        who: The model, for messages.
+
+    Raises:
+        ModelCallError: If no turn stands.
+    """
+    told: list[AnyMessage] = []
+    for corrections in range(_CORRECTIONS + 1):
+        response = await say(told)
+        turn = next((message for message in response.result if isinstance(message, AIMessage)), None)
+        if turn is None:
+            return response
+        raise_if_no_result(turn, who)
+        problem = correction_of(turn, [*before, *told], scope.tools, scope.output_schema)
+        if problem is None:
+            response.result = [*told, *response.result]
+            return response
+        if corrections + 1 >= left:
+            break
+        told += [as_text(turn), HumanMessage(problem)]
+    raise ModelOutputError(f"{who} gave no usable turn: {problem} For a known call use a bound step.")
 
 
 @contextmanager
@@ -244,7 +304,8 @@ async def _in_form(
         tries: How often.
     """
     model = wanted["model"]
-    form = response_settings(model, scope.output_schema, wanted["tools"])
+    schema = None if scope.output_schema is None else with_cannot(scope.output_schema)
+    form = response_settings(model, schema, wanted["tools"])
     limit = token_limit(model, scope.tab.call_limits())
 
     async def ask() -> ModelResponse[Any]:

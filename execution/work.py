@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -42,11 +42,13 @@ from ..storage.work_id import Place, WorkId
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
+from .doing import require_done, uncalled
 from .effects import content_of, settle_doubts_of_step
 from .epoch import Epoch
 from .gate import StepWithheldError
 from .granted import confirmed_arguments
 from .kinds.agent import run_agent_step, step_messages
+from .kinds.ask import run_ask_step
 from .kinds.bound import run_bound_step
 from .kinds.named import run_named_agent
 from .kinds.sub_plan import run_sub_plan
@@ -82,6 +84,8 @@ class StepWork:
     step_agent: CompiledStateGraph[Any, Any, Any, Any] | None
     config: RunnableConfig
     runtime: Runtime[Any]
+    confirmed: Mapping[int, dict[str, Json]] = field(default_factory=dict)
+    """Arguments of the calls of a loop that a person has seen, by item."""
 
     # --- one attempt ---------------------------------------------------------------------
 
@@ -140,7 +144,11 @@ class StepWork:
             attempt |= {"verdict": check.verdict, "criteria": check.criteria}
             if check.verdict == "failed":
                 failure = {"code": "check_failed", "message": "; ".join(check.gaps)}
+            elif "tools" in self.step:
+                require_done(self.step, check.criteria, evidence, self.toolbox, declared=scope.nothing_to_do)
+                attempt["criteria"] = check.criteria + uncalled(self.step, evidence)
         except (StepError, ModelCallError, BudgetExceededError, ArtifactDamagedError) as error:
+            attempt["verdict"] = "failed"
             failure = {"code": error.code, "message": str(error)}
         except (GraphBubbleUp, StorageError, ThreadBusyError):
             raise
@@ -223,9 +231,14 @@ class StepWork:
         if "when" in self.step:
             # one that cannot be evaluated fails the step
             await run_bounded(search, self.step["when"], values)
+        if "ask" in self.step:
+            return await run_ask_step(await run_bounded(resolve, self.step["ask"], values), scope)
         if "call" in self.step:
-            args = await run_bounded(resolve, self.step["call"]["args"], values)
-            args = await confirmed_arguments(self.step, args, scope, self.toolbox, self.epoch.approval)
+            if (seen := self.confirmed.get(item.index) if item is not None else None) is not None:
+                args = deepcopy(seen)
+            else:
+                args = await run_bounded(resolve, self.step["call"]["args"], values)
+                args = await confirmed_arguments(self.step, args, scope, self.toolbox, self.epoch.approval)
             return await run_bound_step(
                 self.step, args, scope, evidence, self.toolbox, self.config, self.runtime
             )

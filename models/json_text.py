@@ -11,7 +11,10 @@ from ..safety.depth import is_too_deep
 
 __all__ = ["extract_json", "without_thinking"]
 
-_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINKING = re.compile(
+    r"\A(?:\s*(?:<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)))+",
+    re.DOTALL | re.IGNORECASE,
+)
 # Some chat templates put the opening tag into the prompt: only the closing one is seen.
 _THINKING_TAIL = re.compile(r"\A(?:(?!<think).)*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\r?\n(.*?)```", re.DOTALL)

@@ -19,6 +19,7 @@ __all__ = [
     "Reading",
     "TextForm",
     "TextListener",
+    "is_malformed_call",
     "parts_of",
     "raise_if_withheld",
     "read_answer",
@@ -31,8 +32,27 @@ Check = Callable[[T], Sequence[str]]
 TextListener = Callable[[str], None]
 """Is told all that was written so far."""
 
-_TRUNCATED = {"length", "max_tokens", "max_output_tokens", "model_length"}
-_FILTERED = {"content_filter", "content_filtered", "safety", "prohibited_content", "guardrail_intervened"}
+_TRUNCATED = {
+    "length",
+    "max_tokens",
+    "max_output_tokens",
+    "max_length",
+    "model_length",
+    "model_context_window_exceeded",
+    "pause_turn",
+}
+_FILTERED = {
+    "content_filter",
+    "content_filtered",
+    "safety",
+    "prohibited_content",
+    "guardrail_intervened",
+    "recitation",
+    "blocklist",
+    "spii",
+    "error_toxic",
+}
+_MALFORMED_CALL = {"malformed_function_call", "malformed_tool_use", "malformed_model_output"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +179,7 @@ def raise_if_withheld(answer: AIMessage, who: str) -> None:
     refusal = _refusal_in(answer)
     if refusal is not None:
         raise refused_error(who, refusal)
-    if _finish_reason(answer) in _FILTERED:
+    if _reasons(answer) & _FILTERED:
         raise filtered_error(who)
 
 
@@ -170,17 +190,24 @@ def _refusal_in(answer: AIMessage) -> str | None:
     for block in blocks:
         if isinstance(block, dict) and block.get("type") == "refusal":
             return str(block.get("refusal") or "")
-    return str(answer.text) if _finish_reason(answer) == "refusal" else None
+    return str(answer.text) if "refusal" in _reasons(answer) else None
 
 
 def was_cut_off(answer: AIMessage) -> bool:
-    """Tell whether the model stopped at its token limit."""
-    return _finish_reason(answer) in _TRUNCATED
+    """Tell whether the model stopped before its end: at a token limit, or to be called on."""
+    return bool(_reasons(answer) & _TRUNCATED)
 
 
-def _finish_reason(answer: AIMessage) -> str:
+def is_malformed_call(answer: AIMessage) -> bool:
+    """Tell whether the provider could not read the tool call that the model wrote."""
+    return bool(_reasons(answer) & _MALFORMED_CALL)
+
+
+def _reasons(answer: AIMessage) -> set[str]:
+    """Collect why the answer ended, under the names that providers give it."""
     metadata = answer.response_metadata
     details = metadata.get("incomplete_details") or {}
     names = ("finish_reason", "stop_reason", "stopReason", "done_reason")
-    reason = details.get("reason") or next((metadata[name] for name in names if metadata.get(name)), "")
-    return str(reason).lower()
+    given = [details.get("reason"), *(metadata.get(name) for name in names)]
+    # An enum may come as ``FinishReason.MAX_TOKENS``.
+    return {str(reason).rpartition(".")[2].lower() for reason in given if reason}

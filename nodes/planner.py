@@ -457,7 +457,9 @@ def _tell(runtime: Runtime[Context], run: Run, state: State, plan: Plan) -> None
 def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
     kept = _kept_steps(state)
     steps = new_steps(draft, kept)
-    complete = draft.complete or draft.outcome == "finished"
+    asks_only = bool(steps) and all("ask" in step for step in steps)
+    # A plan that only asks is made for the sake of the answers.
+    complete = (draft.complete and not asks_only) or draft.outcome == "finished"
     if current := state.get("plan"):
         replaced = set(steps_by_id(current)) - {step["id"] for step in kept}
         revised = revised_plan(

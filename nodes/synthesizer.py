@@ -28,7 +28,9 @@ from ..spending.budget import Tab
 from ..spending.estimates import sample_of, samples_of
 from ..state import (
     NOT_NEEDED,
+    TOOLS_CALLED,
     AuditEvent,
+    CriterionResult,
     RunStatus,
     State,
     Step,
@@ -69,7 +71,7 @@ class _Synthesizer:
         doubts, settled = await _doubts(state, run)
         started = run.clock()
         config = marked(config, plan_marks(state.get("plan")))
-        status, output = _status(state), None
+        status, output = _status(state, strict=run.settings.strict), None
         if self.form is not None and status == "done":
             status, output, message = await self._structured_answer(self.form, state, run, tab, config)
         else:
@@ -181,14 +183,14 @@ async def _doubts(state: State, run: Run) -> tuple[list[str], list[AuditEvent]]:
     return [describe_doubt(record) for record in doubts], []
 
 
-def _status(state: State) -> RunStatus:
+def _status(state: State, *, strict: bool) -> RunStatus:
     if state.get("status") == "rejected":
         return "rejected"
     if state.get("plan_issues") and not state.get("results"):
         return "failed"
     evaluation = state.get("evaluation")
     goal_met = evaluation is not None and evaluation.get("goal_met", False)
-    return run_status(state.get("plan"), state.get("results") or {}, goal_met=goal_met)
+    return run_status(state.get("plan"), state.get("results") or {}, goal_met=goal_met, strict=strict)
 
 
 def _left_over(state: State) -> bool:
@@ -229,9 +231,13 @@ def _untold_checks(state: State) -> str:
         f"- {step['id']}: {'; '.join(gaps)}"
         for step in steps_of(state.get("plan"))
         if (result := results.get(step["id"]))
-        and (gaps := [outcome["gap"] for outcome in result["criteria"] if outcome["passed"] is None])
+        and (gaps := [one["gap"] for one in result["criteria"] if one["passed"] is None and _is_check(one)])
     ]
     return f"{_SECTIONS['unverified']}:\n" + "\n".join(lines) if lines else ""
+
+
+def _is_check(outcome: CriterionResult) -> bool:
+    return outcome["type"] != TOOLS_CALLED
 
 
 async def _only_output(state: State, run: Run) -> Json:
@@ -320,12 +326,17 @@ def report_text(state: State, status: RunStatus) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+_NOT_VERIFIED = "All steps have run, but not every result could be verified."
+
+
 def _headline(state: State, status: RunStatus) -> str:
     reached = status == "done" and _left_over(state)
+    is_strict = (state.get("settings") or {}).get("strict", False)
+    unverified = is_strict and run_status(state.get("plan"), state.get("results") or {}) == "done"
     words = {
         "done": reason_of(state) if reached else "All steps are done.",
-        "partial": "The run ended before everything was done.",
-        "failed": "The run failed.",
+        "partial": _NOT_VERIFIED if unverified else "The run ended before everything was done.",
+        "failed": _NOT_VERIFIED if unverified else "The run failed.",
         "rejected": "The plan was rejected.",
     }
     cut_short = is_rolling(state.get("plan")) and bool(state.get("results"))

@@ -9,6 +9,7 @@ from typing import Any
 from ..plan.dag import is_rolling, topological_order
 from ..plan.grants import changed_tools, filled, open_resources, resources_of
 from ..plan.identity import input_values, step_fingerprints
+from ..plan.trust import unverified_sources
 from ..safety.markdown import code_span, plain_line
 from ..spending.estimates import Estimate, describe_estimate
 from ..state import Plan, PlanIssue, State, Step, granted_tools
@@ -80,10 +81,22 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def calls_in_a_table(calls: Mapping[int, Mapping[str, Any]]) -> str:
+    """Write the calls of a loop with all their arguments: one row for each item."""
+    names = list(dict.fromkeys(name for args in calls.values() for name in args))
+    rows = [
+        [str(index), *(code_span(_json(args[name])) if name in args else "" for name in names)]
+        for index, args in calls.items()
+    ]
+    table = [["item", *map(plain_line, names)], ["---"] * (len(names) + 1), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table)
+
+
 def step_in_words(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
     """Say what a step does, in plain text that nothing in the plan can format."""
     task = filled(step.get("task") or "", values)
-    return f"**{plain_line(step['id'])}**: {_said(task) or 'call'} — {_details(step, toolbox, values)}"
+    title = _said(task) or ("question" if "ask" in step else "call")
+    return f"**{plain_line(step['id'])}**: {title} — {_details(step, toolbox, values)}"
 
 
 def _said(text: Any) -> str:
@@ -103,12 +116,16 @@ def _inputs(plan: Plan, state: State) -> str:
 
 def _writes(plan: Plan, toolbox: Toolbox) -> str:
     """Name what may change the world before anything else."""
-    lines = []
+    lines, unverified = [], unverified_sources(plan)
     for step in topological_order(plan["steps"]):
         tools = [name for name in granted_tools(step) if toolbox.effect(name) == "write"]
         if tools:
             named = ", ".join(map(code_span, tools))
-            lines.append(f"- **{plain_line(step['id'])}** may call {named}")
+            uses = ", ".join(map(plain_line, unverified[step["id"]]))
+            lines.append(
+                f"- **{plain_line(step['id'])}** may call {named}"
+                + (f", **with output that nothing checks:** {uses}" if uses else "")
+            )
     return "**May change the world:**\n" + "\n".join(lines) if lines else "**Reads only.**"
 
 
@@ -145,6 +162,10 @@ def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
     elif "plan" in step:
         goal = _said(filled(step["plan"]["goal"], values))
         parts.append(f"a plan of its own for: {goal} — you are asked about it then")
+    elif "ask" in step:
+        parts.append(f"asks you: {_said(filled(step['ask']['question'], values))}")
+        choices = [_said(filled(choice, values)) for choice in step["ask"].get("choices") or ()]
+        parts += [f"one of: {', '.join(choices)}"] if choices else []
     elif "agent" in step:
         (name,) = granted_tools(step)
         parts.append(f"the agent {code_span(step['agent'])} [{toolbox.effect(name)}]")
@@ -170,6 +191,8 @@ def _circumstances(step: Step) -> Iterator[str]:
         yield "after " + ", ".join(map(plain_line, step["depends_on"]))
     if step.get("approve"):
         yield "asks before it runs"
+    if step.get("confirm"):
+        yield "asks you once its arguments are known"
 
 
 def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]], toolbox: Toolbox) -> str:

@@ -72,6 +72,9 @@ class Question:
     careful_end: str = "reject"
 
 
+_ASK = "ask_person"
+"""A question in words: its answer is what it was asked for."""
+
 _DECIDE: tuple[AnswerType, ...] = ("approve", "edit", "reject", "respond")
 
 QUESTIONS: dict[str, Question] = {
@@ -80,6 +83,7 @@ QUESTIONS: dict[str, Question] = {
         Question("approve_plan", ("approve", "edit", "reject", "respond")),
         Question("approve_step", ("approve", "edit", "reject")),
         Question("confirm_call", ("approve", "edit", "reject")),
+        Question(_ASK, ("respond", "edit", "reject")),
         Question(
             "handle_step_failure",
             _DECIDE,
@@ -234,18 +238,56 @@ def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
     """
     question = QUESTIONS[question_name(value)]
     proposed = value["action_requests"][0]["args"]
+    if question.name == _ASK and isinstance(raw, bool | int | float):
+        raw = {"answer": raw}
     shape = _unwrap(question, raw)
     _require_json(question, shape)
+    if question.name == _ASK:
+        return _answered(question, shape, proposed)
     kind = _answer_type(question, shape)
-    by: Literal["person", "timeout"] = "timeout" if shape.get("by") == "timeout" else "person"
-    answer: Answer = {"type": kind, "message": _message(shape), "by": by}
+    answer: Answer = {"type": kind, "message": _message(shape), "by": _by(shape)}
     if kind == "edit":
         answer["args"] = _edited_args(question, shape)
     if question.decisions:
         decided = _with_decision(question, answer, proposed)
         _require_stopped(question, value, decided)
         return decided
-    return _check_edit(question, answer)
+    return _check_edit(question, answer, proposed)
+
+
+def _by(shape: Mapping[str, Json]) -> Literal["person", "timeout"]:
+    return "timeout" if shape.get("by") == "timeout" else "person"
+
+
+def _answered(question: Question, shape: Mapping[str, Json], proposed: Mapping[str, Json]) -> Answer:
+    """Read the answer to a question in words: it stands in the args, in a message, or is the whole text."""
+    named = shape.get("type")
+    if set(shape) == {"type"} and isinstance(named, str) and _TYPES.get(named.strip().lower()) != "reject":
+        shape = {"type": "respond", "message": named}
+    elif named is None and "answer" in shape:
+        shape = {"type": "edit", "args": {"answer": shape["answer"]}}
+    kind = _answer_type(question, shape)
+    if kind == "reject":
+        return {"type": "reject", "message": _message(shape), "by": _by(shape)}
+    given = _message(shape) if kind == "respond" else _edited_args(question, shape).get("answer")
+    return {
+        "type": "edit",
+        "args": {"answer": _chosen(question, given, proposed.get("choices") or [])},
+        "message": "",
+        "by": "person",
+    }
+
+
+def _chosen(question: Question, given: Json, choices: Sequence[str]) -> Json:
+    if given is None or (isinstance(given, str) and not given.strip()):
+        raise _refuse(question, "it holds no answer")
+    if not choices:
+        return given
+    said = str(given).strip().casefold()
+    chosen = next((choice for choice in choices if choice.strip().casefold() == said), None)
+    if chosen is None:
+        raise _refuse(question, f"{given!r} is none of the choices: {', '.join(choices)}")
+    return chosen
 
 
 def _refuse(question: Question, problem: str) -> InvalidAnswerError:
@@ -394,7 +436,14 @@ def _amount(question: Question, by: Json) -> float:
     return by
 
 
-def _check_edit(question: Question, answer: Answer) -> Answer:
+def _edited_calls(question: Question, given: Json, count: int) -> list[Json]:
+    """Read the edited arguments of the calls of a loop: one object for each, in their order."""
+    if isinstance(given, list) and len(given) == count and all(isinstance(one, Mapping) for one in given):
+        return given
+    raise _refuse(question, f"an edit needs args.tool_args as a list of {count} JSON objects")
+
+
+def _check_edit(question: Question, answer: Answer, proposed: Mapping[str, Json]) -> Answer:
     if answer["type"] != "edit":
         return answer
     args = answer["args"]
@@ -405,6 +454,8 @@ def _check_edit(question: Question, answer: Answer) -> Answer:
         return {**answer, "args": {"plan": dict(plan)}}
     if question.name == "confirm_call":
         call_args = _parsed(question, args.get("tool_args", args))
+        if isinstance(calls := proposed.get("tool_args"), list):
+            return {**answer, "args": {"tool_args": _edited_calls(question, call_args, len(calls))}}
         if not isinstance(call_args, Mapping):
             raise _refuse(question, "an edit needs args.tool_args as a JSON object")
         return {**answer, "args": {"tool_args": dict(call_args)}}

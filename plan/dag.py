@@ -94,21 +94,28 @@ def next_round_is_due(plan: Plan | None, results: Mapping[str, StepResult]) -> b
     return plan is not None and is_rolling(plan) and not pending_steps(plan, results)
 
 
-def run_status(plan: Plan | None, results: Mapping[str, StepResult], *, goal_met: bool = False) -> RunStatus:
+def run_status(
+    plan: Plan | None, results: Mapping[str, StepResult], *, goal_met: bool = False, strict: bool = False
+) -> RunStatus:
     """Tell how a run ended: done, partial, or failed when no step is done.
 
     A step that was skipped by its ``when`` (no error) counts as done; one that was skipped
     because it failed does not. A plan that was to go on is never done. Where a plan has criteria
     for its goal, the run is done when they are met, whatever became of single steps, and only then.
+    With ``strict``, a step whose result nobody could verify is not done.
     """
     if goal_met:
         return "done"
-    ended = [results.get(step["id"]) for step in steps_of(plan)]
-    fulfilled = all(r is not None and (r["status"] == "done" or _skipped_by_condition(r)) for r in ended)
+    ended = [step["id"] for step in steps_of(plan)]
+    done = {i for i, r in results.items() if r["status"] == "done"}
+    if strict:
+        done = {i for i in done if results[i]["verdict"] != "unverified"}
+    skipped = {i for i, r in results.items() if _skipped_by_condition(r)}
+    fulfilled = done | skipped >= set(ended)
     may_be = plan is not None and not is_rolling(plan) and not plan.get("goal_criteria")
     if ended and fulfilled and may_be:
         return "done"
-    return "partial" if any(r is not None and r["status"] == "done" for r in results.values()) else "failed"
+    return "partial" if done else "failed"
 
 
 def _skipped_by_condition(result: StepResult) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import NotPromotableError
-from ..state import AuditEvent, Plan, Step, StepResult, is_not_needed, step_kind, steps_by_id
+from ..state import AuditEvent, Plan, Step, StepResult, is_not_needed, needs_a_model, steps_by_id
 from ..tools.calls import ABRIDGED
 from .dag import run_status
 from .identity import used_ids
@@ -252,6 +252,6 @@ def needs_model(plan: Mapping[str, Any]) -> list[str]:
     return [
         step["id"]
         for step in plan["steps"]
-        if step_kind(step) != "call"
+        if needs_a_model(step)
         or any(criterion["type"] == "judge" for criterion in step.get("success_criteria", ()))
     ]

@@ -459,6 +459,8 @@ def reference_fields(step: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
     for name in ("task", "for_each", "success_criteria"):
         if name in step:
             yield name, step[name]
+    if isinstance(ask := step.get("ask"), Mapping):
+        yield "ask", ask
     if isinstance(sub := step.get("plan"), Mapping):
         yield "plan.goal", sub.get("goal")
 

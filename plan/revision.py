@@ -79,9 +79,12 @@ def revised_plan(
         used.add(renamed[step["id"]])
     added: list[Any] = [{**rename_uses(step, renamed), "id": renamed[step["id"]]} for step in new_steps]
     asked_about = {tool for step in plan["steps"] if step.get("approve") for tool in granted_tools(step)}
+    confirmed = {step["call"]["tool"] for step in plan["steps"] if step.get("confirm")}
     for step in added:
-        # What a person wanted to see before it runs, no revision runs unseen.
-        if asked_about.intersection(granted_tools(step)):
+        # What a person wanted to see before it runs, no revision runs unseen. Only a call can be confirmed.
+        if "call" in step and step["call"]["tool"] in confirmed:
+            step["confirm"] = True
+        if (asked_about if "call" in step else asked_about | confirmed).intersection(granted_tools(step)):
             step["approve"] = True
     kept = [step for step in plan["steps"] if step["id"] not in replaced]
     revised = _following(plan, {old: new for old, new in renamed.items() if old in replaced})

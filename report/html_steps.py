@@ -139,6 +139,8 @@ def _options(step: StepRecord, share: Share) -> list[tuple[str, object]]:
         "when": "Only when",
         "on_failure": "On failure",
         "approve": "Asks first",
+        "ask": "Asks",
+        "confirm": "Confirmed with its arguments",
     }
     return [
         (names.get(name, name), element("code", shortened(value, share.brief)[0]))

@@ -93,6 +93,8 @@ def _kind(step: Step, model_of: ModelOf) -> str:
         return f"tool:{step['call']['tool']}"
     if "agent" in step:
         return f"agent:{step['agent']}"
+    if "ask" in step:
+        return "ask"
     return "plan" if "plan" in step else f"role:executor {model_of('executor')}"
 
 

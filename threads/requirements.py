@@ -11,7 +11,7 @@ from ..context import Context
 from ..errors import ConfigurationError, MissingModelError, known
 from ..graph.door.thread_state import checked_plan, stands_before_a_goal
 from ..plan.dag import is_rolling, pending_steps
-from ..state import granted_tools
+from ..state import granted_tools, needs_a_model
 from ..tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def require_means(
             f"Given: {known(toolbox.names)}"
         )
     models = Context(**(snapshot.values.get("settings") or {})).models
-    if not agent.models.has("executor", models) and any("call" not in step for step in pending):
+    if not agent.models.has("executor", models) and any(map(needs_a_model, pending)):
         raise MissingModelError(
             "the plan of this thread has steps that need a model, and none is configured."
         )

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    BaseMessage,
+    HumanMessage,
+    ToolCall,
+    ToolMessage,
+)
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel.protocol import StreamProtocol
 
-from ...errors import IterationLimitError, ModelOutputError
+from ...errors import CannotError, ToolFailedError
 from ...langgraph_private import REPLAY_STATE, RESUMING, SCRATCHPAD, STREAM
 from ...models.json_text import extract_json
-from ...models.prompts import quote, render_prompt, unquote
+from ...models.prompts import quote, render_prompt
 from ...run import OUTER_KEY, STEP_KEY, StepScope
 from ...state import Evidence, Step
 from ...tools.calls import abridged, preview
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import AGENT, marked, role_config
+from ..endings import CANNOT_FIELD, Ending, ending_of
+from ..turns import result_text
+from .ask import ask_for_agent
 
 __all__ = ["CALLED_WITH", "answer_of", "evidence_of", "nested_config", "run_agent_step", "step_messages"]
 
@@ -49,19 +58,51 @@ async def run_agent_step(
     Raises:
         ModelCallError: If the model cannot be used, or ends without an answer.
         IterationLimitError: If it uses up its turns.
+        CannotError: If the agent says that the step cannot be done.
+        UnansweredError: If it asks the person, and gets no answer.
         BudgetExceededError: If a budget is used up.
+        langgraph.errors.GraphInterrupt: While a person is being asked.
     """
+    nested = _step_config(config, scope)
+    said = await _talk(agent, messages, nested, scope, evidence)
+    while (ending := _ending(said, step, toolbox, scope, evidence)).kind == "question":
+        answer = await ask_for_agent(scope, str(ending.said), occasion=len(said))
+        # The conversation has ended, so this goes on with it, and does not resume it.
+        goes_on: RunnableConfig = {**nested, "configurable": {**nested["configurable"], RESUMING: False}}
+        said = await _talk(agent, [HumanMessage(answer)], goes_on, scope, evidence)
+    if ending.kind == "cannot":
+        raise CannotError(f"the agent says that it cannot be done: {ending.said}")
+    scope.nothing_to_do = ending.kind == "nothing"
+    return ending.said
+
+
+async def _talk(
+    agent: CompiledStateGraph[Any, Any, Any, Any],
+    messages: Sequence[BaseMessage],
+    config: RunnableConfig,
+    scope: StepScope,
+    evidence: list[Evidence],
+) -> list[AnyMessage]:
+    """Let the agent go on until it ends, and return the whole conversation."""
     # A turn must be on disk before its tools start: asked again after a kill, the model gives its
     # calls new ids, and the ledger would not know them.
     durability: dict[str, Any] = {"durability": "sync"} if scope.run.can_ask else {}
     try:
-        final = await agent.ainvoke({"messages": list(messages)}, _step_config(config, scope), **durability)
+        final = await agent.ainvoke({"messages": list(messages)}, config, **durability)
     except (Exception, asyncio.CancelledError):
-        evidence += scope.calls
+        known = {seen["call_id"] for seen in evidence}
+        evidence += [seen for seen in scope.calls if seen["call_id"] not in known]
         raise
     said: list[AnyMessage] = final["messages"]
-    evidence += evidence_of(said, toolbox, scope.run.settings.max_inline_bytes)
-    return answer_of(said, step)
+    return said
+
+
+def _ending(
+    said: Sequence[AnyMessage], step: Step, toolbox: Toolbox, scope: StepScope, evidence: list[Evidence]
+) -> Ending:
+    """Note the calls of a conversation that has ended, and read how."""
+    evidence[:] = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes)
+    return ending_of(answer_of(said, step), step.get("output_schema"))
 
 
 def step_messages(
@@ -92,7 +133,12 @@ def _shown(output: Json) -> str:
 
 def _format(step: Step) -> str:
     schema = step.get("output_schema")
-    return f"Your last message must be JSON that fits this schema:\n{json.dumps(schema)}" if schema else ""
+    if not schema:
+        return ""
+    return (
+        f'Your last message must be JSON: {{"{CANNOT_FIELD}": "why"}} if the step cannot be done, else what '
+        f"fits this schema:\n{json.dumps(schema)}"
+    )
 
 
 def _step_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
@@ -136,29 +182,29 @@ def nested_config(
     return {**done_by, "configurable": configurable}
 
 
-_OF_A_LIMIT = re.compile(r"Model call limits exceeded: |('.*' tool|Tool) call limit reached: ")
-"""What langchain 1.5.2 writes as the agent's last message, at ``ModelCallLimitMiddleware`` and its like."""
-
-
 def answer_of(said: Sequence[AnyMessage], step: Step) -> Json:
     """Return the last message of a conversation, as JSON where the step declares a schema.
 
     Raises:
-        ModelOutputError: If it says nothing.
-        IterationLimitError: If it is what LangChain's middleware says of its own limit.
+        ModelCallError: If it was cut off, withheld or refused, or says nothing.
+        IterationLimitError: If a middleware ended the agent at its limit.
+        ToolFailedError: If the agent ended with a tool's failure.
     """
     last = said[-1]
-    if isinstance(last, AIMessage) and not last.response_metadata and _OF_A_LIMIT.match(last.text):
-        raise IterationLimitError(f"a middleware ended the step: {last.text}")
-    text = unquote(last.text).strip() if isinstance(last, AIMessage) else ""
-    if not text:
-        raise ModelOutputError("the executor ended without an answer")
+    text = _direct_result(last) if isinstance(last, ToolMessage) else result_text(last, "the executor")
     if "output_schema" not in step:
         return text
     try:
         return extract_json(text)
     except ValueError:
         return text  # a string may be what the schema asks for; the check will tell
+
+
+def _direct_result(result: ToolMessage) -> str:
+    """Return the output of a tool whose result ends the agent."""
+    if result.status == "error":
+        raise ToolFailedError(f"{result.name} failed: {result.text}")
+    return str(result.text)
 
 
 def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox, limit: int) -> list[Evidence]:

@@ -41,6 +41,7 @@ def plan_schema() -> dict[str, Any]:
     _narrow_step(definitions["Step"])
     _narrow_criterion(definitions["Criterion"])
     definitions["SubPlan"]["properties"]["goal"]["pattern"] = r"\S"
+    definitions["Ask"]["properties"]["question"]["pattern"] = r"\S"
     definitions["Input"] = _input()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -113,6 +114,8 @@ def _narrow_step(step: dict[str, Any]) -> None:
     step["oneOf"] = [{"required": [kind]} for kind in STEP_KINDS]
     step["if"] = {"anyOf": [{"required": [kind]} for kind in _KINDS_WITH_A_TASK]}
     step["then"] = {"required": ["task"], "properties": {"task": {"pattern": r"\S"}}}
+    confirmed = {"properties": {"confirm": {"const": True}}, "required": ["confirm"]}
+    step["allOf"] = [{"if": confirmed, "then": {"required": ["call"]}}]
 
 
 def _narrow_criterion(criterion: dict[str, Any]) -> None:

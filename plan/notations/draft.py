@@ -51,6 +51,9 @@ class DraftStep(BaseModel):
     when: str | None = None
     agent: str | None = None
     goal: str | None = None
+    ask: str | None = None
+    choices: list[str] = []
+    confirm: bool = False
 
     @field_validator("arguments", "output_schema", mode="before")
     @classmethod
@@ -203,7 +206,7 @@ def new_steps(draft: PlanDraft, kept: Sequence[Step]) -> list[Step]:
     ]
 
 
-_WORK = ("call", "tools", "agent", "plan", "for_each", "when")
+_WORK = ("call", "tools", "agent", "ask", "plan", "for_each", "when")
 
 
 def _same_work(left: Step, right: Step) -> bool:
@@ -229,7 +232,13 @@ def _step(raw: DraftStep, step_id: str) -> Step:
         step["agent"] = raw.agent
     if raw.goal and raw.goal.strip():
         step["plan"] = {"goal": raw.goal}
-    if not (raw.call or raw.agent or "plan" in step):
+    if raw.ask and raw.ask.strip():
+        step["ask"] = {"question": raw.ask}
+        if raw.choices:
+            step["ask"]["choices"] = list(raw.choices)
+    if raw.confirm and raw.call:
+        step["confirm"] = True
+    if not (raw.call or raw.agent or "plan" in step or "ask" in step):
         step["tools"] = list(raw.tools)
     if raw.for_each and raw.for_each.strip():
         step["for_each"] = raw.for_each.strip()

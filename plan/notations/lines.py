@@ -10,13 +10,14 @@ One step a line, a call or work in words, then its options::
 The grammar, where blanks may stand anywhere and a bracket or a text may go on over line ends::
 
     reply     = { step | note | answer | end | other text, which is skipped }
-    step      = [ "-" ] [ label ] ( call | work ) { option }
+    step      = [ "-" ] [ label ] ( call | question | work ) { option }
     label     = number ( "." | ")" | ":" | "=" ) | name ( ":" | "=" )
     call      = tool "(" [ argument { "," argument } ] ")"
     argument  = [ name "=" ] value                    by position: in the order of the tool's schema
+    question  = "ask" "(" text [ "," "choices" "=" texts ] ")"     to the person, unless a tool has this name
     work      = [ name of an agent | "goal" ] text    with "goal": the goal of a sub-plan
     option    = "tools=" names | "after=" names | "check=" text | "each=" reference
-              | "if=" condition | "output=" JSON Schema
+              | "if=" condition | "output=" JSON Schema | "confirm=" ( "true" | "false" )
     value     = JSON | 'text' | True | False | None | reference
     reference = "$" ( number | name ) [ path ] | "${" expression "}"
     note      = "#" words                             the plan's rationale
@@ -250,6 +251,8 @@ class _Reply:
     def _work(self, scanner: _Scanner) -> Wire:
         if tool := scanner.take(_CALL):
             name = tool[1]
+            if name == _ASK and name not in self._words.signatures:
+                return self._question(scanner)
             return {"call": name, "arguments": self._arguments(name, scanner)}
         found = scanner.take(_WHO)
         if found is None:
@@ -261,8 +264,15 @@ class _Reply:
             raise _ProblemError(f"there is no agent {who!r}; known agents: {known(self._words.agents)}")
         return {"task": text, "agent": who or None}
 
-    def _arguments(self, tool: str, scanner: _Scanner) -> Wire:
-        given, order = dict[str, Json](), self._words.signatures.get(tool)
+    def _question(self, scanner: _Scanner) -> Wire:
+        given = self._arguments(_ASK, scanner, ("question", "choices"))
+        asked, choices = given.pop("question", None), given.pop("choices", [])
+        if given or not isinstance(asked, str) or not isinstance(choices, list):
+            raise _ProblemError('a question to the person is ask("…"), or ask("…", choices=["…", "…"])')
+        return {"ask": asked, "task": asked, "choices": [str(choice) for choice in choices]}
+
+    def _arguments(self, tool: str, scanner: _Scanner, order: Sequence[str] | None = None) -> Wire:
+        given, order = dict[str, Json](), order or self._words.signatures.get(tool)
         if order is None:
             raise _ProblemError(f"there is no tool {tool!r}; known tools: {known(self._words.signatures)}")
         for position, (named, value) in enumerate(scanner.arguments()):
@@ -329,7 +339,11 @@ _EMPTY: Wire = {
     "when": None,
     "agent": None,
     "goal": None,
+    "ask": None,
+    "choices": [],
 }
+_ASK = "ask"
+"""What a question to the person is written like a call of."""
 _WORDS_OF_A_NAME, _LONGEST_NAME = 5, 40
 _CALL = re.compile(r"([A-Za-z_][\w.-]*)\s*\(")
 _WHO = re.compile(r"""([A-Za-z_][\w.-]*)?\s*(?=["'])""")
@@ -348,6 +362,8 @@ def _option(name: str, scanner: _Scanner) -> Wire:
     if name == "check":
         return {"success_criterion": scanner.text()}
     value = scanner.value(bare=True)
+    if name == "confirm":
+        return {"confirm": value is True}
     if name in ("tools", "after"):
         names = [_label_of(item) for item in (value if isinstance(value, list) else [value])]
         return {"tools": names} if name == "tools" else {"depends_on": names}
@@ -385,7 +401,7 @@ class _ProblemError(Exception):
 
 _BLANKS = re.compile(r"\s+")
 _BETWEEN = re.compile(r"(?:[\s,;|]|#[^\n]*)+")
-_OPTION = re.compile(r"(tools|after|check|each|if|output)\s*=\s*")
+_OPTION = re.compile(r"(tools|after|check|each|if|output|confirm)\s*=\s*")
 _ARGUMENT = re.compile(r"([A-Za-z_][\w-]*)\s*=(?!=)\s*")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])")
 _NAME = re.compile(r"[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*")

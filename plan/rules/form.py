@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...errors import known
 from ...safety.depth import is_too_deep, too_deep_message
-from ...state import STEP_KINDS, Call, Criterion, Plan, PlanIssue, Step, SubPlan
+from ...state import STEP_KINDS, Ask, Call, Criterion, Plan, PlanIssue, Step, SubPlan
 from .facts import PlanFacts, issue
 
 __all__ = ["form_issues", "normalised"]
@@ -21,6 +21,7 @@ _KNOWN_FIELDS: dict[str, Iterable[str]] = {
     "plan": Plan.__annotations__,
     "step": Step.__annotations__,
     "call": Call.__annotations__,
+    "question": Ask.__annotations__,
     "criterion": Criterion.__annotations__,
     "sub-plan": SubPlan.__annotations__,
 }
@@ -74,7 +75,7 @@ def _noun(path: tuple[Any, ...]) -> str:
     if "success_criteria" in path or (path[0] == "goal_criteria" and len(path) > 1):
         return "criterion"
     if len(path) == 4:
-        return "call" if path[2] == "call" else "sub-plan"
+        return {"call": "call", "ask": "question"}.get(path[2], "sub-plan")
     return "step" if len(path) == 3 else "plan"
 
 
@@ -101,6 +102,11 @@ def _kind_issues(step: Step) -> Iterator[PlanIssue]:
     if kinds == ["plan"] and not step["plan"]["goal"].strip():
         message = f"step {step['id']!r}: the goal of its plan is empty"
         yield issue("malformed_plan", step, message, "plan", "goal")
+    if kinds == ["ask"] and not step["ask"]["question"].strip():
+        yield issue("malformed_plan", step, f"step {step['id']!r}: its question is empty", "ask", "question")
+    if step.get("confirm") and kinds != ["call"]:
+        message = f"step {step['id']!r}: only a call can be confirmed, and it is a step of kind {kinds[-1:]}"
+        yield issue("malformed_plan", step, message, "confirm")
     for name, least in (("max_attempts", 1), ("max_iterations", 1), ("timeout_s", 0)):
         value = step.get(name)
         if value is not None and (value < least or value == 0):  # type: ignore[operator]

@@ -106,6 +106,15 @@ steps:
     task: write it down
     call: {tool: note, args: {text: "${a.found}"}}
 """,
+    "ask.yaml": """
+goal: look something up
+steps:
+  - id: what
+    ask: {question: "What shall be looked up?", choices: [tea, milk]}
+  - id: a
+    call: {tool: look, args: {q: "${what}"}}
+    confirm: true
+""",
     "fail.yaml": """
 goal: fail
 steps:

@@ -95,6 +95,17 @@ def test_a_bad_answer_exits_2_and_leaves_the_question_open(cli):
     assert cli("resume", "t", "--approve", "--tools", "mytools:ALL").code == 0
 
 
+def test_a_question_in_words_is_answered_in_words_and_a_call_is_confirmed_with_its_arguments(cli):
+    asked = cli.run_plan("ask.yaml")
+    assert (asked.code, asked.json["questions"][0]["name"]) == (3, "ask_person")
+    assert cli("resume", "t", "--answer", "coffee", "--tools", "mytools:ALL").code == 2
+    confirming = cli("resume", "t", "--answer", "Tea", "--tools", "mytools:ALL")
+    assert confirming.json["questions"][0]["args"]["tool_args"] == {"q": "tea"}
+    assert cli.calls == []
+    assert cli("resume", "t", "--approve", "--tools", "mytools:ALL").code == 0
+    assert cli.calls == ["look tea"]
+
+
 def test_several_open_questions_need_a_choice_by_id_or_its_beginning(cli):
     first, second = cli.run_plan("fail_twice.yaml").json["questions"]
     unclear = cli("resume", "t", "--answer", '{"decision": "skip"}', "--tools", "mytools:ALL")

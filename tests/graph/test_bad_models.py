@@ -213,7 +213,7 @@ async def test_an_executor_that_calls_tools_badly_is_told_and_goes_on() -> None:
     assert (result["status"], tools.calls) == ("done", [("look", "x")]), result["results"]["a"]["error"]
 
 
-async def test_arguments_that_are_no_json_cost_an_attempt_and_not_the_step() -> None:
+async def test_arguments_that_are_no_json_cost_a_turn_and_not_the_attempt() -> None:
     tools = Toolset()
     script = [
         Reply(tool_calls=[("look", "{broken json")]),
@@ -222,7 +222,7 @@ async def test_arguments_that_are_no_json_cost_an_attempt_and_not_the_step() -> 
     ]
     with OpenAIStub([*script, ANSWER]) as stub:
         result = await _thread(stub, tools).run(think("a", tools=["look"]))
-    assert (result["status"], result["results"]["a"]["attempts"], tools.calls) == ("done", 2, [("look", "x")])
+    assert (result["status"], result["results"]["a"]["attempts"], tools.calls) == ("done", 1, [("look", "x")])
 
 
 async def test_the_key_is_nowhere_in_the_result_or_the_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,9 @@ async def test_a_model_that_takes_a_schema_is_given_the_steps_own_beside_its_too
     result, stub = await _answered(GOOD, tools=["look"])
     asked = stub.requests[0].body
     schema = asked["response_format"]["json_schema"]["schema"]
+    why = schema["properties"].pop("cannot_be_done")
+    assert why["type"] == ["string", "null"], "an enforced schema leaves room to say that it cannot be done"
+    assert schema["required"].pop() == "cannot_be_done"
     assert {key: schema[key] for key in CITY} == CITY
     assert asked["response_format"]["json_schema"]["strict"] is True
     assert [tool["function"]["name"] for tool in asked["tools"]] == ["look"]

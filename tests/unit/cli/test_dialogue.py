@@ -92,6 +92,16 @@ def test_a_budget_can_grow_as_proposed_or_end_the_run(person: Person, keys: str,
     assert answer == {"type": "edit", "args": args}
 
 
+@pytest.mark.parametrize(("keys", "said"), [("2\n", "Initech"), ("ACME\n", "ACME")])
+def test_a_question_in_words_is_answered_by_the_number_of_a_choice_or_in_words(
+    person: Person, keys: str, said: str
+) -> None:
+    about = question("ask_person", question="Which client?", choices=["ACME", "Initech"], answer="")
+    answer = asked(person, about, ("Your answer", keys))
+    assert answer == {"type": "respond", "message": said}
+    assert "2: Initech" in person.shown
+
+
 def test_ctrl_d_leaves_a_question_open(person: Person) -> None:
     assert asked(person, BUDGET, ("What now?", "\x04")) is None
 

@@ -29,6 +29,7 @@ def test_the_questions_offer_what_design_names() -> None:
         "approve_plan",
         "approve_step",
         "confirm_call",
+        "ask_person",
         "handle_step_failure",
         "resolve_unknown_outcome",
         "extend_budget",

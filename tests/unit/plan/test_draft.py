@@ -163,6 +163,15 @@ def test_a_revision_keeps_what_is_not_replaced_and_gives_new_ids_to_what_is_new(
     assert made["steps"][2]["call"]["args"]["x"] == "${b_r2} ${a}"
 
 
+def test_a_revision_does_not_make_a_call_unseen_that_was_to_be_confirmed() -> None:
+    old: Any = plan(bound("a", "send", confirm=True), id="p", revision=1)
+    new: Any = [bound("b", "send"), {"id": "c", "task": "send it", "tools": ["send"]}, bound("d", "look")]
+    called, agents, other = revised_plan(old, {"a"}, new, "why", {"a"})["steps"]
+    assert (called["confirm"], "approve" in called) == (True, False)
+    assert (agents["approve"], "confirm" in agents) == (True, False), "only a call can be confirmed"
+    assert not {"confirm", "approve"} & other.keys()
+
+
 def test_every_occasion_offers_the_outcomes_that_fit_it() -> None:
     offered = {o: draft_schema([], occasion=o)["properties"] for o in ("goal", "next_steps", "revision")}
     assert {o: "finished" in p["outcome"]["enum"] for o, p in offered.items()} == {

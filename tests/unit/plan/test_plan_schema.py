@@ -57,6 +57,8 @@ FULL = {
         {"id": "b", "task": "think", "tools": [], "depends_on": ["a"]},
         {"id": "c", "task": "think", "agent": "coder", "for_each": "${a}"},
         {"id": "d", "plan": {"goal": "g"}, "when": "a"},
+        {"id": "e", "ask": {"question": "q", "choices": ["x"]}},
+        {"id": "f", "call": {"tool": "t", "args": {}}, "confirm": True},
     ],
 }
 
@@ -104,7 +106,7 @@ def test_a_plan_that_uses_every_field_fits_the_schema_and_is_well_formed():
 
 
 SOMETHING_ELSE = [None, True, 0, -1, 2, 0.5, "", " ", "text", "1x", "item", [], ["x"], [1], {}, {"x": 1}]
-EXTRA = ["tools", "call", "agent", "plan", "tool", "args", "typo", "pattern", "task", "type"]
+EXTRA = ["tools", "call", "agent", "ask", "confirm", "plan", "tool", "args", "typo", "pattern", "type"]
 
 
 def places(value, path=()):

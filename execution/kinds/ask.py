@@ -1,0 +1,53 @@
+"""Ask the person: a step of kind ``ask``, or a question that an agent has about its step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...errors import UnansweredError
+from ...people.asking import ask_person
+from ...run import StepScope
+from ...safety.markdown import plain_line
+from ...storage.work_id import path_as_json
+
+__all__ = ["ask_for_agent", "run_ask_step"]
+
+Json = Any
+
+
+async def run_ask_step(ask: Mapping[str, Json], scope: StepScope) -> Json:
+    """Ask what the plan wants to know, with references filled, and return the answer.
+
+    Raises:
+        UnansweredError: If there is no answer.
+        langgraph.errors.GraphInterrupt: While a person is being asked.
+    """
+    return await _answer(scope, str(ask["question"]), [str(choice) for choice in ask.get("choices") or ()], 0)
+
+
+async def ask_for_agent(scope: StepScope, question: str, *, occasion: int) -> str:
+    """Ask what an agent wants to know, and return the answer in words.
+
+    Args:
+        occasion: Tells this question from an earlier one of the same conversation.
+
+    Raises:
+        UnansweredError: If there is no answer.
+        langgraph.errors.GraphInterrupt: While a person is being asked.
+    """
+    return f"The person answers: {await _answer(scope, question, [], occasion)}"
+
+
+async def _answer(scope: StepScope, question: str, choices: Sequence[str], occasion: int) -> Json:
+    if not scope.run.can_ask:
+        raise UnansweredError(f"nobody can be asked, since there is no checkpointer: {question}")
+    args = {"question": question, "choices": list(choices), "answer": ""}
+    offered = "".join(f"\n- {plain_line(choice)}" for choice in choices)
+    description = f"Step **{scope.step_id}** asks: {plain_line(question)}" + (offered and f"\n{offered}")
+    key = [path_as_json(scope.work.path), scope.work.plan_id, question, occasion]
+    answer = await ask_person(scope.run, key, "ask_person", args, description, step_id=scope.step_id)
+    if answer["type"] == "reject":
+        why = answer["message"] or "the person did not answer"
+        raise UnansweredError(f"no answer to the question {question!r}: {why}")
+    return answer["args"]["answer"]

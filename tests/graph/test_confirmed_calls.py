@@ -1,0 +1,149 @@
+"""Calls that a person sees with their final arguments, and results that nobody checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from plans import Thread, agent_with, bound, plan, think
+from toolset import Toolset
+
+from plan_execute import Context, ScriptedModel
+from plan_execute.errors import InvalidAnswerError
+
+FREE = Context(approval="never", on_failure="abort")
+COMPUTED = FREE.model_copy(update={"confirm": "computed"})
+WRITE = bound("w", "wr", {"text": "${a}"})
+
+
+async def _asked(*steps: dict[str, Any], context: Context = FREE) -> tuple[Thread, Toolset]:
+    tools = Toolset()
+    thread = Thread(agent_with(tools.tools), context)
+    await thread.run(bound("a", "look", {"q": "x"}), *steps)
+    assert tools.named("wr") == []
+    return thread, tools
+
+
+@pytest.mark.parametrize(
+    ("step", "context"), [({**WRITE, "confirm": True}, FREE), (WRITE, COMPUTED)], ids=["marked", "computed"]
+)
+async def test_a_call_is_confirmed_with_the_arguments_that_it_has_then(
+    step: dict[str, Any], context: Context
+) -> None:
+    thread, tools = await _asked(step, context=context)
+    asked = await thread.question()
+    assert (asked["name"], asked["args"]["tool_args"]) == ("confirm_call", {"text": "found x"})
+    assert 'wr({"text": "found x"})' in asked["description"]
+    result = await thread.answer("approve")
+    assert (result["status"], tools.named("wr")) == ("done", ["found x"])
+
+
+async def test_the_arguments_may_be_edited_and_the_call_rejected() -> None:
+    thread, tools = await _asked({**WRITE, "confirm": True})
+    await thread.answer({"type": "edit", "args": {"tool_args": {"text": "better"}}})
+    assert tools.named("wr") == ["better"]
+    thread, tools = await _asked({**WRITE, "confirm": True})
+    result = await thread.answer({"type": "reject", "message": "wrong client"})
+    assert (result["results"]["w"]["error"]["code"], tools.named("wr")) == ("rejected", [])
+    assert "wrong client" in result["results"]["w"]["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        bound("w", "wr", {"text": "fixed"}),
+        bound("w", "wr", {"text": "${inputs.text}"}),
+        bound("w", "look", {"q": "${a}"}),
+        bound("w", "wr", {"text": "${item}"}, for_each="${inputs.texts}"),
+    ],
+    ids=["fixed", "an input", "a read", "items of an input"],
+)
+async def test_only_writes_with_computed_arguments_are_confirmed_unasked(step: dict[str, Any]) -> None:
+    tools = Toolset()
+    given = {"plan": plan(bound("a", "look", {"q": "x"}), step), "inputs": {"text": "t", "texts": ["t"]}}
+    assert (await Thread(agent_with(tools.tools), COMPUTED).send(given))["status"] == "done"
+
+
+LOOP = bound("w", "wr", {"text": "to ${item}|${index}"}, for_each="${b}", confirm=True)
+NAMES = bound("b", "echo", {"value": ["ann", "bob"]})
+
+
+async def test_the_calls_of_a_loop_come_in_one_question_with_a_table() -> None:
+    thread, tools = await _asked(NAMES, LOOP)
+    asked = await thread.question()
+    assert asked["args"]["tool_args"] == [{"text": "to ann|0"}, {"text": "to bob|1"}]
+    assert '| item | text |\n| --- | --- |\n| 0 | `"to ann\\|0"` |' in asked["description"]
+    result = await thread.answer("approve")
+    assert (result["status"], sorted(tools.named("wr"))) == ("done", ["to ann|0", "to bob|1"])
+
+
+async def test_the_calls_of_a_loop_are_edited_as_a_list_of_the_same_length() -> None:
+    thread, tools = await _asked(NAMES, LOOP)
+    for bad in ({"text": "x"}, [{"text": "x"}], ["x", "y"]):
+        with pytest.raises(InvalidAnswerError):
+            await thread.answer({"type": "edit", "args": {"tool_args": bad}})
+    await thread.answer({"type": "edit", "args": {"tool_args": [{"text": "1"}, {"text": "2"}]}})
+    assert sorted(tools.named("wr")) == ["1", "2"]
+
+
+async def test_a_loop_that_is_rejected_calls_nothing() -> None:
+    thread, tools = await _asked(NAMES, LOOP)
+    result = await thread.answer("reject")
+    assert (result["results"]["w"]["error"]["code"], tools.named("wr")) == ("rejected", [])
+
+
+async def test_where_nobody_can_be_asked_a_call_to_be_confirmed_is_not_made() -> None:
+    tools = Toolset()
+    thread = Thread(agent_with(tools.tools, checkpointer=None), FREE)
+    result = await thread.run(bound("w", "wr", {"text": "x"}, confirm=True))
+    assert (result["results"]["w"]["error"]["code"], tools.calls) == ("rejected", [])
+
+
+async def test_a_planner_may_ask_for_a_confirmation() -> None:
+    model = ScriptedModel({"planner": ['1. wr("x") confirm=true']}, strict=False)
+    tools = Toolset()
+    thread = Thread(agent_with(tools.tools, model), FREE)
+    await thread.send({"goal": "g"})
+    assert ((await thread.question())["name"], tools.calls) == ("confirm_call", [])
+
+
+# --- unverified --------------------------------------------------------------------------
+
+
+async def test_the_approval_shows_which_writes_use_output_that_nothing_checks() -> None:
+    model = ScriptedModel({})
+    thread = Thread(agent_with(Toolset().tools, model), Context())
+    await thread.send(
+        {
+            "plan": plan(
+                think("loose"),
+                think("held", success_criteria=[{"type": "not_empty"}]),
+                bound("passed_on", "echo", {"value": "${loose}"}),
+                bound("one", "wr", {"text": "${passed_on}"}),
+                bound("two", "wr", {"text": "${held}"}),
+                bound("three", "wr", {"text": "fixed"}, "loose"),
+            )
+        }
+    )
+    lines = {
+        line.split("**")[1]: line
+        for line in (await thread.question())["description"].splitlines()
+        if line.startswith("- **")
+    }
+    assert lines["one"].endswith("**with output that nothing checks:** loose")
+    assert "nothing checks" not in lines["two"] + lines["three"]
+
+
+@pytest.mark.parametrize(
+    ("checked", "strict", "status"),
+    [(True, True, "partial"), (False, True, "failed"), (False, False, "done")],
+)
+async def test_with_strict_what_nobody_verified_is_not_done(checked: bool, strict: bool, status: str) -> None:
+    model = ScriptedModel({"executor": ["thought"]}, strict=False)
+    context = FREE.model_copy(update={"strict": strict})
+    agent = agent_with(Toolset().tools, model, models={"synthesizer": ScriptedModel({}, strict=False)})
+    steps = [think("t"), *([bound("a", "look", {"q": "x"})] if checked else [])]
+    result = await Thread(agent, context).run(*steps)
+    assert result["status"] == status
+    if strict:
+        assert "All steps have run, but not every result could be verified." in result["final_answer"]
