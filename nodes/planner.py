@@ -112,9 +112,9 @@ class _Planner:
             await _drop_reads(run)
             reason = run.redact(f"The planner could not answer: {error}")
             return _cannot_plan(state, run, reason) | {"usage": tab.close()}
-        if draft.outcome == "cannot_plan":
+        if draft.outcome in ("cannot_plan", "question"):
             await _drop_reads(run)
-            return _cannot_plan(state, run, run.redact(draft.rationale)) | {"usage": tab.close()}
+            return _cannot_plan(state, run, run.redact(_why_not(draft))) | {"usage": tab.close()}
         plan = run.redact(_plan_from(draft, state, run))
         run.authored.add(digest(plan))
         if ahead is not None:
@@ -472,6 +472,11 @@ def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
         "steps": steps,
     }
     return with_answer(plan, answer_of(draft))
+
+
+def _why_not(draft: PlanDraft) -> str:
+    asked = draft.outcome == "question"
+    return f"The planner asks before it can plan: {draft.rationale}" if asked else draft.rationale
 
 
 def _cannot_plan(state: State, run: Run, reason: str) -> Update:

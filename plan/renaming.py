@@ -25,6 +25,10 @@ def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
     }
     if "when" in step:
         followed["when"] = _follow_expression(changes, step["when"])
+    if "if_failed" in step:
+        followed["if_failed"] = [renamed.get(one, one) for one in step["if_failed"] or ()]
+    if step.get("else_of"):
+        followed["else_of"] = renamed.get(step["else_of"], step["else_of"])
     return {**followed, "depends_on": depends_on}  # type: ignore[typeddict-item]
 
 
