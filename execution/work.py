@@ -367,6 +367,9 @@ class StepWork:
         """Return what an agent is shown as data, by its name; of a list it loops over, only the item."""
         hidden = _only_looped_over(self.step) if item is not None else set()
         outputs = {f"output of {i}": await self._output(i) for i in self.needed if i not in hidden}
+        for i in self.step.get("if_failed", ()):
+            if error := self.needed[i]["error"]:
+                outputs[f"failure of {i}"] = error["message"]
         return outputs if item is None else {**outputs, f"item {item.index}": item.value}
 
     def evaluator(self) -> Any:
