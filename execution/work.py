@@ -217,7 +217,14 @@ class StepWork:
         if "plan" in self.step:
             goal = str(await run_bounded(resolve, self.step["plan"]["goal"], values))
             return await run_sub_plan(
-                goal, self.step, hints=hints, scope=scope, evidence=evidence, config=self.config
+                goal,
+                self.step,
+                self.plan,
+                self.toolbox,
+                hints=hints,
+                scope=scope,
+                evidence=evidence,
+                config=self.config,
             )
         return await self._delegate(scope, evidence, values, hints, item)
 

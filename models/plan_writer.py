@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 
 from ..plan.notations.draft import Occasion, PlanDraft, draft_problems, draft_schema, steps_from_draft
 from ..plan.notations.lines import Vocabulary, complete_lines, read_lines
-from ..plan.notations.questions import question_in
+from ..plan.notations.questions import marked_question, question_in
 from ..state import Step
 from .metered import ModelMeter
 from .reading import TextForm
@@ -85,10 +85,11 @@ _REMINDER = 'Write one step a line, as `1. tool(value, name=value)` or `2. "what
 
 
 def _draft_in_lines(text: str, words: Vocabulary, *, may_ask: bool) -> PlanDraft | None:
-    written = read_lines(text, words)
+    question = marked_question(text) if may_ask else None
+    written = None if question else read_lines(text, words)
     if written is not None:
         return PlanDraft.model_validate(written)
-    question = question_in(text) if may_ask else None
+    question = question or (question_in(text) if may_ask else None)
     return None if question is None else PlanDraft(outcome="question", rationale=question, steps=[])
 
 

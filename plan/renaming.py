@@ -61,7 +61,9 @@ def _follow(changes: Mapping[str, str], text: str) -> str:
 def _follow_expression(changes: Mapping[str, str], expression: str) -> str:
     """Rename the steps that an expression looks up; names of fields stay."""
     for old, new in changes.items():
-        if not old.isidentifier():  # what a model wrote and no JMESPath reads: a word is told by its borders
+        if not (
+            old.isascii() and old.isidentifier()
+        ):  # what a model wrote and no JMESPath reads: a word is told by its borders
             borders = r"(?<![\w.'\"`\[&-])" if old[:1].isalpha() else r"^\s*"
             expression = re.sub(rf"{borders}{re.escape(old)}(?=\s*(?:[.,\[|)]|$))", new, expression)
     for start, end, name in reversed(looked_up(expression)):

@@ -114,7 +114,8 @@ def draft_schema(
         step["call"] = {"type": "null"}
     if agents:
         step["agent"] = {"anyOf": [{"type": "string", "enum": list(agents)}, {"type": "null"}]}
-    for name in ([] if agents else ["agent"]) + ([] if sub_plans else ["goal"]):
+    branches = [] if len(tool_names) > 1 else ["else_of", "if_failed"]
+    for name in ([] if agents else ["agent"]) + ([] if sub_plans else ["goal"]) + branches:
         del step[name]
     schema["properties"]["steps"]["items"]["required"] = list(step)
     return schema

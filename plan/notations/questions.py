@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["question_in"]
+__all__ = ["marked_question", "question_in"]
 
 _MARKED = re.compile(
-    r"[\s>*`_-]*(?:question|ask)\s*[*`]*\s*[:=]\s*[*`]*\s*(?P<question>.+)", re.IGNORECASE | re.DOTALL
+    r"[\s>*`_-]*(?:question|ask)\s*[*`]*\s*[:=]\s*[*`]*\s*(?P<question>[^\n]+)", re.IGNORECASE | re.DOTALL
 )
 _ENDS_AS_QUESTION = re.compile(r"[?？؟][\s\"'”’*`)_]*\Z")
 _QUOTES = "\"'“”‘’«»*`_ \t\r\n"
@@ -23,6 +23,10 @@ def question_in(answer: str) -> str | None:
     said = answer.strip()
     if not said or said[0] in "{[" or len(said) > _LONGEST:
         return None
-    if marked := _MARKED.fullmatch(said):
-        return marked["question"].strip(_QUOTES) or None
-    return said if _ENDS_AS_QUESTION.search(said) else None
+    return marked_question(said) or (said if _ENDS_AS_QUESTION.search(said) else None)
+
+
+def marked_question(answer: str) -> str | None:
+    """Find the question in an answer that is nothing but ``question: …``, which could be a step's label."""
+    marked = _MARKED.fullmatch(answer.strip())
+    return (marked["question"].strip(_QUOTES) or None) if marked else None
