@@ -94,7 +94,7 @@ _CALL = re.compile(r"[A-Za-z_][\w.-]*\s*\(")
 _BARE_CALL = re.compile(r"[A-Za-z_][\w.-]*\(")
 """How a step without a label begins: only so, since prose stands in the same place."""
 _WHO = re.compile(rf"(?:(?P<who>[A-Za-z_][\w.-]*)\s*)?[{_QUOTES}]")
-_RETURN = re.compile(rf"return\b\s*(?=[{_QUOTES}$`])", re.IGNORECASE)
+_RETURN = re.compile(rf"return\b[*`]*\s*(?=[{_QUOTES}$`])", re.IGNORECASE)
 _END = re.compile(
     r"(?P<end>more|finished)[\W_]*|(?P<reason>more|finished|impossible)\s*[*`]*\s*[:：(–—-]\s*(?P<why>.+)",
     re.I,
@@ -103,9 +103,16 @@ OPTION = re.compile(
     r"(?P<option>tools?|after|depends_on|check|for_each|each|if_failed|else_of|if|when|output)\s*[:=：](?!=)\s*",
     re.IGNORECASE,
 )
-_BREAK = re.compile(r"[\s>|]*(?:```[\w+-]*|~~~\w*|[-=*_|:\s]*)[\s|]*")
+_BREAK = re.compile(r"[\s>|]*(?:</?[A-Za-z][\w-]*>|```[\w+-]*|~~~\w*|[-=*_|:\s]*)[\s|]*")
 _JSON = re.compile(r"\s*[{\[]\s*(?:[\"{\[\]}]|//|$)")
 _HEADING = re.compile(r"[\s>|]*(?:\*\*[^*]+\*\*|__[^_]+__|[^\n]*[:：])\s*")
+
+
+_IN_ORDER = re.compile(
+    r"[\s>*_]*(?:and\s+)?(?:first|second|third|then|next|finally|lastly|after\s+that|afterwards?)\b",
+    re.IGNORECASE,
+)
+"""How prose begins that goes on with the work."""
 
 
 class _Finder:
@@ -201,8 +208,9 @@ class _Finder:
         return bool(_BARE_CALL.match(line, at)) or (is_text and not _is_key(line, at))
 
     def _prose(self, plain: Line, line: str) -> Line:
-        is_heading = bool(_HEADING.fullmatch(line)) and not plain.is_list_item
-        if self._known_call.search(line) or (plain.is_list_item and not is_heading):
+        is_heading = not plain.is_list_item and bool(_HEADING.fullmatch(line))
+        goes_on = plain.is_list_item or _IN_ORDER.match(line)
+        if self._known_call.search(line) or (goes_on and not is_heading):
             return replace(plain, kind="suspect")
         return replace(plain, kind="break") if is_heading else plain
 

@@ -29,7 +29,7 @@ _NEXT_OPTION = re.compile(rf"[\s,;]+(?:{OPTION.pattern})|\s#|$", re.IGNORECASE)
 _AND = re.compile(r"(?:,|\band\b)(?=\s*[\w$\"'])(?!\s*\w+\s*[:=])")
 _ARGUMENT = re.compile(r"([A-Za-z_][\w-]*)\s*=(?!=)\s*")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?!\w|\.\d)")
-_NAME = re.compile(r"[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*")
+_NAME = re.compile(r"[^\W\d][\w-]*(?:\.[^\W\d][\w-]*)*|_\w*")
 _ROOT = re.compile(r"\$(\w+)")
 _PATH = re.compile(r"""\.(?:[A-Za-z_]\w*|"[^"\n]*"|\*)|\[""")
 _CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
@@ -204,7 +204,9 @@ class Scanner:
         found = self.take(_NAME)
         if found is None:
             raise ProblemError(f"expected a value before: {self.rest() or 'the end'}")
-        word, root = found[0], found[0].split(".")[0]
+        root, dot, path = found[0].partition(".")
+        root = label_named(root)
+        word = f"{root}{dot}{path}"
         if word in FUNCTIONS and self._text.startswith("(", self._at):
             start, self._at = self._at, _bracket_end(self._text, self._at)
             return f"${{{word}{_expression(self._text[start : self._at])}}}"

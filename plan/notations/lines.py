@@ -175,6 +175,10 @@ class _Reply:
         }  # what refers to it is right
         if not line.closed:
             raise ProblemError("a bracket or a text is not closed")
+        if _CONDITIONAL.match(line.title):
+            raise ProblemError(
+                f"{line.title!r} is no condition here: write if=, else_of=, if_failed= or each= behind a step"
+            )
         if again:
             raise ProblemError(f"there are two steps {again[0].lstrip('_')}")
         scanner = Scanner(line.work, {*self._labels, *self._words.taken} - {label, name})
@@ -328,6 +332,11 @@ def _short_texts(arguments: Wire) -> Iterator[str]:
     return (text for text in texts if len(text) <= _LONGEST_NAME and "$" not in text)
 
 
+_CONDITIONAL = re.compile(
+    r"(?:if|when|unless|else|elif|otherwise|for|foreach|while|repeat|on|in\s+case|except|catch|only)(?:\b|_)",
+    re.IGNORECASE,
+)
+"""How a label begins that says when, or how often, a step is to run."""
 _OPTION_NAMES = ("tools", "tool", "after", "check", "each", "if", "output", "if_failed", "else_of")
 _LOST = (
     'this is neither a step nor an option of one: write a step as tool(arguments) or "work in words", and '
