@@ -17,15 +17,15 @@ The grammar, where blanks may stand anywhere and a bracket or a text may go on o
     work      = [ name of an agent | "goal" ] text    with "goal": the goal of a sub-plan
     option    = "tools=" names | "after=" names | "check=" text | "each=" reference, or a list of them
               | "if=" condition | "else_of=" name | "if_failed=" names | "output=" JSON Schema
-                                                      on a line of its own it is for the step before
+                                                      on its own line it is for the step before
     value     = JSON | 'text' | True | False | None | reference
     reference = "$" ( number | name ) [ path ] | "${" expression "}"
     note      = "#" words                             the plan's rationale
     answer    = "return" ( text | reference )         the final answer, where outputs need only be put in
     end       = "more" | "finished" | "impossible:" reason
 
-Bullets and the like before a step are taken away (see ``line_starts.py``). Prose before the plan, and behind it
-after an empty line, is skipped; any that could be work is named as a problem.
+Bullets and the like before a step are taken away (see ``line_starts.py``). Prose before the plan, and
+behind it after an empty line, is skipped; any that could be work is named as a problem.
 
 It is read into the JSON form of the planner's answer (see ``draft.py``): a number becomes an id made
 of the step's words, ``$1.price`` becomes ``${id.price}``, values keep their types. Within a text only
