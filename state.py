@@ -144,6 +144,10 @@ class Step(TypedDict, total=False):
     """A reference to a list: the step runs once per item, which it knows as ``${item}`` and ``${index}``."""
     when: str
     """A JMESPath over earlier outputs and ``inputs``; where it is false the step is skipped."""
+    else_of: str
+    """The step whose condition decides: this one runs exactly when that one was skipped by its ``when``."""
+    if_failed: list[str]
+    """Steps of which one has to fail for this one to run; where all succeed it is skipped."""
     output_schema: dict[str, Json]
     """A JSON Schema that the output has to fit."""
     success_criteria: list[Criterion]
@@ -466,6 +470,13 @@ def reason_of(state: State) -> str:
     """Return the reason of the last evaluation."""
     evaluation = state.get("evaluation")
     return evaluation.get("reason", "") if evaluation else ""
+
+
+def accepted_at(state: State) -> str:
+    """Return when the plan was accepted first (ISO 8601): ``now()``, the same after any resume."""
+    plan = state.get("plan")
+    times = (event["at"] for event in state.get("audit") or () if plan and event.get("plan_id") == plan["id"])
+    return next(times, "")
 
 
 # --- questions about steps and plans ----------------------------------------------------

@@ -16,7 +16,8 @@ from ..plan.references import (
 )
 from ..plan.trust import outputs_used
 from ..run import Run
-from ..state import Plan, State, steps_by_id
+from ..safety.expressions import clock_at
+from ..state import Plan, State, accepted_at, steps_by_id
 from ..tools.threads import run_bounded
 from .criteria import is_empty
 
@@ -41,7 +42,8 @@ async def planned_answer(state: State, run: Run) -> str | None:
             i: await run.artifacts.value(results[i]["output"], i) for i in roots_in(answer) & set(results)
         }
         values = {**scope, "inputs": input_values(plan, state.get("inputs"))}
-        filled = await run_bounded(fill, answer, values, _in_words)
+        with clock_at(accepted_at(state)):
+            filled = await run_bounded(fill, answer, values, _in_words)
     except (BadReferenceError, UnresolvedReferenceError):
         return None
     return filled if len(filled) <= _LONGEST_ANSWER else None

@@ -33,7 +33,7 @@ from ..evaluation.decision import Choice, advice, decide_with_model, effective_p
 from ..people.asking import ask_person
 from ..people.plan_text import call_in_words, step_in_words
 from ..people.questions import Answer
-from ..plan.dag import descendants
+from ..plan.dag import descendants, is_called_for, is_failure_handled, is_released
 from ..plan.identity import step_fingerprint
 from ..plan.references import holds
 from ..run import Run, audit_event
@@ -50,7 +50,6 @@ from ..state import (
     add_usage,
     digest,
     granted_tools,
-    is_satisfied,
     steps_by_id,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
@@ -121,7 +120,8 @@ class AttemptLoop:
             StepWithheldError: If it may not run now; it stays pending.
             langgraph.errors.GraphInterrupt: While a person is being asked.
         """
-        if failed := [step_id for step_id, result in self.work.needed.items() if not is_satisfied(result)]:
+        needed = self.work.needed.items()
+        if failed := [step_id for step_id, result in needed if not is_released(self.step, step_id, result)]:
             return self._blocked(failed)
         recorded, gate = self.work.epoch.attempts_of(self.step), self.work.epoch.gate
         if gate.enough.is_set():
@@ -152,6 +152,9 @@ class AttemptLoop:
 
     async def _is_wanted(self) -> bool:
         """Evaluate the step's condition; one that cannot be evaluated fails in the attempt."""
+        epoch = self.work.epoch
+        if not is_called_for(self.step, epoch.steps, epoch.gate.finished):
+            return False
         try:
             condition = self.step.get("when")
             return condition is None or await run_bounded(holds, condition, await self.work.values("when"))
@@ -221,6 +224,12 @@ class AttemptLoop:
             policy = "ask"
         if left and self._worth_another(attempt) and (not wrote or policy == "retry"):
             return self._evaluation("retry", error["message"])
+        if (
+            not self.step.get("on_failure")
+            and policy != "ask"
+            and is_failure_handled(self.work.plan, self.step["id"])
+        ):
+            return self._evaluation("continue", f"the plan says what follows: {error['message']}")
         if policy == "auto":
             return await self._decide_automatically(made, wrote, exhausted=len(made) > limit)
         if policy == "retry":
@@ -400,7 +409,8 @@ class AttemptLoop:
             return Outcome(supplied, None, self.audit)
         if decision["decision"] == "skip":
             return Outcome(self._result("skipped", made, error=error), None, self.audit)
-        return Outcome(self._result("failed", made, error=error), decision, self.audit)
+        handled = decision["decision"] == "continue"
+        return Outcome(self._result("failed", made, error=error), None if handled else decision, self.audit)
 
     def _cut_short(self, made: list[Attempt]) -> Outcome:
         """End a step that had not succeeded when the goal was reached; a failed write stays a failure."""

@@ -117,7 +117,9 @@ class ReadsAhead:
     def _may_begin(self, step: Step) -> bool:
         if not self._open or self._run.stop.is_set() or self._run.soft_limit():
             return False
-        if "call" not in step or any(step.get(key) for key in ("for_each", "when", "confirm")):
+        if "call" not in step or not step.keys().isdisjoint(
+            ("for_each", "when", "else_of", "if_failed", "confirm")
+        ):
             return False
         if self._toolbox.effect(step["call"]["tool"]) != "read":
             return False

@@ -247,7 +247,14 @@ class StepWork:
         if "plan" in self.step:
             goal = str(await run_bounded(resolve, self.step["plan"]["goal"], values))
             return await run_sub_plan(
-                goal, self.step, hints=hints, scope=scope, evidence=evidence, config=self.config
+                goal,
+                self.step,
+                self.plan,
+                self.toolbox,
+                hints=hints,
+                scope=scope,
+                evidence=evidence,
+                config=self.config,
             )
         return await self._delegate(scope, evidence, values, hints, item)
 
@@ -397,6 +404,9 @@ class StepWork:
         """Return what an agent is shown as data, by its name; of a list it loops over, only the item."""
         hidden = _only_looped_over(self.step) if item is not None else set()
         outputs = {f"output of {i}": await self._output(i) for i in self.needed if i not in hidden}
+        for i in self.step.get("if_failed", ()):
+            if error := self.needed[i]["error"]:
+                outputs[f"failure of {i}"] = error["message"]
         return outputs if item is None else {**outputs, f"item {item.index}": item.value}
 
     def evaluator(self) -> Any:

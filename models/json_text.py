@@ -9,7 +9,7 @@ from typing import Any
 
 from ..safety.depth import is_too_deep
 
-__all__ = ["extract_json", "without_thinking"]
+__all__ = ["BrokenJsonError", "extract_json", "without_thinking"]
 
 _THINKING = re.compile(
     r"\A(?:\s*(?:<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)))+",
@@ -29,13 +29,16 @@ def extract_json(text: str) -> Any:
         ValueError: There is no complete JSON value. Amid prose only an object or a list counts.
     """
     said = without_thinking(text)
+    problem: Exception | None = None
     for loads, candidate in ((_loads, text), (_loads, said), (_loads_fenced, said), (_loads_embedded, said)):
         try:
             value = loads(candidate)
             if not is_too_deep(value):
                 return _without_lone_surrogates(value)
-        except (ValueError, RecursionError):
-            continue
+        except (ValueError, RecursionError) as error:
+            problem = error
+    if isinstance(problem, BrokenJsonError):
+        raise problem
     msg = "there is no complete JSON value in this text"
     raise ValueError(msg)
 
@@ -49,8 +52,27 @@ def _refuse_constant(name: str) -> Any:
 _DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
 
 
+class BrokenJsonError(ValueError):
+    """A text that was to be JSON and is broken or was cut off; it says where."""
+
+
 def _loads(text: str) -> Any:
-    return _DECODER.decode(text.strip())
+    text = text.strip().lstrip("\ufeff")
+    try:
+        return _DECODER.decode(text)
+    except ValueError:
+        return _DECODER.decode(_without_slips(text))
+
+
+_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_LAST_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)
+
+
+def _without_slips(text: str) -> str:
+    """Take away comments, and commas before a closing bracket. Nothing is added: what is cut off stays so."""
+    for slip in (_COMMENT, _LAST_COMMA):
+        text = slip.sub(lambda found: found[0] if found[0].startswith('"') else "", text)
+    return text
 
 
 def _loads_fenced(text: str) -> Any:
@@ -63,7 +85,11 @@ def _loads_fenced(text: str) -> Any:
 
 def _loads_embedded(text: str) -> Any:
     """Decode the longest object or list that starts somewhere in the text."""
-    found = list(_embedded(text))
+    try:
+        found = list(_embedded(text))
+    except BrokenJsonError:
+        mended = _without_slips(text)
+        found = list(_embedded(mended))
     if not found:
         msg = "no object or list"
         raise ValueError(msg)
@@ -79,8 +105,26 @@ def _embedded(text: str) -> Iterator[tuple[int, Any]]:
         try:
             value, position = _DECODER.raw_decode(text, start.start())
             yield position - start.start(), value
+        except json.JSONDecodeError as error:
+            if _OBJECT.match(text, start.start()):
+                # What is inside it would be taken for the whole.
+                raise BrokenJsonError(_where_broken(text, error)) from error
+            position = start.start() + 1
         except (ValueError, RecursionError):
             position = start.start() + 1
+
+
+_OBJECT = re.compile(r'\{\s*"[^"\n]*"\s*:|\[\s*\{\s*"')
+"""How JSON begins, and hardly anything else."""
+
+
+def _where_broken(text: str, error: json.JSONDecodeError) -> str:
+    if error.pos >= len(text.rstrip()):
+        at = f"at line {error.lineno} column {error.colno}"
+        return f"there is no complete JSON: it ends before its brackets are closed, {at}"
+    line = text.splitlines()[error.lineno - 1] if text else ""
+    near = line[max(0, error.colno - 30) : error.colno + 10].strip()
+    return f"not JSON: {error.msg} at line {error.lineno} column {error.colno}, near {near!r}"
 
 
 def _without_lone_surrogates(value: Any) -> Any:

@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnableConfig
 
 from ..plan.notations.draft import Occasion, PlanDraft, draft_problems, draft_schema, steps_from_draft
 from ..plan.notations.lines import Vocabulary, complete_lines, read_lines
+from ..plan.notations.questions import marked_question, question_in
 from ..state import Step
 from .metered import ModelMeter
 from .reading import TextForm
@@ -72,16 +73,24 @@ async def write_draft(
         check=partial(draft_problems, occasion=occasion, kept=kept),
         form=TextForm(
             prompt("lines"),
-            read=partial(_draft_in_lines, words=words),
+            read=partial(_draft_in_lines, words=words, may_ask=occasion != "revision"),
+            reminder=_REMINDER,
             listen=None if listen is None else _line_by_line(listen, words),
         ),
         config=config,
     )
 
 
-def _draft_in_lines(text: str, words: Vocabulary) -> PlanDraft | None:
-    written = read_lines(text, words)
-    return None if written is None else PlanDraft.model_validate(written)
+_REMINDER = 'Write one step a line, as `1. tool(value, name=value)` or `2. "what to do" tools=[a] after=[1]`.'
+
+
+def _draft_in_lines(text: str, words: Vocabulary, *, may_ask: bool) -> PlanDraft | None:
+    question = marked_question(text) if may_ask else None
+    written = None if question else read_lines(text, words)
+    if written is not None:
+        return PlanDraft.model_validate(written)
+    question = question or (question_in(text) if may_ask else None)
+    return None if question is None else PlanDraft(outcome="question", rationale=question, steps=[])
 
 
 def _line_by_line(listen: Listener, words: Vocabulary) -> Callable[[str], None]:

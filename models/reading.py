@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..plan.notations.lines import TextFormError
 from .client_errors import filtered_error, one_line, refused_error
-from .json_text import extract_json, without_thinking
+from .json_text import BrokenJsonError, extract_json, without_thinking
 
 __all__ = [
     "Check",
@@ -63,6 +63,8 @@ class TextForm(Generic[T]):
     """The prompt that asks for it."""
     read: Callable[[str], T | None]
     """Reads a text; None: it is not in this form; raises ``TextFormError``."""
+    reminder: str = ""
+    """Says how it is written, in a sentence with an example; for a model that wrote it wrong."""
     listen: Callable[[str], None] | None = None
     """Is told all that was written so far, as the model writes it; may be told another try's beginning."""
 
@@ -78,10 +80,26 @@ class Reading(Generic[T]):
 
 
 def read_answer(
-    answer: AIMessage, schema: type[T], title: str, check: Check[T] | None, form: TextForm[T] | None = None
+    answer: AIMessage,
+    schema: type[T],
+    title: str,
+    check: Check[T] | None,
+    form: TextForm[T] | None = None,
+    *,
+    asked_for_text: bool = False,
 ) -> Reading[T]:
-    """Take the first part of the answer that fits; else the problems of the first JSON in it."""
-    if form is not None and (in_form := _read_text(answer, check, form)) is not None:
+    """Take the first part of the answer that fits; else the problems of the form that it is in.
+
+    Args:
+        answer: The answer.
+        schema: What JSON in it is validated with.
+        title: The name of the schema, which models put around JSON.
+        check: Gives one sentence per problem that a schema cannot express.
+        form: A text form, which is taken too.
+        asked_for_text: Whether the text form was asked for: what is wrong is said in its words.
+    """
+    in_form = None if form is None else _read_text(answer, check, form)
+    if in_form is not None and in_form.value is not None:
         return in_form
     failed: list[Reading[T]] = []
     for part in parts_of(answer):
@@ -90,7 +108,12 @@ def read_answer(
             return reading
         failed.append(reading)
     with_json = [reading for reading in failed if reading.has_json]
-    return (with_json or [Reading(None, ("the answer is not JSON",), has_json=False)])[0]
+    if in_form is not None or with_json:
+        return in_form or with_json[0]
+    if asked_for_text and str(answer.text).strip() and not was_cut_off(answer):
+        begins = one_line(without_thinking(str(answer.text)).strip(), 160)
+        return Reading(None, (f"there is no line of a plan in your answer, which begins: {begins}",))
+    return Reading(None, ("the answer is not JSON",), has_json=False)
 
 
 def _read_text(answer: AIMessage, check: Check[T] | None, form: TextForm[T]) -> Reading[T] | None:
@@ -118,6 +141,8 @@ def parts_of(answer: AIMessage) -> Iterator[Any]:
 def _read_part(part: Any, schema: type[T], title: str, check: Check[T] | None) -> Reading[T]:
     try:
         data = _unwrap(extract_json(part) if isinstance(part, str) else part, title)
+    except BrokenJsonError as error:
+        return Reading(None, (str(error),))
     except ValueError as error:
         return Reading(None, (str(error),), has_json=False)
     try:

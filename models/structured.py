@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel
 
-from ..errors import ModelOutputError, WorkLimitError
+from ..errors import ModelCallError, ModelOutputError, WorkLimitError
 from ..tools.threads import run_bounded
 from ..tracing.marks import role_config
 from .client_errors import one_line, rejects_mode, truncated_error
@@ -105,9 +105,14 @@ class _Question(Generic[T]):
     def listener(self, mode: Mode) -> TextListener | None:
         return self.form.listen if mode == "text" and self.form is not None else None
 
-    def read(self, answer: AIMessage) -> Reading[T]:
+    def read(self, answer: AIMessage, mode: Mode) -> Reading[T]:
         title = str(self.wire.get("title", self.schema.__name__))
-        return read_answer(answer, self.schema, title, self.check, self.form)
+        in_text = mode == "text"
+        return read_answer(answer, self.schema, title, self.check, self.form, asked_for_text=in_text)
+
+    def reminder(self, mode: Mode) -> str:
+        """Say how the form is written that is asked for next."""
+        return self.form.reminder if mode == "text" and self.form is not None else ""
 
 
 async def _repaired_answer(asked: MeteredModel, question: _Question[T], max_repairs: int) -> T:
@@ -119,7 +124,7 @@ async def _repaired_answer(asked: MeteredModel, question: _Question[T], max_repa
             mode, answer = await _ask_in_a_mode(asked, question, modes)
         raise_if_withheld(answer, asked.who)
         try:
-            reading = await run_bounded(question.read, answer)
+            reading = await run_bounded(question.read, answer, mode)
         except WorkLimitError as error:
             reading = Reading(None, (f"it cannot be checked: {error}",))
         if reading.value is not None:
@@ -129,12 +134,10 @@ async def _repaired_answer(asked: MeteredModel, question: _Question[T], max_repa
         if cut_off and cut_off_before and mode != "text":
             break
         modes = modes_after(mode, answer, reading, again=number > 0, model=asked.model)
-        question.repairs += _repair(answer, reading.problems, cut_off=cut_off)
-    if cut_off:
-        raise truncated_error(asked.who, asked.meter.call_limits().tokens_by)
-    raise ModelOutputError(
-        f"{asked.who} gave no usable answer in {max_repairs + 1} tries: "
-        f"{one_line('; '.join(reading.problems), 600)}"
+        question.repairs += _repair(answer, reading.problems, question.reminder(modes[0]), cut_off=cut_off)
+    limit = asked.meter.call_limits().tokens_by
+    raise _no_answer(
+        asked.who, reading.problems, cut_off=cut_off, answers=max_repairs + 1, limit=limit
     )
 
 
@@ -158,20 +161,32 @@ async def _ask_in_a_mode(
     raise rejection or ValueError("no way of asking for JSON is left")
 
 
-def _repair(answer: AIMessage, problems: Sequence[str], *, cut_off: bool) -> list[BaseMessage]:
+def _no_answer(
+    who: str, problems: Sequence[str], *, cut_off: bool, answers: int, limit: str
+) -> ModelCallError:
+    if cut_off:
+        return truncated_error(who, limit)
+    return ModelOutputError(
+        f"{who} gave no usable answer in {answers} tries: {one_line('; '.join(problems), 600)}"
+    )
+
+
+def _repair(answer: AIMessage, problems: Sequence[str], reminder: str, *, cut_off: bool) -> list[BaseMessage]:
     """Show the model its answer and what is wrong with it; as text, so that no tool result is owed."""
     parts = (part if isinstance(part, str) else json.dumps(part) for part in parts_of(answer))
     given = "\n".join(parts).strip()
     quoted = given if len(given) <= _QUOTED_ANSWER else f"{given[:_QUOTED_ANSWER]}\n… (shortened)"
-    return [AIMessage(quoted or "(empty answer)"), HumanMessage(_feedback(problems, cut_off=cut_off))]
+    return [
+        AIMessage(quoted or "(empty answer)"),
+        HumanMessage(_feedback(problems, reminder, cut_off=cut_off)),
+    ]
 
 
-def _feedback(problems: Sequence[str], *, cut_off: bool) -> str:
+def _feedback(problems: Sequence[str], reminder: str, *, cut_off: bool) -> str:
     if cut_off:
         return "Your answer was cut off at the token limit. Give the whole answer again, much shorter."
     named = [f"- {one_line(problem, 400)}" for problem in problems[:_NAMED_PROBLEMS]]
     if len(problems) > _NAMED_PROBLEMS:
         named.append(f"- and {len(problems) - _NAMED_PROBLEMS} more")
-    return "\n".join(
-        ["Your answer cannot be used:", *named, "Give the whole answer again, with this put right."]
-    )
+    again = " ".join(filter(None, ["Give the whole answer again, with this put right.", reminder]))
+    return "\n".join(["Your answer cannot be used:", *named, again])

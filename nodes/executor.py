@@ -21,7 +21,8 @@ from ..execution.work import StepWork
 from ..models.chat import ChatModels
 from ..plan.identity import step_fingerprint
 from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
-from ..state import Evaluation, State, StepResult, add_usage
+from ..safety.expressions import clock_at
+from ..state import Evaluation, State, StepResult, accepted_at, add_usage
 from ..storage.artifacts import ArtifactDamagedError
 from ..tools.toolbox import Toolbox
 
@@ -66,7 +67,8 @@ def make_executor(
     ) -> Update:
         run = run_of(config)
         try:
-            outcome = await _execute(step_id, state, epoch, config, runtime)
+            with clock_at(accepted_at(state)):
+                outcome = await _execute(step_id, state, epoch, config, runtime)
             await _record(outcome.result, state, epoch, run)
         except StepWithheldError as withheld:
             epoch.gate.publish(step_id, withheld)

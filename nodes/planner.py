@@ -20,7 +20,7 @@ from ..models.plan_writer import DraftForm, write_draft
 from ..models.prompts import quote, render_prompt
 from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..plan.identity import plan_difference, used_ids
-from ..plan.notations.draft import PlanDraft, answer_of, draft_schema, new_steps
+from ..plan.notations.draft import PlanDraft, answer_of, asking_draft, draft_schema, new_steps
 from ..plan.reuse import input_types, plan_key
 from ..plan.revision import revised_plan, with_answer
 from ..plan.rules.secrets import secrets_in_inputs
@@ -112,9 +112,11 @@ class _Planner:
             await _drop_reads(run)
             reason = run.redact(f"The planner could not answer: {error}")
             return _cannot_plan(state, run, reason) | {"usage": tab.close()}
-        if draft.outcome == "cannot_plan":
+        if draft.outcome == "question" and run.can_ask:
+            draft = asking_draft(draft.rationale)
+        if draft.outcome in ("cannot_plan", "question"):
             await _drop_reads(run)
-            return _cannot_plan(state, run, run.redact(draft.rationale)) | {"usage": tab.close()}
+            return _cannot_plan(state, run, run.redact(_why_not(draft))) | {"usage": tab.close()}
         plan = run.redact(_plan_from(draft, state, run))
         run.authored.add(digest(plan))
         if ahead is not None:
@@ -476,6 +478,11 @@ def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
         "steps": steps,
     }
     return with_answer(plan, answer_of(draft))
+
+
+def _why_not(draft: PlanDraft) -> str:
+    asked = draft.outcome == "question"
+    return f"The planner asks before it can plan: {draft.rationale}" if asked else draft.rationale
 
 
 def _cannot_plan(state: State, run: Run, reason: str) -> Update:

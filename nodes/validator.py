@@ -55,7 +55,7 @@ class _Validator:
         return update
 
     def _judged(self, draft: Draft, facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
-        """Validate a plan; one by a model loses an answer that could not be filled, and nothing else.
+        """Validate a plan; one by a model loses an answer that could not be filled, and says so.
 
         It is written from the results then, which costs less than another plan. But where it refers to what
         there is not, the plan may lack a step.
@@ -63,7 +63,9 @@ class _Validator:
         plan, issues = validate_plan(draft["plan"], facts)
         only_its_answer = bool(issues) and all(_is_form_of_answer(issue) for issue in issues)
         if only_its_answer and draft["source"] in ("planner", "replanner"):
-            return validate_plan({**draft["plan"], "answer": ""}, facts)
+            note = f"The planned answer was left out: {issues[0]['message']}."
+            rationale = f"{draft['plan'].get('rationale') or ''} {note}".strip()
+            return validate_plan({**draft["plan"], "answer": "", "rationale": rationale}, facts)
         return plan, issues
 
     async def _facts(self, state: State, draft: Draft, run: Run) -> PlanFacts:

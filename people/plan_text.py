@@ -187,6 +187,10 @@ def _circumstances(step: Step) -> Iterator[str]:
         yield f"once for each of {code_span(step['for_each'])}"
     if "when" in step:
         yield f"only when {code_span(step['when'])}"
+    if step.get("else_of"):
+        yield f"only if the condition of {plain_line(step['else_of'])} does not hold"
+    if step.get("if_failed"):
+        yield f"only if one of these fails: {', '.join(map(plain_line, step['if_failed']))}"
     if step["depends_on"]:
         yield "after " + ", ".join(map(plain_line, step["depends_on"]))
     if step.get("approve"):

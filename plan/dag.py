@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import Any
 
-from ..state import Plan, RunStatus, Step, StepResult, is_satisfied, steps_of
+from ..state import Plan, RunStatus, Step, StepResult, is_not_needed, is_satisfied, steps_of
 
 __all__ = [
     "descendants",
+    "is_called_for",
+    "is_failure_handled",
+    "is_released",
     "is_rolling",
     "next_round_is_due",
     "pending_steps",
@@ -61,11 +64,45 @@ def pending_steps(plan: Plan, results: Mapping[str, StepResult]) -> list[Step]:
         mended = (
             result is not None
             and result["status"] == "blocked"
-            and all(dep in pending or is_satisfied(results.get(dep)) for dep in step.get("depends_on", ()))
+            and all(dep in pending or is_released(step, dep, results.get(dep)) for dep in step["depends_on"])
         )
         if result is None or mended:
             pending[step["id"]] = step
     return list(pending.values())
+
+
+def is_released(step: Step, dep: str, result: StepResult | None) -> bool:
+    """Tell whether a step may run as far as one of its dependencies goes."""
+    return result is not None if dep in step.get("if_failed", ()) else is_satisfied(result)
+
+
+def is_called_for(step: Step, steps: Mapping[str, Step], results: Mapping[str, StepResult]) -> bool:
+    """Tell whether ``else_of`` and ``if_failed`` let a step run, when what they name has ended."""
+    other, failed = step.get("else_of"), step.get("if_failed")
+    if other and not _skipped_by_when(steps[other], steps, results):
+        return False
+    return not failed or any(_has_failed(results.get(one)) for one in failed)
+
+
+def _skipped_by_when(step: Step, steps: Mapping[str, Step], results: Mapping[str, StepResult]) -> bool:
+    """Tell whether a step's own ``when`` was what skipped it, and not its ``else_of``."""
+    result = results.get(step["id"])
+    return result is not None and _skipped_by_condition(result) and is_called_for(step, steps, results)
+
+
+def _has_failed(result: StepResult | None) -> bool:
+    """Tell whether a step failed, also if it was skipped for that, or could not run after one that failed."""
+    return (
+        result is not None
+        and result["status"] != "done"
+        and result["error"] is not None
+        and not is_not_needed(result)
+    )
+
+
+def is_failure_handled(plan: Plan, step_id: str) -> bool:
+    """Tell whether another step runs if this one fails."""
+    return any(step_id in step.get("if_failed", ()) for step in plan["steps"])
 
 
 def remaining_path(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[str, float]:

@@ -116,9 +116,17 @@ def _alive(plan: Plan, results: Mapping[str, StepResult]) -> tuple[list[Step], l
                     raise NotPromotableError(
                         f"step {step['id']!r}, {where}, refers to {missing[0]!r}, which did not succeed"
                     )
+            if missing := [one for one in _branches_on(step) if one in dead]:
+                raise NotPromotableError(
+                    f"step {step['id']!r} runs only as {missing[0]!r} ended, which did not succeed"
+                )
             alive.append({**step, "depends_on": [dep for dep in step["depends_on"] if dep not in dead]})
     gone = [step_id for step_id in results if step_id not in steps_by_id(plan)]
     return alive, [*dead, *gone]
+
+
+def _branches_on(step: Step) -> list[str]:
+    return [*filter(None, [step.get("else_of")]), *(step.get("if_failed") or ())]
 
 
 def _answer(

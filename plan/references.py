@@ -185,7 +185,15 @@ def is_rooted(expression: str) -> bool:
     Raises:
         BadReferenceError: If the expression is not JMESPath.
     """
-    return bool(expression_roots(expression)) and not looks_at_everything(expression)
+    rooted = bool(expression_roots(expression)) or _calls_now(_parsed(expression))
+    return rooted and not looks_at_everything(expression)
+
+
+def _calls_now(node: Mapping[str, Any]) -> bool:
+    """Tell whether an expression uses the run's clock, which stands for a name."""
+    if node["type"] == "function_expression" and node["value"] == "now":
+        return True
+    return any(isinstance(child, Mapping) and _calls_now(child) for child in node.get("children", ()))
 
 
 def looks_at_everything(expression: str) -> bool:

@@ -25,6 +25,10 @@ def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
     }
     if "when" in step:
         followed["when"] = _follow_expression(changes, step["when"])
+    if "if_failed" in step:
+        followed["if_failed"] = [renamed.get(one, one) for one in step["if_failed"] or ()]
+    if step.get("else_of"):
+        followed["else_of"] = renamed.get(step["else_of"], step["else_of"])
     return {**followed, "depends_on": depends_on}  # type: ignore[typeddict-item]
 
 
@@ -57,7 +61,9 @@ def _follow(changes: Mapping[str, str], text: str) -> str:
 def _follow_expression(changes: Mapping[str, str], expression: str) -> str:
     """Rename the steps that an expression looks up; names of fields stay."""
     for old, new in changes.items():
-        if not old.isidentifier():  # what a model wrote and no JMESPath reads: a word is told by its borders
+        if not (
+            old.isascii() and old.isidentifier()
+        ):  # what a model wrote and no JMESPath reads: a word is told by its borders
             borders = r"(?<![\w.'\"`\[&-])" if old[:1].isalpha() else r"^\s*"
             expression = re.sub(rf"{borders}{re.escape(old)}(?=\s*(?:[.,\[|)]|$))", new, expression)
     for start, end, name in reversed(looked_up(expression)):

@@ -137,6 +137,8 @@ def _options(step: StepRecord, share: Share) -> list[tuple[str, object]]:
     names = {
         "for_each": "Once for each of",
         "when": "Only when",
+        "else_of": "Instead of",
+        "if_failed": "If one fails of",
         "on_failure": "On failure",
         "approve": "Asks first",
         "ask": "Asks",

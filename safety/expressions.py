@@ -18,10 +18,11 @@ from jmespath.parser import Parser
 from jmespath.visitor import Options, TreeInterpreter
 
 from ..errors import known
+from .added_functions import ADDED, call_added, clock_at
 from .depth import is_too_deep, too_deep_message
 from .work import Work, current_work
 
-__all__ = ["FUNCTIONS", "ExpressionError", "UnknownFunctionError", "evaluate", "parse", "tokens"]
+__all__ = ["FUNCTIONS", "ExpressionError", "UnknownFunctionError", "clock_at", "evaluate", "parse", "tokens"]
 
 Json = Any
 Node = Any
@@ -58,10 +59,17 @@ class _Functions(functions.Functions):
         if function_name == "join" and isinstance(resolved_args[-1], list):
             _spend_on(resolved_args[-1], self._work, whole=True)
             _spend_on(resolved_args[0] * len(resolved_args[-1]), self._work)
+        if function_name in ADDED:
+            found = call_added(function_name, resolved_args)
+            _spend_on(found, self._work, whole=True)
+            return found
         return super().call_function(function_name, resolved_args)
 
 
-FUNCTIONS: Mapping[str, Mapping[str, Any]] = _Functions.FUNCTION_TABLE
+FUNCTIONS: Mapping[str, Mapping[str, Any]] = {
+    **_Functions.FUNCTION_TABLE,
+    **{name: {"signature": added.signature} for name, added in ADDED.items()},
+}
 """Every function by its name, with the signature of its arguments."""
 
 

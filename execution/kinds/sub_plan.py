@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
 from ...errors import SubPlanError
 from ...models.json_text import extract_json
+from ...plan.references import (
+    expression_roots,
+    is_single_reference,
+    reference_fields,
+    references_in,
+    strings_in,
+)
 from ...run import CALL_UNDER_WAY, StepScope
-from ...state import Evidence, Step
+from ...safety.schemas import read_schema
+from ...state import Evidence, Plan, Step, steps_of
 from ...tools.calls import preview
+from ...tools.threads import run_bounded
+from ...tools.toolbox import Toolbox
 from .agent import nested_config
 
 __all__ = ["run_sub_plan"]
@@ -22,17 +33,26 @@ Json = Any
 async def run_sub_plan(
     goal: str,
     step: Step,
+    plan: Plan,
+    toolbox: Toolbox,
     *,
     hints: Sequence[str],
     scope: StepScope,
     evidence: list[Evidence],
     config: RunnableConfig,
 ) -> Json:
-    """Plan and run ``goal`` within this run's budgets and return its answer, as JSON if a schema is declared.
+    """Plan and run ``goal`` within this run's budgets and return its answer, or its final outputs.
+
+    Those are handed on where ``plan`` takes the output as a value or in parts; else the answer, which is
+    read as JSON if a schema is declared.
 
     Its plan is approved on its own, because nobody could know it when the parent's was.
 
     Args:
+        goal: What is to be reached.
+        step: The step whose goal it is.
+        plan: The plan of that step.
+        toolbox: Says which arguments are texts.
         hints: What an earlier attempt lacked, or a person asked for.
         evidence: The tool calls of its steps are appended to it.
 
@@ -54,9 +74,58 @@ async def run_sub_plan(
     answer = final.get("final_answer") or ""
     if final.get("status") != "done":
         raise SubPlanError(f"the sub-plan ended {final.get('status')}: {preview(answer, 2000)}")
+    if _is_taken_as_value(plan, step["id"], toolbox):
+        outputs = await _final_outputs(final, scope)
+        if "output_schema" not in step or await run_bounded(_fits, step["output_schema"], outputs):
+            return outputs
     if "output_schema" not in step:
         return answer
     try:
         return extract_json(answer)
     except ValueError:
         return answer  # a string may be what the schema asks for; the check will tell
+
+
+def _fits(schema: dict[str, Any], value: Json) -> bool:
+    return not read_schema(schema).problems(value)
+
+
+async def _final_outputs(final: Mapping[str, Any], scope: StepScope) -> Json:
+    """Return the output of the last step; of several that nothing depends on, their outputs by id."""
+    steps, results = steps_of(final["plan"]), final["results"]
+    needed = {dep for step in steps for dep in step["depends_on"]}
+    outputs = {
+        step["id"]: await scope.run.artifacts.value(results[step["id"]]["output"], step["id"])
+        for step in steps
+        if step["id"] not in needed and results[step["id"]]["status"] == "done"
+    }
+    return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+def _is_taken_as_value(plan: Plan, step_id: str, toolbox: Toolbox) -> bool:
+    """Tell whether a plan refers to parts of a step's output, or to all of it where no text is wanted."""
+    for step in plan["steps"]:
+        if step_id in expression_roots(step.get("when", "`true`")):
+            return True
+        for where, value in reference_fields(step):
+            wanted = _without_texts(step["call"]["tool"], value, toolbox) if where == "call.args" else value
+            if any(_takes_value(text, where, step_id) for text in strings_in(wanted)):
+                return True
+    return _takes_value(plan.get("answer", ""), "answer", step_id)
+
+
+def _without_texts(tool: str, args: Mapping[str, Json], toolbox: Toolbox) -> Json:
+    """Leave out the arguments that are texts, unless they look into the output."""
+    properties = toolbox.arguments_schema(tool).get("properties", {})
+    return [
+        value
+        for name, value in args.items()
+        if properties.get(name, {}).get("type") != "string"
+        or not re.fullmatch(r"\$\{\s*\w+\s*\}", str(value))
+    ]
+
+
+def _takes_value(text: str, where: str, step_id: str) -> bool:
+    used = [one.expression for one in references_in(text) if step_id in expression_roots(one.expression)]
+    is_whole = where in ("call.args", "for_each") and is_single_reference(text)
+    return any(expression != step_id or is_whole for expression in used)

@@ -51,21 +51,44 @@ def describe_form(form: Literal["lines", "fields"], inventory: Inventory, *, sub
 
 _KINDS = {
     "lines": (
+        "- `else_of=2`: the step runs exactly when step 2 was skipped by its `if`. `if_failed=[1]`: it runs "
+        "only when step 1 fails.",
+        "- References and conditions may count: `add($1.price, 2)`, `subtract`, `multiply`, `divide`, "
+        "`round`; `upper`, `lower`, `now()`, `add_days(now(), 7)`. `each=[$1, $2]` takes lists side by "
+        "side: `$item[0]`, `$item[1]`.",
         '- `name "what to do"`: work for one of these agents instead:',
         '- `goal "…"`: a part too large to plan here, which gets a plan of its own.',
     ),
     "fields": (
+        "- `else_of`: the id of a step with `when`; this one runs exactly when that one was skipped by it; "
+        "else null. `if_failed`: ids of steps; it runs only when one of them fails; else [].",
+        "- References and `when` may count: `${add(a.price, `2`)}`, `subtract`, `multiply`, `divide`, "
+        "`round`; `upper`, `lower`, `now()`, `add_days(now(), `7`)`. `for_each` of several lists: "
+        "`${zip(a, b)}`, with `${item[0]}`, `${item[1]}`.",
         "- `agent`: hand the step to one of these instead of `call` and `tools`; else null.",
         "- `goal`: for a part too large to plan here, the goal of a plan of its own; else null.",
     ),
 }
-"""How a step for an agent, and a sub-plan, are introduced in each form."""
+"""How branches, functions, a step for an agent and a sub-plan are introduced in each form."""
 
 
 def _kinds(form: Literal["lines", "fields"], inventory: Inventory, *, sub_plans: bool) -> list[str]:
-    for_agents, for_a_goal = _KINDS[form]
-    lines = [for_agents, *_listed(inventory)] if inventory.agents else []
+    branches, functions, for_agents, for_a_goal = _KINDS[form]
+    tools = inventory.inventory()
+    lines = [branches] if len(tools) > 1 else []
+    lines += [functions] if any(map(_takes_numbers, tools)) else []
+    lines += [for_agents, *_listed(inventory)] if inventory.agents else []
     return [*lines, for_a_goal] if sub_plans else lines
+
+
+def _takes_numbers(tool: Mapping[str, Any]) -> bool:
+    """Tell whether a tool takes numbers or dates, which a plan may have to work out."""
+    arguments = tool["arguments"].get("properties", {}).values()
+    return any(
+        isinstance(one, Mapping)
+        and (one.get("type") in ("number", "integer") or one.get("format") in ("date", "date-time"))
+        for one in arguments
+    )
 
 
 def _listed(inventory: Inventory) -> list[str]:

@@ -21,12 +21,15 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from ...safety.depth import read_json
 from ...state import STEP_ID_PATTERN, Step
 from ..renaming import rename_in_text, rename_uses
+from .ascii_names import in_ascii, unused
+from .conditions import jmespath_condition
 
 __all__ = [
     "DraftStep",
     "Occasion",
     "PlanDraft",
     "answer_of",
+    "asking_draft",
     "draft_problems",
     "draft_schema",
     "new_steps",
@@ -54,6 +57,8 @@ class DraftStep(BaseModel):
     ask: str | None = None
     choices: list[str] = []
     confirm: bool = False
+    else_of: str | None = None
+    if_failed: list[str] = []
 
     @field_validator("arguments", "output_schema", mode="before")
     @classmethod
@@ -67,11 +72,18 @@ class PlanDraft(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    outcome: Literal["plan", "single_step", "finished", "cannot_plan"]
+    outcome: Literal["plan", "single_step", "finished", "cannot_plan", "question"]
+    """``question`` is never offered: the person is asked the ``rationale`` before there can be a plan."""
     rationale: str = ""
     complete: bool = True
     steps: list[DraftStep]
     answer: str | None = None
+
+
+def asking_draft(question: str) -> PlanDraft:
+    """Return a plan that only asks the person; the planner goes on with the answer."""
+    step = DraftStep(id="asked", task=question, ask=question)
+    return PlanDraft(outcome="plan", complete=False, steps=[step])
 
 
 Occasion = Literal["goal", "next_steps", "revision"]
@@ -112,7 +124,8 @@ def draft_schema(
         step["call"] = {"type": "null"}
     if agents:
         step["agent"] = {"anyOf": [{"type": "string", "enum": list(agents)}, {"type": "null"}]}
-    for name in ([] if agents else ["agent"]) + ([] if sub_plans else ["goal"]):
+    branches = [] if len(tool_names) > 1 else ["else_of", "if_failed"]
+    for name in ([] if agents else ["agent"]) + ([] if sub_plans else ["goal"]) + branches:
         del step[name]
     schema["properties"]["steps"]["items"]["required"] = list(step)
     return schema
@@ -136,7 +149,7 @@ def draft_problems(draft: PlanDraft, occasion: Occasion = "goal", kept: Sequence
     problems = [problem for step in draft.steps for problem in _json_problems(step)]
     if draft.outcome == "cannot_plan" and not draft.rationale.strip():
         problems.append("cannot_plan needs the reason as rationale")
-    if problems or draft.outcome == "cannot_plan":
+    if problems or draft.outcome in ("cannot_plan", "question"):
         return problems
     if occasion == "next_steps":
         return _next_steps_problems(draft, kept)
@@ -189,7 +202,12 @@ def answer_of(draft: PlanDraft) -> str:
 
 
 def _normal_ids(draft: PlanDraft) -> dict[str, str]:
-    return {raw.id: _normal_id(raw.id) for raw in draft.steps}
+    """Give every step an id that a plan may have; what a model tells apart stays apart."""
+    normal: dict[str, str] = {}
+    for raw in draft.steps:
+        if raw.id not in normal:
+            normal[raw.id] = unused(_normal_id(raw.id), set(normal.values()))
+    return normal
 
 
 def new_steps(draft: PlanDraft, kept: Sequence[Step]) -> list[Step]:
@@ -206,7 +224,7 @@ def new_steps(draft: PlanDraft, kept: Sequence[Step]) -> list[Step]:
     ]
 
 
-_WORK = ("call", "tools", "agent", "ask", "plan", "for_each", "when")
+_WORK = ("call", "tools", "agent", "ask", "plan", "for_each", "when", "else_of", "if_failed")
 
 
 def _same_work(left: Step, right: Step) -> bool:
@@ -217,7 +235,7 @@ def _same_work(left: Step, right: Step) -> bool:
 
 def _normal_id(raw: str) -> str:
     """Make an id of what a model wrote: ``1`` becomes ``step_1``, ``step-1`` becomes ``step_1``."""
-    name = re.sub(r"\W+", "_", raw.strip(), flags=re.ASCII).strip("_")
+    name = re.sub(r"\W+", "_", in_ascii(raw.strip()), flags=re.ASCII).strip("_")
     if not name[:1].isalpha():
         name = f"step_{name}" if name else "step"
     return name[:64] if re.fullmatch(STEP_ID_PATTERN, name[:64]) else raw
@@ -243,7 +261,11 @@ def _step(raw: DraftStep, step_id: str) -> Step:
     if raw.for_each and raw.for_each.strip():
         step["for_each"] = raw.for_each.strip()
     if raw.when and raw.when.strip():
-        step["when"] = raw.when.strip()
+        step["when"] = jmespath_condition(raw.when.strip())
+    if raw.else_of and raw.else_of.strip():
+        step["else_of"] = raw.else_of.strip()
+    if raw.if_failed:
+        step["if_failed"] = list(raw.if_failed)
     if raw.output_schema and (schema := read_json(raw.output_schema)):
         step["output_schema"] = schema
     if raw.success_criterion and raw.success_criterion.strip():

@@ -9,21 +9,25 @@ One step a line, a call or work in words, then its options::
 
 The grammar, where blanks may stand anywhere and a bracket or a text may go on over line ends::
 
-    reply     = { step | note | answer | end | other text, which is skipped }
+    reply     = { step | option | note | answer | end | prose }
     step      = [ "-" ] [ label ] ( call | question | work ) { option }
     label     = number ( "." | ")" | ":" | "=" ) | name ( ":" | "=" )
     call      = tool "(" [ argument { "," argument } ] ")"
     argument  = [ name "=" ] value                    by position: in the order of the tool's schema
     question  = "ask" "(" text [ "," "choices" "=" texts ] ")"     to the person, unless a tool has this name
     work      = [ name of an agent | "goal" ] text    with "goal": the goal of a sub-plan
-    option    = "tools=" names | "after=" names | "check=" text | "each=" reference
-              | "if=" condition | "output=" JSON Schema | "confirm=" ( "true" | "false" )
+    option    = "tools=" names | "after=" names | "check=" text | "each=" reference, or a list of them
+              | "if=" condition | "else_of=" name | "if_failed=" names | "output=" JSON Schema
+              | "confirm=" ( "true" | "false" )
+                                                      on its own line it is for the step before
     value     = JSON | 'text' | True | False | None | reference
     reference = "$" ( number | name ) [ path ] | "${" expression "}"
     note      = "#" words                             the plan's rationale
-    answer    = "return" ( text | reference )         the final answer, where outputs need only be put in;
-                                                      if it cannot be read, or stands twice, there is none
+    answer    = "return" ( text | reference )         the final answer, where outputs need only be put in
     end       = "more" | "finished" | "impossible:" reason
+
+Bullets and the like before a step are taken away (see ``line_starts.py``). Prose before the plan, and
+behind it after an empty line, is skipped; any that could be work is named as a problem.
 
 It is read into the JSON form of the planner's answer (see ``draft.py``): a number becomes an id made
 of the step's words, ``$1.price`` becomes ``${id.price}``, values keep their types. Within a text only
@@ -40,9 +44,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import known
-from ..other_notations import other_notations
 from ..references import BadReferenceError, is_single_reference
 from ..renaming import rename_in_text, rename_uses
+from .ascii_names import in_ascii, unused
+from .line_starts import TEXTS, Line, label_named, lines_of
+from .line_values import ProblemError, Scanner
 
 __all__ = [
     "TextFormError",
@@ -91,94 +97,6 @@ def complete_lines(text: str, words: Vocabulary) -> list[Wire]:
     return reply.steps()
 
 
-# --- finding the lines -------------------------------------------------------------------
-
-_LABEL = re.compile(r"\s*(?:[-*+]\s+)?\$?(?:(?P<number>\d+)\s*[.):=]|(?P<name>[A-Za-z]\w*)\s*[:=])\s*")
-_RETURN = re.compile(r"""\s*(?:[-*+]\s+|\d+\s*[.):]\s*)?return\b\s*(?=["'$])""", re.IGNORECASE)
-_BULLET = re.compile(r"\s*(?:[-*+]\s+)?")
-_WORK = re.compile(r"""[A-Za-z_][\w.-]*\s*\(|(?:[A-Za-z_][\w.-]*\s*)?["']""")
-_BARE_CALL = re.compile(r"[A-Za-z_][\w.-]*\(")
-"""How a step without a label begins: only so, since prose and JSON stand in the same place."""
-_END = re.compile(r"\s*`?(?:(more|finished)[`.]*|impossible\s*:\s*(?P<why>.+?)`?)\s*$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class _Line:
-    number: int
-    label: str | None
-    work: str
-    closed: bool
-    is_answer: bool = False
-
-
-def _lines(text: str) -> Iterator[_Line | tuple[str, str]]:
-    """Find the steps, and as (kind, words) the notes and the end."""
-    at, number = 0, 0
-    while at < len(text):
-        end = _line_end(text, at)
-        number, line = text.count("\n", 0, at) + 1, text[at:end]
-        answer = _RETURN.match(line)
-        found, start = (None, answer.end()) if answer else _label(line)
-        if start is None:
-            if line.lstrip().startswith("#"):
-                yield "note", line.strip("# \t\r")
-            elif ended := _END.match(line):
-                yield (ended[1] or "impossible").lower(), ended["why"] or ""
-            # The rest is what models say around a plan.
-            at = end
-        else:
-            closing = _closing(text, at + start)
-            end = closing if closing is not None else end
-            work = text[at + start : end].strip()
-            yield _Line(number, found, work, closing is not None, is_answer=answer is not None)
-            at = end
-        at += 1
-
-
-def _line_end(text: str, at: int) -> int:
-    end = text.find("\n", at)
-    return len(text) if end < 0 else end
-
-
-def _label(line: str) -> tuple[str | None, int | None]:
-    """Find a step's label, and where its work begins; (None, None) if the line is no step."""
-    labelled = _LABEL.match(line)
-    if labelled and labelled["number"]:
-        return f"_{int(labelled['number'])}", labelled.end()
-    if labelled and _WORK.match(line, labelled.end()) and not _END.match(line):
-        return labelled["name"], labelled.end()
-    start = _BULLET.match(line).end()  # type: ignore[union-attr]  # it matches nothing, too
-    return (None, start) if _BARE_CALL.match(line, start) else (None, None)
-
-
-_MARKS = re.compile(r"""\n|\#|["\[\](){}]|(?<!\w)'""")
-_PAIRS = {"[": 1, "(": 1, "{": 1, "]": -1, ")": -1, "}": -1}
-
-
-def _closing(text: str, at: int) -> int | None:
-    """Find the line end that no bracket and no text reaches over; None if something is never closed."""
-    depth = 0
-    while found := _MARKS.search(text, at):
-        mark, at = found[0], found.end()
-        if mark == "\n" and depth <= 0:
-            return found.start()
-        if mark == "#" and depth <= 0:
-            at = _line_end(text, at)
-        elif mark in "\"'":
-            closed = _TEXTS[mark].match(text, found.start())
-            if closed is None:
-                return None
-            at = closed.end()
-        depth += _PAIRS.get(mark, 0)
-    return len(text) if depth <= 0 else None
-
-
-_TEXTS = {
-    '"': re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL),
-    "'": re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL),
-}
-
-
 # --- reading one line --------------------------------------------------------------------
 
 
@@ -191,64 +109,135 @@ class _Reply:
         self._labels: dict[str, str] = {}
         """Ids by label; a number's label is ``_1``, which no id can be."""
         self._notes: list[str] = []
-        self._answers: list[str | None] = []
-        """What was to be returned; None for what cannot be read."""
+        self._answer: str | None = None
+        self._is_plan = False
+        """Whether there is more than texts in quotes, which any prose may hold."""
+        self._is_open = False
+        """Whether the line before belongs to a step: prose right behind it may be more of that."""
+        self._since_a_step: list[Line] = []
+        """Prose since the last step: part of the plan if another step follows."""
+        self._may_be_lost: list[Line] = []
+        self._numbers: set[str] = set()
         self._end = ""
         self.problems: list[str] = []
 
     def read(self, text: str, *, is_whole: bool = True) -> None:
-        for line in _lines(text):
-            if isinstance(line, tuple):
-                self._take(*line)
-                continue
-            if line.is_answer:
-                self._answers.append(self._final(line))
-                continue
-            label = line.label or f"_{len(self._labels) + 1}"
+        lines = list(lines_of(text, {_ASK: (), **self._words.signatures}, self._words.agents))
+        self._numbers = {line.label for line in lines if line.label}
+        for line in lines:
+            if line.kind == "json" and not self._steps:
+                break  # it is a plan in JSON, perhaps a broken one
             try:
-                self._steps.append(self._step(line, label))
-            except _ProblemError as problem:
+                self._take(line)
+            except ProblemError as problem:
                 if not is_whole:
                     return
-                self._labels.setdefault(label, label)  # lest what refers to it is named, too
-                self.problems.append(f"line {line.number}: {problem}")
-        self.problems += self._unknown_numbers() if is_whole else ()
+                self.problems.append(f"line {line.number}: {problem}; you wrote: {line.said}")
+        if is_whole:
+            self._tell_of_lost_lines()
+            self.problems += self._unknown_numbers()
 
-    def _take(self, kind: str, words: str) -> None:
-        if kind == "note":
-            self._notes.append(words)
-            return
-        self._end = kind
-        self._notes += [words] if words else []
+    def _take(self, line: Line) -> None:
+        """Take one line; what is no part of the plan is kept until it is known whether it stands in one."""
+        if line.kind in ("step", "option", "answer"):
+            self._may_be_lost += self._since_a_step
+            self._since_a_step, self._is_open = [], True
+        if line.kind == "step" and not self._is_option(line):
+            self._steps.append(self._step(line))
+        elif line.kind in ("step", "option"):
+            self._add_option(line)
+        elif line.kind == "answer":
+            self._answer = self._final(line)
+        elif line.kind in ("note", "end"):
+            self._notes += [line.work] if line.work else []
+            self._end = line.end or self._end
+            self._is_open = self._is_open and line.kind == "note"
+        elif line.kind in ("suspect", "json") or (line.kind == "prose" and self._is_open):
+            self._may_be_lost.append(line)
+        elif line.kind == "prose" and self._steps:
+            self._since_a_step.append(line)
+        else:
+            self._is_open = False
 
-    def _step(self, line: _Line, label: str) -> Wire:
+    def _is_option(self, line: Line) -> bool:
+        """Tell whether ``check: "…"`` belongs to the step before: only a step with a name is called so."""
+        if line.label or line.title.lower() not in _OPTION_NAMES or not self._steps:
+            return False
+        return not line.closed or self._steps[-1]["id"].startswith("_")
+
+    def _tell_of_lost_lines(self) -> None:
+        if self._steps or self.problems:
+            self.problems += [
+                f"line {line.number}: {_LOST}; you wrote: {line.said}" for line in self._may_be_lost
+            ]
+
+    def _step(self, line: Line) -> Wire:
+        name = label_named(line.title) if re.fullmatch(r"\w+", line.title) else ""
+        label = line.label or name or self._ordinal()
+        again = [one for one in (label, name) if one in self._labels]
+        self._labels |= {
+            one: one for one in (label, name) if one and one not in again
+        }  # what refers to it is right
         if not line.closed:
-            raise _ProblemError("a bracket or a text is not closed")
-        if label in self._labels:
-            raise _ProblemError(f"there are two steps {label.lstrip('_')}")
-        scanner = _Scanner(line.work, {*self._labels, *self._words.taken})
+            raise ProblemError("a bracket or a text is not closed")
+        if _CONDITIONAL.match(line.title):
+            raise ProblemError(
+                f"{line.title!r} is no condition here: write if=, else_of=, if_failed= or each= behind a step"
+            )
+        if again:
+            raise ProblemError(f"there are two steps {again[0].lstrip('_')}")
+        scanner = Scanner(line.work, {*self._labels, *self._words.taken} - {label, name})
         step = {**_EMPTY, **self._work(scanner)}
-        while option := scanner.option():
-            step |= _option(option, scanner)
-        if rest := scanner.rest():
-            raise _ProblemError(f"this cannot be read: {rest}")
-        self._labels[label] = label if not label.startswith("_") else self._name(step)
+        step |= self._options(scanner)
+        if not step["task"] and not name:
+            step["task"] = line.title
+        step_id = self._name(step, line.title if name else "")
+        self._labels |= {one: step_id for one in (label, name) if one}
+        self._is_plan = self._is_plan or bool(
+            line.is_list_item or step["call"] or step["agent"] or step["goal"] or step["ask"]
+        )
         return {**step, "id": label}
 
-    def _final(self, line: _Line) -> str | None:
-        """Read the answer; None if it is none: prose begins alike, and a plan is complete without it."""
-        scanner = _Scanner(line.work, {*self._labels, *self._words.taken})
-        try:
-            answer = str(scanner.value())
-        except _ProblemError:
-            return None
-        return answer if line.closed and not scanner.rest() else None
+    def _ordinal(self) -> str:
+        """Label a step that has no label by its place, unless another step has that number."""
+        place = f"_{len(self._steps) + 1}"
+        return place if place not in {*self._numbers, *self._labels} else f"_at_{len(self._labels) + 1}"
 
-    @property
-    def _answer(self) -> str | None:
-        return self._answers[0] if len(self._answers) == 1 else None
+    def _options(self, scanner: Scanner) -> Wire:
+        found: Wire = {}
+        while option := scanner.option():
+            given = _option(option, scanner)
+            if again := found.keys() & given.keys():
+                raise ProblemError(f"{option} is given twice ({', '.join(again)})")
+            found |= given
+        if rest := scanner.rest():
+            raise ProblemError(f"this cannot be read: {rest}")
+        return found
 
-    def _work(self, scanner: _Scanner) -> Wire:
+    def _add_option(self, line: Line) -> None:
+        """Add an option on a line of its own to the step before."""
+        if not self._steps:
+            raise ProblemError("an option stands behind the step that it is for, and there is no step before")
+        if not line.closed:
+            raise ProblemError("a bracket or a text is not closed")
+        written = f"{line.title}={line.work}" if line.kind == "step" else line.work
+        added = self._options(Scanner(written, {*self._labels, *self._words.taken}))
+        step = self._steps[-1]
+        if again := [name for name in added if step[name]]:
+            raise ProblemError(f"the step before has this option already ({', '.join(again)})")
+        step |= added
+
+    def _final(self, line: Line) -> str:
+        """Read the answer."""
+        if self._answer is not None:
+            raise ProblemError("there are two answers")
+        scanner = Scanner(line.work, {*self._labels, *self._words.taken})
+        answer = str(scanner.value())
+        if not line.closed or (rest := scanner.rest()):
+            raise ProblemError(f'the answer is return "text with ${{1}}" and nothing behind it, not: {rest}')
+        return answer
+
+    def _work(self, scanner: Scanner) -> Wire:
         if tool := scanner.take(_CALL):
             name = tool[1]
             if name == _ASK and name not in self._words.signatures:
@@ -256,48 +245,51 @@ class _Reply:
             return {"call": name, "arguments": self._arguments(name, scanner)}
         found = scanner.take(_WHO)
         if found is None:
-            raise _ProblemError('a step is tool(arguments) or "work in words", in quotes')
+            raise ProblemError('a step is tool(arguments) or "work in words", in quotes')
         who, text = found[1], scanner.text()
         if who == "goal":
             return {"goal": text, "task": text}
         if who and who not in self._words.agents:
-            raise _ProblemError(f"there is no agent {who!r}; known agents: {known(self._words.agents)}")
+            raise ProblemError(f"there is no agent {who!r}; known agents: {known(self._words.agents)}")
         return {"task": text, "agent": who or None}
 
-    def _question(self, scanner: _Scanner) -> Wire:
+    def _question(self, scanner: Scanner) -> Wire:
         given = self._arguments(_ASK, scanner, ("question", "choices"))
         asked, choices = given.pop("question", None), given.pop("choices", [])
         if given or not isinstance(asked, str) or not isinstance(choices, list):
-            raise _ProblemError('a question to the person is ask("…"), or ask("…", choices=["…", "…"])')
+            raise ProblemError('a question to the person is ask("…"), or ask("…", choices=["…", "…"])')
         return {"ask": asked, "task": asked, "choices": [str(choice) for choice in choices]}
 
-    def _arguments(self, tool: str, scanner: _Scanner, order: Sequence[str] | None = None) -> Wire:
+    def _arguments(self, tool: str, scanner: Scanner, order: Sequence[str] | None = None) -> Wire:
         given, order = dict[str, Json](), order or self._words.signatures.get(tool)
         if order is None:
-            raise _ProblemError(f"there is no tool {tool!r}; known tools: {known(self._words.signatures)}")
+            raise ProblemError(f"there is no tool {tool!r}; known tools: {known(self._words.signatures)}")
         for position, (named, value) in enumerate(scanner.arguments()):
             if named is None and position >= len(order):
-                raise _ProblemError(f"{tool} takes the arguments {known(order)}: give this one by name")
+                raise ProblemError(f"{tool} takes the arguments {known(order)}: give this one by name")
             name = named or order[position]
             if name in given:
-                raise _ProblemError(f"{tool} is given the argument {name!r} twice")
+                raise ProblemError(f"{tool} is given the argument {name!r} twice")
             given[name] = value
         return given
 
-    def _name(self, step: Wire) -> str:
-        """Make an id of what a step does; the same words give the same id as the plan grows."""
+    def _name(self, step: Wire, title: str) -> str:
+        """Make an id of what a step is called or does; the same words give the same id as the plan grows."""
+        if title.isascii() and title:
+            return title
         said = [step["call"], next(_short_texts(step["arguments"]), "")] if step["call"] else [step["task"]]
-        words = re.findall(r"[A-Za-z0-9]+", " ".join(said).replace("${", " "))[:_WORDS_OF_A_NAME]
-        name = "_".join(words).lower()[:_LONGEST_NAME].strip("_")
+        words = re.findall(r"[A-Za-z0-9]+", in_ascii(title or " ".join(said).replace("${", " ")))
+        name = "_".join(words[:_WORDS_OF_A_NAME]).lower()[:_LONGEST_NAME].strip("_")
         name = name if name[:1].isalpha() else f"step_{name}".strip("_")
-        used = {*self._labels, *self._labels.values(), *self._words.taken, "inputs", "item", "index"}
-        again = (f"{name}_{number}" for number in range(2, len(used) + 3))
-        return name if name not in used else next(other for other in again if other not in used)
+        return unused(
+            name, {*self._labels, *self._labels.values(), *self._words.taken, "inputs", "item", "index"}
+        )
 
     def _unknown_numbers(self) -> Iterator[str]:
         for step in self._steps:
             labels = {*_NUMBERED.findall(json.dumps(step)), *_BARE_NUMBERED.findall(step["when"] or "")}
-            labels |= {label for label in step["depends_on"] if label.startswith("_")}
+            named = [*step["depends_on"], *step["if_failed"], step["else_of"] or ""]
+            labels |= {label for label in named if label.startswith("_")}
             for label in sorted(labels - set(self._labels)):
                 yield f"step {step['id'].lstrip('_')} refers to step {label[1:]}, and there is none"
         for label in sorted({*_NUMBERED.findall(self._answer or "")} - set(self._labels)):
@@ -313,7 +305,7 @@ class _Reply:
         return {**followed, "id": self._labels[step["id"]], "arguments": arguments}
 
     def plan(self) -> Wire | None:
-        if not (self._steps or self._end):
+        if not (self._is_plan or self._end):
             return None
         if self._steps and self._end in ("impossible", "finished"):
             raise TextFormError([f"{self._end!r} stands alone; here it follows steps"])
@@ -339,14 +331,17 @@ _EMPTY: Wire = {
     "when": None,
     "agent": None,
     "goal": None,
+    "else_of": None,
+    "if_failed": [],
     "ask": None,
     "choices": [],
+    "confirm": False,
 }
 _ASK = "ask"
 """What a question to the person is written like a call of."""
 _WORDS_OF_A_NAME, _LONGEST_NAME = 5, 40
 _CALL = re.compile(r"([A-Za-z_][\w.-]*)\s*\(")
-_WHO = re.compile(r"""([A-Za-z_][\w.-]*)?\s*(?=["'])""")
+_WHO = re.compile(rf"([A-Za-z_][\w.-]*)?\s*(?=[{''.join(TEXTS)}])")
 _NUMBERED = re.compile(r"\$\{\s*(_\d+)")
 _BARE_NUMBERED = re.compile(r"(?<![\w.])_\d+\b")
 
@@ -356,24 +351,52 @@ def _short_texts(arguments: Wire) -> Iterator[str]:
     return (text for text in texts if len(text) <= _LONGEST_NAME and "$" not in text)
 
 
-def _option(name: str, scanner: _Scanner) -> Wire:
+_CONDITIONAL = re.compile(
+    r"(?:if|when|unless|else|elif|otherwise|for|foreach|while|repeat|on|in\s+case|except|catch|only)(?:\b|_)",
+    re.IGNORECASE,
+)
+"""How a label begins that says when, or how often, a step is to run."""
+_OPTION_NAMES = ("tools", "tool", "after", "check", "each", "if", "output", "if_failed", "else_of", "confirm")
+_LOST = (
+    'this is neither a step nor an option of one: write a step as tool(arguments) or "work in words", and '
+    "what is no part of the plan behind a #"
+)
+
+
+def _option(name: str, scanner: Scanner) -> Wire:
     if name == "if":
         return {"when": scanner.condition()}
     if name == "check":
-        return {"success_criterion": scanner.text()}
+        return {"success_criterion": scanner.words()}
+    if name == "tools":
+        return {"tools": [one for item in scanner.names() for one in _names_in(item)]}
+    if name in ("after", "if_failed", "else_of"):
+        return _steps_named(name, [label_named(one) for item in scanner.names() for one in _names_in(item)])
     value = scanner.value(bare=True)
     if name == "confirm":
         return {"confirm": value is True}
-    if name in ("tools", "after"):
-        names = [_label_of(item) for item in (value if isinstance(value, list) else [value])]
-        return {"tools": names} if name == "tools" else {"depends_on": names}
     if name == "output":
         if not isinstance(value, dict):
-            raise _ProblemError("output= is a JSON Schema, as an object")
+            raise ProblemError("output= is a JSON Schema, as an object")
         return {"output_schema": json.dumps(value, ensure_ascii=False)}
-    if not (isinstance(value, str) and _is_reference(value)):
-        raise _ProblemError("each= is a reference to a list, like $1.items")
-    return {"for_each": value}
+    return {"for_each": _lists(value)}
+
+
+def _steps_named(option: str, labels: list[str]) -> Wire:
+    if option == "else_of":
+        if len(labels) != 1:
+            raise ProblemError(f"else_of= is one step, not {len(labels)}")
+        return {"else_of": labels[0]}
+    return {"depends_on" if option == "after" else "if_failed": labels}
+
+
+def _lists(value: Json) -> str:
+    """Read what a step runs for each of: a list, or several lists that go side by side."""
+    lists = value if isinstance(value, list) else [value]
+    lists = [f"${{_{one}}}" if type(one) is int else one for one in lists]
+    if not lists or not all(isinstance(one, str) and _is_reference(one) for one in lists):
+        raise ProblemError("each= is a reference to a list, like $1.items, or several: [$1.items, $2]")
+    return lists[0] if len(lists) == 1 else f"${{zip({', '.join(one[2:-1] for one in lists)})}}"
 
 
 def _is_reference(text: str) -> bool:
@@ -383,212 +406,16 @@ def _is_reference(text: str) -> bool:
         return False
 
 
-def _label_of(item: Json) -> str:
-    """Name a step or tool as an item of a list does: a number, a name, a reference."""
+def _names_in(item: Json) -> Iterator[str]:
+    """Name the steps or tools that an item of a list names: a number, a name, a reference, or several."""
     if isinstance(item, int) and not isinstance(item, bool):
-        return f"_{item}"
-    if isinstance(item, str) and (found := re.fullmatch(r"\$\{(\w+)\}|([\w.-]+)", item)):
-        return found[1] or found[2]
-    raise _ProblemError(f"a list of names holds {json.dumps(item)}")
-
-
-# --- reading values ----------------------------------------------------------------------
-
-
-class _ProblemError(Exception):
-    """What is wrong with a line."""
-
-
-_BLANKS = re.compile(r"\s+")
-_BETWEEN = re.compile(r"(?:[\s,;|]|#[^\n]*)+")
-_OPTION = re.compile(r"(tools|after|check|each|if|output|confirm)\s*=\s*")
-_ARGUMENT = re.compile(r"([A-Za-z_][\w-]*)\s*=(?!=)\s*")
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])")
-_NAME = re.compile(r"[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*")
-_ROOT = re.compile(r"\$(\w+)")
-_PATH = re.compile(r"""\.(?:[A-Za-z_]\w*|"[^"\n]*"|\*)|\[""")
-_CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
-_DOLLAR = re.compile(r"\$(\w+)(?![\w]|[.,]\d)")
-_BRACED_NUMBER = re.compile(r"(?<!\$)(\$\{\s*)\$?(\d+)(?=\s*[.\[|}])")
-_IN_CONDITION = re.compile(r"\$(?:\{\s*\$?(\w+)([^}]*)\}|(\w+))")
-
-
-class _Scanner:
-    """Reads the parts of one line, from left to right."""
-
-    def __init__(self, text: str, labels: Collection[str]) -> None:
-        self._text, self._at, self._labels = text, 0, labels
-
-    def take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """Read what the pattern matches here, after blanks."""
-        if blanks := _BLANKS.match(self._text, self._at):
-            self._at = blanks.end()
-        found = pattern.match(self._text, self._at)
-        self._at = found.end() if found else self._at
-        return found
-
-    def option(self) -> str | None:
-        """Read the name of the next option."""
-        self.take(_BETWEEN)
-        found = self.take(_OPTION)
-        return found[1] if found else None
-
-    def rest(self) -> str:
-        """Return what is left, shortened."""
-        self.take(_BETWEEN)
-        rest = " ".join(self._text[self._at :].split())
-        return rest if len(rest) <= 60 else f"{rest[:60]}…"
-
-    def arguments(self) -> Iterator[tuple[str | None, Json]]:
-        """Read a call's arguments up to its closing bracket, as (name or None, value)."""
-        while not self._takes(")"):
-            named = self.take(_ARGUMENT)
-            yield (named[1] if named else None), self.value()
-            self._next(")")
-
-    def _takes(self, mark: str) -> bool:
-        return self.take(re.compile(re.escape(mark))) is not None
-
-    def _next(self, closing: str) -> None:
-        if not self._takes(",") and not self._text.startswith(closing, self._at):
-            raise _ProblemError(f"expected , or {closing} before: {self.rest() or 'the end'}")
-
-    def value(self, *, bare: bool = False) -> Json:
-        """Read one value; a word without quotes is one where it is ``bare``.
-
-        Raises:
-            _ProblemError: If there is none.
-        """
-        self.take(_BLANKS)
-        mark = self._text[self._at : self._at + 1]
-        if mark and mark in "\"'":
-            return self.text()
-        if mark == "$":
-            return self._reference()
-        if self._takes("["):
-            return list(self._items(bare=bare))
-        if self._takes("{"):
-            return dict(self._members())
-        if number := self.take(_NUMBER):
-            return json.loads(number[0])
-        return self._word(bare=bare)
-
-    def _items(self, *, bare: bool) -> Iterator[Json]:
-        while not self._takes("]"):
-            yield self.value(bare=bare)
-            self._next("]")
-
-    def _members(self) -> Iterator[tuple[str, Json]]:
-        while not self._takes("}"):
-            self.take(_BLANKS)
-            bare = self.take(_NAME)
-            key = bare[0] if bare else self.text()
-            if not self._takes(":"):
-                raise _ProblemError(f"expected : after the key {key!r}")
-            yield key, self.value()
-            self._next("}")
-
-    def text(self) -> str:
-        """Read a text in quotes; what is escaped in it is as in JSON.
-
-        Raises:
-            _ProblemError: If it names a step by ``$1``, which within a text is no reference.
-        """
-        quoted = self._quoted()
-        for dollar in _DOLLAR.finditer(quoted):
-            if _label_named(dollar[1]) in self._labels:
-                raise _ProblemError(
-                    f"within a text write ${{{dollar[1]}}} for the output of step {dollar[1]}; for the "
-                    f"characters {dollar[0]} write \\u0024{dollar[1]}"
-                )
-        for found in other_notations(quoted, self._meant):
-            raise _ProblemError(
-                f"{found.text} is no reference: write {found.right}, or {found.literal} for the text"
-            )
-        return _BRACED_NUMBER.sub(r"\1_\2", _unescaped(quoted))
-
-    def _meant(self, name: str, path: str) -> str | None:
-        return f"${{{name}{path}}}" if _label_named(name) in self._labels else None
-
-    def _quoted(self) -> str:
-        found = self.take(_QUOTED)
+        yield str(item)
+        return
+    for part in re.split(r"\s*(?:[,;]|\band\b)\s*", item) if isinstance(item, str) else [""]:
+        found = re.fullmatch(r"\$\{(\w+)\}|(?:steps?\s+)?\$?([\w.-]+)", part, re.IGNORECASE)
         if found is None:
-            raise _ProblemError(f"expected a text in quotes before: {self.rest() or 'the end'}")
-        return found[0]
-
-    def condition(self) -> str:
-        """Read a condition, where steps are named with a ``$`` or without."""
-        if self.take(_BLANKS) or not self._text.startswith("$", self._at):
-            said = _unescaped(self._quoted())
-        else:
-            said = self._reference()
-        return _IN_CONDITION.sub(lambda found: _label_named(found[1] or found[3]) + (found[2] or ""), said)
-
-    def _reference(self) -> str:
-        if self._text.startswith("${", self._at):
-            end = _bracket_end(self._text, self._at + 1)
-            found, self._at = self._text[self._at : end], end
-            return _BRACED_NUMBER.sub(r"\1_\2", found)
-        root = self.take(_ROOT)
-        if root is None:
-            raise _ProblemError("a $ stands before a step's number or name")
-        return f"${{{_label_named(root[1])}{self._path()}}}"
-
-    def _path(self) -> str:
-        start = self._at
-        while part := _PATH.match(self._text, self._at):
-            self._at = _bracket_end(self._text, self._at) if part[0] == "[" else part.end()
-        return self._text[start : self._at]
-
-    def _word(self, *, bare: bool) -> Json:
-        found = self.take(_NAME)
-        if found is None:
-            raise _ProblemError(f"expected a value before: {self.rest() or 'the end'}")
-        word, root = found[0], found[0].split(".")[0]
-        if word.lower() in _CONSTANTS:
-            return _CONSTANTS[word.lower()]
-        if root in self._labels or root == "inputs":
-            return f"${{{word}{self._path()}}}"
-        if bare:
-            return word
-        raise _ProblemError(f"{word} is no value: quote a text, and write ${word} for a step of that name")
-
-
-def _label_named(name: str) -> str:
-    return f"_{int(name)}" if name.isdecimal() else name
-
-
-_QUOTED = re.compile("|".join(pattern.pattern for pattern in _TEXTS.values()), re.DOTALL)
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)|\"", re.DOTALL)
-
-
-def _unescaped(quoted: str) -> str:
-    """Read a text in quotes: escapes are those of JSON, and any other backslash stands for itself."""
-    text: str = json.loads(f'"{_ESCAPE.sub(_as_json, quoted[1:-1])}"', strict=False)
-    # Nothing could store or send half a character.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _as_json(found: re.Match[str]) -> str:
-    escaped = found[1]
-    if escaped is None:
-        return '\\"'
-    if escaped == "'":
-        return "'"
-    return found[0] if len(escaped) > 1 or escaped in '"\\/bfnrt' else f"\\{found[0]}"
-
-
-def _bracket_end(text: str, at: int) -> int:
-    """Find the end of what is in the bracket that opens here."""
-    depth = 0
-    for found in _NESTING.finditer(text, at):
-        depth += _PAIRS.get(found[0], 0)
-        if depth == 0:
-            return found.end()
-    raise _ProblemError("a bracket is not closed")
-
-
-_NESTING = re.compile(r"""[\[\](){}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`""")
+            raise ProblemError(f"a list of names holds {json.dumps(item, ensure_ascii=False)}")
+        yield found[1] or found[2]
 
 
 class TextFormError(ValueError):

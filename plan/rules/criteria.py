@@ -18,7 +18,7 @@ from ...state import (
     steps_by_id,
 )
 from ...tools.toolbox import Toolbox
-from ..references import BadReferenceError, expression_roots, step_references
+from ..references import BadReferenceError, expression_roots, looks_at_everything, step_references
 from .facts import PlanFacts, Rule, issue
 from .references import holds_reference, reference_problem
 from .schemas import schema_problem
@@ -54,6 +54,8 @@ def _criterion_problem(step: Step, criterion: Criterion) -> tuple[str, str] | No
     if given != ({wanted} if wanted else set()):
         return "bad_criterion", f"takes {wanted or 'no parameter'}, got {known(given)}"
     value = criterion.get(wanted) if wanted else None
+    if isinstance(value, str) and not value.strip():
+        return "bad_criterion", f"its {wanted} is empty, so that nothing could decide it"
     if criterion["type"] == "matches" and (problem := _pattern_problem(criterion["pattern"])):
         return "bad_criterion", problem
     if criterion["type"] == "json_schema" and (problem := schema_problem(criterion["schema"])):
@@ -106,9 +108,11 @@ def _pattern_problem(pattern: str) -> str | None:
 
 def _expression_problem(expression: str) -> tuple[str, str] | None:
     try:
-        expression_roots(expression)
+        looks_at_output = expression_roots(expression) or looks_at_everything(expression)
     except BadReferenceError as error:
         return error.code, str(error)
+    if not looks_at_output:
+        return "bad_criterion", f"{expression[:80]!r} looks at nothing of the output, and so decides nothing"
     return None
 
 

@@ -47,4 +47,5 @@ def _used_steps(step: Step, ids: Mapping[str, Step]) -> list[str]:
         ]
     except BadReferenceError:
         return []
-    return [root for root in dict.fromkeys(roots) if root in ids]
+    named = [*roots, *(step.get("if_failed") or ()), *filter(None, [step.get("else_of")])]
+    return [root for root in dict.fromkeys(named) if root in ids]

@@ -57,6 +57,27 @@ def _dependencies(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
                 )
 
 
+def _branches(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
+    """Check what ``else_of`` and ``if_failed`` name."""
+    ids = steps_by_id(plan)
+    for step in plan["steps"]:
+        other, failed = step.get("else_of"), step.get("if_failed") or []
+        named = [("else_of", other, ("else_of",))] if other else []
+        named += [("if_failed", one, ("if_failed", at)) for at, one in enumerate(failed)]  # type: ignore[misc]
+        for field, one, place in named:
+            if one == step["id"]:
+                yield issue("self_dependency", step, f"step {one!r}: {field} names the step itself", *place)
+            elif one not in ids:
+                message = f"step {step['id']!r}: {field} names {one!r}; known steps: {known(ids)}"
+                yield issue("unknown_dependency", step, message, *place)
+        if other in ids and other != step["id"] and "when" not in ids[other]:
+            message = (
+                f"step {step['id']!r}: else_of names {other!r}, which has no when and so is never skipped by "
+                f"it; steps with one: {known(one for one in ids if 'when' in ids[one])}"
+            )
+            yield issue("bad_reference", step, message, "else_of")
+
+
 def _cycles(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
     without_loops: list[Any] = [
         {**step, "depends_on": [d for d in step["depends_on"] if d != step["id"]]} for step in plan["steps"]
@@ -80,4 +101,4 @@ def is_ordered(plan: Plan) -> bool:
     return not any(True for rule in (_ids, _dependencies, _cycles) for _ in rule(plan, facts))
 
 
-RULES: tuple[Rule, ...] = (_size, _ids, _dependencies, _cycles)
+RULES: tuple[Rule, ...] = (_size, _ids, _dependencies, _branches, _cycles)

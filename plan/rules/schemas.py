@@ -17,7 +17,28 @@ def schema_problem(schema: dict[str, Any]) -> str | None:
         notes = read_schema(schema).notes
     except (BadSchemaError, WorkLimitError) as error:
         return f"is not a JSON Schema that can be used: {error}"
-    return f"cannot be checked: {notes[0]}" if notes else None
+    return f"cannot be checked: {notes[0]}" if notes else _allows_anything(schema)
+
+
+_SAYS_NOTHING = {"title", "description", "default", "examples", "$schema", "$id", "$comment", "$defs"}
+_TYPES = {"string", "number", "integer", "boolean", "array", "object", "null"}
+
+
+def _allows_anything(schema: dict[str, Any]) -> str | None:
+    """Find fields where keywords belong, as in ``{"id": "string"}``: such a schema checks nothing."""
+    fields = {name: kind for name, kind in schema.items() if isinstance(kind, str) and kind in _TYPES}
+    if fields and set(schema) - _SAYS_NOTHING <= set(fields) and "type" not in fields:
+        properties = {name: {"type": kind} for name, kind in fields.items()}
+        right = json.dumps({"type": "object", "properties": properties}, ensure_ascii=False)[:300]
+        return f"checks nothing: {', '.join(fields)} are no keywords of JSON Schema; write {right}"
+    inner = [*_dicts(schema.get("properties", {})), schema.get("items")]
+    return next(
+        (found for part in inner if isinstance(part, dict) and (found := _allows_anything(part))), None
+    )
+
+
+def _dicts(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else []
 
 
 def value_problem(schema: dict[str, Any], value: Any) -> str | None:

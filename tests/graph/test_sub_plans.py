@@ -147,3 +147,27 @@ async def test_a_bad_answer_to_a_sub_plans_question_is_refused_and_it_stays_open
         await thread.send(Command(resume=wrong))
     assert (await thread.question())["name"] == "approve_plan"
     assert (await thread.answer("approve"))["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("inner", "reference", "handed_on"),
+    [
+        ([draft_step("x", "echo", {"value": {"n": 3}})], "${s}", {"n": 3}),
+        ([draft_step("x", "echo", {"value": {"n": 3}})], "${s.n}", 3),
+        (
+            [draft_step("x", "echo", {"value": 1}), draft_step("y", "echo", {"value": 2})],
+            "${s}",
+            {"x": 1, "y": 2},
+        ),
+        ([draft_step("x", "echo", {"value": {"n": 3}})], "so: ${s}", "so: a summary"),
+    ],
+    ids=["whole", "in parts", "several", "within a text"],
+)
+async def test_a_sub_plan_hands_on_its_final_outputs_where_they_are_taken_as_values(
+    inner: list[Any], reference: str, handed_on: Any
+) -> None:
+    model = ScriptedModel({"planner": [draft(*inner)], "synthesizer": ["a summary", "outer"]})
+    result = await Thread(agent_with(Toolset().tools, model), FREE).run(
+        sub("count"), bound("b", "echo", {"value": reference})
+    )
+    assert result["results"]["b"]["output"] == handed_on

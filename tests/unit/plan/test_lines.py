@@ -238,19 +238,18 @@ def test_a_step_may_still_be_called_answer_or_return_something() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "named"),
     [
-        'return "It is $1."',
-        'return "a" + $1',
-        'return "a',
-        'return "a"\nreturn "b"',
-        'Return "it" to the person.',
+        ('return "It is $1."', "line 2: within a text write ${1}"),
+        ('return "a" + $1', "line 2: the answer is return"),
+        ('return "a', "line 2: expected a text in quotes"),
+        ('return "a"\nreturn "b"', "line 3: there are two answers"),
+        ('Return "it" to the person.', "line 2: the answer is return"),
     ],
 )
-def test_an_answer_that_cannot_be_read_costs_no_plan(line: str) -> None:
-    read = read_lines(f"1. newest()\n{line}", WORDS)
-    assert read is not None
-    assert (read["answer"], len(read["steps"])) == (None, 1)
+def test_an_answer_that_cannot_be_read_is_named_and_never_ignored(line: str, named: str) -> None:
+    (problem,) = problems(f"1. newest()\n{line}")
+    assert problem.startswith(named)
 
 
 def test_an_answer_that_refers_to_a_step_there_is_not_is_named_as_the_plan_may_lack_it() -> None:

@@ -1,0 +1,61 @@
+"""Conditions as models write them, in JMESPath: ``stock == 0 and name == "x"`` is no JMESPath yet.
+
+JMESPath takes a bare number for a mistake, and a bare ``true`` or a text in double quotes for the name
+of a field, which is seldom there.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["jmespath_condition"]
+
+_PARTS = re.compile(
+    r"""
+      (?P<kept>`[^`]*`|'(?:[^'\\]|\\.)*')
+    | (?P<text>(?<!\.)"(?:[^"\\]|\\.)*")
+    | (?P<sign>===|!==|==|!=|<=|>=|<>|<|>|(?<![=!<>])=(?!=))
+    | (?P<number>(?<![\w.$\]])-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.]))
+    | (?P<constant>(?<![\w.$"])(?:true|false|null|none)\b(?![\w(.]))
+    | (?P<joint>(?<![\w.$"])(?:and|or|not)\b(?=\s*[^\s,.)\]]))
+    | (?P<other>\w+|\s+|.)
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+_SIGNS = {"===": "==", "!==": "!=", "<>": "!=", "=": "=="}
+_JOINTS = {"and": "&&", "or": "||", "not": "!"}
+
+
+def jmespath_condition(said: str) -> str:
+    """Write a condition in JMESPath; what is JMESPath already stays as it is."""
+    parts = [(found.lastgroup or "", found[0]) for found in _PARTS.finditer(said)]
+    words = [at for at, (_, text) in enumerate(parts) if not text.isspace()]
+    operands, opened = set[int](), [""]
+    for place, at in enumerate(words):
+        before, after = (parts[words[n]] if 0 <= n < len(words) else ("", "") for n in (place - 1, place + 1))
+        if parts[at][1] in _OPENING:
+            opened.append(parts[at][1])
+        elif parts[at][1] in _CLOSING and len(opened) > 1:
+            opened.pop()
+        is_argument = opened[-1] == "(" and before[1] in ("(", ",") and after[1] in (")", ",")
+        if is_argument or "sign" in (before[0], after[0]):
+            operands.add(at)
+    return "".join(_written(kind, text, at in operands) for at, (kind, text) in enumerate(parts))
+
+
+_OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
+
+
+def _written(kind: str, text: str, is_operand: bool) -> str:
+    if kind == "sign":
+        return _SIGNS.get(text, text)
+    if kind == "joint":
+        return _JOINTS[text.lower()]
+    if kind == "constant" and is_operand:
+        constant = text.lower()
+        return f"`{'null' if constant == 'none' else constant}`"
+    if kind == "number" and is_operand:
+        return f"`{text}`"
+    if kind == "text" and is_operand:
+        return "'" + text[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
+    return text
