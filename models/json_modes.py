@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableSequence
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from .chat import endpoint_of, model_name, speaks_openai
+from .chat import OPENAI_HOST, endpoint_of, model_name, speaks_openai
 from .client_errors import rejects_mode
 from .reading import Reading, TextForm, was_cut_off
 from .wire_schema import is_strict, takes_any_keys
@@ -29,9 +30,11 @@ __all__ = [
     "bind",
     "modes_after",
     "modes_for",
+    "refuses_bounds",
     "refuses_response_settings",
     "remember",
     "response_settings",
+    "takes_bounds",
     "with_schema_shown",
 ]
 
@@ -72,6 +75,25 @@ def remember(model: BaseChatModel, mode: Mode) -> None:
 def _key(model: BaseChatModel) -> str:
     cls = type(model)
     return f"{cls.__module__}.{cls.__qualname__}|{model_name(model)}|{endpoint_of(model)}"
+
+
+_UNBOUNDED: set[str] = set()
+"""Models whose servers refused bounded texts; kept for the life of the process."""
+_REFUSED_BOUND = re.compile(r"(?i)max_?length|repetition|grammar|xgrammar|unsupported (?:keyword|feature)")
+
+
+def takes_bounds(model: BaseChatModel, mode: Mode) -> bool:
+    """Tell whether to bound the texts of a schema: OpenAI's own server refuses that, most others heed it."""
+    elsewhere = endpoint_of(model) and OPENAI_HOST not in endpoint_of(model) and speaks_openai(model)
+    return mode == "json_schema" and bool(elsewhere) and _key(model) not in _UNBOUNDED
+
+
+def refuses_bounds(model: BaseChatModel, error: BaseException) -> bool:
+    """Tell whether an error says that the server takes no bounded texts, and remember it."""
+    if not rejects_mode(error) or not _REFUSED_BOUND.search(str(error)):
+        return False
+    _UNBOUNDED.add(_key(model))
+    return True
 
 
 class BindError(Exception):

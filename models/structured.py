@@ -17,7 +17,17 @@ from ..tools.threads import run_bounded
 from ..tracing.marks import role_config
 from .client_errors import one_line, rejects_mode, truncated_error
 from .fallbacks import first_that_answers
-from .json_modes import BindError, Mode, bind, modes_after, modes_for, remember, with_schema_shown
+from .json_modes import (
+    BindError,
+    Mode,
+    bind,
+    modes_after,
+    modes_for,
+    refuses_bounds,
+    remember,
+    takes_bounds,
+    with_schema_shown,
+)
 from .metered import MeteredModel, ModelMeter
 from .reading import (
     Check,
@@ -30,7 +40,7 @@ from .reading import (
     was_cut_off,
 )
 from .retrying import BACKOFF, Backoff
-from .wire_schema import wire_schema
+from .wire_schema import bounded, wire_schema
 
 __all__ = ["call_structured"]
 
@@ -80,7 +90,9 @@ async def call_structured(
 
     async def ask(member: BaseChatModel, tries: int) -> T:
         asked = MeteredModel(member, role, meter, asking, backoff, tries)
-        return await _repaired_answer(asked, _Question(schema, wire, messages, check, form), max_repairs)
+        return await _repaired_answer(
+            asked, _Question(schema, wire, messages, check, form, json_schema is None), max_repairs
+        )
 
     return await first_that_answers(model, ask)
 
@@ -94,6 +106,8 @@ class _Question(Generic[T]):
     messages: Sequence[BaseMessage]
     check: Check[T] | None
     form: TextForm[T] | None
+    bounds: bool
+    """Whether its texts may be bounded: a reason may, what goes on to tools may not."""
     repairs: list[BaseMessage] = field(default_factory=list)
 
     def in_mode(self, mode: Mode) -> list[BaseMessage]:
@@ -136,9 +150,7 @@ async def _repaired_answer(asked: MeteredModel, question: _Question[T], max_repa
         modes = modes_after(mode, answer, reading, again=number > 0, model=asked.model)
         question.repairs += _repair(answer, reading.problems, question.reminder(modes[0]), cut_off=cut_off)
     limit = asked.meter.call_limits().tokens_by
-    raise _no_answer(
-        asked.who, reading.problems, cut_off=cut_off, answers=max_repairs + 1, limit=limit
-    )
+    raise _no_answer(asked.who, reading.problems, cut_off=cut_off, answers=max_repairs + 1, limit=limit)
 
 
 async def _ask_in_a_mode(
@@ -148,8 +160,7 @@ async def _ask_in_a_mode(
     rejection: Exception | None = None
     for mode in modes:
         try:
-            runnable = bind(asked.model, question.wire, mode)
-            answer = await asked.ask(runnable, question.in_mode(mode), question.listener(mode))
+            answer = await _ask_in_mode(asked, question, mode)
         except Exception as error:
             if not isinstance(error, BindError) and not rejects_mode(error):
                 raise
@@ -169,6 +180,17 @@ def _no_answer(
     return ModelOutputError(
         f"{who} gave no usable answer in {answers} tries: {one_line('; '.join(problems), 600)}"
     )
+
+
+async def _ask_in_mode(asked: MeteredModel, question: _Question[T], mode: Mode) -> AIMessage:
+    messages, listener = question.in_mode(mode), question.listener(mode)
+    if question.bounds and takes_bounds(asked.model, mode):
+        try:
+            return await asked.ask(bind(asked.model, bounded(question.wire), mode), messages, listener)
+        except Exception as error:
+            if not refuses_bounds(asked.model, error):
+                raise
+    return await asked.ask(bind(asked.model, question.wire, mode), messages, listener)
 
 
 def _repair(answer: AIMessage, problems: Sequence[str], reminder: str, *, cut_off: bool) -> list[BaseMessage]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-__all__ = ["closed_schema", "is_strict", "takes_any_keys", "wire_schema"]
+__all__ = ["bounded", "closed_schema", "is_strict", "takes_any_keys", "wire_schema"]
 
 
 def wire_schema(schema: type[BaseModel]) -> dict[str, Any]:
@@ -34,6 +34,21 @@ def closed_schema(full: dict[str, Any]) -> dict[str, Any]:
     wire["title"] = re.sub(r"\W", "_", name)
     wire.setdefault("description", f"The {name}.")
     return wire
+
+
+LONGEST_TEXT = 1_000
+"""Characters of a text in an answer to us, such as a reason; a weak model may never end one."""
+
+
+def bounded(schema: Any) -> Any:
+    """Bound the texts of a schema of ours, where nothing else says how long they may be."""
+    if isinstance(schema, list):
+        return [bounded(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    free = schema.get("type") == "string" and not schema.keys() & {"enum", "const", "maxLength"}
+    limit = {"maxLength": LONGEST_TEXT} if free else {}
+    return {**{key: bounded(value) for key, value in schema.items()}, **limit}
 
 
 def _inline(node: Any, definitions: dict[str, Any], inside: tuple[str, ...]) -> Any:

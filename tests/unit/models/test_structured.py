@@ -342,6 +342,25 @@ async def test_a_prompt_that_is_too_long_is_its_own_error_after_one_call_with_th
     assert len(stub.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("refusing", "sent"), [(False, [True, True]), (True, [True, False, False])], ids=["taken", "refused"]
+)
+async def test_texts_of_our_own_schemas_are_bounded_where_the_server_takes_that(
+    refusing: bool, sent: list[bool]
+) -> None:
+    def answer(body: dict[str, Any]) -> Reply:
+        if refusing and "maxLength" in str(body["response_format"]):
+            return Reply.failure(400, "Grammar error: maxLength is not supported by xgrammar")
+        return Reply.json(TRIP)
+
+    with OpenAIStub(answer) as stub:
+        model = model_at(stub)
+        assert [(await ask(model)).city, (await ask(model)).city] == ["Paris", "Paris"]
+    forms = [request.body["response_format"] for request in stub.requests]
+    assert ["maxLength" in str(form) for form in forms] == sent
+    assert all(form["type"] == "json_schema" for form in forms)
+
+
 async def test_a_repair_quotes_a_few_hundred_characters_of_a_long_answer() -> None:
     with OpenAIStub([Reply("x" * 50_000), Reply.json(TRIP)]) as stub:
         assert (await ask(model_at(stub))).city == "Paris"
