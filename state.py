@@ -209,6 +209,8 @@ class Evidence(TypedDict):
     output_preview: str
     effect: Effect
     call_id: str
+    whole: NotRequired[dict[str, Json]]
+    """``args`` and ``output`` uncut, for the check of the attempt only; never on record."""
 
 
 class Failure(TypedDict):

@@ -18,7 +18,10 @@ from ..state import Evaluation, OnFailure, Step
 from ..tools.calls import preview
 from .reasons import short
 
-__all__ = ["advice", "decide_with_model", "effective_policy"]
+__all__ = ["BY_A_PERSON", "advice", "decide_with_model", "effective_policy"]
+
+BY_A_PERSON = "A person says: "
+"""How what a person said about another attempt begins."""
 
 Choice = Literal["retry", "skip", "patch", "replan", "ask", "abort"]
 
@@ -98,7 +101,7 @@ def advice(decision: Evaluation, mark: str) -> str:
     """
     hint = decision.get("hint", "")
     if not hint or decision.get("by") == "person":
-        return f"A person says: {hint}" if hint else ""
+        return f"{BY_A_PERSON}{hint}" if hint else ""
     return "What may help:\n" + quote("advice", hint, mark)
 
 
