@@ -421,6 +421,8 @@ class State(TypedDict, total=False):
     """How often a rolling plan was to be planned on; counted when the evaluator decides it."""
     settings: dict[str, Json]
     """The Context the thread was started with."""
+    earlier: list[dict[str, str]]
+    """Internal: what the goals before this one on the thread have found, as ``goal`` and ``found``."""
     final_answer: str
     """Empty until the synthesizer wrote it."""
     output: Json

@@ -41,6 +41,7 @@ from ..storage.work_id import Place, WorkId
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
+from .account import with_items
 from .effects import settle_doubts_of_step
 from .epoch import Epoch
 from .gate import StepWithheldError
@@ -379,7 +380,12 @@ class StepWork:
     async def _material(self, item: Item | None) -> dict[str, Json]:
         """Return what an agent is shown as data, by its name; of a list it loops over, only the item."""
         hidden = _only_looped_over(self.step) if item is not None else set()
-        outputs = {f"output of {i}": await self._output(i) for i in self.needed if i not in hidden}
+        steps, ended = self.epoch.steps, self.epoch.gate.finished
+        outputs = {
+            f"output of {i}": await with_items(steps[i], await self._output(i), self.state, ended, self.run)
+            for i in self.needed
+            if i not in hidden
+        }
         return outputs if item is None else {**outputs, f"item {item.index + 1} of {item.total}": item.value}
 
     async def _given(self, item: Item | None, hint: str) -> dict[str, Json]:

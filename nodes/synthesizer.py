@@ -15,11 +15,13 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError, WorkLimitError
 from ..evaluation.planned_answer import handed_in, planned_answer
+from ..execution.account import account_of
 from ..execution.effects import describe_doubt, settle_doubts
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.plain import call_message
 from ..models.prompts import quote, render_prompt
+from ..models.prompts.conversation import quoted_conversation
 from ..plan.dag import is_rolling, run_status
 from ..plan.references import strings_in
 from ..recall import settle
@@ -39,7 +41,7 @@ from ..state import (
     steps_of,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
-from ..tools.calls import preview
+from ..tools.calls import shortened
 from ..tools.threads import run_bounded
 from ..tracing.marks import marked, plan_marks
 
@@ -264,10 +266,13 @@ async def _fitting_output(form: OutputForm, state: State, run: Run) -> Json:
 
 async def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:
     results = state.get("results") or {}
-    listed = [await _for_prompt(step, results.get(step["id"]), run) for step in steps_of(state.get("plan"))]
+    listed = [
+        await _for_prompt(step, results.get(step["id"]), state, run) for step in steps_of(state.get("plan"))
+    ]
     return render_prompt(
         "synthesizer",
         instructions=run.settings.instructions,
+        conversation=quoted_conversation(state, run.mark),
         goal=state.get("goal") or "",
         status=status,
         reason=quote("reason", reason_of(state), run.mark) if status != "done" else "",
@@ -275,16 +280,13 @@ async def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:
     )
 
 
-async def _for_prompt(step: Step, result: StepResult | None, run: Run) -> str:
+async def _for_prompt(step: Step, result: StepResult | None, state: State, run: Run) -> str:
     title = f"[{step['id']}] {step['task']}".rstrip()
-    if result is None:
-        return f"{title}: not started"
-    # That a step is done and met needs no words: every other ending has some.
-    plain = (result["status"], result["verdict"]) == ("done", "met")
-    head = title if plain else f"{title}: {_outcome(result)}"
-    if result["status"] != "done":
-        return head
-    return f"{head}\n{await run.artifacts.shown(result['output'], step['id'], 20_000)}"
+    return f"{title}: {await account_of(step, result, state, run, _ROOM)}"
+
+
+_ROOM = 20_000
+"""Characters of a step's output that the answer is written from."""
 
 
 # --- the report, with no model -----------------------------------------------------------
@@ -359,4 +361,4 @@ def _line(step: Step, result: StepResult | None, room: int) -> str:
 def _outcome(result: StepResult | Mapping[str, Any]) -> str:
     error = result["error"]
     status = result["status"] if result["status"] != "done" else f"done, {result['verdict']}"
-    return f"{status}: {preview(error['message'], 500)}" if error else status
+    return f"{status}: {shortened(error['message'], 500)}" if error else status

@@ -211,7 +211,7 @@ def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox, limit: int) -> lis
 def _ended(seen: Evidence, answer: ToolMessage, limit: int) -> None:
     """Write into the evidence of a call how it ended."""
     ok = answer.status != "error"
-    made: dict[str, Json] = answer.response_metadata.get(CALLED_WITH, seen["whole"]["args"])
+    made: Any = answer.response_metadata.get(CALLED_WITH, seen["whole"]["args"])
     seen["ok"], seen["args"] = ok, abridged(made, limit)
     seen["output_preview"] = ended_with(answer.text, ok=ok)
     seen["whole"] = {"args": made, "output": answer.text}
