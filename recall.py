@@ -8,6 +8,7 @@ outputs.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -220,7 +221,17 @@ async def _worked_as_written(run: Run, state: State, plan: Plan) -> bool:
     results = state.get("results") or {}
     did_all = all(_did_its_part(results.get(step["id"])) for step in plan["steps"])
     # Whoever changes a plan, planner, replanner or person, makes the next revision of it.
-    return plan.get("revision") == 1 and plan.get("complete", True) and unchanged and not by_hand and did_all
+    as_written = plan.get("revision") == 1 and plan.get("complete", True) and unchanged and did_all
+    return as_written and not by_hand and not _is_of_a_day(plan, state.get("goal") or "")
+
+
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+
+
+def _is_of_a_day(plan: Plan, goal: str) -> bool:
+    """Tell whether a plan names a year that the goal does not: its planner took it from the date."""
+    steps = json.dumps([plan["steps"], plan.get("answer", "")], ensure_ascii=False)
+    return not set(_YEAR.findall(steps)) <= set(_YEAR.findall(goal))
 
 
 def _did_its_part(result: StepResult | None) -> bool:

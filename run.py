@@ -31,6 +31,7 @@ from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
 from .storage.artifacts import Artifacts
 from .storage.effect_log import EffectLog
 from .storage.ledger import Ledger
+from .storage.output_forms import OutputForms
 from .storage.plan_cache import CachedPlans, PlanCache
 from .storage.work_id import CallId, Place, WorkId
 from .tools.calls import abridged, ended_with
@@ -173,6 +174,11 @@ class Run:
     def history(self) -> History:
         """What earlier runs of this store took."""
         return History(self.ledger.store)
+
+    @property
+    def output_forms(self) -> OutputForms:
+        """What tools gave in earlier runs of this store."""
+        return OutputForms(self.ledger.store)
 
     def soft_limit(self) -> SoftLimit | None:
         """Return the budget that a person is to be asked about before anything new starts.

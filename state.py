@@ -422,7 +422,7 @@ class State(TypedDict, total=False):
     settings: dict[str, Json]
     """The Context the thread was started with."""
     earlier: list[dict[str, str]]
-    """Internal: what the goals before this one on the thread have found, as ``goal`` and ``found``."""
+    """Internal: what the goals before this one on the thread have found: ``plan_id``, ``goal``, ``found``."""
     final_answer: str
     """Empty until the synthesizer wrote it."""
     output: Json

@@ -10,12 +10,13 @@ from ..models.prompts.calls import describe_calls
 from ..plan.identity import input_values
 from ..plan.references import expression_roots, references_in, resolve, strings_in
 from ..run import Run
-from ..state import State, Step, StepResult, steps_by_id
+from ..state import State, Step, StepResult, steps_by_id, steps_of
 from ..storage.artifacts import ArtifactDamagedError
 from ..tools.calls import shortened
+from ..tools.output_forms import is_telling, seen_form
 from ..tools.threads import run_bounded
 
-__all__ = ["account_of", "calls_and_outputs", "with_items"]
+__all__ = ["account_of", "forms_seen", "replaced_accounts", "with_items", "with_this_goal"]
 
 Json = Any
 _GOALS = 5
@@ -83,17 +84,56 @@ async def with_items(
     return [{"item": item, "output": one} for item, one in zip(items, output, strict=True)]
 
 
-async def calls_and_outputs(state: State, run: Run) -> list[dict[str, str]]:
-    """Return what the goals of a thread so far have found, the last of them with the state's results."""
-    results, earlier = state.get("results") or {}, list(state.get("earlier") or ())
-    if not results:
-        return earlier
-    steps = steps_by_id(state.get("plan"))
-    room = _ROOM // (2 * len(results))
-    found = [
-        f"[{i}] {await account_of(steps.get(i) or {'id': i}, result, state, run, max(100, room))}"
+async def replaced_accounts(state: State, run: Run, room: int) -> list[str]:
+    """Say what steps that a revision took out of the plan have written: it is still so."""
+    steps, results = steps_by_id(state.get("plan")), state.get("results") or {}
+    wrote = {
+        i: result
         for i, result in results.items()
+        if i not in steps and any(call["ok"] and call["effect"] != "read" for call in result["evidence"])
+    }
+    return [
+        f"[{i}] (no longer in the plan): {await account_of({'id': i}, result, state, run, room)}"
+        for i, result in wrote.items()
     ]
-    plan = state.get("plan")
-    goal = plan.get("goal", "") if plan else ""
-    return [*earlier, {"goal": goal, "found": shortened("\n".join(found), _ROOM)}][-_GOALS:]
+
+
+async def with_this_goal(state: State, run: Run) -> list[dict[str, str]]:
+    """Return what the goals of a thread have found, this one at the end."""
+    plan, results = state.get("plan"), state.get("results") or {}
+    if plan is None or not results:
+        return list(state.get("earlier") or ())
+    before = [goal for goal in state.get("earlier") or () if goal["plan_id"] != plan["id"]]
+    room = max(100, _ROOM // (2 * len(results)))
+    found = [
+        f"[{step['id']}] {await account_of(step, results[step['id']], state, run, room)}"
+        for step in plan["steps"]
+        if step["id"] in results
+    ]
+    found += await replaced_accounts(state, run, room)
+    this = {"plan_id": plan["id"], "goal": state.get("goal") or "", "found": "\n".join(found)}
+    return [*before, {**this, "found": shortened(this["found"], _ROOM)}][-_GOALS:]
+
+
+async def forms_seen(state: State, run: Run) -> dict[str, dict[str, Any]]:
+    """Return the form of what each tool gave to a bound step, by tool; without those that tell nothing."""
+    results, forms = state.get("results") or {}, dict[str, dict[str, Any]]()
+    for step in steps_of(state.get("plan")):
+        result = results.get(step["id"])
+        if "call" not in step or result is None or result["status"] != "done":
+            continue
+        try:
+            output = await run.artifacts.value(result["output"], step["id"])
+        except ArtifactDamagedError:
+            continue  # whoever needs the output is told
+        found = seen_form(_an_output(step, output))
+        if is_telling(found):
+            forms[step["call"]["tool"]] = found
+    return forms
+
+
+def _an_output(step: Step, output: Json) -> Json:
+    """Return what one call gave: of a loop, the first output that there is."""
+    if "for_each" not in step or not isinstance(output, list):
+        return output
+    return next((one for one in output if one is not None), None)

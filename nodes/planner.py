@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
-from ..execution.account import account_of, calls_and_outputs
+from ..execution.account import account_of
 from ..execution.effects import settle_doubts
 from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
@@ -65,7 +65,7 @@ class _Planner:
 
     async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
-        started = await _start(state, run) if _is_new_goal(state) else {}
+        started = _start(state, run) if _is_new_goal(state) else {}
         if started and run.follows_up and (doubts := await run.effects.doubts_of_thread()):
             await settle_doubts(run, doubts)  # of goals before this one
         spoken = [*(state.get("messages") or []), *started.get("messages", ())]
@@ -153,6 +153,8 @@ class _Planner:
             mark=run.mark,
             names_only=names_only,
             ended=await _ended_steps(state, run),
+            today=run.today,
+            seen=await run.output_forms.known(self.toolbox.fingerprints(self.toolbox.names)),
         )
         return await write_draft(
             self.models.get("planner", run.settings.models),
@@ -189,7 +191,7 @@ def _is_new_goal(state: State) -> bool:
     return state.get("status") is None or state["status"] in FINAL_STATUSES
 
 
-async def _start(state: State, run: Run) -> Update:
+def _start(state: State, run: Run) -> Update:
     """Clear what belongs to an earlier goal on this thread; its messages stay."""
     goal = state.get("goal") or ""
     spoken = state.get("messages") or []
@@ -202,7 +204,6 @@ async def _start(state: State, run: Run) -> Update:
         "plan_issues": [],
         "approval": None,
         "results": None,
-        "earlier": await calls_and_outputs(state, run),
         "evaluation": None,
         "decisions": None,
         "usage": None,
@@ -238,15 +239,25 @@ def _messages(
     mark: str,
     names_only: bool = False,
     ended: Sequence[str] = (),
+    today: str = "",
+    seen: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """Write the prompt: what is the same in every run first, so that providers can keep its beginning."""
+    """Write the prompt: what is the same in every run first, so that providers can keep its beginning.
+
+    Args:
+        names_only: Whether the values of inputs are kept back.
+        ended: How the steps of a rolling plan ended.
+        today: The date; "" where the prompt is only the key of a cached plan.
+        seen: Forms of outputs that earlier runs saw.
+    """
     inputs = state.get("inputs") or {}
     return render_prompt(
         "planner",
         form=describe_form(form, toolbox, sub_plans=run.may_nest),
         effects=describe_effects(toolbox),
-        tools=quoted_tools(toolbox),
+        tools=quoted_tools(toolbox, seen or {}),
         instructions=run.settings.instructions,
+        today=today,
         conversation=quoted_conversation(state, mark),
         goal=state.get("goal") or "",
         inputs=_input_names(inputs, mark) if names_only else _inputs(inputs, mark),

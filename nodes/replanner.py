@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
@@ -12,7 +13,7 @@ from langgraph.runtime import Runtime
 
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
-from ..execution.account import account_of
+from ..execution.account import account_of, replaced_accounts
 from ..models.chat import ChatModels
 from ..models.plan_writer import DraftForm, write_draft
 from ..models.prompts import quote, render_prompt
@@ -43,11 +44,26 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
         replaced = _replaced(plan, evaluation, state)
         taken = used_ids(plan, state.get("audit") or ())
         tab = run.tab()
-        accounts = await _accounts(plan, state, run)
+        accounts, replaced_before = (
+            await _accounts(plan, state, run),
+            await replaced_accounts(state, run, 1000),
+        )
+        seen = await run.output_forms.known(toolbox.fingerprints(toolbox.names))
         try:
             draft = await write_draft(
                 models.get("replanner", run.settings.models),
-                partial(_messages, state, plan, evaluation, accounts, replaced, run, toolbox),
+                partial(
+                    _messages,
+                    state,
+                    plan,
+                    evaluation,
+                    accounts,
+                    replaced_before,
+                    replaced,
+                    run,
+                    toolbox,
+                    seen,
+                ),
                 role="replanner",
                 occasion="revision",
                 taken=taken,
@@ -100,22 +116,25 @@ def _messages(
     plan: Plan,
     evaluation: Evaluation,
     accounts: Mapping[str, str],
+    replaced_before: Sequence[str],
     replaced: set[str],
     run: Run,
     toolbox: Toolbox,
+    seen: Mapping[str, Any],
     form: DraftForm,
 ) -> list[BaseMessage]:
     mark = run.mark
     told: dict[bool, list[str]] = {True: [], False: []}
     for step in plan["steps"]:
         told[step["id"] in replaced].append(f"{written_step(step, form)}\n{accounts[step['id']]}")
-    finished, open_steps = told[False], told[True]
+    finished, open_steps = [*told[False], *replaced_before], told[True]
     return render_prompt(
         "replanner",
         instructions=run.settings.instructions,
         form=describe_form(form, toolbox, sub_plans=run.may_nest),
         effects=describe_effects(toolbox),
-        tools=quoted_tools(toolbox),
+        tools=quoted_tools(toolbox, seen),
+        today=run.today,
         **_WORDS[form],
         goal=state.get("goal") or "",
         finished=quote("finished steps", "\n\n".join(finished) or "(none)", mark),

@@ -15,7 +15,7 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError, WorkLimitError
 from ..evaluation.planned_answer import handed_in, planned_answer
-from ..execution.account import account_of
+from ..execution.account import account_of, forms_seen, replaced_accounts, with_this_goal
 from ..execution.effects import describe_doubt, settle_doubts
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
@@ -43,6 +43,7 @@ from ..state import (
 from ..storage.artifacts import ArtifactDamagedError, shown
 from ..tools.calls import shortened
 from ..tools.threads import run_bounded
+from ..tools.toolbox import Toolbox
 from ..tracing.marks import marked, plan_marks
 
 __all__ = ["make_synthesizer", "report_text"]
@@ -50,14 +51,15 @@ __all__ = ["make_synthesizer", "report_text"]
 Json = Any
 
 
-def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node:
+def make_synthesizer(models: ChatModels, toolbox: Toolbox, form: OutputForm | None = None) -> Node:
     """Build the synthesizer node: results in; final status and answer out.
 
     Args:
         models: The chat models by role.
+        toolbox: The tools whose outputs are remembered by their form.
         form: The form of the structured output, if one was asked for.
     """
-    return _Synthesizer(models, form)
+    return _Synthesizer(models, toolbox, form)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,7 @@ class _Synthesizer:
     """The synthesizer, with who writes and in which form."""
 
     models: ChatModels
+    toolbox: Toolbox
     form: OutputForm | None
 
     async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
@@ -90,6 +93,7 @@ class _Synthesizer:
             "output": output,
             "messages": [message],
             "draft": None,
+            "earlier": run.redact(await with_this_goal(state, run)),
             "usage": tab.close(),
             "audit": [
                 *await settle(run, state, status),
@@ -109,6 +113,9 @@ class _Synthesizer:
         if tab.usage.get("model_calls"):
             samples[f"role:synthesizer {model_of('synthesizer')}"] = [sample_of(tab.usage, seconds)]
         await run.history.keep(plan["id"], samples)
+        if forms := await forms_seen(state, run):
+            tools = self.toolbox.fingerprints(name for name in forms if name in self.toolbox)
+            await run.output_forms.keep(tools, {name: forms[name] for name in tools})
 
     async def _structured_answer(
         self, form: OutputForm, state: State, run: Run, tab: Tab, config: RunnableConfig
@@ -269,6 +276,7 @@ async def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:
     listed = [
         await _for_prompt(step, results.get(step["id"]), state, run) for step in steps_of(state.get("plan"))
     ]
+    listed += await replaced_accounts(state, run, _ROOM)
     return render_prompt(
         "synthesizer",
         instructions=run.settings.instructions,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from langchain_core.messages import AnyMessage
 
 from ...state import State
@@ -29,9 +26,7 @@ def quoted_conversation(state: State, mark: str) -> str:
         return ""
     lines = [f"{message.type}: {shortened(message.text, 2000)}" for message in earlier[-_MESSAGES:]]
     said = f"Earlier in this conversation:\n{quote('conversation', chr(10).join(lines), mark)}\n"
-    found = "\n\n".join(map(_found, state.get("earlier") or ()))
+    plan = state.get("plan")
+    before = [goal for goal in state.get("earlier") or () if plan is None or goal["plan_id"] != plan["id"]]
+    found = "\n\n".join(f"Goal: {goal['goal']}\n{goal['found']}" for goal in before)
     return f"{said}What its answers came from:\n{quote('earlier results', found, mark)}\n" if found else said
-
-
-def _found(goal: Mapping[str, Any]) -> str:
-    return f"Goal: {goal['goal']}\n{goal['found']}"

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 from plans import Thread, agent_with, bound, draft, draft_step, think
+from prompts_sent import shown_to
 from toolset import make_tool
 
 from plan_execute import Context, ScriptedModel
 
 FREE = Context(approval="never", max_attempts=1)
 TRACE = "Traceback (most recent call last):\n" + "  File stats.py\n" * 300 + "ValueError: odd at the end"
-
-
-def shown_to(model: ScriptedModel, role: str) -> list[str]:
-    """Every prompt that a role was sent, without marks."""
-    texts = ["\n".join(str(m.text) for m in call.messages) for call in model.calls if call.role == role]
-    return [re.sub(r"\b[0-9a-f]{8}\b", "MARK", text) for text in texts]
 
 
 def send(to: str) -> str:

@@ -6,21 +6,12 @@ import re
 
 import pytest
 from plans import Thread, agent_with, bound, think
+from prompts_sent import shown_to
 from toolset import make_tool
 
 from plan_execute import Context, ScriptedModel
 
 FREE = Context(approval="never", time_zone="Europe/Berlin")
-
-
-def prompts_of(model: ScriptedModel, role: str) -> list[str]:
-    """Every human message that a role was sent, without marks."""
-    texts = [
-        "\n".join(str(message.text) for message in call.messages[1:])
-        for call in model.calls
-        if call.role == role
-    ]
-    return [re.sub(r"\b[0-9a-f]{8}\b", "MARK", text) for text in texts]
 
 
 def judged(*criteria: str) -> dict[str, object]:
@@ -55,7 +46,7 @@ async def test_a_judge_sees_the_outputs_that_the_step_worked_with_and_the_inputs
     steps = [bound("anna", "busy", {"person": "Anna"}), think("slot", "anna", **judged("she is free"))]
     given = {"plan": {"goal": "g", "steps": steps, "inputs": {"day": {}}}, "inputs": {"day": "Monday"}}
     await thread.send(given)
-    (shown,) = prompts_of(model, "evaluator")
+    (shown,) = shown_to(model, "evaluator")
     assert '<data MARK output of anna>\n["Anna is busy from 09:00 to 12:00"]' in shown
     assert '<data MARK inputs>\n{"day": "Monday"}' in shown
 
@@ -68,7 +59,7 @@ async def test_a_judge_sees_calls_whole_and_what_was_written() -> None:
     result = await Thread(agent_with(tools, model), FREE).run(
         think("a", tools=["read_log", "note"], **judged("the total is right"))
     )
-    (shown,) = prompts_of(model, "evaluator")
+    (shown,) = shown_to(model, "evaluator")
     assert "last line: total 4711" in shown
     assert "The total is 4711." in shown
     evidence = result["results"]["a"]["evidence"]
@@ -83,7 +74,7 @@ async def test_a_judge_of_a_bound_write_sees_what_the_arguments_came_from() -> N
         bound("anna", "busy", {"person": "Anna"}),
         bound("write", "note", {"path": "a", "text": "${anna[0]}"}, "anna", **judged("as it was found")),
     )
-    (shown,) = prompts_of(model, "evaluator")
+    (shown,) = shown_to(model, "evaluator")
     assert "<data MARK output of anna>" in shown
     assert '"text": "Anna is busy from 09:00 to 12:00"' in shown
 
@@ -100,7 +91,7 @@ async def test_a_judge_sees_what_a_person_said_about_the_next_attempt() -> None:
     thread = Thread(agent_with([], model), context)
     await thread.run(think("a", **judged("the colour the person likes")))
     await thread.answer({"type": "edit", "args": {"decision": "retry", "instructions": "I like blue"}})
-    assert "<data MARK what a person said>\nI like blue\n" in prompts_of(model, "evaluator")[1]
+    assert "<data MARK what a person said>\nI like blue\n" in shown_to(model, "evaluator")[1]
 
 
 async def test_no_judge_is_asked_about_material_that_holds_delimiters_of_prompts() -> None:
@@ -119,7 +110,7 @@ async def test_an_agent_is_told_its_criteria_the_date_and_the_time_zone() -> Non
     model = ScriptedModel({"executor": ["4711 euros"], "evaluator": met(), "synthesizer": ["ok"]})
     criteria = [{"type": "matches", "pattern": "euros"}, {"type": "judge", "criterion": "names a sum"}]
     await Thread(agent_with([], model), FREE).run(think("a", success_criteria=criteria))
-    (shown,) = prompts_of(model, "executor")
+    (shown,) = shown_to(model, "executor")
     assert re.search(
         r"^Today is \w+day, \d{4}-\d\d-\d\d, time zone Europe/Berlin \(UTC\+0[12]:00\)\.$", shown, re.M
     )
@@ -134,7 +125,7 @@ async def test_an_item_of_a_loop_knows_which_of_how_many_it_is() -> None:
             "inputs": {"list": ["p", "q"]},
         }
     )
-    shown = sorted(prompts_of(model, "executor"))
+    shown = sorted(shown_to(model, "executor"))
     assert ["item 1 of 2>\np" in shown[0], "item 2 of 2>\nq" in shown[1]] == [True, True]
 
 
