@@ -126,7 +126,9 @@ def _messages(
     mark = run.mark
     told: dict[bool, list[str]] = {True: [], False: []}
     for step in plan["steps"]:
-        told[step["id"] in replaced].append(f"{written_step(step, form)}\n{accounts[step['id']]}")
+        # A call in lines has no words of its own.
+        task = f"({step['task']}) " if "call" in step and step.get("task") else ""
+        told[step["id"] in replaced].append(f"{written_step(step, form)}\n{task}{accounts[step['id']]}")
     finished, open_steps = [*told[False], *replaced_before], told[True]
     return render_prompt(
         "replanner",

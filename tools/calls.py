@@ -29,6 +29,7 @@ __all__ = [
     "call_tool",
     "describe_exception",
     "ended_with",
+    "last_line",
     "preview",
     "require_credentials",
     "shortened",
@@ -213,6 +214,12 @@ def shortened(value: Json, limit: int) -> str:
     if left_out <= 0:
         return text
     return f"{text[:head]}… ({left_out:,} characters left out) …{text[head + left_out :]}"
+
+
+def last_line(text: str) -> str:
+    """Return what an error says at its end, where the whole of it has been shown already."""
+    lines = text.strip().splitlines()
+    return text if len(lines) < 2 else f"… {lines[-1].strip()}"
 
 
 def ended_with(output: Json, *, ok: bool) -> str:
