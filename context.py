@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -167,6 +168,12 @@ class Context(BaseModel):
         },
     )
 
+    time_zone: str | None = Field(
+        default=None,
+        title="Time zone",
+        description="IANA name, such as Europe/Berlin: what today's date is in prompts. None: the machine's.",
+    )
+
     secret_names: tuple[str, ...] = Field(
         default=SECRET_NAMES,
         title="Names of secrets",
@@ -179,6 +186,14 @@ class Context(BaseModel):
         if unknown := sorted(set(value) - set(_MODEL_ROLES)):
             raise ValueError(f"unknown role {unknown[0]!r}; known roles: {', '.join(_MODEL_ROLES)}")
         return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        try:
+            return value if value is None else ZoneInfo(value).key
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Berlin") from None
 
     def step_limit(self, *, by_model: bool, kept: int = 0) -> int:
         """Return how many steps a plan may have.

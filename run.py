@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.prebuilt import ToolRuntime
@@ -32,9 +33,10 @@ from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
 from .storage.artifacts import Artifacts
 from .storage.effect_log import EffectLog
 from .storage.ledger import Ledger
+from .storage.output_forms import OutputForms
 from .storage.plan_cache import CachedPlans, PlanCache
 from .storage.work_id import CallId, Place, WorkId
-from .tools.calls import abridged, preview
+from .tools.calls import abridged, ended_with
 
 T = TypeVar("T")
 AnyRuntime = Runtime[Any] | ToolRuntime[Any, Any]
@@ -181,6 +183,11 @@ class Run:
         """What earlier runs of this store took."""
         return History(self.ledger.store)
 
+    @property
+    def output_forms(self) -> OutputForms:
+        """What tools gave in earlier runs of this store."""
+        return OutputForms(self.ledger.store)
+
     def soft_limit(self) -> SoftLimit | None:
         """Return the budget that a person is to be asked about before anything new starts.
 
@@ -209,6 +216,13 @@ class Run:
     def tab(self, earlier: Usage | None = None) -> Tab:
         """Open a tab on the run's meter."""
         return Tab(self.meter, earlier)
+
+    @property
+    def today(self) -> str:
+        """The date and the time zone, as a prompt says it."""
+        zone = self.settings.time_zone
+        now = self.now().astimezone(ZoneInfo(zone) if zone else None)
+        return f"{now:%A}, {now:%Y-%m-%d}, time zone {zone or now.tzname()} (UTC{now.isoformat()[-6:]})"
 
     def timestamp(self) -> str:
         """Return the time as ISO 8601 in UTC."""
@@ -385,6 +399,7 @@ class StepScope:
             "output_preview": "",
             "effect": effect,
             "call_id": str(call["id"] or ""),
+            "whole": {"args": call["args"]},
         }
         told: dict[str, Any] = {key: seen[key] for key in ("tool", "args", "call_id", "effect")}
         self._emit(runtime, "tool_call", **told, attempt=self.attempt, item=self.item)
@@ -392,7 +407,8 @@ class StepScope:
 
     def end_call(self, runtime: AnyRuntime, seen: Evidence, *, ok: bool, output: Any) -> None:
         """Write into the evidence how a call ended, and tell of it."""
-        seen["ok"], seen["output_preview"] = ok, preview(output)
+        seen["ok"], seen["output_preview"] = ok, ended_with(output, ok=ok)
+        seen.setdefault("whole", {})["output"] = output
         told: dict[str, Any] = {key: seen[key] for key in ("tool", "call_id", "ok", "output_preview")}
         self._emit(runtime, "tool_finished", **told)
 

@@ -228,6 +228,8 @@ class Evidence(TypedDict):
     output_preview: str
     effect: Effect
     call_id: str
+    whole: NotRequired[dict[str, Json]]
+    """``args`` and ``output`` uncut, for the check of the attempt only; never on record."""
 
 
 class Failure(TypedDict):
@@ -438,6 +440,8 @@ class State(TypedDict, total=False):
     """How often a rolling plan was to be planned on; counted when the evaluator decides it."""
     settings: dict[str, Json]
     """The Context the thread was started with."""
+    earlier: list[dict[str, str]]
+    """Internal: what the goals before this one on the thread have found: ``plan_id``, ``goal``, ``found``."""
     final_answer: str
     """Empty until the synthesizer wrote it."""
     output: Json

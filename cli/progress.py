@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..plan.reuse import describe_recalled
-from ..tools.calls import preview
+from ..tools.calls import last_line, preview, shortened
 from .terminal import Screen
 
 __all__ = ["Line", "line_of", "show_progress"]
@@ -66,7 +66,7 @@ def _tool_call(event: Event) -> Line:
 def _tool_finished(event: Event) -> Line:
     if event["ok"]:
         return None
-    why = preview(event["output_preview"], 300)
+    why = shortened(event["output_preview"], 600)
     return "!", "yellow", f"{event['step_id']}: {event['tool']} failed: {why}"
 
 
@@ -75,7 +75,7 @@ def _step_progress(event: Event) -> Line:
     done, total, error = event["done"], event["total"], event["error"]
     where = f"{event['step_id']}: {done} of {total}"
     if error:
-        return "!", "yellow", f"{where}; item {event['item']} failed: {preview(error['message'], 300)}"
+        return "!", "yellow", f"{where}; item {event['item']} failed: {shortened(error['message'], 300)}"
     return ("·", "dim", where) if done == total or done % max(total // 10, 1) == 0 else None
 
 
@@ -91,7 +91,7 @@ def _step_finished(event: Event) -> Line:
     mark, style = _STEP_ENDS[event["status"]]
     error = event["error"]
     what = (
-        f"{event['status']}: {preview(error['message'], 300)}"
+        f"{event['status']}: {shortened(last_line(error['message']), 300)}"
         if error
         else event["verdict"] or event["status"]
     )

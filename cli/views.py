@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..plan.dag import topological_order
-from ..tools.calls import preview
+from ..tools.calls import preview, shortened
 from .snapshots import open_questions, recalled, results_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _step_line(step: Mapping[str, Any], result: Mapping[str, Any] | None) -> str
     if result is None:
         return f"○ {title}"
     outcome = f"done, {result['verdict']}" if result["status"] == "done" else result["status"]
-    error = f" — {preview(result['error']['message'], 300)}" if result["error"] else ""
+    error = f" — {shortened(result['error']['message'], 300)}" if result["error"] else ""
     return f"{_MARKS[result['status']]} {title} [{outcome}]{error}"
 
 

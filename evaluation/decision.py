@@ -12,15 +12,29 @@ from pydantic import BaseModel, ConfigDict
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.metered import ModelMeter
 from ..models.prompts import quote, render_prompt
+from ..models.prompts.calls import describe_calls
 from ..models.structured import call_structured
 from ..models.wire_schema import wire_schema
-from ..state import Evaluation, OnFailure, Step
-from ..tools.calls import preview
+from ..state import Evaluation, Evidence, OnFailure, Step
+from ..tools.calls import preview, shortened
 from .reasons import short
 
-__all__ = ["advice", "decide_with_model", "effective_policy"]
+__all__ = ["BY_A_PERSON", "advice", "decide_with_model", "effective_policy"]
+
+BY_A_PERSON = "A person says: "
+"""How what a person said about another attempt begins."""
 
 Choice = Literal["retry", "skip", "patch", "replan", "ask", "abort"]
+
+
+_CHOICES: dict[Choice, str] = {
+    "retry": "the cause is likely to pass, or the hint can change the outcome",
+    "skip": "the goal can be reached without this step",
+    "patch": "this step and what depends on it must be done another way",
+    "replan": "what was learnt makes the rest of the plan wrong",
+    "ask": "only a person can decide",
+    "abort": "going on would be harmful or pointless",
+}
 
 
 class FailureDecision(BaseModel):
@@ -51,6 +65,9 @@ async def decide_with_model(
     allowed: Sequence[Choice],
     *,
     goal: str,
+    evidence: Sequence[Evidence],
+    output: str,
+    words: Sequence[str],
     dependents: Sequence[str],
     meter: ModelMeter,
     mark: str,
@@ -59,12 +76,24 @@ async def decide_with_model(
     """Ask the evaluator model; what it may answer is an enum, a reason and a hint.
 
     A model that fails decides nothing: the careful end is to abort.
+
+    Args:
+        failure: How the last attempt ended.
+        allowed: What it may answer.
+        evidence: The calls of all attempts.
+        output: What the step gave; "": nothing.
+        words: What people have said about the plan and the step.
     """
+    failed = shortened(failure, 4000)
     messages = render_prompt(
         "evaluator",
+        choices="\n".join(f"- {choice}: {_CHOICES[choice]}" for choice in allowed),
         goal=quote("goal", goal, mark),
         step=quote("step", preview(dict(step), 4000), mark),
-        failure=quote("failure", preview(failure, 4000), mark),
+        failure=quote("failure", failed, mark),
+        calls=quote("calls", describe_calls(evidence, 8000, already=failed), mark),
+        output=f"\nIts output:\n{quote('output', output, mark)}" if output else "",
+        said="\nPeople have said:\n" + "\n".join(f"- {one}" for one in words) if words else "",
         dependents=", ".join(dependents) or "(none)",
     )
     try:
@@ -98,7 +127,7 @@ def advice(decision: Evaluation, mark: str) -> str:
     """
     hint = decision.get("hint", "")
     if not hint or decision.get("by") == "person":
-        return f"A person says: {hint}" if hint else ""
+        return f"{BY_A_PERSON}{hint}" if hint else ""
     return "What may help:\n" + quote("advice", hint, mark)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
@@ -19,10 +19,11 @@ from pydantic import BaseModel, ConfigDict
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.metered import ModelMeter
 from ..models.prompts import find_delimiter, quote, render_prompt
+from ..models.prompts.calls import describe_calls
 from ..models.prompts.statements import Statements, state_criterion
 from ..models.structured import call_structured
 from ..state import CriterionResult, Evidence, Step
-from ..tools.calls import preview
+from ..tools.calls import as_text, shortened
 from .criteria import Json, Judge
 from .reasons import short
 
@@ -53,6 +54,7 @@ def make_judge(
     output: Json,
     evidence: Sequence[Evidence],
     *,
+    given: Mapping[str, Json] | None = None,
     meter: ModelMeter,
     mark: str,
     config: RunnableConfig,
@@ -62,18 +64,18 @@ def make_judge(
     """Build the judge of one output. A judge that fails or cannot be reached tells nothing: never success.
 
     Args:
+        given: What the step worked with, by name: outputs of other steps, inputs, what a person said.
         draw: Gives random hex digits, anew for every criterion.
     """
 
     async def judge(criterion: str) -> CriterionResult:
         if model is None:
             return _untold("there is no model to judge this criterion")
-        shown, calls = preview(output, 20_000), _evidence(evidence)
         # Looked for in all of it, also in what is not shown.
-        if found := find_delimiter(f"{calls}\n{preview(output, _ALL)}", mark):
+        if found := _delimiter_in([output, *(given or {}).values()], evidence, mark):
             return _untold(f"no model is asked about an output that holds delimiters of prompts ({found})")
         statements = state_criterion(criterion, draw())
-        messages = _messages(step, statements, calls, shown, mark)
+        messages = _messages(step, statements, output, evidence, given or {}, mark)
         try:
             async with asyncio.timeout(limit_s):
                 said = await call_structured(
@@ -94,17 +96,34 @@ def make_judge(
     return judge
 
 
-_ALL = 10_000_000
+_ROOM = 20_000
+"""Characters of the output, of all calls, and of all that was given, that a judge is shown at most."""
 
 
-def _messages(step: Step, statements: Statements, evidence: str, output: str, mark: str) -> list[BaseMessage]:
+def _delimiter_in(values: Sequence[Json], evidence: Sequence[Evidence], mark: str) -> str | None:
+    calls = [value for call in evidence for value in (call["tool"], call["args"], call["output_preview"])]
+    whole = [value for call in evidence for value in call.get("whole", {}).values()]
+    return find_delimiter("\n".join(map(as_text, [*values, *calls, *whole])), mark)
+
+
+def _messages(
+    step: Step,
+    statements: Statements,
+    output: Json,
+    evidence: Sequence[Evidence],
+    given: Mapping[str, Json],
+    mark: str,
+) -> list[BaseMessage]:
+    share = _ROOM // max(1, len(given))
     return render_prompt(
         "judge",
         task=quote("task", step.get("task", ""), mark),
         statement_a=statements.a,
         statement_b=statements.b,
-        evidence=quote("evidence", evidence, mark),
-        output=quote("output", output, mark),
+        given="\n".join(quote(name, shortened(value, share), mark) for name, value in given.items())
+        or "(nothing)",
+        calls=quote("calls", describe_calls(evidence, _ROOM), mark),
+        output=quote("output", shortened(output, _ROOM), mark),
     )
 
 
@@ -125,12 +144,3 @@ def _needs_gaps(said: Judgement) -> list[str]:
         for letter, finding in (("a", said.a), ("b", said.b))
         if not finding.met and not finding.gap.strip()
     ]
-
-
-def _evidence(evidence: Sequence[Evidence]) -> str:
-    return "\n".join(map(_evidence_line, evidence)) or "(no tool was called)"
-
-
-def _evidence_line(call: Evidence) -> str:
-    outcome = "ok" if call["ok"] else "FAILED"
-    return f"{call['tool']}({preview(call['args'], 200)}) -> {outcome}: {call['output_preview']}"

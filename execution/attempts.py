@@ -29,10 +29,11 @@ from ..errors import (
     UnresolvedReferenceError,
     WorkLimitError,
 )
-from ..evaluation.decision import Choice, advice, decide_with_model, effective_policy
+from ..evaluation.decision import BY_A_PERSON, Choice, advice, decide_with_model, effective_policy
 from ..people.asking import ask_person
 from ..people.plan_text import call_in_words, step_in_words
 from ..people.questions import Answer
+from ..people.words import said_about_plan
 from ..plan.dag import descendants, is_called_for, is_failure_handled, is_released
 from ..plan.identity import step_fingerprint
 from ..plan.references import holds
@@ -54,7 +55,7 @@ from ..state import (
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
 from ..storage.work_id import Place, path_as_json
-from ..tools.calls import preview
+from ..tools.calls import shortened
 from ..tools.threads import run_bounded
 from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
 from .items import ItemsWork, failure_codes
@@ -285,6 +286,9 @@ class AttemptLoop:
             f"{error['code']}: {error['message']}",
             allowed,
             goal=self.work.state.get("goal") or "",
+            evidence=[call for attempt in made for call in attempt["evidence"]],
+            output=await self._shown_output(made[-1]),
+            words=self._said_by_people(),
             dependents=dependents,
             meter=tab,
             mark=self.run.mark,
@@ -292,6 +296,15 @@ class AttemptLoop:
         )
         made[-1]["usage"] = tab.usage
         return self.run.redact(evaluation)
+
+    async def _shown_output(self, attempt: Attempt) -> str:
+        output = attempt["output"]
+        return "" if output is None else await self.run.artifacts.shown(output, self.step["id"], 8000)
+
+    def _said_by_people(self) -> list[str]:
+        """List what people have said about the plan, and about this attempt."""
+        hint = self.hint.removeprefix(BY_A_PERSON) if self.hint.startswith(BY_A_PERSON) else ""
+        return [said for said in (*said_about_plan(self.work.state), hint) if said]
 
     def _is_awaited_by_a_change(self, dependents: Sequence[str]) -> bool:
         """Tell whether something that changes the world waits for this step."""
@@ -406,6 +419,8 @@ class AttemptLoop:
             supplied = self._result("done", made)
             # Nobody checked what a person handed in, so it is not called met.
             supplied["verdict"] = "unverified"
+            gap = "a person supplied this output, and nothing has checked it"
+            supplied["criteria"] = [{"type": "supplied", "passed": None, "gap": gap}]
             return Outcome(supplied, None, self.audit)
         if decision["decision"] == "skip":
             return Outcome(self._result("skipped", made, error=error), None, self.audit)
@@ -469,7 +484,7 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
     lines = [
         f"Step **{step['id']}** failed after {len(made)} attempt{'s' if len(made) > 1 else ''}: "
         f"{plain_line(step.get('task') or ('question' if 'ask' in step else 'call'))}",
-        f"`{error['code']}`: {plain_line(preview(error['message'], 1000))}",
+        f"`{error['code']}`: {plain_line(shortened(error['message'], 1000))}",
     ]
     if "call" in step:
         made_with = next((call["args"] for call in made[-1]["evidence"]), step["call"]["args"])

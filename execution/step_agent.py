@@ -393,8 +393,15 @@ def _message(output: Any, call: Any) -> ToolMessage:
         if isinstance(output, dict) and output.keys() == {"content", "artifact"}
         else {"content": output}
     )
-    content = made["content"] if isinstance(made["content"], str | list) else json.dumps(made["content"])
-    return ToolMessage(content, tool_call_id=call["id"], name=call["name"], artifact=made.get("artifact"))
+    return ToolMessage(
+        _content(made["content"]), tool_call_id=call["id"], name=call["name"], artifact=made.get("artifact")
+    )
+
+
+def _content(said: Any) -> Any:
+    """Return what a tool said as a message holds it: a list without content blocks is a text, too."""
+    has_blocks = isinstance(said, list) and any(isinstance(block, dict) and "type" in block for block in said)
+    return said if isinstance(said, str) or has_blocks else json.dumps(said, ensure_ascii=False)
 
 
 def _refusal(call: Any, scope: StepScope) -> ToolMessage:

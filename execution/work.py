@@ -28,6 +28,7 @@ from ..errors import (
     ThreadBusyError,
 )
 from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
+from ..evaluation.decision import BY_A_PERSON
 from ..evaluation.judge import make_judge
 from ..langgraph_private import SAVER
 from ..models.chat import ChatModels
@@ -35,13 +36,14 @@ from ..models.prompts import fill_quoted, quote
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
 from ..run import OUTER_KEY, Run, StepScope, emit
-from ..state import Evidence, Failure, State, Step, StepResult, digest, granted_tools
+from ..state import Criterion, Evidence, Failure, State, Step, StepResult, digest, granted_tools
 from ..storage.artifacts import ArtifactDamagedError
 from ..storage.faults import met_faults
 from ..storage.work_id import Place, WorkId
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
+from .account import with_items
 from .doing import require_done, uncalled
 from .effects import content_of, settle_doubts_of_step
 from .epoch import Epoch
@@ -68,6 +70,11 @@ class Item:
     index: int
     value: Json
     listed: Sequence[Json] = ()
+
+    @property
+    def total(self) -> int:
+        """How many items the list has."""
+        return len(self.listed)
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,8 @@ class StepWork:
             work = self._produce(scope, evidence, values, hints, item)
             output = self.run.redact(await self._within_time_limit(work, scope))
             attempt["output"] = await self.run.artifacts.put_away(output)
-            check = await self._check(output, evidence, scope, values)
+            given = await self._given(item, hint)
+            check = await self._check(output, self.run.redact(evidence), scope, values, given)
             attempt |= {"verdict": check.verdict, "criteria": check.criteria}
             if check.verdict == "failed":
                 failure = {"code": "check_failed", "message": "; ".join(check.gaps)}
@@ -159,7 +167,7 @@ class StepWork:
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
         return self.run.redact(attempt) | {
             "error": self.run.redact(failure),
-            "evidence": self.run.redact(evidence),
+            "evidence": self.run.redact([_for_the_record(call) for call in evidence]),
             "usage": scope.tab.usage,
             "started_at": scope.begun_at or started_at,
             "ended_at": self.run.timestamp(),
@@ -272,6 +280,7 @@ class StepWork:
             self.step,
             task=await run_bounded(fill_quoted, task, values, self.run.mark),
             goal=goal,
+            criteria=await self._criteria(values),
             material=await self._material(item),
             hints=hints,
             scope=scope,
@@ -342,23 +351,32 @@ class StepWork:
                 await asyncio.wait({working})
 
     async def _check(
-        self, output: Any, evidence: list[Evidence], scope: StepScope, values: Mapping[str, Json]
+        self,
+        output: Any,
+        evidence: list[Evidence],
+        scope: StepScope,
+        values: Mapping[str, Json],
+        given: Mapping[str, Json],
     ) -> Check:
         if lost_its_check(self.step, self.plan_id, self.state.get("audit") or ()):
             return unchecked()
-        stated = self.step.get("success_criteria", [])
-        criteria = await run_bounded(resolved_criteria, stated, values, self.run.mark)
+        criteria = await self._criteria(values)
         judge = make_judge(
             self.evaluator(),
             self.step,
             output,
             evidence,
+            given=given,
             meter=scope.tab,
             mark=self.run.mark,
             config=self.config,
             limit_s=self._time_limit(),
         )
         return await check_output(self.step, criteria, output, evidence, judge)
+
+    async def _criteria(self, values: Mapping[str, Json]) -> list[Criterion]:
+        stated = self.step.get("success_criteria", [])
+        return await run_bounded(resolved_criteria, stated, values, self.run.mark)
 
     # --- what the step is given ----------------------------------------------------------
 
@@ -403,11 +421,27 @@ class StepWork:
     async def _material(self, item: Item | None) -> dict[str, Json]:
         """Return what an agent is shown as data, by its name; of a list it loops over, only the item."""
         hidden = _only_looped_over(self.step) if item is not None else set()
-        outputs = {f"output of {i}": await self._output(i) for i in self.needed if i not in hidden}
+        steps, ended = self.epoch.steps, self.epoch.gate.finished
+        outputs = {
+            f"output of {i}": await with_items(steps[i], await self._output(i), self.state, ended, self.run)
+            for i in self.needed
+            if i not in hidden
+        }
         for i in self.step.get("if_failed", ()):
             if error := self.needed[i]["error"]:
                 outputs[f"failure of {i}"] = error["message"]
-        return outputs if item is None else {**outputs, f"item {item.index}": item.value}
+        return outputs if item is None else {**outputs, f"item {item.index + 1} of {item.total}": item.value}
+
+    async def _given(self, item: Item | None, hint: str) -> dict[str, Json]:
+        """Return what a judge is shown of what the step worked with; nothing where no judge is asked."""
+        if all(criterion["type"] != "judge" for criterion in self.step.get("success_criteria", [])):
+            return {}
+        given = await self._material(item)
+        if inputs := input_values(self.plan, self.state.get("inputs")):
+            given["inputs"] = inputs
+        if hint.startswith(BY_A_PERSON):
+            given["what a person said"] = hint.removeprefix(BY_A_PERSON)
+        return self.run.redact(given)
 
     def evaluator(self) -> Any:
         """Return the model that judges and decides; None where there is none."""
@@ -438,6 +472,11 @@ def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Att
         "started_at": started_at,
         "ended_at": started_at,
     }
+
+
+def _for_the_record(call: Evidence) -> Evidence:
+    """Leave out what only the check of the attempt needs."""
+    return {key: value for key, value in call.items() if key != "whole"}  # type: ignore[return-value]
 
 
 def _gap(before: Attempt | None, mark: str) -> str:

@@ -109,7 +109,7 @@ def create_plan_execute_agent(
     builder.add_node("executor", make_executor(chat, toolbox, step_agent), input_schema=StepOrder)
     builder.add_node("evaluator", make_evaluator(chat))
     builder.add_node("replanner", make_replanner(chat, toolbox))
-    builder.add_node("synthesizer", make_synthesizer(chat, form))
+    builder.add_node("synthesizer", make_synthesizer(chat, toolbox, form))
     builder.add_edge(START, "planner")
     builder.add_conditional_edges("planner", _Route(route_after_planner))
     builder.add_conditional_edges("validator", _Route(route_after_validator))

@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
+from ..execution.account import account_of
 from ..execution.effects import settle_doubts
 from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
 from ..models.plan_writer import DraftForm, write_draft
 from ..models.prompts import quote, render_prompt
+from ..models.prompts.conversation import earlier_messages, quoted_conversation
 from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..plan.identity import plan_difference, used_ids
 from ..plan.notations.draft import PlanDraft, answer_of, asking_draft, draft_schema, new_steps
+from ..plan.notations.written import written_step
 from ..plan.reuse import input_types, plan_key
 from ..plan.revision import revised_plan, with_answer
 from ..plan.rules.secrets import secrets_in_inputs
@@ -33,7 +36,6 @@ from ..state import (
     Plan,
     State,
     Step,
-    StepResult,
     digest,
     draft_attempt,
     feedback_of,
@@ -153,6 +155,8 @@ class _Planner:
             mark=run.mark,
             names_only=names_only,
             ended=await _ended_steps(state, run),
+            today=run.today,
+            seen=await run.output_forms.known(self.toolbox.fingerprints(self.toolbox.names)),
         )
         return await write_draft(
             self.models.get("planner", run.settings.models),
@@ -237,35 +241,31 @@ def _messages(
     mark: str,
     names_only: bool = False,
     ended: Sequence[str] = (),
+    today: str = "",
+    seen: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """Write the prompt: what is the same in every run first, so that providers can keep its beginning."""
+    """Write the prompt: what is the same in every run first, so that providers can keep its beginning.
+
+    Args:
+        names_only: Whether the values of inputs are kept back.
+        ended: How the steps of a rolling plan ended.
+        today: The date; "" where the prompt is only the key of a cached plan.
+        seen: Forms of outputs that earlier runs saw.
+    """
     inputs = state.get("inputs") or {}
     return render_prompt(
         "planner",
         form=describe_form(form, toolbox, sub_plans=run.may_nest),
         effects=describe_effects(toolbox),
-        tools=quoted_tools(toolbox),
+        tools=quoted_tools(toolbox, seen or {}),
         instructions=run.settings.instructions,
-        conversation=_conversation(_earlier_messages(state), mark),
+        today=today,
+        conversation=quoted_conversation(state, mark),
         goal=state.get("goal") or "",
         inputs=_input_names(inputs, mark) if names_only else _inputs(inputs, mark),
         progress=_progress(state, run, form, ended),
-        feedback=_feedback(state, mark),
+        feedback=_feedback(state, mark, form),
     )
-
-
-def _earlier_messages(state: State) -> list[AnyMessage]:
-    """List the exchange before this goal."""
-    messages, goal = state.get("messages") or [], state.get("goal") or ""
-    return messages[:-1] if messages and messages[-1].text.strip() == goal.strip() else messages
-
-
-def _conversation(earlier: list[AnyMessage], mark: str) -> str:
-    """Quote the exchange before this goal."""
-    if not earlier:
-        return ""
-    lines = [f"{message.type}: {preview(message.text, 2000)}" for message in earlier[-10:]]
-    return f"Earlier in this conversation:\n{quote('conversation', chr(10).join(lines), mark)}\n"
 
 
 def _inputs(inputs: Mapping[str, Any], mark: str) -> str:
@@ -282,25 +282,25 @@ def _input_names(inputs: Mapping[str, Any], mark: str) -> str:
     return told + quote("inputs", preview(input_types(inputs), 4000), mark)
 
 
-def _feedback(state: State, mark: str) -> str:
+def _feedback(state: State, mark: str, form: DraftForm) -> str:
     """Tell the planner what was wrong with its last draft, and everything a person has said so far."""
     parts = []
     if rejected := feedback_of(state):
         said = "\n".join(f"{n}. {text}" for n, text in enumerate(rejected, start=1))
         parts.append(f"A person rejected your plan. All they have said so far, latest last:\n{said}")
         if plan := _rejected_plan(state):
-            parts.append(f"The rejected plan:\n{quote('plan', _steps_text(plan), mark)}")
+            parts.append(f"The rejected plan:\n{quote('plan', _steps_text(plan, form), mark)}")
     draft = state.get("draft")
     # A plan of the cache is none that the planner would know.
     if (issues := state.get("plan_issues")) and not (draft and draft["source"] == "cache"):
         listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
-        written = quote("plan", _steps_text(draft["plan"] if draft else {}), mark)
+        written = quote("plan", _steps_text(draft["plan"] if draft else {}, form), mark)
         parts.append(
             f"Your last plan cannot run:\n{quote('issues', listed, mark)}\n{written}\nWrite it again."
         )
     if (results := state.get("results")) and not _is_next_round(state):
         done = [
-            f"- {r['step_id']}: {shown(r['output'], 300)}" for r in results.values() if r["status"] == "done"
+            f"- {r['step_id']}: {shown(r['output'], 600)}" for r in results.values() if r["status"] == "done"
         ]
         parts.append(
             "These steps are finished and stay; refer to them, do not repeat them:\n"
@@ -356,17 +356,11 @@ async def _ended_steps(state: State, run: Run) -> list[str]:
     steps, results = _kept_steps(state), state.get("results") or {}
     room = max(100, min(2000, _PROGRESS_CHARACTERS // max(1, len(steps))))
     return [
-        await _ended_step(step, results[step["id"]], room, run) for step in steps if step["id"] in results
+        f"- {step['id']} ({preview(step.get('task') or 'call', 200)}): "
+        + await account_of(step, results[step["id"]], state, run, room)
+        for step in steps
+        if step["id"] in results
     ]
-
-
-async def _ended_step(step: Step, result: StepResult, room: int, run: Run) -> str:
-    title = f"- {step['id']} ({preview(step.get('task') or 'call', 200)})"
-    if result["status"] == "done":
-        output = await run.artifacts.shown(result["output"], step["id"], room)
-        return f"{title}: done, {result['verdict']}: {output}"
-    why = result["error"]["message"] if result["error"] else "its condition did not hold"
-    return f"{title}: {result['status']}: {preview(why, room)}"
 
 
 def _rejected_plan(state: State) -> Mapping[str, Any] | None:
@@ -374,8 +368,8 @@ def _rejected_plan(state: State) -> Mapping[str, Any] | None:
     return approval.get("rejected_plan") if approval else None
 
 
-def _steps_text(plan: Mapping[str, Any]) -> str:
-    return preview(plan.get("steps", []), 8000)
+def _steps_text(plan: Mapping[str, Any], form: DraftForm) -> str:
+    return preview("\n".join(written_step(step, form) for step in plan.get("steps", [])), 8000)
 
 
 # --- the plan cache ----------------------------------------------------------------------
@@ -386,7 +380,7 @@ Noted = tuple[Update | None, list[AuditEvent]]
 
 def _stands_alone(state: State) -> bool:
     """Tell whether the planner is asked nothing but the goal: no conversation, no feedback, no results."""
-    return not (_earlier_messages(state) or feedback_of(state) or state.get("results"))
+    return not (earlier_messages(state) or feedback_of(state) or state.get("results"))
 
 
 async def _recalled(state: State, runtime: Runtime[Context], run: Run, key: str | None) -> Noted:

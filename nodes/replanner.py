@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,17 +13,20 @@ from langgraph.runtime import Runtime
 
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError
+from ..execution.account import account_of, replaced_accounts
 from ..models.chat import ChatModels
 from ..models.plan_writer import DraftForm, write_draft
 from ..models.prompts import quote, render_prompt
+from ..models.prompts.calls import is_said
 from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
+from ..people.words import said_about_plan
 from ..plan.dag import descendants, is_rolling
 from ..plan.identity import lost_checks, plan_difference, used_ids
 from ..plan.notations.draft import answer_of, steps_from_draft
+from ..plan.notations.written import written_step
 from ..plan.revision import revised_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Evaluation, Plan, State, StepResult, digest, draft_attempt, is_settled
-from ..storage.artifacts import shown
+from ..state import Evaluation, Plan, State, digest, draft_attempt, is_settled
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import marked, plan_marks
@@ -40,10 +44,26 @@ def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
         replaced = _replaced(plan, evaluation, state)
         taken = used_ids(plan, state.get("audit") or ())
         tab = run.tab()
+        accounts, replaced_before = (
+            await _accounts(plan, state, run),
+            await replaced_accounts(state, run, 1000),
+        )
+        seen = await run.output_forms.known(toolbox.fingerprints(toolbox.names))
         try:
             draft = await write_draft(
                 models.get("replanner", run.settings.models),
-                partial(_messages, state, plan, evaluation, replaced, run, toolbox),
+                partial(
+                    _messages,
+                    state,
+                    plan,
+                    evaluation,
+                    accounts,
+                    replaced_before,
+                    replaced,
+                    run,
+                    toolbox,
+                    seen,
+                ),
                 role="replanner",
                 occasion="revision",
                 taken=taken,
@@ -95,30 +115,34 @@ def _messages(
     state: State,
     plan: Plan,
     evaluation: Evaluation,
+    accounts: Mapping[str, str],
+    replaced_before: Sequence[str],
     replaced: set[str],
     run: Run,
     toolbox: Toolbox,
+    seen: Mapping[str, Any],
     form: DraftForm,
 ) -> list[BaseMessage]:
-    mark, results = run.mark, state.get("results") or {}
-    finished = [
-        f"- {step['id']} ({step['task']}): {shown(_output(results.get(step['id'])), 600)}"
-        for step in plan["steps"]
-        if step["id"] not in replaced
-    ]
-    open_steps = [_open_step(step, results) for step in plan["steps"] if step["id"] in replaced]
+    mark = run.mark
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for step in plan["steps"]:
+        # A call in lines has no words of its own.
+        task = f"({step['task']}) " if "call" in step and step.get("task") else ""
+        told[step["id"] in replaced].append(f"{written_step(step, form)}\n{task}{accounts[step['id']]}")
+    finished, open_steps = [*told[False], *replaced_before], told[True]
     return render_prompt(
         "replanner",
         instructions=run.settings.instructions,
         form=describe_form(form, toolbox, sub_plans=run.may_nest),
         effects=describe_effects(toolbox),
-        tools=quoted_tools(toolbox),
+        tools=quoted_tools(toolbox, seen),
+        today=run.today,
         **_WORDS[form],
         goal=state.get("goal") or "",
-        finished=quote("finished steps", "\n".join(finished) or "(none)", mark),
-        open=quote("open steps", "\n".join(open_steps) or "(none)", mark),
-        reason=quote("reason", _reason(evaluation), mark),
-        feedback=_feedback(state, mark),
+        finished=quote("finished steps", "\n\n".join(finished) or "(none)", mark),
+        open=quote("open steps", "\n\n".join(open_steps) or "(none)", mark),
+        reason=quote("reason", _reason(evaluation, "\n".join(open_steps)), mark),
+        feedback=_said(state) + _feedback(state, mark, form),
     )
 
 
@@ -129,32 +153,46 @@ _WORDS: dict[DraftForm, dict[str, str]] = {
 """How the replanner is told what to call steps, in each form."""
 
 
-def _output(result: StepResult | None) -> Any:
-    return result["output"] if result else None
+_ROOM = 24_000
+"""Characters for what all steps did and gave."""
 
 
-def _open_step(step: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    result = results.get(step["id"])
-    how = (
-        f"{result['status']}: {preview((result['error'] or {}).get('message', ''), 600)}"
-        if result
-        else "not started"
-    )
-    return f"- {preview(dict(step), 1500)}\n  {how}"
+async def _accounts(plan: Plan, state: State, run: Run) -> dict[str, str]:
+    """Say of each step how it ended, its calls and its output."""
+    results, room = state.get("results") or {}, max(300, _ROOM // (2 * max(1, len(plan["steps"]))))
+    return {
+        step["id"]: await account_of(step, results.get(step["id"]), state, run, min(room, 4000))
+        for step in plan["steps"]
+    }
 
 
-def _reason(evaluation: Evaluation) -> str:
+def _reason(evaluation: Evaluation, already: str) -> str:
+    """Word why the plan is revised; an error that stands beside its step is not written again."""
     parts = [evaluation.get("reason", ""), evaluation.get("hint", ""), *evaluation.get("evidence", [])]
-    return "\n".join(dict.fromkeys(part for part in parts if part))
+    new = [
+        part for part in dict.fromkeys(parts) if part and not is_said(_CODE.sub("", part, count=1), already)
+    ]
+    return "\n".join(new) or "a step failed, as said above"
 
 
-def _feedback(state: State, mark: str) -> str:
+_CODE = re.compile(r"^[a-z_]+: ")
+"""The code before an error's message."""
+
+
+def _said(state: State) -> str:
+    said = said_about_plan(state)
+    return (
+        "People have said about the plan:\n" + "\n".join(f"- {one}" for one in said) + "\n\n" if said else ""
+    )
+
+
+def _feedback(state: State, mark: str, form: DraftForm) -> str:
     issues = state.get("plan_issues")
     draft = state.get("draft")
     if not issues or draft is None:
         return _ROLLING if is_rolling(state.get("plan")) else ""
     listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
-    written = preview(draft["plan"].get("steps", []), 8000)
+    written = preview("\n".join(written_step(step, form) for step in draft["plan"]["steps"]), 8000)
     return (
         f"Your last revision cannot run:\n{quote('issues', listed, mark)}\n"
         f"{quote('revision', written, mark)}\nWrite it again."

@@ -15,11 +15,13 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError, WorkLimitError
 from ..evaluation.planned_answer import handed_in, planned_answer
+from ..execution.account import account_of, forms_seen, replaced_accounts, with_this_goal
 from ..execution.effects import describe_doubt, settle_doubts
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm
 from ..models.plain import call_message
 from ..models.prompts import quote, render_prompt
+from ..models.prompts.conversation import quoted_conversation
 from ..plan.dag import is_rolling, run_status
 from ..plan.references import strings_in
 from ..run import Node, Run, Update, audit_event, emit, run_of
@@ -40,8 +42,9 @@ from ..state import (
     steps_of,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
-from ..tools.calls import preview
+from ..tools.calls import shortened
 from ..tools.threads import run_bounded
+from ..tools.toolbox import Toolbox
 from ..tracing.marks import marked, plan_marks
 
 __all__ = ["make_synthesizer", "report_text"]
@@ -49,14 +52,15 @@ __all__ = ["make_synthesizer", "report_text"]
 Json = Any
 
 
-def make_synthesizer(models: ChatModels, form: OutputForm | None = None) -> Node:
+def make_synthesizer(models: ChatModels, toolbox: Toolbox, form: OutputForm | None = None) -> Node:
     """Build the synthesizer node: results in; final status and answer out.
 
     Args:
         models: The chat models by role.
+        toolbox: The tools whose outputs are remembered by their form.
         form: The form of the structured output, if one was asked for.
     """
-    return _Synthesizer(models, form)
+    return _Synthesizer(models, toolbox, form)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +68,7 @@ class _Synthesizer:
     """The synthesizer, with who writes and in which form."""
 
     models: ChatModels
+    toolbox: Toolbox
     form: OutputForm | None
 
     async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
@@ -90,6 +95,7 @@ class _Synthesizer:
             "output": output,
             "messages": [message],
             "draft": None,
+            "earlier": run.redact(await with_this_goal(state, run)),
             "usage": tab.close(),
             "audit": [
                 *await run.reuse.settle(state, status),
@@ -109,6 +115,9 @@ class _Synthesizer:
         if tab.usage.get("model_calls"):
             samples[f"role:synthesizer {model_of('synthesizer')}"] = [sample_of(tab.usage, seconds)]
         await run.history.keep(plan["id"], samples)
+        if forms := await forms_seen(state, run):
+            tools = self.toolbox.fingerprints(name for name in forms if name in self.toolbox)
+            await run.output_forms.keep(tools, {name: forms[name] for name in tools})
 
     async def _structured_answer(
         self, form: OutputForm, state: State, run: Run, tab: Tab, config: RunnableConfig
@@ -274,10 +283,14 @@ async def _fitting_output(form: OutputForm, state: State, run: Run) -> Json:
 
 async def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:
     results = state.get("results") or {}
-    listed = [await _for_prompt(step, results.get(step["id"]), run) for step in steps_of(state.get("plan"))]
+    listed = [
+        await _for_prompt(step, results.get(step["id"]), state, run) for step in steps_of(state.get("plan"))
+    ]
+    listed += await replaced_accounts(state, run, _ROOM)
     return render_prompt(
         "synthesizer",
         instructions=run.settings.instructions,
+        conversation=quoted_conversation(state, run.mark),
         goal=state.get("goal") or "",
         status=status,
         reason=quote("reason", reason_of(state), run.mark) if status != "done" else "",
@@ -285,16 +298,13 @@ async def _messages(state: State, status: RunStatus, run: Run) -> list[Any]:
     )
 
 
-async def _for_prompt(step: Step, result: StepResult | None, run: Run) -> str:
+async def _for_prompt(step: Step, result: StepResult | None, state: State, run: Run) -> str:
     title = f"[{step['id']}] {step['task']}".rstrip()
-    if result is None:
-        return f"{title}: not started"
-    # That a step is done and met needs no words: every other ending has some.
-    plain = (result["status"], result["verdict"]) == ("done", "met")
-    head = title if plain else f"{title}: {_outcome(result)}"
-    if result["status"] != "done":
-        return head
-    return f"{head}\n{await run.artifacts.shown(result['output'], step['id'], 20_000)}"
+    return f"{title}: {await account_of(step, result, state, run, _ROOM)}"
+
+
+_ROOM = 20_000
+"""Characters of a step's output that the answer is written from."""
 
 
 # --- the report, with no model -----------------------------------------------------------
@@ -374,4 +384,4 @@ def _line(step: Step, result: StepResult | None, room: int) -> str:
 def _outcome(result: StepResult | Mapping[str, Any]) -> str:
     error = result["error"]
     status = result["status"] if result["status"] != "done" else f"done, {result['verdict']}"
-    return f"{status}: {preview(error['message'], 500)}" if error else status
+    return f"{status}: {shortened(error['message'], 500)}" if error else status

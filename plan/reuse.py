@@ -8,6 +8,7 @@ outputs.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import unicodedata
@@ -128,6 +129,15 @@ class Recalled:
 def describe_recalled(hit: Mapping[str, Any]) -> str:
     """Say where a recalled plan is from."""
     return f"from the plan cache: it worked in thread {hit['thread_id']}, {say_duration(hit['age_s'])} ago"
+
+
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+
+
+def _names_another_year(plan: Plan, goal: str) -> bool:
+    """Tell whether a plan names a year that the goal does not: its planner took it from the date."""
+    steps = json.dumps([plan["steps"], plan.get("answer", "")], ensure_ascii=False)
+    return not set(_YEAR.findall(steps)) <= set(_YEAR.findall(goal))
 
 
 def _did_its_part(result: StepResult | None) -> bool:
@@ -254,7 +264,8 @@ class PlanReuse:
         did_all = all(_did_its_part(results.get(step["id"])) for step in plan["steps"])
         # Whoever changes a plan, planner, replanner or person, makes the next revision of it.
         is_first = plan.get("revision") == 1 and plan.get("complete", True)
-        return bool(is_first and unchanged and not by_hand and did_all)
+        is_of_a_day = _names_another_year(plan, state.get("goal") or "")
+        return bool(is_first and unchanged and did_all) and not by_hand and not is_of_a_day
 
     async def _keep(self, state: State, plan: Plan, origin: Mapping[str, Any]) -> AuditEvent:
         now = self._policy.now() if self._policy else time.time()

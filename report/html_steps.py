@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..safety.visible_text import one_line
+from ..tools.calls import last_line
+from ..tools.calls import shortened as both_ends
 from .markup import Markup, element, join
 from .shares import Share, shortened, way_to_output
 from .steps import Criterion, Given, StepRecord, Try
@@ -166,11 +168,12 @@ def _one_given(one: Given, share: Share) -> Markup:
     return element("div", name, element("pre", shown, dir="auto"), _cut(note))
 
 
-def _error(error: Mapping[str, Any] | None) -> Markup | str:
+def _error(error: Mapping[str, Any] | None, *, brief: bool = False) -> Markup | str:
     if not error:
         return ""
     code = element("code", str(error.get("code")))
-    return element("span", code, " ", element("span", str(error.get("message")), dir="auto"), class_="error")
+    message = last_line(str(error.get("message"))) if brief else str(error.get("message"))
+    return element("span", code, " ", element("span", message, dir="auto"), class_="error")
 
 
 def _output(step: StepRecord, share: Share, thread: str) -> Markup | str:
@@ -235,7 +238,7 @@ def _tool_call(call: Mapping[str, Any], share: Share) -> Markup:
     ok = bool(call.get("ok"))
     effect = str(call.get("effect") or "")
     args, note = shortened(call.get("args") or {}, share.brief)
-    said, cut_note = shortened(call.get("output_preview") or "", share.brief)
+    said = both_ends(call.get("output_preview") or "", share.brief)
     return element(
         "li",
         element(
@@ -247,7 +250,7 @@ def _tool_call(call: Mapping[str, Any], share: Share) -> Markup:
         element("span", effect, class_=f"effect {effect}"),
         element("pre", args, dir="auto") if call.get("args") else "",
         _cut(note),
-        element("div", "→ ", element("span", said, dir="auto"), _cut(cut_note)) if said else "",
+        element("div", "→ ", element("span", said, dir="auto")) if said else "",
     )
 
 
@@ -261,7 +264,9 @@ def _attempts(step: StepRecord) -> Markup | str:
 def _attempt(made: Try) -> Markup:
     decided = f" → {made['decision']}" if made.get("decision") else ""
     by = f" by {made['by']}" if made.get("by") and decided else ""
-    return element("li", f"Attempt {made.get('number')}: ", _error(made.get("error")) or "ended", decided, by)
+    return element(
+        "li", f"Attempt {made.get('number')}: ", _error(made.get("error"), brief=True) or "ended", decided, by
+    )
 
 
 def _time(step: StepRecord) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 from ..safety.markdown import as_code, code_span, neutralise_links, plain_line
 from ..safety.visible_text import one_line, visible
+from ..tools.calls import last_line
+from ..tools.calls import shortened as both_ends
 from .html_steps import KINDS
 from .record import Decision, RunRecord
 from .settings import settings_that_matter
@@ -271,7 +273,7 @@ def _compact(value: Any) -> str:
 
 
 def _error(error: Mapping[str, Any] | None) -> str:
-    return f"{code(error.get('code'))} {plain(error.get('message'))}" if error else "ended"
+    return f"{code(error.get('code'))} {plain(last_line(str(error.get('message'))))}" if error else "ended"
 
 
 def _criterion(one: Mapping[str, Any]) -> str:
@@ -284,7 +286,7 @@ def _criterion(one: Mapping[str, Any]) -> str:
 def _tool_call(call: Mapping[str, Any]) -> str:
     args = code(shortened(_compact(call.get("args") or {}), 300)[0])
     said = (
-        f" → {plain(shortened(_compact(call.get('output_preview') or ''), 300)[0])}"
+        f" → {plain(both_ends(_compact(call.get('output_preview') or ''), 300))}"
         if call.get("output_preview")
         else ""
     )

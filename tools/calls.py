@@ -24,10 +24,14 @@ from .values import plain_output, spoken
 __all__ = [
     "ABRIDGED",
     "abridged",
+    "as_text",
     "call_tool",
     "describe_exception",
+    "ended_with",
+    "last_line",
     "preview",
     "require_credentials",
+    "shortened",
     "without_secrets",
 ]
 
@@ -103,13 +107,7 @@ def without_secrets(failure: ToolFailedError, redactor: Redactor) -> ToolFailedE
 def describe_exception(name: str, error: BaseException, redactor: Redactor = KEYS_ONLY) -> str:
     """Say in one line what a tool raised. Secrets are taken out first: the cut would leave halves of them."""
     text = redactor.text(str(error)).strip() or "no message"
-    return f"{name} raised {type(error).__name__}: {_both_ends(text)}"
-
-
-def _both_ends(text: str, head: int = 300, tail: int = 500) -> str:
-    """Shorten an error text in the middle: what matters often stands at its end."""
-    left_out = len(text) - head - tail
-    return text if left_out <= 0 else f"{text[:head]}… ({left_out:,} characters) …{text[-tail:]}"
+    return f"{name} raised {type(error).__name__}: {shortened(text, 800)}"
 
 
 def _first_problems(error: ValidationError) -> str:
@@ -195,5 +193,30 @@ _BRIEF = 300
 
 def preview(value: Json, limit: int = _BRIEF) -> str:
     """Shorten a value for people and prompts, saying how much was left out."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = as_text(value)
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} more characters)"
+
+
+def shortened(value: Json, limit: int) -> str:
+    """Shorten a value in the middle, and say how much is left out: an error stands at the end of its text."""
+    text = as_text(value)
+    left_out, head = len(text) - limit, limit * 3 // 8
+    if left_out <= 0:
+        return text
+    return f"{text[:head]}… ({left_out:,} characters left out) …{text[head + left_out :]}"
+
+
+def last_line(text: str) -> str:
+    """Return what an error says at its end, where the whole of it has been shown already."""
+    lines = text.strip().splitlines()
+    return text if len(lines) < 2 else f"… {lines[-1].strip()}"
+
+
+def ended_with(output: Json, *, ok: bool) -> str:
+    """Shorten what a call gave for the record; a failed call's text keeps its end."""
+    return preview(output) if ok else shortened(output, _BRIEF * 3)
+
+
+def as_text(value: Json) -> str:
+    """Write a value for people and prompts: a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -21,13 +21,14 @@ import anyio
 import httpx
 from langchain_core.tools import BaseTool
 from langchain_mcp_adapters.sessions import Connection, create_session
-from langchain_mcp_adapters.tools import load_mcp_tools
+from langchain_mcp_adapters.tools import convert_mcp_tool_to_langchain_tool
 from mcp import ClientSession, McpError, StdioServerParameters, types
 from mcp.client.stdio import get_default_environment, stdio_client
 
 from ..context import run_redactor
 from ..errors import ToolFailedError
 from .mcp_file import McpServer
+from .output_forms import OUTPUT_SCHEMA
 from .threads import run_in_thread
 
 __all__ = ["McpConnection"]
@@ -324,9 +325,35 @@ class McpConnection:
         return ToolFailedError(run_redactor().text(f"{self.server} {how}: {reason}{words}"))
 
 
+async def _tools_with_forms(session: ClientSession) -> list[BaseTool]:
+    """List the tools with the forms of their outputs, which langchain-mcp-adapters leaves out."""
+    tools: list[BaseTool] = []
+    cursor: str | None = None
+    for _ in range(_MOST_PAGES):
+        page = await session.list_tools(cursor)
+        for found in page.tools:
+            tool = convert_mcp_tool_to_langchain_tool(session, found)
+            if found.outputSchema:
+                tool.metadata = {**(tool.metadata or {}), OUTPUT_SCHEMA: _unwrapped_form(found.outputSchema)}
+            tools.append(tool)
+        cursor = page.nextCursor
+        if not cursor:
+            return tools
+    raise ConnectionError(f"the list of tools has more than {_MOST_PAGES} pages")
+
+
+_MOST_PAGES = 1000
+
+
+def _unwrapped_form(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the form of a value that a server wraps into ``{"result": value}``, as the call returns it."""
+    fields = schema.get("properties") or {}
+    return {**fields["result"], "$defs": schema.get("$defs", {})} if set(fields) == {"result"} else schema
+
+
 async def _listed(session: ClientSession) -> list[BaseTool]:
     try:
-        return await load_mcp_tools(session)
+        return await _tools_with_forms(session)
     except McpError as error:
         if error.error.code == types.METHOD_NOT_FOUND:
             return []  # a server of resources or prompts only

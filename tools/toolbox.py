@@ -17,6 +17,7 @@ from ..errors import BadArgumentsError, ConfigurationError, WorkLimitError, know
 from ..safety.schemas import BadSchemaError, read_schema
 from ..state import Effect, agent_grant, digest
 from .agents import named_agents
+from .output_forms import declared_form
 from .threads import run_in_thread
 from .values import drained, taken
 
@@ -180,13 +181,14 @@ class Toolbox:
         return {name: list(self.arguments_schema(name).get("properties", {})) for name in self._tools}
 
     def inventory(self) -> list[dict[str, Any]]:
-        """Describe every tool: name, description, argument schema, effect."""
+        """Describe every tool: name, description, argument schema, effect, and its output where declared."""
         return [
             {
                 "name": tool.name,
                 "description": tool.description,
                 "arguments": self.arguments_schema(tool.name),
                 "effect": self.effect(tool.name),
+                "output": declared_form(tool),
             }
             for tool in self._tools.values()
         ]

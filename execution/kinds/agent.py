@@ -24,8 +24,8 @@ from ...langgraph_private import REPLAY_STATE, RESUMING, SCRATCHPAD, STREAM
 from ...models.json_text import extract_json
 from ...models.prompts import quote, render_prompt
 from ...run import OUTER_KEY, STEP_KEY, StepScope
-from ...state import Evidence, Step
-from ...tools.calls import abridged, preview
+from ...state import CRITERION_PARAMETER, Criterion, Evidence, Step
+from ...tools.calls import abridged, as_text, ended_with, shortened
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import AGENT, marked, role_config
 from ..endings import CANNOT_FIELD, Ending, ending_of
@@ -106,11 +106,19 @@ def _ending(
 
 
 def step_messages(
-    step: Step, *, task: str, goal: str, material: Mapping[str, Json], hints: Sequence[str], scope: StepScope
+    step: Step,
+    *,
+    task: str,
+    goal: str,
+    criteria: Sequence[Criterion],
+    material: Mapping[str, Json],
+    hints: Sequence[str],
+    scope: StepScope,
 ) -> list[BaseMessage]:
     """Write what an agent is told about its step: a system and a human message.
 
     Args:
+        criteria: Its success criteria with references resolved.
         material: What it works on, shown as data: outputs of other steps, an item, by their names.
         hints: What an earlier attempt lacked, or a person asked for.
     """
@@ -120,7 +128,9 @@ def step_messages(
         instructions=scope.run.settings.instructions,
         goal=quote("goal", goal, mark),
         task=task,
+        today=scope.run.today,
         format=_format(step),
+        checks=_checks(criteria),
         inputs="\n".join(quote(label, _shown(value), mark) for label, value in material.items()),
         feedback="\n".join(hints),
     )
@@ -128,7 +138,7 @@ def step_messages(
 
 def _shown(output: Json) -> str:
     """Show an output exactly; only one that no prompt can hold is cut."""
-    return preview(output, 100_000)
+    return shortened(output, 100_000)
 
 
 def _format(step: Step) -> str:
@@ -139,6 +149,28 @@ def _format(step: Step) -> str:
         f'Your last message must be JSON: {{"{CANNOT_FIELD}": "why"}} if the step cannot be done, else what '
         f"fits this schema:\n{json.dumps(schema)}"
     )
+
+
+def _checks(criteria: Sequence[Criterion]) -> str:
+    """Say how the result will be checked."""
+    if not criteria:
+        return ""
+    lines = [
+        f"- {_CHECKS[one['type']]}{as_text(one.get(CRITERION_PARAMETER[one['type']] or '', ''))}"
+        for one in criteria
+    ]
+    return "Your result will be checked:\n" + "\n".join(lines)
+
+
+_CHECKS: dict[str, str] = {
+    "not_empty": "it is not empty",
+    "matches": "it matches the regular expression ",
+    "json_schema": "it is JSON that fits this schema: ",
+    "expression": "this JMESPath expression over it is true: ",
+    "tool_succeeded": "a call of this tool succeeded: ",
+    "file_exists": "this file exists: ",
+    "judge": "",
+}
 
 
 def _step_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
@@ -223,11 +255,17 @@ def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox, limit: int) -> lis
             answered = next((pair for pair in waiting if _answers(message, pair[0])), None)
             if answered is not None:
                 waiting.remove(answered)
-                answered[1]["ok"] = message.status != "error"
-                if (made := message.response_metadata.get(CALLED_WITH)) is not None:
-                    answered[1]["args"] = abridged(made, limit)
-                answered[1]["output_preview"] = preview(message.text)
+                _ended(answered[1], message, limit)
     return evidence
+
+
+def _ended(seen: Evidence, answer: ToolMessage, limit: int) -> None:
+    """Write into the evidence of a call how it ended."""
+    ok = answer.status != "error"
+    made: Any = answer.response_metadata.get(CALLED_WITH, seen["whole"]["args"])
+    seen["ok"], seen["args"] = ok, abridged(made, limit)
+    seen["output_preview"] = ended_with(answer.text, ok=ok)
+    seen["whole"] = {"args": made, "output": answer.text}
 
 
 def _unanswered(call: ToolCall, toolbox: Toolbox, limit: int) -> Evidence:
@@ -238,6 +276,7 @@ def _unanswered(call: ToolCall, toolbox: Toolbox, limit: int) -> Evidence:
         "output_preview": "",
         "effect": toolbox.effect(call["name"]),
         "call_id": call["id"] or "",
+        "whole": {"args": call["args"]},
     }
 
 

@@ -25,13 +25,19 @@ class Inventory(Protocol):
         ...
 
 
-def quoted_tools(tools: Inventory) -> str:
+def quoted_tools(tools: Inventory, seen: Mapping[str, Any]) -> str:
     """Describe the inventory: one tool a line, as a call with the types of its arguments.
 
     The quotation's mark is made of what is quoted, not of the run, so that the prompt begins alike in
     every run and a provider can keep it. Knowing it helps nobody: whatever in the text holds it is blanked.
+
+    Args:
+        tools: The inventory.
+        seen: Forms of outputs that earlier runs saw, for tools that declare none.
     """
-    lines = [signature(tool) for tool in tools.inventory()]
+    lines = [
+        signature({**tool, "output": tool["output"] or seen.get(tool["name"])}) for tool in tools.inventory()
+    ]
     text = "\n".join(lines) or "(none: every step is thinking or writing)"
     return quote("tools", text, digest(text)[:8])
 

@@ -21,14 +21,19 @@ _DEEPEST = 4
 def signature(tool: Schema) -> str:
     """Write a tool of the inventory: ``search(query: string, limit: integer = 5) [write]: what it does``.
 
-    The effect is left out where the tool only reads. What the schema says of single arguments follows, a
-    line each.
+    The form of its output stands after an arrow, where it is known; the effect is left out where the tool
+    only reads. What the schema says of single arguments follows, a line each.
     """
     schema = tool["arguments"]
     effect = "" if tool["effect"] == "read" else f" [{tool['effect']}]"
-    head = f"{tool['name']}({_members(schema, schema.get('$defs', {}), _DEEPEST)}){effect}"
+    head = f"{tool['name']}({_members(schema, schema.get('$defs', {}), _DEEPEST)}){_output(tool)}{effect}"
     said = " ".join(tool["description"].split())
     return "\n".join([f"{head}: {said}" if said else head, *_explained(schema)])
+
+
+def _output(tool: Schema) -> str:
+    form = tool.get("output")
+    return f" -> {_type(form, form.get('$defs', {}), _DEEPEST)}" if form else ""
 
 
 def _explained(schema: Schema) -> Iterator[str]:

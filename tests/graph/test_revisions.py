@@ -77,7 +77,7 @@ async def test_the_replanner_sees_what_is_done_what_is_open_and_why() -> None:
             "found zed",
             "the open one",
             "broken raised ValueError: no x today",
-            "wr(text: string) [write]",
+            "wr(text: string) -> string [write]",
         )
     )
 

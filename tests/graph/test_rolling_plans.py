@@ -58,7 +58,8 @@ async def test_the_planner_is_told_what_the_steps_have_produced_and_how_often_it
     thread, model, _ = _thread(FIRST, NEXT, LAST, context=Context(approval="never", max_rounds=2))
     await thread.send({"goal": "the very goal"})
     second, third = _said(model, 1), _said(model, 2)
-    assert all(word in second for word in ("the very goal", "- a (do a): done, met: found x", "<data"))
+    words = ("the very goal", "- a (do a): done, met\n", "Output: found x", "<data")
+    assert all(word in second for word in words)
     assert "1 more time." in second
     assert "found found x" in third
     assert "for the last time" in third

@@ -15,6 +15,7 @@ from mcp_servers import gone, http_server, server_ids, stdio
 
 from plan_execute import amcp_tools, mcp_tools
 from plan_execute.errors import ConfigurationError, ToolFailedError
+from plan_execute.models.prompts.signatures import signature
 from plan_execute.tools.mcp_session import _reason
 from plan_execute.tools.threads import loop_in_thread
 from plan_execute.tools.toolbox import Toolbox
@@ -366,3 +367,10 @@ def test_who_debugs_sees_the_words_of_the_mcp_client(caplog):
         [tool] = mcp_tools(servers(odd=stdio("babbles")))
         tool.invoke({})
     assert "Failed to parse" in caplog.text
+
+
+def test_the_form_of_an_output_is_what_the_server_declares_without_its_wrapping(web: str) -> None:
+    described = {tool["name"]: tool for tool in Toolbox(mcp_tools(servers(web={"url": web}))).inventory()}
+    assert signature(described["count"]) == "count(item: string) -> integer: Count an item."
+    assert signature(described["find"]) == "find(text: string) -> string[]: Find items."
+    assert described["picture"]["output"] is None

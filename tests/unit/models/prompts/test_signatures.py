@@ -55,22 +55,27 @@ def few(
 @pytest.mark.parametrize(
     ("function", "effect", "text"),
     [
-        (plain, "read", "plain(item: string, count: integer = 1, ratio?: number|null): Do it. More of it."),
+        (
+            plain,
+            "read",
+            "plain(item: string, count: integer = 1, ratio?: number|null) -> string: Do it. More of it.",
+        ),
         (
             plain,
             "write",
-            "plain(item: string, count: integer = 1, ratio?: number|null) [write]: Do it. More of it.",
+            "plain(item: string, count: integer = 1, ratio?: number|null) -> string [write]: "
+            "Do it. More of it.",
         ),
         (
             nested,
             "idempotent",
             'nested(place: {city: string, zip?: string|null}, sizes: ("small"|"large")[], mode: "a"|"b" = '
-            '"a", ids?: (integer|string)[]|null) [idempotent]: Nest.',
+            '"a", ids?: (integer|string)[]|null) -> string [idempotent]: Nest.',
         ),
         (
             few,
             "read",
-            "few(limit: integer (maximum 10, minimum 1), extra?: object|null): Bound.\n"
+            "few(limit: integer (maximum 10, minimum 1), extra?: object|null) -> string: Bound.\n"
             "  limit: How many, at most.",
         ),
     ],

@@ -1,0 +1,41 @@
+"""Say which tools were called, with what, and how each call ended, in the words of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...state import Evidence
+from ...tools.calls import shortened
+
+__all__ = ["describe_calls", "is_said"]
+
+_LEAST = 300
+"""Characters that the arguments, and the output, of a call get at least."""
+_TAIL = 200
+
+
+def describe_calls(calls: Sequence[Evidence], room: int, *, already: str = "", outputs: bool = True) -> str:
+    """List calls, one after the other, as ``tool(arguments) -> how it ended: what it gave``.
+
+    Args:
+        calls: The calls.
+        room: Characters for all of them; each gets an equal share.
+        already: A text that the prompt holds anyway: an error in it is not written again.
+        outputs: Whether to say what calls that succeeded gave.
+    """
+    share = max(_LEAST, room // max(1, 2 * len(calls)))
+    return "\n".join(_line(call, share, already, outputs) for call in calls) or "(no tool was called)"
+
+
+def is_said(text: str, already: str) -> bool:
+    """Tell whether a text, by its end, stands in another one."""
+    return bool(text.strip()) and text.strip()[-_TAIL:] in already
+
+
+def _line(call: Evidence, share: int, already: str, outputs: bool) -> str:
+    whole = call.get("whole", {})
+    output = whole.get("output", call["output_preview"])
+    made = f"{call['tool']}({shortened(whole.get('args', call['args']), share)})"
+    made += " -> ok" if call["ok"] else " -> FAILED"
+    known = not outputs if call["ok"] else is_said(str(output), already)
+    return made if known else f"{made}: {shortened(output, share)}"
