@@ -223,7 +223,7 @@ class _Reply:
         written = f"{line.title}={line.work}" if line.kind == "step" else line.work
         added = self._options(Scanner(written, {*self._labels, *self._words.taken}))
         step = self._steps[-1]
-        if again := [name for name in added if step[name]]:
+        if again := [name for name in added if step.get(name)]:
             raise ProblemError(f"the step before has this option already ({', '.join(again)})")
         step |= added
 
@@ -335,7 +335,6 @@ _EMPTY: Wire = {
     "if_failed": [],
     "ask": None,
     "choices": [],
-    "confirm": False,
 }
 _ASK = "ask"
 """What a question to the person is written like a call of."""
