@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -306,6 +306,10 @@ STEP_KEY = "__plan_execute_step"
 """Key of the step's scope in the config of an agent step; tools and models cannot reach it."""
 
 
+async def _no_item_stands(_: Place, __: str) -> bool:
+    return False
+
+
 @dataclass
 class StepScope:
     """What one attempt of a step may do; enforced where models and tools are called.
@@ -331,6 +335,7 @@ class StepScope:
         recovered: Whether what earlier entries of the attempt spent has been counted.
         calls: The tool calls of this entry, for an attempt that is cut off.
         still_stands: Tells of a step id whether the step is part of the plan and has not failed.
+        item_stands: Tells of another item's place whether the list asks for this call there, too.
     """
 
     run: Run
@@ -353,6 +358,7 @@ class StepScope:
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
     still_stands: Callable[[str], bool] = lambda _: False
+    item_stands: Callable[[Place, str], Awaitable[bool]] = _no_item_stands
 
     @contextmanager
     def write(self) -> Iterator[None]:
@@ -403,7 +409,7 @@ class CallUnderWay:
     def work_of_run(self) -> WorkId:
         """Return the identity of the next run that the tool starts."""
         self.runs += 1
-        return self.call.work.at(Place(f"call {self.call.content}", self.call.order, self.runs))
+        return self.call.run_within(self.runs)
 
 
 CALL_UNDER_WAY: ContextVar[CallUnderWay | None] = ContextVar("call_under_way", default=None)

@@ -102,9 +102,6 @@ GOAL_CRITERIA: tuple[CriterionType, ...] = (
 )
 """The types that say something about the outputs of all steps together."""
 
-ORDERED = "ordered"
-"""Reason of a decision to retry that a person made from outside, when the run had stopped."""
-
 NOT_NEEDED = "not_needed"
 """Code of the error of a step that was skipped because the goal had been reached without it."""
 
@@ -518,6 +515,12 @@ def not_needed_result(step_id: str, at: str) -> StepResult:
         "finished_at": at,
         "usage": {},
     }
+
+
+def is_taken_in(state: State) -> bool:
+    """Tell whether the planner has taken the goal in: a plan that was handed in has its id from then on."""
+    under_way = state.get("status") is not None and state["status"] not in FINAL_STATUSES
+    return under_way or {"id", "revision"} <= (state.get("plan") or {}).keys()
 
 
 def digest(value: Json) -> str:

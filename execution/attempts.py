@@ -32,7 +32,6 @@ from ..run import Run, audit_event
 from ..safety.markdown import plain_line
 from ..state import (
     NOT_NEEDED,
-    ORDERED,
     AuditEvent,
     Evaluation,
     Evidence,
@@ -41,6 +40,7 @@ from ..state import (
     StepResult,
     Usage,
     add_usage,
+    digest,
     granted_tools,
     is_satisfied,
     steps_by_id,
@@ -105,7 +105,7 @@ class AttemptLoop:
             gate.admit(self.step, begun=bool(recorded))  # nobody is asked about what is not needed
         if not await self._is_wanted():
             return Outcome(self._result("skipped", []), None, self.audit)
-        if self.step.get("approve") and (refused := await self._approve_step(recorded)):
+        if self.step.get("approve") and (refused := await self._approve_step()):
             return refused
         recorded = self.work.epoch.attempts_of(self.step)  # it may have been edited
         gate.admit(self.step, begun=bool(recorded))
@@ -320,18 +320,27 @@ class AttemptLoop:
         return output if output == attempt["output"] else await self.run.artifacts.put_away(output)
 
     async def _ask(
-        self, name: str, attempt: int, args: Mapping[str, Any], description: str, **record: Any
+        self,
+        name: str,
+        occasion: int,
+        args: Mapping[str, Any],
+        description: str,
+        *,
+        shown: str = "",
+        **record: Any,
     ) -> Answer:
-        """Ask about the step; the attempt tells one occasion from the next."""
+        """Ask about the step; the occasion, and what is shown, tell the question from earlier ones."""
         work = self.run.root_work(self.work.plan_id)
-        step = Place(self.step["id"], None, attempt, step_fingerprint(self.step))
+        step = Place(self.step["id"], None, occasion, step_fingerprint(self.step) + shown)
         key = [work.plan_id, path_as_json(work.at(step).path)]
         return await ask_person(self.run, key, name, args, description, step_id=self.step["id"], **record)
 
-    async def _approve_step(self, recorded: list[Attempt]) -> Outcome | None:
-        description = f"Step {step_in_words(self.step, self.work.toolbox, await self._values_now())}"
-        ordered = sum(_was_ordered(attempt) for attempt in recorded)
-        answer = await self._ask("approve_step", ordered, {"step": self.step}, description)
+    async def _approve_step(self) -> Outcome | None:
+        values = await self._values_now()
+        description = f"Step {step_in_words(self.step, self.work.toolbox, values)}"
+        shown = digest(values)  # an approval is for what was shown
+        ordered = sum(_orders(event, self.step["id"]) for event in self.work.state.get("audit") or ())
+        answer = await self._ask("approve_step", ordered, {"step": self.step}, description, shown=shown)
         self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by=answer["by"]))
         if answer["type"] == "reject":
             return self._refused(answer)
@@ -408,10 +417,9 @@ class AttemptLoop:
         return result
 
 
-def _was_ordered(attempt: Attempt) -> bool:
-    """Tell whether an attempt on record ended because a person ordered the step again from outside."""
-    decision = attempt["decision"]
-    return decision is not None and decision.get("reason") == ORDERED
+def _orders(event: AuditEvent, step_id: str) -> bool:
+    """Tell whether a person ordered a step again from outside."""
+    return event["event"] == "steps_retried" and step_id in event.get("evidence", ())
 
 
 def _sum(usages: Any) -> Usage:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
@@ -26,11 +27,16 @@ from ..storage.work_id import CallId
 from ..tools.calls import abridged, preview
 from .repeats import doubts_about_step, is_repetition
 
-__all__ = ["call_once", "describe_doubt", "settle_doubts", "settle_doubts_of_step"]
+__all__ = ["call_once", "content_of", "describe_doubt", "settle_doubts", "settle_doubts_of_step"]
 
 Json = Any
 Outcome = dict[str, Json]
 """``{"ok", "output", "error"}``."""
+
+
+def content_of(tool: str, args: Mapping[str, Json]) -> str:
+    """Return the fingerprint of a tool and its arguments."""
+    return digest([tool, dict(args)])[:16]
 
 
 async def call_once(
@@ -57,7 +63,7 @@ async def call_once(
         langgraph.errors.GraphInterrupt: While a person is being asked about an unknown outcome.
     """
     # The content is part of the identity: in a fork, the step may have been edited to call something else.
-    this = CallId(scope.work, digest([tool, dict(args)])[:16], order)
+    this = CallId(scope.work, content_of(tool, args), order)
     under_way = CALL_UNDER_WAY.set(CallUnderWay(scope, this))
     try:
         return (
@@ -101,7 +107,8 @@ async def _known_outcome(
     if record is not None and record.in_doubt:
         return await _ask_about(scope.run, record, scope)
     if record is None and scope.doubtful:
-        return await _ask_about(scope.run, first, scope)
+        # Not the question that follows if this start is cut off.
+        return await _ask_about(scope.run, replace(first, starts=0), scope)
     for other in await scope.run.effects.same_calls(first.call):
         if not await is_repetition(other, first.call, scope):
             continue

@@ -113,7 +113,7 @@ class ItemsWork:
             values = []
         if not isinstance(values, list):
             raise UnresolvedReferenceError(f"for_each: {reference} is {type(values).__name__}, not a list")
-        return [Item(index, value) for index, value in enumerate(values)]
+        return [Item(index, value, values) for index, value in enumerate(values)]
 
     def _comes_from_a_skipped_step(self, reference: str) -> bool:
         roots = {root for found in references_in(reference) for root in expression_roots(found.expression)}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ..run import StepScope
 from ..storage.effect_log import EffectRecord
-from ..storage.work_id import CallId, WorkId
+from ..storage.work_id import CallId, Place, WorkId
 
 __all__ = ["doubts_about_step", "is_repetition"]
 
@@ -29,7 +29,7 @@ async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> 
     if theirs[depth].step_id != mine[depth].step_id:
         return not (at_end and await _plan_says_both(other, scope))
     if theirs[depth].item != mine[depth].item:
-        return False
+        return not await _list_says_both(theirs[depth], depth, this, scope)
     # The same step again: its own call was ordered again with it, what an agent does in it was not.
     direct = at_end and other.call.order is None and this.order is None
     return other.in_doubt or not direct
@@ -47,6 +47,14 @@ async def _plan_says_both(other: EffectRecord, scope: StepScope) -> bool:
         for record in approved
         if record.get("revision", other.revision + 1) <= other.revision
     )
+
+
+async def _list_says_both(other: Place, depth: int, this: CallId, scope: StepScope) -> bool:
+    """Tell whether the loop's list, which may be another one by now, still asks for the other item's call."""
+    looping: StepScope | None = scope
+    while looping is not None and len(looping.work.path) > depth + 1:
+        looping = looping.outer
+    return looping is not None and await looping.item_stands(other, this.content)
 
 
 def doubts_about_step(

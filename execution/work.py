@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -41,7 +42,7 @@ from ..storage.work_id import Place, WorkId
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
-from .effects import settle_doubts_of_step
+from .effects import content_of, settle_doubts_of_step
 from .epoch import Epoch
 from .gate import StepWithheldError
 from .granted import confirmed_arguments
@@ -60,10 +61,11 @@ started_at, ended_at}``; of a ``for_each`` also ``failed_items``."""
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a ``for_each``: its place in the list, from 0, and its value."""
+    """One item of a ``for_each``: its place in the list, from 0, its value, and the list."""
 
     index: int
     value: Json
+    listed: Sequence[Json] = ()
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,8 @@ class StepWork:
 
     def _work_id(self, number: int, item: Item | None, hint: str) -> WorkId:
         """Name the attempt by where it stands, and by what an agent or a planner is asked in it."""
-        asked = "" if "call" in self.step else digest(self._asked(item, hint))[:16]
-        place = Place(self.step["id"], item.index if item is not None else None, number, asked)
+        index = item.index if item is not None else None
+        place = Place(self.step["id"], index, number, self._fingerprint(item, hint))
         return self.run.root_work(self.plan_id).at(place)
 
     def _asked(self, item: Item | None, hint: str) -> list[Json]:
@@ -170,6 +172,19 @@ class StepWork:
         """Tell whether a step is part of the plan and has not failed."""
         ended = self.epoch.gate.finished.get(step_id)
         return step_id in self.epoch.steps and (ended is None or ended["status"] != "failed")
+
+    async def _item_stands(self, place: Place, content: str, item: Item | None, hint: str) -> bool:
+        """Tell whether the list still holds, at another item's place, one that makes or asks for the same."""
+        if item is None or place.item is None or place.item >= len(item.listed):
+            return False
+        other = replace(item, index=place.item, value=item.listed[place.item])
+        if "call" in self.step:
+            args = await run_bounded(resolve, self.step["call"]["args"], await self.values(item=other))
+            return content_of(self.step["call"]["tool"], args) == content
+        return any(place.asked == self._fingerprint(other, said) for said in ("", hint))
+
+    def _fingerprint(self, item: Item | None, hint: str) -> str:
+        return "" if "call" in self.step else digest(self._asked(item, hint))[:16]
 
     def _scope(self, number: int, item: Item | None, hint: str) -> StepScope:
         settings = self.run.settings
@@ -194,6 +209,7 @@ class StepWork:
             outer=outer if isinstance(outer, StepScope) else None,
             enough=self.epoch.gate.enough,
             still_stands=self._stands,
+            item_stands=partial(self._item_stands, item=item, hint=hint),
         )
 
     async def _produce(

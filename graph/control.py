@@ -24,7 +24,6 @@ from ..plan.dag import descendants, next_round_is_due
 from ..plan.identity import plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
 from ..state import (
-    ORDERED,
     Evaluation,
     Plan,
     Step,
@@ -126,7 +125,7 @@ async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | N
         ordered: Evaluation = {
             "decision": "retry",
             "step_ids": [step["id"]],
-            "reason": ORDERED,
+            "reason": "ordered",
             "by": "person",
         }
         attempt = {**base, "decision": ordered, "usage": {}}
@@ -386,6 +385,7 @@ async def _leave(
         "decision": evaluation["decision"],
         "by": "person",
         "trigger": evaluation.get("reason", ""),
+        "evidence": evaluation.get("step_ids", []),
         "usage": snapshot.values.get("usage") or {},
     } | ({"difference": difference} if difference else {})
     spent = add_usage(snapshot.values.get("usage"), update.pop("usage", {}))

@@ -7,7 +7,7 @@ from typing import Literal
 from langgraph.types import Send
 
 from ..plan.dag import next_round_is_due, pending_steps
-from ..state import State
+from ..state import State, is_taken_in
 
 __all__ = [
     "route_after_approval",
@@ -54,7 +54,7 @@ def route_after_approval(state: State) -> Literal["planner", "validator", "dispa
 def route_after_dispatcher(state: State) -> list[Send] | Literal["approval", "evaluator"]:
     """Send every pending step at once, in topological order; without an approval on record, ask for it."""
     plan = state.get("plan")
-    if plan is None or _decision(state) == "needed":
+    if plan is None or _decision(state) == "needed" or not is_taken_in(state):
         return "approval"
     pending = pending_steps(plan, state.get("results") or {})
     return [Send("executor", {"step_id": step["id"]}) for step in pending] or "evaluator"

@@ -22,7 +22,7 @@ from ..plan.identity import plan_hash
 from ..plan.reuse import describe_recalled
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..spending.estimates import Estimate, estimate_plan
-from ..state import Plan, State, digest, feedback_of
+from ..state import Plan, State, digest, feedback_of, is_taken_in
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_approval"]
@@ -44,6 +44,9 @@ class _Approval:
         run, plan = run_of(config), state.get("plan")
         if plan is None:
             return {"approval": {"decision": "rejected", "feedback": []}, "status": "rejected"}
+        if not is_taken_in(state):
+            # A client went past the planner, which takes a goal and its plan in.
+            return {"approval": {"decision": "rejected", "feedback": []}}
         if run.stop.is_set():
             return _stopped(state)
         if not run.can_ask:

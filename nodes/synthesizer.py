@@ -167,7 +167,8 @@ async def _doubts(state: State, run: Run) -> tuple[list[str], list[AuditEvent]]:
     plan: Mapping[str, Any] | None = state.get("plan")
     if run.work is not None or plan is None or not isinstance(plan.get("id"), str):
         return [], []
-    doubts = await run.effects.doubts(plan["id"])
+    # A fork may have left another goal of the thread behind, with its doubts.
+    doubts = await (run.effects.doubts_of_thread() if run.follows_up else run.effects.doubts(plan["id"]))
     evaluation = state.get("evaluation")
     cancelled = evaluation is not None and evaluation.get("cancelled", False)
     if doubts and run.can_ask and not cancelled:

@@ -13,6 +13,9 @@ from .questions import Answer
 
 __all__ = ["ask_about_budget"]
 
+_ANSWERED = "budget_answered"
+"""The event that an answer leaves: a run that goes on after it asks anew."""
+
 
 async def ask_about_budget(
     soft: SoftLimit, decided: Evaluation, left: Sequence[str], state: State, run: Run
@@ -31,13 +34,14 @@ async def ask_about_budget(
     """
     args, description = _proposal(soft, left or [decided["decision"]])
     plan = state.get("plan")
-    key = [plan["id"] if plan else None, soft.budget, soft.limit]
+    occasion = sum(event["event"] == _ANSWERED for event in state.get("audit") or ())
+    key = [plan["id"] if plan else None, soft.budget, soft.limit, occasion]
     answer = await ask_person(run, key, "extend_budget", args, description)
     amount = answer["args"]["by"] if answer["decision"] == "extend" else None
     event = audit_event(
         run,
         state,
-        "budget_answered",
+        _ANSWERED,
         decision=answer["decision"] + (f" by {amount:g}" if amount is not None else ""),
         by=answer["by"],
         trigger=answer["message"],

@@ -98,10 +98,13 @@ class EffectLog:
         return (await self._plan(call.work.plan_id)).get(call.row_key)
 
     async def same_calls(self, call: CallId) -> list[EffectRecord]:
-        """List the other calls of the root plan with the same content, once those under way have ended."""
+        """List the other calls of the root plan with the same content, once those under way have ended.
+
+        A call that this one is part of is none of them: it would wait for itself.
+        """
         records = await self._plan(call.work.plan_id)
-        keys = [key for key, one in records.items() if one.call.content == call.content]
-        others = [key for key in keys if key != call.row_key]
+        same = [one.call for one in records.values() if one.call.content == call.content]
+        others = [one.row_key for one in same if one != call and not one.encloses(call)]
         for key in others:
             if (ending := self._under_way.get(key)) is not None:
                 await ending.wait()

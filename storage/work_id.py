@@ -71,6 +71,19 @@ class CallId:
     content: str
     order: int | None = None
 
+    def run_within(self, number: int) -> WorkId:
+        """Return the identity of a run that the tool starts, counted from 1."""
+        return self.work.at(Place(self._as_step, self.order, number))
+
+    def encloses(self, other: CallId) -> bool:
+        """Tell whether the other call is made in a run that the tool of this one started."""
+        depth, path = len(self.work.path), other.work.path
+        return path[:depth] == self.work.path and len(path) > depth and path[depth].step_id == self._as_step
+
+    @property
+    def _as_step(self) -> str:
+        return f"call {self.content}"
+
     @property
     def row_key(self) -> str:
         """The key of the call's row among those of its root plan."""

@@ -53,8 +53,12 @@ __all__ = [
     "Whole",
     "calls_of",
     "carry_out",
+    "doubtful_rows",
     "draw",
+    "essence",
+    "finished_steps",
     "kill_at",
+    "request_of",
     "run_whole",
 ]
 
@@ -136,14 +140,25 @@ async def _operate(job: dict[str, Any], agent: Any) -> None:
         await edit_plan(agent, job["config"], job["input"])
     elif job["action"] == "retry":
         await retry_steps(agent, job["config"], job["input"])
+    elif job["action"] == "update":
+        await agent.aupdate_state(job["config"], {"goal": "in other words"}, as_node="dispatcher")
+    elif job["action"] == "fork":
+        await agent.ainvoke(None, await _earlier(job, agent))
     else:
         await cancel_run(agent, job["config"])
+
+
+async def _earlier(job: dict[str, Any], agent: Any) -> dict[str, Any]:
+    """Return the config of a checkpoint before steps ran: ``at`` 0 is the oldest, 1 the newest."""
+    history = [one async for one in agent.aget_state_history(job["config"])]
+    found = [one.config for one in history if one.next and set(one.next) <= {"dispatcher", "executor"}]
+    return found[-1 - int(job["at"] * len(found))] if found else job["config"]
 
 
 def _seen(snapshot: Any) -> dict[str, Any]:
     """Say what a person can see of a thread, as JSON."""
     values = snapshot.values
-    kept = ("goal", "plan", "replans", "approval", "usage")
+    kept = ("goal", "plan", "replans", "approval", "usage", "evaluation")
     said = [[message.type, message.text] for message in values.get("messages") or ()]
     more = {"exists": snapshot.created_at is not None, "open": bool(snapshot.tasks), "said": said}
     return {**summary(snapshot), **more, **{key: values.get(key) for key in kept}}
@@ -177,17 +192,20 @@ def _recorded_effects(workplace: Workplace) -> list[dict[str, Any]]:
     return [json.loads(value["json"]) for kind, _, value in _rows(workplace) if kind == "effects"]
 
 
-def _doubtful(workplace: Workplace) -> Counter[Call]:
+def doubtful_rows(workplace: Workplace) -> list[dict[str, Any]]:
     """Read which writes may have happened: begun, with no outcome, and not settled by a person."""
-    return Counter(
-        (row["tool"], row["args"]["name"])
+    return [
+        row
         for row in _recorded_effects(workplace)
-        if row["outcome"] is None and row["tool"] in IN_DOUBT
-        if row["starts"] > row["settled"]
-    )
+        if row["outcome"] is None and row["tool"] in IN_DOUBT and row["starts"] > row["settled"]
+    ]
 
 
-def _finished(workplace: Workplace) -> set[str]:
+def _doubtful(workplace: Workplace) -> Counter[Call]:
+    return Counter((row["tool"], row["args"]["name"]) for row in doubtful_rows(workplace))
+
+
+def finished_steps(workplace: Workplace) -> set[str]:
     """Read which steps have a result on record, or were announced as done."""
     said = Log(workplace.log).lines()
     announced = {line["step"] for line in said if line["kind"] == "finished" and line["status"] == "done"}
@@ -293,7 +311,7 @@ class Person:
     def _launch(self, action: str, **job: Any) -> dict[str, Any] | None:
         """Start a process and return what it saw at its end; None: it was killed."""
         number, self.launches = self.launches, self.launches + 1
-        finished, before = _finished(self.workplace), len(self.log.lines())
+        finished, before = finished_steps(self.workplace), len(self.log.lines())
         for question in job.get("resume") or ():
             self._answered[question] = (number, before)
         options = {"context": dict(self.scenario.context), **self.options, **job}
@@ -386,12 +404,18 @@ def _unknown(questions: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [q for q in questions if _key_of(q).startswith("resolve_unknown_outcome")]
 
 
+def request_of(question: dict[str, Any]) -> dict[str, Any]:
+    """Return what a question of ours asks."""
+    request: dict[str, Any] = question["value"]["action_requests"][0]
+    return request
+
+
 def _key_of(question: dict[str, Any]) -> str:
     """Name a question by what is asked, and about what."""
     value = question["value"]
     if "confirm" in value:
         return f"confirm:{value['confirm']}"
-    request = value["action_requests"][0]
+    request = request_of(question)
     args = request["args"]
     about = args.get("step_id") or args.get("step", {}).get("id") or args.get("plan", {}).get("rationale", "")
     return f"{request['name']}:{about}"

@@ -125,6 +125,11 @@ def make_tools(log: Log, countdown: Countdown) -> list[BaseTool]:
         """Look something up."""
         return act("look", name, text, key)
 
+    def names(name: str, text: str = "") -> list[str]:
+        """List two names."""
+        act("names", name, text, "")
+        return ["a", "b"]
+
     def put(name: str, key: Annotated[str, InjectedIdempotencyKey()], text: str = "") -> str:
         """Set a value."""
         return act("put", name, text, key)
@@ -151,10 +156,12 @@ def make_tools(log: Log, countdown: Countdown) -> list[BaseTool]:
         return act("confirm", name, f"{text} {said}", key)
 
     writes = (send, refuse, shaky, confirm)
-    effects = {"look": "read", "put": "idempotent"} | {tool.__name__: "write" for tool in writes}
+    effects = {"look": "read", "names": "read", "put": "idempotent"} | {
+        tool.__name__: "write" for tool in writes
+    }
     return [
         StructuredTool.from_function(function, metadata={"effect": effects[function.__name__]})
-        for function in (look, put, *writes)
+        for function in (look, names, put, *writes)
     ]
 
 
@@ -184,17 +191,18 @@ def make_model(scenario: Scenario, log: Log) -> ScriptedModel:
 def _turn(messages: list[Any]) -> Any:
     said = [message for message in messages if message.type == "tool"]
     if not said:
-        return _calls(("look", "agent_one"), ("look", "agent_two"))
+        return calls(("look", "agent_one"), ("look", "agent_two"))
     if len(said) == 2:
-        return _calls(("put", "agent_put"), ("send", "agent_send"))
+        return calls(("put", "agent_put"), ("send", "agent_send"))
     if len(said) == 4:
-        return _calls(("send", "agent_last"))
+        return calls(("send", "agent_last"))
     return " | ".join(sorted(message.text for message in said))
 
 
-def _calls(*calls: tuple[str, str]) -> AIMessage:
+def calls(*made_of: tuple[str, str]) -> AIMessage:
+    """Write a turn of an agent that calls tools, by tool and name."""
     # New ids whenever it is asked, as those of real models.
-    made = [tool_call(name=tool, args={"name": name, "text": "x"}, id=uuid4().hex) for tool, name in calls]
+    made = [tool_call(name=tool, args={"name": name, "text": "x"}, id=uuid4().hex) for tool, name in made_of]
     return AIMessage("", tool_calls=made)
 
 

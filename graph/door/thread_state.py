@@ -32,18 +32,18 @@ __all__ = [
 
 async def look_at(
     agent: CompiledAgent, configurable: dict[str, Any], saver: Any, nested: bool
-) -> StateSnapshot | None:
+) -> tuple[StateSnapshot | None, bool]:
     """Return the state at the checkpoint that is named, or the newest, with the questions that are open.
 
     Returns:
-        None where nothing is kept.
+        The state, None where nothing is kept; and whether it is an earlier one, from which a run forks.
 
     Raises:
         SchemaVersionError: If another version wrote it.
         StorageError: If it is dated in the future.
     """
     if not saver or configurable.get("thread_id") is None:
-        return None
+        return None, False
     address = {key: configurable[key] for key in ("thread_id", "checkpoint_id") if configurable.get(key)}
     if nested:
         address |= {NAMESPACE: configurable.get(NAMESPACE, ""), SAVER: saver}
@@ -54,7 +54,13 @@ async def look_at(
         rest = {key: value for key, value in address.items() if key != "checkpoint_id"}
         newest = await agent.aget_state({"configurable": {SAVER: saver, **rest}})
     check_clock(newest)
-    return snapshot._replace(interrupts=_unanswered(snapshot))
+    return snapshot._replace(interrupts=_unanswered(snapshot)), _checkpoint_of(snapshot) != _checkpoint_of(
+        newest
+    )
+
+
+def _checkpoint_of(snapshot: StateSnapshot) -> str:
+    return str(snapshot.config["configurable"].get("checkpoint_id") or "")
 
 
 def _unanswered(snapshot: StateSnapshot) -> tuple[Interrupt, ...]:
@@ -120,7 +126,8 @@ async def reopen(agent: CompiledAgent, address: dict[str, Any], snapshot: StateS
 
 async def reopen_to_settle(agent: CompiledAgent, address: dict[str, Any], snapshot: StateSnapshot) -> None:
     """Let a run that has ended ask what became of its writes in doubt, and write its answer anew."""
-    update = {"evaluation": {**snapshot.values["evaluation"], "cancelled": False}}
+    ended = snapshot.values.get("evaluation")
+    update = {"evaluation": {**ended, "cancelled": False} if ended else None}
     await agent.aupdate_state({"configurable": address}, update, as_node="evaluator")
 
 
@@ -151,7 +158,7 @@ def check_clock(newest: StateSnapshot) -> None:
     Raises:
         StorageError: If it is dated more than five minutes ahead.
     """
-    checkpoint_id = str(newest.config["configurable"].get("checkpoint_id") or "")
+    checkpoint_id = _checkpoint_of(newest)
     made, now = checkpoint_time(checkpoint_id), datetime.now(UTC)
     if made is not None and made > now + _CLOCK_TOLERANCE:
         raise StorageError(

@@ -60,7 +60,7 @@ class Visit:
 
     async def look(self, given: Any, asked: Context | None) -> None:
         """Read what is on record, and open a finished run again whose plan was edited in the state."""
-        self._snapshot = snapshot = await self._look_at_state()
+        snapshot = await self._look_at_state()
         begun = snapshot is not None and bool(snapshot.values)
         goes_on = bool(self._configurable.get(RESUMING)) and begun
         self._resumed = goes_on if self._nested else not isinstance(given, Mapping)
@@ -72,7 +72,7 @@ class Visit:
         self._ledger = Ledger(self._store, self._thread_id, redactor)
         self._configurable[REDACTOR_KEY] = redactor
         if given is None and snapshot is not None and not snapshot.tasks and await self._reopened(snapshot):
-            self._snapshot = await self._look_at_state()
+            await self._look_at_state()
 
     async def _reopened(self, snapshot: StateSnapshot) -> bool:
         """Open a finished run again whose plan was edited in the state, or that left a write in doubt."""
@@ -80,15 +80,16 @@ class Visit:
         if was_edited_after_its_end(snapshot):
             await reopen(self._agent, here, snapshot)
             return True
-        plan_id = (snapshot.values.get("plan") or {}).get("id")
         log = EffectLog(self._ledger, is_new=False)
-        if not isinstance(plan_id, str) or not await log.doubts(plan_id):
+        if not await log.doubts_of_thread():
             return False
         await reopen_to_settle(self._agent, here, snapshot)
         return True
 
     async def _look_at_state(self) -> StateSnapshot | None:
-        return await look_at(self._agent, self._configurable, self._saver, self._nested)
+        found = await look_at(self._agent, self._configurable, self._saver, self._nested)
+        self._snapshot, self._forks = found
+        return self._snapshot
 
     async def checked(self, given: Any, *, elsewhere: bool) -> Any:
         """Return the input as LangGraph may have it.
@@ -107,6 +108,9 @@ class Visit:
             if isinstance(checked, dict) and not self._resumed:
                 _require_planner(agent, checked, settings)
             _require_prices(agent, settings)
+            if self._forks and self._resumed and not nested:
+                # What was asked after that checkpoint is asked anew; a write that was settled stays settled.
+                await self._ledger.forget_answers()
         if nested:
             self._given = await self._answers_from_parent()
         elif isinstance(checked, Command) and isinstance(checked.resume, Mapping):

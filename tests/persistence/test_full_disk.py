@@ -16,6 +16,7 @@ from toolset import make_tool
 
 from plan_execute import Context, ScriptedModel, local_persistence
 from plan_execute.errors import StorageError
+from plan_execute.storage.effect_log import EffectLog
 from plan_execute.storage.ledger import Ledger
 
 ONE_BY_ONE = Context(approval="never", max_parallel=1)
@@ -117,7 +118,8 @@ def test_wherever_the_disk_is_full_no_step_fails_and_each_effect_happens_once(tm
                 sent_before.append(sum(sender.sent.values()))
             _limit(persistence, 1000)
             end = _go_on(graph, input_, sender)
-            in_doubt = asyncio.run(Ledger(persistence.store, "t").calls_without_outcome(end["plan"]["id"]))
+            log = EffectLog(Ledger(persistence.store, "t"), is_new=False)
+            in_doubt = asyncio.run(log.doubts(end["plan"]["id"]))
         assert fault is None or "the disk is full" in fault
         results = {step_id: (result["status"], result["error"]) for step_id, result in end["results"].items()}
         assert set(results.values()) == {("done", None)}, f"full after {pages} pages"

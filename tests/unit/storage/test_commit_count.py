@@ -12,18 +12,22 @@ from contextlib import closing
 import pytest
 
 from plan_execute.errors import StorageDamagedError
+from plan_execute.storage.effect_log import EffectLog
 from plan_execute.storage.ledger import Ledger
 from plan_execute.storage.local import local_persistence
 
 KILLED = """
 import asyncio, os, signal, sys
+from plan_execute.storage.effect_log import EffectLog, EffectRecord
 from plan_execute.storage.ledger import Ledger
 from plan_execute.storage.local import local_persistence
+from plan_execute.storage.work_id import CallId, Place, WorkId
 
 async def record(ledger):
+    log = EffectLog(ledger, is_new=True)
     for number in range(int(sys.argv[2])):
-        key = ledger.effect_key("p", f"s{number}", attempt=1)
-        await ledger.begin_effect(key, "pay", {})
+        call = CallId(WorkId("t", "p", (Place(f"s{number}", None, 1),)), "content")
+        await log.begin(EffectRecord(call, "pay", {}))
 
 with local_persistence(sys.argv[1]) as (_, store):
     asyncio.run(record(Ledger(store, "t")))
@@ -38,7 +42,7 @@ def kill_after(path, commits):
 
 def effects(path):
     with local_persistence(path) as (_, store):
-        return len(asyncio.run(Ledger(store, "t").calls_without_outcome("p")))
+        return len(asyncio.run(EffectLog(Ledger(store, "t"), is_new=False).doubts("p")))
 
 
 @pytest.fixture
