@@ -100,9 +100,9 @@ class StopSignal:
         return self._asked
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
-    """One run of one thread.
+    """One run of one thread. Debug streams print the config that holds it, and it may hold secrets.
 
     Attributes:
         settings: The effective settings: what the thread was started with, tightened by this run.
@@ -143,7 +143,7 @@ class Run:
     can_ask: bool
     effects: EffectLog
     work: WorkId | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
     follows_up: bool = False
     thread_id: str = ""
     within: tuple[str, ...] = ()
@@ -310,7 +310,7 @@ async def _no_item_stands(_: Place, __: str) -> bool:
     return False
 
 
-@dataclass
+@dataclass(repr=False)
 class StepScope:
     """What one attempt of a step may do; enforced where models and tools are called.
 

@@ -165,6 +165,8 @@ class AttemptLoop:
             decision = attempt["decision"]
             if decision["decision"] == "ask":
                 decision = await self._ask_about_failure(made, decision)
+                # The next question carries it: without a store nothing else remembers the answer.
+                made[-1] = {**made[-1], "decision": decision}
             self._note(decision)
             if decision["decision"] != "retry":
                 return self._ended(made, decision)

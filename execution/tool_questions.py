@@ -8,6 +8,7 @@ alone, and many items of a loop can ask at once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -61,7 +62,14 @@ class _Asking:
         start = record.starts if record is not None else 0
 
         async def made(inner: RunnableConfig) -> Json:
-            return await artifacts.put_away(await make(inner))
+            try:
+                return await artifacts.put_away(await make(inner))
+            except GraphInterrupt as stop:
+                # The graph keeps the question: it must hold no secret.
+                asked = stop.args[0] if stop.args else ()
+                raise GraphInterrupt(
+                    tuple(replace(one, value=self._run.redact(one.value)) for one in asked)
+                ) from None
 
         nested = nested_config(config, self._scope, call=digest([self._call.row_key, start])[:32])
         nested["configurable"][_MAKE_KEY] = made

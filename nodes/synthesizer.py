@@ -77,7 +77,8 @@ class _Synthesizer:
         if run.settings.neutralise_links:
             message = _with_safe_links(message, state, run, is_json=output is not None)
         if doubts and output is None:
-            message = _with_our_word(message, f"{_IN_DOUBT}:\n" + "\n".join(f"- {line}" for line in doubts))
+            title = _SETTLED if settled else _IN_DOUBT
+            message = _with_our_word(message, f"{title}:\n" + "\n".join(f"- {line}" for line in doubts))
         answer = str(message.text)
         emit(runtime, run, "synthesized", status=status, answer=answer)
         await self._remember(state, run, tab, run.clock() - started)
@@ -156,8 +157,11 @@ class _Synthesizer:
 _IN_DOUBT = "May have happened, and nobody knows (resume the thread to say what became of it)"
 
 
+_SETTLED = "Was in doubt, and a person has said what became of it"
+
+
 async def _doubts(state: State, run: Run) -> tuple[list[str], list[AuditEvent]]:
-    """Ask about writes in doubt before the run ends; name those that nobody was asked about.
+    """Ask about writes in doubt before the run ends; name them, with what was said of those asked about.
 
     A plan within another one leaves it to the root, and who cancelled a run is told instead.
 
@@ -173,7 +177,7 @@ async def _doubts(state: State, run: Run) -> tuple[list[str], list[AuditEvent]]:
     cancelled = evaluation is not None and evaluation.get("cancelled", False)
     if doubts and run.can_ask and not cancelled:
         lines = await settle_doubts(run, doubts)
-        return [], [audit_event(run, state, "outcomes_settled", by="person", evidence=lines)]
+        return lines, [audit_event(run, state, "outcomes_settled", by="person", evidence=lines)]
     return [describe_doubt(record) for record in doubts], []
 
 

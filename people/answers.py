@@ -18,9 +18,18 @@ from ..errors import ConfigurationError, InvalidAnswerError, NothingToResumeErro
 from ..langgraph_private import path_text
 from ..state import digest
 from ..storage.ledger import Ledger
-from .questions import QUESTIONS, answer_model, careful_answer, is_ours, question_name, read_answer
+from .questions import (
+    QUESTIONS,
+    answer_model,
+    careful_answer,
+    is_ours,
+    older_question_id,
+    question_name,
+    read_answer,
+)
 
 __all__ = [
+    "answers_of_earlier_version",
     "bare_answer",
     "careful_end_at",
     "check_command",
@@ -185,6 +194,15 @@ def _tool_decision(decision: Any, request: Mapping[str, Any], allowed: Sequence[
 
 
 # --- keeping answers ---------------------------------------------------------------------
+
+
+def answers_of_earlier_version(resume: Mapping[str, Any], snapshot: StateSnapshot | None) -> dict[str, Any]:
+    """Return the answers to questions of ours that an earlier version asked, by what they are about."""
+    return {
+        older_question_id(question_name(one.value), one.value.get("step_id")): resume[one.id]
+        for one in (snapshot.interrupts if snapshot is not None else ())
+        if one.id in resume and not is_ours(one.id) and question_name(one.value) in QUESTIONS
+    }
 
 
 async def keep_answers(

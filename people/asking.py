@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Interrupt
 
 from ..run import Run, emit
-from .questions import Answer, question_id, question_value, read_answer
+from .questions import Answer, older_question_id, question_id, question_value, read_answer
 
 __all__ = [
     "ask_anything",
@@ -73,6 +73,8 @@ async def _answer(run: Run, key: Sequence[Any], question: Interrupt, name: str, 
     """Find the answer under the question's id, or stop with the question."""
     found = question_id(run.ledger.thread_id, key)
     answer = run.given.get(found)
+    if answer is None:
+        answer = run.given.pop(older_question_id(name, step_id), None)
     if answer is not None:
         await run.ledger.record_answer(found, answer)
         return answer

@@ -34,6 +34,7 @@ __all__ = [
     "careful_answer",
     "is_ours",
     "may_still_run",
+    "older_question_id",
     "question_id",
     "question_name",
     "question_value",
@@ -141,7 +142,7 @@ class OpenQuestion:
 
 
 _OURS = hashlib.sha256(b"plan_execute").hexdigest()[:8]
-"""How the ids of our questions begin."""
+"""How the ids of our questions end: people name a question by the beginning of its id."""
 
 
 def question_id(thread_id: str, key: Sequence[Json]) -> str:
@@ -152,12 +153,17 @@ def question_id(thread_id: str, key: Sequence[Json]) -> str:
         key: What tells the question from all others of the thread.
     """
     text = json.dumps([thread_id, *key], sort_keys=True)
-    return _OURS + hashlib.sha256(text.encode()).hexdigest()[:24]
+    return hashlib.sha256(text.encode()).hexdigest()[:24] + _OURS
+
+
+def older_question_id(name: str, step_id: str | None) -> str:
+    """Name a question of an earlier version, whose ids tell nothing about what was asked."""
+    return f"{name}/{step_id or ''}"
 
 
 def is_ours(question_id: str) -> bool:
     """Tell whether an id names a question that is answered by key, and not one of a tool or middleware."""
-    return question_id.startswith(_OURS)
+    return question_id.endswith(_OURS)
 
 
 def question_value(name: str, args: Mapping[str, Json], description: str) -> dict[str, Json]:

@@ -62,6 +62,7 @@ EVENTS = {
     "plan_cached": "The plan was kept in the cache",
     "plan_accepted": "The plan is valid",
     "plan_refused": "The plan cannot run",
+    "outcomes_settled": "A person said what became of writes in doubt",
     "plan_approved": "The plan was approved",
     "plan_edited": "The plan was edited",
     "plan_rejected": "The plan was rejected",

@@ -71,10 +71,6 @@ def _send(step_id: str, *needed: str, name: str = "", **fields: Any) -> dict[str
     return _step(step_id, call="send", arguments=arguments, depends_on=list(needed), **fields)
 
 
-def _refuse(step_id: str, *needed: str) -> dict[str, Any]:
-    return _send(step_id, *needed) | {"call": "refuse"}
-
-
 def _sub_plan(kind: str, name: str) -> list[dict[str, Any]]:
     """Write the steps of a sub-plan of a kind, as its planner does."""
     named = _step(f"{name}_names", call="names", arguments=json.dumps({"name": f"{name}_names"}))
@@ -89,8 +85,8 @@ def _sub_plan(kind: str, name: str) -> list[dict[str, Any]]:
         "deep": [_send(f"{name}_first"), _step(f"{name}_inner", goal=f"goal-agent-{name}_in")],
         "mended": [
             _send(f"{name}_one"),
-            _refuse(f"{name}_bad", f"{name}_one"),
-            _send("s_lost", f"{name}_bad"),
+            _send(f"{name}_bad", f"{name}_one") | {"call": "refuse"},
+            _send(f"{name}_lost", f"{name}_bad"),
         ],
     }[kind]
 
@@ -328,12 +324,25 @@ def _edit_itself(person: Operator, seen: dict[str, Any], _: random.Random) -> li
     return [{"action": "edit", "input": plan}, {"action": "run"}]
 
 
+def _edit_away(person: Operator, seen: dict[str, Any], _: random.Random) -> list[dict[str, Any]]:
+    """Take the unit out of the plan; what it may have written is still asked about."""
+    plan = copy.deepcopy(seen["plan"])
+    if plan is None or "s" not in person.unfinished(seen):
+        return [{"action": "run"}]
+    plan["steps"] = [step for step in plan["steps"] if step["id"] != "s"]
+    for step in plan["steps"]:
+        step["depends_on"] = [needed for needed in step.get("depends_on", []) if needed != "s"]
+    return [{"action": "edit", "input": plan}, {"action": "run"}]
+
+
 def _fork(_: Operator, __: dict[str, Any], dice: random.Random) -> list[dict[str, Any]]:
     return [{"action": "fork", "at": dice.random()}]
 
 
 def _update_state(_: Operator, seen: dict[str, Any], __: random.Random) -> list[dict[str, Any]]:
-    return [{"action": "update"}, {"action": "run"}] if seen["plan"] else [{"action": "run"}]
+    # Before the planner has begun, LangGraph drops the input for the update.
+    begun = "id" in (seen["plan"] or {})
+    return [{"action": "update"}, {"action": "run"}] if begun else [{"action": "run"}]
 
 
 def _cancel(_: Operator, __: dict[str, Any], ___: random.Random) -> list[dict[str, Any]]:
@@ -364,6 +373,7 @@ OPERATIONS: dict[str, Callable[[Operator, dict[str, Any], random.Random], list[d
     "edit other": _edit_other,
     "edit dependent": _edit_dependent,
     "edit itself": _edit_itself,
+    "edit away": _edit_away,
     "fork": _fork,
     "update_state": _update_state,
     "cancel": _cancel,
@@ -458,6 +468,9 @@ def _judge(
     trial.other += [f"{name} is still in doubt" for name in doubts]
     cancelled = (seen["evaluation"] or {}).get("decision") == "abort"
     if cancelled and {"cancel", "cancel, retry", "cancel, new goal", "abandon"} & set(trial.operations):
+        return
+    if not seen["plan"]:
+        trial.lost.append(f"the run ended {seen['status']} without a plan: {seen['final_answer']}")
         return
     names, results = {write.name for write in writes}, essence(seen["results"])
     for step in seen["plan"]["steps"]:

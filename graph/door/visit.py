@@ -16,7 +16,7 @@ from ...errors import ConfigurationError, MissingModelError
 from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD
 from ...models.chat import ROLES, model_name
 from ...models.fallbacks import members_of
-from ...people.answers import bare_answer, keep_answers, overdue_answers
+from ...people.answers import answers_of_earlier_version, bare_answer, keep_answers, overdue_answers
 from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY
@@ -49,7 +49,7 @@ class Visit:
         config: RunnableConfig,
     ) -> None:
         self._config = config
-        self._given: Mapping[str, Any] = {}
+        self._given: dict[str, Any] = {}
         self._agent = agent
         self._configurable = configurable
         self._saver = saver
@@ -114,18 +114,20 @@ class Visit:
         if nested:
             self._given = await self._answers_from_parent()
         elif isinstance(checked, Command) and isinstance(checked.resume, Mapping):
-            self._given = checked.resume
+            self._given = {**checked.resume, **answers_of_earlier_version(checked.resume, snapshot)}
             checked = await self._kept(checked)
         return checked
 
     async def _kept(self, command: Command[Any]) -> Command[Any] | None:
         """Put answers on record; where LangGraph must not take the run for a fork, it gets them too."""
         assert self._snapshot is not None, "an answer was matched with an open question"
-        marks = not (command.goto or command.graph or self._configurable.get("checkpoint_id"))
+        # Without a store, the open question holds the attempts that were made.
+        fork = self._configurable.get("checkpoint_id")
+        marks = not (command.goto or command.graph or fork or self._volatile)
         saver = self._saver if isinstance(self._saver, AsyncSaver) and marks else None
         return await keep_answers(command, self._snapshot, self._ledger, saver)
 
-    async def _answers_from_parent(self) -> Mapping[str, Any]:
+    async def _answers_from_parent(self) -> dict[str, Any]:
         """Return the answers that came to a graph around this one, by the id of their question."""
         by_id = dict(self._configurable.get(RESUME_MAP) or {})
         if self._parent is not None:

@@ -108,6 +108,31 @@ def test_cancel_stops_a_run_of_another_process(cli):
     assert json.loads(out)["status"] == "partial"
 
 
+def test_a_cancelled_run_names_its_write_in_doubt_and_resume_asks_about_it(cli):
+    (cli.folder / "stall.yaml").write_text(
+        "goal: g\nsteps: [{id: w, call: {tool: stall, args: {seconds: 60}}}]\n"
+    )
+    tools = ("--tools", "mytools:ALL")
+    process = cli.start("run", "--plan", "stall.yaml", *tools, "--thread", "t", "--yes")
+    cli.wait_for_call("stall")
+    process.kill()
+    process.communicate()
+    assert cli("cancel", "t").code == 0
+    doubt = "May have happened"
+    assert doubt in cli("show", "t").out
+    assert cli("report", "t", "-o", "report.html").code == 0
+    assert doubt in (cli.folder / "report.html").read_text()
+    asked = cli("resume", "t", *tools, "--json")
+    assert (asked.code, asked.json["questions"][0]["name"]) == (3, "resolve_unknown_outcome")
+    told = '{"decision": "happened", "output": "changed"}'
+    assert cli("resume", "t", *tools, "--answer", told).code == 1
+    shown = cli("show", "t").out
+    assert doubt not in shown
+    assert "stall" in shown
+    assert "in step w: happened" in shown
+    assert cli.calls == ["stall"]
+
+
 def test_graph_prints_a_mermaid_picture_of_every_node(cli):
     picture = cli("graph").out
     assert "graph TD" in picture

@@ -145,12 +145,19 @@ def test_a_given_plan_ends_as_a_result_or_as_an_error_of_ours_and_the_thread_can
     asyncio.run(run())
 
 
+def written(raw):
+    """Write a plan as a model does; the library cannot write what is nested very deep."""
+    try:
+        return raw if isinstance(raw, str) else json.dumps(raw)
+    except RecursionError:
+        return f'{{"steps": {"[" * 3000}{"]" * 3000}}}'
+
+
 @SOME
 @given(PLANS)
 def test_what_a_planner_answers_ends_as_a_result(raw):
     async def run():
-        answer = raw if isinstance(raw, str) else json.dumps(raw)
-        model = ScriptedModel({"planner": [answer] * 20, "*": ["done"] * 50}, strict=False)
+        model = ScriptedModel({"planner": [written(raw)] * 20, "*": ["done"] * 50}, strict=False)
         thread = Thread(agent_with(Toolset().tools, model), ONCE)
         result = await thread.send({"goal": "g"})
         assert result["status"] in ("done", "partial", "failed")

@@ -103,6 +103,7 @@ def approved_plan():
 
 def test_ledger_approvals_artifacts_and_kept_plans_are_in_the_servers_store_and_nowhere_else(before):
     assert before.kinds(before.failure) == {
+        "answers",
         "approvals",
         "artifacts",
         "attempts",

@@ -167,6 +167,42 @@ async def test_without_it_a_skipped_attempt_hands_its_checkpoint_to_the_next():
     assert record[1] == ["acted 0", "no question"], "the first attempt's answer, silently"
 
 
+async def test_an_answer_goes_to_whatever_a_task_asks_first():
+    """Why answers are found by the key of their question, and a tool that asks has a graph of its own."""
+    entries, answered = [], {}
+
+    async def worker(order, config):
+        entries.append(order["id"])
+        for question in ("one", "two") if len(entries) == 1 else ("two", "one"):
+            answered[question] = interrupt(question)
+        return {"results": answered}
+
+    graph = fan_out(worker, {"id": "a"}, checkpointer=InMemorySaver())
+    await graph.ainvoke({}, THREAD)
+    await graph.ainvoke(Command(resume="for one"), THREAD)
+
+    assert answered == {"two": "for one"}, "the answer to another question, silently"
+
+
+async def test_a_namespace_of_its_own_finds_a_subgraph_again_from_another_superstep():
+    """What an agent's conversation relies on, after an edit or ``update_state``."""
+    calls = []
+    inner = inner_graph(calls)
+
+    async def worker(order, config):
+        named = named_namespace(config, 1)["configurable"]
+        fixed = {**named, "checkpoint_ns": "worker:fixed|attempt:1", "__pregel_resuming": True}
+        final = await inner.ainvoke({"attempt": 1}, {**config, "configurable": fixed})
+        return {"results": {"log": final["log"]}}
+
+    graph = fan_out(worker, {"id": "a"}, checkpointer=InMemorySaver())
+    await graph.ainvoke({}, THREAD)
+    await graph.aupdate_state(THREAD, {"results": {}}, as_node="first")
+    await graph.ainvoke(None, THREAD)
+
+    assert calls == ["act 1"], "what was done in the superstep before is not done again"
+
+
 async def test_an_exception_in_one_task_cancels_its_running_siblings():
     """The reason why executors never raise."""
     cancelled = asyncio.Event()
