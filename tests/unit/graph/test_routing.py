@@ -16,7 +16,8 @@ from plan_execute.graph.routing import (
     route_after_validator,
 )
 
-PLAN: Any = {"steps": [bound("b", "t", {}, "a"), bound("a", "t")]}
+HANDED_IN: Any = {"steps": [bound("b", "t", {}, "a"), bound("a", "t")]}
+PLAN: Any = {**HANDED_IN, "id": "p", "revision": 1}
 ISSUES: Any = [{"code": "cycle", "step_id": None, "message": ""}]
 DONE: Any = {"status": "done", "error": None}
 
@@ -83,6 +84,7 @@ def test_after_the_dispatcher_every_pending_step_is_sent_at_once_in_topological_
         ({}, "approval"),
         ({"plan": PLAN}, "approval"),
         ({"plan": PLAN, "approval": {"decision": "needed"}}, "approval"),
+        ({"plan": HANDED_IN, "approval": {"decision": "approved"}}, "approval"),
         (
             {"plan": PLAN, "approval": {"decision": "approved"}, "results": {"a": DONE, "b": DONE}},
             "evaluator",

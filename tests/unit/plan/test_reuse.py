@@ -9,7 +9,6 @@ from langgraph.store.memory import InMemoryStore
 from plans import FREE, bound, plan
 
 from plan_execute.plan.identity import plan_hash
-from plan_execute.plan.reuse import note_origin, settle
 from plan_execute.run import Run
 from plan_execute.spending.budget import Meter
 from plan_execute.state import NOT_NEEDED
@@ -45,8 +44,8 @@ async def test_a_plan_with_a_loop_whose_items_failed_is_not_kept(
         cached_plans=CachedPlans(store, "default"),
     )
     made: Any = plan(bound("each", "look", {"q": "${item}"}, for_each="${inputs.list}"), id="p", revision=1)
-    await note_origin(run, "p", "key", "planner")
+    await run.reuse.note_origin("p", "key", "planner")
     hashed = plan_hash(made, None)
     await run.ledger.record_approval("p", hashed, {"plan_hash": hashed, "steps": {}})
     state: Any = {"plan": made, "goal": "g", "results": {"each": result}}
-    assert [event["event"] for event in await settle(run, state, "done")] == ["plan_cached"] * is_kept
+    assert [event["event"] for event in await run.reuse.settle(state, "done")] == ["plan_cached"] * is_kept
