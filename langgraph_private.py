@@ -39,6 +39,7 @@ __all__ = [
     "path_text",
     "read_channels",
     "sort_ids_after",
+    "state_asked_by",
     "uses_default_pool",
 ]
 
@@ -102,6 +103,12 @@ def inject_tool_args(
 ) -> dict[str, Any]:
     """Give a call's arguments with what the tool asks to be given by the runtime, outside an agent."""
     return dict(node._inject_tool_args(call, runtime, tool)["args"])
+
+
+def state_asked_by(node: ToolNode, name: str) -> tuple[dict[str, str | None], set[str]]:
+    """Return the state's fields that a tool asks for, by argument, and the arguments with a default."""
+    injected = node._injected_args.get(name)
+    return ({}, set()) if injected is None else (dict(injected.state), set(injected._optional_state_args))
 
 
 def made_into(kind: type[Graph], compiled: CompiledStateGraph[Any, Any, Any, Any], **more: Any) -> Graph:

@@ -6,7 +6,7 @@ find the answers that were given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -59,7 +59,7 @@ from ..tools.calls import shortened
 from ..tools.threads import run_bounded
 from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
 from .items import ItemsWork, failure_codes
-from .work import Attempt, StepWork
+from .work import Attempt, StepWork, broken_attempt
 
 __all__ = ["AttemptLoop", "Outcome"]
 
@@ -101,6 +101,8 @@ class AttemptLoop:
     work: StepWork
     audit: list[AuditEvent] = field(default_factory=list)
     hint: str = ""
+    damage: ArtifactDamagedError | None = None
+    """Why the step cannot begin: what it was given is damaged."""
 
     @property
     def step(self) -> Step:
@@ -177,7 +179,7 @@ class AttemptLoop:
                 attempt = recorded[len(made)]
             else:
                 self.work.emit("step_attempt", attempt=len(made) + 1)
-                attempt = await attempt_work(len(made) + 1, made[-1] if made else None, self.hint)
+                attempt = await self._make(attempt_work, made)
             made.append(attempt)
             if attempt["error"] is None:
                 return self._done(made)
@@ -198,6 +200,11 @@ class AttemptLoop:
             if decision["decision"] != "retry":
                 return self._ended(made, decision)
             self.hint = advice(decision, self.run.mark)
+
+    async def _make(self, attempt_work: Callable[..., Awaitable[Attempt]], made: list[Attempt]) -> Attempt:
+        if self.damage is not None:
+            return broken_attempt(len(made) + 1, self.damage, self.run.timestamp())
+        return await attempt_work(len(made) + 1, made[-1] if made else None, self.hint)
 
     async def _record_attempt(self, attempt: Attempt) -> None:
         await self.run.ledger.record_attempt(
@@ -383,7 +390,11 @@ class AttemptLoop:
         return await ask_person(self.run, key, name, args, description, step_id=self.step["id"], **record)
 
     async def _approve_step(self) -> Outcome | None:
-        values = await self._values_now()
+        try:
+            values = await self.work.values()
+        except ArtifactDamagedError as error:
+            self.damage = error  # what cannot be shown cannot be approved: the attempt fails for it
+            return None
         description = f"Step {step_in_words(self.step, self.work.toolbox, values)}"
         shown = digest(values)  # an approval is for what was shown
         ordered = sum(_orders(event, self.step["id"]) for event in self.work.state.get("audit") or ())
@@ -394,13 +405,6 @@ class AttemptLoop:
         if answer["type"] == "edit":
             self.work = replace(self.work, step=_edited(self.step, answer["args"]))
         return None
-
-    async def _values_now(self) -> dict[str, Any]:
-        """Return what the step's references stand for; a damaged output is reported by the attempt."""
-        try:
-            return await self.work.values()
-        except ArtifactDamagedError:
-            return {}
 
     def _refused(self, answer: Answer) -> Outcome:
         message = "a person rejected this step" + (f": {answer['message']}" if answer["message"] else "")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import ConfigurationError, MissingModelError, known
+from .endpoints import OPENAI_HOST, endpoint_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -19,7 +19,6 @@ Role = Literal["planner", "executor", "evaluator", "replanner", "synthesizer"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _NO_OVERRIDES: Mapping[str, str] = {}
-OPENAI_HOST = "api.openai.com"
 _LOCAL_KEY = "not-needed"
 _WAYS_ON = (
     "Pass a model (a name such as 'openai:gpt-5-mini', or a chat model), "
@@ -141,30 +140,9 @@ def model_name(model: BaseChatModel) -> str:
     return type(model).__name__
 
 
-def endpoint_of(model: BaseChatModel) -> str:
-    """Give the URL that a model talks to, without credentials; empty when it has none."""
-    client = getattr(model, "root_async_client", None)
-    places = [
-        (client, "base_url"),
-        (model, "base_url"),
-        (model, "anthropic_api_url"),
-        (model, "endpoint_url"),
-    ]
-    for owner, attribute in places:
-        if url := getattr(owner, attribute, None):
-            return _without_credentials(str(url))
-    return ""
-
-
 def speaks_openai(model: BaseChatModel) -> bool:
     """Tell whether langchain-openai sends the requests, to whichever server."""
     return any(cls.__name__ == "BaseChatOpenAI" for cls in type(model).__mro__)
-
-
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
 
 
 def _refuse_unknown(names: Mapping[str, object], accepted: tuple[str, ...]) -> None:

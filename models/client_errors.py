@@ -19,7 +19,8 @@ from ..errors import (
     ModelUnavailableError,
     PlanExecuteError,
 )
-from .chat import endpoint_of, model_name
+from .chat import model_name
+from .endpoints import endpoint_of
 
 __all__ = [
     "as_model_error",
@@ -171,7 +172,7 @@ def truncated_error(who: str, limit: str = "") -> ModelTruncatedError:
     which, raised = (f" ({limit})", "it") if limit else ("", "the model's max_tokens")
     return ModelTruncatedError(
         f"the answer of {who} was cut off at the token limit{which}: "
-        f"raise {raised} or ask for something smaller"
+        f"write much less, or raise {raised}"
     )
 
 

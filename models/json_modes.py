@@ -19,8 +19,9 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableSequence
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from .chat import OPENAI_HOST, endpoint_of, model_name, speaks_openai
+from .chat import model_name, speaks_openai
 from .client_errors import rejects_mode
+from .endpoints import OPENAI_HOST, endpoint_of
 from .reading import Reading, TextForm, was_cut_off
 from .wire_schema import is_strict, takes_any_keys
 

@@ -12,7 +12,8 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from ..errors import ModelTimeoutError
-from .chat import endpoint_of, model_name
+from .chat import model_name
+from .endpoints import endpoint_of
 
 __all__ = ["CallLimits", "refuses_token_limit", "token_limit", "within_time"]
 

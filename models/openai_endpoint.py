@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 from pydantic import PrivateAttr
 
-from .chat import OPENAI_HOST, endpoint_of
+from .endpoints import OPENAI_HOST, endpoint_of
 
 __all__ = ["OpenAIEndpoint"]
 

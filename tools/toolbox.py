@@ -14,6 +14,7 @@ from langgraph.prebuilt import ToolNode
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ..errors import BadArgumentsError, ConfigurationError, WorkLimitError, known
+from ..langgraph_private import state_asked_by
 from ..safety.schemas import BadSchemaError, read_schema
 from ..state import Effect, agent_grant, digest
 from .agents import named_agents
@@ -100,10 +101,7 @@ class Toolbox:
 
     def missing_state(self, name: str) -> list[str]:
         """List the fields of a graph's state that a tool asks for, and that a bound step does not have."""
-        # ToolNode's own list of what it injects (private in langgraph-prebuilt 1.1.2; pinned by a test).
-        injected = self.node(name)._injected_args.get(name)
-        asked = {} if injected is None else injected.state
-        optional = set() if injected is None else injected._optional_state_args
+        asked, optional = state_asked_by(self.node(name), name)
         return [
             field for arg, field in asked.items() if field not in (None, "messages") and arg not in optional
         ]

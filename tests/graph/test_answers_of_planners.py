@@ -74,8 +74,10 @@ async def test_json_that_was_cut_off_is_never_completed(cut: int) -> None:
 async def test_a_question_in_place_of_a_plan_reaches_the_person(text: str) -> None:
     result, model = await ran(text)
     assert sum(call.role == "planner" for call in model.calls) == 1
-    reasons = [event.get("trigger", "") for event in result["audit"]]
-    assert any("hich city do you mean?" in reason for reason in reasons)
+    (question,) = result["__interrupt__"]
+    request = question.value["action_requests"][0]
+    assert request["name"] == "ask_person"
+    assert "hich city do you mean?" in request["args"]["question"]
 
 
 async def test_ids_of_other_scripts_stay_apart_and_keep_their_words() -> None:

@@ -34,7 +34,8 @@ async def test_the_planner_sees_the_goal_and_every_tool_with_arguments_and_effec
     context = Context(approval="never", instructions="Be brief in all things.")
     await Thread(agent_with(Toolset().tools, model), context).send({"goal": "the very goal"})
     said = _said(model, 0)
-    words = ("the very goal", "look(q: string): ", "wr(text: string) [write]: ", "Be brief")
+    signatures = ("look(q: string) -> string: ", "wr(text: string) -> string [write]: ")
+    words = ("the very goal", *signatures, "Be brief")
     assert all(word in said for word in words)
 
 

@@ -46,15 +46,16 @@ async def test_lines_that_cannot_be_read_go_back_and_are_mended_as_lines() -> No
 
 
 async def test_a_model_that_writes_no_lines_is_asked_for_json_of_the_schema() -> None:
-    replies = [Reply("I would look."), Reply.json(draft(draft_step("a", "look", {"q": "x"}))), Reply("ok")]
+    prose = Reply("I would look.")
+    replies = [prose, prose, Reply.json(draft(draft_step("a", "look", {"q": "x"}))), Reply("ok")]
     with OpenAIStub(replies) as stub:
         agent = agent_with(Toolset().tools, f"lines-{next(_names)}", base_url=stub.base_url)
         result = await Thread(agent, FREE).send({"goal": "g"})
     assert result["status"] == "done"
-    assert ["response_format" in request.body for request in stub.requests] == [False, True, False]
+    assert ["response_format" in request.body for request in stub.requests] == [False, False, True, False]
     said = [json.dumps(request.body["messages"]) for request in stub.requests]
-    assert ["one step a line" in text for text in said] == [True, False, False]
-    assert "`arguments` a JSON object as text" in said[1]
+    assert ["one step a line" in text for text in said] == [True, True, True, False]
+    assert "`arguments` a JSON object as text" in said[2]
 
 
 async def test_a_model_that_fails_twice_at_the_lines_is_asked_for_json() -> None:

@@ -134,7 +134,8 @@ async def test_the_form_that_a_planner_is_asked_for_has_only_what_the_inventory_
         ("bare", {}, Context(max_depth=0)),
         ("all", {"agents": {"coder": lambda _: "x"}}, Context()),
     ]:
-        replies = [Reply("No lines."), Reply.json(draft(outcome="cannot_plan", rationale="no"))]
+        refusal = Reply.json(draft(outcome="cannot_plan", rationale="no"))
+        replies = [Reply("No lines."), Reply("No lines."), refusal]
         with OpenAIStub(replies) as stub:
             agent = agent_with(
                 Toolset().tools, f"stub-forms-{next(_names)}", base_url=stub.base_url, **options
@@ -143,7 +144,7 @@ async def test_the_form_that_a_planner_is_asked_for_has_only_what_the_inventory_
         lines = stub.requests[0].body["messages"][0]["content"]
         every = ("`goal ", "coder [write]", "each=", "if=", "output=")
         kinds[name] = {kind for kind in every if kind in lines}
-        form = stub.requests[1].body["response_format"]["json_schema"]["schema"]
+        form = stub.requests[2].body["response_format"]["json_schema"]["schema"]
         fields[name] = set(form["properties"]["steps"]["items"]["properties"])
         assert set(form["properties"]["steps"]["items"]["required"]) == fields[name]
     assert fields["all"] - fields["bare"] == {"agent", "goal"}

@@ -180,7 +180,7 @@ def test_the_synthesizer_is_shown_as_much_of_a_large_output_as_of_a_small_one(to
         said.append("\n".join(message.text for message in messages))
         return "written"
 
-    tools.output = "x" * 10_000 + "MIDDLE" + "x" * 50_000
+    tools.output = "x" * 7_000 + "MIDDLE" + "x" * 50_000
     agent = create_plan_execute_agent(ScriptedModel({"synthesizer": [write]}), tools.all, **storage)
     run(agent, BIG_STEP, bound("b", "look", {"q": "b"}))
     assert "MIDDLE" in said[0]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from plan_execute.errors import UnresolvedReferenceError
 from plan_execute.plan.references import BadReferenceError, expression_roots, references_in, render, resolve
-from plan_execute.tools.calls import preview, to_json
+from plan_execute.tools.calls import preview
+from plan_execute.tools.values import to_json
 
 few = settings(max_examples=80, deadline=None)
 names = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,10}", fullmatch=True)
