@@ -93,7 +93,7 @@ def _goal_reference_problems(
     for expression in uses:
         yield reference_problem(expression, names, inputs)
     if "expression" in criterion:
-        yield reference_problem(criterion["expression"], names, inputs, is_condition=True)
+        yield reference_problem(criterion["expression"], names, inputs, may_be_constant=True)
 
 
 def _pattern_problem(pattern: str) -> str | None:

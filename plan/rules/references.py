@@ -41,7 +41,8 @@ def _references(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         for where, expression in uses:
             in_a_loop = "for_each" in step and where not in ("for_each", "when")
             names = everywhere | {"item", "index"} if in_a_loop else everywhere
-            if found := reference_problem(expression, names, inputs, is_condition=where == "when"):
+            constant = where == "when" or (where == "for_each" and expression.startswith("["))
+            if found := reference_problem(expression, names, inputs, may_be_constant=constant):
                 message = f"step {step['id']!r}, {where}: {found[1]}"
                 yield issue(found[0], step, message, *field_with(step, where, expression))
         if "for_each" in step and not is_single_reference(step["for_each"]):
@@ -105,14 +106,14 @@ def _notation_problems(text: str, lookup: Lookup) -> Iterator[str]:
 
 
 def reference_problem(
-    expression: str, names: set[str], inputs: set[str], *, is_condition: bool = False
+    expression: str, names: set[str], inputs: set[str], *, may_be_constant: bool = False
 ) -> tuple[str, str] | None:
-    """Give the code and the words for a reference that nothing answers to; a condition may be a constant."""
+    """Give the code and the words for a reference that nothing answers to, unless it may be a constant."""
     try:
         roots, path = expression_roots(expression), plain_path(expression)
     except BadReferenceError as error:
         return error.code, str(error)
-    if looks_at_everything(expression) if is_condition else not is_rooted(expression):
+    if looks_at_everything(expression) if may_be_constant else not is_rooted(expression):
         return "bad_reference", (
             f"${{{expression}}} begins with no name; a reference begins with one of: {known(names)}; "
             "a text or number stands in a plan without ${…}"

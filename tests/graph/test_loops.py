@@ -277,3 +277,9 @@ async def test_a_field_that_no_item_has_is_an_issue() -> None:
         listing([]), looped, bound("after", "echo", {"value": "${rows.n}"})
     )
     assert codes(result) == ["type_mismatch"], "the output of a loop is a list"
+
+
+async def test_a_list_that_is_written_in_the_plan_is_looped_over() -> None:
+    steps = [bound("each", "look", {"q": "${item}"}, for_each="${['one', 'two']}")]
+    result = await Thread(agent_with(Toolset().tools), FREE).run(*steps)
+    assert result["results"]["each"]["output"] == ["found one", "found two"]
