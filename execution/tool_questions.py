@@ -83,6 +83,8 @@ class _Asking:
                 final = await _call_graph().ainvoke(given, nested, **durability)
                 return await artifacts.value(final["output"], self._scope.step_id)
             except GraphInterrupt as stop:
+                if len(stop.args[0]) != 1:
+                    raise  # a graph within the tool asks several, each under an id of its own
                 [question] = stop.args[0]
                 row = {
                     "start": start,
