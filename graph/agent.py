@@ -17,6 +17,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Command, GraphOutput
 
 from ..context import Context
+from ..langgraph_private import SAVER
 from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
@@ -25,6 +26,7 @@ from ..storage.adapters import AsyncSaver, AsyncStore
 from ..tools.threads import run_to_end
 from .compiled import CompiledAgent
 from .control import ABANDON, without_open_run
+from .door.chat import LastValues, tell_question
 from .door.enter import enter
 from .loop import iterate
 from .outputs import exact_output, output_of_step
@@ -118,13 +120,22 @@ class PlanExecuteAgent(CompiledAgent):
                 kwargs["durability"] = "sync"
             chunks: Any = super().astream(entry.input, entry.config, context=entry.settings, **kwargs)
             redacted = RedactedStream(run_of(entry.config).redactor)
+            values = LastValues(kwargs.get("stream_mode") or self.stream_mode, bool(kwargs.get("subgraphs")))
             # Closed here, not by the garbage collector: the lock and the storage are still there.
             async with aclosing(chunks) as stream:
                 with wrong_answers_named():
                     async for chunk in stream:
-                        yield redacted.clean(chunk)
+                        values.see(cleaned := redacted.clean(chunk))
+                        yield cleaned
             for chunk in redacted.rest():
                 yield chunk
+            for chunk in values.again(await self._told_question(entry.config)):
+                yield chunk
+
+    async def _told_question(self, config: RunnableConfig) -> dict[str, Any] | None:
+        """Write the question that the run stops with into the conversation, and return what is new then."""
+        run, saver = run_of(config), config["configurable"].get(SAVER) or self.checkpointer
+        return await tell_question(self, saver, run) if run.can_ask and not run.nested else None
 
     def stream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any
