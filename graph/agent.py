@@ -25,7 +25,7 @@ from ..state import InputState, OutputState
 from ..storage.adapters import AsyncSaver, AsyncStore
 from ..tools.threads import run_to_end
 from .compiled import CompiledAgent
-from .control import ABANDON, without_open_run
+from .control import without_open_run
 from .door.chat import LastValues, tell_question
 from .door.enter import enter
 from .loop import iterate
@@ -110,10 +110,9 @@ class PlanExecuteAgent(CompiledAgent):
             InvalidInputError: If the input has no goal or not the right form.
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
-        if isinstance(input, Mapping) and ABANDON in input:
-            input = await without_open_run(self, input, ensure_config(config))
+        input, config = await without_open_run(self, input, ensure_config(config))
         heard = "custom" in _listed(kwargs.get("stream_mode") or self.stream_mode)
-        async with enter(self, input, ensure_config(config), context, heard=heard) as entry:
+        async with enter(self, input, config, context, heard=heard) as entry:
             # A plan must be on disk before its steps act: planned again after a kill, it has another id,
             # and the ledger would not know what was done under the first.
             if run_of(entry.config).can_ask and kwargs.get("durability") in (None, "async"):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.memory import InMemoryStore
+from langgraph.types import StateSnapshot
 
 from ..context import Context
 from ..models.chat import ChatModels
+from ..people.chat import current_question
 from ..spending.prices import PriceTable
 from ..state import InputState, OutputState, State
 from ..storage.adapters import async_saver, async_store
@@ -51,3 +55,39 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         self.running = set() if running is None else running
         self.plan_cache = plan_cache
         self.prices = prices or PriceTable()
+
+    def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+        """Return the thread's state."""
+        return _question_last(super().get_state(config, subgraphs=subgraphs))
+
+    async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+        """Return the thread's state."""
+        return _question_last(await super().aget_state(config, subgraphs=subgraphs))
+
+    def get_state_history(self, config: RunnableConfig, **options: Any) -> Iterator[StateSnapshot]:
+        """Return the states of the thread, newest first."""
+        return map(_question_last, super().get_state_history(config, **options))
+
+    async def aget_state_history(
+        self, config: RunnableConfig, **options: Any
+    ) -> AsyncIterator[StateSnapshot]:
+        """Return the states of the thread, newest first."""
+        async for snapshot in super().aget_state_history(config, **options):
+            yield _question_last(snapshot)
+
+
+def _question_last(snapshot: StateSnapshot) -> StateSnapshot:
+    """Put the question that an answer without an id is for where clients of chat look.
+
+    LangGraph's ``useStream`` shows the last interrupt of the last task, and no other.
+    """
+    messages = snapshot.values.get("messages") if isinstance(snapshot.values, dict) else None
+    shown = current_question(snapshot.interrupts, messages or [])
+    if shown is None:
+        return snapshot
+    tasks = [
+        task._replace(interrupts=tuple(sorted(task.interrupts, key=lambda one: one.id == shown.id)))
+        for task in snapshot.tasks
+    ]
+    tasks.sort(key=lambda task: any(one.id == shown.id for one in task.interrupts))
+    return snapshot._replace(tasks=tuple(tasks))

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, StateSnapshot
 
@@ -115,12 +116,12 @@ async def tell_question(agent: CompiledAgent, saver: Any, run: Run) -> dict[str,
     question = current_question(snapshot.interrupts, messages)
     if question is None:
         return None
-    updates = [run.redact(update) for update in retold(question, messages)]
+    updates: list[Any] = [run.redact(update) for update in retold(question, messages)]
     await write_beside(saver, snapshot.config, [("messages", update) for update in updates])
     for update in updates:
         messages = add_messages(messages, update)
     others = (one for one in snapshot.interrupts if one.id != question.id)
-    return {"messages": messages, "__interrupt__": (question, *others)}
+    return {"messages": messages, INTERRUPT: (question, *others)}
 
 
 class LastValues:
