@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from langchain_core.messages.utils import convert_to_messages
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import StateSnapshot
+from langgraph.types import Interrupt, StateSnapshot
 
 from ..context import Context
 from ..models.chat import ChatModels
@@ -81,13 +82,21 @@ def _question_last(snapshot: StateSnapshot) -> StateSnapshot:
 
     LangGraph's ``useStream`` shows the last interrupt of the last task, and no other.
     """
-    messages = snapshot.values.get("messages") if isinstance(snapshot.values, dict) else None
-    shown = current_question(snapshot.interrupts, messages or [])
-    if shown is None:
+    if not snapshot.interrupts or not isinstance(snapshot.values, dict):
         return snapshot
+    # A server reads messages and interrupts as JSON here.
+    messages: list[Any] = convert_to_messages(snapshot.values.get("messages") or [])
+    shown = current_question([_interrupt(one) for one in snapshot.interrupts], messages)
+
+    def is_shown(one: Any) -> bool:
+        return shown is not None and _interrupt(one).id == shown.id
+
     tasks = [
-        task._replace(interrupts=tuple(sorted(task.interrupts, key=lambda one: one.id == shown.id)))
-        for task in snapshot.tasks
+        task._replace(interrupts=tuple(sorted(task.interrupts, key=is_shown))) for task in snapshot.tasks
     ]
-    tasks.sort(key=lambda task: any(one.id == shown.id for one in task.interrupts))
+    tasks.sort(key=lambda task: any(map(is_shown, task.interrupts)))
     return snapshot._replace(tasks=tuple(tasks))
+
+
+def _interrupt(one: Any) -> Interrupt:
+    return Interrupt(value=one.get("value"), id=one["id"]) if isinstance(one, dict) else one

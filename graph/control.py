@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END
@@ -203,10 +204,10 @@ async def without_open_run(
         ThreadBusyError: If somebody is running it; they were asked to stop.
     """
     rest = _without_abandon(given)
-    here = _without_keys(config, "checkpoint_id")
+    here = _at_newest(config)
     if not await _gives_up(agent, given, config, here):
         return rest, config
-    apart = _without_keys(here, "run_id")
+    apart = _as_another_run(here)
     if isinstance(given, Command):
         async with _hold(agent, apart):
             await _cancel(agent, apart, "A person marked the thread as resolved.")
@@ -253,16 +254,24 @@ def _goes_to_end(command: Command[Any]) -> bool:
     return command.resume is None and not command.update and list(goto) == [END]
 
 
-def _without_keys(config: RunnableConfig, *keys: str) -> RunnableConfig:
-    """Leave keys out, in the configurable and the metadata too.
+def _at_newest(config: RunnableConfig) -> RunnableConfig:
+    """Name the newest checkpoint of the thread."""
+    configurable = config.get("configurable") or {}
+    return {**config, "configurable": {k: v for k, v in configurable.items() if k != "checkpoint_id"}}
+
+
+def _as_another_run(config: RunnableConfig) -> RunnableConfig:
+    """Give a config the id of a run of its own.
 
     A checkpoint that is written under the id of the run that comes next makes LangGraph 1.2.24 take the
-    input of that run for a resume.
+    input of that run for a resume. Without an id, a server's checkpoints get that of its request.
     """
-    whole: dict[str, Any] = {key: value for key, value in config.items() if key not in keys}
-    for part in ("configurable", "metadata"):
-        whole[part] = {key: value for key, value in (whole.get(part) or {}).items() if key not in keys}
-    return whole  # type: ignore[return-value]
+    run_id = uuid4()
+    return {
+        **config,
+        "run_id": run_id,
+        "metadata": {**(config.get("metadata") or {}), "run_id": str(run_id)},
+    }
 
 
 async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mapping[str, Any]) -> Plan:
@@ -447,10 +456,11 @@ async def _leave(
         "usage": snapshot.values.get("usage") or {},
     } | ({"difference": difference} if difference else {})
     spent = add_usage(snapshot.values.get("usage"), update.pop("usage", {}))
-    earlier = snapshot.values.get("audit") or []
+    earlier, said = snapshot.values.get("audit") or [], snapshot.values.get("messages") or []
     values = {
         **update,
-        "messages": closing_messages(snapshot.values.get("messages") or []),
+        # All of them: what stands beside a checkpoint is not carried over either.
+        "messages": [*said, *closing_messages(said)],
         "evaluation": evaluation,
         "plan_issues": [],
         "audit": {"__overwrite__": [*earlier, audit]},
