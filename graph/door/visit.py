@@ -114,6 +114,8 @@ class Visit:
         if not (nested and self._resumed):
             overdue = {} if nested else overdue_answers(snapshot, settings.decision_timeout_s)
             checked = self._read(overdue)
+        if self._refusals and self._words is not None:
+            await self._tell_answers({})
         checked = self._redactor.value(checked)
         if not elsewhere:
             if isinstance(checked, dict) and not self._resumed:
