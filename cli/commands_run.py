@@ -69,6 +69,7 @@ def run(
     if (goal is None) == (plan is None):
         raise BadUsageError("give either a goal or --plan FILE")
     from uuid import uuid4
+
     from ..storage.thread_ids import checked_thread_id
     from .commands_worker import leave_to_workers
     from .driving import Session, drive
