@@ -130,7 +130,6 @@ class Run:
         stop: Set when somebody asks for the run to stop.
         graph: The agent itself, for sub-plans.
         depth: How many plans this one is within.
-        goal_checks: What looks at the goal's criteria found, by what they saw.
         ahead: Reads that began while the plan was written (``execution/reads_ahead.py``); None: none did.
         plan_cache: How plans that worked are kept; None: this run keeps and recalls none.
         cached_plans: The entries of this run's tenant; None with it.
@@ -169,7 +168,6 @@ class Run:
     cached_plans: CachedPlans | None = None
     redactor: Redactor = field(default_factory=Redactor)
     authored: set[str] = field(default_factory=set)
-    goal_checks: dict[str, Any] = field(default_factory=dict)
     ahead: Any = None
 
     @property
@@ -344,7 +342,6 @@ class StepScope:
         doubtful: Whether writes may have been started by a run whose record was lost.
         writing: How many calls that change the world are under way, those of a sub-plan included.
         outer: The step that this one's plan is part of, in a sub-plan.
-        enough: Set when the step is not needed any more.
         begun_at: When the work began, if that was before the attempt did.
         recovered: Whether what earlier entries of the attempt spent has been counted.
         calls: The tool calls of this entry, for an attempt that is cut off.
@@ -368,7 +365,6 @@ class StepScope:
     doubtful: bool = False
     writing: int = 0
     outer: StepScope | None = None
-    enough: StopSignal = field(default_factory=lambda: StopSignal())
     begun_at: str | None = None
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)

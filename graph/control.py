@@ -31,7 +31,6 @@ from ..state import (
     Usage,
     add_usage,
     digest,
-    is_not_needed,
     steps_by_id,
 )
 from ..storage.adapters import AsyncSaver, async_store
@@ -101,9 +100,7 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
     if unknown := sorted(set(step_ids or ()) - set(steps)):
         raise InvalidInputError(f"the plan has no step {unknown[0]!r}; known steps: {known(steps)}")
     failed = [
-        i
-        for i, r in results.items()
-        if i in steps and (r["status"] in ("failed", "blocked") or r["error"]) and not is_not_needed(r)
+        i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])
     ]
     chosen = set(step_ids or failed)
     if not chosen and next_round_is_due(plan, results):
