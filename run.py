@@ -318,6 +318,12 @@ STEP_KEY = "__plan_execute_step"
 """Key of the step's scope in the config of an agent step; tools and models cannot reach it."""
 
 
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 async def _no_item_stands(_: Place, __: str) -> bool:
     return False
 
@@ -341,6 +347,7 @@ class StepScope:
         output_schema: What its output is declared as.
         doubtful: Whether writes may have been started by a run whose record was lost.
         writing: How many calls that change the world are under way, those of a sub-plan included.
+        no_write: Set while there is none.
         outer: The step that this one's plan is part of, in a sub-plan.
         begun_at: When the work began, if that was before the attempt did.
         recovered: Whether what earlier entries of the attempt spent has been counted.
@@ -364,6 +371,7 @@ class StepScope:
     output_schema: dict[str, Any] | None = None
     doubtful: bool = False
     writing: int = 0
+    no_write: asyncio.Event = field(default_factory=_set_event)
     outer: StepScope | None = None
     begun_at: str | None = None
     recovered: bool = False
@@ -380,11 +388,14 @@ class StepScope:
             scopes.append(outer)
         for scope in scopes:
             scope.writing += 1
+            scope.no_write.clear()
         try:
             yield
         finally:
             for scope in scopes:
                 scope.writing -= 1
+                if not scope.writing:
+                    scope.no_write.set()
 
     def begin_call(self, runtime: AnyRuntime, call: Mapping[str, Any], effect: Effect) -> Evidence:
         """Tell of a tool call (``{name, args, id}``) that begins, and return its evidence: not ok yet."""

@@ -330,8 +330,10 @@ class StepWork:
         working = asyncio.ensure_future(work)
         try:
             await asyncio.wait({working, self.run.stop.asked()}, return_when=asyncio.FIRST_COMPLETED)
-            while scope.writing and not working.done():
-                await asyncio.wait({working}, timeout=0.05)
+            if scope.writing and "call" in self.step:  # its one call, which ends it
+                await asyncio.wait({working})
+            while scope.writing and not working.done():  # the next write may have begun when this wakes
+                await scope.no_write.wait()
             if not working.done():
                 raise StepStoppedError("the run was told to stop")
             if working.cancelled():

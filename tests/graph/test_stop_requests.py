@@ -78,6 +78,19 @@ def _slow_writer(started: asyncio.Event, written: list[str]) -> Any:
 
 
 @virtually
+async def test_a_step_whose_write_was_under_way_when_the_run_was_told_to_stop_is_done() -> None:
+    started = asyncio.Event()
+    written: list[str] = []
+    thread = BoundedThread(agent_with([_slow_writer(started, written)]), FREE)
+    steps = bound("a", "save", {"text": "t"}), bound("b", "save", {"text": "u"}, "a")
+    running = asyncio.create_task(thread.run(*steps))
+    await started.wait()
+    assert await cancel_run(thread.agent, thread.config) == "requested"
+    result = await running
+    assert (written, statuses(result)) == (["t"], {"a": "done"})
+
+
+@virtually
 async def test_a_write_within_a_sub_plan_is_finished_when_the_run_is_told_to_stop() -> None:
     tools, started = Toolset(), asyncio.Event()
     written: list[str] = []
