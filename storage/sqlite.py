@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import sqlite3
 import stat
 import threading
@@ -23,7 +22,6 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
 )
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.store.base import Op, PutOp, Result
 from langgraph.store.sqlite import SqliteStore
@@ -36,14 +34,21 @@ from ..errors import (
     ThreadBusyError,
 )
 from ..langgraph_private import CursorHook
-from .adapters import Persistence
-from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
+from .checkpoints import (
+    BLOBS,
+    BLOBS_SCHEMA,
+    ChannelBlobs,
+    DistinctVersions,
+    delete_blobs,
+    join,
+    split,
+    strict_serializer,
+)
 from .commit_count import CountFile, add_commit, add_count, read_count
 from .ledger import DURABLE
 from .storage_thread import Joins, StorageThread
 
 __all__ = [
-    "Persistence",
     "lock_file",
     "thread_lock",
 ]
@@ -163,13 +168,11 @@ class Database:
             self.count.close()
 
 
-class LocalSaver(SqliteSaver):
+class LocalSaver(DistinctVersions, SqliteSaver):
     """LangGraph's SQLite checkpointer on a shared `Database`."""
 
     def __init__(self, database: Database) -> None:
-        # None is strict: only types LangGraph holds safe are revived, others come back as plain data
-        strict = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
-        super().__init__(database.connection, serde=strict)
+        super().__init__(database.connection, serde=strict_serializer())
         self.shared = database
         self.storage_thread = database.thread
 
@@ -191,14 +194,6 @@ class LocalSaver(SqliteSaver):
         """Open a transaction: to write, or (``transaction=False``) to read."""
         with self.shared.transaction(write=transaction) as cursor:
             yield cursor
-
-    def get_next_version(self, current: str | None, channel: None) -> str:
-        """Return the version after ``current``, which no fork will give to another value.
-
-        SqliteSaver 3.1.2 tells forks apart by `random`, which repeats itself where a program seeds it.
-        """
-        number = super().get_next_version(current, channel).partition(".")[0]
-        return f"{number}.{secrets.token_hex(8)}"
 
     def put(
         self,
