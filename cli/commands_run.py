@@ -53,7 +53,7 @@ def run(
         raise BadUsageError("give either a goal or --plan FILE")
     from uuid import uuid4
 
-    from ..storage.thread_ids import checked_thread_id
+    from ..storage.ids import checked_thread_id
     from .driving import Session, drive
     from .inputs import GivenInputs
     from .plan_check import read_plan

@@ -34,8 +34,8 @@ from ..state import (
     steps_by_id,
 )
 from ..storage.adapters import AsyncSaver, async_store
+from ..storage.ids import thread_id_of
 from ..storage.ledger import Ledger
-from ..storage.thread_ids import thread_id_of
 from ..tools.threads import run_bounded
 from .compiled import CompiledAgent
 from .door.inputs import as_json, check_input

@@ -47,9 +47,9 @@ from ..errors import ConfigurationError, PlanExecuteError, StorageError
 from ..langgraph_private import uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
 from .faults import meet
+from .ids import checked_thread_id
 from .rows import ROOT
 from .storage_thread import Joins, StorageThread
-from .thread_ids import checked_thread_id
 
 __all__ = [
     "AsyncSaver",

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .adapters import AsyncSaver, DatabasePersistence
-from .checkpoint_time import checkpoint_time
 from .encryption import Cipher, EncryptedSaver, EncryptedStore, read_key
+from .ids import checkpoint_time
 from .sqlite import Database, LocalSaver, LocalStore, open_database
 
 __all__ = [
