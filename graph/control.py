@@ -31,12 +31,11 @@ from ..state import (
     Usage,
     add_usage,
     digest,
-    is_not_needed,
     steps_by_id,
 )
 from ..storage.adapters import AsyncSaver, async_store
+from ..storage.ids import thread_id_of
 from ..storage.ledger import Ledger
-from ..storage.thread_ids import thread_id_of
 from ..tools.threads import run_bounded
 from .compiled import CompiledAgent
 from .door.inputs import as_json, check_input
@@ -101,9 +100,7 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
     if unknown := sorted(set(step_ids or ()) - set(steps)):
         raise InvalidInputError(f"the plan has no step {unknown[0]!r}; known steps: {known(steps)}")
     failed = [
-        i
-        for i, r in results.items()
-        if i in steps and (r["status"] in ("failed", "blocked") or r["error"]) and not is_not_needed(r)
+        i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])
     ]
     chosen = set(step_ids or failed)
     if not chosen and next_round_is_due(plan, results):

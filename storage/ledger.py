@@ -185,8 +185,8 @@ class Ledger:
         finished = await self._get(self._space("results", plan_id), step_id) is not None
         found = [row for row in await search(self.store, items) if finished or not _succeeded(load(row))]
         rows = [(row.namespace, row.key) for row in [*await search(self.store, attempts), *found]]
-        doomed = [(self._space("results", plan_id), encode(step_id)), *rows]
-        await self.store.abatch([PutOp(namespace, key, None) for namespace, key in doomed])
+        rows_to_delete = [(self._space("results", plan_id), encode(step_id)), *rows]
+        await self.store.abatch([PutOp(namespace, key, None) for namespace, key in rows_to_delete])
 
     # attempts
 

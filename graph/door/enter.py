@@ -19,7 +19,7 @@ from ...errors import StorageError
 from ...langgraph_private import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
 from ...run import RUN_KEY, Run
 from ...storage.adapters import AsyncSaver, HeldThread, async_saver
-from ...storage.thread_ids import thread_id_of
+from ...storage.ids import thread_id_of
 from ...tracing.entry import watched_entry
 from ..compiled import CompiledAgent
 from .visit import Visit
