@@ -19,9 +19,9 @@ from ...state import (
 )
 from ...tools.toolbox import Toolbox
 from ..references import BadReferenceError, expression_roots, looks_at_everything, step_references
+from ..schemas import schema_problem
 from .facts import PlanFacts, Rule, issue
 from .references import holds_reference, reference_problem
-from .schemas import schema_problem
 
 __all__ = ["RULES"]
 
