@@ -67,43 +67,10 @@ class Ask(TypedDict):
     """What may be answered; anything, where none are named."""
 
 
-CriterionType = Literal[
-    "not_empty", "matches", "json_schema", "expression", "tool_succeeded", "file_exists", "judge"
-]
+Criterion: TypeAlias = dict[str, Json]
+"""How success is recognised: a ``type`` and its parameter; `plan/criteria.py` knows the types."""
 
-
-@with_config(extra="forbid")
-class Criterion(TypedDict, total=False):
-    """How success is recognised; the parameter's name depends on the type."""
-
-    type: Required[CriterionType]
-    """How it is checked; the cheapest criteria are checked first, models last."""
-    pattern: str
-    """Of ``matches``: a regular expression that is searched in the output's text, or in its JSON."""
-    schema: dict[str, Json]
-    """Of ``json_schema``: what the output has to fit."""
-    expression: str
-    """Of ``expression``: a JMESPath over the output that has to be truthy."""
-    tool: str
-    """Of ``tool_succeeded``: a tool of the step that must have been called with success."""
-    path: str
-    """Of ``file_exists``: a file that must be there."""
-    criterion: str
-    """Of ``judge``: free text that a model holds against the evidence."""
-
-
-CRITERION_PARAMETER: dict[str, str | None] = {
-    "not_empty": None,
-    "matches": "pattern",
-    "json_schema": "schema",
-    "expression": "expression",
-    "tool_succeeded": "tool",
-    "file_exists": "path",
-    "judge": "criterion",
-}
-"""The one parameter each type of criterion takes, cheapest check first, models last."""
-
-GOAL_CRITERIA: tuple[CriterionType, ...] = (
+GOAL_CRITERIA: tuple[str, ...] = (
     "json_schema",
     "expression",
     "tool_succeeded",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..errors import UnresolvedReferenceError
 from ..plan.identity import input_values
 from ..plan.references import expression_roots, step_references
-from ..state import CRITERION_PARAMETER, Criterion, Evidence, Plan, StepResult, steps_by_id
+from ..state import Criterion, Evidence, Plan, StepResult, steps_by_id
 from ..storage.artifacts import ArtifactDamagedError
 from ..tools.threads import run_bounded
 from .criteria import Json, Judge, check_criteria, resolved_criteria
@@ -83,4 +83,4 @@ _SELECTIVE = {"expression", "tool_succeeded", "file_exists"}
 
 
 def _named(criterion: Mapping[str, Json]) -> str:
-    return f"{criterion['type']} {criterion.get(CRITERION_PARAMETER[criterion['type']] or '', '')}".strip()
+    return " ".join(map(str, criterion.values()))

@@ -33,6 +33,7 @@ from ..evaluation.judge import make_judge
 from ..langgraph_private import SAVER
 from ..models.chat import ChatModels
 from ..models.prompts import fill_quoted, quote
+from ..plan.criteria import is_judged
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
 from ..run import OUTER_KEY, Run, StepScope, emit
@@ -434,7 +435,7 @@ class StepWork:
 
     async def _given(self, item: Item | None, hint: str) -> dict[str, Json]:
         """Return what a judge is shown of what the step worked with; nothing where no judge is asked."""
-        if all(criterion["type"] != "judge" for criterion in self.step.get("success_criteria", [])):
+        if not is_judged(self.step.get("success_criteria", [])):
             return {}
         given = await self._material(item)
         if inputs := input_values(self.plan, self.state.get("inputs")):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from plan_execute.evaluation.criteria import check_output, is_empty
+from plan_execute.evaluation.criteria import check_output
+from plan_execute.plan.criteria import is_empty
 
 BOUND: Any = {"id": "a", "call": {"tool": "t", "args": {}}}
 AGENT: Any = {"id": "a", "tools": []}
