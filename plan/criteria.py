@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Required, cast
+from typing import Annotated, Any, ClassVar, Literal, Required, cast
 
-from pydantic import TypeAdapter, with_config
+from pydantic import Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from ..errors import known
@@ -104,6 +104,18 @@ class _NotEmpty(Kind):
     def gap(self, _value: Json, output: Json, _evidence: Sequence[Evidence]) -> str | None:
         blank = is_empty(output) or (isinstance(output, str) and not output.strip())
         return "the output is empty" if blank else None
+
+
+class _MaxLength(Kind):
+    type, parameter, form = "max_length", "max", Annotated[int, Field(ge=0)]
+    told, meaning = "its length is at most ", "the most characters of a text, or items of a list"
+    example: ClassVar[Json] = 300
+
+    def gap(self, value: Json, output: Json, _evidence: Sequence[Evidence]) -> str | None:
+        if not isinstance(output, str | list):
+            return f"only a text or a list has a length, and the output is {as_text(output)[:100]}"
+        unit = "characters" if isinstance(output, str) else "items"
+        return None if len(output) <= value else f"the output has {len(output)} {unit}, more than {value}"
 
 
 class _Matches(Kind):
@@ -209,6 +221,7 @@ KINDS: dict[str, Kind] = {
     kind.type: kind
     for kind in (
         _NotEmpty(),
+        _MaxLength(),
         _Matches(),
         _JsonSchema(),
         _Expression(),

@@ -90,6 +90,23 @@ async def test_the_last_call_of_a_tool_decides_whether_it_succeeded() -> None:
     assert await _verdict(AGENT, criterion, "x", [call(True), call(False)]) == "failed"
 
 
+@pytest.mark.parametrize(
+    ("output", "verdict"),
+    [
+        ("abc", "met"),
+        ("abcd", "failed"),
+        ([1, 2, 3], "met"),
+        ([1, 2, 3, 4], "failed"),
+        ("", "met_empty"),
+        (7, "failed"),
+        ({"a": 1}, "failed"),
+        (None, "failed"),
+    ],
+)
+async def test_a_length_is_that_of_a_text_or_a_list(output: Any, verdict: str) -> None:
+    assert await _verdict(BOUND, [{"type": "max_length", "max": 3}], output) == verdict
+
+
 @pytest.mark.parametrize("path", ["\x00", "x" * 5000])
 async def test_a_path_that_cannot_be_looked_at_is_a_gap_and_no_exception(path: str) -> None:
     assert await _verdict(BOUND, [{"type": "file_exists", "path": path}], "x") == "failed"
