@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Annotated, Any, Literal, NotRequired, Required, TypeAlias
 
 from langchain_core.messages import AnyMessage
@@ -257,6 +258,7 @@ class StepResult(TypedDict):
 
 
 DecisionKind = Literal["continue", "retry", "skip", "patch", "replan", "ask", "abort", "supply"]
+Decider = Literal["policy", "model", "person", "limit", "timeout"]
 
 
 class Evaluation(TypedDict, total=False):
@@ -266,11 +268,30 @@ class Evaluation(TypedDict, total=False):
     step_ids: list[str]
     reason: str
     hint: str
-    by: Literal["policy", "model", "person", "limit", "timeout"]
+    by: Decider
     evidence: list[str]
     goal_met: bool
     cancelled: bool
     """Whether the run was ended from outside: then nobody is asked anything more."""
+
+
+class Attempt(TypedDict):
+    """One attempt at a step, or at one item of a ``for_each``."""
+
+    number: int
+    """From 1."""
+    output: Json
+    verdict: Verdict
+    criteria: list[CriterionResult]
+    evidence: list[Evidence]
+    error: Failure | None
+    """Why it failed."""
+    decision: Evaluation | None
+    """What follows from its failure, once that is decided."""
+    usage: Usage
+    started_at: str | None
+    ended_at: str | None
+    failed_items: NotRequired[list[FailedItem]]
 
 
 class Grants(TypedDict):
@@ -312,6 +333,80 @@ class AuditEvent(TypedDict, total=False):
     usage: Usage
 
 
+# --- making records ---------------------------------------------------------------------
+
+
+def new_evaluation(
+    decision: DecisionKind,
+    reason: str,
+    *,
+    by: Decider = "policy",
+    step_ids: Iterable[str] = (),
+    hint: str = "",
+    evidence: Iterable[str] = (),
+) -> Evaluation:
+    """Make a decision."""
+    return {
+        "decision": decision,
+        "step_ids": list(step_ids),
+        "reason": reason,
+        "hint": hint,
+        "by": by,
+        "evidence": list(evidence),
+    }
+
+
+def new_attempt(number: int, started_at: str | None, ended_at: str | None, error: Failure | None) -> Attempt:
+    """Make an attempt that has produced nothing; the one who makes it fills in what it did."""
+    return {
+        "number": number,
+        "output": None,
+        "verdict": "failed",
+        "criteria": [],
+        "evidence": [],
+        "error": error,
+        "decision": None,
+        "usage": {},
+        "started_at": started_at,
+        "ended_at": ended_at,
+    }
+
+
+def new_result(
+    step_id: str,
+    status: StepStatus,
+    finished_at: str | None,
+    *,
+    made: Sequence[Attempt] = (),
+    error: Failure | None = None,
+    output: Json = None,
+    verdict: Verdict | None = None,
+) -> StepResult:
+    """Make the result of a step after the attempts that were ``made``, the last of which counts."""
+    result: StepResult = {
+        "step_id": step_id,
+        "status": status,
+        "output": output,
+        "verdict": verdict,
+        "criteria": made[-1]["criteria"] if made else [],
+        "evidence": [call for attempt in made for call in attempt["evidence"]],
+        "attempts": len(made),
+        "error": error,
+        "started_at": made[0].get("started_at") if made else None,
+        "finished_at": finished_at,
+        "usage": total_usage(attempt["usage"] for attempt in made),
+    }
+    if made and (failed_items := made[-1].get("failed_items")):
+        result["failed_items"] = failed_items
+    return result
+
+
+def failure_of(attempt: Attempt) -> Failure:
+    """Return why a failed attempt failed."""
+    assert attempt["error"] is not None, "only of an attempt that failed"
+    return attempt["error"]
+
+
 # --- reducers ---------------------------------------------------------------------------
 
 
@@ -331,6 +426,11 @@ def add_usage(current: Usage | None, update: Usage | None) -> Usage:
     if update is None:
         return {}
     return _add(current or {}, update)  # type: ignore[return-value]
+
+
+def total_usage(spent: Iterable[Usage]) -> Usage:
+    """Add up what several parts have spent."""
+    return reduce(add_usage, spent, Usage())
 
 
 def _add(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
@@ -507,19 +607,8 @@ def is_not_needed(result: StepResult | Mapping[str, Any]) -> bool:
 
 def not_needed_result(step_id: str, at: str) -> StepResult:
     """Write the result of a step that never ran, because the goal had been reached."""
-    return {
-        "step_id": step_id,
-        "status": "skipped",
-        "output": None,
-        "verdict": None,
-        "criteria": [],
-        "evidence": [],
-        "attempts": 0,
-        "error": {"code": NOT_NEEDED, "message": "not needed: the goal was reached before"},
-        "started_at": None,
-        "finished_at": at,
-        "usage": {},
-    }
+    error: Failure = {"code": NOT_NEEDED, "message": "not needed: the goal was reached before"}
+    return new_result(step_id, "skipped", at, error=error)
 
 
 def is_taken_in(state: State) -> bool:

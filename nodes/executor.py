@@ -22,7 +22,16 @@ from ..models.chat import ChatModels
 from ..plan.identity import step_fingerprint
 from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
 from ..safety.expressions import clock_at
-from ..state import Evaluation, State, StepResult, accepted_at, add_usage
+from ..state import (
+    Evaluation,
+    Failure,
+    State,
+    StepResult,
+    accepted_at,
+    add_usage,
+    new_evaluation,
+    new_result,
+)
 from ..storage.artifacts import ArtifactDamagedError
 from ..tools.toolbox import Toolbox
 
@@ -118,21 +127,10 @@ def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:
     """Turn a fault of ours into a failed result: raising would cancel the siblings, also in a write."""
     now = run.timestamp()
     message = run.redact(f"internal error: {type(error).__name__}: {error}")
-    result: StepResult = {
-        "step_id": step_id,
-        "status": "failed",
-        "output": None,
-        "verdict": "failed",
-        "criteria": [],
-        "evidence": [],
-        "attempts": 0,
-        "error": {"code": "internal_error", "message": message},
-        "started_at": now,
-        "finished_at": now,
-        "usage": {},
-    }
-    decision: Evaluation = {"decision": "abort", "step_ids": [step_id], "reason": message, "by": "policy"}
-    return Outcome(result, decision)
+    failure: Failure = {"code": "internal_error", "message": message}
+    result = new_result(step_id, "failed", now, error=failure, verdict="failed")
+    decision = new_evaluation("abort", message, step_ids=[step_id])
+    return Outcome({**result, "started_at": now}, decision)
 
 
 async def _record(result: StepResult, state: State, epoch: Epoch, run: Run) -> None:
@@ -168,4 +166,4 @@ async def _reached(epoch: Epoch, watch: GoalWatch, result: StepResult) -> Evalua
     if not check.met:
         return None
     epoch.gate.enough.set()
-    return {"decision": "continue", "reason": check.reason, "by": "policy", "goal_met": True}
+    return {**new_evaluation("continue", check.reason), "goal_met": True}

@@ -40,6 +40,7 @@ from ..state import (
     draft_attempt,
     feedback_of,
     is_settled,
+    new_evaluation,
     steps_by_id,
     steps_of,
 )
@@ -483,6 +484,6 @@ def _cannot_plan(state: State, run: Run, reason: str) -> Update:
     return {
         "status": "failed",
         "draft": None,
-        "evaluation": {"decision": "abort", "step_ids": [], "reason": reason, "by": "model"},
+        "evaluation": new_evaluation("abort", reason, by="model"),
         "audit": [audit_event(run, state, "cannot_plan", by="planner", trigger=reason)],
     }

@@ -26,7 +26,7 @@ from ..plan.notations.draft import answer_of, steps_from_draft
 from ..plan.notations.written import written_step
 from ..plan.revision import revised_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Evaluation, Plan, State, digest, draft_attempt, is_settled
+from ..state import Evaluation, Plan, State, digest, draft_attempt, is_settled, new_evaluation
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import marked, plan_marks
@@ -203,6 +203,6 @@ _ROLLING = "Write only what replaces the open steps: what comes after them is pl
 
 
 def _gave_up(state: State, run: Run, reason: str) -> Update:
-    evaluation: Evaluation = {"decision": "abort", "step_ids": [], "reason": reason, "by": "model"}
+    evaluation = new_evaluation("abort", reason, by="model")
     event = audit_event(run, state, "cannot_replan", by="replanner", trigger=reason)
     return {"draft": None, "evaluation": evaluation, "audit": [event]}

@@ -18,7 +18,7 @@ from ..plan.identity import plan_difference, plan_hash, step_fingerprints
 from ..plan.revision import with_new_ids_for_reruns
 from ..plan.rules import PlanFacts, validate_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Approval, Draft, Grants, Plan, PlanIssue, State, digest, feedback_of
+from ..state import Approval, Draft, Grants, Plan, PlanIssue, State, digest, feedback_of, new_evaluation
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 
@@ -157,7 +157,7 @@ def _refused(state: State, draft: Draft, run: Run, issues: list[Any]) -> Update:
     if draft["source"] == "given" or (draft["source"] in ("planner", "replanner") and spent):
         codes = ", ".join(dict.fromkeys(issue["code"] for issue in issues))
         reason = f"The plan cannot run ({codes})."
-        update["evaluation"] = {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
+        update["evaluation"] = new_evaluation("abort", reason, by="limit")
     return update
 
 
