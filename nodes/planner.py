@@ -25,7 +25,7 @@ from ..plan.identity import plan_difference, used_ids
 from ..plan.notations.draft import PlanDraft, answer_of, asking_draft, draft_schema, new_steps
 from ..plan.notations.written import written_step
 from ..plan.reuse import input_types, plan_key
-from ..plan.revision import revised_plan, with_answer
+from ..plan.revision import first_revision, revised_plan, with_answer
 from ..plan.rules.secrets import secrets_in_inputs
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..spending.budget import Tab
@@ -226,7 +226,7 @@ async def _with_unused_id(plan: Any, run: Run) -> Any:
     if not isinstance(plan, Mapping) or not isinstance(plan.get("id", ""), str):
         return plan  # the validator will say what is wrong with it
     if not plan.get("id") or await run.ledger.approvals(plan["id"]):
-        return {**plan, "id": run.new_plan_id(), "revision": 1}
+        return first_revision(plan, run.new_plan_id())
     return plan
 
 
@@ -463,16 +463,14 @@ def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
             current, replaced, steps, draft.rationale, _taken_ids(state), answer=answer_of(draft)
         )
         return {**revised, "complete": complete}
-    plan: Plan = {
-        "id": run.new_plan_id(),
-        "revision": 1,
+    made = {
         "goal": state.get("goal") or "",
         "rationale": draft.rationale,
         "complete": complete,
         "inputs": {name: {} for name in state.get("inputs") or {}},
         "steps": steps,
     }
-    return with_answer(plan, answer_of(draft))
+    return with_answer(first_revision(made, run.new_plan_id()), answer_of(draft))
 
 
 def _why_not(draft: PlanDraft) -> str:
