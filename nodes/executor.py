@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -57,9 +58,14 @@ def make_executor(
         run, state = run_of(config), read_state(config)
         step_id = str(order.get("step_id", ""))  # Command(goto="executor") names none: nothing runs
         epoch = await epoch_of(run, state, config, runtime, toolbox, models)
+
+        async def execute() -> Outcome:
+            # LangGraph looks for subgraphs in this closure: Studio shows the agent because it is named here.
+            return await _execute(step_id, state, epoch, models, toolbox, step_agent, config, runtime)
+
         with epoch.at_work():
             try:
-                return await _carry_out(step_id, state, epoch, config, runtime)
+                return await _carry_out(step_id, execute, state, epoch, run, runtime)
             except (GraphBubbleUp, asyncio.CancelledError) as stopped:
                 epoch.gate.publish(step_id, stopped)
                 raise
@@ -71,49 +77,63 @@ def make_executor(
         await epoch.at_rest()
         raise fault
 
-    async def _carry_out(
-        step_id: str, state: State, epoch: Epoch, config: RunnableConfig, runtime: Runtime[Context]
-    ) -> Update:
-        run = run_of(config)
-        try:
-            with clock_at(accepted_at(state)):
-                outcome = await _execute(step_id, state, epoch, config, runtime)
-            await _record(outcome.result, state, epoch, run)
-        except StepWithheldError as withheld:
-            epoch.gate.publish(step_id, withheld)
-            # A re-entry of this superstep does not run this task again; the mark tells it so.
-            return {"decisions": {step_id: None}, "usage": epoch.watch.book() if epoch.watch else {}}
-        except Exception as error:
-            if isinstance(error, GraphBubbleUp) or _stops_the_run(error):
-                raise
-            outcome = _internal_error(step_id, error, run)
-        return await _finish(outcome, epoch, run, runtime)
-
-    async def _execute(
-        step_id: str, state: State, epoch: Epoch, config: RunnableConfig, runtime: Runtime[Context]
-    ) -> Outcome:
-        run, plan = run_of(config), state.get("plan")
-        step = epoch.steps.get(step_id)
-        if plan is None or step is None:
-            raise StepWithheldError(f"{step_id} is not a step of the current plan")
-        needed = await epoch.gate.dependencies(step)
-        if (recorded := epoch.result_of(step)) is not None:
-            return Outcome(recorded)
-        work = StepWork(
-            step=step,
-            needed=needed,
-            state=state,
-            run=run,
-            epoch=epoch,
-            models=models,
-            toolbox=toolbox,
-            step_agent=step_agent,
-            config=config,
-            runtime=runtime,
-        )
-        return await AttemptLoop(work).run_step()
-
     return executor
+
+
+async def _carry_out(
+    step_id: str,
+    execute: Callable[[], Awaitable[Outcome]],
+    state: State,
+    epoch: Epoch,
+    run: Run,
+    runtime: Runtime[Context],
+) -> Update:
+    """Execute a step, record its result and release its dependents."""
+    try:
+        with clock_at(accepted_at(state)):
+            outcome = await execute()
+        await _record(outcome.result, state, epoch, run)
+    except StepWithheldError as withheld:
+        epoch.gate.publish(step_id, withheld)
+        # A re-entry of this superstep does not run this task again; the mark tells it so.
+        return {"decisions": {step_id: None}, "usage": epoch.watch.book() if epoch.watch else {}}
+    except Exception as error:
+        if isinstance(error, GraphBubbleUp) or _stops_the_run(error):
+            raise
+        outcome = _internal_error(step_id, error, run)
+    return await _finish(outcome, epoch, run, runtime)
+
+
+async def _execute(
+    step_id: str,
+    state: State,
+    epoch: Epoch,
+    models: ChatModels,
+    toolbox: Toolbox,
+    step_agent: CompiledStateGraph[Any, Any, Any, Any] | None,
+    config: RunnableConfig,
+    runtime: Runtime[Context],
+) -> Outcome:
+    """Wait for the step's dependencies and make its attempts, unless its result is on record."""
+    plan, step = state.get("plan"), epoch.steps.get(step_id)
+    if plan is None or step is None:
+        raise StepWithheldError(f"{step_id} is not a step of the current plan")
+    needed = await epoch.gate.dependencies(step)
+    if (recorded := epoch.result_of(step)) is not None:
+        return Outcome(recorded)
+    work = StepWork(
+        step=step,
+        needed=needed,
+        state=state,
+        run=run_of(config),
+        epoch=epoch,
+        models=models,
+        toolbox=toolbox,
+        step_agent=step_agent,
+        config=config,
+        runtime=runtime,
+    )
+    return await AttemptLoop(work).run_step()
 
 
 def _stops_the_run(error: Exception) -> bool:
