@@ -15,7 +15,7 @@ from ..evaluation.judge import make_judge
 from ..models.chat import ChatModels
 from ..run import Run
 from ..state import Evidence, Plan, State, StepResult, Usage, add_usage
-from ..tracing.marks import marked, plan_marks
+from ..tracing.marks import plan_marks, with_marks
 
 __all__ = ["GoalWatch", "goal_watch"]
 
@@ -25,7 +25,7 @@ def goal_watch(state: State, run: Run, models: ChatModels, config: RunnableConfi
     plan = state.get("plan")
     if not plan or not plan.get("goal_criteria"):
         return None
-    return GoalWatch(plan, state, run, models, marked(config, plan_marks(plan)))
+    return GoalWatch(plan, state, run, models, with_marks(config, plan_marks(plan)))
 
 
 @dataclass

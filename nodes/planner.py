@@ -47,7 +47,7 @@ from ..state import (
 from ..storage.artifacts import shown
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
-from ..tracing.marks import marked, plan_marks
+from ..tracing.marks import plan_marks, with_marks
 
 __all__ = ["make_planner"]
 
@@ -170,7 +170,7 @@ class _Planner:
             agents=list(self.toolbox.agents),
             sub_plans=run.may_nest,
             meter=tab,
-            config=marked(config, plan_marks(state.get("plan"))),
+            config=with_marks(config, plan_marks(state.get("plan"))),
             listen=ahead.hear if ahead is not None else None,
         )
 

@@ -29,7 +29,7 @@ from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import Evaluation, Plan, State, digest, draft_attempt, is_settled, new_evaluation
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
-from ..tracing.marks import marked, plan_marks
+from ..tracing.marks import plan_marks, with_marks
 
 __all__ = ["make_replanner"]
 
@@ -63,7 +63,7 @@ class _Replanner:
                 agents=list(self.toolbox.agents),
                 sub_plans=run.may_nest,
                 meter=tab,
-                config=marked(config, plan_marks(plan)),
+                config=with_marks(config, plan_marks(plan)),
             )
         except (ModelCallError, BudgetExceededError) as error:
             reason = run.redact(f"The plan could not be revised: {error}")

@@ -28,7 +28,7 @@ from ...run import OUTER_KEY, STEP_KEY, StepScope
 from ...state import Criterion, Evidence, Step
 from ...tools.calls import abridged, as_text, ended_with, shortened
 from ...tools.toolbox import Toolbox
-from ...tracing.marks import AGENT, marked, role_config
+from ...tracing.marks import AGENT, role_config, with_marks
 from ..endings import CANNOT_FIELD, Ending, ending_of
 from ..turns import result_text
 from .ask import ask_for_agent
@@ -197,8 +197,8 @@ def nested_config(
     # Without a stream of its own to hand down, a graph gives its subgraphs a writer that drops everything.
     configurable.setdefault(STREAM, _NO_STREAM)
     if agent is None:
-        return {**marked(config, {}), "configurable": configurable}
-    done_by = marked(role_config(config, "executor"), {AGENT: agent}, name=agent)
+        return {**with_marks(config, {}), "configurable": configurable}
+    done_by = with_marks(role_config(config, "executor"), {AGENT: agent}, name=agent)
     return {**done_by, "configurable": configurable}
 
 

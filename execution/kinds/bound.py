@@ -18,7 +18,7 @@ from ...storage.work_id import CallId
 from ...tools.calls import call_tool, describe_exception
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
-from ...tracing.marks import CALL, marked
+from ...tracing.marks import CALL, with_marks
 from ..effects import call_once
 from ..reads_ahead import finished_ahead
 from ..tool_questions import call_and_let_ask
@@ -52,7 +52,7 @@ async def run_bound_step(
     await run_bounded(toolbox.check_arguments, name, args)
     effect = toolbox.effect(name)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
-    config = marked(config, {CALL: call_id})
+    config = with_marks(config, {CALL: call_id})
     seen = scope.begin_call(runtime, {"name": name, "args": args, "id": call_id}, effect)
     evidence.append(seen)
 
