@@ -71,17 +71,6 @@ class Ask(TypedDict):
 Criterion: TypeAlias = dict[str, Json]
 """How success is recognised: a ``type`` and its parameter; `plan/criteria.py` knows the types."""
 
-GOAL_CRITERIA: tuple[str, ...] = (
-    "json_schema",
-    "expression",
-    "tool_succeeded",
-    "file_exists",
-    "judge",
-)
-"""The types that say something about the outputs of all steps together."""
-
-NOT_NEEDED = "not_needed"
-"""Code of the error of a step that was skipped because the goal had been reached without it."""
 
 
 TOOLS_CALLED = "tools_called"
@@ -150,8 +139,6 @@ class Plan(TypedDict, total=False):
     """False: when these steps are done the planner is asked for the next ones."""
     inputs: dict[str, dict[str, Json]]
     """Parameters by name: a JSON Schema each, perhaps with a ``default``; ``${inputs.name}`` is the value."""
-    goal_criteria: list[Criterion]
-    """When the run has reached its goal: what is left is then not needed. None: it runs to its end."""
     answer: str
     """What to answer, with references to outputs, if every step is done and met; None: it is written then."""
     steps: Required[list[Step]]
@@ -270,7 +257,6 @@ class Evaluation(TypedDict, total=False):
     hint: str
     by: Decider
     evidence: list[str]
-    goal_met: bool
     cancelled: bool
     """Whether the run was ended from outside: then nobody is asked anything more."""
 
@@ -598,17 +584,6 @@ def is_settled(result: StepResult | None) -> bool:
     if result is None or is_satisfied(result):
         return result is not None
     return result["error"] is not None and result["error"]["code"] == "rejected"
-
-
-def is_not_needed(result: StepResult | Mapping[str, Any]) -> bool:
-    """Tell whether the goal had been reached before the step could end."""
-    return result["error"] is not None and result["error"]["code"] == NOT_NEEDED
-
-
-def not_needed_result(step_id: str, at: str) -> StepResult:
-    """Write the result of a step that never ran, because the goal had been reached."""
-    error: Failure = {"code": NOT_NEEDED, "message": "not needed: the goal was reached before"}
-    return new_result(step_id, "skipped", at, error=error)
 
 
 def is_taken_in(state: State) -> bool:

@@ -40,7 +40,6 @@ from ..plan.references import holds
 from ..run import Run, audit_event
 from ..safety.markdown import plain_line
 from ..state import (
-    NOT_NEEDED,
     Attempt,
     AuditEvent,
     Evaluation,
@@ -128,18 +127,14 @@ class AttemptLoop:
         needed = self.work.needed.items()
         if failed := [step_id for step_id, result in needed if not is_released(self.step, step_id, result)]:
             return self._blocked(failed)
-        recorded, gate = self.work.epoch.attempts_of(self.step), self.work.epoch.gate
-        if gate.enough.is_set():
-            gate.admit(self.step, begun=bool(recorded))  # nobody is asked about what is not needed
         if not await self._is_wanted():
             return Outcome(self._result("skipped", []), None, self.audit)
         if self.step.get("approve") and (refused := await self._approve_step()):
             return refused
-        recorded = self.work.epoch.attempts_of(self.step)  # it may have been edited
+        recorded, gate = self.work.epoch.attempts_of(self.step), self.work.epoch.gate
         gate.admit(self.step, begun=bool(recorded))
         if self.run.ahead is not None and not recorded:
-            ends = (self.run.stop.asked(), gate.enough.asked())
-            await self.run.ahead.ended(self.work.plan_id, self.step["id"], *ends)
+            await self.run.ahead.ended(self.work.plan_id, self.step["id"], self.run.stop.asked())
         # The items of a loop take slots of their own.
         slot = nullcontext() if "for_each" in self.step else gate.slot(self.step, begun=bool(recorded))
         async with slot, self._traced_step() as traced:
@@ -187,12 +182,9 @@ class AttemptLoop:
                 return self._done(made)
             if RejectedError.code in failure_codes(attempt):
                 return Outcome(self._result("failed", made, error=attempt["error"]), None, self.audit)
-            enough = self.work.epoch.gate.enough
-            if attempt["decision"] is None and not enough.is_set():
+            if attempt["decision"] is None:
                 attempt["decision"] = await self._decide(made)
                 await self._record_attempt(attempt)
-            if enough.is_set():
-                return self._cut_short(made)
             decision = attempt["decision"]
             assert decision is not None, "a failed attempt has been decided about"
             if decision["decision"] == "ask":
@@ -428,16 +420,6 @@ class AttemptLoop:
             return Outcome(self._result("skipped", made, error=error), None, self.audit)
         handled = decision["decision"] == "continue"
         return Outcome(self._result("failed", made, error=error), None if handled else decision, self.audit)
-
-    def _cut_short(self, made: list[Attempt]) -> Outcome:
-        """End a step that had not succeeded when the goal was reached; a failed write stays a failure."""
-        error = failure_of(made[-1])
-        if error["code"] != NOT_NEEDED and self._wrote(made[-1]):
-            return Outcome(self._result("failed", made, error=error), None, self.audit)
-        if error["code"] != NOT_NEEDED:
-            message = f"not needed: the goal was reached before; its last attempt failed: {error['message']}"
-            error = {"code": NOT_NEEDED, "message": message}
-        return Outcome(self._result("skipped", made, error=error), None, self.audit)
 
     def _blocked(self, failed: list[str]) -> Outcome:
         error: Failure = {

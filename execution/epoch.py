@@ -27,11 +27,10 @@ from ..spending.estimates import expected_seconds
 from ..state import Attempt, State, Step, StepResult, steps_by_id
 from ..tools.toolbox import Toolbox
 from .gate import Gate, StepWithheldError
-from .goal_watch import GoalWatch, goal_watch
 
 __all__ = ["Epoch", "Siblings", "epoch_of", "read_state"]
 
-_STEP_CHANNELS = ["plan", "results", "goal", "inputs", "audit", "evaluation"]
+_STEP_CHANNELS = ["plan", "results", "goal", "inputs", "audit"]
 
 
 @dataclass
@@ -61,8 +60,6 @@ class Epoch:
     """Results on record, as rows of the ledger by step id: a finished step never runs again."""
     attempts: dict[tuple[str, str], list[Attempt]]
     """Attempts on record, by step id and fingerprint."""
-    watch: GoalWatch | None = None
-    """Looks after each step whether the goal is reached; None where the plan cannot tell."""
     _working: int = 0
     _rest: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -146,20 +143,14 @@ async def _open(
     for step_id, decision in siblings.decisions.items():
         if decision is None:
             gate.publish(step_id, StepWithheldError("it was withheld before the run stopped"))
-        elif decision.get("goal_met"):
-            gate.enough.set()
         elif decision["decision"] in ("replan", "abort"):
             gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
     recorded = await run.ledger.results(plan["id"]) if reentered else {}  # else the dispatcher has read them
     attempts = await run.ledger.attempts_of_plan(plan["id"])
     epoch = Epoch(gate, approval, siblings, ready, steps_by_id(plan), recorded, attempts)
-    if not _ordered_by_a_person(state):
-        epoch.watch = goal_watch(state, run, models, config)
     if reentered:
         # What may have happened is asked about also where nothing new may start.
         gate.unsettled = await _unsettled(run, plan["id"])
-    if reentered and epoch.watch is not None:
-        await _look_again(epoch, epoch.watch)
     return epoch
 
 
@@ -174,22 +165,6 @@ def _pause(run: Run) -> str | None:
     """Say why nothing new may start before a person was asked about a budget."""
     soft = run.soft_limit()
     return f"the soft share of {soft.budget} is used up" if soft else None
-
-
-def _ordered_by_a_person(state: State) -> bool:
-    """Tell whether a person had steps run again, or edited the plan: then they run, goal or no goal."""
-    evaluation = state.get("evaluation")
-    return (
-        evaluation is not None and evaluation["decision"] == "continue" and evaluation.get("by") == "person"
-    )
-
-
-async def _look_again(epoch: Epoch, watch: GoalWatch) -> None:
-    """Find out whether the goal had been reached when the run stopped, before anything starts."""
-    ended = {step_id: result for step_id, step in epoch.steps.items() if (result := epoch.result_of(step))}
-    gate = epoch.gate
-    if gate.enough.is_set() or (await watch.look({**gate.finished, **ended})).met:
-        gate.enough.set()
 
 
 async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:

@@ -20,7 +20,6 @@ from ..errors import (
     ItemsFailedError,
     OutcomeUnknownError,
     RejectedError,
-    StepNotNeededError,
     StepStoppedError,
     UnresolvedReferenceError,
 )
@@ -62,7 +61,7 @@ _FORGOTTEN = (
 _NAMED_FAILURES = 5
 """Failed items that an error message names."""
 
-_ENDS_ALL = {BudgetExceededError.code, StepNotNeededError.code, StepStoppedError.code}
+_ENDS_ALL = {BudgetExceededError.code, StepStoppedError.code}
 """Failures of an item after which no other one starts."""
 
 
@@ -105,16 +104,10 @@ class ItemsWork:
             await self._confirm(items, number)
         except RejectedError as error:
             return broken_attempt(number, error, started_at)
-        try:
-            # What may have happened is asked about first: a budget that ends the rest must not hide it.
-            await self._settle_all([item for item in left if item.index in doubtful], number, hint)
-            self._ended = None
-            await self._settle_all([item for item in left if item.index not in doubtful], number, hint)
-        except StepWithheldError:
-            if not self._work.epoch.gate.enough.is_set():
-                raise
-            not_needed = StepNotNeededError("not needed: the goal was reached before")
-            self._ended = broken_attempt(number, not_needed, started_at)
+        # What may have happened is asked about first: a budget that ends the rest must not hide it.
+        await self._settle_all([item for item in left if item.index in doubtful], number, hint)
+        self._ended = None
+        await self._settle_all([item for item in left if item.index not in doubtful], number, hint)
         try:
             return await self._combine(items, number, started_at)
         except ArtifactDamagedError as error:

@@ -20,11 +20,9 @@ from ..errors import (
     ModelCallError,
     PlanExecuteError,
     StepError,
-    StepNotNeededError,
     StepStoppedError,
     StepTimeoutError,
     StorageError,
-    SubPlanError,
     ThreadBusyError,
 )
 from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
@@ -226,7 +224,6 @@ class StepWork:
             output_schema=self.step.get("output_schema"),
             doubtful=number == 1 and self.memory_lost,
             outer=outer if isinstance(outer, StepScope) else None,
-            enough=self.epoch.gate.enough,
             still_stands=self._stands,
             item_stands=partial(self._item_stands, item=item, hint=hint),
         )
@@ -332,17 +329,14 @@ class StepWork:
         return min((limit for limit in limits if limit is not None), default=None)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
-        """Await the work; on a request to stop, or at the goal, let a write finish and cancel the rest."""
-        working, gate = asyncio.ensure_future(work), self.epoch.gate
-        ends = {self.run.stop.asked()}
-        if self.step["id"] not in gate.unsettled:
-            ends.add(gate.enough.asked())
+        """Await the work; on a request to stop, let a write finish and cancel the rest."""
+        working = asyncio.ensure_future(work)
         try:
-            await asyncio.wait({working, *ends}, return_when=asyncio.FIRST_COMPLETED)
-            while scope.writing and not working.done():
-                await asyncio.wait({working}, timeout=0.05)
-            if gate.enough.is_set() and (not working.done() or _was_stopped_within(working)):
-                raise StepNotNeededError("not needed: the goal was reached before")
+            await asyncio.wait({working, self.run.stop.asked()}, return_when=asyncio.FIRST_COMPLETED)
+            if scope.writing and "call" in self.step:  # its one call, which ends it
+                await asyncio.wait({working})
+            while scope.writing and not working.done():  # the next write may have begun when this wakes
+                await scope.no_write.wait()
             if not working.done():
                 raise StepStoppedError("the run was told to stop")
             if working.cancelled():
@@ -454,11 +448,6 @@ class StepWork:
     def emit(self, kind: str, **details: Any) -> None:
         """Send a progress event about the step."""
         emit(self.runtime, self.run, kind, step_id=self.step["id"], **details)
-
-
-def _was_stopped_within(working: asyncio.Future[Any]) -> bool:
-    """Tell whether a sub-plan ended unfinished, as it does when it is told to stop."""
-    return not working.cancelled() and isinstance(working.exception(), SubPlanError)
 
 
 def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Attempt:

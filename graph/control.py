@@ -32,7 +32,6 @@ from ..state import (
     StepResult,
     add_usage,
     digest,
-    is_not_needed,
     new_attempt,
     new_evaluation,
     new_result,
@@ -102,9 +101,7 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
     if unknown := sorted(set(step_ids or ()) - set(steps)):
         raise InvalidInputError(f"the plan has no step {unknown[0]!r}; known steps: {known(steps)}")
     failed = [
-        i
-        for i, r in results.items()
-        if i in steps and (r["status"] in ("failed", "blocked") or r["error"]) and not is_not_needed(r)
+        i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])
     ]
     chosen = set(step_ids or failed)
     if not chosen and next_round_is_due(plan, results):

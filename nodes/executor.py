@@ -17,19 +17,16 @@ from ..errors import StorageError, ThreadBusyError
 from ..execution.attempts import AttemptLoop, Outcome
 from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
-from ..execution.goal_watch import GoalWatch
 from ..execution.work import StepWork
 from ..models.chat import ChatModels
 from ..plan.identity import step_fingerprint
 from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
 from ..safety.expressions import clock_at
 from ..state import (
-    Evaluation,
     Failure,
     State,
     StepResult,
     accepted_at,
-    add_usage,
     new_evaluation,
     new_result,
 )
@@ -96,12 +93,12 @@ async def _carry_out(
     except StepWithheldError as withheld:
         epoch.gate.publish(step_id, withheld)
         # A re-entry of this superstep does not run this task again; the mark tells it so.
-        return {"decisions": {step_id: None}, "usage": epoch.watch.book() if epoch.watch else {}}
+        return {"decisions": {step_id: None}}
     except Exception as error:
         if isinstance(error, GraphBubbleUp) or _stops_the_run(error):
             raise
         outcome = _internal_error(step_id, error, run)
-    return await _finish(outcome, epoch, run, runtime)
+    return _finish(outcome, epoch, run, runtime)
 
 
 async def _execute(
@@ -161,29 +158,14 @@ async def _record(result: StepResult, state: State, epoch: Epoch, run: Run) -> N
         await run.ledger.record_result(plan["id"], step_id, fingerprint, dict(result))
 
 
-async def _finish(outcome: Outcome, epoch: Epoch, run: Run, runtime: Runtime[Context]) -> Update:
+def _finish(outcome: Outcome, epoch: Epoch, run: Run, runtime: Runtime[Context]) -> Update:
     """Release the dependents, and hand everything to the state."""
     result, decision = outcome.result, outcome.decision
     step_id = result["step_id"]
     if decision is not None and decision["decision"] in ("replan", "abort"):
         epoch.gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
-    usage = result["usage"]
-    if epoch.watch is not None:
-        decision = await _reached(epoch, epoch.watch, result) or decision
-        usage = add_usage(usage, epoch.watch.book())
     epoch.gate.publish(step_id, result)
     emit_end_of_step(runtime, run, result)
     warn_of_budget(runtime, run)
-    update: Update = {"results": {step_id: result}, "usage": usage, "audit": outcome.audit}
+    update: Update = {"results": {step_id: result}, "usage": result["usage"], "audit": outcome.audit}
     return update | ({"decisions": {step_id: decision}} if decision is not None else {})
-
-
-async def _reached(epoch: Epoch, watch: GoalWatch, result: StepResult) -> Evaluation | None:
-    """Look whether the goal is reached now, before the step's dependents are released."""
-    if result["status"] != "done" or epoch.gate.enough.is_set():
-        return None
-    check = await watch.look({**epoch.gate.finished, result["step_id"]: result})
-    if not check.met:
-        return None
-    epoch.gate.enough.set()
-    return {**new_evaluation("continue", check.reason), "goal_met": True}

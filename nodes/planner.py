@@ -337,15 +337,12 @@ def _progress(state: State, run: Run, form: DraftForm, ended: Sequence[str]) -> 
     """Tell the planner of a rolling plan how far it came, and how often it may still be asked."""
     if not _is_next_round(state):
         return ""
-    evaluation = state.get("evaluation")
-    unmet = evaluation.get("evidence", []) if evaluation and evaluation.get("goal_met") is False else []
-    missing = quote("missing for the goal", "; ".join(unmet), run.mark) + "\n" if unmet else ""
     left, words = run.settings.max_rounds - state["rounds"], _WORDS[form]
     times = f"You may be asked again {left} more time{'s' if left > 1 else ''}."
     again = times if left > 0 else words["last"]
     return (
         "Your plan so far has run. These steps stay as they are:\n"
-        f"{quote('steps so far', chr(10).join(ended) or '(none)', run.mark)}\n{missing}"
+        f"{quote('steps so far', chr(10).join(ended) or '(none)', run.mark)}\n"
         f"{words['next']} {words['ends']} {again}"
     )
 

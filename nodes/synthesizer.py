@@ -29,7 +29,6 @@ from ..safety.markdown import as_code, link_targets, neutralise_links, without_h
 from ..spending.budget import Tab
 from ..spending.estimates import sample_of, samples_of
 from ..state import (
-    NOT_NEEDED,
     TOOLS_CALLED,
     AuditEvent,
     CriterionResult,
@@ -37,7 +36,6 @@ from ..state import (
     State,
     Step,
     StepResult,
-    is_not_needed,
     reason_of,
     steps_of,
 )
@@ -161,7 +159,7 @@ class _Synthesizer:
             )
         except (ModelCallError, BudgetExceededError) as error:
             return AIMessage(run.redact(f"{report}\n\n(The answer could not be written by a model: {error})"))
-        unfinished = status != "done" or _left_over(state)
+        unfinished = status != "done"
         return _with_note(run.redact(written), report if unfinished else _checks_nobody_made(state))
 
 
@@ -197,16 +195,7 @@ def _status(state: State, *, strict: bool) -> RunStatus:
         return "rejected"
     if state.get("plan_issues") and not state.get("results"):
         return "failed"
-    evaluation = state.get("evaluation")
-    goal_met = evaluation is not None and evaluation.get("goal_met", False)
-    return run_status(state.get("plan"), state.get("results") or {}, goal_met=goal_met, strict=strict)
-
-
-def _left_over(state: State) -> bool:
-    """Tell whether a run that reached its goal left steps that failed or were not needed."""
-    results = state.get("results") or {}
-    ended = [results[step["id"]] for step in steps_of(state.get("plan")) if step["id"] in results]
-    return any(result["error"] is not None for result in ended)
+    return run_status(state.get("plan"), state.get("results") or {}, strict=strict)
 
 
 def _with_note(written: AIMessage, note: str) -> AIMessage:
@@ -314,7 +303,6 @@ _SECTIONS = {
     "unverified": "Done, not verified",
     "failed": "Failed",
     "skipped": "Skipped",
-    "not_needed": "Not needed (the goal was reached before)",
     "blocked": "Not done (something they need did not succeed)",
     "open": "Not started",
 }
@@ -340,11 +328,10 @@ _NOT_VERIFIED = "All steps have run, but not every result could be verified."
 
 
 def _headline(state: State, status: RunStatus) -> str:
-    reached = status == "done" and _left_over(state)
     is_strict = (state.get("settings") or {}).get("strict", False)
     unverified = is_strict and run_status(state.get("plan"), state.get("results") or {}) == "done"
     words = {
-        "done": reason_of(state) if reached else "All steps are done.",
+        "done": "All steps are done.",
         "partial": _NOT_VERIFIED if unverified else "The run ended before everything was done.",
         "failed": _NOT_VERIFIED if unverified else "The run failed.",
         "rejected": "The plan was rejected.",
@@ -363,7 +350,7 @@ def _section(result: StepResult | None) -> str:
         return "open"
     if result["status"] == "done":
         return "unverified" if result["verdict"] == "unverified" else "done"
-    return NOT_NEEDED if is_not_needed(result) else result["status"]
+    return result["status"]
 
 
 _REPORT_CHARACTERS = 20_000
@@ -376,8 +363,6 @@ def _line(step: Step, result: StepResult | None, room: int) -> str:
         return title
     if result["status"] == "done":
         return f"{title}: {shown(result['output'], room)}"
-    if is_not_needed(result) and not result["attempts"]:
-        return title
     return f"{title}: {_outcome(result)}"
 
 

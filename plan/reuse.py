@@ -26,7 +26,6 @@ from ..state import (
     State,
     StepResult,
     digest,
-    is_not_needed,
 )
 from ..storage.durations import say_duration
 from ..storage.ledger import Ledger
@@ -142,11 +141,10 @@ def _names_another_year(plan: Plan, goal: str) -> bool:
 
 
 def _did_its_part(result: StepResult | None) -> bool:
-    """Tell whether a step is done, or was left out by its condition or because the goal was reached."""
+    """Tell whether a step is done, or was left out by its condition."""
     if result is None or result.get("failed_items"):
         return False
-    skipped = result["status"] == "skipped" and (result["error"] is None or is_not_needed(result))
-    return result["status"] == "done" or skipped
+    return result["status"] == "done" or (result["status"] == "skipped" and result["error"] is None)
 
 
 _OWN = ("id", "revision", "goal")

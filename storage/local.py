@@ -10,8 +10,7 @@ from pathlib import Path
 from ..errors import ConfigurationError
 from .adapters import AsyncSaver, AsyncStore, Persistence
 from .checkpoint_time import checkpoint_time
-from .encryption import Cipher, read_key
-from .sealed import SealedSaver, SealedStore
+from .encryption import Cipher, EncryptedSaver, EncryptedStore, read_key
 from .sqlite import Database, LocalSaver, LocalStore, open_database
 
 __all__ = [
@@ -74,7 +73,7 @@ class LocalPersistence:
 def _saver_and_store(database: Database, cipher: Cipher | None) -> tuple[LocalSaver, LocalStore]:
     if cipher is None:
         return LocalSaver(database), LocalStore(database)
-    return SealedSaver(database, cipher), SealedStore(database, cipher)
+    return EncryptedSaver(database, cipher), EncryptedStore(database, cipher)
 
 
 def list_threads(checkpointer: AsyncSaver) -> Iterator[tuple[str, str]]:

@@ -161,7 +161,7 @@ class Visit:
             nested=self.nested,
             redactor=self.redactor,
             underway=self.resumed and values.get("status") == "running",
-            stop=_stop_signal(configurable, parent),
+            stop=_stop_signal(parent),
             graph=agent,
             depth=parent.depth + 1 if parent is not None else 0,
             plan_cache=agent.plan_cache,
@@ -298,13 +298,11 @@ def _within(configurable: Mapping[str, Any], parent: Run | None) -> tuple[str, .
     return (*parent.within, outer.step_id) if parent is not None and isinstance(outer, StepScope) else ()
 
 
-def _stop_signal(configurable: Mapping[str, Any], parent: Run | None) -> StopSignal:
-    """Make the run's request to stop: a nested one stops with its parent, or when its step is not needed."""
-    stop, outer = StopSignal(), configurable.get(OUTER_KEY)
+def _stop_signal(parent: Run | None) -> StopSignal:
+    """Make the run's request to stop: a nested one stops with its parent."""
+    stop = StopSignal()
     if parent is not None:
         stop.follow(parent.stop)
-    if parent is not None and isinstance(outer, StepScope):
-        stop.follow(outer.enough)
     return stop
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ... import state
-from ...state import GOAL_CRITERIA, RESERVED_IDS, STEP_ID_PATTERN, STEP_KINDS, Plan
+from ...state import RESERVED_IDS, STEP_ID_PATTERN, STEP_KINDS, Plan
 from ..criteria import KINDS, criteria_format
 
 __all__ = ["SCHEMA_ID", "plan_schema", "schema_text"]
@@ -95,8 +95,6 @@ def _narrow_plan(plan: dict[str, Any]) -> None:
     properties = plan["properties"]
     properties["inputs"]["additionalProperties"] = {"$ref": "#/$defs/Input"}
     properties["steps"]["minItems"] = 1
-    of_a_goal = {"properties": {"type": {"enum": list(GOAL_CRITERIA)}}}
-    properties["goal_criteria"]["items"] = {"allOf": [{"$ref": "#/$defs/Criterion"}, of_a_goal]}
     plan["properties"] = {
         "$schema": {
             "type": "string",

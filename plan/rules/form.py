@@ -51,7 +51,6 @@ def form_issues(raw: Any) -> Iterator[PlanIssue]:
     for at, step in enumerate(raw["steps"]):
         yield from _criteria_issues(raw, step, ("steps", at, "success_criteria"))
         yield from _kind_issues(step)
-    yield from _criteria_issues(raw, raw, ("goal_criteria",))
 
 
 def _criteria_issues(
@@ -84,7 +83,7 @@ def _form_issue(raw: Mapping[str, Any], item: Any) -> PlanIssue:
 
 
 def _noun(path: tuple[Any, ...]) -> str:
-    if "success_criteria" in path or (path[0] == "goal_criteria" and len(path) > 1):
+    if "success_criteria" in path:
         return "criterion"
     if len(path) == 4:
         return {"call": "call", "ask": "question"}.get(path[2], "sub-plan")
@@ -146,8 +145,9 @@ def normalised(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
         "inputs": dict(raw.get("inputs") or {}),
         "steps": steps,  # type: ignore[typeddict-item]
     }
-    given: Any = {name: raw[name] for name in ("goal_criteria", "answer") if raw.get(name)}
-    return {**plan, **given}
+    if raw.get("answer"):
+        plan["answer"] = raw["answer"]
+    return plan
 
 
 def _unique(step: Mapping[str, Any]) -> list[str]:
