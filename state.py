@@ -71,6 +71,8 @@ class Ask(TypedDict):
 Criterion: TypeAlias = dict[str, Json]
 """How success is recognised: a ``type`` and its parameter; `plan/criteria.py` knows the types."""
 
+QUESTION_ID, ANSWER_ID, PROGRESS_ID = "question-", "answer-", "progress-"
+"""How the ids of messages begin that show people what is asked, decided and done; no model reads those."""
 
 
 TOOLS_CALLED = "tools_called"
@@ -508,6 +510,11 @@ class State(TypedDict, total=False):
 
 
 # --- questions about the state -----------------------------------------------------------
+
+
+def is_for_people(message: AnyMessage) -> bool:
+    """Tell whether a message shows a person a question, a decision or how far a run is."""
+    return str(message.id or "").startswith((QUESTION_ID, ANSWER_ID, PROGRESS_ID))
 
 
 def feedback_of(state: State) -> list[str]:

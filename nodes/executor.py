@@ -42,9 +42,11 @@ class StepOrder(TypedDict):
     step_id: str
 
 
-def make_executor(
-    models: ChatModels, toolbox: Toolbox, step_agent: CompiledStateGraph[Any, Any, Any, Any] | None
-) -> Node:
+StepAgent = CompiledStateGraph[Any, Any, Any, Any] | None
+"""The inner ReAct subgraph, if there is a model."""
+
+
+def make_executor(models: ChatModels, toolbox: Toolbox, step_agent: StepAgent) -> Node:
     """Build the executor node.
 
     What goes wrong with a step becomes a failed result. A fault that stops the run (the storage fails, an

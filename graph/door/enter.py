@@ -70,15 +70,15 @@ async def enter(
     async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as check_hold:
         entered = time.time()
         visit = await arrive(agent, config, configurable, saver, thread_id, given, asked, nested=nested)
-        checked, answers = await visit.checked(given, elsewhere=elsewhere)
-        run = configurable[RUN_KEY] = await visit.run(answers, heard)
+        checked = await visit.checked(elsewhere=elsewhere)
+        run = configurable[RUN_KEY] = await visit.run(checked, heard)
         if isinstance(check_hold, HeldThread) and check_hold.former is not None:
             await run.ledger.record_lost_runner(check_hold.former)
         try:
             watched = watched_entry(config, agent.config, thread_id, run.redactor)
             async with nullcontext() if nested else _stoppable(run, entered, check_hold):
                 with watched as told:
-                    yield Entry(checked, {**told, "configurable": configurable}, run.settings)
+                    yield Entry(checked.input, {**told, "configurable": configurable}, run.settings)
         finally:
             if run.ahead is not None:
                 await run.ahead.drop()

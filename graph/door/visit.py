@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
@@ -13,11 +13,17 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, StateSnapshot
 
 from ...context import Context, run_redactor, stricter, to_context
-from ...errors import ConfigurationError, MissingModelError
-from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD
+from ...errors import ConfigurationError, InvalidAnswerError, MissingModelError
+from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served
 from ...models.chat import ROLES, model_name
 from ...models.fallbacks import members_of
-from ...people.answers import answers_of_earlier_version, bare_answer, keep_answers, overdue_answers
+from ...people.answers import (
+    answers_of_earlier_version,
+    bare_answer,
+    keep_answers,
+    overdue_answers,
+    refused_questions,
+)
 from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY, Redactor
@@ -30,10 +36,25 @@ from ...storage.ledger import Ledger, Opening
 from ...storage.plan_cache import CachedPlans
 from ...storage.work_id import WorkId
 from ..compiled import CompiledAgent
+from .chat import Words, tell_answers, words_for
 from .inputs import check_input
 from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goal, was_edited_after_its_end
 
 __all__ = ["Visit", "arrive"]
+
+
+class Checked(NamedTuple):
+    """An input as LangGraph may have it.
+
+    Attributes:
+        input: The input.
+        answers: The answers in it, by the id of their question.
+        refusals: Why answers were refused, by the id of their question.
+    """
+
+    input: Any
+    answers: dict[str, Any]
+    refusals: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +72,8 @@ class Visit:
         nested: Whether another graph runs it, as one of its nodes.
         parent: The run whose step it is: a sub-plan, or a named agent that plans itself.
         snapshot: The state where it begins; None: nothing is kept.
+        words: The message in it that answers a question; None: there is none.
+        input: The input; of a message that answers, the answer.
         forks: Whether that is an earlier state, from which it forks.
         resumed: Whether it goes on with a goal that has begun.
         record: What is on record of the thread.
@@ -69,6 +92,8 @@ class Visit:
     nested: bool
     parent: Run | None
     snapshot: StateSnapshot | None
+    words: Words | None
+    input: Any
     forks: bool
     resumed: bool
     record: Opening
@@ -76,26 +101,26 @@ class Visit:
     redactor: Redactor
     ledger: Ledger
 
-    async def checked(self, given: Any, *, elsewhere: bool) -> tuple[Any, dict[str, Any]]:
-        """Return the input as LangGraph may have it, and the answers in it by the id of their question.
+    async def checked(self, *, elsewhere: bool) -> Checked:
+        """Hold the input against what is on record.
 
         Args:
-            given: As the caller gave it.
             elsewhere: Whether another process will run it.
         """
-        checked = given
+        checked, refusals = self.input, dict[str, str]()
         if not (self.nested and self.resumed):
             overdue = {} if self.nested else overdue_answers(self.snapshot, self.settings.decision_timeout_s)
-            checked = check_input(given, self.snapshot, bool(self.saver), self.nested, overdue)
+            checked, refusals = self._read(overdue)
         checked = self.redactor.value(checked)
         if not elsewhere:
             await self._require_what_it_needs(checked)
         if self.nested:
-            return checked, await self._answers_from_parent()
+            return Checked(checked, await self._answers_from_parent(), refusals)
         if isinstance(checked, Command) and isinstance(checked.resume, Mapping):
             answers = {**checked.resume, **answers_of_earlier_version(checked.resume, self.snapshot)}
-            return await self._kept(checked), answers
-        return checked, {}
+            await self._tell_answers(checked.resume)
+            return Checked(await self._kept(checked), answers, refusals)
+        return Checked(checked, {}, refusals)
 
     async def _require_what_it_needs(self, checked: Any) -> None:
         if isinstance(checked, dict) and not self.resumed:
@@ -104,6 +129,31 @@ class Visit:
         if self.forks and self.resumed and not self.nested:
             # What was asked after that checkpoint is asked anew; a write that was settled stays settled.
             await self.ledger.forget_answers()
+
+    def _read(self, overdue: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
+        """Read the input; a server's client finds what is wrong with its answer in the question."""
+        snapshot, served = self.snapshot, is_served(self.config)
+        try:
+            read = check_input(
+                self.input,
+                snapshot,
+                bool(self.saver),
+                self.nested,
+                overdue,
+                forks=self.forks,
+                by_chat=served,
+            )
+        except InvalidAnswerError as error:
+            refused = refused_questions(self.input, snapshot)
+            if not (served and refused):
+                raise
+            # An error would end the run, and hide the question from clients that look for waiting threads.
+            return None, dict.fromkeys(refused, str(error))
+        return read, {}
+
+    async def _tell_answers(self, answers: Mapping[str, Any]) -> None:
+        if isinstance(self.saver, AsyncSaver) and self.snapshot is not None:
+            await tell_answers(self.saver, self.snapshot, answers, self.words, self.redactor.value)
 
     async def _kept(self, command: Command[Any]) -> Command[Any] | None:
         """Put answers on record; where LangGraph must not take the run for a fork, it gets them too."""
@@ -128,11 +178,11 @@ class Visit:
         self.configurable[RESUME_MAP] = by_id
         return by_id
 
-    async def run(self, answers: dict[str, Any], heard: bool) -> Run:
+    async def run(self, checked: Checked, heard: bool) -> Run:
         """Make the run, with what earlier ones of its goal have spent.
 
         Args:
-            answers: What it was handed, by the id of the question.
+            checked: Its input.
             heard: Whether anybody listens to its events.
         """
         if self.record.settings is None:
@@ -146,7 +196,9 @@ class Visit:
             ledger=self.ledger,
             effects=parent.effects if parent else EffectLog(self.ledger, is_new=not self.resumed),
             work=_work(configurable, parent),
-            given=answers,
+            given=checked.answers,
+            refusals=checked.refusals,
+            begins=not self.resumed,
             clock=asyncio.get_running_loop().time,
             meter=await self._meter(),
             can_ask=bool(self.saver),
@@ -223,6 +275,8 @@ async def arrive(
     """
     store, volatile = _store(agent, configurable, bool(saver))
     snapshot, forks = await look_at(agent, configurable, saver, nested)
+    words = None if nested or forks else words_for(given, snapshot)
+    given = words.answer if words is not None else given
     begun = snapshot is not None and bool(snapshot.values)
     goes_on = bool(configurable.get(RESUMING)) and begun
     record = await Ledger(store, thread_id).opening()
@@ -246,6 +300,8 @@ async def arrive(
         nested=nested,
         parent=_parent_of(configurable),
         snapshot=snapshot,
+        words=words,
+        input=given,
         forks=forks,
         resumed=goes_on if nested else not isinstance(given, Mapping),
         record=record,
