@@ -40,16 +40,18 @@ from ..plan.references import holds
 from ..run import Run, audit_event
 from ..safety.markdown import plain_line
 from ..state import (
+    Attempt,
     AuditEvent,
     Evaluation,
     Evidence,
     Failure,
     Step,
     StepResult,
-    Usage,
-    add_usage,
     digest,
+    failure_of,
     granted_tools,
+    new_evaluation,
+    new_result,
     steps_by_id,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
@@ -58,7 +60,7 @@ from ..tools.calls import shortened
 from ..tools.threads import run_bounded
 from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
 from .items import ItemsWork, failure_codes
-from .work import Attempt, StepWork, broken_attempt
+from .work import StepWork, broken_attempt
 
 __all__ = ["AttemptLoop", "Outcome"]
 
@@ -184,6 +186,7 @@ class AttemptLoop:
                 attempt["decision"] = await self._decide(made)
                 await self._record_attempt(attempt)
             decision = attempt["decision"]
+            assert decision is not None, "a failed attempt has been decided about"
             if decision["decision"] == "ask":
                 decision = await self._ask_about_failure(made, decision)
                 # The next question carries it: without a store nothing else remembers the answer.
@@ -208,7 +211,7 @@ class AttemptLoop:
     async def _decide(self, made: list[Attempt]) -> Evaluation:
         """Decide by the rules, else by the policy, else by the evaluator model."""
         attempt, settings = made[-1], self.run.settings
-        error, codes = attempt["error"], failure_codes(attempt)
+        error, codes = failure_of(attempt), failure_codes(attempt)
         limit = self.step.get("max_attempts") or settings.max_attempts
         left = len(made) < limit
         if BudgetExceededError.code in codes:
@@ -252,7 +255,7 @@ class AttemptLoop:
         if any(call["effect"] == "write" for call in made):
             return True
         # An agent that was cut off leaves no evidence behind.
-        cut_off = attempt["error"]["code"] not in _AGENT_ENDED
+        cut_off = failure_of(attempt)["code"] not in _AGENT_ENDED
         return cut_off and "write" in self.work.toolbox.effects(self._may_call(self.step))
 
     def _was_refused(self, call: Evidence) -> bool:
@@ -265,7 +268,7 @@ class AttemptLoop:
 
     async def _decide_automatically(self, made: list[Attempt], wrote: bool, *, exhausted: bool) -> Evaluation:
         model = self.work.evaluator()
-        error: Failure = made[-1]["error"]
+        error = failure_of(made[-1])
         if model is None:
             decision = "ask" if self.run.can_ask else "abort"
             return self._evaluation(decision, error["message"])
@@ -312,14 +315,9 @@ class AttemptLoop:
         return any(effect != "read" for effect in self.work.toolbox.effects(waiting))
 
     def _evaluation(self, decision: Any, reason: str, *, by: Any = "policy", hint: str = "") -> Evaluation:
-        return {
-            "decision": decision,
-            "step_ids": [self.step["id"]],
-            "reason": reason,
-            "hint": hint,
-            "by": by,
-            "evidence": [reason],
-        }
+        return new_evaluation(
+            decision, reason, by=by, step_ids=[self.step["id"]], hint=hint, evidence=[reason]
+        )
 
     def _note(self, decision: Evaluation) -> None:
         event = audit_event(
@@ -337,7 +335,7 @@ class AttemptLoop:
     # --- asking a person -----------------------------------------------------------------
 
     async def _ask_about_failure(self, made: list[Attempt], proposed: Evaluation) -> Evaluation:
-        error: Failure = made[-1]["error"]
+        error = failure_of(made[-1])
         args = {
             "step_id": self.step["id"],
             "error": error,
@@ -410,7 +408,7 @@ class AttemptLoop:
         return Outcome(self._result("done", made), None, self.audit)
 
     def _ended(self, made: list[Attempt], decision: Evaluation) -> Outcome:
-        error: Failure = made[-1]["error"]
+        error = failure_of(made[-1])
         if decision["decision"] == "supply":
             supplied = self._result("done", made)
             # Nobody checked what a person handed in, so it is not called met.
@@ -430,27 +428,20 @@ class AttemptLoop:
         }
         return Outcome(self._result("blocked", [], error=error), None, self.audit)
 
-    def _result(self, status: Any, made: list[Attempt], *, error: Failure | None = None) -> StepResult:
-        last = made[-1] if made else {}
+    def _result(self, status: Any, made: Sequence[Attempt], *, error: Failure | None = None) -> StepResult:
         ran = status in ("done", "failed")
         # Of a loop whose failed items are skipped, dependents see what there is.
-        has_output = ran or (bool(made) and "for_each" in self.step)
-        result: StepResult = {
-            "step_id": self.step["id"],
-            "status": status,
-            "output": last.get("output") if has_output else None,
-            "verdict": (last.get("verdict") if status == "done" else "failed") if ran else None,
-            "criteria": last.get("criteria", []),
-            "evidence": [call for attempt in made for call in attempt["evidence"]],
-            "attempts": len(made),
-            "error": error,
-            "started_at": made[0].get("started_at") if made else None,
-            "finished_at": self.run.timestamp(),
-            "usage": _sum(attempt["usage"] for attempt in made),
-        }
-        if failed_items := last.get("failed_items"):
-            result["failed_items"] = failed_items
-        return result
+        has_output = bool(made) and (ran or "for_each" in self.step)
+        verdict = (made[-1]["verdict"] if made and status == "done" else "failed") if ran else None
+        return new_result(
+            self.step["id"],
+            status,
+            self.run.timestamp(),
+            made=made,
+            error=error,
+            output=made[-1]["output"] if has_output else None,
+            verdict=verdict,
+        )
 
 
 def _orders(event: AuditEvent, step_id: str) -> bool:
@@ -458,15 +449,8 @@ def _orders(event: AuditEvent, step_id: str) -> bool:
     return event["event"] == "steps_retried" and step_id in event.get("evidence", ())
 
 
-def _sum(usages: Any) -> Usage:
-    total: Usage = {}
-    for usage in usages:
-        total = add_usage(total, usage)
-    return total
-
-
 def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> str:
-    error: Failure = made[-1]["error"]
+    error = failure_of(made[-1])
     lines = [
         f"Step **{step['id']}** failed after {len(made)} attempt{'s' if len(made) > 1 else ''}: "
         f"{plain_line(step.get('task') or ('question' if 'ask' in step else 'call'))}",

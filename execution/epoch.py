@@ -24,7 +24,7 @@ from ..plan.dag import pending_steps
 from ..plan.identity import step_fingerprint
 from ..run import Run
 from ..spending.estimates import expected_seconds
-from ..state import State, Step, StepResult, steps_by_id
+from ..state import Attempt, State, Step, StepResult, steps_by_id
 from ..tools.toolbox import Toolbox
 from .gate import Gate, StepWithheldError
 
@@ -41,7 +41,7 @@ class Siblings:
     """Results of those that had finished."""
     decisions: dict[str, Any] = field(default_factory=dict)
     """What those that failed decided; None: the step was withheld."""
-    attempts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    attempts: dict[str, list[Attempt]] = field(default_factory=dict)
     """Attempts of those that wait for a person, as their question carries them."""
 
 
@@ -58,7 +58,7 @@ class Epoch:
     """The plan's steps by id."""
     recorded: dict[str, dict[str, Any]]
     """Results on record, as rows of the ledger by step id: a finished step never runs again."""
-    attempts: dict[tuple[str, str], list[dict[str, Any]]]
+    attempts: dict[tuple[str, str], list[Attempt]]
     """Attempts on record, by step id and fingerprint."""
     _working: int = 0
     _rest: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,7 +84,7 @@ class Epoch:
         row = self.recorded.get(step["id"])
         return row["result"] if row is not None and row["fingerprint"] == step_fingerprint(step) else None
 
-    def attempts_of(self, step: Step) -> list[dict[str, Any]]:
+    def attempts_of(self, step: Step) -> list[Attempt]:
         """Return the attempts made before this entry: from the ledger, else from the open question."""
         recorded = self.attempts.get((step["id"], step_fingerprint(step)), []) if self.attempts else []
         asked = self.siblings.attempts.get(step["id"], [])

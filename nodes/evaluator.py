@@ -20,6 +20,7 @@ from ..state import (
     State,
     Step,
     StepResult,
+    new_evaluation,
     steps_of,
 )
 
@@ -66,18 +67,19 @@ class _Evaluator:
             return self._plan_on(state, run) if _is_due(state) else _go_on(plan, results, run)
         if decision["decision"] in ("patch", "replan") and (reason := self._cannot_replan(state, run)):
             reason = f"{reason}; the failure was: {decision.get('reason', '')}"
-            return {**decision, "decision": "abort", "reason": reason, "by": "limit"}
+            steps, evidence = decision.get("step_ids", ()), decision.get("evidence", ())
+            return new_evaluation("abort", reason, by="limit", step_ids=steps, evidence=evidence)
         return decision
 
     def _plan_on(self, state: State, run: Run) -> Evaluation:
         """Ask the planner for the next steps of a rolling plan, unless a limit forbids it."""
         round_, limit = state.get("rounds", 0) + 1, run.settings.max_rounds
         if run.stop.is_set():
-            return {**_STOPPED_FROM_OUTSIDE}
+            return _stopped_from_outside()
         if reason := self._cannot_plan_on(round_, run):
-            return {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
+            return new_evaluation("abort", reason, by="limit")
         reason = f"The plan goes on: the next steps are planned (round {round_} of at most {limit})."
-        return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy"}
+        return new_evaluation("continue", reason)
 
     def _cannot_plan_on(self, round_: int, run: Run) -> str | None:
         if round_ > run.settings.max_rounds:
@@ -121,13 +123,8 @@ def _pending(state: State) -> list[Step]:
     return pending_steps(plan, state.get("results") or {}) if plan else []
 
 
-_STOPPED_FROM_OUTSIDE: Evaluation = {
-    "decision": "abort",
-    "step_ids": [],
-    "reason": "The run was told to stop.",
-    "by": "person",
-    "cancelled": True,
-}
+def _stopped_from_outside() -> Evaluation:
+    return {**new_evaluation("abort", "The run was told to stop.", by="person"), "cancelled": True}
 
 
 def _is_due(state: State) -> bool:
@@ -161,16 +158,12 @@ def _collect(decisions: Sequence[Evaluation], key: str) -> list[str]:
 def _go_on(plan: Plan | None, results: Mapping[str, StepResult], run: Run) -> Evaluation:
     pending = pending_steps(plan, results) if plan else []
     if pending and run.stop.is_set():
-        return {**_STOPPED_FROM_OUTSIDE}
+        return _stopped_from_outside()
     if pending and (spent := run.meter.exhausted()):
-        return {"decision": "abort", "step_ids": [], "reason": str(spent), "by": "limit"}
+        return new_evaluation("abort", str(spent), by="limit")
     if pending:
-        return {
-            "decision": "continue",
-            "step_ids": [step["id"] for step in pending],
-            "reason": "steps are left to run",
-        }
+        return new_evaluation("continue", "steps are left to run", step_ids=[step["id"] for step in pending])
     ended = {step["id"]: results[step["id"]] for step in steps_of(plan) if step["id"] in results}
     undone = [i for i, result in ended.items() if result["status"] != "done" and result["error"]]
     reason = f"Not done: {', '.join(undone)}." if undone else "Every step has ended."
-    return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy"}
+    return new_evaluation("continue", reason)

@@ -43,7 +43,7 @@ from ..storage.artifacts import ArtifactDamagedError, shown
 from ..tools.calls import shortened
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
-from ..tracing.marks import marked, plan_marks
+from ..tracing.marks import plan_marks, with_marks
 
 __all__ = ["make_synthesizer", "report_text"]
 
@@ -73,7 +73,7 @@ class _Synthesizer:
         run, tab = run_of(config), run_of(config).tab()
         doubts, settled = await _doubts(state, run)
         started = run.clock()
-        config = marked(config, plan_marks(state.get("plan")))
+        config = with_marks(config, plan_marks(state.get("plan")))
         status, output = _status(state, strict=run.settings.strict), None
         if self.form is not None and status == "done":
             status, output, message = await self._structured_answer(self.form, state, run, tab, config)
@@ -83,7 +83,7 @@ class _Synthesizer:
             message = _with_safe_links(message, state, run, is_json=output is not None)
         if doubts and output is None:
             title = _SETTLED if settled else _IN_DOUBT
-            message = _with_our_word(message, f"{title}:\n" + "\n".join(f"- {line}" for line in doubts))
+            message = _with_note(message, f"{title}:\n" + "\n".join(f"- {line}" for line in doubts))
         answer = str(message.text)
         emit(runtime, run, "synthesized", status=status, answer=answer)
         await self._remember(state, run, tab, run.clock() - started)
@@ -146,7 +146,7 @@ class _Synthesizer:
         except ArtifactDamagedError as error:
             return AIMessage(f"{report}\n\n({error})")
         if direct is not None:
-            return _with_our_word(AIMessage(direct), _untold_checks(state))
+            return _with_note(AIMessage(direct), _checks_nobody_made(state))
         if not self.models.has("synthesizer", run.settings.models):
             return AIMessage(report)
         try:
@@ -160,7 +160,7 @@ class _Synthesizer:
         except (ModelCallError, BudgetExceededError) as error:
             return AIMessage(run.redact(f"{report}\n\n(The answer could not be written by a model: {error})"))
         unfinished = status != "done"
-        return _with_our_word(run.redact(written), report if unfinished else _untold_checks(state))
+        return _with_note(run.redact(written), report if unfinished else _checks_nobody_made(state))
 
 
 _IN_DOUBT = "May have happened, and nobody knows (resume the thread to say what became of it)"
@@ -198,9 +198,9 @@ def _status(state: State, *, strict: bool) -> RunStatus:
     return run_status(state.get("plan"), state.get("results") or {}, strict=strict)
 
 
-def _with_our_word(written: AIMessage, ours: str) -> AIMessage:
+def _with_note(written: AIMessage, note: str) -> AIMessage:
     """Add what is ours to say about a run: a model may forget it, or hide what stands below its answer."""
-    return AIMessage(f"{without_html(written.text)}\n\n{ours}", id=written.id) if ours else written
+    return AIMessage(f"{without_html(written.text)}\n\n{note}", id=written.id) if note else written
 
 
 def _unstreamed(config: RunnableConfig) -> RunnableConfig:
@@ -222,7 +222,7 @@ def _own_links(state: State, run: Run) -> set[str]:
     return link_targets([state.get("goal") or "", run.settings.instructions, *said, *strings_in(given)])
 
 
-def _untold_checks(state: State) -> str:
+def _checks_nobody_made(state: State) -> str:
     """Name the steps of a finished run with a check that nobody could make: a model may leave them out."""
     results = state.get("results") or {}
     lines = [

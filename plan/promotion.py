@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import NotPromotableError
 from ..state import AuditEvent, Plan, Step, StepResult, needs_a_model, steps_by_id
 from ..tools.calls import ABRIDGED
+from .criteria import is_judged
 from .dag import run_status
 from .identity import used_ids
 from .literals import ArgumentSchema, Lift, Lifting, declared_inputs, holds_references, stands_for
@@ -237,6 +238,5 @@ def needs_model(plan: Mapping[str, Any]) -> list[str]:
     return [
         step["id"]
         for step in plan["steps"]
-        if needs_a_model(step)
-        or any(criterion["type"] == "judge" for criterion in step.get("success_criteria", ()))
+        if needs_a_model(step) or is_judged(step.get("success_criteria", ()))
     ]

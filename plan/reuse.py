@@ -31,6 +31,7 @@ from ..storage.durations import say_duration
 from ..storage.ledger import Ledger
 from ..storage.plan_cache import FORMAT, CachedPlan, CachedPlans, PlanCache, UnreadablePlanError
 from .identity import plan_hash
+from .revision import first_revision
 
 __all__ = [
     "PlanReuse",
@@ -193,7 +194,7 @@ class PlanReuse:
         if found is None:
             return None, []
         await self._plans.count_hit(key)
-        plan: Plan = {**found.plan, "id": new_id, "revision": 1, "goal": goal}
+        plan = first_revision({**found.plan, "goal": goal}, new_id)
         age_s = max(0.0, now - found.stored_at)
         hit = {"thread_id": found.thread_id, "stored_at": found.stored_at, "age_s": age_s}
         await self.note_origin(new_id, key, found.model, hit)

@@ -11,10 +11,22 @@ from .identity import step_fingerprints, unused_id
 from .renaming import rename_in_text, rename_uses
 
 __all__ = [
+    "edited_revision",
+    "first_revision",
     "revised_plan",
     "with_answer",
     "with_new_ids_for_reruns",
 ]
+
+
+def first_revision(plan: Mapping[str, Any], plan_id: str) -> Plan:
+    """Let a plan begin a history of its own."""
+    return {**plan, "id": plan_id, "revision": 1}  # type: ignore[typeddict-item]
+
+
+def edited_revision(plan: Plan, current: Plan) -> Plan:
+    """Let a plan that a person wrote follow the one that it replaces."""
+    return {**plan, "id": current["id"], "revision": current["revision"] + 1}
 
 
 def with_new_ids_for_reruns(

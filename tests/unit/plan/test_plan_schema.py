@@ -36,6 +36,7 @@ FULL = {
             "output_schema": {"type": "object"},
             "success_criteria": [
                 {"type": "not_empty"},
+                {"type": "max_length", "max": 3},
                 {"type": "matches", "pattern": "x"},
                 {"type": "json_schema", "schema": {}},
                 {"type": "expression", "expression": "a"},
