@@ -1,0 +1,263 @@
+"""Chat front ends that people use, each driven through what it offers, against a real ``langgraph dev``."""
+
+import struct
+import zlib
+
+import pytest
+from front_ends import AgentChatUI, AgentInbox, DeepAgentsUI
+
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
+
+PROMPTS = ("You carry out one step", "You write the final answer", "You plan work", "Your step:")
+"""What no person should read: the beginnings of the roles' prompts."""
+
+
+def in_clients(*kinds):
+    """Run the test in these clients: the others do not have the feature."""
+    return pytest.mark.parametrize("client", kinds, indirect=True, ids=lambda kind: kind.folder)
+
+
+everywhere = in_clients(AgentChatUI, AgentInbox, DeepAgentsUI)
+chats = in_clients(AgentChatUI, DeepAgentsUI)
+
+
+def assistant(client, **context):
+    """Make an assistant with settings of its own."""
+    return client.server.client.assistants.create("plan_execute", context=context)["assistant_id"]
+
+
+def finished(client):
+    """Wait until the thread has ended, and return its values."""
+    client.until(lambda: client.thread, "there is no thread")
+    client.until(
+        lambda: client.server.client.threads.get(client.thread)["status"] not in ("busy", "interrupted"),
+        "the thread does not end",
+    )
+    return client.server.values(client.thread)
+
+
+@chats
+def test_start_by_message(client):
+    client.open()
+    client.say("echo tea")
+    said = client.shows("echo tea", "This is what there is: tea.")
+    assert not any(prompt in said for prompt in PROMPTS)
+    assert finished(client)["status"] == "done"
+
+
+@everywhere
+def test_first_approval(client):
+    client.open()
+    client.say("write tea")
+    said = client.asks("approve_plan")
+    client.picture("asked")
+    assert "write" in said
+    assert "tea" in said
+    client.approve()
+    assert finished(client)["results"]["write_tea"]["output"] == "tea"
+
+
+@everywhere
+def test_later_approvals(client):
+    client.open()
+    for word in ("tea", "cocoa", "milk"):
+        client.say(f"write {word}")
+        said = client.asks("approve_plan")
+        client.picture(f"asked_{word}")
+        assert word in said
+        client.approve()
+        assert finished(client)["final_answer"] == f"This is what there is: {word}."
+
+
+@everywhere
+def test_edit(client):
+    client.open()
+    client.say("write tea")
+    client.asks("approve_plan")
+    client.edit('"text":"tea"' if client.folder != "deep-agents-ui" else '"text": "tea"', '"text": "cocoa"')
+    values = finished(client)
+    assert (values["status"], values["results"]["write_tea"]["output"]) == ("done", "cocoa")
+
+
+@everywhere
+def test_reject_with_feedback(client):
+    client.open()
+    client.say("write tea")
+    client.asks("approve_plan")
+    client.reject("write cocoa, not tea")
+    client.until(lambda: "write_cocoa" in client.text(), "the revised plan is not shown")
+    client.asks("approve_plan")
+    client.picture("revised")
+    client.approve()
+    assert finished(client)["results"]["write_cocoa"]["output"] == "cocoa"
+
+
+@everywhere
+def test_invalid_edit_is_explained(client):
+    client.open()
+    client.say("write tea")
+    client.asks("approve_plan")
+    before, after = ('"tool":"write"', '"tool":"wrote"')
+    if client.folder == "deep-agents-ui":
+        before, after = before.replace(":", ": "), after.replace(":", ": ")
+    client.edit(before, after)
+    client.until(lambda: "uses the tool 'wrote'" in client.read(), "nothing says what is wrong with the edit")
+    client.asks("approve_plan")
+    client.picture("explained")
+    assert client.server.client.threads.get(client.thread)["status"] == "interrupted"
+    client.approve()
+    finished(client)
+
+
+@everywhere
+def test_broken_edit_is_explained(client):
+    client.open()
+    client.say("write tea")
+    client.asks("approve_plan")
+    client.edit('{"id"' if client.folder != "deep-agents-ui" else '{\n  "id"', "{id")
+    client.until(lambda: "JSON" in client.read(), "nothing says what is wrong with the edit")
+    client.picture("explained")
+    client.asks("approve_plan")
+    assert client.server.client.threads.get(client.thread)["status"] == "interrupted"
+
+
+@everywhere
+def test_two_questions_open(client):
+    client.open(assistant=assistant(client, on_failure="ask"))
+    client.say("fetch nothing, fetch nowhere")
+    client.asks("handle_step_failure")
+    client.picture("first")
+    for _ in range(2):
+        client.asks("handle_step_failure")
+        client.decide("retry", "skip")
+        client.picture("next")
+    values = finished(client)
+    assert {values["results"][name]["status"] for name in ("fetch_nothing", "fetch_nowhere")} == {"skipped"}
+
+
+@everywhere
+def test_failure_question(client):
+    client.open(assistant=assistant(client, on_failure="ask"))
+    client.say("fetch milk")
+    said = client.asks("handle_step_failure")
+    client.picture("asked")
+    assert "milk" in said
+    (client.server.folder / "milk").write_text("fresh milk", encoding="utf-8")
+    client.approve()
+    assert finished(client)["results"]["fetch_milk"]["output"] == "fresh milk"
+    (client.server.folder / "milk").unlink()
+
+
+@everywhere
+def test_budget_question(client):
+    client.open(assistant=assistant(client, max_tool_calls=4, soft_share=0.5))
+    client.say("echo tea then echo cocoa then echo milk")
+    said = client.asks("extend_budget")
+    client.picture("asked")
+    assert "tool" in said
+    client.approve()
+    assert finished(client)["status"] == "done"
+
+
+@everywhere
+def test_unknown_outcome_question(client):
+    client.open(assistant=assistant(client, approval="never"))
+    name = f"juice{abs(hash(client.folder))}"
+    client.begin_run(f"keep {name}")
+    client.server.await_call(name, "keep")
+    (run,) = client.server.client.runs.list(client.thread, status="running")
+    client.server.client.runs.cancel(client.thread, run["run_id"], wait=True)
+    client.server.client.runs.wait(client.thread, "plan_execute", input=None, raise_error=False)
+    client.open(client.thread)
+    said = client.asks("resolve_unknown_outcome")
+    client.picture("asked")
+    assert name in said
+    (client.server.folder / name).touch()
+    client.decide("fail", "run_again")
+    assert finished(client)["status"] == "done"
+
+
+@chats
+def test_stop_then_a_new_message(client):
+    client.open()
+    client.say(f"hold {client.folder.replace('-', '')}")
+    client.server.await_call(client.folder.replace("-", ""), "hold")
+    client.stop()
+    client.picture("stopped")
+    client.say("echo cocoa")
+    client.shows("This is what there is: cocoa.")
+    assert finished(client)["goal"] == "echo cocoa"
+
+
+@in_clients(AgentChatUI)
+def test_edit_a_human_message(client):
+    client.open()
+    client.say("write tea")
+    client.asks("approve_plan")
+    client.approve()
+    client.shows("This is what there is: tea.")
+    client.edit_message("write tea", "write cocoa")
+    client.until(lambda: "cocoa" in client.asks("approve_plan"), "the new message is not planned")
+    client.picture("asked")
+    client.approve()
+    said = client.shows("This is what there is: cocoa.")
+    assert "This is what there is: tea." not in said
+
+
+@in_clients(AgentChatUI)
+def test_regenerate(client):
+    client.open()
+    client.say("echo milk")
+    client.shows("This is what there is: milk.")
+    finished(client)
+    runs = len(client.server.client.runs.list(client.thread))
+    client.regenerate()
+    client.until(lambda: len(client.server.client.runs.list(client.thread)) > runs, "nothing was started")
+    assert finished(client)["status"] == "done"
+    client.shows("echo milk", "This is what there is: milk.", "2 / 2")
+
+
+@in_clients(AgentChatUI)
+def test_upload(client, model, tmp_path):
+    picture = tmp_path / "cup.png"
+    picture.write_bytes(_png())
+    client.open()
+    client.upload(picture)
+    client.say("echo tea")
+    client.shows("This is what there is: tea.")
+    asked = [one.body for one in model.requests if "image_url" in str(one.body) or "file" in str(one.body)]
+    assert asked, "the picture has reached no model"
+
+
+@chats
+def test_progress(client):
+    client.open()
+    name = f"wait{client.folder.replace('-', '')}"
+    goal = f"hold {name} then think about coffee"
+    client.say(goal)
+    client.server.await_call(name, "hold")
+    client.until(lambda: name in client.read().replace(goal, ""), "no progress is shown")
+    client.picture("held")
+    (client.server.folder / name).touch()
+    seen = []
+    while client.server.client.threads.get(client.thread)["status"] == "busy":
+        seen.append(client.text())
+    assert not [prompt for prompt in PROMPTS for text in seen if prompt in text]
+    finished(client)
+
+
+@chats
+def test_errors_are_text(client):
+    client.open()
+    client.say("be refused")
+    client.until(lambda: "the stub refuses this request" in client.text(), "nothing says what went wrong")
+
+
+def _png():
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\xc0\x60\x20" * 8) * 8)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
