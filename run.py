@@ -125,6 +125,8 @@ class Run:
         effects: The calls with an effect of this thread; a nested run shares its parent's.
         work: The piece of work that this run is, where a step planned it; None: it is the root.
         given: Answers that this run was handed, by the id of their question.
+        refusals: Why the last answer to a question was not taken, by the id of the question.
+        begins: Whether it was handed a goal that the planner has not taken in yet.
         follows_up: Whether the thread has had a goal before.
         epochs: What the executors of each superstep share, by checkpoint.
         stop: Set when somebody asks for the run to stop.
@@ -146,6 +148,8 @@ class Run:
     effects: EffectLog
     work: WorkId | None = None
     given: dict[str, Any] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    begins: bool = False
     follows_up: bool = False
     thread_id: str = ""
     within: tuple[str, ...] = ()

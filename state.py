@@ -112,6 +112,9 @@ GOAL_CRITERIA: tuple[CriterionType, ...] = (
 )
 """The types that say something about the outputs of all steps together."""
 
+QUESTION_ID, ANSWER_ID, PROGRESS_ID = "question-", "answer-", "progress-"
+"""How the ids of messages begin that show people what is asked, decided and done; no model reads those."""
+
 NOT_NEEDED = "not_needed"
 """Code of the error of a step that was skipped because the goal had been reached without it."""
 
@@ -455,6 +458,11 @@ class State(TypedDict, total=False):
 
 
 # --- questions about the state -----------------------------------------------------------
+
+
+def is_for_people(message: AnyMessage) -> bool:
+    """Tell whether a message shows a person a question, a decision or how far a run is."""
+    return str(message.id or "").startswith((QUESTION_ID, ANSWER_ID, PROGRESS_ID))
 
 
 def feedback_of(state: State) -> list[str]:

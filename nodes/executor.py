@@ -35,9 +35,11 @@ class StepOrder(TypedDict):
     step_id: str
 
 
-def make_executor(
-    models: ChatModels, toolbox: Toolbox, step_agent: CompiledStateGraph[Any, Any, Any, Any] | None
-) -> Node:
+StepAgent = CompiledStateGraph[Any, Any, Any, Any] | None
+"""The inner ReAct subgraph, if there is a model."""
+
+
+def make_executor(models: ChatModels, toolbox: Toolbox, step_agent: StepAgent) -> Node:
     """Build the executor node.
 
     What goes wrong with a step becomes a failed result. A fault that stops the run (the storage fails, an
@@ -50,7 +52,9 @@ def make_executor(
         epoch = await epoch_of(run, state, config, runtime, toolbox, models)
         with epoch.at_work():
             try:
-                return await _carry_out(step_id, state, epoch, config, runtime)
+                # Named here, the agent is found by Studio and get_graph(xray=True): LangGraph looks into
+                # the closure of the node's function.
+                return await _carry_out(step_id, state, epoch, config, runtime, step_agent)
             except (GraphBubbleUp, asyncio.CancelledError) as stopped:
                 epoch.gate.publish(step_id, stopped)
                 raise
@@ -63,12 +67,17 @@ def make_executor(
         raise fault
 
     async def _carry_out(
-        step_id: str, state: State, epoch: Epoch, config: RunnableConfig, runtime: Runtime[Context]
+        step_id: str,
+        state: State,
+        epoch: Epoch,
+        config: RunnableConfig,
+        runtime: Runtime[Context],
+        step_agent: StepAgent,
     ) -> Update:
         run = run_of(config)
         try:
             with clock_at(accepted_at(state)):
-                outcome = await _execute(step_id, state, epoch, config, runtime)
+                outcome = await _execute(step_id, state, epoch, config, runtime, step_agent)
             await _record(outcome.result, state, epoch, run)
         except StepWithheldError as withheld:
             epoch.gate.publish(step_id, withheld)
@@ -81,7 +90,12 @@ def make_executor(
         return await _finish(outcome, epoch, run, runtime)
 
     async def _execute(
-        step_id: str, state: State, epoch: Epoch, config: RunnableConfig, runtime: Runtime[Context]
+        step_id: str,
+        state: State,
+        epoch: Epoch,
+        config: RunnableConfig,
+        runtime: Runtime[Context],
+        step_agent: StepAgent,
     ) -> Outcome:
         run, plan = run_of(config), state.get("plan")
         step = epoch.steps.get(step_id)

@@ -65,7 +65,8 @@ class _Planner:
 
     async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
-        started = _start(state, run) if _is_new_goal(state) else {}
+        started = _start(state, run) if run.begins or _is_new_goal(state) else {}
+        run.begins = False
         if started and run.follows_up and (doubts := await run.effects.doubts_of_thread()):
             await settle_doubts(run, doubts)  # of goals before this one
         spoken = [*(state.get("messages") or []), *started.get("messages", ())]

@@ -207,7 +207,9 @@ def nested_config(
         configurable[RESUMING] = True  # it goes on if there is something to go on with
     configurable[OUTER_KEY] = scope
     # Without a stream of its own to hand down, a graph gives its subgraphs a writer that drops everything.
-    configurable.setdefault(STREAM, _NO_STREAM)
+    stream = inherited.get(STREAM, _NO_STREAM)
+    # Clients of chat that ask for subgraphs show the `messages` of any values as the conversation.
+    configurable[STREAM] = StreamProtocol(stream.__call__, stream.modes - {"values"})
     if agent is None:
         return {**marked(config, {}), "configurable": configurable}
     done_by = marked(role_config(config, "executor"), {AGENT: agent}, name=agent)

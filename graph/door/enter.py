@@ -71,7 +71,7 @@ async def enter(
         entered = time.time()
         visit = Visit(agent, configurable, saver, thread_id, nested=nested, config=config)
         await visit.look(given, asked)
-        checked = await visit.checked(given, elsewhere=elsewhere)
+        checked = await visit.checked(elsewhere=elsewhere)
         run = configurable[RUN_KEY] = await visit.run(heard)
         if isinstance(check_hold, HeldThread) and check_hold.former is not None:
             await run.ledger.record_lost_runner(check_hold.former)

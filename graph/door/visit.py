@@ -12,11 +12,17 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, StateSnapshot
 
 from ...context import Context, run_redactor, stricter, to_context
-from ...errors import ConfigurationError, MissingModelError
-from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD
+from ...errors import ConfigurationError, InvalidAnswerError, MissingModelError
+from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served
 from ...models.chat import ROLES, model_name
 from ...models.fallbacks import members_of
-from ...people.answers import answers_of_earlier_version, bare_answer, keep_answers, overdue_answers
+from ...people.answers import (
+    answers_of_earlier_version,
+    bare_answer,
+    keep_answers,
+    overdue_answers,
+    refused_questions,
+)
 from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY
@@ -29,6 +35,7 @@ from ...storage.ledger import Ledger
 from ...storage.plan_cache import CachedPlans
 from ...storage.work_id import WorkId
 from ..compiled import CompiledAgent
+from .chat import tell_answers, words_for
 from .inputs import check_input
 from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goal, was_edited_after_its_end
 
@@ -50,6 +57,7 @@ class Visit:
     ) -> None:
         self._config = config
         self._given: dict[str, Any] = {}
+        self._refusals: dict[str, str] = {}
         self._agent = agent
         self._configurable = configurable
         self._saver = saver
@@ -61,6 +69,8 @@ class Visit:
     async def look(self, given: Any, asked: Context | None) -> None:
         """Read what is on record, and open a finished run again whose plan was edited in the state."""
         snapshot = await self._look_at_state()
+        self._words = None if self._nested or self._forks else words_for(given, snapshot)
+        given = self._input = self._words.answer if self._words is not None else given
         begun = snapshot is not None and bool(snapshot.values)
         goes_on = bool(self._configurable.get(RESUMING)) and begun
         self._resumed = goes_on if self._nested else not isinstance(given, Mapping)
@@ -91,18 +101,17 @@ class Visit:
         self._snapshot, self._forks = found
         return self._snapshot
 
-    async def checked(self, given: Any, *, elsewhere: bool) -> Any:
+    async def checked(self, *, elsewhere: bool) -> Any:
         """Return the input as LangGraph may have it.
 
         Args:
-            given: As the caller gave it.
             elsewhere: Whether another process will run it.
         """
         agent, settings, snapshot, nested = self._agent, self._settings, self._snapshot, self._nested
-        checked = given
+        checked = self._input
         if not (nested and self._resumed):
             overdue = {} if nested else overdue_answers(snapshot, settings.decision_timeout_s)
-            checked = check_input(given, snapshot, bool(self._saver), nested, overdue)
+            checked = self._read(overdue)
         checked = self._redactor.value(checked)
         if not elsewhere:
             if isinstance(checked, dict) and not self._resumed:
@@ -115,8 +124,34 @@ class Visit:
             self._given = await self._answers_from_parent()
         elif isinstance(checked, Command) and isinstance(checked.resume, Mapping):
             self._given = {**checked.resume, **answers_of_earlier_version(checked.resume, snapshot)}
+            await self._tell_answers(checked.resume)
             checked = await self._kept(checked)
         return checked
+
+    def _read(self, overdue: Mapping[str, Any]) -> Any:
+        """Read the input; a server's client finds what is wrong with its answer in the question."""
+        snapshot, served = self._snapshot, is_served(self._config)
+        try:
+            return check_input(
+                self._input,
+                snapshot,
+                bool(self._saver),
+                self._nested,
+                overdue,
+                forks=self._forks,
+                by_chat=served,
+            )
+        except InvalidAnswerError as error:
+            refused = refused_questions(self._input, snapshot)
+            if not (served and refused):
+                raise
+            # An error would end the run, and hide the question from clients that look for waiting threads.
+            self._refusals = dict.fromkeys(refused, str(error))
+            return None
+
+    async def _tell_answers(self, answers: Mapping[str, Any]) -> None:
+        if isinstance(self._saver, AsyncSaver) and self._snapshot is not None:
+            await tell_answers(self._saver, self._snapshot, answers, self._words, self._redactor.value)
 
     async def _kept(self, command: Command[Any]) -> Command[Any] | None:
         """Put answers on record; where LangGraph must not take the run for a fork, it gets them too."""
@@ -159,6 +194,8 @@ class Visit:
             effects=parent.effects if parent else EffectLog(self._ledger, is_new=not self._resumed),
             work=_work(configurable, parent),
             given=self._given,
+            refusals=self._refusals,
+            begins=not self._resumed,
             clock=asyncio.get_running_loop().time,
             meter=await self._meter(),
             can_ask=bool(self._saver),
