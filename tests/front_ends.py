@@ -234,7 +234,7 @@ class Client:
     def open(self, thread: str = "", assistant: str = "") -> None:
         """Open the page on a thread, or on none yet."""
         self._assistant, self._thread = assistant or "plan_execute", thread
-        self.browser.open(self.address(), width=1200, height=1500)
+        self.browser.open(self.address(), width=1200, height=1100)
 
     def address(self) -> str:
         """The page's address for the thread."""
