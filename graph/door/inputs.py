@@ -95,11 +95,9 @@ def _read_input(given: Mapping[str, Any], before: Sequence[AnyMessage], *, stric
     Args:
         given: The input.
         before: The conversation so far; what is still asked in it is closed.
-        strict: Whether to warn of keys that are no input.
+        strict: Whether keys that are no input are to be told of.
     """
     unknown = sorted(set(map(str, given)) - set(_INPUT_KEYS)) if strict else []
-    if unknown:
-        _log.warning("unknown input %r is ignored; known inputs: %s", unknown[0], known(_INPUT_KEYS))
     messages = read_messages(given.get("messages"))
     plan, inputs = given.get("plan"), given.get("inputs") or {}
     if not isinstance(inputs, Mapping):
@@ -107,6 +105,8 @@ def _read_input(given: Mapping[str, Any], before: Sequence[AnyMessage], *, stric
     # Copies: what a caller later does to its own objects must not reach the run.
     plan, inputs = as_json("plan", plan), as_json("inputs", dict(inputs))
     goal = _goal(given.get("goal"), plan, messages, unknown)
+    if unknown:
+        _log.warning("unknown input %r is ignored; known inputs: %s", unknown[0], known(_INPUT_KEYS))
     # Agent Chat UI answers open calls itself, with "Successfully handled tool call."
     said = [message for message in messages if not _answers_a_question(message, before)]
     return {"goal": goal, "messages": [*closing_messages(before), *said], "plan": plan, "inputs": inputs}
