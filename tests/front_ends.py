@@ -151,8 +151,8 @@ class Client:
     commands: ClassVar[tuple[str, ...]]
     submit: ClassVar[str] = "Submit"
     """The button that sends an edit."""
-    bar: ClassVar[str] = "textarea"
-    """Where messages are written."""
+    stops: ClassVar[bool] = True
+    """Whether its button to stop ends the run; else it only closes the stream."""
 
     def __init__(self, browser: Browser, url: str, server: Server, pictures: Path) -> None:
         self.browser, self.url, self.server = browser, url, server
@@ -213,23 +213,23 @@ class Client:
         """Tell whether a button of this name can be clicked."""
         return bool(self.evaluate(f"!!drive.named('button', {json.dumps(name)})"))
 
-    def fill(self, field: str, text: str) -> None:
-        """Replace what stands in a field, given as JavaScript, by typing."""
-        self.until(f"!!{field}", f"there is no field {field}")
-        self.evaluate(f"({field}).focus() || ({field}).select()")
-        if text:
-            self.browser.send("Input.insertText", text=text)
-        else:
-            for kind in ("keyDown", "keyUp"):
-                self.browser.send("Input.dispatchKeyEvent", type=kind, key="Backspace", code="Backspace")
-        self.until(f"({field}).value === {json.dumps(text)}", f"{field} did not take the text")
+    def fill(self, field: str, text: str, button: str) -> None:
+        """Write into a field, given as JavaScript, in place of what stands there, and click the button.
 
-    def replace(self, field: str, before: str, after: str) -> None:
-        """Change a part of what stands in a field."""
-        self.until(f"!!{field}", f"there is no field {field}")
-        old = self.evaluate(f"({field}).value")
-        assert before in old, f"{before} is not in {old}"
-        self.fill(field, old.replace(before, after))
+        A client that draws its form anew forgets what was written, and a person writes it again.
+        """
+
+        def written() -> bool:
+            if not self.evaluate(f"!!{field}"):
+                return False
+            if self.evaluate(f"({field}).value === {json.dumps(text)}"):
+                return self.offers(button)
+            self.evaluate(f"({field}).focus() || ({field}).select()")
+            self.browser.send("Input.insertText", text=text)
+            return False
+
+        self.until(written, f"{field} does not take {text}")
+        self.click(button)
 
     def open(self, thread: str = "", assistant: str = "") -> None:
         """Open the page on a thread, or on none yet."""
@@ -242,9 +242,7 @@ class Client:
 
     def say(self, text: str) -> None:
         """Send a message."""
-        field = f"drive.all('{self.bar}').pop()"
-        self.fill(field, text)
-        self.click("Send")
+        self.fill("drive.all('textarea').pop()", text, "Send")
 
     def begin_run(self, text: str) -> None:
         """Send a message; a client that cannot has another program start the run."""
@@ -263,15 +261,20 @@ class Client:
         self._edit(f"one.value === {json.dumps(before)}", before, after)
 
     def _edit(self, wanted: str, before: str, after: str) -> None:
-        field = f"drive.all('textarea').find((one) => {wanted})"
-        self.until(f"!!{field}", f"no field holds {before}")
-        self.evaluate(f"!!(drive.edited = {field})")
-        self.replace("drive.edited", before, after)
-        self.click(self.submit)
+        """Change a part of what stands in a field, and send the form."""
+        find = f"drive.all('textarea').find((one) => {wanted})"
+        self.until(f"!!(drive.old = {find}?.value)", f"no field holds {before}")
+        whole = self.evaluate("drive.old").replace(before, after)
+        same = f"drive.all('textarea').find((one) => [drive.old, {json.dumps(whole)}].includes(one.value))"
+        self.fill(same, whole, self.submit)
 
     def reject(self, words: str) -> None:
         """Say no to the question that is open, and why."""
         raise NotImplementedError
+
+    def resolve(self) -> None:
+        """Put the open question away unanswered."""
+        self.click("Mark as Resolved")
 
     def asks(self, name: str) -> str:
         """Wait until a question of this name can be answered here, and return the text of the page."""
@@ -289,6 +292,7 @@ class AgentChatUI(Client):
 
     folder = "agent-chat-ui"
     commands = ("pnpm install --frozen-lockfile", "pnpm build")
+    stops = False
 
     def address(self) -> str:
         parts = {"apiUrl": self.server.url, "assistantId": self._assistant, "threadId": self._thread}
@@ -306,8 +310,7 @@ class AgentChatUI(Client):
         self.click("Approve")
 
     def reject(self, words: str) -> None:
-        self.fill("drive.all('textarea[placeholder^=Share]')[0]", words)
-        self.click("Submit rejection")
+        self.fill("drive.all('textarea[placeholder^=Share]')[0]", words, "Submit rejection")
 
     def stop(self) -> None:
         """Stop what runs."""
@@ -315,16 +318,8 @@ class AgentChatUI(Client):
 
     def edit_message(self, before: str, after: str) -> None:
         """Change a message that was sent, and send it again."""
-        self._hover(before)
-        self.click("Edit")
-        field = f"drive.all('textarea').find((one) => one.value === {json.dumps(before)})"
-        self.until(f"!!{field}", f"{before} cannot be edited")
-        self.evaluate(f"(drive.edited = {field}) && true")
-        self.fill("drive.edited", after)
-        self.evaluate(
-            "drive.edited.dispatchEvent(new KeyboardEvent('keydown', "
-            "{key: 'Enter', ctrlKey: true, bubbles: true})) && true"
-        )
+        self.click("Edit", last=True)
+        self._edit(f"one.value === {json.dumps(before)}", before, after)
 
     def regenerate(self) -> None:
         """Ask for the last message of the agent once more."""
@@ -332,11 +327,9 @@ class AgentChatUI(Client):
 
     def upload(self, path: Path) -> None:
         """Attach a file to the message that is written."""
+        self.until("!!document.querySelector('#file-input')", "files cannot be attached")
         answer = self.browser.send("Runtime.evaluate", expression="document.querySelector('#file-input')")
         self.browser.send("DOM.setFileInputFiles", files=[str(path)], objectId=answer["result"]["objectId"])
-
-    def _hover(self, words: str) -> None:
-        self.until(f"!!drive.all('p').find((one) => one.innerText === {json.dumps(words)})", f"no {words}")
 
 
 class DeepAgentsUI(Client):
@@ -375,8 +368,7 @@ class DeepAgentsUI(Client):
 
     def reject(self, words: str) -> None:
         self.click("Reject")
-        self.fill("drive.all('textarea[placeholder^=Explain]')[0]", words)
-        self.click("Confirm Reject")
+        self.fill("drive.all('textarea[placeholder^=Explain]')[0]", words, "Confirm Reject")
 
     def stop(self) -> None:
         """Stop what runs."""
@@ -428,8 +420,7 @@ class AgentInbox(Client):
         self.click("Accept")
 
     def reject(self, words: str) -> None:
-        self.fill("drive.all('textarea[placeholder^=Your]')[0]", words)
-        self.click("Send Response")
+        self.fill("drive.all('textarea[placeholder^=Your]')[0]", words, "Send Response")
 
 
 CLIENTS = (AgentChatUI, AgentInbox, DeepAgentsUI)

@@ -10,7 +10,10 @@ from front_ends import AgentChatUI, AgentInbox, DeepAgentsUI
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
 
 PROMPTS = ("You carry out one step", "You write the final answer", "You plan work", "Your step:")
-"""What no person should read: the beginnings of the roles' prompts."""
+"""The beginnings of the roles' prompts."""
+
+MACHINE = (*PROMPTS, "<data", "tools=[", "These words come one after the other")
+"""What no person should read: prompts, a plan as a model writes it, what an agent says to itself."""
 
 
 def in_clients(*kinds):
@@ -125,7 +128,9 @@ def test_broken_edit_is_explained(client):
     client.say("write tea")
     client.asks("approve_plan")
     client.edit('{"id"' if client.folder != "deep-agents-ui" else '{\n  "id"', "{id")
-    client.until(lambda: "JSON" in client.read(), "nothing says what is wrong with the edit")
+    client.until(
+        lambda: "Your answer was not taken" in client.read(), "nothing says what is wrong with the edit"
+    )
     client.picture("explained")
     client.asks("approve_plan")
     assert client.server.client.threads.get(client.thread)["status"] == "interrupted"
@@ -188,13 +193,43 @@ def test_unknown_outcome_question(client):
 
 
 @chats
+def test_answer_in_words(client):
+    client.open()
+    client.say("write tea")
+    client.asks("approve_plan")
+    answered(client, client.say, "write cocoa, not tea")
+    client.until(lambda: "write_cocoa" in client.asks("approve_plan"), "the revised plan is not shown")
+    client.picture("revised")
+    client.say("yes")
+    client.shows("This is what there is: cocoa.")
+    assert finished(client)["results"]["write_cocoa"]["output"] == "cocoa"
+
+
+@in_clients(AgentChatUI, AgentInbox)
+def test_resolved_then_a_new_message(client):
+    client.open()
+    client.say("write tea")
+    client.asks("approve_plan")
+    client.resolve()
+    client.until(lambda: not client.server.questions(client.thread), "the question is still open")
+    client.picture("resolved")
+    client.say("write cocoa")
+    assert "cocoa" in client.asks("approve_plan")
+    client.approve()
+    assert finished(client)["results"]["write_cocoa"]["output"] == "cocoa"
+
+
+@chats
 def test_stop_then_a_new_message(client):
     client.open()
-    client.say(f"hold {client.folder.replace('-', '')}")
-    client.server.await_call(client.folder.replace("-", ""), "hold")
+    name = f"stop{client.folder.replace('-', '')}"
+    client.say(f"hold {name}")
+    client.server.await_call(name, "hold")
     client.stop()
     client.picture("stopped")
     client.say("echo cocoa")
+    if not client.stops:
+        (client.server.folder / name).touch()
     client.shows("This is what there is: cocoa.")
     assert finished(client)["goal"] == "echo cocoa"
 
@@ -243,17 +278,28 @@ def test_upload(client, model, tmp_path):
 def test_progress(client):
     client.open()
     name = f"wait{client.folder.replace('-', '')}"
-    goal = f"hold {name} then think about coffee"
-    client.say(goal)
+    client.say(f"hold {name}")
     client.server.await_call(name, "hold")
-    client.until(lambda: name in client.read().replace(goal, ""), "no progress is shown")
+    client.until(lambda: client.read().count(name) > 1, "no progress is shown")
     client.picture("held")
     (client.server.folder / name).touch()
-    seen = []
+    assert finished(client)["status"] == "done"
+
+
+@chats
+def test_no_machine_text(client):
+    client.open()
+    goal = "think about coffee then think about tea"
+    client.say(goal)
+    client.until(lambda: client.thread and client.server.values(client.thread).get("plan"), "no plan")
+    seen = [client.read()]
     while client.server.client.threads.get(client.thread)["status"] == "busy":
-        seen.append(client.text())
-    assert not [prompt for prompt in PROMPTS for text in seen if prompt in text]
-    finished(client)
+        seen.append(client.read())
+    assert finished(client)["status"] == "done"
+    client.shows("This is what there is:")
+    assert len(seen) > 1, "nothing was seen of the run"
+    assert all(goal in text for text in seen), "the person's message vanished"
+    assert not [word for word in MACHINE for text in seen if word in text]
 
 
 @chats
