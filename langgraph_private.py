@@ -41,6 +41,7 @@ __all__ = [
     "made_into",
     "path_text",
     "read_channels",
+    "sent_orders",
     "sort_ids_after",
     "state_asked_by",
     "uses_default_pool",
@@ -95,6 +96,12 @@ def is_served(config: RunnableConfig) -> bool:
 def read_channels(config: RunnableConfig, names: Sequence[str]) -> Any:
     """Read the graph's state from inside a task, as conditional edges do; a sent task gets only its order."""
     return ChannelRead.do_read(config, select=list(names))
+
+
+def sent_orders(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what was sent to the tasks that are numbered in their paths; a server reads it as JSON."""
+    sent = checkpoint["channel_values"].get("__pregel_tasks") or []
+    return [dict(one["arg"] if isinstance(one, dict) else one.arg) for one in sent]
 
 
 def path_text(path: Any) -> str:

@@ -10,7 +10,7 @@ from openai_stub import OpenAIStub, Reply, asks_for_plan
 
 pytestmark = pytest.mark.timeout(180)
 
-SAYING = re.compile(r"(write|think|doze|fetch) (mark-[\w-]+)")
+SAYING = re.compile(r"(write|think|doze|fetch|watch) (mark-[\w-]+)")
 """A goal of these tests: what to do, and a mark that tells it from all others."""
 
 
@@ -18,6 +18,8 @@ def route(body):
     """Plan what the goal says; an agent step thinks aloud."""
     said = body["messages"][-1]["content"]
     text = said if isinstance(said, str) else " ".join(part.get("text", "") for part in said)
+    if not asks_for_plan(body) and body.get("tools") and body["messages"][-1]["role"] == "user":
+        return Reply(tool_calls=[("doze", {"text": SAYING.findall(text)[-1][1], "seconds": 20})])
     if not asks_for_plan(body):
         return Reply("A thought that is nobody's business." if "agent" in text else "It is done.")
     verb, mark = SAYING.findall(text)[-1]
@@ -25,6 +27,7 @@ def route(body):
         "write": f'a = write(text="{mark}")',
         "doze": f'a = doze(text="{mark}", seconds=20)',
         "fetch": f'a = fetch(name="{mark}")',
+        "watch": f'a = "watch {mark}" tools=[doze]',
         "think": f'a = "think about {mark} as an agent"',
     }
     return Reply(calls[verb])
@@ -315,3 +318,18 @@ def test_studio_sees_the_inner_agent(server):
     drawn = server.client.assistants.get_graph(assistant, xray=True)
     assert {"executor:model", "executor:tools"} <= {node["id"] for node in drawn["nodes"]}
     assert "executor" in server.client.assistants.get_subgraphs(assistant)
+
+
+def test_the_state_of_an_agent_can_be_opened_while_it_runs(server):
+    thread = server.new_thread()
+    run = server.client.runs.create(thread, "plan_execute", input=chat("watch mark-open"), context=NEVER)
+    server.await_call("mark-open", "doze")
+    (task,) = server.state(thread)["tasks"]
+    opened = server.client.threads.get_state(thread, checkpoint=task["checkpoint"])
+    inside = server.client.threads.get_state(thread, subgraphs=True)["tasks"][0]["state"]
+    for state in (opened, inside):
+        *_, told, called = state["values"]["messages"]
+        assert "watch mark-open" in told["content"]
+        assert [call["name"] for call in called["tool_calls"]] == ["doze"]
+        assert state["next"] == ["tools"]
+    server.client.runs.cancel(thread, run["run_id"], wait=True)
