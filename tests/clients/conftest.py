@@ -14,7 +14,6 @@ from openai_stub import OpenAIStub, Reply, asks_for_plan
 PICTURES = os.environ.get("PLAN_EXECUTE_PICTURES")
 
 WORK = re.compile(r"(write|keep|echo|hold|fetch|think about) (\w+)")
-TOOL_OF = {"think about": '"think about {what}" tools=[echo]'}
 SENTENCE = "These words come one after the other, as a model says them."
 
 
@@ -57,7 +56,7 @@ def answer(body):
         return Reply(None, tool_calls=[("echo", {"text": what.group(1) if what else "nothing"})])
     if system.startswith("You write the final answer"):
         results = _text(body["messages"][-1]["content"]).partition("Results")[2]
-        found = list(dict.fromkeys(re.findall(r"tea|cocoa|coffee|milk|water|juice", results)))
+        found = dict.fromkeys(what for _, what in WORK.findall(results.replace("_", " ")))
         return Reply(f"This is what there is: {', '.join(found)}.", usage=(11, 12), token_s=0.05)
     return Reply(SENTENCE, usage=(11, 16), token_s=0.1)
 

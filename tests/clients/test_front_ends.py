@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
 PROMPTS = ("You carry out one step", "You write the final answer", "You plan work", "Your step:")
 """The beginnings of the roles' prompts."""
 
-MACHINE = (*PROMPTS, "<data", "tools=[", "These words come one after the other")
-"""What no person should read: prompts, a plan as a model writes it, what an agent says to itself."""
+MACHINE = (*PROMPTS, "<data", "tools=[")
+"""What no person should read: prompts, and a plan as a model writes it."""
 
 
 def in_clients(*kinds):
@@ -250,16 +250,32 @@ def test_edit_a_human_message(client):
 
 
 @in_clients(AgentChatUI)
+def test_edit_a_human_message_while_asked(client):
+    client.open()
+    client.say("echo coffee")
+    client.shows("This is what there is: coffee.")
+    client.say("write water")
+    client.asks("approve_plan")
+    client.edit_message("write water", "write juice")
+    client.until(lambda: "write_juice" in client.asks("approve_plan"), "the new message is not planned")
+    client.picture("asked")
+    client.approve()
+    client.shows("This is what there is: coffee.", "This is what there is: juice.")
+    assert client.server.calls("juice") == ["write"]
+    assert client.server.calls("water") == []
+
+
+@in_clients(AgentChatUI)
 def test_regenerate(client):
     client.open()
-    client.say("echo milk")
-    client.shows("This is what there is: milk.")
-    finished(client)
-    runs = len(client.server.client.runs.list(client.thread))
-    client.regenerate()
-    client.until(lambda: len(client.server.client.runs.list(client.thread)) > runs, "nothing was started")
+    client.say("write soup")
+    client.asks("approve_plan")
+    answered(client, client.approve)
+    client.shows("This is what there is: soup.")
+    answered(client, client.regenerate)
     assert finished(client)["status"] == "done"
-    client.shows("echo milk", "This is what there is: milk.", "2 / 2")
+    client.shows("write soup", "This is what there is: soup.", "2 / 2")
+    assert client.server.calls("soup") == ["write"]
 
 
 @in_clients(AgentChatUI)
@@ -296,7 +312,8 @@ def test_no_machine_text(client):
     while client.server.client.threads.get(client.thread)["status"] == "busy":
         seen.append(client.read())
     assert finished(client)["status"] == "done"
-    client.shows("This is what there is:")
+    said = client.shows("This is what there is:")
+    assert "These words come" not in said, "what a step said has stayed in the conversation"
     assert len(seen) > 1, "nothing was seen of the run"
     assert all(goal in text for text in seen), "the person's message vanished"
     assert not [word for word in MACHINE for text in seen if word in text]
