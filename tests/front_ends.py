@@ -24,12 +24,15 @@ from browser import Browser
 from dev_server import Server
 from platformdirs import user_cache_path
 
-__all__ = ["CLIENTS", "SOURCES", "AgentChatUI", "AgentInbox", "Client", "DeepAgentsUI", "start"]
+__all__ = ["CLIENTS", "PICTURES", "SOURCES", "AgentChatUI", "AgentInbox", "Client", "DeepAgentsUI", "start"]
 
 SOURCES = Path(
     os.environ.get("PLAN_EXECUTE_CLIENTS") or Path(__file__).resolve().parents[2] / "shared" / "clients"
 )
 """Where the clients' sources are."""
+
+PICTURES = Path(folder) if (folder := os.environ.get("PLAN_EXECUTE_PICTURES")) else None
+"""Where pictures are kept; None: nowhere for long."""
 
 BUILDS = user_cache_path("plan-execute") / "clients"
 TOOLS = BUILDS / "tools"

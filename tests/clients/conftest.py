@@ -1,17 +1,13 @@
 """The front ends, the server that they talk to, and the model behind it."""
 
 import json
-import os
 import re
-from pathlib import Path
 
 import browser
 import front_ends
 import pytest
 from dev_server import serve
 from openai_stub import OpenAIStub, Reply, asks_for_plan
-
-PICTURES = os.environ.get("PLAN_EXECUTE_PICTURES")
 
 WORK = re.compile(r"(write|keep|echo|hold|fetch|think about) (\w+)")
 SENTENCE = "These words come one after the other, as a model says them."
@@ -80,7 +76,7 @@ def server(tmp_path_factory, model):
 def clients(tmp_path_factory, server):
     """Start a client when it is asked for; end them all afterwards."""
     started, opened = {}, []
-    pictures = Path(PICTURES) if PICTURES else tmp_path_factory.mktemp("pictures")
+    pictures = front_ends.PICTURES or tmp_path_factory.mktemp("pictures")
 
     def client(kind):
         if kind not in started:

@@ -5,7 +5,7 @@ import struct
 import zlib
 
 import pytest
-from front_ends import AgentChatUI, AgentInbox, DeepAgentsUI
+from front_ends import CLIENTS, AgentChatUI, AgentInbox, DeepAgentsUI
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
 
@@ -21,7 +21,7 @@ def in_clients(*kinds):
     return pytest.mark.parametrize("client", kinds, indirect=True, ids=lambda kind: kind.folder)
 
 
-everywhere = in_clients(AgentChatUI, AgentInbox, DeepAgentsUI)
+everywhere = in_clients(*CLIENTS)
 chats = in_clients(AgentChatUI, DeepAgentsUI)
 
 
