@@ -124,8 +124,9 @@ class PlanExecuteAgent(CompiledAgent):
             async with aclosing(chunks) as stream:
                 with wrong_answers_named():
                     async for chunk in stream:
-                        values.see(cleaned := redacted.clean(chunk))
-                        yield cleaned
+                        yield (cleaned := redacted.clean(chunk))
+                        for shown in values.see(cleaned):
+                            yield shown
             for chunk in redacted.rest():
                 yield chunk
             for chunk in values.again(await self._told_question(entry.config)):

@@ -65,6 +65,7 @@ class _Planner:
 
     async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
+        run.show(runtime)
         started = _start(state, run) if run.begins or _is_new_goal(state) else {}
         run.begins = False
         if started and run.follows_up and (doubts := await run.effects.doubts_of_thread()):

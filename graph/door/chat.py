@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, RemoveMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.graph.message import add_messages
@@ -24,7 +24,7 @@ from ...people.chat import (
     retold,
 )
 from ...run import Run
-from ...state import QUESTION_ID
+from ...state import PROGRESS_ID, QUESTION_ID
 from ...storage.beside import write_beside
 from ..compiled import CompiledAgent
 from .inputs import read_messages
@@ -125,7 +125,7 @@ async def tell_question(agent: CompiledAgent, saver: Any, run: Run) -> dict[str,
 
 
 class LastValues:
-    """The last values that a run streamed: with the question in them they are sent once more.
+    """The last values that a run streamed: with a message that was told since, they are sent once more.
 
     Args:
         modes: The stream modes that were asked for: a name, or a list.
@@ -136,22 +136,33 @@ class LastValues:
         self._modes, self._subgraphs = modes, subgraphs
         self._last: tuple[dict[str, Any], Callable[[dict[str, Any]], Any]] | None = None
 
-    def see(self, chunk: Any) -> None:
-        """Keep a chunk if it holds the values of the graph itself."""
-        if isinstance(chunk, dict) and {"type", "ns", "data"} <= chunk.keys():
-            if chunk["type"] == "values" and not chunk["ns"] and isinstance(chunk["data"], dict):
-                self._last = chunk["data"], lambda values: {**chunk, "data": values}
+    def see(self, chunk: Any) -> Iterator[Any]:
+        """Keep a chunk with the values of the graph itself; show progress in words beside that of the UI."""
+        mode, payload, wrap = self._opened(chunk)
+        if not isinstance(payload, dict):
             return
-        parts = chunk if isinstance(self._modes, list) or self._subgraphs else (chunk,)
-        if not isinstance(parts, tuple) or not isinstance(parts[-1], dict):
-            return
-        mode = parts[-2] if isinstance(self._modes, list) else self._modes
-        if mode == "values" and not (self._subgraphs and parts[0]):
-            whole = len(parts) > 1
-            self._last = parts[-1], lambda values: (*parts[:-1], values) if whole else values
+        if mode == "values":
+            self._last = payload, wrap
+        elif mode == "custom" and str(payload.get("id")).startswith(PROGRESS_ID) and self._last is not None:
+            text = AIMessage(payload["props"]["text"], id=payload["id"])
+            yield from self.again({"messages": [*(self._last[0].get("messages") or []), text]})
 
     def again(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
         """Give the values with what was told since, if anything was."""
         if self._last is not None and told is not None:
             values, wrap = self._last
             yield wrap({**values, **told})
+
+    def _opened(self, chunk: Any) -> tuple[str, Any, Callable[[dict[str, Any]], Any]]:
+        """Return a chunk's mode, what is in it, and how values are put into one like it."""
+        if isinstance(chunk, dict) and {"type", "ns", "data"} <= chunk.keys():
+            mode = "" if chunk["ns"] else chunk["type"]
+            return mode, chunk["data"], lambda values: {**chunk, "data": values}
+        if not isinstance(self._modes, list) and not self._subgraphs:
+            return str(self._modes), chunk, lambda values: values
+        mode = chunk[-2] if isinstance(self._modes, list) else self._modes
+        return (
+            "" if self._subgraphs and chunk[0] else mode,
+            chunk[-1],
+            lambda values: (*chunk[:-1], values),
+        )

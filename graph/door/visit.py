@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
@@ -13,6 +14,7 @@ from langgraph.types import Command, StateSnapshot
 
 from ...context import Context, run_redactor, stricter, to_context
 from ...errors import ConfigurationError, InvalidAnswerError, MissingModelError
+from ...events import Progress
 from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served
 from ...models.chat import ROLES, model_name
 from ...models.fallbacks import members_of
@@ -202,6 +204,7 @@ class Visit:
             thread_id=thread_id,
             within=_within(configurable, parent),
             heard=heard or self._nested,
+            shown=Progress(uuid4().hex) if heard and not self._nested and is_served(self._config) else None,
             about=_plan_of(values) if self._resumed else None,
             artifacts=Artifacts(store if lasts else None, self._thread_id, self._settings.max_inline_bytes),
             volatile=self._volatile,

@@ -310,6 +310,33 @@ def test_the_conversation_of_an_agent_step_is_never_streamed_as_the_values_of_th
     assert "think about" not in json.dumps(own), "what the planner writes is for the program"
 
 
+def test_who_watches_sees_how_far_the_run_is_in_one_message_and_no_long_silence(server):
+    thread = server.new_thread()
+    steps = plan(
+        bound("first", "echo", args={"text": "x"}),
+        bound("long", "doze", "first", args={"text": "mark-progress", "seconds": 4}),
+    )
+    modes = ["values", "custom"]
+    parts = list(
+        server.client.runs.stream(thread, "plan_execute", input=steps, context=NEVER, stream_mode=modes)
+    )
+    shown = [part.data for part in parts if part.event == "custom" and part.data["type"] == "ui"]
+    assert len({message["id"] for message in shown}) == 1
+    assert {message["metadata"]["message_id"] for message in shown} == {shown[0]["id"]}
+    texts = [message["props"]["text"] for message in shown]
+    assert texts[0] == "Planning …"
+    assert "Working … 1 of 2 steps have ended. Now: long." in texts
+    assert texts[-1] == "Done … 2 of 2 steps have ended."
+    assert texts.count("Working … 1 of 2 steps have ended. Now: long.") > 2, "the doze is no silence"
+    *_, last = (part.data for part in parts if part.event == "values")
+    values = [part.data["messages"] for part in parts if part.event == "values"]
+    said_meanwhile = [messages[-1] for messages in values if messages]
+    in_words = [message for message in said_meanwhile if message["id"] == shown[0]["id"]]
+    assert "Working … 1 of 2 steps have ended. Now: long." in [message["content"] for message in in_words]
+    assert [message["type"] for message in last["messages"]] == ["human", "ai"]
+    assert kinds(server, thread) == [("human", []), ("ai", [])]
+
+
 # --- studio ------------------------------------------------------------------------------
 
 
