@@ -31,7 +31,7 @@ from .goal_watch import GoalWatch, goal_watch
 
 __all__ = ["Epoch", "Siblings", "epoch_of", "read_state"]
 
-_STEP_CHANNELS = ["plan", "results", "goal", "inputs", "audit", "evaluation"]
+_STEP_CHANNELS = ["messages", "plan", "results", "goal", "inputs", "audit", "evaluation"]
 
 
 @dataclass

@@ -19,6 +19,7 @@ from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
 from ..models.plan_writer import DraftForm, write_draft
 from ..models.prompts import quote, render_prompt
+from ..models.prompts.attachments import attachments_of, with_attachments
 from ..models.prompts.conversation import earlier_messages, quoted_conversation
 from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..plan.identity import plan_difference, used_ids
@@ -160,9 +161,10 @@ class _Planner:
             today=run.today,
             seen=await run.output_forms.known(self.toolbox.fingerprints(self.toolbox.names)),
         )
+        model, attached = self.models.get("planner", run.settings.models), attachments_of(state)
         return await write_draft(
-            self.models.get("planner", run.settings.models),
-            prompt,
+            model,
+            lambda form: with_attachments(prompt(form), attached, model),
             role="planner",
             occasion="next_steps" if _is_next_round(state) else "goal",
             kept=_kept_steps(state),
@@ -381,8 +383,9 @@ Noted = tuple[Update | None, list[AuditEvent]]
 
 
 def _stands_alone(state: State) -> bool:
-    """Tell whether the planner is asked nothing but the goal: no conversation, no feedback, no results."""
-    return not (earlier_messages(state) or feedback_of(state) or state.get("results"))
+    """Tell whether the planner is asked nothing but the goal: no conversation, attachments or results."""
+    said = earlier_messages(state) or feedback_of(state) or attachments_of(state)
+    return not (said or state.get("results"))
 
 
 async def _recalled(state: State, runtime: Runtime[Context], run: Run, key: str | None) -> Noted:

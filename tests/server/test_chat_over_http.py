@@ -290,6 +290,28 @@ def test_unknown_input_is_ignored_with_a_warning(server):
     assert "unknown input 'context' is ignored" in server.log
 
 
+def test_an_image_and_a_file_reach_the_planner_and_the_executor(server, stub):
+    thread, mark = server.new_thread(), "mark-attached"
+    image = {"type": "image", "mimeType": "image/png", "data": "aW1hZ2U=", "metadata": {"name": "cat.png"}}
+    file = {
+        "type": "file",
+        "mimeType": "application/pdf",
+        "data": "ZmlsZQ==",
+        "metadata": {"filename": "plan.pdf"},
+    }
+    content = [{"type": "text", "text": f"think {mark}"}, image, file]
+    given = {"messages": [{"type": "human", "content": content}]}
+    assert server.run(thread, input=given, context=NEVER)["status"] == "done"
+    asked = [request.body["messages"][-1]["content"] for request in stub.requests]
+    seen = [content for content in asked if mark in json.dumps(content) and isinstance(content, list)]
+    assert len(seen) == 2
+    for content in seen:
+        urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+        assert urls == ["data:image/png;base64,aW1hZ2U="]
+        files = [part["file"] for part in content if part["type"] == "file"]
+        assert files == [{"file_data": "data:application/pdf;base64,ZmlsZQ==", "filename": "plan.pdf"}]
+
+
 # --- what stays inside -------------------------------------------------------------------
 
 
