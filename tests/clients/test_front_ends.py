@@ -256,12 +256,12 @@ def test_edit_a_human_message_while_asked(client):
     client.shows("This is what there is: coffee.")
     client.say("write water")
     client.asks("approve_plan")
-    client.edit_message("write water", "write juice")
-    client.until(lambda: "write_juice" in client.asks("approve_plan"), "the new message is not planned")
+    client.edit_message("write water", "write squash")
+    client.until(lambda: "write_squash" in client.asks("approve_plan"), "the new message is not planned")
     client.picture("asked")
     client.approve()
-    client.shows("This is what there is: coffee.", "This is what there is: juice.")
-    assert client.server.calls("juice") == ["write"]
+    client.shows("This is what there is: coffee.", "This is what there is: squash.")
+    assert client.server.calls("squash") == ["write"]
     assert client.server.calls("water") == []
 
 
