@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -27,19 +27,23 @@ from ..plan.dag import descendants, next_round_is_due
 from ..plan.identity import plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
 from ..state import (
+    Attempt,
     Evaluation,
+    Failure,
     Plan,
     Step,
     StepResult,
-    Usage,
     add_usage,
     digest,
-    is_not_needed,
+    new_attempt,
+    new_evaluation,
+    new_result,
     steps_by_id,
+    total_usage,
 )
 from ..storage.adapters import AsyncSaver, async_store
+from ..storage.ids import thread_id_of
 from ..storage.ledger import Ledger
-from ..storage.thread_ids import thread_id_of
 from ..tools.threads import run_bounded
 from .compiled import CompiledAgent
 from .door.chat import says_something
@@ -82,15 +86,11 @@ async def retry_steps(
         asked = await _open_failures(ledger, plan, results)
         for step_id in again:
             await _retire(ledger, plan, steps_by_id(plan)[step_id], results.get(step_id))
-        evaluation: Evaluation = {
-            "decision": "continue",
-            "step_ids": again,
-            "reason": f"a person ordered {'these' if again else 'the next'} steps again",
-            "by": "person",
-        }
+        reason = f"a person ordered {'these' if again else 'the next'} steps again"
+        evaluation = new_evaluation("continue", reason, by="person", step_ids=again)
         update = {
             "results": {**results, **dict.fromkeys(again)},
-            "usage": _sum(asked[step_id]["usage"] for step_id in again if step_id in asked),
+            "usage": total_usage(asked[step_id]["usage"] for step_id in again if step_id in asked),
             "status": "running",
             "decisions": None,
         }
@@ -105,9 +105,7 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
     if unknown := sorted(set(step_ids or ()) - set(steps)):
         raise InvalidInputError(f"the plan has no step {unknown[0]!r}; known steps: {known(steps)}")
     failed = [
-        i
-        for i, r in results.items()
-        if i in steps and (r["status"] in ("failed", "blocked") or r["error"]) and not is_not_needed(r)
+        i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])
     ]
     chosen = set(step_ids or failed)
     if not chosen and next_round_is_due(plan, results):
@@ -126,26 +124,16 @@ async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | N
     made = max(len(recorded), result["attempts"] if result else 0)
     for number in range(1, made + 1):
         base = recorded[number - 1] if number <= len(recorded) else _unrecorded(number, result)
-        ordered: Evaluation = {
-            "decision": "retry",
-            "step_ids": [step["id"]],
-            "reason": "ordered",
-            "by": "person",
-        }
-        attempt = {**base, "decision": ordered, "usage": {}}
+        ordered = new_evaluation("retry", "ordered", by="person", step_ids=[step["id"]])
+        attempt: Attempt = {**base, "decision": ordered, "usage": {}}
         await ledger.record_attempt(plan["id"], step["id"], fingerprint, number, attempt)
 
 
-def _unrecorded(number: int, result: StepResult | None) -> dict[str, Any]:
+def _unrecorded(number: int, result: StepResult | None) -> Attempt:
     """Describe an attempt that succeeded, and so stands only in the result."""
-    return {
-        "number": number,
-        "output": None,
-        "verdict": "failed",
-        "criteria": [],
-        "evidence": result["evidence"] if result else [],
-        "error": {"code": "ordered_again", "message": "a person ordered this step again"},
-    }
+    error: Failure = {"code": "ordered_again", "message": "a person ordered this step again"}
+    attempt = new_attempt(number, None, None, error)
+    return {**attempt, "evidence": result["evidence"] if result else []}
 
 
 async def cancel_run(agent: CompiledAgent, config: RunnableConfig) -> Literal["requested", "cancelled"]:
@@ -176,12 +164,12 @@ async def _cancel(agent: CompiledAgent, config: RunnableConfig, reason: str) -> 
     snapshot = await _existing(agent, config)
     if not snapshot.tasks:
         raise NothingToResumeError(f"the run has ended already ({snapshot.values.get('status', 'ended')})")
-    evaluation: Evaluation = {"decision": "abort", "reason": reason, "by": "person", "cancelled": True}
+    evaluation: Evaluation = {**new_evaluation("abort", reason, by="person"), "cancelled": True}
     results, plan = snapshot.values.get("results") or {}, checked_plan(snapshot)
     failed = await _open_failures(_ledger(agent, config), plan, results)
     update = {
         "results": {**results, **failed},
-        "usage": _sum(result["usage"] for result in failed.values()),
+        "usage": total_usage(result["usage"] for result in failed.values()),
         "plan": plan,
         "draft": None,
     }
@@ -315,15 +303,11 @@ async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mappin
             "draft": {"plan": dict(edited), "source": "person", "attempt": 1},
             "approval": approval,
             "results": {**results, **replaced},
-            "usage": _sum(result["usage"] for result in replaced.values()),
+            "usage": total_usage(result["usage"] for result in replaced.values()),
             "status": "running",
             "decisions": None,
         }
-        evaluation: Evaluation = {
-            "decision": "continue",
-            "reason": "a person edited the plan",
-            "by": "person",
-        }
+        evaluation = new_evaluation("continue", "a person edited the plan", by="person")
         difference = plan_difference(current, plan)
         await _leave(agent, config, snapshot, "approval", evaluation, "plan_edited", update, difference)
         return plan
@@ -352,32 +336,12 @@ async def _open_failures(
     for step_id in steps_by_id(plan):
         attempts = [attempt for (owner, _), made in begun.items() if owner == step_id for attempt in made]
         if attempts and step_id not in results:
-            found[step_id] = _failed_result(step_id, attempts)
+            last = attempts[-1]
+            ended_at = last.get("ended_at")
+            found[step_id] = new_result(
+                step_id, "failed", ended_at, made=attempts, error=last["error"], verdict="failed"
+            )
     return found
-
-
-def _failed_result(step_id: str, attempts: Sequence[Mapping[str, Any]]) -> StepResult:
-    last = attempts[-1]
-    return {
-        "step_id": step_id,
-        "status": "failed",
-        "output": None,
-        "verdict": "failed",
-        "criteria": last["criteria"],
-        "evidence": [call for attempt in attempts for call in attempt["evidence"]],
-        "attempts": len(attempts),
-        "error": last["error"],
-        "started_at": attempts[0].get("started_at"),
-        "finished_at": last.get("ended_at"),
-        "usage": _sum(attempt["usage"] for attempt in attempts),
-    }
-
-
-def _sum(usages: Iterable[Usage]) -> Usage:
-    total: Usage = {}
-    for usage in usages:
-        total = add_usage(total, usage)
-    return total
 
 
 async def _facts(agent: CompiledAgent, values: dict[str, Any], current: Plan, ledger: Ledger) -> PlanFacts:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from ..errors import ModelCallError, ModelOutputError, WorkLimitError
 from ..tools.threads import run_bounded
-from ..tracing.marks import marked, role_config
+from ..tracing.marks import role_config, with_marks
 from .client_errors import one_line, rejects_mode, truncated_error
 from .fallbacks import first_that_answers
 from .json_modes import (
@@ -88,7 +88,7 @@ async def call_structured(
         BudgetExceededError: The meter allowed no further attempt.
     """
     # What is written for a program is no part of a conversation that clients show.
-    asking = marked(role_config(config, role), {}, tags=[TAG_NOSTREAM])
+    asking = with_marks(role_config(config, role), {}, tags=[TAG_NOSTREAM])
     wire = json_schema or wire_schema(schema)
 
     async def ask(member: BaseChatModel, tries: int) -> T:

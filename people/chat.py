@@ -49,7 +49,8 @@ def answer_messages(question: Interrupt, answer: Json, said: str | None = None) 
         answer: The answer, which has been found to fit.
         said: What a person wrote in the chat, if the answer came like that.
     """
-    text = _decided(question.value, answer, said)
+    by_nobody = isinstance(answer, Mapping) and answer.get("by") == "timeout"
+    text = _decided(question.value, answer, None if by_nobody else said)
     return [_result(call, text) for call in _calls(question)]
 
 

@@ -14,7 +14,7 @@ from ...langgraph_private import NAMESPACE, SAVER
 from ...plan.identity import plan_hash
 from ...plan.rules.form import form_issues
 from ...state import FINAL_STATUSES, SCHEMA_VERSION, Plan
-from ...storage.checkpoint_time import checkpoint_time, sort_after
+from ...storage.ids import checkpoint_time, sort_after
 from ..compiled import CompiledAgent
 
 __all__ = [

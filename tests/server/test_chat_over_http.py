@@ -172,6 +172,17 @@ def test_a_refused_answer_leaves_the_thread_waiting_with_the_explanation_in_the_
     assert server.calls("mark-odd") == ["write"]
 
 
+def test_words_that_are_none_of_the_choices_stand_before_the_question_that_is_asked_again(server):
+    thread = server.new_thread()
+    asking = {"id": "which", "ask": {"question": "Which one?", "choices": ["left", "right"]}}
+    server.run(thread, input=plan(asking), context=NEVER)
+    server.run(thread, input=chat("the middle"))
+    assert status(server, thread) == "interrupted"
+    assert [kind for kind, _ in kinds(server, thread)] == ["human", "human", "ai"]
+    assert "'the middle' is none of the choices: left, right" in said(server, thread)[-1]["content"]
+    assert server.run(thread, input=chat("Right"))["results"]["which"]["output"] == "right"
+
+
 # --- several questions -------------------------------------------------------------------
 
 
