@@ -17,7 +17,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Command, GraphOutput
 
 from ..context import Context
-from ..langgraph_private import SAVER
+from ..langgraph_private import SAVER, is_served
 from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
@@ -111,21 +111,22 @@ class PlanExecuteAgent(CompiledAgent):
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
         input, config = await without_open_run(self, input, ensure_config(config))
-        heard = "custom" in _listed(kwargs.get("stream_mode") or self.stream_mode)
-        async with enter(self, input, config, context, heard=heard) as entry:
+        modes: Any = kwargs.get("stream_mode") or self.stream_mode
+        values = LastValues(modes, bool(kwargs.get("subgraphs")))
+        if is_served(config) and values.make_a_chat:
+            modes = kwargs["stream_mode"] = [*modes, "custom"]
+        async with enter(self, input, config, context, heard="custom" in _listed(modes)) as entry:
             # A plan must be on disk before its steps act: planned again after a kill, it has another id,
             # and the ledger would not know what was done under the first.
             if run_of(entry.config).can_ask and kwargs.get("durability") in (None, "async"):
                 kwargs["durability"] = "sync"
             chunks: Any = super().astream(entry.input, entry.config, context=entry.settings, **kwargs)
             redacted = RedactedStream(run_of(entry.config).redactor)
-            values = LastValues(kwargs.get("stream_mode") or self.stream_mode, bool(kwargs.get("subgraphs")))
             # Closed here, not by the garbage collector: the lock and the storage are still there.
             async with aclosing(chunks) as stream:
                 with wrong_answers_named():
                     async for chunk in stream:
-                        yield (cleaned := redacted.clean(chunk))
-                        for shown in values.see(cleaned):
+                        for shown in values.pass_on(redacted.clean(chunk)):
                             yield shown
             for chunk in redacted.rest():
                 yield chunk

@@ -136,10 +136,21 @@ class LastValues:
         self._modes, self._subgraphs = modes, subgraphs
         self._last: tuple[dict[str, Any], Callable[[dict[str, Any]], Any]] | None = None
 
-    def see(self, chunk: Any) -> Iterator[Any]:
-        """Keep a chunk with the values of the graph itself; show progress in words beside that of the UI."""
-        mode, payload, wrap = self._opened(chunk)
-        if not isinstance(payload, dict):
+    @property
+    def make_a_chat(self) -> bool:
+        """Tell whether who watches shows a conversation, and has no use for events, progress among them."""
+        return (
+            isinstance(self._modes, list)
+            and {"values", "messages"} <= {*self._modes}
+            and "custom" not in self._modes
+        )
+
+    def pass_on(self, chunk: Any) -> Iterator[Any]:
+        """Give a chunk if it was asked for, and after progress of the UI the same in words, as a message."""
+        mode, inner, payload, wrap = self._opened(chunk)
+        if mode != "custom" or "custom" in self._modes:
+            yield chunk
+        if inner or not isinstance(payload, dict):
             return
         if mode == "values":
             self._last = payload, wrap
@@ -153,16 +164,12 @@ class LastValues:
             values, wrap = self._last
             yield wrap({**values, **told})
 
-    def _opened(self, chunk: Any) -> tuple[str, Any, Callable[[dict[str, Any]], Any]]:
-        """Return a chunk's mode, what is in it, and how values are put into one like it."""
+    def _opened(self, chunk: Any) -> tuple[str, bool, Any, Callable[[dict[str, Any]], Any]]:
+        """Return a chunk's mode, whether a subgraph sent it, what is in it, and how to put values in."""
         if isinstance(chunk, dict) and {"type", "ns", "data"} <= chunk.keys():
-            mode = "" if chunk["ns"] else chunk["type"]
-            return mode, chunk["data"], lambda values: {**chunk, "data": values}
+            return chunk["type"], bool(chunk["ns"]), chunk["data"], lambda values: {**chunk, "data": values}
         if not isinstance(self._modes, list) and not self._subgraphs:
-            return str(self._modes), chunk, lambda values: values
+            return self._modes, False, chunk, lambda values: values
         mode = chunk[-2] if isinstance(self._modes, list) else self._modes
-        return (
-            "" if self._subgraphs and chunk[0] else mode,
-            chunk[-1],
-            lambda values: (*chunk[:-1], values),
-        )
+        inner = bool(self._subgraphs and chunk[0])
+        return mode, inner, chunk[-1], lambda values: (*chunk[:-1], values)
