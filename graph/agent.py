@@ -17,7 +17,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Command, GraphOutput
 
 from ..context import Context
-from ..langgraph_private import SAVER, is_served
+from ..langgraph_private import SAVER, is_served, keeps_subgraphs_apart
 from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
@@ -112,8 +112,9 @@ class PlanExecuteAgent(CompiledAgent):
         """
         input, config = await without_open_run(self, input, ensure_config(config))
         modes: Any = kwargs.get("stream_mode") or self.stream_mode
-        values = LastValues(modes, bool(kwargs.get("subgraphs")))
-        if is_served(config) and values.make_a_chat:
+        to_chat = is_served(config) and not keeps_subgraphs_apart(config)
+        values = LastValues(modes, bool(kwargs.get("subgraphs")), served=to_chat)
+        if values.make_a_chat:
             modes = kwargs["stream_mode"] = [*modes, "custom"]
         async with enter(self, input, config, context, heard="custom" in _listed(modes)) as entry:
             # A plan must be on disk before its steps act: planned again after a kill, it has another id,
