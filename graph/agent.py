@@ -96,9 +96,10 @@ class PlanExecuteAgent(CompiledAgent):
 
         Args:
             input: ``{"goal": …}``, ``{"messages": […]}``, ``{"plan": …, "inputs": …}``; a
-                ``Command(resume=…)`` with answers; or None to go on after a stop. A new goal is
-                refused while a run is open, unless it says ``"abandon": True``: then that run is
-                ended first, as ``cancel_run`` does.
+                ``Command(resume=…)`` with answers; or None to go on after a stop. A message that comes
+                while a question is open is its answer. A new goal is refused while a run is open, unless
+                it says ``"abandon": True`` or is a message after a stop: then that run is ended first, as
+                ``cancel_run`` does.
             config: LangGraph's config; ``thread_id`` names the thread.
             context: A :class:`~plan_execute.Context` or its fields; None and ``{}`` mean the
                 settings the thread was started with.
