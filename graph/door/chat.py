@@ -24,6 +24,7 @@ from ...people.chat import (
     question_message,
     retold,
 )
+from ...people.questions import question_name
 from ...run import Run
 from ...state import PROGRESS_ID, QUESTION_ID
 from ...storage.beside import write_beside
@@ -74,10 +75,14 @@ def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None)
     assert isinstance(message, HumanMessage)
     assert question is not None
     asked_at = next((one.response_metadata.get(_ASKED_AT, 0.0) for one in said if asks(one, question)), None)
+    answer = answer_in_words(question.value, message.text)
+    # What somebody wants instead is heard whenever they said it.
+    wants_another_plan = question_name(question.value) == "approve_plan" and answer["type"] == "reject"
+    unasked = sent_at is not None and (asked_at is None or sent_at < asked_at)
     return Words(
         message.model_copy(update={"id": message.id or str(uuid4())}),
-        Command(resume={question.id: answer_in_words(question.value, message.text)}),
-        too_early=sent_at is not None and (asked_at is None or sent_at < asked_at),
+        Command(resume={question.id: answer}),
+        too_early=unasked and not wants_another_plan,
     )
 
 

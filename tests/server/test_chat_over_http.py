@@ -171,6 +171,15 @@ def test_a_word_that_was_sent_before_the_question_was_asked_approves_nothing(ser
     assert server.calls("mark-early") == ["write"]
 
 
+def test_another_wish_that_was_sent_before_the_plan_was_there_is_heard(server):
+    thread = server.new_thread()
+    server.client.runs.create(thread, "plan_execute", input=chat("slowly write mark-former"), context=ALWAYS)
+    server.run(thread, input=chat("write mark-latter instead"), multitask_strategy="enqueue")
+    assert server.values(thread)["approval"]["feedback"] == ["write mark-latter instead"]
+    assert server.question(thread)["name"] == "approve_plan"
+    assert server.calls("mark-former") == []
+
+
 # --- answers that are refused ------------------------------------------------------------
 
 
