@@ -175,6 +175,17 @@ def test_budget_question(client):
 
 
 @everywhere
+def test_question_in_words(client):
+    client.open()
+    client.say("ask cup then echo tea")
+    said = client.asks("ask_person")
+    client.picture("asked")
+    assert "Which cup?" in said
+    client.respond("the blue one")
+    assert finished(client)["results"]["which_cup"]["output"] == "the blue one"
+
+
+@everywhere
 def test_unknown_outcome_question(client):
     client.open(assistant=assistant(client, approval="never"))
     name = f"juice{client.folder.replace('-', '')}"
