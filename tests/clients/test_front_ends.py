@@ -245,6 +245,22 @@ def test_stop_then_a_new_message(client):
     assert finished(client)["goal"] == "echo cocoa"
 
 
+@in_clients(DeepAgentsUI)
+def test_stop_in_a_write_then_a_new_message(client):
+    client.open(assistant=assistant(client, approval="never"))
+    client.say("keep stoppedwrite")
+    client.server.await_call("stoppedwrite", "keep")
+    client.stop()
+    client.say("echo cocoa")
+    said = client.asks("resolve_unknown_outcome")
+    client.picture("asked")
+    assert "stoppedwrite" in said
+    client.approve()
+    client.shows("This is what there is: cocoa.")
+    assert finished(client)["goal"] == "echo cocoa"
+    assert client.server.calls("stoppedwrite") == ["keep"]
+
+
 @in_clients(AgentChatUI)
 def test_edit_a_human_message(client):
     client.open()
