@@ -38,6 +38,7 @@ __all__ = [
     "inject_tool_args",
     "is_of_a_task",
     "is_served",
+    "keeps_subgraphs_apart",
     "made_into",
     "path_text",
     "read_channels",
@@ -88,6 +89,11 @@ def is_of_a_task(key: str) -> bool:
 def is_served(config: RunnableConfig) -> bool:
     """Tell whether a LangGraph server runs the graph: langgraph-api 0.16.7 names itself in the metadata."""
     return "langgraph_api_version" in (config.get("metadata") or {})
+
+
+def keeps_subgraphs_apart(config: RunnableConfig) -> bool:
+    """Tell whether a server's client reads the newer protocol, with streams of its own for each subgraph."""
+    return bool((config.get("configurable") or {}).get("__event_streaming_v2"))
 
 
 # --- functions -----------------------------------------------------------------------------

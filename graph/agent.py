@@ -17,7 +17,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Command, GraphOutput
 
 from ..context import Context
-from ..langgraph_private import SAVER, is_served
+from ..langgraph_private import SAVER, is_served, keeps_subgraphs_apart
 from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
@@ -96,9 +96,10 @@ class PlanExecuteAgent(CompiledAgent):
 
         Args:
             input: ``{"goal": …}``, ``{"messages": […]}``, ``{"plan": …, "inputs": …}``; a
-                ``Command(resume=…)`` with answers; or None to go on after a stop. A new goal is
-                refused while a run is open, unless it says ``"abandon": True``: then that run is
-                ended first, as ``cancel_run`` does.
+                ``Command(resume=…)`` with answers; or None to go on after a stop. A message that comes
+                while a question is open is its answer. A new goal is refused while a run is open, unless
+                it says ``"abandon": True`` or is a message after a stop: then that run is ended first, as
+                ``cancel_run`` does.
             config: LangGraph's config; ``thread_id`` names the thread.
             context: A :class:`~plan_execute.Context` or its fields; None and ``{}`` mean the
                 settings the thread was started with.
@@ -112,8 +113,9 @@ class PlanExecuteAgent(CompiledAgent):
         """
         input, config = await without_open_run(self, input, ensure_config(config))
         modes: Any = kwargs.get("stream_mode") or self.stream_mode
-        values = LastValues(modes, bool(kwargs.get("subgraphs")))
-        if is_served(config) and values.make_a_chat:
+        to_chat = is_served(config) and not keeps_subgraphs_apart(config)
+        values = LastValues(modes, bool(kwargs.get("subgraphs")), served=to_chat)
+        if values.make_a_chat:
             modes = kwargs["stream_mode"] = [*modes, "custom"]
         async with enter(self, input, config, context, heard="custom" in _listed(modes)) as entry:
             # A plan must be on disk before its steps act: planned again after a kill, it has another id,

@@ -130,25 +130,27 @@ class LastValues:
     Args:
         modes: The stream modes that were asked for: a name, or a list.
         subgraphs: Whether chunks name the subgraph that they come from.
+        served: Whether they go to a client of a server.
     """
 
-    def __init__(self, modes: Any, subgraphs: bool) -> None:
+    def __init__(self, modes: Any, subgraphs: bool, *, served: bool) -> None:
         self._modes, self._subgraphs = modes, subgraphs
+        self._to_a_chat = served and isinstance(modes, list) and {"values", "messages"} <= {*modes}
         self._last: tuple[dict[str, Any], Callable[[dict[str, Any]], Any]] | None = None
 
     @property
     def make_a_chat(self) -> bool:
         """Tell whether who watches shows a conversation, and has no use for events, progress among them."""
-        return (
-            isinstance(self._modes, list)
-            and {"values", "messages"} <= {*self._modes}
-            and "custom" not in self._modes
-        )
+        return self._to_a_chat and "custom" not in self._modes
 
     def pass_on(self, chunk: Any) -> Iterator[Any]:
-        """Give a chunk if it was asked for, and after progress of the UI the same in words, as a message."""
+        """Give a chunk if it was asked for, and after progress of the UI the same in words, as a message.
+
+        What an agent says to itself is not given: a chat would show it as part of the conversation.
+        """
         mode, inner, payload, wrap = self._opened(chunk)
-        if mode != "custom" or "custom" in self._modes:
+        to_itself = self._to_a_chat and inner and mode == "messages"
+        if not to_itself and (mode != "custom" or "custom" in self._modes):
             yield chunk
         if inner or not isinstance(payload, dict):
             return

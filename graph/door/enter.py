@@ -112,8 +112,8 @@ async def _stoppable(run: Run, entered: float, check_hold: CheckHold | None) -> 
         # Another process asks through the store, which can only be polled.
         while not run.stop.is_set():
             await asyncio.sleep(_STOP_POLL_S)
-            run.show_again(_SILENT_S)
             try:
+                run.show_again(_SILENT_S)
                 if await _is_lost(check_hold) or await run.ledger.stop_requested(since=entered):
                     run.stop.set()
             except Exception:

@@ -326,7 +326,7 @@ def test_an_image_and_a_file_reach_the_planner_and_the_executor(server, stub):
 # --- what stays inside -------------------------------------------------------------------
 
 
-def test_the_conversation_of_an_agent_step_is_never_streamed_as_the_values_of_the_thread(server):
+def test_the_conversation_of_an_agent_step_is_no_part_of_what_a_chat_is_streamed(server):
     thread = server.new_thread()
     parts = list(
         server.client.runs.stream(
@@ -338,7 +338,7 @@ def test_the_conversation_of_an_agent_step_is_never_streamed_as_the_values_of_th
             stream_subgraphs=True,
         )
     )
-    assert {part.event for part in parts if part.event.startswith("values")} == {"values"}
+    assert {part.event for part in parts} == {"metadata", "values", "messages"}, "and nothing of a subgraph"
     own = [part.data[0] for part in parts if part.event == "messages"]
     assert "think about" not in json.dumps(own), "what the planner writes is for the program"
 
