@@ -258,6 +258,7 @@ def test_stop_in_a_write_then_a_new_message(client):
     client.approve()
     client.shows("This is what there is: cocoa.")
     assert finished(client)["goal"] == "echo cocoa"
+    assert client.read().count("echo cocoa") == 1
     assert client.server.calls("stoppedwrite") == ["keep"]
 
 
