@@ -42,6 +42,7 @@ __all__ = [
     "made_into",
     "path_text",
     "read_channels",
+    "sent_at",
     "sent_orders",
     "sort_ids_after",
     "state_asked_by",
@@ -89,6 +90,12 @@ def is_of_a_task(key: str) -> bool:
 def is_served(config: RunnableConfig) -> bool:
     """Tell whether a LangGraph server runs the graph: langgraph-api 0.16.7 names itself in the metadata."""
     return "langgraph_api_version" in (config.get("metadata") or {})
+
+
+def sent_at(config: RunnableConfig) -> float | None:
+    """Return when a client sent a run to a server, in seconds since the epoch; None: no server says so."""
+    milliseconds = (config.get("configurable") or {}).get("__request_start_time_ms__")
+    return milliseconds / 1000 if isinstance(milliseconds, int | float) else None
 
 
 def keeps_subgraphs_apart(config: RunnableConfig) -> bool:

@@ -20,6 +20,7 @@ from .questions import QUESTIONS, question_name, read_answer
 __all__ = [
     "answer_in_words",
     "answer_messages",
+    "asks",
     "closing_messages",
     "current_question",
     "is_said",
@@ -73,7 +74,12 @@ def retold(question: Interrupt, messages: Sequence[AnyMessage]) -> list[list[Bas
 
 def is_said(question: Interrupt, messages: Sequence[AnyMessage]) -> bool:
     """Tell whether the conversation holds the question."""
-    return any(message.id == QUESTION_ID + question.id for message in messages)
+    return any(asks(message, question) for message in messages)
+
+
+def asks(message: AnyMessage, question: Interrupt) -> bool:
+    """Tell whether a message asks the question."""
+    return message.id == QUESTION_ID + question.id
 
 
 def current_question(questions: Sequence[Interrupt], messages: Sequence[AnyMessage]) -> Interrupt | None:

@@ -17,12 +17,14 @@ from ...langgraph_private import SAVER
 from ...people.chat import (
     answer_in_words,
     answer_messages,
+    asks,
     closing_messages,
     current_question,
     is_said,
     question_message,
     retold,
 )
+from ...people.questions import question_name
 from ...run import Run
 from ...state import PROGRESS_ID, QUESTION_ID
 from ...storage.beside import write_beside
@@ -32,6 +34,8 @@ from .inputs import read_messages
 __all__ = ["LastValues", "Words", "says_something", "tell_answers", "tell_question", "words_for"]
 
 Redact = Callable[[Any], Any]
+_ASKED_AT = "asked_at"
+"""Key in a question's message: when it was asked, in seconds since the epoch."""
 
 
 # --- in ----------------------------------------------------------------------------------
@@ -43,6 +47,8 @@ class Words:
 
     message: HumanMessage
     answer: Command[Any]
+    too_early: bool
+    """Whether it was sent before the question was asked: then nobody can have meant it as the answer."""
 
 
 def says_something(given: Any) -> bool:
@@ -53,17 +59,30 @@ def says_something(given: Any) -> bool:
     return bool(messages) and isinstance(messages[-1], HumanMessage)
 
 
-def words_for(given: Any, snapshot: StateSnapshot | None) -> Words | None:
-    """Read a message as the answer to the question that it comes after; None where it is none."""
+def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None) -> Words | None:
+    """Read a message as the answer to the question that it comes after; None where it is none.
+
+    Args:
+        given: The input of a run.
+        snapshot: The thread's state.
+        sent_at: When the input was sent, in seconds since the epoch; a server queues it while another runs.
+    """
     if snapshot is None or not snapshot.interrupts or not says_something(given):
         return None
     message = read_messages(given["messages"])[-1]
-    question = current_question(snapshot.interrupts, snapshot.values.get("messages") or [])
+    said = snapshot.values.get("messages") or []
+    question = current_question(snapshot.interrupts, said)
     assert isinstance(message, HumanMessage)
     assert question is not None
+    asked_at = next((one.response_metadata.get(_ASKED_AT, 0.0) for one in said if asks(one, question)), None)
     answer = answer_in_words(question.value, message.text)
+    # What somebody wants instead is heard whenever they said it.
+    wants_another_plan = question_name(question.value) == "approve_plan" and answer["type"] == "reject"
+    unasked = sent_at is not None and (asked_at is None or sent_at < asked_at)
     return Words(
-        message.model_copy(update={"id": message.id or str(uuid4())}), Command(resume={question.id: answer})
+        message.model_copy(update={"id": message.id or str(uuid4())}),
+        Command(resume={question.id: answer}),
+        too_early=unasked and not wants_another_plan,
     )
 
 
@@ -117,6 +136,8 @@ async def tell_question(agent: CompiledAgent, saver: Any, run: Run) -> dict[str,
     if question is None:
         return None
     updates: list[Any] = [run.redact(update) for update in retold(question, messages)]
+    for message in (one for update in updates for one in update if isinstance(one, AIMessage)):
+        message.response_metadata = {_ASKED_AT: run.now().timestamp()}
     await write_beside(saver, snapshot.config, [("messages", update) for update in updates])
     for update in updates:
         messages = add_messages(messages, update)

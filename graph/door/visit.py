@@ -16,7 +16,7 @@ from langgraph.types import Command, StateSnapshot
 from ...context import Context, run_redactor, stricter, to_context
 from ...errors import ConfigurationError, InvalidAnswerError, MissingModelError
 from ...events import Progress
-from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served
+from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served, sent_at
 from ...models.chat import ROLES, model_name
 from ...models.fallbacks import members_of
 from ...people.answers import (
@@ -137,6 +137,8 @@ class Visit:
     def _read(self, overdue: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
         """Read the input; a server's client finds what is wrong with its answer in the question."""
         snapshot, served = self.snapshot, is_served(self.config)
+        if self.words is not None and self.words.too_early:
+            return None, dict.fromkeys(refused_questions(self.input, snapshot), _TOO_EARLY)
         try:
             read = check_input(
                 self.input,
@@ -280,7 +282,7 @@ async def arrive(
     """
     store, volatile = _store(agent, configurable, bool(saver))
     snapshot, forks = await look_at(agent, configurable, saver, nested)
-    words = None if nested or forks else words_for(given, snapshot)
+    words = None if nested or forks else words_for(given, snapshot, sent_at(config))
     given = words.answer if words is not None else given
     begun = snapshot is not None and bool(snapshot.values)
     goes_on = bool(configurable.get(RESUMING)) and begun
@@ -327,6 +329,9 @@ async def _reopened(
         return False
     await reopen_to_settle(agent, here, snapshot)
     return True
+
+
+_TOO_EARLY = "you wrote it before this question was asked."
 
 
 def _parent_of(configurable: Mapping[str, Any]) -> Run | None:

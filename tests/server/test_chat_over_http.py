@@ -31,7 +31,7 @@ def route(body):
         "watch": f'a = "watch {mark}" tools=[doze]',
         "think": f'a = "think about {mark} as an agent"',
     }
-    return Reply(calls[verb])
+    return Reply(calls[verb], delay_s=3.0 if "slowly" in text else 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,29 @@ def test_no_question_is_shown_to_the_planner_as_what_was_said(server, stub):
     assert "write mark-unseen" in prompt
     assert "May change the world" not in prompt
     assert "because you wrote" not in prompt
+
+
+def test_a_word_that_was_sent_before_the_question_was_asked_approves_nothing(server):
+    thread = server.new_thread()
+    first = server.client.runs.create(
+        thread, "plan_execute", input=chat("slowly write mark-early"), context=ALWAYS
+    )
+    server.run(thread, input=chat("yes"), multitask_strategy="enqueue")
+    assert server.client.runs.get(thread, first["run_id"])["status"] == "success"
+    assert server.calls("mark-early") == []
+    assert "you wrote it before this question was asked" in server.question(thread)["description"]
+    assert [kind for kind, _ in kinds(server, thread)] == ["human", "human", "ai"]
+    assert server.run(thread, input=chat("Yes."))["status"] == "done"
+    assert server.calls("mark-early") == ["write"]
+
+
+def test_another_wish_that_was_sent_before_the_plan_was_there_is_heard(server):
+    thread = server.new_thread()
+    server.client.runs.create(thread, "plan_execute", input=chat("slowly write mark-former"), context=ALWAYS)
+    server.run(thread, input=chat("write mark-latter instead"), multitask_strategy="enqueue")
+    assert server.values(thread)["approval"]["feedback"] == ["write mark-latter instead"]
+    assert server.question(thread)["name"] == "approve_plan"
+    assert server.calls("mark-former") == []
 
 
 # --- answers that are refused ------------------------------------------------------------
