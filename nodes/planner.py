@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from langchain_core.messages import HumanMessage
@@ -40,6 +41,7 @@ from ..state import (
     digest,
     draft_attempt,
     feedback_of,
+    is_for_people,
     is_settled,
     new_evaluation,
     steps_by_id,
@@ -201,8 +203,10 @@ def _is_new_goal(state: State) -> bool:
 def _start(state: State, run: Run) -> Update:
     """Clear what belongs to an earlier goal on this thread; its messages stay."""
     goal = state.get("goal") or ""
-    spoken = state.get("messages") or []
-    said = bool(spoken) and isinstance(spoken[-1], HumanMessage) and spoken[-1].text.strip() == goal.strip()
+    # A question about the run before may stand between the goal's message and this, and words that answer it.
+    spoken = (message for message in reversed(state.get("messages") or []) if not is_for_people(message))
+    new = takewhile(lambda message: isinstance(message, HumanMessage), spoken)
+    said = any(message.text.strip() == goal.strip() for message in new)
     return {
         "messages": [] if said or not goal else [HumanMessage(goal)],
         "schema_version": SCHEMA_VERSION,

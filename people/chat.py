@@ -147,7 +147,7 @@ def _decided(value: Json, answer: Json, said: str | None) -> str:
 
 _DECIDED = {
     "approve": "Approved",
-    "edit": "Approved with changes",
+    "edit": "Approved with changes, if they can run",
     "reject": "Rejected",
     "respond": "Answered",
 }

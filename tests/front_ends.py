@@ -275,6 +275,10 @@ class Client:
         """Say no to the question that is open, and why."""
         raise NotImplementedError
 
+    def respond(self, words: str) -> None:
+        """Answer the question that is open in words."""
+        self.say(words)
+
     def resolve(self) -> None:
         """Put the open question away unanswered."""
         self.click("Mark as Resolved")
@@ -424,6 +428,9 @@ class AgentInbox(Client):
 
     def reject(self, words: str) -> None:
         self.fill("drive.all('textarea[placeholder^=Your]')[0]", words, "Send Response")
+
+    def respond(self, words: str) -> None:
+        self.reject(words)
 
 
 CLIENTS = (AgentChatUI, AgentInbox, DeepAgentsUI)

@@ -9,7 +9,7 @@ import pytest
 from dev_server import serve
 from openai_stub import OpenAIStub, Reply, asks_for_plan
 
-WORK = re.compile(r"(write|keep|echo|hold|fetch|think about) (\w+)")
+WORK = re.compile(r"(write|keep|echo|hold|fetch|ask|think about) (\w+)")
 SENTENCE = "These words come one after the other, as a model says them."
 
 
@@ -35,6 +35,8 @@ def planned(body):
 
 
 def _step(verb, what):
+    if verb == "ask":
+        return f'ask("Which {what}?")'
     return f'"think about {what}" tools=[echo]' if verb == "think about" else f"{verb}({json.dumps(what)})"
 
 

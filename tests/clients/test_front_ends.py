@@ -175,6 +175,17 @@ def test_budget_question(client):
 
 
 @everywhere
+def test_question_in_words(client):
+    client.open()
+    client.say("ask cup then echo tea")
+    said = client.asks("ask_person")
+    client.picture("asked")
+    assert "Which cup?" in said
+    client.respond("the blue one")
+    assert finished(client)["results"]["which_cup"]["output"] == "the blue one"
+
+
+@everywhere
 def test_unknown_outcome_question(client):
     client.open(assistant=assistant(client, approval="never"))
     name = f"juice{client.folder.replace('-', '')}"
@@ -232,6 +243,23 @@ def test_stop_then_a_new_message(client):
         (client.server.folder / name).touch()
     client.shows("This is what there is: cocoa.")
     assert finished(client)["goal"] == "echo cocoa"
+
+
+@in_clients(DeepAgentsUI)
+def test_stop_in_a_write_then_a_new_message(client):
+    client.open(assistant=assistant(client, approval="never"))
+    client.say("keep stoppedwrite")
+    client.server.await_call("stoppedwrite", "keep")
+    client.stop()
+    client.say("echo cocoa")
+    said = client.asks("resolve_unknown_outcome")
+    client.picture("asked")
+    assert "stoppedwrite" in said
+    client.approve()
+    client.shows("This is what there is: cocoa.")
+    assert finished(client)["goal"] == "echo cocoa"
+    assert client.read().count("echo cocoa") == 1
+    assert client.server.calls("stoppedwrite") == ["keep"]
 
 
 @in_clients(AgentChatUI)

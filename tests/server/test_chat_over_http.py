@@ -10,7 +10,7 @@ from openai_stub import OpenAIStub, Reply, asks_for_plan
 
 pytestmark = pytest.mark.timeout(180)
 
-SAYING = re.compile(r"(write|think|doze|fetch|watch) (mark-[\w-]+)")
+SAYING = re.compile(r"(write|think|doze|fetch|keep|watch) (mark-[\w-]+)")
 """A goal of these tests: what to do, and a mark that tells it from all others."""
 
 
@@ -27,6 +27,7 @@ def route(body):
         "write": f'a = write(text="{mark}")',
         "doze": f'a = doze(text="{mark}", seconds=20)',
         "fetch": f'a = fetch(name="{mark}")',
+        "keep": f'a = keep(name="{mark}")',
         "watch": f'a = "watch {mark}" tools=[doze]',
         "think": f'a = "think about {mark} as an agent"',
     }
@@ -239,6 +240,22 @@ def test_a_message_after_stop_ends_the_stopped_run_and_starts_its_own(server):
     result = server.run(thread, input=chat("write mark-after"), context=NEVER, checkpoint=head)
     assert (result["status"], result["goal"]) == ("done", "write mark-after")
     assert server.calls("mark-after") == ["write"]
+
+
+@pytest.mark.parametrize(
+    ("by", "answer"), [("form", {"command": {"resume": "approve"}}), ("words", {"input": chat("fail")})]
+)
+def test_a_message_after_stop_stands_once_though_the_stopped_write_is_asked_about_first(server, by, answer):
+    thread, mark, new = server.new_thread(), f"mark-kept-{by}", f"mark-new-{by}"
+    run = server.client.runs.create(thread, "plan_execute", input=chat(f"keep {mark}"), context=NEVER)
+    server.await_call(mark, "keep")
+    server.client.runs.cancel(thread, run["run_id"], wait=True)
+    server.run(thread, input=chat(f"doze {new}"))
+    assert server.question(thread)["name"] == "resolve_unknown_outcome"
+    server.client.runs.create(thread, "plan_execute", **answer)
+    server.await_call(new, "doze")
+    by_people = [str(message["content"]) for message in said(server, thread) if message["type"] == "human"]
+    assert sum(new in text for text in by_people) == 1
 
 
 @pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
