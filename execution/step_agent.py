@@ -148,7 +148,8 @@ class StepGuard(AgentMiddleware[Any, Any]):
         try:
             require_credentials(name, args)
             await run_bounded(self._toolbox.check_arguments, name, args)
-            output = await call_once(scope, name, args, effect, make, order=_order(request))
+            place, call_id = _order(request), str(call["id"] or "")
+            output = await call_once(scope, name, args, effect, make, order=place, call_id=call_id)
         except (ToolFailedError, BadArgumentsError, WorkLimitError) as error:
             _ended(scope, request, seen, ok=False, output=str(error))
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")

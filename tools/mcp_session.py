@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
-import json
 import logging
 import os
 import re
@@ -13,46 +12,64 @@ import shutil
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import anyio
-import httpx
+import httpx2
+from fastmcp.client import Client
+from fastmcp.client.elicitation import ElicitResult
+from fastmcp.client.transports import ClientTransport, SSETransport, StreamableHttpTransport
+from langchain_core._api import suppress_langchain_beta_warning
 from langchain_core.tools import BaseTool
-from langchain_mcp_adapters.sessions import Connection, create_session
-from langchain_mcp_adapters.tools import convert_mcp_tool_to_langchain_tool
-from mcp import ClientSession, McpError, StdioServerParameters, types
+from mcp import ClientSession, MCPError, StdioServerParameters, types
 from mcp.client.stdio import get_default_environment, stdio_client
+from pydantic import TypeAdapter, ValidationError
 
 from ..context import run_redactor
 from ..errors import ToolFailedError
+from .caller import Reply, ToolQuestion
 from .mcp_file import McpServer
 from .output_forms import OUTPUT_SCHEMA
 from .threads import run_in_thread
 
-__all__ = ["McpConnection"]
+with suppress_langchain_beta_warning():
+    from langchain.mcp import as_langchain_tool
+
+__all__ = ["Asker", "McpConnection"]
 
 T = TypeVar("T")
+Json = Any
 
 _PATIENCE_S = 3.0
-"""How long a server may take to show that it lives, after a call was called off."""
-_PULSE_S = 5.0
-"""How often an HTTP server is asked during a call whether it is there: its end tells the client nothing."""
-_SESSION_LOST = 32600
-"""What mcp 1.30 makes of HTTP 404: the server does not know the session, and has not made the call."""
+"""How long a program may take to show that it lives, after a call was called off."""
+_CONNECT_S = 30.0
+_PACE_S = 0.25
+"""How long to wait before asking again a server that says it is not ready yet (as the SDK's own driver)."""
+_MOST_PAGES = 1000
 _STOPPED = "it was stopped"
+_RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
+    types.CallToolResult | types.InputRequiredResult
+)
 
 
 class _QuietClient(logging.Filter):
-    """Keeps tracebacks of the mcp client from the terminal: what matters of them is in our errors."""
+    """Keeps tracebacks of the clients from the terminal: what matters of them is in our errors."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
-for _name in ("stdio", "streamable_http", "sse"):
-    logging.getLogger(f"mcp.client.{_name}").addFilter(_QuietClient())
+for _name in (
+    "mcp.client.stdio",
+    "mcp.client.streamable_http",
+    "mcp.client.sse",
+    "client",
+    "fastmcp.client.client",
+):
+    logging.getLogger(_name).addFilter(_QuietClient())
 
 
 class _LastWords:
@@ -66,8 +83,10 @@ class _LastWords:
         self._end = asyncio.Event()
         self._end.set()
 
-    def take_garbage(self, line: str) -> None:
-        self._garbage = self._garbage or line[: self._WIDTH]
+    async def take_garbage(self, message: object) -> None:
+        """Note what was no message: the client hands on the error of the one who could not read it."""
+        if isinstance(message, Exception):
+            self._garbage = self._garbage or _garbage_in(message)[: self._WIDTH]
 
     def open_errors(self) -> Any:
         """Open what the server gets as its stderr; a thread reads it to its end."""
@@ -100,264 +119,101 @@ class _LastWords:
         return "".join(f"; {part}" for part in said)
 
 
-class _Live:
-    """A session that is open until ``ended`` is done."""
-
-    def __init__(self, session: ClientSession, words: _LastWords) -> None:
-        self.session = session
-        self.words = words
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.doubt: asyncio.Task[None] | None = None
-
-    def end(self, why: str) -> None:
-        if not self.ended.done():
-            self.ended.set_result(why)
+# --- the way to a server -----------------------------------------------------------------
 
 
-class McpConnection:
-    """One server. Everything here runs on one event loop, that of the servers.
+class _Way(ClientTransport):
+    """The way to one server; it notes when the session ends, and why."""
 
-    The session is kept between calls: a server may hold a browser or a database connection, and
-    to start one may take seconds. One that has ended is started again by the next call.
-    """
-
-    def __init__(self, server: McpServer) -> None:
-        self.server = server
-        self._live: _Live | None = None
-        self._keepers: set[asyncio.Task[None]] = set()
-        self._starting: set[asyncio.Task[None]] = set()
-        self._lock = asyncio.Lock()
-
-    async def tools(self) -> list[BaseTool]:
-        """List the server's tools.
-
-        Raises:
-            ToolFailedError: If it does not start, or does not answer in time.
-        """
-        limit, live = self.server.start_timeout_s, await self._ready()
-        return await self._answer(live, _listed(live.session), limit, "list its tools")
-
-    async def call(self, tool: str, args: dict[str, Any]) -> types.CallToolResult:
-        """Call a tool by the server's own name for it.
-
-        Raises:
-            ToolFailedError: If the server does not start, answer in time, or says that it failed.
-            ConnectionError: If it ended during the call.
-        """
-        try:
-            return await self._call(await self._ready(), tool, args)
-        except _NotMadeError:
-            return await self._call(await self._ready(), tool, args)
-
-    async def close(self) -> None:
-        """End the server, if it runs, and return when it is gone, and those that it took the place of."""
-        if self._live is not None:
-            self._live.end(_STOPPED)
-        for keeper in self._starting:
-            keeper.cancel()
-        if self._keepers:
-            await asyncio.wait(self._keepers)
-
-    # --- one session -----------------------------------------------------------------------
-
-    async def _ready(self) -> _Live:
-        async with self._lock:
-            if self._live is None or self._live.ended.done():
-                self._live = await self._start()
-            live = self._live
-        if live.doubt is not None:
-            await asyncio.wait([live.doubt])
-            if live.ended.done():
-                return await self._ready()
-        return live
-
-    async def _start(self) -> _Live:
-        started: asyncio.Future[_Live] = asyncio.get_running_loop().create_future()
-        # anyio's scopes must be left in the task that has entered them: a session lives in a task of its own.
-        keeper = asyncio.create_task(self._keep(started))
-        self._keepers.add(keeper)
-        keeper.add_done_callback(self._keepers.discard)
-        self._starting.add(keeper)
-        try:
-            return await started
-        finally:
-            self._starting.discard(keeper)
-            if started.cancelled():
-                keeper.cancel()
-
-    async def _keep(self, started: asyncio.Future[_Live]) -> None:
-        live, words, reason = None, _LastWords(), "it ended"
-        limit = asyncio.timeout(self.server.start_timeout_s)
-        try:
-            async with limit, self._opened(words) as session:
-                await session.initialize()
-                limit.reschedule(None)
-                live = _Live(session, words)
-                if not started.done():
-                    started.set_result(live)
-                await asyncio.wait([live.ended])
-        except Exception as error:
-            # What the end of the time breaks in the client may hide the TimeoutError.
-            late = f"it was not ready within {self.server.start_timeout_s:g} s"
-            reason = late if limit.expired() else _reason(error)
-            await words.spoken()
-        finally:
-            if live is not None:
-                live.end(reason)
-            elif not started.done():
-                started.set_exception(self._failed("cannot be used", reason, words))
+    def __init__(self, server: McpServer, words: _LastWords) -> None:
+        self._server, self._words = server, words
+        self.legacy_only = server.transport == "sse"
+        self.ended = asyncio.Event()
+        self.fault: BaseException | None = None
+        self._refusal: httpx2.Response | None = None
 
     @asynccontextmanager
-    async def _opened(self, words: _LastWords) -> AsyncIterator[ClientSession]:
-        server = self.server
-        if server.transport != "stdio":
-            connection: Connection = {  # type: ignore[misc, assignment]
-                "transport": server.transport,
-                "url": server.url,
-                "headers": dict(server.headers),
-                "timeout": server.start_timeout_s,
-                "sse_read_timeout": server.call_timeout_s + _PATIENCE_S,
-            }
-            async with create_session(connection) as session:
+    async def connect_session(self, **options: Any) -> AsyncIterator[ClientSession]:
+        """Open the session; FastMCP's client begins, uses and leaves it in a task of its own."""
+        options.pop("transport_options", None)
+        opened = self._program if self._server.transport == "stdio" else self._over_http
+        try:
+            async with opened(options) as session:
                 yield session
-            return
+        except Exception as error:
+            self.fault = error
+            raise
+        finally:
+            self.ended.set()
 
-        async def notice(message: Any) -> None:
-            if isinstance(message, Exception):
-                words.take_garbage(_garbage_in(message))
-
-        with words.open_errors() as errors:
-            program, *arguments = await run_in_thread(_leashed, server)
+    @asynccontextmanager
+    async def _program(self, options: dict[str, Any]) -> AsyncIterator[ClientSession]:
+        # Not FastMCP's own: it ends at the first byte on stdout that is no UTF-8.
+        with self._words.open_errors() as errors:
+            program, *arguments = await run_in_thread(_leashed, self._server)
             parameters = StdioServerParameters(
                 command=program,
                 args=arguments,
-                env=dict(server.env),
-                cwd=server.cwd,
+                env=dict(self._server.env),
+                cwd=self._server.cwd,
                 encoding_error_handler="replace",
             )
             async with (
                 stdio_client(parameters, errlog=errors) as (read, write),
-                ClientSession(read, write, message_handler=notice) as session,
+                ClientSession(_Watched(read, self.ended), write, **options) as session,
             ):
                 errors.close()  # the server's own copy is the last: the reading thread ends with it
                 yield session
 
-    # --- one call --------------------------------------------------------------------------
+    @asynccontextmanager
+    async def _over_http(self, options: dict[str, Any]) -> AsyncIterator[ClientSession]:
+        kind = SSETransport if self._server.transport == "sse" else StreamableHttpTransport
+        made_by: Any = self._http_client
+        inner = kind(self._server.url, dict(self._server.headers), httpx_client_factory=made_by)
+        async with inner.connect_session(**options) as session:
+            yield session
 
-    async def _call(self, live: _Live, tool: str, args: dict[str, Any]) -> types.CallToolResult:
-        async def ask() -> types.CallToolResult:
-            # mcp 1.30 says nowhere which id a request gets; the next one is taken before anything is awaited
-            request_id = live.session._request_id
-            params = types.CallToolRequestParams(name=tool, arguments=args)
-            # not session.call_tool: its check of the result would report a write that was made as failed
-            request = types.ClientRequest(types.CallToolRequest(params=params))
-            try:
-                return await live.session.send_request(request, types.CallToolResult)
-            except asyncio.CancelledError:
-                if not live.ended.done():
-                    live.doubt = asyncio.create_task(self._call_off(live, request_id))
-                raise
+    def _http_client(self, **given: Any) -> httpx2.AsyncClient:
+        limit = httpx2.Timeout(_CONNECT_S, read=self._server.call_timeout_s + _CONNECT_S)
+        hooks = {"response": [self._look]}
+        return httpx2.AsyncClient(**{**given, "timeout": limit, "event_hooks": hooks})
 
-        return await self._answer(live, ask(), self.server.call_timeout_s, f"answer a call of {tool}")
+    async def _look(self, response: httpx2.Response) -> None:
+        refused = response.status_code in (401, 403) or response.status_code >= 500
+        self._refusal = response if refused else None
 
-    async def _answer(self, live: _Live, asked: Coroutine[Any, Any, T], limit: float, what: str) -> T:
-        """Await an answer, the end of the session, or the end of the time; whichever comes first."""
-        answer = asyncio.create_task(asked)
-        pulse = asyncio.create_task(self._pulse(live))
+    def reason(self, error: BaseException) -> str:
+        """Say in a few words why the server could not be reached, started, or asked."""
+        if self._refusal is not None:
+            return _refusal_in_words(self._refusal, self._server)
+        return _reason(self.fault or error)
+
+
+class _Watched:
+    """The messages of a program, with word of their end: its session would only tell who asks it next."""
+
+    def __init__(self, stream: Any, ended: asyncio.Event) -> None:
+        self._stream, self._ended = stream, ended
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __aiter__(self) -> _Watched:
+        return self
+
+    async def __anext__(self) -> Any:
         try:
-            first: list[asyncio.Future[Any]] = [answer, live.ended]
-            await asyncio.wait(first, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if answer.done():
-                return await self._read(live, answer)
-            if live.ended.done():
-                raise await self._lost(live)
-            raise self._failed("gave no answer", f"it did not {what} within {limit:g} s", live.words)
-        finally:
-            pulse.cancel()
-            answer.cancel()
+            return await self._stream.__anext__()
+        except StopAsyncIteration:
+            self._ended.set()
+            raise
 
-    async def _read(self, live: _Live, answer: asyncio.Task[T]) -> T:
-        error = answer.exception()
-        if error is None:
-            return answer.result()
-        code = error.error.code if isinstance(error, McpError) else None
-        if code == _SESSION_LOST and "terminated" in str(error):
-            live.end("it does not know the session any more")
-            raise _NotMadeError
-        if code == types.CONNECTION_CLOSED:
-            live.end("it closed the connection")
-            raise await self._lost(live)
-        if isinstance(error, McpError):
-            raise self._failed("refused", str(error), live.words) from error
-        # anyio's streams raise these before anything was sent: the server had ended between two calls
-        live.end(_reason(error))
-        if type(error).__name__ in ("ClosedResourceError", "BrokenResourceError"):
-            raise _NotMadeError
-        raise self._failed("failed", _reason(error), live.words) from error
+    async def __aenter__(self) -> _Watched:
+        await self._stream.__aenter__()
+        return self
 
-    async def _pulse(self, live: _Live) -> None:
-        if self.server.transport == "stdio":
-            return
-        while True:
-            await asyncio.sleep(_PULSE_S)
-            # A server that is busy need not answer. One that is gone ends the session.
-            asyncio.create_task(live.session.send_ping()).add_done_callback(_forget)
-
-    async def _call_off(self, live: _Live, request_id: int) -> None:
-        """Tell the server that nobody waits any more; end it if it does not listen."""
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                params = types.CancelledNotificationParams(requestId=request_id, reason="called off")
-                note = types.CancelledNotification(params=params)
-                await live.session.send_notification(types.ClientNotification(note))
-                await live.session.send_ping()
-        except Exception as error:
-            live.end(f"it did not answer after a call was called off ({_reason(error)})")
-        finally:
-            live.doubt = None
-
-    async def _lost(self, live: _Live) -> ConnectionError:
-        await live.words.spoken()
-        why = f"{self.server} ended during the call: {live.ended.result()}{live.words}"
-        return ConnectionError(run_redactor().text(why))
-
-    def _failed(self, how: str, reason: str, words: _LastWords) -> ToolFailedError:
-        return ToolFailedError(run_redactor().text(f"{self.server} {how}: {reason}{words}"))
-
-
-async def _tools_with_forms(session: ClientSession) -> list[BaseTool]:
-    """List the tools with the forms of their outputs, which langchain-mcp-adapters leaves out."""
-    tools: list[BaseTool] = []
-    cursor: str | None = None
-    for _ in range(_MOST_PAGES):
-        page = await session.list_tools(cursor)
-        for found in page.tools:
-            tool = convert_mcp_tool_to_langchain_tool(session, found)
-            if found.outputSchema:
-                tool.metadata = {**(tool.metadata or {}), OUTPUT_SCHEMA: _unwrapped_form(found.outputSchema)}
-            tools.append(tool)
-        cursor = page.nextCursor
-        if not cursor:
-            return tools
-    raise ConnectionError(f"the list of tools has more than {_MOST_PAGES} pages")
-
-
-_MOST_PAGES = 1000
-
-
-def _unwrapped_form(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the form of a value that a server wraps into ``{"result": value}``, as the call returns it."""
-    fields = schema.get("properties") or {}
-    return {**fields["result"], "$defs": schema.get("$defs", {})} if set(fields) == {"result"} else schema
-
-
-async def _listed(session: ClientSession) -> list[BaseTool]:
-    try:
-        return await _tools_with_forms(session)
-    except McpError as error:
-        if error.error.code == types.METHOD_NOT_FOUND:
-            return []  # a server of resources or prompts only
-        raise
+    async def __aexit__(self, *why: Any) -> None:
+        await self._stream.__aexit__(*why)
 
 
 _LEASH = """
@@ -385,21 +241,420 @@ def _leashed(server: McpServer) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _LEASH, found, *server.args]
 
 
-class _NotMadeError(Exception):
-    """The call has not reached the server, so it may be made once more."""
+# --- one call ----------------------------------------------------------------------------
+
+Ask = Callable[[Sequence[ToolQuestion], dict[str, Json] | None], Awaitable[list[Reply]]]
 
 
-def _forget(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
+class Asker:
+    """What a call brings from its caller.
+
+    Attributes:
+        ask: Asks a person; the second argument is where the call stands, if the server can go on from there.
+        stand: Where an earlier start of the call stood when it asked.
+        tell: Takes progress; None: nobody listens.
+    """
+
+    def __init__(self, ask: Ask, stand: dict[str, Json] | None = None, tell: Any = None) -> None:
+        self.ask, self.stand, self.tell = ask, stand, tell
+
+
+class _Call:
+    """A call under way. A server of the older protocol asks while its answer is being waited for."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.over = asyncio.Event()
+
+    async def reply(self, question: ToolQuestion) -> Reply:
+        """Return what a person says; where there is no answer yet, the call is stopped first."""
+        try:
+            [reply] = await self._ask([question], None)
+        except Exception as error:
+            await self.stop(error)
+            return None
+        return reply
+
+    async def stop(self, error: Exception) -> None:
+        if not self.stopped.done():
+            self.stopped.set_exception(error)
+        await self.over.wait()  # the server learns that the call is off before it gets a reply
+
+
+_CALL: ContextVar[_Call | None] = ContextVar("mcp_call", default=None)
+"""The call that a message of an HTTP server belongs to: its client runs in the context of the call."""
+
+
+class _AnewError(Exception):
+    """The call was taken back before it did anything, and is to be made once more."""
+
+
+class _AskFirstError(Exception):
+    """The server makes the call only after the person has been somewhere."""
+
+    def __init__(self, questions: Sequence[ToolQuestion]) -> None:
+        self.questions = questions
+
+
+class _Live:
+    """A session that is open until its way has ended."""
+
+    def __init__(self, client: Client[Any], way: _Way, words: _LastWords) -> None:
+        self.client, self.way, self.words = client, way, words
+        self.doubt: asyncio.Task[None] | None = None
+        self.calls: set[_Call] = set()
+        self.why = ""
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.why) or self.way.ended.is_set()
+
+    def standing(self) -> list[_Call]:
+        """List the calls that have not been stopped."""
+        return [call for call in self.calls if not call.stopped.done()]
+
+
+class McpConnection:
+    """One server. Everything here runs on one event loop, that of the servers.
+
+    The session is kept between calls: a server may hold a browser or a database connection, and
+    to start one may take seconds. One that has ended is started again by the next call.
+    """
+
+    def __init__(self, server: McpServer) -> None:
+        self.server = server
+        self._live: _Live | None = None
+        self._lock = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        self._one_at_a_time = False
+        self._asking: asyncio.Condition = asyncio.Condition()
+        self._undecided = 0
+        self._ending: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[_Live]] = set()
+
+    async def tools(self) -> list[BaseTool]:
+        """List the server's tools.
+
+        Raises:
+            ToolFailedError: If it does not start, or does not answer in time.
+        """
+        limit, live = self.server.start_timeout_s, await self._ready()
+        return await self._answer(live, _listed(live.client), limit, "list its tools")
+
+    async def call(self, tool: str, args: dict[str, Json], asker: Asker) -> types.CallToolResult:
+        """Call a tool by the server's own name for it.
+
+        Raises:
+            ToolFailedError: If the server does not start, answer in time, or says that it failed.
+            ConnectionError: If it ended during the call.
+            Exception: What ``asker`` raises where there is no answer yet; the call is called off then.
+        """
+        result = None if asker.stand is None else _RESULT.validate_python(asker.stand)
+        answers: dict[str, Any] = {}
+        while not isinstance(result, types.CallToolResult):
+            if isinstance(result, types.InputRequiredResult):
+                answers = {
+                    "input_responses": await self._fill_in(tool, result, asker),
+                    "request_state": result.request_state,
+                }
+            result = await self._made(tool, args, asker, answers)
+        return result
+
+    async def close(self) -> None:
+        """End the server, if it runs, and return when it is gone, and those that it took the place of."""
+        for start in self._starting:
+            start.cancel()
+        if self._live is not None:
+            self._end(self._live, _STOPPED)
+        if waited := [*self._ending, *self._starting]:
+            await asyncio.wait(waited)
+
+    # --- one session -----------------------------------------------------------------------
+
+    async def _ready(self) -> _Live:
+        async with self._lock:
+            if self._live is None or self._live.is_over:
+                if self._live is not None:
+                    self._end(self._live, "it ended")
+                start = asyncio.create_task(self._start())
+                self._starting.add(start)
+                start.add_done_callback(self._starting.discard)
+                self._live = await start
+            live = self._live
+        if live.doubt is not None:
+            await asyncio.wait([live.doubt])
+            if live.is_over:
+                return await self._ready()
+        return live
+
+    async def _start(self) -> _Live:
+        words = _LastWords()
+        way = _Way(self.server, words)
+        mode = "legacy" if self.server.protocol == "legacy" else "auto"
+        client: Client[Any] = Client(
+            way,
+            mode=mode,
+            client_info=types.Implementation(name="plan-execute", version="1"),
+            message_handler=words.take_garbage,
+            log_handler=_drop,
+            elicitation_handler=self._elicited,
+        )
+        live = _Live(client, way, words)
+        try:
+            async with asyncio.timeout(self.server.start_timeout_s):
+                await client.__aenter__()  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            reason = f"it was not ready within {self.server.start_timeout_s:g} s"
+        except asyncio.CancelledError:
+            self._end(live, _STOPPED)
+            raise
+        except Exception as error:
+            reason = way.reason(error)
+        else:
+            return live
+        self._end(live, reason)
+        await words.spoken()
+        raise self._failed("cannot be used", reason, words)
+
+    def _end(self, live: _Live, why: str) -> None:
+        if not live.why:
+            live.why = why
+            task = asyncio.create_task(live.client.close())  # type: ignore[no-untyped-call]
+            self._ending.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled():
+            task.exception()  # what a session says at its end has been said where it mattered
+
+    # --- one call --------------------------------------------------------------------------
+
+    async def _made(
+        self, tool: str, args: dict[str, Json], asker: Asker, answers: Mapping[str, Any]
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        """Make the call; again where it turns out not to have been made, or is to be made later."""
+        while True:
+            try:
+                if not self._one_at_a_time:
+                    return await self._call(await self._ready(), tool, args, asker, answers)
+                async with self._turn:
+                    return await self._call(await self._ready(), tool, args, asker, answers)
+            except _AnewError:
+                continue
+            except _AskFirstError as first:
+                if None in await asker.ask(first.questions, None):
+                    raise ToolFailedError(f"{tool}: the person did not do what {self.server} asks") from None
+
+    async def _call(
+        self, live: _Live, tool: str, args: dict[str, Json], asker: Asker, answers: Mapping[str, Any]
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        call, session = _Call(asker.ask), live.client.session
+        params = types.CallToolRequestParams(name=tool, arguments=args, **answers)
+        # Not session.call_tool: its check of the result would report a write that was made as failed.
+        sent = session.send_request(
+            types.CallToolRequest(params=params), _RESULT, progress_callback=asker.tell
+        )
+        live.calls.add(call)
+        token = _CALL.set(call)
+        try:
+            what = f"answer a call of {tool}"
+            return await self._answer(live, sent, self.server.call_timeout_s, what, call.stopped)
+        finally:
+            _CALL.reset(token)
+            live.calls.discard(call)
+            call.over.set()
+            if call.stopped.done():
+                call.stopped.exception()
+            async with self._asking:
+                self._asking.notify_all()
+
+    async def _answer(
+        self,
+        live: _Live,
+        asked: Coroutine[Any, Any, T],
+        limit: float,
+        what: str,
+        stopped: asyncio.Future[None] | None = None,
+    ) -> T:
+        """Await an answer, word that the call is stopped, or the end of the time; whichever is first."""
+        answer = asyncio.create_task(asked)
+        first: list[asyncio.Future[Any]] = [answer] if stopped is None else [answer, stopped]
+        try:
+            await asyncio.wait(first, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return await self._read(live, answer)
+            if stopped is not None and stopped.done():
+                stopped.result()
+            raise self._failed("gave no answer", f"it did not {what} within {limit:g} s", live.words)
+        finally:
+            if not answer.done():
+                answer.cancel()  # the client tells the server
+                if self.server.transport == "stdio" and live.doubt is None:
+                    live.doubt = asyncio.create_task(self._look_after(live))
+                await asyncio.wait([answer])
+
+    async def _read(self, live: _Live, answer: asyncio.Task[T]) -> T:
+        error = answer.exception()
+        if error is None:
+            return answer.result()
+        code = error.code if isinstance(error, MCPError) else None
+        if code == types.URL_ELICITATION_REQUIRED:
+            raise _AskFirstError(self._addresses(error.data))  # type: ignore[attr-defined]
+        if code == types.INVALID_REQUEST and "Session terminated" in str(error):
+            self._end(live, "it does not know the session any more")
+            raise _AnewError
+        if code == types.CONNECTION_CLOSED:
+            await live.words.spoken()
+            reason = "it closed the connection" if live.way.fault is None else live.way.reason(error)
+            self._end(live, reason)
+            said = f"{self.server} ended during the call: {reason}{live.words}"
+            raise ConnectionError(run_redactor().text(said))
+        if isinstance(error, MCPError):
+            raise self._failed("refused", live.way.reason(error), live.words) from error
+        raise self._failed("gave an answer that is not MCP", _short(error), live.words) from error
+
+    async def _look_after(self, live: _Live) -> None:
+        """End a program that does not react after a call was called off."""
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await live.client.session.list_tools()
+        except Exception as error:
+            self._end(live, f"it did not answer after a call was called off ({_short(error)})")
+        finally:
+            live.doubt = None
+
+    def _failed(self, how: str, reason: str, words: _LastWords) -> ToolFailedError:
+        return ToolFailedError(run_redactor().text(f"{self.server} {how}: {reason}{words}"))
+
+    # --- servers that ask ------------------------------------------------------------------
+
+    async def _fill_in(
+        self, tool: str, result: types.InputRequiredResult, asker: Asker
+    ) -> dict[str, types.ElicitResult] | None:
+        """Answer a server of the newer protocol, which ends the call with what it wants to know."""
+        wanted = result.input_requests or {}
+        if not wanted:
+            await asyncio.sleep(_PACE_S)
+            return None
+        if others := [one for one in wanted.values() if not isinstance(one, types.ElicitRequest)]:
+            raise ToolFailedError(f"{tool}: {self.server} asks for {others[0].method}, which it does not get")
+        questions = [self._question(one.params) for one in wanted.values()]
+        replies = await asker.ask(questions, result.model_dump(mode="json", by_alias=True, exclude_none=True))
+        return {name: _as_result(reply) for name, reply in zip(wanted, replies, strict=True)}
+
+    async def _elicited(self, *asked: Any) -> ElicitResult[Any]:
+        """Answer a server of the older protocol, which asks while it makes the call."""
+        _, _, params, _ = asked
+        call = _CALL.get() or await self._asking_call()
+        reply = None if call is None else await call.reply(self._question(params))
+        return ElicitResult(**_as_result(reply).model_dump())
+
+    async def _asking_call(self) -> _Call | None:
+        """Find the call that a program asks about: over stdio nothing says which one.
+
+        Calls that do not ask come to their end. Where several are left, all of them wait for an answer:
+        they are taken back and made one after the other.
+        """
+        live = self._live
+        assert live is not None
+        async with self._asking:
+            self._undecided += 1
+            try:
+                self._asking.notify_all()
+                await self._asking.wait_for(lambda: self._undecided >= len(live.standing()))
+                standing = live.standing()
+                if len(standing) == 1:
+                    return standing[0]
+                self._one_at_a_time = True
+                for call in standing:
+                    call.stopped.set_exception(_AnewError())
+            finally:
+                self._undecided -= 1
+        await asyncio.gather(*(call.over.wait() for call in live.calls))
+        return None
+
+    def _question(self, params: Any) -> ToolQuestion:
+        schema = getattr(params, "requested_schema", None) or {}
+        return ToolQuestion(
+            params.message, str(self.server), dict(schema), str(getattr(params, "url", "") or "")
+        )
+
+    def _addresses(self, data: Any) -> list[ToolQuestion]:
+        try:
+            named = types.ElicitationRequiredErrorData.model_validate(data).elicitations
+        except ValidationError as error:
+            raise self._failed(
+                "refused", "it wants an address opened and names none", _LastWords()
+            ) from error
+        return [self._question(params) for params in named]
+
+
+async def _drop(_: object) -> None:
+    """Take what a server logs: it is for whoever runs the server."""
+
+
+def _as_result(reply: Reply) -> types.ElicitResult:
+    if reply is None:
+        return types.ElicitResult(action="decline")
+    return types.ElicitResult(action="accept", content=dict(reply))
+
+
+async def _listed(client: Client[Any]) -> list[BaseTool]:
+    """List the tools with the forms of their outputs, which langchain.mcp leaves out."""
+    tools: list[BaseTool] = []
+    params: types.PaginatedRequestParams | None = None
+    for _ in range(_MOST_PAGES):
+        try:
+            page = await client.session.list_tools(params=params)
+        except MCPError as error:
+            if error.code == types.METHOD_NOT_FOUND:
+                return []  # a server of resources or prompts only
+            raise
+        for found in page.tools:
+            tool = await as_langchain_tool(found, client)
+            if found.output_schema:
+                tool.metadata = {**(tool.metadata or {}), OUTPUT_SCHEMA: _unwrapped_form(found.output_schema)}
+            tools.append(tool)
+        if not page.next_cursor:
+            return tools
+        params = types.PaginatedRequestParams(cursor=page.next_cursor)
+    raise ConnectionError(f"the list of tools has more than {_MOST_PAGES} pages")
+
+
+def _unwrapped_form(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the form of a value that a server wraps into ``{"result": value}``, as the call returns it."""
+    fields = schema.get("properties") or {}
+    return {**fields["result"], "$defs": schema.get("$defs", {})} if set(fields) == {"result"} else schema
+
+
+# --- words -------------------------------------------------------------------------------
 
 
 def _garbage_in(error: Exception) -> str:
     """Find what was no message in the error of the one who could not read it."""
-    errors = getattr(error, "errors", None)
-    given = [item.get("input") for item in errors()] if callable(errors) else []
-    found = next((item for item in given if item), str(error))
-    return found if isinstance(found, str) else json.dumps(found, default=str)
+    found = (
+        next((item["input"] for item in error.errors() if item.get("input")), None)
+        if isinstance(error, ValidationError)
+        else None
+    )
+    return found if isinstance(found, str) else str(error)
+
+
+def _refusal_in_words(response: httpx2.Response, server: McpServer) -> str:
+    """Say what an HTTP error asks for; one that wants a login is told from one that wants a token."""
+    said = f"it answered HTTP {response.status_code}"
+    if response.status_code >= 500:
+        return said
+    has_token = any(name.lower() == "authorization" for name in server.headers)
+    wants_login = "resource_metadata" in response.headers.get("www-authenticate", "")
+    if wants_login and not has_token:
+        return (
+            f"{said}: it wants a login with OAuth, which is not done here; "
+            'get a token from whoever runs it, and give it as "headers": {"Authorization": "Bearer ${TOKEN}"}'
+        )
+    return f"{said}: check its headers"
 
 
 def _reason(error: BaseException) -> str:
@@ -408,13 +663,9 @@ def _reason(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, FileNotFoundError):
         return f"the program {error.filename!r} was not found"
-    if isinstance(error, httpx.HTTPStatusError):
-        status = error.response.status_code
-        hint = ": check its headers" if status in (401, 403) else ""
-        return f"it answered HTTP {status}{hint}"
-    if isinstance(error, httpx.TransportError):
+    if isinstance(error, httpx2.TransportError):
         return f"it cannot be reached at {error.request.url.copy_with(query=None)} ({_short(error)})"
-    closed = isinstance(error, McpError) and error.error.code == types.CONNECTION_CLOSED
+    closed = isinstance(error, MCPError) and error.code == types.CONNECTION_CLOSED
     # the second where it was gone before the first request could be written
     if closed or isinstance(error, anyio.BrokenResourceError):
         return "it ended before it was ready"

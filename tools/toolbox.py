@@ -203,10 +203,16 @@ def _declared_effect(tool: BaseTool) -> Effect:
 
 
 def _annotated_effect(metadata: Mapping[str, Any]) -> Literal["read", "idempotent", "write"]:
-    """Read MCP's tool annotations, which langchain-mcp-adapters puts into the metadata."""
-    if metadata.get("readOnlyHint"):
+    """Read MCP's tool annotations, where langchain.mcp puts them, or langchain-mcp-adapters before it did."""
+    told = _within(_within(_within(metadata, "mcp"), "tool"), "annotations")
+    if told.get("read_only_hint") or metadata.get("readOnlyHint"):
         return "read"
-    return "idempotent" if metadata.get("idempotentHint") else "write"
+    return "idempotent" if told.get("idempotent_hint") or metadata.get("idempotentHint") else "write"
+
+
+def _within(metadata: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    held = metadata.get(key)
+    return held if isinstance(held, Mapping) else {}
 
 
 def _arguments_schema(tool: BaseTool) -> dict[str, Any]:
