@@ -267,6 +267,8 @@ def _answered(question: Question, shape: Mapping[str, Json], proposed: Mapping[s
         shape = {"type": "respond", "message": named}
     elif named is None and "answer" in shape:
         shape = {"type": "edit", "args": {"answer": shape["answer"]}}
+    elif shape.keys() <= _fields(proposed) and not (isinstance(named, str) and named in _TYPES):
+        shape = {"type": "edit", "args": {"answer": dict(shape)}}  # the form, filled in
     kind = _answer_type(question, shape)
     if kind == "reject":
         return {"type": "reject", "message": _message(shape), "by": _by(shape)}
@@ -277,6 +279,10 @@ def _answered(question: Question, shape: Mapping[str, Json], proposed: Mapping[s
         "message": "",
         "by": "person",
     }
+
+
+def _fields(proposed: Mapping[str, Json]) -> set[str]:
+    return set(proposed.get("form", {}).get("properties", ()))
 
 
 def _answer_in_words(question: Question, given: Json, proposed: Mapping[str, Json]) -> Json:
