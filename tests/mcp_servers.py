@@ -73,27 +73,51 @@ def http_server(log: Path, kind: str = "http") -> Iterator[tuple[str, subprocess
 # --- those that behave -------------------------------------------------------------------
 
 
-def with_the_sdk() -> Any:
+def with_the_sdk(**settings: Any) -> Any:
     """Make a server with the MCP SDK."""
     from mcp.server.mcpserver import Context, Image, MCPServer
     from mcp.server.mcpserver.exceptions import ToolError
 
-    server = MCPServer("shop", log_level="ERROR")
+    server = MCPServer("shop", log_level="ERROR", **settings)
     _add_plain_tools(server, Image, ToolError)
     _add_asking_tools(server, Context)
     return server
 
 
-def with_fastmcp() -> Any:
+def with_fastmcp(**settings: Any) -> Any:
     """Make the same server with FastMCP."""
     from fastmcp import Context, FastMCP
     from fastmcp.exceptions import ToolError
     from fastmcp.utilities.types import Image
 
-    server = FastMCP("shop")
+    server = FastMCP("shop", **settings)
     _add_plain_tools(server, Image, ToolError)
     _add_asking_tools(server, Context)
     return server
+
+
+def guarded_with_the_sdk(url: str) -> Any:
+    """Make the server of the SDK ask for a token that some other program gives out."""
+    from mcp.server.auth.provider import AccessToken
+    from mcp.server.auth.settings import AuthSettings
+
+    class Verifier:
+        async def verify_token(self, token: str) -> AccessToken | None:
+            known = token == "the-right-one"
+            return AccessToken(token=token, client_id="c", scopes=[]) if known else None
+
+    auth = AuthSettings(issuer_url="https://login.example", resource_server_url=url)
+    return with_the_sdk(token_verifier=Verifier(), auth=auth)
+
+
+def guarded_with_fastmcp(url: str) -> Any:
+    """Make the server of FastMCP ask for such a token."""
+    from fastmcp.server.auth import RemoteAuthProvider
+    from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
+
+    verifier = StaticTokenVerifier({"the-right-one": {"client_id": "c", "scopes": []}})
+    base = url.removesuffix("/mcp")
+    return with_fastmcp(auth=RemoteAuthProvider(verifier, ["https://login.example"], base_url=base))
 
 
 def _add_plain_tools(server: Any, image: Any, error: Any) -> None:
@@ -322,6 +346,11 @@ def main(kind: str, log: str = "", port: str = "0") -> None:
         with_fastmcp().run("stdio", show_banner=False)
     elif kind == "fastmcp-http":
         with_fastmcp().run("http", port=int(port), show_banner=False, log_level="ERROR")
+    elif kind == "guarded":
+        guarded_with_the_sdk(f"http://127.0.0.1:{port}/mcp").run("streamable-http", port=int(port))
+    elif kind == "fastmcp-guarded":
+        server = guarded_with_fastmcp(f"http://127.0.0.1:{port}/mcp")
+        server.run("http", port=int(port), show_banner=False, log_level="ERROR")
     elif kind == "dies":
         _serve(_die, "read_dies", "dies")
     elif kind == "dies_once":

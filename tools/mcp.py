@@ -301,7 +301,7 @@ def _alone(tool: str) -> Asker:
     """Return what a call brings that no run makes: nobody can be asked."""
     from .mcp_session import Asker
 
-    async def refuse(questions: Sequence[ToolQuestion], _: object) -> list[Reply]:
+    async def refuse(questions: Sequence[ToolQuestion], *_: object) -> list[Reply]:
         raise ToolFailedError(f"{tool}: {questions[0].server} asks the person, and no run makes this call")
 
     return Asker(refuse)
@@ -311,20 +311,17 @@ async def _asker_of(caller: Caller) -> Asker:
     """Let the servers' loop ask the caller, who lives on this one."""
     from .mcp_session import Asker
 
-    kept = await caller.kept() or {"asked": 0, "stand": None}
-    asked = int(kept["asked"])
+    stand = await caller.kept() or {"asked": 0, "kept": None}
 
-    async def ask(questions: Sequence[ToolQuestion], stand: dict[str, Json] | None) -> list[Reply]:
-        nonlocal asked
-        first, asked = asked, asked + len(questions)
-        if stand is not None:
-            await caller.keep({"asked": first, "stand": stand})
-        return await caller.ask(questions, first)
+    async def ask(questions: Sequence[ToolQuestion], asked: int, kept: Json | None) -> list[Reply]:
+        if kept is not None:
+            await caller.keep({"asked": asked, "kept": kept})
+        return await caller.ask(questions, asked)
 
     async def tell(progress: float, total: float | None, message: str | None) -> None:
         caller.tell(progress, total, message)
 
-    return Asker(called_here(ask), kept["stand"], called_here(tell))
+    return Asker(called_here(ask), called_here(tell), stand["kept"], stand["asked"])
 
 
 def _plain(name: str, result: types.CallToolResult) -> Json:
@@ -359,14 +356,14 @@ def _unwrapped(structured: dict[str, Json], texts: Sequence[str]) -> Json:
 
 def _block(content: dict[str, Json]) -> dict[str, Json]:
     """Write a content block as LangChain does, so that models that see images see it; without a random id."""
-    kind, held = content["type"], content.get("resource") or {}
-    if kind == "text":
+    held = content.get("resource") or {}
+    if content["type"] == "text":
         return {"type": "text", "text": content["text"]}
-    if kind == "resource" and "text" in held:
+    if "text" in held:
         return {"type": "text", "text": held["text"], "uri": held["uri"]}
     media = content.get("mime_type") or held.get("mime_type")
     block = {
-        "type": "image" if str(media).startswith("image/") else "file",
+        "type": kind if (kind := str(media).split("/")[0]) in ("image", "audio", "video") else "file",
         "base64": content.get("data") or held.get("blob"),
         "url": content.get("uri") or held.get("uri"),
         "mime_type": media,

@@ -243,34 +243,49 @@ def _leashed(server: McpServer) -> list[str]:
 
 # --- one call ----------------------------------------------------------------------------
 
-Ask = Callable[[Sequence[ToolQuestion], dict[str, Json] | None], Awaitable[list[Reply]]]
+Ask = Callable[[Sequence[ToolQuestion], int, dict[str, Json] | None], Awaitable[list[Reply]]]
 
 
 class Asker:
     """What a call brings from its caller.
 
     Attributes:
-        ask: Asks a person; the second argument is where the call stands, if the server can go on from there.
-        stand: Where an earlier start of the call stood when it asked.
+        ask: Asks a person. The others are how many questions the call has asked before, and what the
+            server is to be sent with the answers, where it can go on from there.
         tell: Takes progress; None: nobody listens.
+        kept: What an earlier start of the call was to send with the answers.
     """
 
-    def __init__(self, ask: Ask, stand: dict[str, Json] | None = None, tell: Any = None) -> None:
-        self.ask, self.stand, self.tell = ask, stand, tell
+    def __init__(
+        self, ask: Ask, tell: Any = None, kept: dict[str, Json] | None = None, asked: int = 0
+    ) -> None:
+        self.tell, self.kept = tell, kept
+        self._ask, self._asked = ask, asked
+
+    async def ask(
+        self, questions: Sequence[ToolQuestion], kept: dict[str, Json] | None = None
+    ) -> list[Reply]:
+        """Ask all of these at once."""
+        before, self._asked = self._asked, self._asked + len(questions)
+        return await self._ask(questions, before, kept)
+
+    def begin_anew(self) -> None:
+        """Forget where an earlier start stood."""
+        self.kept, self._asked = None, 0
 
 
 class _Call:
     """A call under way. A server of the older protocol asks while its answer is being waited for."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
         self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.over = asyncio.Event()
 
     async def reply(self, question: ToolQuestion) -> Reply:
         """Return what a person says; where there is no answer yet, the call is stopped first."""
         try:
-            [reply] = await self._ask([question], None)
+            [reply] = await self._asker.ask([question])
         except Exception as error:
             await self.stop(error)
             return None
@@ -284,6 +299,10 @@ class _Call:
 
 _CALL: ContextVar[_Call | None] = ContextVar("mcp_call", default=None)
 """The call that a message of an HTTP server belongs to: its client runs in the context of the call."""
+
+
+class _RefusedError(ToolFailedError):
+    """The server knows the call, and does not make it."""
 
 
 class _AnewError(Exception):
@@ -350,15 +369,20 @@ class McpConnection:
             ConnectionError: If it ended during the call.
             Exception: What ``asker`` raises where there is no answer yet; the call is called off then.
         """
-        result = None if asker.stand is None else _RESULT.validate_python(asker.stand)
-        answers: dict[str, Any] = {}
+        kept = asker.kept
+        result = None if kept is None else _RESULT.validate_python(kept)
         while not isinstance(result, types.CallToolResult):
+            answers: dict[str, Any] = {}
             if isinstance(result, types.InputRequiredResult):
-                answers = {
-                    "input_responses": await self._fill_in(tool, result, asker),
-                    "request_state": result.request_state,
-                }
-            result = await self._made(tool, args, asker, answers)
+                responses = await self._fill_in(tool, result, asker)
+                answers = {"input_responses": responses, "request_state": result.request_state}
+            try:
+                result = await self._made(tool, args, asker, answers)
+            except _RefusedError:
+                if asker.kept is None:
+                    raise
+                asker.begin_anew()  # the server was started again, and does not know its own words any more
+                result = None
         return result
 
     async def close(self) -> None:
@@ -444,13 +468,13 @@ class McpConnection:
             except _AnewError:
                 continue
             except _AskFirstError as first:
-                if None in await asker.ask(first.questions, None):
+                if None in await asker.ask(first.questions):
                     raise ToolFailedError(f"{tool}: the person did not do what {self.server} asks") from None
 
     async def _call(
         self, live: _Live, tool: str, args: dict[str, Json], asker: Asker, answers: Mapping[str, Any]
     ) -> types.CallToolResult | types.InputRequiredResult:
-        call, session = _Call(asker.ask), live.client.session
+        call, session = _Call(asker), live.client.session
         params = types.CallToolRequestParams(name=tool, arguments=args, **answers)
         # Not session.call_tool: its check of the result would report a write that was made as failed.
         sent = session.send_request(
@@ -512,7 +536,8 @@ class McpConnection:
             said = f"{self.server} ended during the call: {reason}{live.words}"
             raise ConnectionError(run_redactor().text(said))
         if isinstance(error, MCPError):
-            raise self._failed("refused", live.way.reason(error), live.words) from error
+            refused = self._failed("refused", live.way.reason(error), live.words)
+            raise _RefusedError(str(refused)) from error
         raise self._failed("gave an answer that is not MCP", _short(error), live.words) from error
 
     async def _look_after(self, live: _Live) -> None:

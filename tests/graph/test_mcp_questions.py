@@ -2,6 +2,7 @@
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.memory import InMemoryStore
 from mcp_servers import http_server, stdio
 from plans import FREE, Thread, agent_with, bound, statuses, think
 
@@ -104,17 +105,33 @@ async def test_calls_at_the_same_time_are_each_asked_about_and_get_their_own_ans
     ]
 
 
-async def test_a_server_that_keeps_its_state_does_its_work_once_and_goes_on_in_another_process(new, tmp_path):
-    log, saver = tmp_path / "log", InMemorySaver()
-    first = Thread(agent_with(new, checkpointer=saver), FREE)
-    await first.run(bound("pay", "pay", {"log": str(log)}))
-    asked = {q.value["action_requests"][0]["args"]["question"]: q for q in await first.questions()}
+async def test_a_server_that_keeps_where_it_stands_does_its_work_before_the_question_once(new, tmp_path):
+    log = tmp_path / "log"
+    thread = Thread(agent_with(new), FREE)
+    await thread.run(bound("pay", "pay", {"log": str(log)}))
+    asked = {q.value["action_requests"][0]["args"]["question"]: q for q in await thread.questions()}
     assert set(asked) == {"Really pay?", "Sign it"}
     assert "`https://shop.example/sign?at=1`" in asked["Sign it"].value["action_requests"][0]["description"]
     assert asked["Really pay?"].value["action_requests"][0]["args"]["choices"] == ["yes", "no"]
-    result = await first.answer({asked["Really pay?"].id: "yes", asked["Sign it"].id: "done"})
+    result = await thread.answer({asked["Really pay?"].id: "yes", asked["Sign it"].id: "done"})
     assert result["results"]["pay"]["output"] == "paid reservation 7"
     assert lines(log) == ["reserved", "paid reservation 7"]
+
+
+async def test_a_question_survives_the_end_of_client_and_program(entry, tmp_path):
+    log, kept = tmp_path / "log", {"checkpointer": InMemorySaver(), "store": InMemoryStore()}
+    server = {"mcpServers": {"shop": entry}}
+    with mcp_tools(server) as tools:
+        thread = Thread(agent_with(tools, **kept), FREE)
+        await thread.run(bound("pay", "pay", {"log": str(log)}))
+        sure, signed = sorted(await thread.questions(), key=lambda one: "Sign it" in str(one.value))
+    with mcp_tools(server) as tools:
+        thread.agent = agent_with(tools, **kept)
+        result = await thread.answer({sure.id: "yes", signed.id: "done"})
+    assert result["results"]["pay"]["output"] == "paid reservation 7"
+    assert lines(log)[-1] == "paid reservation 7"
+    # a program seals what it keeps with a key of its own process, so the next one begins anew
+    assert lines(log).count("reserved") == (1 if "url" in entry else 2)
 
 
 async def test_where_nobody_can_be_asked_the_call_fails_and_names_the_question(old, tmp_path):

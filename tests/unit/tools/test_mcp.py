@@ -70,6 +70,13 @@ def test_images_come_as_blocks_that_models_can_see_with_nothing_random_in_them(s
     assert shop["picture"].invoke({}) == [{"type": "text", "text": "a leaf"}, block]
 
 
+def test_links_come_as_blocks_that_name_where_they_lead(shop):
+    assert shop["leaflet"].invoke({}) == [
+        {"type": "file", "url": "https://shop.example/leaflet.pdf", "mime_type": "application/pdf"},
+        {"type": "image", "url": "https://shop.example/leaf.png", "mime_type": "image/png"},
+    ]
+
+
 def test_an_argument_may_have_any_name(shop):
     assert shop["take"].invoke({"item": "tea", "config": "!"}).endswith("left!")
 
@@ -262,6 +269,19 @@ def test_every_server_that_cannot_be_used_is_named_with_the_reason(tmp_path):
     assert all(gone(process) for process in server_ids(log))
 
 
+@pytest.mark.parametrize("kind", ["guarded", "fastmcp-guarded"])
+def test_a_server_that_wants_a_login_is_refused_and_the_message_says_what_to_give(tmp_path, kind):
+    with http_server(tmp_path / "log.txt", kind) as (url, _):
+        with pytest.raises(ConfigurationError, match=r"HTTP 401: it wants a login with OAuth.*Bearer"):
+            mcp_tools(servers(web={"url": url}))
+        with pytest.raises(ConfigurationError, match=r"'web' .*HTTP 401: check its headers"):
+            mcp_tools(servers(web={"url": url, "headers": {"Authorization": "Bearer wrong"}}))
+        token = {"Authorization": "Bearer the-right-one"}
+        with mcp_tools(servers(web={"url": url, "headers": token})) as tools:
+            found = {tool.name: tool for tool in tools}
+            assert found["count"].invoke({"item": "tea"}) == 3
+
+
 def test_a_server_that_is_gone_before_it_is_asked_anything_ended_too():
     # which of the two errors it is depends on who is faster
     gone_at_once = ExceptionGroup("", [anyio.BrokenResourceError()])
@@ -281,7 +301,7 @@ def test_an_http_server_that_dies_during_a_call_is_a_failure_long_before_the_tim
             process.kill()
             await pending
 
-        with pytest.raises(ConnectionError, match=r"'web' .* ended during the call: it closed the connection"):
+        with pytest.raises(ConnectionError, match=r"'web' .* ended during the call: it closed"):
             asyncio.run(call())
 
 
