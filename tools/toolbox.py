@@ -59,6 +59,7 @@ class Toolbox:
         self._nodes: dict[str, ToolNode] = {}
         self._schemas: dict[str, dict[str, Any]] = {}
         self._fingerprints: dict[str, str] = {}
+        self._forms: dict[str, Mapping[str, Any] | None] = {}
         for given in tools:
             found = as_tool(given)
             if found.name in self._tools:
@@ -154,6 +155,12 @@ class Toolbox:
             self._schemas[name] = _arguments_schema(self.get(name))
         return self._schemas[name]
 
+    def output_form(self, name: str) -> Mapping[str, Any] | None:
+        """Return the JSON Schema of what a tool gives; None where it, or an unknown one, declares none."""
+        if name not in self._forms:
+            self._forms[name] = declared_form(self._tools[name]) if name in self._tools else None
+        return self._forms[name]
+
     def check_arguments(self, name: str, args: Mapping[str, Any]) -> None:
         """Hold the final arguments of a call to the tool's JSON Schema, where nothing else does.
 
@@ -186,7 +193,7 @@ class Toolbox:
                 "description": tool.description,
                 "arguments": self.arguments_schema(tool.name),
                 "effect": self.effect(tool.name),
-                "output": declared_form(tool),
+                "output": self.output_form(tool.name),
             }
             for tool in self._tools.values()
         ]
