@@ -21,6 +21,7 @@ from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY
 from ...spending.budget import Meter
+from ...spending.list_prices import read_lists
 from ...state import Usage
 from ...storage.adapters import AsyncSaver, async_store
 from ...storage.artifacts import Artifacts
@@ -107,7 +108,9 @@ class Visit:
         if not elsewhere:
             if isinstance(checked, dict) and not self._resumed:
                 _require_planner(agent, checked, settings)
-            _require_prices(agent, settings)
+            if any(agent.models.has(role, settings.models) for role in ROLES):
+                await read_lists()
+                _require_prices(agent, settings)
             if self._forks and self._resumed and not nested:
                 # What was asked after that checkpoint is asked anew; a write that was settled stays settled.
                 await self._ledger.forget_answers()
