@@ -20,7 +20,15 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote, quote_plus
 
-__all__ = ["REDACTOR_KEY", "SHORTEST_SECRET", "Redactor", "lost_credential", "marks_in", "redact_also", "redactor_of"]
+__all__ = [
+    "REDACTOR_KEY",
+    "SHORTEST_SECRET",
+    "Redactor",
+    "lost_credential",
+    "marks_in",
+    "redact_also",
+    "redactor_of",
+]
 
 T = TypeVar("T")
 Clean = Callable[[str], str]

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.types import Command, Interrupt, Send
 
 from plan_execute.context import Context, run_redactor, secret_values
-from plan_execute.safety.redaction import Redactor, lost_credential, marks_in
+from plan_execute.safety.redaction import Redactor, lost_credential, marks_in, redact_also
 
 SECRET = "pl4nted/Secret+Value=7"
 AWKWARD = 'a "quoted"\\back\nline é&<tag>'
@@ -375,3 +375,53 @@ def test_the_redactor_of_a_run_knows_the_environment_as_it_is_now(monkeypatch):
 
 def test_the_names_of_marks_are_plain(monkeypatch):
     assert set(redactor(**{"A]B": SECRET}).text(SECRET)) <= set(string.ascii_letters + "[] _")
+
+
+# --- a function of the embedder's --------------------------------------------------------
+
+
+@pytest.fixture
+def hook():
+    yield redact_also
+    redact_also(None)
+
+
+def test_a_function_of_the_embedders_takes_more_out_of_every_text_and_of_no_name(hook, monkeypatch):
+    monkeypatch.setenv("HOOKED_TOKEN", SECRET)
+    hook(lambda text: text.replace("4111 1111 1111 1111", "[card]").replace("done", "[word]"))
+    redactor = run_redactor()
+    value = {
+        "status": "done",
+        "done": [f"pay 4111 1111 1111 1111 with {SECRET}", AIMessage("it is done", id="run-done-1")],
+        "at": "2026-11-21T15:13:23.123456+00:00",
+    }
+    clean = redactor.value(value)
+    assert clean["status"] == "done"
+    assert list(clean) == ["status", "done", "at"]
+    assert clean["done"][0] == "pay [card] with [redacted HOOKED_TOKEN]"
+    assert (clean["done"][1].content, clean["done"][1].id) == ("it is [word]", "run-done-1")
+    assert redactor.text("it is done") == "it is [word]"
+    untouched = {"a": ["nothing here", 1, None]}
+    assert redactor.value(untouched) is untouched
+    hook(None)
+    assert run_redactor().text("it is done") == "it is done"
+
+
+@pytest.mark.parametrize("broken", [lambda text: 1 / 0, lambda text: None])
+def test_a_text_that_the_function_fails_on_is_shown_to_nobody(hook, broken):
+    hook(broken)
+    assert run_redactor().text("a text of a person") == "[redacted text that could not be checked]"
+
+
+def test_a_message_is_streamed_whole_while_the_function_is_set(hook):
+    from langchain_core.messages import AIMessageChunk
+
+    from plan_execute.safety.stream import RedactedStream
+
+    hook(lambda text: text.replace("Ada of London", "[person]"))
+    stream = RedactedStream(run_redactor())
+    words = ("I met Ada ", "of ", "London today and ", "yesterday")
+    pieces = [AIMessageChunk(word, id="1") for word in words]
+    said = [stream.clean((piece, {}))[0].content for piece in pieces]
+    said += [message.content for message, _ in stream.rest()]
+    assert "".join(said) == "I met [person] today and yesterday"
