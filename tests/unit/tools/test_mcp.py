@@ -16,7 +16,7 @@ from mcp_servers import gone, http_server, server_ids, stdio
 from plan_execute import amcp_tools, mcp_tools
 from plan_execute.errors import ConfigurationError, ToolFailedError
 from plan_execute.models.prompts.signatures import signature
-from plan_execute.tools.mcp_session import _reason
+from plan_execute.tools.mcp_way import _reason
 from plan_execute.tools.threads import loop_in_thread
 from plan_execute.tools.toolbox import Toolbox
 
