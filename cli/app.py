@@ -11,6 +11,7 @@ from . import (
     commands_cache,
     commands_edit,
     commands_look,
+    commands_models,
     commands_plan,
     commands_promote,
     commands_prune,
@@ -75,6 +76,7 @@ for _command in (
     commands_worker.worker,
     commands_promote.promote,
     commands_prune.prune,
+    commands_models.models,
     commands_look.graph,
     commands_run.demo,
 ):

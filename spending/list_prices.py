@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages.ai import UsageMetadata
 
-__all__ = ["list_cost", "listed", "read_lists"]
+__all__ = ["list_cost", "listed", "listed_by_name", "read_lists"]
 
 _PACKAGE = "langchain_"
 _PARTS = {"cache_read": "cache_read_tokens", "cache_creation": "cache_write_tokens"}
@@ -38,14 +38,24 @@ def listed(model: BaseChatModel, name: str | None = None) -> tuple[Provider, Mod
         model: Says which provider is called: by its endpoint, or where it has none, by its package.
         name: The model that answered, if it is not the one that was asked.
     """
-    from genai_prices.data_snapshot import get_snapshot
-
     endpoint = endpoint_of(model) or None
     provider = None if endpoint is not None else _named_by_package(model)
     if endpoint is None and provider is None:
         return None  # by its name alone a model would be taken for one of another provider
+    return _looked_up(name or model_name(model), provider, endpoint)
+
+
+def listed_by_name(name: str) -> tuple[Provider, ModelInfo] | None:
+    """Return the same for a model that is only named, as ``provider:name`` or by a name that tells."""
+    provider, colon, bare = name.partition(":")
+    return _looked_up(bare, provider, None) if colon else _looked_up(name, None, None)
+
+
+def _looked_up(name: str, provider: str | None, endpoint: str | None) -> tuple[Provider, ModelInfo] | None:
+    from genai_prices.data_snapshot import get_snapshot
+
     try:
-        return get_snapshot().find_provider_model(name or model_name(model), None, provider, endpoint)
+        return get_snapshot().find_provider_model(name, None, provider, endpoint)
     except LookupError:
         return None
 
