@@ -8,8 +8,7 @@ import typer
 
 from ..errors import ConfigurationError, MissingModelError
 from .exits import DONE, BadUsageError
-from .option_groups import SourceOptions
-from .options import BaseUrl, JsonOutput, Prices
+from .options import BaseUrl, JsonOutput, Prices, SourceOptions
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def models(
 
 
 def _made(name: str, base_url: str | None) -> BaseChatModel | str:
-    """Make the model, which tells its endpoint and abilities; its name, where its key or package is missing."""
+    """Make the model, which tells its endpoint and abilities; its name where key or package is missing."""
     from ..models.chat import ChatModels
     from ..spending.list_prices import listed_by_name
 

@@ -11,10 +11,21 @@ from ..tools.calls import last_line
 from ..tools.calls import shortened as both_ends
 from .html_steps import KINDS
 from .record import Decision, RunRecord
-from .settings import settings_that_matter
-from .shares import Share, shortened, way_to_output
 from .steps import StepRecord
-from .words import OUTCOMES, say_cost, say_count, say_seconds, say_time, say_timeline, say_usage, signature
+from .words import (
+    OUTCOMES,
+    Share,
+    say_cost,
+    say_count,
+    say_seconds,
+    say_time,
+    say_timeline,
+    say_usage,
+    settings_that_matter,
+    shortened,
+    signature,
+    way_to_output,
+)
 
 __all__ = ["write_markdown"]
 

@@ -32,7 +32,7 @@ def test_a_model_of_a_server_of_ones_own_has_no_list_price_whatever_its_name(cli
     assert "price: not known" in done.out
 
 
-@pytest.mark.parametrize(("args", "words"), [(["opnai:x"], "did you mean openai?"), ([], "PLAN_EXECUTE_MODEL")])
+@pytest.mark.parametrize(("args", "words"), [(["opnai:x"], "did you mean openai"), ([], "EXECUTE_MODEL")])
 def test_a_model_that_nobody_knows_or_none_is_an_error(cli, args, words):
     done = cli("models", *args)
     assert done.code in (1, 2)

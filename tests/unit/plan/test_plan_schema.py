@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from plan_execute.cli.unchecked import UncheckedToolbox
+from plan_execute.cli.plan_files import UncheckedToolbox
 from plan_execute.plan.files.plan_files import load_plan_file
 from plan_execute.plan.files.schema import plan_schema, schema_text
 from plan_execute.plan.rules import PlanFacts, validate_plan
