@@ -251,7 +251,6 @@ def promote(
         results_of(snapshot),
         inputs=values.get("inputs"),
         audit=values.get("audit") or (),
-        goal_met=bool((values.get("evaluation") or {}).get("goal_met")),
         lifts=lifts,
         everywhere=everywhere,
         argument_schema=toolbox.arguments_schema if sources.has_tools else None,

@@ -70,7 +70,7 @@ def run(
         raise BadUsageError("give either a goal or --plan FILE")
     from uuid import uuid4
 
-    from ..storage.thread_ids import checked_thread_id
+    from ..storage.ids import checked_thread_id
     from .commands_worker import leave_to_workers
     from .driving import Session, drive
     from .plan_files import GivenInputs, read_plan

@@ -263,7 +263,7 @@ def require_means_to_end(
         return  # the run ends rejected
     ended = {step for question in overdue if question.name in _ENDS_ITS_STEP and (step := _step_of(question))}
     ended |= descendants(steps_of(snapshot.values.get("plan")), ended)
-    require_means(agent, toolbox, snapshot, spared=ended)
+    require_means(agent, toolbox, snapshot, not_to_run=ended)
     models = Context(**(snapshot.values.get("settings") or {})).models
     decides = any(question.name not in _ENDS_ITS_STEP for question in overdue)
     used_model = (snapshot.values.get("usage") or {}).get("model_calls", 0) > 0

@@ -103,8 +103,6 @@ def _step_finished(event: Event) -> Line:
 
 
 def _evaluated(event: Event) -> Line:
-    if event.get("goal_met"):
-        return "●", "green", event["reason"]
     if event["decision"] == "continue":
         return None
     return (

@@ -227,8 +227,6 @@ def _plan(record: RunRecord, anchors: Mapping[str, str], share: Share) -> Markup
         else []
     )
     words += [] if plan["complete"] else [element("p", "More steps were to be planned when these had ended.")]
-    if plan["goal_criteria"]:
-        words += [element("h3", "Done as soon as"), value_block(plan["goal_criteria"], share.brief)]
     if record["inputs"]:
         words += [element("h3", "Inputs"), value_block(record["inputs"], share.text)]
     return join([*words, _drawn(record, steps, anchors)])

@@ -183,7 +183,6 @@ _COLOURS = {
     "waiting": "fill:#e1effc,stroke:#0b5cad,color:#1c2128",
     "blocked": "fill:#f0eafb,stroke:#6f42c1,color:#1c2128,stroke-dasharray:2 3",
     "skipped": "fill:#eceff2,stroke:#57606a,color:#1c2128,stroke-dasharray:5 3",
-    "not_needed": "fill:#eceff2,stroke:#57606a,color:#1c2128,stroke-dasharray:5 3",
     "open": "fill:#ffffff,stroke:#57606a,color:#1c2128,stroke-dasharray:5 3",
 }
 

@@ -53,7 +53,6 @@ OUTCOMES: dict[str, Outcome] = {
     "waiting": Outcome("‖", "waiting", "waits for a person's answer"),
     "blocked": Outcome("⊘", "blocked", "did not run: something it needs did not succeed"),
     "skipped": Outcome("–", "skipped", "skipped by its condition or by a decision"),
-    "not_needed": Outcome("»", "not needed", "the goal was reached before"),
     "open": Outcome("○", "not ended", "has not run, or has not ended yet"),
 }
 

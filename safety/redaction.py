@@ -348,7 +348,7 @@ def _without_escapes(text: str) -> _Layer:
     return _Layer("".join([*parts, text[done:]]), ends, escapes)
 
 
-class _Innocent:
+class _SearchedTexts:
     """Texts that were searched and held nothing, up to a limit.
 
     An output passes the redactor some ten times on its way into result, ledger, events and checkpoints.
@@ -445,7 +445,7 @@ class Redactor:
             _FORMS,
         )
         self._also = also
-        self._innocent = _Innocent()
+        self._searched = _SearchedTexts()
 
     @classmethod
     def of(cls, secrets: Mapping[str, str]) -> Redactor:
@@ -473,13 +473,13 @@ class Redactor:
 
         Those are messages, interrupts and other dataclasses, and errors (which become their text).
         """
-        new = self._innocent.without_known(value)
+        new = self._searched.without_known(value)
         if not new:
             return value
         finds = self._all.within(_SEPARATOR.join(new))
         if finds is not None or (self._also is not None and any(self._also(text) != text for text in new)):
             return cast(T, _clean(value, (finds or _NOTHING)._replace(also=self._also)))
-        self._innocent.remember(new)
+        self._searched.remember(new)
         return value
 
 
