@@ -272,9 +272,20 @@ def _tools(*names: str) -> list[dict[str, Any]]:
             "description": name,
             "inputSchema": {"type": "object"},
             **(read if "read" in name else {}),
+            **CARELESS.get(name, {}),
         }
         for name in names
     ]
+
+
+CARELESS: dict[str, dict[str, Any]] = {
+    "nothing": {"inputSchema": {}},
+    "nulls": {"inputSchema": {"type": ["object", "null"], "properties": None}, "outputSchema": None},
+    "list_out": {"outputSchema": {"type": "array", "items": {}}},
+    "any_out": {"outputSchema": {}},
+    "no_words": {"description": None, "annotations": {"readOnlyHint": None}},
+}
+"""Listings of tools that are not as the protocol wants them, and that real servers have."""
 
 
 def _serve(on_call: Answer, *names: str) -> None:
@@ -359,6 +370,8 @@ def main(kind: str, log: str = "", port: str = "0") -> None:
         _serve(_hang, "hang", "quick_read")
     elif kind == "babbles":
         _serve(_babble, "talk_read")
+    elif kind == "careless":
+        _serve(lambda params: _said(params["name"]), *CARELESS)
     elif kind == "slow":
         time.sleep(0.4)
         _serve(lambda _: _said("late"), "late_read")

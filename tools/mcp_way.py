@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 import httpx2
 from fastmcp.client.transports import ClientTransport, SSETransport, StreamableHttpTransport
+from fastmcp.client.transports.base import TransportOptions
 from mcp import ClientSession, MCPError, StdioServerParameters, types
 from mcp.client.stdio import get_default_environment, stdio_client
 from pydantic import ValidationError
@@ -136,7 +137,7 @@ class Way(ClientTransport):
             )
             async with (
                 stdio_client(parameters, errlog=errors) as (read, write),
-                ClientSession(_Watched(read, self.ended), write, **options) as session,
+                self._session(read, write, **options) as session,
             ):
                 errors.close()  # the server's own copy is the last: the reading thread ends with it
                 yield session
@@ -146,8 +147,13 @@ class Way(ClientTransport):
         kind = SSETransport if self._server.transport == "sse" else StreamableHttpTransport
         made_by: Any = self._http_client
         inner = kind(self._server.url, dict(self._server.headers), httpx_client_factory=made_by)
-        async with inner.connect_session(**options) as session:
+        by_session: Any = self._session
+        ours = TransportOptions(session_class=by_session)
+        async with inner.connect_session(transport_options=ours, **options) as session:
             yield session
+
+    def _session(self, read: Any, write: Any, **options: Any) -> ClientSession:
+        return ClientSession(_Watched(read, self.ended), write, **options)
 
     def _http_client(self, **given: Any) -> httpx2.AsyncClient:
         limit = httpx2.Timeout(_CONNECT_S, read=self._server.call_timeout_s + _CONNECT_S)
@@ -166,7 +172,10 @@ class Way(ClientTransport):
 
 
 class _Watched:
-    """The messages of a program, with word of their end: its session would only tell who asks it next."""
+    """The messages of a server: lists of tools as the client takes them, and word of the end.
+
+    The session would tell of the end only who asks it next.
+    """
 
     def __init__(self, stream: Any, ended: asyncio.Event) -> None:
         self._stream, self._ended = stream, ended
@@ -179,7 +188,7 @@ class _Watched:
 
     async def __anext__(self) -> Any:
         try:
-            return await self._stream.__anext__()
+            return _with_plain_schemas(await self._stream.__anext__())
         except StopAsyncIteration:
             self._ended.set()
             raise
@@ -190,6 +199,26 @@ class _Watched:
 
     async def __aexit__(self, *why: Any) -> None:
         await self._stream.__aexit__(*why)
+
+
+def _with_plain_schemas(item: Any) -> Any:
+    """Put right what makes the client refuse all tools of a server where one has a careless schema.
+
+    A tool that takes nothing is often listed with ``{}``; mcp 2.3 wants ``"type": "object"`` in all of them.
+    """
+    result = getattr(getattr(item, "message", None), "result", None)
+    tools = result.get("tools") if isinstance(result, dict) else None
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict):
+            tool["inputSchema"] = {**_object(tool.get("inputSchema")), "type": "object"}
+            newer = "resultType" in result  # before the protocol of 2026 an output is an object
+            if not newer and _object(tool.get("outputSchema")).get("type") != "object":
+                tool.pop("outputSchema", None)
+    return item
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 _LEASH = """

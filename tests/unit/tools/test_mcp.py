@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from mcp_servers import gone, http_server, server_ids, stdio
+from mcp_servers import CARELESS, gone, http_server, server_ids, stdio
 
 from plan_execute import amcp_tools, mcp_tools
 from plan_execute.errors import ConfigurationError, ToolFailedError
@@ -228,6 +228,12 @@ def test_a_server_that_hangs_is_a_failed_call_and_is_replaced(tmp_path):
     assert quick.invoke({}) == "quick"
     tools.close()
     assert all(gone(process, 0) for process in server_ids(log)), "closing waits for the one that was replaced"
+
+
+def test_a_careless_listing_costs_neither_its_tool_nor_the_others():
+    with mcp_tools(servers(odd=stdio("careless"))) as tools:
+        assert {tool.name: tool.invoke({}) for tool in tools} == {name: name for name in CARELESS}
+        assert all(entry["arguments"]["type"] == "object" for entry in Toolbox(tools).inventory())
 
 
 def test_garbage_on_stdout_is_passed_over_and_nothing_is_printed_about_it(capfd):
