@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import known
 from .exits import DONE, FAILED, BadUsageError
-from .options import Database, JsonOutput, SourceOptions
+from .options import Database, JsonOutput, SourceOptions, read_words
 from .terminal import Screen
 
 if TYPE_CHECKING:
@@ -57,9 +56,11 @@ def prune(
 
     A thread that is being run is kept. In a terminal you are asked first.
     """
+    from ..state import FINAL_STATUSES
+
     screen, named = Screen(json=json), threads or []
     age = _read_age(older_than) if older_than is not None else None
-    statuses = _read_statuses(status)
+    statuses = read_words("--status", status, FINAL_STATUSES) or FINAL_STATUSES
     if force and not named:
         raise BadUsageError("--force deletes threads whose runs have not ended: name them")
     from ..threads.prune import prune_threads
@@ -139,15 +140,6 @@ def _read_age(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def _read_statuses(given: list[str] | None) -> frozenset[str]:
-    from ..state import FINAL_STATUSES
-
-    words = {word.strip() for text in given or () for word in text.split(",") if word.strip()}
-    if unknown := sorted(words - FINAL_STATUSES):
-        raise BadUsageError(f"--status takes how a run ended: {known(FINAL_STATUSES)}; not {unknown[0]!r}")
-    return frozenset(words) or FINAL_STATUSES
-
-
 # --- cache ----------------------------------------------------------------------------
 
 cache = typer.Typer(
@@ -205,13 +197,13 @@ def clear(
             return entry.plan.expires_at <= now
         return normalised_goal(entry.plan.goal) == normalised_goal(goal or "")
 
-    doomed = [entry for entry in _listed(sources, namespace) if is_meant(entry)]
-    _drop(sources, doomed)
+    meant = [entry for entry in _listed(sources, namespace) if is_meant(entry)]
+    _drop(sources, meant)
     screen = Screen(json=json)
     if json:
-        screen.document({"cleared": len(doomed)})
+        screen.document({"cleared": len(meant)})
     else:
-        screen.data(f"{len(doomed)} plan{'' if len(doomed) == 1 else 's'} cleared.")
+        screen.data(f"{len(meant)} plan{'' if len(meant) == 1 else 's'} cleared.")
     return DONE
 
 
@@ -225,14 +217,14 @@ def _listed(sources: Sources, namespace: str | None) -> list[ListedPlan]:
         return run_to_end(list_cached_plans(store, namespace))
 
 
-def _drop(sources: Sources, doomed: list[ListedPlan]) -> None:
-    if not doomed:
+def _drop(sources: Sources, meant: list[ListedPlan]) -> None:
+    if not meant:
         return
     from ..storage.plan_cache import CachedPlans
     from ..tools.threads import run_to_end
 
     with sources.database.open() as (_, store):
-        for entry in doomed:
+        for entry in meant:
             run_to_end(CachedPlans(store, entry.namespace).drop(entry.key))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -18,10 +18,14 @@ from .options import (
     ReportOutput,
     SourceOptions,
     Thread,
+    read_words,
 )
 from .terminal import Screen
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from ..graph.agent import PlanExecuteAgent
     from ..report import ReportFormat
     from .sources import Sources
 
@@ -33,37 +37,66 @@ def list_(
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, help="At most so many (default: 50).")
     ] = 50,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help="Only threads with this status; several separated by commas. May be repeated.",
+        ),
+    ] = None,
     json: JsonOutput = False,
 ) -> int:
     """List threads, newest first."""
     from ..storage.local import list_threads
-    from .commands_worker import queue_now, queued_status, what_keeps
-    from .driving import overdue_questions
     from .sources import Sources, open_agent
-    from .views import look_up, status_of, thread_line
+    from .views import thread_line
 
+    wanted = read_words("--status", status, _statuses())
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
-    found = []
+    found: list[dict[str, Any]] = []
     rest = 0
     if not sources.database.missing():
         with open_agent(sources) as agent:
-            threads, queue = list_threads(agent.checkpointer), queue_now(agent)  # type: ignore[arg-type]
-            for thread, at in islice(threads, limit):
-                snapshot, queued = look_up(agent, thread), queue.get(thread)
-                goal = str(snapshot.values.get("goal") or "")
-                status = queued_status(queued, status_of(snapshot))
-                entry: dict[str, Any] = {"thread": thread, "at": at, "status": status}
-                entry |= {"goal": goal, "overdue": bool(overdue_questions(snapshot))}
-                found.append(entry | {"reason": what_keeps(queued)})
-            rest = sum(1 for _ in threads)
+            threads = list_threads(agent.checkpointer)  # type: ignore[arg-type]
+            entries = _entries(agent, threads, wanted)
+            found = list(islice(entries, limit))
+            rest = sum(1 for _ in (entries if wanted else threads))
     if json:
         screen.document({"threads": found, "more": rest})
         return DONE
     for entry in found:
         screen.data(thread_line(**entry))
-    if rest or not found:
-        screen.note(f"… and {rest} more (--limit)" if rest else "There are no threads yet.")
+    if rest:
+        screen.note(f"… and {rest} more (--limit)")
+    elif not found:
+        screen.note("No thread has this status." if wanted else "There are no threads yet.")
     return DONE
+
+
+def _statuses() -> set[str]:
+    """Name the statuses that a list can show."""
+    from ..state import RunStatus
+
+    return {*get_args(RunStatus), "waiting", "overdue", "queued", "parked"}
+
+
+def _entries(
+    agent: PlanExecuteAgent, threads: Iterator[tuple[str, str]], wanted: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """Describe the threads that have a wanted status; none named: all."""
+    from .commands_worker import queue_now, queued_status, what_keeps
+    from .driving import overdue_questions
+    from .views import look_up, status_of
+
+    queue = queue_now(agent)
+    for thread, at in threads:
+        snapshot, queued = look_up(agent, thread), queue.get(thread)
+        status, overdue = queued_status(queued, status_of(snapshot)), bool(overdue_questions(snapshot))
+        if not wanted or status in wanted or (overdue and "overdue" in wanted):
+            goal = str(snapshot.values.get("goal") or "")
+            entry = {"thread": thread, "at": at, "status": status, "goal": goal}
+            yield entry | {"overdue": overdue, "reason": what_keeps(queued)}
 
 
 def show(

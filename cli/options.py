@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+
+from ..errors import known
+from .exits import BadUsageError
 
 __all__ = [
     "ApprovalOption",
@@ -54,6 +57,7 @@ __all__ = [
     "WhichCalls",
     "Workspace",
     "Yes",
+    "read_words",
     "with_single_options",
 ]
 
@@ -312,6 +316,19 @@ MaxReplans = Annotated[
     int | None,
     typer.Option("--max-replans", metavar="N", help="Revisions after the first plan (default: 3)."),
 ]
+
+
+def read_words(option: str, given: Iterable[str] | None, names: Collection[str]) -> frozenset[str]:
+    """Read an option that may be repeated and whose words may be separated by commas.
+
+    Raises:
+        BadUsageError: If a word is not one of the names, or the option names none.
+    """
+    words = {word.strip() for text in given or () for word in text.split(",") if word.strip()}
+    unknown = sorted(words - set(names))
+    if unknown or (given and not words):
+        raise BadUsageError(f"{option} takes {known(names)}; not {(unknown or [''])[0]!r}")
+    return frozenset(words)
 
 
 # --- options that go together ---------------------------------------------------------

@@ -206,8 +206,8 @@ def _with_plain_schemas(item: Any) -> Any:
 
     A tool that takes nothing is often listed with ``{}``; mcp 2.3 wants ``"type": "object"`` in all of them.
     """
-    result = getattr(getattr(item, "message", None), "result", None)
-    tools = result.get("tools") if isinstance(result, dict) else None
+    result = _object(getattr(getattr(item, "message", None), "result", None))
+    tools = result.get("tools")
     for tool in tools if isinstance(tools, list) else ():
         if isinstance(tool, dict):
             tool["inputSchema"] = {**_object(tool.get("inputSchema")), "type": "object"}
