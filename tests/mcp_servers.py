@@ -47,10 +47,13 @@ def gone(process: int, within_s: float = 10.0) -> bool:
 
 
 @contextmanager
-def http_server(log: Path, kind: str = "http") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def http_server(
+    log: Path, kind: str = "http", port: int = 0
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Serve a server that behaves over streamable HTTP on loopback."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, str(HERE), kind, str(log), str(port)],

@@ -34,6 +34,7 @@ _PATIENCE_S = 3.0
 _PACE_S = 0.25
 """How long to wait before asking again a server that says it is not ready yet (as the SDK's own driver)."""
 _MOST_PAGES = 1000
+_MOST_TAKEN_BACK = 3
 _STOPPED = "it was stopped"
 _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
     types.CallToolResult | types.InputRequiredResult
@@ -258,6 +259,7 @@ class McpConnection:
         self, tool: str, args: dict[str, Json], asker: Asker, answers: Mapping[str, Any]
     ) -> types.CallToolResult | types.InputRequiredResult:
         """Make the call; again where it turns out not to have been made, or is to be made later."""
+        taken_back = 0
         while True:
             try:
                 if not self._one_at_a_time:
@@ -265,6 +267,9 @@ class McpConnection:
                 async with self._turn:
                     return await self._call(await self._ready(), tool, args, asker, answers)
             except _AnewError:
+                taken_back += 1
+                if taken_back > _MOST_TAKEN_BACK:
+                    raise ToolFailedError(f"{tool}: {self.server} does not keep its session") from None
                 if not answers:
                     asker.begin_anew()
             except _AskFirstError as first:
@@ -326,12 +331,13 @@ class McpConnection:
         code = error.code if isinstance(error, MCPError) else None
         if code == types.URL_ELICITATION_REQUIRED:
             raise _AskFirstError(self._addresses(error.data))  # type: ignore[attr-defined]
-        if code == types.INVALID_REQUEST and "Session terminated" in str(error):
+        if live.way.lost_session:
             self._end(live, "it does not know the session any more")
             raise _AnewError
         if code == types.CONNECTION_CLOSED:
             await live.words.spoken()
-            reason = "it closed the connection" if live.way.fault is None else live.way.reason(error)
+            closed = "it closed the connection" if live.way.fault is None else live.way.reason(error)
+            reason = live.why or closed
             self._end(live, reason)
             said = f"{self.server} ended during the call: {reason}{live.words}"
             raise ConnectionError(run_redactor().text(said))

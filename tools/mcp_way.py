@@ -107,6 +107,7 @@ class Way(ClientTransport):
         self.legacy_only = server.transport == "sse"
         self.ended = asyncio.Event()
         self.fault: BaseException | None = None
+        self.lost_session = False
         self._refusal: httpx2.Response | None = None
 
     @asynccontextmanager
@@ -161,6 +162,8 @@ class Way(ClientTransport):
         return httpx2.AsyncClient(**{**given, "timeout": limit, "event_hooks": hooks})
 
     async def _look(self, response: httpx2.Response) -> None:
+        if response.status_code == 404 and "mcp-session-id" in response.request.headers:
+            self.lost_session = True  # the server was started again, and has not made the call
         refused = response.status_code in (401, 403) or response.status_code >= 500
         self._refusal = response if refused else None
 

@@ -311,6 +311,17 @@ def test_an_http_server_that_dies_during_a_call_is_a_failure_long_before_the_tim
             asyncio.run(call())
 
 
+@pytest.mark.parametrize("protocol", ["auto", "legacy"])
+@pytest.mark.parametrize("kind", ["http", "fastmcp-http"])
+def test_an_http_server_that_was_started_again_between_two_calls_is_called_unseen(tmp_path, kind, protocol):
+    with http_server(tmp_path / "log.txt", kind) as (url, _):
+        tools = mcp_tools(servers(web={"url": url, "protocol": protocol}))
+        count = next(tool for tool in tools if tool.name == "count")
+        assert count.invoke({"item": "tea"}) == 3
+    with http_server(tmp_path / "log.txt", kind, int(url.split(":")[2].split("/")[0])), tools:
+        assert count.invoke({"item": "tea"}) == 3
+
+
 def test_a_call_that_is_cancelled_is_called_off_at_the_server(shop, tmp_path):
     mark = tmp_path / "mark"
 
