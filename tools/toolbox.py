@@ -18,7 +18,7 @@ from ..langgraph_private import state_asked_by
 from ..safety.schemas import BadSchemaError, read_schema
 from ..state import Effect, agent_grant, digest
 from .agents import named_agents
-from .output_forms import declared_form
+from .output_forms import OUTPUT_SCHEMA, declared_form
 from .threads import run_in_thread
 from .values import drained, taken
 
@@ -59,7 +59,6 @@ class Toolbox:
         self._nodes: dict[str, ToolNode] = {}
         self._schemas: dict[str, dict[str, Any]] = {}
         self._fingerprints: dict[str, str] = {}
-        self._forms: dict[str, Mapping[str, Any] | None] = {}
         for given in tools:
             found = as_tool(given)
             if found.name in self._tools:
@@ -155,11 +154,13 @@ class Toolbox:
             self._schemas[name] = _arguments_schema(self.get(name))
         return self._schemas[name]
 
-    def output_form(self, name: str) -> Mapping[str, Any] | None:
-        """Return the JSON Schema of what a tool gives; None where it, or an unknown one, declares none."""
-        if name not in self._forms:
-            self._forms[name] = declared_form(self._tools[name]) if name in self._tools else None
-        return self._forms[name]
+    def output_schema(self, name: str) -> Mapping[str, Any] | None:
+        """Return the JSON Schema that a tool's metadata says its output fits, as that of an MCP tool does.
+
+        An annotation is not taken for it: it tells the planner what to expect, and holds nobody to it.
+        """
+        declared = (self._tools[name].metadata or {}).get(OUTPUT_SCHEMA) if name in self._tools else None
+        return declared if isinstance(declared, Mapping) else None
 
     def check_arguments(self, name: str, args: Mapping[str, Any]) -> None:
         """Hold the final arguments of a call to the tool's JSON Schema, where nothing else does.
@@ -193,7 +194,7 @@ class Toolbox:
                 "description": tool.description,
                 "arguments": self.arguments_schema(tool.name),
                 "effect": self.effect(tool.name),
-                "output": self.output_form(tool.name),
+                "output": declared_form(tool),
             }
             for tool in self._tools.values()
         ]

@@ -33,7 +33,7 @@ def _output_schema(step: Step, toolbox: Toolbox) -> Schema:
     """Return what a step's output is declared as, by itself or by its tool; ``{}`` allows anything."""
     schema: Schema | None = step.get("output_schema")
     if schema is None:
-        schema = (toolbox.output_form(step["call"]["tool"]) if "call" in step else None) or {}
+        schema = (toolbox.output_schema(step["call"]["tool"]) if "call" in step else None) or {}
     return {"type": "array", "items": schema} if "for_each" in step else schema
 
 
