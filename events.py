@@ -55,6 +55,7 @@ __all__ = [
     "Synthesized",
     "ToolCall",
     "ToolFinished",
+    "ToolProgress",
 ]
 
 
@@ -178,6 +179,18 @@ class ToolFinished(Base):
     output_preview: str
 
 
+class ToolProgress(Base):
+    """The call of that ``call_id`` tells how far it has come, in units of its own."""
+
+    type: Literal["tool_progress"]
+    tool: str
+    call_id: str
+    progress: float
+    total: float | None
+    """Where it is known, what ``progress`` ends at."""
+    message: str
+
+
 class StepProgress(Base):
     """One more item of a ``for_each`` has ended: ``done`` of ``total`` have, failures included."""
 
@@ -256,6 +269,7 @@ Event = (
     | StepStarted
     | StepAttempt
     | ToolCall
+    | ToolProgress
     | ToolFinished
     | StepProgress
     | StepFinished
@@ -278,6 +292,7 @@ EVENT_TYPES = (
     "step_started",
     "step_attempt",
     "tool_call",
+    "tool_progress",
     "tool_finished",
     "step_progress",
     "step_finished",

@@ -30,6 +30,7 @@ from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY, Redactor
 from ...spending.budget import Meter
+from ...spending.list_prices import read_lists
 from ...state import Usage
 from ...storage.adapters import AsyncSaver, async_store
 from ...storage.artifacts import Artifacts
@@ -129,7 +130,9 @@ class Visit:
     async def _require_what_it_needs(self, checked: Any) -> None:
         if isinstance(checked, dict) and not self.resumed:
             _require_planner(self.agent, checked, self.settings)
-        _require_prices(self.agent, self.settings)
+        if any(self.agent.models.has(role, self.settings.models) for role in ROLES):
+            await read_lists()
+            _require_prices(self.agent, self.settings)
         if self.forks and self.resumed and not self.nested:
             # What was asked after that checkpoint is asked anew; a write that was settled stays settled.
             await self.ledger.forget_answers()
