@@ -165,6 +165,8 @@ class StepWork:
                 raise
             # The embedder's middleware runs inside agent steps and may raise anything.
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
+        if scope.outer is not None:
+            scope.outer.within += self.run.redact(evidence)
         return self.run.redact(attempt) | {
             "error": self.run.redact(failure),
             "evidence": self.run.redact([_for_the_record(call) for call in evidence]),
@@ -372,7 +374,7 @@ class StepWork:
             config=self.config,
             limit_s=self._time_limit(),
         )
-        return await check_output(self.step, criteria, output, evidence, judge)
+        return await check_output(self.step, criteria, output, evidence, judge, sound=scope.found_sound)
 
     async def _criteria(self, values: Mapping[str, Json]) -> list[Criterion]:
         stated = self.step.get("success_criteria", [])

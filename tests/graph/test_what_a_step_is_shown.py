@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from plans import Thread, agent_with, bound, think
+from plans import Thread, agent_with, bound, draft, draft_step, think
 from prompts_sent import shown_to
 from toolset import make_tool
 
@@ -92,6 +92,32 @@ async def test_a_judge_sees_what_a_person_said_about_the_next_attempt() -> None:
     await thread.run(think("a", **judged("the colour the person likes")))
     await thread.answer({"type": "edit", "args": {"decision": "retry", "instructions": "I like blue"}})
     assert "<data MARK what a person said>\nI like blue\n" in shown_to(model, "evaluator")[1]
+
+
+async def test_a_judge_of_a_sub_plan_sees_the_calls_within_it_whole() -> None:
+    inner = draft(draft_step("log", "read_log"), draft_step("told", task="Sum it up", tools=["read_log"]))
+    call = ScriptedModel.tool_calls(("read_log", {}))
+    model = ScriptedModel(
+        {"planner": [inner], "executor": [call, "4711"], "evaluator": met(), "synthesizer": ["4711", "ok"]}
+    )
+    result = await Thread(agent_with([make_tool(read_log)], model), FREE).run(
+        {"id": "s", "plan": {"goal": "sum up the log"}, "depends_on": [], **judged("the total is right")}
+    )
+    (shown,) = shown_to(model, "evaluator")
+    assert shown.count("last line: total 4711") == 2, "of the bound call, and of the agent's"
+    assert all("whole" not in call for call in result["results"]["s"]["evidence"])
+
+
+async def test_a_judge_of_a_sub_plan_that_was_resumed_sees_what_its_bound_steps_gave() -> None:
+    inner = draft(draft_step("log", "read_log"), {**draft_step("asked"), "ask": "Which currency?"})
+    model = ScriptedModel({"planner": [inner], "evaluator": met(), "synthesizer": ["4711", "ok"]})
+    thread = Thread(agent_with([make_tool(read_log)], model), FREE)
+    await thread.run(
+        {"id": "s", "plan": {"goal": "sum up the log"}, "depends_on": [], **judged("the total is right")}
+    )
+    await thread.answer({"type": "respond", "args": "euros"})
+    (shown,) = shown_to(model, "evaluator")
+    assert "last line: total 4711" in shown
 
 
 async def test_no_judge_is_asked_about_material_that_holds_delimiters_of_prompts() -> None:
