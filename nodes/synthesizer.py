@@ -15,6 +15,7 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError, WorkLimitError
 from ..evaluation.planned_answer import handed_in, planned_answer
+from ..evaluation.unverified import not_verified
 from ..execution.account import account_of, forms_seen, replaced_accounts, with_this_goal
 from ..execution.effects import describe_doubt, settle_doubts
 from ..models.chat import ChatModels
@@ -148,7 +149,7 @@ class _Synthesizer:
         except ArtifactDamagedError as error:
             return AIMessage(f"{report}\n\n({error})")
         if direct is not None:
-            return _with_our_word(AIMessage(direct), _untold_checks(state))
+            return _with_our_word(AIMessage(direct), _untold_checks(state), first=_not_verified(state, run))
         if not self.models.has("synthesizer", run.settings.models):
             return AIMessage(report)
         try:
@@ -161,8 +162,10 @@ class _Synthesizer:
             )
         except (ModelCallError, BudgetExceededError) as error:
             return AIMessage(run.redact(f"{report}\n\n(The answer could not be written by a model: {error})"))
-        unfinished = status != "done" or _left_over(state)
-        return _with_our_word(run.redact(written), report if unfinished else _untold_checks(state))
+        if status != "done" or _left_over(state):
+            first, _, rest = report.partition("\n\n")
+            return _with_our_word(run.redact(written), rest, first=first)
+        return _with_our_word(run.redact(written), _untold_checks(state), first=_not_verified(state, run))
 
 
 _IN_DOUBT = "May have happened, and nobody knows (resume the thread to say what became of it)"
@@ -209,9 +212,18 @@ def _left_over(state: State) -> bool:
     return any(result["error"] is not None for result in ended)
 
 
-def _with_our_word(written: AIMessage, ours: str) -> AIMessage:
+def _with_our_word(written: AIMessage, ours: str, *, first: str = "") -> AIMessage:
     """Add what is ours to say about a run: a model may forget it, or hide what stands below its answer."""
-    return AIMessage(f"{without_html(written.text)}\n\n{ours}", id=written.id) if ours else written
+    if not ours and not first:
+        return written
+    text = without_html(written.text) if ours else written.text
+    return AIMessage("\n\n".join(part for part in (first, text, ours) if part), id=written.id)
+
+
+def _not_verified(state: State, run: Run) -> str:
+    """Begin an answer that rests on what nobody checked; what a sub-plan answers goes on to a step."""
+    plan = state.get("plan")
+    return not_verified(plan, state.get("results") or {}) if plan and run.work is None else ""
 
 
 def _unstreamed(config: RunnableConfig) -> RunnableConfig:
