@@ -351,6 +351,7 @@ class StepScope:
         still_stands: Tells of a step id whether the step is part of the plan and has not failed.
         item_stands: Tells of another item's place whether the list asks for this call there, too.
         nothing_to_do: Whether the agent declared that nothing needed doing.
+        is_given: Whether it works with outputs of other steps.
         within: The calls of the steps of its sub-plan that this process made, uncut.
         found_sound: Whether it is a sub-plan of which each result was verified.
     """
@@ -377,6 +378,7 @@ class StepScope:
     still_stands: Callable[[str], bool] = lambda _: False
     item_stands: Callable[[Place, str], Awaitable[bool]] = _no_item_stands
     nothing_to_do: bool = False
+    is_given: bool = False
     within: list[Evidence] = field(default_factory=list)
     found_sound: bool = False
 

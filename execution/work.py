@@ -35,6 +35,7 @@ from ..models.chat import ChatModels
 from ..models.prompts import fill_quoted, quote
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
+from ..plan.trust import outputs_used
 from ..run import OUTER_KEY, Run, StepScope, emit
 from ..state import Criterion, Evidence, Failure, State, Step, StepResult, digest, granted_tools
 from ..storage.artifacts import ArtifactDamagedError
@@ -228,6 +229,7 @@ class StepWork:
             enough=self.epoch.gate.enough,
             still_stands=self._stands,
             item_stands=partial(self._item_stands, item=item, hint=hint),
+            is_given=bool(outputs_used(self.step) - {"inputs", "item", "index"}),
         )
 
     async def _produce(
