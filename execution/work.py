@@ -36,6 +36,7 @@ from ..models.prompts import fill_quoted, quote
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
 from ..plan.trust import outputs_used
+from ..plan.wanted_forms import form_wanted
 from ..run import OUTER_KEY, Run, StepScope, emit
 from ..state import Criterion, Evidence, Failure, State, Step, StepResult, digest, granted_tools
 from ..storage.artifacts import ArtifactDamagedError
@@ -223,7 +224,7 @@ class StepWork:
             model=self.models.get("executor", settings.models)
             if has_model and "tools" in self.step
             else None,
-            output_schema=self.step.get("output_schema"),
+            output_schema=self.step.get("output_schema") or form_wanted(self.plan, self.step),
             doubtful=number == 1 and self.memory_lost,
             outer=outer if isinstance(outer, StepScope) else None,
             enough=self.epoch.gate.enough,
