@@ -132,6 +132,7 @@ class Run:
         depth: How many plans this one is within.
         goal_checks: What looks at the goal's criteria found, by what they saw.
         ahead: Reads that began while the plan was written (``execution/reads_ahead.py``); None: none did.
+        tenant: The user that a server has authenticated; "" where there is none.
         plan_cache: How plans that worked are kept; None: this run keeps and recalls none.
         cached_plans: The entries of this run's tenant; None with it.
         redactor: Keeps secrets out of what is stored and shown.
@@ -171,6 +172,7 @@ class Run:
     authored: set[str] = field(default_factory=set)
     goal_checks: dict[str, Any] = field(default_factory=dict)
     ahead: Any = None
+    tenant: str = ""
 
     @property
     def reuse(self) -> PlanReuse:
@@ -185,8 +187,8 @@ class Run:
 
     @property
     def output_forms(self) -> OutputForms:
-        """What tools gave in earlier runs of this store."""
-        return OutputForms(self.ledger.store)
+        """What tools gave in earlier runs of this user."""
+        return OutputForms(self.ledger.store, self.tenant)
 
     def soft_limit(self) -> SoftLimit | None:
         """Return the budget that a person is to be asked about before anything new starts.

@@ -282,7 +282,6 @@ class StepWork:
         """Have an agent do the step: the one it names, or the ReAct agent with the step's tools."""
         task, goal = self.step.get("task", ""), self.state.get("goal") or ""
         messages = step_messages(
-            self.step,
             task=await run_bounded(fill_quoted, task, values, self.run.mark),
             goal=goal,
             criteria=await self._criteria(values),

@@ -118,7 +118,6 @@ def _ending(
 
 
 def step_messages(
-    step: Step,
     *,
     task: str,
     goal: str,
