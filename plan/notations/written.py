@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from ...state import Step
+from ..criteria import written_criteria
 from ..references import is_single_reference
 
 __all__ = ["written_step"]
@@ -27,7 +28,7 @@ def _parts(step: Step) -> Iterator[str]:
         yield f"tools=[{', '.join(tools)}]"
     if after := step.get("depends_on"):
         yield f"after=[{', '.join(after)}]"
-    if check := _check(step):
+    if check := written_criteria(step.get("success_criteria", ())):
         yield f"check={_text(check)}"
     if "for_each" in step:
         yield f"each={_value(step['for_each'])}"
@@ -53,13 +54,6 @@ def _work(step: Step) -> str:
         choices = step["ask"].get("choices")
         return f"ask({_text(step['ask']['question'])}{f', choices={_text(choices)}' if choices else ''})"
     return f"{step.get('agent', '')} {_text(step.get('task', ''))}".lstrip()
-
-
-def _check(step: Step) -> str:
-    """Return a step's criteria in words; those that no planner writes as JSON."""
-    return "; ".join(
-        one["criterion"] if one["type"] == "judge" else _text(one) for one in step.get("success_criteria", ())
-    )
 
 
 def _value(value: Json) -> str:
@@ -93,8 +87,8 @@ def _fields(step: Step) -> dict[str, Json]:
         fields["goal"] = step["plan"]["goal"]
     if "ask" in step:
         fields |= {"ask": step["ask"]["question"], "choices": step["ask"].get("choices") or []}
-    if check := _check(step):
-        fields["success_criterion"] = check
+    if check := written_criteria(step.get("success_criteria", ())):
+        fields["success_criterion"] = check if isinstance(check, str) else _text(check)
     if "output_schema" in step:
         fields["output_schema"] = _text(step["output_schema"])
     return fields
