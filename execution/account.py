@@ -65,7 +65,7 @@ async def _shown(step: Step, result: StepResult, state: State, run: Run, room: i
 
 
 def _listed(pairs: Sequence[Mapping[str, Json]]) -> str:
-    """Write a loop's list so that a planner sees what is in it: its outputs, and not the items beside them."""
+    """Write a loop's list so that a planner sees what is in it: the outputs, without their items."""
     lines = "\n".join(f"{as_text(pair['item'])} -> {as_text(pair['output'])}" for pair in pairs)
     return f"a list, each output behind its item:\n{lines}"
 

@@ -174,3 +174,18 @@ async def test_a_list_that_a_tool_gives_an_agent_is_a_text(given: object, said: 
 def test_an_unknown_time_zone_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="unknown time zone 'Mars/Olympus'"):
         Context(time_zone="Mars/Olympus")
+
+
+async def test_the_next_attempt_is_told_what_the_last_one_answered_and_changed() -> None:
+    wrote = ScriptedModel.tool_calls(("note", {"path": "a", "text": "red"}))
+    said = [ScriptedModel.verdict(met=False, gap="not blue"), *met()]
+    model = ScriptedModel(
+        {"executor": [wrote, "It is red", "It is blue"], "evaluator": said, "synthesizer": ["ok"]}
+    )
+    await Thread(agent_with([make_tool(note, effect="write")], model), FREE).run(
+        think("a", tools=["note"], on_failure="retry", **judged("it is blue"))
+    )
+    shown = shown_to(model, "executor")[2]
+    assert "<data MARK failure>\ncheck_failed: not blue\n" in shown
+    assert 'and what they did stays:\n<data MARK calls>\nnote({"path": "a", "text": "red"}) -> ok' in shown
+    assert "Its answer was:\n<data MARK answer>\nIt is red\n" in shown
