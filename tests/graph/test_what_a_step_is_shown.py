@@ -79,6 +79,15 @@ async def test_a_judge_of_a_bound_write_sees_what_the_arguments_came_from() -> N
     assert '"text": "Anna is busy from 09:00 to 12:00"' in shown
 
 
+async def test_a_judge_of_a_call_without_a_task_is_told_what_it_is_and_its_output_once() -> None:
+    model = ScriptedModel({"evaluator": met(), "synthesizer": ["ok"]})
+    step = {**bound("log", "read_log", **judged("it has a total")), "task": ""}
+    await Thread(agent_with([make_tool(read_log)], model), FREE).run(step)
+    (shown,) = shown_to(model, "evaluator")
+    assert "<data MARK task>\na call of read_log\n" in shown
+    assert shown.count("last line: total 4711") == 1
+
+
 async def test_a_judge_sees_what_a_person_said_about_the_next_attempt() -> None:
     model = ScriptedModel(
         {
