@@ -71,7 +71,7 @@ class Context(BaseModel):
         default="marked",
         title="Confirm calls",
         description="Ask with the final arguments before a call: of steps marked `confirm` only, or also "
-        "before every write of a plan whose arguments come from outputs (`computed`).",
+        "before every write whose arguments come from outputs, an agent's included (`computed`).",
     )
     strict: bool = Field(
         default=False,

@@ -135,6 +135,7 @@ class Run:
         depth: How many plans this one is within.
         ahead: Reads that began while the plan was written (``execution/reads_ahead.py``); None: none did.
         shown: How far it is, where people watch it in a front end; None: they do not.
+        tenant: The user that a server has authenticated; "" where there is none.
         plan_cache: How plans that worked are kept; None: this run keeps and recalls none.
         cached_plans: The entries of this run's tenant; None with it.
         redactor: Keeps secrets out of what is stored and shown.
@@ -175,6 +176,7 @@ class Run:
     redactor: Redactor = field(default_factory=Redactor)
     authored: set[str] = field(default_factory=set)
     ahead: Any = None
+    tenant: str = ""
     shown: Progress | None = None
     _show: Callable[[], None] | None = None
     _shown_at: float = 0.0
@@ -212,8 +214,8 @@ class Run:
 
     @property
     def output_forms(self) -> OutputForms:
-        """What tools gave in earlier runs of this store."""
-        return OutputForms(self.ledger.store)
+        """What tools gave in earlier runs of this user."""
+        return OutputForms(self.ledger.store, self.tenant)
 
     def soft_limit(self) -> SoftLimit | None:
         """Return the budget that a person is to be asked about before anything new starts.
@@ -385,6 +387,9 @@ class StepScope:
         still_stands: Tells of a step id whether the step is part of the plan and has not failed.
         item_stands: Tells of another item's place whether the list asks for this call there, too.
         nothing_to_do: Whether the agent declared that nothing needed doing.
+        is_given: Whether it works with outputs of other steps.
+        within: The calls of the steps of its sub-plan that this process made, uncut.
+        found_sound: Whether it is a sub-plan of which each result was verified.
     """
 
     run: Run
@@ -409,6 +414,9 @@ class StepScope:
     still_stands: Callable[[str], bool] = lambda _: False
     item_stands: Callable[[Place, str], Awaitable[bool]] = _no_item_stands
     nothing_to_do: bool = False
+    is_given: bool = False
+    within: list[Evidence] = field(default_factory=list)
+    found_sound: bool = False
 
     @contextmanager
     def write(self) -> Iterator[None]:

@@ -210,8 +210,10 @@ def _result(session: Session, snapshot: StateSnapshot, status: str) -> dict[str,
 def _summary(session: Session, snapshot: StateSnapshot, status: str) -> str:
     values = snapshot.values
     steps = (values.get("plan") or {}).get("steps", [])
-    done = sum(1 for result in results_of(snapshot).values() if result["status"] == "done")
-    parts = [status, f"thread {session.thread}", f"{done} of {len(steps)} steps done"]
+    done = [result for result in results_of(snapshot).values() if result["status"] == "done"]
+    unverified = sum(1 for result in done if result["verdict"] == "unverified")
+    parts = [status, f"thread {session.thread}", f"{len(done)} of {len(steps)} steps done"]
+    parts.append(f"{unverified} not verified" if unverified else "")
     if replans := values.get("replans"):
         parts.append(f"{replans} replan{'s' if replans > 1 else ''}")
     parts.append(f"plan {hit}" if (hit := recalled(values)) else "")

@@ -58,7 +58,13 @@ def resolved_criteria(
 
 
 async def check_output(
-    step: Step, criteria: Sequence[Criterion], output: Json, evidence: Sequence[Evidence], judge: Judge
+    step: Step,
+    criteria: Sequence[Criterion],
+    output: Json,
+    evidence: Sequence[Evidence],
+    judge: Judge,
+    *,
+    sound: bool = False,
 ) -> Check:
     """Judge one output.
 
@@ -68,12 +74,14 @@ async def check_output(
         output: What it produced, plain JSON.
         evidence: The tool calls it made.
         judge: Called for ``judge`` criteria, and only when everything cheaper has passed.
+        sound: Whether it is a sub-plan of which each result was verified.
     """
     implied: list[Criterion] = []
     if (schema := step.get("output_schema")) is not None:
         implied.append({"type": "json_schema", "schema": schema})
     outcomes = await check_criteria([*implied, *criteria], output, evidence, judge)
-    return Check(_verdict(step, output, outcomes), outcomes)
+    verdict = _verdict(output, outcomes, is_sound=sound or "call" in step or "ask" in step)
+    return Check(verdict, outcomes)
 
 
 async def check_criteria(
@@ -110,11 +118,11 @@ async def _gap(criterion: Criterion, output: Json, evidence: Sequence[Evidence])
         return f"whether the output fits {kind.parameter} {shown!r} cannot be checked: {error}"
 
 
-def _verdict(step: Step, output: Json, outcomes: Sequence[CriterionResult]) -> Verdict:
+def _verdict(output: Json, outcomes: Sequence[CriterionResult], *, is_sound: bool) -> Verdict:
     if any(outcome["passed"] is False for outcome in outcomes):
         return "failed"
     if any(outcome["passed"] is None for outcome in outcomes):
         return "unverified"
-    if not outcomes and not ("call" in step or "ask" in step):
+    if not outcomes and not is_sound:
         return "unverified"
     return "met_empty" if is_empty(output) else "met"

@@ -117,12 +117,13 @@ def _messages(
     share = _ROOM // max(1, len(given))
     return render_prompt(
         "judge",
-        task=quote("task", step.get("task", ""), mark),
+        task=quote("task", step.get("task") or f"a call of {step.get('call', {}).get('tool')}", mark),
         statement_a=statements.a,
         statement_b=statements.b,
         given="\n".join(quote(name, shortened(value, share), mark) for name, value in given.items())
         or "(nothing)",
-        calls=quote("calls", describe_calls(evidence, _ROOM), mark),
+        # A bound step's output is what its call gave.
+        calls=quote("calls", describe_calls(evidence, _ROOM, outputs="call" not in step), mark),
         output=quote("output", shortened(output, _ROOM), mark),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import UnresolvedReferenceError
@@ -12,7 +12,7 @@ from ..plan.references import expression_roots, references_in, resolve, strings_
 from ..run import Run
 from ..state import State, Step, StepResult, steps_by_id, steps_of
 from ..storage.artifacts import ArtifactDamagedError
-from ..tools.calls import shortened
+from ..tools.calls import as_text, shortened
 from ..tools.output_forms import is_telling, seen_form
 from ..tools.threads import run_bounded
 
@@ -58,9 +58,16 @@ def _outcome(result: StepResult, room: int) -> str:
 async def _shown(step: Step, result: StepResult, state: State, run: Run, room: int) -> str:
     try:
         output = await run.artifacts.value(result["output"], step["id"])
-        return shortened(await with_items(step, output, state, state.get("results") or {}, run), room)
+        shown = await with_items(step, output, state, state.get("results") or {}, run)
+        return shortened(shown if shown is output else _listed(shown), room)
     except ArtifactDamagedError as error:
         return f"({error})"
+
+
+def _listed(pairs: Sequence[Mapping[str, Json]]) -> str:
+    """Write a loop's list so that a planner sees what is in it: the outputs, without their items."""
+    lines = "\n".join(f"{as_text(pair['item'])} -> {as_text(pair['output'])}" for pair in pairs)
+    return f"a list, each output behind its item:\n{lines}"
 
 
 async def with_items(

@@ -13,11 +13,11 @@ from ..plan.grants import open_resources
 from ..plan.references import expression_roots, step_references
 from ..run import Run, StepScope
 from ..safety.markdown import code_span
-from ..state import Step
+from ..state import Effect, Step
 from ..storage.work_id import WorkId, path_as_json
 from ..tools.toolbox import Toolbox
 
-__all__ = ["asks_for_values", "confirmed_arguments", "confirmed_items"]
+__all__ = ["asks_for_a_call", "asks_for_values", "confirmed_arguments", "confirmed_call", "confirmed_items"]
 
 Json = Any
 
@@ -91,12 +91,47 @@ async def confirmed_items(
     return dict(zip(calls, final, strict=True))
 
 
-async def _ask(run: Run, work: WorkId, step_id: str, asked: dict[str, Json], why: str) -> Answer:
+def asks_for_a_call(scope: StepScope, effect: Effect, *, has_read: bool) -> bool:
+    """Tell whether a person is to see the arguments of an agent's call: a write that it makes of outputs.
+
+    Args:
+        scope: The agent's step.
+        effect: What the call does.
+        has_read: Whether the agent has the outputs of earlier calls.
+    """
+    return scope.run.settings.confirm == "computed" and effect == "write" and (has_read or scope.is_given)
+
+
+async def confirmed_call(
+    scope: StepScope, tool: str, args: dict[str, Json], effect: Effect, order: int
+) -> dict[str, Json]:
+    """Return the arguments of an agent's call, after a person has seen them.
+
+    Args:
+        scope: The agent's step.
+        tool: The tool.
+        args: What the agent calls it with.
+        effect: What the tool does.
+        order: Which of the agent's calls with this content it is.
+
+    Raises:
+        RejectedError: If a person rejects the call, or nobody can be asked.
+        langgraph.errors.GraphInterrupt: While a person is being asked.
+    """
+    asked = {"step_id": scope.step_id, "tool": tool, "tool_args": args, "preview": "An agent calls it."}
+    why = f"asks before its agent makes this call:\n\n{call_in_words(tool, args, effect)}"
+    answer = await _ask(scope.run, scope.work, scope.step_id, asked, why, order)
+    return dict(answer["args"]["tool_args"]) if answer["type"] == "edit" else args
+
+
+async def _ask(
+    run: Run, work: WorkId, step_id: str, asked: dict[str, Json], why: str, *occasion: int
+) -> Answer:
     if not run.can_ask:
         raise RejectedError(
             f"{asked['tool']}: {asked['preview']} Nobody approved that, and nobody can be asked"
         )
-    key = [path_as_json(work.path), work.plan_id, asked]
+    key = [path_as_json(work.path), work.plan_id, asked, *occasion]
     answer = await ask_person(run, key, "confirm_call", asked, f"Step **{step_id}** {why}", step_id=step_id)
     if answer["type"] == "reject":
         raise RejectedError(

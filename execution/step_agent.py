@@ -35,7 +35,7 @@ from ..models.limits import refuses_token_limit, token_limit, within_time
 from ..models.prompts import quote
 from ..models.retrying import retry_transient
 from ..run import StepScope, step_scope_of
-from ..state import Evidence
+from ..state import Effect, Evidence
 from ..storage.faults import is_met
 from ..storage.work_id import CallId
 from ..tools.calls import describe_exception, preview, require_credentials, without_secrets
@@ -46,6 +46,7 @@ from ..tools.values import plain_output, spoken
 from ..tracing.marks import current_span
 from .effects import call_once
 from .endings import with_cannot
+from .granted import asks_for_a_call, confirmed_call
 from .kinds.agent import CALLED_WITH
 from .turns import as_text, correction_of, raise_if_no_result
 
@@ -138,7 +139,8 @@ class StepGuard(AgentMiddleware[Any, Any]):
             return answer  # by a person: it stands, whatever another middleware sends here
         _recover(scope, request.state["messages"])
         effect = self._toolbox.effect(call["name"])
-        tool, name, args = request.tool, call["name"], scope.run.redact(call["args"])
+        tool, name, order = request.tool, call["name"], _order(request)
+        args = await self._confirmed(request, scope, scope.run.redact(call["args"]), effect, order)
         request = request.override(tool_call={**call, "args": args})
         seen = scope.begin_call(request.runtime, request.tool_call, effect)
 
@@ -149,8 +151,8 @@ class StepGuard(AgentMiddleware[Any, Any]):
         try:
             require_credentials(name, args)
             await run_bounded(self._toolbox.check_arguments, name, args)
-            place, call_id = _order(request), str(call["id"] or "")
-            output = await call_once(scope, name, args, effect, make, order=place, call_id=call_id)
+            call_id = str(call["id"] or "")
+            output = await call_once(scope, name, args, effect, make, order=order, call_id=call_id)
         except (ToolFailedError, BadArgumentsError, WorkLimitError) as error:
             _ended(scope, request, seen, ok=False, output=str(error))
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
@@ -160,6 +162,20 @@ class StepGuard(AgentMiddleware[Any, Any]):
             answer.response_metadata = {CALLED_WITH: args}
         _ended(scope, request, seen, ok=True, output=answer.text)
         return answer
+
+    async def _confirmed(
+        self, request: ToolCallRequest, scope: StepScope, args: dict[str, Any], effect: Effect, order: int
+    ) -> dict[str, Any]:
+        """Have a person see a call's arguments where they have to, unless it cannot be made with them."""
+        name = request.tool_call["name"]
+        has_read = any(isinstance(message, ToolMessage) for message in request.state["messages"])
+        if not asks_for_a_call(scope, effect, has_read=has_read):
+            return args
+        try:
+            await run_bounded(self._toolbox.check_arguments, name, args)
+        except (BadArgumentsError, WorkLimitError):
+            return args  # the call is refused, and the model told why
+        return await confirmed_call(scope, name, args, effect, order)
 
 
 def _given_answer(request: ToolCallRequest) -> ToolMessage | None:

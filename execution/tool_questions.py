@@ -76,40 +76,39 @@ class _Asking:
         durability: dict[str, Any] = {"durability": "sync"} if self._run.can_ask else {}
         # A tool that still waits is not called only to ask again.
         given: Any = (
-            {"begun": True} if asked is None or asked["start"] != start else await self._answer(asked)
+            {"begun": True} if asked is None or asked["start"] != start else await self._answers(asked)
         )
         while True:
             try:
                 final = await _call_graph().ainvoke(given, nested, **durability)
                 return await artifacts.value(final["output"], self._scope.step_id)
             except GraphInterrupt as stop:
-                if len(stop.args[0]) != 1:
-                    raise  # a graph within the tool asks several, each under an id of its own
-                [question] = stop.args[0]
-                row = {
-                    "start": start,
-                    "id": question.id,
-                    "value": question.value,
-                    "schema": question.response_schema,
-                }
+                # A graph within the tool may ask several at once.
+                row = {"start": start, "questions": [_on_record(one) for one in stop.args[0]]}
                 await self._record(row)
-                given = await self._answer(row)
+                given = await self._answers(row)
             except Exception as error:
                 if is_invalid_resume(error) and isinstance(given, Command):
-                    await self._run.ledger.forget_answer(self._own_id(given.resume))
+                    for native_id in dict(given.resume or {}):
+                        own_id = question_id(self._run.ledger.thread_id, self._key(native_id))
+                        await self._run.ledger.forget_answer(own_id)
                 raise
 
-    async def _answer(self, asked: dict[str, Any]) -> Command[Any]:
-        answer = await ask_anything(
-            self._run, self._key(asked["id"]), asked["value"], asked["schema"], self._scope.step_id
-        )
-        return Command(resume={asked["id"]: answer})
+    async def _answers(self, asked: dict[str, Any]) -> Command[Any]:
+        """Return the answers to all that is asked; while one is missing, ask all that have none."""
+        answers, missing = dict[str, Any](), list[Interrupt]()
+        for one in asked.get("questions") or [asked]:  # earlier versions kept one
+            key, step_id = self._key(one["id"]), self._scope.step_id
+            try:
+                answers[one["id"]] = await ask_anything(self._run, key, one["value"], one["schema"], step_id)
+            except GraphInterrupt as stop:
+                missing += stop.args[0]
+        if missing:
+            raise GraphInterrupt(tuple(missing))
+        return Command(resume=answers)
 
     def _key(self, native_id: str) -> list[str]:
         return [self._call.work.plan_id, self._call.row_key, native_id]
-
-    def _own_id(self, resume: Any) -> str:
-        return question_id(self._run.ledger.thread_id, self._key(next(iter(resume))))
 
     async def _record(self, row: dict[str, Any]) -> None:
         """Put on record what the tool asks, unless it is not plain JSON: then it is called to ask again."""
@@ -118,6 +117,10 @@ class _Asking:
         except (TypeError, ValueError, RecursionError):
             return
         await self._run.ledger.record_tool_question(self._call, row)
+
+
+def _on_record(question: Interrupt) -> dict[str, Any]:
+    return {"id": question.id, "value": question.value, "schema": question.response_schema}
 
 
 def _asked_by_itself(stop: GraphInterrupt, config: RunnableConfig) -> bool:

@@ -32,9 +32,12 @@ from ..langgraph_private import SAVER
 from ..models.chat import ChatModels
 from ..models.prompts import fill_quoted, quote
 from ..models.prompts.attachments import attachments_of, with_attachments
-from ..plan.criteria import is_judged
+from ..models.prompts.calls import describe_calls
+from ..plan.criteria import is_judged, located
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
+from ..plan.trust import outputs_used
+from ..plan.wanted_forms import form_wanted
 from ..run import OUTER_KEY, Run, StepScope, emit
 from ..state import (
     Attempt,
@@ -51,7 +54,8 @@ from ..state import (
 from ..storage.artifacts import ArtifactDamagedError
 from ..storage.faults import met_faults
 from ..storage.work_id import Place, WorkId
-from ..tools.threads import run_bounded
+from ..tools.calls import shortened
+from ..tools.threads import run_bounded, run_in_thread
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
 from .account import with_items
@@ -145,7 +149,7 @@ class StepWork:
         failure: Failure | None = None
         try:
             values = await self.values(item=item)
-            hints = [said for said in (_gap(before, self.run.mark), hint) if said]
+            hints = [said for said in (await self._told_of(before), hint) if said]
             work = self._produce(scope, evidence, values, hints, item)
             output = self.run.redact(await self._within_time_limit(work, scope))
             attempt["output"] = await self.run.artifacts.put_away(output)
@@ -168,6 +172,8 @@ class StepWork:
             # The embedder's middleware runs inside agent steps and may raise anything.
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
         attempt["error"], attempt["evidence"] = failure, [_for_the_record(call) for call in evidence]
+        if scope.outer is not None:
+            scope.outer.within += self.run.redact(evidence)
         return {
             **self.run.redact(attempt),
             "usage": scope.tab.usage,
@@ -222,11 +228,12 @@ class StepWork:
             model=self.models.get("executor", settings.models)
             if has_model and "tools" in self.step
             else None,
-            output_schema=self.step.get("output_schema"),
+            output_schema=self.step.get("output_schema") or form_wanted(self.plan, self.step),
             doubtful=number == 1 and self.memory_lost,
             outer=outer if isinstance(outer, StepScope) else None,
             still_stands=self._stands,
             item_stands=partial(self._item_stands, item=item, hint=hint),
+            is_given=bool(outputs_used(self.step) - {"inputs", "item", "index"}),
         )
 
     async def _produce(
@@ -278,7 +285,6 @@ class StepWork:
         """Have an agent do the step: the one it names, or the ReAct agent with the step's tools."""
         task, goal = self.step.get("task", ""), self.state.get("goal") or ""
         messages = step_messages(
-            self.step,
             task=await run_bounded(fill_quoted, task, values, self.run.mark),
             goal=goal,
             criteria=await self._criteria(values),
@@ -360,7 +366,7 @@ class StepWork:
     ) -> Check:
         if lost_its_check(self.step, self.plan_id, self.state.get("audit") or ()):
             return unchecked()
-        criteria = await self._criteria(values)
+        criteria = await self._located(await self._criteria(values))
         judge = make_judge(
             self.evaluator(),
             self.step,
@@ -372,7 +378,29 @@ class StepWork:
             config=self.config,
             limit_s=self._time_limit(),
         )
-        return await check_output(self.step, criteria, output, evidence, judge)
+        return await check_output(self.step, criteria, output, evidence, judge, sound=scope.found_sound)
+
+    async def _told_of(self, before: Attempt | None) -> str:
+        """Tell the next attempt why this one failed, what it changed, and what it answered."""
+        if before is None or (error := before["error"]) is None:
+            return ""
+        mark, failed = self.run.mark, f"{error['code']}: {error['message']}"
+        told = [f"The last attempt failed:\n{quote('failure', failed, mark)}"]
+        changed = [call for call in before["evidence"] if call["ok"] and call["effect"] != "read"]
+        if changed and "call" not in self.step:
+            calls = describe_calls(changed, _ROOM)
+            told.append(f"It made these calls, and what they did stays:\n{quote('calls', calls, mark)}")
+        if before["output"] is not None and "tools" in self.step:
+            output = await self.run.artifacts.value(before["output"], self.step["id"])
+            told.append(f"Its answer was:\n{quote('answer', shortened(output, _ROOM), mark)}")
+        return "\n".join(told)
+
+    async def _located(self, criteria: list[Criterion]) -> list[Criterion]:
+        """Let paths to check start where those of file tools do: a planner knows no other place."""
+        if all(one["type"] != "file_exists" for one in criteria):
+            return criteria
+        folders = self.toolbox.folders(self.run.thread_id)
+        return await run_in_thread(lambda: [located(one, folders) for one in criteria])
 
     async def _criteria(self, values: Mapping[str, Json]) -> list[Criterion]:
         stated = self.step.get("success_criteria", [])
@@ -463,11 +491,8 @@ def _for_the_record(call: Evidence) -> Evidence:
     return {key: value for key, value in call.items() if key != "whole"}  # type: ignore[return-value]
 
 
-def _gap(before: Attempt | None, mark: str) -> str:
-    if before is None or (error := before["error"]) is None:
-        return ""
-    failed = quote("failure", f"{error['code']}: {error['message']}", mark)
-    return f"The last attempt failed:\n{failed}"
+_ROOM = 4_000
+"""Characters that an attempt is told of the one before."""
 
 
 def _named(step: Step, part: str | None) -> set[str]:

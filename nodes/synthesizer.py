@@ -15,6 +15,7 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import BudgetExceededError, ModelCallError, WorkLimitError
 from ..evaluation.planned_answer import handed_in, planned_answer
+from ..evaluation.unverified import not_verified
 from ..execution.account import account_of, forms_seen, replaced_accounts, with_this_goal
 from ..execution.effects import describe_doubt, settle_doubts
 from ..models.chat import ChatModels
@@ -146,7 +147,7 @@ class _Synthesizer:
         except ArtifactDamagedError as error:
             return AIMessage(f"{report}\n\n({error})")
         if direct is not None:
-            return _with_note(AIMessage(direct), _checks_nobody_made(state))
+            return _with_note(AIMessage(direct), _checks_nobody_made(state), first=_not_verified(state, run))
         if not self.models.has("synthesizer", run.settings.models):
             return AIMessage(report)
         try:
@@ -159,8 +160,10 @@ class _Synthesizer:
             )
         except (ModelCallError, BudgetExceededError) as error:
             return AIMessage(run.redact(f"{report}\n\n(The answer could not be written by a model: {error})"))
-        unfinished = status != "done"
-        return _with_note(run.redact(written), report if unfinished else _checks_nobody_made(state))
+        if status != "done":
+            first, _, rest = report.partition("\n\n")
+            return _with_note(run.redact(written), rest, first=first)
+        return _with_note(run.redact(written), _checks_nobody_made(state), first=_not_verified(state, run))
 
 
 _IN_DOUBT = "May have happened, and nobody knows (resume the thread to say what became of it)"
@@ -198,9 +201,18 @@ def _status(state: State, *, strict: bool) -> RunStatus:
     return run_status(state.get("plan"), state.get("results") or {}, strict=strict)
 
 
-def _with_note(written: AIMessage, note: str) -> AIMessage:
+def _with_note(written: AIMessage, note: str, *, first: str = "") -> AIMessage:
     """Add what is ours to say about a run: a model may forget it, or hide what stands below its answer."""
-    return AIMessage(f"{without_html(written.text)}\n\n{note}", id=written.id) if note else written
+    if not note and not first:
+        return written
+    text = without_html(written.text) if note else written.text
+    return AIMessage("\n\n".join(part for part in (first, text, note) if part), id=written.id)
+
+
+def _not_verified(state: State, run: Run) -> str:
+    """Begin an answer that rests on what nobody checked; what a sub-plan answers goes on to a step."""
+    plan = state.get("plan")
+    return not_verified(plan, state.get("results") or {}) if plan and run.work is None else ""
 
 
 def _unstreamed(config: RunnableConfig) -> RunnableConfig:

@@ -35,6 +35,7 @@ __all__ = [
     "is_empty",
     "is_judged",
     "kind_of",
+    "located",
     "read_criteria",
     "written_criteria",
 ]
@@ -207,6 +208,23 @@ class _FileExists(Kind):
         except (OSError, ValueError) as error:
             return f"the path {value!r} cannot be looked at: {error}"
         return None if exists else f"there is no file {value!r}"
+
+
+def located(criterion: Criterion, folders: Sequence[Path]) -> Criterion:
+    """Return a criterion about a file with the path that is there below one of the folders, if one is."""
+    path = criterion.get("path")
+    if criterion["type"] != "file_exists" or not isinstance(path, str) or Path(path).is_absolute():
+        return criterion
+    found = (str(folder / path) for folder in folders if _is_there(folder / path))
+    there: Criterion = {**criterion, "path": next(found, path)}
+    return there
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 class _Judge(Kind):

@@ -32,6 +32,7 @@ __all__ = [
     "looked_up",
     "looks_at_everything",
     "map_strings",
+    "paths_in",
     "reference_fields",
     "references_in",
     "render",
@@ -271,6 +272,21 @@ def _parsed(expression: str) -> Any:
 def plain_path(expression: str) -> list[str] | None:
     """Return ``["weather", "temp_c"]`` for a plain dotted path, None for anything richer."""
     return _field_path(_parsed(expression))
+
+
+def paths_in(expression: str) -> Iterator[tuple[list[str], bool]]:
+    """Yield the dotted paths that an expression compares, counts or is, each with whether it is all of it."""
+    nodes = [parsed := _parsed(expression)]
+    while nodes:
+        node = nodes.pop()
+        if (path := _field_path(node)) is not None:
+            yield path, node is parsed
+        elif node["type"] in _OVER_THE_ROOT:
+            nodes += node["children"]
+
+
+_OVER_THE_ROOT = {"comparator", "and_expression", "or_expression", "not_expression", "function_expression"}
+"""Expressions whose parts look at the same value as they do."""
 
 
 def _field_path(node: Mapping[str, Any]) -> list[str] | None:

@@ -17,11 +17,12 @@ class OutputForms:
 
     Args:
         store: Where they are kept; they are not told apart by thread.
+        tenant: Whose they are: names of fields may tell what another's data are about.
     """
 
-    def __init__(self, store: BaseStore) -> None:
+    def __init__(self, store: BaseStore, tenant: str = "") -> None:
         self._store = store
-        self._space = (ROOT, "output_forms")
+        self._space = (ROOT, "output_forms", *([encode(tenant)] if tenant else []))
 
     async def known(self, tools: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """Return the forms of tools that were seen.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,7 @@ from ..state import Effect, agent_grant, digest
 from .agents import named_agents
 from .output_forms import OUTPUT_SCHEMA, declared_form
 from .threads import run_in_thread
+from .toolsets import folder_of_tool
 from .values import drained, taken
 
 _log = logging.getLogger(__name__)
@@ -115,6 +117,11 @@ class Toolbox:
     def effects(self, names: Iterable[str]) -> list[Effect]:
         """List the distinct effects of tools, the strongest last."""
         return sorted({self.effect(name) for name in names}, key=_EFFECT_RANK.__getitem__)
+
+    def folders(self, thread_id: str) -> list[Path]:
+        """List the folders that paths of built-in file tools start from, for a thread."""
+        found = (folder_of_tool(tool, thread_id) for tool in self._tools.values())
+        return list(dict.fromkeys(folder for folder in found if folder is not None))
 
     def template(self, name: str) -> str | None:
         """Return what a tool declares as its resource: a name, or a template over its arguments."""

@@ -12,7 +12,7 @@ from langgraph.config import get_config
 
 from ..errors import ConfigurationError, ToolFailedError
 
-__all__ = ["TOOLSETS", "names_of_toolsets", "toolset", "toolset_of_each_thread"]
+__all__ = ["TOOLSETS", "folder_of_tool", "names_of_toolsets", "toolset", "toolset_of_each_thread"]
 
 TOOLSETS: dict[str, str] = {
     "files": "list, read, write and find in the files of the workspace",
@@ -67,7 +67,28 @@ def toolset_of_each_thread(name: str, folder_of: Callable[[str], Path]) -> list[
     """
     made = functools.cache(lambda thread: {tool.name: tool for tool in toolset(name, root=folder_of(thread))})
     # What a tool is called and takes does not depend on the folder.
-    return [_of_calling_thread(tool, made) for tool in toolset(name, root=folder_of(""))]
+    tools = [_of_calling_thread(tool, made) for tool in toolset(name, root=folder_of(""))]
+    for tool in tools:
+        for called in (getattr(tool, "func", None), getattr(tool, "coroutine", None)):
+            if called is not None:
+                setattr(called, _FOLDER_OF, folder_of)
+    return tools
+
+
+_FOLDER_OF = "plan_execute_folder_of"
+"""Attribute of what a tool calls: the function that gives the folder of a thread by its id."""
+
+
+def folder_of_tool(tool: BaseTool, thread_id: str) -> Path | None:
+    """Return the folder that paths of a built-in file tool start from; None for any other tool."""
+    function = getattr(tool, "func", None)
+    if (folder_of := getattr(function, _FOLDER_OF, None)) is not None:
+        found: Path = folder_of(thread_id)
+        return found
+    from .files import FileTools  # most runs have none
+
+    owner = getattr(function, "__self__", None)
+    return owner.folder.root if isinstance(owner, FileTools) else None
 
 
 def _of_calling_thread(tool: BaseTool, made: Callable[[str], dict[str, BaseTool]]) -> BaseTool:

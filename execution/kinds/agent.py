@@ -19,14 +19,16 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel.protocol import StreamProtocol
 
-from ...errors import CannotError, ToolFailedError
+from ...errors import CannotError, ModelOutputError, ToolFailedError, known
 from ...langgraph_private import REPLAY_STATE, RESUMING, SCRATCHPAD, STREAM
 from ...models.json_text import extract_json
 from ...models.prompts import quote, render_prompt
 from ...plan.criteria import kind_of
 from ...run import OUTER_KEY, STEP_KEY, StepScope
+from ...safety.schemas import read_schema
 from ...state import Criterion, Evidence, Step
 from ...tools.calls import abridged, as_text, ended_with, shortened
+from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import AGENT, role_config, with_marks
 from ..endings import CANNOT_FIELD, Ending, ending_of
@@ -57,7 +59,8 @@ async def run_agent_step(
         evidence: The tool calls it made are appended to it.
 
     Raises:
-        ModelCallError: If the model cannot be used, or ends without an answer.
+        ModelCallError: If the model cannot be used, or ends without an answer, or without parts of it that
+            other steps take.
         IterationLimitError: If it uses up its turns.
         CannotError: If the agent says that the step cannot be done.
         UnansweredError: If it asks the person, and gets no answer.
@@ -66,7 +69,7 @@ async def run_agent_step(
     """
     nested = _step_config(config, scope)
     said = await _talk(agent, messages, nested, scope, evidence)
-    while (ending := _ending(said, step, toolbox, scope, evidence)).kind == "question":
+    while (ending := _ending(said, toolbox, scope, evidence)).kind == "question":
         answer = await ask_for_agent(scope, str(ending.said), occasion=len(said))
         # The conversation has ended, so this goes on with it, and does not resume it.
         goes_on: RunnableConfig = {**nested, "configurable": {**nested["configurable"], RESUMING: False}}
@@ -74,7 +77,16 @@ async def run_agent_step(
     if ending.kind == "cannot":
         raise CannotError(f"the agent says that it cannot be done: {ending.said}")
     scope.nothing_to_do = ending.kind == "nothing"
+    if "output_schema" not in step and scope.output_schema is not None and ending.kind == "done":
+        await run_bounded(_require_parts, scope.output_schema, ending.said)
     return ending.said
+
+
+def _require_parts(schema: dict[str, Any], output: Json) -> None:
+    """Refuse an answer without the parts that other steps take; a declared form is a check of the step."""
+    if problems := read_schema(schema).problems(output):
+        taken = known(schema["properties"]) if "properties" in schema else "a list"
+        raise ModelOutputError(f"other steps take {taken} from the answer, but {problems[0]}")
 
 
 async def _talk(
@@ -99,15 +111,14 @@ async def _talk(
 
 
 def _ending(
-    said: Sequence[AnyMessage], step: Step, toolbox: Toolbox, scope: StepScope, evidence: list[Evidence]
+    said: Sequence[AnyMessage], toolbox: Toolbox, scope: StepScope, evidence: list[Evidence]
 ) -> Ending:
     """Note the calls of a conversation that has ended, and read how."""
     evidence[:] = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes)
-    return ending_of(answer_of(said, step), step.get("output_schema"))
+    return ending_of(answer_of(said, scope.output_schema), scope.output_schema)
 
 
 def step_messages(
-    step: Step,
     *,
     task: str,
     goal: str,
@@ -130,7 +141,7 @@ def step_messages(
         goal=quote("goal", goal, mark),
         task=task,
         today=scope.run.today,
-        format=_format(step),
+        format=_format(scope.output_schema),
         checks=_checks(criteria),
         inputs="\n".join(quote(label, _shown(value), mark) for label, value in material.items()),
         feedback="\n".join(hints),
@@ -142,8 +153,7 @@ def _shown(output: Json) -> str:
     return shortened(output, 100_000)
 
 
-def _format(step: Step) -> str:
-    schema = step.get("output_schema")
+def _format(schema: dict[str, Any] | None) -> str:
     if not schema:
         return ""
     return (
@@ -204,8 +214,8 @@ def nested_config(
     return {**done_by, "configurable": configurable}
 
 
-def answer_of(said: Sequence[AnyMessage], step: Step) -> Json:
-    """Return the last message of a conversation, as JSON where the step declares a schema.
+def answer_of(said: Sequence[AnyMessage], schema: dict[str, Any] | None) -> Json:
+    """Return the last message of a conversation, as JSON where a form is asked for.
 
     Raises:
         ModelCallError: If it was cut off, withheld or refused, or says nothing.
@@ -214,7 +224,7 @@ def answer_of(said: Sequence[AnyMessage], step: Step) -> Json:
     """
     last = said[-1]
     text = _direct_result(last) if isinstance(last, ToolMessage) else result_text(last, "the executor")
-    if "output_schema" not in step:
+    if schema is None:
         return text
     try:
         return extract_json(text)

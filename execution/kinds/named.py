@@ -135,7 +135,7 @@ def _messages_format() -> TypeAdapter[AnyMessage]:
 def _output(answer: Any, said: Sequence[AnyMessage], step: Step) -> Json:
     if isinstance(answer, Mapping) and answer.get("structured_response") is not None:
         return to_json(answer["structured_response"])
-    return answer_of(said, step) if said else to_json(answer)
+    return answer_of(said, step.get("output_schema")) if said else to_json(answer)
 
 
 def _with_handler(config: RunnableConfig, handler: AsyncCallbackHandler) -> RunnableConfig:

@@ -19,7 +19,7 @@ from ...plan.references import (
 )
 from ...run import CALL_UNDER_WAY, StepScope
 from ...safety.schemas import read_schema
-from ...state import Evidence, Plan, Step, steps_of
+from ...state import Evidence, Plan, Step, digest, steps_by_id, steps_of
 from ...tools.calls import preview
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
@@ -69,11 +69,13 @@ async def run_sub_plan(
         CALL_UNDER_WAY.reset(under_way)
     # Its calls were counted on the shared meter already.
     scope.tab.note(final["usage"])
-    for result in (final.get("results") or {}).values():
-        evidence.extend(result["evidence"])
+    evidence += await _calls_within(final, scope)
     answer = final.get("final_answer") or ""
     if final.get("status") != "done":
         raise SubPlanError(f"the sub-plan ended {final.get('status')}: {preview(answer, 2000)}")
+    results = final["results"]
+    verdicts = {results[step["id"]]["verdict"] for step in steps_of(final["plan"]) if step["id"] in results}
+    scope.found_sound = verdicts <= {"met", "met_empty", None}
     if _is_taken_as_value(plan, step["id"], toolbox):
         outputs = await _final_outputs(final, scope)
         if "output_schema" not in step or await run_bounded(_fits, step["output_schema"], outputs):
@@ -84,6 +86,34 @@ async def run_sub_plan(
         return extract_json(answer)
     except ValueError:
         return answer  # a string may be what the schema asks for; the check will tell
+
+
+async def _calls_within(final: Mapping[str, Any], scope: StepScope) -> list[Evidence]:
+    """Return the calls of a sub-plan's steps for the check of its own, uncut as far as that is known.
+
+    What this process has seen is known; of what ran before a restart, the outputs of bound steps.
+    """
+    whole = {_identity(call): call["whole"] for call in scope.within if "whole" in call}
+    steps, calls = steps_by_id(final.get("plan")), list[Evidence]()
+    for step_id, result in (final.get("results") or {}).items():
+        for call in result["evidence"]:
+            seen = whole.get(_identity(call))
+            if seen is None and result["status"] == "done" and _is_one_call(steps.get(step_id)):
+                output = await scope.run.artifacts.value(result["output"], step_id)
+                seen = {"args": call["args"], "output": output}
+            if seen is not None:
+                call = call.copy()
+                call["whole"] = seen
+            calls.append(call)
+    return calls
+
+
+def _identity(call: Evidence) -> tuple[str, str, str]:
+    return call["tool"], call["call_id"], digest(call["args"])
+
+
+def _is_one_call(step: Step | None) -> bool:
+    return step is not None and "call" in step and "for_each" not in step
 
 
 def _fits(schema: dict[str, Any], value: Json) -> bool:

@@ -226,6 +226,7 @@ class Visit:
             stop=_stop_signal(parent),
             graph=agent,
             depth=parent.depth + 1 if parent is not None else 0,
+            tenant=str(configurable.get("langgraph_auth_user_id") or ""),
             plan_cache=agent.plan_cache,
             cached_plans=_cached_plans(agent, configurable, store, self.volatile),
         )

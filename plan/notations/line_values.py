@@ -12,7 +12,7 @@ from ..other_notations import other_notations
 from .conditions import jmespath_condition
 from .line_starts import BRACKETS, OPTION, TEXTS, label_named
 
-__all__ = ["ProblemError", "Scanner"]
+__all__ = ["ProblemError", "Scanner", "option_named"]
 
 Json = Any
 
@@ -60,7 +60,7 @@ class Scanner:
         """Read the name of the next option."""
         self.take(_BETWEEN)
         found = self.take(OPTION)
-        return _SAME_AS.get(name := found[1].lower(), name) if found else None
+        return option_named(found[1]) if found else None
 
     def rest(self) -> str:
         """Return what is left, shortened."""
@@ -68,11 +68,11 @@ class Scanner:
         rest = " ".join(self._text[self._at :].split())
         return rest if len(rest) <= 60 else f"{rest[:60]}…"
 
-    def arguments(self) -> Iterator[tuple[str | None, Json]]:
-        """Read a call's arguments up to its closing bracket, as (name or None, value)."""
+    def argument_names(self) -> Iterator[str | None]:
+        """Read a call to its closing bracket: give each argument's name, whose value is to be read."""
         while not self._takes(")"):
             named = self.take(_ARGUMENT)
-            yield (named[1] if named else None), self.value()
+            yield named[1] if named else None
             self._next(")")
 
     def _takes(self, mark: str) -> bool:
@@ -222,6 +222,12 @@ class Scanner:
         if bare:
             return word
         raise ProblemError(f"{word} is no value: quote a text, and write ${word} for a step of that name")
+
+
+def option_named(name: str) -> str | None:
+    """Return the option that a name means; None if it means none."""
+    lower = name.lower()
+    return _SAME_AS.get(lower, lower) if OPTION.fullmatch(f"{name}=") else None
 
 
 def _expression(said: str) -> str:

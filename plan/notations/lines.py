@@ -14,6 +14,7 @@ The grammar, where blanks may stand anywhere and a bracket or a text may go on o
     label     = number ( "." | ")" | ":" | "=" ) | name ( ":" | "=" )
     call      = tool "(" [ argument { "," argument } ] ")"
     argument  = [ name "=" ] value                    by position: in the order of the tool's schema
+              | option                                unless the tool has an argument of this name
     question  = "ask" "(" text [ "," "choices" "=" texts ] ")"     to the person, unless a tool has this name
     work      = [ name of an agent | "goal" ] text    with "goal": the goal of a sub-plan
     option    = "tools=" names | "after=" names | "check=" check | "each=" reference, or a list of them
@@ -49,7 +50,7 @@ from ..references import BadReferenceError, is_single_reference
 from ..renaming import rename_in_text, rename_uses
 from .ascii_names import in_ascii, unused
 from .line_starts import TEXTS, Line, label_named, lines_of
-from .line_values import ProblemError, Scanner
+from .line_values import ProblemError, Scanner, option_named
 
 __all__ = [
     "TextFormError",
@@ -188,8 +189,8 @@ class _Reply:
         if again:
             raise ProblemError(f"there are two steps {again[0].lstrip('_')}")
         scanner = Scanner(line.work, {*self._labels, *self._words.taken} - {label, name})
-        step = {**_EMPTY, **self._work(scanner)}
-        step |= self._options(scanner)
+        work = self._work(scanner)
+        step = {**_EMPTY, **work, **self._options(scanner, set(work) - {"task"})}
         if not step["task"] and not name:
             step["task"] = line.title
         step_id = self._name(step, line.title if name else "")
@@ -204,11 +205,11 @@ class _Reply:
         place = f"_{len(self._steps) + 1}"
         return place if place not in {*self._numbers, *self._labels} else f"_at_{len(self._labels) + 1}"
 
-    def _options(self, scanner: Scanner) -> Wire:
+    def _options(self, scanner: Scanner, before: Collection[str] = ()) -> Wire:
         found: Wire = {}
         while option := scanner.option():
             given = _option(option, scanner)
-            if again := found.keys() & given.keys():
+            if again := given.keys() & {*found, *before}:
                 raise ProblemError(f"{option} is given twice ({', '.join(again)})")
             found |= given
         if rest := scanner.rest():
@@ -243,7 +244,8 @@ class _Reply:
             name = tool[1]
             if name == _ASK and name not in self._words.signatures:
                 return self._question(scanner)
-            return {"call": name, "arguments": self._arguments(name, scanner)}
+            given, options = self._arguments(name, scanner)
+            return {"call": name, "arguments": given, **options}
         found = scanner.take(_WHO)
         if found is None:
             raise ProblemError('a step is tool(arguments) or "work in words", in quotes')
@@ -255,24 +257,30 @@ class _Reply:
         return {"task": text, "agent": who or None}
 
     def _question(self, scanner: Scanner) -> Wire:
-        given = self._arguments(_ASK, scanner, ("question", "choices"))
+        given, options = self._arguments(_ASK, scanner, ("question", "choices"))
         asked, choices = given.pop("question", None), given.pop("choices", [])
         if given or not isinstance(asked, str) or not isinstance(choices, list):
             raise ProblemError('a question to the person is ask("…"), or ask("…", choices=["…", "…"])')
-        return {"ask": asked, "task": asked, "choices": [str(choice) for choice in choices]}
+        return {"ask": asked, "task": asked, "choices": [str(choice) for choice in choices], **options}
 
-    def _arguments(self, tool: str, scanner: Scanner, order: Sequence[str] | None = None) -> Wire:
-        given, order = dict[str, Json](), order or self._words.signatures.get(tool)
+    def _arguments(
+        self, tool: str, scanner: Scanner, order: Sequence[str] | None = None
+    ) -> tuple[Wire, Wire]:
+        """Read the arguments of a call, and the options of its step that stand among them."""
+        given, options, order = dict[str, Json](), Wire(), order or self._words.signatures.get(tool)
         if order is None:
             raise ProblemError(f"there is no tool {tool!r}; known tools: {known(self._words.signatures)}")
-        for position, (named, value) in enumerate(scanner.arguments()):
+        for position, named in enumerate(scanner.argument_names()):
             if named is None and position >= len(order):
                 raise ProblemError(f"{tool} takes the arguments {known(order)}: give this one by name")
             name = named or order[position]
+            if name not in order and (option := option_named(name)):
+                options |= _option(option, scanner)
+                continue
             if name in given:
                 raise ProblemError(f"{tool} is given the argument {name!r} twice")
-            given[name] = value
-        return given
+            given[name] = scanner.value()
+        return given, options
 
     def _name(self, step: Wire, title: str) -> str:
         """Make an id of what a step is called or does; the same words give the same id as the plan grows."""

@@ -34,6 +34,12 @@ def _parts(step: Step) -> Iterator[str]:
         yield f"each={_value(step['for_each'])}"
     if "when" in step:
         yield f"if={_text(step['when'])}"
+    if "else_of" in step:
+        yield f"else_of={step['else_of']}"
+    if failed := step.get("if_failed"):
+        yield f"if_failed=[{', '.join(failed)}]"
+    if step.get("confirm"):
+        yield "confirm=true"
     if "output_schema" in step:
         yield f"output={_text(step['output_schema'])}"
 
@@ -44,6 +50,9 @@ def _work(step: Step) -> str:
         return f"{step['call']['tool']}({', '.join(given)})"
     if "plan" in step:
         return f"goal {_text(step['plan']['goal'])}"
+    if "ask" in step:
+        choices = step["ask"].get("choices")
+        return f"ask({_text(step['ask']['question'])}{f', choices={_text(choices)}' if choices else ''})"
     return f"{step.get('agent', '')} {_text(step.get('task', ''))}".lstrip()
 
 
@@ -59,12 +68,25 @@ def _value(value: Json) -> str:
 
 
 def _fields(step: Step) -> dict[str, Json]:
-    same = ("id", "task", "depends_on", "tools", "agent", "for_each", "when")
+    same = (
+        "id",
+        "task",
+        "depends_on",
+        "tools",
+        "agent",
+        "for_each",
+        "when",
+        "else_of",
+        "if_failed",
+        "confirm",
+    )
     fields: dict[str, Json] = {key: step[key] for key in same if step.get(key)}  # type: ignore[literal-required]
     if "call" in step:
         fields |= {"call": step["call"]["tool"], "arguments": _text(step["call"]["args"])}
     if "plan" in step:
         fields["goal"] = step["plan"]["goal"]
+    if "ask" in step:
+        fields |= {"ask": step["ask"]["question"], "choices": step["ask"].get("choices") or []}
     if check := written_criteria(step.get("success_criteria", ())):
         fields["success_criterion"] = check if isinstance(check, str) else _text(check)
     if "output_schema" in step:

@@ -166,12 +166,13 @@ def test_a_wrong_tag_aborts_the_run_before_anything_is_published(verify):
 
 def test_the_partial_report_says_what_was_done_what_failed_and_what_was_not_done(verify):
     _, result, _ = verify
-    said, _, report = result["final_answer"].partition("\n")
+    first, said, report = result["final_answer"].split("\n\n", 2)
+    assert first.startswith("The run ended before everything was done.")
+    assert "Moving a tag is for a person to decide" in first
     assert said.startswith("wordcount 1.1.0 is not released")
     done, _, rest = report.partition("\nFailed:")
     failed, _, not_done = rest.partition("\nNot done")
-    assert "Moving a tag is for a person to decide" in done
-    named = [line.split()[1] for line in done.partition("\nDone:")[2].splitlines() if line.startswith("- ")]
+    named = [line.split()[1] for line in done.partition("Done:")[2].splitlines() if line.startswith("- ")]
     assert named == [*CHECKS, "bump", "notes", "commit", "build", "smoke", "tag"]
     assert "wordcount/__init__.py in v1.1.0 has version 1.0.0, not 1.1.0" in failed
     assert "- publish" in not_done

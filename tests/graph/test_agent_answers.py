@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
-from plans import Thread, agent_with, think
+from plans import Thread, agent_with, bound, think
 from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel
@@ -333,3 +333,15 @@ async def test_where_nobody_can_be_asked_a_question_fails_the_step() -> None:
     step = result["results"]["b"]
     assert (step["status"], step["error"]["code"]) == ("failed", "unanswered")
     assert "Which client?" in step["error"]["message"]
+
+
+async def test_an_agent_is_told_which_parts_of_its_answer_other_steps_take() -> None:
+    model = ScriptedModel({"executor": ["It is tea (t1).", '{"id": "t1"}'], "synthesizer": ["ok"]})
+    tools = Toolset()
+    result = await Thread(agent_with(tools.tools, model), TWICE).run(
+        think("a", task="find tea"), bound("b", "look", {"q": "${a.id}"})
+    )
+    assert '"required": ["id"]' in str(model.calls[0].messages)
+    assert "other steps take id from the answer" in _told(model, 1)
+    assert (result["results"]["a"]["attempts"], tools.named("look")) == (2, ["t1"])
+    assert result["results"]["a"]["verdict"] == "unverified", "a form says nothing about what is in it"

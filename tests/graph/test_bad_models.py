@@ -48,7 +48,8 @@ async def test_a_goal_runs_end_to_end_against_an_openai_protocol_endpoint() -> N
     script = [Reply.json(single), Reply(tool_calls=[("look", {"q": "x"})]), Reply("found it"), ANSWER]
     with OpenAIStub(script) as stub:
         result = await _thread(stub, tools).send({"goal": "the goal"})
-    assert (result["status"], result["final_answer"]) == ("done", "the answer")
+    answer = "Not verified: nobody checked the result of a.\n\nthe answer"
+    assert (result["status"], result["final_answer"]) == ("done", answer)
     assert tools.calls == [("look", "x"), ("wr", "found it")]
     assert result["usage"]["total_tokens"] == 4 * 18
     assert len(stub.requests) == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langgraph.types import Command
 from plans import Thread, agent_with, bound, plan, think
 from toolset import Toolset
 
@@ -62,6 +63,67 @@ async def test_only_writes_with_computed_arguments_are_confirmed_unasked(step: d
     tools = Toolset()
     given = {"plan": plan(bound("a", "look", {"q": "x"}), step), "inputs": {"text": "t", "texts": ["t"]}}
     assert (await Thread(agent_with(tools.tools), COMPUTED).send(given))["status"] == "done"
+
+
+READS_AND_WRITES = [
+    ScriptedModel.tool_calls(("look", {"q": "x"})),
+    ScriptedModel.tool_calls(("wr", {"text": "found x"})),
+    "It is written.",
+]
+WRITES = READS_AND_WRITES[1:]
+
+
+async def _asked_of_an_agent(*steps: dict[str, Any], said: list[Any]) -> tuple[Thread, Toolset]:
+    tools, model = Toolset(), ScriptedModel({"executor": said, "synthesizer": ["ok"]})
+    thread = Thread(agent_with(tools.tools, model), COMPUTED)
+    await thread.run(*steps)
+    return thread, tools
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([think("w", tools=["look", "wr"])], READS_AND_WRITES),
+        ([bound("a", "look", {"q": "x"}), think("w", "a", tools=["wr"])], WRITES),
+        ([bound("b", "echo", {"value": ["x"]}), think("w", tools=["wr"], for_each="${b}")], WRITES),
+    ],
+    ids=["its own", "another step's", "an item"],
+)
+async def test_what_an_agent_writes_of_outputs_is_confirmed(
+    steps: list[dict[str, Any]], said: list[Any]
+) -> None:
+    thread, tools = await _asked_of_an_agent(*steps, said=said)
+    asked = await thread.question()
+    assert (asked["name"], asked["args"]["tool_args"]) == ("confirm_call", {"text": "found x"})
+    assert tools.named("wr") == []
+    result = await thread.answer("approve")
+    assert (result["status"], tools.named("wr")) == ("done", ["found x"])
+
+
+async def test_an_agent_that_knows_no_output_writes_unasked() -> None:
+    thread, tools = await _asked_of_an_agent(think("w", tools=["wr"]), said=WRITES)
+    assert (await thread.questions(), tools.named("wr")) == ([], ["found x"])
+
+
+async def test_what_an_agent_writes_may_be_edited_and_rejected() -> None:
+    step = think("w", tools=["look", "wr"])
+    thread, tools = await _asked_of_an_agent(step, said=READS_AND_WRITES)
+    result = await thread.answer({"type": "edit", "args": {"tool_args": {"text": "better"}}})
+    assert tools.named("wr") == ["better"]
+    assert result["results"]["w"]["evidence"][1]["args"] == {"text": "better"}
+    thread, tools = await _asked_of_an_agent(step, said=READS_AND_WRITES)
+    result = await thread.answer({"type": "reject", "message": "wrong client"})
+    assert (result["results"]["w"]["error"]["code"], tools.named("wr")) == ("rejected", [])
+
+
+async def test_the_same_write_twice_in_a_turn_is_asked_about_twice() -> None:
+    twice = [READS_AND_WRITES[0], ScriptedModel.tool_calls(*[("wr", {"text": "x"})] * 2), "ok"]
+    thread, tools = await _asked_of_an_agent(think("w", tools=["look", "wr"]), said=twice)
+    asked = await thread.questions()
+    assert (len({question.id for question in asked}), tools.named("wr")) == (2, [])
+    answers = {question.id: {"type": "approve"} for question in asked}
+    await thread.agent.ainvoke(Command(resume=answers), thread.config)
+    assert tools.named("wr") == ["x", "x"]
 
 
 LOOP = bound("w", "wr", {"text": "to ${item}|${index}"}, for_each="${b}", confirm=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import pytest
 from bounded import BoundedThread
+from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
-from plans import agent_with, bound, statuses
+from plans import FREE, agent_with, bound, statuses
 from toolset import Toolset, make_tool
+from typing_extensions import TypedDict
 
 from plan_execute import Context
 
@@ -55,6 +59,12 @@ async def test_an_abort_answered_before_another_question_holds_when_that_one_is_
 # --- tools that ask ----------------------------------------------------------------------
 
 
+class Said(TypedDict):
+    """What people have said, in the order of the nodes that asked."""
+
+    said: Annotated[list[str], operator.add]
+
+
 class Booking:
     """A tool that asks a person for a city, and has no room there."""
 
@@ -95,3 +105,30 @@ async def test_a_second_attempt_of_a_tool_that_asks_asks_again_and_gets_its_own_
     result = await thread.answer("Rome")
     assert booking.told == ["Oslo", "Rome"]
     assert (statuses(result), result["results"]["a"]["attempts"]) == ({"a": "skipped"}, 2)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_several_questions_of_a_graph_within_a_tool_that_asks_are_open_at_once(at_once: bool) -> None:
+    def asking(name: str) -> Callable[[Any], dict[str, list[str]]]:
+        return lambda _: {"said": [f"{name}: {interrupt({'about': name})}"]}
+
+    builder = StateGraph(Said)
+    for name in ("date", "place"):
+        builder.add_node(name, asking(name))
+        builder.add_edge(START, name)
+    both = builder.compile()
+
+    async def arrange(what: str) -> list[str]:
+        """Ask who comes, then when and where at once."""
+        who = interrupt({"about": "who"})
+        return [f"who: {who}", *(await both.ainvoke({"said": []}))["said"]]
+
+    thread = BoundedThread(agent_with([make_tool(arrange)]), FREE)
+    await thread.run(bound("a", "arrange", {"what": "tea"}))
+    await thread.answer("Ann")
+    asked = {question.value["about"]: question.id for question in await thread.questions()}
+    assert asked.keys() == {"date", "place"}
+    answers = {asked["date"]: "Monday", asked["place"]: "Rome"}
+    for given in [answers] if at_once else [{key: value} for key, value in answers.items()]:
+        result = await thread.agent.ainvoke(Command(resume=given), thread.config)
+    assert result["results"]["a"]["output"] == ["who: Ann", "date: Monday", "place: Rome"]

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plans import Thread, agent_with, bound, think
+from langchain_core.tools import BaseTool
+from plans import Thread, agent_with, bound, statuses, think
 from toolset import Toolset
 
 from plan_execute import Context, ScriptedModel
 from plan_execute.errors import ModelUnavailableError
+from plan_execute.tools.toolsets import toolset, toolset_of_each_thread
 
 ONCE = Context(approval="never", on_failure="abort", max_attempts=1)
 HERE = str(Path(__file__))
@@ -165,3 +167,20 @@ async def test_a_met_empty_output_is_no_failure_and_dependents_run() -> None:
     )
     assert (result["status"], result["results"]["a"]["verdict"]) == ("done", "met_empty")
     assert result["results"]["b"]["output"] == []
+
+
+def of_each_thread(folder: Path) -> list[BaseTool]:
+    return toolset_of_each_thread("files", lambda thread: folder / (thread or "none"))
+
+
+@pytest.mark.parametrize("made", [lambda folder: toolset("files", root=folder), of_each_thread])
+async def test_a_file_is_looked_for_where_file_tools_put_it(made: Any, tmp_path: Path) -> None:
+    def asks_for(path: str) -> dict[str, Any]:
+        return {"success_criteria": [{"type": "file_exists", "path": path}]}
+
+    result = await Thread(agent_with(made(tmp_path)), ONCE.model_copy(update={"on_failure": "skip"})).run(
+        bound("a", "write_file", {"path": "a.md", "text": "x"}, **asks_for("a.md")),
+        bound("b", "write_file", {"path": "b.md", "text": "x"}, **asks_for("c.md")),
+    )
+    assert statuses(result) == {"a": "done", "b": "skipped"}
+    assert result["results"]["b"]["error"]["message"] == "there is no file 'c.md'"

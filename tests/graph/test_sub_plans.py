@@ -171,3 +171,14 @@ async def test_a_sub_plan_hands_on_its_final_outputs_where_they_are_taken_as_val
         sub("count"), bound("b", "echo", {"value": reference})
     )
     assert result["results"]["b"]["output"] == handed_on
+
+
+@pytest.mark.parametrize(
+    ("inner", "verdict"),
+    [(draft_step("x", "look", {"q": "deep"}), "met"), (draft_step("x", task="think"), "unverified")],
+    ids=["bound", "thought"],
+)
+async def test_a_sub_plan_is_as_verified_as_its_steps(inner: dict[str, Any], verdict: str) -> None:
+    model = ScriptedModel({"planner": [draft(inner)], "executor": ["hm"], "synthesizer": ["inner", "outer"]})
+    result = await Thread(agent_with(Toolset().tools, model), FREE).run(sub("learn"))
+    assert result["results"]["s"]["verdict"] == verdict

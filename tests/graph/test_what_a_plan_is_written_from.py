@@ -110,7 +110,9 @@ async def test_whoever_reads_a_loops_list_sees_each_output_with_its_item() -> No
     )
     pairs = '[{"item": "milk", "output": 4}, {"item": "bread", "output": 5}]'
     assert all(pairs in text for text in shown_to(model, "executor"))
-    assert pairs in shown_to(model, "synthesizer")[0]
+    # Who writes references must not take the items for parts of the output.
+    lines = "Output: a list, each output behind its item:\nmilk -> 4\nbread -> 5\n"
+    assert lines in shown_to(model, "synthesizer")[0]
 
 
 async def test_a_follow_up_is_planned_and_answered_with_what_was_found_before() -> None:

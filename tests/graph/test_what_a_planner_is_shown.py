@@ -65,6 +65,15 @@ async def test_a_planner_is_told_the_form_that_an_earlier_run_saw() -> None:
     assert "shop(q: string): Ask the shop." in second, "a table's names are data"
 
 
+async def test_a_planner_is_told_no_form_that_another_user_saw() -> None:
+    store, model = InMemoryStore(), asked(3)
+    for user in ("ann", "bob", "ann"):
+        thread = Thread(agent_with([make_tool(found), make_tool(shop)], model, store=store), FREE)
+        thread.config["configurable"]["langgraph_auth_user_id"] = user
+        await thread.send({"goal": "g"})
+    assert ["in_stock" in shown for shown in shown_to(model, "planner")] == [False, False, True]
+
+
 async def test_a_replanner_is_told_the_date_too() -> None:
     def fail(q: str) -> str:
         """Fail."""

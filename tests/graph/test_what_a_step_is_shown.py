@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from plans import Thread, agent_with, bound, think
+from plans import Thread, agent_with, bound, draft, draft_step, think
 from prompts_sent import shown_to
 from toolset import make_tool
 
@@ -79,6 +79,15 @@ async def test_a_judge_of_a_bound_write_sees_what_the_arguments_came_from() -> N
     assert '"text": "Anna is busy from 09:00 to 12:00"' in shown
 
 
+async def test_a_judge_of_a_call_without_a_task_is_told_what_it_is_and_its_output_once() -> None:
+    model = ScriptedModel({"evaluator": met(), "synthesizer": ["ok"]})
+    step = {**bound("log", "read_log", **judged("it has a total")), "task": ""}
+    await Thread(agent_with([make_tool(read_log)], model), FREE).run(step)
+    (shown,) = shown_to(model, "evaluator")
+    assert "<data MARK task>\na call of read_log\n" in shown
+    assert shown.count("last line: total 4711") == 1
+
+
 async def test_a_judge_sees_what_a_person_said_about_the_next_attempt() -> None:
     model = ScriptedModel(
         {
@@ -92,6 +101,32 @@ async def test_a_judge_sees_what_a_person_said_about_the_next_attempt() -> None:
     await thread.run(think("a", **judged("the colour the person likes")))
     await thread.answer({"type": "edit", "args": {"decision": "retry", "instructions": "I like blue"}})
     assert "<data MARK what a person said>\nI like blue\n" in shown_to(model, "evaluator")[1]
+
+
+async def test_a_judge_of_a_sub_plan_sees_the_calls_within_it_whole() -> None:
+    inner = draft(draft_step("log", "read_log"), draft_step("told", task="Sum it up", tools=["read_log"]))
+    call = ScriptedModel.tool_calls(("read_log", {}))
+    model = ScriptedModel(
+        {"planner": [inner], "executor": [call, "4711"], "evaluator": met(), "synthesizer": ["4711", "ok"]}
+    )
+    result = await Thread(agent_with([make_tool(read_log)], model), FREE).run(
+        {"id": "s", "plan": {"goal": "sum up the log"}, "depends_on": [], **judged("the total is right")}
+    )
+    (shown,) = shown_to(model, "evaluator")
+    assert shown.count("last line: total 4711") == 2, "of the bound call, and of the agent's"
+    assert all("whole" not in call for call in result["results"]["s"]["evidence"])
+
+
+async def test_a_judge_of_a_sub_plan_that_was_resumed_sees_what_its_bound_steps_gave() -> None:
+    inner = draft(draft_step("log", "read_log"), {**draft_step("asked"), "ask": "Which currency?"})
+    model = ScriptedModel({"planner": [inner], "evaluator": met(), "synthesizer": ["4711", "ok"]})
+    thread = Thread(agent_with([make_tool(read_log)], model), FREE)
+    await thread.run(
+        {"id": "s", "plan": {"goal": "sum up the log"}, "depends_on": [], **judged("the total is right")}
+    )
+    await thread.answer({"type": "respond", "args": "euros"})
+    (shown,) = shown_to(model, "evaluator")
+    assert "last line: total 4711" in shown
 
 
 async def test_no_judge_is_asked_about_material_that_holds_delimiters_of_prompts() -> None:
@@ -148,3 +183,18 @@ async def test_a_list_that_a_tool_gives_an_agent_is_a_text(given: object, said: 
 def test_an_unknown_time_zone_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="unknown time zone 'Mars/Olympus'"):
         Context(time_zone="Mars/Olympus")
+
+
+async def test_the_next_attempt_is_told_what_the_last_one_answered_and_changed() -> None:
+    wrote = ScriptedModel.tool_calls(("note", {"path": "a", "text": "red"}))
+    said = [ScriptedModel.verdict(met=False, gap="not blue"), *met()]
+    model = ScriptedModel(
+        {"executor": [wrote, "It is red", "It is blue"], "evaluator": said, "synthesizer": ["ok"]}
+    )
+    await Thread(agent_with([make_tool(note, effect="write")], model), FREE).run(
+        think("a", tools=["note"], on_failure="retry", **judged("it is blue"))
+    )
+    shown = shown_to(model, "executor")[2]
+    assert "<data MARK failure>\ncheck_failed: not blue\n" in shown
+    assert 'and what they did stays:\n<data MARK calls>\nnote({"path": "a", "text": "red"}) -> ok' in shown
+    assert "Its answer was:\n<data MARK answer>\nIt is red\n" in shown

@@ -258,3 +258,23 @@ def test_an_answer_that_refers_to_a_step_there_is_not_is_named_as_the_plan_may_l
 
 def test_an_answer_is_no_step_of_a_plan_that_is_still_being_written() -> None:
     assert len(complete_lines('1. newest()\nreturn "${1}"\n', WORDS)) == 1
+
+
+def test_options_among_the_arguments_of_a_call_are_those_of_its_step() -> None:
+    inside = '1. newest()\n2. price_of(item=$item.name, each=$1, check="a price", if="$1[0].ok", after=[1])'
+    behind = '1. newest()\n2. price_of($item.name) each=$1 check="a price" if="$1[0].ok" after=[1]'
+    assert steps(inside) == steps(behind)
+    (asked,) = steps('ask("Which one?", choices=["a"], check="one of them")')
+    assert (asked["choices"], asked["success_criterion"]) == (["a"], "one of them")
+
+
+def test_an_argument_that_is_called_like_an_option_is_the_tools() -> None:
+    read = read_lines('look(check="spelling")', Vocabulary({"look": ["check"]}))
+    assert read is not None
+    (step,) = read["steps"]
+    assert (json.loads(step["arguments"]), step["success_criterion"]) == ({"check": "spelling"}, None)
+
+
+def test_an_option_that_stands_in_a_call_and_behind_it_is_given_twice() -> None:
+    (problem,) = problems('price_of("milk", check="a price") check="another"')
+    assert "check is given twice" in problem

@@ -1,0 +1,44 @@
+"""Say which parts of an agent's answer other steps take, where its step declares no form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..state import Plan, Step
+from .references import paths_in, references_in, step_references
+
+__all__ = ["form_wanted"]
+
+
+def form_wanted(plan: Plan, step: Step) -> dict[str, Any] | None:
+    """Return the JSON Schema of what other steps take from an agent step; None where they take all of it.
+
+    What only conditions and the answer name may be missing.
+    """
+    if "tools" not in step or "output_schema" in step or "for_each" in step:
+        return None
+    parts, needed, whole_lists = dict[str, Any](), set[str](), False
+    for where, path, is_plain in _uses(plan, step["id"]):
+        is_list = where == "for_each" and is_plain
+        if len(path) == 1:
+            whole_lists = whole_lists or is_list
+            continue
+        found = {"type": "array"} if is_list and len(path) == 2 else {}
+        parts[path[1]] = parts.get(path[1]) or found
+        if where not in ("when", "answer"):
+            needed.add(path[1])
+    if whole_lists:
+        return None if parts else {"type": "array"}
+    return {"type": "object", "properties": parts, "required": sorted(needed)} if parts else None
+
+
+def _uses(plan: Plan, step_id: str) -> Iterator[tuple[str, list[str], bool]]:
+    """Yield where a step's output is looked into, the path, and whether the path is all of the expression."""
+    found = [pair for other in plan["steps"] for pair in step_references(other)]
+    found += [("answer", one.expression) for one in references_in(plan.get("answer") or "")]
+    for where, expression in found:
+        paths = list(paths_in(expression))
+        for path, is_plain in paths:
+            if path[0] == step_id:
+                yield where, path, is_plain
