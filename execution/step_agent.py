@@ -34,6 +34,7 @@ from ..models.json_modes import refuses_response_settings, response_settings
 from ..models.limits import refuses_token_limit, token_limit, within_time
 from ..models.prompts import quote
 from ..models.retrying import retry_transient
+from ..models.servers import UNKNOWN, require_tools, server_of
 from ..run import StepScope, step_scope_of
 from ..state import Evidence
 from ..storage.faults import is_met
@@ -305,7 +306,10 @@ async def _in_form(
     """
     model = wanted["model"]
     schema = None if scope.output_schema is None else with_cannot(scope.output_schema)
-    form = response_settings(model, schema, wanted["tools"])
+    server = await server_of(model) if schema or wanted["tools"] else UNKNOWN
+    if wanted["tools"]:
+        require_tools(server, describe_model("executor", model))
+    form = response_settings(model, schema, server, wanted["tools"])
     limit = token_limit(model, scope.tab.call_limits())
 
     async def ask() -> ModelResponse[Any]:
