@@ -305,10 +305,11 @@ async def _in_form(
         tries: How often.
     """
     model = wanted["model"]
-    schema = None if scope.output_schema is None else with_cannot(scope.output_schema)
-    server = await server_of(model) if schema or wanted["tools"] else UNKNOWN
+    own = scope.output_schema
+    server = await server_of(model) if own is not None or wanted["tools"] else UNKNOWN
     if wanted["tools"]:
         require_tools(server, describe_model("executor", model))
+    schema = None if own is None else with_cannot(own, is_bounded=bool(server.program))
     form = response_settings(model, schema, server, wanted["tools"])
     limit = token_limit(model, scope.tab.call_limits())
 

@@ -77,6 +77,13 @@ class ModelServer:
             assert time.monotonic() < until, "the server was not asked anything"
             time.sleep(0.05)
 
+    def wait_until_it_is_idle(self) -> None:
+        """Return when nobody waits for an answer of it."""
+        until = time.monotonic() + _START_S
+        while any(slot["is_processing"] for slot in self.slots()):
+            assert time.monotonic() < until, "the server went on with what nobody waits for"
+            time.sleep(0.05)
+
     def slots(self) -> list[dict[str, Any]]:
         """Return what it is doing."""
         found: list[dict[str, Any]] = httpx.get(f"{self.url}/slots", timeout=_START_S).json()
