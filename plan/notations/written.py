@@ -33,14 +33,24 @@ def _parts(step: Step) -> Iterator[str]:
         yield f"each={_value(step['for_each'])}"
     if "when" in step:
         yield f"if={_text(step['when'])}"
+    if "else_of" in step:
+        yield f"else_of={step['else_of']}"
+    if failed := step.get("if_failed"):
+        yield f"if_failed=[{', '.join(failed)}]"
     if "output_schema" in step:
         yield f"output={_text(step['output_schema'])}"
+    if step.get("confirm"):
+        yield "confirm=true"
 
 
 def _work(step: Step) -> str:
     if "call" in step:
         given = (f"{name}={_value(value)}" for name, value in step["call"]["args"].items())
         return f"{step['call']['tool']}({', '.join(given)})"
+    if "ask" in step:
+        choices = step["ask"].get("choices")
+        further = f", choices={_text(choices)}" if choices else ""
+        return f"ask({_text(step['ask']['question'])}{further})"
     if "plan" in step:
         return f"goal {_text(step['plan']['goal'])}"
     return f"{step.get('agent', '')} {_text(step.get('task', ''))}".lstrip()
@@ -66,9 +76,12 @@ def _value(value: Json) -> str:
 
 def _fields(step: Step) -> dict[str, Json]:
     same = ("id", "task", "depends_on", "tools", "agent", "for_each", "when")
+    same += ("else_of", "if_failed", "confirm")
     fields: dict[str, Json] = {key: step[key] for key in same if step.get(key)}  # type: ignore[literal-required]
     if "call" in step:
         fields |= {"call": step["call"]["tool"], "arguments": _text(step["call"]["args"])}
+    if "ask" in step:
+        fields |= {"ask": step["ask"]["question"], "choices": step["ask"].get("choices", [])}
     if "plan" in step:
         fields["goal"] = step["plan"]["goal"]
     if check := _check(step):
