@@ -40,7 +40,6 @@ The tree::
     │   ├── SubPlanError            a sub-plan did not end done
     │   ├── StepTimeoutError        the step's time limit passed
     │   ├── StepStoppedError        somebody told the run to stop
-    │   ├── StepNotNeededError      the goal was reached before the step had ended
     │   └── IterationLimitError     the step's limit of ReAct turns was reached
     ├── BudgetExceededError         a hard budget would be overrun
     └── StorageError
@@ -86,7 +85,6 @@ __all__ = [
     "SchemaVersionError",
     "ScriptError",
     "StepError",
-    "StepNotNeededError",
     "StepStoppedError",
     "StepTimeoutError",
     "StorageDamagedError",
@@ -352,12 +350,6 @@ class StepStoppedError(StepError):
     """The step was cut off because somebody told the run to stop."""
 
     code = "stopped"
-
-
-class StepNotNeededError(StepError):
-    """The step was cut off because the goal was reached without it."""
-
-    code = "not_needed"
 
 
 class IterationLimitError(StepError):

@@ -204,7 +204,6 @@ class Evaluated(Base):
     type: Literal["evaluated"]
     decision: DecisionKind
     reason: str
-    goal_met: bool | None
 
 
 class Replanned(Base):

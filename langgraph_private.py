@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from langchain_core.messages import ToolCall
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
+from langgraph._internal._constants import NULL_TASK_ID
 from langgraph.checkpoint.base import id as ids
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, ToolRuntime
@@ -22,6 +23,7 @@ from langgraph.pregel._read import ChannelRead
 __all__ = [
     "FROM_A_PARENT",
     "NAMESPACE",
+    "NO_TASK",
     "READ",
     "REPLAY_STATE",
     "RESUME_MAP",
@@ -35,6 +37,7 @@ __all__ = [
     "CursorHook",
     "inject_tool_args",
     "is_of_a_task",
+    "is_served",
     "made_into",
     "path_text",
     "read_channels",
@@ -72,11 +75,18 @@ REPLAY_STATE = "__pregel_replay_state"
 """Where a fork takes the checkpoints of subgraphs from."""
 FROM_A_PARENT = (TASK, RESUMING, SCRATCHPAD, RESUME_MAP, REPLAY_STATE)
 """What a graph believes about the parent that called it; a client of a server could send these."""
+NO_TASK = NULL_TASK_ID
+"""The task of updates that belong to no node: beside a checkpoint they count as its state."""
 
 
 def is_of_a_task(key: str) -> bool:
     """Tell whether a key belongs to the task that runs, and means nothing once it has ended."""
     return key != RUNTIME and key.startswith(("__pregel", "checkpoint"))
+
+
+def is_served(config: RunnableConfig) -> bool:
+    """Tell whether a LangGraph server runs the graph: langgraph-api 0.16.7 names itself in the metadata."""
+    return "langgraph_api_version" in (config.get("metadata") or {})
 
 
 # --- functions -----------------------------------------------------------------------------

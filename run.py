@@ -125,12 +125,13 @@ class Run:
         effects: The calls with an effect of this thread; a nested run shares its parent's.
         work: The piece of work that this run is, where a step planned it; None: it is the root.
         given: Answers that this run was handed, by the id of their question.
+        refusals: Why the last answer to a question was not taken, by the id of the question.
+        begins: Whether it was handed a goal that the planner has not taken in yet.
         follows_up: Whether the thread has had a goal before.
         epochs: What the executors of each superstep share, by checkpoint.
         stop: Set when somebody asks for the run to stop.
         graph: The agent itself, for sub-plans.
         depth: How many plans this one is within.
-        goal_checks: What looks at the goal's criteria found, by what they saw.
         ahead: Reads that began while the plan was written (``execution/reads_ahead.py``); None: none did.
         plan_cache: How plans that worked are kept; None: this run keeps and recalls none.
         cached_plans: The entries of this run's tenant; None with it.
@@ -146,6 +147,8 @@ class Run:
     effects: EffectLog
     work: WorkId | None = None
     given: dict[str, Any] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    begins: bool = False
     follows_up: bool = False
     thread_id: str = ""
     within: tuple[str, ...] = ()
@@ -169,7 +172,6 @@ class Run:
     cached_plans: CachedPlans | None = None
     redactor: Redactor = field(default_factory=Redactor)
     authored: set[str] = field(default_factory=set)
-    goal_checks: dict[str, Any] = field(default_factory=dict)
     ahead: Any = None
 
     @property
@@ -320,6 +322,12 @@ STEP_KEY = "__plan_execute_step"
 """Key of the step's scope in the config of an agent step; tools and models cannot reach it."""
 
 
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 async def _no_item_stands(_: Place, __: str) -> bool:
     return False
 
@@ -343,8 +351,8 @@ class StepScope:
         output_schema: What its output is declared as.
         doubtful: Whether writes may have been started by a run whose record was lost.
         writing: How many calls that change the world are under way, those of a sub-plan included.
+        no_write: Set while there is none.
         outer: The step that this one's plan is part of, in a sub-plan.
-        enough: Set when the step is not needed any more.
         begun_at: When the work began, if that was before the attempt did.
         recovered: Whether what earlier entries of the attempt spent has been counted.
         calls: The tool calls of this entry, for an attempt that is cut off.
@@ -367,8 +375,8 @@ class StepScope:
     output_schema: dict[str, Any] | None = None
     doubtful: bool = False
     writing: int = 0
+    no_write: asyncio.Event = field(default_factory=_set_event)
     outer: StepScope | None = None
-    enough: StopSignal = field(default_factory=lambda: StopSignal())
     begun_at: str | None = None
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
@@ -384,11 +392,14 @@ class StepScope:
             scopes.append(outer)
         for scope in scopes:
             scope.writing += 1
+            scope.no_write.clear()
         try:
             yield
         finally:
             for scope in scopes:
                 scope.writing -= 1
+                if not scope.writing:
+                    scope.no_write.set()
 
     def begin_call(self, runtime: AnyRuntime, call: Mapping[str, Any], effect: Effect) -> Evidence:
         """Tell of a tool call (``{name, args, id}``) that begins, and return its evidence: not ok yet."""

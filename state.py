@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Annotated, Any, Literal, NotRequired, Required, TypeAlias
 
 from langchain_core.messages import AnyMessage
@@ -67,53 +68,11 @@ class Ask(TypedDict):
     """What may be answered; anything, where none are named."""
 
 
-CriterionType = Literal[
-    "not_empty", "matches", "json_schema", "expression", "tool_succeeded", "file_exists", "judge"
-]
+Criterion: TypeAlias = dict[str, Json]
+"""How success is recognised: a ``type`` and its parameter; `plan/criteria.py` knows the types."""
 
-
-@with_config(extra="forbid")
-class Criterion(TypedDict, total=False):
-    """How success is recognised; the parameter's name depends on the type."""
-
-    type: Required[CriterionType]
-    """How it is checked; the cheapest criteria are checked first, models last."""
-    pattern: str
-    """Of ``matches``: a regular expression that is searched in the output's text, or in its JSON."""
-    schema: dict[str, Json]
-    """Of ``json_schema``: what the output has to fit."""
-    expression: str
-    """Of ``expression``: a JMESPath over the output that has to be truthy."""
-    tool: str
-    """Of ``tool_succeeded``: a tool of the step that must have been called with success."""
-    path: str
-    """Of ``file_exists``: a file that must be there."""
-    criterion: str
-    """Of ``judge``: free text that a model holds against the evidence."""
-
-
-CRITERION_PARAMETER: dict[str, str | None] = {
-    "not_empty": None,
-    "matches": "pattern",
-    "json_schema": "schema",
-    "expression": "expression",
-    "tool_succeeded": "tool",
-    "file_exists": "path",
-    "judge": "criterion",
-}
-"""The one parameter each type of criterion takes, cheapest check first, models last."""
-
-GOAL_CRITERIA: tuple[CriterionType, ...] = (
-    "json_schema",
-    "expression",
-    "tool_succeeded",
-    "file_exists",
-    "judge",
-)
-"""The types that say something about the outputs of all steps together."""
-
-NOT_NEEDED = "not_needed"
-"""Code of the error of a step that was skipped because the goal had been reached without it."""
+QUESTION_ID, ANSWER_ID, PROGRESS_ID = "question-", "answer-", "progress-"
+"""How the ids of messages begin that show people what is asked, decided and done; no model reads those."""
 
 
 TOOLS_CALLED = "tools_called"
@@ -182,8 +141,6 @@ class Plan(TypedDict, total=False):
     """False: when these steps are done the planner is asked for the next ones."""
     inputs: dict[str, dict[str, Json]]
     """Parameters by name: a JSON Schema each, perhaps with a ``default``; ``${inputs.name}`` is the value."""
-    goal_criteria: list[Criterion]
-    """When the run has reached its goal: what is left is then not needed. None: it runs to its end."""
     answer: str
     """What to answer, with references to outputs, if every step is done and met; None: it is written then."""
     steps: Required[list[Step]]
@@ -290,6 +247,7 @@ class StepResult(TypedDict):
 
 
 DecisionKind = Literal["continue", "retry", "skip", "patch", "replan", "ask", "abort", "supply"]
+Decider = Literal["policy", "model", "person", "limit", "timeout"]
 
 
 class Evaluation(TypedDict, total=False):
@@ -299,11 +257,29 @@ class Evaluation(TypedDict, total=False):
     step_ids: list[str]
     reason: str
     hint: str
-    by: Literal["policy", "model", "person", "limit", "timeout"]
+    by: Decider
     evidence: list[str]
-    goal_met: bool
     cancelled: bool
     """Whether the run was ended from outside: then nobody is asked anything more."""
+
+
+class Attempt(TypedDict):
+    """One attempt at a step, or at one item of a ``for_each``."""
+
+    number: int
+    """From 1."""
+    output: Json
+    verdict: Verdict
+    criteria: list[CriterionResult]
+    evidence: list[Evidence]
+    error: Failure | None
+    """Why it failed."""
+    decision: Evaluation | None
+    """What follows from its failure, once that is decided."""
+    usage: Usage
+    started_at: str | None
+    ended_at: str | None
+    failed_items: NotRequired[list[FailedItem]]
 
 
 class Grants(TypedDict):
@@ -345,6 +321,80 @@ class AuditEvent(TypedDict, total=False):
     usage: Usage
 
 
+# --- making records ---------------------------------------------------------------------
+
+
+def new_evaluation(
+    decision: DecisionKind,
+    reason: str,
+    *,
+    by: Decider = "policy",
+    step_ids: Iterable[str] = (),
+    hint: str = "",
+    evidence: Iterable[str] = (),
+) -> Evaluation:
+    """Make a decision."""
+    return {
+        "decision": decision,
+        "step_ids": list(step_ids),
+        "reason": reason,
+        "hint": hint,
+        "by": by,
+        "evidence": list(evidence),
+    }
+
+
+def new_attempt(number: int, started_at: str | None, ended_at: str | None, error: Failure | None) -> Attempt:
+    """Make an attempt that has produced nothing; the one who makes it fills in what it did."""
+    return {
+        "number": number,
+        "output": None,
+        "verdict": "failed",
+        "criteria": [],
+        "evidence": [],
+        "error": error,
+        "decision": None,
+        "usage": {},
+        "started_at": started_at,
+        "ended_at": ended_at,
+    }
+
+
+def new_result(
+    step_id: str,
+    status: StepStatus,
+    finished_at: str | None,
+    *,
+    made: Sequence[Attempt] = (),
+    error: Failure | None = None,
+    output: Json = None,
+    verdict: Verdict | None = None,
+) -> StepResult:
+    """Make the result of a step after the attempts that were ``made``, the last of which counts."""
+    result: StepResult = {
+        "step_id": step_id,
+        "status": status,
+        "output": output,
+        "verdict": verdict,
+        "criteria": made[-1]["criteria"] if made else [],
+        "evidence": [call for attempt in made for call in attempt["evidence"]],
+        "attempts": len(made),
+        "error": error,
+        "started_at": made[0].get("started_at") if made else None,
+        "finished_at": finished_at,
+        "usage": total_usage(attempt["usage"] for attempt in made),
+    }
+    if made and (failed_items := made[-1].get("failed_items")):
+        result["failed_items"] = failed_items
+    return result
+
+
+def failure_of(attempt: Attempt) -> Failure:
+    """Return why a failed attempt failed."""
+    assert attempt["error"] is not None, "only of an attempt that failed"
+    return attempt["error"]
+
+
 # --- reducers ---------------------------------------------------------------------------
 
 
@@ -364,6 +414,11 @@ def add_usage(current: Usage | None, update: Usage | None) -> Usage:
     if update is None:
         return {}
     return _add(current or {}, update)  # type: ignore[return-value]
+
+
+def total_usage(spent: Iterable[Usage]) -> Usage:
+    """Add up what several parts have spent."""
+    return reduce(add_usage, spent, Usage())
 
 
 def _add(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
@@ -457,6 +512,11 @@ class State(TypedDict, total=False):
 # --- questions about the state -----------------------------------------------------------
 
 
+def is_for_people(message: AnyMessage) -> bool:
+    """Tell whether a message shows a person a question, a decision or how far a run is."""
+    return str(message.id or "").startswith((QUESTION_ID, ANSWER_ID, PROGRESS_ID))
+
+
 def feedback_of(state: State) -> list[str]:
     """List what people have said when they rejected plans, in order."""
     approval = state.get("approval")
@@ -531,28 +591,6 @@ def is_settled(result: StepResult | None) -> bool:
     if result is None or is_satisfied(result):
         return result is not None
     return result["error"] is not None and result["error"]["code"] == "rejected"
-
-
-def is_not_needed(result: StepResult | Mapping[str, Any]) -> bool:
-    """Tell whether the goal had been reached before the step could end."""
-    return result["error"] is not None and result["error"]["code"] == NOT_NEEDED
-
-
-def not_needed_result(step_id: str, at: str) -> StepResult:
-    """Write the result of a step that never ran, because the goal had been reached."""
-    return {
-        "step_id": step_id,
-        "status": "skipped",
-        "output": None,
-        "verdict": None,
-        "criteria": [],
-        "evidence": [],
-        "attempts": 0,
-        "error": {"code": NOT_NEEDED, "message": "not needed: the goal was reached before"},
-        "started_at": None,
-        "finished_at": at,
-        "usage": {},
-    }
 
 
 def is_taken_in(state: State) -> bool:

@@ -8,18 +8,14 @@ from typing import Annotated
 import typer
 
 from . import (
-    commands_cache,
-    commands_edit,
+    commands_clean,
     commands_look,
     commands_plan,
-    commands_promote,
-    commands_prune,
-    commands_report,
     commands_run,
     commands_worker,
 )
 from .exits import DONE, USAGE, BadUsageError, report_failure
-from .option_groups import with_single_options
+from .options import with_single_options
 from .terminal import Screen
 
 __all__ = ["app", "run_command_line"]
@@ -68,18 +64,18 @@ for _command in (
     commands_look.list_,
     commands_look.show,
     commands_look.history,
-    commands_report.report,
-    commands_edit.edit,
+    commands_look.report,
+    commands_run.edit,
     commands_run.retry,
     commands_run.cancel,
     commands_worker.worker,
-    commands_promote.promote,
-    commands_prune.prune,
+    commands_plan.promote,
+    commands_clean.prune,
     commands_look.graph,
     commands_run.demo,
 ):
     app.command(_command.__name__.rstrip("_"))(with_single_options(_command))
-app.add_typer(commands_cache.app, name="cache")
+app.add_typer(commands_clean.cache, name="cache")
 
 
 def run_command_line(arguments: Sequence[str]) -> int:

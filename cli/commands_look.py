@@ -1,21 +1,35 @@
-"""The commands that only look: list, show, history, graph."""
+"""The commands that look at threads: list, show, history, graph, report."""
 
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from .exits import DONE
-from .option_groups import SourceOptions
-from .options import Database, JsonOutput, Thread
+from .exits import DONE, BadUsageError
+from .options import (
+    Database,
+    Force,
+    JsonOutput,
+    ReportForm,
+    ReportFormatOption,
+    ReportOutput,
+    SourceOptions,
+    Thread,
+    read_words,
+)
 from .terminal import Screen
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from ..graph.agent import PlanExecuteAgent
+    from ..report import ReportFormat
     from .sources import Sources
 
-__all__ = ["graph", "history", "list_", "show"]
+__all__ = ["graph", "history", "list_", "report", "show"]
 
 
 def list_(
@@ -23,38 +37,66 @@ def list_(
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, help="At most so many (default: 50).")
     ] = 50,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help="Only threads with this status; several separated by commas. May be repeated.",
+        ),
+    ] = None,
     json: JsonOutput = False,
 ) -> int:
     """List threads, newest first."""
     from ..storage.local import list_threads
-    from .overdue import overdue_questions
-    from .queueing import queue_now, queued_status, what_keeps
-    from .snapshots import look_up, status_of
     from .sources import Sources, open_agent
     from .views import thread_line
 
+    wanted = read_words("--status", status, _statuses())
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
-    found = []
+    found: list[dict[str, Any]] = []
     rest = 0
     if not sources.database.missing():
         with open_agent(sources) as agent:
-            threads, queue = list_threads(agent.checkpointer), queue_now(agent)  # type: ignore[arg-type]
-            for thread, at in islice(threads, limit):
-                snapshot, queued = look_up(agent, thread), queue.get(thread)
-                goal = str(snapshot.values.get("goal") or "")
-                status = queued_status(queued, status_of(snapshot))
-                entry: dict[str, Any] = {"thread": thread, "at": at, "status": status}
-                entry |= {"goal": goal, "overdue": bool(overdue_questions(snapshot))}
-                found.append(entry | {"reason": what_keeps(queued)})
-            rest = sum(1 for _ in threads)
+            threads = list_threads(agent.checkpointer)  # type: ignore[arg-type]
+            entries = _entries(agent, threads, wanted)
+            found = list(islice(entries, limit))
+            rest = sum(1 for _ in (entries if wanted else threads))
     if json:
         screen.document({"threads": found, "more": rest})
         return DONE
     for entry in found:
         screen.data(thread_line(**entry))
-    if rest or not found:
-        screen.note(f"… and {rest} more (--limit)" if rest else "There are no threads yet.")
+    if rest:
+        screen.note(f"… and {rest} more (--limit)")
+    elif not found:
+        screen.note("No thread has this status." if wanted else "There are no threads yet.")
     return DONE
+
+
+def _statuses() -> set[str]:
+    """Name the statuses that a list can show."""
+    from ..state import RunStatus
+
+    return {*get_args(RunStatus), "waiting", "overdue", "queued", "parked"}
+
+
+def _entries(
+    agent: PlanExecuteAgent, threads: Iterator[tuple[str, str]], wanted: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """Describe the threads that have a wanted status; none named: all."""
+    from .commands_worker import queue_now, queued_status, what_keeps
+    from .driving import overdue_questions
+    from .views import look_up, status_of
+
+    queue = queue_now(agent)
+    for thread, at in threads:
+        snapshot, queued = look_up(agent, thread), queue.get(thread)
+        status, overdue = queued_status(queued, status_of(snapshot)), bool(overdue_questions(snapshot))
+        if not wanted or status in wanted or (overdue and "overdue" in wanted):
+            goal = str(snapshot.values.get("goal") or "")
+            entry = {"thread": thread, "at": at, "status": status, "goal": goal}
+            yield entry | {"overdue": overdue, "reason": what_keeps(queued)}
 
 
 def show(
@@ -72,11 +114,10 @@ def show(
     Questions that nobody answered in time get their careful end first; where steps
     may run after it, that needs the run's --tools and --model.
     """
-    from .overdue import apply_careful_ends, overdue_questions
-    from .queueing import queued_now, queued_status, what_keeps
-    from .snapshots import look_up, open_questions, status_of, values_of
+    from .commands_worker import queued_now, queued_status, what_keeps
+    from .driving import apply_careful_ends, overdue_questions
     from .sources import Sources, open_agent
-    from .views import thread_lines
+    from .views import look_up, open_questions, status_of, thread_lines, values_of
 
     screen = Screen(json=json)
     sources = Sources.read(source_options)
@@ -102,8 +143,8 @@ def show(
 
 def _show_output(screen: Screen, sources: Sources, thread: str, step: str) -> int:
     from ..plan.references import render
-    from .snapshots import look_up, results_of
     from .sources import open_agent
+    from .views import look_up, results_of
 
     with open_agent(sources, existing=True) as agent:
         result = results_of(look_up(agent, thread)).get(step) or {}
@@ -117,9 +158,8 @@ def _show_output(screen: Screen, sources: Sources, thread: str, step: str) -> in
 
 def history(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
     """Print every decision of a thread, and why."""
-    from .snapshots import look_up
     from .sources import Sources, open_agent
-    from .views import audit_lines
+    from .views import audit_lines, look_up
 
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     with open_agent(sources, existing=True) as agent:
@@ -143,3 +183,91 @@ def graph(json: JsonOutput = False) -> int:
     else:
         screen.data(picture.rstrip())
     return DONE
+
+
+# --- report ---------------------------------------------------------------------------
+
+
+def report(
+    thread: Thread,
+    output: ReportOutput = None,
+    format: ReportFormatOption = None,
+    force: Force = False,
+    db: Database = None,
+    json: JsonOutput = False,
+) -> int:
+    """Write a report of a thread: plan, time chart, every step and decision.
+
+    The HTML is one file that needs no network. A run that has not ended is shown as
+    far as it has come.
+    """
+    from ..context import run_redactor
+    from ..report import read_run, write_report
+    from .sources import Sources, open_agent
+    from .views import look_up
+
+    target = output if output is not None and str(output) != "-" else None
+    form = _form(target, format)
+    if target is not None:
+        _check_target(target, force=force)
+    screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
+    with open_agent(sources, existing=True) as agent:
+        look_up(agent, thread)
+        record = read_run(agent, {"configurable": {"thread_id": thread}})
+    record = run_redactor().value(record)
+    if target is not None:
+        _write(target, write_report(record, form), force=force)
+        screen.note(f"Written to {target}.")
+    elif not json:
+        screen.data(write_report(record, form).rstrip("\n"))
+    if json:
+        screen.document(record)
+    return DONE
+
+
+_FORMS: dict[str, ReportFormat] = {
+    ".html": "html",
+    ".htm": "html",
+    ".md": "md",
+    ".markdown": "md",
+    ".json": "json",
+}
+
+
+def _form(target: Path | None, chosen: ReportForm | None) -> ReportFormat:
+    """Tell how the report is to be written: as it was chosen, or as the file's name ends."""
+    named = _FORMS.get(target.suffix.lower()) if target is not None else "md"
+    if chosen is not None and target is not None and named is not None and named != chosen.value:
+        raise BadUsageError(
+            f"--format {chosen.value} and a file that is called {target.name} contradict each other"
+        )
+    if chosen is not None:
+        return chosen.value
+    if named is None:
+        raise BadUsageError(
+            f"{target} does not end in what a report can be: {', '.join(_FORMS)}. "
+            "Or say it with --format html, md or json"
+        )
+    return named
+
+
+def _check_target(target: Path, *, force: bool) -> None:
+    """Refuse a file that cannot be written, or that is there already and is no report."""
+    from ..errors import ConfigurationError
+    from ..report import is_report
+
+    if target.is_dir() or not target.parent.is_dir():
+        raise ConfigurationError(f"{target} cannot be written: no such folder, or it is one")
+    if target.exists() and not force and not is_report(target.read_text(encoding="utf-8", errors="replace")):
+        raise ConfigurationError(f"{target} is there already and is no report; --force overwrites it")
+
+
+def _write(target: Path, text: str, *, force: bool) -> None:
+    from ..errors import ConfigurationError
+    from ..plan.files.whole_files import write_whole
+
+    place = target.resolve()  # what a link points to is written, the link stays
+    try:
+        write_whole(place, text, lambda: _check_target(place, force=force))
+    except OSError as error:
+        raise ConfigurationError(f"{target} cannot be written ({error.strerror})") from error

@@ -1,23 +1,40 @@
-"""The commands that run something: run, resume, retry, cancel, demo."""
+"""The commands that run something, or change what runs: run, resume, retry, edit, cancel, demo."""
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
 from .exits import DONE, BadUsageError
-from .option_groups import CacheOptions, SettingOptions, SourceOptions
-from .options import Database, Inputs, InputsFile, JsonOutput, Plain, Prices, Queued, Thread, Yes
+from .options import (
+    CacheOptions,
+    Database,
+    Inputs,
+    InputsFile,
+    JsonOutput,
+    Plain,
+    Prices,
+    Queued,
+    SettingOptions,
+    SourceOptions,
+    Thread,
+    Yes,
+)
 from .terminal import Screen
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-    from .snapshots import OpenQuestion
+    from .driving import Session
+    from .plan_edit import PlanEdit
+    from .views import OpenQuestion
 
-__all__ = ["cancel", "demo", "resume", "retry", "run"]
+__all__ = ["cancel", "demo", "edit", "resume", "retry", "run"]
 
 
 def run(
@@ -53,11 +70,10 @@ def run(
         raise BadUsageError("give either a goal or --plan FILE")
     from uuid import uuid4
 
-    from ..storage.thread_ids import checked_thread_id
+    from ..storage.ids import checked_thread_id
+    from .commands_worker import leave_to_workers
     from .driving import Session, drive
-    from .inputs import GivenInputs
-    from .plan_check import read_plan
-    from .queueing import leave_to_workers
+    from .plan_files import GivenInputs, read_plan
     from .sources import Sources, open_agent, read_plan_cache, read_settings
 
     screen = Screen(json=json, plain=plain)
@@ -119,11 +135,17 @@ def resume(
     from langgraph.types import Command
 
     from ..threads.requirements import require_means
-    from .driving import Session, answer_open_questions, drive
-    from .overdue import note_overdue, overdue_questions, require_means_to_end
-    from .queueing import leave_to_workers
-    from .snapshots import look_up, open_questions
+    from .commands_worker import leave_to_workers
+    from .driving import (
+        Session,
+        answer_open_questions,
+        drive,
+        note_overdue,
+        overdue_questions,
+        require_means_to_end,
+    )
     from .sources import Sources, open_agent
+    from .views import look_up, open_questions
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(source_options, prices=prices)
@@ -211,8 +233,8 @@ def retry(
     from ..graph.loop import run as run_now
     from ..threads.requirements import require_means
     from .driving import Session, drive
-    from .snapshots import look_up
     from .sources import Sources, open_agent
+    from .views import look_up
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(source_options, prices=prices)
@@ -229,8 +251,8 @@ def cancel(thread: Thread, db: Database = None, json: JsonOutput = False) -> int
     """End a run; what is done is kept and reported."""
     from ..graph.control import cancel_run
     from ..graph.loop import run as run_now
-    from .snapshots import look_up, status_of
     from .sources import Sources, open_agent
+    from .views import look_up, status_of
 
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     with open_agent(sources, existing=True) as agent:
@@ -264,6 +286,96 @@ def demo(
 
     It needs no key and no model, and leaves nothing behind.
     """
-    from .demonstration import show_demo
+    from ..context import Environment
+    from ..examples import DEMOS, build_demo
+    from ..graph import create_plan_execute_agent
+    from ..graph.server import watched_by
+    from .driving import Session, drive
+    from .sources import Place
 
-    return show_demo(Screen(json=json, plain=plain), name, ending, db, yes=yes)
+    screen = Screen(json=json, plain=plain)
+    demo = build_demo(name, ending=ending) if ending is not None else build_demo(name)
+    screen.note(f"{name}: {DEMOS[name]}")
+    with closing(demo), tempfile.TemporaryDirectory(prefix="plan-execute-demo-") as folder:
+        place = Place(db or str(Path(folder) / "threads.db"))
+        with place.open() as (checkpointer, store):
+            agent = create_plan_execute_agent(**demo.agent_args, checkpointer=checkpointer, store=store)
+            agent = watched_by(agent, Environment.read())
+            settings = demo.context.model_copy(update={"approval": "never"}) if yes else demo.context
+            return drive(Session(agent, uuid4().hex[:12], screen), {"goal": demo.goal}, settings)
+
+
+# --- edit -----------------------------------------------------------------------------
+
+
+def edit(
+    thread: Thread,
+    *,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan",
+            metavar="FILE",
+            help="The whole edited plan, YAML or JSON (default: edit it in $VISUAL or $EDITOR).",
+        ),
+    ] = None,
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Only store the edited plan; `resume` runs it.")
+    ] = False,
+    source_options: SourceOptions,
+    plain: Plain = False,
+    json: JsonOutput = False,
+) -> int:
+    """Change the plan of a paused or finished run, and go on with it.
+
+    Finished steps stay. Changed steps run; those that had failed get new ids,
+    and so does what depends on them. Editing a plan is approving it.
+    """
+    screen = Screen(json=json, plain=plain)
+    if plan is None and not screen.interactive:
+        raise BadUsageError("there is no terminal to edit the plan in; give the edited plan with --plan FILE")
+    from ..threads.requirements import require_means
+    from .driving import Session, drive
+    from .plan_edit import PlanEdit, edit_from_file, edit_in_editor, settle
+    from .sources import Sources, open_agent
+    from .views import look_up
+
+    sources = Sources.read(source_options)
+    toolbox = sources.toolbox(thread)
+    with open_agent(sources, toolbox, existing=True) as agent:
+        session = Session(agent, thread, screen, sources.resume_command(thread))
+        snapshot = look_up(agent, thread)
+        if not sources.has_tools:
+            require_means(agent, toolbox, snapshot, again=True)
+        change = PlanEdit(session, snapshot)
+        stored = edit_from_file(change, plan) if plan is not None else edit_in_editor(change)
+        if not stored:
+            return _unchanged(session)
+        if not no_run:
+            return drive(session, None)
+        settle(session)
+        return _stored(session, change)
+
+
+def _unchanged(session: Session) -> int:
+    from .views import status_of
+
+    if session.screen.json:
+        status = status_of(session.snapshot())
+        session.screen.document({"thread": session.thread, "changed": False, "status": status})
+    session.screen.note("Nothing was changed.")
+    return DONE
+
+
+def _stored(session: Session, change: PlanEdit) -> int:
+    from ..plan.identity import plan_difference
+    from .views import status_of
+
+    snapshot = session.snapshot()
+    plan = snapshot.values["plan"]
+    if session.screen.json:
+        difference = plan_difference(change.current, plan)
+        described = {"thread": session.thread, "changed": True, "status": status_of(snapshot)}
+        session.screen.document({**described, "difference": difference, "plan": plan})
+    session.screen.note(f"Stored as revision {plan['revision']}. Run it with: {session.resume}")
+    return DONE

@@ -1,23 +1,25 @@
-"""The command that runs what others have queued: worker."""
+"""The command that runs what others have queued, worker, and what the other commands need of the queue."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .exits import DONE
-from .option_groups import SourceOptions
-from .options import JsonOutput, Prices
+from .options import JsonOutput, Prices, SourceOptions
 from .terminal import Screen
 
 if TYPE_CHECKING:
+    from ..context import Context
     from ..graph.agent import PlanExecuteAgent
+    from ..threads.queue import QueuedThread
     from ..threads.worker import TakenThread
     from .sources import Sources
+    from .terminal import Screen
 
-__all__ = ["worker"]
+__all__ = ["leave_to_workers", "queue_now", "queued_now", "queued_status", "what_keeps", "worker"]
 
 
 def worker(
@@ -87,3 +89,50 @@ def _agents(sources: Sources, shared: PlanExecuteAgent) -> Callable[[str], PlanE
 def _line(taken: TakenThread) -> str:
     reason = f": {taken.reason}" if taken.reason else ""
     return f"{taken.thread_id}  {taken.status} after {taken.seconds:.1f} s{reason}"
+
+
+# --- the queue ------------------------------------------------------------------------
+
+
+def leave_to_workers(
+    agent: PlanExecuteAgent, screen: Screen, thread: str, given: Any, settings: Context | None = None
+) -> int:
+    """Submit a goal, an answer, or a thread that stopped, and say so."""
+    from ..threads.submission import submit
+
+    submit(agent, given, thread, context=settings)
+    if screen.json:
+        screen.document({"thread": thread, "status": "queued"})
+    else:
+        screen.note(f"Thread {thread} is in the queue; `plan-execute worker` runs it.")
+    return DONE
+
+
+def queue_now(agent: PlanExecuteAgent) -> dict[str, QueuedThread]:
+    """Return what is in the queue, by thread."""
+    from ..threads.submission import queue_of
+    from ..tools.threads import run_to_end
+
+    return {queued.thread_id: queued for queued in run_to_end(queue_of(agent).all())}
+
+
+def queued_now(agent: PlanExecuteAgent, thread: str) -> QueuedThread | None:
+    """Return a thread's place in the queue; None: it is not in it."""
+    from ..threads.submission import queue_of
+    from ..tools.threads import run_to_end
+
+    return run_to_end(queue_of(agent).get(thread))
+
+
+def queued_status(queued: QueuedThread | None, status: str) -> str:
+    """Name the status of a thread, as far as the queue has a say in it."""
+    if queued is None or queued.asks:
+        return status
+    if queued.parked is not None:
+        return "parked"
+    return status if queued.attempts else "queued"
+
+
+def what_keeps(queued: QueuedThread | None) -> str | None:
+    """Say what keeps the workers from a thread."""
+    return (queued.parked or queued.error) if queued else None

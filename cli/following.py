@@ -6,13 +6,150 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .progress import line_of, show_progress
+from ..plan.reuse import describe_recalled
+from ..tools.calls import last_line, preview, shortened
 from .terminal import Screen
 
 if TYPE_CHECKING:
     from .live_plan import LivePlan
 
-__all__ = ["Lines", "Live", "way_to_follow"]
+__all__ = ["Line", "Lines", "Live", "line_of", "show_progress", "way_to_follow"]
+
+Event = Mapping[str, Any]
+Line = tuple[str, str, str] | None
+"""A mark, its style, and the text; None: nothing worth a line."""
+
+
+def show_progress(screen: Screen, event: Any) -> None:
+    """Print the line of an event; events of tools and embedders have none."""
+    if line := line_of(event):
+        screen.progress(*line)
+
+
+def line_of(event: Any) -> Line:
+    """Word an event as a line; what is none of ours has none."""
+    kind = event.get("type") if isinstance(event, Mapping) else None
+    make = _LINES.get(kind) if isinstance(kind, str) else None
+    line = make(event) if make is not None and "spent" in event else None
+    if line and event["within"]:
+        # Steps of a sub-plan, and what is decided about it, say whose work they are.
+        return line[0], line[1], f"{' › '.join(event['within'])} › {line[2]}"
+    return line
+
+
+def _plan_created(event: Event) -> Line:
+    ids = ", ".join(step["id"] for step in event["plan"]["steps"])
+    if hit := event.get("recalled"):
+        return "●", "cyan", f"plan {describe_recalled(hit)}; the planner was not asked: {ids}"
+    return "●", "cyan", f"plan, revision {event['revision']}: {ids}"
+
+
+def _plan_validated(event: Event) -> Line:
+    issues = event["issues"]
+    if not issues:
+        return None
+    found = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
+    return "!", "yellow", f"the plan cannot run: {preview(found, 500)}"
+
+
+def _step_started(event: Event) -> Line:
+    task = event["task"]
+    return "▶", "cyan", event["step_id"] + (f": {preview(task, 120)}" if task else "")
+
+
+def _step_attempt(event: Event) -> Line:
+    return (
+        ("↻", "yellow", f"{event['step_id']}: attempt {event['attempt']}") if event["attempt"] > 1 else None
+    )
+
+
+def _tool_call(event: Event) -> Line:
+    return "·", "dim", f"{event['step_id']}: {event['tool']}({preview(event['args'], 120)})"
+
+
+def _tool_finished(event: Event) -> Line:
+    if event["ok"]:
+        return None
+    why = shortened(event["output_preview"], 600)
+    return "!", "yellow", f"{event['step_id']}: {event['tool']} failed: {why}"
+
+
+def _step_progress(event: Event) -> Line:
+    """Tell of every tenth of a loop, and of every item that failed."""
+    done, total, error = event["done"], event["total"], event["error"]
+    where = f"{event['step_id']}: {done} of {total}"
+    if error:
+        return "!", "yellow", f"{where}; item {event['item']} failed: {shortened(error['message'], 300)}"
+    return ("·", "dim", where) if done == total or done % max(total // 10, 1) == 0 else None
+
+
+_STEP_ENDS = {
+    "done": ("✓", "green"),
+    "failed": ("✗", "red"),
+    "skipped": ("–", "yellow"),
+    "blocked": ("–", "yellow"),
+}
+
+
+def _step_finished(event: Event) -> Line:
+    mark, style = _STEP_ENDS[event["status"]]
+    error = event["error"]
+    what = (
+        f"{event['status']}: {shortened(last_line(error['message']), 300)}"
+        if error
+        else event["verdict"] or event["status"]
+    )
+    return mark, style, f"{event['step_id']}: {what}"
+
+
+def _evaluated(event: Event) -> Line:
+    if event["decision"] == "continue":
+        return None
+    return (
+        "●",
+        "yellow",
+        f"decision: {event['decision']}" + (f" ({event['reason']})" if event["reason"] else ""),
+    )
+
+
+def _replanned(event: Event) -> Line:
+    named = [f"{what}: {', '.join(ids)}" for what, ids in event["difference"].items() if ids]
+    return "●", "cyan", f"plan, revision {event['revision']}; {'; '.join(named) or 'no change'}"
+
+
+def _plan_rejected(event: Event) -> Line:
+    why = f": {preview(event['feedback'], 300)}" if event["feedback"] else ""
+    return "●", "yellow", ("the plan was rejected" if event["by"] == "person" else "nobody answered") + why
+
+
+def _budget_warning(event: Event) -> Line:
+    return "!", "yellow", f"budget {event['budget']}: {event['used']:,g} of {event['limit']:,g} used"
+
+
+def _question_open(event: Event) -> Line:
+    where = f"{event['step_id']}: " if event["step_id"] else ""
+    return "?", "magenta", f"{where}waits for a decision ({event['question']})"
+
+
+_LINES: dict[str, Callable[[Event], Line]] = {
+    "plan_created": _plan_created,
+    "plan_validated": _plan_validated,
+    "plan_rejected": _plan_rejected,
+    "budget_warning": _budget_warning,
+    "step_started": _step_started,
+    "step_attempt": _step_attempt,
+    "tool_call": _tool_call,
+    "tool_finished": _tool_finished,
+    "step_progress": _step_progress,
+    "step_finished": _step_finished,
+    "evaluated": _evaluated,
+    "plan_continued": _replanned,
+    "replanned": _replanned,
+    "question_open": _question_open,
+}
+
+
+# --- following ------------------------------------------------------------------------
 
 _KEPT = frozenset(
     {

@@ -20,10 +20,10 @@ from ..plan.revision import with_new_ids_for_reruns
 from ..plan.rules import PlanFacts, validate_plan
 from ..state import Plan, Step
 from ..tools.threads import run_to_end
+from .dialogue import EditorError, edit_file, parse_plan
 from .driving import Session
-from .editor import EditorError, edit_file, parse_plan
-from .plan_check import refusal, with_places
-from .snapshots import open_questions, results_of
+from .plan_files import refusal, with_places
+from .views import open_questions, results_of
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot

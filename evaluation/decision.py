@@ -15,7 +15,7 @@ from ..models.prompts import quote, render_prompt
 from ..models.prompts.calls import describe_calls
 from ..models.structured import call_structured
 from ..models.wire_schema import wire_schema
-from ..state import Evaluation, Evidence, OnFailure, Step
+from ..state import Evaluation, Evidence, OnFailure, Step, new_evaluation
 from ..tools.calls import preview, shortened
 from .reasons import short
 
@@ -109,15 +109,15 @@ async def decide_with_model(
         )
     except (ModelCallError, BudgetExceededError) as error:
         reason = f"the evaluator could not decide: {error}"
-        return {"decision": "abort", "step_ids": [step["id"]], "reason": reason, "by": "policy"}
-    return {
-        "decision": said.decision,
-        "step_ids": [step["id"]],
-        "reason": short(said.reason),
-        "hint": short(said.hint),
-        "by": "model",
-        "evidence": [failure],
-    }
+        return new_evaluation("abort", reason, step_ids=[step["id"]])
+    return new_evaluation(
+        said.decision,
+        short(said.reason),
+        by="model",
+        step_ids=[step["id"]],
+        hint=short(said.hint),
+        evidence=[failure],
+    )
 
 
 def advice(decision: Evaluation, mark: str) -> str:

@@ -70,10 +70,10 @@ def make_judge(
 
     async def judge(criterion: str) -> CriterionResult:
         if model is None:
-            return _untold("there is no model to judge this criterion")
+            return _undecided("there is no model to judge this criterion")
         # Looked for in all of it, also in what is not shown.
         if found := _delimiter_in([output, *(given or {}).values()], evidence, mark):
-            return _untold(f"no model is asked about an output that holds delimiters of prompts ({found})")
+            return _undecided(f"no model is asked about an output that holds delimiters of prompts ({found})")
         statements = state_criterion(criterion, draw())
         messages = _messages(step, statements, output, evidence, given or {}, mark)
         try:
@@ -88,9 +88,9 @@ def make_judge(
                     config=config,
                 )
         except TimeoutError:
-            return _untold(f"the judge took longer than {limit_s} seconds")
+            return _undecided(f"the judge took longer than {limit_s} seconds")
         except (ModelCallError, BudgetExceededError) as error:
-            return _untold(f"the judge could not tell: {error}")
+            return _undecided(f"the judge could not tell: {error}")
         return _verdict(said, statements)
 
     return judge
@@ -130,11 +130,11 @@ def _messages(
 def _verdict(said: Judgement, statements: Statements) -> CriterionResult:
     real, control = (said.a, said.b) if statements.criterion == "a" else (said.b, said.a)
     if control.met:
-        return _untold("the judge also found met what is not so by construction, so it is not believed")
+        return _undecided("the judge also found met what is not so by construction, so it is not believed")
     return {"type": "judge", "passed": real.met, "gap": "" if real.met else short(real.gap)}
 
 
-def _untold(why: str) -> CriterionResult:
+def _undecided(why: str) -> CriterionResult:
     return {"type": "judge", "passed": None, "gap": why}
 
 

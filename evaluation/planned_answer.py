@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UnresolvedReferenceError
+from ..plan.criteria import is_empty
 from ..plan.identity import input_values
 from ..plan.references import (
     BadReferenceError,
@@ -19,7 +20,6 @@ from ..run import Run
 from ..safety.expressions import clock_at
 from ..state import Plan, State, accepted_at, steps_by_id
 from ..tools.threads import run_bounded
-from .criteria import is_empty
 
 __all__ = ["handed_in", "planned_answer"]
 

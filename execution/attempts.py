@@ -40,17 +40,18 @@ from ..plan.references import holds
 from ..run import Run, audit_event
 from ..safety.markdown import plain_line
 from ..state import (
-    NOT_NEEDED,
+    Attempt,
     AuditEvent,
     Evaluation,
     Evidence,
     Failure,
     Step,
     StepResult,
-    Usage,
-    add_usage,
     digest,
+    failure_of,
     granted_tools,
+    new_evaluation,
+    new_result,
     steps_by_id,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
@@ -59,7 +60,7 @@ from ..tools.calls import shortened
 from ..tools.threads import run_bounded
 from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
 from .items import ItemsWork, failure_codes
-from .work import Attempt, StepWork, broken_attempt
+from .work import StepWork, broken_attempt
 
 __all__ = ["AttemptLoop", "Outcome"]
 
@@ -126,18 +127,14 @@ class AttemptLoop:
         needed = self.work.needed.items()
         if failed := [step_id for step_id, result in needed if not is_released(self.step, step_id, result)]:
             return self._blocked(failed)
-        recorded, gate = self.work.epoch.attempts_of(self.step), self.work.epoch.gate
-        if gate.enough.is_set():
-            gate.admit(self.step, begun=bool(recorded))  # nobody is asked about what is not needed
         if not await self._is_wanted():
             return Outcome(self._result("skipped", []), None, self.audit)
         if self.step.get("approve") and (refused := await self._approve_step()):
             return refused
-        recorded = self.work.epoch.attempts_of(self.step)  # it may have been edited
+        recorded, gate = self.work.epoch.attempts_of(self.step), self.work.epoch.gate
         gate.admit(self.step, begun=bool(recorded))
         if self.run.ahead is not None and not recorded:
-            ends = (self.run.stop.asked(), gate.enough.asked())
-            await self.run.ahead.ended(self.work.plan_id, self.step["id"], *ends)
+            await self.run.ahead.ended(self.work.plan_id, self.step["id"], self.run.stop.asked())
         # The items of a loop take slots of their own.
         slot = nullcontext() if "for_each" in self.step else gate.slot(self.step, begun=bool(recorded))
         async with slot, self._traced_step() as traced:
@@ -185,13 +182,11 @@ class AttemptLoop:
                 return self._done(made)
             if RejectedError.code in failure_codes(attempt):
                 return Outcome(self._result("failed", made, error=attempt["error"]), None, self.audit)
-            enough = self.work.epoch.gate.enough
-            if attempt["decision"] is None and not enough.is_set():
+            if attempt["decision"] is None:
                 attempt["decision"] = await self._decide(made)
                 await self._record_attempt(attempt)
-            if enough.is_set():
-                return self._cut_short(made)
             decision = attempt["decision"]
+            assert decision is not None, "a failed attempt has been decided about"
             if decision["decision"] == "ask":
                 decision = await self._ask_about_failure(made, decision)
                 # The next question carries it: without a store nothing else remembers the answer.
@@ -216,7 +211,7 @@ class AttemptLoop:
     async def _decide(self, made: list[Attempt]) -> Evaluation:
         """Decide by the rules, else by the policy, else by the evaluator model."""
         attempt, settings = made[-1], self.run.settings
-        error, codes = attempt["error"], failure_codes(attempt)
+        error, codes = failure_of(attempt), failure_codes(attempt)
         limit = self.step.get("max_attempts") or settings.max_attempts
         left = len(made) < limit
         if BudgetExceededError.code in codes:
@@ -260,7 +255,7 @@ class AttemptLoop:
         if any(call["effect"] == "write" for call in made):
             return True
         # An agent that was cut off leaves no evidence behind.
-        cut_off = attempt["error"]["code"] not in _AGENT_ENDED
+        cut_off = failure_of(attempt)["code"] not in _AGENT_ENDED
         return cut_off and "write" in self.work.toolbox.effects(self._may_call(self.step))
 
     def _was_refused(self, call: Evidence) -> bool:
@@ -273,7 +268,7 @@ class AttemptLoop:
 
     async def _decide_automatically(self, made: list[Attempt], wrote: bool, *, exhausted: bool) -> Evaluation:
         model = self.work.evaluator()
-        error: Failure = made[-1]["error"]
+        error = failure_of(made[-1])
         if model is None:
             decision = "ask" if self.run.can_ask else "abort"
             return self._evaluation(decision, error["message"])
@@ -320,14 +315,9 @@ class AttemptLoop:
         return any(effect != "read" for effect in self.work.toolbox.effects(waiting))
 
     def _evaluation(self, decision: Any, reason: str, *, by: Any = "policy", hint: str = "") -> Evaluation:
-        return {
-            "decision": decision,
-            "step_ids": [self.step["id"]],
-            "reason": reason,
-            "hint": hint,
-            "by": by,
-            "evidence": [reason],
-        }
+        return new_evaluation(
+            decision, reason, by=by, step_ids=[self.step["id"]], hint=hint, evidence=[reason]
+        )
 
     def _note(self, decision: Evaluation) -> None:
         event = audit_event(
@@ -345,7 +335,7 @@ class AttemptLoop:
     # --- asking a person -----------------------------------------------------------------
 
     async def _ask_about_failure(self, made: list[Attempt], proposed: Evaluation) -> Evaluation:
-        error: Failure = made[-1]["error"]
+        error = failure_of(made[-1])
         args = {
             "step_id": self.step["id"],
             "error": error,
@@ -418,7 +408,7 @@ class AttemptLoop:
         return Outcome(self._result("done", made), None, self.audit)
 
     def _ended(self, made: list[Attempt], decision: Evaluation) -> Outcome:
-        error: Failure = made[-1]["error"]
+        error = failure_of(made[-1])
         if decision["decision"] == "supply":
             supplied = self._result("done", made)
             # Nobody checked what a person handed in, so it is not called met.
@@ -431,16 +421,6 @@ class AttemptLoop:
         handled = decision["decision"] == "continue"
         return Outcome(self._result("failed", made, error=error), None if handled else decision, self.audit)
 
-    def _cut_short(self, made: list[Attempt]) -> Outcome:
-        """End a step that had not succeeded when the goal was reached; a failed write stays a failure."""
-        error: Failure = made[-1]["error"]
-        if error["code"] != NOT_NEEDED and self._wrote(made[-1]):
-            return Outcome(self._result("failed", made, error=error), None, self.audit)
-        if error["code"] != NOT_NEEDED:
-            message = f"not needed: the goal was reached before; its last attempt failed: {error['message']}"
-            error = {"code": NOT_NEEDED, "message": message}
-        return Outcome(self._result("skipped", made, error=error), None, self.audit)
-
     def _blocked(self, failed: list[str]) -> Outcome:
         error: Failure = {
             "code": "blocked",
@@ -448,27 +428,20 @@ class AttemptLoop:
         }
         return Outcome(self._result("blocked", [], error=error), None, self.audit)
 
-    def _result(self, status: Any, made: list[Attempt], *, error: Failure | None = None) -> StepResult:
-        last = made[-1] if made else {}
+    def _result(self, status: Any, made: Sequence[Attempt], *, error: Failure | None = None) -> StepResult:
         ran = status in ("done", "failed")
         # Of a loop whose failed items are skipped, dependents see what there is.
-        has_output = ran or (bool(made) and "for_each" in self.step)
-        result: StepResult = {
-            "step_id": self.step["id"],
-            "status": status,
-            "output": last.get("output") if has_output else None,
-            "verdict": (last.get("verdict") if status == "done" else "failed") if ran else None,
-            "criteria": last.get("criteria", []),
-            "evidence": [call for attempt in made for call in attempt["evidence"]],
-            "attempts": len(made),
-            "error": error,
-            "started_at": made[0].get("started_at") if made else None,
-            "finished_at": self.run.timestamp(),
-            "usage": _sum(attempt["usage"] for attempt in made),
-        }
-        if failed_items := last.get("failed_items"):
-            result["failed_items"] = failed_items
-        return result
+        has_output = bool(made) and (ran or "for_each" in self.step)
+        verdict = (made[-1]["verdict"] if made and status == "done" else "failed") if ran else None
+        return new_result(
+            self.step["id"],
+            status,
+            self.run.timestamp(),
+            made=made,
+            error=error,
+            output=made[-1]["output"] if has_output else None,
+            verdict=verdict,
+        )
 
 
 def _orders(event: AuditEvent, step_id: str) -> bool:
@@ -476,15 +449,8 @@ def _orders(event: AuditEvent, step_id: str) -> bool:
     return event["event"] == "steps_retried" and step_id in event.get("evidence", ())
 
 
-def _sum(usages: Any) -> Usage:
-    total: Usage = {}
-    for usage in usages:
-        total = add_usage(total, usage)
-    return total
-
-
 def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> str:
-    error: Failure = made[-1]["error"]
+    error = failure_of(made[-1])
     lines = [
         f"Step **{step['id']}** failed after {len(made)} attempt{'s' if len(made) > 1 else ''}: "
         f"{plain_line(step.get('task') or ('question' if 'ask' in step else 'call'))}",

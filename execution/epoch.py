@@ -24,14 +24,13 @@ from ..plan.dag import pending_steps
 from ..plan.identity import step_fingerprint
 from ..run import Run
 from ..spending.estimates import expected_seconds
-from ..state import State, Step, StepResult, steps_by_id
+from ..state import Attempt, State, Step, StepResult, steps_by_id
 from ..tools.toolbox import Toolbox
 from .gate import Gate, StepWithheldError
-from .goal_watch import GoalWatch, goal_watch
 
 __all__ = ["Epoch", "Siblings", "epoch_of", "read_state"]
 
-_STEP_CHANNELS = ["plan", "results", "goal", "inputs", "audit", "evaluation"]
+_STEP_CHANNELS = ["plan", "results", "goal", "inputs", "audit"]
 
 
 @dataclass
@@ -42,7 +41,7 @@ class Siblings:
     """Results of those that had finished."""
     decisions: dict[str, Any] = field(default_factory=dict)
     """What those that failed decided; None: the step was withheld."""
-    attempts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    attempts: dict[str, list[Attempt]] = field(default_factory=dict)
     """Attempts of those that wait for a person, as their question carries them."""
 
 
@@ -59,10 +58,8 @@ class Epoch:
     """The plan's steps by id."""
     recorded: dict[str, dict[str, Any]]
     """Results on record, as rows of the ledger by step id: a finished step never runs again."""
-    attempts: dict[tuple[str, str], list[dict[str, Any]]]
+    attempts: dict[tuple[str, str], list[Attempt]]
     """Attempts on record, by step id and fingerprint."""
-    watch: GoalWatch | None = None
-    """Looks after each step whether the goal is reached; None where the plan cannot tell."""
     _working: int = 0
     _rest: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -87,7 +84,7 @@ class Epoch:
         row = self.recorded.get(step["id"])
         return row["result"] if row is not None and row["fingerprint"] == step_fingerprint(step) else None
 
-    def attempts_of(self, step: Step) -> list[dict[str, Any]]:
+    def attempts_of(self, step: Step) -> list[Attempt]:
         """Return the attempts made before this entry: from the ledger, else from the open question."""
         recorded = self.attempts.get((step["id"], step_fingerprint(step)), []) if self.attempts else []
         asked = self.siblings.attempts.get(step["id"], [])
@@ -146,20 +143,14 @@ async def _open(
     for step_id, decision in siblings.decisions.items():
         if decision is None:
             gate.publish(step_id, StepWithheldError("it was withheld before the run stopped"))
-        elif decision.get("goal_met"):
-            gate.enough.set()
         elif decision["decision"] in ("replan", "abort"):
             gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
     recorded = await run.ledger.results(plan["id"]) if reentered else {}  # else the dispatcher has read them
     attempts = await run.ledger.attempts_of_plan(plan["id"])
     epoch = Epoch(gate, approval, siblings, ready, steps_by_id(plan), recorded, attempts)
-    if not _ordered_by_a_person(state):
-        epoch.watch = goal_watch(state, run, models, config)
     if reentered:
         # What may have happened is asked about also where nothing new may start.
         gate.unsettled = await _unsettled(run, plan["id"])
-    if reentered and epoch.watch is not None:
-        await _look_again(epoch, epoch.watch)
     return epoch
 
 
@@ -174,22 +165,6 @@ def _pause(run: Run) -> str | None:
     """Say why nothing new may start before a person was asked about a budget."""
     soft = run.soft_limit()
     return f"the soft share of {soft.budget} is used up" if soft else None
-
-
-def _ordered_by_a_person(state: State) -> bool:
-    """Tell whether a person had steps run again, or edited the plan: then they run, goal or no goal."""
-    evaluation = state.get("evaluation")
-    return (
-        evaluation is not None and evaluation["decision"] == "continue" and evaluation.get("by") == "person"
-    )
-
-
-async def _look_again(epoch: Epoch, watch: GoalWatch) -> None:
-    """Find out whether the goal had been reached when the run stopped, before anything starts."""
-    ended = {step_id: result for step_id, step in epoch.steps.items() if (result := epoch.result_of(step))}
-    gate = epoch.gate
-    if gate.enough.is_set() or (await watch.look({**gate.finished, **ended})).met:
-        gate.enough.set()
 
 
 async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:

@@ -87,7 +87,6 @@ class Gate:
         pause: Says why nothing new may start before somebody was asked; None while it may.
 
     Attributes:
-        enough: Set when the goal is reached: nothing new starts, and what only reads is cut off.
         unsettled: Steps with a write of which nobody knows whether it happened; they run all the same.
     """
 
@@ -102,7 +101,6 @@ class Gate:
     ) -> None:
         self.finished = dict(finished)
         self.halted: str | None = None
-        self.enough = StopSignal()
         self.unsettled: frozenset[str] = frozenset()
         self._stop = stop or StopSignal()
         self._pause = pause
@@ -162,8 +160,6 @@ class Gate:
     @property
     def closed(self) -> str | None:
         """Why nothing new may start; None while it may."""
-        if self.enough.is_set():
-            return "the goal is reached"
         return self.halted or ("the run was told to stop" if self._stop.is_set() else None)
 
     def publish(self, step_id: str, outcome: StepResult | BaseException) -> None:

@@ -20,20 +20,31 @@ from ..errors import (
     ItemsFailedError,
     OutcomeUnknownError,
     RejectedError,
-    StepNotNeededError,
     StepStoppedError,
     UnresolvedReferenceError,
 )
 from ..plan.grants import resources_of
 from ..plan.identity import step_fingerprint
 from ..plan.references import expression_roots, references_in, resolve
-from ..state import CriterionResult, Evidence, Usage, add_usage, digest, granted_tools
+from ..state import (
+    Attempt,
+    CriterionResult,
+    Evidence,
+    FailedItem,
+    Failure,
+    Verdict,
+    digest,
+    failure_of,
+    granted_tools,
+    new_attempt,
+    total_usage,
+)
 from ..storage.artifacts import ArtifactDamagedError
 from ..storage.work_id import Place
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
 from .granted import asks_for_values, confirmed_items
-from .work import Attempt, Item, StepWork, broken_attempt
+from .work import Item, StepWork, broken_attempt
 
 __all__ = ["ItemsWork", "failure_codes"]
 
@@ -50,14 +61,14 @@ _FORGOTTEN = (
 _NAMED_FAILURES = 5
 """Failed items that an error message names."""
 
-_ENDS_ALL = {BudgetExceededError.code, StepNotNeededError.code, StepStoppedError.code}
+_ENDS_ALL = {BudgetExceededError.code, StepStoppedError.code}
 """Failures of an item after which no other one starts."""
 
 
 def failure_codes(attempt: Attempt) -> set[str]:
     """Collect why an attempt failed: of a ``for_each``, why its items did."""
     items = attempt.get("failed_items")
-    return {item["error"]["code"] for item in items} if items else {attempt["error"]["code"]}
+    return {item["error"]["code"] for item in items} if items else {failure_of(attempt)["code"]}
 
 
 class ItemsWork:
@@ -93,16 +104,10 @@ class ItemsWork:
             await self._confirm(items, number)
         except RejectedError as error:
             return broken_attempt(number, error, started_at)
-        try:
-            # What may have happened is asked about first: a budget that ends the rest must not hide it.
-            await self._settle_all([item for item in left if item.index in doubtful], number, hint)
-            self._ended = None
-            await self._settle_all([item for item in left if item.index not in doubtful], number, hint)
-        except StepWithheldError:
-            if not self._work.epoch.gate.enough.is_set():
-                raise
-            not_needed = StepNotNeededError("not needed: the goal was reached before")
-            self._ended = broken_attempt(number, not_needed, started_at)
+        # What may have happened is asked about first: a budget that ends the rest must not hide it.
+        await self._settle_all([item for item in left if item.index in doubtful], number, hint)
+        self._ended = None
+        await self._settle_all([item for item in left if item.index not in doubtful], number, hint)
         try:
             return await self._combine(items, number, started_at)
         except ArtifactDamagedError as error:
@@ -250,24 +255,21 @@ class ItemsWork:
     async def _combine(self, items: Sequence[Item], number: int, started_at: str) -> Attempt:
         rows = {item.index: row for item in items if (row := self._known(item.index)) is not None}
         made = [row for row in rows.values() if row["number"] == number]
-        failed = [
+        failed: list[FailedItem] = [
             {"index": i, "error": row["error"], "attempts": row["number"]}
             for i, row in rows.items()
             if row["error"]
         ]
         ended, self._ended = self._ended, None
+        error = ended["error"] if ended is not None else _error(failed, len(items))
         return {
-            "number": number,
+            **new_attempt(number, started_at, self._work.run.timestamp(), error),
             "output": await self._outputs([rows.get(item.index) for item in items]),
             "verdict": "failed" if failed else _verdict(rows.values()),
             "criteria": _criteria(rows),
-            "decision": None,
-            "error": ended["error"] if ended is not None else _error(failed, len(items)),
             "failed_items": failed,
             "evidence": _evidence(made),
-            "usage": _usage(made),
-            "started_at": started_at,
-            "ended_at": self._work.run.timestamp(),
+            "usage": total_usage(row["usage"] for row in made),
         }
 
     async def _outputs(self, rows: Sequence[Attempt | None]) -> Any:
@@ -287,7 +289,7 @@ def _is_open(row: Attempt | None, number: int) -> bool:
     return row is None or (row["error"] is not None and row["number"] < number)
 
 
-def _error(failed: Sequence[dict[str, Any]], total: int) -> dict[str, str] | None:
+def _error(failed: Sequence[FailedItem], total: int) -> Failure | None:
     if not failed:
         return None
     named = "; ".join(
@@ -299,7 +301,7 @@ def _error(failed: Sequence[dict[str, Any]], total: int) -> dict[str, str] | Non
     return {"code": ItemsFailedError.code, "message": message}
 
 
-def _verdict(rows: Iterable[Attempt]) -> str:
+def _verdict(rows: Iterable[Attempt]) -> Verdict:
     verdicts = {row["verdict"] for row in rows}
     if not verdicts:
         return "met_empty"
@@ -326,10 +328,3 @@ def _evidence(made: Iterable[Attempt]) -> list[Evidence]:
     telling = [call for call in calls if not call["ok"] or call["effect"] == "write"]
     kept = {id(call) for call in (telling + calls)[:MAX_EVIDENCE]}
     return [call for call in calls if id(call) in kept]
-
-
-def _usage(made: Iterable[Attempt]) -> Usage:
-    total: Usage = {}
-    for row in made:
-        total = add_usage(total, row["usage"])
-    return total

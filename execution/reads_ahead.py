@@ -184,14 +184,14 @@ class ReadsAhead:
 
     # --- when a step runs ----------------------------------------------------------------
 
-    async def ended(self, plan_id: str, step_id: str, *ends: asyncio.Future[None]) -> None:
-        """Wait until the read of a step has ended, if there is one, or one of the futures is done.
+    async def ended(self, plan_id: str, step_id: str, stop: asyncio.Future[None]) -> None:
+        """Wait until the read of a step has ended, if there is one, or the run is told to stop.
 
         A step waits here before it takes a slot: its read holds one.
         """
         read = self._reads.get(step_id) if plan_id == self._plan_id else None
         if read is not None and not read.task.done():
-            await asyncio.wait({read.task, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({read.task, stop}, return_when=asyncio.FIRST_COMPLETED)
 
     def take(self, scope: StepScope, tool: str, args: Mapping[str, Json]) -> _Read | None:
         """Hand out what was read for the first attempt of a step, once: for this tool and these arguments."""

@@ -20,11 +20,9 @@ from ..errors import (
     ModelCallError,
     PlanExecuteError,
     StepError,
-    StepNotNeededError,
     StepStoppedError,
     StepTimeoutError,
     StorageError,
-    SubPlanError,
     ThreadBusyError,
 )
 from ..evaluation.criteria import Check, check_output, resolved_criteria, unchecked
@@ -33,10 +31,22 @@ from ..evaluation.judge import make_judge
 from ..langgraph_private import SAVER
 from ..models.chat import ChatModels
 from ..models.prompts import fill_quoted, quote
+from ..plan.criteria import is_judged
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
 from ..run import OUTER_KEY, Run, StepScope, emit
-from ..state import Criterion, Evidence, Failure, State, Step, StepResult, digest, granted_tools
+from ..state import (
+    Attempt,
+    Criterion,
+    Evidence,
+    Failure,
+    State,
+    Step,
+    StepResult,
+    digest,
+    granted_tools,
+    new_attempt,
+)
 from ..storage.artifacts import ArtifactDamagedError
 from ..storage.faults import met_faults
 from ..storage.work_id import Place, WorkId
@@ -55,12 +65,9 @@ from .kinds.bound import run_bound_step
 from .kinds.named import run_named_agent
 from .kinds.sub_plan import run_sub_plan
 
-__all__ = ["Attempt", "Item", "StepWork", "broken_attempt"]
+__all__ = ["Item", "StepWork", "broken_attempt"]
 
 Json = Any
-Attempt = dict[str, Any]
-"""``{number, output, verdict, criteria, evidence, error, usage, decision,
-started_at, ended_at}``; of a ``for_each`` also ``failed_items``."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +140,7 @@ class StepWork:
         started_at = self.run.timestamp()
         scope = self._scope(number, item, hint)
         evidence: list[Evidence] = []
-        attempt: Attempt = {
-            "number": number,
-            "output": None,
-            "verdict": "failed",
-            "criteria": [],
-            "decision": None,
-        }
+        attempt = new_attempt(number, started_at, None, None)
         failure: Failure | None = None
         try:
             values = await self.values(item=item)
@@ -149,7 +150,7 @@ class StepWork:
             attempt["output"] = await self.run.artifacts.put_away(output)
             given = await self._given(item, hint)
             check = await self._check(output, self.run.redact(evidence), scope, values, given)
-            attempt |= {"verdict": check.verdict, "criteria": check.criteria}
+            attempt["verdict"], attempt["criteria"] = check.verdict, check.criteria
             if check.verdict == "failed":
                 failure = {"code": "check_failed", "message": "; ".join(check.gaps)}
             elif "tools" in self.step:
@@ -165,9 +166,9 @@ class StepWork:
                 raise
             # The embedder's middleware runs inside agent steps and may raise anything.
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
-        return self.run.redact(attempt) | {
-            "error": self.run.redact(failure),
-            "evidence": self.run.redact([_for_the_record(call) for call in evidence]),
+        attempt["error"], attempt["evidence"] = failure, [_for_the_record(call) for call in evidence]
+        return {
+            **self.run.redact(attempt),
             "usage": scope.tab.usage,
             "started_at": scope.begun_at or started_at,
             "ended_at": self.run.timestamp(),
@@ -223,7 +224,6 @@ class StepWork:
             output_schema=self.step.get("output_schema"),
             doubtful=number == 1 and self.memory_lost,
             outer=outer if isinstance(outer, StepScope) else None,
-            enough=self.epoch.gate.enough,
             still_stands=self._stands,
             item_stands=partial(self._item_stands, item=item, hint=hint),
         )
@@ -329,17 +329,14 @@ class StepWork:
         return min((limit for limit in limits if limit is not None), default=None)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
-        """Await the work; on a request to stop, or at the goal, let a write finish and cancel the rest."""
-        working, gate = asyncio.ensure_future(work), self.epoch.gate
-        ends = {self.run.stop.asked()}
-        if self.step["id"] not in gate.unsettled:
-            ends.add(gate.enough.asked())
+        """Await the work; on a request to stop, let a write finish and cancel the rest."""
+        working = asyncio.ensure_future(work)
         try:
-            await asyncio.wait({working, *ends}, return_when=asyncio.FIRST_COMPLETED)
-            while scope.writing and not working.done():
-                await asyncio.wait({working}, timeout=0.05)
-            if gate.enough.is_set() and (not working.done() or _was_stopped_within(working)):
-                raise StepNotNeededError("not needed: the goal was reached before")
+            await asyncio.wait({working, self.run.stop.asked()}, return_when=asyncio.FIRST_COMPLETED)
+            if scope.writing and "call" in self.step:  # its one call, which ends it
+                await asyncio.wait({working})
+            while scope.writing and not working.done():  # the next write may have begun when this wakes
+                await scope.no_write.wait()
             if not working.done():
                 raise StepStoppedError("the run was told to stop")
             if working.cancelled():
@@ -434,7 +431,7 @@ class StepWork:
 
     async def _given(self, item: Item | None, hint: str) -> dict[str, Json]:
         """Return what a judge is shown of what the step worked with; nothing where no judge is asked."""
-        if all(criterion["type"] != "judge" for criterion in self.step.get("success_criteria", [])):
+        if not is_judged(self.step.get("success_criteria", [])):
             return {}
         given = await self._material(item)
         if inputs := input_values(self.plan, self.state.get("inputs")):
@@ -453,25 +450,9 @@ class StepWork:
         emit(self.runtime, self.run, kind, step_id=self.step["id"], **details)
 
 
-def _was_stopped_within(working: asyncio.Future[Any]) -> bool:
-    """Tell whether a sub-plan ended unfinished, as it does when it is told to stop."""
-    return not working.cancelled() and isinstance(working.exception(), SubPlanError)
-
-
 def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Attempt:
     """Return an attempt that could not begin."""
-    return {
-        "number": number,
-        "output": None,
-        "verdict": "failed",
-        "criteria": [],
-        "decision": None,
-        "error": {"code": error.code, "message": str(error)},
-        "evidence": [],
-        "usage": {},
-        "started_at": started_at,
-        "ended_at": started_at,
-    }
+    return new_attempt(number, started_at, started_at, {"code": error.code, "message": str(error)})
 
 
 def _for_the_record(call: Evidence) -> Evidence:
@@ -480,9 +461,8 @@ def _for_the_record(call: Evidence) -> Evidence:
 
 
 def _gap(before: Attempt | None, mark: str) -> str:
-    if before is None or before["error"] is None:
+    if before is None or (error := before["error"]) is None:
         return ""
-    error: Failure = before["error"]
     failed = quote("failure", f"{error['code']}: {error['message']}", mark)
     return f"The last attempt failed:\n{failed}"
 

@@ -17,6 +17,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Command, GraphOutput
 
 from ..context import Context
+from ..langgraph_private import SAVER
 from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
@@ -24,7 +25,8 @@ from ..state import InputState, OutputState
 from ..storage.adapters import AsyncSaver, AsyncStore
 from ..tools.threads import run_to_end
 from .compiled import CompiledAgent
-from .control import ABANDON, without_open_run
+from .control import without_open_run
+from .door.chat import LastValues, tell_question
 from .door.enter import enter
 from .loop import iterate
 from .outputs import exact_output, output_of_step
@@ -108,23 +110,31 @@ class PlanExecuteAgent(CompiledAgent):
             InvalidInputError: If the input has no goal or not the right form.
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
-        if isinstance(input, Mapping) and ABANDON in input:
-            input = await without_open_run(self, input, ensure_config(config))
+        input, config = await without_open_run(self, input, ensure_config(config))
         heard = "custom" in _listed(kwargs.get("stream_mode") or self.stream_mode)
-        async with enter(self, input, ensure_config(config), context, heard=heard) as entry:
+        async with enter(self, input, config, context, heard=heard) as entry:
             # A plan must be on disk before its steps act: planned again after a kill, it has another id,
             # and the ledger would not know what was done under the first.
             if run_of(entry.config).can_ask and kwargs.get("durability") in (None, "async"):
                 kwargs["durability"] = "sync"
             chunks: Any = super().astream(entry.input, entry.config, context=entry.settings, **kwargs)
             redacted = RedactedStream(run_of(entry.config).redactor)
+            values = LastValues(kwargs.get("stream_mode") or self.stream_mode, bool(kwargs.get("subgraphs")))
             # Closed here, not by the garbage collector: the lock and the storage are still there.
             async with aclosing(chunks) as stream:
                 with wrong_answers_named():
                     async for chunk in stream:
-                        yield redacted.clean(chunk)
+                        values.see(cleaned := redacted.clean(chunk))
+                        yield cleaned
             for chunk in redacted.rest():
                 yield chunk
+            for chunk in values.again(await self._told_question(entry.config)):
+                yield chunk
+
+    async def _told_question(self, config: RunnableConfig) -> dict[str, Any] | None:
+        """Write the question that the run stops with into the conversation, and return what is new then."""
+        run, saver = run_of(config), config["configurable"].get(SAVER) or self.checkpointer
+        return await tell_question(self, saver, run) if run.can_ask and not run.nested else None
 
     def stream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any

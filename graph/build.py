@@ -15,7 +15,7 @@ from ..errors import ConfigurationError
 from ..execution.step_agent import make_step_agent
 from ..langgraph_private import made_into
 from ..models.chat import ChatModels
-from ..models.final_output import output_form
+from ..models.final_output import OutputForm, output_form
 from ..nodes.approval import make_approval
 from ..nodes.dispatcher import make_dispatcher
 from ..nodes.evaluator import make_evaluator
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.tools import BaseTool
     from langgraph.checkpoint.base import BaseCheckpointSaver
+    from langgraph.graph.state import CompiledStateGraph
     from langgraph.store.base import BaseStore
 
 __all__ = ["create_plan_execute_agent"]
@@ -101,6 +102,25 @@ def create_plan_execute_agent(
             "response_format= needs a model that writes the output, and none is configured"
         )
     step_agent = make_step_agent(chat.get("executor"), toolbox, middleware) if chat.has("executor") else None
+    builder = _wired(chat, toolbox, step_agent, form)
+    compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
+    return made_into(
+        PlanExecuteAgent,
+        compiled,
+        models=chat,
+        toolbox=toolbox,
+        plan_cache=to_plan_cache(plan_cache),
+        prices=read_prices(prices),
+    )
+
+
+def _wired(
+    chat: ChatModels,
+    toolbox: Toolbox,
+    step_agent: CompiledStateGraph[Any, Any, Any, Any] | None,
+    form: OutputForm | None,
+) -> StateGraph[State, Context, InputState, OutputState]:
+    """Put the nodes into the graph, and the edges between them."""
     builder = StateGraph(State, Context, input_schema=InputState, output_schema=OutputState)
     builder.add_node("planner", make_planner(chat, toolbox))
     builder.add_node("validator", make_validator(chat, toolbox))
@@ -120,15 +140,7 @@ def create_plan_execute_agent(
     builder.add_conditional_edges("evaluator", _Route(route_after_evaluator))
     builder.add_edge("replanner", "validator")
     builder.add_edge("synthesizer", END)
-    compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
-    return made_into(
-        PlanExecuteAgent,
-        compiled,
-        models=chat,
-        toolbox=toolbox,
-        plan_cache=to_plan_cache(plan_cache),
-        prices=read_prices(prices),
-    )
+    return builder
 
 
 class _Route(RunnableLambda[State, Any]):

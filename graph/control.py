@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import StateSnapshot
+from langgraph.graph import END
+from langgraph.types import Command, StateSnapshot
 
 from ..context import Context, run_redactor, to_context
 from ..errors import (
@@ -20,25 +22,31 @@ from ..errors import (
     known,
 )
 from ..langgraph_private import READ
+from ..people.chat import closing_messages
 from ..plan.dag import descendants, next_round_is_due
 from ..plan.identity import plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
 from ..state import (
+    Attempt,
     Evaluation,
+    Failure,
     Plan,
     Step,
     StepResult,
-    Usage,
     add_usage,
     digest,
-    is_not_needed,
+    new_attempt,
+    new_evaluation,
+    new_result,
     steps_by_id,
+    total_usage,
 )
 from ..storage.adapters import AsyncSaver, async_store
+from ..storage.ids import thread_id_of
 from ..storage.ledger import Ledger
-from ..storage.thread_ids import thread_id_of
 from ..tools.threads import run_bounded
 from .compiled import CompiledAgent
+from .door.chat import says_something
 from .door.inputs import as_json, check_input
 from .door.thread_state import check_clock, check_version, checked_plan, plan_of
 
@@ -78,15 +86,11 @@ async def retry_steps(
         asked = await _open_failures(ledger, plan, results)
         for step_id in again:
             await _retire(ledger, plan, steps_by_id(plan)[step_id], results.get(step_id))
-        evaluation: Evaluation = {
-            "decision": "continue",
-            "step_ids": again,
-            "reason": f"a person ordered {'these' if again else 'the next'} steps again",
-            "by": "person",
-        }
+        reason = f"a person ordered {'these' if again else 'the next'} steps again"
+        evaluation = new_evaluation("continue", reason, by="person", step_ids=again)
         update = {
             "results": {**results, **dict.fromkeys(again)},
-            "usage": _sum(asked[step_id]["usage"] for step_id in again if step_id in asked),
+            "usage": total_usage(asked[step_id]["usage"] for step_id in again if step_id in asked),
             "status": "running",
             "decisions": None,
         }
@@ -101,9 +105,7 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
     if unknown := sorted(set(step_ids or ()) - set(steps)):
         raise InvalidInputError(f"the plan has no step {unknown[0]!r}; known steps: {known(steps)}")
     failed = [
-        i
-        for i, r in results.items()
-        if i in steps and (r["status"] in ("failed", "blocked") or r["error"]) and not is_not_needed(r)
+        i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])
     ]
     chosen = set(step_ids or failed)
     if not chosen and next_round_is_due(plan, results):
@@ -122,26 +124,16 @@ async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | N
     made = max(len(recorded), result["attempts"] if result else 0)
     for number in range(1, made + 1):
         base = recorded[number - 1] if number <= len(recorded) else _unrecorded(number, result)
-        ordered: Evaluation = {
-            "decision": "retry",
-            "step_ids": [step["id"]],
-            "reason": "ordered",
-            "by": "person",
-        }
-        attempt = {**base, "decision": ordered, "usage": {}}
+        ordered = new_evaluation("retry", "ordered", by="person", step_ids=[step["id"]])
+        attempt: Attempt = {**base, "decision": ordered, "usage": {}}
         await ledger.record_attempt(plan["id"], step["id"], fingerprint, number, attempt)
 
 
-def _unrecorded(number: int, result: StepResult | None) -> dict[str, Any]:
+def _unrecorded(number: int, result: StepResult | None) -> Attempt:
     """Describe an attempt that succeeded, and so stands only in the result."""
-    return {
-        "number": number,
-        "output": None,
-        "verdict": "failed",
-        "criteria": [],
-        "evidence": result["evidence"] if result else [],
-        "error": {"code": "ordered_again", "message": "a person ordered this step again"},
-    }
+    error: Failure = {"code": "ordered_again", "message": "a person ordered this step again"}
+    attempt = new_attempt(number, None, None, error)
+    return {**attempt, "evidence": result["evidence"] if result else []}
 
 
 async def cancel_run(agent: CompiledAgent, config: RunnableConfig) -> Literal["requested", "cancelled"]:
@@ -158,26 +150,7 @@ async def cancel_run(agent: CompiledAgent, config: RunnableConfig) -> Literal["r
     """
     try:
         async with _hold(agent, config):
-            snapshot = await _existing(agent, config)
-            if not snapshot.tasks:
-                raise NothingToResumeError(
-                    f"the run has ended already ({snapshot.values.get('status', 'ended')})"
-                )
-            evaluation: Evaluation = {
-                "decision": "abort",
-                "reason": "A person cancelled the run.",
-                "by": "person",
-                "cancelled": True,
-            }
-            results, plan = snapshot.values.get("results") or {}, checked_plan(snapshot)
-            failed = await _open_failures(_ledger(agent, config), plan, results)
-            update = {
-                "results": {**results, **failed},
-                "usage": _sum(result["usage"] for result in failed.values()),
-                "plan": plan,
-                "draft": None,
-            }
-            await _leave(agent, config, snapshot, "evaluator", evaluation, "cancelled", update)
+            await _cancel(agent, config, "A person cancelled the run.")
     except ThreadBusyError:
         await _ledger(agent, config).request_stop()
         return "requested"
@@ -186,25 +159,107 @@ async def cancel_run(agent: CompiledAgent, config: RunnableConfig) -> Literal["r
     return "cancelled"
 
 
+async def _cancel(agent: CompiledAgent, config: RunnableConfig, reason: str) -> None:
+    """Leave the thread so that its run goes on to its final report."""
+    snapshot = await _existing(agent, config)
+    if not snapshot.tasks:
+        raise NothingToResumeError(f"the run has ended already ({snapshot.values.get('status', 'ended')})")
+    evaluation: Evaluation = {**new_evaluation("abort", reason, by="person"), "cancelled": True}
+    results, plan = snapshot.values.get("results") or {}, checked_plan(snapshot)
+    failed = await _open_failures(_ledger(agent, config), plan, results)
+    update = {
+        "results": {**results, **failed},
+        "usage": total_usage(result["usage"] for result in failed.values()),
+        "plan": plan,
+        "draft": None,
+    }
+    await _leave(agent, config, snapshot, "evaluator", evaluation, "cancelled", update)
+
+
 async def without_open_run(
-    agent: CompiledAgent, given: Mapping[str, Any], config: RunnableConfig
-) -> dict[str, Any]:
-    """End the thread's open run, if there is one and the input says so, and return the rest of the input.
+    agent: CompiledAgent, given: Any, config: RunnableConfig
+) -> tuple[Any, RunnableConfig]:
+    """End the thread's open run, if there is one and the input says so; return what is left to run.
+
+    A goal says so with ``"abandon": True``; a message of a chat, where the run was stopped and nothing is
+    asked; a ``Command`` by going to the end, as front ends do to mark a thread as resolved.
+
+    Returns:
+        The rest of the input, and the config to run it with.
 
     Raises:
         InvalidInputError: If the input has not the right form; the run is open as before then.
         ThreadBusyError: If somebody is running it; they were asked to stop.
     """
-    abandon, rest = given[ABANDON], {key: value for key, value in given.items() if key != ABANDON}
-    if not isinstance(abandon, bool):
-        raise InvalidInputError(f"{ABANDON} must be true or false, not {type(abandon).__name__}")
-    is_root = READ not in (config.get("configurable") or {})
-    if not (abandon and is_root and agent.checkpointer and (await agent.aget_state(config)).tasks):
-        return rest
+    rest = _without_abandon(given)
+    here = _at_newest(config)
+    if not await _gives_up(agent, given, config, here):
+        return rest, config
+    apart = _as_another_run(here)
+    if isinstance(given, Command):
+        async with _hold(agent, apart):
+            await _cancel(agent, apart, "A person marked the thread as resolved.")
+        return None, here
     check_input(rest, None, True, False, {})
-    if await cancel_run(agent, config) == "requested":
+    if await cancel_run(agent, apart) == "requested":
         raise ThreadBusyError("the open run is under way; it was told to stop, send the goal again then")
-    return rest
+    return rest, here
+
+
+def _without_abandon(given: Any) -> Any:
+    if not isinstance(given, Mapping) or ABANDON not in given:
+        return given
+    if not isinstance(abandon := given[ABANDON], bool):
+        raise InvalidInputError(f"{ABANDON} must be true or false, not {type(abandon).__name__}")
+    return {key: value for key, value in given.items() if key != ABANDON}
+
+
+async def _gives_up(agent: CompiledAgent, given: Any, config: RunnableConfig, here: RunnableConfig) -> bool:
+    """Tell whether an input gives up the run that is open.
+
+    Args:
+        agent: Whose run it is.
+        given: The input.
+        config: Its config, which may name a checkpoint.
+        here: The same for the newest checkpoint.
+    """
+    if isinstance(given, Command):
+        ends = _goes_to_end(given)
+    else:
+        ends = isinstance(given, Mapping) and bool(given.get(ABANDON) or says_something(given))
+    configurable = config.get("configurable") or {}
+    if not (ends and agent.checkpointer and configurable.get("thread_id")) or READ in configurable:
+        return False
+    newest = await agent.aget_state(here)
+    named = configurable.get("checkpoint_id")
+    if not newest.tasks or (named and named != newest.config["configurable"].get("checkpoint_id")):
+        return False
+    return isinstance(given, Command) or ABANDON in given or not newest.interrupts
+
+
+def _goes_to_end(command: Command[Any]) -> bool:
+    goto = command.goto if isinstance(command.goto, list | tuple) else [command.goto]
+    return command.resume is None and not command.update and list(goto) == [END]
+
+
+def _at_newest(config: RunnableConfig) -> RunnableConfig:
+    """Name the newest checkpoint of the thread."""
+    configurable = config.get("configurable") or {}
+    return {**config, "configurable": {k: v for k, v in configurable.items() if k != "checkpoint_id"}}
+
+
+def _as_another_run(config: RunnableConfig) -> RunnableConfig:
+    """Give a config the id of a run of its own.
+
+    A checkpoint that is written under the id of the run that comes next makes LangGraph 1.2.24 take the
+    input of that run for a resume. Without an id, a server's checkpoints get that of its request.
+    """
+    run_id = uuid4()
+    return {
+        **config,
+        "run_id": run_id,
+        "metadata": {**(config.get("metadata") or {}), "run_id": str(run_id)},
+    }
 
 
 async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mapping[str, Any]) -> Plan:
@@ -248,15 +303,11 @@ async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mappin
             "draft": {"plan": dict(edited), "source": "person", "attempt": 1},
             "approval": approval,
             "results": {**results, **replaced},
-            "usage": _sum(result["usage"] for result in replaced.values()),
+            "usage": total_usage(result["usage"] for result in replaced.values()),
             "status": "running",
             "decisions": None,
         }
-        evaluation: Evaluation = {
-            "decision": "continue",
-            "reason": "a person edited the plan",
-            "by": "person",
-        }
+        evaluation = new_evaluation("continue", "a person edited the plan", by="person")
         difference = plan_difference(current, plan)
         await _leave(agent, config, snapshot, "approval", evaluation, "plan_edited", update, difference)
         return plan
@@ -285,32 +336,12 @@ async def _open_failures(
     for step_id in steps_by_id(plan):
         attempts = [attempt for (owner, _), made in begun.items() if owner == step_id for attempt in made]
         if attempts and step_id not in results:
-            found[step_id] = _failed_result(step_id, attempts)
+            last = attempts[-1]
+            ended_at = last.get("ended_at")
+            found[step_id] = new_result(
+                step_id, "failed", ended_at, made=attempts, error=last["error"], verdict="failed"
+            )
     return found
-
-
-def _failed_result(step_id: str, attempts: Sequence[Mapping[str, Any]]) -> StepResult:
-    last = attempts[-1]
-    return {
-        "step_id": step_id,
-        "status": "failed",
-        "output": None,
-        "verdict": "failed",
-        "criteria": last["criteria"],
-        "evidence": [call for attempt in attempts for call in attempt["evidence"]],
-        "attempts": len(attempts),
-        "error": last["error"],
-        "started_at": attempts[0].get("started_at"),
-        "finished_at": last.get("ended_at"),
-        "usage": _sum(attempt["usage"] for attempt in attempts),
-    }
-
-
-def _sum(usages: Iterable[Usage]) -> Usage:
-    total: Usage = {}
-    for usage in usages:
-        total = add_usage(total, usage)
-    return total
 
 
 async def _facts(agent: CompiledAgent, values: dict[str, Any], current: Plan, ledger: Ledger) -> PlanFacts:
@@ -389,9 +420,11 @@ async def _leave(
         "usage": snapshot.values.get("usage") or {},
     } | ({"difference": difference} if difference else {})
     spent = add_usage(snapshot.values.get("usage"), update.pop("usage", {}))
-    earlier = snapshot.values.get("audit") or []
+    earlier, said = snapshot.values.get("audit") or [], snapshot.values.get("messages") or []
     values = {
         **update,
+        # All of them: what stands beside a checkpoint is not carried over either.
+        "messages": [*said, *closing_messages(said)],
         "evaluation": evaluation,
         "plan_issues": [],
         "audit": {"__overwrite__": [*earlier, audit]},

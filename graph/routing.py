@@ -68,8 +68,7 @@ def route_after_evaluator(state: State) -> Literal["dispatcher", "replanner", "p
         return "replanner"
     if decision == "continue" and plan and pending_steps(plan, results):
         return "dispatcher"
-    reached = evaluation is not None and evaluation.get("goal_met", False)
-    if decision == "continue" and not reached and next_round_is_due(plan, results):
+    if decision == "continue" and next_round_is_due(plan, results):
         return "planner"
     return "synthesizer"
 

@@ -10,11 +10,12 @@ from typing import Any, Generic, Literal, TypeVar
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.constants import TAG_NOSTREAM
 from pydantic import BaseModel
 
 from ..errors import ModelCallError, ModelOutputError, WorkLimitError
 from ..tools.threads import run_bounded
-from ..tracing.marks import role_config
+from ..tracing.marks import role_config, with_marks
 from .client_errors import one_line, rejects_mode, truncated_error
 from .fallbacks import first_that_answers
 from .grammars import grammar_settings, refuses_grammar
@@ -87,7 +88,9 @@ async def call_structured(
         ModelCallError: One of its kinds; ``ModelOutputError`` when no repair helped.
         BudgetExceededError: The meter allowed no further attempt.
     """
-    wire, asking = json_schema or wire_schema(schema), role_config(config, role)
+    # What is written for a program is no part of a conversation that clients show.
+    asking = with_marks(role_config(config, role), {}, tags=[TAG_NOSTREAM])
+    wire = json_schema or wire_schema(schema)
 
     async def ask(member: BaseChatModel, tries: int) -> T:
         asked = MeteredModel(member, role, meter, asking, backoff, tries)

@@ -22,7 +22,7 @@ from ..plan.identity import plan_hash
 from ..plan.reuse import describe_recalled
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..spending.estimates import Estimate, estimate_plan
-from ..state import Plan, State, digest, feedback_of, is_taken_in
+from ..state import Plan, State, digest, feedback_of, is_taken_in, new_evaluation
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_approval"]
@@ -124,7 +124,7 @@ class _Approval:
         if not can_revise:
             who = "A person rejected the plan" if answer["by"] == "person" else "The plan was not approved"
             reason = f"{who}: {answer['message']}" if answer["message"] else f"{who}."
-            evaluation = {"decision": "abort", "reason": reason, "by": answer["by"]}
+            evaluation = new_evaluation("abort", reason, by=answer["by"])
             update |= {"status": "rejected", "evaluation": evaluation}
         return update
 
@@ -134,7 +134,7 @@ def _stopped(state: State) -> Update:
     return {
         "status": "rejected",
         "approval": {"decision": "rejected", "feedback": feedback_of(state)},
-        "evaluation": {"decision": "abort", "reason": reason, "by": "person"},
+        "evaluation": new_evaluation("abort", reason, by="person"),
     }
 
 

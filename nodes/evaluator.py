@@ -9,12 +9,10 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
 from ..context import Context
-from ..evaluation.goal import GoalCheck
-from ..execution.goal_watch import GoalWatch, goal_watch
 from ..models.chat import ChatModels
 from ..people.budget_question import ask_about_budget
 from ..plan.dag import next_round_is_due, pending_steps
-from ..run import Node, Run, Update, audit_event, emit, emit_end_of_step, run_of, warn_of_budget
+from ..run import Node, Run, Update, audit_event, emit, run_of, warn_of_budget
 from ..state import (
     AuditEvent,
     Evaluation,
@@ -22,8 +20,7 @@ from ..state import (
     State,
     Step,
     StepResult,
-    add_usage,
-    not_needed_result,
+    new_evaluation,
     steps_of,
 )
 
@@ -47,49 +44,42 @@ class _Evaluator:
 
     async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
-        watch = goal_watch(state, run, self.models, config)
-        goal = await _goal(state, watch)
-        if goal is not None and goal.met:
-            evaluation, rest = _reached(goal), _not_needed(state, run)
-        else:
-            evaluation, rest = self._evaluate(state, run, goal), {}
+        evaluation = self._evaluate(state, run)
         warn_of_budget(runtime, run)
         audit: list[AuditEvent] = []
         if (soft := run.soft_limit()) is not None and _goes_on(evaluation, state):
             left = [step["id"] for step in _pending(state)]
             evaluation, audit = await ask_about_budget(soft, evaluation, left, state, run)
-        _tell(runtime, run, evaluation, rest)
+        emit(runtime, run, "evaluated", decision=evaluation["decision"], reason=evaluation.get("reason", ""))
         update: Update = {
             "evaluation": evaluation,
             "audit": [*audit, _noted(run, state, evaluation)],
-            "usage": add_usage(watch.book() if watch else {}, {"seconds": round(run.meter.lap(), 4)}),
+            "usage": {"seconds": round(run.meter.lap(), 4)},
         }
-        if rest:  # an empty update would have the checkpointer store every result once more
-            update["results"] = rest
-        if evaluation["decision"] == "continue" and not evaluation.get("goal_met") and _is_due(state):
+        if evaluation["decision"] == "continue" and _is_due(state):
             update["rounds"] = state.get("rounds", 0) + 1
         return update
 
-    def _evaluate(self, state: State, run: Run, goal: GoalCheck | None) -> Evaluation:
+    def _evaluate(self, state: State, run: Run) -> Evaluation:
         plan, results = state.get("plan"), state.get("results") or {}
         decision = _weightiest(plan, state.get("decisions") or {}, results)
         if decision is None:
-            going = self._plan_on(state, run) if _is_due(state) else _go_on(plan, results, run)
-            return going if goal is None or _pending(state) else _with_gap(going, goal)
+            return self._plan_on(state, run) if _is_due(state) else _go_on(plan, results, run)
         if decision["decision"] in ("patch", "replan") and (reason := self._cannot_replan(state, run)):
             reason = f"{reason}; the failure was: {decision.get('reason', '')}"
-            return {**decision, "decision": "abort", "reason": reason, "by": "limit"}
+            steps, evidence = decision.get("step_ids", ()), decision.get("evidence", ())
+            return new_evaluation("abort", reason, by="limit", step_ids=steps, evidence=evidence)
         return decision
 
     def _plan_on(self, state: State, run: Run) -> Evaluation:
         """Ask the planner for the next steps of a rolling plan, unless a limit forbids it."""
         round_, limit = state.get("rounds", 0) + 1, run.settings.max_rounds
         if run.stop.is_set():
-            return {**_STOPPED_FROM_OUTSIDE}
+            return _stopped_from_outside()
         if reason := self._cannot_plan_on(round_, run):
-            return {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
+            return new_evaluation("abort", reason, by="limit")
         reason = f"The plan goes on: the next steps are planned (round {round_} of at most {limit})."
-        return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy"}
+        return new_evaluation("continue", reason)
 
     def _cannot_plan_on(self, round_: int, run: Run) -> str | None:
         if round_ > run.settings.max_rounds:
@@ -108,22 +98,6 @@ class _Evaluator:
         return str(spent) if spent else None
 
 
-def _tell(
-    runtime: Runtime[Context], run: Run, evaluation: Evaluation, rest: Mapping[str, StepResult]
-) -> None:
-    """Send the events of a decision, and of the steps that it ends."""
-    for result in rest.values():
-        emit_end_of_step(runtime, run, result)
-    emit(
-        runtime,
-        run,
-        "evaluated",
-        decision=evaluation["decision"],
-        reason=evaluation.get("reason", ""),
-        goal_met=evaluation.get("goal_met"),
-    )
-
-
 def _noted(run: Run, state: State, evaluation: Evaluation) -> AuditEvent:
     return audit_event(
         run,
@@ -138,29 +112,9 @@ def _noted(run: Run, state: State, evaluation: Evaluation) -> AuditEvent:
 
 def _goes_on(evaluation: Evaluation, state: State) -> bool:
     """Tell whether this decision would have the run spend more than its last answer costs."""
-    if evaluation["decision"] != "continue" or evaluation.get("goal_met"):
+    if evaluation["decision"] != "continue":
         return evaluation["decision"] in ("patch", "replan")
     return bool(_pending(state)) or _is_due(state)
-
-
-async def _goal(state: State, watch: GoalWatch | None) -> GoalCheck | None:
-    """Tell whether the goal is reached, as an executor has found or a look now shows; None: nothing can."""
-    if watch is None:
-        return None
-    for decision in (state.get("decisions") or {}).values():
-        if decision.get("goal_met"):
-            return GoalCheck(True, decision.get("reason", ""))
-    return await watch.look(state.get("results") or {})
-
-
-def _reached(goal: GoalCheck) -> Evaluation:
-    reason = f"The goal is reached: {goal.reason}."
-    return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy", "goal_met": True}
-
-
-def _not_needed(state: State, run: Run) -> dict[str, StepResult]:
-    """Write results for the steps that the reached goal left without one."""
-    return {step["id"]: not_needed_result(step["id"], run.timestamp()) for step in _pending(state)}
 
 
 def _pending(state: State) -> list[Step]:
@@ -169,19 +123,8 @@ def _pending(state: State) -> list[Step]:
     return pending_steps(plan, state.get("results") or {}) if plan else []
 
 
-def _with_gap(evaluation: Evaluation, goal: GoalCheck) -> Evaluation:
-    """Add what the goal's criteria lack: no plan whose steps have merely ended has reached it."""
-    reason = f"{evaluation.get('reason', '')} The goal's criteria are not met: {goal.reason}."
-    return {**evaluation, "reason": reason, "evidence": [goal.reason], "goal_met": False}
-
-
-_STOPPED_FROM_OUTSIDE: Evaluation = {
-    "decision": "abort",
-    "step_ids": [],
-    "reason": "The run was told to stop.",
-    "by": "person",
-    "cancelled": True,
-}
+def _stopped_from_outside() -> Evaluation:
+    return {**new_evaluation("abort", "The run was told to stop.", by="person"), "cancelled": True}
 
 
 def _is_due(state: State) -> bool:
@@ -215,16 +158,12 @@ def _collect(decisions: Sequence[Evaluation], key: str) -> list[str]:
 def _go_on(plan: Plan | None, results: Mapping[str, StepResult], run: Run) -> Evaluation:
     pending = pending_steps(plan, results) if plan else []
     if pending and run.stop.is_set():
-        return {**_STOPPED_FROM_OUTSIDE}
+        return _stopped_from_outside()
     if pending and (spent := run.meter.exhausted()):
-        return {"decision": "abort", "step_ids": [], "reason": str(spent), "by": "limit"}
+        return new_evaluation("abort", str(spent), by="limit")
     if pending:
-        return {
-            "decision": "continue",
-            "step_ids": [step["id"] for step in pending],
-            "reason": "steps are left to run",
-        }
+        return new_evaluation("continue", "steps are left to run", step_ids=[step["id"] for step in pending])
     ended = {step["id"]: results[step["id"]] for step in steps_of(plan) if step["id"] in results}
     undone = [i for i, result in ended.items() if result["status"] != "done" and result["error"]]
     reason = f"Not done: {', '.join(undone)}." if undone else "Every step has ended."
-    return {"decision": "continue", "step_ids": [], "reason": reason, "by": "policy"}
+    return new_evaluation("continue", reason)

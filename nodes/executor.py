@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -16,13 +17,19 @@ from ..errors import StorageError, ThreadBusyError
 from ..execution.attempts import AttemptLoop, Outcome
 from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
-from ..execution.goal_watch import GoalWatch
 from ..execution.work import StepWork
 from ..models.chat import ChatModels
 from ..plan.identity import step_fingerprint
 from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
 from ..safety.expressions import clock_at
-from ..state import Evaluation, State, StepResult, accepted_at, add_usage
+from ..state import (
+    Failure,
+    State,
+    StepResult,
+    accepted_at,
+    new_evaluation,
+    new_result,
+)
 from ..storage.artifacts import ArtifactDamagedError
 from ..tools.toolbox import Toolbox
 
@@ -35,9 +42,11 @@ class StepOrder(TypedDict):
     step_id: str
 
 
-def make_executor(
-    models: ChatModels, toolbox: Toolbox, step_agent: CompiledStateGraph[Any, Any, Any, Any] | None
-) -> Node:
+StepAgent = CompiledStateGraph[Any, Any, Any, Any] | None
+"""The inner ReAct subgraph, if there is a model."""
+
+
+def make_executor(models: ChatModels, toolbox: Toolbox, step_agent: StepAgent) -> Node:
     """Build the executor node.
 
     What goes wrong with a step becomes a failed result. A fault that stops the run (the storage fails, an
@@ -48,9 +57,14 @@ def make_executor(
         run, state = run_of(config), read_state(config)
         step_id = str(order.get("step_id", ""))  # Command(goto="executor") names none: nothing runs
         epoch = await epoch_of(run, state, config, runtime, toolbox, models)
+
+        async def execute() -> Outcome:
+            # LangGraph looks for subgraphs in this closure: Studio shows the agent because it is named here.
+            return await _execute(step_id, state, epoch, models, toolbox, step_agent, config, runtime)
+
         with epoch.at_work():
             try:
-                return await _carry_out(step_id, state, epoch, config, runtime)
+                return await _carry_out(step_id, execute, state, epoch, run, runtime)
             except (GraphBubbleUp, asyncio.CancelledError) as stopped:
                 epoch.gate.publish(step_id, stopped)
                 raise
@@ -62,49 +76,63 @@ def make_executor(
         await epoch.at_rest()
         raise fault
 
-    async def _carry_out(
-        step_id: str, state: State, epoch: Epoch, config: RunnableConfig, runtime: Runtime[Context]
-    ) -> Update:
-        run = run_of(config)
-        try:
-            with clock_at(accepted_at(state)):
-                outcome = await _execute(step_id, state, epoch, config, runtime)
-            await _record(outcome.result, state, epoch, run)
-        except StepWithheldError as withheld:
-            epoch.gate.publish(step_id, withheld)
-            # A re-entry of this superstep does not run this task again; the mark tells it so.
-            return {"decisions": {step_id: None}, "usage": epoch.watch.book() if epoch.watch else {}}
-        except Exception as error:
-            if isinstance(error, GraphBubbleUp) or _stops_the_run(error):
-                raise
-            outcome = _internal_error(step_id, error, run)
-        return await _finish(outcome, epoch, run, runtime)
-
-    async def _execute(
-        step_id: str, state: State, epoch: Epoch, config: RunnableConfig, runtime: Runtime[Context]
-    ) -> Outcome:
-        run, plan = run_of(config), state.get("plan")
-        step = epoch.steps.get(step_id)
-        if plan is None or step is None:
-            raise StepWithheldError(f"{step_id} is not a step of the current plan")
-        needed = await epoch.gate.dependencies(step)
-        if (recorded := epoch.result_of(step)) is not None:
-            return Outcome(recorded)
-        work = StepWork(
-            step=step,
-            needed=needed,
-            state=state,
-            run=run,
-            epoch=epoch,
-            models=models,
-            toolbox=toolbox,
-            step_agent=step_agent,
-            config=config,
-            runtime=runtime,
-        )
-        return await AttemptLoop(work).run_step()
-
     return executor
+
+
+async def _carry_out(
+    step_id: str,
+    execute: Callable[[], Awaitable[Outcome]],
+    state: State,
+    epoch: Epoch,
+    run: Run,
+    runtime: Runtime[Context],
+) -> Update:
+    """Execute a step, record its result and release its dependents."""
+    try:
+        with clock_at(accepted_at(state)):
+            outcome = await execute()
+        await _record(outcome.result, state, epoch, run)
+    except StepWithheldError as withheld:
+        epoch.gate.publish(step_id, withheld)
+        # A re-entry of this superstep does not run this task again; the mark tells it so.
+        return {"decisions": {step_id: None}}
+    except Exception as error:
+        if isinstance(error, GraphBubbleUp) or _stops_the_run(error):
+            raise
+        outcome = _internal_error(step_id, error, run)
+    return _finish(outcome, epoch, run, runtime)
+
+
+async def _execute(
+    step_id: str,
+    state: State,
+    epoch: Epoch,
+    models: ChatModels,
+    toolbox: Toolbox,
+    step_agent: CompiledStateGraph[Any, Any, Any, Any] | None,
+    config: RunnableConfig,
+    runtime: Runtime[Context],
+) -> Outcome:
+    """Wait for the step's dependencies and make its attempts, unless its result is on record."""
+    plan, step = state.get("plan"), epoch.steps.get(step_id)
+    if plan is None or step is None:
+        raise StepWithheldError(f"{step_id} is not a step of the current plan")
+    needed = await epoch.gate.dependencies(step)
+    if (recorded := epoch.result_of(step)) is not None:
+        return Outcome(recorded)
+    work = StepWork(
+        step=step,
+        needed=needed,
+        state=state,
+        run=run_of(config),
+        epoch=epoch,
+        models=models,
+        toolbox=toolbox,
+        step_agent=step_agent,
+        config=config,
+        runtime=runtime,
+    )
+    return await AttemptLoop(work).run_step()
 
 
 def _stops_the_run(error: Exception) -> bool:
@@ -118,21 +146,10 @@ def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:
     """Turn a fault of ours into a failed result: raising would cancel the siblings, also in a write."""
     now = run.timestamp()
     message = run.redact(f"internal error: {type(error).__name__}: {error}")
-    result: StepResult = {
-        "step_id": step_id,
-        "status": "failed",
-        "output": None,
-        "verdict": "failed",
-        "criteria": [],
-        "evidence": [],
-        "attempts": 0,
-        "error": {"code": "internal_error", "message": message},
-        "started_at": now,
-        "finished_at": now,
-        "usage": {},
-    }
-    decision: Evaluation = {"decision": "abort", "step_ids": [step_id], "reason": message, "by": "policy"}
-    return Outcome(result, decision)
+    failure: Failure = {"code": "internal_error", "message": message}
+    result = new_result(step_id, "failed", now, error=failure, verdict="failed")
+    decision = new_evaluation("abort", message, step_ids=[step_id])
+    return Outcome({**result, "started_at": now}, decision)
 
 
 async def _record(result: StepResult, state: State, epoch: Epoch, run: Run) -> None:
@@ -143,29 +160,14 @@ async def _record(result: StepResult, state: State, epoch: Epoch, run: Run) -> N
         await run.ledger.record_result(plan["id"], step_id, fingerprint, dict(result))
 
 
-async def _finish(outcome: Outcome, epoch: Epoch, run: Run, runtime: Runtime[Context]) -> Update:
+def _finish(outcome: Outcome, epoch: Epoch, run: Run, runtime: Runtime[Context]) -> Update:
     """Release the dependents, and hand everything to the state."""
     result, decision = outcome.result, outcome.decision
     step_id = result["step_id"]
     if decision is not None and decision["decision"] in ("replan", "abort"):
         epoch.gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
-    usage = result["usage"]
-    if epoch.watch is not None:
-        decision = await _reached(epoch, epoch.watch, result) or decision
-        usage = add_usage(usage, epoch.watch.book())
     epoch.gate.publish(step_id, result)
     emit_end_of_step(runtime, run, result)
     warn_of_budget(runtime, run)
-    update: Update = {"results": {step_id: result}, "usage": usage, "audit": outcome.audit}
+    update: Update = {"results": {step_id: result}, "usage": result["usage"], "audit": outcome.audit}
     return update | ({"decisions": {step_id: decision}} if decision is not None else {})
-
-
-async def _reached(epoch: Epoch, watch: GoalWatch, result: StepResult) -> Evaluation | None:
-    """Look whether the goal is reached now, before the step's dependents are released."""
-    if result["status"] != "done" or epoch.gate.enough.is_set():
-        return None
-    check = await watch.look({**epoch.gate.finished, result["step_id"]: result})
-    if not check.met:
-        return None
-    epoch.gate.enough.set()
-    return {"decision": "continue", "reason": check.reason, "by": "policy", "goal_met": True}

@@ -25,7 +25,7 @@ from ..plan.identity import plan_difference, used_ids
 from ..plan.notations.draft import PlanDraft, answer_of, asking_draft, draft_schema, new_steps
 from ..plan.notations.written import written_step
 from ..plan.reuse import input_types, plan_key
-from ..plan.revision import revised_plan, with_answer
+from ..plan.revision import first_revision, revised_plan, with_answer
 from ..plan.rules.secrets import secrets_in_inputs
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..spending.budget import Tab
@@ -40,13 +40,14 @@ from ..state import (
     draft_attempt,
     feedback_of,
     is_settled,
+    new_evaluation,
     steps_by_id,
     steps_of,
 )
 from ..storage.artifacts import shown
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
-from ..tracing.marks import marked, plan_marks
+from ..tracing.marks import plan_marks, with_marks
 
 __all__ = ["make_planner"]
 
@@ -65,7 +66,8 @@ class _Planner:
 
     async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
-        started = _start(state, run) if _is_new_goal(state) else {}
+        started = _start(state, run) if run.begins or _is_new_goal(state) else {}
+        run.begins = False
         if started and run.follows_up and (doubts := await run.effects.doubts_of_thread()):
             await settle_doubts(run, doubts)  # of goals before this one
         spoken = [*(state.get("messages") or []), *started.get("messages", ())]
@@ -171,7 +173,7 @@ class _Planner:
             agents=list(self.toolbox.agents),
             sub_plans=run.may_nest,
             meter=tab,
-            config=marked(config, plan_marks(state.get("plan"))),
+            config=with_marks(config, plan_marks(state.get("plan"))),
             listen=ahead.hear if ahead is not None else None,
         )
 
@@ -227,7 +229,7 @@ async def _with_unused_id(plan: Any, run: Run) -> Any:
     if not isinstance(plan, Mapping) or not isinstance(plan.get("id", ""), str):
         return plan  # the validator will say what is wrong with it
     if not plan.get("id") or await run.ledger.approvals(plan["id"]):
-        return {**plan, "id": run.new_plan_id(), "revision": 1}
+        return first_revision(plan, run.new_plan_id())
     return plan
 
 
@@ -338,15 +340,12 @@ def _progress(state: State, run: Run, form: DraftForm, ended: Sequence[str]) -> 
     """Tell the planner of a rolling plan how far it came, and how often it may still be asked."""
     if not _is_next_round(state):
         return ""
-    evaluation = state.get("evaluation")
-    unmet = evaluation.get("evidence", []) if evaluation and evaluation.get("goal_met") is False else []
-    missing = quote("missing for the goal", "; ".join(unmet), run.mark) + "\n" if unmet else ""
     left, words = run.settings.max_rounds - state["rounds"], _WORDS[form]
     times = f"You may be asked again {left} more time{'s' if left > 1 else ''}."
     again = times if left > 0 else words["last"]
     return (
         "Your plan so far has run. These steps stay as they are:\n"
-        f"{quote('steps so far', chr(10).join(ended) or '(none)', run.mark)}\n{missing}"
+        f"{quote('steps so far', chr(10).join(ended) or '(none)', run.mark)}\n"
         f"{words['next']} {words['ends']} {again}"
     )
 
@@ -464,16 +463,14 @@ def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
             current, replaced, steps, draft.rationale, _taken_ids(state), answer=answer_of(draft)
         )
         return {**revised, "complete": complete}
-    plan: Plan = {
-        "id": run.new_plan_id(),
-        "revision": 1,
+    made = {
         "goal": state.get("goal") or "",
         "rationale": draft.rationale,
         "complete": complete,
         "inputs": {name: {} for name in state.get("inputs") or {}},
         "steps": steps,
     }
-    return with_answer(plan, answer_of(draft))
+    return with_answer(first_revision(made, run.new_plan_id()), answer_of(draft))
 
 
 def _why_not(draft: PlanDraft) -> str:
@@ -485,6 +482,6 @@ def _cannot_plan(state: State, run: Run, reason: str) -> Update:
     return {
         "status": "failed",
         "draft": None,
-        "evaluation": {"decision": "abort", "step_ids": [], "reason": reason, "by": "model"},
+        "evaluation": new_evaluation("abort", reason, by="model"),
         "audit": [audit_event(run, state, "cannot_plan", by="planner", trigger=reason)],
     }

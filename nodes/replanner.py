@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -22,86 +22,154 @@ from ..models.prompts.inventory import describe_effects, describe_form, quoted_t
 from ..people.words import said_about_plan
 from ..plan.dag import descendants, is_rolling
 from ..plan.identity import lost_checks, plan_difference, used_ids
-from ..plan.notations.draft import answer_of, steps_from_draft
+from ..plan.notations.draft import PlanDraft, answer_of, steps_from_draft
 from ..plan.notations.written import written_step
 from ..plan.revision import revised_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Evaluation, Plan, State, digest, draft_attempt, is_settled
+from ..state import Evaluation, Plan, State, digest, draft_attempt, is_settled, new_evaluation
 from ..tools.calls import preview
 from ..tools.toolbox import Toolbox
-from ..tracing.marks import marked, plan_marks
+from ..tracing.marks import plan_marks, with_marks
 
 __all__ = ["make_replanner"]
 
 
 def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
     """Build the replanner node: a failure in; a draft of the next revision out."""
+    return _Replanner(models, toolbox)
 
-    async def replanner(state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
+
+@dataclass(frozen=True, eq=False)
+class _Replanner:
+    """The replanner, with the models that write a revision and the tools that it may use."""
+
+    models: ChatModels
+    toolbox: Toolbox
+
+    async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, plan, evaluation = run_of(config), state.get("plan"), state.get("evaluation")
         if plan is None or evaluation is None:
             return {"draft": None}
-        replaced = _replaced(plan, evaluation, state)
-        taken = used_ids(plan, state.get("audit") or ())
+        brief = await self._brief(state, plan, evaluation, run)
         tab = run.tab()
-        accounts, replaced_before = (
-            await _accounts(plan, state, run),
-            await replaced_accounts(state, run, 1000),
-        )
-        seen = await run.output_forms.known(toolbox.fingerprints(toolbox.names))
         try:
             draft = await write_draft(
-                models.get("replanner", run.settings.models),
-                partial(
-                    _messages,
-                    state,
-                    plan,
-                    evaluation,
-                    accounts,
-                    replaced_before,
-                    replaced,
-                    run,
-                    toolbox,
-                    seen,
-                ),
+                self.models.get("replanner", run.settings.models),
+                brief.messages,
                 role="replanner",
                 occasion="revision",
-                kept=[step for step in plan["steps"] if step["id"] not in replaced],
-                taken=taken,
-                tools=toolbox.argument_schemas,
+                kept=[step for step in plan["steps"] if step["id"] not in brief.replaced],
+                taken=brief.taken,
+                tools=self.toolbox.argument_schemas,
                 inputs=list(state.get("inputs") or {}),
                 settings=run.settings,
-                agents=list(toolbox.agents),
+                agents=list(self.toolbox.agents),
                 sub_plans=run.may_nest,
                 meter=tab,
-                config=marked(config, plan_marks(plan)),
+                config=with_marks(config, plan_marks(plan)),
             )
         except (ModelCallError, BudgetExceededError) as error:
             reason = run.redact(f"The plan could not be revised: {error}")
             return _gave_up(state, run, reason) | {"usage": tab.close()}
         if draft.outcome == "cannot_plan":
             return _gave_up(state, run, run.redact(draft.rationale)) | {"usage": tab.close()}
-        new = run.redact(steps_from_draft(draft))
-        answer = run.redact(answer_of(draft))
-        revision = revised_plan(plan, replaced, new, run.redact(draft.rationale), taken, answer=answer)
-        run.authored.add(digest(revision))
-        difference = plan_difference(plan, revision)
-        if unchecked := lost_checks(plan, revision, difference):
-            difference["unchecked"] = unchecked
-        emit(runtime, run, "replanned", difference=difference, plan=revision)
-        event = audit_event(
-            run,
-            {**state, "plan": revision},
-            "plan_revised",
-            decision=evaluation["decision"],
-            by="replanner",
-            trigger=evaluation.get("reason", ""),
-            difference=difference,
-        )
-        written = {"plan": revision, "source": "replanner", "attempt": draft_attempt(state, "replanner")}
-        return {"draft": written, "audit": [event], "usage": tab.close()}
+        revision = brief.revision(draft)
+        return _proposed(revision, brief, runtime) | {"usage": tab.close()}
 
-    return replanner
+    async def _brief(self, state: State, plan: Plan, evaluation: Evaluation, run: Run) -> _Brief:
+        return _Brief(
+            state=state,
+            plan=plan,
+            evaluation=evaluation,
+            run=run,
+            toolbox=self.toolbox,
+            replaced=_replaced(plan, evaluation, state),
+            taken=used_ids(plan, state.get("audit") or ()),
+            accounts=await _accounts(plan, state, run),
+            replaced_before=await replaced_accounts(state, run, 1000),
+            seen=await run.output_forms.known(self.toolbox.fingerprints(self.toolbox.names)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Brief:
+    """What a revision is written for, and from.
+
+    Attributes:
+        replaced: The steps that give way.
+        taken: Ids that new steps are not to have.
+        accounts: How each step ended, by its id.
+        replaced_before: How steps ended that earlier revisions replaced.
+        seen: Forms of outputs that tools had in earlier runs.
+    """
+
+    state: State
+    plan: Plan
+    evaluation: Evaluation
+    run: Run
+    toolbox: Toolbox
+    replaced: set[str]
+    taken: set[str]
+    accounts: Mapping[str, str]
+    replaced_before: Sequence[str]
+    seen: Mapping[str, Any]
+
+    def messages(self, form: DraftForm) -> list[BaseMessage]:
+        """Ask for it."""
+        run, mark = self.run, self.run.mark
+        finished, open_steps = self._told(form)
+        return render_prompt(
+            "replanner",
+            instructions=run.settings.instructions,
+            form=describe_form(form, self.toolbox, sub_plans=run.may_nest),
+            effects=describe_effects(self.toolbox),
+            tools=quoted_tools(self.toolbox, self.seen),
+            today=run.today,
+            **_WORDS[form],
+            goal=self.state.get("goal") or "",
+            finished=quote("finished steps", "\n\n".join(finished) or "(none)", mark),
+            open=quote("open steps", "\n\n".join(open_steps) or "(none)", mark),
+            reason=quote("reason", _reason(self.evaluation, "\n".join(open_steps)), mark),
+            feedback=_said(self.state) + _feedback(self.state, mark, form),
+        )
+
+    def _told(self, form: DraftForm) -> tuple[list[str], list[str]]:
+        """Say how the steps that stay ended, and those that give way."""
+        told: dict[bool, list[str]] = {True: [], False: []}
+        for step in self.plan["steps"]:
+            # A call in lines has no words of its own.
+            task = f"({step['task']}) " if "call" in step and step.get("task") else ""
+            account = f"{written_step(step, form)}\n{task}{self.accounts[step['id']]}"
+            told[step["id"] in self.replaced].append(account)
+        return [*told[False], *self.replaced_before], told[True]
+
+    def revision(self, draft: PlanDraft) -> Plan:
+        """Make the next revision of what was written."""
+        redact = self.run.redact
+        new, answer = redact(steps_from_draft(draft)), redact(answer_of(draft))
+        rationale = redact(draft.rationale)
+        return revised_plan(self.plan, self.replaced, new, rationale, self.taken, answer=answer)
+
+
+def _proposed(revision: Plan, brief: _Brief, runtime: Runtime[Context]) -> Update:
+    """Hand the revision to the validator, and put on record what it changes."""
+    state, run, evaluation = brief.state, brief.run, brief.evaluation
+    run.authored.add(digest(revision))
+    difference = plan_difference(brief.plan, revision)
+    if unchecked := lost_checks(brief.plan, revision, difference):
+        difference["unchecked"] = unchecked
+    emit(runtime, run, "replanned", difference=difference, plan=revision)
+    event = audit_event(
+        run,
+        {**state, "plan": revision},
+        "plan_revised",
+        decision=evaluation["decision"],
+        by="replanner",
+        trigger=evaluation.get("reason", ""),
+        difference=difference,
+    )
+    written = {"plan": revision, "source": "replanner", "attempt": draft_attempt(state, "replanner")}
+    return {"draft": written, "audit": [event]}
 
 
 def _replaced(plan: Plan, evaluation: Evaluation, state: State) -> set[str]:
@@ -112,41 +180,6 @@ def _replaced(plan: Plan, evaluation: Evaluation, state: State) -> set[str]:
         failing = set(evaluation.get("step_ids", ()))
         return (failing | descendants(plan["steps"], failing)) - done
     return {step["id"] for step in plan["steps"]} - done
-
-
-def _messages(
-    state: State,
-    plan: Plan,
-    evaluation: Evaluation,
-    accounts: Mapping[str, str],
-    replaced_before: Sequence[str],
-    replaced: set[str],
-    run: Run,
-    toolbox: Toolbox,
-    seen: Mapping[str, Any],
-    form: DraftForm,
-) -> list[BaseMessage]:
-    mark = run.mark
-    told: dict[bool, list[str]] = {True: [], False: []}
-    for step in plan["steps"]:
-        # A call in lines has no words of its own.
-        task = f"({step['task']}) " if "call" in step and step.get("task") else ""
-        told[step["id"] in replaced].append(f"{written_step(step, form)}\n{task}{accounts[step['id']]}")
-    finished, open_steps = [*told[False], *replaced_before], told[True]
-    return render_prompt(
-        "replanner",
-        instructions=run.settings.instructions,
-        form=describe_form(form, toolbox, sub_plans=run.may_nest),
-        effects=describe_effects(toolbox),
-        tools=quoted_tools(toolbox, seen),
-        today=run.today,
-        **_WORDS[form],
-        goal=state.get("goal") or "",
-        finished=quote("finished steps", "\n\n".join(finished) or "(none)", mark),
-        open=quote("open steps", "\n\n".join(open_steps) or "(none)", mark),
-        reason=quote("reason", _reason(evaluation, "\n".join(open_steps)), mark),
-        feedback=_said(state) + _feedback(state, mark, form),
-    )
 
 
 _WORDS: dict[DraftForm, dict[str, str]] = {
@@ -206,6 +239,6 @@ _ROLLING = "Write only what replaces the open steps: what comes after them is pl
 
 
 def _gave_up(state: State, run: Run, reason: str) -> Update:
-    evaluation: Evaluation = {"decision": "abort", "step_ids": [], "reason": reason, "by": "model"}
+    evaluation = new_evaluation("abort", reason, by="model")
     event = audit_event(run, state, "cannot_replan", by="replanner", trigger=reason)
     return {"draft": None, "evaluation": evaluation, "audit": [event]}

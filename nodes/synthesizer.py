@@ -29,7 +29,6 @@ from ..safety.markdown import as_code, link_targets, neutralise_links, without_h
 from ..spending.budget import Tab
 from ..spending.estimates import sample_of, samples_of
 from ..state import (
-    NOT_NEEDED,
     TOOLS_CALLED,
     AuditEvent,
     CriterionResult,
@@ -37,7 +36,6 @@ from ..state import (
     State,
     Step,
     StepResult,
-    is_not_needed,
     reason_of,
     steps_of,
 )
@@ -45,7 +43,7 @@ from ..storage.artifacts import ArtifactDamagedError, shown
 from ..tools.calls import shortened
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
-from ..tracing.marks import marked, plan_marks
+from ..tracing.marks import plan_marks, with_marks
 
 __all__ = ["make_synthesizer", "report_text"]
 
@@ -75,7 +73,7 @@ class _Synthesizer:
         run, tab = run_of(config), run_of(config).tab()
         doubts, settled = await _doubts(state, run)
         started = run.clock()
-        config = marked(config, plan_marks(state.get("plan")))
+        config = with_marks(config, plan_marks(state.get("plan")))
         status, output = _status(state, strict=run.settings.strict), None
         if self.form is not None and status == "done":
             status, output, message = await self._structured_answer(self.form, state, run, tab, config)
@@ -85,7 +83,7 @@ class _Synthesizer:
             message = _with_safe_links(message, state, run, is_json=output is not None)
         if doubts and output is None:
             title = _SETTLED if settled else _IN_DOUBT
-            message = _with_our_word(message, f"{title}:\n" + "\n".join(f"- {line}" for line in doubts))
+            message = _with_note(message, f"{title}:\n" + "\n".join(f"- {line}" for line in doubts))
         answer = str(message.text)
         emit(runtime, run, "synthesized", status=status, answer=answer)
         await self._remember(state, run, tab, run.clock() - started)
@@ -148,7 +146,7 @@ class _Synthesizer:
         except ArtifactDamagedError as error:
             return AIMessage(f"{report}\n\n({error})")
         if direct is not None:
-            return _with_our_word(AIMessage(direct), _untold_checks(state))
+            return _with_note(AIMessage(direct), _checks_nobody_made(state))
         if not self.models.has("synthesizer", run.settings.models):
             return AIMessage(report)
         try:
@@ -161,8 +159,8 @@ class _Synthesizer:
             )
         except (ModelCallError, BudgetExceededError) as error:
             return AIMessage(run.redact(f"{report}\n\n(The answer could not be written by a model: {error})"))
-        unfinished = status != "done" or _left_over(state)
-        return _with_our_word(run.redact(written), report if unfinished else _untold_checks(state))
+        unfinished = status != "done"
+        return _with_note(run.redact(written), report if unfinished else _checks_nobody_made(state))
 
 
 _IN_DOUBT = "May have happened, and nobody knows (resume the thread to say what became of it)"
@@ -197,21 +195,12 @@ def _status(state: State, *, strict: bool) -> RunStatus:
         return "rejected"
     if state.get("plan_issues") and not state.get("results"):
         return "failed"
-    evaluation = state.get("evaluation")
-    goal_met = evaluation is not None and evaluation.get("goal_met", False)
-    return run_status(state.get("plan"), state.get("results") or {}, goal_met=goal_met, strict=strict)
+    return run_status(state.get("plan"), state.get("results") or {}, strict=strict)
 
 
-def _left_over(state: State) -> bool:
-    """Tell whether a run that reached its goal left steps that failed or were not needed."""
-    results = state.get("results") or {}
-    ended = [results[step["id"]] for step in steps_of(state.get("plan")) if step["id"] in results]
-    return any(result["error"] is not None for result in ended)
-
-
-def _with_our_word(written: AIMessage, ours: str) -> AIMessage:
+def _with_note(written: AIMessage, note: str) -> AIMessage:
     """Add what is ours to say about a run: a model may forget it, or hide what stands below its answer."""
-    return AIMessage(f"{without_html(written.text)}\n\n{ours}", id=written.id) if ours else written
+    return AIMessage(f"{without_html(written.text)}\n\n{note}", id=written.id) if note else written
 
 
 def _unstreamed(config: RunnableConfig) -> RunnableConfig:
@@ -233,7 +222,7 @@ def _own_links(state: State, run: Run) -> set[str]:
     return link_targets([state.get("goal") or "", run.settings.instructions, *said, *strings_in(given)])
 
 
-def _untold_checks(state: State) -> str:
+def _checks_nobody_made(state: State) -> str:
     """Name the steps of a finished run with a check that nobody could make: a model may leave them out."""
     results = state.get("results") or {}
     lines = [
@@ -314,7 +303,6 @@ _SECTIONS = {
     "unverified": "Done, not verified",
     "failed": "Failed",
     "skipped": "Skipped",
-    "not_needed": "Not needed (the goal was reached before)",
     "blocked": "Not done (something they need did not succeed)",
     "open": "Not started",
 }
@@ -340,11 +328,10 @@ _NOT_VERIFIED = "All steps have run, but not every result could be verified."
 
 
 def _headline(state: State, status: RunStatus) -> str:
-    reached = status == "done" and _left_over(state)
     is_strict = (state.get("settings") or {}).get("strict", False)
     unverified = is_strict and run_status(state.get("plan"), state.get("results") or {}) == "done"
     words = {
-        "done": reason_of(state) if reached else "All steps are done.",
+        "done": "All steps are done.",
         "partial": _NOT_VERIFIED if unverified else "The run ended before everything was done.",
         "failed": _NOT_VERIFIED if unverified else "The run failed.",
         "rejected": "The plan was rejected.",
@@ -363,7 +350,7 @@ def _section(result: StepResult | None) -> str:
         return "open"
     if result["status"] == "done":
         return "unverified" if result["verdict"] == "unverified" else "done"
-    return NOT_NEEDED if is_not_needed(result) else result["status"]
+    return result["status"]
 
 
 _REPORT_CHARACTERS = 20_000
@@ -376,8 +363,6 @@ def _line(step: Step, result: StepResult | None, room: int) -> str:
         return title
     if result["status"] == "done":
         return f"{title}: {shown(result['output'], room)}"
-    if is_not_needed(result) and not result["attempts"]:
-        return title
     return f"{title}: {_outcome(result)}"
 
 

@@ -15,10 +15,10 @@ from ..models.chat import ChatModels
 from ..people.approvals import approval_state, grants_of, record_approval, standing_approval
 from ..plan.grants import is_within
 from ..plan.identity import plan_difference, plan_hash, step_fingerprints
-from ..plan.revision import with_new_ids_for_reruns
+from ..plan.revision import edited_revision, with_new_ids_for_reruns
 from ..plan.rules import PlanFacts, validate_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Approval, Draft, Grants, Plan, PlanIssue, State, digest, feedback_of
+from ..state import Approval, Draft, Grants, Plan, PlanIssue, State, digest, feedback_of, new_evaluation
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 
@@ -90,8 +90,7 @@ class _Validator:
                 f"step {asking[0]!r} says approve: true, but nobody can be asked: give a checkpointer="
             )
         if draft["source"] == "person" and (current := state.get("plan")):
-            plan = {**plan, "id": current["id"], "revision": current["revision"] + 1}
-            plan = await _with_new_ids(plan, current, state, run)
+            plan = await _with_new_ids(edited_revision(plan, current), current, state, run)
         event = audit_event(
             run,
             {**state, "plan": plan},
@@ -157,7 +156,7 @@ def _refused(state: State, draft: Draft, run: Run, issues: list[Any]) -> Update:
     if draft["source"] == "given" or (draft["source"] in ("planner", "replanner") and spent):
         codes = ", ".join(dict.fromkeys(issue["code"] for issue in issues))
         reason = f"The plan cannot run ({codes})."
-        update["evaluation"] = {"decision": "abort", "step_ids": [], "reason": reason, "by": "limit"}
+        update["evaluation"] = new_evaluation("abort", reason, by="limit")
     return update
 
 

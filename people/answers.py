@@ -19,6 +19,7 @@ from ..errors import ConfigurationError, InvalidAnswerError, NothingToResumeErro
 from ..langgraph_private import path_text
 from ..state import digest
 from ..storage.ledger import Ledger
+from .chat import current_question
 from .questions import (
     QUESTIONS,
     answer_model,
@@ -38,6 +39,7 @@ __all__ = [
     "keep_answers",
     "open_questions",
     "overdue_answers",
+    "refused_questions",
     "thread_name",
     "wrong_answers_named",
 ]
@@ -73,7 +75,12 @@ def open_questions(interrupts: Sequence[Interrupt]) -> str:
 
 
 def check_command(
-    command: Command[Any], snapshot: StateSnapshot | None, has_saver: bool, overdue: Mapping[str, Any]
+    command: Command[Any],
+    snapshot: StateSnapshot | None,
+    has_saver: bool,
+    overdue: Mapping[str, Any],
+    *,
+    by_chat: bool = False,
 ) -> Command[Any]:
     """Read the answers of a ``Command``; one without answers passes.
 
@@ -82,6 +89,8 @@ def check_command(
         snapshot: The thread's state.
         has_saver: Whether there is a checkpointer.
         overdue: Careful answers to questions that waited too long; a late answer counts no more.
+        by_chat: Whether it may come from a client of chat, which sends no ids: then an answer without one is
+            for the question that those show.
 
     Raises:
         InvalidAnswerError: If an answer fits no open question; all of them stay open.
@@ -100,7 +109,8 @@ def check_command(
         name = thread_name(snapshot)
         raise NothingToResumeError(f"no question is open on thread {name!r}; go on with None as input")
     questions = {question.id: question for question in snapshot.interrupts}
-    answers = {} if set(overdue) == set(questions) else _answers(command.resume, questions)
+    shown = current_question(snapshot.interrupts, snapshot.values.get("messages") or []) if by_chat else None
+    answers = {} if set(overdue) == set(questions) else _answers(command.resume, questions, shown)
     return Command(
         graph=command.graph, update=command.update, goto=command.goto, resume={**answers, **overdue}
     )
@@ -123,17 +133,17 @@ def wrong_answers_named() -> Iterator[None]:
         ) from error
 
 
-def _answers(resume: Any, questions: Mapping[str, Interrupt]) -> dict[str, Any]:
+def _answers(resume: Any, questions: Mapping[str, Interrupt], shown: Interrupt | None) -> dict[str, Any]:
     """Match answers with open questions by id, and read each one, so that a bad one never starts the run."""
     listed = open_questions(list(questions.values()))
     if resume is None or resume == {} or resume == []:
         raise InvalidAnswerError(f"the answer is empty. Open: {listed}")
-    if isinstance(resume, Mapping) and all(isinstance(key, str) and _is_id(key) for key in resume):
+    if _is_by_id(resume):
         if unknown := sorted(set(resume) - set(questions)):
             raise InvalidAnswerError(f"no open question has the id {unknown[0]!r}. Open: {listed}")
         answers = dict(resume)
-    elif len(questions) == 1:
-        answers = {next(iter(questions)): resume}
+    elif len(questions) == 1 or shown is not None:
+        answers = {shown.id if shown is not None else next(iter(questions)): resume}
     else:
         raise InvalidAnswerError(
             f"{len(questions)} questions are open, so answers must be given by id: {{id: answer}}. "
@@ -142,6 +152,21 @@ def _answers(resume: Any, questions: Mapping[str, Interrupt]) -> dict[str, Any]:
     return {
         question_id: _read(questions[question_id].value, answer) for question_id, answer in answers.items()
     }
+
+
+def refused_questions(given: Any, snapshot: StateSnapshot | None) -> list[str]:
+    """Name the questions of ours that a refused answer was for."""
+    if not isinstance(given, Command) or snapshot is None or given.update:
+        return []
+    current = current_question(snapshot.interrupts, snapshot.values.get("messages") or [])
+    answers: Any = given.resume
+    named = set(answers) if _is_by_id(answers) else set()
+    asked = [one.id for one in snapshot.interrupts if one.id in named and is_ours(one.id)]
+    return asked or ([current.id] if current is not None and is_ours(current.id) else [])
+
+
+def _is_by_id(resume: Any) -> bool:
+    return isinstance(resume, Mapping) and all(isinstance(key, str) and _is_id(key) for key in resume)
 
 
 def _is_id(key: str) -> bool:

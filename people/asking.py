@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Interrupt
 
 from ..run import Run, emit
-from .questions import Answer, older_question_id, question_id, question_value, read_answer
+from .questions import Answer, older_question_id, question_id, question_value, read_answer, with_refusal
 
 __all__ = [
     "ask_anything",
@@ -82,5 +82,6 @@ async def _answer(run: Run, key: Sequence[Any], question: Interrupt, name: str, 
     if answer is None:
         runtime = Runtime(stream_writer=get_stream_writer())
         emit(runtime, run, "question_open", step_id=step_id, question=name, question_id=found)
-        raise GraphInterrupt((replace(question, id=found),))
+        value = with_refusal(question.value, run.refusals.get(found))
+        raise GraphInterrupt((replace(question, id=found, value=value),))
     return answer

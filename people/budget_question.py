@@ -7,7 +7,7 @@ from typing import Any
 
 from ..run import Run, audit_event
 from ..spending.budget import SoftLimit
-from ..state import AuditEvent, Evaluation, State
+from ..state import AuditEvent, Evaluation, State, new_evaluation
 from .asking import ask_person
 from .questions import Answer
 
@@ -76,4 +76,4 @@ def _ended(soft: SoftLimit, answer: Answer) -> Evaluation:
     ending = "finish with what there is" if answer["decision"] == "finish" else "end the run"
     said = f": {answer['message']}" if answer["message"] else ""
     reason = f"At {soft.used:g} of {soft.budget}={soft.limit:g} it was decided to {ending}{said}."
-    return {"decision": "abort", "step_ids": [], "reason": reason, "by": answer["by"]}
+    return new_evaluation("abort", reason, by=answer["by"])

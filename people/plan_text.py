@@ -57,7 +57,6 @@ def describe_plan(
             _changes(plan, earlier, toolbox),
             _steps(plan, toolbox, values or {}),
             _rolling(plan),
-            _goal(plan),
             _answer(plan),
             describe_estimate(estimate) if estimate is not None else "",
         ]
@@ -141,12 +140,6 @@ def _rolling(plan: Plan) -> str:
     return (
         "**Not all of it:** when these steps are done, the next ones are planned." if is_rolling(plan) else ""
     )
-
-
-def _goal(plan: Plan) -> str:
-    """Say what ends the run before all its steps have run."""
-    criteria = [_said(" ".join(map(str, criterion.values()))) for criterion in plan.get("goal_criteria", ())]
-    return "**Done as soon as:** " + "; ".join(criteria) if criteria else ""
 
 
 def _answer(plan: Plan) -> str:

@@ -39,6 +39,7 @@ __all__ = [
     "question_name",
     "question_value",
     "read_answer",
+    "with_refusal",
 ]
 
 Json = Any
@@ -179,10 +180,21 @@ def question_value(name: str, args: Mapping[str, Json], description: str) -> dic
         description: Markdown that a person can decide from.
     """
     question = QUESTIONS[name]
+    # Front ends write a value into a field to edit, and fail at null (Agent Inbox).
+    shown = {key: "" if value is None else value for key, value in args.items()}
     # Agent Inbox reads `arguments`, LangChain's own middleware and Agent Chat UI read `args`.
-    request = {"name": question.name, "args": dict(args), "arguments": dict(args), "description": description}
+    request = {"name": question.name, "args": shown, "arguments": dict(shown), "description": description}
     config = {"action_name": question.name, "allowed_decisions": list(question.allowed)}
     return {"action_requests": [request], "review_configs": [config]}
+
+
+def with_refusal(value: Json, refusal: str | None) -> Json:
+    """Return a question's interrupt value with the reason why the last answer to it was not taken."""
+    requests = value.get("action_requests") if isinstance(value, Mapping) else None
+    if refusal is None or not requests:
+        return value
+    said = f"**Your answer was not taken:** {refusal}\n\n{requests[0].get('description', '')}"
+    return {**value, "action_requests": [{**requests[0], "description": said}, *requests[1:]]}
 
 
 def answer_model(value: Mapping[str, Json]) -> type[RootModel[Any]]:
@@ -382,6 +394,8 @@ def _parse_json(text: str) -> Json:
 
 def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Json]) -> Answer:
     args = {**proposed, **answer.get("args", {})}
+    if args.get("output") == proposed.get("output") == "":
+        args["output"] = None  # the field was left empty
     decision = question.careful_end if answer["type"] == "reject" else args.get("decision")
     if decision not in question.decisions:
         raise _refuse(question, f"its decision is {decision!r}")

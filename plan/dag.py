@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import Any
 
-from ..state import Plan, RunStatus, Step, StepResult, is_not_needed, is_satisfied, steps_of
+from ..state import Plan, RunStatus, Step, StepResult, is_satisfied, steps_of
 
 __all__ = [
     "descendants",
@@ -92,12 +92,7 @@ def _skipped_by_when(step: Step, steps: Mapping[str, Step], results: Mapping[str
 
 def _has_failed(result: StepResult | None) -> bool:
     """Tell whether a step failed, also if it was skipped for that, or could not run after one that failed."""
-    return (
-        result is not None
-        and result["status"] != "done"
-        and result["error"] is not None
-        and not is_not_needed(result)
-    )
+    return result is not None and result["status"] != "done" and result["error"] is not None
 
 
 def is_failure_handled(plan: Plan, step_id: str) -> bool:
@@ -131,26 +126,20 @@ def next_round_is_due(plan: Plan | None, results: Mapping[str, StepResult]) -> b
     return plan is not None and is_rolling(plan) and not pending_steps(plan, results)
 
 
-def run_status(
-    plan: Plan | None, results: Mapping[str, StepResult], *, goal_met: bool = False, strict: bool = False
-) -> RunStatus:
+def run_status(plan: Plan | None, results: Mapping[str, StepResult], *, strict: bool = False) -> RunStatus:
     """Tell how a run ended: done, partial, or failed when no step is done.
 
     A step that was skipped by its ``when`` (no error) counts as done; one that was skipped
-    because it failed does not. A plan that was to go on is never done. Where a plan has criteria
-    for its goal, the run is done when they are met, whatever became of single steps, and only then.
+    because it failed does not. A plan that was to go on is never done.
     With ``strict``, a step whose result nobody could verify is not done.
     """
-    if goal_met:
-        return "done"
     ended = [step["id"] for step in steps_of(plan)]
     done = {i for i, r in results.items() if r["status"] == "done"}
     if strict:
         done = {i for i in done if results[i]["verdict"] != "unverified"}
     skipped = {i for i, r in results.items() if _skipped_by_condition(r)}
     fulfilled = done | skipped >= set(ended)
-    may_be = plan is not None and not is_rolling(plan) and not plan.get("goal_criteria")
-    if ended and fulfilled and may_be:
+    if ended and fulfilled and not is_rolling(plan):
         return "done"
     return "partial" if done else "failed"
 

@@ -28,10 +28,9 @@ def input_values(plan: Plan | Mapping[str, Any], given: Mapping[str, Json] | Non
 
 
 def plan_hash(plan: Plan, inputs: Mapping[str, Json] | None) -> str:
-    """Hash what a plan would do: steps, inputs, what ends it early, what it answers (SHA-256, hex)."""
-    said: Mapping[str, Any] = plan
-    given = {name: said[name] for name in ("goal_criteria", "answer") if said.get(name)}
-    return digest({"steps": plan["steps"], "inputs": input_values(plan, inputs), **given})
+    """Hash what a plan would do: steps, inputs, what it answers (SHA-256, hex)."""
+    answer = {"answer": plan["answer"]} if plan.get("answer") else {}
+    return digest({"steps": plan["steps"], "inputs": input_values(plan, inputs), **answer})
 
 
 def step_fingerprint(step: Step) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import NotPromotableError
-from ..state import AuditEvent, Plan, Step, StepResult, is_not_needed, needs_a_model, steps_by_id
+from ..state import AuditEvent, Plan, Step, StepResult, needs_a_model, steps_by_id
 from ..tools.calls import ABRIDGED
+from .criteria import is_judged
 from .dag import run_status
 from .identity import used_ids
 from .literals import ArgumentSchema, Lift, Lifting, declared_inputs, holds_references, stands_for
@@ -23,7 +24,7 @@ from .references import (
     step_references,
     strings_in,
 )
-from .renaming import rename_in_goal, rename_in_text, rename_uses
+from .renaming import rename_in_text, rename_uses
 
 __all__ = ["Promotion", "needs_model", "promote"]
 
@@ -53,7 +54,6 @@ def promote(
     *,
     inputs: Mapping[str, Json] | None = None,
     audit: Sequence[AuditEvent] = (),
-    goal_met: bool = False,
     lifts: Iterable[Lift] = (),
     everywhere: bool = False,
     argument_schema: ArgumentSchema | None = None,
@@ -65,7 +65,6 @@ def promote(
         results: The results of the run.
         inputs: The input values of the run; they become defaults, so that running it does the same.
         audit: The decisions of the run.
-        goal_met: Whether the run ended because its goal was reached.
         lifts: Literals that become inputs.
         everywhere: Whether a lifted literal becomes the input wherever else it stands as a whole value.
         argument_schema: Knows the tools, for a lifted argument to be declared as its tool does.
@@ -74,7 +73,7 @@ def promote(
         NotPromotableError: If the run did not end ``done``, or what it ran is not on record whole.
         InvalidInputError: If a literal cannot be lifted.
     """
-    if (status := run_status(plan, results, goal_met=goal_met)) != "done":
+    if (status := run_status(plan, results)) != "done":
         raise NotPromotableError(f"only a run that ended done can be promoted; this one is {status}")
     alive, dropped = _alive(plan, results)
     edited = _edited_calls(plan, audit)
@@ -90,7 +89,6 @@ def promote(
         "goal": plan.get("goal", ""),
         "rationale": plan.get("rationale", ""),
         "inputs": declared,
-        "goal_criteria": rename_in_goal(plan.get("goal_criteria", ()), renamed),
         "answer": "" if lifts or edited else _answer(plan, used, dropped, renamed),
     }
     made = {key: value for key, value in made.items() if value} | {"steps": lifting.steps}
@@ -101,13 +99,8 @@ def promote(
 
 
 def _alive(plan: Plan, results: Mapping[str, StepResult]) -> tuple[list[Step], list[str]]:
-    """Split off steps that failed or were given up; what was not needed may be needed another time."""
-    named = _named_by_the_goal(plan)
-    dead = [
-        step["id"]
-        for step in plan["steps"]
-        if not _may_work(results.get(step["id"])) and step["id"] not in named
-    ]
+    """Split off steps that failed or were given up."""
+    dead = [step["id"] for step in plan["steps"] if not _may_work(results.get(step["id"]))]
     alive: list[Any] = []
     for step in plan["steps"]:
         if step["id"] not in dead:
@@ -155,22 +148,7 @@ def _is_said(value: Json, words: str) -> bool:
 def _may_work(result: StepResult | None) -> bool:
     if result is None:
         return False
-    unneeded = result["status"] == "skipped" and (result["error"] is None or is_not_needed(result))
-    return result["status"] == "done" or unneeded
-
-
-def _named_by_the_goal(plan: Plan) -> set[str]:
-    """Collect the steps that the goal's criteria look at: without one they would say nothing."""
-    expressions = [
-        expression
-        for criterion in plan.get("goal_criteria", ())
-        for expression in (
-            criterion.get("expression"),
-            *(found for _, found in step_references({"success_criteria": [criterion]})),
-        )
-        if expression
-    ]
-    return {name for expression in expressions for name in expression_roots(expression)}
+    return result["status"] == "done" or (result["status"] == "skipped" and result["error"] is None)
 
 
 def _edited_calls(plan: Plan, audit: Iterable[AuditEvent]) -> set[str]:
@@ -260,6 +238,5 @@ def needs_model(plan: Mapping[str, Any]) -> list[str]:
     return [
         step["id"]
         for step in plan["steps"]
-        if needs_a_model(step)
-        or any(criterion["type"] == "judge" for criterion in step.get("success_criteria", ()))
+        if needs_a_model(step) or is_judged(step.get("success_criteria", ()))
     ]

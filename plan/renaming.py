@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
-from ..state import Criterion, Step
+from ..state import Step
 from .references import BadReferenceError, looked_up, map_strings, references_in
 
-__all__ = ["rename_in_goal", "rename_in_text", "rename_uses"]
+__all__ = ["rename_in_text", "rename_uses"]
 
 
 def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
@@ -30,16 +29,6 @@ def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
     if step.get("else_of"):
         followed["else_of"] = renamed.get(step["else_of"], step["else_of"])
     return {**followed, "depends_on": depends_on}  # type: ignore[typeddict-item]
-
-
-def rename_in_goal(criteria: Sequence[Criterion], renamed: Mapping[str, str]) -> list[Criterion]:
-    """Follow a renaming in a goal's criteria, whose expressions are over the outputs of steps."""
-    changes = {old: new for old, new in renamed.items() if old != new}
-    followed: list[Any] = [map_strings(criterion, partial(_follow, changes)) for criterion in criteria]
-    for criterion in followed:
-        if "expression" in criterion:
-            criterion["expression"] = _follow_expression(changes, criterion["expression"])
-    return followed
 
 
 def rename_in_text(text: str, renamed: Mapping[str, str]) -> str:

@@ -26,12 +26,12 @@ from ..state import (
     State,
     StepResult,
     digest,
-    is_not_needed,
 )
 from ..storage.durations import say_duration
 from ..storage.ledger import Ledger
 from ..storage.plan_cache import FORMAT, CachedPlan, CachedPlans, PlanCache, UnreadablePlanError
 from .identity import plan_hash
+from .revision import first_revision
 
 __all__ = [
     "PlanReuse",
@@ -141,11 +141,10 @@ def _names_another_year(plan: Plan, goal: str) -> bool:
 
 
 def _did_its_part(result: StepResult | None) -> bool:
-    """Tell whether a step is done, or was left out by its condition or because the goal was reached."""
+    """Tell whether a step is done, or was left out by its condition."""
     if result is None or result.get("failed_items"):
         return False
-    skipped = result["status"] == "skipped" and (result["error"] is None or is_not_needed(result))
-    return result["status"] == "done" or skipped
+    return result["status"] == "done" or (result["status"] == "skipped" and result["error"] is None)
 
 
 _OWN = ("id", "revision", "goal")
@@ -195,7 +194,7 @@ class PlanReuse:
         if found is None:
             return None, []
         await self._plans.count_hit(key)
-        plan: Plan = {**found.plan, "id": new_id, "revision": 1, "goal": goal}
+        plan = first_revision({**found.plan, "goal": goal}, new_id)
         age_s = max(0.0, now - found.stored_at)
         hit = {"thread_id": found.thread_id, "stored_at": found.stored_at, "age_s": age_s}
         await self.note_origin(new_id, key, found.model, hit)

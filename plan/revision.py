@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ..state import Plan, Step, StepResult, granted_tools
 from .dag import descendants
 from .identity import step_fingerprints, unused_id
-from .renaming import rename_in_goal, rename_in_text, rename_uses
+from .renaming import rename_in_text, rename_uses
 
 __all__ = [
+    "edited_revision",
+    "first_revision",
     "revised_plan",
     "with_answer",
     "with_new_ids_for_reruns",
 ]
+
+
+def first_revision(plan: Mapping[str, Any], plan_id: str) -> Plan:
+    """Let a plan begin a history of its own."""
+    return {**plan, "id": plan_id, "revision": 1}  # type: ignore[typeddict-item]
+
+
+def edited_revision(plan: Plan, current: Plan) -> Plan:
+    """Let a plan that a person wrote follow the one that it replaces."""
+    return {**plan, "id": current["id"], "revision": current["revision"] + 1}
 
 
 def with_new_ids_for_reruns(
@@ -47,13 +59,12 @@ def with_new_ids_for_reruns(
 
 
 def _following(plan: Plan, renamed: Mapping[str, str]) -> Plan:
-    """Let the goal's criteria and the answer follow steps that were replaced under new ids."""
-    followed: Plan = {**plan}
-    if criteria := plan.get("goal_criteria"):
-        followed["goal_criteria"] = rename_in_goal(criteria, renamed)
+    """Let the answer follow steps that were replaced under new ids."""
+    # An older version may have stored a plan with a field that plans have no longer.
+    followed: Any = {key: value for key, value in plan.items() if key in Plan.__annotations__}
     if answer := plan.get("answer"):
         followed["answer"] = rename_in_text(answer, renamed)
-    return followed
+    return cast(Plan, followed)
 
 
 def revised_plan(

@@ -11,14 +11,23 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from ..safety.visible_text import one_line, visible
-from .gantt import draw_gantt
+from .drawings import MOST_DRAWN, draw_gantt, draw_plan
 from .html_steps import badge, step_links, step_section, value_block
 from .markup import Markup, element, join
-from .plan_drawing import MOST_DRAWN, draw_plan
 from .record import Decision, RunRecord
-from .settings import settings_that_matter
-from .shares import Share, shortened
-from .words import OUTCOMES, say_cost, say_count, say_seconds, say_time, say_timeline, say_usage, signature
+from .words import (
+    OUTCOMES,
+    Share,
+    say_cost,
+    say_count,
+    say_seconds,
+    say_time,
+    say_timeline,
+    say_usage,
+    settings_that_matter,
+    shortened,
+    signature,
+)
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -218,8 +227,6 @@ def _plan(record: RunRecord, anchors: Mapping[str, str], share: Share) -> Markup
         else []
     )
     words += [] if plan["complete"] else [element("p", "More steps were to be planned when these had ended.")]
-    if plan["goal_criteria"]:
-        words += [element("h3", "Done as soon as"), value_block(plan["goal_criteria"], share.brief)]
     if record["inputs"]:
         words += [element("h3", "Inputs"), value_block(record["inputs"], share.text)]
     return join([*words, _drawn(record, steps, anchors)])

@@ -9,9 +9,8 @@ from ..safety.visible_text import one_line
 from ..tools.calls import last_line
 from ..tools.calls import shortened as both_ends
 from .markup import Markup, element, join
-from .shares import Share, shortened, way_to_output
 from .steps import Criterion, Given, StepRecord, Try
-from .words import OUTCOMES, say_count, say_seconds, say_time, say_usage
+from .words import OUTCOMES, Share, say_count, say_seconds, say_time, say_usage, shortened, way_to_output
 
 __all__ = ["KINDS", "badge", "step_links", "step_section", "value_block"]
 

@@ -11,10 +11,21 @@ from ..tools.calls import last_line
 from ..tools.calls import shortened as both_ends
 from .html_steps import KINDS
 from .record import Decision, RunRecord
-from .settings import settings_that_matter
-from .shares import Share, shortened, way_to_output
 from .steps import StepRecord
-from .words import OUTCOMES, say_cost, say_count, say_seconds, say_time, say_timeline, say_usage, signature
+from .words import (
+    OUTCOMES,
+    Share,
+    say_cost,
+    say_count,
+    say_seconds,
+    say_time,
+    say_timeline,
+    say_usage,
+    settings_that_matter,
+    shortened,
+    signature,
+    way_to_output,
+)
 
 __all__ = ["write_markdown"]
 
@@ -172,7 +183,6 @@ _COLOURS = {
     "waiting": "fill:#e1effc,stroke:#0b5cad,color:#1c2128",
     "blocked": "fill:#f0eafb,stroke:#6f42c1,color:#1c2128,stroke-dasharray:2 3",
     "skipped": "fill:#eceff2,stroke:#57606a,color:#1c2128,stroke-dasharray:5 3",
-    "not_needed": "fill:#eceff2,stroke:#57606a,color:#1c2128,stroke-dasharray:5 3",
     "open": "fill:#ffffff,stroke:#57606a,color:#1c2128,stroke-dasharray:5 3",
 }
 

@@ -72,7 +72,7 @@ class RunRecord(TypedDict):
     answer: str
     output: Json
     plan: dict[str, Json] | None
-    """``{id, revision, rationale, source, complete, goal_criteria}``."""
+    """``{id, revision, rationale, source, complete}``."""
     replans: int
     inputs: dict[str, Json]
     plan_issues: list[dict[str, Json]]
@@ -202,7 +202,6 @@ def _about(plan: Mapping[str, Any], audit: Sequence[Mapping[str, Any]]) -> dict[
     return about | {
         "source": accepted[-1] if accepted else None,
         "complete": plan.get("complete", True) is not False,
-        "goal_criteria": plan.get("goal_criteria") or [],
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from ..errors import UnresolvedReferenceError
 from ..plan.dag import topological_order
 from ..plan.references import BadReferenceError, expression_roots, search, step_references
-from ..state import CRITERION_PARAMETER, NOT_NEEDED, granted_tools, step_kind
+from ..state import granted_tools, step_kind
 from ..storage.artifacts import described_artifact, unwrapped
 from .timeline import seconds_of
 
@@ -171,11 +171,9 @@ def _so_far(made: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def _outcome(result: Mapping[str, Any] | None) -> str:
     if result is None:
         return "open"
-    status, error = str(result.get("status")), result.get("error") or {}
+    status = str(result.get("status"))
     if status == "done":
         return {"met_empty": "empty", "unverified": "unverified"}.get(str(result.get("verdict")), "done")
-    if status == "skipped" and error.get("code") == NOT_NEEDED:
-        return "not_needed"
     return status if status in ("failed", "skipped", "blocked") else "open"
 
 
@@ -291,8 +289,8 @@ def _criteria(step: Mapping[str, Any], result: Mapping[str, Any]) -> list[Criter
         wanted.append(("json_schema", step["output_schema"]))  # it is checked as one
     for criterion in step.get("success_criteria") or ():
         if isinstance(criterion, Mapping):
-            kind = str(criterion.get("type"))
-            wanted.append((kind, criterion.get(CRITERION_PARAMETER.get(kind) or "")))
+            given = [value for name, value in criterion.items() if name != "type"]
+            wanted.append((str(criterion.get("type")), given[0] if given else None))
     found = [outcome for outcome in result.get("criteria") or () if isinstance(outcome, Mapping)]
     joined: list[Criterion] = []
     for kind, value in wanted:

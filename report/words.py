@@ -1,17 +1,25 @@
-"""What a report says in words: how steps and runs end, what decisions are called, how long things took."""
+"""What a report says in words, and how much of each text it shows."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, NamedTuple
+
+from ..context import Context
+from ..safety.visible_text import cut
 
 __all__ = [
     "EVENTS",
     "OUTCOMES",
     "SIGNED",
     "Outcome",
+    "Share",
+    "as_text",
     "event_title",
     "say_cost",
     "say_count",
@@ -19,9 +27,14 @@ __all__ = [
     "say_time",
     "say_timeline",
     "say_usage",
+    "settings_that_matter",
+    "shortened",
     "signature",
     "status_words",
+    "way_to_output",
 ]
+
+Json = Any
 
 
 class Outcome(NamedTuple):
@@ -40,7 +53,6 @@ OUTCOMES: dict[str, Outcome] = {
     "waiting": Outcome("‖", "waiting", "waits for a person's answer"),
     "blocked": Outcome("⊘", "blocked", "did not run: something it needs did not succeed"),
     "skipped": Outcome("–", "skipped", "skipped by its condition or by a decision"),
-    "not_needed": Outcome("»", "not needed", "the goal was reached before"),
     "open": Outcome("○", "not ended", "has not run, or has not ended yet"),
 }
 
@@ -172,3 +184,73 @@ SIGNED = "Made by plan-execute "
 def signature(record: Mapping[str, Any]) -> str:
     """Say what made a report, and when."""
     return f"{SIGNED}{version('plan-execute')} on {say_time(record['made_at'])}."
+
+
+# --- settings ------------------------------------------------------------------------------
+
+_ALWAYS = ("approval", "on_failure", "max_parallel", "max_attempts", "max_replans")
+_NEVER = {"secret_names"}
+
+
+def settings_that_matter(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List settings as (title, value): a few always, the others where they are not as by default."""
+    defaults = Context().model_dump(mode="json")
+    fields = Context.model_fields
+    settings = {**{name: defaults[name] for name in _ALWAYS}, **settings}
+    named = [*_ALWAYS, *(name for name in settings if name not in _ALWAYS and name not in _NEVER)]
+    return [
+        (str(fields[name].title if name in fields else name), _said(settings[name]))
+        for name in named
+        if name in _ALWAYS or settings[name] != defaults.get(name)
+    ]
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {item}" for key, item in value.items())
+    return "none" if value is None else str(value)
+
+
+# --- how much is shown ---------------------------------------------------------------------
+
+_ALL_TEXT = 3_000_000
+_ALL_CALLS = 20_000
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one step may take of a report.
+
+    Attributes:
+        text: Characters of an output.
+        brief: Characters of an input, an argument, a message.
+        calls: Tool calls.
+    """
+
+    text: int
+    brief: int
+    calls: int
+
+    @classmethod
+    def of(cls, steps: int) -> Share:
+        """Divide the room of a report."""
+        text = max(1500, min(20_000, _ALL_TEXT // max(1, steps)))
+        return cls(text, min(2000, text), max(5, min(50, _ALL_CALLS // max(1, steps))))
+
+
+def as_text(value: Json) -> str:
+    """Write a value for people: text as it is, everything else as indented JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+
+
+def shortened(value: Json, limit: int) -> tuple[str, str]:
+    """Write the beginning of a value, and a note about what was left out; none where that is nothing."""
+    text, left_out = cut(as_text(value), limit)
+    return text, f"… {left_out:,} more characters" if left_out else ""
+
+
+def way_to_output(thread: str, step_id: str) -> str:
+    """Write the command that prints a step's whole output."""
+    return shlex.join(["plan-execute", "show", thread or "THREAD", "--step", step_id])

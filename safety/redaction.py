@@ -295,7 +295,7 @@ def _without_escapes(text: str) -> _Layer:
     return _Layer("".join([*parts, text[done:]]), ends, escapes)
 
 
-class _Innocent:
+class _SearchedTexts:
     """Texts that were searched and held nothing, up to a limit.
 
     An output passes the redactor some ten times on its way into result, ledger, events and checkpoints.
@@ -342,7 +342,7 @@ class Redactor:
             tuple((core, _around(core), mark) for value, mark in found for core in _base64_cores(value)),
             _FORMS,
         )
-        self._innocent = _Innocent()
+        self._searched = _SearchedTexts()
 
     @classmethod
     def of(cls, secrets: Mapping[str, str]) -> Redactor:
@@ -367,13 +367,13 @@ class Redactor:
 
         Those are messages, interrupts and other dataclasses, and errors (which become their text).
         """
-        new = self._innocent.without_known(value)
+        new = self._searched.without_known(value)
         if not new:
             return value
         finds = self._all.within(_SEPARATOR.join(new))
         if finds is not None:
             return cast(T, _clean(value, finds))
-        self._innocent.remember(new)
+        self._searched.remember(new)
         return value
 
 

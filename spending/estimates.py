@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from ..errors import UnresolvedReferenceError
 from ..models.chat import Role
+from ..plan.criteria import is_judged
 from ..plan.dag import pending_steps, remaining_path
 from ..plan.identity import input_values
 from ..plan.references import resolve
@@ -186,7 +187,7 @@ class _Part:
     @property
     def _is_judged(self) -> bool:
         criteria = self._step.get("success_criteria", ()) if self._step is not None else ()
-        return any(criterion["type"] == "judge" for criterion in criteria)
+        return is_judged(criteria)
 
 
 def _times(step: Step, inputs: Mapping[str, Any]) -> int | None:

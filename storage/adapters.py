@@ -11,6 +11,7 @@ import asyncio
 import copy
 import inspect
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -46,11 +47,20 @@ from ..errors import ConfigurationError, PlanExecuteError, StorageError
 from ..langgraph_private import uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
 from .faults import meet
+from .ids import checked_thread_id
 from .rows import ROOT
 from .storage_thread import Joins, StorageThread
-from .thread_ids import checked_thread_id
 
-__all__ = ["AsyncSaver", "AsyncStore", "Persistence", "ThreadHold", "async_saver", "async_store"]
+__all__ = [
+    "AsyncSaver",
+    "AsyncStore",
+    "DatabasePersistence",
+    "OpenDatabase",
+    "Persistence",
+    "ThreadHold",
+    "async_saver",
+    "async_store",
+]
 
 T = TypeVar("T")
 
@@ -186,7 +196,24 @@ class HeldThread:
             await self.check()
 
 
-class AsyncSaver(BaseCheckpointSaver[Any]):
+class _Wrapper:
+    """What both adapters do with what they wrap."""
+
+    wrapped: Any
+    _bridge: _Bridge
+
+    def __getattr__(self, name: str) -> Any:
+        # copy.copy asks for dunders before `wrapped` is there
+        if name.startswith("__") or "wrapped" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.wrapped, name)
+
+    def check_sync(self) -> None:
+        """Raise `ConfigurationError` if a sync run in this thread would block the wrapped object's loop."""
+        self._bridge.check_sync()
+
+
+class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
     """A checkpointer with both faces over any checkpointer, and the last place that keeps secrets out.
 
     Attributes:
@@ -199,16 +226,6 @@ class AsyncSaver(BaseCheckpointSaver[Any]):
         self._bridge = _Bridge(saver)
         # LangGraph 1.2 still runs savers written before put_writes had a task_path.
         self._takes_path = len(inspect.signature(saver.put_writes).parameters) > 3
-
-    def __getattr__(self, name: str) -> Any:
-        # copy.copy asks for dunders before `wrapped` is there
-        if name.startswith("__") or "wrapped" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.wrapped, name)
-
-    def check_sync(self) -> None:
-        """Raise `ConfigurationError` if a sync run in this thread would block the saver's own loop."""
-        self._bridge.check_sync()
 
     async def idle(self) -> None:
         """Wait until no call is under way: LangGraph leaves some behind when a run is cancelled."""
@@ -481,12 +498,14 @@ async def _collect(items: AsyncIterator[T]) -> list[T]:
     return [item async for item in items]
 
 
-class AsyncStore(BaseStore):
+class AsyncStore(_Wrapper, BaseStore):
     """A store with both faces over any store.
 
     Attributes:
         wrapped: The original. Attributes that the adapter lacks are looked up there.
     """
+
+    wrapped: BaseStore
 
     def __init__(self, store: BaseStore) -> None:
         self.wrapped = store
@@ -495,15 +514,6 @@ class AsyncStore(BaseStore):
         self._bridge = _Bridge(store)
         self._native = not uses_default_pool(store)
         self._joins: Callable[[Sequence[Op]], Joins] | None = getattr(store, "joins", None)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "wrapped" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.wrapped, name)
-
-    def check_sync(self) -> None:
-        """Raise `ConfigurationError` if a sync run in this thread would block the store's own loop."""
-        self._bridge.check_sync()
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute several operations."""
@@ -565,6 +575,44 @@ class Persistence(NamedTuple):
 
     checkpointer: AsyncSaver
     store: AsyncStore
+
+
+class OpenDatabase(Protocol):
+    """A database that is open."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class DatabasePersistence(ABC):
+    """One database, open between entering and leaving, with ``with`` or ``async with``."""
+
+    _database: OpenDatabase | None = None
+
+    @abstractmethod
+    def _open(self) -> tuple[OpenDatabase, BaseCheckpointSaver[Any], BaseStore]:
+        """Open the database, and make the checkpointer and the store on it."""
+
+    @abstractmethod
+    def _open_already(self) -> str:
+        """Say which database is open, and what to do instead."""
+
+    def __enter__(self) -> Persistence:
+        if self._database is not None:
+            raise ConfigurationError(self._open_already())
+        self._database, saver, store = self._open()
+        return Persistence(AsyncSaver(saver), AsyncStore(store))
+
+    def __exit__(self, *_: object) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    async def __aenter__(self) -> Persistence:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.__exit__)
 
 
 @overload

@@ -1,19 +1,32 @@
-"""Channel values beside the checkpoints that hold them, as SqliteSaver writes all of them with each one.
+"""What our checkpointers do otherwise than LangGraph's: how values are kept, read and numbered.
+
+SqliteSaver writes all channel values with each checkpoint. Ours are beside the checkpoints that hold them.
 
 A value is written once per version, whatever number of checkpoints has it. A channel never gets the same
-version with another value in a thread, also not in a fork: see `LocalSaver.get_next_version`.
+version with another value in a thread, also not in a fork: see `DistinctVersions`.
 """
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-__all__ = ["BLOBS", "BLOBS_SCHEMA", "ChannelBlobs", "delete_blobs", "join", "split"]
+__all__ = [
+    "BLOBS",
+    "BLOBS_SCHEMA",
+    "ChannelBlobs",
+    "DistinctVersions",
+    "delete_blobs",
+    "join",
+    "split",
+    "strict_serializer",
+]
 
 BLOBS = "checkpoint_blobs"
 """The table of values."""
@@ -42,6 +55,24 @@ _FIND = (
 
 _SHORT_TEXT = 64
 """Longest text that stays in the checkpoint, where it takes less than a row of its own."""
+
+
+def strict_serializer() -> JsonPlusSerializer:
+    """Make the serializer that revives only types LangGraph holds safe; others come back as plain data."""
+    return JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
+
+
+class DistinctVersions:
+    """Lets a checkpointer give no version of a channel twice, also not in a fork."""
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """Return the version after ``current``.
+
+        LangGraph's savers tell forks apart by `random`, which repeats itself where a program seeds it
+        (SqliteSaver 3.1.2, PostgresSaver 3.2.0).
+        """
+        number: str = super().get_next_version(current, channel).partition(".")[0]  # type: ignore[misc]
+        return f"{number}.{secrets.token_hex(8)}"
 
 
 def split(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:

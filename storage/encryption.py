@@ -1,4 +1,9 @@
-"""Encryption at rest: AES-GCM for what the rows of a local database hold, and whose key it is."""
+"""Encryption at rest: the local checkpointer and store with rows that are encrypted by AES-GCM.
+
+Encrypted are the values: checkpoints, pending writes, metadata, and every value in the store. The addresses
+of rows stay readable, since the database finds rows by them: ids of threads, checkpoints, plans and steps,
+channel names, versions, times.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +11,43 @@ import base64
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
 from langgraph.checkpoint.serde.base import CipherProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.sqlite.utils import search_where
+from langgraph.store.base import GetOp, Item, Op, PutOp, Result, SearchOp
 
 from ..errors import ConfigurationError, EncryptionKeyError, StorageDamagedError
+from .checkpoints import ChannelBlobs
+from .sqlite import Database, LocalSaver, LocalStore
 
-__all__ = [
-    "ENCRYPTED_VERSION",
-    "ENCRYPTION_TABLE",
-    "Cipher",
-    "RowCipher",
-    "SealedSerializer",
-    "check_key",
-    "mark_encrypted",
-    "read_key",
-]
-
-ENCRYPTED_VERSION = 2
-"""SQLite's ``user_version`` of encrypted files, so that versions that cannot decrypt refuse them."""
+__all__ = ["Cipher", "EncryptedSaver", "EncryptedStore", "read_key"]
 
 KEY_BYTES = (16, 24, 32)
 """Sizes of AES keys."""
 
 _NONCE_BYTES = 12
 _NAME = "aesgcm"
-ENCRYPTION_TABLE = "encryption"
-"""Table that only encrypted databases have."""
-
-_CHECK = (b"plan_execute", ("key check",))
+_KEY_CHECK = (b"plan_execute", ("key check",))
+"""What a new database holds encrypted, and for which place: another key cannot decrypt it."""
+_ENCRYPTED = "sealed"
+"""The only key of an encrypted value, in the store and in metadata."""
+_ADDRESS = ("thread_id", "checkpoint_ns", "checkpoint_id")
 
 
 def read_key(given: bytes | str) -> bytes:
@@ -85,23 +94,36 @@ class Cipher:
         self._aes = AESGCM(key)
         self.path = path
 
-    def seal(self, plain: bytes, place: Sequence[str]) -> bytes:
+    def encrypt(self, plain: bytes, place: Sequence[str]) -> bytes:
         """Return nonce, ciphertext and tag."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return nonce + self._aes.encrypt(nonce, plain, _address(place))
 
-    def open(self, sealed: bytes, place: Sequence[str]) -> bytes:
-        """Return what was sealed at this place.
+    def decrypt(self, encrypted: bytes, place: Sequence[str]) -> bytes:
+        """Return what was encrypted for this place.
 
         Raises:
-            StorageDamagedError: If it was changed, or sealed for another place or with another key.
+            StorageDamagedError: If it was changed, or encrypted for another place or with another key.
         """
         from cryptography.exceptions import InvalidTag
 
         try:
-            return self._aes.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _address(place))
+            return self._aes.decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], _address(place))
         except (InvalidTag, ValueError, TypeError) as error:
             raise self.damage(f"was changed, or is not from there ({' '.join(place)})") from error
+
+    def mark(self, connection: sqlite3.Connection) -> None:
+        """Let a new database tell by what its key is known."""
+        connection.execute("INSERT INTO encryption VALUES (?, ?)", (_NAME, self.encrypt(*_KEY_CHECK)))
+
+    def check(self, connection: sqlite3.Connection) -> None:
+        """Raise `EncryptionKeyError` if an encrypted database has another key."""
+        row = connection.execute("SELECT key_check FROM encryption").fetchone()
+        try:
+            self.decrypt(row[0] if row else b"", _KEY_CHECK[1])
+        except StorageDamagedError as error:
+            what = f"{self.path} is encrypted with another key; nothing was changed"
+            raise EncryptionKeyError(what) from error
 
     def damage(self, what: str) -> StorageDamagedError:
         """Word what is wrong with a row."""
@@ -134,17 +156,17 @@ class RowCipher(CipherProtocol):
             self._place = before
 
     def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
-        """Return the cipher's name and the sealed text."""
-        return _NAME, self.cipher.seal(plaintext, self._place)
+        """Return the cipher's name and the encrypted text."""
+        return _NAME, self.cipher.encrypt(plaintext, self._place)
 
     def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
         """Return the plain text."""
         if ciphername != _NAME:
             raise self.cipher.damage(f"is encrypted in a way that is not known here ({ciphername[:40]})")
-        return self.cipher.open(ciphertext, self._place)
+        return self.cipher.decrypt(ciphertext, self._place)
 
 
-class SealedSerializer(EncryptedSerializer):
+class RefusingSerializer(EncryptedSerializer):
     """LangGraph's encrypted serializer, which refuses rows that are not encrypted instead of taking them."""
 
     cipher: RowCipher
@@ -160,38 +182,185 @@ class SealedSerializer(EncryptedSerializer):
         return super().loads_typed(data)
 
 
-# --- whose key it is ---------------------------------------------------------------------
+class EncryptedSaver(LocalSaver):
+    """The local checkpointer with encrypted rows, each bound to its place."""
+
+    def __init__(self, database: Database, cipher: Cipher) -> None:
+        super().__init__(database)
+        self._cipher = cipher
+        self._rows = RowCipher(cipher)
+        self.serde = RefusingSerializer(self._rows, self.serde)
+
+    def with_allowlist(self, extra_allowlist: Any) -> BaseCheckpointSaver[Any]:
+        """Return a clone with these types allowed.
+
+        LangGraph gives it its own encrypted serializer, which takes plain rows (langgraph-checkpoint 4.3).
+        """
+        clone = super().with_allowlist(extra_allowlist)
+        if clone is not self:
+            made = cast(RefusingSerializer, clone.serde)
+            clone.serde = RefusingSerializer(made.cipher, made.serde)
+        return clone
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, its metadata encrypted too."""
+        place = config["configurable"]
+        address = (str(place["thread_id"]), place["checkpoint_ns"], checkpoint["id"])
+        # the caller's config is among the metadata: what LangGraph would copy from it is encrypted as well
+        whole = get_checkpoint_metadata(config, metadata)
+        encrypted: Any = {
+            _ENCRYPTED: self._encrypt(json.dumps(whole, ensure_ascii=False), "metadata", *address)
+        }
+        bare: RunnableConfig = {"configurable": {key: place[key] for key in _ADDRESS if key in place}}
+        with self.cursor(), self._rows.at("checkpoint", *address):
+            return super().put(bare, checkpoint, encrypted, new_versions)
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store the writes of a task, each with the names of its task and channel inside."""
+        place = config["configurable"]
+        address = [str(place[key]) for key in _ADDRESS]
+        named = [(channel, [task_id, channel, value]) for channel, value in writes]
+        with self.cursor(), self._rows.at("checkpoint", *address):
+            super().put_writes(config, named, task_id, task_path)
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Fetch a checkpoint."""
+        with self.cursor(transaction=False) as cursor:
+            exact = _exact(cursor, config)
+            return None if exact is None else self._opened(exact)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """List checkpoints, newest first; what they are filtered by is read from the opened metadata."""
+        where, values = search_where(config, None, before)
+        with self.cursor(transaction=False) as cursor:
+            columns = ", ".join(_ADDRESS)
+            query = f"SELECT {columns} FROM checkpoints {where} ORDER BY checkpoint_id DESC"  # noqa: S608
+            rows = cursor.execute(query, values).fetchall()
+            opened = (self._opened({"configurable": dict(zip(_ADDRESS, row, strict=True))}) for row in rows)
+            wanted = (found for found in opened if found and _matches(found.metadata, filter))
+            return iter([*islice(wanted, limit)])
+
+    def _opened(self, exact: RunnableConfig) -> CheckpointTuple | None:
+        address = [str(exact["configurable"][key]) for key in _ADDRESS]
+        with self._rows.at("checkpoint", *address):
+            found = super().get_tuple(exact)
+        if found is None:
+            return None
+        metadata = self._decrypt(cast(Any, found.metadata), "metadata", *address)
+        writes = [self._unnamed(write) for write in found.pending_writes or ()]
+        return found._replace(metadata=json.loads(metadata), pending_writes=writes)
+
+    def _unnamed(self, write: tuple[str, str, Any]) -> tuple[str, str, Any]:
+        task_id, channel, named = write
+        if not isinstance(named, list) or named[:2] != [task_id, channel]:
+            raise self._cipher.damage(f"is another one's ({task_id} {channel})")
+        return task_id, channel, named[2]
+
+    def _blobs(self, cursor: sqlite3.Cursor, config: RunnableConfig) -> ChannelBlobs:
+        return EncryptedBlobs(*super()._blobs(cursor, config))
+
+    def _encrypt(self, text: str, *place: str) -> str:
+        return _encrypted(self._cipher, text, place)
+
+    def _decrypt(self, held: Mapping[str, Any], *place: str) -> str:
+        return _decrypted(self._cipher, held, place)
 
 
-def mark_encrypted(connection: sqlite3.Connection, cipher: Cipher) -> None:
-    """Put into a new database that it is encrypted, and by what its key is known."""
-    connection.execute(f"CREATE TABLE {ENCRYPTION_TABLE} (cipher TEXT NOT NULL, key_check BLOB NOT NULL)")
-    connection.execute(f"INSERT INTO {ENCRYPTION_TABLE} VALUES (?, ?)", (_NAME, cipher.seal(*_CHECK)))  # noqa: S608
-    connection.execute(f"PRAGMA user_version={ENCRYPTED_VERSION}")
+class EncryptedBlobs(ChannelBlobs):
+    """Encrypted channel values, each bound to its thread, namespace, channel and version."""
+
+    def write(self, values: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
+        """Write the values whose versions are not in the table yet."""
+        for channel, value in values.items():
+            with self._at(channel, versions[channel]):
+                super().write({channel: value}, versions)
+
+    def read(self, channel: str, version: Any) -> tuple[Any] | None:
+        """Return the value that the channel had at this version, alone in a tuple; None: it is not there."""
+        with self._at(channel, version):
+            return super().read(channel, version)
+
+    def _at(self, channel: str, version: Any) -> Any:
+        return cast(RefusingSerializer, self.serde).cipher.at("value", *self._key(channel, version))
 
 
-def check_key(connection: sqlite3.Connection, path: Path, cipher: Cipher | None) -> None:
-    """Refuse a database and a key that do not belong together.
+class EncryptedStore(LocalStore):
+    """The local store with encrypted values, each bound to its namespace and key."""
 
-    Raises:
-        EncryptionKeyError: If the database is encrypted and the key is missing or another one, or if
-            there is a key and the database is plain.
-    """
-    known = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (ENCRYPTION_TABLE,)).fetchone()
-    if known is None:
-        if cipher is not None:
-            raise EncryptionKeyError(
-                f"{path} is not encrypted, and a database cannot be encrypted afterwards: "
-                "leave the key away, or start a new file; nothing was changed"
-            )
-        return
-    if cipher is None:
-        raise EncryptionKeyError(
-            f"{path} is encrypted: give its key (encryption_key=, or PLAN_EXECUTE_ENCRYPTION_KEY for the "
-            "command line); nothing was changed"
-        )
-    row = connection.execute(f"SELECT key_check FROM {ENCRYPTION_TABLE}").fetchone()  # noqa: S608
+    def __init__(self, database: Database, cipher: Cipher) -> None:
+        super().__init__(database)
+        self._cipher = cipher
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Execute the operations in one transaction.
+
+        Raises:
+            ConfigurationError: For a search by content, which is encrypted.
+            StorageDamagedError: If a row is not encrypted, or was changed.
+        """
+        return [self._opened(result) for result in super().batch([self._as_kept(op) for op in ops])]
+
+    def _as_kept(self, op: Op) -> Op:
+        if isinstance(op, SearchOp) and (op.filter or op.query):
+            raise ConfigurationError("an encrypted store cannot be searched by content, only by namespace")
+        if not isinstance(op, PutOp) or op.value is None:
+            return op
+        text = _encrypted(self._cipher, json.dumps(op.value, ensure_ascii=False), _place(op))
+        return op._replace(value={_ENCRYPTED: text})
+
+    def _opened(self, result: Result) -> Result:
+        for item in result if isinstance(result, list) else [result]:
+            if isinstance(item, Item):
+                item.value = json.loads(_decrypted(self._cipher, item.value, _place(item)))
+        return result
+
+
+def _place(row: PutOp | GetOp | Item) -> tuple[str, ...]:
+    return "store", *row.namespace, row.key
+
+
+def _encrypted(cipher: Cipher, text: str, place: Sequence[str]) -> str:
+    return base64.b64encode(cipher.encrypt(text.encode(), place)).decode()
+
+
+def _decrypted(cipher: Cipher, held: Mapping[str, Any], place: Sequence[str]) -> str:
+    if set(held) != {_ENCRYPTED}:
+        raise cipher.damage(f"is not encrypted ({' '.join(place)})")
     try:
-        cipher.open(row[0] if row else b"", _CHECK[1])
-    except StorageDamagedError as error:
-        raise EncryptionKeyError(f"{path} is encrypted with another key; nothing was changed") from error
+        encrypted = base64.b64decode(held[_ENCRYPTED], validate=True)
+    except (ValueError, TypeError) as error:
+        raise cipher.damage(f"was changed ({' '.join(place)})") from error
+    return cipher.decrypt(encrypted, place).decode()
+
+
+def _exact(cursor: sqlite3.Cursor, config: RunnableConfig) -> RunnableConfig | None:
+    """Name the checkpoint that a config asks for: the one it names, or the thread's latest."""
+    place = config["configurable"]
+    if get_checkpoint_id(config):
+        return {"configurable": {**place, "checkpoint_ns": place.get("checkpoint_ns", "")}}
+    thread, namespace = str(place["thread_id"]), place.get("checkpoint_ns", "")
+    row = cursor.execute(
+        "SELECT MAX(checkpoint_id) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ?",
+        (thread, namespace),
+    ).fetchone()
+    address = dict(zip(_ADDRESS, (thread, namespace, row[0]), strict=True))
+    return {"configurable": address} if row[0] is not None else None
+
+
+def _matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> bool:
+    return all(metadata.get(key) == value for key, value in (wanted or {}).items())

@@ -10,6 +10,7 @@ from typing import Any
 from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 
 from ..safety.redaction import Redactor
+from ..state import Attempt
 from .rows import ROOT, decode, dump, encode, load, search
 from .work_id import CallId
 
@@ -185,28 +186,28 @@ class Ledger:
         finished = await self._get(self._space("results", plan_id), step_id) is not None
         found = [row for row in await search(self.store, items) if finished or not _succeeded(load(row))]
         rows = [(row.namespace, row.key) for row in [*await search(self.store, attempts), *found]]
-        doomed = [(self._space("results", plan_id), encode(step_id)), *rows]
-        await self.store.abatch([PutOp(namespace, key, None) for namespace, key in doomed])
+        rows_to_delete = [(self._space("results", plan_id), encode(step_id)), *rows]
+        await self.store.abatch([PutOp(namespace, key, None) for namespace, key in rows_to_delete])
 
     # attempts
 
-    async def attempts(self, plan_id: str, step_id: str, fingerprint: str) -> list[dict[str, Any]]:
+    async def attempts(self, plan_id: str, step_id: str, fingerprint: str) -> list[Attempt]:
         """Return the step's attempts under this fingerprint, first to last."""
         rows = await self._rows(self._space("attempts", plan_id, step_id))
         mine = [row for row in rows.values() if row["fingerprint"] == fingerprint]
         return [row["attempt"] for row in sorted(mine, key=lambda row: row["number"])]
 
-    async def attempts_of_plan(self, plan_id: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    async def attempts_of_plan(self, plan_id: str) -> dict[tuple[str, str], list[Attempt]]:
         """Return all attempts of a plan's steps, first to last, by (step id, fingerprint)."""
         rows = await search(self.store, self._space("attempts", plan_id), below=True)
         loaded = [(decode(row.namespace[-1]), load(row)) for row in rows]
-        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        found: dict[tuple[str, str], list[Attempt]] = {}
         for step_id, row in sorted(loaded, key=lambda one: one[1]["number"]):
             found.setdefault((step_id, row["fingerprint"]), []).append(row["attempt"])
         return found
 
     async def record_attempt(
-        self, plan_id: str, step_id: str, fingerprint: str, number: int, attempt: dict[str, Any]
+        self, plan_id: str, step_id: str, fingerprint: str, number: int, attempt: Attempt
     ) -> None:
         """Record one attempt; the same number again replaces it."""
         row = {"fingerprint": fingerprint, "number": number, "attempt": attempt}
@@ -224,7 +225,7 @@ class Ledger:
         return {row["index"]: row for row in mine.values() if "index" in row}
 
     async def record_item(
-        self, plan_id: str, step_id: str, fingerprint: str, index: int, item: str, attempt: dict[str, Any]
+        self, plan_id: str, step_id: str, fingerprint: str, index: int, item: str, attempt: Attempt
     ) -> None:
         """Record the last attempt at one item; ``item`` is a digest of its value."""
         row = {"fingerprint": fingerprint, "index": index, "item": item, "attempt": attempt}

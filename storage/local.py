@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import ConfigurationError
-from .adapters import AsyncSaver, AsyncStore, Persistence
-from .checkpoint_time import checkpoint_time
-from .encryption import Cipher, read_key
-from .sealed import SealedSaver, SealedStore
+from .adapters import AsyncSaver, DatabasePersistence
+from .encryption import Cipher, EncryptedSaver, EncryptedStore, read_key
+from .ids import checkpoint_time
 from .sqlite import Database, LocalSaver, LocalStore, open_database
 
 __all__ = [
@@ -44,37 +41,21 @@ def local_persistence(
     return LocalPersistence(path, encryption_key)
 
 
-class LocalPersistence:
+class LocalPersistence(DatabasePersistence):
     """One SQLite file, open between entering and leaving."""
 
     def __init__(self, path: str | os.PathLike[str], encryption_key: bytes | str | None = None) -> None:
         self.path = Path(path).expanduser().resolve()
         self._cipher = None if encryption_key is None else Cipher(read_key(encryption_key), self.path)
-        self._database: Database | None = None
 
-    def __enter__(self) -> Persistence:
-        if self._database is not None:
-            raise ConfigurationError(f"{self.path} is already open here: call local_persistence again")
-        self._database = open_database(self.path, self._cipher)
-        saver, store = _saver_and_store(self._database, self._cipher)
-        return Persistence(AsyncSaver(saver), AsyncStore(store))
+    def _open(self) -> tuple[Database, LocalSaver, LocalStore]:
+        database, cipher = open_database(self.path, self._cipher), self._cipher
+        if cipher is None:
+            return database, LocalSaver(database), LocalStore(database)
+        return database, EncryptedSaver(database, cipher), EncryptedStore(database, cipher)
 
-    def __exit__(self, *_: object) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    async def __aenter__(self) -> Persistence:
-        return await asyncio.to_thread(self.__enter__)
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.__exit__)
-
-
-def _saver_and_store(database: Database, cipher: Cipher | None) -> tuple[LocalSaver, LocalStore]:
-    if cipher is None:
-        return LocalSaver(database), LocalStore(database)
-    return SealedSaver(database, cipher), SealedStore(database, cipher)
+    def _open_already(self) -> str:
+        return f"{self.path} is already open here: call local_persistence again"
 
 
 def list_threads(checkpointer: AsyncSaver) -> Iterator[tuple[str, str]]:

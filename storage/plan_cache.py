@@ -209,9 +209,9 @@ class CachedPlans:
         await self.store.aput(namespace, encode(key), {"json": dump(row)}, index=False, ttl=None)
 
     async def _delete(self, keys: Any) -> None:
-        doomed = [PutOp(space, key, None) for key in keys for space in (self._entries, self._hits)]
-        if doomed:
-            await self.store.abatch(doomed)
+        deletions = [PutOp(space, key, None) for key in keys for space in (self._entries, self._hits)]
+        if deletions:
+            await self.store.abatch(deletions)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import secrets
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +11,6 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.store.base import GetOp, Op, PutOp, Result, SearchOp
 
 from ..errors import (
@@ -23,7 +20,8 @@ from ..errors import (
     StorageError,
 )
 from ..langgraph_private import BlobHook, CursorHook
-from .adapters import AsyncSaver, AsyncStore, Persistence
+from .adapters import DatabasePersistence
+from .checkpoints import DistinctVersions, strict_serializer
 from .ledger import DURABLE, thread_of
 
 try:
@@ -105,7 +103,7 @@ def postgres_persistence(
     return PostgresPersistence(url, pool_size=pool_size, lease_s=lease_s)
 
 
-class PostgresPersistence:
+class PostgresPersistence(DatabasePersistence):
     """One database, with a pool of connections between entering and leaving."""
 
     def __init__(self, url: str, *, pool_size: int = POOL_SIZE, lease_s: float = LEASE_S) -> None:
@@ -115,27 +113,13 @@ class PostgresPersistence:
             raise ConfigurationError(f"lease_s must be from 1 to {_LONGEST_LEASE_S:g}, not {lease_s:g}")
         self._parameters = parameters(url)
         self._pool_size, self._lease_s = pool_size, lease_s
-        self._database: Database | None = None
 
-    def __enter__(self) -> Persistence:
-        if self._database is not None:
-            raise ConfigurationError(
-                f"{self._database.place} is already open here: call postgres_persistence again"
-            )
-        self._database = open_database(self._parameters, self._pool_size, self._lease_s)
-        saver, store = PooledSaver(self._database), PooledStore(self._database)
-        return Persistence(AsyncSaver(saver), AsyncStore(store))
+    def _open(self) -> tuple[Database, PooledSaver, PooledStore]:
+        database = open_database(self._parameters, self._pool_size, self._lease_s)
+        return database, PooledSaver(database), PooledStore(database)
 
-    def __exit__(self, *_: object) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    async def __aenter__(self) -> Persistence:
-        return await asyncio.to_thread(self.__enter__)
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.__exit__)
+    def _open_already(self) -> str:
+        return f"{_place(self._parameters)} is already open here: call postgres_persistence again"
 
 
 class _PooledConnection(psycopg.Connection[Row]):
@@ -232,13 +216,28 @@ def _limit_idling(connection: _PooledConnection) -> None:
     connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION_S}s'")
 
 
-class PooledSaver(CursorHook, BlobHook, PostgresSaver):
+class _PooledCursors(CursorHook):
+    """Opens cursors on connections of the pool."""
+
+    shared: Database
+
+    @contextmanager
+    def open_cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[Any]]:  # type: ignore[override]
+        """Open a cursor on a connection of the pool."""
+        # without PostgresSaver's lock, by which all calls of a process would wait for each other
+        del pipeline
+        with (
+            self.shared.connection() as connection,
+            connection.cursor(binary=True, row_factory=dict_row) as cursor,
+        ):
+            yield cursor
+
+
+class PooledSaver(_PooledCursors, DistinctVersions, BlobHook, PostgresSaver):
     """LangGraph's PostgreSQL checkpointer on a shared `Database`."""
 
     def __init__(self, database: Database) -> None:
-        # None is strict: only types LangGraph holds safe are revived, others come back as plain data
-        strict = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
-        super().__init__(cast(Any, database.pool), serde=strict)
+        super().__init__(cast(Any, database.pool), serde=strict_serializer())
         self.shared = database
 
     def thread_lock(self, thread_id: str) -> AbstractContextManager[Hold]:
@@ -258,25 +257,6 @@ class PooledSaver(CursorHook, BlobHook, PostgresSaver):
             yield hold
         finally:
             lock.__exit__(None, None, None)
-
-    @contextmanager
-    def open_cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[Any]]:  # type: ignore[override]
-        """Open a cursor on a connection of the pool."""
-        # without PostgresSaver's lock, by which all calls of a process would wait for each other
-        del pipeline
-        with (
-            self.shared.connection() as connection,
-            connection.cursor(binary=True, row_factory=dict_row) as cursor,
-        ):
-            yield cursor
-
-    def get_next_version(self, current: str | None, channel: None) -> str:
-        """Return the version after ``current``, which no fork will give to another value.
-
-        PostgresSaver 3.2.0 tells forks apart by `random`, which repeats itself where a program seeds it.
-        """
-        number = super().get_next_version(current, channel).partition(".")[0]
-        return f"{number}.{secrets.token_hex(8)}"
 
     def put(
         self,
@@ -333,22 +313,12 @@ def _threads(config: RunnableConfig) -> list[str]:
     return [str(config["configurable"]["thread_id"])]
 
 
-class PooledStore(CursorHook, PostgresStore):
+class PooledStore(_PooledCursors, PostgresStore):
     """LangGraph's PostgreSQL store on a shared `Database`."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(cast(Any, database.pool))
         self.shared = database
-
-    @contextmanager
-    def open_cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[Any]]:  # type: ignore[override]
-        """Open a cursor on a connection of the pool."""
-        del pipeline
-        with (
-            self.shared.connection() as connection,
-            connection.cursor(binary=True, row_factory=dict_row) as cursor,
-        ):
-            yield cursor
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute the operations: in one transaction if any writes, while its threads are still held."""

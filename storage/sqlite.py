@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import sqlite3
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 from langchain_core.runnables import RunnableConfig
@@ -23,27 +22,33 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
 )
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.store.base import Op, PutOp, Result
 from langgraph.store.sqlite import SqliteStore
 
 from ..errors import (
+    EncryptionKeyError,
     SchemaVersionError,
     StorageDamagedError,
     StorageError,
     ThreadBusyError,
 )
 from ..langgraph_private import CursorHook
-from .adapters import Persistence
-from .checkpoints import BLOBS, BLOBS_SCHEMA, ChannelBlobs, delete_blobs, join, split
+from .checkpoints import (
+    BLOBS,
+    BLOBS_SCHEMA,
+    ChannelBlobs,
+    DistinctVersions,
+    delete_blobs,
+    join,
+    split,
+    strict_serializer,
+)
 from .commit_count import CountFile, add_commit, add_count, read_count
-from .encryption import ENCRYPTED_VERSION, ENCRYPTION_TABLE, Cipher, check_key, mark_encrypted
 from .ledger import DURABLE
 from .storage_thread import Joins, StorageThread
 
 __all__ = [
-    "Persistence",
     "lock_file",
     "thread_lock",
 ]
@@ -60,6 +65,9 @@ APPLICATION_ID = 0x504C4558
 DATABASE_VERSION = 1
 """SQLite's ``user_version`` of our plain files."""
 
+ENCRYPTED_VERSION = 2
+"""``user_version`` of encrypted files, so that versions that cannot decrypt refuse them."""
+
 PAGE_BYTES = 16384
 """Page size of new files: a row of 3 KB, a usual step's result, wastes a quarter of 4096 or 8192 bytes."""
 
@@ -67,6 +75,8 @@ LOG_BYTES = 4 * 1024 * 1024
 """Size of the write-ahead log at which SQLite starts it over, if no reader needs it."""
 
 _TABLES = frozenset({"checkpoints", "writes", BLOBS, "store", "store_migrations"})
+_ENCRYPTION = "encryption"
+"""The table that only encrypted files have."""
 _SMALLEST_PAGE = 512
 _opening = threading.Lock()
 
@@ -158,13 +168,11 @@ class Database:
             self.count.close()
 
 
-class LocalSaver(SqliteSaver):
+class LocalSaver(DistinctVersions, SqliteSaver):
     """LangGraph's SQLite checkpointer on a shared `Database`."""
 
     def __init__(self, database: Database) -> None:
-        # None is strict: only types LangGraph holds safe are revived, others come back as plain data
-        strict = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
-        super().__init__(database.connection, serde=strict)
+        super().__init__(database.connection, serde=strict_serializer())
         self.shared = database
         self.storage_thread = database.thread
 
@@ -186,14 +194,6 @@ class LocalSaver(SqliteSaver):
         """Open a transaction: to write, or (``transaction=False``) to read."""
         with self.shared.transaction(write=transaction) as cursor:
             yield cursor
-
-    def get_next_version(self, current: str | None, channel: None) -> str:
-        """Return the version after ``current``, which no fork will give to another value.
-
-        SqliteSaver 3.1.2 tells forks apart by `random`, which repeats itself where a program seeds it.
-        """
-        number = super().get_next_version(current, channel).partition(".")[0]
-        return f"{number}.{secrets.token_hex(8)}"
 
     def put(
         self,
@@ -307,20 +307,30 @@ class LocalStore(CursorHook, SqliteStore):
 # opening
 
 
-def open_database(path: Path, cipher: Cipher | None = None) -> Database:
+class Key(Protocol):
+    """The key of an encrypted database."""
+
+    def mark(self, connection: sqlite3.Connection) -> None:
+        """Put into the table of a new database by what the key is known."""
+
+    def check(self, connection: sqlite3.Connection) -> None:
+        """Raise `EncryptionKeyError` if an encrypted database has another key."""
+
+
+def open_database(path: Path, key: Key | None = None) -> Database:
     """Check the file, make it if there is none, and open it."""
     # One at a time, and never a file handle of our own on an existing database: POSIX drops all
     # locks of a process on a file, SQLite's too, when the process closes any handle of it.
     with _opening:
         with _explained_os(path):
             _check_place(path)
-            made = _is_fresh(path) and _make(path, cipher)
+            made = _is_fresh(path) and _make(path, key)
         if not made:
-            _check_content(path, cipher)
-        return _open(path, cipher)
+            _check_content(path, key)
+        return _open(path, key)
 
 
-def _make(path: Path, cipher: Cipher | None) -> bool:
+def _make(path: Path, key: Key | None) -> bool:
     """Make the file beside its place, and move it there when it is complete and on the disk.
 
     A kill leaves a whole file or none. Returns whether it was made: another process may have been first.
@@ -332,7 +342,7 @@ def _make(path: Path, cipher: Cipher | None) -> bool:
         _remove(draft)  # what a kill has left
         try:
             _make_private_file(draft)
-            _open(draft, cipher).close()
+            _open(draft, key).close()
             _sync(draft)
             # what an earlier file of this name has left would be taken for the new one's
             path.with_name(path.name + "-journal").unlink(missing_ok=True)
@@ -373,10 +383,10 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _open(path: Path, cipher: Cipher | None) -> Database:
+def _open(path: Path, key: Key | None) -> Database:
     database = Database(path)
     try:
-        _prepare(database, cipher)
+        _prepare(database, key)
     except BaseException:
         database.close()
         raise
@@ -412,7 +422,7 @@ def _make_private_file(path: Path) -> None:
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 
-def _check_content(path: Path, cipher: Cipher | None) -> None:
+def _check_content(path: Path, key: Key | None) -> None:
     """Look at the file through a read-only connection, which leaves file and log as they are.
 
     Only what a kill amid a transaction has left in a rollback journal is undone first, as SQLite does.
@@ -422,7 +432,7 @@ def _check_content(path: Path, cipher: Cipher | None) -> None:
         raise _refusal(StorageDamagedError, path, "is not an SQLite database, or is cut off")
     mode = "rw" if path.with_name(path.name + "-journal").exists() else "ro"
     with _explained(path), closing(_connect(f"{path.as_uri()}?mode={mode}")) as connection:
-        _check_identity(connection, path, cipher)
+        _check_identity(connection, path, key)
         _check_count(connection, path)
         if path.stat().st_size <= QUICK_CHECK_BYTES:
             _check_pages(connection, path)
@@ -434,7 +444,7 @@ def _connect(address: str) -> sqlite3.Connection:
     )
 
 
-def _check_identity(connection: sqlite3.Connection, path: Path, cipher: Cipher | None) -> None:
+def _check_identity(connection: sqlite3.Connection, path: Path, key: Key | None) -> None:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     owner, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
     if not tables and not owner:
@@ -442,7 +452,7 @@ def _check_identity(connection: sqlite3.Connection, path: Path, cipher: Cipher |
     if owner != APPLICATION_ID:
         found = ", ".join(sorted(tables)[:5])
         raise _refusal(StorageError, path, f"is a database of something else (its tables: {found})")
-    newest = ENCRYPTED_VERSION if ENCRYPTION_TABLE in tables else DATABASE_VERSION
+    newest = ENCRYPTED_VERSION if _ENCRYPTION in tables else DATABASE_VERSION
     if version > newest:
         raise _refusal(
             SchemaVersionError,
@@ -451,7 +461,24 @@ def _check_identity(connection: sqlite3.Connection, path: Path, cipher: Cipher |
         )
     if missing := _TABLES - tables:
         raise _refusal(StorageDamagedError, path, f"lacks the table {', '.join(sorted(missing))}")
-    check_key(connection, path, cipher)
+    _check_key(connection, path, key)
+
+
+def _check_key(connection: sqlite3.Connection, path: Path, key: Key | None) -> None:
+    """Refuse a database and a key that do not belong together."""
+    known = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (_ENCRYPTION,)).fetchone()
+    if known and key is None:
+        raise EncryptionKeyError(
+            f"{path} is encrypted: give its key (encryption_key=, or PLAN_EXECUTE_ENCRYPTION_KEY for the "
+            "command line); nothing was changed"
+        )
+    if not known and key is not None:
+        raise EncryptionKeyError(
+            f"{path} is not encrypted, and a database cannot be encrypted afterwards: "
+            "leave the key away, or start a new file; nothing was changed"
+        )
+    if key is not None:
+        key.check(connection)
 
 
 def _check_count(connection: sqlite3.Connection, path: Path) -> None:
@@ -482,14 +509,14 @@ def _pragma(connection: sqlite3.Connection, name: str) -> Any:
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-def _prepare(database: Database, cipher: Cipher | None) -> None:
+def _prepare(database: Database, key: Key | None) -> None:
     with _explained(database.path):
         _write_ahead(database)
     with database.transaction():
         if not _pragma(database.connection, "application_id"):
-            _create_tables(database.connection, cipher)
+            _create_tables(database.connection, key)
         else:  # another process may have made it since it was looked at
-            check_key(database.connection, database.path, cipher)
+            _check_key(database.connection, database.path, key)
         add_count(database.connection)
     with _explained(database.path):
         # bring the file to the installed libraries' own schema, if that is newer
@@ -511,14 +538,16 @@ def _write_ahead(database: Database) -> None:
         raise _refusal(StorageError, database.path, f"is where SQLite cannot write ahead (mode {mode})")
 
 
-def _create_tables(connection: sqlite3.Connection, cipher: Cipher | None) -> None:
+def _create_tables(connection: sqlite3.Connection, key: Key | None) -> None:
     # in one transaction, which the libraries' own setup is not: a kill leaves all tables or none
     for statement in (*_library_schema(), BLOBS_SCHEMA):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={DATABASE_VERSION}")
-    if cipher is not None:
-        mark_encrypted(connection, cipher)
+    if key is not None:
+        connection.execute(f"CREATE TABLE {_ENCRYPTION} (cipher TEXT NOT NULL, key_check BLOB NOT NULL)")
+        key.mark(connection)
+        connection.execute(f"PRAGMA user_version={ENCRYPTED_VERSION}")
 
 
 def _library_schema() -> list[str]:

@@ -37,6 +37,8 @@ _NOT_OURS = (
     "[langgraph_api.server]",  # a request that was answered with 4xx
     "`durability` has no effect",  # langgraph, of any stateless run on the server
     "Slow graph load",  # of a first request; how long that takes is up to the machine
+    "Graph import exceeded",  # so is this
+    "is ignored; known inputs",  # what a test sent
 )
 """Warnings that say nothing about plan_execute."""
 
@@ -104,6 +106,15 @@ class Server:
         (only,) = self.questions(thread)
         (request,) = only["value"]["action_requests"]
         return dict(request)
+
+    def explained(self, thread: str, answer: Any) -> str:
+        """Give an answer that must be refused, and return what the open question says of it."""
+        self.answer(thread, answer)
+        assert self.client.threads.get(thread)["status"] == "interrupted"
+        asked = self.state(thread)["tasks"][-1]["interrupts"][-1]
+        told = str(asked["value"]["action_requests"][0]["description"])
+        assert told.startswith("**Your answer was not taken:** "), told
+        return told
 
     def refusal(self, thread: str, graph: str = "plan_execute", **what: Any) -> str:
         """Run what must be refused, and return what the client is told: the error's class and message."""

@@ -380,29 +380,6 @@ ROLLING = Scenario(
 )
 """A plan that is planned on with what its steps have found, twice."""
 
-ENOUGH = Scenario(
-    "enough",
-    orders=(
-        Order(
-            "run",
-            {
-                "plan": {
-                    "goal": "get to the value",
-                    "goal_criteria": [{"type": "expression", "expression": "contains(stored, 'put stored')"}],
-                    "steps": [
-                        call("source", "look"),
-                        call("mailed", "send", "${source}"),
-                        call("stored", "put", "${mailed}"),
-                        call("report", "send", "${stored}"),
-                    ],
-                }
-            },
-            "get to the value",
-        ),
-    ),
-)
-"""A plan whose goal is reached before its last step."""
-
 LIMITED = replace(
     MENDED, name="limited", context={**FREE, "max_tool_calls": 16, "max_model_calls": 7}, budget=True
 )
@@ -456,7 +433,6 @@ SCENARIOS = {
         CANCELLED,
         ABANDONED,
         ROLLING,
-        ENOUGH,
         LIMITED,
         EXTENDED,
         LARGE,

@@ -26,7 +26,7 @@ def require_means(
     snapshot: StateSnapshot,
     *,
     again: bool = False,
-    spared: Collection[str] = (),
+    not_to_run: Collection[str] = (),
 ) -> None:
     """Refuse to go on with a plan whose tools or model were not given this time: its steps would fail.
 
@@ -35,7 +35,7 @@ def require_means(
         toolbox: The tools that were given.
         snapshot: The thread.
         again: Whether steps that have a result may run too.
-        spared: Steps that will not run.
+        not_to_run: Steps that will not run.
 
     Raises:
         ConfigurationError: If a tool of a step that has not run is missing.
@@ -46,7 +46,7 @@ def require_means(
         return
     plan = checked_plan(snapshot)
     pending = pending_steps(plan, {} if again else snapshot.values.get("results") or {}) if plan else []
-    pending = [step for step in pending if step["id"] not in spared]
+    pending = [step for step in pending if step["id"] not in not_to_run]
     missing = {name for step in pending for name in granted_tools(step) if name not in toolbox}
     if missing:
         raise ConfigurationError(

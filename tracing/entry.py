@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 
 from ..context import run_redactor
 from ..safety.redaction import Redactor
-from .marks import ENTRY, TAG, marked
+from .marks import ENTRY, TAG, with_marks
 
 __all__ = ["redactor_of_entry", "watched_entry"]
 
@@ -48,7 +48,7 @@ def watched_entry(
     entry = uuid4().hex
     _REDACTORS[entry] = redactor
     try:
-        yield marked(config, {ENTRY: entry, "thread_id": thread_id}, tags=[TAG])
+        yield with_marks(config, {ENTRY: entry, "thread_id": thread_id}, tags=[TAG])
     finally:
         del _REDACTORS[entry]
 

@@ -31,10 +31,10 @@ __all__ = [
     "SpanKeeper",
     "TracedPart",
     "current_span",
-    "marked",
     "plan_marks",
     "role_config",
     "traced_part",
+    "with_marks",
 ]
 
 ROLE = "plan_execute_role"
@@ -59,7 +59,7 @@ TAG = "plan_execute"
 Part = Literal["step", "attempt"]
 
 
-def marked(
+def with_marks(
     config: RunnableConfig, marks: Mapping[str, Any], *, tags: Iterable[str] = (), name: str | None = None
 ) -> RunnableConfig:
     """Add marks, tags and a run name to a config; callbacks (managers too) stay as they are."""
@@ -89,7 +89,7 @@ def role_config(
     step = (base.get("metadata") or {}).get(STEP)
     tags = [f"role:{role}"] if step is None else [f"role:{role}", f"step:{step}"]
     name = role if step is None else f"{role} {step}"
-    return marked(base, {**plan_marks(plan), ROLE: role}, tags=tags, name=name)
+    return with_marks(base, {**plan_marks(plan), ROLE: role}, tags=tags, name=name)
 
 
 @dataclass
@@ -119,7 +119,7 @@ async def traced_part(
 
     Where nobody watches, nothing but the marks is made.
     """
-    within = marked(config, marks, tags=tags)
+    within = with_marks(config, marks, tags=tags)
     callbacks = config.get("callbacks")
     if not (callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks):
         with _surroundings(within):

@@ -23,11 +23,12 @@ from ...errors import CannotError, ToolFailedError
 from ...langgraph_private import REPLAY_STATE, RESUMING, SCRATCHPAD, STREAM
 from ...models.json_text import extract_json
 from ...models.prompts import quote, render_prompt
+from ...plan.criteria import kind_of
 from ...run import OUTER_KEY, STEP_KEY, StepScope
-from ...state import CRITERION_PARAMETER, Criterion, Evidence, Step
+from ...state import Criterion, Evidence, Step
 from ...tools.calls import abridged, as_text, ended_with, shortened
 from ...tools.toolbox import Toolbox
-from ...tracing.marks import AGENT, marked, role_config
+from ...tracing.marks import AGENT, role_config, with_marks
 from ..endings import CANNOT_FIELD, Ending, ending_of
 from ..turns import result_text
 from .ask import ask_for_agent
@@ -155,22 +156,9 @@ def _checks(criteria: Sequence[Criterion]) -> str:
     """Say how the result will be checked."""
     if not criteria:
         return ""
-    lines = [
-        f"- {_CHECKS[one['type']]}{as_text(one.get(CRITERION_PARAMETER[one['type']] or '', ''))}"
-        for one in criteria
-    ]
+    told = ((kind_of(one), one) for one in criteria)
+    lines = [f"- {kind.told}{as_text(kind.value_of(one))}" for kind, one in told]
     return "Your result will be checked:\n" + "\n".join(lines)
-
-
-_CHECKS: dict[str, str] = {
-    "not_empty": "it is not empty",
-    "matches": "it matches the regular expression ",
-    "json_schema": "it is JSON that fits this schema: ",
-    "expression": "this JMESPath expression over it is true: ",
-    "tool_succeeded": "a call of this tool succeeded: ",
-    "file_exists": "this file exists: ",
-    "judge": "",
-}
 
 
 def _step_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
@@ -207,10 +195,12 @@ def nested_config(
         configurable[RESUMING] = True  # it goes on if there is something to go on with
     configurable[OUTER_KEY] = scope
     # Without a stream of its own to hand down, a graph gives its subgraphs a writer that drops everything.
-    configurable.setdefault(STREAM, _NO_STREAM)
+    stream = inherited.get(STREAM, _NO_STREAM)
+    # Clients of chat that ask for subgraphs show the `messages` of any values as the conversation.
+    configurable[STREAM] = StreamProtocol(stream.__call__, stream.modes - {"values"})
     if agent is None:
-        return {**marked(config, {}), "configurable": configurable}
-    done_by = marked(role_config(config, "executor"), {AGENT: agent}, name=agent)
+        return {**with_marks(config, {}), "configurable": configurable}
+    done_by = with_marks(role_config(config, "executor"), {AGENT: agent}, name=agent)
     return {**done_by, "configurable": configurable}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -16,7 +18,7 @@ from ...storage.work_id import CallId
 from ...tools.calls import call_tool, describe_exception
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
-from ...tracing.marks import CALL, marked
+from ...tracing.marks import CALL, with_marks
 from ..effects import call_once
 from ..reads_ahead import finished_ahead
 from ..tool_questions import call_and_let_ask
@@ -48,45 +50,16 @@ async def run_bound_step(
     """
     name = step["call"]["tool"]
     await run_bounded(toolbox.check_arguments, name, args)
-    tool, effect = toolbox.get(name), toolbox.effect(name)
+    effect = toolbox.effect(name)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
-    redactor, config = scope.run.redactor, marked(config, {CALL: call_id})
+    config = with_marks(config, {CALL: call_id})
     seen = scope.begin_call(runtime, {"name": name, "args": args, "id": call_id}, effect)
     evidence.append(seen)
 
-    async def attempt(this: CallId, config: RunnableConfig) -> Json:
-        if (ahead := finished_ahead(scope, name, args)) is not None:
-            return ahead[0]
-        scope.tab.tool_call()
-        await scope.tab.keep()
-        try:
-            return await call_tool(
-                tool,
-                args,
-                call_id=call_id,
-                key=this.idempotency_key,
-                config=config,
-                runtime=runtime,
-                redactor=redactor,
-                node=toolbox.node(name),
-            )
-        except ToolFailedError as failure:
-            raised = failure.__cause__
-            # What the tool raised, not our word for it, tells whether the failure may pass.
-            raise (raised if raised is not None and is_transient(raised) else failure) from None
-
-    async def made(this: CallId, config: RunnableConfig) -> Json:
-        try:
-            return await retry_transient(
-                lambda: attempt(this, config), tries=1 if effect == "write" else _TRIES
-            )
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            raise ToolFailedError(describe_exception(name, error, redactor)) from error
+    bound = _BoundCall(name, args, call_id, scope, toolbox, runtime)
 
     async def call(this: CallId) -> Json:
-        return await call_and_let_ask(scope, this, config, lambda inner: made(this, inner))
+        return await call_and_let_ask(scope, this, config, partial(bound.with_retries, this))
 
     try:
         output = await call_once(scope, name, args, effect, call)
@@ -95,3 +68,47 @@ async def run_bound_step(
         raise
     scope.end_call(runtime, seen, ok=True, output=output)
     return output
+
+
+@dataclass(frozen=True)
+class _BoundCall:
+    """The call of a bound step, with all that it needs to be made."""
+
+    name: str
+    args: dict[str, Json]
+    call_id: str
+    scope: StepScope
+    toolbox: Toolbox
+    runtime: Runtime[Any]
+
+    async def with_retries(self, this: CallId, config: RunnableConfig) -> Json:
+        """Make the call; one that changes nothing is made again after a failure that may pass."""
+        tries = 1 if self.toolbox.effect(self.name) == "write" else _TRIES
+        try:
+            return await retry_transient(lambda: self._once(this, config), tries=tries)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            redactor = self.scope.run.redactor
+            raise ToolFailedError(describe_exception(self.name, error, redactor)) from error
+
+    async def _once(self, this: CallId, config: RunnableConfig) -> Json:
+        if (ahead := finished_ahead(self.scope, self.name, self.args)) is not None:
+            return ahead[0]
+        self.scope.tab.tool_call()
+        await self.scope.tab.keep()
+        try:
+            return await call_tool(
+                self.toolbox.get(self.name),
+                self.args,
+                call_id=self.call_id,
+                key=this.idempotency_key,
+                config=config,
+                runtime=self.runtime,
+                redactor=self.scope.run.redactor,
+                node=self.toolbox.node(self.name),
+            )
+        except ToolFailedError as failure:
+            raised = failure.__cause__
+            # What the tool raised, not our word for it, tells whether the failure may pass.
+            raise (raised if raised is not None and is_transient(raised) else failure) from None

@@ -19,10 +19,10 @@ from ...errors import StorageError
 from ...langgraph_private import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
 from ...run import RUN_KEY, Run
 from ...storage.adapters import AsyncSaver, HeldThread, async_saver
-from ...storage.thread_ids import thread_id_of
+from ...storage.ids import thread_id_of
 from ...tracing.entry import watched_entry
 from ..compiled import CompiledAgent
-from .visit import Visit
+from .visit import arrive
 
 __all__ = ["HOLD_KEY", "Entry", "enter"]
 
@@ -69,17 +69,16 @@ async def enter(
     hold = configurable.pop(HOLD_KEY, None)
     async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as check_hold:
         entered = time.time()
-        visit = Visit(agent, configurable, saver, thread_id, nested=nested, config=config)
-        await visit.look(given, asked)
-        checked = await visit.checked(given, elsewhere=elsewhere)
-        run = configurable[RUN_KEY] = await visit.run(heard)
+        visit = await arrive(agent, config, configurable, saver, thread_id, given, asked, nested=nested)
+        checked = await visit.checked(elsewhere=elsewhere)
+        run = configurable[RUN_KEY] = await visit.run(checked, heard)
         if isinstance(check_hold, HeldThread) and check_hold.former is not None:
             await run.ledger.record_lost_runner(check_hold.former)
         try:
             watched = watched_entry(config, agent.config, thread_id, run.redactor)
             async with nullcontext() if nested else _stoppable(run, entered, check_hold):
                 with watched as told:
-                    yield Entry(checked, {**told, "configurable": configurable}, run.settings)
+                    yield Entry(checked.input, {**told, "configurable": configurable}, run.settings)
         finally:
             if run.ahead is not None:
                 await run.ahead.drop()

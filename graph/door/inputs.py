@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
 from langchain_core.messages.utils import convert_to_messages
 from langgraph.types import Command, StateSnapshot
 
 from ...errors import InvalidInputError, QuestionOpenError, ThreadUnfinishedError, known
 from ...people.answers import check_command, check_resumable, open_questions, thread_name
+from ...people.chat import closing_messages
 from ...safety.depth import is_too_deep, too_deep_message
-from ...state import InputState
+from ...state import QUESTION_ID, InputState, is_for_people
 
-__all__ = ["as_json", "check_input"]
+__all__ = ["as_json", "check_input", "read_messages"]
+
+_log = logging.getLogger(__name__)
 
 MAX_GOAL_CHARACTERS = 100_000
 """A longer goal belongs into a file or an input: it would stand in every prompt and checkpoint."""
 
 
 def check_input(
-    given: Any, snapshot: StateSnapshot | None, has_saver: bool, nested: bool, overdue: Mapping[str, Any]
+    given: Any,
+    snapshot: StateSnapshot | None,
+    has_saver: bool,
+    nested: bool,
+    overdue: Mapping[str, Any],
+    *,
+    forks: bool = False,
+    by_chat: bool = False,
 ) -> Any:
     """Check what a caller hands in, and return what the graph is to get.
 
@@ -32,20 +43,23 @@ def check_input(
         has_saver: Whether there is a checkpointer.
         nested: Whether a parent graph hands in its state, which may hold other keys.
         overdue: Careful answers to questions that waited too long.
+        by_chat: Whether an answer may come without the id of its question.
+        forks: Whether an earlier checkpoint is named: a goal may start there whatever was under way.
 
     Raises:
         InvalidInputError: If the input has not the right form, or no goal.
         ThreadError: If the thread's state does not allow it.
     """
     if isinstance(given, Command):
-        return check_command(given, snapshot, has_saver, overdue)
+        return check_command(given, snapshot, has_saver, overdue, by_chat=by_chat)
     if given is None:
         check_resumable(snapshot, has_saver)
         return Command(resume=dict(overdue)) if overdue else None
     if isinstance(given, Mapping):
-        if snapshot is not None and not nested:
+        if snapshot is not None and not nested and not forks:
             _refuse_unfinished(snapshot)
-        return _read_input(given, strict=not nested)
+        before = snapshot.values.get("messages") if snapshot is not None and not nested else None
+        return _read_input(given, before or [], strict=not nested)
     raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(given).__name__}")
 
 
@@ -75,37 +89,58 @@ def _refuse_unfinished(snapshot: StateSnapshot) -> None:
 _INPUT_KEYS = tuple(InputState.__annotations__)
 
 
-def _read_input(given: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
-    """Read a new goal. All keys are set, so that nothing of an earlier goal on the thread remains."""
-    if strict and (unknown := sorted(set(map(str, given)) - set(_INPUT_KEYS))):
-        raise InvalidInputError(f"unknown input {unknown[0]!r}; known inputs: {known(_INPUT_KEYS)}")
-    messages = _messages(given.get("messages"))
+def _read_input(given: Mapping[str, Any], before: Sequence[AnyMessage], *, strict: bool) -> dict[str, Any]:
+    """Read a new goal. All keys are set, so that nothing of an earlier goal on the thread remains.
+
+    Args:
+        given: The input.
+        before: The conversation so far; what is still asked in it is closed.
+        strict: Whether keys that are no input are to be told of.
+    """
+    unknown = sorted(set(map(str, given)) - set(_INPUT_KEYS)) if strict else []
+    messages = read_messages(given.get("messages"))
     plan, inputs = given.get("plan"), given.get("inputs") or {}
     if not isinstance(inputs, Mapping):
         raise InvalidInputError(f"inputs must be a mapping of names to values, not {type(inputs).__name__}")
     # Copies: what a caller later does to its own objects must not reach the run.
     plan, inputs = as_json("plan", plan), as_json("inputs", dict(inputs))
-    goal = _goal(given.get("goal"), plan, messages)
-    return {"goal": goal, "messages": messages, "plan": plan, "inputs": inputs}
+    goal = _goal(given.get("goal"), plan, messages, unknown)
+    if unknown:
+        _log.warning("unknown input %r is ignored; known inputs: %s", unknown[0], known(_INPUT_KEYS))
+    # Agent Chat UI answers open calls itself, with "Successfully handled tool call."
+    said = [message for message in messages if not _answers_a_question(message, before)]
+    return {"goal": goal, "messages": [*closing_messages(before), *said], "plan": plan, "inputs": inputs}
 
 
-def _messages(given: Any) -> list[BaseMessage]:
+def _answers_a_question(message: AnyMessage, before: Sequence[AnyMessage]) -> bool:
+    asked = {str(one.id or "").removeprefix(QUESTION_ID) for one in before if is_for_people(one)}
+    return isinstance(message, ToolMessage) and message.tool_call_id.partition("-")[0] in asked
+
+
+def read_messages(given: Any) -> list[AnyMessage]:
+    """Read messages in any form that LangChain takes.
+
+    Raises:
+        InvalidInputError: If they are none.
+    """
     if not given:
         return []
     try:
-        return convert_to_messages(given if isinstance(given, list | tuple) else [given])
+        read: list[AnyMessage] = convert_to_messages(given if isinstance(given, list | tuple) else [given])  # type: ignore[assignment]
+        return read
     except (ValueError, NotImplementedError, TypeError) as error:
         raise InvalidInputError(f"messages cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def _goal(given: Any, plan: Any, messages: Sequence[BaseMessage]) -> str:
+def _goal(given: Any, plan: Any, messages: Sequence[AnyMessage], unknown: Sequence[str]) -> str:
     if given is not None and not isinstance(given, str):
         raise InvalidInputError(f"the goal must be text, not {type(given).__name__}")
     said = next((message.text for message in reversed(messages) if isinstance(message, HumanMessage)), "")
     planned = plan.get("goal") if isinstance(plan, Mapping) else None
     goal = given if given is not None else (said or (planned if isinstance(planned, str) else ""))
     if not goal.strip() and plan is None:
-        raise InvalidInputError("the goal is empty: give goal=…, a human message, or a plan")
+        seen = f" (unknown input {unknown[0]!r}; known inputs: {known(_INPUT_KEYS)})" if unknown else ""
+        raise InvalidInputError(f"the goal is empty: give goal=…, a human message, or a plan{seen}")
     if any("\ud800" <= char <= "\udfff" for char in goal):
         raise InvalidInputError("the goal holds a lone surrogate, which is not Unicode text")
     if len(goal) > MAX_GOAL_CHARACTERS:

@@ -14,7 +14,7 @@ from ...langgraph_private import NAMESPACE, SAVER
 from ...plan.identity import plan_hash
 from ...plan.rules.form import form_issues
 from ...state import FINAL_STATUSES, SCHEMA_VERSION, Plan
-from ...storage.checkpoint_time import checkpoint_time, sort_after
+from ...storage.ids import checkpoint_time, sort_after
 from ..compiled import CompiledAgent
 
 __all__ = [
@@ -54,9 +54,12 @@ async def look_at(
         rest = {key: value for key, value in address.items() if key != "checkpoint_id"}
         newest = await agent.aget_state({"configurable": {SAVER: saver, **rest}})
     check_clock(newest)
-    return snapshot._replace(interrupts=_unanswered(snapshot)), _checkpoint_of(snapshot) != _checkpoint_of(
-        newest
-    )
+    forks = _checkpoint_of(snapshot) != _checkpoint_of(newest)
+    if not forks:
+        # Clients of chat name the newest checkpoint, too; LangGraph 1.2.24 would replay it.
+        configurable.pop("checkpoint_id", None)
+        snapshot = newest
+    return snapshot._replace(interrupts=_unanswered(snapshot)), forks
 
 
 def _checkpoint_of(snapshot: StateSnapshot) -> str:
@@ -68,7 +71,8 @@ def _unanswered(snapshot: StateSnapshot) -> tuple[Interrupt, ...]:
 
     A second answer to one of those would not count: LangGraph 1.2.22 goes on with the first.
     """
-    return tuple(question for task in snapshot.tasks if task.result is None for question in task.interrupts)
+    open_ = {question.id for task in snapshot.tasks if task.result is None for question in task.interrupts}
+    return tuple(question for question in snapshot.interrupts if question.id in open_)
 
 
 def stands_before_a_goal(snapshot: StateSnapshot) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
@@ -12,172 +13,211 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, StateSnapshot
 
 from ...context import Context, run_redactor, stricter, to_context
-from ...errors import ConfigurationError, MissingModelError
-from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD
+from ...errors import ConfigurationError, InvalidAnswerError, MissingModelError
+from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served
 from ...models.chat import ROLES, model_name
 from ...models.fallbacks import members_of
-from ...people.answers import answers_of_earlier_version, bare_answer, keep_answers, overdue_answers
+from ...people.answers import (
+    answers_of_earlier_version,
+    bare_answer,
+    keep_answers,
+    overdue_answers,
+    refused_questions,
+)
 from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
-from ...safety.redaction import REDACTOR_KEY
+from ...safety.redaction import REDACTOR_KEY, Redactor
 from ...spending.budget import Meter
 from ...state import Usage
 from ...storage.adapters import AsyncSaver, async_store
 from ...storage.artifacts import Artifacts
 from ...storage.effect_log import EffectLog
-from ...storage.ledger import Ledger
+from ...storage.ledger import Ledger, Opening
 from ...storage.plan_cache import CachedPlans
 from ...storage.work_id import WorkId
 from ..compiled import CompiledAgent
+from .chat import Words, tell_answers, words_for
 from .inputs import check_input
 from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goal, was_edited_after_its_end
 
-__all__ = ["Visit"]
+__all__ = ["Visit", "arrive"]
 
 
+class Checked(NamedTuple):
+    """An input as LangGraph may have it.
+
+    Attributes:
+        input: The input.
+        answers: The answers in it, by the id of their question.
+        refusals: Why answers were refused, by the id of their question.
+    """
+
+    input: Any
+    answers: dict[str, Any]
+    refusals: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Visit:
-    """A run on its way in: what is on record where it goes, what it may start with, and what it is then."""
+    """A run on its way in.
 
-    def __init__(
-        self,
-        agent: CompiledAgent,
-        configurable: dict[str, Any],
-        saver: Any,
-        thread_id: str,
-        *,
-        nested: bool,
-        config: RunnableConfig,
-    ) -> None:
-        self._config = config
-        self._given: dict[str, Any] = {}
-        self._agent = agent
-        self._configurable = configurable
-        self._saver = saver
-        self._thread_id = thread_id
-        self._nested = nested
-        self._parent = _parent_of(configurable)
-        self._store, self._volatile = _store(agent, configurable, bool(saver))
+    Attributes:
+        agent: The graph.
+        config: LangGraph's config, as the caller gave it.
+        configurable: The copy of its ``configurable`` that the run gets.
+        saver: The checkpointer.
+        store: Where the ledger is kept.
+        volatile: Whether that is memory only.
+        thread_id: The thread.
+        nested: Whether another graph runs it, as one of its nodes.
+        parent: The run whose step it is: a sub-plan, or a named agent that plans itself.
+        snapshot: The state where it begins; None: nothing is kept.
+        words: The message in it that answers a question; None: there is none.
+        input: The input; of a message that answers, the answer.
+        forks: Whether that is an earlier state, from which it forks.
+        resumed: Whether it goes on with a goal that has begun.
+        record: What is on record of the thread.
+        settings: What holds for it.
+        redactor: Knows its secrets.
+        ledger: The records of its thread.
+    """
 
-    async def look(self, given: Any, asked: Context | None) -> None:
-        """Read what is on record, and open a finished run again whose plan was edited in the state."""
-        snapshot = await self._look_at_state()
-        begun = snapshot is not None and bool(snapshot.values)
-        goes_on = bool(self._configurable.get(RESUMING)) and begun
-        self._resumed = goes_on if self._nested else not isinstance(given, Mapping)
-        self._record = await Ledger(self._store, self._thread_id).opening()
-        settings = _settings(self._record.settings, snapshot, asked)
-        redactor = self._redactor = run_redactor(settings.secret_names)
-        instructions = redactor.text(settings.instructions)
-        self._settings = settings.model_copy(update={"instructions": instructions})
-        self._ledger = Ledger(self._store, self._thread_id, redactor)
-        self._configurable[REDACTOR_KEY] = redactor
-        if given is None and snapshot is not None and not snapshot.tasks and await self._reopened(snapshot):
-            await self._look_at_state()
+    agent: CompiledAgent
+    config: RunnableConfig
+    configurable: dict[str, Any]
+    saver: Any
+    store: Any
+    volatile: bool
+    thread_id: str
+    nested: bool
+    parent: Run | None
+    snapshot: StateSnapshot | None
+    words: Words | None
+    input: Any
+    forks: bool
+    resumed: bool
+    record: Opening
+    settings: Context
+    redactor: Redactor
+    ledger: Ledger
 
-    async def _reopened(self, snapshot: StateSnapshot) -> bool:
-        """Open a finished run again whose plan was edited in the state, or that left a write in doubt."""
-        here = {SAVER: self._saver, "thread_id": self._configurable.get("thread_id")}
-        if was_edited_after_its_end(snapshot):
-            await reopen(self._agent, here, snapshot)
-            return True
-        log = EffectLog(self._ledger, is_new=False)
-        if not await log.doubts_of_thread():
-            return False
-        await reopen_to_settle(self._agent, here, snapshot)
-        return True
-
-    async def _look_at_state(self) -> StateSnapshot | None:
-        found = await look_at(self._agent, self._configurable, self._saver, self._nested)
-        self._snapshot, self._forks = found
-        return self._snapshot
-
-    async def checked(self, given: Any, *, elsewhere: bool) -> Any:
-        """Return the input as LangGraph may have it.
+    async def checked(self, *, elsewhere: bool) -> Checked:
+        """Hold the input against what is on record.
 
         Args:
-            given: As the caller gave it.
             elsewhere: Whether another process will run it.
         """
-        agent, settings, snapshot, nested = self._agent, self._settings, self._snapshot, self._nested
-        checked = given
-        if not (nested and self._resumed):
-            overdue = {} if nested else overdue_answers(snapshot, settings.decision_timeout_s)
-            checked = check_input(given, snapshot, bool(self._saver), nested, overdue)
-        checked = self._redactor.value(checked)
+        checked, refusals = self.input, dict[str, str]()
+        if not (self.nested and self.resumed):
+            overdue = {} if self.nested else overdue_answers(self.snapshot, self.settings.decision_timeout_s)
+            checked, refusals = self._read(overdue)
+        checked = self.redactor.value(checked)
         if not elsewhere:
-            if isinstance(checked, dict) and not self._resumed:
-                _require_planner(agent, checked, settings)
-            _require_prices(agent, settings)
-            if self._forks and self._resumed and not nested:
-                # What was asked after that checkpoint is asked anew; a write that was settled stays settled.
-                await self._ledger.forget_answers()
-        if nested:
-            self._given = await self._answers_from_parent()
-        elif isinstance(checked, Command) and isinstance(checked.resume, Mapping):
-            self._given = {**checked.resume, **answers_of_earlier_version(checked.resume, snapshot)}
-            checked = await self._kept(checked)
-        return checked
+            await self._require_what_it_needs(checked)
+        if self.nested:
+            return Checked(checked, await self._answers_from_parent(), refusals)
+        if isinstance(checked, Command) and isinstance(checked.resume, Mapping):
+            answers = {**checked.resume, **answers_of_earlier_version(checked.resume, self.snapshot)}
+            await self._tell_answers(checked.resume)
+            return Checked(await self._kept(checked), answers, refusals)
+        return Checked(checked, {}, refusals)
+
+    async def _require_what_it_needs(self, checked: Any) -> None:
+        if isinstance(checked, dict) and not self.resumed:
+            _require_planner(self.agent, checked, self.settings)
+        _require_prices(self.agent, self.settings)
+        if self.forks and self.resumed and not self.nested:
+            # What was asked after that checkpoint is asked anew; a write that was settled stays settled.
+            await self.ledger.forget_answers()
+
+    def _read(self, overdue: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
+        """Read the input; a server's client finds what is wrong with its answer in the question."""
+        snapshot, served = self.snapshot, is_served(self.config)
+        try:
+            read = check_input(
+                self.input,
+                snapshot,
+                bool(self.saver),
+                self.nested,
+                overdue,
+                forks=self.forks,
+                by_chat=served,
+            )
+        except InvalidAnswerError as error:
+            refused = refused_questions(self.input, snapshot)
+            if not (served and refused):
+                raise
+            # An error would end the run, and hide the question from clients that look for waiting threads.
+            return None, dict.fromkeys(refused, str(error))
+        return read, {}
+
+    async def _tell_answers(self, answers: Mapping[str, Any]) -> None:
+        if isinstance(self.saver, AsyncSaver) and self.snapshot is not None:
+            await tell_answers(self.saver, self.snapshot, answers, self.words, self.redactor.value)
 
     async def _kept(self, command: Command[Any]) -> Command[Any] | None:
         """Put answers on record; where LangGraph must not take the run for a fork, it gets them too."""
-        assert self._snapshot is not None, "an answer was matched with an open question"
+        assert self.snapshot is not None, "an answer was matched with an open question"
         # Without a store, the open question holds the attempts that were made.
-        fork = self._configurable.get("checkpoint_id")
-        marks = not (command.goto or command.graph or fork or self._volatile)
-        saver = self._saver if isinstance(self._saver, AsyncSaver) and marks else None
-        return await keep_answers(command, self._snapshot, self._ledger, saver)
+        fork = self.configurable.get("checkpoint_id")
+        marks = not (command.goto or command.graph or fork or self.volatile)
+        saver = self.saver if isinstance(self.saver, AsyncSaver) and marks else None
+        return await keep_answers(command, self.snapshot, self.ledger, saver)
 
     async def _answers_from_parent(self) -> dict[str, Any]:
         """Return the answers that came to a graph around this one, by the id of their question."""
-        by_id = dict(self._configurable.get(RESUME_MAP) or {})
-        if self._parent is not None:
-            return {**self._parent.given, **by_id}
-        open_ = [one for one in self._snapshot.interrupts if one.id not in by_id] if self._snapshot else []
-        if len(open_) == 1 and not by_id and self._configurable.get(SCRATCHPAD) is not None:
-            by_id |= await bare_answer(self._config, open_[0], self._ledger)
-        for question in self._snapshot.interrupts if self._snapshot else ():
+        by_id = dict(self.configurable.get(RESUME_MAP) or {})
+        if self.parent is not None:
+            return {**self.parent.given, **by_id}
+        open_ = [one for one in self.snapshot.interrupts if one.id not in by_id] if self.snapshot else []
+        if len(open_) == 1 and not by_id and self.configurable.get(SCRATCHPAD) is not None:
+            by_id |= await bare_answer(self.config, open_[0], self.ledger)
+        for question in self.snapshot.interrupts if self.snapshot else ():
             if question.id in by_id and question_name(question.value) in QUESTIONS:
                 read_answer(question.value, by_id[question.id])
-        self._configurable[RESUME_MAP] = by_id
+        self.configurable[RESUME_MAP] = by_id
         return by_id
 
-    async def run(self, heard: bool) -> Run:
+    async def run(self, checked: Checked, heard: bool) -> Run:
         """Make the run, with what earlier ones of its goal have spent.
 
         Args:
+            checked: Its input.
             heard: Whether anybody listens to its events.
         """
-        if self._record.settings is None:
-            await self._ledger.record_settings(self._settings.model_dump(mode="json", exclude_defaults=True))
-        agent, configurable, parent, store = self._agent, self._configurable, self._parent, self._store
-        values = self._snapshot.values if self._snapshot is not None else {}
-        thread_id = parent.thread_id if parent is not None else self._thread_id
-        lasts = _lasts(store, self._saver, self._volatile)
+        if self.record.settings is None:
+            await self.ledger.record_settings(self.settings.model_dump(mode="json", exclude_defaults=True))
+        agent, configurable, parent, store = self.agent, self.configurable, self.parent, self.store
+        values = self.snapshot.values if self.snapshot is not None else {}
+        thread_id = parent.thread_id if parent is not None else self.thread_id
+        lasts = _lasts(store, self.saver, self.volatile)
         return Run(
-            settings=self._settings,
-            ledger=self._ledger,
-            effects=parent.effects if parent else EffectLog(self._ledger, is_new=not self._resumed),
+            settings=self.settings,
+            ledger=self.ledger,
+            effects=parent.effects if parent else EffectLog(self.ledger, is_new=not self.resumed),
             work=_work(configurable, parent),
-            given=self._given,
+            given=checked.answers,
+            refusals=checked.refusals,
+            begins=not self.resumed,
             clock=asyncio.get_running_loop().time,
             meter=await self._meter(),
-            can_ask=bool(self._saver),
+            can_ask=bool(self.saver),
             thread_id=thread_id,
             within=_within(configurable, parent),
-            heard=heard or self._nested,
-            about=_plan_of(values) if self._resumed else None,
-            artifacts=Artifacts(store if lasts else None, self._thread_id, self._settings.max_inline_bytes),
-            volatile=self._volatile,
-            follows_up=bool(values) and not self._nested,
-            resumed=self._resumed,
-            nested=self._nested,
-            redactor=self._redactor,
-            underway=self._resumed and values.get("status") == "running",
-            stop=_stop_signal(configurable, parent),
+            heard=heard or self.nested,
+            about=_plan_of(values) if self.resumed else None,
+            artifacts=Artifacts(store if lasts else None, self.thread_id, self.settings.max_inline_bytes),
+            volatile=self.volatile,
+            follows_up=bool(values) and not self.nested,
+            resumed=self.resumed,
+            nested=self.nested,
+            redactor=self.redactor,
+            underway=self.resumed and values.get("status") == "running",
+            stop=_stop_signal(parent),
             graph=agent,
             depth=parent.depth + 1 if parent is not None else 0,
             plan_cache=agent.plan_cache,
-            cached_plans=_cached_plans(agent, configurable, store, self._volatile),
+            cached_plans=_cached_plans(agent, configurable, store, self.volatile),
         )
 
     async def _meter(self) -> Meter:
@@ -185,37 +225,103 @@ class Visit:
 
         What is part of another run spends from its budget.
         """
-        snapshot, resumed, record = self._snapshot, self._resumed, self._record
+        snapshot, resumed, record = self.snapshot, self.resumed, self.record
         begun = snapshot if snapshot is not None and resumed and not stands_before_a_goal(snapshot) else None
         spent: Usage | None = begun.values.get("usage") if begun is not None else None
-        if self._parent is not None:
+        if self.parent is not None:
             if resumed:
-                self._parent.meter.spend(spent or {})
-            return self._parent.meter
+                self.parent.meter.spend(spent or {})
+            return self.parent.meter
         if record.unbooked_s:
-            await self._ledger.leave_unbooked_seconds(0.0)  # they are taken over
+            await self.ledger.leave_unbooked_seconds(0.0)  # they are taken over
         extensions = record.extensions
         if extensions and not resumed:  # they were for the goal before
             extensions = {}
-            await self._ledger.record_budget_extensions(extensions)
-        counted: dict[str, Any] = {"prices": self._agent.prices, "extensions": extensions}
-        if self._settings.max_tool_calls is not None or self._settings.max_model_calls is not None:
+            await self.ledger.record_budget_extensions(extensions)
+        counted: dict[str, Any] = {"prices": self.agent.prices, "extensions": extensions}
+        if self.settings.max_tool_calls is not None or self.settings.max_model_calls is not None:
             counted |= await self._counted_calls()
         clock = asyncio.get_running_loop().time  # the one that time limits go by
         unbooked_s = record.unbooked_s if resumed else 0.0
-        return Meter(self._settings, spent, clock, unbooked_s=unbooked_s, **counted)
+        return Meter(self.settings, spent, clock, unbooked_s=unbooked_s, **counted)
 
     async def _counted_calls(self) -> dict[str, Any]:
         """Take over how many calls the goal has begun, and have the next ones written down."""
-        snapshot, row, ledger = self._snapshot, self._record.calls, self._ledger
+        snapshot, row, ledger = self.snapshot, self.record.calls, self.ledger
         here = str(snapshot.config["configurable"].get("checkpoint_id", "")) if snapshot is not None else ""
         # A goal that was cut off before anything of it was on disk is given again at the same checkpoint.
-        going_on = row is not None and (self._resumed or row["since"] == here)
+        going_on = row is not None and (self.resumed or row["since"] == here)
         since = str(row["since"]) if row is not None and going_on else here
         calls = dict(row["calls"]) if row is not None and going_on else None
-        if not self._resumed:
+        if not self.resumed:
             await ledger.record_calls(calls or {}, since)
         return {"calls": calls, "write_calls": lambda made: ledger.record_calls(made, since)}
+
+
+async def arrive(
+    agent: CompiledAgent,
+    config: RunnableConfig,
+    configurable: dict[str, Any],
+    saver: Any,
+    thread_id: str,
+    given: Any,
+    asked: Context | None,
+    *,
+    nested: bool,
+) -> Visit:
+    """Read what is on record where a run goes, and combine it with what it asks for.
+
+    A finished run whose plan was edited in the state, or that left a write in doubt, is opened again.
+    """
+    store, volatile = _store(agent, configurable, bool(saver))
+    snapshot, forks = await look_at(agent, configurable, saver, nested)
+    words = None if nested or forks else words_for(given, snapshot)
+    given = words.answer if words is not None else given
+    begun = snapshot is not None and bool(snapshot.values)
+    goes_on = bool(configurable.get(RESUMING)) and begun
+    record = await Ledger(store, thread_id).opening()
+    settings = _settings(record.settings, snapshot, asked)
+    redactor = run_redactor(settings.secret_names)
+    settings = settings.model_copy(update={"instructions": redactor.text(settings.instructions)})
+    ledger = Ledger(store, thread_id, redactor)
+    configurable[REDACTOR_KEY] = redactor
+    if given is None and snapshot is not None and not snapshot.tasks:
+        here = {SAVER: saver, "thread_id": configurable.get("thread_id")}
+        if await _reopened(agent, here, snapshot, ledger):
+            snapshot, forks = await look_at(agent, configurable, saver, nested)
+    return Visit(
+        agent=agent,
+        config=config,
+        configurable=configurable,
+        saver=saver,
+        store=store,
+        volatile=volatile,
+        thread_id=thread_id,
+        nested=nested,
+        parent=_parent_of(configurable),
+        snapshot=snapshot,
+        words=words,
+        input=given,
+        forks=forks,
+        resumed=goes_on if nested else not isinstance(given, Mapping),
+        record=record,
+        settings=settings,
+        redactor=redactor,
+        ledger=ledger,
+    )
+
+
+async def _reopened(
+    agent: CompiledAgent, here: dict[str, Any], snapshot: StateSnapshot, ledger: Ledger
+) -> bool:
+    """Open a finished run again whose plan was edited in the state, or that left a write in doubt."""
+    if was_edited_after_its_end(snapshot):
+        await reopen(agent, here, snapshot)
+        return True
+    if not await EffectLog(ledger, is_new=False).doubts_of_thread():
+        return False
+    await reopen_to_settle(agent, here, snapshot)
+    return True
 
 
 def _parent_of(configurable: Mapping[str, Any]) -> Run | None:
@@ -248,13 +354,11 @@ def _within(configurable: Mapping[str, Any], parent: Run | None) -> tuple[str, .
     return (*parent.within, outer.step_id) if parent is not None and isinstance(outer, StepScope) else ()
 
 
-def _stop_signal(configurable: Mapping[str, Any], parent: Run | None) -> StopSignal:
-    """Make the run's request to stop: a nested one stops with its parent, or when its step is not needed."""
-    stop, outer = StopSignal(), configurable.get(OUTER_KEY)
+def _stop_signal(parent: Run | None) -> StopSignal:
+    """Make the run's request to stop: a nested one stops with its parent."""
+    stop = StopSignal()
     if parent is not None:
         stop.follow(parent.stop)
-    if parent is not None and isinstance(outer, StepScope):
-        stop.follow(outer.enough)
     return stop
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from langchain_core.messages import AnyMessage
 
-from ...state import State
+from ...state import State, is_for_people
 from ...tools.calls import shortened
 from . import quote
 
@@ -14,9 +14,11 @@ _MESSAGES = 10
 
 
 def earlier_messages(state: State) -> list[AnyMessage]:
-    """List the exchange before this goal."""
-    messages, goal = state.get("messages") or [], state.get("goal") or ""
-    return messages[:-1] if messages and messages[-1].text.strip() == goal.strip() else messages
+    """List the exchange before this goal, without the questions of runs and what was decided on them."""
+    goal = (state.get("goal") or "").strip()
+    said = [message for message in state.get("messages") or [] if not is_for_people(message)]
+    stated = [n for n, message in enumerate(said) if message.type == "human" and message.text.strip() == goal]
+    return said[: stated[-1]] if stated else said
 
 
 def quoted_conversation(state: State, mark: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from ...plan.criteria import examples
 from ...state import digest
 from . import fill_fragment, quote
 from .signatures import signature
@@ -52,7 +53,9 @@ def describe_effects(tools: Inventory) -> str:
 def describe_form(form: Literal["lines", "fields"], inventory: Inventory, *, sub_plans: bool) -> str:
     """Describe how a plan is written, with the kinds of steps that this inventory adds."""
     how = {"lines": "plan_lines", "fields": "plan_fields"}[form]
-    return fill_fragment(how, forms="\n".join(_kinds(form, inventory, sub_plans=sub_plans)))
+    return fill_fragment(
+        how, criteria=examples(), forms="\n".join(_kinds(form, inventory, sub_plans=sub_plans))
+    )
 
 
 _KINDS = {

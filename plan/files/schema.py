@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ... import state
-from ...state import CRITERION_PARAMETER, GOAL_CRITERIA, RESERVED_IDS, STEP_ID_PATTERN, STEP_KINDS, Plan
+from ...state import RESERVED_IDS, STEP_ID_PATTERN, STEP_KINDS, Plan
+from ..criteria import KINDS, criteria_format
 
 __all__ = ["SCHEMA_ID", "plan_schema", "schema_text"]
 
@@ -35,6 +36,7 @@ def plan_schema() -> dict[str, Any]:
     """
     schema = TypeAdapter(Plan).json_schema()
     definitions = schema.pop("$defs")
+    definitions = dict(sorted({**definitions, **criteria_format().json_schema()["$defs"]}.items()))
     for name, definition in {"Plan": schema, **definitions}.items():
         _describe(name, definition)
     _narrow_plan(schema)
@@ -93,8 +95,6 @@ def _narrow_plan(plan: dict[str, Any]) -> None:
     properties = plan["properties"]
     properties["inputs"]["additionalProperties"] = {"$ref": "#/$defs/Input"}
     properties["steps"]["minItems"] = 1
-    of_a_goal = {"properties": {"type": {"enum": list(GOAL_CRITERIA)}}}
-    properties["goal_criteria"]["items"] = {"allOf": [{"$ref": "#/$defs/Criterion"}, of_a_goal]}
     plan["properties"] = {
         "$schema": {
             "type": "string",
@@ -107,6 +107,7 @@ def _narrow_plan(plan: dict[str, Any]) -> None:
 
 def _narrow_step(step: dict[str, Any]) -> None:
     properties = step["properties"]
+    properties["success_criteria"]["items"] = {"$ref": "#/$defs/Criterion"}
     properties["id"] |= {"pattern": f"^{STEP_ID_PATTERN}$", "not": {"enum": sorted(RESERVED_IDS)}}
     for name in ("max_attempts", "max_iterations"):
         properties[name]["minimum"] = 1
@@ -121,13 +122,17 @@ def _narrow_step(step: dict[str, Any]) -> None:
 def _narrow_criterion(criterion: dict[str, Any]) -> None:
     """Let each type of criterion have its own parameter and no other."""
     said = criterion["properties"]
+    said["type"]["description"] = "How it is checked; the cheapest criteria are checked first, models last."
+    for kind in KINDS.values():
+        for parameter in kind.parameters:
+            said[parameter]["description"] = f"Of `{kind.type}`: {kind.meaning}."
     criterion["oneOf"] = [
         {
-            "properties": {"type": {"const": kind}, **({parameter: True} if parameter else {})},
-            "required": ["type", *([parameter] if parameter else [])],
+            "properties": {"type": {"const": kind.type}, **dict.fromkeys(kind.parameters, True)},
+            "required": ["type", *kind.parameters],
             "additionalProperties": False,
         }
-        for kind, parameter in CRITERION_PARAMETER.items()
+        for kind in KINDS.values()
     ]
     # The branches say it narrower, and editors offer what stands here.
     criterion["properties"] = said

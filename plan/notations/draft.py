@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from ...safety.depth import read_json
 from ...state import STEP_ID_PATTERN, Step
+from ..criteria import read_criteria
 from ..renaming import rename_in_text, rename_uses
 from .ascii_names import in_ascii, unused
 from .conditions import jmespath_condition
@@ -60,11 +61,11 @@ class DraftStep(BaseModel):
     else_of: str | None = None
     if_failed: list[str] = []
 
-    @field_validator("arguments", "output_schema", mode="before")
+    @field_validator("arguments", "output_schema", "success_criterion", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
-        """Take an object as the text of one: many models write it so, whatever the schema says."""
-        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+        """Take JSON as the text of it: many models write it so, whatever the schema says."""
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 class PlanDraft(BaseModel):
@@ -268,6 +269,6 @@ def _step(raw: DraftStep, step_id: str) -> Step:
         step["if_failed"] = list(raw.if_failed)
     if raw.output_schema and (schema := read_json(raw.output_schema)):
         step["output_schema"] = schema
-    if raw.success_criterion and raw.success_criterion.strip():
-        step["success_criteria"] = [{"type": "judge", "criterion": raw.success_criterion.strip()}]
+    if criteria := read_criteria(raw.success_criterion or ""):
+        step["success_criteria"] = criteria
     return step

@@ -31,7 +31,7 @@ class Bounds:
     """
 
     steps: int = 12
-    text: int = 400
+    text: int = 1000
     items: int = 12
 
 

@@ -114,6 +114,11 @@ class Scanner:
         self._at = found.end()
         return reference
 
+    def is_at_json(self) -> bool:
+        """Tell whether an object or a list comes next."""
+        self.take(_BLANKS)
+        return self._text[self._at : self._at + 1] in ("{", "[")
+
     def names(self) -> list[Json]:
         """Read a list of names, with brackets or without."""
         value = self.value(bare=True)

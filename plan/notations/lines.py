@@ -16,10 +16,11 @@ The grammar, where blanks may stand anywhere and a bracket or a text may go on o
     argument  = [ name "=" ] value                    by position: in the order of the tool's schema
     question  = "ask" "(" text [ "," "choices" "=" texts ] ")"     to the person, unless a tool has this name
     work      = [ name of an agent | "goal" ] text    with "goal": the goal of a sub-plan
-    option    = "tools=" names | "after=" names | "check=" text | "each=" reference, or a list of them
+    option    = "tools=" names | "after=" names | "check=" check | "each=" reference, or a list of them
               | "if=" condition | "else_of=" name | "if_failed=" names | "output=" JSON Schema
               | "confirm=" ( "true" | "false" )
                                                       on its own line it is for the step before
+    check     = text | criterion | "[" { check "," } "]"      a text is for a judge, a criterion is JSON
     value     = JSON | 'text' | True | False | None | reference
     reference = "$" ( number | name ) [ path ] | "${" expression "}"
     note      = "#" words                             the plan's rationale
@@ -372,6 +373,8 @@ def _option(name: str, scanner: Scanner) -> Wire:
     if name == "if":
         return {"when": scanner.condition()}
     if name == "check":
+        if scanner.is_at_json():
+            return {"success_criterion": json.dumps(scanner.value(), ensure_ascii=False)}
         return {"success_criterion": scanner.words()}
     if name == "tools":
         return {"tools": [one for item in scanner.names() for one in _names_in(item)]}

@@ -8,11 +8,17 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from ...state import Step
+from ..criteria import written_criteria
 from ..references import is_single_reference
 
 __all__ = ["written_step"]
 
 Json = Any
+_SAME = (
+    *("id", "task", "depends_on", "tools", "agent", "for_each", "when"),
+    *("else_of", "if_failed", "confirm"),
+)
+"""Fields that a step of a plan and one that a model writes have in common."""
 _PATH = re.compile(r"\w+(\.[A-Za-z_]\w*|\[\d+\])*")
 
 
@@ -27,7 +33,7 @@ def _parts(step: Step) -> Iterator[str]:
         yield f"tools=[{', '.join(tools)}]"
     if after := step.get("depends_on"):
         yield f"after=[{', '.join(after)}]"
-    if check := _check(step):
+    if check := written_criteria(step.get("success_criteria", ())):
         yield f"check={_text(check)}"
     if "for_each" in step:
         yield f"each={_value(step['for_each'])}"
@@ -56,13 +62,6 @@ def _work(step: Step) -> str:
     return f"{step.get('agent', '')} {_text(step.get('task', ''))}".lstrip()
 
 
-def _check(step: Step) -> str:
-    """Return a step's criteria in words; those that no planner writes as JSON."""
-    return "; ".join(
-        one["criterion"] if one["type"] == "judge" else _text(one) for one in step.get("success_criteria", ())
-    )
-
-
 def _value(value: Json) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
@@ -75,17 +74,15 @@ def _value(value: Json) -> str:
 
 
 def _fields(step: Step) -> dict[str, Json]:
-    same = ("id", "task", "depends_on", "tools", "agent", "for_each", "when")
-    same += ("else_of", "if_failed", "confirm")
-    fields: dict[str, Json] = {key: step[key] for key in same if step.get(key)}  # type: ignore[literal-required]
+    fields: dict[str, Json] = {key: step[key] for key in _SAME if step.get(key)}  # type: ignore[literal-required]
     if "call" in step:
         fields |= {"call": step["call"]["tool"], "arguments": _text(step["call"]["args"])}
     if "ask" in step:
         fields |= {"ask": step["ask"]["question"], "choices": step["ask"].get("choices", [])}
     if "plan" in step:
         fields["goal"] = step["plan"]["goal"]
-    if check := _check(step):
-        fields["success_criterion"] = check
+    if check := written_criteria(step.get("success_criteria", ())):
+        fields["success_criterion"] = check if isinstance(check, str) else _text(check)
     if "output_schema" in step:
         fields["output_schema"] = _text(step["output_schema"])
     return fields

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...safety.work import Work, current_work, within
 from ...state import Plan, PlanIssue
-from . import conflicts, criteria, inputs, means, order, references, revisions, secrets
+from . import conflicts, criteria, inputs, order, references, revisions, secrets, tools_and_models
 from .facts import PlanFacts, Rule
 from .form import form_issues, normalised
 from .implied import with_implied_dependencies
@@ -58,7 +58,7 @@ def _types(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 _RULES: tuple[Rule, ...] = (
     *order.RULES,
-    *means.RULES,
+    *tools_and_models.RULES,
     *criteria.RULES,
     *references.RULES,
     *inputs.RULES,

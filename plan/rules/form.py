@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...errors import known
 from ...safety.depth import is_too_deep, too_deep_message
-from ...state import STEP_KINDS, Ask, Call, Criterion, Plan, PlanIssue, Step, SubPlan
+from ...state import STEP_KINDS, Ask, Call, Plan, PlanIssue, Step, SubPlan
+from ..criteria import KINDS, criteria_format
 from .facts import PlanFacts, issue
 
 __all__ = ["form_issues", "normalised"]
@@ -22,7 +23,7 @@ _KNOWN_FIELDS: dict[str, Iterable[str]] = {
     "step": Step.__annotations__,
     "call": Call.__annotations__,
     "question": Ask.__annotations__,
-    "criterion": Criterion.__annotations__,
+    "criterion": ("type", *(name for kind in KINDS.values() for name in kind.parameters)),
     "sub-plan": SubPlan.__annotations__,
 }
 
@@ -47,8 +48,18 @@ def form_issues(raw: Any) -> Iterator[PlanIssue]:
     except ValidationError as error:
         yield from (_form_issue(raw, item) for item in error.errors())
         return
-    for step in raw["steps"]:
+    for at, step in enumerate(raw["steps"]):
+        yield from _criteria_issues(raw, step, ("steps", at, "success_criteria"))
         yield from _kind_issues(step)
+
+
+def _criteria_issues(
+    raw: Mapping[str, Any], owner: Mapping[str, Any], where: tuple[Any, ...]
+) -> Iterator[PlanIssue]:
+    try:
+        criteria_format().validate_python(owner.get(where[-1], []), strict=True)
+    except ValidationError as error:
+        yield from (_form_issue(raw, {**item, "loc": (*where, *item["loc"])}) for item in error.errors())
 
 
 def _form_issue(raw: Mapping[str, Any], item: Any) -> PlanIssue:
@@ -72,7 +83,7 @@ def _form_issue(raw: Mapping[str, Any], item: Any) -> PlanIssue:
 
 
 def _noun(path: tuple[Any, ...]) -> str:
-    if "success_criteria" in path or (path[0] == "goal_criteria" and len(path) > 1):
+    if "success_criteria" in path:
         return "criterion"
     if len(path) == 4:
         return {"call": "call", "ask": "question"}.get(path[2], "sub-plan")
@@ -134,8 +145,9 @@ def normalised(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
         "inputs": dict(raw.get("inputs") or {}),
         "steps": steps,  # type: ignore[typeddict-item]
     }
-    given: Any = {name: raw[name] for name in ("goal_criteria", "answer") if raw.get(name)}
-    return {**plan, **given}
+    if raw.get("answer"):
+        plan["answer"] = raw["answer"]
+    return plan
 
 
 def _unique(step: Mapping[str, Any]) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ...errors import known
 from ...state import Plan, PlanIssue
+from ..schemas import schema_problem, value_problem
 from .facts import PlanFacts, Rule, issue
-from .schemas import schema_problem, value_problem
 
 __all__ = ["RULES"]
 

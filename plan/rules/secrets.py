@@ -22,8 +22,6 @@ def _secrets(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         for name in _MUST_BE_EXACT:
             for secret in marks_in(step.get(name)):
                 yield _secret_issue(step, f"step {step['id']!r}", secret, name)
-    for secret in marks_in(plan.get("goal_criteria", [])):
-        yield _secret_issue(None, "goal_criteria", secret, "goal_criteria")
     yield from secrets_in_inputs(input_values(plan, facts.inputs))
 
 

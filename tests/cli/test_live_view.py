@@ -90,7 +90,7 @@ def test_a_reader_that_goes_away_ends_the_output_and_not_the_run(cli):
 
 TWICE = """
 import os, signal
-from plan_execute.cli.interrupts import interruptible
+from plan_execute.cli.exits import interruptible
 with interruptible(lambda: None, "plan-execute resume t"):
     try:
         os.kill(os.getpid(), signal.SIGINT)

@@ -21,6 +21,33 @@ def test_list_names_threads_newest_first_with_status_and_goal(cli):
     assert found["more"] == 1
 
 
+def test_list_can_be_limited_to_some_statuses(cli):
+    cli.run_plan("read.yaml")
+    cli("run", "--plan", "write.yaml", "--tools", "mytools:ALL", "--thread", "second")
+    cli("run", "--plan", "read.yaml", "--tools", "mytools:ALL", "--thread", "third")
+
+    def named(*words):
+        found = cli("list", "--json", *words).json
+        return [thread["thread"] for thread in found["threads"]], found["more"]
+
+    assert named("--status", "done") == (["third", "t"], 0)
+    assert named("--status", "waiting") == (["second"], 0)
+    assert named("--status", "done,waiting") == (["third", "second", "t"], 0)
+    assert named("--status", "waiting", "--status", "done", "--limit", "2") == (["third", "second"], 1)
+    assert named("--status", "done", "--limit", "1") == (["third"], 1)
+    none = cli("list", "--status", "failed")
+    assert (none.code, none.out, none.err.strip()) == (0, "", "No thread has this status.")
+
+
+def test_list_refuses_an_unknown_status_and_names_the_known(cli):
+    for words in ("dnoe", "done,dnoe"):
+        refused = cli("list", "--status", words)
+        assert refused.code == 2
+        assert "'dnoe'" in refused.err
+        for status in ("done", "failed", "partial", "planning", "rejected", "running", "waiting", "queued"):
+            assert status in refused.err
+
+
 def test_list_without_a_database_is_empty_and_makes_none(cli):
     done = cli("list", "--json")
     assert (done.code, done.json) == (0, {"threads": [], "more": 0})

@@ -3,7 +3,7 @@
 import pytest
 from postgres_server import server
 
-from plan_execute.cli.place import Place
+from plan_execute.cli.sources import Place
 
 
 @pytest.fixture

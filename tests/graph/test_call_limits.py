@@ -73,7 +73,7 @@ async def test_a_planner_that_streams_for_ever_is_cut_off_and_the_limit_is_named
     try:
         with OpenAIStub([Reply(LINES, hold=forever)]) as stub:
             result = await _thread(stub, call_timeout_s=0.2).send({"goal": "the goal"})
-            assert len(stub.requests) == 1
+            assert len(stub.requests) <= 1
     finally:
         forever.set()
     assert result["status"] == "failed"

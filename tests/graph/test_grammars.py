@@ -102,7 +102,7 @@ async def test_an_answer_that_was_cut_off_is_asked_for_again_with_shorter_texts(
     result, stub = await _planned(LLAMA, [Reply('1. look(q="te', finish_reason="length"), Reply(PLAN)])
     assert result["status"] == "done"
     first, second = (form["grammar"] for form in _forms(stub))
-    assert "chunk ::= character{0,400}" in first
+    assert "chunk ::= character{0,1000}" in first
     assert "chunk ::= character{0,60}" in second
     assert "cut off" in str(stub.requests[1].body["messages"][-1])
 

@@ -12,7 +12,7 @@ from bounded import BoundedThread
 from langgraph.store.base import GetOp
 from langgraph.store.memory import InMemoryStore
 from plans import FREE, agent_with, bound, draft, draft_step, statuses
-from toolset import Toolset
+from toolset import Toolset, make_tool
 from virtual_clock import virtually
 
 from plan_execute import Context, ScriptedModel
@@ -64,3 +64,41 @@ async def test_a_fault_of_the_store_does_not_make_a_run_deaf_to_a_later_request_
     assert statuses(result) == {"a": "failed"}
     assert tools.cancelled == ["a"]
     assert "cannot look for a request to stop" in caplog.text
+
+
+def _slow_writer(started: asyncio.Event, written: list[str]) -> Any:
+    async def save(text: str) -> str:
+        """Save slowly."""
+        started.set()
+        await asyncio.sleep(5)
+        written.append(text)
+        return f"saved {text}"
+
+    return make_tool(save, effect="write")
+
+
+@virtually
+async def test_a_step_whose_write_was_under_way_when_the_run_was_told_to_stop_is_done() -> None:
+    started = asyncio.Event()
+    written: list[str] = []
+    thread = BoundedThread(agent_with([_slow_writer(started, written)]), FREE)
+    steps = bound("a", "save", {"text": "t"}), bound("b", "save", {"text": "u"}, "a")
+    running = asyncio.create_task(thread.run(*steps))
+    await started.wait()
+    assert await cancel_run(thread.agent, thread.config) == "requested"
+    result = await running
+    assert (written, statuses(result)) == (["t"], {"a": "done"})
+
+
+@virtually
+async def test_a_write_within_a_sub_plan_is_finished_when_the_run_is_told_to_stop() -> None:
+    tools, started = Toolset(), asyncio.Event()
+    written: list[str] = []
+    inner = draft(draft_step("w", "save", {"text": "t"}), draft_step("v", "wr", {"text": "${w}"}))
+    model = ScriptedModel({"planner": [inner], "synthesizer": ["ok"]}, strict=False)
+    thread = BoundedThread(agent_with([*tools.tools, _slow_writer(started, written)], model), FREE)
+    running = asyncio.create_task(thread.run({"id": "s", "plan": {"goal": "save it"}}))
+    await started.wait()
+    assert await cancel_run(thread.agent, thread.config) == "requested"
+    result = await running
+    assert (written, tools.named("wr"), result["status"]) == (["t"], [], "failed")

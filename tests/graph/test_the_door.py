@@ -45,7 +45,7 @@ async def _asked(tools: Toolset, context: Context | None = None, **options: Any)
 
 
 @pytest.mark.parametrize(
-    "given", [{"goal": "another"}, {"plan": plan(WRITE)}, {"messages": [HumanMessage("hi")]}]
+    "given", [{"goal": "another"}, {"plan": plan(WRITE)}, {"goal": "g", "messages": [HumanMessage("hi")]}]
 )
 async def test_new_input_while_a_question_is_open_is_refused_and_the_question_stays(given: Any) -> None:
     tools = Toolset()
@@ -95,6 +95,15 @@ async def test_an_unknown_question_id_is_refused_naming_the_open_ones() -> None:
         await thread.answer({"f" * 32: "approve"})
 
 
+async def test_words_in_a_message_answer_the_question_that_is_open() -> None:
+    tools = Toolset()
+    thread = await _asked(tools)
+    result = await thread.send({"messages": [HumanMessage("yes, but later")]})
+    assert (result["status"], tools.calls) == ("rejected", [])
+    texts = [message.text for message in result["messages"] if message.type in ("tool", "human")]
+    assert texts[-2:] == ['Rejected, because you wrote: "yes, but later"', "yes, but later"]
+
+
 # --- what the input must be ---------------------------------------------------------------
 
 
@@ -106,9 +115,7 @@ async def test_an_unknown_question_id_is_refused_naming_the_open_ones() -> None:
         ({"goal": "  \n "}, "goal is empty"),
         ({"messages": []}, "goal is empty"),
         ({"goal": 7}, "must be text"),
-        ({"goal": "g", "wish": 1}, "unknown input 'wish'; known inputs: goal, inputs, messages, plan"),
-        ({"goal": "g", "results": {}}, "unknown input 'results'"),
-        ({"goal": "g", "approval": {"decision": "approved"}}, "unknown input 'approval'"),
+        ({"gaol": "g"}, r"goal is empty.*unknown input 'gaol'; known inputs: goal, inputs, messages, plan"),
         ({"goal": "g", "inputs": [1]}, "inputs must be a mapping"),
         ({"goal": "g", "inputs": {"x": {1, 2}}}, "plain JSON"),
         ({"goal": "g", "inputs": {"x": float("nan")}}, "plain JSON"),
@@ -121,6 +128,14 @@ async def test_an_unknown_question_id_is_refused_naming_the_open_ones() -> None:
 async def test_bad_input_is_refused_with_what_is_wrong(given: Any, word: str) -> None:
     with pytest.raises(InvalidInputError, match=word):
         await Thread(agent_with((), ScriptedModel({})), FREE).send(given)
+
+
+@pytest.mark.parametrize("key", ["wish", "results", "approval"])
+async def test_an_unknown_input_is_ignored_with_a_warning(key: str, caplog: pytest.LogCaptureFixture) -> None:
+    thread = Thread(agent_with(Toolset().tools))
+    result = await thread.send({"plan": plan(WRITE), key: {"decision": "approved"}})
+    assert "__interrupt__" in result
+    assert f"unknown input '{key}' is ignored; known inputs: goal, inputs, messages, plan" in caplog.text
 
 
 async def test_a_goal_without_a_model_says_the_ways_on() -> None:

@@ -12,7 +12,7 @@ from savers import opened, thread
 from plan_execute import create_plan_execute_agent
 from plan_execute.errors import StorageError
 from plan_execute.graph.control import cancel_run, edit_plan, retry_steps
-from plan_execute.storage.checkpoint_time import checkpoint_time, sort_after
+from plan_execute.storage.ids import checkpoint_time, sort_after
 
 WRITING = plan(bound("a", "send"))
 KINDS = ["local", "sqlite", "memory"]

@@ -6,7 +6,7 @@ import pytest
 from counted import KINDS, MODES, Point
 from crash_child import Workplace
 from kill_points import calls_of, carry_out, kill_at, run_whole
-from scenarios import ENOUGH, ROLLING
+from scenarios import ROLLING
 
 SAMPLE = 5
 """Points per mode that CI kills at; the sweep kills at all of them."""
@@ -68,20 +68,6 @@ def test_a_rolling_plan_killed_between_and_within_its_rounds_breaks_no_promise(c
     points = rolling.points()
     checkpoints = [at for at in points if at[1].kind == "checkpoint" and at[1].moment == "after"]
     survive_all(children, tmp_path, rolling, [*checkpoints[3::2], *points[:: len(points) // 5]])
-
-
-def test_a_run_killed_around_the_moment_its_goal_is_reached_breaks_no_promise(children, tmp_path, mode):
-    (tmp_path / "whole").mkdir()
-    enough = run_whole(children, tmp_path / "whole", mode, ENOUGH)
-    assert [result["status"] for result in enough.end["results"].values()] == [
-        "done",
-        "done",
-        "done",
-        "skipped",
-    ]
-    assert ("send", "report") not in enough.effects
-    points = enough.points()
-    survive_all(children, tmp_path, enough, points[len(points) // 2 :: 4] + points[:: len(points) // 5])
 
 
 @pytest.mark.slow

@@ -30,7 +30,6 @@ VALID = plan(
     ),
     {"id": "e", "plan": {"goal": "${b}"}, "depends_on": ["c", "d"]},
     inputs={"city": {"type": "string", "default": "Rome"}},
-    goal_criteria=[{"type": "json_schema", "schema": {"$ref": "#/$defs/x", "$defs": {"x": {}}}}],
     answer="It is ${b}.",
 )
 

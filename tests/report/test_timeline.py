@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from plan_execute.report.gantt import Scale, _tick
+from plan_execute.report.drawings import Scale, _tick
 from plan_execute.report.timeline import make_timeline
 from plan_execute.report.words import say_seconds, say_time
 

@@ -62,7 +62,6 @@ def over_every_door(schema):
     return {
         "output_schema": (plan({**step, "output_schema": schema}), {}),
         "criterion": (plan({**step, "success_criteria": [criterion]}), {}),
-        "goal criterion": (plan(step, goal_criteria=[criterion]), {}),
         "agent step": (plan(think("a", output_schema=schema)), {}),
         "input": (plan(step, inputs={"x": schema}), {"x": "1"}),
         "default": (plan(step, inputs={"x": {**schema, "default": "1"}}), {}),

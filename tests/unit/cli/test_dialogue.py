@@ -12,9 +12,8 @@ import pytest
 from plans import bound, plan
 
 from plan_execute.cli.dialogue import Before, ask_person, folded
-from plan_execute.cli.keys import keys_of
-from plan_execute.cli.snapshots import OpenQuestion
-from plan_execute.cli.terminal import Screen
+from plan_execute.cli.terminal import Screen, keys_of
+from plan_execute.cli.views import OpenQuestion
 
 
 class Person:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plan_execute.cli.inputs import GivenInputs
+from plan_execute.cli.plan_files import GivenInputs
 from plan_execute.errors import InvalidPlanError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plan_execute.cli.progress import line_of
+from plan_execute.cli.following import line_of
 
 TRACE = "Traceback (most recent call last):\n" + "  File stats.py\n" * 300 + "ValueError: odd at the end"
 EVENT = {"step_id": "a", "within": [], "spent": {}}

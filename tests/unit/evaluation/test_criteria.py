@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from plan_execute.evaluation.criteria import check_output, is_empty
+from plan_execute.evaluation.criteria import check_output
+from plan_execute.plan.criteria import is_empty
 
 BOUND: Any = {"id": "a", "call": {"tool": "t", "args": {}}}
 AGENT: Any = {"id": "a", "tools": []}
@@ -87,6 +88,23 @@ async def test_the_last_call_of_a_tool_decides_whether_it_succeeded() -> None:
     criterion: Any = [{"type": "tool_succeeded", "tool": "t"}]
     assert await _verdict(AGENT, criterion, "x", [call(False), call(True)]) == "met"
     assert await _verdict(AGENT, criterion, "x", [call(True), call(False)]) == "failed"
+
+
+@pytest.mark.parametrize(
+    ("output", "verdict"),
+    [
+        ("abc", "met"),
+        ("abcd", "failed"),
+        ([1, 2, 3], "met"),
+        ([1, 2, 3, 4], "failed"),
+        ("", "met_empty"),
+        (7, "failed"),
+        ({"a": 1}, "failed"),
+        (None, "failed"),
+    ],
+)
+async def test_a_length_is_that_of_a_text_or_a_list(output: Any, verdict: str) -> None:
+    assert await _verdict(BOUND, [{"type": "max_length", "max": 3}], output) == verdict
 
 
 @pytest.mark.parametrize("path", ["\x00", "x" * 5000])

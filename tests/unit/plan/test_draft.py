@@ -163,6 +163,13 @@ def test_a_revision_keeps_what_is_not_replaced_and_gives_new_ids_to_what_is_new(
     assert made["steps"][2]["call"]["args"]["x"] == "${b_r2} ${a}"
 
 
+def test_a_revision_drops_a_field_that_plans_of_an_older_version_had() -> None:
+    old: Any = plan(bound("a", "t"), id="p", revision=1, goal_criteria=[{"type": "not_empty"}])
+    made = revised_plan(old, {"a"}, [bound("a", "u")], "why", {"a"})  # type: ignore[list-item]
+    assert "goal_criteria" not in made
+    assert made["goal"] == old["goal"]
+
+
 def test_a_revision_does_not_make_a_call_unseen_that_was_to_be_confirmed() -> None:
     old: Any = plan(bound("a", "send", confirm=True), id="p", revision=1)
     new: Any = [bound("b", "send"), {"id": "c", "task": "send it", "tools": ["send"]}, bound("d", "look")]

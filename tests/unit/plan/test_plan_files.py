@@ -200,7 +200,7 @@ def test_bad_yaml_is_refused_with_its_line(tmp_path, text, line, says):
         ('{"a": 1,\n"b": NaN}', 2, "NaN is not a number that JSON has"),
         ('{"a":\n-Infinity}', 2, "not a number that JSON has"),
         ('{"a": 1e999}', 1, "not a number that JSON has"),
-        ('{"a": 1,\n}', 2, "is not JSON"),
+        ('{"a":\n}', 2, "is not JSON"),
         ("[1]", 1, "this is a list"),
         ("", 1, "is not JSON"),
         ('{"a": 1}\n{"b": 2}', 2, "Extra data"),
@@ -390,10 +390,13 @@ values = st.recursive(
     max_leaves=12,
 )
 
+FOR_EDITORS = ("$schema", "$comment")
+"""Keys at the top of a file that are no part of the plan."""
+
 
 @pytest.mark.parametrize("name", ["plan.yaml", "plan.json"])
 @settings(max_examples=150, deadline=None)
-@given(plan=st.dictionaries(texts, values, max_size=5))
+@given(plan=st.dictionaries(texts.filter(lambda key: key not in FOR_EDITORS), values, max_size=5))
 def test_what_is_saved_reads_back_exactly(tmp_path_factory, name, plan):
     path = tmp_path_factory.getbasetemp() / name
     save_plan_file(plan, path)

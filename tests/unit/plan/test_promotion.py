@@ -67,20 +67,6 @@ def test_a_plan_that_was_to_go_on_is_not_done():
     assert "complete" not in promote(revised(bound("a", "t")), done("a")).plan
 
 
-def test_of_a_run_that_reached_its_goal_early_only_what_failed_is_dropped():
-    unneeded = {**result("later", "skipped"), "error": {"code": "not_needed", "message": "m"}}
-    steps = [bound(i, "t") for i in ("found_r2", "later", "broken", "looked_at")]
-    criteria = [{"type": "expression", "expression": "found_r2.x || looked_at"}]
-    results = done("found_r2", broken="failed", looked_at="failed") | {"later": unneeded}
-    plan = revised(*steps, goal_criteria=criteria)
-    with pytest.raises(NotPromotableError):
-        promote(plan, results)
-    promotion = promote(plan, results, goal_met=True, audit=[changed(removed=["found"])])
-    assert [step["id"] for step in promotion.plan["steps"]] == ["found", "later", "looked_at"]
-    assert promotion.plan["goal_criteria"] == [{"type": "expression", "expression": "found.x || looked_at"}]
-    assert promotion.dropped == ["broken"]
-
-
 # --- ids ---------------------------------------------------------------------------------
 
 
@@ -325,7 +311,6 @@ def test_an_answer_about_what_was_not_done_or_is_an_input_now_does_not_stay():
     assert "answer" in promote(ran, done("a", "b")).plan
     assert "answer" not in promote(ran, done("a", "b"), audit=[edit]).plan
     assert "answer" not in promote(ran, done("a", "b"), lifts=[Lift("a.x", "what")]).plan
-    assert "answer" not in promote(ran, done("a", b="failed"), goal_met=True).plan
     assert "answer" not in promote(ran | {"answer": "Bread costs 3 euros."}, done("a", "b")).plan
 
 

@@ -241,4 +241,4 @@ def test_a_clone_of_the_saver_refuses_unencrypted_rows_too(path):
 
 def test_langgraphs_own_serializer_would_have_taken_such_a_row():
     taken = EncryptedSerializer(cipher=None).loads_typed(("msgpack", b"\xc0"))  # type: ignore[arg-type]
-    assert taken is None, "LangGraph refuses plain rows by itself now: SealedSerializer may go"
+    assert taken is None, "LangGraph refuses plain rows by itself now: RefusingSerializer may go"

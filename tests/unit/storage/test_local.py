@@ -21,10 +21,10 @@ from langgraph.types import Command, Interrupt, Send, interrupt
 
 from plan_execute.errors import ConfigurationError, StorageError
 from plan_execute.storage import sqlite as local
+from plan_execute.storage.adapters import Persistence
 from plan_execute.storage.effect_log import EffectLog
 from plan_execute.storage.ledger import Ledger
 from plan_execute.storage.local import list_threads, local_persistence
-from plan_execute.storage.sqlite import Persistence
 from plan_execute.storage.work_id import CallId, Place, WorkId
 from plan_execute.threads.deletion import delete_thread
 

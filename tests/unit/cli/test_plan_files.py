@@ -4,9 +4,7 @@ import json
 
 import pytest
 
-from plan_execute.cli.inputs import GivenInputs
-from plan_execute.cli.plan_check import check_plan_file
-from plan_execute.cli.unchecked import UncheckedToolbox
+from plan_execute.cli.plan_files import GivenInputs, UncheckedToolbox, check_plan_file
 from plan_execute.tools.toolbox import Toolbox
 
 NOTHING = GivenInputs({}, {})

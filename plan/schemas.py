@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...errors import WorkLimitError
-from ...safety.schemas import BadSchemaError, read_schema
+from ..errors import WorkLimitError
+from ..safety.schemas import BadSchemaError, read_schema
 
 __all__ = ["schema_problem", "value_problem"]
 

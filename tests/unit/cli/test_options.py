@@ -2,7 +2,7 @@ import inspect
 
 import pytest
 
-from plan_execute.cli.option_groups import CacheOptions, SourceOptions, ToolOptions, with_single_options
+from plan_execute.cli.options import CacheOptions, SourceOptions, ToolOptions, with_single_options
 
 
 def test_a_group_becomes_its_single_options_in_its_place_and_comes_back_as_one_object():

@@ -1,0 +1,28 @@
+"""The words that approve when a person writes them in a chat: a fixed list, so that no model decides it."""
+
+from __future__ import annotations
+
+__all__ = ["WORDS_OF_APPROVAL", "is_approval"]
+
+WORDS_OF_APPROVAL: dict[str, tuple[str, ...]] = {
+    "en": ("yes", "y", "yes please", "ok", "okay", "approve", "approved", "accept", "go", "go ahead", "lgtm"),
+    "de": ("ja", "ja bitte", "in ordnung", "einverstanden", "genehmigt", "freigegeben"),
+    "fr": ("oui", "d'accord", "approuvé"),
+    "es": ("sí", "si", "de acuerdo", "vale", "aprobado"),
+    "it": ("sì", "va bene", "d'accordo", "approvato"),
+    "pt": ("sim", "está bem", "aprovado"),
+    "nl": ("akkoord", "goedgekeurd"),
+    "pl": ("tak", "zgoda"),
+    "zh": ("是", "好", "好的", "可以", "同意", "批准"),
+    "ja": ("はい", "承認", "承認します"),
+    "ko": ("네", "예", "승인"),
+}
+"""By language. The whole text has to be one of them; case and the punctuation at its end do not count."""
+
+_ALL = frozenset(word for words in WORDS_OF_APPROVAL.values() for word in words)
+
+
+def is_approval(text: str) -> bool:
+    """Tell whether a text says yes, and nothing else."""
+    plain = text.strip().rstrip(".!。！ ").replace("’", "'").casefold()
+    return " ".join(plain.split()) in _ALL

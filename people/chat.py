@@ -1,0 +1,169 @@
+"""Questions as chat: what stands of them in ``messages``, and how a person's words are read as an answer.
+
+Clients of chat draw a question only under a message with a tool call of its name. The messages have ids
+made of the question's id, so that a question that is asked again is not said again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMessage, ToolCall, ToolMessage
+from langgraph.types import Interrupt
+
+from ..state import ANSWER_ID, QUESTION_ID
+from .assent import is_approval
+from .questions import QUESTIONS, question_name, read_answer
+
+__all__ = [
+    "answer_in_words",
+    "answer_messages",
+    "closing_messages",
+    "current_question",
+    "is_said",
+    "question_message",
+    "retold",
+]
+
+Json = Any
+
+
+# --- what is said ------------------------------------------------------------------------
+
+
+def question_message(question: Interrupt) -> AIMessage:
+    """Write a question as a message of the conversation, with a tool call for each of its actions."""
+    calls = list(_calls(question))
+    texts = [str(request.get("description") or "") for request in _requests(question.value)]
+    said = "\n\n".join(filter(None, texts)) or _in_words(question.value)
+    return AIMessage(said, tool_calls=calls, id=QUESTION_ID + question.id)
+
+
+def answer_messages(question: Interrupt, answer: Json, said: str | None = None) -> list[AnyMessage]:
+    """Write the decision on a question as the results of its calls.
+
+    Args:
+        question: The question.
+        answer: The answer, which has been found to fit.
+        said: What a person wrote in the chat, if the answer came like that.
+    """
+    text = _decided(question.value, answer, said)
+    return [_result(call, text) for call in _calls(question)]
+
+
+def closing_messages(messages: Sequence[AnyMessage]) -> list[ToolMessage]:
+    """Answer the calls of questions that nobody will answer: each call of a conversation has a result."""
+    return [_result(call, "The question was not answered.") for call in _unanswered_calls(messages)]
+
+
+def retold(question: Interrupt, messages: Sequence[AnyMessage]) -> list[list[BaseMessage]]:
+    """Return the updates after which a question stands in the conversation as it is asked now."""
+    message = question_message(question)
+    before = next((one for one in messages if one.id == message.id), None)
+    if before is None:
+        return [[message]]
+    answered = {one.id for one in messages} & {ANSWER_ID + _id_of(call) for call in _calls(question)}
+    if answered:  # it is asked again, after a fork
+        return [[RemoveMessage(id=str(old)) for old in (message.id, *answered)], [message]]
+    return [] if (before.content, getattr(before, "tool_calls", [])) == _said(message) else [[message]]
+
+
+def is_said(question: Interrupt, messages: Sequence[AnyMessage]) -> bool:
+    """Tell whether the conversation holds the question."""
+    return any(message.id == QUESTION_ID + question.id for message in messages)
+
+
+def current_question(questions: Sequence[Interrupt], messages: Sequence[AnyMessage]) -> Interrupt | None:
+    """Return the question that an answer without an id is for: the one in the conversation, else the first.
+
+    Args:
+        questions: Those that are open, in their order.
+        messages: The conversation.
+    """
+    waiting = {call["id"] for call in _unanswered_calls(messages)}
+    in_chat = (one for one in questions if any(call["id"] in waiting for call in _calls(one)))
+    return next(in_chat, next(iter(questions), None))
+
+
+def _said(message: AIMessage) -> tuple[Any, Any]:
+    return message.content, message.tool_calls
+
+
+def _requests(value: Json) -> list[Mapping[str, Any]]:
+    requests = value.get("action_requests") if isinstance(value, Mapping) else None
+    return [one for one in requests or () if isinstance(one, Mapping)]
+
+
+def _calls(question: Interrupt) -> Iterator[ToolCall]:
+    for number, request in enumerate(_requests(question.value)):
+        call_id = question.id + (f"-{number}" if number else "")
+        args = dict(request.get("args") or {})
+        yield ToolCall(name=str(request.get("name") or "question"), args=args, id=call_id, type="tool_call")
+
+
+def _id_of(call: ToolCall) -> str:
+    return str(call["id"])
+
+
+def _in_words(value: Json) -> str:
+    """Write what a tool of somebody else asks."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str, indent=2)
+
+
+def _result(call: ToolCall, text: str) -> ToolMessage:
+    return ToolMessage(text, tool_call_id=_id_of(call), name=call["name"], id=ANSWER_ID + _id_of(call))
+
+
+def _unanswered_calls(messages: Sequence[AnyMessage]) -> list[ToolCall]:
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    asked = [
+        one for one in messages if isinstance(one, AIMessage) and str(one.id or "").startswith(QUESTION_ID)
+    ]
+    return [call for message in asked for call in message.tool_calls if call["id"] not in answered]
+
+
+def _decided(value: Json, answer: Json, said: str | None) -> str:
+    """Say in a sentence what was decided, and how what a person wrote was taken."""
+    if question_name(value) not in QUESTIONS:
+        return "Answered."
+    read = read_answer(value, answer)
+    if question_name(value) == "ask_person" and read["type"] == "edit":
+        return f"Answered: {_in_words(read['args']['answer'])}"
+    decided = f"Decided: {read['decision']}" if "decision" in read else _DECIDED[read["type"]]
+    if said is not None:
+        return f'{decided}, because you wrote: "{said}"'
+    message = read.get("message")
+    return f"{decided}: {message}" if message else f"{decided}."
+
+
+_DECIDED = {
+    "approve": "Approved",
+    "edit": "Approved with changes",
+    "reject": "Rejected",
+    "respond": "Answered",
+}
+
+
+# --- what a person says ------------------------------------------------------------------
+
+
+def answer_in_words(value: Json, text: str) -> Json:
+    """Read what a person wrote while a question was open as the answer to it.
+
+    Only a fixed list of words approves (``people/assent.py``), and the name of a decision is that decision.
+    All else rejects, with the text as the reason. A question in words is answered by the text.
+    """
+    name = question_name(value)
+    if name == "ask_person":
+        return {"type": "respond", "message": text}
+    if not name:
+        return text
+    said = text.strip()
+    approved = {"type": "approve"} if is_approval(said) else {"type": "reject", "message": said}
+    if name not in QUESTIONS:
+        return {"decisions": [approved for _ in _requests(value)]}
+    if (decision := said.casefold()) in QUESTIONS[name].decisions:
+        return {"type": "edit", "args": {"decision": decision}}
+    return approved
