@@ -120,6 +120,7 @@ def _serve(port: int, context: int, template: str) -> None:
     params = xllamacpp.CommonParams()
     params.model.path, params.model_alias = str(model), {"smollm2"}
     params.n_ctx, params.n_parallel = context, 1
+    params.n_batch = 256  # what is called off is called off between two batches
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.hostnames, params.port = ["127.0.0.1"], port
     params.sampling.temp = 0.0
