@@ -58,7 +58,9 @@ class ModelServer:
         """Start it, at the port that it had before, and return when its model is loaded."""
         command = [sys.executable, __file__, str(self._port), str(self._context), self._template]
         with self._log.open("a") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         assert self._process.stdout is not None
         address = self._process.stdout.readline().strip()
         assert address, f"the server did not start: {self._log.read_text()[-2000:]}"
@@ -129,8 +131,8 @@ def _serve(port: int, context: int, template: str) -> None:
     server = xllamacpp.Server(params)
     sys.stdout.write(f"{server.listening_address}\n")
     sys.stdout.flush()
-    while True:
-        time.sleep(3600)
+    sys.stdin.read()  # it ends with the process that started it
+    os._exit(0)
 
 
 if __name__ == "__main__":
