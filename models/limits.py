@@ -46,6 +46,14 @@ async def within_time(limits: CallLimits, who: str) -> AsyncIterator[None]:
         raise ModelTimeoutError(message) from error
 
 
+_NAMES = ("max_tokens", "max_output_tokens", "num_predict")
+"""What chat models call it (OpenAI, Anthropic, Bedrock; Google; Ollama), as a field and as a call setting."""
+_OPTIONS = (
+    *("mirostat", "mirostat_eta", "mirostat_tau", "num_ctx", "num_gpu", "num_thread", "repeat_last_n"),
+    *("repeat_penalty", "temperature", "seed", "stop", "tfs_z", "top_k", "top_p"),
+)
+"""The other options that ChatOllama (langchain-ollama 1.1) has as fields."""
+
 _REFUSING: set[str] = set()
 """Models whose servers refused a limit on tokens; kept for the life of the process."""
 _REFUSED = re.compile(r"max_(?:completion_|output_)?tokens|in the completion")
@@ -54,11 +62,18 @@ _PROMPT = re.compile(r"maximum context length is (\d+) .*?(\d+) in the messages"
 
 def token_limit(model: BaseChatModel, limits: CallLimits) -> dict[str, Any]:
     """Return the call settings that limit the answer, where the model takes them and has no lower limit."""
-    takes = "max_tokens" in type(model).model_fields and _key(model) not in _REFUSING
-    own = getattr(model, "max_tokens", None)
-    if limits.tokens is None or not takes or (isinstance(own, int) and own <= limits.tokens):
+    fields = type(model).model_fields
+    name = next((name for name in _NAMES if name in fields), None)
+    own = getattr(model, name, None) if name else None
+    refused = name is None or _key(model) in _REFUSING
+    if limits.tokens is None or refused or (isinstance(own, int) and 0 < own <= limits.tokens):
         return {}
-    return {"max_tokens": limits.tokens}
+    if name != "num_predict":
+        return {str(name): limits.tokens}
+    # ChatOllama takes it with its other options only, and forgets its own where some are given.
+    options = {option: getattr(model, option, None) for option in _OPTIONS if option in fields}
+    given = {option: value for option, value in options.items() if value is not None}
+    return {"options": {**given, name: limits.tokens}}
 
 
 def refuses_token_limit(model: BaseChatModel, error: BaseException) -> bool:

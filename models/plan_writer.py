@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 
+from ..context import Context
 from ..plan.notations.draft import Occasion, PlanDraft, draft_problems, draft_schema, steps_from_draft
+from ..plan.notations.grammar import line_grammar
 from ..plan.notations.lines import Vocabulary, complete_lines, read_lines
 from ..plan.notations.questions import marked_question, question_in
 from ..state import Step
+from .grammars import AnswerGrammar
 from .metered import ModelMeter
 from .reading import TextForm
 from .structured import call_structured
@@ -38,9 +41,11 @@ async def write_draft(
     prompt: Callable[[DraftForm], Sequence[BaseMessage]],
     *,
     role: str,
-    tools: Mapping[str, Sequence[str]],
+    tools: Mapping[str, Mapping[str, Any]],
     agents: Sequence[str] = (),
     sub_plans: bool = False,
+    inputs: Collection[str] = (),
+    settings: Context,
     meter: ModelMeter,
     config: RunnableConfig,
     occasion: Occasion,
@@ -52,7 +57,9 @@ async def write_draft(
 
     Args:
         prompt: Asks for it, in either form.
-        tools: Names of the arguments of each tool, in order.
+        tools: The JSON Schema of the arguments of each tool.
+        inputs: Names of the inputs.
+        settings: Say how many steps a plan may have, and whether a grammar is used.
         occasion: What it is to write.
         kept: Steps that stay, whatever it writes.
         taken: Ids that new steps are not to have.
@@ -62,7 +69,16 @@ async def write_draft(
         ModelCallError: If it cannot be used, or writes nothing readable after bounded repair.
         BudgetExceededError: If there is no room for the call.
     """
-    words = Vocabulary(tools, agents, taken)
+    words = Vocabulary({name: list(_properties(schema)) for name, schema in tools.items()}, agents, taken)
+    write = partial(
+        line_grammar,
+        tools,
+        agents=agents,
+        sub_plans=sub_plans,
+        earlier=[step["id"] for step in kept],
+        inputs=inputs,
+        occasion=occasion,
+    )
     return await call_structured(
         model,
         PlanDraft,
@@ -76,9 +92,15 @@ async def write_draft(
             read=partial(_draft_in_lines, words=words, may_ask=occasion != "revision"),
             reminder=_REMINDER,
             listen=None if listen is None else _line_by_line(listen, words),
+            grammar=AnswerGrammar(write, settings.max_steps, settings.plan_grammar),
         ),
         config=config,
     )
+
+
+def _properties(schema: Mapping[str, Any]) -> Collection[str]:
+    named: Mapping[str, Any] = schema.get("properties") or {}
+    return named
 
 
 _REMINDER = 'Write one step a line, as `1. tool(value, name=value)` or `2. "what to do" tools=[a] after=[1]`.'

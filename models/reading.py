@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..plan.notations.lines import TextFormError
 from .client_errors import filtered_error, one_line, refused_error
+from .grammars import AnswerGrammar
 from .json_text import BrokenJsonError, extract_json, without_thinking
 
 __all__ = [
@@ -67,6 +68,8 @@ class TextForm(Generic[T]):
     """Says how it is written, in a sentence with an example; for a model that wrote it wrong."""
     listen: Callable[[str], None] | None = None
     """Is told all that was written so far, as the model writes it; may be told another try's beginning."""
+    grammar: AnswerGrammar | None = None
+    """What holds an answer to the form, where a server can do that."""
 
 
 @dataclass(frozen=True)

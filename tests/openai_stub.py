@@ -92,9 +92,22 @@ class Request:
 
 
 class OpenAIStub:
-    """Serve replies in order, or by a function of the request body, on a free loopback port."""
+    """Serve replies in order, or by a function of the request body, on a free loopback port.
 
-    def __init__(self, replies: Sequence[Reply | Router] | Router, *, latency_s: float = 0.0) -> None:
+    Attributes:
+        requests: The chat completions that were asked for.
+        says: What it answers to GET, by path.
+        looked_at: The paths that were asked for so.
+    """
+
+    def __init__(
+        self,
+        replies: Sequence[Reply | Router] | Router,
+        *,
+        latency_s: float = 0.0,
+        says: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.says, self.looked_at = says or {}, list[str]()
         self._router = replies if callable(replies) else None
         self._replies = [] if callable(replies) else list(replies)
         self._latency_s = latency_s
@@ -148,6 +161,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay silent."""
+
+    def do_GET(self) -> None:
+        stub = self.server.stub
+        stub.looked_at.append(self.path)
+        known = self.path in stub.says
+        body = json.dumps(stub.says[self.path]) if known else "{}"
+        self._send(Reply(status=200 if known else 404, raw_body=body), {})
+        self.close_connection = True
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -30,6 +30,8 @@ def _step(step: Mapping[str, Any]) -> str:
     parts += [f"check={json.dumps(step['success_criterion'])}"] if step["success_criterion"] else []
     parts += [f"each={value(step['for_each'])}"] if step["for_each"] else []
     parts += [f"if={json.dumps(step['when'])}"] if step["when"] else []
+    parts += [f"else_of={step['else_of']}"] if step.get("else_of") else []
+    parts += [f"if_failed=[{', '.join(step['if_failed'])}]"] if step.get("if_failed") else []
     parts += [f"output={step['output_schema']}"] if step["output_schema"] else []
     return " ".join(parts)
 

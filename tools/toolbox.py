@@ -189,9 +189,9 @@ class Toolbox:
             raise BadArgumentsError(f"{name}: {where}: {problem.message[:200]}")
 
     @property
-    def signatures(self) -> dict[str, list[str]]:
-        """Names of the arguments of each tool, in the order of its schema."""
-        return {name: list(self.arguments_schema(name).get("properties", {})) for name in self._tools}
+    def argument_schemas(self) -> dict[str, dict[str, Any]]:
+        """The JSON Schema of the arguments of each tool."""
+        return {name: self.arguments_schema(name) for name in self._tools}
 
     def inventory(self) -> list[dict[str, Any]]:
         """Describe every tool: name, description, argument schema, effect, and its output where declared."""

@@ -15,7 +15,7 @@ from .ascii_names import in_ascii
 
 __all__ = ["BRACKETS", "OPTION", "TEXTS", "Line", "label_named", "lines_of"]
 
-Kind = Literal["step", "option", "answer", "note", "end", "prose", "suspect", "json", "break"]
+Kind = Literal["step", "option", "answer", "note", "end", "prose", "closing", "suspect", "json", "break"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Line:
     Attributes:
         number: From 1.
         said: What is written, shortened.
-        kind: ``suspect`` is prose that could be work; ``break`` is an empty line, a fence or a rule.
+        kind: ``suspect`` is prose that could be work, ``closing`` prose that speaks of the plan or to its
+            reader; ``break`` is an empty line, a fence or a rule.
         work: What follows the label; of a note or an end, its words.
         label: How other steps refer to it; ``_1`` for a number.
         title: The words of a second label, as in ``1. Look it up: look("x")``.
@@ -113,6 +114,17 @@ _IN_ORDER = re.compile(
     re.IGNORECASE,
 )
 """How prose begins that goes on with the work."""
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+(?=\S)")
+_CLOSING = re.compile(
+    r"[\s>*_(]*(?:(?:th(?:is|ese|at)|the|my|all|both)\s+(?:(?:above|whole|entire)\s+)?(?:plan|steps|calls|order|"
+    r"answer|lines)\b|(?:th(?:is|ese|at)|it|they)\s+(?:is|are|will|would|should|can|does|do|ensures?|gives?|"
+    r"makes?|covers?|gets?|reach(?:es)?|uses?|runs?|works?)\b|(?:i|we)\s+(?:hope|assumed?|have|used?|kept|chose|"
+    r"wrote|did|could not|cannot)\b|hope\b|let me know|feel free|please (?:let me know|tell me|note)|note\b|"
+    r"here\b|if you\b|in this plan|steps?\s+\d+,?\s+(?:and|is|are|to|uses?|gets?|runs?|depends?|needs?)\b|"
+    r"no (?:other|further|more)\b|thanks?\b|done\b|explanation\b|rationale\b)",
+    re.IGNORECASE,
+)
+"""How sentences begin behind a plan that are no part of it; any other could be work without a label."""
 
 
 class _Finder:
@@ -121,7 +133,9 @@ class _Finder:
     def __init__(self, tools: Collection[str], agents: Collection[str]) -> None:
         self._agents = {*agents, "goal"}
         names = "|".join(map(re.escape, sorted(tools, key=len, reverse=True)))
-        self._known_call = re.compile(rf"(?<![\w.])(?:{names})\s?\(" if names else r"(?!)")
+        self._known_call = re.compile(
+            rf"(?<![\w.])(?:{names})\s?\(|^\W*(?:{names})\s*[:：]" if names else r"(?!)"
+        )
 
     def line(self, line: str, number: int) -> tuple[Line, int | None]:
         """Tell what a line is, and where its work begins if it may go on behind the line's end."""
@@ -212,7 +226,10 @@ class _Finder:
         goes_on = plain.is_list_item or _IN_ORDER.match(line)
         if self._known_call.search(line) or (goes_on and not is_heading):
             return replace(plain, kind="suspect")
-        return replace(plain, kind="break") if is_heading else plain
+        if is_heading:
+            return replace(plain, kind="break")
+        sentences = _SENTENCE_END.split(line.strip())
+        return replace(plain, kind="closing") if all(map(_CLOSING.match, sentences)) else plain
 
 
 def _numbered(number: str) -> str:

@@ -28,8 +28,8 @@ The grammar, where blanks may stand anywhere and a bracket or a text may go on o
     answer    = "return" ( text | reference )         the final answer, where outputs need only be put in
     end       = "more" | "finished" | "impossible:" reason
 
-Bullets and the like before a step are taken away (see ``line_starts.py``). Prose before the plan, and
-behind it after an empty line, is skipped; any that could be work is named as a problem.
+Bullets and the like before a step are taken away (see ``line_starts.py``). Prose before the plan is skipped,
+and behind it, after an empty line, what speaks of the plan or to its reader; any other is named as a problem.
 
 It is read into the JSON form of the planner's answer (see ``draft.py``): a number becomes an id made
 of the step's words, ``$1.price`` becomes ``${id.price}``, values keep their types. Within a text only
@@ -154,12 +154,18 @@ class _Reply:
             self._notes += [line.work] if line.work else []
             self._end = line.end or self._end
             self._is_open = self._is_open and line.kind == "note"
-        elif line.kind in ("suspect", "json") or (line.kind == "prose" and self._is_open):
+        elif self._could_be_work(line):
             self._may_be_lost.append(line)
-        elif line.kind == "prose" and self._steps:
+        elif line.kind == "closing" and self._steps:
             self._since_a_step.append(line)
         else:
             self._is_open = False
+
+    def _could_be_work(self, line: Line) -> bool:
+        """Tell whether prose may be part of the plan: behind a step, whatever does not close the reply."""
+        if line.kind in ("suspect", "json"):
+            return True
+        return (line.kind == "prose" and bool(self._steps)) or (line.kind == "closing" and self._is_open)
 
     def _is_option(self, line: Line) -> bool:
         """Tell whether ``check: "…"`` belongs to the step before: only a step with a name is called so."""

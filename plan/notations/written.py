@@ -14,6 +14,11 @@ from ..references import is_single_reference
 __all__ = ["written_step"]
 
 Json = Any
+_SAME = (
+    *("id", "task", "depends_on", "tools", "agent", "for_each", "when"),
+    *("else_of", "if_failed", "confirm"),
+)
+"""Fields that a step of a plan and one that a model writes have in common."""
 _PATH = re.compile(r"\w+(\.[A-Za-z_]\w*|\[\d+\])*")
 
 
@@ -38,21 +43,22 @@ def _parts(step: Step) -> Iterator[str]:
         yield f"else_of={step['else_of']}"
     if failed := step.get("if_failed"):
         yield f"if_failed=[{', '.join(failed)}]"
-    if step.get("confirm"):
-        yield "confirm=true"
     if "output_schema" in step:
         yield f"output={_text(step['output_schema'])}"
+    if step.get("confirm"):
+        yield "confirm=true"
 
 
 def _work(step: Step) -> str:
     if "call" in step:
         given = (f"{name}={_value(value)}" for name, value in step["call"]["args"].items())
         return f"{step['call']['tool']}({', '.join(given)})"
-    if "plan" in step:
-        return f"goal {_text(step['plan']['goal'])}"
     if "ask" in step:
         choices = step["ask"].get("choices")
-        return f"ask({_text(step['ask']['question'])}{f', choices={_text(choices)}' if choices else ''})"
+        further = f", choices={_text(choices)}" if choices else ""
+        return f"ask({_text(step['ask']['question'])}{further})"
+    if "plan" in step:
+        return f"goal {_text(step['plan']['goal'])}"
     return f"{step.get('agent', '')} {_text(step.get('task', ''))}".lstrip()
 
 
@@ -68,25 +74,13 @@ def _value(value: Json) -> str:
 
 
 def _fields(step: Step) -> dict[str, Json]:
-    same = (
-        "id",
-        "task",
-        "depends_on",
-        "tools",
-        "agent",
-        "for_each",
-        "when",
-        "else_of",
-        "if_failed",
-        "confirm",
-    )
-    fields: dict[str, Json] = {key: step[key] for key in same if step.get(key)}  # type: ignore[literal-required]
+    fields: dict[str, Json] = {key: step[key] for key in _SAME if step.get(key)}  # type: ignore[literal-required]
     if "call" in step:
         fields |= {"call": step["call"]["tool"], "arguments": _text(step["call"]["args"])}
+    if "ask" in step:
+        fields |= {"ask": step["ask"]["question"], "choices": step["ask"].get("choices", [])}
     if "plan" in step:
         fields["goal"] = step["plan"]["goal"]
-    if "ask" in step:
-        fields |= {"ask": step["ask"]["question"], "choices": step["ask"].get("choices") or []}
     if check := written_criteria(step.get("success_criteria", ())):
         fields["success_criterion"] = check if isinstance(check, str) else _text(check)
     if "output_schema" in step:

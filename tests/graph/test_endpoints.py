@@ -6,6 +6,7 @@ from threading import Event
 import pytest
 from openai_stub import OpenAIStub, Reply
 from plans import FREE, Thread, bound, draft, draft_step, statuses, think
+from served_programs import llama
 from toolset import Toolset
 
 from plan_execute import Context, create_plan_execute_agent
@@ -254,3 +255,38 @@ async def test_requests_keep_to_the_rate_that_was_given():
         assert len(stub.requests) == 5
     with pytest.raises(ConfigurationError, match=r"rate_limit is requests per second, more than 0, not 0"):
         create_plan_execute_agent("m", rate_limit=0)
+
+
+NO_TOOLS = "{% for message in messages %}{{ message.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "props",
+    [
+        {"chat_template": NO_TOOLS},
+        {"chat_template": NO_TOOLS, "chat_template_caps": {"supports_tools": False}},
+    ],
+)
+async def test_a_model_whose_template_drops_tools_is_not_asked_and_the_error_says_what_to_do(props):
+    with OpenAIStub([Reply("made up"), Reply("made up")], says=llama(**props)) as stub:
+        result = await Thread(agent_on(stub), ONCE).run(think("a", tools=["look"]))
+    error = result["results"]["a"]["error"]
+    assert error["code"] == "model_unavailable"
+    assert "the chat template that llama.cpp has for it knows none" in error["message"]
+    assert not any(request.body.get("tools") for request in stub.requests)
+
+
+async def test_a_template_with_tools_is_asked_and_so_is_one_without_for_a_step_without_tools():
+    with OpenAIStub([Reply("seen"), Reply("thought")], says=llama()) as stub:
+        result = await Thread(agent_on(stub), ONCE).run(think("a", tools=["look"]))
+    assert statuses(result) == {"a": "done"}
+    with OpenAIStub([Reply("thought")], says=llama(chat_template=NO_TOOLS)) as stub:
+        result = await Thread(agent_on(stub), ONCE).run(think("a"))
+    assert statuses(result) == {"a": "done"}
+
+
+async def test_an_agent_that_calls_none_of_its_tools_says_so_in_its_result():
+    with OpenAIStub([Reply("made up")]) as stub:
+        result = await Thread(agent_on(stub), ONCE).run(think("a", tools=["look"]))
+    (note,) = result["results"]["a"]["criteria"]
+    assert note["gap"] == "its agent called none of its tools (look)"

@@ -6,8 +6,10 @@ import itertools
 import json
 from typing import Any
 
+import pytest
 from openai_stub import OpenAIStub, Reply
 from plans import FREE, Thread, agent_with, bound, draft, draft_step, think
+from served_programs import LLAMA, VLLM
 from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel
@@ -70,6 +72,29 @@ async def test_a_model_nobody_knows_is_asked_in_words_only() -> None:
     result, stub = await _answered(GOOD, model=f"stub-typed-{next(_names)}")
     assert "response_format" not in stub.requests[0].body
     assert result["results"]["b"]["output"] == 3
+
+
+@pytest.mark.parametrize("says", [LLAMA, VLLM], ids=["llama.cpp", "vllm"])
+async def test_a_server_that_is_known_to_take_a_schema_is_given_it_but_never_beside_tools(says: Any) -> None:
+    with OpenAIStub([GOOD, GOOD], says=says) as stub:
+        agent = agent_with(Toolset().tools, f"stub-typed-{next(_names)}", base_url=stub.base_url)
+        steps = (STEPS[0], think("with_tools", "a", tools=["look"], output_schema=CITY))
+        result = await Thread(agent, FREE).run(*steps, answer="${a.city}")
+    # It would hold the whole answer to the schema, so that no tool could be called.
+    assert ["response_format" in request.body for request in stub.requests] == [True, False]
+    schema = stub.requests[0].body["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["cannot_be_done"]["maxLength"] == 300, "a weak model may never end a text"
+    assert result["final_answer"] == "Rome"
+
+
+async def test_a_server_that_took_a_schema_alone_is_not_given_one_beside_tools() -> None:
+    form = draft(outcome="cannot_plan", rationale="no")
+    with OpenAIStub([Reply("No."), Reply("No."), Reply.json(form), GOOD, Reply("the answer")]) as stub:
+        name = f"stub-typed-{next(_names)}"
+        agent = agent_with(Toolset().tools, name, base_url=stub.base_url)
+        await Thread(agent, FREE).send({"goal": "g"})
+        await Thread(agent, FREE).run(think("a", tools=["look"], output_schema=CITY))
+    assert ["response_format" in request.body for request in stub.requests[2:4]] == [True, False]
 
 
 async def test_an_answer_that_does_not_fit_is_a_failed_check_and_its_gap_is_fed_back() -> None:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_lines import write_lines
 
-from plan_execute.plan.notations.draft import PlanDraft
+from plan_execute.plan.notations.draft import PlanDraft, steps_from_draft
 from plan_execute.plan.notations.lines import TextFormError, Vocabulary, complete_lines, read_lines
+from plan_execute.plan.notations.written import written_step
 
 TOOLS = {"look": ["q", "limit"], "my-tool": ["x"], "do_it2": []}
 WORDS = Vocabulary(TOOLS, ["coder"])
@@ -71,6 +72,8 @@ def steps(draw: st.DrawFn) -> dict[str, Any]:
     made["success_criterion"] = draw(criteria)
     made["for_each"] = draw(st.none() | references)
     made["when"] = draw(st.none() | st.sampled_from(["a.ok == `false`", "length(b2) > `0` && !fetch"]))
+    made["else_of"] = draw(st.none() | st.sampled_from(NAMES))
+    made["if_failed"] = draw(st.lists(st.sampled_from(NAMES), max_size=2, unique=True))
     made["output_schema"] = draw(st.none() | st.just('{"type": "object", "required": ["x"]}'))
     return made
 
@@ -88,6 +91,18 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=60)
 def test_what_the_json_form_says_is_read_back_from_lines_with_exact_values(plan: dict[str, Any]) -> None:
     assert PlanDraft.model_validate(read_lines(write_lines(plan), WORDS)) == PlanDraft.model_validate(plan)
+
+
+@given(plans(), st.booleans())
+@settings(max_examples=60)
+def test_a_step_that_a_planner_is_shown_can_be_written_again(plan: dict[str, Any], confirmed: bool) -> None:
+    asked = step(id="asked", ask="Which?", choices=["a", "b"])
+    call = step(id="sure", call="look", arguments='{"q": "x"}', confirm=confirmed)
+    shown = steps_from_draft(PlanDraft.model_validate({**plan, "steps": [*plan["steps"], asked, call]}))
+    again = read_lines("\n".join(written_step(one, "lines") for one in shown), WORDS)
+    told = [{**one, "task": one["task"] if "tools" in one or "agent" in one else ""} for one in shown]
+    written = steps_from_draft(PlanDraft.model_validate(again))
+    assert [{**one, "task": told[at]["task"] and one["task"]} for at, one in enumerate(written)] == told
 
 
 @given(

@@ -278,3 +278,67 @@ def test_an_argument_that_is_called_like_an_option_is_the_tools() -> None:
 def test_an_option_that_stands_in_a_call_and_behind_it_is_given_twice() -> None:
     (problem,) = problems('price_of("milk", check="a price") check="another"')
     assert "check is given twice" in problem
+
+
+BEHIND = """\
+Bob gets the sum by mail.
+After this, the sum is mailed to Bob.
+Please also search for milk.
+Also: search for milk
+Don't forget to send it.
+Last but not least: tell Bob
+The remaining step is to mail it to Bob.
+We then mail Bob.
+Once done, mail Bob.
+When that is finished, notify Bob
+Now mail Bob
+Mail the sum to Bob.
+Step three: mail Bob.
+III. mail Bob
+c. mail Bob
+(c) mail Bob
+=> mail Bob
+→ mail Bob
+✅ mail Bob
+And mail Bob.
+In addition, mail Bob.
+Use note to mail Bob.
+call note with Bob
+note: Bob
+You should afterwards mail Bob
+To finish, mail Bob
+3 mail Bob
+3- mail Bob
+Step 3 mail Bob
+Dann Bob eine Mail schicken.
+Ensuite, envoyer un mail à Bob.
+然后发邮件给Bob
+This plan is short. Mail Bob when it has run.""".splitlines()
+
+
+@pytest.mark.parametrize("line", BEHIND)
+@pytest.mark.parametrize("blank", ["", "\n"])
+def test_prose_behind_a_plan_that_could_be_work_is_named(line: str, blank: str) -> None:
+    (problem,) = problems(f'1. price_of("bread")\n2. "Sum it up" after=[1]\n{blank}{line}\n')
+    assert f"you wrote: {line}" in problem
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "This plan gets both prices and sums them up.",
+        "This will give the total. I hope this helps!",
+        "I hope this helps!",
+        "Let me know if you need anything else.",
+        "Note: prices may change.",
+        "The steps run at the same time.",
+        "Steps 1 and 2 are independent.",
+        "**Note:** I assumed that all prices are in euros.",
+        "If you want more, ask.",
+        "Please note that prices change.",
+        "They are run in this order.",
+        "Explanation: the sum needs the price.",
+    ],
+)
+def test_prose_behind_a_plan_that_speaks_of_it_or_to_its_reader_is_no_work(line: str) -> None:
+    assert len(steps(f'1. price_of("bread")\n2. "Sum it up" after=[1]\n\n{line}\n')) == 2

@@ -1,0 +1,108 @@
+"""What a server of one's own says of itself: which program it is, and what the model's template knows.
+
+It is asked once in a process, for a model with a base URL of its own; OpenAI's server never is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from langchain_core.language_models import BaseChatModel
+
+from ..errors import ModelUnavailableError
+from .chat import model_name, speaks_openai
+from .endpoints import OPENAI_HOST, endpoint_of
+
+__all__ = ["UNKNOWN", "Server", "require_tools", "server_of"]
+
+Program = Literal["llama.cpp", "vllm", ""]
+
+
+@dataclass(frozen=True)
+class Server:
+    """What is known of a server.
+
+    Attributes:
+        program: Which it is; "" for any other.
+        version: Its release, as numbers; empty where it does not say.
+        takes_tools: Whether the template of its model has a place for tools; without, they are dropped.
+        thinks: Whether the template knows of thinking before the answer.
+    """
+
+    program: Program = ""
+    version: tuple[int, ...] = ()
+    takes_tools: bool = True
+    thinks: bool = False
+
+
+UNKNOWN = Server()
+
+_ANSWER_S = 3.0
+_THINKING = re.compile(r"think|reasoning|<\|channel\|>")
+_KNOWN: dict[str, Server] = {}
+"""What was found out, by endpoint and model; kept for the life of the process."""
+
+
+async def server_of(model: BaseChatModel) -> Server:
+    """Find out what serves a model; `UNKNOWN` where it cannot be told."""
+    endpoint = endpoint_of(model)
+    if not endpoint or OPENAI_HOST in endpoint or not speaks_openai(model) or _is_azure(model):
+        return UNKNOWN
+    key = f"{endpoint}|{model_name(model)}"
+    if key not in _KNOWN:
+        found = await _within_time(_asked(model, endpoint))
+        if found is None:
+            return UNKNOWN  # it may be up the next time
+        _KNOWN[key] = found
+    return _KNOWN[key]
+
+
+def require_tools(server: Server, who: str) -> None:
+    """Refuse to give tools to a model whose template has no place for them: it would make something up.
+
+    Raises:
+        ModelUnavailableError: If it has none.
+    """
+    if not server.takes_tools:
+        raise ModelUnavailableError(
+            f"{who} would never see its tools: the chat template that {server.program} has for it knows "
+            "none. Give the server one with tools (--jinja, --chat-template), or use bound steps"
+        )
+
+
+def _is_azure(model: BaseChatModel) -> bool:
+    return "azure" in type(model).__name__.lower()
+
+
+async def _within_time(asking: Any) -> Server | None:
+    """Give what is found out; None where nobody listens, `UNKNOWN` where the answer takes long or is none."""
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            found: Server = await asking
+    except Exception as error:  # whatever goes wrong here, the call itself will say it better
+        return None if "APIConnectionError" in {cls.__name__ for cls in type(error).__mro__} else UNKNOWN
+    return found
+
+
+async def _asked(model: BaseChatModel, endpoint: str) -> Server:
+    client = model.root_async_client.with_options(timeout=_ANSWER_S, max_retries=0)  # type: ignore[attr-defined]
+    listed = await client.get("/models", cast_to=object)
+    owners = {str(one.get("owned_by")).lower() for one in listed.get("data") or ()}
+    root = endpoint.removesuffix("/v1")
+    if owners & {"llamacpp", "llama.cpp"}:
+        return _with_template(Server("llama.cpp"), await client.get(f"{root}/props", cast_to=object))
+    if "vllm" in owners:
+        said = (await client.get(f"{root}/version", cast_to=object)).get("version")
+        return Server("vllm", version=tuple(map(int, re.findall(r"\d+", str(said))[:2])))
+    return UNKNOWN
+
+
+def _with_template(server: Server, props: Any) -> Server:
+    template = str(props.get("chat_template") or "")
+    says = (props.get("chat_template_caps") or {}).get("supports_tools")
+    # Older servers do not name what a template can do; each that shows tools names them.
+    takes_tools = "tools" in template if says is None else bool(says)
+    return replace(server, takes_tools=takes_tools or not template, thinks=bool(_THINKING.search(template)))
