@@ -17,7 +17,7 @@ LOCK = "$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-
 PYTEST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo recording test check lint types format docs bench real-model lock newest lowest clean
+.PHONY: help demo recording test check lint types format docs bench clients real-model lock newest lowest clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -56,6 +56,10 @@ real-model: $(VENV)/.dev ## install a real server and a very weak model, and run
 
 bench: $(VENV)/.dev ## measure everything and write docs/benchmarks.md; QUICK=1: small cases, nothing is kept
 	"$(BIN)/python" benchmarks/run.py $(if $(QUICK),--quick)
+
+# One at a time: the machine's cores are for one browser, one server and one client.
+clients: $(VENV)/.dev ## drive chat front ends (in PLAN_EXECUTE_CLIENTS) in a browser; see docs/chat-clients.md
+	"$(BIN)/python" -m pytest -n 0 -m clients tests/clients -rA
 
 lock: $(UV) ## lock the dependencies that pyproject.toml names now; UPGRADE=1: at their newest releases
 	$(LOCK) --extra dev --output-file requirements-dev.lock

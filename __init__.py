@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .graph.agent import PlanExecuteAgent
     from .graph.control import cancel_run, edit_plan, retry_steps
     from .models.scripted import ScriptedModel
+    from .safety.redaction import redact_also
     from .state import Evaluation, InputState, OutputState, Plan, Step, StepResult, Usage
     from .storage.adapters import Persistence
     from .storage.local import local_persistence
@@ -58,6 +59,7 @@ __all__ = [
     "mcp_tools",
     "postgres_persistence",
     "prune_threads",
+    "redact_also",
     "retry_steps",
     "submit",
     "toolset",
@@ -90,6 +92,7 @@ _HOMES = {
     "mcp_tools": ".tools.mcp",
     "postgres_persistence": ".storage.postgres",
     "prune_threads": ".threads.prune",
+    "redact_also": ".safety.redaction",
     "retry_steps": ".graph.control",
     "submit": ".threads.submission",
     "toolset": ".tools.toolsets",

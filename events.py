@@ -12,11 +12,13 @@ versions may send more, and tools may write events of their own into the same st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from .state import (
+    PROGRESS_ID,
     DecisionKind,
     Effect,
     Failure,
@@ -41,6 +43,7 @@ __all__ = [
     "PlanEdited",
     "PlanRejected",
     "PlanValidated",
+    "Progress",
     "QuestionOpen",
     "ReadAhead",
     "Replanned",
@@ -52,6 +55,7 @@ __all__ = [
     "Synthesized",
     "ToolCall",
     "ToolFinished",
+    "ToolProgress",
 ]
 
 
@@ -175,6 +179,18 @@ class ToolFinished(Base):
     output_preview: str
 
 
+class ToolProgress(Base):
+    """The call of that ``call_id`` tells how far it has come, in units of its own."""
+
+    type: Literal["tool_progress"]
+    tool: str
+    call_id: str
+    progress: float
+    total: float | None
+    """Where it is known, what ``progress`` ends at."""
+    message: str
+
+
 class StepProgress(Base):
     """One more item of a ``for_each`` has ended: ``done`` of ``total`` have, failures included."""
 
@@ -253,6 +269,7 @@ Event = (
     | StepStarted
     | StepAttempt
     | ToolCall
+    | ToolProgress
     | ToolFinished
     | StepProgress
     | StepFinished
@@ -275,6 +292,7 @@ EVENT_TYPES = (
     "step_started",
     "step_attempt",
     "tool_call",
+    "tool_progress",
     "tool_finished",
     "step_progress",
     "step_finished",
@@ -285,3 +303,54 @@ EVENT_TYPES = (
     "synthesized",
 )
 """The types, in the order in which a run may send them."""
+
+
+class Progress:
+    """How far a run is, as one message of LangGraph's generative UI that is updated in place.
+
+    Args:
+        run_id: Names the run; the message of the conversation that shows the same in words has this id too.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self._id = PROGRESS_ID + run_id
+        self._phase = "Planning"
+        self._steps: dict[str, str] = {}
+
+    def hear(self, event: Mapping[str, Any]) -> bool:
+        """Take an event in, and tell whether it changes what is shown."""
+        before = self.text
+        if not event["within"]:
+            self._take_in(event)
+        return self.text != before
+
+    def _take_in(self, event: Mapping[str, Any]) -> None:
+        step_id = event["step_id"]
+        match event["type"]:
+            case "plan_validated" if "plan" in event:
+                ids = [step["id"] for step in event["plan"]["steps"]]
+                self._steps = {one: self._steps.get(one, "waiting") for one in ids}
+            case "step_started":
+                self._phase, self._steps[step_id] = "Working", "running"
+            case "step_finished":
+                self._steps[step_id] = event["status"]
+            case "evaluated":
+                self._phase = "Revising the plan" if event["decision"] in ("patch", "replan") else "Answering"
+            case "synthesized":
+                self._phase = "Done"
+
+    @property
+    def text(self) -> str:
+        """The progress in words."""
+        if not self._steps:
+            return f"{self._phase} …"
+        ended = sum(status not in ("waiting", "running") for status in self._steps.values())
+        running = ", ".join(step_id for step_id, status in self._steps.items() if status == "running")
+        now = f" Now: {running}." if running else ""
+        return f"{self._phase} … {ended} of {len(self._steps)} steps have ended.{now}"
+
+    def as_message(self) -> dict[str, Any]:
+        """Return the message, as ``push_ui_message`` of LangGraph would send it."""
+        props = {"text": self.text, "phase": self._phase, "steps": dict(self._steps)}
+        metadata = {"merge": False, "message_id": self._id}
+        return {"type": "ui", "id": self._id, "name": "progress", "props": props, "metadata": metadata}

@@ -38,9 +38,12 @@ __all__ = [
     "inject_tool_args",
     "is_of_a_task",
     "is_served",
+    "keeps_subgraphs_apart",
     "made_into",
     "path_text",
     "read_channels",
+    "sent_at",
+    "sent_orders",
     "sort_ids_after",
     "state_asked_by",
     "uses_default_pool",
@@ -89,12 +92,29 @@ def is_served(config: RunnableConfig) -> bool:
     return "langgraph_api_version" in (config.get("metadata") or {})
 
 
+def sent_at(config: RunnableConfig) -> float | None:
+    """Return when a client sent a run to a server, in seconds since the epoch; None: no server says so."""
+    milliseconds = (config.get("configurable") or {}).get("__request_start_time_ms__")
+    return milliseconds / 1000 if isinstance(milliseconds, int | float) else None
+
+
+def keeps_subgraphs_apart(config: RunnableConfig) -> bool:
+    """Tell whether a server's client reads the newer protocol, with streams of its own for each subgraph."""
+    return bool((config.get("configurable") or {}).get("__event_streaming_v2"))
+
+
 # --- functions -----------------------------------------------------------------------------
 
 
 def read_channels(config: RunnableConfig, names: Sequence[str]) -> Any:
     """Read the graph's state from inside a task, as conditional edges do; a sent task gets only its order."""
     return ChannelRead.do_read(config, select=list(names))
+
+
+def sent_orders(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what was sent to the tasks that are numbered in their paths; a server reads it as JSON."""
+    sent = checkpoint["channel_values"].get("__pregel_tasks") or []
+    return [dict(one["arg"] if isinstance(one, dict) else one.arg) for one in sent]
 
 
 def path_text(path: Any) -> str:

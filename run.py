@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +25,7 @@ from langgraph.runtime import Runtime
 
 from .context import Context
 from .errors import ConfigurationError
+from .events import Progress
 from .plan.reuse import PlanReuse
 from .safety.redaction import Redactor
 from .spending.budget import Meter, SoftLimit, Tab
@@ -133,6 +134,7 @@ class Run:
         graph: The agent itself, for sub-plans.
         depth: How many plans this one is within.
         ahead: Reads that began while the plan was written (``execution/reads_ahead.py``); None: none did.
+        shown: How far it is, where people watch it in a front end; None: they do not.
         plan_cache: How plans that worked are kept; None: this run keeps and recalls none.
         cached_plans: The entries of this run's tenant; None with it.
         redactor: Keeps secrets out of what is stored and shown.
@@ -173,6 +175,29 @@ class Run:
     redactor: Redactor = field(default_factory=Redactor)
     authored: set[str] = field(default_factory=set)
     ahead: Any = None
+    shown: Progress | None = None
+    _show: Callable[[], None] | None = None
+    _shown_at: float = 0.0
+
+    def show(self, runtime: AnyRuntime) -> None:
+        """Send how far the run is, to people who watch; from now on again when it has been silent."""
+        if self.shown is None:
+            return
+        if self._show is None:
+            # LangGraph's writer asks where it is called from.
+            here, writer = copy_context(), runtime.stream_writer
+            self._show = lambda: here.run(self._write, writer)
+        self._show()
+
+    def show_again(self, silent_s: float) -> None:
+        """Send how far the run is if nothing was sent of it for so many seconds."""
+        if self._show is not None and self.clock() - self._shown_at >= silent_s:
+            self._show()
+
+    def _write(self, writer: Callable[[Any], None]) -> None:
+        assert self.shown is not None
+        self._shown_at = self.clock()
+        writer(self.shown.as_message())
 
     @property
     def reuse(self) -> PlanReuse:
@@ -283,19 +308,20 @@ def emit(
         run.about = (plan["id"], plan["revision"])
         details["plan"] = plan
     plan_id, revision = run.about or (None, None)
-    runtime.stream_writer(
-        {
-            "type": kind,
-            "at": run.timestamp(),
-            "thread_id": run.thread_id,
-            "plan_id": plan_id,
-            "revision": revision,
-            "step_id": step_id,
-            "within": list(run.within),
-            "spent": run.meter.spent(),
-            **run.redact(details),
-        }
-    )
+    event = {
+        "type": kind,
+        "at": run.timestamp(),
+        "thread_id": run.thread_id,
+        "plan_id": plan_id,
+        "revision": revision,
+        "step_id": step_id,
+        "within": list(run.within),
+        "spent": run.meter.spent(),
+        **run.redact(details),
+    }
+    runtime.stream_writer(event)
+    if run.shown is not None and run.shown.hear(event):
+        run.show(runtime)
 
 
 def emit_end_of_step(runtime: Runtime[Any], run: Run, result: StepResult) -> None:

@@ -10,6 +10,7 @@ import typer
 from . import (
     commands_clean,
     commands_look,
+    commands_models,
     commands_plan,
     commands_run,
     commands_worker,
@@ -71,6 +72,7 @@ for _command in (
     commands_worker.worker,
     commands_plan.promote,
     commands_clean.prune,
+    commands_models.models,
     commands_look.graph,
     commands_run.demo,
 ):

@@ -24,7 +24,9 @@ from ..safety.markdown import code_span
 from ..state import Effect, digest
 from ..storage.effect_log import EffectRecord
 from ..storage.work_id import CallId
+from ..tools.caller import CALLER
 from ..tools.calls import abridged, preview
+from .asking_calls import CallerOfTool
 from .repeats import doubts_about_step, is_repetition
 
 __all__ = ["call_once", "content_of", "describe_doubt", "settle_doubts", "settle_doubts_of_step"]
@@ -47,6 +49,7 @@ async def call_once(
     call: Callable[[CallId], Awaitable[Json]],
     *,
     order: int | None = None,
+    call_id: str = "",
 ) -> Json:
     """Await ``call`` and return its JSON output; unless it reads, the ledger protects it.
 
@@ -57,6 +60,7 @@ async def call_once(
         effect: What it does to the world.
         call: Makes the call; it gets the call's identity.
         order: Which of the calls with this content in an agent's conversation; None: the step's own call.
+        call_id: What events call it.
 
     Raises:
         StepError: What the call raised, now or when it was made.
@@ -65,11 +69,13 @@ async def call_once(
     # The content is part of the identity: in a fork, the step may have been edited to call something else.
     this = CallId(scope.work, content_of(tool, args), order)
     under_way = CALL_UNDER_WAY.set(CallUnderWay(scope, this))
+    caller = CALLER.set(CallerOfTool(scope, tool, this, call_id))
     try:
         return (
             await call(this) if effect == "read" else await _protected(scope, this, tool, args, effect, call)
         )
     finally:
+        CALLER.reset(caller)
         CALL_UNDER_WAY.reset(under_way)
 
 

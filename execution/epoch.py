@@ -30,7 +30,7 @@ from .gate import Gate, StepWithheldError
 
 __all__ = ["Epoch", "Siblings", "epoch_of", "read_state"]
 
-_STEP_CHANNELS = ["plan", "results", "goal", "inputs", "audit"]
+_STEP_CHANNELS = ["messages", "plan", "results", "goal", "inputs", "audit"]
 
 
 @dataclass

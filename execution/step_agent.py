@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -109,9 +109,10 @@ class StepGuard(AgentMiddleware[Any, Any]):
         left = scope.max_iterations - turns
         model = scope.model or request.model
         offered = [tool for tool in request.tools if _name(tool) in scope.tools]
-        shown = [_quoted(message, scope.run.mark) for message in request.messages]
 
         async def ask(member: BaseChatModel, tries: int) -> ModelResponse[Any]:
+            shown = [_quoted(message, scope.run.mark, member.profile or {}) for message in request.messages]
+
             async def say(told: Sequence[AnyMessage]) -> ModelResponse[Any]:
                 wanted = {"model": member, "tools": offered, "messages": [*shown, *told]}
                 try:
@@ -149,7 +150,8 @@ class StepGuard(AgentMiddleware[Any, Any]):
         try:
             require_credentials(name, args)
             await run_bounded(self._toolbox.check_arguments, name, args)
-            output = await call_once(scope, name, args, effect, make, order=_order(request))
+            place, call_id = _order(request), str(call["id"] or "")
+            output = await call_once(scope, name, args, effect, make, order=place, call_id=call_id)
         except (ToolFailedError, BadArgumentsError, WorkLimitError) as error:
             _ended(scope, request, seen, ok=False, output=str(error))
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
@@ -178,23 +180,31 @@ def _ended(scope: StepScope, request: ToolCallRequest, seen: Evidence, *, ok: bo
     scope.calls.append(seen)
 
 
-def _quoted(message: AnyMessage, mark: str) -> AnyMessage:
-    """Show the model a tool's output as quoted data; the conversation on record keeps it as it was."""
+def _quoted(message: AnyMessage, mark: str, profile: Mapping[str, Any]) -> AnyMessage:
+    """Show the model a tool's output as quoted data; the conversation on record keeps it as it was.
+
+    Args:
+        message: What was said.
+        mark: What delimits the data.
+        profile: What LangChain knows of the model, such as whether it sees images.
+    """
     if not isinstance(message, ToolMessage):
         return message
     # Not the tool's name: a call that was refused has the name that the model made up.
     content = message.content
     if isinstance(content, str):
         return message.model_copy(update={"content": quote("tool output", content, mark)})
-    return message.model_copy(update={"content": [_quoted_block(block, mark) for block in content]})
+    return message.model_copy(update={"content": [_quoted_block(block, mark, profile) for block in content]})
 
 
-def _quoted_block(block: str | dict[str, Any], mark: str) -> str | dict[str, Any]:
+def _quoted_block(
+    block: str | dict[str, Any], mark: str, profile: Mapping[str, Any]
+) -> str | dict[str, Any]:
     if isinstance(block, str):
         return quote("tool output", block, mark)
     if isinstance(text := block.get("text"), str):
         return {**block, "text": quote("tool output", text, mark)}
-    if (named := _in_words(block)) is not None:
+    if (named := _in_words(block) or _unseen(block, profile)) is not None:
         return {"type": "text", "text": quote("tool output", named, mark)}
     return block
 
@@ -208,6 +218,24 @@ def _in_words(block: dict[str, Any]) -> str | None:
     if kind in ("file", "resource") and not (block.get("mime_type") or block.get("mimeType")):
         return f"a file of {len(str(data)) * 3 // 4} bytes; its type is not known, so it is not shown"
     return None
+
+
+_SEES = {
+    "image": ("image_inputs", "image_tool_message"),
+    "audio": ("audio_inputs",),
+    "video": ("video_inputs",),
+}
+"""What of a model's profile must not be false for it to take such a block from a tool."""
+
+
+def _unseen(block: dict[str, Any], profile: Mapping[str, Any]) -> str | None:
+    """Name what a model is known not to take; its provider would refuse the whole request."""
+    kind = str(block.get("type"))
+    wanted = _SEES.get(kind, ()) + (("image_url_inputs",) if kind == "image" and block.get("url") else ())
+    if all(profile.get(ability) is not False for ability in wanted):
+        return None
+    where = f" at {block['url']}" if block.get("url") else ""
+    return f"{kind} ({block.get('mime_type') or 'of unknown type'}){where}, which this model cannot take in"
 
 
 def _recover(scope: StepScope, messages: Sequence[Any]) -> None:

@@ -31,6 +31,7 @@ from ..evaluation.judge import make_judge
 from ..langgraph_private import SAVER
 from ..models.chat import ChatModels
 from ..models.prompts import fill_quoted, quote
+from ..models.prompts.attachments import attachments_of, with_attachments
 from ..plan.criteria import is_judged
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
@@ -298,6 +299,8 @@ class StepWork:
                 runtime=self.runtime,
             )
         assert self.step_agent is not None, "the validator refuses agent steps without a model"
+        model = self.models.get("executor", self.run.settings.models)
+        messages = with_attachments(messages, attachments_of(self.state), model)
         return await run_agent_step(
             self.step_agent,
             self.step,

@@ -17,7 +17,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Command, GraphOutput
 
 from ..context import Context
-from ..langgraph_private import SAVER
+from ..langgraph_private import SAVER, is_served, keeps_subgraphs_apart
 from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
@@ -96,9 +96,10 @@ class PlanExecuteAgent(CompiledAgent):
 
         Args:
             input: ``{"goal": …}``, ``{"messages": […]}``, ``{"plan": …, "inputs": …}``; a
-                ``Command(resume=…)`` with answers; or None to go on after a stop. A new goal is
-                refused while a run is open, unless it says ``"abandon": True``: then that run is
-                ended first, as ``cancel_run`` does.
+                ``Command(resume=…)`` with answers; or None to go on after a stop. A message that comes
+                while a question is open is its answer. A new goal is refused while a run is open, unless
+                it says ``"abandon": True`` or is a message after a stop: then that run is ended first, as
+                ``cancel_run`` does.
             config: LangGraph's config; ``thread_id`` names the thread.
             context: A :class:`~plan_execute.Context` or its fields; None and ``{}`` mean the
                 settings the thread was started with.
@@ -111,21 +112,24 @@ class PlanExecuteAgent(CompiledAgent):
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
         input, config = await without_open_run(self, input, ensure_config(config))
-        heard = "custom" in _listed(kwargs.get("stream_mode") or self.stream_mode)
-        async with enter(self, input, config, context, heard=heard) as entry:
+        modes: Any = kwargs.get("stream_mode") or self.stream_mode
+        to_chat = is_served(config) and not keeps_subgraphs_apart(config)
+        values = LastValues(modes, bool(kwargs.get("subgraphs")), served=to_chat)
+        if values.make_a_chat:
+            modes = kwargs["stream_mode"] = [*modes, "custom"]
+        async with enter(self, input, config, context, heard="custom" in _listed(modes)) as entry:
             # A plan must be on disk before its steps act: planned again after a kill, it has another id,
             # and the ledger would not know what was done under the first.
             if run_of(entry.config).can_ask and kwargs.get("durability") in (None, "async"):
                 kwargs["durability"] = "sync"
             chunks: Any = super().astream(entry.input, entry.config, context=entry.settings, **kwargs)
             redacted = RedactedStream(run_of(entry.config).redactor)
-            values = LastValues(kwargs.get("stream_mode") or self.stream_mode, bool(kwargs.get("subgraphs")))
             # Closed here, not by the garbage collector: the lock and the storage are still there.
             async with aclosing(chunks) as stream:
                 with wrong_answers_named():
                     async for chunk in stream:
-                        values.see(cleaned := redacted.clean(chunk))
-                        yield cleaned
+                        for shown in values.pass_on(redacted.clean(chunk)):
+                            yield shown
             for chunk in redacted.rest():
                 yield chunk
             for chunk in values.again(await self._told_question(entry.config)):

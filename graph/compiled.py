@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from langchain_core.messages.utils import convert_to_messages
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel.protocol import PregelProtocol
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import Interrupt, StateSnapshot
+from langgraph.types import StateSnapshot
 
 from ..context import Context
+from ..langgraph_private import NAMESPACE, SAVER
 from ..models.chat import ChatModels
-from ..people.chat import current_question
 from ..spending.prices import PriceTable
 from ..state import InputState, OutputState, State
 from ..storage.adapters import async_saver, async_store
 from ..storage.plan_cache import PlanCache
+from ..tools.threads import run_to_end
 from ..tools.toolbox import Toolbox
+from .shown_state import agent_instead_of_task, declared_name, question_last, with_agents
 
 __all__ = ["CompiledAgent"]
 
@@ -57,46 +59,33 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         self.plan_cache = plan_cache
         self.prices = prices or PriceTable()
 
+    def get_subgraphs(
+        self, *, namespace: str | None = None, recurse: bool = False
+    ) -> Iterator[tuple[str, PregelProtocol[Any, Any, Any, Any]]]:
+        """Return the subgraphs; every attempt of the inner agent has a namespace of its own."""
+        return super().get_subgraphs(namespace=declared_name(namespace), recurse=recurse)
+
     def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
-        """Return the thread's state."""
-        return _question_last(super().get_state(config, subgraphs=subgraphs))
+        """Return the state of the thread, or of an agent in it."""
+        if subgraphs or config["configurable"].get(NAMESPACE):
+            return run_to_end(self.aget_state(config, subgraphs=subgraphs))
+        return question_last(super().get_state(config))
 
     async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
-        """Return the thread's state."""
-        return _question_last(await super().aget_state(config, subgraphs=subgraphs))
+        """Return the state of the thread, or of an agent in it."""
+        if SAVER in config["configurable"]:
+            return question_last(await super().aget_state(config, subgraphs=subgraphs))
+        config = await agent_instead_of_task(config, super().aget_state, self.checkpointer)
+        snapshot = question_last(await super().aget_state(config))
+        return await with_agents(snapshot, self.aget_state) if subgraphs else snapshot
 
     def get_state_history(self, config: RunnableConfig, **options: Any) -> Iterator[StateSnapshot]:
         """Return the states of the thread, newest first."""
-        return map(_question_last, super().get_state_history(config, **options))
+        return map(question_last, super().get_state_history(config, **options))
 
     async def aget_state_history(
         self, config: RunnableConfig, **options: Any
     ) -> AsyncIterator[StateSnapshot]:
         """Return the states of the thread, newest first."""
         async for snapshot in super().aget_state_history(config, **options):
-            yield _question_last(snapshot)
-
-
-def _question_last(snapshot: StateSnapshot) -> StateSnapshot:
-    """Put the question that an answer without an id is for where clients of chat look.
-
-    LangGraph's ``useStream`` shows the last interrupt of the last task, and no other.
-    """
-    if not snapshot.interrupts or not isinstance(snapshot.values, dict):
-        return snapshot
-    # A server reads messages and interrupts as JSON here.
-    messages: list[Any] = convert_to_messages(snapshot.values.get("messages") or [])
-    shown = current_question([_interrupt(one) for one in snapshot.interrupts], messages)
-
-    def is_shown(one: Any) -> bool:
-        return shown is not None and _interrupt(one).id == shown.id
-
-    tasks = [
-        task._replace(interrupts=tuple(sorted(task.interrupts, key=is_shown))) for task in snapshot.tasks
-    ]
-    tasks.sort(key=lambda task: any(map(is_shown, task.interrupts)))
-    return snapshot._replace(tasks=tuple(tasks))
-
-
-def _interrupt(one: Any) -> Interrupt:
-    return Interrupt(value=one.get("value"), id=one["id"]) if isinstance(one, dict) else one
+            yield question_last(snapshot)

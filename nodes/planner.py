@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from langchain_core.messages import HumanMessage
@@ -19,6 +20,7 @@ from ..execution.reads_ahead import ReadsAhead, may_read_ahead
 from ..models.chat import ChatModels, endpoint_of, model_name
 from ..models.plan_writer import DraftForm, write_draft
 from ..models.prompts import quote, render_prompt
+from ..models.prompts.attachments import attachments_of, with_attachments
 from ..models.prompts.conversation import earlier_messages, quoted_conversation
 from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..plan.identity import plan_difference, used_ids
@@ -39,6 +41,7 @@ from ..state import (
     digest,
     draft_attempt,
     feedback_of,
+    is_for_people,
     is_settled,
     new_evaluation,
     steps_by_id,
@@ -66,6 +69,7 @@ class _Planner:
 
     async def __call__(self, state: State, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run = run_of(config)
+        run.show(runtime)
         started = _start(state, run) if run.begins or _is_new_goal(state) else {}
         run.begins = False
         if started and run.follows_up and (doubts := await run.effects.doubts_of_thread()):
@@ -160,9 +164,10 @@ class _Planner:
             today=run.today,
             seen=await run.output_forms.known(self.toolbox.fingerprints(self.toolbox.names)),
         )
+        model, attached = self.models.get("planner", run.settings.models), attachments_of(state)
         return await write_draft(
-            self.models.get("planner", run.settings.models),
-            prompt,
+            model,
+            lambda form: with_attachments(prompt(form), attached, model),
             role="planner",
             occasion="next_steps" if _is_next_round(state) else "goal",
             kept=_kept_steps(state),
@@ -200,8 +205,10 @@ def _is_new_goal(state: State) -> bool:
 def _start(state: State, run: Run) -> Update:
     """Clear what belongs to an earlier goal on this thread; its messages stay."""
     goal = state.get("goal") or ""
-    spoken = state.get("messages") or []
-    said = bool(spoken) and isinstance(spoken[-1], HumanMessage) and spoken[-1].text.strip() == goal.strip()
+    # A question about the run before may stand between the goal's message and this, and words that answer it.
+    spoken = (message for message in reversed(state.get("messages") or []) if not is_for_people(message))
+    new = takewhile(lambda message: isinstance(message, HumanMessage), spoken)
+    said = any(message.text.strip() == goal.strip() for message in new)
     return {
         "messages": [] if said or not goal else [HumanMessage(goal)],
         "schema_version": SCHEMA_VERSION,
@@ -380,8 +387,9 @@ Noted = tuple[Update | None, list[AuditEvent]]
 
 
 def _stands_alone(state: State) -> bool:
-    """Tell whether the planner is asked nothing but the goal: no conversation, no feedback, no results."""
-    return not (earlier_messages(state) or feedback_of(state) or state.get("results"))
+    """Tell whether the planner is asked nothing but the goal: no conversation, attachments or results."""
+    said = earlier_messages(state) or feedback_of(state) or attachments_of(state)
+    return not (said or state.get("results"))
 
 
 async def _recalled(state: State, runtime: Runtime[Context], run: Run, key: str | None) -> Noted:

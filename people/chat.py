@@ -20,6 +20,7 @@ from .questions import QUESTIONS, question_name, read_answer
 __all__ = [
     "answer_in_words",
     "answer_messages",
+    "asks",
     "closing_messages",
     "current_question",
     "is_said",
@@ -49,7 +50,8 @@ def answer_messages(question: Interrupt, answer: Json, said: str | None = None) 
         answer: The answer, which has been found to fit.
         said: What a person wrote in the chat, if the answer came like that.
     """
-    text = _decided(question.value, answer, said)
+    by_nobody = isinstance(answer, Mapping) and answer.get("by") == "timeout"
+    text = _decided(question.value, answer, None if by_nobody else said)
     return [_result(call, text) for call in _calls(question)]
 
 
@@ -72,7 +74,12 @@ def retold(question: Interrupt, messages: Sequence[AnyMessage]) -> list[list[Bas
 
 def is_said(question: Interrupt, messages: Sequence[AnyMessage]) -> bool:
     """Tell whether the conversation holds the question."""
-    return any(message.id == QUESTION_ID + question.id for message in messages)
+    return any(asks(message, question) for message in messages)
+
+
+def asks(message: AnyMessage, question: Interrupt) -> bool:
+    """Tell whether a message asks the question."""
+    return message.id == QUESTION_ID + question.id
 
 
 def current_question(questions: Sequence[Interrupt], messages: Sequence[AnyMessage]) -> Interrupt | None:
@@ -140,7 +147,7 @@ def _decided(value: Json, answer: Json, said: str | None) -> str:
 
 _DECIDED = {
     "approve": "Approved",
-    "edit": "Approved with changes",
+    "edit": "Approved with changes, if they can run",
     "reject": "Rejected",
     "respond": "Answered",
 }

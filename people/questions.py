@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 
 from ..errors import InvalidAnswerError, known
 from ..safety.depth import is_too_deep, read_json, too_deep_message
+from .forms import filled_in
 
 __all__ = [
     "QUESTIONS",
@@ -278,16 +279,31 @@ def _answered(question: Question, shape: Mapping[str, Json], proposed: Mapping[s
         shape = {"type": "respond", "message": named}
     elif named is None and "answer" in shape:
         shape = {"type": "edit", "args": {"answer": shape["answer"]}}
+    elif shape.keys() <= _fields(proposed) and not (isinstance(named, str) and named in _TYPES):
+        shape = {"type": "edit", "args": {"answer": dict(shape)}}  # the form, filled in
     kind = _answer_type(question, shape)
     if kind == "reject":
         return {"type": "reject", "message": _message(shape), "by": _by(shape)}
     given = _message(shape) if kind == "respond" else _edited_args(question, shape).get("answer")
     return {
         "type": "edit",
-        "args": {"answer": _chosen(question, given, proposed.get("choices") or [])},
+        "args": {"answer": _answer_in_words(question, given, proposed)},
         "message": "",
         "by": "person",
     }
+
+
+def _fields(proposed: Mapping[str, Json]) -> set[str]:
+    return set(proposed.get("form", {}).get("properties", ()))
+
+
+def _answer_in_words(question: Question, given: Json, proposed: Mapping[str, Json]) -> Json:
+    if "form" not in proposed or given is None:
+        return _chosen(question, given, proposed.get("choices") or [])
+    try:
+        return filled_in(proposed["form"], given)
+    except ValueError as error:
+        raise _refuse(question, str(error)) from error
 
 
 def _chosen(question: Question, given: Json, choices: Sequence[str]) -> Json:

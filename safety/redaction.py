@@ -12,6 +12,7 @@ import copy
 import dataclasses
 import html
 import json
+import logging
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -19,9 +20,18 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote, quote_plus
 
-__all__ = ["REDACTOR_KEY", "SHORTEST_SECRET", "Redactor", "lost_credential", "marks_in", "redactor_of"]
+__all__ = [
+    "REDACTOR_KEY",
+    "SHORTEST_SECRET",
+    "Redactor",
+    "lost_credential",
+    "marks_in",
+    "redact_also",
+    "redactor_of",
+]
 
 T = TypeVar("T")
+Clean = Callable[[str], str]
 
 SHORTEST_SECRET = 8
 """Shorter values are not looked for: common words would be eaten."""
@@ -108,6 +118,16 @@ def _key(
     return _Form(anchor, re.compile(f"{begin}(?:{'|'.join(places)}){body}"), mark, accepts)
 
 
+def _after(before: str, body: str, accepts: Callable[[str], bool] | None = None, *, anchor: str) -> _Form:
+    """Describe keys that are known by what stands before them, which is kept."""
+    return _Form(anchor, re.compile(f"({before})({body})"), "[redacted key]", accepts)
+
+
+_BASE64 = r"(?:[A-Za-z0-9+/=_-]|%(?:25)?[0-9A-Fa-f]{2})"
+"""A character of base64, also as a URL writes it."""
+_DISCORD_IDS = [rf"(?<=[MNO][A-Za-z0-9_-]{{{length - 1}}}\.)" for length in (23, 24, 26, 27)]
+"""What stands before a Discord bot's key: its number of 17 to 20 digits in base64, which is no secret."""
+
 _FORMS: tuple[_Form, ...] = (
     # before the others: a key or a token inside is part of it
     _Form(
@@ -141,6 +161,36 @@ _FORMS: tuple[_Form, ...] = (
     _key("AKIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
     _key("ASIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])", _has_digit),
     _key("AIza", r"[A-Za-z0-9_-]{30,}"),
+    _key("ya29.", r"(?=[A-Za-z0-9_.-]{20})[A-Za-z0-9_-]{1,500}(?:\.[A-Za-z0-9_-]{1,500}){0,3}"),
+    _key("GOCSPX-", r"[A-Za-z0-9_-]{20,}"),
+    *(_key(f"do{kind}_v1_", r"[a-f0-9]{64}") for kind in "por"),
+    *(_key(f"shp{kind}_", r"[A-Fa-f0-9]{32,}") for kind in ("at", "ca", "pa", "ss", "ua")),
+    _key("SK", r"[a-f0-9]{32}(?![A-Za-z0-9])"),  # Twilio's API keys
+    _after(r"AC(?<![A-Za-z0-9]AC)[a-f0-9]{32}(?::|%3[Aa])", r"[a-f0-9]{32}(?![A-Za-z0-9])", anchor="AC"),
+    *(
+        _after(rf"{name}Key(?:=|%3[Dd])", rf"{_BASE64}{{40,}}", anchor=f"{name}Key")
+        for name in ("Account", "SharedAccess")  # of Azure's storage, and of its queues
+    ),
+    _after(
+        r"sig(?<![A-Za-z0-9]sig)(?:=|%3[Dd])", rf"{_BASE64}{{43,200}}", _has_digit, anchor="sig"
+    ),  # of a signed Azure URL
+    *(
+        _after(
+            rf"{colon}AA(?<=[0-9]{{8}}{colon}AA)", r"[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])", anchor=f"{colon}AA"
+        )
+        for colon in (":", "%3A")  # bots of Telegram: the number before is the bot's name
+    ),
+    _after(
+        rf"\.(?:{'|'.join(_DISCORD_IDS)})[A-Za-z0-9_-]{{6}}\.",
+        r"[A-Za-z0-9_-]{27,40}(?![A-Za-z0-9_.-])",
+        _has_digit,
+        anchor=".",
+    ),
+    _after(
+        r"webhooks(?:\\{0,4}/|%2[Ff])[0-9]{15,22}(?:\\{0,4}/|%2[Ff])",
+        r"[A-Za-z0-9_-]{40,120}",
+        anchor="webhooks",
+    ),
     _key("lsv2_", r"[a-z]{2}_[A-Za-z0-9_]{20,}"),
     _key("hf_", r"[A-Za-z0-9]{30,}"),
     _key("gsk_", r"[A-Za-z0-9]{30,}"),
@@ -168,6 +218,8 @@ class _Finds(NamedTuple):
     encoded: tuple[tuple[str, re.Pattern[str], str], ...]
     """What base64 of a value always holds, with its surroundings and mark."""
     forms: tuple[_Form, ...]
+    also: Clean | None = None
+    """What the embedder takes out besides."""
 
     def within(self, text: str) -> _Finds | None:
         """Keep what this text may hold; None: nothing."""
@@ -187,7 +239,8 @@ class _Finds(NamedTuple):
         for form in self.forms:
             if form.may_be_in(text):
                 text = _without(form, text)
-        return self._replaced_in_escapes(text)
+        text = self._replaced_in_escapes(text)
+        return text if self.also is None else self.also(text)
 
     def _replaced_in_escapes(self, text: str) -> str:
         """Put the marks over what a reader of HTML sees, and leave the escapes of everything else."""
@@ -318,6 +371,54 @@ class _SearchedTexts:
         self._texts.update(text for text in texts if len(text) < self._LIMIT)
 
 
+# --- what the embedder takes out ---------------------------------------------------------
+
+_log = logging.getLogger(__name__)
+_NAME = re.compile(r"[A-Za-z_][\w.:/+-]*|\d{4}-\d\d-\d\dT[\d:.+Z-]+|(?=[\d-]*[a-f])[a-f\d-]{8,}")
+"""Ids, hashes, times and single words, which a run is held together by."""
+
+
+def redact_also(clean: Clean | None) -> None:
+    """Let a function of yours take more out of every text that runs of this process store or show.
+
+    Args:
+        clean: Takes a text and returns it without what must not be seen, for example with a recogniser of
+            personal data. It must be fast, and give the same for the same text. Ids and single words are
+            not shown to it. None: nothing more is taken out.
+    """
+    _extra[:] = [] if clean is None else [_carefully(clean)]
+
+
+_extra: list[Clean] = []
+
+
+def _carefully(clean: Clean) -> Clean:
+    """Call the embedder's function once for each text, never on our marks; what it fails on is not shown."""
+
+    @lru_cache(maxsize=4096)
+    def part(text: str) -> str:
+        try:
+            cleaned = clean(text)
+        except Exception:
+            _log.exception("the function given to redact_also failed")
+            return _UNCHECKED
+        return cleaned if isinstance(cleaned, str) else _UNCHECKED
+
+    def whole(text: str) -> str:
+        if len(text) < SHORTEST_SECRET or _NAME.fullmatch(text):
+            return text
+        done, parts = 0, []
+        for mark in _MARK.finditer(text):
+            parts += [part(text[done : mark.start()]), mark[0]]
+            done = mark.end()
+        return "".join([*parts, part(text[done:])])
+
+    return whole
+
+
+_UNCHECKED = "[redacted text that could not be checked]"
+
+
 # --- the redactor ------------------------------------------------------------------------
 
 
@@ -326,9 +427,10 @@ class Redactor:
 
     Args:
         secrets: Values by name, as ``context.secret_values`` reads them.
+        also: Takes more out of a text.
     """
 
-    def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
+    def __init__(self, secrets: Mapping[str, str] | None = None, also: Clean | None = None) -> None:
         marks = {name: f"[redacted {_label(name)}]" for name in secrets or {}}
         longest_first = sorted((secrets or {}).items(), key=lambda item: (-len(item[1]), item[0]))
         # a value that is part of a mark would be found in every mark
@@ -342,20 +444,24 @@ class Redactor:
             tuple((core, _around(core), mark) for value, mark in found for core in _base64_cores(value)),
             _FORMS,
         )
+        self._also = also
         self._searched = _SearchedTexts()
 
     @classmethod
     def of(cls, secrets: Mapping[str, str]) -> Redactor:
         """Return the redactor of these values; the last ones made are kept."""
-        return _redactor(frozenset(secrets.items()))
+        return _redactor(frozenset(secrets.items()), next(iter(_extra), None))
 
     def text(self, text: str) -> str:
         """Replace the secrets in a text."""
         finds = self._all.within(text)
-        return finds.replaced(text) if finds else text
+        text = finds.replaced(text) if finds else text
+        return text if self._also is None else self._also(text)
 
     def begun_at(self, text: str) -> int:
         """Return where a secret with white space in it may begin that the text does not hold to its end."""
+        if self._also is not None:
+            return 0  # nobody knows how much of a text that function has to see
         longest = max((len(form) for form, _ in self._all.values if any(map(str.isspace, form))), default=1)
         longest *= _LONGEST_REFERENCE if "&" in text else 1
         block = text.rfind("-----BEGIN")
@@ -371,10 +477,13 @@ class Redactor:
         if not new:
             return value
         finds = self._all.within(_SEPARATOR.join(new))
-        if finds is not None:
-            return cast(T, _clean(value, finds))
+        if finds is not None or (self._also is not None and any(self._also(text) != text for text in new)):
+            return cast(T, _clean(value, (finds or _NOTHING)._replace(also=self._also)))
         self._searched.remember(new)
         return value
+
+
+_NOTHING = _Finds((), (), ())
 
 
 def _clean(value: Any, finds: _Finds) -> Any:
@@ -412,8 +521,8 @@ def _clean_object(value: Any, finds: _Finds) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _redactor(secrets: frozenset[tuple[str, str]]) -> Redactor:
-    return Redactor(dict(secrets))
+def _redactor(secrets: frozenset[tuple[str, str]], also: Clean | None) -> Redactor:
+    return Redactor(dict(secrets), also)
 
 
 def redactor_of(config: Mapping[str, Any] | None) -> Redactor | None:

@@ -1,4 +1,4 @@
-"""What model calls cost: prices per million tokens, ours and the user's; a model without one has no cost."""
+"""What model calls cost: the user's prices per million tokens, else the providers' lists, else nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigurationError, known
-from ..models.chat import endpoint_of, model_name
+from ..models.chat import model_name
 from ..models.fallbacks import members_of
+from .list_prices import list_cost, listed
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
+    from langchain_core.messages.ai import UsageMetadata
 
-__all__ = ["LIST_PRICES", "Price", "PriceTable", "read_prices"]
+__all__ = ["Price", "PriceTable", "read_prices"]
 
 _MILLION = 1_000_000
 
@@ -35,43 +37,23 @@ class Price(BaseModel):
     """Input tokens that the provider had in its cache; None: they cost what the others do."""
 
 
-def _usd(given: float, written: float, cached: float) -> Price:
-    return Price(input=given, output=written, cached_input=cached)
-
-
-LIST_PRICES: Mapping[str, Price] = {
-    "gpt-5.5": _usd(5.00, 30.00, 0.50),
-    "gpt-5.4": _usd(2.50, 15.00, 0.25),
-    "gpt-5.4-mini": _usd(0.75, 4.50, 0.075),
-    "gpt-5.4-nano": _usd(0.20, 1.25, 0.02),
-    "gpt-5.2": _usd(1.75, 14.00, 0.175),
-    "gpt-5.1": _usd(1.25, 10.00, 0.125),
-    "gpt-5": _usd(1.25, 10.00, 0.125),
-    "gpt-5-mini": _usd(0.25, 2.00, 0.025),
-    "gpt-5-nano": _usd(0.05, 0.40, 0.005),
-    "gpt-4.1": _usd(2.00, 8.00, 0.50),
-    "gpt-4.1-mini": _usd(0.40, 1.60, 0.10),
-    "gpt-4.1-nano": _usd(0.10, 0.40, 0.025),
-    "gpt-4o": _usd(2.50, 10.00, 1.25),
-    "gpt-4o-mini": _usd(0.15, 0.60, 0.075),
-}
-"""OpenAI's list prices in US dollars as published up to June 2026, for calls to OpenAI itself. Providers
-change theirs, and discounts differ: hand in your own prices where money depends on it."""
-
-_OPENAI_HOST = "api.openai.com"
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
 """The date of a snapshot, which providers append to the name that was asked for."""
 
 
 class PriceTable:
-    """Prices by model name. The user's stand before ours, and hold at every endpoint."""
+    """Prices by model name. The user's stand before the providers' lists, and hold at every endpoint."""
 
     def __init__(self, own: Mapping[str, Price] | None = None) -> None:
         self._own = dict(own or {})
 
     def knows(self, model: BaseChatModel) -> bool:
         """Tell whether calls of this model can be priced."""
-        return self._price(model_name(model), model) is not None
+        return self.own(model_name(model)) is not None or listed(model) is not None
+
+    def own(self, name: str) -> Price | None:
+        """Return the user's price of a model; a dated name costs what the one without its date does."""
+        return self._own.get(name) or self._own.get(_DATED.sub("", name))
 
     def cost(self, model: BaseChatModel | None, answer: AIMessage) -> float | None:
         """Return what an answer cost; None where the price or the number of tokens is not known.
@@ -81,22 +63,20 @@ class PriceTable:
             answer: What it said. The name in it counts: a fallback may have answered.
         """
         used = answer.usage_metadata
-        asked = members_of(model) if model is not None else [None]
-        prices = (self._price(_name_in(answer, member), member) for member in asked)
-        price = next((found for found in prices if found is not None), None)
-        if price is None or used is None:
+        if used is None:
             return None
+        asked = members_of(model) if model is not None else [None]
+        costs = (self._cost(_name_in(answer, member), member, used) for member in asked)
+        return next((cost for cost in costs if cost is not None), None)
+
+    def _cost(self, name: str, model: BaseChatModel | None, used: UsageMetadata) -> float | None:
+        price = self.own(name)
+        if price is None:
+            return None if model is None else list_cost(model, name, used)
         cached = (used.get("input_token_details") or {}).get("cache_read") or 0
         for_cached = price.input if price.cached_input is None else price.cached_input
         given = (used["input_tokens"] - cached) * price.input + cached * for_cached
         return (given + used["output_tokens"] * price.output) / _MILLION
-
-    def _price(self, name: str, model: BaseChatModel | None) -> Price | None:
-        tables = [self._own]
-        if model is not None and _OPENAI_HOST in endpoint_of(model):
-            tables.append(dict(LIST_PRICES))
-        names = dict.fromkeys((name, _DATED.sub("", name)))
-        return next((table[one] for table in tables for one in names if one in table), None)
 
 
 def _name_in(answer: AIMessage, model: BaseChatModel | None) -> str:

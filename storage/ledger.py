@@ -269,6 +269,14 @@ class Ledger:
         """Record what the tool of a call asks: ``{"start", "id", "value", "schema"}``."""
         await self._put(self._space("answers"), _tool(call), question)
 
+    async def stand_of_call(self, call: CallId) -> dict[str, Any] | None:
+        """Return where a call stood when its server asked; None: it has not asked, or begins anew."""
+        return await self._get(self._space("answers"), _stand(call))
+
+    async def record_stand_of_call(self, call: CallId, stand: dict[str, Any]) -> None:
+        """Record where a call stands, so that it goes on from there once its question is answered."""
+        await self._put(self._space("answers"), _stand(call), stand)
+
     # effects; see `EffectLog`
 
     async def effects(self, plan_id: str) -> dict[str, dict[str, Any]]:
@@ -307,6 +315,10 @@ class Ledger:
 
 def _tool(call: CallId) -> str:
     return f"tool/{call.work.plan_id}/{call.row_key}"
+
+
+def _stand(call: CallId) -> str:
+    return f"stand/{call.work.plan_id}/{call.row_key}"
 
 
 def _bare(namespace: str) -> str:

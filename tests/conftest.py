@@ -64,3 +64,8 @@ def pytest_terminal_summary(terminalreporter):
     if browser.PROGRAM is None and any("test_in_browser" in reason for reason in skipped):
         terminalreporter.section("THE REPORT WAS NOT TRIED IN A BROWSER", sep="!", red=True, bold=True)
         terminalreporter.line(f"None of {', '.join(browser.NAMES)} is on the PATH; install chromium.")
+    missing = next((reason for reason in skipped if "chat clients" in reason), None)
+    if missing:
+        terminalreporter.section("NO CHAT CLIENT WAS DRIVEN", sep="!", red=True, bold=True)
+        terminalreporter.line(missing.partition("Skipped: ")[2].rstrip("')"))
+        terminalreporter.line("Point PLAN_EXECUTE_CLIENTS at their sources; see docs/chat-clients.md.")

@@ -41,7 +41,7 @@ from scenarios import (
 
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.graph.control import cancel_run, edit_plan, retry_steps
-from plan_execute.state import OutputState
+from plan_execute.state import OutputState, is_for_people
 
 __all__ = [
     "KINDS",
@@ -159,7 +159,9 @@ def _seen(snapshot: Any) -> dict[str, Any]:
     """Say what a person can see of a thread, as JSON."""
     values = snapshot.values
     kept = ("goal", "plan", "replans", "approval", "usage", "evaluation")
-    said = [[message.type, message.text] for message in values.get("messages") or ()]
+    # A kill may leave a question that an uninterrupted run does not ask.
+    messages = [one for one in values.get("messages") or () if not is_for_people(one)]
+    said = [[message.type, message.text] for message in messages]
     more = {"exists": snapshot.created_at is not None, "open": bool(snapshot.tasks), "said": said}
     return {**summary(snapshot), **more, **{key: values.get(key) for key in kept}}
 

@@ -1,4 +1,4 @@
-"""Real MCP servers for tests: a well-behaved one (FastMCP), and small ones that misbehave in one way each.
+"""Real MCP servers for tests: made with the SDK, made with FastMCP, and some that misbehave in one way each.
 
 Run as a program: ``python mcp_servers.py KIND [LOG]``. Every server appends its process id to LOG.
 """
@@ -47,13 +47,16 @@ def gone(process: int, within_s: float = 10.0) -> bool:
 
 
 @contextmanager
-def http_server(log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Serve the well-behaved server over streamable HTTP on loopback."""
+def http_server(
+    log: Path, kind: str = "http", port: int = 0
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Serve a server that behaves over streamable HTTP on loopback."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, str(HERE), "http", str(log), str(port)],
+        [sys.executable, str(HERE), kind, str(log), str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -70,35 +73,81 @@ def http_server(log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         process.wait()
 
 
-# --- the well-behaved one ----------------------------------------------------------------
+# --- those that behave -------------------------------------------------------------------
 
 
-def well_behaved(port: int = 0) -> Any:
-    """Make a server with tools of every effect and every kind of result."""
+def with_the_sdk(**settings: Any) -> Any:
+    """Make a server with the MCP SDK."""
+    from mcp.server.mcpserver import Context, Image, MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    server = MCPServer("shop", log_level="ERROR", **settings)
+    _add_plain_tools(server, Image, ToolError)
+    _add_asking_tools(server, Context)
+    return server
+
+
+def with_fastmcp(**settings: Any) -> Any:
+    """Make the same server with FastMCP."""
+    from fastmcp import Context, FastMCP
+    from fastmcp.exceptions import ToolError
+    from fastmcp.utilities.types import Image
+
+    server = FastMCP("shop", **settings)
+    _add_plain_tools(server, Image, ToolError)
+    _add_asking_tools(server, Context)
+    return server
+
+
+def guarded_with_the_sdk(url: str) -> Any:
+    """Make the server of the SDK ask for a token that some other program gives out."""
+    from mcp.server.auth.provider import AccessToken
+    from mcp.server.auth.settings import AuthSettings
+
+    class Verifier:
+        async def verify_token(self, token: str) -> AccessToken | None:
+            known = token == "the-right-one"
+            return AccessToken(token=token, client_id="c", scopes=[]) if known else None
+
+    auth = AuthSettings(issuer_url="https://login.example", resource_server_url=url)
+    return with_the_sdk(token_verifier=Verifier(), auth=auth)
+
+
+def guarded_with_fastmcp(url: str) -> Any:
+    """Make the server of FastMCP ask for such a token."""
+    from fastmcp.server.auth import RemoteAuthProvider
+    from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
+
+    verifier = StaticTokenVerifier({"the-right-one": {"client_id": "c", "scopes": []}})
+    base = url.removesuffix("/mcp")
+    return with_fastmcp(auth=RemoteAuthProvider(verifier, ["https://login.example"], base_url=base))
+
+
+def _add_plain_tools(server: Any, image: Any, error: Any) -> None:
+    """Add tools of every effect and every kind of result."""
     import asyncio
 
-    from mcp.server.fastmcp import FastMCP, Image
-    from mcp.types import ToolAnnotations
+    from mcp.types import ResourceLink, ToolAnnotations
 
-    server = FastMCP("shop", port=port, log_level="ERROR")
     stock = {"tea": 3}
+    read = ToolAnnotations(read_only_hint=True)
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=read)
     def count(item: str) -> int:
         """Count an item."""
         return stock.get(item, 0)
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=read)
     def all_items(above: int = 0) -> dict[str, int]:
         """List the stock."""
         return {name: number for name, number in stock.items() if number > above}
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=read)
     def find(text: str) -> list[str]:
         """Find items."""
         return [name for name in stock if text in name]
 
-    @server.tool(annotations=ToolAnnotations(idempotentHint=True))
+    @server.tool(annotations=ToolAnnotations(idempotent_hint=True))
     def put(item: str, number: int) -> str:
         """Set the number of an item."""
         stock[item] = number
@@ -108,16 +157,24 @@ def well_behaved(port: int = 0) -> Any:
     def take(item: str, config: str = "") -> str:
         """Take one."""
         if not stock.get(item):
-            raise ValueError(f"there is no {item}")
+            raise error(f"there is no {item}")
         stock[item] -= 1
         return f"{stock[item]} left{config}"
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True), structured_output=False)
-    def picture() -> list[Any]:
+    @server.tool(annotations=read)
+    def picture():
         """Show it."""
-        return ["a leaf", Image(data=b"\x89PNG", format="png")]
+        return ["a leaf", image(data=b"\x89PNG", format="png")]
 
-    @server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(annotations=read)
+    def leaflet():
+        """Name a file and a picture that are elsewhere."""
+        return [
+            ResourceLink(name="leaflet", uri="https://shop.example/leaflet.pdf", mime_type="application/pdf"),
+            ResourceLink(name="leaf", uri="https://shop.example/leaf.png", mime_type="image/png"),
+        ]
+
+    @server.tool(annotations=read)
     def secret_of(name: str) -> str:
         """Tell a variable of the server's environment."""
         return os.environ.get(name, "")
@@ -134,7 +191,75 @@ def well_behaved(port: int = 0) -> Any:
         Path(mark).write_text("done")
         return "waited"
 
-    return server
+
+def _add_asking_tools(server: Any, context: Any) -> None:
+    """Add tools that ask a person, in the way of the older protocol or of the newer one."""
+    import asyncio
+
+    from mcp.types import (
+        ElicitRequest,
+        ElicitRequestFormParams,
+        ElicitRequestURLParams,
+        InputRequiredResult,
+        ToolAnnotations,
+    )
+    from pydantic import BaseModel, Field
+
+    class Order(BaseModel):
+        """What the person fills in."""
+
+        number: int = Field(description="how many", ge=1)
+        gift: bool = False
+
+    async def order(item: str, log: str, ctx):
+        """Order an item, once the person has said how many."""
+        _note(log, f"called {item}")
+        said = await ctx.elicit(f"How many of {item}?", Order)
+        if said.action != "accept":
+            return f"not ordered: {said.action}"
+        _note(log, f"ordered {said.data.number} {item}")
+        return f"{said.data.number} {item}{' as a gift' if said.data.gift else ''}"
+
+    async def pay(log: str, ctx):
+        """Pay, once the person has said yes; the work before the question is done once."""
+        if ctx.input_responses is None:
+            _note(log, "reserved")
+            sure = ElicitRequestFormParams(
+                message="Really pay?",
+                requested_schema={
+                    "type": "object",
+                    "properties": {"sure": {"type": "boolean"}},
+                    "required": ["sure"],
+                },
+            )
+            signed = ElicitRequestURLParams(
+                message="Sign it", url="https://shop.example/sign?at=1", elicitation_id="e1"
+            )
+            asked = {"sure": ElicitRequest(params=sure), "signed": ElicitRequest(params=signed)}
+            return InputRequiredResult(input_requests=asked, request_state="reservation 7")
+        said = ctx.input_responses["sure"]
+        if said.action != "accept" or not said.content["sure"]:
+            return f"not paid: {said.action}"
+        _note(log, f"paid {ctx.request_state}")
+        return f"paid {ctx.request_state}"
+
+    async def count_slowly(to: int, ctx) -> int:
+        """Count, and say how far it has come."""
+        for number in range(1, to + 1):
+            await ctx.report_progress(number, to, f"at {number}")
+            await asyncio.sleep(0)
+        return to
+
+    for function in (order, pay, count_slowly):
+        function.__annotations__["ctx"] = context  # each library has a class of its own
+    server.tool()(order)
+    server.tool()(pay)
+    server.tool(annotations=ToolAnnotations(read_only_hint=True))(count_slowly)
+
+
+def _note(log: str, line: str) -> None:
+    with open(log, "a", encoding="utf-8") as lines:
+        lines.write(line + "\n")
 
 
 # --- those that misbehave ----------------------------------------------------------------
@@ -150,9 +275,20 @@ def _tools(*names: str) -> list[dict[str, Any]]:
             "description": name,
             "inputSchema": {"type": "object"},
             **(read if "read" in name else {}),
+            **CARELESS.get(name, {}),
         }
         for name in names
     ]
+
+
+CARELESS: dict[str, dict[str, Any]] = {
+    "nothing": {"inputSchema": {}},
+    "nulls": {"inputSchema": {"type": ["object", "null"], "properties": None}, "outputSchema": None},
+    "list_out": {"outputSchema": {"type": "array", "items": {}}},
+    "any_out": {"outputSchema": {}},
+    "no_words": {"description": None, "annotations": {"readOnlyHint": None}},
+}
+"""Listings of tools that are not as the protocol wants them, and that real servers have."""
 
 
 def _serve(on_call: Answer, *names: str) -> None:
@@ -217,9 +353,18 @@ def main(kind: str, log: str = "", port: str = "0") -> None:
         with open(log, "a", encoding="utf-8") as lines:
             lines.write(f"{os.getpid()}\n")
     if kind == "good":
-        well_behaved().run("stdio")
+        with_the_sdk().run("stdio")
     elif kind == "http":
-        well_behaved(int(port)).run("streamable-http")
+        with_the_sdk().run("streamable-http", port=int(port))
+    elif kind == "fastmcp":
+        with_fastmcp().run("stdio", show_banner=False)
+    elif kind == "fastmcp-http":
+        with_fastmcp().run("http", port=int(port), show_banner=False, log_level="ERROR")
+    elif kind == "guarded":
+        guarded_with_the_sdk(f"http://127.0.0.1:{port}/mcp").run("streamable-http", port=int(port))
+    elif kind == "fastmcp-guarded":
+        server = guarded_with_fastmcp(f"http://127.0.0.1:{port}/mcp")
+        server.run("http", port=int(port), show_banner=False, log_level="ERROR")
     elif kind == "dies":
         _serve(_die, "read_dies", "dies")
     elif kind == "dies_once":
@@ -228,6 +373,8 @@ def main(kind: str, log: str = "", port: str = "0") -> None:
         _serve(_hang, "hang", "quick_read")
     elif kind == "babbles":
         _serve(_babble, "talk_read")
+    elif kind == "careless":
+        _serve(lambda params: _said(params["name"]), *CARELESS)
     elif kind == "slow":
         time.sleep(0.4)
         _serve(lambda _: _said("late"), "late_read")

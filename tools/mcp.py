@@ -23,13 +23,14 @@ from pydantic import PrivateAttr
 
 from ..errors import ConfigurationError, PlanExecuteError, ToolFailedError, known
 from ..state import Effect, digest
+from .caller import CALLER, Caller, Reply, ToolQuestion
 from .mcp_file import McpServer, Source, read_mcp_servers
-from .threads import loop_in_thread
+from .threads import called_here, loop_in_thread
 
 if TYPE_CHECKING:
     from mcp import types
 
-    from .mcp_session import McpConnection
+    from .mcp_session import Asker, McpConnection
 
 __all__ = ["McpTools", "amcp_tools", "mcp_tools"]
 
@@ -123,8 +124,11 @@ async def amcp_tools(*sources: Source, **options: Any) -> McpTools:
 
 
 def _require_extra() -> None:
+    from langchain_core._api import suppress_langchain_beta_warning
+
     try:
-        import langchain_mcp_adapters  # noqa: F401
+        with suppress_langchain_beta_warning():
+            import langchain.mcp  # noqa: F401
     except ImportError as error:
         raise ConfigurationError(
             f"MCP servers need an extra that is not installed: pip install 'plan-execute[mcp]' ({error})"
@@ -157,10 +161,10 @@ class _Server:
     def submit_list(self) -> Future[list[BaseTool]]:
         return _on_the_loop(self._connection.tools())
 
-    def submit_call(self, tool: str, args: dict[str, Json]) -> Future[types.CallToolResult]:
+    def submit_call(self, tool: str, args: dict[str, Json], asker: Asker) -> Future[types.CallToolResult]:
         if self._process != os.getpid():
             self._connect()  # in a forked process the session is its parent's
-        return _on_the_loop(self._connection.call(tool, args))
+        return _on_the_loop(self._connection.call(tool, args, asker))
 
     def submit_close(self) -> Future[None] | None:
         return _submit_close(self._connection, self._process)
@@ -264,7 +268,7 @@ class McpTool(BaseTool):
 
     @classmethod
     def of(cls, server: _Server, found: BaseTool) -> McpTool:
-        """Make a tool of what langchain-mcp-adapters read: name, description, arguments, annotations."""
+        """Make a tool of what langchain.mcp read: name, description, arguments, annotations."""
         name = f"{server.server.name}_{found.name}" if server.server.prefix else found.name
         tool = cls(
             name=_NOT_IN_NAMES.sub("_", name)[:_LONGEST_NAME],
@@ -279,12 +283,45 @@ class McpTool(BaseTool):
 
     # Not a StructuredTool: its parameter `config` would take the place of an argument of that name.
     def _run(self, /, *_: Any, **arguments: Any) -> Json:
-        return _plain(self.original, self._server.submit_call(self.original, arguments).result())
+        call = self._server.submit_call(self.original, arguments, _alone(self.original))
+        return _plain(self.original, call.result())
 
     async def _arun(self, /, *_: Any, **arguments: Any) -> Json:
+        caller = CALLER.get()
+        asker = _alone(self.original) if caller is None else await _asker_of(caller)
         # Cancelling the await cancels the call on the servers' loop, which tells the server.
-        result = await asyncio.wrap_future(self._server.submit_call(self.original, arguments))
+        result = await asyncio.wrap_future(self._server.submit_call(self.original, arguments, asker))
         return _plain(self.original, result)
+
+
+# --- one call ----------------------------------------------------------------------------
+
+
+def _alone(tool: str) -> Asker:
+    """Return what a call brings that no run makes: nobody can be asked."""
+    from .mcp_session import Asker
+
+    async def refuse(questions: Sequence[ToolQuestion], *_: object) -> list[Reply]:
+        raise ToolFailedError(f"{tool}: {questions[0].server} asks the person, and no run makes this call")
+
+    return Asker(refuse)
+
+
+async def _asker_of(caller: Caller) -> Asker:
+    """Let the servers' loop ask the caller, who lives on this one."""
+    from .mcp_session import Asker
+
+    stand = await caller.kept() or {"asked": 0, "kept": None}
+
+    async def ask(questions: Sequence[ToolQuestion], asked: int, kept: Json | None) -> list[Reply]:
+        if kept is not None:
+            await caller.keep({"asked": asked, "kept": kept})
+        return await caller.ask(questions, asked)
+
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        caller.tell(progress, total, message)
+
+    return Asker(called_here(ask), called_here(tell), stand["kept"], stand["asked"])
 
 
 def _plain(name: str, result: types.CallToolResult) -> Json:
@@ -295,10 +332,10 @@ def _plain(name: str, result: types.CallToolResult) -> Json:
     """
     blocks = [_block(content.model_dump(mode="json", exclude_none=True)) for content in result.content]
     texts = [block["text"] for block in blocks if block["type"] == "text"]
-    if result.isError:
+    if result.is_error:
         raise ToolFailedError(f"{name}: {' '.join(texts) or 'the server says that it failed, and not why'}")
-    if result.structuredContent is not None:
-        return _unwrapped(result.structuredContent, texts)
+    if result.structured_content is not None:
+        return _unwrapped(result.structured_content, texts)
     if not blocks:
         return None
     return texts[0] if len(blocks) == len(texts) == 1 else blocks
@@ -319,14 +356,14 @@ def _unwrapped(structured: dict[str, Json], texts: Sequence[str]) -> Json:
 
 def _block(content: dict[str, Json]) -> dict[str, Json]:
     """Write a content block as LangChain does, so that models that see images see it; without a random id."""
-    kind, held = content["type"], content.get("resource") or {}
-    if kind == "text":
+    held = content.get("resource") or {}
+    if content["type"] == "text":
         return {"type": "text", "text": content["text"]}
-    if kind == "resource" and "text" in held:
+    if "text" in held:
         return {"type": "text", "text": held["text"], "uri": held["uri"]}
-    media = content.get("mimeType") or held.get("mimeType")
+    media = content.get("mime_type") or held.get("mime_type")
     block = {
-        "type": "image" if str(media).startswith("image/") else "file",
+        "type": kind if (kind := str(media).split("/")[0]) in ("image", "audio", "video") else "file",
         "base64": content.get("data") or held.get("blob"),
         "url": content.get("uri") or held.get("uri"),
         "mime_type": media,

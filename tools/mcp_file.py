@@ -18,6 +18,7 @@ __all__ = ["McpServer", "read_mcp_servers"]
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 Transport = Literal["stdio", "streamable_http", "sse"]
+Protocol = Literal["auto", "legacy"]
 
 START_TIMEOUT_S, CALL_TIMEOUT_S = 60.0, 120.0
 """Limits where neither file nor caller says another; ``npx`` and ``uvx`` may have to download the server."""
@@ -37,7 +38,17 @@ _TRANSPORTS: dict[str, Transport] = {
 _HOLDERS = ("mcpServers", "servers")
 """Where the servers stand: the first in nearly every program, the second in VS Code's ``mcp.json``."""
 
-_COMMON = ("type", "transport", "disabled", "disabledTools", "effects", "prefix", "timeout", "startTimeout")
+_COMMON = (
+    "type",
+    "transport",
+    "protocol",
+    "disabled",
+    "disabledTools",
+    "effects",
+    "prefix",
+    "timeout",
+    "startTimeout",
+)
 _STDIO = ("command", "args", "env", "cwd")
 _HTTP = ("url", "headers")
 _OF_OTHERS = ("alwaysAllow", "autoApprove", "description", "gallery", "name", "version")
@@ -59,6 +70,7 @@ class McpServer:
         effects: What single tools do, whatever their annotations say; ``*``: all others.
         without: Names or tools that are left out.
         prefix: Whether the server's name stands before the names of its tools.
+        protocol: ``legacy`` keeps to MCP before 2026, in which a server may ask during a call.
         start_timeout_s: Until it must have answered the first time and have listed its tools.
         call_timeout_s: How long one call may take.
     """
@@ -75,6 +87,7 @@ class McpServer:
     effects: Mapping[str, Effect] = field(default_factory=dict)
     without: frozenset[str] = frozenset()
     prefix: bool = False
+    protocol: Protocol = "auto"
     start_timeout_s: float = START_TIMEOUT_S
     call_timeout_s: float = CALL_TIMEOUT_S
 
@@ -150,6 +163,9 @@ class _Entry:
             effects=self._effects(),
             without=frozenset(self._texts("disabledTools")),
             prefix=self._flag("prefix"),
+            protocol=self._typed(
+                "protocol", "auto", get_args(Protocol).__contains__, known(get_args(Protocol))
+            ),
             start_timeout_s=self._seconds("startTimeout", START_TIMEOUT_S),
             call_timeout_s=self._seconds("timeout", CALL_TIMEOUT_S),
             **own,

@@ -3,115 +3,135 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import functools
-import json
-import logging
-import os
-import re
-import shutil
-import sys
-import threading
-from collections import deque
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
-import anyio
-import httpx
+from fastmcp.client import Client
+from fastmcp.client.elicitation import ElicitResult
+from langchain_core._api import suppress_langchain_beta_warning
 from langchain_core.tools import BaseTool
-from langchain_mcp_adapters.sessions import Connection, create_session
-from langchain_mcp_adapters.tools import convert_mcp_tool_to_langchain_tool
-from mcp import ClientSession, McpError, StdioServerParameters, types
-from mcp.client.stdio import get_default_environment, stdio_client
+from mcp import MCPError, types
+from pydantic import TypeAdapter, ValidationError
 
 from ..context import run_redactor
 from ..errors import ToolFailedError
+from .caller import Reply, ToolQuestion
 from .mcp_file import McpServer
+from .mcp_way import LastWords, Way, short
 from .output_forms import OUTPUT_SCHEMA
-from .threads import run_in_thread
 
-__all__ = ["McpConnection"]
+with suppress_langchain_beta_warning():
+    from langchain.mcp import as_langchain_tool
+
+__all__ = ["Asker", "McpConnection"]
 
 T = TypeVar("T")
+Json = Any
 
 _PATIENCE_S = 3.0
-"""How long a server may take to show that it lives, after a call was called off."""
-_PULSE_S = 5.0
-"""How often an HTTP server is asked during a call whether it is there: its end tells the client nothing."""
-_SESSION_LOST = 32600
-"""What mcp 1.30 makes of HTTP 404: the server does not know the session, and has not made the call."""
+"""How long a program may take to show that it lives, after a call was called off."""
+_PACE_S = 0.25
+"""How long to wait before asking again a server that says it is not ready yet (as the SDK's own driver)."""
+_MOST_PAGES = 1000
+_MOST_TAKEN_BACK = 3
 _STOPPED = "it was stopped"
+_RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
+    types.CallToolResult | types.InputRequiredResult
+)
 
 
-class _QuietClient(logging.Filter):
-    """Keeps tracebacks of the mcp client from the terminal: what matters of them is in our errors."""
+# --- one call ----------------------------------------------------------------------------
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+Ask = Callable[[Sequence[ToolQuestion], int, dict[str, Json] | None], Awaitable[list[Reply]]]
 
 
-for _name in ("stdio", "streamable_http", "sse"):
-    logging.getLogger(f"mcp.client.{_name}").addFilter(_QuietClient())
+class Asker:
+    """What a call brings from its caller.
+
+    Attributes:
+        ask: Asks a person. The others are how many questions the call has asked before, and what the
+            server is to be sent with the answers, where it can go on from there.
+        tell: Takes progress; None: nobody listens.
+        kept: What an earlier start of the call was to send with the answers.
+    """
+
+    def __init__(
+        self, ask: Ask, tell: Any = None, kept: dict[str, Json] | None = None, asked: int = 0
+    ) -> None:
+        self.tell, self.kept = tell, kept
+        self._ask, self._asked = ask, asked
+
+    async def ask(
+        self, questions: Sequence[ToolQuestion], kept: dict[str, Json] | None = None
+    ) -> list[Reply]:
+        """Ask all of these at once."""
+        before, self._asked = self._asked, self._asked + len(questions)
+        return await self._ask(questions, before, kept)
+
+    def begin_anew(self) -> None:
+        """Forget where an earlier start stood."""
+        self.kept, self._asked = None, 0
 
 
-class _LastWords:
-    """The last lines that a server printed where no protocol is spoken; they tell why it ended."""
+class _Call:
+    """A call under way. A server of the older protocol asks while its answer is being waited for."""
 
-    _LINES, _WIDTH, _WAIT_S = 5, 300, 0.5
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+        self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.over = asyncio.Event()
 
-    def __init__(self) -> None:
-        self._errors: deque[str] = deque(maxlen=self._LINES)
-        self._garbage: str | None = None
-        self._end = asyncio.Event()
-        self._end.set()
+    async def reply(self, question: ToolQuestion) -> Reply:
+        """Return what a person says; where there is no answer yet, the call is stopped first."""
+        try:
+            [reply] = await self._asker.ask([question])
+        except Exception as error:
+            await self.stop(error)
+            return None
+        return reply
 
-    def take_garbage(self, line: str) -> None:
-        self._garbage = self._garbage or line[: self._WIDTH]
+    async def stop(self, error: Exception) -> None:
+        if not self.stopped.done():
+            self.stopped.set_exception(error)
+        await self.over.wait()  # the server learns that the call is off before it gets a reply
 
-    def open_errors(self) -> Any:
-        """Open what the server gets as its stderr; a thread reads it to its end."""
-        reading, writing = os.pipe()
-        self._end.clear()
-        work = functools.partial(self._read, reading, asyncio.get_running_loop())
-        threading.Thread(target=work, name="plan-execute-mcp-stderr", daemon=True).start()
-        return os.fdopen(writing, "w")
 
-    def _read(self, descriptor: int, loop: asyncio.AbstractEventLoop) -> None:
-        with os.fdopen(descriptor, "rb") as lines:
-            # bounded: a server may print megabytes without a line break
-            while line := lines.readline(65_536):
-                if text := line.decode(errors="replace").strip():
-                    self._errors.append(text[: self._WIDTH])
-        loop.call_soon_threadsafe(self._end.set)
+_CALL: ContextVar[_Call | None] = ContextVar("mcp_call", default=None)
+"""The call that a message of an HTTP server belongs to: its client runs in the context of the call."""
 
-    async def spoken(self) -> None:
-        """Wait a little for what a server that has ended said last: it comes on another way than its end."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._WAIT_S):
-                await self._end.wait()
 
-    def __str__(self) -> str:
-        said = []
-        if self._garbage is not None:
-            said.append(f"it printed something to stdout that is not MCP: {self._garbage!r}")
-        if self._errors:
-            said.append(f"its last words: {' | '.join(self._errors)}")
-        return "".join(f"; {part}" for part in said)
+class _RefusedError(ToolFailedError):
+    """The server knows the call, and does not make it."""
+
+
+class _AnewError(Exception):
+    """The call was taken back before it did anything, and is to be made once more."""
+
+
+class _AskFirstError(Exception):
+    """The server makes the call only after the person has been somewhere."""
+
+    def __init__(self, questions: Sequence[ToolQuestion]) -> None:
+        self.questions = questions
 
 
 class _Live:
-    """A session that is open until ``ended`` is done."""
+    """A session that is open until its way has ended."""
 
-    def __init__(self, session: ClientSession, words: _LastWords) -> None:
-        self.session = session
-        self.words = words
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    def __init__(self, client: Client[Any], way: Way, words: LastWords) -> None:
+        self.client, self.way, self.words = client, way, words
         self.doubt: asyncio.Task[None] | None = None
+        self.calls: set[_Call] = set()
+        self.why = ""
 
-    def end(self, why: str) -> None:
-        if not self.ended.done():
-            self.ended.set_result(why)
+    @property
+    def is_over(self) -> bool:
+        return bool(self.why) or self.way.ended.is_set()
+
+    def standing(self) -> list[_Call]:
+        """List the calls that have not been stopped."""
+        return [call for call in self.calls if not call.stopped.done()]
 
 
 class McpConnection:
@@ -124,9 +144,13 @@ class McpConnection:
     def __init__(self, server: McpServer) -> None:
         self.server = server
         self._live: _Live | None = None
-        self._keepers: set[asyncio.Task[None]] = set()
-        self._starting: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        self._one_at_a_time = False
+        self._asking: asyncio.Condition = asyncio.Condition()
+        self._undecided = 0
+        self._ending: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[_Live]] = set()
 
     async def tools(self) -> list[BaseTool]:
         """List the server's tools.
@@ -135,292 +159,300 @@ class McpConnection:
             ToolFailedError: If it does not start, or does not answer in time.
         """
         limit, live = self.server.start_timeout_s, await self._ready()
-        return await self._answer(live, _listed(live.session), limit, "list its tools")
+        return await self._answer(live, _listed(live.client), limit, "list its tools")
 
-    async def call(self, tool: str, args: dict[str, Any]) -> types.CallToolResult:
+    async def call(self, tool: str, args: dict[str, Json], asker: Asker) -> types.CallToolResult:
         """Call a tool by the server's own name for it.
 
         Raises:
             ToolFailedError: If the server does not start, answer in time, or says that it failed.
             ConnectionError: If it ended during the call.
+            Exception: What ``asker`` raises where there is no answer yet; the call is called off then.
         """
-        try:
-            return await self._call(await self._ready(), tool, args)
-        except _NotMadeError:
-            return await self._call(await self._ready(), tool, args)
+        kept = asker.kept
+        result = None if kept is None else _RESULT.validate_python(kept)
+        while not isinstance(result, types.CallToolResult):
+            answers: dict[str, Any] = {}
+            if isinstance(result, types.InputRequiredResult):
+                responses = await self._fill_in(tool, result, asker)
+                answers = {"input_responses": responses, "request_state": result.request_state}
+            try:
+                result = await self._made(tool, args, asker, answers)
+            except _RefusedError:
+                if asker.kept is None:
+                    raise
+                asker.begin_anew()  # the server was started again, and does not know its own words any more
+                result = None
+        return result
 
     async def close(self) -> None:
         """End the server, if it runs, and return when it is gone, and those that it took the place of."""
+        for start in self._starting:
+            start.cancel()
         if self._live is not None:
-            self._live.end(_STOPPED)
-        for keeper in self._starting:
-            keeper.cancel()
-        if self._keepers:
-            await asyncio.wait(self._keepers)
+            self._end(self._live, _STOPPED)
+        if waited := [*self._ending, *self._starting]:
+            await asyncio.wait(waited)
 
     # --- one session -----------------------------------------------------------------------
 
     async def _ready(self) -> _Live:
         async with self._lock:
-            if self._live is None or self._live.ended.done():
-                self._live = await self._start()
+            if self._live is None or self._live.is_over:
+                if self._live is not None:
+                    self._end(self._live, "it ended")
+                start = asyncio.create_task(self._start())
+                self._starting.add(start)
+                start.add_done_callback(self._starting.discard)
+                self._live = await start
             live = self._live
         if live.doubt is not None:
             await asyncio.wait([live.doubt])
-            if live.ended.done():
+            if live.is_over:
                 return await self._ready()
         return live
 
     async def _start(self) -> _Live:
-        started: asyncio.Future[_Live] = asyncio.get_running_loop().create_future()
-        # anyio's scopes must be left in the task that has entered them: a session lives in a task of its own.
-        keeper = asyncio.create_task(self._keep(started))
-        self._keepers.add(keeper)
-        keeper.add_done_callback(self._keepers.discard)
-        self._starting.add(keeper)
+        words = LastWords()
+        way = Way(self.server, words)
+        mode = "legacy" if self.server.protocol == "legacy" else "auto"
+        client: Client[Any] = Client(
+            way,
+            mode=mode,
+            client_info=types.Implementation(name="plan-execute", version="1"),
+            message_handler=words.take_garbage,
+            log_handler=_drop,
+            elicitation_handler=self._elicited,
+        )
+        live = _Live(client, way, words)
         try:
-            return await started
-        finally:
-            self._starting.discard(keeper)
-            if started.cancelled():
-                keeper.cancel()
-
-    async def _keep(self, started: asyncio.Future[_Live]) -> None:
-        live, words, reason = None, _LastWords(), "it ended"
-        limit = asyncio.timeout(self.server.start_timeout_s)
-        try:
-            async with limit, self._opened(words) as session:
-                await session.initialize()
-                limit.reschedule(None)
-                live = _Live(session, words)
-                if not started.done():
-                    started.set_result(live)
-                await asyncio.wait([live.ended])
+            async with asyncio.timeout(self.server.start_timeout_s):
+                await client.__aenter__()  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            reason = f"it was not ready within {self.server.start_timeout_s:g} s"
+        except asyncio.CancelledError:
+            self._end(live, _STOPPED)
+            raise
         except Exception as error:
-            # What the end of the time breaks in the client may hide the TimeoutError.
-            late = f"it was not ready within {self.server.start_timeout_s:g} s"
-            reason = late if limit.expired() else _reason(error)
-            await words.spoken()
-        finally:
-            if live is not None:
-                live.end(reason)
-            elif not started.done():
-                started.set_exception(self._failed("cannot be used", reason, words))
+            reason = way.reason(error)
+        else:
+            return live
+        self._end(live, reason)
+        await words.spoken()
+        raise self._failed("cannot be used", reason, words)
 
-    @asynccontextmanager
-    async def _opened(self, words: _LastWords) -> AsyncIterator[ClientSession]:
-        server = self.server
-        if server.transport != "stdio":
-            connection: Connection = {  # type: ignore[misc, assignment]
-                "transport": server.transport,
-                "url": server.url,
-                "headers": dict(server.headers),
-                "timeout": server.start_timeout_s,
-                "sse_read_timeout": server.call_timeout_s + _PATIENCE_S,
-            }
-            async with create_session(connection) as session:
-                yield session
-            return
+    def _end(self, live: _Live, why: str) -> None:
+        if not live.why:
+            live.why = why
+            task = asyncio.create_task(live.client.close())  # type: ignore[no-untyped-call]
+            self._ending.add(task)
+            task.add_done_callback(self._ended)
 
-        async def notice(message: Any) -> None:
-            if isinstance(message, Exception):
-                words.take_garbage(_garbage_in(message))
-
-        with words.open_errors() as errors:
-            program, *arguments = await run_in_thread(_leashed, server)
-            parameters = StdioServerParameters(
-                command=program,
-                args=arguments,
-                env=dict(server.env),
-                cwd=server.cwd,
-                encoding_error_handler="replace",
-            )
-            async with (
-                stdio_client(parameters, errlog=errors) as (read, write),
-                ClientSession(read, write, message_handler=notice) as session,
-            ):
-                errors.close()  # the server's own copy is the last: the reading thread ends with it
-                yield session
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled():
+            task.exception()  # what a session says at its end has been said where it mattered
 
     # --- one call --------------------------------------------------------------------------
 
-    async def _call(self, live: _Live, tool: str, args: dict[str, Any]) -> types.CallToolResult:
-        async def ask() -> types.CallToolResult:
-            # mcp 1.30 says nowhere which id a request gets; the next one is taken before anything is awaited
-            request_id = live.session._request_id
-            params = types.CallToolRequestParams(name=tool, arguments=args)
-            # not session.call_tool: its check of the result would report a write that was made as failed
-            request = types.ClientRequest(types.CallToolRequest(params=params))
+    async def _made(
+        self, tool: str, args: dict[str, Json], asker: Asker, answers: Mapping[str, Any]
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        """Make the call; again where it turns out not to have been made, or is to be made later."""
+        taken_back = 0
+        while True:
             try:
-                return await live.session.send_request(request, types.CallToolResult)
-            except asyncio.CancelledError:
-                if not live.ended.done():
-                    live.doubt = asyncio.create_task(self._call_off(live, request_id))
-                raise
+                if not self._one_at_a_time:
+                    return await self._call(await self._ready(), tool, args, asker, answers)
+                async with self._turn:
+                    return await self._call(await self._ready(), tool, args, asker, answers)
+            except _AnewError:
+                taken_back += 1
+                if taken_back > _MOST_TAKEN_BACK:
+                    raise ToolFailedError(f"{tool}: {self.server} does not keep its session") from None
+                if not answers:
+                    asker.begin_anew()
+            except _AskFirstError as first:
+                if None in await asker.ask(first.questions):
+                    raise ToolFailedError(f"{tool}: the person did not do what {self.server} asks") from None
 
-        return await self._answer(live, ask(), self.server.call_timeout_s, f"answer a call of {tool}")
-
-    async def _answer(self, live: _Live, asked: Coroutine[Any, Any, T], limit: float, what: str) -> T:
-        """Await an answer, the end of the session, or the end of the time; whichever comes first."""
-        answer = asyncio.create_task(asked)
-        pulse = asyncio.create_task(self._pulse(live))
+    async def _call(
+        self, live: _Live, tool: str, args: dict[str, Json], asker: Asker, answers: Mapping[str, Any]
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        call, session = _Call(asker), live.client.session
+        params = types.CallToolRequestParams(name=tool, arguments=args, **answers)
+        # Not session.call_tool: its check of the result would report a write that was made as failed.
+        sent = session.send_request(
+            types.CallToolRequest(params=params), _RESULT, progress_callback=asker.tell
+        )
+        live.calls.add(call)
+        token = _CALL.set(call)
         try:
-            first: list[asyncio.Future[Any]] = [answer, live.ended]
+            what = f"answer a call of {tool}"
+            return await self._answer(live, sent, self.server.call_timeout_s, what, call.stopped)
+        finally:
+            _CALL.reset(token)
+            live.calls.discard(call)
+            call.over.set()
+            if call.stopped.done():
+                call.stopped.exception()
+            async with self._asking:
+                self._asking.notify_all()
+
+    async def _answer(
+        self,
+        live: _Live,
+        asked: Coroutine[Any, Any, T],
+        limit: float,
+        what: str,
+        stopped: asyncio.Future[None] | None = None,
+    ) -> T:
+        """Await an answer, word that the call is stopped, or the end of the time; whichever is first."""
+        answer = asyncio.create_task(asked)
+        first: list[asyncio.Future[Any]] = [answer] if stopped is None else [answer, stopped]
+        try:
             await asyncio.wait(first, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return await self._read(live, answer)
-            if live.ended.done():
-                raise await self._lost(live)
+            if stopped is not None and stopped.done():
+                stopped.result()
             raise self._failed("gave no answer", f"it did not {what} within {limit:g} s", live.words)
         finally:
-            pulse.cancel()
-            answer.cancel()
+            if not answer.done():
+                answer.cancel()  # the client tells the server
+                if self.server.transport == "stdio" and live.doubt is None:
+                    live.doubt = asyncio.create_task(self._look_after(live))
+                await asyncio.wait([answer])
 
     async def _read(self, live: _Live, answer: asyncio.Task[T]) -> T:
         error = answer.exception()
         if error is None:
             return answer.result()
-        code = error.error.code if isinstance(error, McpError) else None
-        if code == _SESSION_LOST and "terminated" in str(error):
-            live.end("it does not know the session any more")
-            raise _NotMadeError
+        code = error.code if isinstance(error, MCPError) else None
+        if code == types.URL_ELICITATION_REQUIRED:
+            raise _AskFirstError(self._addresses(error.data))  # type: ignore[attr-defined]
+        if live.way.lost_session:
+            self._end(live, "it does not know the session any more")
+            raise _AnewError
         if code == types.CONNECTION_CLOSED:
-            live.end("it closed the connection")
-            raise await self._lost(live)
-        if isinstance(error, McpError):
-            raise self._failed("refused", str(error), live.words) from error
-        # anyio's streams raise these before anything was sent: the server had ended between two calls
-        live.end(_reason(error))
-        if type(error).__name__ in ("ClosedResourceError", "BrokenResourceError"):
-            raise _NotMadeError
-        raise self._failed("failed", _reason(error), live.words) from error
+            await live.words.spoken()
+            closed = "it closed the connection" if live.way.fault is None else live.way.reason(error)
+            reason = live.why or closed
+            self._end(live, reason)
+            said = f"{self.server} ended during the call: {reason}{live.words}"
+            raise ConnectionError(run_redactor().text(said))
+        if isinstance(error, MCPError):
+            refused = self._failed("refused", live.way.reason(error), live.words)
+            raise _RefusedError(str(refused)) from error
+        raise self._failed("gave an answer that is not MCP", short(error), live.words) from error
 
-    async def _pulse(self, live: _Live) -> None:
-        if self.server.transport == "stdio":
-            return
-        while True:
-            await asyncio.sleep(_PULSE_S)
-            # A server that is busy need not answer. One that is gone ends the session.
-            asyncio.create_task(live.session.send_ping()).add_done_callback(_forget)
-
-    async def _call_off(self, live: _Live, request_id: int) -> None:
-        """Tell the server that nobody waits any more; end it if it does not listen."""
+    async def _look_after(self, live: _Live) -> None:
+        """End a program that does not react after a call was called off."""
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                params = types.CancelledNotificationParams(requestId=request_id, reason="called off")
-                note = types.CancelledNotification(params=params)
-                await live.session.send_notification(types.ClientNotification(note))
-                await live.session.send_ping()
+                await live.client.session.list_tools()
         except Exception as error:
-            live.end(f"it did not answer after a call was called off ({_reason(error)})")
+            self._end(live, f"it did not answer after a call was called off ({short(error)})")
         finally:
             live.doubt = None
 
-    async def _lost(self, live: _Live) -> ConnectionError:
-        await live.words.spoken()
-        why = f"{self.server} ended during the call: {live.ended.result()}{live.words}"
-        return ConnectionError(run_redactor().text(why))
-
-    def _failed(self, how: str, reason: str, words: _LastWords) -> ToolFailedError:
+    def _failed(self, how: str, reason: str, words: LastWords) -> ToolFailedError:
         return ToolFailedError(run_redactor().text(f"{self.server} {how}: {reason}{words}"))
 
+    # --- servers that ask ------------------------------------------------------------------
 
-async def _tools_with_forms(session: ClientSession) -> list[BaseTool]:
-    """List the tools with the forms of their outputs, which langchain-mcp-adapters leaves out."""
+    async def _fill_in(
+        self, tool: str, result: types.InputRequiredResult, asker: Asker
+    ) -> dict[str, types.ElicitResult] | None:
+        """Answer a server of the newer protocol, which ends the call with what it wants to know."""
+        wanted = result.input_requests or {}
+        if not wanted:
+            await asyncio.sleep(_PACE_S)
+            return None
+        if others := [one for one in wanted.values() if not isinstance(one, types.ElicitRequest)]:
+            raise ToolFailedError(f"{tool}: {self.server} asks for {others[0].method}, which it does not get")
+        questions = [self._question(one.params) for one in wanted.values()]
+        replies = await asker.ask(questions, result.model_dump(mode="json", by_alias=True, exclude_none=True))
+        return {name: _as_result(reply) for name, reply in zip(wanted, replies, strict=True)}
+
+    async def _elicited(self, *asked: Any) -> ElicitResult[Any]:
+        """Answer a server of the older protocol, which asks while it makes the call."""
+        _, _, params, _ = asked
+        call = _CALL.get() or await self._asking_call()
+        reply = None if call is None else await call.reply(self._question(params))
+        return ElicitResult(**_as_result(reply).model_dump())
+
+    async def _asking_call(self) -> _Call | None:
+        """Find the call that a program asks about: over stdio nothing says which one.
+
+        Calls that do not ask come to their end. Where several are left, all of them wait for an answer:
+        they are taken back and made one after the other.
+        """
+        live = self._live
+        assert live is not None
+        async with self._asking:
+            self._undecided += 1
+            try:
+                self._asking.notify_all()
+                await self._asking.wait_for(lambda: self._undecided >= len(live.standing()))
+                standing = live.standing()
+                if len(standing) == 1:
+                    return standing[0]
+                self._one_at_a_time = self._one_at_a_time or bool(standing)
+                for call in standing:
+                    call.stopped.set_exception(_AnewError())
+            finally:
+                self._undecided -= 1
+        await asyncio.gather(*(call.over.wait() for call in live.calls))
+        return None
+
+    def _question(self, params: Any) -> ToolQuestion:
+        schema = getattr(params, "requested_schema", None) or {}
+        return ToolQuestion(
+            params.message, str(self.server), dict(schema), str(getattr(params, "url", "") or "")
+        )
+
+    def _addresses(self, data: Any) -> list[ToolQuestion]:
+        try:
+            named = types.ElicitationRequiredErrorData.model_validate(data).elicitations
+        except ValidationError as error:
+            raise self._failed("refused", "it wants an address opened and names none", LastWords()) from error
+        return [self._question(params) for params in named]
+
+
+async def _drop(_: object) -> None:
+    """Take what a server logs: it is for whoever runs the server."""
+
+
+def _as_result(reply: Reply) -> types.ElicitResult:
+    if reply is None:
+        return types.ElicitResult(action="decline")
+    return types.ElicitResult(action="accept", content=dict(reply))
+
+
+async def _listed(client: Client[Any]) -> list[BaseTool]:
+    """List the tools with the forms of their outputs, which langchain.mcp leaves out."""
     tools: list[BaseTool] = []
-    cursor: str | None = None
+    params: types.PaginatedRequestParams | None = None
     for _ in range(_MOST_PAGES):
-        page = await session.list_tools(cursor)
+        try:
+            page = await client.session.list_tools(params=params)
+        except MCPError as error:
+            if error.code == types.METHOD_NOT_FOUND:
+                return []  # a server of resources or prompts only
+            raise
         for found in page.tools:
-            tool = convert_mcp_tool_to_langchain_tool(session, found)
-            if found.outputSchema:
-                tool.metadata = {**(tool.metadata or {}), OUTPUT_SCHEMA: _unwrapped_form(found.outputSchema)}
+            tool = await as_langchain_tool(found, client)
+            if found.output_schema:
+                tool.metadata = {**(tool.metadata or {}), OUTPUT_SCHEMA: _unwrapped_form(found.output_schema)}
             tools.append(tool)
-        cursor = page.nextCursor
-        if not cursor:
+        if not page.next_cursor:
             return tools
+        params = types.PaginatedRequestParams(cursor=page.next_cursor)
     raise ConnectionError(f"the list of tools has more than {_MOST_PAGES} pages")
-
-
-_MOST_PAGES = 1000
 
 
 def _unwrapped_form(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the form of a value that a server wraps into ``{"result": value}``, as the call returns it."""
     fields = schema.get("properties") or {}
     return {**fields["result"], "$defs": schema.get("$defs", {})} if set(fields) == {"result"} else schema
-
-
-async def _listed(session: ClientSession) -> list[BaseTool]:
-    try:
-        return await _tools_with_forms(session)
-    except McpError as error:
-        if error.error.code == types.METHOD_NOT_FOUND:
-            return []  # a server of resources or prompts only
-        raise
-
-
-_LEASH = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-
-
-def _leashed(server: McpServer) -> list[str]:
-    """Return the command that starts a server, on Linux such that it does not outlive this process.
-
-    A server sees the end of its input, and ends. One that hangs does not look; and a process that a
-    signal ends (uvicorn ends itself so) has no time to kill it.
-    """
-    path = server.env.get("PATH") or get_default_environment().get("PATH")
-    command = os.path.expanduser(server.command)
-    # A path is relative to the folder that the server is started in.
-    found = shutil.which(os.path.join(server.cwd or "", command) if os.sep in command else command, path=path)
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, "not found", server.command)
-    found = os.path.abspath(found)
-    if sys.platform != "linux":
-        return [found, *server.args]
-    return [sys.executable, "-I", "-S", "-c", _LEASH, found, *server.args]
-
-
-class _NotMadeError(Exception):
-    """The call has not reached the server, so it may be made once more."""
-
-
-def _forget(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
-
-
-def _garbage_in(error: Exception) -> str:
-    """Find what was no message in the error of the one who could not read it."""
-    errors = getattr(error, "errors", None)
-    given = [item.get("input") for item in errors()] if callable(errors) else []
-    found = next((item for item in given if item), str(error))
-    return found if isinstance(found, str) else json.dumps(found, default=str)
-
-
-def _reason(error: BaseException) -> str:
-    """Say in a few words why a server could not be reached or started."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, FileNotFoundError):
-        return f"the program {error.filename!r} was not found"
-    if isinstance(error, httpx.HTTPStatusError):
-        status = error.response.status_code
-        hint = ": check its headers" if status in (401, 403) else ""
-        return f"it answered HTTP {status}{hint}"
-    if isinstance(error, httpx.TransportError):
-        return f"it cannot be reached at {error.request.url.copy_with(query=None)} ({_short(error)})"
-    closed = isinstance(error, McpError) and error.error.code == types.CONNECTION_CLOSED
-    # the second where it was gone before the first request could be written
-    if closed or isinstance(error, anyio.BrokenResourceError):
-        return "it ended before it was ready"
-    return _short(error)
-
-
-def _short(error: BaseException) -> str:
-    text = re.sub(r"\s+", " ", str(error)).strip()
-    return text[:300] or type(error).__name__

@@ -14,14 +14,15 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from ..errors import WorkLimitError
 from ..safety.work import Work, within
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
-__all__ = ["begin_in", "loop_in_thread", "run_bounded", "run_in_thread", "run_to_end"]
+__all__ = ["begin_in", "called_here", "loop_in_thread", "run_bounded", "run_in_thread", "run_to_end"]
 
 
 _loops: dict[str, asyncio.AbstractEventLoop] = {}
@@ -77,6 +78,17 @@ def begin_in(
                 return begun.result()
     work.close()
     return None
+
+
+def called_here(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Let other event loops await ``work`` as if it were called here: on this loop, in this context."""
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        begun = context.run(asyncio.run_coroutine_threadsafe, work(*args, **kwargs), loop)
+        return await asyncio.wrap_future(begun)
+
+    return call
 
 
 async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

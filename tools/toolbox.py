@@ -18,7 +18,7 @@ from ..langgraph_private import state_asked_by
 from ..safety.schemas import BadSchemaError, read_schema
 from ..state import Effect, agent_grant, digest
 from .agents import named_agents
-from .output_forms import declared_form
+from .output_forms import OUTPUT_SCHEMA, declared_form
 from .threads import run_in_thread
 from .values import drained, taken
 
@@ -154,6 +154,14 @@ class Toolbox:
             self._schemas[name] = _arguments_schema(self.get(name))
         return self._schemas[name]
 
+    def output_schema(self, name: str) -> Mapping[str, Any] | None:
+        """Return the JSON Schema that a tool's metadata says its output fits, as that of an MCP tool does.
+
+        An annotation is not taken for it: it tells the planner what to expect, and holds nobody to it.
+        """
+        declared = (self._tools[name].metadata or {}).get(OUTPUT_SCHEMA) if name in self._tools else None
+        return declared if isinstance(declared, Mapping) else None
+
     def check_arguments(self, name: str, args: Mapping[str, Any]) -> None:
         """Hold the final arguments of a call to the tool's JSON Schema, where nothing else does.
 
@@ -203,10 +211,16 @@ def _declared_effect(tool: BaseTool) -> Effect:
 
 
 def _annotated_effect(metadata: Mapping[str, Any]) -> Literal["read", "idempotent", "write"]:
-    """Read MCP's tool annotations, which langchain-mcp-adapters puts into the metadata."""
-    if metadata.get("readOnlyHint"):
+    """Read MCP's tool annotations, where langchain.mcp puts them, or langchain-mcp-adapters before it did."""
+    told = _within(_within(_within(metadata, "mcp"), "tool"), "annotations")
+    if told.get("read_only_hint") or metadata.get("readOnlyHint"):
         return "read"
-    return "idempotent" if metadata.get("idempotentHint") else "write"
+    return "idempotent" if told.get("idempotent_hint") or metadata.get("idempotentHint") else "write"
+
+
+def _within(metadata: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    held = metadata.get(key)
+    return held if isinstance(held, Mapping) else {}
 
 
 def _arguments_schema(tool: BaseTool) -> dict[str, Any]:

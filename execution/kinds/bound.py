@@ -62,7 +62,7 @@ async def run_bound_step(
         return await call_and_let_ask(scope, this, config, partial(bound.with_retries, this))
 
     try:
-        output = await call_once(scope, name, args, effect, call)
+        output = await call_once(scope, name, args, effect, call, call_id=call_id)
     except StepError as error:
         scope.end_call(runtime, seen, ok=False, output=str(error))
         raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, RemoveMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.graph.message import add_messages
@@ -17,14 +17,16 @@ from ...langgraph_private import SAVER
 from ...people.chat import (
     answer_in_words,
     answer_messages,
+    asks,
     closing_messages,
     current_question,
     is_said,
     question_message,
     retold,
 )
+from ...people.questions import question_name
 from ...run import Run
-from ...state import QUESTION_ID
+from ...state import PROGRESS_ID, QUESTION_ID
 from ...storage.beside import write_beside
 from ..compiled import CompiledAgent
 from .inputs import read_messages
@@ -32,6 +34,8 @@ from .inputs import read_messages
 __all__ = ["LastValues", "Words", "says_something", "tell_answers", "tell_question", "words_for"]
 
 Redact = Callable[[Any], Any]
+_ASKED_AT = "asked_at"
+"""Key in a question's message: when it was asked, in seconds since the epoch."""
 
 
 # --- in ----------------------------------------------------------------------------------
@@ -43,6 +47,8 @@ class Words:
 
     message: HumanMessage
     answer: Command[Any]
+    too_early: bool
+    """Whether it was sent before the question was asked: then nobody can have meant it as the answer."""
 
 
 def says_something(given: Any) -> bool:
@@ -53,17 +59,30 @@ def says_something(given: Any) -> bool:
     return bool(messages) and isinstance(messages[-1], HumanMessage)
 
 
-def words_for(given: Any, snapshot: StateSnapshot | None) -> Words | None:
-    """Read a message as the answer to the question that it comes after; None where it is none."""
+def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None) -> Words | None:
+    """Read a message as the answer to the question that it comes after; None where it is none.
+
+    Args:
+        given: The input of a run.
+        snapshot: The thread's state.
+        sent_at: When the input was sent, in seconds since the epoch; a server queues it while another runs.
+    """
     if snapshot is None or not snapshot.interrupts or not says_something(given):
         return None
     message = read_messages(given["messages"])[-1]
-    question = current_question(snapshot.interrupts, snapshot.values.get("messages") or [])
+    said = snapshot.values.get("messages") or []
+    question = current_question(snapshot.interrupts, said)
     assert isinstance(message, HumanMessage)
     assert question is not None
+    asked_at = next((one.response_metadata.get(_ASKED_AT, 0.0) for one in said if asks(one, question)), None)
     answer = answer_in_words(question.value, message.text)
+    # What somebody wants instead is heard whenever they said it.
+    wants_another_plan = question_name(question.value) == "approve_plan" and answer["type"] == "reject"
+    unasked = sent_at is not None and (asked_at is None or sent_at < asked_at)
     return Words(
-        message.model_copy(update={"id": message.id or str(uuid4())}), Command(resume={question.id: answer})
+        message.model_copy(update={"id": message.id or str(uuid4())}),
+        Command(resume={question.id: answer}),
+        too_early=unasked and not wants_another_plan,
     )
 
 
@@ -117,6 +136,8 @@ async def tell_question(agent: CompiledAgent, saver: Any, run: Run) -> dict[str,
     if question is None:
         return None
     updates: list[Any] = [run.redact(update) for update in retold(question, messages)]
+    for message in (one for update in updates for one in update if isinstance(one, AIMessage)):
+        message.response_metadata = {_ASKED_AT: run.now().timestamp()}
     await write_beside(saver, snapshot.config, [("messages", update) for update in updates])
     for update in updates:
         messages = add_messages(messages, update)
@@ -125,33 +146,53 @@ async def tell_question(agent: CompiledAgent, saver: Any, run: Run) -> dict[str,
 
 
 class LastValues:
-    """The last values that a run streamed: with the question in them they are sent once more.
+    """The last values that a run streamed: with a message that was told since, they are sent once more.
 
     Args:
         modes: The stream modes that were asked for: a name, or a list.
         subgraphs: Whether chunks name the subgraph that they come from.
+        served: Whether they go to a client of a server.
     """
 
-    def __init__(self, modes: Any, subgraphs: bool) -> None:
+    def __init__(self, modes: Any, subgraphs: bool, *, served: bool) -> None:
         self._modes, self._subgraphs = modes, subgraphs
+        self._to_a_chat = served and isinstance(modes, list) and {"values", "messages"} <= {*modes}
         self._last: tuple[dict[str, Any], Callable[[dict[str, Any]], Any]] | None = None
 
-    def see(self, chunk: Any) -> None:
-        """Keep a chunk if it holds the values of the graph itself."""
-        if isinstance(chunk, dict) and {"type", "ns", "data"} <= chunk.keys():
-            if chunk["type"] == "values" and not chunk["ns"] and isinstance(chunk["data"], dict):
-                self._last = chunk["data"], lambda values: {**chunk, "data": values}
+    @property
+    def make_a_chat(self) -> bool:
+        """Tell whether who watches shows a conversation, and has no use for events, progress among them."""
+        return self._to_a_chat and "custom" not in self._modes
+
+    def pass_on(self, chunk: Any) -> Iterator[Any]:
+        """Give a chunk if it was asked for, and after progress of the UI the same in words, as a message.
+
+        What an agent says to itself is not given: a chat would show it as part of the conversation.
+        """
+        mode, inner, payload, wrap = self._opened(chunk)
+        to_itself = self._to_a_chat and inner and mode == "messages"
+        if not to_itself and (mode != "custom" or "custom" in self._modes):
+            yield chunk
+        if inner or not isinstance(payload, dict):
             return
-        parts = chunk if isinstance(self._modes, list) or self._subgraphs else (chunk,)
-        if not isinstance(parts, tuple) or not isinstance(parts[-1], dict):
-            return
-        mode = parts[-2] if isinstance(self._modes, list) else self._modes
-        if mode == "values" and not (self._subgraphs and parts[0]):
-            whole = len(parts) > 1
-            self._last = parts[-1], lambda values: (*parts[:-1], values) if whole else values
+        if mode == "values":
+            self._last = payload, wrap
+        elif mode == "custom" and str(payload.get("id")).startswith(PROGRESS_ID) and self._last is not None:
+            text = AIMessage(payload["props"]["text"], id=payload["id"])
+            yield from self.again({"messages": [*(self._last[0].get("messages") or []), text]})
 
     def again(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
         """Give the values with what was told since, if anything was."""
         if self._last is not None and told is not None:
             values, wrap = self._last
             yield wrap({**values, **told})
+
+    def _opened(self, chunk: Any) -> tuple[str, bool, Any, Callable[[dict[str, Any]], Any]]:
+        """Return a chunk's mode, whether a subgraph sent it, what is in it, and how to put values in."""
+        if isinstance(chunk, dict) and {"type", "ns", "data"} <= chunk.keys():
+            return chunk["type"], bool(chunk["ns"]), chunk["data"], lambda values: {**chunk, "data": values}
+        if not isinstance(self._modes, list) and not self._subgraphs:
+            return self._modes, False, chunk, lambda values: values
+        mode = chunk[-2] if isinstance(self._modes, list) else self._modes
+        inner = bool(self._subgraphs and chunk[0])
+        return mode, inner, chunk[-1], lambda values: (*chunk[:-1], values)

@@ -94,11 +94,15 @@ CheckHold = Callable[[], Awaitable[None]]
 _log = logging.getLogger(__name__)
 _STOP_POLL_S = 0.5
 """How often a run looks whether another process asked it to stop."""
+_SILENT_S = 1.0
+"""After which silence a person who watches is shown again how far the run is."""
 
 
 @asynccontextmanager
 async def _stoppable(run: Run, entered: float, check_hold: CheckHold | None) -> AsyncIterator[None]:
     """Watch for a request to stop that comes after the run was ``entered`` (seconds since the epoch).
+
+    While it waits, who watches the run is shown that it goes on.
 
     A run that does not hold its thread any more is stopped too: its steps may only end, and nothing of it can
     be written.
@@ -109,6 +113,7 @@ async def _stoppable(run: Run, entered: float, check_hold: CheckHold | None) -> 
         while not run.stop.is_set():
             await asyncio.sleep(_STOP_POLL_S)
             try:
+                run.show_again(_SILENT_S)
                 if await _is_lost(check_hold) or await run.ledger.stop_requested(since=entered):
                     run.stop.set()
             except Exception:

@@ -12,6 +12,7 @@ from langchain_core.messages.utils import convert_to_messages
 from langgraph.types import Command, StateSnapshot
 
 from ...errors import InvalidInputError, QuestionOpenError, ThreadUnfinishedError, known
+from ...models.prompts.attachments import attachments_in, name_of
 from ...people.answers import check_command, check_resumable, open_questions, thread_name
 from ...people.chat import closing_messages
 from ...safety.depth import is_too_deep, too_deep_message
@@ -135,7 +136,7 @@ def read_messages(given: Any) -> list[AnyMessage]:
 def _goal(given: Any, plan: Any, messages: Sequence[AnyMessage], unknown: Sequence[str]) -> str:
     if given is not None and not isinstance(given, str):
         raise InvalidInputError(f"the goal must be text, not {type(given).__name__}")
-    said = next((message.text for message in reversed(messages) if isinstance(message, HumanMessage)), "")
+    said = next((_said(message) for message in reversed(messages) if isinstance(message, HumanMessage)), "")
     planned = plan.get("goal") if isinstance(plan, Mapping) else None
     goal = given if given is not None else (said or (planned if isinstance(planned, str) else ""))
     if not goal.strip() and plan is None:
@@ -149,6 +150,14 @@ def _goal(given: Any, plan: Any, messages: Sequence[AnyMessage], unknown: Sequen
             "Put long material into inputs or a file that a tool can read."
         )
     return goal
+
+
+def _said(message: HumanMessage) -> str:
+    """Return what a person wrote, or what they attached without a word."""
+    attached = attachments_in(message)
+    if message.text.strip() or not attached:
+        return str(message.text)
+    return f"See what is attached: {', '.join(map(name_of, attached))}"
 
 
 def as_json(name: str, value: Any) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
@@ -14,7 +15,8 @@ from langgraph.types import Command, StateSnapshot
 
 from ...context import Context, run_redactor, stricter, to_context
 from ...errors import ConfigurationError, InvalidAnswerError, MissingModelError
-from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served
+from ...events import Progress
+from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served, sent_at
 from ...models.chat import ROLES, model_name
 from ...models.fallbacks import members_of
 from ...people.answers import (
@@ -28,6 +30,7 @@ from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY, Redactor
 from ...spending.budget import Meter
+from ...spending.list_prices import read_lists
 from ...state import Usage
 from ...storage.adapters import AsyncSaver, async_store
 from ...storage.artifacts import Artifacts
@@ -111,6 +114,8 @@ class Visit:
         if not (self.nested and self.resumed):
             overdue = {} if self.nested else overdue_answers(self.snapshot, self.settings.decision_timeout_s)
             checked, refusals = self._read(overdue)
+        if refusals and self.words is not None:
+            await self._tell_answers({})
         checked = self.redactor.value(checked)
         if not elsewhere:
             await self._require_what_it_needs(checked)
@@ -125,7 +130,9 @@ class Visit:
     async def _require_what_it_needs(self, checked: Any) -> None:
         if isinstance(checked, dict) and not self.resumed:
             _require_planner(self.agent, checked, self.settings)
-        _require_prices(self.agent, self.settings)
+        if any(self.agent.models.has(role, self.settings.models) for role in ROLES):
+            await read_lists()
+            _require_prices(self.agent, self.settings)
         if self.forks and self.resumed and not self.nested:
             # What was asked after that checkpoint is asked anew; a write that was settled stays settled.
             await self.ledger.forget_answers()
@@ -133,6 +140,8 @@ class Visit:
     def _read(self, overdue: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
         """Read the input; a server's client finds what is wrong with its answer in the question."""
         snapshot, served = self.snapshot, is_served(self.config)
+        if self.words is not None and self.words.too_early:
+            return None, dict.fromkeys(refused_questions(self.input, snapshot), _TOO_EARLY)
         try:
             read = check_input(
                 self.input,
@@ -205,6 +214,7 @@ class Visit:
             thread_id=thread_id,
             within=_within(configurable, parent),
             heard=heard or self.nested,
+            shown=Progress(uuid4().hex) if heard and not self.nested and is_served(self.config) else None,
             about=_plan_of(values) if self.resumed else None,
             artifacts=Artifacts(store if lasts else None, self.thread_id, self.settings.max_inline_bytes),
             volatile=self.volatile,
@@ -275,7 +285,7 @@ async def arrive(
     """
     store, volatile = _store(agent, configurable, bool(saver))
     snapshot, forks = await look_at(agent, configurable, saver, nested)
-    words = None if nested or forks else words_for(given, snapshot)
+    words = None if nested or forks else words_for(given, snapshot, sent_at(config))
     given = words.answer if words is not None else given
     begun = snapshot is not None and bool(snapshot.values)
     goes_on = bool(configurable.get(RESUMING)) and begun
@@ -322,6 +332,9 @@ async def _reopened(
         return False
     await reopen_to_settle(agent, here, snapshot)
     return True
+
+
+_TOO_EARLY = "you wrote it before this question was asked."
 
 
 def _parent_of(configurable: Mapping[str, Any]) -> Run | None:

@@ -17,7 +17,7 @@ Schema = Mapping[str, Any]
 
 def type_issues(plan: Plan, toolbox: Toolbox) -> Iterator[PlanIssue]:
     """Find references that the declared type of what they refer to rules out."""
-    outputs = {step_id: _output_schema(step) for step_id, step in steps_by_id(plan).items()}
+    outputs = {step_id: _output_schema(step, toolbox) for step_id, step in steps_by_id(plan).items()}
     declared = {**outputs, "inputs": {"type": "object", "properties": plan["inputs"]}}
     for step in plan["steps"]:
         known_here = {**declared, **_loop_names(step, declared)}
@@ -29,9 +29,11 @@ def type_issues(plan: Plan, toolbox: Toolbox) -> Iterator[PlanIssue]:
         yield {"code": "type_mismatch", "step_id": None, "message": message, "field": ["answer"]}
 
 
-def _output_schema(step: Step) -> Schema:
-    """Return what a step's output is declared as; ``{}`` allows anything."""
-    schema = step.get("output_schema") or {}
+def _output_schema(step: Step, toolbox: Toolbox) -> Schema:
+    """Return what a step's output is declared as, by itself or by its tool; ``{}`` allows anything."""
+    schema: Schema | None = step.get("output_schema")
+    if schema is None:
+        schema = (toolbox.output_schema(step["call"]["tool"]) if "call" in step else None) or {}
     return {"type": "array", "items": schema} if "for_each" in step else schema
 
 

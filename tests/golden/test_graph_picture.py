@@ -43,3 +43,11 @@ def test_the_picture_that_langgraph_draws_stays_as_it_is(graph):
 def test_the_graph_is_the_same_with_models_and_tools(graph):
     other = create_plan_execute_agent(ScriptedModel(), tools=[look]).get_graph()
     assert (other.nodes.keys(), other.edges) == (graph.nodes.keys(), graph.edges)
+
+
+def test_the_inner_agent_is_in_the_picture_with_subgraphs_where_there_is_a_model() -> None:
+    agent = create_plan_execute_agent(ScriptedModel(), tools=[look])
+    assert list(dict(agent.get_subgraphs())) == ["executor"]
+    inner = {name for name in agent.get_graph(xray=True).nodes if name.startswith("executor:")}
+    assert inner == {"executor:__start__", "executor:model", "executor:tools", "executor:__end__"}
+    assert dict(create_plan_execute_agent(None, tools=[look]).get_subgraphs()) == {}

@@ -25,6 +25,7 @@ COMMANDS = [
     "worker",
     "promote",
     "prune",
+    "models",
     "graph",
     "demo",
     "cache",

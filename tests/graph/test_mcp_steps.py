@@ -101,3 +101,33 @@ async def test_a_step_that_runs_out_of_time_calls_its_call_off(shop, tmp_path):
     after = await Thread(agent_with(shop), ONCE).run(bound("count", "count", {"item": "tea"}))
     assert after["status"] == "done"
     assert mark.read_text() == "called off"
+
+
+@pytest.mark.parametrize(("profile", "seen"), [({}, True), ({"image_inputs": False}, False)])
+async def test_an_agent_is_shown_images_where_its_model_takes_them_and_links_in_words(shop, profile, seen):
+    script = [CALL(("picture", {}), ("leaflet", {})), "a leaf"]
+    model = ScriptedModel({"executor": script, "synthesizer": ["ok"]})
+    model.profile = profile
+    result = await Thread(agent_with(shop, model), ONCE).run(think("a", tools=["picture", "leaflet"]))
+    assert result["results"]["a"]["output"] == "a leaf"
+    answers = [message for message in model.calls[1].messages if message.type == "tool"]
+    told = [block for answer in answers for block in answer.content]
+    images = [block for block in told if block["type"] == "image"]
+    assert [("base64" in image, "url" in image) for image in images] == [(True, False), (False, True)] * seen
+    words = " ".join(block.get("text", "") for block in told)
+    assert "a link to https://shop.example/leaflet.pdf" in words
+    assert ("image (image/png), which this model cannot take in" in words) is not seen
+
+
+async def test_a_reference_that_the_declared_output_of_a_tool_rules_out_is_an_issue(shop):
+    result = await Thread(agent_with(shop), ONCE).run(
+        bound("count", "count", {"item": "tea"}),
+        bound("put", "put", {"item": "salt", "number": "${count.number}"}),
+    )
+    [issue] = result["plan_issues"]
+    assert (issue["code"], issue["step_id"]) == ("type_mismatch", "put")
+    assert "count is declared as integer, it has no member 'number'" in issue["message"]
+    wrong_kind = await Thread(agent_with(shop), ONCE).run(
+        bound("count", "count", {"item": "tea"}), bound("take", "take", {"item": "${count}"})
+    )
+    assert "the argument 'item' wants string" in wrong_kind["plan_issues"][0]["message"]

@@ -10,7 +10,7 @@ from openai_stub import OpenAIStub, Reply, asks_for_plan
 
 pytestmark = pytest.mark.timeout(180)
 
-SAYING = re.compile(r"(write|think|doze|fetch) (mark-[\w-]+)")
+SAYING = re.compile(r"(write|think|doze|fetch|keep|watch) (mark-[\w-]+)")
 """A goal of these tests: what to do, and a mark that tells it from all others."""
 
 
@@ -18,6 +18,8 @@ def route(body):
     """Plan what the goal says; an agent step thinks aloud."""
     said = body["messages"][-1]["content"]
     text = said if isinstance(said, str) else " ".join(part.get("text", "") for part in said)
+    if not asks_for_plan(body) and body.get("tools") and body["messages"][-1]["role"] == "user":
+        return Reply(tool_calls=[("doze", {"text": SAYING.findall(text)[-1][1], "seconds": 20})])
     if not asks_for_plan(body):
         return Reply("A thought that is nobody's business." if "agent" in text else "It is done.")
     verb, mark = SAYING.findall(text)[-1]
@@ -25,9 +27,11 @@ def route(body):
         "write": f'a = write(text="{mark}")',
         "doze": f'a = doze(text="{mark}", seconds=20)',
         "fetch": f'a = fetch(name="{mark}")',
+        "keep": f'a = keep(name="{mark}")',
+        "watch": f'a = "watch {mark}" tools=[doze]',
         "think": f'a = "think about {mark} as an agent"',
     }
-    return Reply(calls[verb])
+    return Reply(calls[verb], delay_s=3.0 if "slowly" in text else 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +158,29 @@ def test_no_question_is_shown_to_the_planner_as_what_was_said(server, stub):
     assert "because you wrote" not in prompt
 
 
+def test_a_word_that_was_sent_before_the_question_was_asked_approves_nothing(server):
+    thread = server.new_thread()
+    first = server.client.runs.create(
+        thread, "plan_execute", input=chat("slowly write mark-early"), context=ALWAYS
+    )
+    server.run(thread, input=chat("yes"), multitask_strategy="enqueue")
+    assert server.client.runs.get(thread, first["run_id"])["status"] == "success"
+    assert server.calls("mark-early") == []
+    assert "you wrote it before this question was asked" in server.question(thread)["description"]
+    assert [kind for kind, _ in kinds(server, thread)] == ["human", "human", "ai"]
+    assert server.run(thread, input=chat("Yes."))["status"] == "done"
+    assert server.calls("mark-early") == ["write"]
+
+
+def test_another_wish_that_was_sent_before_the_plan_was_there_is_heard(server):
+    thread = server.new_thread()
+    server.client.runs.create(thread, "plan_execute", input=chat("slowly write mark-former"), context=ALWAYS)
+    server.run(thread, input=chat("write mark-latter instead"), multitask_strategy="enqueue")
+    assert server.values(thread)["approval"]["feedback"] == ["write mark-latter instead"]
+    assert server.question(thread)["name"] == "approve_plan"
+    assert server.calls("mark-former") == []
+
+
 # --- answers that are refused ------------------------------------------------------------
 
 
@@ -167,6 +194,17 @@ def test_a_refused_answer_leaves_the_thread_waiting_with_the_explanation_in_the_
     assert kinds(server, thread) == [("human", []), ("ai", ["approve_plan"])]
     assert server.answer(thread, "approve")["status"] == "done"
     assert server.calls("mark-odd") == ["write"]
+
+
+def test_words_that_are_none_of_the_choices_stand_before_the_question_that_is_asked_again(server):
+    thread = server.new_thread()
+    asking = {"id": "which", "ask": {"question": "Which one?", "choices": ["left", "right"]}}
+    server.run(thread, input=plan(asking), context=NEVER)
+    server.run(thread, input=chat("the middle"))
+    assert status(server, thread) == "interrupted"
+    assert [kind for kind, _ in kinds(server, thread)] == ["human", "human", "ai"]
+    assert "'the middle' is none of the choices: left, right" in said(server, thread)[-1]["content"]
+    assert server.run(thread, input=chat("Right"))["results"]["which"]["output"] == "right"
 
 
 # --- several questions -------------------------------------------------------------------
@@ -202,6 +240,22 @@ def test_a_message_after_stop_ends_the_stopped_run_and_starts_its_own(server):
     result = server.run(thread, input=chat("write mark-after"), context=NEVER, checkpoint=head)
     assert (result["status"], result["goal"]) == ("done", "write mark-after")
     assert server.calls("mark-after") == ["write"]
+
+
+@pytest.mark.parametrize(
+    ("by", "answer"), [("form", {"command": {"resume": "approve"}}), ("words", {"input": chat("fail")})]
+)
+def test_a_message_after_stop_stands_once_though_the_stopped_write_is_asked_about_first(server, by, answer):
+    thread, mark, new = server.new_thread(), f"mark-kept-{by}", f"mark-new-{by}"
+    run = server.client.runs.create(thread, "plan_execute", input=chat(f"keep {mark}"), context=NEVER)
+    server.await_call(mark, "keep")
+    server.client.runs.cancel(thread, run["run_id"], wait=True)
+    server.run(thread, input=chat(f"doze {new}"))
+    assert server.question(thread)["name"] == "resolve_unknown_outcome"
+    server.client.runs.create(thread, "plan_execute", **answer)
+    server.await_call(new, "doze")
+    by_people = [str(message["content"]) for message in said(server, thread) if message["type"] == "human"]
+    assert sum(new in text for text in by_people) == 1
 
 
 @pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
@@ -287,10 +341,32 @@ def test_unknown_input_is_ignored_with_a_warning(server):
     assert "unknown input 'context' is ignored" in server.log
 
 
+def test_an_image_and_a_file_reach_the_planner_and_the_executor(server, stub):
+    thread, mark = server.new_thread(), "mark-attached"
+    image = {"type": "image", "mimeType": "image/png", "data": "aW1hZ2U=", "metadata": {"name": "cat.png"}}
+    file = {
+        "type": "file",
+        "mimeType": "application/pdf",
+        "data": "ZmlsZQ==",
+        "metadata": {"filename": "plan.pdf"},
+    }
+    content = [{"type": "text", "text": f"think {mark}"}, image, file]
+    given = {"messages": [{"type": "human", "content": content}]}
+    assert server.run(thread, input=given, context=NEVER)["status"] == "done"
+    asked = [request.body["messages"][-1]["content"] for request in stub.requests]
+    seen = [content for content in asked if mark in json.dumps(content) and isinstance(content, list)]
+    assert len(seen) == 2
+    for content in seen:
+        urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+        assert urls == ["data:image/png;base64,aW1hZ2U="]
+        files = [part["file"] for part in content if part["type"] == "file"]
+        assert files == [{"file_data": "data:application/pdf;base64,ZmlsZQ==", "filename": "plan.pdf"}]
+
+
 # --- what stays inside -------------------------------------------------------------------
 
 
-def test_the_conversation_of_an_agent_step_is_never_streamed_as_the_values_of_the_thread(server):
+def test_the_conversation_of_an_agent_step_is_no_part_of_what_a_chat_is_streamed(server):
     thread = server.new_thread()
     parts = list(
         server.client.runs.stream(
@@ -302,9 +378,36 @@ def test_the_conversation_of_an_agent_step_is_never_streamed_as_the_values_of_th
             stream_subgraphs=True,
         )
     )
-    assert {part.event for part in parts if part.event.startswith("values")} == {"values"}
+    assert {part.event for part in parts} == {"metadata", "values", "messages"}, "and nothing of a subgraph"
     own = [part.data[0] for part in parts if part.event == "messages"]
     assert "think about" not in json.dumps(own), "what the planner writes is for the program"
+
+
+def test_who_watches_sees_how_far_the_run_is_in_one_message_and_no_long_silence(server):
+    thread = server.new_thread()
+    steps = plan(
+        bound("first", "echo", args={"text": "x"}),
+        bound("long", "doze", "first", args={"text": "mark-progress", "seconds": 4}),
+    )
+    modes = ["values", "custom"]
+    parts = list(
+        server.client.runs.stream(thread, "plan_execute", input=steps, context=NEVER, stream_mode=modes)
+    )
+    shown = [part.data for part in parts if part.event == "custom" and part.data["type"] == "ui"]
+    assert len({message["id"] for message in shown}) == 1
+    assert {message["metadata"]["message_id"] for message in shown} == {shown[0]["id"]}
+    texts = [message["props"]["text"] for message in shown]
+    assert texts[0] == "Planning …"
+    assert "Working … 1 of 2 steps have ended. Now: long." in texts
+    assert texts[-1] == "Done … 2 of 2 steps have ended."
+    assert texts.count("Working … 1 of 2 steps have ended. Now: long.") > 2, "the doze is no silence"
+    *_, last = (part.data for part in parts if part.event == "values")
+    values = [part.data["messages"] for part in parts if part.event == "values"]
+    said_meanwhile = [messages[-1] for messages in values if messages]
+    in_words = [message for message in said_meanwhile if message["id"] == shown[0]["id"]]
+    assert "Working … 1 of 2 steps have ended. Now: long." in [message["content"] for message in in_words]
+    assert [message["type"] for message in last["messages"]] == ["human", "ai"]
+    assert kinds(server, thread) == [("human", []), ("ai", [])]
 
 
 # --- studio ------------------------------------------------------------------------------
@@ -315,3 +418,18 @@ def test_studio_sees_the_inner_agent(server):
     drawn = server.client.assistants.get_graph(assistant, xray=True)
     assert {"executor:model", "executor:tools"} <= {node["id"] for node in drawn["nodes"]}
     assert "executor" in server.client.assistants.get_subgraphs(assistant)
+
+
+def test_the_state_of_an_agent_can_be_opened_while_it_runs(server):
+    thread = server.new_thread()
+    run = server.client.runs.create(thread, "plan_execute", input=chat("watch mark-open"), context=NEVER)
+    server.await_call("mark-open", "doze")
+    (task,) = server.state(thread)["tasks"]
+    opened = server.client.threads.get_state(thread, checkpoint=task["checkpoint"])
+    inside = server.client.threads.get_state(thread, subgraphs=True)["tasks"][0]["state"]
+    for state in (opened, inside):
+        *_, told, called = state["values"]["messages"]
+        assert "watch mark-open" in told["content"]
+        assert [call["name"] for call in called["tool_calls"]] == ["doze"]
+        assert state["next"] == ["tools"]
+    server.client.runs.cancel(thread, run["run_id"], wait=True)

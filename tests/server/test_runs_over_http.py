@@ -40,7 +40,7 @@ def test_progress_is_streamed_while_steps_run_as_events_updates_and_values(serve
             (server.folder / "stream-slow").touch()  # only now can the slow step end
 
     assert [_finished(*part) for part in seen if _finished(*part)] == ["quick", "slow", "last"]
-    events = [data["type"] for event, data in seen if event == "custom"]
+    events = [data["type"] for event, data in seen if event == "custom" and data["type"] != "ui"]
     assert events[0] == "plan_validated"
     assert events[-1] == "synthesized"
     assert events.count("step_started") == events.count("tool_call") == 3
@@ -189,3 +189,24 @@ def test_an_assistants_settings_can_be_changed_and_the_next_thread_has_the_new_o
 def test_the_server_is_well_after_all_of_this(server):
     assert httpx.get(f"{server.url}/ok", timeout=RUN_S).json()["ok"] is True
     assert server.complaints() == []
+
+
+def test_a_chat_that_asks_for_no_events_sees_how_far_the_run_is_in_its_messages(server):
+    steps = plan(bound("held", "hold", args={"name": "chat-progress"}))
+    said, events = [], set()
+    for part in server.client.runs.stream(
+        server.new_thread(),
+        "plan_execute",
+        input=steps,
+        context=NEVER,
+        stream_mode=["values", "messages-tuple"],
+        stream_subgraphs=True,
+    ):
+        events.add(part.event.split("|")[0])
+        if part.event == "values" and part.data["messages"]:
+            said.append(part.data["messages"][-1]["content"])
+            if said[-1] == "Working … 0 of 1 steps have ended. Now: held.":
+                (server.folder / "chat-progress").touch()
+    assert "Working … 0 of 1 steps have ended. Now: held." in said
+    assert not said[-1].startswith(("Working", "Done …"))
+    assert "custom" not in events

@@ -14,6 +14,8 @@ from langgraph.pregel._read import ChannelRead
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
+from plan_execute.storage.beside import write_beside
+
 THREAD = {"configurable": {"thread_id": "1"}}
 
 
@@ -221,3 +223,39 @@ async def test_an_exception_in_one_task_cancels_its_running_siblings():
         await fan_out(worker, {"id": "fails"}, {"id": "writes"}).ainvoke({})
 
     assert cancelled.is_set()
+
+
+def two_steps(checkpointer):
+    """Build a graph whose first node asks, with a channel that nobody but a test writes."""
+    builder = StateGraph(Shared)
+    builder.add_node("asks", lambda state: {"plan": {"answer": interrupt("?"), **state.get("plan", {})}})
+    builder.add_edge(START, "asks")
+    builder.add_edge("asks", END)
+    return builder.compile(checkpointer=checkpointer)
+
+
+async def test_what_is_written_beside_a_checkpoint_is_seen_at_once_and_saved_by_the_next_run():
+    saver = InMemorySaver()
+    graph = two_steps(saver)
+    await graph.ainvoke({"results": {"a": 1}}, THREAD)
+    for name in ("b", "c"):
+        await write_beside(saver, THREAD, [("results", {name: 1})])
+    paused = await graph.aget_state(THREAD)
+    assert set(paused.values["results"]) == {"a", "b", "c"}
+    assert [question.value for question in paused.interrupts] == ["?"]
+    assert {tuple(state.values["results"]) for state in graph.get_state_history(THREAD) if state.next} >= {
+        ("a", "b", "c")
+    }
+    final = await graph.ainvoke(Command(resume={paused.interrupts[0].id: "!"}), THREAD)
+    assert (set(final["results"]), final["plan"]) == ({"a", "b", "c"}, {"answer": "!"})
+    kept = await saver.aget_tuple(THREAD)
+    assert set(kept.checkpoint["channel_values"]["results"]) == {"a", "b", "c"}
+
+
+async def test_an_update_of_the_state_leaves_behind_what_stands_beside_the_checkpoint():
+    saver = InMemorySaver()
+    graph = two_steps(saver)
+    await graph.ainvoke({"results": {"a": 1}}, THREAD)
+    await write_beside(saver, THREAD, [("results", {"b": 1})])
+    await graph.aupdate_state(THREAD, {"plan": {}}, as_node=START)
+    assert set((await graph.aget_state(THREAD)).values["results"]) == {"a"}

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,32 @@ def test_every_entry_has_hashes_and_nothing_says_where_it_is_from(name):
     assert " @ " not in text
     option = re.compile(r"^\s*--?[a-z]", re.MULTILINE)
     assert not option.search(HASH.sub("", text)), "an option of pip, such as an index"
+
+
+def unmet(wanted):
+    """Walk through what is installed, and list what it asks for and is not there in a fitting release."""
+    seen, found = set(), []
+    waiting = [(Requirement(text), "asked for") for text in wanted]
+    while waiting:
+        requirement, by = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if not requirement.specifier.contains(metadata.version(name), prereleases=True):
+            found.append(f"{requirement} ({by})")
+        for extra in requirement.extras or {""}:
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                waiting += [
+                    (needed, name)
+                    for needed in map(Requirement, metadata.requires(name) or ())
+                    if needed.marker is None or needed.marker.evaluate({"extra": extra})
+                ]
+    return found
+
+
+def test_our_extra_for_mcp_and_that_of_langchain_can_be_installed_together():
+    # One release of everything satisfies both at once: the one that these tests run with.
+    assert not unmet(["plan-execute[mcp]", "langchain[mcp]>=1.5"])
+
+
+def test_the_walk_finds_a_release_that_does_not_fit():
+    assert unmet(["mcp<2"]) == ["mcp<2 (asked for)"]

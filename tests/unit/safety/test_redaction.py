@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.types import Command, Interrupt, Send
 
 from plan_execute.context import Context, run_redactor, secret_values
-from plan_execute.safety.redaction import Redactor, lost_credential, marks_in
+from plan_execute.safety.redaction import Redactor, lost_credential, marks_in, redact_also
 
 SECRET = "pl4nted/Secret+Value=7"
 AWKWARD = 'a "quoted"\\back\nline é&<tag>'
@@ -39,7 +39,39 @@ KEYS = {
     "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
     "stripe": "sk_live_0123456789abcdefABCDEF",
     "hugging face": "hf_" + "aB3d" * 9,
+    "google, access": "ya~29.a0AfB_byC0123456789-abcdefghijklmn.0163",
+    "google, client": "GOCS~PX-abcdEFGH0123456789_abcd",
+    "digitalocean": "dop~_v1_" + "0123456789abcdef" * 4,
+    "shopify": "shp~at_" + "0123456789abcdef" * 2,
+    "twilio": "S~K" + "0123456789abcdef" * 2,
 }
+
+KEPT = {
+    "azure, storage": (
+        "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=",
+        "aB3/" * 21 + "aB==",
+        ";x",
+    ),
+    "azure, in a URL": ("?AccountKey%3D", "aB3%2F" * 21 + "aB%3D%3D", "&x"),
+    "azure, queue": ("Endpoint=sb://a/;SharedAccessKey=", "aB3+" * 10 + "aBc=", ";x"),
+    "azure, signed": (
+        "https://a.blob.core.windows.net/c?sv=2024-08-04&se=2027&sig=",
+        "aB3%2B" * 10 + "abc%3D",
+        "&sp=r",
+    ),
+    "azure, signed, in HTML": ("?sv=2024-08-04&amp;sig=", "aB3%2B" * 10 + "abc%3D", "&amp;sp=r"),
+    "telegram": ("https://api.telegram.org/bot123456789:AA", "Hb3d-" * 6 + "abc", "/getMe"),
+    "telegram, in a URL": ("?token=1234567890%3AAA", "Hb3d-" * 6 + "abc", "&x"),
+    "discord, bot": ("Bot MTIzNDU2Nzg5MDEyMzQ1Njc4.", "G1a2b3.", "aB3d_" * 5 + "abc", " x"),
+    "discord, webhook": ("https://discord.com/api/webhooks/123456789012345678/", "aB3d-" * 13 + "abc", "?x"),
+    "discord, webhook in JSON": (
+        r"https:\/\/discord.com\/api\/webhooks\/123456789012345678\/",
+        "aB3d-" * 13,
+        '"',
+    ),
+    "twilio, account": ("AC" + "0123456789abcdef" * 2 + ":", "fedcba9876543210" * 2, "@api"),
+}
+"""Keys that are known by what stands before them, which is kept."""
 
 ORDINARY = [
     "550e8400-e29b-41d4-a716-446655440000",
@@ -61,6 +93,14 @@ ORDINARY = [
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
     "12345678901234567890",
     "g~hp_short and gho_",
+    "design=abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvw1",
+    "sig=short, and sig=abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvw",
+    "12:30:AA and 12345678:AA, the flight 123456789:AArrives",
+    "ya29.short and ya29",
+    "https://example.com/webhooks/12345/settings, webhooks/123456789012345678/logs",
+    "AccountKey=from-the-portal; SK-1234 and SKU0123456789abcdef",
+    "langgraph_checkpoint_sqlite.serde.jsonplus_serializer_module",
+    "Module_of_a_test_suite.events.handler_of_all_events_there_are",
 ]
 
 
@@ -182,6 +222,15 @@ def test_a_key_is_known_by_its_form_wherever_it_stands(key):
         assert key not in clean, text
         assert "[redacted " in clean
         assert clean[: text.index(key)] == text[: text.index(key)]
+
+
+@pytest.mark.parametrize("parts", KEPT.values(), ids=KEPT)
+def test_a_key_is_known_by_what_stands_before_it_and_that_is_kept(parts):
+    *before, key, after = parts
+    clean = Redactor().text("".join(parts))
+    assert clean == "".join([*before, "[redacted key]", after])
+    assert Redactor().text(json.dumps({"k": "".join(parts)})).count("[redacted key]") == 1
+    assert key not in clean
 
 
 def test_private_keys_bearer_tokens_and_passwords_in_urls_are_known():
@@ -326,3 +375,53 @@ def test_the_redactor_of_a_run_knows_the_environment_as_it_is_now(monkeypatch):
 
 def test_the_names_of_marks_are_plain(monkeypatch):
     assert set(redactor(**{"A]B": SECRET}).text(SECRET)) <= set(string.ascii_letters + "[] _")
+
+
+# --- a function of the embedder's --------------------------------------------------------
+
+
+@pytest.fixture
+def hook():
+    yield redact_also
+    redact_also(None)
+
+
+def test_a_function_of_the_embedders_takes_more_out_of_every_text_and_of_no_name(hook, monkeypatch):
+    monkeypatch.setenv("HOOKED_TOKEN", SECRET)
+    hook(lambda text: text.replace("4111 1111 1111 1111", "[card]").replace("done", "[word]"))
+    redactor = run_redactor()
+    value = {
+        "status": "done",
+        "done": [f"pay 4111 1111 1111 1111 with {SECRET}", AIMessage("it is done", id="run-done-1")],
+        "at": "2026-11-21T15:13:23.123456+00:00",
+    }
+    clean = redactor.value(value)
+    assert clean["status"] == "done"
+    assert list(clean) == ["status", "done", "at"]
+    assert clean["done"][0] == "pay [card] with [redacted HOOKED_TOKEN]"
+    assert (clean["done"][1].content, clean["done"][1].id) == ("it is [word]", "run-done-1")
+    assert redactor.text("it is done") == "it is [word]"
+    untouched = {"a": ["nothing here", 1, None]}
+    assert redactor.value(untouched) is untouched
+    hook(None)
+    assert run_redactor().text("it is done") == "it is done"
+
+
+@pytest.mark.parametrize("broken", [lambda text: 1 / 0, lambda text: None])
+def test_a_text_that_the_function_fails_on_is_shown_to_nobody(hook, broken):
+    hook(broken)
+    assert run_redactor().text("a text of a person") == "[redacted text that could not be checked]"
+
+
+def test_a_message_is_streamed_whole_while_the_function_is_set(hook):
+    from langchain_core.messages import AIMessageChunk
+
+    from plan_execute.safety.stream import RedactedStream
+
+    hook(lambda text: text.replace("Ada of London", "[person]"))
+    stream = RedactedStream(run_redactor())
+    words = ("I met Ada ", "of ", "London today and ", "yesterday")
+    pieces = [AIMessageChunk(word, id="1") for word in words]
+    said = [stream.clean((piece, {}))[0].content for piece in pieces]
+    said += [message.content for message, _ in stream.rest()]
+    assert "".join(said) == "I met [person] today and yesterday"

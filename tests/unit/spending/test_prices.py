@@ -1,4 +1,4 @@
-"""What calls cost: the user's prices first, ours for OpenAI itself, and none where none is known."""
+"""What calls cost: the user's prices first, then the providers' lists, and none where none is known."""
 
 import json
 
@@ -6,11 +6,11 @@ import pytest
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 
-from plan_execute import Context
+from plan_execute import Context, ScriptedModel
 from plan_execute.errors import ConfigurationError
 from plan_execute.models.fallbacks import FallbackModel
 from plan_execute.spending.budget import Meter, Tab
-from plan_execute.spending.prices import LIST_PRICES, Price, PriceTable, read_prices
+from plan_execute.spending.prices import Price, PriceTable, read_prices
 
 OWN = {"mine": {"input": 2, "output": 10, "cached_input": 0.5}}
 
@@ -53,12 +53,50 @@ def test_the_model_that_answered_counts_not_the_one_that_was_asked():
     assert table.cost(openai("a"), said(None, 1_000_000, 0)) == pytest.approx(1)
 
 
-def test_list_prices_hold_at_openai_only_and_ones_own_everywhere():
+def test_list_prices_hold_where_their_provider_is_called_and_ones_own_everywhere():
     assert PriceTable().knows(openai("gpt-5-mini"))
     assert PriceTable().cost(openai("gpt-5-mini"), said("gpt-5-mini-2025-08-07")) == pytest.approx(0.45)
     local = openai("gpt-5-mini", "http://127.0.0.1:1/v1")
     assert not PriceTable().knows(local)
     assert PriceTable({"gpt-5-mini": Price(input=1, output=0)}).cost(local, said()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "endpoint", "cost"),
+    [
+        ("deepseek-chat", "https://api.deepseek.com/v1", None),
+        ("anthropic/claude-sonnet-4.5", "https://openrouter.ai/api/v1", None),
+        ("gpt-4o", None, 2.5 + 1),
+        ("gpt-5.5", None, 2 * 5 + 1.5 * 3),  # beyond 272,000 tokens it has another price
+    ],
+)
+def test_todays_models_of_many_providers_have_a_price(name, endpoint, cost):
+    model = openai(name, endpoint)
+    assert PriceTable().knows(model)
+    found = PriceTable().cost(model, said(name))
+    assert found > 0
+    assert cost is None or found == pytest.approx(cost)
+
+
+def test_cached_and_newly_cached_tokens_have_their_list_prices():
+    class ChatAnthropic(ScriptedModel):
+        """A model of another provider than OpenAI, which is known by its package."""
+
+    ChatAnthropic.__module__ = "langchain_anthropic.chat_models"
+    model = ChatAnthropic(["x"], model_name="claude-opus-4-5")
+    answer = said("claude-opus-4-5", 100_000, 0)
+    whole = PriceTable().cost(model, answer)
+    assert whole == pytest.approx(0.5)
+    answer.usage_metadata["input_token_details"] = {"cache_read": 100_000}
+    assert PriceTable().cost(model, answer) == pytest.approx(0.05)
+    answer.usage_metadata["input_token_details"] = {"cache_creation": 100_000}
+    assert PriceTable().cost(model, answer) == pytest.approx(0.625)
+    answer.usage_metadata["input_token_details"] = {"cache_read": 900_000}
+    assert PriceTable().cost(model, answer) == pytest.approx(whole)
+
+
+def test_a_model_of_no_known_provider_has_no_list_price_whatever_its_name():
+    assert not PriceTable().knows(ScriptedModel(["x"], model_name="gpt-5-mini"))
 
 
 def test_a_call_of_a_model_with_fallbacks_costs_what_the_member_that_answered_does():
@@ -123,7 +161,3 @@ def test_a_file_that_is_no_table_is_refused_with_its_path(tmp_path, text):
         read_prices(path)
     with pytest.raises(ConfigurationError, match=r"none\.yaml"):
         read_prices(tmp_path / "none.yaml")
-
-
-def test_a_dated_entry_of_ours_would_never_be_found():
-    assert not [name for name in LIST_PRICES if name[-8:].isdigit()]

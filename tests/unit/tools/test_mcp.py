@@ -11,12 +11,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from mcp_servers import gone, http_server, server_ids, stdio
+from mcp_servers import CARELESS, gone, http_server, server_ids, stdio
 
 from plan_execute import amcp_tools, mcp_tools
 from plan_execute.errors import ConfigurationError, ToolFailedError
 from plan_execute.models.prompts.signatures import signature
-from plan_execute.tools.mcp_session import _reason
+from plan_execute.tools.mcp_way import _reason
 from plan_execute.tools.threads import loop_in_thread
 from plan_execute.tools.toolbox import Toolbox
 
@@ -25,17 +25,17 @@ def servers(**named):
     return {"mcpServers": named}
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+@pytest.fixture(scope="module", params=["good", "fastmcp"])
+def shop(tmp_path_factory, request):
     log = tmp_path_factory.mktemp("shop") / "log.txt"
-    with mcp_tools(servers(shop=stdio("good", log, env={"PLACE": "north"}))) as tools:
+    with mcp_tools(servers(shop=stdio(request.param, log, env={"PLACE": "north"}))) as tools:
         yield {tool.name: tool for tool in tools}
     assert all(gone(process) for process in server_ids(log))
 
 
-@pytest.fixture(scope="module")
-def web(tmp_path_factory):
-    with http_server(tmp_path_factory.mktemp("web") / "log.txt") as (url, _):
+@pytest.fixture(scope="module", params=["http", "fastmcp-http"])
+def web(tmp_path_factory, request):
+    with http_server(tmp_path_factory.mktemp("web") / "log.txt", request.param) as (url, _):
         yield url
 
 
@@ -70,6 +70,13 @@ def test_images_come_as_blocks_that_models_can_see_with_nothing_random_in_them(s
     assert shop["picture"].invoke({}) == [{"type": "text", "text": "a leaf"}, block]
 
 
+def test_links_come_as_blocks_that_name_where_they_lead(shop):
+    assert shop["leaflet"].invoke({}) == [
+        {"type": "file", "url": "https://shop.example/leaflet.pdf", "mime_type": "application/pdf"},
+        {"type": "image", "url": "https://shop.example/leaf.png", "mime_type": "image/png"},
+    ]
+
+
 def test_an_argument_may_have_any_name(shop):
     assert shop["take"].invoke({"item": "tea", "config": "!"}).endswith("left!")
 
@@ -77,7 +84,7 @@ def test_an_argument_may_have_any_name(shop):
 def test_a_result_that_is_an_error_is_a_failed_call(shop):
     with pytest.raises(ToolFailedError, match=r"take: .*there is no salt"):
         shop["take"].invoke({"item": "salt"})
-    with pytest.raises(ToolFailedError, match=r"(?s)count: .*Field required"):
+    with pytest.raises(ToolFailedError, match=r"(?si)count: .*(field|missing) required"):
         shop["count"].invoke({})
 
 
@@ -140,13 +147,12 @@ import asyncio, sys
 import mcp.types as types
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
-server = Server("api")
-@server.list_tools()
-async def tools():
-    return [types.Tool(name=name, inputSchema={}) for name in sys.argv[1:]]
-@server.call_tool(validate_input=False)
-async def call(name, args):
-    return [types.TextContent(type="text", text=name)]
+async def tools(context, params):
+    schema = {"type": "object"}
+    return types.ListToolsResult(tools=[types.Tool(name=name, input_schema=schema) for name in sys.argv[1:]])
+async def call(context, params):
+    return types.CallToolResult(content=[types.TextContent(type="text", text=params.name)])
+server = Server("api", on_list_tools=tools, on_call_tool=call)
 async def main():
     async with stdio_server() as (reading, writing):
         await server.run(reading, writing, server.create_initialization_options())
@@ -224,6 +230,12 @@ def test_a_server_that_hangs_is_a_failed_call_and_is_replaced(tmp_path):
     assert all(gone(process, 0) for process in server_ids(log)), "closing waits for the one that was replaced"
 
 
+def test_a_careless_listing_costs_neither_its_tool_nor_the_others():
+    with mcp_tools(servers(odd=stdio("careless"))) as tools:
+        assert {tool.name: tool.invoke({}) for tool in tools} == {name: name for name in CARELESS}
+        assert all(entry["arguments"]["type"] == "object" for entry in Toolbox(tools).inventory())
+
+
 def test_garbage_on_stdout_is_passed_over_and_nothing_is_printed_about_it(capfd):
     [tool] = mcp_tools(servers(odd=stdio("babbles")))
     assert tool.invoke({}) == "answered all the same"
@@ -263,17 +275,28 @@ def test_every_server_that_cannot_be_used_is_named_with_the_reason(tmp_path):
     assert all(gone(process) for process in server_ids(log))
 
 
+@pytest.mark.parametrize("kind", ["guarded", "fastmcp-guarded"])
+def test_a_server_that_wants_a_login_is_refused_and_the_message_says_what_to_give(tmp_path, kind):
+    with http_server(tmp_path / "log.txt", kind) as (url, _):
+        with pytest.raises(ConfigurationError, match=r"HTTP 401: it wants a login with OAuth.*Bearer"):
+            mcp_tools(servers(web={"url": url}))
+        with pytest.raises(ConfigurationError, match=r"'web' .*HTTP 401: check its headers"):
+            mcp_tools(servers(web={"url": url, "headers": {"Authorization": "Bearer wrong"}}))
+        token = {"Authorization": "Bearer the-right-one"}
+        with mcp_tools(servers(web={"url": url, "headers": token})) as tools:
+            found = {tool.name: tool for tool in tools}
+            assert found["count"].invoke({"item": "tea"}) == 3
+
+
 def test_a_server_that_is_gone_before_it_is_asked_anything_ended_too():
     # which of the two errors it is depends on who is faster
     gone_at_once = ExceptionGroup("", [anyio.BrokenResourceError()])
     assert _reason(gone_at_once) == "it ended before it was ready"
 
 
-def test_an_http_server_that_dies_during_a_call_is_a_failure_long_before_the_time_limit(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr("plan_execute.tools.mcp_session._PULSE_S", 0.2)
-    with http_server(tmp_path / "log.txt") as (url, process):
+@pytest.mark.parametrize("kind", ["http", "fastmcp-http"])
+def test_an_http_server_that_dies_during_a_call_is_a_failure_long_before_the_time_limit(tmp_path, kind):
+    with http_server(tmp_path / "log.txt", kind) as (url, process):
         wait = next(tool for tool in mcp_tools(servers(web={"url": url})) if tool.name == "wait")
         mark = tmp_path / "mark"
 
@@ -284,8 +307,19 @@ def test_an_http_server_that_dies_during_a_call_is_a_failure_long_before_the_tim
             process.kill()
             await pending
 
-        with pytest.raises(ConnectionError, match=r"'web' .* ended during the call: it cannot be reached"):
+        with pytest.raises(ConnectionError, match=r"'web' .* ended during the call: it closed"):
             asyncio.run(call())
+
+
+@pytest.mark.parametrize("protocol", ["auto", "legacy"])
+@pytest.mark.parametrize("kind", ["http", "fastmcp-http"])
+def test_an_http_server_that_was_started_again_between_two_calls_is_called_unseen(tmp_path, kind, protocol):
+    with http_server(tmp_path / "log.txt", kind) as (url, _):
+        tools = mcp_tools(servers(web={"url": url, "protocol": protocol}))
+        count = next(tool for tool in tools if tool.name == "count")
+        assert count.invoke({"item": "tea"}) == 3
+    with http_server(tmp_path / "log.txt", kind, int(url.split(":")[2].split("/")[0])), tools:
+        assert count.invoke({"item": "tea"}) == 3
 
 
 def test_a_call_that_is_cancelled_is_called_off_at_the_server(shop, tmp_path):
@@ -357,7 +391,7 @@ def test_closing_ends_the_servers_and_so_does_forgetting_the_tools(tmp_path):
 
 
 def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "langchain_mcp_adapters", None)
+    monkeypatch.setitem(sys.modules, "langchain.mcp", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'plan-execute\[mcp\]'"):
         mcp_tools(servers(odd={"command": "x"}))
 

@@ -44,6 +44,10 @@ def test_a_function_becomes_a_tool_that_writes_unless_it_says_otherwise() -> Non
         (None, "write"),
         ({"effect": "write", "readOnlyHint": True}, "write"),
         ({"readOnlyHint": False}, "write"),
+        ({"mcp": {"tool": {"annotations": {"read_only_hint": True}}}}, "read"),
+        ({"mcp": {"tool": {"annotations": {"idempotent_hint": True}}}}, "idempotent"),
+        ({"mcp": {"server": {"name": "shop"}}}, "write"),
+        ({"mcp": "mine"}, "write"),
     ],
 )
 def test_an_effect_comes_from_metadata_then_from_mcp_annotations_else_it_is_write(

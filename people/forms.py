@@ -1,0 +1,96 @@
+"""Read what a person fills in where a server asks for values of certain types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import known
+from ..safety.depth import read_json
+from ..safety.schemas import BadSchemaError, read_schema
+
+__all__ = ["choices_of", "fields_in_words", "filled_in"]
+
+Json = Any
+_WORDS = {"yes": True, "true": True, "no": False, "false": False}
+
+
+def filled_in(schema: Mapping[str, Json], given: Json) -> dict[str, Json]:
+    """Return the values of a form, with defaults; text becomes what a field asks for.
+
+    Args:
+        schema: JSON Schema of an object of plain values.
+        given: An object, the same as JSON text, or the value of the only field.
+
+    Raises:
+        ValueError: If they do not fit; the message names the field, or the fields there are.
+    """
+    fields = _fields(schema)
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        given = read_json(given)
+    if not isinstance(given, Mapping):
+        if len(fields) != 1:
+            raise ValueError(f"it needs a JSON object with these fields: {known(fields)}")
+        given = {next(iter(fields)): given}
+    defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
+    values = defaults | {name: _typed(fields.get(name, {}), value) for name, value in given.items()}
+    try:
+        problem = read_schema(dict(schema)).best_problem(values)
+    except BadSchemaError as error:
+        raise ValueError(f"the form itself cannot be used: {error}") from error
+    if problem is not None:
+        where = ".".join(map(str, problem.absolute_path)) or "the answer"
+        raise ValueError(f"{where}: {problem.message[:200]}")
+    return values
+
+
+def choices_of(schema: Mapping[str, Json]) -> list[str]:
+    """List what the only field of a form can be; empty where it can be anything, or there are more fields."""
+    fields = [*_fields(schema).values()]
+    if len(fields) != 1:
+        return []
+    if fields[0].get("type") == "boolean":
+        return ["yes", "no"]
+    return [str(choice) for choice in _choices(fields[0])]
+
+
+def fields_in_words(schema: Mapping[str, Json]) -> list[str]:
+    """Describe each field in a line: its name, type, choices and words."""
+    required = schema.get("required") or []
+    return [_in_words(name, field, name in required) for name, field in _fields(schema).items()]
+
+
+def _fields(schema: Mapping[str, Json]) -> dict[str, Mapping[str, Json]]:
+    given = schema.get("properties")
+    fields = given if isinstance(given, Mapping) else {}
+    return {str(name): field for name, field in fields.items() if isinstance(field, Mapping)}
+
+
+def _choices(field: Mapping[str, Json]) -> list[Json]:
+    named = [one["const"] for one in field.get("oneOf") or () if isinstance(one, Mapping) and "const" in one]
+    return [*(field.get("enum") or named)]
+
+
+def _in_words(name: str, field: Mapping[str, Json], required: bool) -> str:
+    choices = _choices(field)
+    kind = f"one of {known(map(str, choices))}" if choices else str(field.get("type") or "any value")
+    words = str(field.get("description") or field.get("title") or "")
+    return f"{name} ({kind}{'' if required else ', optional'})" + (words and f": {words}")
+
+
+def _typed(field: Mapping[str, Json], value: Json) -> Json:
+    """Read a text as what the field asks for; one that cannot be read so is left for the check to name."""
+    kind = field.get("type")
+    if not isinstance(value, str) or kind == "string":
+        return value
+    if kind == "boolean":
+        return _WORDS.get(value.strip().lower(), value)
+    if kind == "array" and not value.lstrip().startswith("["):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if kind not in ("integer", "number", "array"):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value

@@ -1,0 +1,65 @@
+"""What of a run's questions stands in the conversation, whoever answers them and however."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.messages import HumanMessage
+from plans import FREE, Thread, agent_with, bound, draft, draft_step
+from toolset import Toolset
+
+from plan_execute import Context, ScriptedModel, cancel_run
+
+ASK = Context(approval="never", on_failure="ask", max_attempts=1)
+
+
+def _told(result: Any) -> list[str]:
+    """Give the conversation since the goal: the step of each question, the text of all else."""
+    told = []
+    for message in result["messages"][1:]:
+        calls = getattr(message, "tool_calls", None)
+        told.append(calls[0]["args"]["step_id"] if calls else message.text.partition("\n")[0])
+    return told
+
+
+async def _asked_about_two() -> Thread:
+    thread = Thread(agent_with(Toolset().tools), ASK)
+    result = await thread.run(bound("a", "broken", {"q": "x"}), bound("b", "broken", {"q": "x"}))
+    assert _told(result) == ["a"]
+    return thread
+
+
+async def test_a_question_that_is_answered_by_id_out_of_turn_comes_before_the_one_that_is_open() -> None:
+    thread = await _asked_about_two()
+    _, second = await thread.questions()
+    result = await thread.answer({second.id: {"decision": "skip"}})
+    assert _told(result) == ["b", "Decided: skip.", "a"]
+    result = await thread.answer({"decision": "skip"})
+    assert _told(result)[:4] == ["b", "Decided: skip.", "a", "Decided: skip."]
+
+
+async def test_both_answered_at_once_each_has_its_question_and_its_result() -> None:
+    thread = await _asked_about_two()
+    answers = {one.id: {"decision": "skip"} for one in await thread.questions()}
+    assert _told(await thread.answer(answers))[:4] == ["a", "Decided: skip.", "b", "Decided: skip."]
+
+
+async def test_a_question_of_a_run_that_is_cancelled_is_closed() -> None:
+    thread = await _asked_about_two()
+    assert await cancel_run(thread.agent, thread.config) == "cancelled"
+    values = (await thread.agent.aget_state(thread.config)).values
+    assert _told(values)[:2] == ["a", "The question was not answered."]
+
+
+async def test_what_planner_and_judge_write_is_no_part_of_the_stream_of_messages() -> None:
+    planned = draft(draft_step("a", "look", {"q": "x"}, criterion="x is found"), rationale="why it is so")
+    verdict = {"met": True, "gap": "", "reason": "the judge says so"}
+    model = ScriptedModel({"planner": [planned], "evaluator": [verdict], "synthesizer": ["It is found."]})
+    thread = Thread(agent_with(Toolset().tools, model), FREE)
+    stream = thread.agent.astream(
+        {"messages": [HumanMessage("find x")]}, thread.config, context=FREE, stream_mode="messages"
+    )
+    said = "".join([message.text async for message, _ in stream])
+    assert "why it is so" not in said
+    assert "the judge says so" not in said
+    assert "It is found." in said
