@@ -17,10 +17,10 @@ LOCK = "$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-
 PYTEST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo recording test check lint types format docs bench clients real-model lock newest lowest clean
+.PHONY: help demo recording test test-fast check lint types format docs bench clients real-model lock newest lowest clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 demo: $(VENV)/.installed ## run the release checklist: real tools, scripted model, no key
 	@"$(BIN)/plan-execute" demo
@@ -30,6 +30,10 @@ recording: $(VENV)/.dev ## record docs/demo.svg, the picture in the README, from
 
 test: check ## lint, types and all tests
 	"$(BIN)/python" -m pytest $(PYTEST)
+
+# For each change: no processes, servers and sweeps, so about 100 s of CPU. tests/conftest.py says what is outside.
+test-fast: $(VENV)/.dev ## the tests of the graph and its parts that start nothing: a minute on two cores
+	"$(BIN)/python" -m pytest -n 2 --dist loadfile -m "not slow and not outside" tests/unit tests/graph tests/golden
 
 check: lint types ## lint and types
 

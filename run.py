@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -69,7 +69,7 @@ RUN_KEY = "__plan_execute_run"
 
 
 class StopSignal:
-    """A request to stop that many steps wait for at once, with one future between them."""
+    """A request to stop, from any thread, that many steps wait for at once, with one future between them."""
 
     def __init__(self) -> None:
         self._asked: asyncio.Future[None] | None = None
@@ -89,17 +89,22 @@ class StopSignal:
     def set(self) -> None:
         """Tell the run to stop."""
         self._is_set = True
-        if self._asked is not None and not self._asked.done():
-            self._asked.set_result(None)
+        if self._asked is not None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._asked.get_loop().call_soon_threadsafe(self._tell)
         for follower in self._followers:
             follower.set()
+
+    def _tell(self) -> None:
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(None)
 
     def asked(self) -> asyncio.Future[None]:
         """Return a future of the running loop that is done once the run was told to stop."""
         if self._asked is None:
             self._asked = asyncio.get_running_loop().create_future()
             if self._is_set:
-                self._asked.set_result(None)
+                self._tell()
         return self._asked
 
 

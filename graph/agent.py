@@ -7,21 +7,23 @@ the thread's lock, and gives the run what it holds in memory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langgraph.store.base import BaseStore
-from langgraph.types import Command, GraphOutput
+from langgraph.types import All, Command, Durability, GraphOutput, StreamMode, StreamPart
+from typing_extensions import TypedDict, Unpack
 
 from ..context import Context
+from ..events import Event
 from ..langgraph_private import SAVER, is_served, keeps_subgraphs_apart
 from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
-from ..state import InputState, OutputState
+from ..state import InputState, OutputState, State
 from ..storage.adapters import AsyncSaver, AsyncStore
 from ..tools.threads import run_to_end
 from .compiled import CompiledAgent
@@ -37,6 +39,20 @@ Input = InputState | Mapping[str, Any] | Command[Any] | None
 """A goal, a conversation or a plan; answers; or None to go on."""
 Settings = Context | Mapping[str, Any] | None
 """Settings, or their fields; None: those that the thread was started with."""
+Config = RunnableConfig | None
+
+
+class StreamOptions(TypedDict, total=False):
+    """What changes nothing about the types of a stream's parts."""
+
+    context: Settings
+    subgraphs: Literal[False]
+    version: Literal["v1"]
+    durability: Durability | None
+    interrupt_before: All | Sequence[str] | None
+    interrupt_after: All | Sequence[str] | None
+    print_mode: StreamMode | Sequence[StreamMode]
+    debug: bool | None
 
 
 class PlanExecuteAgent(CompiledAgent):
@@ -89,6 +105,39 @@ class PlanExecuteAgent(CompiledAgent):
         async def ainvoke(self, *args: Any, **kwargs: Any) -> Any:
             """Run the graph to its end, or to its next question; see :meth:`astream`."""
 
+    @overload
+    def astream(
+        self,
+        input: Input,
+        config: Config = None,
+        *,
+        stream_mode: Literal["custom"],
+        **kwargs: Unpack[StreamOptions],
+    ) -> AsyncIterator[Event]: ...
+    @overload
+    def astream(
+        self,
+        input: Input,
+        config: Config = None,
+        *,
+        stream_mode: Literal["values"],
+        **kwargs: Unpack[StreamOptions],
+    ) -> AsyncIterator[State]: ...
+    @overload
+    def astream(
+        self,
+        input: Input,
+        config: Config = None,
+        *,
+        stream_mode: Literal["updates"] | None = None,
+        **kwargs: Unpack[StreamOptions],
+    ) -> AsyncIterator[dict[str, Any]]: ...
+    @overload
+    def astream(
+        self, input: Input, config: Config = None, *, version: Literal["v2"], **kwargs: Any
+    ) -> AsyncIterator[StreamPart[State, OutputState]]: ...
+    @overload
+    def astream(self, input: Input, config: Config = None, **kwargs: Any) -> AsyncIterator[Any]: ...
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
@@ -103,8 +152,9 @@ class PlanExecuteAgent(CompiledAgent):
             config: LangGraph's config; ``thread_id`` names the thread.
             context: A :class:`~plan_execute.Context` or its fields; None and ``{}`` mean the
                 settings the thread was started with.
-            kwargs: LangGraph's ``stream_mode``, ``subgraphs``, ``durability`` and so on; the durability
-                ``async`` is taken as ``sync``, and only ``exit`` gives up the promises about crashes.
+            kwargs: LangGraph's ``stream_mode``, ``subgraphs``, ``durability`` and so on. Parts of the mode
+                ``custom`` are `Event`s, besides what tools write there. The durability ``async`` is taken
+                as ``sync``, and only ``exit`` gives up the promises about crashes.
 
         Raises:
             ThreadError: If the thread is busy, unknown, unfinished or finished, or an answer fits nothing.
@@ -140,6 +190,39 @@ class PlanExecuteAgent(CompiledAgent):
         run, saver = run_of(config), config["configurable"].get(SAVER) or self.checkpointer
         return await tell_question(self, saver, run) if run.can_ask and not run.nested else None
 
+    @overload
+    def stream(
+        self,
+        input: Input,
+        config: Config = None,
+        *,
+        stream_mode: Literal["custom"],
+        **kwargs: Unpack[StreamOptions],
+    ) -> Iterator[Event]: ...
+    @overload
+    def stream(
+        self,
+        input: Input,
+        config: Config = None,
+        *,
+        stream_mode: Literal["values"],
+        **kwargs: Unpack[StreamOptions],
+    ) -> Iterator[State]: ...
+    @overload
+    def stream(
+        self,
+        input: Input,
+        config: Config = None,
+        *,
+        stream_mode: Literal["updates"] | None = None,
+        **kwargs: Unpack[StreamOptions],
+    ) -> Iterator[dict[str, Any]]: ...
+    @overload
+    def stream(
+        self, input: Input, config: Config = None, *, version: Literal["v2"], **kwargs: Any
+    ) -> Iterator[StreamPart[State, OutputState]]: ...
+    @overload
+    def stream(self, input: Input, config: Config = None, **kwargs: Any) -> Iterator[Any]: ...
     def stream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any
     ) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from langgraph.types import StateSnapshot
 from ..context import Context
 from ..langgraph_private import NAMESPACE, SAVER
 from ..models.chat import ChatModels
+from ..run import StopSignal
 from ..spending.prices import PriceTable
 from ..state import InputState, OutputState, State
 from ..storage.adapters import async_saver, async_store
@@ -32,7 +33,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         models: The chat models by role.
         toolbox: The tools, with their effects.
         memory: Where the ledger is kept while the graph has no store.
-        running: The runs under way, as pairs of a thread's id and a mark; copies share it.
+        running: The runs under way: the thread's id, and what tells the run to stop; copies share it.
         plan_cache: How plans that worked are kept and used again; None: they are not.
         prices: What model calls cost; None: what is known of list prices.
         kwargs: What a compiled graph is made of.
@@ -44,7 +45,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         models: ChatModels,
         toolbox: Toolbox,
         memory: InMemoryStore | None = None,
-        running: set[tuple[str, object]] | None = None,
+        running: set[tuple[str, StopSignal]] | None = None,
         plan_cache: PlanCache | None = None,
         prices: PriceTable | None = None,
         **kwargs: Any,

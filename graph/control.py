@@ -152,11 +152,21 @@ async def cancel_run(agent: CompiledAgent, config: RunnableConfig) -> Literal["r
         async with _hold(agent, config):
             await _cancel(agent, config, "A person cancelled the run.")
     except ThreadBusyError:
-        await _ledger(agent, config).request_stop()
+        await _ask_to_stop(agent, config)
         return "requested"
     async for _ in agent.astream(None, config):
         pass
     return "cancelled"
+
+
+async def _ask_to_stop(agent: CompiledAgent, config: RunnableConfig) -> None:
+    """Tell the run of a thread to stop: in this process directly, elsewhere as the storage can."""
+    saver, thread_id = agent.checkpointer, thread_id_of(config["configurable"])
+    here = [stop for running, stop in set(agent.running) if running == thread_id]
+    for stop in here:
+        stop.set()
+    if not (here or (isinstance(saver, AsyncSaver) and await saver.signal_stop(thread_id))):
+        await _ledger(agent, config).request_stop()
 
 
 async def _cancel(agent: CompiledAgent, config: RunnableConfig, reason: str) -> None:
@@ -373,7 +383,7 @@ async def _hold(agent: CompiledAgent, config: RunnableConfig) -> AsyncIterator[N
         yield
         return
     async with saver.hold_thread(thread_id) as held:
-        if held.former is not None and agent.store is not None:
+        if held is not None and held.former is not None and agent.store is not None:
             await Ledger(agent.store, thread_id).record_lost_runner(held.former)
         yield
 

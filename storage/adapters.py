@@ -14,7 +14,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
     Collection,
     Coroutine,
@@ -169,31 +168,26 @@ _JOINS = {"get_tuple": Joins.READ, "put": Joins.WRITE, "put_writes": Joins.WRITE
 
 
 class ThreadHold(Protocol):
-    """A thread's lock that may be lost while it is held."""
+    """A thread's lock that may be lost while it is held, and through which its holder can be told to stop."""
 
     former: dict[str, Any] | None
     """Who ran the thread before and may still be alive."""
 
-    def check(self) -> None:
-        """Raise `StorageError` if it was lost."""
+    def watch(self, stop: Callable[[], None]) -> None:
+        """Call ``stop``, from any thread, once somebody asks the holder to stop or the lock is lost."""
 
 
 @dataclass(frozen=True)
 class HeldThread:
-    """A thread that is held; awaiting a call of it raises `StorageError` once it is lost.
+    """A thread that is held.
 
     Attributes:
         former: Who ran the thread before, went without a word and may still be alive; None: nobody.
-        check: Looks; None: nothing holds the thread, or the kernel does, which lets go only with the process.
+        watch: See `ThreadHold.watch`; None: the kernel holds the lock, has no signals and never loses it.
     """
 
     former: dict[str, Any] | None = None
-    check: Callable[[], Awaitable[None]] | None = None
-
-    async def __call__(self) -> None:
-        """Look whether it is still held."""
-        if self.check is not None:
-            await self.check()
+    watch: Callable[[Callable[[], None]], None] | None = None
 
 
 class _Wrapper:
@@ -249,17 +243,17 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         return lock
 
     @asynccontextmanager
-    async def hold_thread(self, thread_id: str) -> AsyncIterator[HeldThread]:
-        """Hold a thread as `thread_lock` does, without blocking the event loop, if the saver locks threads.
+    async def hold_thread(self, thread_id: str) -> AsyncIterator[HeldThread | None]:
+        """Hold a thread as `thread_lock` does, without blocking the event loop.
 
         Yields:
-            What raises `StorageError` once the hold is lost.
+            The hold; None: the saver locks no threads.
 
         Raises:
             ThreadBusyError: On entering, at once, if another runner holds it.
         """
         if not self.locks_threads:
-            yield HeldThread()
+            yield None
             return
         entered: list[ThreadHold | None] = []
         lock, turn, gone = self.thread_lock(thread_id), threading.Lock(), threading.Event()
@@ -278,13 +272,17 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         try:
             await self._bridge.in_thread(enter)
             [hold] = entered
-            if hold is None:
-                yield HeldThread()
-            else:
-                yield HeldThread(hold.former, lambda: self._bridge.in_thread(hold.check))
+            yield HeldThread() if hold is None else HeldThread(hold.former, hold.watch)
         finally:
             # also when the wait for it was cancelled, and then the wait for its end, before its turn had come
             await self._bridge.in_thread(leave)
+
+    async def signal_stop(self, thread_id: str) -> bool:
+        """Tell whoever holds a thread to stop; return whether the storage can (see `ThreadHold.watch`)."""
+        signal = getattr(self.wrapped, "signal_stop", None)
+        if signal is not None:
+            await self._bridge.in_thread(lambda: signal(thread_id))
+        return signal is not None
 
     def _sync(self, method: str, *args: Any, **options: Any) -> Any:
         _check_thread(*args)

@@ -248,6 +248,11 @@ class PooledSaver(_PooledCursors, DistinctVersions, BlobHook, PostgresSaver):
         """
         return self._thread_lock(thread_id)
 
+    def signal_stop(self, thread_id: str) -> None:
+        """Tell whoever holds a thread, in whatever process, to stop."""
+        with self.shared.connection() as connection:
+            self.shared.locks.signal_stop(connection, thread_id)
+
     @contextmanager
     def _thread_lock(self, thread_id: str) -> Iterator[Hold]:
         with _explained(self.shared.place):

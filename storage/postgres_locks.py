@@ -8,6 +8,9 @@ whatever it believes.
 
 A process that hangs keeps its session: the kernel answers for it. So the row is a *lease* as well, which a
 thread of the holder renews; who wants the thread when the lease is over ends the session that holds it.
+
+The same thread waits for what the server says through the session: that it has ended, or, by ``NOTIFY``, that
+somebody asks for a run to stop.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ import hashlib
 import logging
 import os
 import re
+import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,8 +55,11 @@ _SIGN = (
 )
 _RENEW = (
     "UPDATE plan_execute_runners SET until = now() + make_interval(secs => %s)"
-    " WHERE thread_id = %s AND token = %s"
+    " WHERE thread_id = %s AND token = %s RETURNING pg_backend_pid()"
 )
+# Of one that is a lock's number: it says which thread, and of which schema.
+_STOPS = "plan_execute_stops"
+_SIGNAL_STOP = "SELECT pg_notify(%s, %s)"
 # pg_locks shows the two halves of an advisory lock's number as OIDs.
 _END_LAPSED = (
     "SELECT pg_terminate_backend(holder.pid) FROM plan_execute_runners AS runner, pg_locks AS holder"
@@ -97,13 +104,29 @@ class Hold:
     key: int
     token: UUID
     session: Connection
-    backend: int
+    backend: int = 0
     """Process id of the server's session; a pooler in between may switch to another one."""
     former: dict[str, Any] | None = None
     """Who ran the thread before, went without a word and may still be alive: ``{"runner", "last_seen",
     "lease_ends"}``, the times in seconds since the epoch by this machine's clock."""
     loss: PlanExecuteError | None = None
     """Why it is not held any more, once that was noticed."""
+    must_stop: threading.Event = field(default_factory=threading.Event)
+    """Set when somebody has asked for it, or the thread is lost."""
+    stop: Callable[[], None] | None = None
+    """What `watch` was given."""
+
+    def watch(self, stop: Callable[[], None]) -> None:
+        """Call ``stop``, from any thread, once somebody asks the holder to stop or the lock is lost."""
+        self.stop = stop
+        if self.must_stop.is_set():
+            stop()
+
+    def end(self) -> None:
+        """Tell the holder to stop."""
+        self.must_stop.set()
+        if self.stop is not None:
+            self.stop()
 
     def confirm(self, cursor: psycopg.Cursor[Any]) -> None:
         """Let the cursor's transaction go on only while the thread is held.
@@ -114,38 +137,39 @@ class Hold:
         """
         row = cursor.execute(_CONFIRM, (self.key, self.thread_id)).fetchone()
         if row is None or row[0] != self.token:
-            self.loss = ThreadBusyError(
-                f"thread {self.thread_id!r} was taken over by another runner, after the connection that held "
-                "it for this one was lost; this run has stopped"
-            )
-            raise self.loss
+            raise self.taken_over()
         if row[1]:
-            raise self._lost()
-
-    def check(self) -> None:
-        """Ask the server whether the session is still there.
-
-        Raises:
-            StorageError: If it is not.
-        """
-        try:
-            row = self.session.execute("SELECT pg_backend_pid()").fetchone()
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise self._lost() from error
-        if row is None or row[0] != self.backend:
-            raise self._lost()
+            raise self.lost()
 
     def refuse_if_lost(self) -> None:
         """Raise, without asking the server, what was raised when the loss was noticed."""
         if self.loss is not None:
             raise type(self.loss)(str(self.loss))
 
-    def _lost(self) -> StorageError:
-        self.loss = StorageError(
-            f"the connection that held thread {self.thread_id!r} was lost, and with it the thread; this run "
-            "has stopped. Resume it. (A connection pooler must be in session mode, or be left out.)"
+    def taken_over(self) -> PlanExecuteError:
+        """Note that another runner has the thread, and return the error that says so."""
+        return self._lose(
+            ThreadBusyError(
+                f"thread {self.thread_id!r} was taken over by another runner, after the connection that held "
+                "it for this one was lost; this run has stopped"
+            )
         )
-        return self.loss
+
+    def lost(self) -> PlanExecuteError:
+        """Note that the session has ended, and return the error that says so."""
+        return self._lose(
+            StorageError(
+                f"the connection that held thread {self.thread_id!r} was lost, and with it the thread; this "
+                "run has stopped. Resume it. (A connection pooler must be in session mode, or be left out.)"
+            )
+        )
+
+    def _lose(self, loss: PlanExecuteError) -> PlanExecuteError:
+        if self.loss is None:
+            _log.error("the run is stopped: %s", loss)
+        self.loss = self.loss or loss
+        self.end()
+        return loss
 
 
 class ThreadLocks:
@@ -167,12 +191,12 @@ class ThreadLocks:
     ) -> None:
         self.held: dict[str, Hold] = {}
         self._lease_s = lease_s
-        self._renewing: threading.Thread | None = None
-        self._ending = threading.Event()
+        self._keeping: threading.Thread | None = None
         self._connect = connect
         self._suspect = suspect
         self._place = place
         self._session: Connection | None = None
+        self._coming: Hold | None = None
         self._closed = False
         self._guard = threading.RLock()
         # Holds that have ended, and whose session could not sign off any more.
@@ -193,14 +217,20 @@ class ThreadLocks:
 
     def close(self) -> None:
         """End the session; the server frees what it holds."""
-        self._ending.set()
         with self._guard:
             self._closed = True
             if self._session is not None:
                 self._session.close()
                 self._session = None
-        if self._renewing is not None:
-            self._renewing.join()
+        if self._keeping is not None:
+            self._tell.send(b"-")
+            self._keeping.join()
+            self._tell.close()
+            self._told.close()
+
+    def signal_stop(self, connection: Connection, thread_id: str) -> None:
+        """Tell whoever holds a thread to stop, over any connection to the database."""
+        connection.execute(_SIGNAL_STOP, (_STOPS, str(_key(connection, thread_id))))
 
     def _take(self, thread_id: str) -> Hold:
         with self._guard:
@@ -210,10 +240,11 @@ class ThreadLocks:
                 raise ThreadBusyError(f"thread {thread_id!r} of {self._place} is being run by this process")
             session = self._live_session()
             key = _key(session, thread_id)
-            taken, backend = _row(session, _TAKE, key)
+            # Whom the lock shows may be told to stop at once.
+            hold = self._coming = Hold(thread_id, key, uuid4(), session)
+            taken, hold.backend = _row(session, _TAKE, key)
             if not taken and not self._take_over(session, thread_id, key):
                 raise self._busy(session, thread_id)
-            hold = Hold(thread_id, key, uuid4(), session, backend)
             try:
                 hold.former = self._former(session, thread_id)
                 session.execute(_SIGN, (thread_id, hold.token, _runner(), self._lease_s))
@@ -223,7 +254,7 @@ class ThreadLocks:
                     raise self._busy(session, thread_id) from error
                 raise
             self.held[thread_id] = hold
-            self._start_renewing()
+            self._start_keeping()
             return hold
 
     def _former(self, session: Connection, thread_id: str) -> dict[str, Any] | None:
@@ -253,21 +284,70 @@ class ThreadLocks:
             time.sleep(0.01)
         return True
 
-    def _start_renewing(self) -> None:
+    def _start_keeping(self) -> None:
         # Not in the event loop: a tool that blocks it is work, no sign of death.
-        if self._renewing is None:
-            self._renewing = threading.Thread(target=self._renew, name="plan-execute-lease", daemon=True)
-            self._renewing.start()
+        if self._keeping is None:
+            # Wakes the thread, to end or to wait for another session.
+            self._told, self._tell = socket.socketpair()
+            self._keeping = threading.Thread(target=self._keep, name="plan-execute-lease", daemon=True)
+            self._keeping.start()
 
-    def _renew(self) -> None:
-        while not self._ending.wait(self._lease_s / 3):
-            # One by one: a transaction over many rows could wait for one that waits for it.
-            for hold in [*self.held.values()]:
-                try:
-                    hold.session.execute(_RENEW, (self._lease_s, hold.thread_id, hold.token))
-                except psycopg.Error:
-                    # Whether the hold is lost, `Hold.check` finds out.
-                    _log.debug("cannot renew the lease of thread %r", hold.thread_id, exc_info=True)
+    def _keep(self) -> None:
+        """Renew the leases in time, and hear at once what the server says."""
+        due = time.monotonic()
+        while not self._closed:
+            if time.monotonic() >= due:
+                due = time.monotonic() + self._lease_s / 3
+                # One by one: a transaction over many rows could wait for one that waits for it.
+                for hold in [*self.held.values()]:
+                    self._renew(hold)
+            self._wait_for_word(max(0.0, due - time.monotonic()))
+
+    def _renew(self, hold: Hold) -> None:
+        try:
+            row = hold.session.execute(_RENEW, (self._lease_s, hold.thread_id, hold.token)).fetchone()
+        except psycopg.Error:
+            self._notice_end_of(hold.session)
+            return
+        with self._guard:  # it may have been freed meanwhile
+            if self.held.get(hold.thread_id) is not hold:
+                return
+            if row is None:
+                hold.taken_over()
+            elif row[0] != hold.backend:
+                hold.lost()
+
+    def _wait_for_word(self, timeout_s: float) -> None:
+        """Wait until the server says something through the session, and read it."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._told, selectors.EVENT_READ)
+            with self._guard:
+                session = self._session
+                if session is not None and not session.closed:
+                    selector.register(session.fileno(), selectors.EVENT_READ)
+            for key, _ in selector.select(timeout_s):
+                if key.fileobj is self._told:
+                    self._told.recv(1024)
+                elif session is not None:
+                    self._read(session)
+
+    def _read(self, session: Connection) -> None:
+        try:
+            session.execute("")
+        except psycopg.Error:
+            self._notice_end_of(session)
+
+    def _notice_end_of(self, session: Connection) -> None:
+        with self._guard:
+            if session.closed and not self._closed:
+                for hold in [*self.held.values()]:
+                    if hold.session is session:
+                        hold.lost()
+
+    def _hear(self, notice: psycopg.Notify) -> None:
+        for hold in [*self.held.values(), *filter(None, [self._coming])]:
+            if notice.payload == str(hold.key):
+                hold.end()
 
     def _free(self, hold: Hold) -> None:
         with self._guard:
@@ -293,12 +373,17 @@ class ThreadLocks:
                 self._session.execute("")
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 self._session.close()
+                self._notice_end_of(self._session)
                 self._session = None
                 self._suspect()
         if self._session is None:
             self._session = self._connect()
             for name, value in _SESSION_SETTINGS.items():
                 self._session.execute("SELECT set_config(%s, %s, false)", (name, value))
+            self._session.add_notify_handler(self._hear)
+            self._session.execute(f"LISTEN {_STOPS}")
+            if self._keeping is not None:
+                self._tell.send(b"+")
         return self._session
 
     def _busy(self, session: Connection, thread_id: str) -> ThreadBusyError:

@@ -35,8 +35,32 @@ LONGEST = (
 """Files that take longest. Where several run at a time none of them may come last."""
 
 
+OUTSIDE = {
+    "subprocess",
+    "browser",
+    "crash_child",
+    "mcp_servers",
+    "openai_stub",
+    "postgres_server",
+    "remote_app",
+    "savers",
+    "trace_server",
+}
+"""What starts processes and servers: `make test-fast` leaves out the files that import any of it."""
+
+
+def starts_something(module):
+    """Tell whether a test file imports what starts processes or servers."""
+    found = vars(module).values()
+    return any({getattr(one, "__module__", None), getattr(one, "__name__", None)} & OUTSIDE for one in found)
+
+
 def pytest_collection_modifyitems(items):
     """Run the longest files first, the others as they stand (``make test`` has xdist keep this order)."""
+    outside = {module: starts_something(module) for module in {item.module for item in items}}
+    for item in items:
+        if outside[item.module]:
+            item.add_marker("outside")
     place = {name: number for number, name in enumerate(LONGEST)}
 
     def place_of(item):

@@ -238,8 +238,8 @@ class _Worker:
         began = time.monotonic()
         saver: Any = self.agent.checkpointer
         try:
-            async with saver.hold_thread(thread_id) as check_hold:
-                came = await self._go_on(thread_id, check_hold)
+            async with saver.hold_thread(thread_id) as hold:
+                came = await self._go_on(thread_id, hold)
         except ThreadBusyError:
             # Another worker has it.
             self._rests[thread_id] = time.monotonic() + _BUSY_RESTS_S
@@ -251,7 +251,7 @@ class _Worker:
         if came is not None:
             self._tell(TakenThread(thread_id, came[0], round(time.monotonic() - began, 3), came[1]))
 
-    async def _go_on(self, thread_id: str, check_hold: Any) -> tuple[str, str | None] | None:
+    async def _go_on(self, thread_id: str, hold: Any) -> tuple[str, str | None] | None:
         """Go on with a thread that is held here; give its status and the reason, None: it was not taken."""
         # Again, as nobody else can change it now.
         queued = await self.queue.get(thread_id)
@@ -272,7 +272,7 @@ class _Worker:
                 died = f"its worker died {self._max_attempts} times with no step finished in between"
                 return await self._settle(replace(queued, parked=died))
             await self.queue.put(begun)
-            await self._run(agent, begun, snapshot, check_hold)
+            await self._run(agent, begun, snapshot, hold)
             return await self._conclude(await agent.aget_state(config), begun)
         except asyncio.CancelledError:
             # Whoever goes on finds it as if this worker had not taken it.
@@ -286,9 +286,9 @@ class _Worker:
             return await self._settle(begun.failed(reason, self._max_attempts))
 
     async def _run(
-        self, agent: PlanExecuteAgent, queued: QueuedThread, snapshot: StateSnapshot, check_hold: Any
+        self, agent: PlanExecuteAgent, queued: QueuedThread, snapshot: StateSnapshot, hold: Any
     ) -> None:
-        config: RunnableConfig = {"configurable": {"thread_id": queued.thread_id, HOLD_KEY: check_hold}}
+        config: RunnableConfig = {"configurable": {"thread_id": queued.thread_id, HOLD_KEY: hold}}
         still_open = {question.id for question in snapshot.interrupts}
         answers = {key: value for key, value in (queued.resume or {}).items() if key in still_open}
         given: Any = Command(resume=answers) if answers else None

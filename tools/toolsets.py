@@ -65,7 +65,11 @@ def toolset_of_each_thread(name: str, folder_of: Callable[[str], Path]) -> list[
         name: As for :func:`toolset`.
         folder_of: Gives the folder of a thread by its id.
     """
-    made = functools.cache(lambda thread: {tool.name: tool for tool in toolset(name, root=folder_of(thread))})
+
+    @functools.lru_cache(maxsize=64)  # a server has any number of threads, and making tools takes no time
+    def made(thread: str) -> dict[str, BaseTool]:
+        return {tool.name: tool for tool in toolset(name, root=folder_of(thread))}
+
     # What a tool is called and takes does not depend on the folder.
     tools = [_of_calling_thread(tool, made) for tool in toolset(name, root=folder_of(""))]
     for tool in tools:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -13,12 +13,9 @@ from pydantic_core import to_jsonable_python
 
 from ..context import run_redactor
 from ..safety.redaction import Redactor
-from .marks import ENTRY, TAG, with_marks
+from .marks import ENTRY, TAG, SpanKeeper, with_marks
 
-__all__ = ["redactor_of_entry", "watched_entry"]
-
-_REDACTORS: dict[str, Redactor] = {}
-"""The redactors of the runs that are watched now, by the name in their metadata."""
+__all__ = ["watched_entry"]
 
 
 @contextmanager
@@ -45,25 +42,25 @@ def watched_entry(
         # LangSmith is on by its environment variables: its tracer is made here, to be the shielded one.
         config = {**config, "callbacks": AsyncCallbackManager.configure(inheritable_callbacks=given)}
         shield_tracers(_handlers(config["callbacks"]))
-    entry = uuid4().hex
-    _REDACTORS[entry] = redactor
+    entry, watching = uuid4().hex, [*manager.handlers, *_handlers(config.get("callbacks"))]
+    known = [redactors for handler in watching if (redactors := _redactors_of(handler)) is not None]
+    for redactors in known:
+        redactors[entry] = redactor
     try:
         yield with_marks(config, {ENTRY: entry, "thread_id": thread_id}, tags=[TAG])
     finally:
-        del _REDACTORS[entry]
+        for redactors in known:
+            redactors.pop(entry, None)  # two handlers may share a client
 
 
 def _handlers(callbacks: Any) -> list[BaseCallbackHandler]:
     return callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else list(callbacks or ())
 
 
-def redactor_of_entry(metadata: Mapping[str, Any] | None) -> Redactor | None:
-    """Give what keeps secrets out of what a run with this metadata shows; None: it is no run of ours."""
-    entry = (metadata or {}).get(ENTRY)
-    if entry is None:
-        return None
-    # An event that comes after its run has ended is still redacted, by the names that hold by default.
-    return _REDACTORS.get(str(entry)) or run_redactor()
+def _redactors_of(handler: BaseCallbackHandler) -> dict[str, Redactor] | None:
+    """Return the redactors of the runs that a handler watches now, by the name in their metadata."""
+    watcher = getattr(handler, "client", handler)
+    return watcher.redactors if isinstance(watcher, RedactingClient | SpanKeeper) else None
 
 
 def shield_tracers(handlers: list[BaseCallbackHandler]) -> None:
@@ -93,26 +90,29 @@ class RedactingClient:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self.redactors: dict[str, Redactor] = {}
 
     def create_run(self, *args: Any, **told: Any) -> None:
         """Tell LangSmith of a run that begins."""
-        self._client.create_run(*args, **_without_secrets(told))
+        self._client.create_run(*args, **self._without_secrets(told))
 
     def update_run(self, *args: Any, **told: Any) -> None:
         """Tell LangSmith how a run ended."""
-        self._client.update_run(*args, **_without_secrets(told))
+        self._client.update_run(*args, **self._without_secrets(told))
+
+    def _without_secrets(self, told: dict[str, Any]) -> dict[str, Any]:
+        entry = ((told.get("extra") or {}).get("metadata") or {}).get(ENTRY)
+        if entry is None:
+            return told  # no run of ours
+        # What comes after its run has ended is still redacted, by the names that hold by default.
+        redactor = self.redactors.get(str(entry)) or run_redactor()
+        return {
+            key: _plain(value, redactor) if key in _CONTENT and value else value
+            for key, value in told.items()
+        }
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
-
-
-def _without_secrets(told: dict[str, Any]) -> dict[str, Any]:
-    redactor = redactor_of_entry((told.get("extra") or {}).get("metadata"))
-    if redactor is None:
-        return told
-    return {
-        key: _plain(value, redactor) if key in _CONTENT and value else value for key, value in told.items()
-    }
 
 
 def _plain(value: Any, redactor: Redactor) -> Any:

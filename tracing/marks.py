@@ -15,6 +15,8 @@ from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 
+from ..safety.redaction import Redactor
+
 __all__ = [
     "AGENT",
     "ATTEMPT",
@@ -144,6 +146,9 @@ async def traced_part(
 
 class SpanKeeper:
     """A callback handler whose spans can have those of other instrumentation below, as of an HTTP client."""
+
+    redactors: dict[str, Redactor]
+    """What keeps the secrets out of what it shows of the runs that it watches now, by their `ENTRY`."""
 
     def current(self, run_id: UUID) -> AbstractContextManager[None]:
         """Make the span of a run the current one, within one task."""

@@ -19,8 +19,8 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from ..context import run_redactor
 from ..errors import ConfigurationError
+from ..safety.redaction import Redactor
 from .contents import input_messages, output_messages, plain_text
-from .entry import redactor_of_entry
 from .marks import AGENT, ATTEMPT, CALL, ENTRY, ITEM, PART, PLAN, REVISION, ROLE, STEP, SpanKeeper
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
         self._tracer = trace.get_tracer("plan_execute", tracer_provider=tracer_provider)
         self._capture = capture_content
         self._open: dict[UUID, _Open] = {}
+        self.redactors: dict[str, Redactor] = {}
 
     # --- graphs, nodes, steps ------------------------------------------------------------
 
@@ -342,7 +343,7 @@ class OpenTelemetryTracer(BaseCallbackHandler, SpanKeeper):
         run = self._open.get(run_id)
         if run is None or run.span is None:
             return
-        redactor = redactor_of_entry({ENTRY: run.entry}) or run_redactor()
+        redactor = self.redactors.get(run.entry or "") or run_redactor()
         for key, text in content.items():
             run.span.set_attribute(key, redactor.text(text))
 

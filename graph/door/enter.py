@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ...context import Context, to_context
-from ...errors import StorageError
 from ...langgraph_private import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
-from ...run import RUN_KEY, Run
+from ...run import RUN_KEY, Run, StopSignal
 from ...storage.adapters import AsyncSaver, HeldThread, async_saver
 from ...storage.ids import thread_id_of
 from ...tracing.entry import watched_entry
@@ -27,7 +26,7 @@ from .visit import arrive
 __all__ = ["HOLD_KEY", "Entry", "enter"]
 
 HOLD_KEY = "__plan_execute_hold"
-"""Key under which who holds the thread already says so: what checks the hold, in ``configurable``."""
+"""Key under which who holds the thread already puts the hold, in ``configurable``."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +66,17 @@ async def enter(
     thread_id = _thread_id(configurable, bool(saver) and not nested)
     asked = to_context(context) or (_inherited(configurable) if nested else None)
     hold = configurable.pop(HOLD_KEY, None)
-    async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as check_hold:
+    async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as held:
         entered = time.time()
         visit = await arrive(agent, config, configurable, saver, thread_id, given, asked, nested=nested)
         checked = await visit.checked(elsewhere=elsewhere)
         run = configurable[RUN_KEY] = await visit.run(checked, heard)
-        if isinstance(check_hold, HeldThread) and check_hold.former is not None:
-            await run.ledger.record_lost_runner(check_hold.former)
+        if held is not None and held.hold is not None and held.hold.former is not None:
+            await run.ledger.record_lost_runner(held.hold.former)
         try:
             watched = watched_entry(config, agent.config, thread_id, run.redactor)
-            async with nullcontext() if nested else _stoppable(run, entered, check_hold):
+            stoppable = nullcontext() if held is None else _stoppable(run, entered, held)
+            async with stoppable, _shown_again(run):
                 with watched as told:
                     yield Entry(checked.input, {**told, "configurable": configurable}, run.settings)
         finally:
@@ -88,54 +88,63 @@ async def enter(
                 await saver.idle()
 
 
-CheckHold = Callable[[], Awaitable[None]]
-"""Raises `StorageError` once the thread is not held any more."""
-
 _log = logging.getLogger(__name__)
-_STOP_POLL_S = 0.5
-"""How often a run looks whether another process asked it to stop."""
+_STOP_LOOK_S = 1.0
+"""How often a run looks for a request to stop where the lock of its thread has no signal for one.
+
+That is the lock of an SQLite file: the kernel holds it, so there is no lease to look at when it is renewed.
+"""
 _SILENT_S = 1.0
 """After which silence a person who watches is shown again how far the run is."""
 
 
 @asynccontextmanager
-async def _stoppable(run: Run, entered: float, check_hold: CheckHold | None) -> AsyncIterator[None]:
-    """Watch for a request to stop that comes after the run was ``entered`` (seconds since the epoch).
-
-    While it waits, who watches the run is shown that it goes on.
+async def _stoppable(run: Run, entered: float, held: _Held) -> AsyncIterator[None]:
+    """Let the run be told to stop after it was ``entered`` (seconds since the epoch).
 
     A run that does not hold its thread any more is stopped too: its steps may only end, and nothing of it can
     be written.
     """
+    run.stop.follow(held.stop)
+    if held.hold is None or held.hold.watch is not None:
+        yield
+        return
 
-    async def watch() -> None:
-        # Another process asks through the store, which can only be polled.
+    async def look() -> None:
         while not run.stop.is_set():
-            await asyncio.sleep(_STOP_POLL_S)
+            await asyncio.sleep(_STOP_LOOK_S)
             try:
-                run.show_again(_SILENT_S)
-                if await _is_lost(check_hold) or await run.ledger.stop_requested(since=entered):
+                if await run.ledger.stop_requested(since=entered):
                     run.stop.set()
             except Exception:
                 # The run itself will meet the store's fault where it matters; a later look may succeed.
                 _log.warning("cannot look for a request to stop", exc_info=True)
 
-    watching = asyncio.create_task(watch())
+    async with _meanwhile(look()):
+        yield
+
+
+@asynccontextmanager
+async def _shown_again(run: Run) -> AsyncIterator[None]:
+    """Show who watches the run that it goes on, also while nothing else is to be told."""
+
+    async def show() -> None:
+        while True:
+            await asyncio.sleep(_SILENT_S / 2)
+            run.show_again(_SILENT_S)
+
+    async with nullcontext() if run.shown is None else _meanwhile(show()):
+        yield
+
+
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
     try:
         yield
     finally:
-        watching.cancel()
-        await asyncio.wait({watching})
-
-
-async def _is_lost(check_hold: CheckHold | None) -> bool:
-    try:
-        if check_hold is not None:
-            await check_hold()
-    except StorageError:
-        _log.error("the run is stopped", exc_info=True)
-        return True
-    return False
+        task.cancel()
+        await asyncio.wait({task})
 
 
 # --- the thread --------------------------------------------------------------------------
@@ -153,36 +162,43 @@ def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:
     return thread_id_of(configurable) if required or is_named else uuid4().hex
 
 
+class _Held(NamedTuple):
+    """A run's claim to its thread: the hold where the saver can lock, and what tells the run to stop."""
+
+    hold: HeldThread | None
+    stop: StopSignal
+
+
 @asynccontextmanager
-async def _held(
-    agent: CompiledAgent, saver: Any, thread_id: str, hold: Any
-) -> AsyncIterator[CheckHold | None]:
+async def _held(agent: CompiledAgent, saver: Any, thread_id: str, hold: Any) -> AsyncIterator[_Held]:
     """Hold the thread where the saver can; a server, or an embedder's own saver, keeps its own order.
 
     Args:
         agent: Whose run it is.
         saver: Its checkpointer.
         thread_id: The thread.
-        hold: What checks a hold that the caller has; what a client sends is JSON, and counts for nothing.
+        hold: The hold that the caller has; what a client sends is JSON, and counts for nothing.
     """
-    if callable(hold):
+    if isinstance(hold, HeldThread):
         holding: Any = nullcontext(hold)
     else:
         holding = saver.hold_thread(thread_id) if isinstance(saver, AsyncSaver) else nullcontext()
-    async with holding as check_hold:
-        with _registered(agent, thread_id):
-            yield check_hold
+    async with holding as own:
+        held = _Held(own, StopSignal())
+        if own is not None and own.watch is not None:
+            own.watch(held.stop.set)
+        with _registered(agent, thread_id, held.stop):
+            yield held
 
 
 @contextmanager
-def _registered(agent: CompiledAgent, thread_id: str) -> Iterator[None]:
-    """Let `cancel_run` see the run where no lock shows it."""
-    entry = (thread_id, object())
-    agent.running.add(entry)
+def _registered(agent: CompiledAgent, thread_id: str, stop: StopSignal) -> Iterator[None]:
+    """Let `cancel_run` see the run where no lock shows it, and stop it where it runs in this process."""
+    agent.running.add((thread_id, stop))
     try:
         yield
     finally:
-        agent.running.discard(entry)
+        agent.running.discard((thread_id, stop))
 
 
 def _inherited(configurable: Mapping[str, Any]) -> Context | None:

@@ -191,8 +191,17 @@ async def test_twenty_runs_at_once_on_one_agent(tmp_path, kind):
     assert set(Log(tmp_path / "log").calls().values()) == {20}
 
 
-def test_a_run_leaves_no_thread_of_a_step_behind(tmp_path):
-    agent = agent_of(tmp_path, {})
-    agent.invoke(PLAN, context=FREE)
-    left = [each.name for each in threading.enumerate() if each.name == "plan-execute-tool"]
-    assert left == []
+def test_a_run_leaves_no_thread_of_a_step_behind():
+    used = []
+
+    def where() -> str:
+        """Note the thread."""
+        used.append(threading.current_thread())
+        return "here"
+
+    agent = create_plan_execute_agent(None, tools=[where])
+    agent.invoke(plan(bound("a", "where"), bound("b", "where", "a")), context=FREE)
+    assert len(used) == 2
+    for thread_of_step in used:
+        thread_of_step.join(60)
+        assert not thread_of_step.is_alive()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from bounded import BoundedThread
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.base import GetOp
 from langgraph.store.memory import InMemoryStore
 from plans import FREE, agent_with, bound, draft, draft_step, statuses
@@ -16,6 +19,7 @@ from toolset import Toolset, make_tool
 from virtual_clock import virtually
 
 from plan_execute import Context, ScriptedModel
+from plan_execute.errors import ThreadBusyError
 from plan_execute.graph.control import cancel_run
 
 
@@ -35,30 +39,82 @@ async def test_a_run_told_to_stop_while_it_plans_asks_nobody_to_approve_the_plan
     assert tools.calls == []
 
 
-class BlinkingStore(InMemoryStore):
-    """A store whose connection breaks the first time a run looks for a request to stop."""
+class CountingStore(InMemoryStore):
+    """A store that counts how often a run looks for a request to stop, and may break the first time."""
 
-    looks = 0
+    def __init__(self, *, blinks: bool = False) -> None:
+        super().__init__()
+        self.looks, self.blinks = 0, blinks
 
     async def abatch(self, ops: Iterable[Any]) -> list[Any]:
         ops = list(ops)
         if any(isinstance(op, GetOp) and op.key == "stop" for op in ops):
             self.looks += 1
-            if self.looks == 1:
+            if self.blinks and self.looks == 1:
                 raise ConnectionError("the connection broke")
         return await super().abatch(ops)
+
+
+class LockingSaver(InMemorySaver):
+    """A saver whose locks say nothing to their holders, as those of an SQLite file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: set[str] = set()
+
+    @contextmanager
+    def thread_lock(self, thread_id: str) -> Iterator[None]:
+        if thread_id in self.held:
+            raise ThreadBusyError(f"thread {thread_id!r} is being run")
+        self.held.add(thread_id)
+        try:
+            yield
+        finally:
+            self.held.discard(thread_id)
+
+
+@virtually
+async def test_a_run_is_stopped_at_once_by_the_process_it_runs_in_and_nothing_is_polled() -> None:
+    tools, store = Toolset(), CountingStore()
+    thread = BoundedThread(agent_with(tools.tools, store=store, checkpointer=LockingSaver()), FREE)
+    running = asyncio.create_task(thread.run(bound("a", "wait", {"name": "a", "seconds": 60})))
+    await asyncio.sleep(0.2)
+    assert await cancel_run(thread.agent, thread.config) == "requested"
+    assert statuses(await running) == {"a": "failed"}
+    assert asyncio.get_running_loop().time() == pytest.approx(0.2, abs=0.01)
+    assert (tools.cancelled, store.looks) == (["a"], 0)
+
+
+def test_a_run_is_stopped_at_once_from_another_event_loop() -> None:
+    tools = Toolset()
+    thread = BoundedThread(agent_with(tools.tools), FREE)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(asyncio.run, thread.run(bound("a", "wait", {"name": "a", "seconds": 3600})))
+        while not tools.calls:
+            assert not running.done(), running.result()
+        assert asyncio.run(cancel_run(thread.agent, thread.config)) == "requested"
+        assert statuses(running.result(60)) == {"a": "failed"}
+
+
+@virtually
+async def test_a_run_looks_for_nothing_where_nobody_else_could_ask_it() -> None:
+    tools, store = Toolset(), CountingStore()
+    thread = BoundedThread(agent_with(tools.tools, store=store), FREE)
+    result = await thread.run(bound("a", "wait", {"name": "a", "seconds": 5}))
+    assert (statuses(result), store.looks) == ({"a": "done"}, 0)
 
 
 @virtually
 async def test_a_fault_of_the_store_does_not_make_a_run_deaf_to_a_later_request_to_stop(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    tools, store = Toolset(), BlinkingStore()
-    thread = BoundedThread(agent_with(tools.tools, store=store), FREE)
+    tools, storage = Toolset(), {"store": CountingStore(blinks=True), "checkpointer": LockingSaver()}
+    thread = BoundedThread(agent_with(tools.tools, **storage), FREE)
     running = asyncio.create_task(thread.run(bound("a", "wait", {"name": "a", "seconds": 60})))
     await asyncio.sleep(0.2)
+    another = agent_with(tools.tools, **storage)
     with caplog.at_level(logging.WARNING):
-        assert await asyncio.wait_for(cancel_run(thread.agent, thread.config), 10) == "requested"
+        assert await asyncio.wait_for(cancel_run(another, thread.config), 10) == "requested"
         result = await running
     assert asyncio.get_running_loop().time() < 4
     assert statuses(result) == {"a": "failed"}

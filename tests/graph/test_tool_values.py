@@ -31,8 +31,8 @@ def flag() -> Any:
 
 
 def threads() -> Iterator[str]:
-    """Name the thread that does the work."""
-    yield threading.current_thread().name
+    """Tell which thread does the work."""
+    yield "the main thread" if threading.current_thread() is threading.main_thread() else "another thread"
 
 
 def names() -> list[str]:
@@ -67,7 +67,7 @@ CLASSIC = Tool(name="search", func=lambda query: f"hits for {query}", descriptio
     [
         (make_tool(series), {}, list(range(2000)), "1998, 1999]"),
         (make_tool(flag), {}, False, "false"),
-        (make_tool(threads), {}, ["plan-execute-tool"], "plan-execute-tool"),
+        (make_tool(threads), {}, ["another thread"], "another thread"),
         (make_tool(names), {}, ["caf\ufffd"], "caf\ufffd"),
         (note, {"text": "x"}, "noted x", "noted x"),
         (buy, {"text": "x"}, "bought x", "bought x"),

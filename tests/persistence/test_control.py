@@ -34,7 +34,7 @@ def agent_of(log, storage):
 # --- cancel -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["local", "local-async"])
+@pytest.mark.parametrize("kind", ["local", "local-async", "postgres"])
 def test_a_cancel_from_another_process_stops_reads_at_once_and_lets_a_write_finish(children, tmp_path, kind):
     workplace = Workplace(tmp_path, kind)
     log = Log(workplace.log)

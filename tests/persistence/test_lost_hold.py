@@ -82,20 +82,24 @@ def test_a_run_that_lost_its_hold_stops_and_goes_on_when_it_is_resumed(log, stor
     assert log.calls("send") == {"a": 1, "b": 1}
 
 
+GONE = (ThreadBusyError, StorageError)
+"""Which of the two is noticed first, the taker or the end of the session, is a matter of chance."""
+
+
 def test_who_lost_its_thread_to_another_cannot_write_any_more(log, storage, tmp_path):
     saver, store = storage["checkpointer"], storage["store"]
     with saver.thread_lock("t"):
         store.put(("plan_execute", "results", "t", "p"), "mine", {"n": 1})
         assert cut_off_holders()
         with opened("postgres", tmp_path) as other, other["checkpointer"].thread_lock("t"):
-            with pytest.raises(ThreadBusyError, match="taken over"):
+            with pytest.raises(GONE, match=r"taken over|was lost"):
                 store.put(("plan_execute", "results", "t", "p"), "late", {"n": 2})
-            with pytest.raises(ThreadBusyError, match="taken over"):
+            with pytest.raises(GONE, match=r"taken over|was lost"):
                 saver.put_writes(checkpoint_place(), [("n", 1)], "task")
             other["store"].put(("plan_execute", "results", "t", "p"), "theirs", {"n": 3})
             store.put(("plan_execute", "results", "another thread", "p"), "free", {"n": 4})
         # the other one has left, but the thread was not had back
-        with pytest.raises(ThreadBusyError, match="taken over"):
+        with pytest.raises(GONE, match=r"taken over|was lost"):
             store.put(("plan_execute", "results", "t", "p"), "late", {"n": 2})
     keys = {item.key for item in store.search(("plan_execute", "results"))}
     assert keys == {"mine", "theirs", "free"}
@@ -108,16 +112,15 @@ def checkpoint_place():
 def test_a_hold_that_nobody_took_over_is_lost_all_the_same(storage):
     saver, store = storage["checkpointer"], storage["store"]
     with saver.thread_lock("t") as hold:
-        hold.check()
+        assert hold.loss is None
         assert cut_off_holders()
         with pytest.raises(StorageError, match="was lost"):
             store.put(("plan_execute", "results", "t", "p"), "late", {"n": 2})
-        with pytest.raises(StorageError, match="was lost"):
-            hold.check()
+        assert "was lost" in str(hold.loss)
         with pytest.raises(ThreadBusyError, match="this process"), saver.thread_lock("t"):
             pass
     with saver.thread_lock("t") as hold:
-        hold.check()
+        assert hold.loss is None
         store.put(("plan_execute", "results", "t", "p"), "mine", {"n": 1})
 
 

@@ -25,6 +25,24 @@ reveal_type(result["results"]["a"]["status"])
 reveal_type(create_plan_execute_agent)
 Context(aproval="never")
 result["final_anser"]
+
+for update in agent.stream({"goal": "x"}):
+    reveal_type(update)
+for values in agent.stream({"goal": "x"}, stream_mode="values"):
+    reveal_type(values.get("results"))
+for event in agent.stream({"goal": "x"}, stream_mode="custom", durability="sync"):
+    reveal_type(event["type"])
+
+async def watch() -> None:
+    async for event in agent.astream({"goal": "x"}, stream_mode="custom", context=Context()):
+        if event["type"] == "step_finished":
+            reveal_type(event["verdict"])
+            event["verdikt"]
+    async for part in agent.astream({"goal": "x"}, stream_mode="values", version="v2"):
+        if part["type"] == "values":
+            reveal_type(part["data"])
+    async for mixed in agent.astream({"goal": "x"}, stream_mode=["custom", "values"]):
+        reveal_type(mixed)
 """
 
 
@@ -78,4 +96,11 @@ def test_pyright_resolves_the_package_and_finds_wrong_names(site, tmp_path):
     assert 'Type of "result["final_answer"]" is "str"' in told
     assert "Literal['done', 'failed', 'skipped', 'blocked']" in told
     assert "model: str | BaseChatModel | None = None" in told
-    assert len(messages) == 5, messages
+    assert 'Type of "update" is "dict[str, Any]"' in told
+    assert 'Type of "values.get("results")" is "dict[str, StepResult] | None"' in told
+    assert "step_started" in told
+    assert "Literal['met', 'met_empty', 'failed', 'unverified'] | None" in told
+    assert [text for text in messages if "verdikt" in text]
+    assert 'Type of "part["data"]" is "OutputState"' in told
+    assert 'Type of "mixed" is "Any"' in told
+    assert len(messages) == 12, messages

@@ -7,17 +7,19 @@ from langchain_core.tracers import LangChainTracer
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langsmith import Client
-from plans import FREE, agent_with, bound, draft, draft_step, plan
+from plans import agent_with, bound, draft, draft_step, plan
 from trace_server import TraceServer
 
-from plan_execute import ScriptedModel
+from plan_execute import Context, ScriptedModel
 
 SECRET = "whisper-me-not-1234"
+FREE = Context(approval="never", secret_names=("SHOP_WORD",))
+"""Settings of the run alone make the word a secret."""
 
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setenv("SHOP_TOKEN", SECRET)
+    monkeypatch.setenv("SHOP_WORD", SECRET)
     with TraceServer() as server:
         yield server
 
@@ -36,12 +38,12 @@ def add(a: int, b: int) -> int:
 
 def look() -> str:
     """Say what must not be said."""
-    return f"it is {os.environ['SHOP_TOKEN']}"
+    return f"it is {os.environ['SHOP_WORD']}"
 
 
 def fail() -> str:
     """Raise what must not be said."""
-    raise ValueError(f"cannot use {os.environ['SHOP_TOKEN']}")
+    raise ValueError(f"cannot use {os.environ['SHOP_WORD']}")
 
 
 def model():
@@ -94,7 +96,8 @@ async def test_every_part_of_a_run_has_a_name_tags_and_metadata_of_its_own(serve
 
 
 async def test_secrets_are_not_sent(server, client):
-    config = {"configurable": {"thread_id": "1"}, "callbacks": [LangChainTracer(client=client)]}
+    tracer = LangChainTracer(client=client)
+    config = {"configurable": {"thread_id": "1"}, "callbacks": [tracer]}
     agent = agent_with([add, look, fail], model())
     await agent.ainvoke({"goal": f"count with {SECRET}"}, config, context=FREE)
     steps = [bound("look", "look"), bound("fail", "fail", on_failure="skip")]
@@ -102,9 +105,10 @@ async def test_secrets_are_not_sent(server, client):
     client.flush()
     sent = "\n".join(server.bodies)
     assert SECRET not in sent
-    assert server.runs["look"]["outputs"] == {"output": "it is [redacted SHOP_TOKEN]"}
-    assert "cannot use [redacted SHOP_TOKEN]" in server.runs["fail"]["error"]
-    assert "count with [redacted SHOP_TOKEN]" in sent
+    assert server.runs["look"]["outputs"] == {"output": "it is [redacted SHOP_WORD]"}
+    assert "cannot use [redacted SHOP_WORD]" in server.runs["fail"]["error"]
+    assert "count with [redacted SHOP_WORD]" in sent
+    assert tracer.client.redactors == {}, "nothing of a run is kept"
 
 
 async def test_switched_on_by_its_environment_variables_it_is_sent_no_secrets_either(server, client):

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from plans import FREE, agent_with, bound, draft, draft_step, plan
 from span_tree import Spans
 
-from plan_execute import ScriptedModel
+from plan_execute import Context, ScriptedModel
 
 ROOT = "invoke_agent plan_execute"
 
@@ -306,11 +306,11 @@ async def test_outside_of_our_graphs_models_have_spans_and_chains_have_none():
 
 
 async def test_content_is_left_out_unless_it_is_asked_for_and_then_holds_no_secrets(monkeypatch):
-    monkeypatch.setenv("SHOP_TOKEN", "whisper-me-not-1234")
+    monkeypatch.setenv("SHOP_WORD", "whisper-me-not-1234")
 
     def look() -> str:
         """Say what must not be said."""
-        return f"it is {os.environ['SHOP_TOKEN']}"
+        return f"it is {os.environ['SHOP_WORD']}"
 
     model = planned(
         draft_step("look", "look"),
@@ -319,12 +319,14 @@ async def test_content_is_left_out_unless_it_is_asked_for_and_then_holds_no_secr
         synthesizer=["the end"],
     )
     quiet, telling = Spans(), Spans(capture_content=True)
+    secretive = Context(approval="never", secret_names=("SHOP_WORD",))
     both = config(quiet) | {"callbacks": [quiet.tracer, telling.tracer]}
-    await agent_with([look], model).ainvoke({"goal": "tell whisper-me-not-1234"}, both, context=FREE)
+    await agent_with([look], model).ainvoke({"goal": "tell whisper-me-not-1234"}, both, context=secretive)
     assert not any("messages" in key or "result" in key for span in quiet.all for key in span.attributes)
     results = [span.attributes["gen_ai.tool.call.result"] for span in telling.named("execute_tool look")]
-    assert results == ["it is [redacted SHOP_TOKEN]"] * 2
-    assert "[redacted SHOP_TOKEN]" in telling.named("chat scripted")[0].attributes["gen_ai.input.messages"]
+    assert results == ["it is [redacted SHOP_WORD]"] * 2
+    assert "[redacted SHOP_WORD]" in telling.named("chat scripted")[0].attributes["gen_ai.input.messages"]
+    assert telling.tracer.redactors == {}, "nothing of a run is kept"
     assert not any("whisper" in span.to_json() for span in [*quiet.all, *telling.all])
 
 

@@ -128,5 +128,44 @@ async def test_a_taker_that_is_cancelled_holds_nothing(saver):
         await asyncio.sleep(delay)
         taking.cancel()
         await asyncio.wait({taking})
-        async with saver.hold_thread("t") as check:
-            await check()
+        async with saver.hold_thread("t"):
+            pass
+
+
+def test_who_holds_a_thread_is_told_at_once_to_stop_and_no_other(url):
+    told, other = threading.Event(), threading.Event()
+    # nothing but a signal could come in time: the lease is renewed after 20 minutes
+    with postgres_persistence(url, lease_s=3600) as (saver, _), postgres_persistence(url) as (boss, _):
+        with saver.thread_lock("t") as hold, saver.thread_lock("u") as beside:
+            hold.watch(told.set)
+            beside.watch(other.set)
+            asyncio.run(boss.signal_stop("t"))
+            assert told.wait(60)
+        assert not other.is_set()
+        assert hold.loss is None
+
+
+def test_a_request_that_comes_before_the_run_listens_is_kept(url):
+    with postgres_persistence(url) as (saver, _), postgres_persistence(url) as (boss, _):
+        with saver.thread_lock("t") as hold:
+            asyncio.run(boss.signal_stop("t"))
+            assert hold.must_stop.wait(60)
+            told = threading.Event()
+            hold.watch(told.set)
+            assert told.is_set()
+        with saver.thread_lock("t") as again:
+            assert not again.must_stop.is_set()
+
+
+def test_who_loses_its_session_is_told_at_once_and_hears_again_with_the_next_one(url):
+    told = threading.Event()
+    with postgres_persistence(url, lease_s=3600) as (saver, _), postgres_persistence(url) as (boss, _):
+        with saver.thread_lock("t") as hold:
+            hold.watch(told.set)
+            postgres_server.server().execute(f"SELECT pg_terminate_backend({hold.backend}, 10000)")
+            assert told.wait(60)
+            assert "was lost" in str(hold.loss)
+        with saver.thread_lock("t") as hold:
+            asyncio.run(boss.signal_stop("t"))
+            assert hold.must_stop.wait(60)
+            assert hold.loss is None

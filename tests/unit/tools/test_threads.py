@@ -68,30 +68,33 @@ def test_a_loop_is_made_once_also_when_eight_threads_ask_first() -> None:
         assert len(loops) == 1
 
 
-async def _name_of_thread() -> str:
-    return threading.current_thread().name
+async def _thread() -> int:
+    return threading.get_ident()
 
 
 def test_work_begins_on_the_loop_of_another_thread_in_the_callers_context() -> None:
-    async def look() -> tuple[str, str]:
-        return _var.get(), await _name_of_thread()
+    async def look() -> tuple[str, int]:
+        return _var.get(), await _thread()
 
     _var.set("the caller's")
-    task = begin_in(loop_in_thread("test-loop"), look())
+    loop = loop_in_thread("test-loop")
+    itself = asyncio.run_coroutine_threadsafe(_thread(), loop).result(30)
+    task = begin_in(loop, look())
     assert task is not None
     ended = asyncio.run_coroutine_threadsafe(asyncio.wait_for(task, 30), task.get_loop())
-    assert ended.result(30) == ("the caller's", "test-loop")
+    assert itself != threading.get_ident()
+    assert ended.result(30) == ("the caller's", itself)
 
 
 def test_nothing_begins_on_a_loop_that_waits_for_the_caller() -> None:
     loop = loop_in_thread("test-loop")
 
     async def ask_directly() -> object:
-        return begin_in(loop, _name_of_thread())
+        return begin_in(loop, _thread())
 
     async def ask_through_a_thread() -> object:
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(begin_in, loop, _name_of_thread(), within_s=0.01).result()
+            return pool.submit(begin_in, loop, _thread(), within_s=0.01).result()
 
     for ask in (ask_directly, ask_through_a_thread):
         assert asyncio.run_coroutine_threadsafe(ask(), loop).result(30) is None
