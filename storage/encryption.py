@@ -33,8 +33,8 @@ from langgraph.checkpoint.sqlite.utils import search_where
 from langgraph.store.base import GetOp, Item, Op, PutOp, Result, SearchOp
 
 from ..errors import ConfigurationError, EncryptionKeyError, StorageDamagedError
-from .checkpoints import ChannelBlobs
-from .sqlite import Database, LocalSaver, LocalStore
+from .checkpoints import ChannelBlobs, LocalSaver, LocalStore
+from .sqlite import Database
 
 __all__ = ["Cipher", "EncryptedSaver", "EncryptedStore", "read_key"]
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .adapters import AsyncSaver, DatabasePersistence
+from .checkpoints import LocalSaver, LocalStore
 from .encryption import Cipher, EncryptedSaver, EncryptedStore, read_key
 from .ids import checkpoint_time
-from .sqlite import Database, LocalSaver, LocalStore, open_database
+from .sqlite import Database, open_database
 
 __all__ = [
     "LocalPersistence",
