@@ -49,7 +49,7 @@ from ..state import (
 )
 from ..storage.artifacts import ArtifactDamagedError
 from ..storage.faults import met_faults
-from ..storage.work_id import Place, WorkId
+from ..storage.ids import Place, WorkId
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part

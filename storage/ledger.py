@@ -11,8 +11,8 @@ from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 
 from ..safety.redaction import Redactor
 from ..state import Attempt
+from .ids import CallId
 from .rows import ROOT, decode, dump, encode, load, search
-from .work_id import CallId
 
 __all__ = [
     "DURABLE",

@@ -23,9 +23,9 @@ from plan_execute.errors import ConfigurationError, StorageError
 from plan_execute.storage import sqlite as local
 from plan_execute.storage.adapters import Persistence
 from plan_execute.storage.effect_log import EffectLog
+from plan_execute.storage.ids import CallId, Place, WorkId
 from plan_execute.storage.ledger import Ledger
 from plan_execute.storage.local import list_threads, local_persistence
-from plan_execute.storage.work_id import CallId, Place, WorkId
 from plan_execute.threads.deletion import delete_thread
 
 
@@ -350,7 +350,7 @@ def test_what_was_committed_survives_a_kill(path):
         "from plan_execute.storage.effect_log import EffectLog, EffectRecord\n"
         "from plan_execute.storage.ledger import Ledger\n"
         "from plan_execute.storage.local import local_persistence\n"
-        "from plan_execute.storage.work_id import CallId, Place, WorkId\n"
+        "from plan_execute.storage.ids import CallId, Place, WorkId\n"
         "with local_persistence(sys.argv[1]) as (_, store):\n"
         "    call = CallId(WorkId('t', 'p', (Place('s', None, 1),)), 'c')\n"
         "    log = EffectLog(Ledger(store, 't'), is_new=True)\n"
