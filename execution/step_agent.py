@@ -36,7 +36,7 @@ from ..models.prompts import quote
 from ..models.retrying import retry_transient
 from ..run import StepScope, step_scope_of
 from ..state import Evidence
-from ..storage.faults import is_met
+from ..storage.calls import is_met
 from ..storage.ids import CallId
 from ..tools.calls import describe_exception, preview, require_credentials, without_secrets
 from ..tools.idempotency import keyed_tool

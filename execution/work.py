@@ -48,7 +48,7 @@ from ..state import (
     new_attempt,
 )
 from ..storage.artifacts import ArtifactDamagedError
-from ..storage.faults import met_faults
+from ..storage.calls import met_faults
 from ..storage.ids import Place, WorkId
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox

@@ -17,13 +17,11 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Coroutine,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
@@ -46,10 +44,9 @@ from ..context import run_redactor
 from ..errors import ConfigurationError, PlanExecuteError, StorageError
 from ..langgraph_private import uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
-from .faults import meet
+from .calls import Bridge, Joins, meet
 from .ids import checked_thread_id
 from .rows import ROOT
-from .storage_thread import Joins, StorageThread
 
 __all__ = [
     "AsyncSaver",
@@ -63,106 +60,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-# asyncio's default pool has 6 threads on 2 cores, and blocked tools fill it: storage gets its own.
-_POOL_THREADS = 4
-
-
-class _Bridge:
-    """Runs the calls of one wrapped saver or store from any thread and event loop."""
-
-    def __init__(self, wrapped: object) -> None:
-        self._name = type(wrapped).__name__
-        self._home = _home_loop(wrapped)
-        self._thread: StorageThread | None = getattr(wrapped, "storage_thread", None)
-        self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="plan-execute-storage")
-        self._under_way: set[asyncio.Future[Any]] = set()
-
-    async def call(
-        self,
-        native: Callable[[], Coroutine[Any, Any, T]],
-        blocking: Callable[[], T],
-        joins: Joins = Joins.ALONE,
-    ) -> T:
-        """Await ``native`` in the wrapped object's loop, or run ``blocking`` in a thread if there is none."""
-        if self._thread is not None:
-            return await self.in_thread(blocking, joins)
-        try:
-            return await self._at_home(native)
-        except NotImplementedError:
-            # SqliteSaver and SqliteStore 3.1.2 override the async methods only to raise this.
-            return await self.in_thread(blocking)
-
-    async def in_thread(self, blocking: Callable[[], T], joins: Joins = Joins.ALONE) -> T:
-        """Run a blocking call in the wrapped object's thread, or the pool; cancelled, wait for its end.
-
-        Who is cancelled may close the database next, and SqliteSaver 3.1.2 then crashes the process
-        when a call is still under way.
-        """
-        running: asyncio.Future[T]
-        if self._thread is not None:
-            running = self._thread.call(blocking, joins)
-        else:
-            running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
-        self._under_way.add(running)
-        running.add_done_callback(self._under_way.discard)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait({running})
-            raise
-
-    async def idle(self) -> None:
-        """Wait until no call of this event loop is under way."""
-        loop = asyncio.get_running_loop()
-        # a copy is made in one go: calls of other event loops come and go meanwhile
-        while mine := {call for call in self._under_way.copy() if call.get_loop() is loop}:
-            await asyncio.wait(mine)
-
-    async def _at_home(self, native: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        if self._home is None or self._home is asyncio.get_running_loop():
-            return await native()
-        self._require_running(self._home)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(native(), self._home))
-
-    def check_sync(self) -> None:
-        """Raise where a sync call would wait for the event loop that it blocks.
-
-        Raises:
-            ConfigurationError: The calling thread runs the wrapped object's own loop, or nobody runs it.
-        """
-        if self._home is None:
-            return
-        if self._home is _running_loop():
-            raise ConfigurationError(
-                f"a sync call inside the event loop that {self._name} belongs to would wait for itself: "
-                "use ainvoke or astream there, or give the agent a sync checkpointer and store"
-            )
-        self._require_running(self._home)
-
-    def _require_running(self, home: asyncio.AbstractEventLoop) -> None:
-        if not home.is_running():
-            raise ConfigurationError(
-                f"{self._name} belongs to an event loop that is not running: use it inside that loop, "
-                "or give the agent a sync checkpointer and store (for example local_persistence)"
-            )
-
-
-def _home_loop(wrapped: object) -> asyncio.AbstractEventLoop | None:
-    # AsyncSqliteSaver, AsyncPostgresSaver and their stores keep `loop`, AsyncBatchedBaseStore keeps `_loop`.
-    for name in ("loop", "_loop"):
-        loop = getattr(wrapped, name, None)
-        if isinstance(loop, asyncio.AbstractEventLoop):
-            return loop
-    return None
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
 
 _JOINS = {"get_tuple": Joins.READ, "put": Joins.WRITE, "put_writes": Joins.WRITE}
 """Calls on a checkpointer that may share a transaction."""
@@ -200,7 +97,7 @@ class _Wrapper:
     """What both adapters do with what they wrap."""
 
     wrapped: Any
-    _bridge: _Bridge
+    _bridge: Bridge
 
     def __getattr__(self, name: str) -> Any:
         # copy.copy asks for dunders before `wrapped` is there
@@ -223,7 +120,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
     def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
         super().__init__(serde=saver.serde)
         self.wrapped = saver
-        self._bridge = _Bridge(saver)
+        self._bridge = Bridge(saver)
         # LangGraph 1.2 still runs savers written before put_writes had a task_path.
         self._takes_path = len(inspect.signature(saver.put_writes).parameters) > 3
 
@@ -511,7 +408,7 @@ class AsyncStore(_Wrapper, BaseStore):
         self.wrapped = store
         self.supports_ttl = store.supports_ttl
         self.ttl_config = store.ttl_config
-        self._bridge = _Bridge(store)
+        self._bridge = Bridge(store)
         self._native = not uses_default_pool(store)
         self._joins: Callable[[Sequence[Op]], Joins] | None = getattr(store, "joins", None)
 

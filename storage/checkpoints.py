@@ -32,9 +32,9 @@ from langgraph.store.sqlite import SqliteStore
 
 from ..errors import StorageDamagedError
 from ..langgraph_private import CursorHook
+from .calls import Joins
 from .ledger import DURABLE
 from .sqlite import Database, refusal, thread_lock
-from .storage_thread import Joins
 
 __all__ = [
     "ChannelBlobs",

@@ -23,8 +23,8 @@ from ..errors import (
     StorageError,
     ThreadBusyError,
 )
+from .calls import StorageThread
 from .commit_count import CountFile, add_commit, add_count, read_count
-from .storage_thread import StorageThread
 
 __all__ = [
     "lock_file",

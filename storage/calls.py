@@ -1,4 +1,7 @@
-"""One thread for the calls on a database with one connection: writes that wait together share a commit."""
+"""How async calls reach a storage: in one thread that shares commits, in its event loop, or in a pool.
+
+Faults that such a call meets are noted for the piece of work that made it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,22 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Joins", "StorageThread"]
+from ..errors import ConfigurationError, PlanExecuteError
+
+__all__ = ["Bridge", "Joins", "StorageThread", "is_met", "meet", "met_faults"]
 
 T = TypeVar("T")
+
+# --- one thread for a database with one connection ------------------------------------
 
 
 class Joins(IntEnum):
@@ -195,3 +204,140 @@ def _tell(calls: list[_Call]) -> None:
 def _settle(calls: list[_Call]) -> None:
     for call in calls:
         call.settle()
+
+
+# --- from any event loop --------------------------------------------------------------
+
+# asyncio's default pool has 6 threads on 2 cores, and blocked tools fill it: storage gets its own.
+_POOL_THREADS = 4
+
+
+class Bridge:
+    """Runs the calls of one wrapped saver or store from any thread and event loop."""
+
+    def __init__(self, wrapped: object) -> None:
+        self._name = type(wrapped).__name__
+        self._home = _home_loop(wrapped)
+        self._thread: StorageThread | None = getattr(wrapped, "storage_thread", None)
+        self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="plan-execute-storage")
+        self._under_way: set[asyncio.Future[Any]] = set()
+
+    async def call(
+        self,
+        native: Callable[[], Coroutine[Any, Any, T]],
+        blocking: Callable[[], T],
+        joins: Joins = Joins.ALONE,
+    ) -> T:
+        """Await ``native`` in the wrapped object's loop, or run ``blocking`` in a thread if there is none."""
+        if self._thread is not None:
+            return await self.in_thread(blocking, joins)
+        try:
+            return await self._at_home(native)
+        except NotImplementedError:
+            # SqliteSaver and SqliteStore 3.1.2 override the async methods only to raise this.
+            return await self.in_thread(blocking)
+
+    async def in_thread(self, blocking: Callable[[], T], joins: Joins = Joins.ALONE) -> T:
+        """Run a blocking call in the wrapped object's thread, or the pool; cancelled, wait for its end.
+
+        Who is cancelled may close the database next, and SqliteSaver 3.1.2 then crashes the process
+        when a call is still under way.
+        """
+        running: asyncio.Future[T]
+        if self._thread is not None:
+            running = self._thread.call(blocking, joins)
+        else:
+            running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
+        self._under_way.add(running)
+        running.add_done_callback(self._under_way.discard)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait({running})
+            raise
+
+    async def idle(self) -> None:
+        """Wait until no call of this event loop is under way."""
+        loop = asyncio.get_running_loop()
+        # a copy is made in one go: calls of other event loops come and go meanwhile
+        while mine := {call for call in self._under_way.copy() if call.get_loop() is loop}:
+            await asyncio.wait(mine)
+
+    async def _at_home(self, native: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._home is None or self._home is asyncio.get_running_loop():
+            return await native()
+        self._require_running(self._home)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(native(), self._home))
+
+    def check_sync(self) -> None:
+        """Raise where a sync call would wait for the event loop that it blocks.
+
+        Raises:
+            ConfigurationError: The calling thread runs the wrapped object's own loop, or nobody runs it.
+        """
+        if self._home is None:
+            return
+        if self._home is _running_loop():
+            raise ConfigurationError(
+                f"a sync call inside the event loop that {self._name} belongs to would wait for itself: "
+                "use ainvoke or astream there, or give the agent a sync checkpointer and store"
+            )
+        self._require_running(self._home)
+
+    def _require_running(self, home: asyncio.AbstractEventLoop) -> None:
+        if not home.is_running():
+            raise ConfigurationError(
+                f"{self._name} belongs to an event loop that is not running: use it inside that loop, "
+                "or give the agent a sync checkpointer and store (for example local_persistence)"
+            )
+
+
+def _home_loop(wrapped: object) -> asyncio.AbstractEventLoop | None:
+    # AsyncSqliteSaver, AsyncPostgresSaver and their stores keep `loop`, AsyncBatchedBaseStore keeps `_loop`.
+    for name in ("loop", "_loop"):
+        loop = getattr(wrapped, name, None)
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            return loop
+    return None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+# --- faults that a piece of work meets ---------------------------------------------------
+
+# Libraries, and an embedder's middleware, stand between the storage and who started the work. They turn any
+# exception into something else: a tool's failure, a model's, an answer.
+
+_met: ContextVar[tuple[tuple[object, ...], list[PlanExecuteError]] | None] = ContextVar("met", default=None)
+
+
+@contextmanager
+def met_faults(*storage: object) -> Iterator[list[PlanExecuteError]]:
+    """Collect the faults of these adapters that the body and the tasks it starts meet.
+
+    Faults of other storage, such as that of an agent within a tool, are not the body's.
+    """
+    faults: list[PlanExecuteError] = []
+    token = _met.set((storage, faults))
+    try:
+        yield faults
+    finally:
+        _met.reset(token)
+
+
+def meet(storage: object, fault: PlanExecuteError) -> None:
+    """Let the work that called this adapter know of its fault."""
+    watched = _met.get()
+    if watched is not None and any(storage is each for each in watched[0]):
+        watched[1].append(fault)
+
+
+def is_met(error: BaseException) -> bool:
+    """Tell whether an error is such a fault, which is nobody's to take for something else."""
+    watched = _met.get()
+    return watched is not None and any(error is fault for fault in watched[1])
