@@ -48,7 +48,7 @@ def list_(
     json: JsonOutput = False,
 ) -> int:
     """List threads, newest first."""
-    from ..storage.local import list_threads
+    from ..storage.persistence import list_threads
     from .sources import Sources, open_agent
     from .views import thread_line
 

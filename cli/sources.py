@@ -22,7 +22,7 @@ from .options import CacheOptions, SourceOptions
 
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
-    from ..storage.adapters import Persistence
+    from ..storage.persistence import Persistence
     from ..storage.plan_cache import PlanCache
     from ..tools.toolbox import Toolbox
 
@@ -78,7 +78,7 @@ class Place(NamedTuple):
             from ..storage.postgres import postgres_persistence
 
             return postgres_persistence(self.name)
-        from ..storage.local import local_persistence
+        from ..storage.persistence import local_persistence
 
         return local_persistence(self.name, encryption_key=encryption_key)
 

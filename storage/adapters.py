@@ -7,11 +7,9 @@ one is called in the event loop it was made in.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -24,7 +22,7 @@ from collections.abc import (
 )
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -41,7 +39,7 @@ from langgraph.checkpoint.serde.types import ERROR
 from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
-from ..errors import ConfigurationError, PlanExecuteError, StorageError
+from ..errors import PlanExecuteError, StorageError
 from ..langgraph_private import uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
 from .calls import Bridge, Joins, meet
@@ -51,9 +49,6 @@ from .rows import ROOT
 __all__ = [
     "AsyncSaver",
     "AsyncStore",
-    "DatabasePersistence",
-    "OpenDatabase",
-    "Persistence",
     "ThreadHold",
     "async_saver",
     "async_store",
@@ -465,51 +460,6 @@ def _is_of_storage(error: Exception) -> bool:
     # by the names that PEP 249 gives the errors of every database's client
     names = {cls.__name__ for cls in type(error).__mro__}
     return isinstance(error, OSError) or not names.isdisjoint({"DatabaseError", "InterfaceError"})
-
-
-class Persistence(NamedTuple):
-    """What a graph keeps its state in; both work sync and async, from any event loop."""
-
-    checkpointer: AsyncSaver
-    store: AsyncStore
-
-
-class OpenDatabase(Protocol):
-    """A database that is open."""
-
-    def close(self) -> None:
-        """Close it."""
-
-
-class DatabasePersistence(ABC):
-    """One database, open between entering and leaving, with ``with`` or ``async with``."""
-
-    _database: OpenDatabase | None = None
-
-    @abstractmethod
-    def _open(self) -> tuple[OpenDatabase, BaseCheckpointSaver[Any], BaseStore]:
-        """Open the database, and make the checkpointer and the store on it."""
-
-    @abstractmethod
-    def _open_already(self) -> str:
-        """Say which database is open, and what to do instead."""
-
-    def __enter__(self) -> Persistence:
-        if self._database is not None:
-            raise ConfigurationError(self._open_already())
-        self._database, saver, store = self._open()
-        return Persistence(AsyncSaver(saver), AsyncStore(store))
-
-    def __exit__(self, *_: object) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    async def __aenter__(self) -> Persistence:
-        return await asyncio.to_thread(self.__enter__)
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.__exit__)
 
 
 @overload

@@ -20,9 +20,9 @@ from ..errors import (
     StorageError,
 )
 from ..langgraph_private import BlobHook, CursorHook
-from .adapters import DatabasePersistence
 from .checkpoints import DistinctVersions, strict_serializer
 from .ledger import DURABLE, thread_of
+from .persistence import DatabasePersistence
 
 try:
     import psycopg

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from ..errors import StorageError, ThreadBusyError
-from ..storage.adapters import Persistence
 from ..storage.artifacts import artifacts_of
 from ..storage.ledger import ledger_of
+from ..storage.persistence import Persistence
 from ..storage.rows import ROOT, dump, encode
 from ..storage.sqlite import Database, lock_file
 from ..storage.workspaces import workspace_of

@@ -13,8 +13,8 @@ from langgraph.store.base import GetOp, PutOp
 
 from plan_execute import local_persistence
 from plan_execute.errors import StorageError
-from plan_execute.storage.adapters import Persistence
 from plan_execute.storage.calls import Joins, StorageThread
+from plan_execute.storage.persistence import Persistence
 
 RESULTS = ("plan_execute", "results", "t", "p")
 
