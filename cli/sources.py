@@ -358,8 +358,7 @@ def read_plan_cache(given: CacheOptions = _NO_CACHE_ASKED, *, for_goal: bool) ->
         if ttl or namespace:
             raise BadUsageError("--cache-ttl and --cache-namespace need --cache")
         return None
-    from ..storage.durations import read_duration
-    from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
+    from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache, read_duration
 
     chosen = ttl or env.plan_cache
     kept_for = read_duration(chosen) if chosen else PlanCache().ttl_s

@@ -15,8 +15,7 @@ from langchain_core.tools import BaseTool
 
 from ..context import Environment
 from ..errors import ConfigurationError, known
-from ..storage.durations import read_duration
-from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
+from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache, read_duration
 from ..storage.workspaces import server_workspaces, workspace_of
 from ..tools.toolsets import names_of_toolsets, toolset_of_each_thread
 from ..tracing.export import tracers_of
