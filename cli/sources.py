@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..context import Context, Environment
 from ..errors import ConfigurationError, MissingModelError, ThreadNotFoundError, known
-from ..storage.workspaces import data_folder
+from ..tools.workspaces import data_folder
 from .exits import BadUsageError
 from .options import CacheOptions, SourceOptions
 
@@ -165,9 +165,9 @@ class Sources:
         Raises:
             ConfigurationError: If a module, an attribute or what it holds is not as it should be.
         """
-        from ..storage.workspaces import workspace_of
         from ..tools.toolbox import Toolbox
         from ..tools.toolsets import names_of_toolsets, toolset
+        from ..tools.workspaces import workspace_of
 
         root = self.workspace or workspace_of(self.database.workspaces, thread)
         sets = [name for listed in self.toolsets for name in names_of_toolsets(listed)]

@@ -22,7 +22,7 @@ from ..storage.ledger import ledger_of
 from ..storage.persistence import Persistence
 from ..storage.rows import ROOT, dump, encode
 from ..storage.sqlite import Database, lock_file
-from ..storage.workspaces import workspace_of
+from ..tools.workspaces import workspace_of
 
 __all__ = ["delete_thread", "file_of", "finish_deletions", "give_space_back", "stored_bytes"]
 
