@@ -40,7 +40,7 @@ from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
 from ..errors import PlanExecuteError, StorageError
-from ..langgraph_private import uses_default_pool
+from ..langgraph_private import NO_TASK, uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
 from .calls import Bridge, Joins, meet
 from .ids import checked_thread_id
@@ -52,6 +52,7 @@ __all__ = [
     "ThreadHold",
     "async_saver",
     "async_store",
+    "write_beside",
 ]
 
 T = TypeVar("T")
@@ -482,3 +483,28 @@ def async_store(store: BaseStore | None) -> AsyncStore | None:
     if store is None or isinstance(store, AsyncStore):
         return store
     return AsyncStore(store)
+
+
+async def write_beside(
+    saver: BaseCheckpointSaver[Any], config: RunnableConfig, updates: Sequence[tuple[str, Any]]
+) -> None:
+    """Add updates of channels to those that stand beside a checkpoint, without making a new one.
+
+    A new checkpoint would leave behind the results of siblings that had finished, which are pending writes of
+    the old one. LangGraph keeps the update of a ``Command`` like this, too.
+
+    Args:
+        saver: The checkpointer.
+        config: Names the checkpoint.
+        updates: Pairs of a channel and its update, in their order.
+    """
+    found = await saver.aget_tuple(config)
+    if found is None or not updates:
+        return
+    # A saver numbers the writes of a task from 0 and keeps those that are there.
+    earlier = [
+        (channel, value)
+        for task, channel, value in found.pending_writes or ()
+        if task == NO_TASK and channel not in WRITES_IDX_MAP
+    ]
+    await saver.aput_writes(found.config, [*earlier, *updates], NO_TASK)

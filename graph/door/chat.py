@@ -25,7 +25,7 @@ from ...people.chat import (
 )
 from ...run import Run
 from ...state import QUESTION_ID
-from ...storage.beside import write_beside
+from ...storage.adapters import write_beside
 from ..compiled import CompiledAgent
 from .inputs import read_messages
 
