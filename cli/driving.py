@@ -22,7 +22,7 @@ from ..errors import (
 from ..people.answers import overdue_answers
 from ..plan.dag import descendants
 from ..state import steps_of
-from ..threads.requirements import require_means
+from ..threads.requirements import check_can_go_on
 from .dialogue import Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
@@ -42,11 +42,11 @@ __all__ = [
     "Session",
     "answer_open_questions",
     "apply_careful_ends",
+    "check_can_end",
     "drive",
     "follow",
     "note_overdue",
     "overdue_questions",
-    "require_means_to_end",
 ]
 
 _ON_THE_COMMAND_LINE = (QuestionOpenError, ThreadUnfinishedError)
@@ -250,7 +250,7 @@ def note_overdue(screen: Screen, snapshot: StateSnapshot, overdue: Sequence[Open
     screen.note(f"Nobody answered within {_patience(snapshot):g} s, so the careful end applies to: {named}.")
 
 
-def require_means_to_end(
+def check_can_end(
     agent: PlanExecuteAgent, toolbox: Toolbox, snapshot: StateSnapshot, overdue: Sequence[OpenQuestion]
 ) -> None:
     """Refuse to end overdue questions where that would run steps whose tools or model were not given.
@@ -263,7 +263,7 @@ def require_means_to_end(
         return  # the run ends rejected
     ended = {step for question in overdue if question.name in _ENDS_ITS_STEP and (step := _step_of(question))}
     ended |= descendants(steps_of(snapshot.values.get("plan")), ended)
-    require_means(agent, toolbox, snapshot, not_to_run=ended)
+    check_can_go_on(agent, toolbox, snapshot, not_to_run=ended)
     models = Context(**(snapshot.values.get("settings") or {})).models
     decides = any(question.name not in _ENDS_ITS_STEP for question in overdue)
     used_model = (snapshot.values.get("usage") or {}).get("model_calls", 0) > 0
@@ -287,7 +287,7 @@ def apply_careful_ends(sources: Sources, screen: Screen, thread: str) -> StateSn
         with open_agent(sources, toolbox, existing=True) as agent:
             snapshot = look_up(agent, thread)
             if overdue := overdue_questions(snapshot):
-                require_means_to_end(agent, toolbox, snapshot, overdue)
+                check_can_end(agent, toolbox, snapshot, overdue)
                 note_overdue(screen, snapshot, overdue)
                 follow(Session(agent, thread, screen), None)
             return look_up(agent, thread)
