@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Session",
     "answer_open_questions",
-    "apply_careful_ends",
+    "apply_safe_defaults",
     "check_can_end",
     "drive",
     "follow",
@@ -231,7 +231,7 @@ def _spent(usage: Mapping[str, Any]) -> str:
 # --- questions that nobody answered in time -------------------------------------------
 
 _ENDS_ITS_STEP = {"approve_step", "confirm_call", "handle_step_failure", "extend_budget"}
-"""Questions whose careful end neither calls a tool of their step nor asks a model."""
+"""Questions whose safe default neither calls a tool of their step nor asks a model."""
 
 
 def overdue_questions(snapshot: StateSnapshot) -> list[OpenQuestion]:
@@ -245,9 +245,9 @@ def _patience(snapshot: StateSnapshot) -> float | None:
 
 
 def note_overdue(screen: Screen, snapshot: StateSnapshot, overdue: Sequence[OpenQuestion]) -> None:
-    """Say which questions get their careful end, and why."""
+    """Say which questions get their safe default, and why."""
     named = ", ".join(question.label for question in overdue)
-    screen.note(f"Nobody answered within {_patience(snapshot):g} s, so the careful end applies to: {named}.")
+    screen.note(f"Nobody answered within {_patience(snapshot):g} s, so the safe default applies to: {named}.")
 
 
 def check_can_end(
@@ -277,8 +277,8 @@ def _step_of(question: OpenQuestion) -> Any:
     return question.value.get("step_id") or question.args.get("step_id")
 
 
-def apply_careful_ends(sources: Sources, screen: Screen, thread: str) -> StateSnapshot | None:
-    """Give overdue questions their careful end, and return the state after it.
+def apply_safe_defaults(sources: Sources, screen: Screen, thread: str) -> StateSnapshot | None:
+    """Give overdue questions their safe default, and return the state after it.
 
     None: it cannot be done now, which is said; the thread is as it was.
     """
@@ -292,5 +292,5 @@ def apply_careful_ends(sources: Sources, screen: Screen, thread: str) -> StateSn
                 follow(Session(agent, thread, screen), None)
             return look_up(agent, thread)
     except PlanExecuteError as error:
-        screen.note(f"Overdue, but its careful end cannot be applied now: {error}")
+        screen.note(f"Overdue, but its safe default cannot be applied now: {error}")
         return None
