@@ -36,7 +36,7 @@ from ..models.prompts import quote
 from ..models.retrying import retry_transient
 from ..run import StepScope, step_scope_of
 from ..state import Evidence
-from ..storage.calls import is_met
+from ..storage.calls import is_collected_fault
 from ..storage.ids import CallId
 from ..tools.calls import describe_exception, preview, require_credentials, without_secrets
 from ..tools.idempotency import keyed_tool
@@ -367,7 +367,7 @@ async def _made(
     except (GraphBubbleUp, BudgetExceededError):
         raise
     except Exception as error:
-        if is_invalid_resume(error) or is_met(error):
+        if is_invalid_resume(error) or is_collected_fault(error):
             raise
         reason = describe_exception(name, error, scope.run.redactor)
         raise ToolFailedError(reason) from error

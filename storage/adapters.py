@@ -42,7 +42,7 @@ from ..context import run_redactor
 from ..errors import PlanExecuteError, StorageError
 from ..langgraph_private import NO_TASK, uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
-from .calls import Bridge, Joins, meet
+from .calls import Bridge, Joins, note_fault
 from .ids import checked_thread_id
 from .rows import ROOT
 
@@ -446,14 +446,14 @@ def _faults(adapter: AsyncSaver | AsyncStore) -> Iterator[None]:
     try:
         yield
     except PlanExecuteError as error:
-        meet(adapter, error)
+        note_fault(adapter, error)
         raise
     except Exception as error:
         if isinstance(adapter, AsyncSaver) and not _is_of_storage(error):
             raise
         name, reason = type(adapter.wrapped).__name__, f"{type(error).__name__}: {error}"
         fault = StorageError(f"the storage {name} failed: {reason}")
-        meet(adapter, fault)
+        note_fault(adapter, fault)
         raise fault from error
 
 

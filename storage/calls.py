@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..errors import ConfigurationError, PlanExecuteError
 
-__all__ = ["Bridge", "Joins", "StorageThread", "is_met", "meet", "met_faults"]
+__all__ = ["Bridge", "Joins", "StorageThread", "collect_faults", "is_collected_fault", "note_fault"]
 
 T = TypeVar("T")
 
@@ -313,31 +313,33 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 # Libraries, and an embedder's middleware, stand between the storage and who started the work. They turn any
 # exception into something else: a tool's failure, a model's, an answer.
 
-_met: ContextVar[tuple[tuple[object, ...], list[PlanExecuteError]] | None] = ContextVar("met", default=None)
+_collected: ContextVar[tuple[tuple[object, ...], list[PlanExecuteError]] | None] = ContextVar(
+    "collected", default=None
+)
 
 
 @contextmanager
-def met_faults(*storage: object) -> Iterator[list[PlanExecuteError]]:
+def collect_faults(*storage: object) -> Iterator[list[PlanExecuteError]]:
     """Collect the faults of these adapters that the body and the tasks it starts meet.
 
     Faults of other storage, such as that of an agent within a tool, are not the body's.
     """
     faults: list[PlanExecuteError] = []
-    token = _met.set((storage, faults))
+    token = _collected.set((storage, faults))
     try:
         yield faults
     finally:
-        _met.reset(token)
+        _collected.reset(token)
 
 
-def meet(storage: object, fault: PlanExecuteError) -> None:
+def note_fault(storage: object, fault: PlanExecuteError) -> None:
     """Let the work that called this adapter know of its fault."""
-    watched = _met.get()
+    watched = _collected.get()
     if watched is not None and any(storage is each for each in watched[0]):
         watched[1].append(fault)
 
 
-def is_met(error: BaseException) -> bool:
+def is_collected_fault(error: BaseException) -> bool:
     """Tell whether an error is such a fault, which is nobody's to take for something else."""
-    watched = _met.get()
+    watched = _collected.get()
     return watched is not None and any(error is fault for fault in watched[1])
