@@ -42,7 +42,7 @@ from ..context import run_redactor
 from ..errors import PlanExecuteError, StorageError
 from ..langgraph_private import NO_TASK, uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
-from .calls import Bridge, Joins, note_fault
+from .calls import Access, Bridge, note_fault
 from .ids import checked_thread_id
 from .rows import ROOT
 
@@ -57,7 +57,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-_JOINS = {"get_tuple": Joins.READ, "put": Joins.WRITE, "put_writes": Joins.WRITE}
+_ACCESS = {"get_tuple": Access.READ, "put": Access.WRITE, "put_writes": Access.WRITE}
 """Calls on a checkpointer that may share a transaction."""
 
 
@@ -190,7 +190,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
             return await self._bridge.call(
                 lambda: getattr(self.wrapped, f"a{method}")(*args, **options),
                 lambda: getattr(self.wrapped, method)(*args, **options),
-                _JOINS.get(method, Joins.ALONE),
+                _ACCESS.get(method, Access.ALONE),
             )
 
     @property
@@ -406,7 +406,7 @@ class AsyncStore(_Wrapper, BaseStore):
         self.ttl_config = store.ttl_config
         self._bridge = Bridge(store)
         self._native = not uses_default_pool(store)
-        self._joins: Callable[[Sequence[Op]], Joins] | None = getattr(store, "joins", None)
+        self._access_of: Callable[[Sequence[Op]], Access] | None = getattr(store, "access_of", None)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute several operations."""
@@ -422,11 +422,11 @@ class AsyncStore(_Wrapper, BaseStore):
             return await self._abatch(wanted)
 
     async def _abatch(self, ops: list[Op]) -> list[Result]:
-        joins = self._joins(ops) if self._joins is not None else Joins.ALONE
+        access = self._access_of(ops) if self._access_of is not None else Access.ALONE
         if not self._native:
-            return await self._bridge.in_thread(lambda: self.wrapped.batch(ops), joins)
+            return await self._bridge.in_thread(lambda: self.wrapped.batch(ops), access)
         return await self._bridge.call(
-            lambda: self.wrapped.abatch(ops), lambda: self.wrapped.batch(ops), joins
+            lambda: self.wrapped.abatch(ops), lambda: self.wrapped.batch(ops), access
         )
 
 

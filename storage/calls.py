@@ -20,14 +20,14 @@ from typing import Any, Protocol, TypeVar
 
 from ..errors import ConfigurationError, PlanExecuteError
 
-__all__ = ["Bridge", "Joins", "StorageThread", "collect_faults", "is_collected_fault", "note_fault"]
+__all__ = ["Access", "Bridge", "StorageThread", "collect_faults", "is_collected_fault", "note_fault"]
 
 T = TypeVar("T")
 
 # --- one thread for a database with one connection ------------------------------------
 
 
-class Joins(IntEnum):
+class Access(IntEnum):
     """The transaction that a call may share; of several calls it is what the most demanding one needs."""
 
     ALONE = 0
@@ -49,7 +49,7 @@ class OpenTransaction(Protocol):
 @dataclass
 class _Call:
     work: Callable[[], Any]
-    joins: Joins
+    access: Access
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
@@ -97,13 +97,13 @@ class StorageThread:
         self._closed = False
         self._process = os.getpid()
 
-    def call(self, work: Callable[[], T], joins: Joins = Joins.ALONE) -> asyncio.Future[T]:
+    def call(self, work: Callable[[], T], access: Access = Access.ALONE) -> asyncio.Future[T]:
         """Let the thread do the work; the future is of the calling event loop.
 
         Work that joins others may be done again, after what it did in the database was undone: another's
         failure must not be its own.
         """
-        call = _Call(work, joins, asyncio.get_running_loop().create_future())
+        call = _Call(work, access, asyncio.get_running_loop().create_future())
         if not self._takes(call):
             call.run()  # which will say that the database is closed, or another process's
             call.settle()
@@ -166,9 +166,9 @@ class StorageThread:
 
     def _run_together(self, calls: list[_Call]) -> Iterable[_Call]:
         """Run calls in one transaction; return those that are to be run alone."""
-        most, begun = max(call.joins for call in calls), False
+        most, begun = max(call.access for call in calls), False
         try:
-            with self._transaction(write=most >= Joins.WRITE, durable=most == Joins.DURABLE):
+            with self._transaction(write=most >= Access.WRITE, durable=most == Access.DURABLE):
                 begun = True
                 for call in calls:
                     call.result = call.work()
@@ -177,7 +177,7 @@ class StorageThread:
                 return calls
             # All have waited as long as one may for another process, and need not wait one after the other.
             for call in calls:
-                call.error = error if call.joins >= Joins.WRITE else None
+                call.error = error if call.access >= Access.WRITE else None
             return [call for call in calls if call.error is None]
         return ()
 
@@ -186,7 +186,7 @@ def _groups(waiting: deque[_Call]) -> Iterator[list[_Call]]:
     """Divide calls into those that share a transaction; their order stays."""
     while waiting:
         group = [waiting.popleft()]
-        while group[0].joins and waiting and waiting[0].joins:
+        while group[0].access and waiting and waiting[0].access:
             group.append(waiting.popleft())
         yield group
 
@@ -226,18 +226,18 @@ class Bridge:
         self,
         native: Callable[[], Coroutine[Any, Any, T]],
         blocking: Callable[[], T],
-        joins: Joins = Joins.ALONE,
+        access: Access = Access.ALONE,
     ) -> T:
         """Await ``native`` in the wrapped object's loop, or run ``blocking`` in a thread if there is none."""
         if self._thread is not None:
-            return await self.in_thread(blocking, joins)
+            return await self.in_thread(blocking, access)
         try:
             return await self._at_home(native)
         except NotImplementedError:
             # SqliteSaver and SqliteStore 3.1.2 override the async methods only to raise this.
             return await self.in_thread(blocking)
 
-    async def in_thread(self, blocking: Callable[[], T], joins: Joins = Joins.ALONE) -> T:
+    async def in_thread(self, blocking: Callable[[], T], access: Access = Access.ALONE) -> T:
         """Run a blocking call in the wrapped object's thread, or the pool; cancelled, wait for its end.
 
         Who is cancelled may close the database next, and SqliteSaver 3.1.2 then crashes the process
@@ -245,7 +245,7 @@ class Bridge:
         """
         running: asyncio.Future[T]
         if self._thread is not None:
-            running = self._thread.call(blocking, joins)
+            running = self._thread.call(blocking, access)
         else:
             running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
         self._under_way.add(running)

@@ -32,7 +32,7 @@ from langgraph.store.sqlite import SqliteStore
 
 from ..errors import StorageDamagedError
 from ..langgraph_private import CursorHook
-from .calls import Joins
+from .calls import Access
 from .ledger import DURABLE
 from .sqlite import Database, refusal, thread_lock
 
@@ -248,16 +248,16 @@ class LocalStore(CursorHook, SqliteStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute the operations in one transaction, on the disk at return if one is of the ledger."""
         wanted = [*ops]
-        needs = self.joins(wanted)
-        with self.shared.transaction(write=needs >= Joins.WRITE, durable=needs == Joins.DURABLE):
+        access = self.access_of(wanted)
+        with self.shared.transaction(write=access >= Access.WRITE, durable=access == Access.DURABLE):
             return super().batch(wanted)
 
-    def joins(self, ops: Iterable[Op]) -> Joins:
+    def access_of(self, ops: Iterable[Op]) -> Access:
         """Say what transaction the operations need."""
         puts = [op for op in ops if isinstance(op, PutOp)]
         if any(op.namespace[:2] in DURABLE for op in puts):
-            return Joins.DURABLE
-        return Joins.WRITE if puts else Joins.READ
+            return Access.DURABLE
+        return Access.WRITE if puts else Access.READ
 
     def whole(self, thread_id: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - PostgreSQL locks by it
         """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
