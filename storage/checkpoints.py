@@ -259,7 +259,7 @@ class LocalStore(CursorHook, SqliteStore):
             return Access.DURABLE
         return Access.WRITE if puts else Access.READ
 
-    def whole(self, thread_id: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - PostgreSQL locks by it
+    def atomic(self, thread_id: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - PostgreSQL locks by it
         """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
         return self.shared.transaction(durable=True)
 

@@ -331,7 +331,7 @@ class PooledStore(_PooledCursors, PostgresStore):
         with self.shared.transaction(threads=_threads_of(puts), durable=durable):
             return super().batch(wanted)
 
-    def whole(self, thread_id: str) -> AbstractContextManager[Any]:
+    def atomic(self, thread_id: str) -> AbstractContextManager[Any]:
         """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
         return self.shared.transaction(durable=True, threads=[thread_id])
 

@@ -35,7 +35,7 @@ _PAGES_AT_ONCE = 256
 class _Store(Protocol):
     """What `local_persistence` and `postgres_persistence` have, and LangGraph's own stores have not."""
 
-    def whole(self, thread_id: str) -> AbstractContextManager[Any]:
+    def atomic(self, thread_id: str) -> AbstractContextManager[Any]:
         """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
 
     def delete_below(self, namespace: tuple[str, ...], limit: int | None = None) -> int:
@@ -54,7 +54,7 @@ def delete_thread(persistence: Persistence, thread_id: str, workspaces: Path | N
     """
     saver, store = persistence
     rows = _rows_of(persistence)
-    with rows.whole(thread_id):
+    with rows.atomic(thread_id):
         saver.delete_thread(thread_id)
         for namespace in ledger_of(thread_id):
             rows.delete_below(namespace)
