@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired
 
-from langgraph.store.base import BaseStore, GetOp, Item, PutOp
+from langgraph.store.base import BaseStore, GetOp, Item
 from typing_extensions import TypedDict
 
-from .rows import ROOT, dump, encode, load, search
+from .rows import ROOT, encode, load, put, search
 
 __all__ = ["History", "OutputForms", "Sample"]
 
@@ -48,9 +48,7 @@ class History:
             return
         row = {"samples": {kind: _spread(taken) for kind, taken in samples.items()}}
         place = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4]) % _PLACES
-        await self._store.aput(
-            self._space, encode(f"{place:03d}"), {"json": dump(row)}, index=False, ttl=None
-        )
+        await self._store.abatch([put(self._space, f"{place:03d}", row)])
 
     async def samples(self) -> dict[str, list[Sample]]:
         """Return all samples by kind."""
@@ -83,7 +81,7 @@ class OutputForms:
         Args:
             tools: Fingerprints by name: another tool of the same name has another form.
         """
-        wanted = [GetOp(self._space, _key(*tool), refresh_ttl=False) for tool in tools.items()]
+        wanted = [GetOp(self._space, encode(_key(*tool)), refresh_ttl=False) for tool in tools.items()]
         rows = await self._store.abatch(wanted) if wanted else []
         found = zip(tools, rows, strict=True)
         return {name: load(row)["form"] for name, row in found if isinstance(row, Item)}
@@ -92,7 +90,7 @@ class OutputForms:
         """Keep what was seen now, where it is something else than before."""
         known = await self.known({name: tools[name] for name in forms})
         rows = [
-            PutOp(self._space, _key(name, tools[name]), {"json": dump({"form": form})}, index=False, ttl=None)
+            put(self._space, _key(name, tools[name]), {"form": form})
             for name, form in forms.items()
             if known.get(name) != form
         ]
@@ -101,4 +99,4 @@ class OutputForms:
 
 
 def _key(name: str, fingerprint: str) -> str:
-    return encode(f"{name} {fingerprint}")
+    return f"{name} {fingerprint}"

@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 
 from ..errors import ConfigurationError
 from ..state import Plan
-from .rows import ROOT, decode, dump, encode, load, search
+from .rows import ROOT, decode, encode, load, put, search
 
 __all__ = [
     "DEFAULT_NAMESPACE",
@@ -173,7 +173,7 @@ class CachedPlans:
     async def keep(self, key: str, entry: CachedPlan, *, max_entries: int) -> None:
         """Keep a plan; what had expired by then, and the oldest beyond ``max_entries``, gives way."""
         row = {"format": FORMAT, **vars(entry)}
-        await self._write(self._entries, key, row)
+        await self.store.abatch([put(self._entries, key, row)])
         # What cannot be read may belong to another version: it is left alone.
         others = {
             item.key: other
@@ -198,7 +198,7 @@ class CachedPlans:
     async def count_hit(self, key: str) -> None:
         """Count that an entry was used; beside the entry, so that counting never brings one back."""
         item = await self.store.aget(self._hits, encode(key))
-        await self._write(self._hits, key, {"hits": _hits(item) + 1})
+        await self.store.abatch([put(self._hits, key, {"hits": _hits(item) + 1})])
 
     @property
     def _entries(self) -> tuple[str, ...]:
@@ -207,9 +207,6 @@ class CachedPlans:
     @property
     def _hits(self) -> tuple[str, ...]:
         return (*_HITS, encode(self.namespace))
-
-    async def _write(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
-        await self.store.aput(namespace, encode(key), {"json": dump(row)}, index=False, ttl=None)
 
     async def _delete(self, keys: Any) -> None:
         deletions = [PutOp(space, key, None) for key in keys for space in (self._entries, self._hits)]

@@ -20,7 +20,7 @@ from ..errors import StorageError, ThreadBusyError
 from ..storage.artifacts import artifacts_of
 from ..storage.ledger import ledger_of
 from ..storage.persistence import Persistence
-from ..storage.rows import ROOT, dump, encode
+from ..storage.rows import ROOT, encode, put
 from ..storage.sqlite import Database, lock_file
 from ..tools.workspaces import workspace_of
 
@@ -58,7 +58,7 @@ def delete_thread(persistence: Persistence, thread_id: str, workspaces: Path | N
         saver.delete_thread(thread_id)
         for namespace in ledger_of(thread_id):
             rows.delete_below(namespace)
-        store.put(_NOTES, encode(thread_id), {"json": dump(thread_id)}, index=False, ttl=None)
+        store.batch([put(_NOTES, thread_id, thread_id)])
     _clear(persistence, thread_id, workspaces)
 
 
