@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from .models.scripted import ScriptedModel
     from .safety.redaction import redact_also
     from .state import Evaluation, InputState, OutputState, Plan, Step, StepResult, Usage
-    from .storage.adapters import Persistence
-    from .storage.local import local_persistence
+    from .storage.persistence import Persistence, local_persistence
     from .storage.plan_cache import PlanCache
     from .storage.postgres import postgres_persistence
     from .threads.prune import prune_threads
@@ -73,7 +72,7 @@ _HOMES = {
     "InjectedIdempotencyKey": ".tools.idempotency",
     "InputState": ".state",
     "OutputState": ".state",
-    "Persistence": ".storage.adapters",
+    "Persistence": ".storage.persistence",
     "Plan": ".state",
     "PlanCache": ".storage.plan_cache",
     "PlanExecuteAgent": ".graph.agent",
@@ -88,7 +87,7 @@ _HOMES = {
     "cancel_run": ".graph.control",
     "create_plan_execute_agent": ".graph",
     "edit_plan": ".graph.control",
-    "local_persistence": ".storage.local",
+    "local_persistence": ".storage.persistence",
     "mcp_tools": ".tools.mcp",
     "postgres_persistence": ".storage.postgres",
     "prune_threads": ".threads.prune",

@@ -133,7 +133,7 @@ class Context(BaseModel):
     decision_timeout_s: float | None = Field(
         default=None,
         gt=0,
-        title="Seconds until an unanswered question gets its careful end",
+        title="Seconds until an unanswered question gets its safe default",
         description="None: never.",
     )
     max_model_calls: int | None = Field(

@@ -29,14 +29,13 @@ from .events import Progress
 from .plan.reuse import PlanReuse
 from .safety.redaction import Redactor
 from .spending.budget import Meter, SoftLimit, Tab
-from .spending.history import History
 from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
 from .storage.artifacts import Artifacts
 from .storage.effect_log import EffectLog
+from .storage.history import History, OutputForms
+from .storage.ids import CallId, Place, WorkId
 from .storage.ledger import Ledger
-from .storage.output_forms import OutputForms
 from .storage.plan_cache import CachedPlans, PlanCache
-from .storage.work_id import CallId, Place, WorkId
 from .tools.calls import abridged, ended_with
 
 T = TypeVar("T")

@@ -157,7 +157,7 @@ Namespace = Annotated[
 @cache.command("list")
 def list_(namespace: Namespace = None, db: Database = None, json: JsonOutput = False) -> int:
     """List the plans that are kept, newest first."""
-    from ..storage.durations import say_duration
+    from ..storage.plan_cache import say_duration
     from .sources import Sources
 
     screen, now = Screen(json=json), time.time()

@@ -48,7 +48,7 @@ def list_(
     json: JsonOutput = False,
 ) -> int:
     """List threads, newest first."""
-    from ..storage.local import list_threads
+    from ..storage.persistence import list_threads
     from .sources import Sources, open_agent
     from .views import thread_line
 
@@ -111,11 +111,11 @@ def show(
 ) -> int:
     """Show a thread: status, plan, questions, answer.
 
-    Questions that nobody answered in time get their careful end first; where steps
+    Questions that nobody answered in time get their safe default first; where steps
     may run after it, that needs the run's --tools and --model.
     """
     from .commands_worker import queued_now, queued_status, what_keeps
-    from .driving import apply_careful_ends, overdue_questions
+    from .driving import apply_safe_defaults, overdue_questions
     from .sources import Sources, open_agent
     from .views import look_up, open_questions, status_of, thread_lines, values_of
 
@@ -126,7 +126,7 @@ def show(
     with open_agent(sources, existing=True) as agent:
         snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
     if overdue_questions(snapshot):
-        snapshot = apply_careful_ends(sources, screen, thread) or snapshot
+        snapshot = apply_safe_defaults(sources, screen, thread) or snapshot
     status, reason = queued_status(queued, status_of(snapshot)), what_keeps(queued)
     if json:
         questions = [question.as_json() for question in open_questions(snapshot)]

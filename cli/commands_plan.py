@@ -231,7 +231,7 @@ def promote(
     planner. With --tools it is checked against them too.
     """
     from ..plan.files.plan_files import STDIN, check_writable
-    from ..plan.literals import Lift
+    from ..plan.literals import NewInput
     from ..plan.promotion import promote as promote_plan
     from .plan_files import UncheckedToolbox
     from .sources import Sources, open_agent
@@ -239,7 +239,7 @@ def promote(
 
     if output not in (None, STDIN):
         check_writable(output, overwrite=force)
-    lifts = [Lift.read(text) for text in lift or ()]
+    new_inputs = [NewInput.read(text) for text in lift or ()]
     screen, sources = Screen(json=json), Sources.read(source_options)
     toolbox = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     with open_agent(sources, existing=True) as agent:
@@ -251,7 +251,7 @@ def promote(
         results_of(snapshot),
         inputs=values.get("inputs"),
         audit=values.get("audit") or (),
-        lifts=lifts,
+        new_inputs=new_inputs,
         everywhere=everywhere,
         argument_schema=toolbox.arguments_schema if sources.has_tools else None,
     )

@@ -134,15 +134,15 @@ def resume(
         raise BadUsageError("--question needs an answer: --approve, --reject TEXT or --answer JSON")
     from langgraph.types import Command
 
-    from ..threads.requirements import require_means
+    from ..threads.requirements import check_can_go_on
     from .commands_worker import leave_to_workers
     from .driving import (
         Session,
         answer_open_questions,
+        check_can_end,
         drive,
         note_overdue,
         overdue_questions,
-        require_means_to_end,
     )
     from .sources import Sources, open_agent
     from .views import look_up, open_questions
@@ -164,13 +164,13 @@ def resume(
             if any(late.id == chosen for late in overdue):
                 screen.note("This answer comes too late to count.")
             if reject is None:
-                require_means(agent, toolbox, snapshot)
+                check_can_go_on(agent, toolbox, snapshot)
             return drive(session, Command(resume={chosen: reply[0]}))
         if overdue:
-            require_means_to_end(agent, toolbox, snapshot, overdue)
+            check_can_end(agent, toolbox, snapshot, overdue)
             return drive(session, None)
         if not snapshot.interrupts or screen.interactive:
-            require_means(agent, toolbox, snapshot)
+            check_can_go_on(agent, toolbox, snapshot)
         return answer_open_questions(session) if snapshot.interrupts else drive(session, None)
 
 
@@ -231,7 +231,7 @@ def retry(
     """
     from ..graph.control import retry_steps
     from ..graph.loop import run as run_now
-    from ..threads.requirements import require_means
+    from ..threads.requirements import check_can_go_on
     from .driving import Session, drive
     from .sources import Sources, open_agent
     from .views import look_up
@@ -241,7 +241,7 @@ def retry(
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))
-        require_means(agent, toolbox, look_up(agent, thread), again=True)
+        check_can_go_on(agent, toolbox, look_up(agent, thread), again=True)
         again = run_now(retry_steps(agent, session.config, step or None))
         screen.note(f"Again: {', '.join(again)}" if again else "The next steps are planned once more.")
         return drive(session, None)
@@ -334,7 +334,7 @@ def edit(
     screen = Screen(json=json, plain=plain)
     if plan is None and not screen.interactive:
         raise BadUsageError("there is no terminal to edit the plan in; give the edited plan with --plan FILE")
-    from ..threads.requirements import require_means
+    from ..threads.requirements import check_can_go_on
     from .driving import Session, drive
     from .plan_edit import PlanEdit, edit_from_file, edit_in_editor, settle
     from .sources import Sources, open_agent
@@ -346,7 +346,7 @@ def edit(
         session = Session(agent, thread, screen, sources.resume_command(thread))
         snapshot = look_up(agent, thread)
         if not sources.has_tools:
-            require_means(agent, toolbox, snapshot, again=True)
+            check_can_go_on(agent, toolbox, snapshot, again=True)
         change = PlanEdit(session, snapshot)
         stored = edit_from_file(change, plan) if plan is not None else edit_in_editor(change)
         if not stored:

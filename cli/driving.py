@@ -22,7 +22,7 @@ from ..errors import (
 from ..people.answers import overdue_answers
 from ..plan.dag import descendants
 from ..state import steps_of
-from ..threads.requirements import require_means
+from ..threads.requirements import check_can_go_on
 from .dialogue import Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Session",
     "answer_open_questions",
-    "apply_careful_ends",
+    "apply_safe_defaults",
+    "check_can_end",
     "drive",
     "follow",
     "note_overdue",
     "overdue_questions",
-    "require_means_to_end",
 ]
 
 _ON_THE_COMMAND_LINE = (QuestionOpenError, ThreadUnfinishedError)
@@ -233,7 +233,7 @@ def _spent(usage: Mapping[str, Any]) -> str:
 # --- questions that nobody answered in time -------------------------------------------
 
 _ENDS_ITS_STEP = {"approve_step", "confirm_call", "handle_step_failure", "extend_budget"}
-"""Questions whose careful end neither calls a tool of their step nor asks a model."""
+"""Questions whose safe default neither calls a tool of their step nor asks a model."""
 
 
 def overdue_questions(snapshot: StateSnapshot) -> list[OpenQuestion]:
@@ -247,12 +247,12 @@ def _patience(snapshot: StateSnapshot) -> float | None:
 
 
 def note_overdue(screen: Screen, snapshot: StateSnapshot, overdue: Sequence[OpenQuestion]) -> None:
-    """Say which questions get their careful end, and why."""
+    """Say which questions get their safe default, and why."""
     named = ", ".join(question.label for question in overdue)
-    screen.note(f"Nobody answered within {_patience(snapshot):g} s, so the careful end applies to: {named}.")
+    screen.note(f"Nobody answered within {_patience(snapshot):g} s, so the safe default applies to: {named}.")
 
 
-def require_means_to_end(
+def check_can_end(
     agent: PlanExecuteAgent, toolbox: Toolbox, snapshot: StateSnapshot, overdue: Sequence[OpenQuestion]
 ) -> None:
     """Refuse to end overdue questions where that would run steps whose tools or model were not given.
@@ -265,7 +265,7 @@ def require_means_to_end(
         return  # the run ends rejected
     ended = {step for question in overdue if question.name in _ENDS_ITS_STEP and (step := _step_of(question))}
     ended |= descendants(steps_of(snapshot.values.get("plan")), ended)
-    require_means(agent, toolbox, snapshot, not_to_run=ended)
+    check_can_go_on(agent, toolbox, snapshot, not_to_run=ended)
     models = Context(**(snapshot.values.get("settings") or {})).models
     decides = any(question.name not in _ENDS_ITS_STEP for question in overdue)
     used_model = (snapshot.values.get("usage") or {}).get("model_calls", 0) > 0
@@ -279,8 +279,8 @@ def _step_of(question: OpenQuestion) -> Any:
     return question.value.get("step_id") or question.args.get("step_id")
 
 
-def apply_careful_ends(sources: Sources, screen: Screen, thread: str) -> StateSnapshot | None:
-    """Give overdue questions their careful end, and return the state after it.
+def apply_safe_defaults(sources: Sources, screen: Screen, thread: str) -> StateSnapshot | None:
+    """Give overdue questions their safe default, and return the state after it.
 
     None: it cannot be done now, which is said; the thread is as it was.
     """
@@ -289,10 +289,10 @@ def apply_careful_ends(sources: Sources, screen: Screen, thread: str) -> StateSn
         with open_agent(sources, toolbox, existing=True) as agent:
             snapshot = look_up(agent, thread)
             if overdue := overdue_questions(snapshot):
-                require_means_to_end(agent, toolbox, snapshot, overdue)
+                check_can_end(agent, toolbox, snapshot, overdue)
                 note_overdue(screen, snapshot, overdue)
                 follow(Session(agent, thread, screen), None)
             return look_up(agent, thread)
     except PlanExecuteError as error:
-        screen.note(f"Overdue, but its careful end cannot be applied now: {error}")
+        screen.note(f"Overdue, but its safe default cannot be applied now: {error}")
         return None

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..context import Context, Environment
 from ..errors import ConfigurationError, MissingModelError, ThreadNotFoundError, known
-from ..storage.workspaces import data_folder
+from ..tools.workspaces import data_folder
 from .exits import BadUsageError
 from .options import CacheOptions, SourceOptions
 
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
-    from ..storage.adapters import Persistence
+    from ..storage.persistence import Persistence
     from ..storage.plan_cache import PlanCache
     from ..tools.toolbox import Toolbox
 
@@ -78,7 +78,7 @@ class Place(NamedTuple):
             from ..storage.postgres import postgres_persistence
 
             return postgres_persistence(self.name)
-        from ..storage.local import local_persistence
+        from ..storage.persistence import local_persistence
 
         return local_persistence(self.name, encryption_key=encryption_key)
 
@@ -165,9 +165,9 @@ class Sources:
         Raises:
             ConfigurationError: If a module, an attribute or what it holds is not as it should be.
         """
-        from ..storage.workspaces import workspace_of
         from ..tools.toolbox import Toolbox
         from ..tools.toolsets import names_of_toolsets, toolset
+        from ..tools.workspaces import workspace_of
 
         root = self.workspace or workspace_of(self.database.workspaces, thread)
         sets = [name for listed in self.toolsets for name in names_of_toolsets(listed)]
@@ -358,8 +358,7 @@ def read_plan_cache(given: CacheOptions = _NO_CACHE_ASKED, *, for_goal: bool) ->
         if ttl or namespace:
             raise BadUsageError("--cache-ttl and --cache-namespace need --cache")
         return None
-    from ..storage.durations import read_duration
-    from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
+    from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache, read_duration
 
     chosen = ttl or env.plan_cache
     kept_for = read_duration(chosen) if chosen else PlanCache().ttl_s

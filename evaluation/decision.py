@@ -75,7 +75,7 @@ async def decide_with_model(
 ) -> Evaluation:
     """Ask the evaluator model; what it may answer is an enum, a reason and a hint.
 
-    A model that fails decides nothing: the careful end is to abort.
+    A model that fails decides nothing: the safe default is to abort.
 
     Args:
         failure: How the last attempt ended.

@@ -15,7 +15,7 @@ from ..people.forms import choices_of, fields_in_words, filled_in
 from ..run import StepScope, emit
 from ..safety.markdown import code_span, plain_line
 from ..state import digest
-from ..storage.work_id import CallId
+from ..storage.ids import CallId
 from ..tools.caller import Reply, ToolQuestion
 
 __all__ = ["CallerOfTool"]

@@ -55,7 +55,7 @@ from ..state import (
     steps_by_id,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
-from ..storage.work_id import Place, path_as_json
+from ..storage.ids import Place, path_as_json
 from ..tools.calls import shortened
 from ..tools.threads import run_bounded
 from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part

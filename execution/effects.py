@@ -23,7 +23,7 @@ from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope
 from ..safety.markdown import code_span
 from ..state import Effect, digest
 from ..storage.effect_log import EffectRecord
-from ..storage.work_id import CallId
+from ..storage.ids import CallId
 from ..tools.caller import CALLER
 from ..tools.calls import abridged, preview
 from .asking_calls import CallerOfTool

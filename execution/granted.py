@@ -14,7 +14,7 @@ from ..plan.references import expression_roots, step_references
 from ..run import Run, StepScope
 from ..safety.markdown import code_span
 from ..state import Effect, Step
-from ..storage.work_id import WorkId, path_as_json
+from ..storage.ids import WorkId, path_as_json
 from ..tools.toolbox import Toolbox
 
 __all__ = ["asks_for_a_call", "asks_for_values", "confirmed_arguments", "confirmed_call", "confirmed_items"]

@@ -40,7 +40,7 @@ from ..state import (
     total_usage,
 )
 from ..storage.artifacts import ArtifactDamagedError
-from ..storage.work_id import Place
+from ..storage.ids import Place
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
 from .granted import asks_for_values, confirmed_items

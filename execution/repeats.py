@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ..run import StepScope
 from ..storage.effect_log import EffectRecord
-from ..storage.work_id import CallId, Place, WorkId
+from ..storage.ids import CallId, Place, WorkId
 
 __all__ = ["doubts_about_step", "is_repetition"]
 

@@ -37,8 +37,8 @@ from ..models.retrying import retry_transient
 from ..models.servers import UNKNOWN, require_tools, server_of
 from ..run import StepScope, step_scope_of
 from ..state import Effect, Evidence
-from ..storage.faults import is_met
-from ..storage.work_id import CallId
+from ..storage.calls import is_collected_fault
+from ..storage.ids import CallId
 from ..tools.calls import describe_exception, preview, require_credentials, without_secrets
 from ..tools.idempotency import keyed_tool
 from ..tools.threads import run_bounded
@@ -416,7 +416,7 @@ async def _made(
     except (GraphBubbleUp, BudgetExceededError):
         raise
     except Exception as error:
-        if is_invalid_resume(error) or is_met(error):
+        if is_invalid_resume(error) or is_collected_fault(error):
             raise
         reason = describe_exception(name, error, scope.run.redactor)
         raise ToolFailedError(reason) from error

@@ -23,8 +23,8 @@ from ..people.asking import ask_anything
 from ..people.questions import question_id
 from ..run import StepScope
 from ..state import digest
+from ..storage.ids import CallId
 from ..storage.rows import dump
-from ..storage.work_id import CallId
 from .kinds.agent import nested_config
 
 __all__ = ["call_and_let_ask"]

@@ -52,8 +52,8 @@ from ..state import (
     new_attempt,
 )
 from ..storage.artifacts import ArtifactDamagedError
-from ..storage.faults import met_faults
-from ..storage.work_id import Place, WorkId
+from ..storage.calls import collect_faults
+from ..storage.ids import Place, WorkId
 from ..tools.calls import shortened
 from ..tools.threads import run_bounded, run_in_thread
 from ..tools.toolbox import Toolbox
@@ -128,7 +128,7 @@ class StepWork:
         if self.epoch.approval is None:
             raise StepWithheldError("no approval of this plan is on record")
         async with self._traced_attempt(number, item) as traced:
-            with met_faults(self.run.ledger.store, self._saver) as faults:
+            with collect_faults(self.run.ledger.store, self._saver) as faults:
                 attempt = await replace(self, config=traced.config)._attempt(number, before, hint, item)
             if faults:  # whatever was made of it on its way here
                 raise faults[0]

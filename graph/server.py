@@ -15,10 +15,9 @@ from langchain_core.tools import BaseTool
 
 from ..context import Environment
 from ..errors import ConfigurationError, known
-from ..storage.durations import read_duration
-from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache
-from ..storage.workspaces import server_workspaces, workspace_of
+from ..storage.plan_cache import DEFAULT_NAMESPACE, PlanCache, read_duration
 from ..tools.toolsets import names_of_toolsets, toolset_of_each_thread
+from ..tools.workspaces import server_workspaces, workspace_of
 from ..tracing.export import tracers_of
 from .agent import PlanExecuteAgent
 from .build import create_plan_execute_agent

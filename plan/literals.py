@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InvalidInputError, known
 from .references import BadReferenceError, escaped, map_strings, references_in, render, resolve
 
-__all__ = ["ArgumentSchema", "Lift", "Lifting", "declared_inputs", "holds_references", "stands_for"]
+__all__ = ["ArgumentSchema", "InputMaker", "NewInput", "declared_inputs", "holds_references", "stands_for"]
 
 Json = Any
 Path = tuple[str | int, ...]
@@ -37,11 +37,11 @@ def _declaration(value: Json) -> dict[str, Any]:
     return {"type": kind} if kind else {}
 
 
-# --- lifting -----------------------------------------------------------------------------
+# --- literals that become inputs ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Lift:
+class NewInput:
     """A wish to make a literal of the plan an input.
 
     Attributes:
@@ -53,7 +53,7 @@ class Lift:
     name: str
 
     @classmethod
-    def read(cls, text: str) -> Lift:
+    def read(cls, text: str) -> NewInput:
         """Read ``PATH=NAME``.
 
         Raises:
@@ -86,7 +86,7 @@ def _references(text: str) -> list[Any]:
         return [text]
 
 
-class Lifting:
+class InputMaker:
     """Replaces literals of steps by references to inputs, and declares those."""
 
     def __init__(
@@ -103,56 +103,56 @@ class Lifting:
         self._everywhere = everywhere
         self._argument_schema = argument_schema
 
-    def lift(self, lift: Lift) -> None:
+    def make(self, wanted: NewInput) -> None:
         """Make one literal an input.
 
         Raises:
             InvalidInputError: If the path leads to no literal, or the name has another value.
         """
-        at, path = self._locate(lift)
+        at, path = self._locate(wanted)
         value = _value_at(self.steps[at], path)
-        if lift.name not in self._declared:
+        if wanted.name not in self._declared:
             if holds_references(value):
                 raise InvalidInputError(
-                    f"{lift.path} is not a literal: {json.dumps(value, ensure_ascii=False)[:80]} holds a "
+                    f"{wanted.path} is not a literal: {json.dumps(value, ensure_ascii=False)[:80]} holds a "
                     "reference. Lift a literal, or one inside it by the name of an input that has its value"
                 )
-            self._declared[lift.name] = self._declare(at, path, _literal(value))
-            changed: Json = _reference(lift.name)
+            self._declared[wanted.name] = self._declare(at, path, _literal(value))
+            changed: Json = _reference(wanted.name)
         else:
-            changed = self._with_known_input(lift, value)
+            changed = self._with_known_input(wanted, value)
         self.steps[at] = _replaced(self.steps[at], path, changed)
         if self._everywhere:
-            literal = self._declared[lift.name]["default"]
-            self.steps = [_lifted_throughout(step, literal, lift.name) for step in self.steps]
+            literal = self._declared[wanted.name]["default"]
+            self.steps = [_lifted_throughout(step, literal, wanted.name) for step in self.steps]
 
-    def _with_known_input(self, lift: Lift, value: Json) -> Json:
+    def _with_known_input(self, wanted: NewInput, value: Json) -> Json:
         """Put an input that is declared already where its default stands, alone or inside a text."""
-        spec = self._declared[lift.name]
+        spec = self._declared[wanted.name]
         if "default" not in spec:
             raise InvalidInputError(
-                f"the plan has an input {lift.name!r} without a value; lift {lift.path} by another name"
+                f"the plan has an input {wanted.name!r} without a value; lift {wanted.path} by another name"
             )
         known_value = spec["default"]
         if not holds_references(value) and stands_for(value, known_value):
-            return _reference(lift.name)
-        inside = _inside(value, render(known_value), lift) if isinstance(value, str) else value
+            return _reference(wanted.name)
+        inside = _inside(value, render(known_value), wanted) if isinstance(value, str) else value
         if inside == value:
             shown, other = (json.dumps(v, ensure_ascii=False)[:80] for v in (known_value, value))
             raise InvalidInputError(
-                f"the input {lift.name!r} is {shown} already, and {lift.path} is {other}, "
+                f"the input {wanted.name!r} is {shown} already, and {wanted.path} is {other}, "
                 "which neither is nor holds that; lift it by another name"
             )
         return inside
 
-    def _locate(self, lift: Lift) -> tuple[int, Path]:
-        names = re.sub(r"\[(\d+)\]", r".\1", lift.path).split(".")
+    def _locate(self, wanted: NewInput) -> tuple[int, Path]:
+        names = re.sub(r"\[(\d+)\]", r".\1", wanted.path).split(".")
         ids = [step["id"] for step in self.steps]
         if names[0] == "steps" and "steps" not in ids:
             del names[0]
         step_id = self._renamed.get(names[0], names[0]) if names else ""
         if step_id not in ids:
-            raise InvalidInputError(f"{lift.path}: there is no step {step_id!r}; known steps: {known(ids)}")
+            raise InvalidInputError(f"{wanted.path}: there is no step {step_id!r}; known steps: {known(ids)}")
         at, rest = ids.index(step_id), names[1:]
         step = self.steps[at]
         path = _path_to(step, rest) or (_path_to(step, ["call", "args", *rest]) if rest else None)
@@ -160,7 +160,7 @@ class Lifting:
         if path is None or not any(path == one[: len(path)] for one in liftable) or not _may_be_lifted(path):
             literals = known(_shown(step_id, one) for one in liftable)
             raise InvalidInputError(
-                f"{lift.path}: there is nothing to lift; literals of {step_id!r}: {literals}"
+                f"{wanted.path}: there is nothing to lift; literals of {step_id!r}: {literals}"
             )
         return at, path
 
@@ -237,18 +237,18 @@ def _replaced(value: Json, path: Path, new: Json) -> Json:
     return {key: _replaced(item, path[1:], new) if key == path[0] else item for key, item in value.items()}
 
 
-def _inside(text: str, literal: str, lift: Lift) -> str:
+def _inside(text: str, literal: str, wanted: NewInput) -> str:
     """Put an input where its value stands as whole words in the literal parts of a text."""
-    wanted = re.compile(rf"(?<!\w){re.escape(escaped(literal))}(?!\w)") if literal else re.compile(r"(?!)")
+    words = re.compile(rf"(?<!\w){re.escape(escaped(literal))}(?!\w)") if literal else re.compile(r"(?!)")
     parts, at = [], 0
     for _, start, end in _references(text):
         parts += [(text[at:start], True), (text[start:end], False)]
         at = end
     parts.append((text[at:], True))
-    if any(is_literal and re.search(rf"\$(?={wanted.pattern})", part) for part, is_literal in parts):
-        raise InvalidInputError(f"{lift.path}: a $ stands before {literal!r}, and $${{ would be a literal")
+    if any(is_literal and re.search(rf"\$(?={words.pattern})", part) for part, is_literal in parts):
+        raise InvalidInputError(f"{wanted.path}: a $ stands before {literal!r}, and $${{ would be a literal")
     return "".join(
-        wanted.sub(lambda _: _reference(lift.name), part) if is_literal else part
+        words.sub(lambda _: _reference(wanted.name), part) if is_literal else part
         for part, is_literal in parts
     )
 

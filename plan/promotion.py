@@ -14,7 +14,7 @@ from ..tools.calls import ABRIDGED
 from .criteria import is_judged
 from .dag import run_status
 from .identity import used_ids
-from .literals import ArgumentSchema, Lift, Lifting, declared_inputs, holds_references, stands_for
+from .literals import ArgumentSchema, InputMaker, NewInput, declared_inputs, holds_references, stands_for
 from .references import (
     escaped,
     expression_roots,
@@ -54,7 +54,7 @@ def promote(
     *,
     inputs: Mapping[str, Json] | None = None,
     audit: Sequence[AuditEvent] = (),
-    lifts: Iterable[Lift] = (),
+    new_inputs: Iterable[NewInput] = (),
     everywhere: bool = False,
     argument_schema: ArgumentSchema | None = None,
 ) -> Promotion:
@@ -65,7 +65,7 @@ def promote(
         results: The results of the run.
         inputs: The input values of the run; they become defaults, so that running it does the same.
         audit: The decisions of the run.
-        lifts: Literals that become inputs.
+        new_inputs: Literals that become inputs.
         everywhere: Whether a lifted literal becomes the input wherever else it stands as a whole value.
         argument_schema: Knows the tools, for a lifted argument to be declared as its tool does.
 
@@ -82,16 +82,16 @@ def promote(
     steps = [_tidy(rename_uses(step, renamed), renamed.get(step["id"], step["id"])) for step in kept]
     used = _used_inputs(plan, inputs or {})
     declared = declared_inputs(plan.get("inputs") or {}, used)
-    lifting = Lifting(steps, declared, renamed, everywhere, argument_schema)
-    for lift in lifts:
-        lifting.lift(lift)
+    maker = InputMaker(steps, declared, renamed, everywhere, argument_schema)
+    for wanted in new_inputs:
+        maker.make(wanted)
     made: dict[str, Any] = {
         "goal": plan.get("goal", ""),
         "rationale": plan.get("rationale", ""),
         "inputs": declared,
-        "answer": "" if lifts or edited else _answer(plan, used, dropped, renamed),
+        "answer": "" if new_inputs or edited else _answer(plan, used, dropped, renamed),
     }
-    made = {key: value for key, value in made.items() if value} | {"steps": lifting.steps}
+    made = {key: value for key, value in made.items() if value} | {"steps": maker.steps}
     return Promotion(made, dropped, renamed, _by_hand(plan, audit))
 
 

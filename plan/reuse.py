@@ -27,9 +27,8 @@ from ..state import (
     StepResult,
     digest,
 )
-from ..storage.durations import say_duration
 from ..storage.ledger import Ledger
-from ..storage.plan_cache import FORMAT, CachedPlan, CachedPlans, PlanCache, UnreadablePlanError
+from ..storage.plan_cache import FORMAT, CachedPlan, CachedPlans, PlanCache, UnreadablePlanError, say_duration
 from .identity import plan_hash
 from .revision import first_revision
 

@@ -18,7 +18,7 @@ from ..plan.identity import input_values
 from ..plan.references import resolve
 from ..safety.work import Work, within
 from ..state import Plan, Step, StepResult, Usage
-from .history import Sample
+from ..storage.history import Sample
 
 __all__ = [
     "Amount",

@@ -7,25 +7,21 @@ one is called in the event loop it was made in.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncIterator,
     Callable,
     Collection,
-    Coroutine,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -42,128 +38,25 @@ from langgraph.checkpoint.serde.types import ERROR
 from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
-from ..errors import ConfigurationError, PlanExecuteError, StorageError
-from ..langgraph_private import uses_default_pool
+from ..errors import PlanExecuteError, StorageError
+from ..langgraph_private import NO_TASK, uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
-from .faults import meet
+from .calls import Access, Bridge, note_fault
 from .ids import checked_thread_id
 from .rows import ROOT
-from .storage_thread import Joins, StorageThread
 
 __all__ = [
     "AsyncSaver",
     "AsyncStore",
-    "DatabasePersistence",
-    "OpenDatabase",
-    "Persistence",
     "ThreadHold",
     "async_saver",
     "async_store",
+    "write_beside",
 ]
 
 T = TypeVar("T")
 
-# asyncio's default pool has 6 threads on 2 cores, and blocked tools fill it: storage gets its own.
-_POOL_THREADS = 4
-
-
-class _Bridge:
-    """Runs the calls of one wrapped saver or store from any thread and event loop."""
-
-    def __init__(self, wrapped: object) -> None:
-        self._name = type(wrapped).__name__
-        self._home = _home_loop(wrapped)
-        self._thread: StorageThread | None = getattr(wrapped, "storage_thread", None)
-        self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="plan-execute-storage")
-        self._under_way: set[asyncio.Future[Any]] = set()
-
-    async def call(
-        self,
-        native: Callable[[], Coroutine[Any, Any, T]],
-        blocking: Callable[[], T],
-        joins: Joins = Joins.ALONE,
-    ) -> T:
-        """Await ``native`` in the wrapped object's loop, or run ``blocking`` in a thread if there is none."""
-        if self._thread is not None:
-            return await self.in_thread(blocking, joins)
-        try:
-            return await self._at_home(native)
-        except NotImplementedError:
-            # SqliteSaver and SqliteStore 3.1.2 override the async methods only to raise this.
-            return await self.in_thread(blocking)
-
-    async def in_thread(self, blocking: Callable[[], T], joins: Joins = Joins.ALONE) -> T:
-        """Run a blocking call in the wrapped object's thread, or the pool; cancelled, wait for its end.
-
-        Who is cancelled may close the database next, and SqliteSaver 3.1.2 then crashes the process
-        when a call is still under way.
-        """
-        running: asyncio.Future[T]
-        if self._thread is not None:
-            running = self._thread.call(blocking, joins)
-        else:
-            running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
-        self._under_way.add(running)
-        running.add_done_callback(self._under_way.discard)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait({running})
-            raise
-
-    async def idle(self) -> None:
-        """Wait until no call of this event loop is under way."""
-        loop = asyncio.get_running_loop()
-        # a copy is made in one go: calls of other event loops come and go meanwhile
-        while mine := {call for call in self._under_way.copy() if call.get_loop() is loop}:
-            await asyncio.wait(mine)
-
-    async def _at_home(self, native: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        if self._home is None or self._home is asyncio.get_running_loop():
-            return await native()
-        self._require_running(self._home)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(native(), self._home))
-
-    def check_sync(self) -> None:
-        """Raise where a sync call would wait for the event loop that it blocks.
-
-        Raises:
-            ConfigurationError: The calling thread runs the wrapped object's own loop, or nobody runs it.
-        """
-        if self._home is None:
-            return
-        if self._home is _running_loop():
-            raise ConfigurationError(
-                f"a sync call inside the event loop that {self._name} belongs to would wait for itself: "
-                "use ainvoke or astream there, or give the agent a sync checkpointer and store"
-            )
-        self._require_running(self._home)
-
-    def _require_running(self, home: asyncio.AbstractEventLoop) -> None:
-        if not home.is_running():
-            raise ConfigurationError(
-                f"{self._name} belongs to an event loop that is not running: use it inside that loop, "
-                "or give the agent a sync checkpointer and store (for example local_persistence)"
-            )
-
-
-def _home_loop(wrapped: object) -> asyncio.AbstractEventLoop | None:
-    # AsyncSqliteSaver, AsyncPostgresSaver and their stores keep `loop`, AsyncBatchedBaseStore keeps `_loop`.
-    for name in ("loop", "_loop"):
-        loop = getattr(wrapped, name, None)
-        if isinstance(loop, asyncio.AbstractEventLoop):
-            return loop
-    return None
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-_JOINS = {"get_tuple": Joins.READ, "put": Joins.WRITE, "put_writes": Joins.WRITE}
+_ACCESS = {"get_tuple": Access.READ, "put": Access.WRITE, "put_writes": Access.WRITE}
 """Calls on a checkpointer that may share a transaction."""
 
 
@@ -194,7 +87,7 @@ class _Wrapper:
     """What both adapters do with what they wrap."""
 
     wrapped: Any
-    _bridge: _Bridge
+    _bridge: Bridge
 
     def __getattr__(self, name: str) -> Any:
         # copy.copy asks for dunders before `wrapped` is there
@@ -217,7 +110,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
     def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
         super().__init__(serde=saver.serde)
         self.wrapped = saver
-        self._bridge = _Bridge(saver)
+        self._bridge = Bridge(saver)
         # LangGraph 1.2 still runs savers written before put_writes had a task_path.
         self._takes_path = len(inspect.signature(saver.put_writes).parameters) > 3
 
@@ -295,7 +188,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
             return await self._bridge.call(
                 lambda: getattr(self.wrapped, f"a{method}")(*args, **options),
                 lambda: getattr(self.wrapped, method)(*args, **options),
-                _JOINS.get(method, Joins.ALONE),
+                _ACCESS.get(method, Access.ALONE),
             )
 
     @property
@@ -509,9 +402,9 @@ class AsyncStore(_Wrapper, BaseStore):
         self.wrapped = store
         self.supports_ttl = store.supports_ttl
         self.ttl_config = store.ttl_config
-        self._bridge = _Bridge(store)
+        self._bridge = Bridge(store)
         self._native = not uses_default_pool(store)
-        self._joins: Callable[[Sequence[Op]], Joins] | None = getattr(store, "joins", None)
+        self._access_of: Callable[[Sequence[Op]], Access] | None = getattr(store, "access_of", None)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute several operations."""
@@ -527,11 +420,11 @@ class AsyncStore(_Wrapper, BaseStore):
             return await self._abatch(wanted)
 
     async def _abatch(self, ops: list[Op]) -> list[Result]:
-        joins = self._joins(ops) if self._joins is not None else Joins.ALONE
+        access = self._access_of(ops) if self._access_of is not None else Access.ALONE
         if not self._native:
-            return await self._bridge.in_thread(lambda: self.wrapped.batch(ops), joins)
+            return await self._bridge.in_thread(lambda: self.wrapped.batch(ops), access)
         return await self._bridge.call(
-            lambda: self.wrapped.abatch(ops), lambda: self.wrapped.batch(ops), joins
+            lambda: self.wrapped.abatch(ops), lambda: self.wrapped.batch(ops), access
         )
 
 
@@ -551,14 +444,14 @@ def _faults(adapter: AsyncSaver | AsyncStore) -> Iterator[None]:
     try:
         yield
     except PlanExecuteError as error:
-        meet(adapter, error)
+        note_fault(adapter, error)
         raise
     except Exception as error:
         if isinstance(adapter, AsyncSaver) and not _is_of_storage(error):
             raise
         name, reason = type(adapter.wrapped).__name__, f"{type(error).__name__}: {error}"
         fault = StorageError(f"the storage {name} failed: {reason}")
-        meet(adapter, fault)
+        note_fault(adapter, fault)
         raise fault from error
 
 
@@ -566,51 +459,6 @@ def _is_of_storage(error: Exception) -> bool:
     # by the names that PEP 249 gives the errors of every database's client
     names = {cls.__name__ for cls in type(error).__mro__}
     return isinstance(error, OSError) or not names.isdisjoint({"DatabaseError", "InterfaceError"})
-
-
-class Persistence(NamedTuple):
-    """What a graph keeps its state in; both work sync and async, from any event loop."""
-
-    checkpointer: AsyncSaver
-    store: AsyncStore
-
-
-class OpenDatabase(Protocol):
-    """A database that is open."""
-
-    def close(self) -> None:
-        """Close it."""
-
-
-class DatabasePersistence(ABC):
-    """One database, open between entering and leaving, with ``with`` or ``async with``."""
-
-    _database: OpenDatabase | None = None
-
-    @abstractmethod
-    def _open(self) -> tuple[OpenDatabase, BaseCheckpointSaver[Any], BaseStore]:
-        """Open the database, and make the checkpointer and the store on it."""
-
-    @abstractmethod
-    def _open_already(self) -> str:
-        """Say which database is open, and what to do instead."""
-
-    def __enter__(self) -> Persistence:
-        if self._database is not None:
-            raise ConfigurationError(self._open_already())
-        self._database, saver, store = self._open()
-        return Persistence(AsyncSaver(saver), AsyncStore(store))
-
-    def __exit__(self, *_: object) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    async def __aenter__(self) -> Persistence:
-        return await asyncio.to_thread(self.__enter__)
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.__exit__)
 
 
 @overload
@@ -633,3 +481,28 @@ def async_store(store: BaseStore | None) -> AsyncStore | None:
     if store is None or isinstance(store, AsyncStore):
         return store
     return AsyncStore(store)
+
+
+async def write_beside(
+    saver: BaseCheckpointSaver[Any], config: RunnableConfig, updates: Sequence[tuple[str, Any]]
+) -> None:
+    """Add updates of channels to those that stand beside a checkpoint, without making a new one.
+
+    A new checkpoint would leave behind the results of siblings that had finished, which are pending writes of
+    the old one. LangGraph keeps the update of a ``Command`` like this, too.
+
+    Args:
+        saver: The checkpointer.
+        config: Names the checkpoint.
+        updates: Pairs of a channel and its update, in their order.
+    """
+    found = await saver.aget_tuple(config)
+    if found is None or not updates:
+        return
+    # A saver numbers the writes of a task from 0 and keeps those that are there.
+    earlier = [
+        (channel, value)
+        for task, channel, value in found.pending_writes or ()
+        if task == NO_TASK and channel not in WRITES_IDX_MAP
+    ]
+    await saver.aput_writes(found.config, [*earlier, *updates], NO_TASK)

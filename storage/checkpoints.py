@@ -1,4 +1,4 @@
-"""What our checkpointers do otherwise than LangGraph's: how values are kept, read and numbered.
+"""LangGraph's checkpointer and store on an SQLite file, with each channel value written once.
 
 SqliteSaver writes all channel values with each checkpoint. Ours are beside the checkpoints that hold them.
 
@@ -10,36 +10,39 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from langgraph.checkpoint.base import Checkpoint
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.store.base import Op, PutOp, Result
+from langgraph.store.sqlite import SqliteStore
+
+from ..errors import StorageDamagedError
+from ..langgraph_private import CursorHook
+from .calls import Access
+from .ledger import DURABLE
+from .sqlite import Database, refusal, thread_lock
 
 __all__ = [
-    "BLOBS",
-    "BLOBS_SCHEMA",
     "ChannelBlobs",
     "DistinctVersions",
-    "delete_blobs",
-    "join",
-    "split",
+    "LocalSaver",
+    "LocalStore",
     "strict_serializer",
 ]
-
-BLOBS = "checkpoint_blobs"
-"""The table of values."""
-
-BLOBS_SCHEMA = """CREATE TABLE checkpoint_blobs (
-    thread_id TEXT NOT NULL,
-    checkpoint_ns TEXT NOT NULL,
-    channel TEXT NOT NULL,
-    version TEXT NOT NULL,
-    type TEXT NOT NULL,
-    value BLOB NOT NULL,
-    PRIMARY KEY (thread_id, checkpoint_ns, channel, version)
-)"""
 
 _APART = "channels_apart"
 """Key in the stored checkpoint: the channels whose values are in the table."""
@@ -140,3 +143,139 @@ class ChannelBlobs(NamedTuple):
 def delete_blobs(cursor: sqlite3.Cursor, thread_id: str) -> None:
     """Delete the values of a thread, in all its namespaces."""
     cursor.execute("DELETE FROM checkpoint_blobs WHERE thread_id = ?", (thread_id,))
+
+
+class LocalSaver(DistinctVersions, SqliteSaver):
+    """LangGraph's SQLite checkpointer on a shared `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.connection, serde=strict_serializer())
+        self.shared = database
+        self.storage_thread = database.thread
+
+    @property
+    def database(self) -> Path:
+        """The file, next to which the locks of its threads are."""
+        return self.shared.path
+
+    def thread_lock(self, thread_id: str) -> AbstractContextManager[None]:
+        """Hold a thread for one runner.
+
+        Raises:
+            ThreadBusyError: On entering, at once, if another runner holds it.
+        """
+        return thread_lock(self.database, thread_id)
+
+    @contextmanager
+    def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+        """Open a transaction: to write, or (``transaction=False``) to read."""
+        with self.shared.transaction(write=transaction) as cursor:
+            yield cursor
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, and those of its values that no earlier one has."""
+        row, apart = split(checkpoint)
+        with self.cursor() as cursor:
+            self._blobs(cursor, config).write(apart, checkpoint["channel_versions"])
+            return super().put(config, row, metadata, new_versions)
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Fetch a checkpoint."""
+        with self.cursor(transaction=False) as cursor:
+            found = super().get_tuple(config)
+            return None if found is None else self._whole(cursor, found)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """List checkpoints, newest first; read before the first is given, so none blocks other calls."""
+        with self.cursor(transaction=False) as cursor:
+            rows = super().list(config, filter=filter, before=before, limit=limit)
+            return iter([self._whole(cursor, found) for found in rows])
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return what each channel was built from."""
+        with self.cursor(transaction=False):
+            # LangGraph's walk with get_tuple: SqliteSaver's own one looks for values in the checkpoints' rows
+            return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread's checkpoints, values and writes."""
+        with self.cursor() as cursor:
+            super().delete_thread(thread_id)
+            delete_blobs(cursor, str(thread_id))
+
+    def _whole(self, cursor: sqlite3.Cursor, found: CheckpointTuple) -> CheckpointTuple:
+        whole = join(found.checkpoint, self._blobs(cursor, found.config))
+        if whole is None:
+            what = f"lacks values of checkpoint {found.checkpoint['id']}"
+            raise refusal(StorageDamagedError, self.database, what)
+        return found._replace(checkpoint=whole)
+
+    def _blobs(self, cursor: sqlite3.Cursor, config: RunnableConfig) -> ChannelBlobs:
+        place = config["configurable"]
+        return ChannelBlobs(cursor, self.serde, str(place["thread_id"]), place.get("checkpoint_ns", ""))
+
+
+class LocalStore(CursorHook, SqliteStore):
+    """LangGraph's SQLite store on a shared `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.connection)
+        self.is_setup = True
+        self.shared = database
+        self.storage_thread = database.thread
+
+    @contextmanager
+    def open_cursor(self, *, transaction: bool = True) -> Iterator[sqlite3.Cursor]:  # type: ignore[override]
+        """Open a transaction, to write or only to read."""
+        with self.shared.transaction(write=transaction) as cursor:
+            yield cursor
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Execute the operations in one transaction, on the disk at return if one is of the ledger."""
+        wanted = [*ops]
+        access = self.access_of(wanted)
+        with self.shared.transaction(write=access >= Access.WRITE, durable=access == Access.DURABLE):
+            return super().batch(wanted)
+
+    def access_of(self, ops: Iterable[Op]) -> Access:
+        """Say what transaction the operations need."""
+        puts = [op for op in ops if isinstance(op, PutOp)]
+        if any(op.namespace[:2] in DURABLE for op in puts):
+            return Access.DURABLE
+        return Access.WRITE if puts else Access.READ
+
+    def atomic(self, thread_id: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - PostgreSQL locks by it
+        """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
+        return self.shared.transaction(durable=True)
+
+    def delete_below(self, namespace: tuple[str, ...], limit: int | None = None) -> int:
+        """Delete rows of a namespace and of those below it, unread, and return how many.
+
+        Args:
+            namespace: The namespace.
+            limit: At most so many; None: all.
+        """
+        path = ".".join(namespace)
+        with self.shared.transaction() as cursor:
+            cursor.execute(
+                # "/" is the character after "."
+                "DELETE FROM store WHERE rowid IN (SELECT rowid FROM store"
+                " WHERE prefix = ? OR (prefix > ? AND prefix < ?) LIMIT ?)",
+                (path, f"{path}.", f"{path}/", -1 if limit is None else limit),
+            )
+            return cursor.rowcount

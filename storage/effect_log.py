@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..state import Effect
+from .ids import CallId, Place, WorkId
 from .ledger import Ledger
-from .work_id import CallId, Place, WorkId
 
 __all__ = ["EffectLog", "EffectRecord"]
 

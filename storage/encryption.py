@@ -33,8 +33,8 @@ from langgraph.checkpoint.sqlite.utils import search_where
 from langgraph.store.base import GetOp, Item, Op, PutOp, Result, SearchOp
 
 from ..errors import ConfigurationError, EncryptionKeyError, StorageDamagedError
-from .checkpoints import ChannelBlobs
-from .sqlite import Database, LocalSaver, LocalStore
+from .checkpoints import ChannelBlobs, LocalSaver, LocalStore
+from .sqlite import Database
 
 __all__ = ["Cipher", "EncryptedSaver", "EncryptedStore", "read_key"]
 
@@ -214,9 +214,8 @@ class EncryptedSaver(LocalSaver):
         address = (str(place["thread_id"]), place["checkpoint_ns"], checkpoint["id"])
         # the caller's config is among the metadata: what LangGraph would copy from it is encrypted as well
         whole = get_checkpoint_metadata(config, metadata)
-        encrypted: Any = {
-            _ENCRYPTED: self._encrypt(json.dumps(whole, ensure_ascii=False), "metadata", *address)
-        }
+        text = json.dumps(whole, ensure_ascii=False)
+        encrypted: Any = {_ENCRYPTED: _encrypted(self._cipher, text, ("metadata", *address))}
         bare: RunnableConfig = {"configurable": {key: place[key] for key in _ADDRESS if key in place}}
         with self.cursor(), self._rows.at("checkpoint", *address):
             return super().put(bare, checkpoint, encrypted, new_versions)
@@ -261,7 +260,7 @@ class EncryptedSaver(LocalSaver):
             found = super().get_tuple(exact)
         if found is None:
             return None
-        metadata = self._decrypt(cast(Any, found.metadata), "metadata", *address)
+        metadata = _decrypted(self._cipher, cast(Any, found.metadata), ("metadata", *address))
         writes = [self._unnamed(write) for write in found.pending_writes or ()]
         return found._replace(metadata=json.loads(metadata), pending_writes=writes)
 
@@ -273,12 +272,6 @@ class EncryptedSaver(LocalSaver):
 
     def _blobs(self, cursor: sqlite3.Cursor, config: RunnableConfig) -> ChannelBlobs:
         return EncryptedBlobs(*super()._blobs(cursor, config))
-
-    def _encrypt(self, text: str, *place: str) -> str:
-        return _encrypted(self._cipher, text, place)
-
-    def _decrypt(self, held: Mapping[str, Any], *place: str) -> str:
-        return _decrypted(self._cipher, held, place)
 
 
 class EncryptedBlobs(ChannelBlobs):

@@ -11,8 +11,8 @@ from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 
 from ..safety.redaction import Redactor
 from ..state import Attempt
-from .rows import ROOT, decode, dump, encode, load, search
-from .work_id import CallId
+from .ids import CallId
+from .rows import ROOT, decode, encode, load, put, search
 
 __all__ = [
     "DURABLE",
@@ -306,8 +306,7 @@ class Ledger:
         return None if item is None else load(item)
 
     async def _put(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
-        text = dump(self._redactor.value(row))
-        await self.store.aput(namespace, encode(key), {"json": text}, index=False, ttl=None)
+        await self.store.abatch([put(namespace, key, self._redactor.value(row))])
 
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         return {decode(item.key): load(item) for item in await search(self.store, namespace)}

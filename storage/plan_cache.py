@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing_extensions import TypedDict
 
 from ..errors import ConfigurationError
 from ..state import Plan
-from .rows import ROOT, decode, dump, encode, load, search
+from .rows import ROOT, decode, encode, load, put, search
 
 __all__ = [
     "DEFAULT_NAMESPACE",
@@ -28,6 +29,8 @@ __all__ = [
     "PlanCache",
     "UnreadablePlanError",
     "list_cached_plans",
+    "read_duration",
+    "say_duration",
     "to_plan_cache",
 ]
 
@@ -170,7 +173,7 @@ class CachedPlans:
     async def keep(self, key: str, entry: CachedPlan, *, max_entries: int) -> None:
         """Keep a plan; what had expired by then, and the oldest beyond ``max_entries``, gives way."""
         row = {"format": FORMAT, **vars(entry)}
-        await self._write(self._entries, key, row)
+        await self.store.abatch([put(self._entries, key, row)])
         # What cannot be read may belong to another version: it is left alone.
         others = {
             item.key: other
@@ -195,7 +198,7 @@ class CachedPlans:
     async def count_hit(self, key: str) -> None:
         """Count that an entry was used; beside the entry, so that counting never brings one back."""
         item = await self.store.aget(self._hits, encode(key))
-        await self._write(self._hits, key, {"hits": _hits(item) + 1})
+        await self.store.abatch([put(self._hits, key, {"hits": _hits(item) + 1})])
 
     @property
     def _entries(self) -> tuple[str, ...]:
@@ -204,9 +207,6 @@ class CachedPlans:
     @property
     def _hits(self) -> tuple[str, ...]:
         return (*_HITS, encode(self.namespace))
-
-    async def _write(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
-        await self.store.aput(namespace, encode(key), {"json": dump(row)}, index=False, ttl=None)
 
     async def _delete(self, keys: Any) -> None:
         deletions = [PutOp(space, key, None) for key in keys for space in (self._entries, self._hits)]
@@ -272,3 +272,29 @@ def _read_or_none(item: Item) -> CachedPlan | None:
         return _read(item)
     except UnreadablePlanError:
         return None
+
+
+# --- how long a plan is kept --------------------------------------------------------------
+
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_NAMES = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
+
+
+def read_duration(text: str) -> float:
+    """Read a length of time such as ``90s``, ``1.5h`` or ``7d`` and return it in seconds.
+
+    Raises:
+        ConfigurationError: If it is none, or not above zero.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", text, re.ASCII)
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise ConfigurationError(f"{text!r} is not a length of time: write a number above 0 and s, m, h or d")
+    return seconds
+
+
+def say_duration(seconds: float) -> str:
+    """Say a length of time in its largest whole unit: ``2 days``; below a second: ``0 seconds``."""
+    unit = next((unit for unit, size in _UNITS.items() if seconds >= size), "s")
+    count = int(max(seconds, 0.0) // _UNITS[unit])
+    return f"{count} {_NAMES[unit]}{'' if count == 1 else 's'}"

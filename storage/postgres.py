@@ -20,9 +20,9 @@ from ..errors import (
     StorageError,
 )
 from ..langgraph_private import BlobHook, CursorHook
-from .adapters import DatabasePersistence
 from .checkpoints import DistinctVersions, strict_serializer
 from .ledger import DURABLE, thread_of
+from .persistence import DatabasePersistence
 
 try:
     import psycopg
@@ -336,7 +336,7 @@ class PooledStore(_PooledCursors, PostgresStore):
         with self.shared.transaction(threads=_threads_of(puts), durable=durable):
             return super().batch(wanted)
 
-    def whole(self, thread_id: str) -> AbstractContextManager[Any]:
+    def atomic(self, thread_id: str) -> AbstractContextManager[Any]:
         """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
         return self.shared.transaction(durable=True, threads=[thread_id])
 

@@ -6,9 +6,9 @@ import json
 from typing import Any
 from urllib.parse import quote, unquote
 
-from langgraph.store.base import BaseStore, Item, SearchItem
+from langgraph.store.base import BaseStore, Item, PutOp, SearchItem
 
-__all__ = ["ROOT", "decode", "dump", "encode", "load", "search"]
+__all__ = ["ROOT", "decode", "dump", "encode", "load", "put", "search"]
 
 ROOT = "plan_execute"
 """First label of every namespace of ours."""
@@ -50,6 +50,11 @@ def dump(value: Any) -> str:
     # A lone surrogate stays escaped: no store can hold it.
     text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def put(namespace: tuple[str, ...], key: str, value: Any) -> PutOp:
+    """Make a row of a value, with a key of any text; it never expires."""
+    return PutOp(namespace, encode(key), {"json": dump(value)}, index=False, ttl=None)
 
 
 def load(item: Item) -> dict[str, Any]:

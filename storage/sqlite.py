@@ -1,4 +1,4 @@
-"""Checkpointer and store on one SQLite file, refused with a reason where it is not as it should be."""
+"""One SQLite file and the locks beside it, refused with a reason where it is not as it should be."""
 
 from __future__ import annotations
 
@@ -7,23 +7,13 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import (
-    BaseCheckpointSaver,
-    ChannelVersions,
-    Checkpoint,
-    CheckpointMetadata,
-    CheckpointTuple,
-    DeltaChannelHistory,
-)
 from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.store.base import Op, PutOp, Result
 from langgraph.store.sqlite import SqliteStore
 
 from ..errors import (
@@ -33,20 +23,8 @@ from ..errors import (
     StorageError,
     ThreadBusyError,
 )
-from ..langgraph_private import CursorHook
-from .checkpoints import (
-    BLOBS,
-    BLOBS_SCHEMA,
-    ChannelBlobs,
-    DistinctVersions,
-    delete_blobs,
-    join,
-    split,
-    strict_serializer,
-)
+from .calls import StorageThread
 from .commit_count import CountFile, add_commit, add_count, read_count
-from .ledger import DURABLE
-from .storage_thread import Joins, StorageThread
 
 __all__ = [
     "lock_file",
@@ -74,7 +52,17 @@ PAGE_BYTES = 16384
 LOG_BYTES = 4 * 1024 * 1024
 """Size of the write-ahead log at which SQLite starts it over, if no reader needs it."""
 
-_TABLES = frozenset({"checkpoints", "writes", BLOBS, "store", "store_migrations"})
+_BLOBS_SCHEMA = """CREATE TABLE checkpoint_blobs (
+    thread_id TEXT NOT NULL,
+    checkpoint_ns TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    version TEXT NOT NULL,
+    type TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (thread_id, checkpoint_ns, channel, version)
+)"""
+
+_TABLES = frozenset({"checkpoints", "writes", "checkpoint_blobs", "store", "store_migrations"})
 _ENCRYPTION = "encryption"
 """The table that only encrypted files have."""
 _SMALLEST_PAGE = 512
@@ -168,142 +156,6 @@ class Database:
             self.count.close()
 
 
-class LocalSaver(DistinctVersions, SqliteSaver):
-    """LangGraph's SQLite checkpointer on a shared `Database`."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database.connection, serde=strict_serializer())
-        self.shared = database
-        self.storage_thread = database.thread
-
-    @property
-    def database(self) -> Path:
-        """The file, next to which the locks of its threads are."""
-        return self.shared.path
-
-    def thread_lock(self, thread_id: str) -> AbstractContextManager[None]:
-        """Hold a thread for one runner.
-
-        Raises:
-            ThreadBusyError: On entering, at once, if another runner holds it.
-        """
-        return thread_lock(self.database, thread_id)
-
-    @contextmanager
-    def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
-        """Open a transaction: to write, or (``transaction=False``) to read."""
-        with self.shared.transaction(write=transaction) as cursor:
-            yield cursor
-
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """Store a checkpoint, and those of its values that no earlier one has."""
-        row, apart = split(checkpoint)
-        with self.cursor() as cursor:
-            self._blobs(cursor, config).write(apart, checkpoint["channel_versions"])
-            return super().put(config, row, metadata, new_versions)
-
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Fetch a checkpoint."""
-        with self.cursor(transaction=False) as cursor:
-            found = super().get_tuple(config)
-            return None if found is None else self._whole(cursor, found)
-
-    def list(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> Iterator[CheckpointTuple]:
-        """List checkpoints, newest first; read before the first is given, so none blocks other calls."""
-        with self.cursor(transaction=False) as cursor:
-            rows = super().list(config, filter=filter, before=before, limit=limit)
-            return iter([self._whole(cursor, found) for found in rows])
-
-    def get_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        """Return what each channel was built from."""
-        with self.cursor(transaction=False):
-            # LangGraph's walk with get_tuple: SqliteSaver's own one looks for values in the checkpoints' rows
-            return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)
-
-    def delete_thread(self, thread_id: str) -> None:
-        """Delete a thread's checkpoints, values and writes."""
-        with self.cursor() as cursor:
-            super().delete_thread(thread_id)
-            delete_blobs(cursor, str(thread_id))
-
-    def _whole(self, cursor: sqlite3.Cursor, found: CheckpointTuple) -> CheckpointTuple:
-        whole = join(found.checkpoint, self._blobs(cursor, found.config))
-        if whole is None:
-            what = f"lacks values of checkpoint {found.checkpoint['id']}"
-            raise _refusal(StorageDamagedError, self.database, what)
-        return found._replace(checkpoint=whole)
-
-    def _blobs(self, cursor: sqlite3.Cursor, config: RunnableConfig) -> ChannelBlobs:
-        place = config["configurable"]
-        return ChannelBlobs(cursor, self.serde, str(place["thread_id"]), place.get("checkpoint_ns", ""))
-
-
-class LocalStore(CursorHook, SqliteStore):
-    """LangGraph's SQLite store on a shared `Database`."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database.connection)
-        self.is_setup = True
-        self.shared = database
-        self.storage_thread = database.thread
-
-    @contextmanager
-    def open_cursor(self, *, transaction: bool = True) -> Iterator[sqlite3.Cursor]:  # type: ignore[override]
-        """Open a transaction, to write or only to read."""
-        with self.shared.transaction(write=transaction) as cursor:
-            yield cursor
-
-    def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """Execute the operations in one transaction, on the disk at return if one is of the ledger."""
-        wanted = [*ops]
-        needs = self.joins(wanted)
-        with self.shared.transaction(write=needs >= Joins.WRITE, durable=needs == Joins.DURABLE):
-            return super().batch(wanted)
-
-    def joins(self, ops: Iterable[Op]) -> Joins:
-        """Say what transaction the operations need."""
-        puts = [op for op in ops if isinstance(op, PutOp)]
-        if any(op.namespace[:2] in DURABLE for op in puts):
-            return Joins.DURABLE
-        return Joins.WRITE if puts else Joins.READ
-
-    def whole(self, thread_id: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - PostgreSQL locks by it
-        """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
-        return self.shared.transaction(durable=True)
-
-    def delete_below(self, namespace: tuple[str, ...], limit: int | None = None) -> int:
-        """Delete rows of a namespace and of those below it, unread, and return how many.
-
-        Args:
-            namespace: The namespace.
-            limit: At most so many; None: all.
-        """
-        path = ".".join(namespace)
-        with self.shared.transaction() as cursor:
-            cursor.execute(
-                # "/" is the character after "."
-                "DELETE FROM store WHERE rowid IN (SELECT rowid FROM store"
-                " WHERE prefix = ? OR (prefix > ? AND prefix < ?) LIMIT ?)",
-                (path, f"{path}.", f"{path}/", -1 if limit is None else limit),
-            )
-            return cursor.rowcount
-
-
 # opening
 
 
@@ -362,7 +214,7 @@ def _alone(path: Path) -> Iterator[None]:
         lock.acquire(timeout=BUSY_TIMEOUT_S)
     except Timeout:
         what = f"is being made by another process for more than {BUSY_TIMEOUT_S:g} s"
-        raise _refusal(StorageError, path, what) from None
+        raise refusal(StorageError, path, what) from None
     try:
         yield
     finally:
@@ -395,15 +247,15 @@ def _open(path: Path, key: Key | None) -> Database:
 
 def _check_place(path: Path) -> None:
     if path.is_dir():
-        raise _refusal(StorageError, path, "is a folder, not a database file")
+        raise refusal(StorageError, path, "is a folder, not a database file")
     if path.exists() and not path.is_file():
-        raise _refusal(StorageError, path, "is not a regular file")
+        raise refusal(StorageError, path, "is not a regular file")
     # the mode as well: to root every file is writable
     if path.exists() and (not os.access(path, os.W_OK) or not path.stat().st_mode & 0o222):
-        raise _refusal(StorageError, path, "is read-only")
+        raise refusal(StorageError, path, "is read-only")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
-        raise _refusal(StorageError, path, "is in a read-only folder")
+        raise refusal(StorageError, path, "is in a read-only folder")
 
 
 def _is_fresh(path: Path) -> bool:
@@ -412,7 +264,7 @@ def _is_fresh(path: Path) -> bool:
     wal = path.with_name(path.name + "-wal")
     if wal.exists() and (path.exists() or wal.stat().st_size):
         # SQLite would delete the log, and with it the only copy of what it holds
-        raise _refusal(StorageDamagedError, path, f"is missing or empty, but its log {wal.name} exists")
+        raise refusal(StorageDamagedError, path, f"is missing or empty, but its log {wal.name} exists")
     return True
 
 
@@ -429,7 +281,7 @@ def _check_content(path: Path, key: Key | None) -> None:
     """
     # SQLite 3.40 takes a file of one byte for an empty one
     if path.stat().st_size < _SMALLEST_PAGE:
-        raise _refusal(StorageDamagedError, path, "is not an SQLite database, or is cut off")
+        raise refusal(StorageDamagedError, path, "is not an SQLite database, or is cut off")
     mode = "rw" if path.with_name(path.name + "-journal").exists() else "ro"
     with _explained(path), closing(_connect(f"{path.as_uri()}?mode={mode}")) as connection:
         _check_identity(connection, path, key)
@@ -451,16 +303,16 @@ def _check_identity(connection: sqlite3.Connection, path: Path, key: Key | None)
         return
     if owner != APPLICATION_ID:
         found = ", ".join(sorted(tables)[:5])
-        raise _refusal(StorageError, path, f"is a database of something else (its tables: {found})")
+        raise refusal(StorageError, path, f"is a database of something else (its tables: {found})")
     newest = ENCRYPTED_VERSION if _ENCRYPTION in tables else DATABASE_VERSION
     if version > newest:
-        raise _refusal(
+        raise refusal(
             SchemaVersionError,
             path,
             f"has version {version}; this plan_execute knows versions up to {newest}",
         )
     if missing := _TABLES - tables:
-        raise _refusal(StorageDamagedError, path, f"lacks the table {', '.join(sorted(missing))}")
+        raise refusal(StorageDamagedError, path, f"lacks the table {', '.join(sorted(missing))}")
     _check_key(connection, path, key)
 
 
@@ -489,7 +341,7 @@ def _check_count(connection: sqlite3.Connection, path: Path) -> None:
     count = read_count(connection)
     if told is None or count is None or told.file != count.file or told.number <= count.number:
         return
-    raise _refusal(
+    raise refusal(
         StorageDamagedError,
         path,
         f"is older than its ledger says: the last {told.number - count.number} of {told.number} commits are "
@@ -502,7 +354,7 @@ def _check_count(connection: sqlite3.Connection, path: Path) -> None:
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
-        raise _refusal(StorageDamagedError, path, f"is damaged ({' '.join(found.split())})")
+        raise refusal(StorageDamagedError, path, f"is damaged ({' '.join(found.split())})")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> Any:
@@ -520,7 +372,7 @@ def _prepare(database: Database, key: Key | None) -> None:
         add_count(database.connection)
     with _explained(database.path):
         # bring the file to the installed libraries' own schema, if that is newer
-        LocalSaver(database).setup()
+        SqliteSaver(database.connection).setup()
         SqliteStore(database.connection).setup()
 
 
@@ -535,12 +387,12 @@ def _write_ahead(database: Database) -> None:
     # the switch writes one page; a kill amid it would leave a journal that read-only checks cannot undo
     _pragma(database.connection, "journal_mode=MEMORY")
     if (mode := _pragma(database.connection, "journal_mode=WAL")) != "wal":
-        raise _refusal(StorageError, database.path, f"is where SQLite cannot write ahead (mode {mode})")
+        raise refusal(StorageError, database.path, f"is where SQLite cannot write ahead (mode {mode})")
 
 
 def _create_tables(connection: sqlite3.Connection, key: Key | None) -> None:
     # in one transaction, which the libraries' own setup is not: a kill leaves all tables or none
-    for statement in (*_library_schema(), BLOBS_SCHEMA):
+    for statement in (*_library_schema(), _BLOBS_SCHEMA):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={DATABASE_VERSION}")
@@ -581,7 +433,7 @@ def _explained(path: Path) -> Iterator[None]:
         reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
         if reason is None:
             raise
-        raise _refusal(reason[0], path, f"{reason[1]} ({error})") from error
+        raise refusal(reason[0], path, f"{reason[1]} ({error})") from error
 
 
 @contextmanager
@@ -589,10 +441,10 @@ def _explained_os(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _refusal(StorageError, path, f"cannot be opened ({error.strerror})") from error
+        raise refusal(StorageError, path, f"cannot be opened ({error.strerror})") from error
 
 
-def _refusal(kind: type[StorageError], path: Path, what: str) -> StorageError:
+def refusal(kind: type[StorageError], path: Path, what: str) -> StorageError:
     """Word an error: the file, what is wrong with it, and that it is as it was."""
     return kind(f"{path} {what}; nothing was changed")
 

@@ -20,8 +20,9 @@ from langgraph.store.sqlite.aio import AsyncSqliteStore
 
 from plan_execute.storage import postgres
 from plan_execute.storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
+from plan_execute.storage.checkpoints import LocalSaver, LocalStore
 from plan_execute.storage.postgres import PooledSaver, PooledStore
-from plan_execute.storage.sqlite import LocalSaver, LocalStore, open_database
+from plan_execute.storage.sqlite import open_database
 
 KINDS = ("checkpoint", "pending", "ledger", "effect")
 MOMENTS = ("before", "after")

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from ..errors import StorageError, ThreadBusyError
-from ..storage.adapters import Persistence
 from ..storage.artifacts import artifacts_of
 from ..storage.ledger import ledger_of
-from ..storage.rows import ROOT, dump, encode
+from ..storage.persistence import Persistence
+from ..storage.rows import ROOT, encode, put
 from ..storage.sqlite import Database, lock_file
-from ..storage.workspaces import workspace_of
+from ..tools.workspaces import workspace_of
 
 __all__ = ["delete_thread", "file_of", "finish_deletions", "give_space_back", "stored_bytes"]
 
@@ -35,7 +35,7 @@ _PAGES_AT_ONCE = 256
 class _Store(Protocol):
     """What `local_persistence` and `postgres_persistence` have, and LangGraph's own stores have not."""
 
-    def whole(self, thread_id: str) -> AbstractContextManager[Any]:
+    def atomic(self, thread_id: str) -> AbstractContextManager[Any]:
         """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
 
     def delete_below(self, namespace: tuple[str, ...], limit: int | None = None) -> int:
@@ -54,11 +54,11 @@ def delete_thread(persistence: Persistence, thread_id: str, workspaces: Path | N
     """
     saver, store = persistence
     rows = _rows_of(persistence)
-    with rows.whole(thread_id):
+    with rows.atomic(thread_id):
         saver.delete_thread(thread_id)
         for namespace in ledger_of(thread_id):
             rows.delete_below(namespace)
-        store.put(_NOTES, encode(thread_id), {"json": dump(thread_id)}, index=False, ttl=None)
+        store.batch([put(_NOTES, thread_id, thread_id)])
     _clear(persistence, thread_id, workspaces)
 
 

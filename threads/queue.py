@@ -14,7 +14,7 @@ from typing import Any
 from langgraph.store.base import BaseStore
 
 from ..safety.redaction import Redactor
-from ..storage.rows import ROOT, decode, dump, encode, load, search
+from ..storage.rows import ROOT, decode, encode, load, put, search
 
 __all__ = ["Queue", "QueuedThread", "pause_before"]
 
@@ -105,7 +105,7 @@ class Queue:
     async def put(self, queued: QueuedThread) -> None:
         """Write a thread's row."""
         row = self._redactor.value({k: v for k, v in asdict(queued).items() if k != "thread_id"})
-        await self._store.aput(_space(queued.thread_id), _KEY, {"json": dump(row)}, index=False, ttl=None)
+        await self._store.abatch([put(_space(queued.thread_id), _KEY, row)])
 
     async def remove(self, thread_id: str) -> None:
         """Take a thread out of the queue."""

@@ -17,10 +17,10 @@ from ..tools.toolbox import Toolbox
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
 
-__all__ = ["require_means", "require_means_to_begin"]
+__all__ = ["check_can_begin", "check_can_go_on"]
 
 
-def require_means(
+def check_can_go_on(
     agent: PlanExecuteAgent,
     toolbox: Toolbox,
     snapshot: StateSnapshot,
@@ -42,7 +42,7 @@ def require_means(
         MissingModelError: If such a step needs a model and none is configured.
     """
     if stands_before_a_goal(snapshot):
-        _require_tools_of(snapshot.values.get("plan"), toolbox)
+        _check_tools_of(snapshot.values.get("plan"), toolbox)
         return
     plan = checked_plan(snapshot)
     pending = pending_steps(plan, {} if again else snapshot.values.get("results") or {}) if plan else []
@@ -63,7 +63,7 @@ def require_means(
         raise MissingModelError("the plan of this thread is to go on, which needs a model to plan it.")
 
 
-def require_means_to_begin(agent: PlanExecuteAgent, snapshot: StateSnapshot, settings: Context) -> None:
+def check_can_begin(agent: PlanExecuteAgent, snapshot: StateSnapshot, settings: Context) -> None:
     """Refuse to begin a goal without what its plan names, or without a model where there is no plan.
 
     A plan that somebody handed in has not been checked yet: what is wrong with its form is said by the run.
@@ -77,10 +77,10 @@ def require_means_to_begin(agent: PlanExecuteAgent, snapshot: StateSnapshot, set
         if not agent.models.has("planner", settings.models):
             raise MissingModelError("the goal must be planned, and no model is configured.")
         return
-    _require_tools_of(given, agent.toolbox)
+    _check_tools_of(given, agent.toolbox)
 
 
-def _require_tools_of(given: Any, toolbox: Toolbox) -> None:
+def _check_tools_of(given: Any, toolbox: Toolbox) -> None:
     missing = {name for name in _named_tools(given) if name not in toolbox}
     if missing:
         raise ConfigurationError(

@@ -36,7 +36,7 @@ from ..people.answers import careful_end_at
 from ..state import FINAL_STATUSES
 from ..tools.calls import describe_exception
 from .queue import Queue, QueuedThread
-from .requirements import require_means, require_means_to_begin
+from .requirements import check_can_begin, check_can_go_on
 from .submission import queue_of
 
 if TYPE_CHECKING:
@@ -340,9 +340,9 @@ def _lacks(agent: PlanExecuteAgent, snapshot: StateSnapshot, queued: QueuedThrea
     begins = values.get("status") is None or values["status"] in FINAL_STATUSES
     try:
         if begins:
-            require_means_to_begin(agent, snapshot, to_context(queued.context) or Context())
+            check_can_begin(agent, snapshot, to_context(queued.context) or Context())
         elif not queued.asks:
-            require_means(agent, agent.toolbox, snapshot)
+            check_can_go_on(agent, agent.toolbox, snapshot)
     except ConfigurationError as error:
         return str(error)
     return None

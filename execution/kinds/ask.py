@@ -9,7 +9,7 @@ from ...errors import UnansweredError
 from ...people.asking import ask_person
 from ...run import StepScope
 from ...safety.markdown import plain_line
-from ...storage.work_id import path_as_json
+from ...storage.ids import path_as_json
 
 __all__ = ["ask_for_agent", "run_ask_step"]
 

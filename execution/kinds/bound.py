@@ -14,7 +14,7 @@ from ...models.client_errors import is_transient
 from ...models.retrying import retry_transient
 from ...run import StepScope
 from ...state import Evidence, Step
-from ...storage.work_id import CallId
+from ...storage.ids import CallId
 from ...tools.calls import call_tool, describe_exception
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox

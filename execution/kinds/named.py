@@ -19,7 +19,7 @@ from ...errors import PlanExecuteError, StepError, ToolFailedError
 from ...run import StepScope
 from ...spending.budget import Tab
 from ...state import Effect, Evidence, Step, agent_grant
-from ...storage.work_id import CallId
+from ...storage.ids import CallId
 from ...tools.agents import NamedAgent
 from ...tools.calls import describe_exception
 from ...tools.toolbox import Toolbox

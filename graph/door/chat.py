@@ -27,7 +27,7 @@ from ...people.chat import (
 from ...people.questions import question_name
 from ...run import Run
 from ...state import PROGRESS_ID, QUESTION_ID
-from ...storage.beside import write_beside
+from ...storage.adapters import write_beside
 from ..compiled import CompiledAgent
 from .inputs import read_messages
 

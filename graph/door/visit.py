@@ -35,9 +35,9 @@ from ...state import Usage
 from ...storage.adapters import AsyncSaver, async_store
 from ...storage.artifacts import Artifacts
 from ...storage.effect_log import EffectLog
+from ...storage.ids import WorkId
 from ...storage.ledger import Ledger, Opening
 from ...storage.plan_cache import CachedPlans
-from ...storage.work_id import WorkId
 from ..compiled import CompiledAgent
 from .chat import Words, tell_answers, words_for
 from .inputs import check_input

@@ -1,4 +1,4 @@
-"""Questions that nobody answered in time: `list` marks them, `show` and `resume` apply their careful end."""
+"""Questions that nobody answered in time: `list` marks them, `show` and `resume` apply their safe default."""
 
 import json
 import subprocess
@@ -59,7 +59,7 @@ def test_show_rejects_a_plan_that_nobody_approved_in_time_and_needs_no_tools_for
     waiting(embedded, "write.yaml")
     shown = cli("show", "t")
     assert shown.code == 0
-    assert "the careful end applies to: approve_plan" in shown.err
+    assert "the safe default applies to: approve_plan" in shown.err
     assert "Status: rejected" in shown.out
     assert "nobody answered within 0.2 seconds" in shown.out
     rejected = [e for e in cli("history", "t", "--json").json["audit"] if e["event"] == "plan_rejected"]
@@ -109,7 +109,7 @@ def test_show_applies_nothing_that_could_run_tools_which_were_not_given_and_says
     assert cli.calls == ["stall"]
 
 
-def test_show_of_a_thread_that_runs_says_that_the_careful_end_has_to_wait(cli, embedded):
+def test_show_of_a_thread_that_runs_says_that_the_safe_default_has_to_wait(cli, embedded):
     (cli.folder / "both.yaml").write_text(
         "goal: g\nsteps:\n"
         "  - {id: f, max_attempts: 1, on_failure: ask, call: {tool: look, args: {q: bad}}}\n"
@@ -127,7 +127,7 @@ def test_show_of_a_thread_that_runs_says_that_the_careful_end_has_to_wait(cli, e
     assert "Status: waiting" in shown.out
 
 
-def test_resume_applies_the_careful_end_instead_of_asking_again(cli, embedded):
+def test_resume_applies_the_safe_default_instead_of_asking_again(cli, embedded):
     waiting(embedded, "write.yaml")
     done = cli("resume", "t", "--json")
     assert (done.code, done.json["status"]) == (1, "rejected")

@@ -13,7 +13,7 @@ from toolset import Toolset
 
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.spending.estimates import describe_estimate, estimate_plan, expected_seconds
-from plan_execute.spending.history import History
+from plan_execute.storage.history import History
 
 ASK = Context(approval="always", max_parallel=2)
 PRICES = {"stub": {"input": 1_000_000, "output": 1_000_000}}

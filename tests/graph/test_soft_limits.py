@@ -74,7 +74,7 @@ async def test_a_person_may_end_the_run_with_what_there_is(decision: str) -> Non
     assert "s5" in result["final_answer"]
 
 
-async def test_a_rejection_is_the_careful_end() -> None:
+async def test_a_rejection_is_the_safe_default() -> None:
     thread, tools = await at_the_question()
     result = await thread.answer({"type": "reject", "message": "too dear"})
     assert (result["status"], len(tools.calls)) == ("partial", 2)

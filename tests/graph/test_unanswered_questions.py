@@ -1,4 +1,4 @@
-"""Questions that nobody answers get their careful end when the run is next resumed."""
+"""Questions that nobody answers get their safe default when the run is next resumed."""
 
 from __future__ import annotations
 

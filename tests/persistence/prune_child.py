@@ -7,7 +7,7 @@ import signal
 from crash_child import serve
 
 from plan_execute import prune_threads
-from plan_execute.storage.local import LocalPersistence
+from plan_execute.storage.persistence import LocalPersistence
 from plan_execute.threads import deletion
 
 CHANGING = ("BEGIN IMMEDIATE", "DELETE", "INSERT", "COMMIT", "PRAGMA INCREMENTAL", "PRAGMA WAL", "VACUUM")

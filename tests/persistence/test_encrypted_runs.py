@@ -14,7 +14,7 @@ import secret_child
 from crash_child import Workplace
 from secret_child import finish
 
-from plan_execute.storage.local import list_threads, local_persistence
+from plan_execute.storage.persistence import list_threads, local_persistence
 
 PROGRAM = str(shutil.which("plan-execute", path=str(Path(sys.executable).parent)))
 KEY = base64.b64encode(bytes(range(32))).decode()

@@ -23,9 +23,9 @@ from plan_execute import (
 )
 from plan_execute.errors import InvalidInputError, StorageError, ThreadNotFoundError
 from plan_execute.state import State
-from plan_execute.storage.local import LocalPersistence
+from plan_execute.storage.persistence import LocalPersistence
 from plan_execute.storage.sqlite import lock_file, thread_lock
-from plan_execute.storage.workspaces import workspace_of, workspaces_of
+from plan_execute.tools.workspaces import workspace_of, workspaces_of
 
 CHILD = Path(__file__).parent / "prune_child.py"
 LARGE = "x" * 3_000_000

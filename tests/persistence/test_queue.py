@@ -213,7 +213,7 @@ def test_a_thread_whose_workers_die_again_and_again_is_parked_unless_steps_get_d
     assert work(agent, until_idle=True) == {"done": 1}
 
 
-def test_a_question_whose_time_is_over_gets_its_careful_end_from_a_worker(boss, agent, log):
+def test_a_question_whose_time_is_over_gets_its_safe_default_from_a_worker(boss, agent, log):
     submit(boss, plan(bound("a", "send")), "t", context=Context(decision_timeout_s=3))
     assert work(agent, until_idle=True) == {"waiting": 1}
     assert row(boss, "t").asks

@@ -68,7 +68,7 @@ def test_a_person_who_saw_that_it_did_not_happen_has_it_run_again(children, work
     assert log.calls() == {"mail": 1, "after": 1}
 
 
-def test_the_careful_end_lets_the_step_fail_and_says_why(children, workplace):
+def test_the_safe_default_lets_the_step_fail_and_says_why(children, workplace):
     log = killed_amid(children, workplace, BOUND, "mail", "call")
     question_of(children.run(workplace, model="send"))
     answer = children.run(workplace, resume={"type": "reject", "message": "cannot tell"}, model="send")

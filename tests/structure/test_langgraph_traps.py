@@ -14,7 +14,7 @@ from langgraph.pregel._read import ChannelRead
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
-from plan_execute.storage.beside import write_beside
+from plan_execute.storage.adapters import write_beside
 
 THREAD = {"configurable": {"thread_id": "1"}}
 

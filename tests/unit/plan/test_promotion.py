@@ -4,7 +4,7 @@ import pytest
 from plans import bound, plan, think
 
 from plan_execute.errors import InvalidInputError, NotPromotableError
-from plan_execute.plan.literals import Lift, declared_inputs
+from plan_execute.plan.literals import NewInput, declared_inputs
 from plan_execute.plan.promotion import needs_model, promote
 
 
@@ -170,7 +170,7 @@ def lifted(*lifts, **options):
     return promote(
         revised(*STEPS, inputs={"z": {"default": "zz"}}),
         ALL,
-        lifts=[Lift.read(text) for text in lifts],
+        new_inputs=[NewInput.read(text) for text in lifts],
         **options,
     ).plan
 
@@ -219,13 +219,15 @@ def test_an_input_that_is_there_already_takes_literals_of_its_value():
         revised(*steps, inputs={"z": {"default": "old"}}),
         done("a"),
         inputs={"z": "zz"},
-        lifts=[Lift("a.x", "z")],
+        new_inputs=[NewInput("a.x", "z")],
     ).plan
     assert made["steps"][0]["call"]["args"] == {"x": "${inputs.z}", "y": "${inputs.z}"}
 
 
 def test_an_escaped_literal_becomes_what_it_stands_for():
-    made = promote(revised(bound("a", "t", {"x": "$${b}"})), done("a"), lifts=[Lift("a.x", "x")]).plan
+    made = promote(
+        revised(bound("a", "t", {"x": "$${b}"})), done("a"), new_inputs=[NewInput("a.x", "x")]
+    ).plan
     assert made["inputs"]["x"]["default"] == "${b}"
 
 
@@ -237,8 +239,8 @@ def test_an_argument_is_declared_as_its_tool_declares_it():
         }
     }
     plan = revised(bound("a", "t", {"seconds": 5, "flag": True}))
-    lifts = [Lift("a.seconds", "s"), Lift("a.flag", "f")]
-    made = promote(plan, done("a"), lifts=lifts, argument_schema=lambda _: schema).plan
+    lifts = [NewInput("a.seconds", "s"), NewInput("a.flag", "f")]
+    made = promote(plan, done("a"), new_inputs=lifts, argument_schema=lambda _: schema).plan
     assert made["inputs"]["s"] == {"type": "number", "description": "how long", "default": 5}
     assert made["inputs"]["f"] == {"type": "boolean", "default": True}
 
@@ -274,7 +276,7 @@ def test_what_cannot_be_lifted_is_refused_with_what_is_known(lifts, says):
 @pytest.mark.parametrize("text", ["", "w.city", "=x", "w.city=", "w.city=1x", "w.city=a-b", "w.city=a.b"])
 def test_a_wish_that_is_no_path_and_name_is_refused(text):
     with pytest.raises(InvalidInputError, match=r"STEP\.ARGUMENT=NAME"):
-        Lift.read(text)
+        NewInput.read(text)
 
 
 def test_a_lift_names_a_step_by_its_cleaned_or_its_old_id():
@@ -283,7 +285,7 @@ def test_a_lift_names_a_step_by_its_cleaned_or_its_old_id():
             revised(bound("a_r2", "t", {"x": 1})),
             done("a_r2"),
             audit=[changed(removed=["a"])],
-            lifts=[Lift(path, "x")],
+            new_inputs=[NewInput(path, "x")],
         ).plan
         assert made["steps"][0]["call"]["args"] == {"x": "${inputs.x}"}
 
@@ -310,7 +312,7 @@ def test_an_answer_about_what_was_not_done_or_is_an_input_now_does_not_stay():
     edit = {"event": "step_failure", "plan_id": "p", "step_id": "a", "trigger": "approve_step: edit"}
     assert "answer" in promote(ran, done("a", "b")).plan
     assert "answer" not in promote(ran, done("a", "b"), audit=[edit]).plan
-    assert "answer" not in promote(ran, done("a", "b"), lifts=[Lift("a.x", "what")]).plan
+    assert "answer" not in promote(ran, done("a", "b"), new_inputs=[NewInput("a.x", "what")]).plan
     assert "answer" not in promote(ran | {"answer": "Bread costs 3 euros."}, done("a", "b")).plan
 
 

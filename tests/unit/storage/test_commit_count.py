@@ -14,14 +14,14 @@ import pytest
 from plan_execute.errors import StorageDamagedError
 from plan_execute.storage.effect_log import EffectLog
 from plan_execute.storage.ledger import Ledger
-from plan_execute.storage.local import local_persistence
+from plan_execute.storage.persistence import local_persistence
 
 KILLED = """
 import asyncio, os, signal, sys
 from plan_execute.storage.effect_log import EffectLog, EffectRecord
 from plan_execute.storage.ledger import Ledger
-from plan_execute.storage.local import local_persistence
-from plan_execute.storage.work_id import CallId, Place, WorkId
+from plan_execute.storage.persistence import local_persistence
+from plan_execute.storage.ids import CallId, Place, WorkId
 
 async def record(ledger):
     log = EffectLog(ledger, is_new=True)

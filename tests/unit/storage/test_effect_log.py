@@ -7,9 +7,9 @@ from langgraph.store.memory import InMemoryStore
 
 from plan_execute.storage.adapters import async_store
 from plan_execute.storage.effect_log import EffectLog, EffectRecord
+from plan_execute.storage.ids import CallId, Place, WorkId
 from plan_execute.storage.ledger import Ledger
 from plan_execute.storage.rows import dump
-from plan_execute.storage.work_id import CallId, Place, WorkId
 
 ROOT = WorkId("t", "p")
 AT_S = ROOT.at(Place("s", None, 1))

@@ -11,9 +11,9 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 
 from plan_execute.storage.adapters import async_store
+from plan_execute.storage.ids import CallId, Place, WorkId
 from plan_execute.storage.ledger import DURABLE, Ledger, Opening, ledger_of
-from plan_execute.storage.local import local_persistence
-from plan_execute.storage.work_id import CallId, Place, WorkId
+from plan_execute.storage.persistence import local_persistence
 from plan_execute.threads.queue import Queue, QueuedThread
 
 STRANGE = ["", ".", "a.b", "%", "%2E", "langgraph", "a/b", "ünï\x00", "\ud800", "*", "[x]", " ", "x" * 300]

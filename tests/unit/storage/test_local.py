@@ -21,11 +21,10 @@ from langgraph.types import Command, Interrupt, Send, interrupt
 
 from plan_execute.errors import ConfigurationError, StorageError
 from plan_execute.storage import sqlite as local
-from plan_execute.storage.adapters import Persistence
 from plan_execute.storage.effect_log import EffectLog
+from plan_execute.storage.ids import CallId, Place, WorkId
 from plan_execute.storage.ledger import Ledger
-from plan_execute.storage.local import list_threads, local_persistence
-from plan_execute.storage.work_id import CallId, Place, WorkId
+from plan_execute.storage.persistence import Persistence, list_threads, local_persistence
 from plan_execute.threads.deletion import delete_thread
 
 
@@ -319,7 +318,7 @@ def test_two_event_loops_at_once_share_one_opening(path):
 def test_two_processes_and_eight_threads_make_the_same_new_file(path):
     script = (
         "import sys\n"
-        "from plan_execute.storage.local import local_persistence\n"
+        "from plan_execute.storage.persistence import local_persistence\n"
         "with local_persistence(sys.argv[1]) as (_, store):\n"
         "    for n in range(20): store.put(('n', sys.argv[2]), str(n), {'v': n})\n"
     )
@@ -349,8 +348,8 @@ def test_what_was_committed_survives_a_kill(path):
         "import asyncio, os, signal, sys\n"
         "from plan_execute.storage.effect_log import EffectLog, EffectRecord\n"
         "from plan_execute.storage.ledger import Ledger\n"
-        "from plan_execute.storage.local import local_persistence\n"
-        "from plan_execute.storage.work_id import CallId, Place, WorkId\n"
+        "from plan_execute.storage.persistence import local_persistence\n"
+        "from plan_execute.storage.ids import CallId, Place, WorkId\n"
         "with local_persistence(sys.argv[1]) as (_, store):\n"
         "    call = CallId(WorkId('t', 'p', (Place('s', None, 1),)), 'c')\n"
         "    log = EffectLog(Ledger(store, 't'), is_new=True)\n"

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from plan_execute.errors import StorageError
 from plan_execute.storage import sqlite as local
-from plan_execute.storage.local import local_persistence
+from plan_execute.storage.persistence import local_persistence
 
 LINES = 320
 """More than the making of a database has."""

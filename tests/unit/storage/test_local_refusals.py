@@ -10,7 +10,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from plan_execute.errors import SchemaVersionError, StorageDamagedError, StorageError
 from plan_execute.storage import sqlite as local
-from plan_execute.storage.local import local_persistence
+from plan_execute.storage.persistence import local_persistence
 
 
 @pytest.fixture

@@ -12,9 +12,16 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 
 from plan_execute import local_persistence, postgres_persistence
+from plan_execute.errors import ConfigurationError
 from plan_execute.storage.adapters import async_store
 from plan_execute.storage.ledger import Ledger, ledger_of, thread_of
-from plan_execute.storage.plan_cache import CachedPlan, CachedPlans, list_cached_plans
+from plan_execute.storage.plan_cache import (
+    CachedPlan,
+    CachedPlans,
+    list_cached_plans,
+    read_duration,
+    say_duration,
+)
 
 STEPS: Any = {"steps": [{"id": "a", "task": "t", "tools": []}]}
 
@@ -85,3 +92,38 @@ async def test_entries_belong_to_no_thread(store: Any) -> None:
     assert {thread_of(space) for space in spaces} == {"t1", None}
     of_the_thread = {space for space in spaces if space[:3] in ledger_of("t1")}
     assert {space[1] for space in of_the_thread} == {"threads"}, "what is deleted with the thread"
+
+
+# --- how long a plan is kept --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("1.5h", 5400), ("7d", 604800), (" 2 m ", 120), ("0.5s", 0.5)]
+)
+def test_a_length_of_time_is_read(text: str, seconds: float) -> None:
+    assert read_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", "d", "7w", "-1d", "0s", "1e3s", "7d7h", "٧d", "nan s", "9" * 400 + "d"]
+)
+def test_what_is_none_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not a length of time"):
+        read_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-5, "0 seconds"),
+        (0.9, "0 seconds"),
+        (1, "1 second"),
+        (59.9, "59 seconds"),
+        (60, "1 minute"),
+        (7199, "1 hour"),
+        (7200, "2 hours"),
+        (86400 * 9, "9 days"),
+    ],
+)
+def test_a_length_of_time_is_said_in_its_largest_unit(seconds: float, said: str) -> None:
+    assert say_duration(seconds) == said

@@ -13,8 +13,8 @@ from langgraph.store.base import GetOp, PutOp
 
 from plan_execute import local_persistence
 from plan_execute.errors import StorageError
-from plan_execute.storage.adapters import Persistence
-from plan_execute.storage.storage_thread import Joins, StorageThread
+from plan_execute.storage.calls import Access, StorageThread
+from plan_execute.storage.persistence import Persistence
 
 RESULTS = ("plan_execute", "results", "t", "p")
 
@@ -165,7 +165,7 @@ async def test_calls_that_are_to_be_alone_are_no_part_of_a_transaction(storage):
     shared = storage.store.shared
     alone = StorageThread(shared.transaction, "test")
     seen = [
-        alone.call(lambda: shared.connection.in_transaction, joins) for joins in (Joins.ALONE, Joins.READ)
+        alone.call(lambda: shared.connection.in_transaction, access) for access in (Access.ALONE, Access.READ)
     ]
     assert await asyncio.gather(*seen) == [False, False]
     alone.close()
@@ -218,7 +218,7 @@ async def test_a_call_that_raises_no_exception_but_worse_stops_nobody_else(stora
 
     thread = storage.store.shared.thread
     got = await while_the_database_is_taken(
-        storage, *(thread.call(work, Joins.WRITE) for work in (lambda: 1, panic, lambda: 2))
+        storage, *(thread.call(work, Access.WRITE) for work in (lambda: 1, panic, lambda: 2))
     )
     assert [type(each) for each in got] == [int, _PanicError, int]
     assert await put(storage, "k", {}) == [None]

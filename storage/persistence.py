@@ -1,21 +1,77 @@
-"""Checkpointer and store in one SQLite file, plain or encrypted, and the threads in it."""
+"""Opens a database and gives its checkpointer and store; here an SQLite file, plain or encrypted."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
-from .adapters import AsyncSaver, DatabasePersistence
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.store.base import BaseStore
+
+from ..errors import ConfigurationError
+from .adapters import AsyncSaver, AsyncStore
+from .checkpoints import LocalSaver, LocalStore
 from .encryption import Cipher, EncryptedSaver, EncryptedStore, read_key
 from .ids import checkpoint_time
-from .sqlite import Database, LocalSaver, LocalStore, open_database
+from .sqlite import Database, open_database
 
 __all__ = [
+    "DatabasePersistence",
     "LocalPersistence",
+    "OpenDatabase",
+    "Persistence",
     "list_threads",
     "local_persistence",
 ]
+
+
+class Persistence(NamedTuple):
+    """What a graph keeps its state in; both work sync and async, from any event loop."""
+
+    checkpointer: AsyncSaver
+    store: AsyncStore
+
+
+class OpenDatabase(Protocol):
+    """A database that is open."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class DatabasePersistence(ABC):
+    """One database, open between entering and leaving, with ``with`` or ``async with``."""
+
+    _database: OpenDatabase | None = None
+
+    @abstractmethod
+    def _open(self) -> tuple[OpenDatabase, BaseCheckpointSaver[Any], BaseStore]:
+        """Open the database, and make the checkpointer and the store on it."""
+
+    @abstractmethod
+    def _open_already(self) -> str:
+        """Say which database is open, and what to do instead."""
+
+    def __enter__(self) -> Persistence:
+        if self._database is not None:
+            raise ConfigurationError(self._open_already())
+        self._database, saver, store = self._open()
+        return Persistence(AsyncSaver(saver), AsyncStore(store))
+
+    def __exit__(self, *_: object) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    async def __aenter__(self) -> Persistence:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.__exit__)
 
 
 def local_persistence(

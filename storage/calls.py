@@ -1,0 +1,345 @@
+"""How async calls reach a storage: in one thread that shares commits, in its event loop, or in a pool.
+
+Faults that such a call meets are noted for the piece of work that made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import IntEnum
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from ..errors import ConfigurationError, PlanExecuteError
+
+__all__ = ["Access", "Bridge", "StorageThread", "collect_faults", "is_collected_fault", "note_fault"]
+
+T = TypeVar("T")
+
+# --- one thread for a database with one connection ------------------------------------
+
+
+class Access(IntEnum):
+    """The transaction that a call may share; of several calls it is what the most demanding one needs."""
+
+    ALONE = 0
+    """It is no part of a transaction, or opens its own."""
+    READ = 1
+    WRITE = 2
+    DURABLE = 3
+    """It may return only when the disk has what it wrote."""
+
+
+class OpenTransaction(Protocol):
+    """Opens a transaction that the calls of its body become part of."""
+
+    def __call__(self, *, write: bool, durable: bool) -> AbstractContextManager[object]:
+        """Open it."""
+        ...
+
+
+@dataclass
+class _Call:
+    work: Callable[[], Any]
+    access: Access
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do the work, and keep how it ended."""
+        try:
+            self.result, self.error = self.work(), None
+        except StopIteration as stop:  # a future cannot hold it
+            self.error = RuntimeError(f"a call on the storage raised StopIteration: {stop}")
+        except BaseException as error:
+            self.error = error
+
+    def settle(self) -> None:
+        """Tell who waits, in its event loop."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+_MOST_TOGETHER = 64
+"""Calls in a transaction: other processes wait for it."""
+
+
+class StorageThread:
+    """Runs calls one after the other, and those that wait at the same moment in one transaction.
+
+    A wait for the disk costs as much for one write as for many, and a change of threads for a result costs
+    more than most results.
+
+    Args:
+        transaction: Opens one on the database.
+        name: The thread's.
+    """
+
+    def __init__(self, transaction: OpenTransaction, name: str) -> None:
+        self._transaction = transaction
+        self._name = name
+        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._guard = threading.Lock()
+        self._closed = False
+        self._process = os.getpid()
+
+    def call(self, work: Callable[[], T], access: Access = Access.ALONE) -> asyncio.Future[T]:
+        """Let the thread do the work; the future is of the calling event loop.
+
+        Work that joins others may be done again, after what it did in the database was undone: another's
+        failure must not be its own.
+        """
+        call = _Call(work, access, asyncio.get_running_loop().create_future())
+        if not self._takes(call):
+            call.run()  # which will say that the database is closed, or another process's
+            call.settle()
+        return call.future
+
+    def _takes(self, call: _Call) -> bool:
+        if self._is_forked():
+            return False
+        with self._guard:
+            if self._closed:
+                return False
+            self._start()
+            self._queue.put(call)
+            return True
+
+    def _is_forked(self) -> bool:
+        """Tell whether this is a forked child: it has no such thread, and perhaps a guard held for ever."""
+        return os.getpid() != self._process
+
+    def close(self) -> None:
+        """Let the calls that wait end, and then the thread."""
+        if self._is_forked():
+            return
+        with self._guard:
+            self._closed = True
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._queue.put(None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            thread.start()  # which a process with too many threads cannot: a later call tries again
+            self._thread = thread
+
+    def _work(self) -> None:
+        while (first := self._queue.get()) is not None:
+            waiting, ended = deque([first]), False
+            while not ended and len(waiting) < _MOST_TOGETHER:
+                try:
+                    call = self._queue.get_nowait()
+                except Empty:
+                    break
+                if call is None:
+                    ended = True
+                else:
+                    waiting.append(call)
+            for calls in _groups(waiting):
+                self._run(calls)
+                _tell(calls)
+            if ended:
+                return
+
+    def _run(self, calls: list[_Call]) -> None:
+        # Of those that failed together nothing is in the database. Alone, each meets its own fault only.
+        for call in self._run_together(calls) if len(calls) > 1 else calls:
+            call.run()
+
+    def _run_together(self, calls: list[_Call]) -> Iterable[_Call]:
+        """Run calls in one transaction; return those that are to be run alone."""
+        most, begun = max(call.access for call in calls), False
+        try:
+            with self._transaction(write=most >= Access.WRITE, durable=most == Access.DURABLE):
+                begun = True
+                for call in calls:
+                    call.result = call.work()
+        except BaseException as error:  # also one that is no Exception: this thread is everybody's
+            if begun:
+                return calls
+            # All have waited as long as one may for another process, and need not wait one after the other.
+            for call in calls:
+                call.error = error if call.access >= Access.WRITE else None
+            return [call for call in calls if call.error is None]
+        return ()
+
+
+def _groups(waiting: deque[_Call]) -> Iterator[list[_Call]]:
+    """Divide calls into those that share a transaction; their order stays."""
+    while waiting:
+        group = [waiting.popleft()]
+        while group[0].access and waiting and waiting[0].access:
+            group.append(waiting.popleft())
+        yield group
+
+
+def _tell(calls: list[_Call]) -> None:
+    """Settle the futures in their loops, with one call into each."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
+    for call in calls:
+        by_loop.setdefault(call.future.get_loop(), []).append(call)
+    for loop, told in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, told)
+
+
+def _settle(calls: list[_Call]) -> None:
+    for call in calls:
+        call.settle()
+
+
+# --- from any event loop --------------------------------------------------------------
+
+# asyncio's default pool has 6 threads on 2 cores, and blocked tools fill it: storage gets its own.
+_POOL_THREADS = 4
+
+
+class Bridge:
+    """Runs the calls of one wrapped saver or store from any thread and event loop."""
+
+    def __init__(self, wrapped: object) -> None:
+        self._name = type(wrapped).__name__
+        self._home = _home_loop(wrapped)
+        self._thread: StorageThread | None = getattr(wrapped, "storage_thread", None)
+        self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="plan-execute-storage")
+        self._under_way: set[asyncio.Future[Any]] = set()
+
+    async def call(
+        self,
+        native: Callable[[], Coroutine[Any, Any, T]],
+        blocking: Callable[[], T],
+        access: Access = Access.ALONE,
+    ) -> T:
+        """Await ``native`` in the wrapped object's loop, or run ``blocking`` in a thread if there is none."""
+        if self._thread is not None:
+            return await self.in_thread(blocking, access)
+        try:
+            return await self._at_home(native)
+        except NotImplementedError:
+            # SqliteSaver and SqliteStore 3.1.2 override the async methods only to raise this.
+            return await self.in_thread(blocking)
+
+    async def in_thread(self, blocking: Callable[[], T], access: Access = Access.ALONE) -> T:
+        """Run a blocking call in the wrapped object's thread, or the pool; cancelled, wait for its end.
+
+        Who is cancelled may close the database next, and SqliteSaver 3.1.2 then crashes the process
+        when a call is still under way.
+        """
+        running: asyncio.Future[T]
+        if self._thread is not None:
+            running = self._thread.call(blocking, access)
+        else:
+            running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
+        self._under_way.add(running)
+        running.add_done_callback(self._under_way.discard)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait({running})
+            raise
+
+    async def idle(self) -> None:
+        """Wait until no call of this event loop is under way."""
+        loop = asyncio.get_running_loop()
+        # a copy is made in one go: calls of other event loops come and go meanwhile
+        while mine := {call for call in self._under_way.copy() if call.get_loop() is loop}:
+            await asyncio.wait(mine)
+
+    async def _at_home(self, native: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._home is None or self._home is asyncio.get_running_loop():
+            return await native()
+        self._require_running(self._home)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(native(), self._home))
+
+    def check_sync(self) -> None:
+        """Raise where a sync call would wait for the event loop that it blocks.
+
+        Raises:
+            ConfigurationError: The calling thread runs the wrapped object's own loop, or nobody runs it.
+        """
+        if self._home is None:
+            return
+        if self._home is _running_loop():
+            raise ConfigurationError(
+                f"a sync call inside the event loop that {self._name} belongs to would wait for itself: "
+                "use ainvoke or astream there, or give the agent a sync checkpointer and store"
+            )
+        self._require_running(self._home)
+
+    def _require_running(self, home: asyncio.AbstractEventLoop) -> None:
+        if not home.is_running():
+            raise ConfigurationError(
+                f"{self._name} belongs to an event loop that is not running: use it inside that loop, "
+                "or give the agent a sync checkpointer and store (for example local_persistence)"
+            )
+
+
+def _home_loop(wrapped: object) -> asyncio.AbstractEventLoop | None:
+    # AsyncSqliteSaver, AsyncPostgresSaver and their stores keep `loop`, AsyncBatchedBaseStore keeps `_loop`.
+    for name in ("loop", "_loop"):
+        loop = getattr(wrapped, name, None)
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            return loop
+    return None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+# --- faults that a piece of work meets ---------------------------------------------------
+
+# Libraries, and an embedder's middleware, stand between the storage and who started the work. They turn any
+# exception into something else: a tool's failure, a model's, an answer.
+
+_collected: ContextVar[tuple[tuple[object, ...], list[PlanExecuteError]] | None] = ContextVar(
+    "collected", default=None
+)
+
+
+@contextmanager
+def collect_faults(*storage: object) -> Iterator[list[PlanExecuteError]]:
+    """Collect the faults of these adapters that the body and the tasks it starts meet.
+
+    Faults of other storage, such as that of an agent within a tool, are not the body's.
+    """
+    faults: list[PlanExecuteError] = []
+    token = _collected.set((storage, faults))
+    try:
+        yield faults
+    finally:
+        _collected.reset(token)
+
+
+def note_fault(storage: object, fault: PlanExecuteError) -> None:
+    """Let the work that called this adapter know of its fault."""
+    watched = _collected.get()
+    if watched is not None and any(storage is each for each in watched[0]):
+        watched[1].append(fault)
+
+
+def is_collected_fault(error: BaseException) -> bool:
+    """Tell whether an error is such a fault, which is nobody's to take for something else."""
+    watched = _collected.get()
+    return watched is not None and any(error is fault for fault in watched[1])
