@@ -105,7 +105,7 @@ class PlanExecuteAgent(CompiledAgent):
         async def ainvoke(self, *args: Any, **kwargs: Any) -> Any:
             """Run the graph to its end, or to its next question; see :meth:`astream`."""
 
-    @overload
+    @overload  # type: ignore[override]  # LangGraph calls the parts of values outputs
     def astream(
         self,
         input: Input,
@@ -135,7 +135,7 @@ class PlanExecuteAgent(CompiledAgent):
     @overload
     def astream(
         self, input: Input, config: Config = None, *, version: Literal["v2"], **kwargs: Any
-    ) -> AsyncIterator[StreamPart[State, OutputState]]: ...
+    ) -> AsyncIterator[StreamPart[State, State]]: ...
     @overload
     def astream(self, input: Input, config: Config = None, **kwargs: Any) -> AsyncIterator[Any]: ...
     async def astream(
@@ -190,7 +190,7 @@ class PlanExecuteAgent(CompiledAgent):
         run, saver = run_of(config), config["configurable"].get(SAVER) or self.checkpointer
         return await tell_question(self, saver, run) if run.can_ask and not run.nested else None
 
-    @overload
+    @overload  # type: ignore[override]  # LangGraph calls the parts of values outputs
     def stream(
         self,
         input: Input,
@@ -220,7 +220,7 @@ class PlanExecuteAgent(CompiledAgent):
     @overload
     def stream(
         self, input: Input, config: Config = None, *, version: Literal["v2"], **kwargs: Any
-    ) -> Iterator[StreamPart[State, OutputState]]: ...
+    ) -> Iterator[StreamPart[State, State]]: ...
     @overload
     def stream(self, input: Input, config: Config = None, **kwargs: Any) -> Iterator[Any]: ...
     def stream(
