@@ -161,7 +161,7 @@ class PlanExecuteAgent(CompiledAgent):
             InvalidInputError: If the input has no goal or not the right form.
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
-        input, config = await without_open_run(self, input, ensure_config(config))
+        input, config = await without_open_run(self, input, ensure_config(config), context)
         modes: Any = kwargs.get("stream_mode") or self.stream_mode
         to_chat = is_served(config) and not keeps_subgraphs_apart(config)
         values = LastValues(modes, bool(kwargs.get("subgraphs")), served=to_chat)
