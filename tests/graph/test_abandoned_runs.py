@@ -9,6 +9,7 @@ import pytest
 from plans import Thread, agent_with, bound, plan
 from toolset import Toolset, make_tool
 
+from plan_execute import ScriptedModel
 from plan_execute.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -72,8 +73,8 @@ class _Held:
         return q
 
 
-async def _under_way(held: _Held) -> tuple[Thread, asyncio.Task[Any]]:
-    thread = Thread(agent_with([make_tool(held.look, effect="read")]))
+async def _under_way(held: _Held, model: Any = None) -> tuple[Thread, asyncio.Task[Any]]:
+    thread = Thread(agent_with([make_tool(held.look, effect="read")], model))
     running = asyncio.create_task(thread.run(bound("a", "look", {"q": "x"})))
     await asyncio.wait_for(held.begun.wait(), 60)
     return thread, running
@@ -81,9 +82,9 @@ async def _under_way(held: _Held) -> tuple[Thread, asyncio.Task[Any]]:
 
 async def test_a_message_to_a_thread_that_runs_is_refused_and_stops_nothing() -> None:
     held = _Held()
-    thread, running = await _under_way(held)
+    thread, running = await _under_way(held, ScriptedModel([]))
     with pytest.raises(ThreadBusyError):
-        await thread.send({"messages": ["and then?"], "plan": NEW})
+        await thread.send({"messages": ["and then?"]})
     held.let.set()
     assert (await asyncio.wait_for(running, 60))["status"] == "done"
 
