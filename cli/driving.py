@@ -33,10 +33,8 @@ from .views import OpenQuestion, look_up, open_questions, recalled, results_of, 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-    from ..context import Context
     from ..graph.agent import PlanExecuteAgent
     from ..tools.toolbox import Toolbox
-    from .terminal import Screen
 
 __all__ = [
     "Session",
