@@ -347,6 +347,62 @@ def _babble(_: Any) -> Any:
     return _said("answered all the same")
 
 
+def forgetful(log: str) -> Any:
+    """Make a server that forgets its sessions, as one does that is started again: a call says when.
+
+    ``then`` is what follows the write: "break" ends the answer before it is there, "wait" gives it after
+    the next write.
+    """
+    import asyncio
+
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.routing import Route
+
+    sessions: set[str] = set()
+    made: list[asyncio.Event] = []
+
+    async def broken() -> Any:
+        yield b"id: 1\nretry: 1\ndata: \n\n"  # with an id, the client asks for the rest
+
+    async def call(then: str) -> Any:
+        _note(log, f"made {then}")
+        for earlier in made:
+            earlier.set()
+        made.append(asyncio.Event())
+        if then:
+            sessions.clear()
+        if then == "wait":
+            await made[-1].wait()
+        return _said("bought")
+
+    async def answer(request: Any) -> Any:
+        session = request.headers.get("mcp-session-id")
+        if session is not None and session not in sessions:  # as the SDK for TypeScript
+            error = {"code": -32001, "message": "Session not found"}
+            return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, 404)
+        if request.method != "POST":
+            return Response(status_code=405)
+        message, headers = await request.json(), {}
+        if "id" not in message:
+            return Response(status_code=202)
+        said: dict[str, Any] = {"result": {"tools": _tools("buy")}}
+        if message["method"] == "initialize":
+            headers = {"mcp-session-id": f"s{time.monotonic_ns()}"}
+            sessions.add(headers["mcp-session-id"])
+            version = message["params"]["protocolVersion"]
+            info = {"serverInfo": {"name": "odd", "version": "1"}, "capabilities": {"tools": {}}}
+            said = {"result": {"protocolVersion": version, **info}}
+        elif message["method"] == "tools/call":
+            then = message["params"]["arguments"].get("then", "")
+            said = {"result": await call(then)}
+            if then == "break":
+                return StreamingResponse(broken(), media_type="text/event-stream")
+        return JSONResponse({"jsonrpc": "2.0", "id": message["id"], **said}, headers=headers)
+
+    return Starlette(routes=[Route("/mcp", answer, methods=["GET", "POST", "DELETE"])])
+
+
 def main(kind: str, log: str = "", port: str = "0") -> None:
     """Run one kind of server."""
     if log:
@@ -365,6 +421,10 @@ def main(kind: str, log: str = "", port: str = "0") -> None:
     elif kind == "fastmcp-guarded":
         server = guarded_with_fastmcp(f"http://127.0.0.1:{port}/mcp")
         server.run("http", port=int(port), show_banner=False, log_level="ERROR")
+    elif kind == "forgetful":
+        import uvicorn
+
+        uvicorn.run(forgetful(log), port=int(port), log_level="error")
     elif kind == "dies":
         _serve(_die, "read_dies", "dies")
     elif kind == "dies_once":

@@ -322,6 +322,41 @@ def test_an_http_server_that_was_started_again_between_two_calls_is_called_unsee
         assert count.invoke({"item": "tea"}) == 3
 
 
+@pytest.fixture
+def forgetful(tmp_path):
+    """A tool of an HTTP server that forgets its sessions, and how to read the writes that it made."""
+    log = tmp_path / "log.txt"
+    with (
+        http_server(log, "forgetful") as (url, _),
+        mcp_tools(servers(web={"url": url, "protocol": "legacy"})) as (buy,),
+    ):
+        yield buy, lambda: log.read_text().splitlines()[1:]
+
+
+def test_a_write_whose_answer_is_lost_with_its_session_is_not_made_again(forgetful):
+    buy, made = forgetful
+    with pytest.raises(ConnectionError, match=r"'web' .* ended during the call"):
+        buy.invoke({"then": "break"})
+    assert made() == ["made break"]
+
+
+async def test_calls_that_a_server_refuses_with_their_session_are_each_made_once(forgetful):
+    buy, made = forgetful
+    assert await buy.ainvoke({"then": "forget"}) == "bought"
+    assert await asyncio.gather(*(buy.ainvoke({}) for _ in range(5))) == ["bought"] * 5
+    assert made() == ["made forget", *["made "] * 5]
+
+
+async def test_a_call_under_way_is_not_made_again_where_another_is_refused_with_it(forgetful):
+    buy, made = forgetful
+    under_way = asyncio.create_task(buy.ainvoke({"then": "wait"}))
+    while not made():
+        await asyncio.sleep(0.01)
+    assert await buy.ainvoke({}) == "bought"
+    assert await under_way == "bought"
+    assert made() == ["made wait", "made "]
+
+
 def test_a_call_that_is_cancelled_is_called_off_at_the_server(shop, tmp_path):
     mark = tmp_path / "mark"
 
