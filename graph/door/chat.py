@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -183,16 +184,24 @@ class LastValues:
 
     def again(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
         """Give the values with what was told since, if anything was."""
-        if self._last is not None and told is not None:
-            values, wrap = self._last
+        if self._last is None or told is None:
+            return
+        values, wrap = self._last
+        if "messages" in values:  # else the caller asked for other channels only
             yield wrap({**values, **told})
 
     def _opened(self, chunk: Any) -> tuple[str, bool, Any, Callable[[dict[str, Any]], Any]]:
         """Return a chunk's mode, whether a subgraph sent it, what is in it, and how to put values in."""
         if isinstance(chunk, dict) and {"type", "ns", "data"} <= chunk.keys():
-            return chunk["type"], bool(chunk["ns"]), chunk["data"], lambda values: {**chunk, "data": values}
+            return chunk["type"], bool(chunk["ns"]), chunk["data"], partial(_with_data, chunk)
         if not isinstance(self._modes, list) and not self._subgraphs:
             return self._modes, False, chunk, lambda values: values
         mode = chunk[-2] if isinstance(self._modes, list) else self._modes
         inner = bool(self._subgraphs and chunk[0])
         return mode, inner, chunk[-1], lambda values: (*chunk[:-1], values)
+
+
+def _with_data(chunk: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Put values into a chunk of version v2; its questions have been given beside the values already."""
+    data = {key: value for key, value in values.items() if key != INTERRUPT}
+    return {**chunk, "data": data, "interrupts": ()}
