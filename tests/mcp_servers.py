@@ -5,6 +5,7 @@ Run as a program: ``python mcp_servers.py KIND [LOG]``. Every server appends its
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -220,6 +221,17 @@ def _add_asking_tools(server: Any, context: Any) -> None:
         _note(log, f"ordered {said.data.number} {item}")
         return f"{said.data.number} {item}{' as a gift' if said.data.gift else ''}"
 
+    async def order_both(first: str, second: str, log: str, ctx):
+        """Order two items, with both questions at once."""
+        said = await asyncio.gather(*(ctx.elicit(f"How many of {item}?", Order) for item in (first, second)))
+        return " ".join(one.action for one in said)
+
+    async def note_slowly(log: str, ctx):
+        """Write a line, and take a while for the rest."""
+        _note(log, "noted")
+        await asyncio.sleep(0.5)
+        return "noted"
+
     async def pay(log: str, ctx):
         """Pay, once the person has said yes; the work before the question is done once."""
         if ctx.input_responses is None:
@@ -250,9 +262,11 @@ def _add_asking_tools(server: Any, context: Any) -> None:
             await asyncio.sleep(0)
         return to
 
-    for function in (order, pay, count_slowly):
+    for function in (order, order_both, note_slowly, pay, count_slowly):
         function.__annotations__["ctx"] = context  # each library has a class of its own
     server.tool()(order)
+    server.tool()(order_both)
+    server.tool()(note_slowly)
     server.tool()(pay)
     server.tool(annotations=ToolAnnotations(read_only_hint=True))(count_slowly)
 
@@ -294,7 +308,7 @@ CARELESS: dict[str, dict[str, Any]] = {
 def _serve(on_call: Answer, *names: str) -> None:
     for line in sys.stdin:
         message = json.loads(line)
-        if "id" not in message:
+        if "id" not in message or "method" not in message:
             continue
         if message["method"] == "initialize":
             result: Any = {
@@ -308,6 +322,8 @@ def _serve(on_call: Answer, *names: str) -> None:
             result = on_call(message["params"])
         else:
             result = {}
+        if result is None:
+            continue
         _write(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}) + "\n")
 
 
@@ -403,6 +419,15 @@ def forgetful(log: str) -> Any:
     return Starlette(routes=[Route("/mcp", answer, methods=["GET", "POST", "DELETE"])])
 
 
+def _ask_twice(log: str, params: Any) -> None:
+    """Begin a write, or ask two questions at once; neither comes to an end."""
+    _note(log, params["name"])
+    form = {"type": "object", "properties": {"number": {"type": "integer"}}}
+    asked = {"method": "elicitation/create", "params": {"message": "How many?", "requestedSchema": form}}
+    for number in (1, 2) if params["name"] == "ask" else ():
+        _write(json.dumps({"jsonrpc": "2.0", "id": number, **asked}) + "\n")
+
+
 def main(kind: str, log: str = "", port: str = "0") -> None:
     """Run one kind of server."""
     if log:
@@ -431,6 +456,8 @@ def main(kind: str, log: str = "", port: str = "0") -> None:
         _serve(_die_once, "read_once")
     elif kind == "hangs":
         _serve(_hang, "hang", "quick_read")
+    elif kind == "asks_twice":
+        _serve(functools.partial(_ask_twice, log), "ask", "write")
     elif kind == "babbles":
         _serve(_babble, "talk_read")
     elif kind == "careless":

@@ -152,7 +152,8 @@ class McpConnection:
         self._live: _Live | None = None
         self._lock = asyncio.Lock()
         self._turn = asyncio.Lock()
-        self._one_at_a_time = False
+        # A program that is known to ask does not say which call it asks about.
+        self._one_at_a_time = server.transport == "stdio" and server.protocol == "legacy"
         self._asking: asyncio.Condition = asyncio.Condition()
         self._undecided = 0
         self._ending: set[asyncio.Task[None]] = set()
@@ -394,8 +395,8 @@ class McpConnection:
     async def _asking_call(self) -> _Call | None:
         """Find the call that a program asks about: over stdio nothing says which one.
 
-        Calls that do not ask come to their end. Where several are left, all of them wait for an answer:
-        they are taken back and made one after the other.
+        Calls that do not ask come to their end. Where as many questions as calls are left, they fail: one
+        that asks twice looks like two that ask, and one that does not ask may be in the middle of a write.
         """
         live = self._live
         assert live is not None
@@ -408,8 +409,12 @@ class McpConnection:
                 if len(standing) == 1:
                     return standing[0]
                 self._one_at_a_time = self._one_at_a_time or bool(standing)
+                why = (
+                    f"{self.server} asked something while it made {len(standing)} calls, and does not say "
+                    'about which of them; with "protocol": "legacy" they are made one at a time'
+                )
                 for call in standing:
-                    call.stopped.set_exception(_AnewError())
+                    call.stopped.set_exception(ConnectionError(why))
             finally:
                 self._undecided -= 1
         await asyncio.gather(*(call.over.wait() for call in live.calls))

@@ -230,6 +230,16 @@ def test_a_server_that_hangs_is_a_failed_call_and_is_replaced(tmp_path):
     assert all(gone(process, 0) for process in server_ids(log)), "closing waits for the one that was replaced"
 
 
+async def test_where_a_program_does_not_say_which_call_it_asks_about_none_is_made_again(tmp_path):
+    log = tmp_path / "log.txt"
+    with mcp_tools(servers(odd=stdio("asks_twice", log))) as tools:
+        calls = [tool.ainvoke({}) for tool in sorted(tools, key=lambda tool: tool.name, reverse=True)]
+        errors = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
+    assert [type(error) for error in errors] == [ConnectionError] * 2
+    assert "does not say about which of them" in str(errors[0])
+    assert sorted(log.read_text().splitlines()[1:]) == ["ask", "write"]
+
+
 def test_a_careless_listing_costs_neither_its_tool_nor_the_others():
     with mcp_tools(servers(odd=stdio("careless"))) as tools:
         assert {tool.name: tool.invoke({}) for tool in tools} == {name: name for name in CARELESS}
