@@ -114,7 +114,7 @@ class Visit:
         if not (self.nested and self.resumed):
             overdue = {} if self.nested else overdue_answers(self.snapshot, self.settings.decision_timeout_s)
             checked, refusals = self._read(overdue)
-        if refusals and self.words is not None:
+        if self.words is not None and (refusals or self.words.too_early):
             await self._tell_answers({})
         checked = self.redactor.value(checked)
         if not elsewhere:
