@@ -81,3 +81,19 @@ async def test_a_message_sent_before_the_question_of_a_middleware_stays_in_the_c
     result = await thread.agent.ainvoke({"messages": [HumanMessage("in euros, please")]}, served)
     assert "in euros, please" in [message.text for message in result["messages"]]
     assert [one.value for one in await thread.questions()] == ["may I?"]
+
+
+async def test_a_caller_of_version_2_gets_each_question_once_and_only_as_an_interrupt() -> None:
+    thread = Thread(agent_with(Toolset().tools), ASK)
+    plan = {"id": "p", "revision": 1, "goal": "g", "steps": [bound("a", "broken", {"q": "x"})]}
+    result = await thread.agent.ainvoke({"plan": plan}, thread.config, context=ASK, version="v2")
+    assert len(result.interrupts) == 1
+    assert "__interrupt__" not in result.value
+    assert _told(result.value | {"messages": [None, *result.value["messages"]]})[-1] == "a"
+
+
+async def test_a_question_adds_nothing_to_the_keys_that_a_caller_asks_for() -> None:
+    thread = Thread(agent_with(Toolset().tools), ASK)
+    plan = {"id": "p", "revision": 1, "goal": "g", "steps": [bound("a", "broken", {"q": "x"})]}
+    result = await thread.agent.ainvoke({"plan": plan}, thread.config, context=ASK, output_keys=["status"])
+    assert {*result} == {"status", "__interrupt__"}
