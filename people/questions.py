@@ -411,8 +411,8 @@ def _parse_json(text: str) -> Json:
 def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Json]) -> Answer:
     args = {**proposed, **answer.get("args", {})}
     decision = question.safe_default if answer["type"] == "reject" else args.get("decision")
-    is_handed_in = decision in ("supply", "happened") and "output" in answer.get("args", {})
-    if args.get("output") == proposed.get("output") == "" and not is_handed_in:
+    stated = decision in ("supply", "happened") and "output" in answer.get("args", {})
+    if args.get("output") == proposed.get("output") == "" and not stated:
         args["output"] = None  # the field was left empty
     if decision not in question.decisions:
         raise _refuse(question, f"its decision is {decision!r}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -184,16 +183,16 @@ class LastValues:
 
     def again(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
         """Give the values with what was told since, if anything was."""
-        if self._last is None or told is None:
-            return
-        values, wrap = self._last
-        if "messages" in values:  # else the caller asked for other channels only
-            yield wrap({**values, **told})
+        if self._last is not None and told is not None:
+            values, wrap = self._last
+            # A caller may have asked for a part of the state only.
+            shown = {key: told[key] for key in told if key in values or key == INTERRUPT}
+            yield wrap({**values, **shown})
 
     def _opened(self, chunk: Any) -> tuple[str, bool, Any, Callable[[dict[str, Any]], Any]]:
         """Return a chunk's mode, whether a subgraph sent it, what is in it, and how to put values in."""
         if isinstance(chunk, dict) and {"type", "ns", "data"} <= chunk.keys():
-            return chunk["type"], bool(chunk["ns"]), chunk["data"], partial(_with_data, chunk)
+            return chunk["type"], bool(chunk["ns"]), chunk["data"], lambda values: _part(chunk, values)
         if not isinstance(self._modes, list) and not self._subgraphs:
             return self._modes, False, chunk, lambda values: values
         mode = chunk[-2] if isinstance(self._modes, list) else self._modes
@@ -201,7 +200,8 @@ class LastValues:
         return mode, inner, chunk[-1], lambda values: (*chunk[:-1], values)
 
 
-def _with_data(chunk: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Put values into a chunk of version v2; its questions have been given beside the values already."""
-    data = {key: value for key, value in values.items() if key != INTERRUPT}
-    return {**chunk, "data": data, "interrupts": ()}
+def _part(chunk: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Put values into a part of version 2; LangGraph adds up the questions of all parts."""
+    given = {one.id for one in chunk.get("interrupts", ())}
+    asked = tuple(one for one in values.get(INTERRUPT, ()) if one.id not in given)
+    return {**chunk, "data": {key: values[key] for key in values if key != INTERRUPT}, "interrupts": asked}
