@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
-from ..context import Context, to_context
+from ..context import Context, stricter, to_context
 from ..errors import (
     InvalidAnswerError,
     MissingModelError,
@@ -33,10 +33,8 @@ from .views import OpenQuestion, look_up, open_questions, recalled, results_of, 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-    from ..context import Context
     from ..graph.agent import PlanExecuteAgent
     from ..tools.toolbox import Toolbox
-    from .terminal import Screen
 
 __all__ = [
     "Session",
@@ -90,7 +88,21 @@ def drive(session: Session, given: Any, context: Context | None = None) -> int:
     Raises:
         Stopped: With what stopped the run (an error, Ctrl-C) as its cause.
     """
+    _note_kept_approval(session, context)
     return _supervised(session, lambda: follow(session, given, context))
+
+
+def _note_kept_approval(session: Session, context: Context | None) -> None:
+    """Say so where this run asks for less approval than its thread was started with."""
+    started = session.snapshot().values.get("settings")
+    if context is None or started is None:
+        return
+    kept = stricter(context.approval, Context(**started).approval)
+    if kept != context.approval:
+        session.screen.note(
+            f"Approval stays {kept!r}, as thread {session.thread!r} was started with; a later run can only "
+            f"make it stricter. Use another --thread for {context.approval!r}."
+        )
 
 
 def answer_open_questions(session: Session) -> int:

@@ -49,6 +49,7 @@ async def call_once(
     call: Callable[[CallId], Awaitable[Json]],
     *,
     order: int | None = None,
+    instead_of: str = "",
     call_id: str = "",
 ) -> Json:
     """Await ``call`` and return its JSON output; unless it reads, the ledger protects it.
@@ -59,7 +60,8 @@ async def call_once(
         args: Its arguments.
         effect: What it does to the world.
         call: Makes the call; it gets the call's identity.
-        order: Which of the calls with this content in an agent's conversation; None: the step's own call.
+        order: Which of the agent's calls that asked for the same; None: the step's own call.
+        instead_of: Fingerprint of what the agent asked for, where somebody changed that.
         call_id: What events call it.
 
     Raises:
@@ -67,7 +69,7 @@ async def call_once(
         langgraph.errors.GraphInterrupt: While a person is being asked about an unknown outcome.
     """
     # The content is part of the identity: in a fork, the step may have been edited to call something else.
-    this = CallId(scope.work, content_of(tool, args), order)
+    this = CallId(scope.work, content_of(tool, args), order, instead_of)
     under_way = CALL_UNDER_WAY.set(CallUnderWay(scope, this))
     caller = CALLER.set(CallerOfTool(scope, tool, this, call_id))
     try:

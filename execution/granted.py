@@ -103,7 +103,7 @@ def asks_for_a_call(scope: StepScope, effect: Effect, *, has_read: bool) -> bool
 
 
 async def confirmed_call(
-    scope: StepScope, tool: str, args: dict[str, Json], effect: Effect, order: int
+    scope: StepScope, tool: str, args: dict[str, Json], effect: Effect, occasion: Sequence[Json]
 ) -> dict[str, Json]:
     """Return the arguments of an agent's call, after a person has seen them.
 
@@ -112,7 +112,7 @@ async def confirmed_call(
         tool: The tool.
         args: What the agent calls it with.
         effect: What the tool does.
-        order: Which of the agent's calls with this content it is.
+        occasion: What tells the call from others with these arguments.
 
     Raises:
         RejectedError: If a person rejects the call, or nobody can be asked.
@@ -120,12 +120,12 @@ async def confirmed_call(
     """
     asked = {"step_id": scope.step_id, "tool": tool, "tool_args": args, "preview": "An agent calls it."}
     why = f"asks before its agent makes this call:\n\n{call_in_words(tool, args, effect)}"
-    answer = await _ask(scope.run, scope.work, scope.step_id, asked, why, order)
+    answer = await _ask(scope.run, scope.work, scope.step_id, asked, why, *occasion)
     return dict(answer["args"]["tool_args"]) if answer["type"] == "edit" else args
 
 
 async def _ask(
-    run: Run, work: WorkId, step_id: str, asked: dict[str, Json], why: str, *occasion: int
+    run: Run, work: WorkId, step_id: str, asked: dict[str, Json], why: str, *occasion: Json
 ) -> Answer:
     if not run.can_ask:
         raise RejectedError(

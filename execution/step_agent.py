@@ -10,7 +10,7 @@ from typing import Any
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
@@ -45,7 +45,7 @@ from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tools.values import plain_output, spoken
 from ..tracing.marks import current_span
-from .effects import call_once
+from .effects import call_once, content_of
 from .endings import with_cannot
 from .granted import asks_for_a_call, confirmed_call
 from .kinds.agent import CALLED_WITH
@@ -140,8 +140,10 @@ class StepGuard(AgentMiddleware[Any, Any]):
             return answer  # by a person: it stands, whatever another middleware sends here
         _recover(scope, request.state["messages"])
         effect = self._toolbox.effect(call["name"])
-        tool, name, order = request.tool, call["name"], _order(request)
-        args = await self._confirmed(request, scope, scope.run.redact(call["args"]), effect, order)
+        tool, name, asked = request.tool, call["name"], _asked(request)
+        order, wanted = _order(request, asked), content_of(asked["name"], asked["args"])
+        args = scope.run.redact(call["args"])
+        args = await self._confirmed(request, scope, args, effect, [order, *_changed(wanted, name, args)])
         request = request.override(tool_call={**call, "args": args})
         seen = scope.begin_call(request.runtime, request.tool_call, effect)
 
@@ -153,19 +155,27 @@ class StepGuard(AgentMiddleware[Any, Any]):
             require_credentials(name, args)
             await run_bounded(self._toolbox.check_arguments, name, args)
             call_id = str(call["id"] or "")
-            output = await call_once(scope, name, args, effect, make, order=order, call_id=call_id)
+            changed = "".join(_changed(wanted, name, args))
+            output = await call_once(
+                scope, name, args, effect, make, order=order, instead_of=changed, call_id=call_id
+            )
         except (ToolFailedError, BadArgumentsError, WorkLimitError) as error:
             _ended(scope, request, seen, ok=False, output=str(error))
             return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
         answer = _message(output, call)
-        if args != _asked_with(request, call):
+        if args != asked["args"]:
             # A person or a middleware changed the call, and the model's own turn on record does not say so.
             answer.response_metadata = {CALLED_WITH: args}
         _ended(scope, request, seen, ok=True, output=answer.text)
         return answer
 
     async def _confirmed(
-        self, request: ToolCallRequest, scope: StepScope, args: dict[str, Any], effect: Effect, order: int
+        self,
+        request: ToolCallRequest,
+        scope: StepScope,
+        args: dict[str, Any],
+        effect: Effect,
+        occasion: Sequence[Any],
     ) -> dict[str, Any]:
         """Have a person see a call's arguments where they have to, unless it cannot be made with them."""
         name = request.tool_call["name"]
@@ -176,7 +186,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
             await run_bounded(self._toolbox.check_arguments, name, args)
         except (BadArgumentsError, WorkLimitError):
             return args  # the call is refused, and the model told why
-        return await confirmed_call(scope, name, args, effect, order)
+        return await confirmed_call(scope, name, args, effect, occasion)
 
 
 def _given_answer(request: ToolCallRequest) -> ToolMessage | None:
@@ -311,9 +321,20 @@ def _named_call(scope: StepScope) -> Iterator[None]:
         var_child_runnable_config.reset(token)
 
 
-def _order(request: ToolCallRequest) -> int:
-    """Count the calls with the same content before this one: a model asked again gives calls new ids."""
+def _asked(request: ToolCallRequest) -> ToolCall:
+    """Return the call as the model's last turn has it: a person or a middleware may change it after that."""
     this = request.tool_call
+    turns = (message for message in reversed(request.state["messages"]) if isinstance(message, AIMessage))
+    return next((call for call in next(turns).tool_calls if call["id"] == this["id"]), this)
+
+
+def _changed(wanted: str, name: str, args: Mapping[str, Any]) -> list[str]:
+    """Name what the model asked for where the call is another one: it may be like one that was made."""
+    return [wanted] if content_of(name, args) != wanted else []
+
+
+def _order(request: ToolCallRequest, this: ToolCall) -> int:
+    """Count the calls that asked for the same before this one: a model asked again gives calls new ids."""
     said = [message for message in request.state["messages"] if isinstance(message, AIMessage)]
     same = [
         (message is said[-1], call["id"])
@@ -426,13 +447,6 @@ async def _made(
     return scope.run.redact(
         {part: plain_output(name, getattr(answer, part)) for part in ("content", "artifact")}
     )
-
-
-def _asked_with(request: ToolCallRequest, call: Any) -> Any:
-    """Return the arguments that the model asked for in its last turn."""
-    turns = (message for message in reversed(request.state["messages"]) if isinstance(message, AIMessage))
-    asked = (made for made in next(turns).tool_calls if made["id"] == call["id"])
-    return next((made["args"] for made in asked), None)
 
 
 def _message(output: Any, call: Any) -> ToolMessage:

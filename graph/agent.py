@@ -105,7 +105,7 @@ class PlanExecuteAgent(CompiledAgent):
         async def ainvoke(self, *args: Any, **kwargs: Any) -> Any:
             """Run the graph to its end, or to its next question; see :meth:`astream`."""
 
-    @overload
+    @overload  # type: ignore[override]  # LangGraph calls the parts of values outputs
     def astream(
         self,
         input: Input,
@@ -135,7 +135,7 @@ class PlanExecuteAgent(CompiledAgent):
     @overload
     def astream(
         self, input: Input, config: Config = None, *, version: Literal["v2"], **kwargs: Any
-    ) -> AsyncIterator[StreamPart[State, OutputState]]: ...
+    ) -> AsyncIterator[StreamPart[State, State]]: ...
     @overload
     def astream(self, input: Input, config: Config = None, **kwargs: Any) -> AsyncIterator[Any]: ...
     async def astream(
@@ -161,7 +161,7 @@ class PlanExecuteAgent(CompiledAgent):
             InvalidInputError: If the input has no goal or not the right form.
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
-        input, config = await without_open_run(self, input, ensure_config(config))
+        input, config = await without_open_run(self, input, ensure_config(config), context)
         modes: Any = kwargs.get("stream_mode") or self.stream_mode
         to_chat = is_served(config) and not keeps_subgraphs_apart(config)
         values = LastValues(modes, bool(kwargs.get("subgraphs")), served=to_chat)
@@ -190,7 +190,7 @@ class PlanExecuteAgent(CompiledAgent):
         run, saver = run_of(config), config["configurable"].get(SAVER) or self.checkpointer
         return await tell_question(self, saver, run) if run.can_ask and not run.nested else None
 
-    @overload
+    @overload  # type: ignore[override]  # LangGraph calls the parts of values outputs
     def stream(
         self,
         input: Input,
@@ -220,7 +220,7 @@ class PlanExecuteAgent(CompiledAgent):
     @overload
     def stream(
         self, input: Input, config: Config = None, *, version: Literal["v2"], **kwargs: Any
-    ) -> Iterator[StreamPart[State, OutputState]]: ...
+    ) -> Iterator[StreamPart[State, State]]: ...
     @overload
     def stream(self, input: Input, config: Config = None, **kwargs: Any) -> Iterator[Any]: ...
     def stream(

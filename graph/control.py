@@ -49,6 +49,7 @@ from .compiled import CompiledAgent
 from .door.chat import says_something
 from .door.inputs import as_json, check_input
 from .door.thread_state import check_clock, check_version, checked_plan, plan_of
+from .door.visit import check_new_run
 
 __all__ = ["ABANDON", "cancel_run", "edit_plan", "retry_steps", "without_open_run"]
 
@@ -149,14 +150,19 @@ async def cancel_run(agent: CompiledAgent, config: RunnableConfig) -> Literal["r
         SchemaVersionError: If another version wrote it.
     """
     try:
-        async with _hold(agent, config):
-            await _cancel(agent, config, "A person cancelled the run.")
+        await _end(agent, config)
     except ThreadBusyError:
         await _ask_to_stop(agent, config)
         return "requested"
+    return "cancelled"
+
+
+async def _end(agent: CompiledAgent, config: RunnableConfig) -> None:
+    """End a run that nobody runs, and write its final report."""
+    async with _hold(agent, config):
+        await _cancel(agent, config, "A person cancelled the run.")
     async for _ in agent.astream(None, config):
         pass
-    return "cancelled"
 
 
 async def _ask_to_stop(agent: CompiledAgent, config: RunnableConfig) -> None:
@@ -187,31 +193,42 @@ async def _cancel(agent: CompiledAgent, config: RunnableConfig, reason: str) -> 
 
 
 async def without_open_run(
-    agent: CompiledAgent, given: Any, config: RunnableConfig
+    agent: CompiledAgent, given: Any, config: RunnableConfig, context: Any = None, *, elsewhere: bool = False
 ) -> tuple[Any, RunnableConfig]:
     """End the thread's open run, if there is one and the input says so; return what is left to run.
 
     A goal says so with ``"abandon": True``; a message of a chat, where the run was stopped and nothing is
     asked; a ``Command`` by going to the end, as front ends do to mark a thread as resolved.
 
+    Args:
+        agent: Whose run it is.
+        given: The input.
+        config: Its config.
+        context: The settings asked for with it.
+        elsewhere: Whether another process will run the rest, which has the models.
+
     Returns:
         The rest of the input, and the config to run it with.
 
     Raises:
         InvalidInputError: If the input has not the right form; the run is open as before then.
-        ThreadBusyError: If somebody is running it; they were asked to stop.
+        ConfigurationError: If what the rest needs is missing; the run is open as before then.
+        ThreadBusyError: If somebody is running it; they were asked to stop if the input says ``abandon``.
     """
     rest = _without_abandon(given)
     here = _at_newest(config)
-    if not await _gives_up(agent, given, config, here):
+    if (given_up := await _given_up(agent, given, config, here)) is None:
         return rest, config
     apart = _as_another_run(here)
     if isinstance(given, Command):
         async with _hold(agent, apart):
             await _cancel(agent, apart, "A person marked the thread as resolved.")
         return None, here
-    check_input(rest, None, True, False, {})
-    if await cancel_run(agent, apart) == "requested":
+    checked = check_input(rest, None, True, False, {})
+    await check_new_run(agent, checked, given_up, context, elsewhere=elsewhere)
+    if not given.get(ABANDON):
+        await _end(agent, apart)
+    elif await cancel_run(agent, apart) == "requested":
         raise ThreadBusyError("the open run is under way; it was told to stop, send the goal again then")
     return rest, here
 
@@ -224,8 +241,10 @@ def _without_abandon(given: Any) -> Any:
     return {key: value for key, value in given.items() if key != ABANDON}
 
 
-async def _gives_up(agent: CompiledAgent, given: Any, config: RunnableConfig, here: RunnableConfig) -> bool:
-    """Tell whether an input gives up the run that is open.
+async def _given_up(
+    agent: CompiledAgent, given: Any, config: RunnableConfig, here: RunnableConfig
+) -> StateSnapshot | None:
+    """Return the state of the open run that an input gives up; None: it gives up none.
 
     Args:
         agent: Whose run it is.
@@ -239,12 +258,13 @@ async def _gives_up(agent: CompiledAgent, given: Any, config: RunnableConfig, he
         ends = isinstance(given, Mapping) and bool(given.get(ABANDON) or says_something(given))
     configurable = config.get("configurable") or {}
     if not (ends and agent.checkpointer and configurable.get("thread_id")) or READ in configurable:
-        return False
+        return None
     newest = await agent.aget_state(here)
     named = configurable.get("checkpoint_id")
     if not newest.tasks or (named and named != newest.config["configurable"].get("checkpoint_id")):
-        return False
-    return isinstance(given, Command) or ABANDON in given or not newest.interrupts
+        return None
+    gives_up = isinstance(given, Command) or given.get(ABANDON) or not newest.interrupts
+    return newest if gives_up else None
 
 
 def _goes_to_end(command: Command[Any]) -> bool:

@@ -1,6 +1,7 @@
 """What a server of one's own says of itself: which program it is, and what the model's template knows.
 
-It is asked once in a process, for a model with a base URL of its own; OpenAI's server never is.
+It is asked until it has answered once in a process, for a model with a base URL of its own; OpenAI's server
+never is.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ async def server_of(model: BaseChatModel) -> Server:
     if key not in _KNOWN:
         found = await _within_time(_asked(model, endpoint))
         if found is None:
-            return UNKNOWN  # it may be up the next time
+            return UNKNOWN  # it may say more the next time
         _KNOWN[key] = found
     return _KNOWN[key]
 
@@ -78,13 +79,20 @@ def _is_azure(model: BaseChatModel) -> bool:
 
 
 async def _within_time(asking: Any) -> Server | None:
-    """Give what is found out; None where nobody listens, `UNKNOWN` where the answer takes long or is none."""
+    """Give what is found out; None where it cannot be said yet, `UNKNOWN` where the answer tells nothing."""
     try:
         async with asyncio.timeout(_ANSWER_S):
             found: Server = await asking
     except Exception as error:  # whatever goes wrong here, the call itself will say it better
-        return None if "APIConnectionError" in {cls.__name__ for cls in type(error).__mro__} else UNKNOWN
+        return None if _may_pass(error) else UNKNOWN
     return found
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether the server may answer later: it is not up, slow, busy, or still loads its model."""
+    status = getattr(error, "status_code", 0)
+    unheard = "APIConnectionError" in {cls.__name__ for cls in type(error).__mro__}
+    return unheard or isinstance(error, TimeoutError) or status == 429 or status >= 500
 
 
 async def _asked(model: BaseChatModel, endpoint: str) -> Server:

@@ -23,23 +23,23 @@ from .chat import current_question
 from .questions import (
     QUESTIONS,
     answer_model,
-    careful_answer,
     is_ours,
     older_question_id,
     question_name,
     read_answer,
+    safe_answer,
 )
 
 __all__ = [
     "answers_of_earlier_version",
     "bare_answer",
-    "careful_end_at",
     "check_command",
     "check_resumable",
     "keep_answers",
     "open_questions",
     "overdue_answers",
     "refused_questions",
+    "safe_default_at",
     "thread_name",
     "wrong_answers_named",
 ]
@@ -88,7 +88,7 @@ def check_command(
         command: What the caller sent.
         snapshot: The thread's state.
         has_saver: Whether there is a checkpointer.
-        overdue: Careful answers to questions that waited too long; a late answer counts no more.
+        overdue: Safe answers to questions that waited too long; a late answer counts no more.
         by_chat: Whether it may come from a client of chat, which sends no ids: then an answer without one is
             for the question that those show.
 
@@ -314,22 +314,22 @@ async def bare_answer(config: RunnableConfig, question: Interrupt, ledger: Ledge
 
 
 def overdue_answers(snapshot: StateSnapshot | None, waits_s: float | None) -> dict[str, Any]:
-    """Answer the questions that have waited longer than ``waits_s`` seconds with their careful end, by id."""
+    """Answer questions that have waited longer than ``waits_s`` seconds with their safe default, by id."""
     if snapshot is None or waits_s is None:
         return {}
     return {
         question.id: answer
         for question in snapshot.interrupts
         if _age_s(question, snapshot) > waits_s
-        and (answer := careful_answer(question.value, waits_s)) is not None
+        and (answer := safe_answer(question.value, waits_s)) is not None
     }
 
 
-def careful_end_at(snapshot: StateSnapshot, waits_s: float | None) -> float | None:
-    """Return when the first open question gets its careful end, in seconds since the epoch; None: never."""
+def safe_default_at(snapshot: StateSnapshot, waits_s: float | None) -> float | None:
+    """Return when the first open question gets its safe default, in seconds since the epoch; None: never."""
     if waits_s is None:
         return None
-    ends = [q for q in snapshot.interrupts if careful_answer(q.value, waits_s) is not None]
+    ends = [q for q in snapshot.interrupts if safe_answer(q.value, waits_s) is not None]
     return min((_asked_at(question, snapshot) + waits_s for question in ends), default=None)
 
 

@@ -32,7 +32,6 @@ __all__ = [
     "OpenQuestion",
     "Question",
     "answer_model",
-    "careful_answer",
     "is_ours",
     "may_still_run",
     "older_question_id",
@@ -40,6 +39,7 @@ __all__ = [
     "question_name",
     "question_value",
     "read_answer",
+    "safe_answer",
     "with_refusal",
 ]
 
@@ -65,13 +65,13 @@ class Question:
         name: The action's name, as clients see it.
         allowed: Types of answer.
         decisions: Values of ``args["decision"]``; empty for a question of yes, no or edit.
-        careful_end: What a rejection, or nobody's answer, means where there are decisions.
+        safe_default: What a rejection, or nobody's answer, means where there are decisions.
     """
 
     name: str
     allowed: tuple[AnswerType, ...]
     decisions: tuple[str, ...] = ()
-    careful_end: str = "reject"
+    safe_default: str = "reject"
 
 
 _ASK = "ask_person"
@@ -90,10 +90,10 @@ QUESTIONS: dict[str, Question] = {
             "handle_step_failure",
             _DECIDE,
             ("retry", "skip", "patch", "replan", "supply", "abort"),
-            careful_end="abort",
+            safe_default="abort",
         ),
-        Question("resolve_unknown_outcome", _DECIDE, ("happened", "run_again", "fail"), careful_end="fail"),
-        Question("extend_budget", _DECIDE, ("extend", "finish", "abort"), careful_end="finish"),
+        Question("resolve_unknown_outcome", _DECIDE, ("happened", "run_again", "fail"), safe_default="fail"),
+        Question("extend_budget", _DECIDE, ("extend", "finish", "abort"), safe_default="finish"),
     )
 }
 
@@ -220,8 +220,8 @@ def question_name(value: Json) -> str:
     return str(requests[0].get("name", "")) if requests else ""
 
 
-def careful_answer(value: Json, waited_s: float) -> Json | None:
-    """Return the answer that ends a question when nobody gives one; None where there is no careful end.
+def safe_answer(value: Json, waited_s: float) -> Json | None:
+    """Return the answer that ends a question when nobody gives one; None where there is no safe default.
 
     Args:
         value: The question's interrupt value.
@@ -410,9 +410,10 @@ def _parse_json(text: str) -> Json:
 
 def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Json]) -> Answer:
     args = {**proposed, **answer.get("args", {})}
-    if args.get("output") == proposed.get("output") == "":
+    decision = question.safe_default if answer["type"] == "reject" else args.get("decision")
+    stated = decision in ("supply", "happened") and "output" in answer.get("args", {})
+    if args.get("output") == proposed.get("output") == "" and not stated:
         args["output"] = None  # the field was left empty
-    decision = question.careful_end if answer["type"] == "reject" else args.get("decision")
     if decision not in question.decisions:
         raise _refuse(question, f"its decision is {decision!r}")
     given = answer.get("args", {}) if decision != proposed.get("decision") else args

@@ -14,7 +14,8 @@ __all__ = ["form_wanted"]
 def form_wanted(plan: Plan, step: Step) -> dict[str, Any] | None:
     """Return the JSON Schema of what other steps take from an agent step; None where they take all of it.
 
-    What only conditions and the answer name may be missing.
+    What only conditions and the answer name may be missing, and what is only a part of an expression: it may
+    be one of two that are looked for, as in ``${a.x || a.y}``.
     """
     if "tools" not in step or "output_schema" in step or "for_each" in step:
         return None
@@ -26,7 +27,7 @@ def form_wanted(plan: Plan, step: Step) -> dict[str, Any] | None:
             continue
         found = {"type": "array"} if is_list and len(path) == 2 else {}
         parts[path[1]] = parts.get(path[1]) or found
-        if where not in ("when", "answer"):
+        if is_plain and where not in ("when", "answer"):
             needed.add(path[1])
     if whole_lists:
         return None if parts else {"type": "array"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..models.chat import endpoint_of, model_name
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages.ai import UsageMetadata
 
-__all__ = ["list_cost", "listed", "listed_by_name", "read_lists"]
+__all__ = ["is_priced", "list_cost", "listed", "listed_by_name", "read_lists"]
 
 _PACKAGE = "langchain_"
 _PARTS = {"cache_read": "cache_read_tokens", "cache_creation": "cache_write_tokens"}
@@ -67,13 +68,24 @@ def _named_by_package(model: BaseChatModel) -> str | None:
     return None if package is None else package.removeprefix(_PACKAGE)
 
 
+def is_priced(model: BaseChatModel) -> bool:
+    """Tell whether its provider's list says what the tokens of a model cost."""
+    found = listed(model)
+    return found is not None and _has_token_prices(found[1])
+
+
+def _has_token_prices(info: ModelInfo) -> bool:
+    prices = info.get_prices(datetime.now(UTC))
+    if prices.input_mtok is None and prices.output_mtok is None:
+        return info.id.endswith(":free")  # the lists leave out the price of what is free, too
+    return True
+
+
 def list_cost(model: BaseChatModel, name: str, used: UsageMetadata) -> float | None:
     """Return what an answer cost in US dollars by its provider's list; None where that has no price."""
     found = listed(model, name)
-    if found is None:
+    if found is None or not _has_token_prices(found[1]):
         return None
-    from datetime import UTC, datetime
-
     from genai_prices import Usage
 
     provider, info = found

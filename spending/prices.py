@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..errors import ConfigurationError, known
 from ..models.chat import model_name
 from ..models.fallbacks import members_of
-from .list_prices import list_cost, listed
+from .list_prices import is_priced, list_cost
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -49,7 +49,7 @@ class PriceTable:
 
     def knows(self, model: BaseChatModel) -> bool:
         """Tell whether calls of this model can be priced."""
-        return self.own(model_name(model)) is not None or listed(model) is not None
+        return self.own(model_name(model)) is not None or is_priced(model)
 
     def own(self, name: str) -> Price | None:
         """Return the user's price of a model; a dated name costs what the one without its date does."""

@@ -1,1 +1,1 @@
-"""What is kept: the local checkpointer and store, adapters for any other, the ledger, plan files."""
+"""What is kept: checkpoints and store in SQLite or PostgreSQL, adapters for others, the ledger, outputs."""

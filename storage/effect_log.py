@@ -76,7 +76,7 @@ class EffectRecord:
             read = [[[step_id, item, attempt, ""]], str(name).rpartition("/")[2], None]
         path = tuple(Place(*place) for place in read[0])
         known = {name: row[name] for name in cls.__dataclass_fields__ if name in row}
-        return cls(CallId(WorkId(thread_id, plan_id, path), read[1], read[2]), **known)
+        return cls(CallId(WorkId(thread_id, plan_id, path), *read[1:]), **known)
 
 
 class EffectLog:

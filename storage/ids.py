@@ -151,12 +151,14 @@ class CallId:
     Attributes:
         work: The work that makes it.
         content: Fingerprint of the tool and its arguments.
-        order: Which of the calls with this content in an agent's conversation, from 0; None: the step's own.
+        order: Which of the agent's calls that asked for the same, from 0; None: the step's own call.
+        instead_of: Fingerprint of what the agent asked for, where somebody changed that; "" elsewhere.
     """
 
     work: WorkId
     content: str
     order: int | None = None
+    instead_of: str = ""
 
     def run_within(self, number: int) -> WorkId:
         """Return the identity of a run that the tool starts, counted from 1."""
@@ -169,12 +171,16 @@ class CallId:
 
     @property
     def _as_step(self) -> str:
-        return f"call {self.content}"
+        return " ".join(["call", self.content, *self._changed])
+
+    @property
+    def _changed(self) -> list[str]:
+        return [self.instead_of] if self.instead_of else []
 
     @property
     def row_key(self) -> str:
         """The key of the call's row among those of its root plan."""
-        return dump([path_as_json(self.work.path), self.content, self.order])
+        return dump([path_as_json(self.work.path), self.content, self.order, *self._changed])
 
     @property
     def idempotency_key(self) -> str:

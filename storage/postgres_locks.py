@@ -324,12 +324,18 @@ class ThreadLocks:
             with self._guard:
                 session = self._session
                 if session is not None and not session.closed:
-                    selector.register(session.fileno(), selectors.EVENT_READ)
+                    self._listen_to(session, selector)
             for key, _ in selector.select(timeout_s):
                 if key.fileobj is self._told:
                     self._told.recv(1024)
                 elif session is not None:
                     self._read(session)
+
+    def _listen_to(self, session: Connection, selector: selectors.BaseSelector) -> None:
+        try:
+            selector.register(session.fileno(), selectors.EVENT_READ)
+        except psycopg.Error:  # it has ended just now
+            self._notice_end_of(session)
 
     def _read(self, session: Connection) -> None:
         try:

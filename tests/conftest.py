@@ -40,6 +40,7 @@ OUTSIDE = {
     "browser",
     "crash_child",
     "mcp_servers",
+    "plan_execute.tools.command",
     "openai_stub",
     "postgres_server",
     "remote_app",

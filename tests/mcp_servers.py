@@ -5,6 +5,7 @@ Run as a program: ``python mcp_servers.py KIND [LOG]``. Every server appends its
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -220,6 +221,17 @@ def _add_asking_tools(server: Any, context: Any) -> None:
         _note(log, f"ordered {said.data.number} {item}")
         return f"{said.data.number} {item}{' as a gift' if said.data.gift else ''}"
 
+    async def order_both(first: str, second: str, log: str, ctx):
+        """Order two items, with both questions at once."""
+        said = await asyncio.gather(*(ctx.elicit(f"How many of {item}?", Order) for item in (first, second)))
+        return " ".join(one.action for one in said)
+
+    async def note_slowly(log: str, ctx):
+        """Write a line, and take a while for the rest."""
+        _note(log, "noted")
+        await asyncio.sleep(0.5)
+        return "noted"
+
     async def pay(log: str, ctx):
         """Pay, once the person has said yes; the work before the question is done once."""
         if ctx.input_responses is None:
@@ -250,9 +262,11 @@ def _add_asking_tools(server: Any, context: Any) -> None:
             await asyncio.sleep(0)
         return to
 
-    for function in (order, pay, count_slowly):
+    for function in (order, order_both, note_slowly, pay, count_slowly):
         function.__annotations__["ctx"] = context  # each library has a class of its own
     server.tool()(order)
+    server.tool()(order_both)
+    server.tool()(note_slowly)
     server.tool()(pay)
     server.tool(annotations=ToolAnnotations(read_only_hint=True))(count_slowly)
 
@@ -294,7 +308,7 @@ CARELESS: dict[str, dict[str, Any]] = {
 def _serve(on_call: Answer, *names: str) -> None:
     for line in sys.stdin:
         message = json.loads(line)
-        if "id" not in message:
+        if "id" not in message or "method" not in message:
             continue
         if message["method"] == "initialize":
             result: Any = {
@@ -308,6 +322,8 @@ def _serve(on_call: Answer, *names: str) -> None:
             result = on_call(message["params"])
         else:
             result = {}
+        if result is None:
+            continue
         _write(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}) + "\n")
 
 
@@ -347,6 +363,71 @@ def _babble(_: Any) -> Any:
     return _said("answered all the same")
 
 
+def forgetful(log: str) -> Any:
+    """Make a server that forgets its sessions, as one does that is started again: a call says when.
+
+    ``then`` is what follows the write: "break" ends the answer before it is there, "wait" gives it after
+    the next write.
+    """
+    import asyncio
+
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.routing import Route
+
+    sessions: set[str] = set()
+    made: list[asyncio.Event] = []
+
+    async def broken() -> Any:
+        yield b"id: 1\nretry: 1\ndata: \n\n"  # with an id, the client asks for the rest
+
+    async def call(then: str) -> Any:
+        _note(log, f"made {then}")
+        for earlier in made:
+            earlier.set()
+        made.append(asyncio.Event())
+        if then:
+            sessions.clear()
+        if then == "wait":
+            await made[-1].wait()
+        return _said("bought")
+
+    async def answer(request: Any) -> Any:
+        session = request.headers.get("mcp-session-id")
+        if session is not None and session not in sessions:  # as the SDK for TypeScript
+            error = {"code": -32001, "message": "Session not found"}
+            return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, 404)
+        if request.method != "POST":
+            return Response(status_code=405)
+        message, headers = await request.json(), {}
+        if "id" not in message:
+            return Response(status_code=202)
+        said: dict[str, Any] = {"result": {"tools": _tools("buy")}}
+        if message["method"] == "initialize":
+            headers = {"mcp-session-id": f"s{time.monotonic_ns()}"}
+            sessions.add(headers["mcp-session-id"])
+            version = message["params"]["protocolVersion"]
+            info = {"serverInfo": {"name": "odd", "version": "1"}, "capabilities": {"tools": {}}}
+            said = {"result": {"protocolVersion": version, **info}}
+        elif message["method"] == "tools/call":
+            then = message["params"]["arguments"].get("then", "")
+            said = {"result": await call(then)}
+            if then == "break":
+                return StreamingResponse(broken(), media_type="text/event-stream")
+        return JSONResponse({"jsonrpc": "2.0", "id": message["id"], **said}, headers=headers)
+
+    return Starlette(routes=[Route("/mcp", answer, methods=["GET", "POST", "DELETE"])])
+
+
+def _ask_twice(log: str, params: Any) -> None:
+    """Begin a write, or ask two questions at once; neither comes to an end."""
+    _note(log, params["name"])
+    form = {"type": "object", "properties": {"number": {"type": "integer"}}}
+    asked = {"method": "elicitation/create", "params": {"message": "How many?", "requestedSchema": form}}
+    for number in (1, 2) if params["name"] == "ask" else ():
+        _write(json.dumps({"jsonrpc": "2.0", "id": number, **asked}) + "\n")
+
+
 def main(kind: str, log: str = "", port: str = "0") -> None:
     """Run one kind of server."""
     if log:
@@ -365,12 +446,18 @@ def main(kind: str, log: str = "", port: str = "0") -> None:
     elif kind == "fastmcp-guarded":
         server = guarded_with_fastmcp(f"http://127.0.0.1:{port}/mcp")
         server.run("http", port=int(port), show_banner=False, log_level="ERROR")
+    elif kind == "forgetful":
+        import uvicorn
+
+        uvicorn.run(forgetful(log), port=int(port), log_level="error")
     elif kind == "dies":
         _serve(_die, "read_dies", "dies")
     elif kind == "dies_once":
         _serve(_die_once, "read_once")
     elif kind == "hangs":
         _serve(_hang, "hang", "quick_read")
+    elif kind == "asks_twice":
+        _serve(functools.partial(_ask_twice, log), "ask", "write")
     elif kind == "babbles":
         _serve(_babble, "talk_read")
     elif kind == "careless":

@@ -64,7 +64,8 @@ async def asubmit(
     if isinstance(input, Command) and (input.goto or input.update):
         raise InvalidInputError("only answers can be submitted; update the state with update_state")
     if isinstance(input, Mapping) and ABANDON in input:
-        input, _ = await without_open_run(agent, input, {CONF: {"thread_id": thread_id}})
+        config: RunnableConfig = {CONF: {"thread_id": thread_id}}
+        input, _ = await without_open_run(agent, input, config, context, elsewhere=True)
     prepare = partial(_prepare, agent, input, thread_id, context)
     if not isinstance(input, Command):
         await prepare()

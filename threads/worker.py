@@ -32,7 +32,7 @@ from ..errors import (
     ThreadBusyError,
 )
 from ..graph.door.enter import HOLD_KEY
-from ..people.answers import careful_end_at
+from ..people.answers import safe_default_at
 from ..state import FINAL_STATUSES
 from ..tools.calls import describe_exception
 from .queue import Queue, QueuedThread
@@ -312,7 +312,7 @@ class _Worker:
         """Take a thread out of the queue whose run has ended, or waits for a person."""
         if snapshot.tasks and not snapshot.interrupts:
             return await self._settle(queued.failed("it stopped before its end", self._max_attempts))
-        if (due := careful_end_at(snapshot, _patience(snapshot))) is not None:
+        if (due := safe_default_at(snapshot, _patience(snapshot))) is not None:
             await self.queue.put(QueuedThread(queued.thread_id, at=queued.at, due=due, asks=True))
         else:
             await self.queue.remove(queued.thread_id)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 from fastmcp.client import Client
@@ -18,7 +18,7 @@ from ..context import run_redactor
 from ..errors import ToolFailedError
 from .caller import Reply, ToolQuestion
 from .mcp_file import McpServer
-from .mcp_way import LastWords, Way, short
+from .mcp_way import SESSION_LOST, LastWords, Way, short
 from .output_forms import OUTPUT_SCHEMA
 
 with suppress_langchain_beta_warning():
@@ -129,6 +129,12 @@ class _Live:
     def is_over(self) -> bool:
         return bool(self.why) or self.way.ended.is_set()
 
+    async def close(self, after: Iterable[_Call]) -> None:
+        """End the session, once these calls are over."""
+        for call in after:
+            await call.over.wait()
+        await self.client.close()  # type: ignore[no-untyped-call]
+
     def standing(self) -> list[_Call]:
         """List the calls that have not been stopped."""
         return [call for call in self.calls if not call.stopped.done()]
@@ -146,7 +152,8 @@ class McpConnection:
         self._live: _Live | None = None
         self._lock = asyncio.Lock()
         self._turn = asyncio.Lock()
-        self._one_at_a_time = False
+        # A program that is known to ask does not say which call it asks about.
+        self._one_at_a_time = server.transport == "stdio" and server.protocol == "legacy"
         self._asking: asyncio.Condition = asyncio.Condition()
         self._undecided = 0
         self._ending: set[asyncio.Task[None]] = set()
@@ -241,10 +248,10 @@ class McpConnection:
         await words.spoken()
         raise self._failed("cannot be used", reason, words)
 
-    def _end(self, live: _Live, why: str) -> None:
+    def _end(self, live: _Live, why: str, after: Iterable[_Call] = ()) -> None:
         if not live.why:
             live.why = why
-            task = asyncio.create_task(live.client.close())  # type: ignore[no-untyped-call]
+            task = asyncio.create_task(live.close(list(after)))
             self._ending.add(task)
             task.add_done_callback(self._ended)
 
@@ -308,12 +315,14 @@ class McpConnection:
         stopped: asyncio.Future[None] | None = None,
     ) -> T:
         """Await an answer, word that the call is stopped, or the end of the time; whichever is first."""
-        answer = asyncio.create_task(asked)
+        lost, context = asyncio.Event(), copy_context()
+        context.run(SESSION_LOST.set, lost)
+        answer = asyncio.create_task(asked, context=context)
         first: list[asyncio.Future[Any]] = [answer] if stopped is None else [answer, stopped]
         try:
             await asyncio.wait(first, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
-                return await self._read(live, answer)
+                return await self._read(live, answer, lost)
             if stopped is not None and stopped.done():
                 stopped.result()
             raise self._failed("gave no answer", f"it did not {what} within {limit:g} s", live.words)
@@ -324,15 +333,16 @@ class McpConnection:
                     live.doubt = asyncio.create_task(self._look_after(live))
                 await asyncio.wait([answer])
 
-    async def _read(self, live: _Live, answer: asyncio.Task[T]) -> T:
+    async def _read(self, live: _Live, answer: asyncio.Task[T], lost: asyncio.Event) -> T:
         error = answer.exception()
         if error is None:
             return answer.result()
         code = error.code if isinstance(error, MCPError) else None
         if code == types.URL_ELICITATION_REQUIRED:
             raise _AskFirstError(self._addresses(error.data))  # type: ignore[attr-defined]
-        if live.way.lost_session:
-            self._end(live, "it does not know the session any more")
+        # A call that was taken may have been made, also where what was sent after it came too late.
+        if lost.is_set() and code != types.CONNECTION_CLOSED:
+            self._end(live, "it does not know the session any more", after=live.calls)
             raise _AnewError
         if code == types.CONNECTION_CLOSED:
             await live.words.spoken()
@@ -385,8 +395,8 @@ class McpConnection:
     async def _asking_call(self) -> _Call | None:
         """Find the call that a program asks about: over stdio nothing says which one.
 
-        Calls that do not ask come to their end. Where several are left, all of them wait for an answer:
-        they are taken back and made one after the other.
+        Calls that do not ask come to their end. Where as many questions as calls are left, they fail: one
+        that asks twice looks like two that ask, and one that does not ask may be in the middle of a write.
         """
         live = self._live
         assert live is not None
@@ -399,8 +409,12 @@ class McpConnection:
                 if len(standing) == 1:
                     return standing[0]
                 self._one_at_a_time = self._one_at_a_time or bool(standing)
+                why = (
+                    f"{self.server} asked something while it made {len(standing)} calls, and does not say "
+                    'about which of them; with "protocol": "legacy" they are made one at a time'
+                )
                 for call in standing:
-                    call.stopped.set_exception(_AnewError())
+                    call.stopped.set_exception(ConnectionError(why))
             finally:
                 self._undecided -= 1
         await asyncio.gather(*(call.over.wait() for call in live.calls))

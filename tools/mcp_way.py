@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -98,6 +99,9 @@ class LastWords:
 
 # --- the way to a server -----------------------------------------------------------------
 
+SESSION_LOST: ContextVar[asyncio.Event | None] = ContextVar("mcp_session_lost", default=None)
+"""Set where a server that was started again refuses a request, whose context its client runs in."""
+
 
 class Way(ClientTransport):
     """The way to one server; it notes when the session ends, and why."""
@@ -107,7 +111,6 @@ class Way(ClientTransport):
         self.legacy_only = server.transport == "sse"
         self.ended = asyncio.Event()
         self.fault: BaseException | None = None
-        self.lost_session = False
         self._refusal: httpx2.Response | None = None
 
     @asynccontextmanager
@@ -162,8 +165,10 @@ class Way(ClientTransport):
         return httpx2.AsyncClient(**{**given, "timeout": limit, "event_hooks": hooks})
 
     async def _look(self, response: httpx2.Response) -> None:
-        if response.status_code == 404 and "mcp-session-id" in response.request.headers:
-            self.lost_session = True  # the server was started again, and has not made the call
+        request, lost = response.request, SESSION_LOST.get()
+        unknown = response.status_code == 404 and request.method == "POST"
+        if unknown and "mcp-session-id" in request.headers and lost is not None:
+            lost.set()
         refused = response.status_code in (401, 403) or response.status_code >= 500
         self._refusal = response if refused else None
 

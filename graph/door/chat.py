@@ -185,14 +185,23 @@ class LastValues:
         """Give the values with what was told since, if anything was."""
         if self._last is not None and told is not None:
             values, wrap = self._last
-            yield wrap({**values, **told})
+            # A caller may have asked for a part of the state only.
+            shown = {key: told[key] for key in told if key in values or key == INTERRUPT}
+            yield wrap({**values, **shown})
 
     def _opened(self, chunk: Any) -> tuple[str, bool, Any, Callable[[dict[str, Any]], Any]]:
         """Return a chunk's mode, whether a subgraph sent it, what is in it, and how to put values in."""
         if isinstance(chunk, dict) and {"type", "ns", "data"} <= chunk.keys():
-            return chunk["type"], bool(chunk["ns"]), chunk["data"], lambda values: {**chunk, "data": values}
+            return chunk["type"], bool(chunk["ns"]), chunk["data"], lambda values: _part(chunk, values)
         if not isinstance(self._modes, list) and not self._subgraphs:
             return self._modes, False, chunk, lambda values: values
         mode = chunk[-2] if isinstance(self._modes, list) else self._modes
         inner = bool(self._subgraphs and chunk[0])
         return mode, inner, chunk[-1], lambda values: (*chunk[:-1], values)
+
+
+def _part(chunk: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Put values into a part of version 2; LangGraph adds up the questions of all parts."""
+    given = {one.id for one in chunk.get("interrupts", ())}
+    asked = tuple(one for one in values.get(INTERRUPT, ()) if one.id not in given)
+    return {**chunk, "data": {key: values[key] for key in values if key != INTERRUPT}, "interrupts": asked}

@@ -43,7 +43,7 @@ def check_input(
         snapshot: The thread's state, if there is a thread.
         has_saver: Whether there is a checkpointer.
         nested: Whether a parent graph hands in its state, which may hold other keys.
-        overdue: Careful answers to questions that waited too long.
+        overdue: Safe answers to questions that waited too long.
         by_chat: Whether an answer may come without the id of its question.
         forks: Whether an earlier checkpoint is named: a goal may start there whatever was under way.
 

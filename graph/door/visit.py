@@ -43,7 +43,7 @@ from .chat import Words, tell_answers, words_for
 from .inputs import check_input
 from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goal, was_edited_after_its_end
 
-__all__ = ["Visit", "arrive"]
+__all__ = ["Visit", "arrive", "check_new_run"]
 
 
 class Checked(NamedTuple):
@@ -114,7 +114,7 @@ class Visit:
         if not (self.nested and self.resumed):
             overdue = {} if self.nested else overdue_answers(self.snapshot, self.settings.decision_timeout_s)
             checked, refusals = self._read(overdue)
-        if refusals and self.words is not None:
+        if self.words is not None and (refusals or self.words.too_early):
             await self._tell_answers({})
         checked = self.redactor.value(checked)
         if not elsewhere:
@@ -128,11 +128,8 @@ class Visit:
         return Checked(checked, {}, refusals)
 
     async def _require_what_it_needs(self, checked: Any) -> None:
-        if isinstance(checked, dict) and not self.resumed:
-            _require_planner(self.agent, checked, self.settings)
-        if any(self.agent.models.has(role, self.settings.models) for role in ROLES):
-            await read_lists()
-            _require_prices(self.agent, self.settings)
+        goal = checked if isinstance(checked, dict) and not self.resumed else None
+        await _require_models(self.agent, goal, self.settings)
         if self.forks and self.resumed and not self.nested:
             # What was asked after that checkpoint is asked anew; a write that was settled stays settled.
             await self.ledger.forget_answers()
@@ -419,6 +416,35 @@ def _settings(
         "secret_names": tuple(dict.fromkeys((*started.secret_names, *settings.secret_names))),
     }
     return settings.model_copy(update=kept)
+
+
+async def check_new_run(
+    agent: CompiledAgent, given: Mapping[str, Any], former: StateSnapshot, context: Any, *, elsewhere: bool
+) -> None:
+    """Check what a new goal needs, before the run that is open on its thread is ended for it.
+
+    Args:
+        agent: The graph.
+        given: The input, which has been checked.
+        former: The state of the open run.
+        context: The settings asked for.
+        elsewhere: Whether another process will run it, which has the models.
+
+    Raises:
+        ConfigurationError: If a setting is wrong, or a model or its price is needed and missing.
+    """
+    settings = _settings(None, former, to_context(context))
+    if not elsewhere:
+        await _require_models(agent, given, settings)
+
+
+async def _require_models(agent: CompiledAgent, goal: Mapping[str, Any] | None, settings: Context) -> None:
+    """Refuse a new goal that nobody can plan, and a budget that could not be held."""
+    if goal is not None:
+        _require_planner(agent, goal, settings)
+    if any(agent.models.has(role, settings.models) for role in ROLES):
+        await read_lists()
+        _require_prices(agent, settings)
 
 
 def _require_prices(agent: CompiledAgent, settings: Context) -> None:

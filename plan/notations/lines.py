@@ -302,7 +302,8 @@ class _Reply:
 
     def _unknown_numbers(self) -> Iterator[str]:
         for step in self._steps:
-            labels = {*_NUMBERED.findall(json.dumps(step)), *_BARE_NUMBERED.findall(step["when"] or "")}
+            when = _LITERAL.sub("", step["when"] or "")
+            labels = {*_NUMBERED.findall(json.dumps(step)), *_BARE_NUMBERED.findall(when)}
             named = [*step["depends_on"], *step["if_failed"], step["else_of"] or ""]
             labels |= {label for label in named if label.startswith("_")}
             for label in sorted(labels - set(self._labels)):
@@ -358,6 +359,7 @@ _CALL = re.compile(r"([A-Za-z_][\w.-]*)\s*\(")
 _WHO = re.compile(rf"([A-Za-z_][\w.-]*)?\s*(?=[{''.join(TEXTS)}])")
 _NUMBERED = re.compile(r"\$\{\s*(_\d+)")
 _BARE_NUMBERED = re.compile(r"(?<![\w.])_\d+\b")
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`")
 
 
 def _short_texts(arguments: Wire) -> Iterator[str]:

@@ -78,6 +78,14 @@ def test_yes_runs_writes_without_asking(cli):
     assert cli.calls == ["look tea", "note tea"]
 
 
+def test_yes_on_a_thread_that_was_started_without_says_that_it_does_not_count(cli):
+    cli.run_plan("write.yaml")
+    assert cli("resume", "t", "--tools", "mytools:ALL", "--approve").code == 0
+    again = cli.run_plan("write.yaml", "--yes")
+    assert again.code == 3
+    assert "Approval stays 'writes'" in again.err
+
+
 def test_a_failed_step_can_be_supplied_by_hand(cli):
     assert cli.run_plan("fail.yaml", "--on-failure", "ask").code == 3
     answer = '{"decision": "supply", "output": {"found": "by hand"}}'

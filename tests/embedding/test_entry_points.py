@@ -194,10 +194,10 @@ async def test_twenty_runs_at_once_on_one_agent(tmp_path, kind):
 def test_a_run_leaves_no_thread_of_a_step_behind():
     used = []
 
-    def where() -> str:
+    def where(name: str, text: str, delay: float) -> str:
         """Note the thread."""
         used.append(threading.current_thread())
-        return "here"
+        return f"{name} {text} {delay}"
 
     agent = create_plan_execute_agent(None, tools=[where])
     agent.invoke(plan(bound("a", "where"), bound("b", "where", "a")), context=FREE)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from plans import Thread, agent_with, bound, plan
-from toolset import Toolset
+from toolset import Toolset, make_tool
 
-from plan_execute.errors import InvalidInputError, QuestionOpenError
+from plan_execute import ScriptedModel
+from plan_execute.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    MissingModelError,
+    QuestionOpenError,
+    ThreadBusyError,
+)
 
 NEW = plan(bound("b", "look", {"q": "new"}))
 
@@ -42,3 +52,50 @@ async def test_abandon_false_abandons_nothing_and_another_value_is_refused() -> 
 async def test_abandon_on_a_thread_with_nothing_open_changes_nothing() -> None:
     thread = Thread(agent_with(Toolset().tools))
     assert (await thread.send({"plan": NEW, "abandon": True}))["status"] == "done"
+
+
+async def test_a_message_that_says_it_abandons_nothing_is_an_answer() -> None:
+    thread = await _waiting()
+    result = await thread.send({"messages": ["yes"], "abandon": False})
+    assert result["status"] == "done"
+
+
+class _Held:
+    """A tool that begins, and goes on when it is let."""
+
+    def __init__(self) -> None:
+        self.begun, self.let = asyncio.Event(), asyncio.Event()
+
+    async def look(self, q: str) -> str:
+        """Look something up."""
+        self.begun.set()
+        await self.let.wait()
+        return q
+
+
+async def _under_way(held: _Held, model: Any = None) -> tuple[Thread, asyncio.Task[Any]]:
+    thread = Thread(agent_with([make_tool(held.look, effect="read")], model))
+    running = asyncio.create_task(thread.run(bound("a", "look", {"q": "x"})))
+    await asyncio.wait_for(held.begun.wait(), 60)
+    return thread, running
+
+
+async def test_a_message_to_a_thread_that_runs_is_refused_and_stops_nothing() -> None:
+    held = _Held()
+    thread, running = await _under_way(held, ScriptedModel([]))
+    with pytest.raises(ThreadBusyError):
+        await thread.send({"messages": ["and then?"]})
+    held.let.set()
+    assert (await asyncio.wait_for(running, 60))["status"] == "done"
+
+
+async def test_a_stopped_run_stays_open_where_the_message_after_it_cannot_run() -> None:
+    thread, running = await _under_way(_Held())
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with pytest.raises(ConfigurationError):
+        await thread.agent.ainvoke({"messages": ["go on"]}, thread.config, context={"no_such_setting": 1})  # type: ignore[arg-type]
+    with pytest.raises(MissingModelError):
+        await thread.send({"messages": ["go on"]})
+    assert (await thread.agent.aget_state(thread.config)).tasks

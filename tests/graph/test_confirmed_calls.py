@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain.agents.middleware import AgentMiddleware
 from langgraph.types import Command
 from plans import Thread, agent_with, bound, plan, think
 from toolset import Toolset
@@ -124,6 +125,47 @@ async def test_the_same_write_twice_in_a_turn_is_asked_about_twice() -> None:
     answers = {question.id: {"type": "approve"} for question in asked}
     await thread.agent.ainvoke(Command(resume=answers), thread.config)
     assert tools.named("wr") == ["x", "x"]
+
+
+TWO_WRITES = [ScriptedModel.tool_calls(("wr", {"text": text})) for text in ("red", "blue")]
+LOOK = READS_AND_WRITES[0]
+
+
+async def test_a_call_that_is_edited_to_be_like_an_earlier_one_is_made() -> None:
+    said = [LOOK, *TWO_WRITES, "Both are written."]
+    thread, tools = await _asked_of_an_agent(think("w", tools=["look", "wr"]), said=said)
+    await thread.answer("approve")
+    result = await thread.answer({"type": "edit", "args": {"tool_args": {"text": "red"}}})
+    assert (result["status"], tools.named("wr")) == ("done", ["red", "red"])
+
+
+async def test_a_call_like_one_that_was_edited_before_it_is_made() -> None:
+    said = [LOOK, *reversed(TWO_WRITES), "Both are written."]
+    thread, tools = await _asked_of_an_agent(think("w", tools=["look", "wr"]), said=said)
+    await thread.answer({"type": "edit", "args": {"tool_args": {"text": "red"}}})
+    result = await thread.answer("approve")
+    assert (result["status"], tools.named("wr")) == ("done", ["red", "red"])
+
+
+class Red(AgentMiddleware[Any, Any]):
+    """An embedder's middleware: it changes what every write says."""
+
+    async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+        call = request.tool_call
+        args = {"text": "red"} if call["name"] == "wr" else call["args"]
+        return await handler(request.override(tool_call={**call, "args": args}))
+
+
+async def test_two_calls_that_a_middleware_makes_alike_are_asked_about_and_made_twice() -> None:
+    tools = Toolset()
+    model = ScriptedModel({"executor": [LOOK, *TWO_WRITES, "Both are written."], "synthesizer": ["ok"]})
+    thread = Thread(agent_with(tools.tools, model, middleware=[Red()]), COMPUTED)
+    await thread.run(think("w", tools=["look", "wr"]))
+    await thread.answer("approve")
+    assert tools.named("wr") == ["red"]
+    assert (await thread.question())["args"]["tool_args"] == {"text": "red"}
+    assert (await thread.answer("approve"))["status"] == "done"
+    assert tools.named("wr") == ["red", "red"]
 
 
 LOOP = bound("w", "wr", {"text": "to ${item}|${index}"}, for_each="${b}", confirm=True)

@@ -61,7 +61,7 @@ async def test_skip_goes_on_without_the_step() -> None:
     assert (result["status"], statuses(result)) == ("partial", {"a": "skipped", "b": "done"})
 
 
-@pytest.mark.parametrize("output", [{"n": 1}, "by hand", None, 0])
+@pytest.mark.parametrize("output", [{"n": 1}, "by hand", None, 0, ""])
 async def test_supply_takes_the_output_by_hand_and_never_calls_it_verified(output: Any) -> None:
     tools = Toolset()
     thread = Thread(agent_with(tools.tools), ASK)
@@ -81,7 +81,7 @@ async def test_supply_takes_the_output_by_hand_and_never_calls_it_verified(outpu
         {"type": "reject", "message": "enough"},
     ],
 )
-async def test_abort_and_every_rejection_end_the_run_carefully(answer: Any) -> None:
+async def test_abort_and_every_rejection_end_the_run_safely(answer: Any) -> None:
     tools = Toolset()
     result = await (await _failed(tools)).answer(answer)
     assert (result["status"], result["results"]["a"]["status"]) == ("failed", "failed")

@@ -251,7 +251,7 @@ async def test_an_evaluator_that_may_not_answer_retry_for_a_write_cannot_repeat_
     assert (result["status"], _decided(result)) == ("failed", [("abort", "policy")])
 
 
-async def test_an_evaluator_that_fails_decides_nothing_and_the_run_ends_carefully() -> None:
+async def test_an_evaluator_that_fails_decides_nothing_and_the_run_ends_safely() -> None:
     agent = agent_with(Toolset().tools, models={"evaluator": ScriptedModel({"evaluator": ["prose"] * 3})})
     result = await Thread(agent, _settings()).run(bound("a", "broken", {"q": "x"}))
     assert result["status"] == "failed"

@@ -155,19 +155,54 @@ async def test_openai_itself_is_never_asked_what_it_is() -> None:
     assert asked == []
 
 
-async def test_a_server_that_is_not_there_is_asked_again_when_it_may_be() -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        if next(calls) == 0:
-            raise httpx.ConnectError("refused")
-        return httpx.Response(200, json=LLAMA[request.url.path])
+def _server(answer: Any) -> Any:
+    return httpx.AsyncClient(transport=httpx.MockTransport(answer))
 
-    calls = itertools.count()
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        model = ChatOpenAI(
-            model=f"held-{next(_names)}",
-            base_url="http://model.test/v1",
-            api_key=SecretStr("k"),
-            http_async_client=client,
-        )
+
+def _model(client: httpx.AsyncClient) -> ChatOpenAI:
+    return ChatOpenAI(
+        model=f"held-{next(_names)}",
+        base_url="http://model.test/v1",
+        api_key=SecretStr("k"),
+        http_async_client=client,
+    )
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/props"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        httpx.ConnectError("refused"),
+        httpx.ReadTimeout("slow"),
+        TimeoutError(),
+        httpx.Response(503, json={"error": {"message": "Loading model"}}),
+        httpx.Response(429),
+    ],
+    ids=["not there", "slow", "too slow", "loading", "busy"],
+)
+async def test_a_server_that_cannot_say_what_it_is_yet_is_asked_again(path: str, first: Any) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path != path or not failures:
+            return httpx.Response(200, json=LLAMA[request.url.path])
+        failure = failures.pop()
+        if isinstance(failure, Exception):
+            raise failure
+        return failure  # type: ignore[no-any-return]
+
+    failures = [first]
+    async with _server(answer) as client:
+        model = _model(client)
         assert await server_of(model) == UNKNOWN
         assert (await server_of(model)).program == "llama.cpp"
+
+
+async def test_a_server_that_has_no_such_page_is_not_asked_again() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(404)
+
+    asked: list[str] = []
+    async with _server(answer) as client:
+        model = _model(client)
+        assert [await server_of(model), await server_of(model)] == [UNKNOWN, UNKNOWN]
+    assert asked == ["/v1/models"]

@@ -105,6 +105,15 @@ async def test_calls_at_the_same_time_are_each_asked_about_and_get_their_own_ans
     ]
 
 
+async def test_a_call_that_asks_twice_at_once_does_not_have_another_one_made_again(old, tmp_path):
+    log = tmp_path / "log"
+    thread = Thread(agent_with(old), FREE)
+    both = bound("buy", "order_both", {"first": "tea", "second": "salt", "log": str(log)})
+    await thread.run(bound("note", "note_slowly", {"log": str(log)}), both)
+    assert len(await thread.questions()) >= 1
+    assert lines(log) == ["noted"]
+
+
 async def test_a_server_that_keeps_where_it_stands_does_its_work_before_the_question_once(new, tmp_path):
     log = tmp_path / "log"
     thread = Thread(agent_with(new), FREE)

@@ -299,3 +299,13 @@ async def test_approving_needs_one_answer_also_without_a_store() -> None:
     tools = Toolset()
     result = await (await _asked(tools, store=None)).answer("approve")
     assert (result["status"], tools.calls) == ("done", [("wr", "x")])
+
+
+async def test_a_question_is_given_once_and_only_with_what_was_asked_for() -> None:
+    given = {"plan": plan(bound("a", "look", {"q": "x"}, approve=True))}
+    agent = agent_with(Toolset().tools)
+    result = await agent.ainvoke(given, Thread(agent).config, version="v2")
+    assert len(result.interrupts) == 1
+    assert "__interrupt__" not in result.value
+    some = await agent.ainvoke(given, Thread(agent).config, output_keys=["status"])
+    assert set(some) == {"status", "__interrupt__"}

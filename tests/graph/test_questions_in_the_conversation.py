@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import HumanMessage
+from langgraph.types import interrupt
 from plans import FREE, Thread, agent_with, bound, draft, draft_step
 from toolset import Toolset
 
@@ -63,3 +65,35 @@ async def test_what_planner_and_judge_write_is_no_part_of_the_stream_of_messages
     assert "why it is so" not in said
     assert "the judge says so" not in said
     assert "It is found." in said
+
+
+class _Asks(AgentMiddleware):
+    def before_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        return {"messages": [HumanMessage(str(interrupt("may I?")))]} if len(state["messages"]) < 3 else None
+
+
+async def test_a_message_sent_before_the_question_of_a_middleware_stays_in_the_conversation() -> None:
+    model = ScriptedModel({"executor": ["fine"], "synthesizer": ["ok"]}, strict=False)
+    thread = Thread(agent_with([], model, middleware=[_Asks()]), FREE)
+    await thread.run({"id": "a", "task": "t", "tools": []})
+    early = {"configurable": {**thread.config["configurable"], "__request_start_time_ms__": 1.0}}
+    served = {**early, "metadata": {"langgraph_api_version": "x"}}
+    result = await thread.agent.ainvoke({"messages": [HumanMessage("in euros, please")]}, served)
+    assert "in euros, please" in [message.text for message in result["messages"]]
+    assert [one.value for one in await thread.questions()] == ["may I?"]
+
+
+async def test_a_caller_of_version_2_gets_each_question_once_and_only_as_an_interrupt() -> None:
+    thread = Thread(agent_with(Toolset().tools), ASK)
+    plan = {"id": "p", "revision": 1, "goal": "g", "steps": [bound("a", "broken", {"q": "x"})]}
+    result = await thread.agent.ainvoke({"plan": plan}, thread.config, context=ASK, version="v2")
+    assert len(result.interrupts) == 1
+    assert "__interrupt__" not in result.value
+    assert _told(result.value | {"messages": [None, *result.value["messages"]]})[-1] == "a"
+
+
+async def test_a_question_adds_nothing_to_the_keys_that_a_caller_asks_for() -> None:
+    thread = Thread(agent_with(Toolset().tools), ASK)
+    plan = {"id": "p", "revision": 1, "goal": "g", "steps": [bound("a", "broken", {"q": "x"})]}
+    result = await thread.agent.ainvoke({"plan": plan}, thread.config, context=ASK, output_keys=["status"])
+    assert {*result} == {"status", "__interrupt__"}

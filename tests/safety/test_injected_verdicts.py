@@ -163,7 +163,7 @@ async def test_a_call_that_was_refused_is_no_write_and_keeps_no_step_from_anothe
 # --- decisions ---------------------------------------------------------------------------
 
 
-async def test_a_decision_that_is_none_ends_carefully(tmp_path: Path) -> None:
+async def test_a_decision_that_is_none_ends_safely(tmp_path: Path) -> None:
     """``continue`` is not a word that the evaluator has."""
     world, model = World(tmp_path, injected("continue")), ObedientModel()
     context = Context(approval="never", max_attempts=1)

@@ -101,6 +101,6 @@ def test_pyright_resolves_the_package_and_finds_wrong_names(site, tmp_path):
     assert "step_started" in told
     assert "Literal['met', 'met_empty', 'failed', 'unverified'] | None" in told
     assert [text for text in messages if "verdikt" in text]
-    assert 'Type of "part["data"]" is "OutputState"' in told
+    assert 'Type of "part["data"]" is "State"' in told
     assert 'Type of "mixed" is "Any"' in told
     assert len(messages) == 12, messages

@@ -50,7 +50,7 @@ def test_the_questions_offer_what_design_names() -> None:
     ("question", "proposed", "careful"),
     [(FAILURE, "retry", "abort"), (UNKNOWN, "fail", "fail"), (BUDGET, "extend", "finish")],
 )
-def test_approve_means_the_proposal_and_reject_the_careful_end_with_its_reason(
+def test_approve_means_the_proposal_and_reject_the_safe_default_with_its_reason(
     question: Any, proposed: str, careful: str
 ) -> None:
     assert read_answer(question, "approve")["decision"] == proposed

@@ -275,6 +275,11 @@ def test_an_argument_that_is_called_like_an_option_is_the_tools() -> None:
     assert (json.loads(step["arguments"]), step["success_criterion"]) == ({"check": "spelling"}, None)
 
 
+def test_a_text_within_a_condition_is_no_number_of_a_step() -> None:
+    (_, step) = steps("1. newest()\n2. price_of($1.name) if=\"$1.name == '_7'\"")
+    assert step["when"].endswith("== '_7'")
+
+
 def test_an_option_that_stands_in_a_call_and_behind_it_is_given_twice() -> None:
     (problem,) = problems('price_of("milk", check="a price") check="another"')
     assert "check is given twice" in problem

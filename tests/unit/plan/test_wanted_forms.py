@@ -27,10 +27,23 @@ from plan_execute.plan.wanted_forms import form_wanted
             [bound("b", "look", {"q": "x"}, "a", when="a.ok == `true` && a.late")],
             {"type": "object", "properties": {"late": {}, "ok": {}}, "required": []},
         ),
+        (
+            [bound("b", "echo", {"value": ["${a.x || a.y}", "${not_null(a.z, a.id)}", "${a.id}"]})],
+            {"type": "object", "properties": {"id": {}, "x": {}, "y": {}, "z": {}}, "required": ["id"]},
+        ),
         ([bound("b", "echo", {"value": "${a[0].id}"})], None),
         ([bound("b", "echo", {"value": "${length(a)}"})], None),
     ],
-    ids=["all of it", "parts", "a list", "a list in it", "in a condition", "by an index", "its length"],
+    ids=[
+        "all of it",
+        "parts",
+        "a list",
+        "a list in it",
+        "in a condition",
+        "one of two",
+        "by an index",
+        "its length",
+    ],
 )
 def test_the_parts_that_are_taken_are_the_form(users: list[dict[str, Any]], form: Any) -> None:
     step = think("a")

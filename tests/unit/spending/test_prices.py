@@ -78,6 +78,30 @@ def test_todays_models_of_many_providers_have_a_price(name, endpoint, cost):
     assert cost is None or found == pytest.approx(cost)
 
 
+@pytest.mark.parametrize(
+    ("name", "endpoint"),
+    [
+        ("qwen-3-coder-480b", "https://api.cerebras.ai/v1"),
+        ("gpt-4o", "https://api.githubcopilot.com"),
+        ("gpt-live-1", None),  # by the hour
+        ("moderation", None),
+    ],
+)
+def test_a_listed_model_without_a_price_of_its_tokens_is_not_taken_for_free(name, endpoint):
+    model = openai(name, endpoint)
+    assert not PriceTable().knows(model)
+    assert PriceTable().cost(model, said(name)) is None
+    own = PriceTable({name: Price(input=2, output=10)})
+    assert own.knows(model)
+    assert own.cost(model, said(name)) == pytest.approx(3)
+
+
+def test_a_model_that_its_provider_names_free_costs_nothing():
+    model = openai("deepseek/deepseek-r1:free", "https://openrouter.ai/api/v1")
+    assert PriceTable().knows(model)
+    assert PriceTable().cost(model, said("deepseek/deepseek-r1:free")) == 0
+
+
 def test_cached_and_newly_cached_tokens_have_their_list_prices():
     class ChatAnthropic(ScriptedModel):
         """A model of another provider than OpenAI, which is known by its package."""

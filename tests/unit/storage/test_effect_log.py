@@ -79,7 +79,7 @@ async def test_a_call_that_is_finished_and_never_begun_is_a_fault(ledger):
 
 
 async def test_doubts_are_found_below_the_place_that_is_asked_for(ledger):
-    inner = CallId(AT_S.at(Place("deep", 3, 1)), "c")
+    inner = CallId(AT_S.at(Place("deep", 3, 1)), "c", 0, "d")
     log = log_of(ledger)
     await log.begin(EffectRecord(inner, "pay", {}))
     await log.begin(EffectRecord(CallId(ROOT.at(Place("other", None, 1)), "c"), "pay", {}))
@@ -138,5 +138,6 @@ def test_idempotency_keys_are_stable_and_differ_in_every_field():
         CallId(WorkId("t", "p", (Place("s", None, 1),)), "d", 0),
         CallId(WorkId("t", "p", (Place("s", None, 1),)), "c", 1),
         CallId(WorkId("t", "p", (Place("s", None, 1),)), "c", None),
+        CallId(WorkId("t", "p", (Place("s", None, 1),)), "c", 0, "d"),
     ]
-    assert len({key.idempotency_key, *(other.idempotency_key for other in others)}) == 11
+    assert len({key.idempotency_key, *(other.idempotency_key for other in others)}) == 12

@@ -9,10 +9,12 @@ import threading
 import time
 
 import postgres_server
+import psycopg
 import pytest
 
 from plan_execute import postgres_persistence
 from plan_execute.errors import ThreadBusyError
+from plan_execute.storage.postgres_locks import ThreadLocks
 
 HOLD = (
     "import sys, time\n"
@@ -169,3 +171,30 @@ def test_who_loses_its_session_is_told_at_once_and_hears_again_with_the_next_one
             asyncio.run(boss.signal_stop("t"))
             assert hold.must_stop.wait(60)
             assert hold.loss is None
+
+
+class EndsWhenListenedTo(psycopg.Connection):
+    """A session that ends at the worst moment, once one has seen that it is open."""
+
+    def fileno(self):
+        self.close()
+        return super().fileno()
+
+
+def test_a_session_that_ends_just_before_it_is_listened_to_is_noticed_and_leases_go_on(url):
+    kinds, told = [psycopg.Connection, EndsWhenListenedTo], threading.Event()
+    with postgres_persistence(url):  # makes the tables
+        locks = ThreadLocks(
+            lambda: kinds.pop().connect(url, autocommit=True), lambda: None, "the database", lease_s=3600
+        )
+    try:
+        with locks.hold("t") as hold:
+            hold.watch(told.set)
+            assert told.wait(60)
+            assert "was lost" in str(hold.loss)
+        with locks.hold("t") as hold, psycopg.connect(url, autocommit=True) as boss:
+            locks.signal_stop(boss, "t")
+            assert hold.must_stop.wait(60)
+            assert hold.loss is None
+    finally:
+        locks.close()

@@ -230,6 +230,16 @@ def test_a_server_that_hangs_is_a_failed_call_and_is_replaced(tmp_path):
     assert all(gone(process, 0) for process in server_ids(log)), "closing waits for the one that was replaced"
 
 
+async def test_where_a_program_does_not_say_which_call_it_asks_about_none_is_made_again(tmp_path):
+    log = tmp_path / "log.txt"
+    with mcp_tools(servers(odd=stdio("asks_twice", log))) as tools:
+        calls = [tool.ainvoke({}) for tool in sorted(tools, key=lambda tool: tool.name, reverse=True)]
+        errors = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
+    assert [type(error) for error in errors] == [ConnectionError] * 2
+    assert "does not say about which of them" in str(errors[0])
+    assert sorted(log.read_text().splitlines()[1:]) == ["ask", "write"]
+
+
 def test_a_careless_listing_costs_neither_its_tool_nor_the_others():
     with mcp_tools(servers(odd=stdio("careless"))) as tools:
         assert {tool.name: tool.invoke({}) for tool in tools} == {name: name for name in CARELESS}
@@ -320,6 +330,41 @@ def test_an_http_server_that_was_started_again_between_two_calls_is_called_unsee
         assert count.invoke({"item": "tea"}) == 3
     with http_server(tmp_path / "log.txt", kind, int(url.split(":")[2].split("/")[0])), tools:
         assert count.invoke({"item": "tea"}) == 3
+
+
+@pytest.fixture
+def forgetful(tmp_path):
+    """A tool of an HTTP server that forgets its sessions, and how to read the writes that it made."""
+    log = tmp_path / "log.txt"
+    with (
+        http_server(log, "forgetful") as (url, _),
+        mcp_tools(servers(web={"url": url, "protocol": "legacy"})) as (buy,),
+    ):
+        yield buy, lambda: log.read_text().splitlines()[1:]
+
+
+def test_a_write_whose_answer_is_lost_with_its_session_is_not_made_again(forgetful):
+    buy, made = forgetful
+    with pytest.raises(ConnectionError, match=r"'web' .* ended during the call"):
+        buy.invoke({"then": "break"})
+    assert made() == ["made break"]
+
+
+async def test_calls_that_a_server_refuses_with_their_session_are_each_made_once(forgetful):
+    buy, made = forgetful
+    assert await buy.ainvoke({"then": "forget"}) == "bought"
+    assert await asyncio.gather(*(buy.ainvoke({}) for _ in range(5))) == ["bought"] * 5
+    assert made() == ["made forget", *["made "] * 5]
+
+
+async def test_a_call_under_way_is_not_made_again_where_another_is_refused_with_it(forgetful):
+    buy, made = forgetful
+    under_way = asyncio.create_task(buy.ainvoke({"then": "wait"}))
+    while not made():
+        await asyncio.sleep(0.01)
+    assert await buy.ainvoke({}) == "bought"
+    assert await under_way == "bought"
+    assert made() == ["made wait", "made "]
 
 
 def test_a_call_that_is_cancelled_is_called_off_at_the_server(shop, tmp_path):
