@@ -217,6 +217,8 @@ async def without_open_run(
     """
     rest = _without_abandon(given)
     here = _at_newest(config)
+    if isinstance(given, Command) and _goes_to_end(given):
+        config = here  # a run ends where it stands: from an earlier checkpoint LangGraph would run on
     if (given_up := await _given_up(agent, given, config, here)) is None:
         return rest, config
     apart = _as_another_run(here)

@@ -180,11 +180,12 @@ async def _doubts(state: State, run: Run) -> tuple[list[str], list[AuditEvent]]:
     Raises:
         langgraph.errors.GraphInterrupt: While an answer is missing.
     """
-    plan: Mapping[str, Any] | None = state.get("plan")
-    if run.work is not None or plan is None or not isinstance(plan.get("id"), str):
+    plan: Mapping[str, Any] = state.get("plan") or {}
+    plan_id = plan.get("id")
+    if run.work is not None or not (run.follows_up or isinstance(plan_id, str)):
         return [], []
-    # A fork may have left another goal of the thread behind, with its doubts.
-    doubts = await (run.effects.doubts_of_thread() if run.follows_up else run.effects.doubts(plan["id"]))
+    # Another goal of the thread may have left doubts, before a fork or a goal that has no plan yet.
+    doubts = await (run.effects.doubts_of_thread() if run.follows_up else run.effects.doubts(str(plan_id)))
     evaluation = state.get("evaluation")
     cancelled = evaluation is not None and evaluation.get("cancelled", False)
     if doubts and run.can_ask and not cancelled:

@@ -35,6 +35,7 @@ __all__ = [
     "bare_answer",
     "check_command",
     "check_resumable",
+    "is_by_id",
     "keep_answers",
     "open_questions",
     "overdue_answers",
@@ -138,7 +139,7 @@ def _answers(resume: Any, questions: Mapping[str, Interrupt], shown: Interrupt |
     listed = open_questions(list(questions.values()))
     if resume is None or resume == {} or resume == []:
         raise InvalidAnswerError(f"the answer is empty. Open: {listed}")
-    if _is_by_id(resume):
+    if is_by_id(resume):
         if unknown := sorted(set(resume) - set(questions)):
             raise InvalidAnswerError(f"no open question has the id {unknown[0]!r}. Open: {listed}")
         answers = dict(resume)
@@ -160,12 +161,13 @@ def refused_questions(given: Any, snapshot: StateSnapshot | None) -> list[str]:
         return []
     current = current_question(snapshot.interrupts, snapshot.values.get("messages") or [])
     answers: Any = given.resume
-    named = set(answers) if _is_by_id(answers) else set()
+    named = set(answers) if is_by_id(answers) else set()
     asked = [one.id for one in snapshot.interrupts if one.id in named and is_ours(one.id)]
     return asked or ([current.id] if current is not None and is_ours(current.id) else [])
 
 
-def _is_by_id(resume: Any) -> bool:
+def is_by_id(resume: Any) -> bool:
+    """Tell whether a resume value names the questions that it answers."""
     return isinstance(resume, Mapping) and all(isinstance(key, str) and _is_id(key) for key in resume)
 
 

@@ -8,21 +8,25 @@ WORDS_OF_APPROVAL: dict[str, tuple[str, ...]] = {
     "en": ("yes", "y", "yes please", "ok", "okay", "approve", "approved", "accept", "go", "go ahead", "lgtm"),
     "de": ("ja", "ja bitte", "in ordnung", "einverstanden", "genehmigt", "freigegeben"),
     "fr": ("oui", "d'accord", "approuvé"),
-    "es": ("sí", "si", "de acuerdo", "vale", "aprobado"),
+    "es": ("sí", "si", "de acuerdo", "aprobado"),
     "it": ("sì", "va bene", "d'accordo", "approvato"),
     "pt": ("sim", "está bem", "aprovado"),
     "nl": ("akkoord", "goedgekeurd"),
-    "pl": ("tak", "zgoda"),
+    "pl": ("zgoda",),
     "zh": ("是", "好", "好的", "可以", "同意", "批准"),
     "ja": ("はい", "承認", "承認します"),
     "ko": ("네", "예", "승인"),
 }
-"""By language. The whole text has to be one of them; case and the punctuation at its end do not count."""
+"""By language. The whole text has to be one of them; case and one mark at its end do not count.
+
+What says something else in another language is left out: ``tak`` is *yes* in Polish and *not* in Malay.
+"""
 
 _ALL = frozenset(word for words in WORDS_OF_APPROVAL.values() for word in words)
 
 
 def is_approval(text: str) -> bool:
     """Tell whether a text says yes, and nothing else."""
-    plain = text.strip().rstrip(".!。！ ").replace("’", "'").casefold()
-    return " ".join(plain.split()) in _ALL
+    plain = text.strip().replace("’", "'").casefold()
+    said = plain[:-1] if plain.endswith((".", "!", "。", "！")) else plain
+    return " ".join(said.split()) in _ALL

@@ -160,7 +160,8 @@ def answer_in_words(value: Json, text: str) -> Json:
     """Read what a person wrote while a question was open as the answer to it.
 
     Only a fixed list of words approves (``people/assent.py``), and the name of a decision is that decision.
-    All else rejects, with the text as the reason. A question in words is answered by the text.
+    All else rejects, with the text as the reason; to a question about a write's outcome it is no answer. A
+    question in words is answered by the text.
     """
     name = question_name(value)
     if name == "ask_person":
@@ -171,6 +172,8 @@ def answer_in_words(value: Json, text: str) -> Json:
     approved = {"type": "approve"} if is_approval(said) else {"type": "reject", "message": said}
     if name not in QUESTIONS:
         return {"decisions": [approved for _ in _requests(value)]}
-    if (decision := said.casefold()) in QUESTIONS[name].decisions:
+    decision = said.casefold()
+    # What became of a write must be said in as many words: "yes" may mean that it happened.
+    if decision in QUESTIONS[name].decisions or name == "resolve_unknown_outcome":
         return {"type": "edit", "args": {"decision": decision}}
     return approved

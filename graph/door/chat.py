@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.graph.message import add_messages
-from langgraph.types import Command, StateSnapshot
+from langgraph.types import Command, Interrupt, StateSnapshot
 
 from ...langgraph_private import SAVER
 from ...people.chat import (
@@ -74,7 +74,7 @@ def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None)
     question = current_question(snapshot.interrupts, said)
     assert isinstance(message, HumanMessage)
     assert question is not None
-    asked_at = next((one.response_metadata.get(_ASKED_AT, 0.0) for one in said if asks(one, question)), None)
+    asked_at = _asked_at(question, said)
     answer = answer_in_words(question.value, message.text)
     # What somebody wants instead is heard whenever they said it.
     wants_another_plan = question_name(question.value) == "approve_plan" and answer["type"] == "reject"
@@ -84,6 +84,20 @@ def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None)
         Command(resume={question.id: answer}),
         too_early=unasked and not wants_another_plan,
     )
+
+
+def is_for_an_earlier_question(snapshot: StateSnapshot | None, sent_at: float | None) -> bool:
+    """Tell whether an answer that names no question was sent before the one that the chat shows was asked."""
+    if snapshot is None or not snapshot.interrupts or sent_at is None:
+        return False
+    said = snapshot.values.get("messages") or []
+    question = current_question(snapshot.interrupts, said)
+    asked_at = _asked_at(question, said) if question is not None else None
+    return asked_at is not None and sent_at < asked_at
+
+
+def _asked_at(question: Interrupt, said: Sequence[AnyMessage]) -> float | None:
+    return next((one.response_metadata.get(_ASKED_AT, 0.0) for one in said if asks(one, question)), None)
 
 
 async def tell_answers(

@@ -22,6 +22,7 @@ from ...models.fallbacks import members_of
 from ...people.answers import (
     answers_of_earlier_version,
     bare_answer,
+    is_by_id,
     keep_answers,
     overdue_answers,
     refused_questions,
@@ -39,7 +40,7 @@ from ...storage.ids import WorkId
 from ...storage.ledger import Ledger, Opening
 from ...storage.plan_cache import CachedPlans
 from ..compiled import CompiledAgent
-from .chat import Words, tell_answers, words_for
+from .chat import Words, is_for_an_earlier_question, tell_answers, words_for
 from .inputs import check_input
 from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goal, was_edited_after_its_end
 
@@ -137,7 +138,10 @@ class Visit:
     def _read(self, overdue: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
         """Read the input; a server's client finds what is wrong with its answer in the question."""
         snapshot, served = self.snapshot, is_served(self.config)
-        if self.words is not None and self.words.too_early:
+        answer = self.input.resume if isinstance(self.input, Command) else None
+        named = answer is None or is_by_id(answer)
+        early = served and not named and is_for_an_earlier_question(snapshot, sent_at(self.config))
+        if early or (self.words is not None and self.words.too_early):
             return None, dict.fromkeys(refused_questions(self.input, snapshot), _TOO_EARLY)
         try:
             read = check_input(

@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from langgraph.types import Command
 from plans import Thread, agent_with, bound, plan
 from toolset import Toolset, make_tool
 
-from plan_execute import ScriptedModel
+from plan_execute import Context, ScriptedModel
 from plan_execute.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -99,3 +100,12 @@ async def test_a_stopped_run_stays_open_where_the_message_after_it_cannot_run() 
     with pytest.raises(MissingModelError):
         await thread.send({"messages": ["go on"]})
     assert (await thread.agent.aget_state(thread.config)).tasks
+
+
+async def test_the_end_of_a_run_from_an_earlier_checkpoint_runs_nothing_again() -> None:
+    tools = Toolset()
+    thread = Thread(agent_with(tools.tools), Context(approval="never"))
+    await thread.run(bound("a", "wr", {"text": "x"}))
+    first = [one async for one in thread.agent.aget_state_history(thread.config)][-1]
+    await thread.agent.ainvoke(Command(goto="__end__"), first.config)
+    assert len(tools.named("wr")) == 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
+import pytest
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import HumanMessage
-from langgraph.types import interrupt
+from langgraph.types import Command, interrupt
 from plans import FREE, Thread, agent_with, bound, draft, draft_step
-from toolset import Toolset
+from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel, cancel_run
 
@@ -97,3 +100,41 @@ async def test_a_question_adds_nothing_to_the_keys_that_a_caller_asks_for() -> N
     plan = {"id": "p", "revision": 1, "goal": "g", "steps": [bound("a", "broken", {"q": "x"})]}
     result = await thread.agent.ainvoke({"plan": plan}, thread.config, context=ASK, output_keys=["status"])
     assert {*result} == {"status", "__interrupt__"}
+
+
+async def test_a_button_that_was_pressed_before_a_question_is_no_answer_to_it() -> None:
+    tools = Toolset()
+    thread = Thread(agent_with(tools.tools), FREE)
+    await thread.run(bound("a", "wr", {"text": "x"}, approve=True))
+    here = thread.config["configurable"]
+    served = {"metadata": {"langgraph_api_version": "x"}}
+    early = {"configurable": {**here, "__request_start_time_ms__": 1.0}, **served}
+    await thread.agent.ainvoke(Command(resume="approve"), early)
+    assert not tools.named("wr")
+    assert len(await thread.questions()) == 1
+    now = {"configurable": {**here, "__request_start_time_ms__": time.time() * 1000 + 1}, **served}
+    await thread.agent.ainvoke(Command(resume="approve"), now)
+    assert len(tools.named("wr")) == 1
+
+
+async def test_a_doubt_is_named_where_the_run_ends_while_the_planner_asks_about_it() -> None:
+    begun = asyncio.Event()
+
+    async def write(text: str) -> str:
+        """Write, for ever."""
+        begun.set()
+        await asyncio.sleep(3600)
+        return text
+
+    agent = agent_with([make_tool(write, effect="write")], ScriptedModel([], strict=False))
+    thread = Thread(agent, FREE)
+    running = asyncio.create_task(thread.run(bound("w", "write", {"text": "x"})))
+    await asyncio.wait_for(begun.wait(), 60)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await thread.send({"goal": "something else", "abandon": True})
+    assert (await thread.question())["name"] == "resolve_unknown_outcome"
+    await cancel_run(agent, thread.config)
+    values = (await agent.aget_state(thread.config)).values
+    assert "write" in values["final_answer"]

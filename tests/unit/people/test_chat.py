@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.graph.message import add_messages
 from langgraph.types import Interrupt
 
+from plan_execute.errors import InvalidAnswerError
 from plan_execute.people.assent import WORDS_OF_APPROVAL, is_approval
 from plan_execute.people.chat import (
     answer_in_words,
@@ -76,7 +77,6 @@ def test_nothing_else_approves(text: str) -> None:
         ("handle_step_failure", "Skip", "edit", "skip"),
         ("handle_step_failure", "leave it", "reject", "abort"),
         ("resolve_unknown_outcome", "run_again", "edit", "run_again"),
-        ("resolve_unknown_outcome", "who knows", "reject", "fail"),
         ("extend_budget", "go ahead", "approve", "extend"),
         ("extend_budget", "stop", "reject", "finish"),
     ],
@@ -85,6 +85,18 @@ def test_words_are_read_as_an_answer(name: str, text: str, kind: str, decision: 
     value = _question(name).value
     answer = read_answer(value, answer_in_words(value, text))
     assert (answer["type"], answer.get("decision")) == (kind, decision)
+
+
+@pytest.mark.parametrize("text", ["yes", "it happened", "who knows", "no"])
+def test_what_became_of_a_write_is_said_by_the_name_of_a_decision_only(text: str) -> None:
+    value = _question("resolve_unknown_outcome").value
+    with pytest.raises(InvalidAnswerError, match="run_again"):
+        read_answer(value, answer_in_words(value, text))
+
+
+@pytest.mark.parametrize("text", ["ok...", "tak", "vale", "ok?", "yes, but not to Bob"])
+def test_what_may_mean_something_else_approves_nothing(text: str) -> None:
+    assert not is_approval(text)
 
 
 def test_words_decide_on_every_call_that_a_middleware_asks_about() -> None:
