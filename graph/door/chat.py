@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 from uuid import uuid4
 
@@ -69,10 +70,9 @@ def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None)
     """
     if snapshot is None or not snapshot.interrupts or not says_something(given):
         return None
-    message = read_messages(given["messages"])[-1]
     said = snapshot.values.get("messages") or []
+    message = _as_one(read_messages(given["messages"]), said)
     question = current_question(snapshot.interrupts, said)
-    assert isinstance(message, HumanMessage)
     assert question is not None
     asked_at = _asked_at(question, said)
     answer = answer_in_words(question.value, message.text)
@@ -84,6 +84,22 @@ def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None)
         Command(resume={question.id: answer}),
         too_early=unasked and not wants_another_plan,
     )
+
+
+def _as_one(given: Sequence[AnyMessage], said: Sequence[AnyMessage]) -> HumanMessage:
+    """Join what a person has written at once: a "yes" does not undo the "no" before it."""
+    known = {message.id for message in said if message.id is not None}
+    written = [message for message in reversed(given) if message.id not in known]
+    together = [*takewhile(lambda message: isinstance(message, HumanMessage), written)][::-1] or [given[-1]]
+    last, contents = together[-1], [message.content for message in together]
+    assert isinstance(last, HumanMessage)
+    if all(isinstance(content, str) for content in contents):
+        return last.model_copy(update={"content": "\n\n".join(map(str, contents))})
+    return last.model_copy(update={"content": [block for content in contents for block in _blocks(content)]})
+
+
+def _blocks(content: str | list[Any]) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def is_for_an_earlier_question(snapshot: StateSnapshot | None, sent_at: float | None) -> bool:

@@ -138,3 +138,13 @@ async def test_a_doubt_is_named_where_the_run_ends_while_the_planner_asks_about_
     await cancel_run(agent, thread.config)
     values = (await agent.aget_state(thread.config)).values
     assert "write" in values["final_answer"]
+
+
+@pytest.mark.parametrize("texts", [["no", "ok"], ["ok", "but not to Bob"], ["wait", "yes"]])
+async def test_all_that_a_person_wrote_at_once_is_one_answer(texts: list[str]) -> None:
+    tools = Toolset()
+    thread = Thread(agent_with(tools.tools), FREE)
+    await thread.run(bound("a", "wr", {"text": "x"}, approve=True, on_failure="abort"))
+    result = await thread.send({"messages": [HumanMessage(text) for text in texts]})
+    assert not tools.named("wr")
+    assert "\n\n".join(texts) in [message.text for message in result["messages"]]
