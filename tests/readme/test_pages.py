@@ -21,7 +21,7 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "pip install -e .": "what `make demo` does in .venv",
     "pip install -e '.[server]'": "part of the dev extra that `make test` installs",
-    "pip install 'plan-execute[postgres]'": "part of the dev extra that `make test` installs",
+    "pip install -e '.[postgres]'": "part of the dev extra that `make test` installs",
     "langgraph dev": "tests/server",
     "langgraph build -t shop-agent": "a Docker engine; tests/structure/test_server_image.py has the rest",
     "docker run -p 8123:8000 --env-file .env shop-agent": "a Docker engine",
