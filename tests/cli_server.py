@@ -1,12 +1,13 @@
 """`plan-execute` in processes that are forked from one that has imported everything: a second less for each.
 
-A run has a process, folder, environment and standard streams of its own, as from a shell. What it does not
-have is a fresh interpreter: tests about starting, signals and terminals start the real program.
+A run has a process, folder, environment and standard streams of its own, as from a shell, and if it wants one a
+terminal. What it does not have is a fresh interpreter: tests about starting and signals start the real program.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -45,14 +46,34 @@ def _serve() -> None:
     for name in _IMPORTED:
         import_module(name)
     for line in sys.stdin:
+        job = json.loads(line)
+        if "terminal" in job:
+            _open(job)
+            continue
         pid = os.fork()
         if pid == 0:
-            _become(json.loads(line))
+            _become(job)
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
         _, status = os.waitpid(pid, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
+
+
+def _open(job: Mapping[str, Any]) -> None:
+    """Fork a process before a terminal, and another that waits for it and notes how it ended."""
+    if os.fork() != 0:
+        return
+    pid = os.fork()
+    if pid == 0:
+        _become(job)
+    sys.stdout.write(f"{pid}\n")
+    sys.stdout.flush()
+    _, status = os.waitpid(pid, 0)
+    draft = Path(f"{job['code']}.draft")
+    draft.write_text(str(os.waitstatus_to_exitcode(status)))
+    draft.replace(job["code"])
+    os._exit(0)
 
 
 def _become(job: Mapping[str, Any]) -> None:
@@ -61,9 +82,12 @@ def _become(job: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(job["env"])
     time.tzset()
-    streams = ((os.devnull, os.O_RDONLY), (job["out"], os.O_WRONLY), (job["err"], os.O_WRONLY))
-    for number, (name, flags) in enumerate(streams):
-        os.dup2(os.open(name, flags), number)
+    if "terminal" in job:
+        os.login_tty(os.open(job["terminal"], os.O_RDWR | os.O_NOCTTY))
+    else:
+        streams = ((os.devnull, os.O_RDONLY), (job["out"], os.O_WRONLY), (job["err"], os.O_WRONLY))
+        for number, (name, flags) in enumerate(streams):
+            os.dup2(os.open(name, flags), number)
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
@@ -78,15 +102,52 @@ def _become(job: Mapping[str, Any]) -> None:
 # --- in the test -------------------------------------------------------------------------
 
 
+class Opened:
+    """A program before a terminal; like `subprocess.Popen`, as far as tests need it."""
+
+    def __init__(self, pid: int, code: Path) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._code = code
+
+    def poll(self) -> int | None:
+        """Give its exit code once it has ended."""
+        if self.returncode is None and self._code.exists():
+            self.returncode = int(self._code.read_text())
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended, and its code is not written yet
+                os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 60) -> int:
+        """Wait for its end and give its exit code."""
+        until = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("plan-execute", timeout)
+            time.sleep(0.005)
+        return code
+
+
 class Programs:
-    """Runs the program in forked processes, one at a time."""
+    """Runs the program in forked processes: before a terminal several at a time, else one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._numbers = itertools.count()
         command = [sys.executable, __file__]
         self._server = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
+
+    def open(
+        self, argv: Sequence[str | bytes], *, cwd: Path, env: Mapping[str, str], terminal: str
+    ) -> Opened:
+        """Start it before the terminal of this name, which it gets for its own."""
+        code = self._folder / f"code-{next(self._numbers)}"
+        return Opened(self._ask(argv, cwd, env, {"terminal": terminal, "code": str(code)}), code)
 
     def run(
         self,
@@ -100,17 +161,23 @@ class Programs:
         out, err = self._folder / "out", self._folder / "err"
         out.write_bytes(b"")
         err.write_bytes(b"")
-        job = {"argv": [os.fsdecode(argument) for argument in argv], "cwd": str(cwd), "env": {**env}}
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps({**job, "out": str(out), "err": str(err)}) + "\n")
-        self._server.stdin.flush()
-        pid = int(self._line(60))
+        pid = self._ask(argv, cwd, env, {"out": str(out), "err": str(err)})
         try:
             code = int(self._line(timeout))
         except subprocess.TimeoutExpired:
             os.kill(pid, signal.SIGKILL)
             raise
-        return subprocess.CompletedProcess(job["argv"], code, out.read_text("utf-8"), err.read_text("utf-8"))
+        return subprocess.CompletedProcess([*argv], code, out.read_text("utf-8"), err.read_text("utf-8"))
+
+    def _ask(
+        self, argv: Sequence[str | bytes], cwd: Path, env: Mapping[str, str], more: Mapping[str, str]
+    ) -> int:
+        """Have a process made, and give its id."""
+        job = {"argv": [os.fsdecode(argument) for argument in argv], "cwd": str(cwd), "env": {**env}, **more}
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        return int(self._line(60))
 
     def _line(self, timeout: float) -> str:
         assert self._server.stdout is not None

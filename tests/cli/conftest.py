@@ -194,7 +194,7 @@ class Cli:
 
     def __init__(self, folder, programs):
         self.folder = folder
-        self._programs = programs
+        self.programs = programs
         home = str(folder / "home")
         # pytest-xdist tells its workers a window's LINES, which would count for more than the window.
         ours = ("PLAN_EXECUTE_", "OPENAI_", "ANTHROPIC_", "LANG", "LC_", "XDG_", "EDITOR", "VISUAL", "LINES")
@@ -205,7 +205,7 @@ class Cli:
     def __call__(self, *arguments, stdin=None, timeout=60, **env):
         command, options = [PROGRAM, *arguments], {"cwd": self.folder, "env": {**self.env, **env}}
         if stdin is None:
-            done = self._programs.run(command, timeout=timeout, **options)
+            done = self.programs.run(command, timeout=timeout, **options)
         else:
             pipes = {"stdin": stdin, "capture_output": True, "text": True}
             done = subprocess.run(command, timeout=timeout, **pipes, **options)
@@ -256,11 +256,8 @@ class Terminal:
             # A window has a size of its own, and this is what it is then.
             env.pop("COLUMNS", None)
             self._set_size(rows, columns)
-        self.process = subprocess.Popen(
-            [PROGRAM, *arguments],
-            cwd=cli.folder,
-            env=env,
-            preexec_fn=lambda: os.login_tty(slave),
+        self.process = cli.programs.open(
+            [PROGRAM, *arguments], cwd=cli.folder, env=env, terminal=os.ttyname(slave)
         )
         os.close(slave)
         self.raw = b""
