@@ -382,6 +382,7 @@ class StepScope:
         model: The model this run wants for the step; None: the one the agent was built with.
         output_schema: What its output is declared as.
         doubtful: Whether writes may have been started by a run whose record was lost.
+        is_ordered: Whether a person ordered this attempt, who knew how the one before it ended.
         writing: How many calls that change the world are under way, those of a sub-plan included.
         no_write: Set while there is none.
         outer: The step that this one's plan is part of, in a sub-plan.
@@ -409,6 +410,7 @@ class StepScope:
     item: int | None = None
     output_schema: dict[str, Any] | None = None
     doubtful: bool = False
+    is_ordered: bool = False
     writing: int = 0
     no_write: asyncio.Event = field(default_factory=_set_event)
     outer: StepScope | None = None

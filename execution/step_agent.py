@@ -39,7 +39,7 @@ from ..run import StepScope, step_scope_of
 from ..state import Effect, Evidence
 from ..storage.calls import is_collected_fault
 from ..storage.ids import CallId
-from ..tools.calls import describe_exception, preview, require_credentials, without_secrets
+from ..tools.calls import failed_call, preview, require_credentials, without_secrets
 from ..tools.idempotency import keyed_tool
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
@@ -223,9 +223,7 @@ def _quoted(message: AnyMessage, mark: str, profile: Mapping[str, Any]) -> AnyMe
     return message.model_copy(update={"content": [_quoted_block(block, mark, profile) for block in content]})
 
 
-def _quoted_block(
-    block: str | dict[str, Any], mark: str, profile: Mapping[str, Any]
-) -> str | dict[str, Any]:
+def _quoted_block(block: str | dict[str, Any], mark: str, profile: Mapping[str, Any]) -> str | dict[str, Any]:
     if isinstance(block, str):
         return quote("tool output", block, mark)
     if isinstance(text := block.get("text"), str):
@@ -439,8 +437,7 @@ async def _made(
     except Exception as error:
         if is_invalid_resume(error) or is_collected_fault(error):
             raise
-        reason = describe_exception(name, error, scope.run.redactor)
-        raise ToolFailedError(reason) from error
+        raise failed_call(name, error, scope.run.redactor) from error
     answer = spoken(answer, name)
     if answer.status == "error":
         raise ToolFailedError(preview(scope.run.redact(str(answer.text)), 2000))

@@ -31,7 +31,8 @@ class EffectRecord:
         tool: The tool's name.
         args: Its arguments; large ones are abridged.
         effect: What the tool does; only of a ``write`` must somebody know whether it happened.
-        outcome: ``{"ok", "output", "error"}``; None: started, and nobody knows how it ended.
+        outcome: ``{"ok", "output", "error"}``, and ``"unknown": True`` where it counts as failed and may have
+            happened; None: started, and nobody knows how it ended.
         starts: How often it was started: more than once when a person had it run again.
         settled: How many of the starts did not happen, as a person said.
         revision: The revision of the plan that made it; None: not on record.
@@ -52,6 +53,12 @@ class EffectRecord:
     def in_doubt(self) -> bool:
         """Whether it may have happened and nobody knows."""
         return self.effect == "write" and self.outcome is None and self.starts > self.settled
+
+    @property
+    def counts_as_failed(self) -> bool:
+        """Whether it counts as failed, and may have happened all the same."""
+        unknown = self.outcome is not None and bool(self.outcome.get("unknown"))
+        return self.effect == "write" and unknown and self.starts > self.settled
 
     @property
     def succeeded(self) -> bool:

@@ -325,7 +325,8 @@ class McpConnection:
                 return await self._read(live, answer, lost)
             if stopped is not None and stopped.done():
                 stopped.result()
-            raise self._failed("gave no answer", f"it did not {what} within {limit:g} s", live.words)
+            late = f"it did not {what} within {limit:g} s"
+            raise self._failed("gave no answer", late, live.words, is_answer=False)
         finally:
             if not answer.done():
                 answer.cancel()  # the client tells the server
@@ -354,7 +355,8 @@ class McpConnection:
         if isinstance(error, MCPError):
             refused = self._failed("refused", live.way.reason(error), live.words)
             raise _RefusedError(str(refused)) from error
-        raise self._failed("gave an answer that is not MCP", short(error), live.words) from error
+        odd = "gave an answer that is not MCP"
+        raise self._failed(odd, short(error), live.words, is_answer=False) from error
 
     async def _look_after(self, live: _Live) -> None:
         """End a program that does not react after a call was called off."""
@@ -366,8 +368,9 @@ class McpConnection:
         finally:
             live.doubt = None
 
-    def _failed(self, how: str, reason: str, words: LastWords) -> ToolFailedError:
-        return ToolFailedError(run_redactor().text(f"{self.server} {how}: {reason}{words}"))
+    def _failed(self, how: str, reason: str, words: LastWords, *, is_answer: bool = True) -> ToolFailedError:
+        said = run_redactor().text(f"{self.server} {how}: {reason}{words}")
+        return ToolFailedError(said, is_answer=is_answer)
 
     # --- servers that ask ------------------------------------------------------------------
 
