@@ -14,7 +14,13 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, StateSnapshot
 
 from ...context import Context, run_redactor, stricter, to_context
-from ...errors import ConfigurationError, InvalidAnswerError, MissingModelError
+from ...errors import (
+    ConfigurationError,
+    InvalidAnswerError,
+    InvalidInputError,
+    MissingModelError,
+    QuestionOpenError,
+)
 from ...events import Progress
 from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served, sent_at
 from ...models.chat import ROLES, model_name
@@ -136,7 +142,7 @@ class Visit:
             await self.ledger.forget_answers()
 
     def _read(self, overdue: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
-        """Read the input; a server's client finds what is wrong with its answer in the question."""
+        """Read the input; a server's client finds in the open question why it was refused."""
         snapshot, served = self.snapshot, is_served(self.config)
         answer = self.input.resume if isinstance(self.input, Command) else None
         named = answer is None or is_by_id(answer)
@@ -153,7 +159,7 @@ class Visit:
                 forks=self.forks,
                 by_chat=served,
             )
-        except InvalidAnswerError as error:
+        except (InvalidAnswerError, InvalidInputError, QuestionOpenError) as error:
             refused = refused_questions(self.input, snapshot)
             if not (served and refused):
                 raise
@@ -170,7 +176,7 @@ class Visit:
         assert self.snapshot is not None, "an answer was matched with an open question"
         # Without a store, the open question holds the attempts that were made.
         fork = self.configurable.get("checkpoint_id")
-        marks = not (command.goto or command.graph or fork or self.volatile)
+        marks = not (command.graph or fork or self.volatile)
         saver = self.saver if isinstance(self.saver, AsyncSaver) and marks else None
         return await keep_answers(command, self.snapshot, self.ledger, saver)
 
