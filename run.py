@@ -242,6 +242,15 @@ class Run:
         """Return the identity of the work that a plan of this run belongs to."""
         return self.work or WorkId(self.ledger.thread_id, plan_id)
 
+    def find_place(self, state: State) -> None:
+        """Find where in the conversation a root run stands: then calls are known that a fork left behind."""
+        plan, audit = state.get("plan"), state.get("audit") or ()
+        if self.nested or plan is None:
+            return
+        ended = {event["plan_id"] for event in audit if event["event"] == "finished"}
+        line = {str(event["plan_id"]) for event in audit} | {plan["id"]}
+        self.effects.stand_in(line, len(ended - {plan["id"], None}))
+
     def redact(self, value: T) -> T:
         """Return a value without the secrets in it."""
         return self.redactor.value(value)

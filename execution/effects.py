@@ -284,19 +284,21 @@ def _description(record: EffectRecord, scope: StepScope | None) -> str:
     item = "" if place.item is None else f" (item {place.item})"
     step = f"step **{record.step_id}**{item}"
     call = call_in_words(record.tool, record.args, record.effect)
+    is_other = scope is not None and scope.work.plan_id != record.call.work.plan_id
+    branch = " of a plan that a fork of this thread left behind" if is_other else ""
     if record.succeeded and scope is not None:
         assert record.outcome is not None
         return (
             f"Step **{scope.step_id}** is about to call {call}. "
-            f"The same call has succeeded before, in {step}; "
+            f"The same call has succeeded before, in {step}{branch}; "
             f"its output was {code_span(preview(record.outcome['output'], 500))}. Decide:\n"
             "- `happened`: do not call it again; use that output\n- `run_again`: call it again\n"
             "- `fail`: let the step fail"
         )
     if record.outcome is not None and scope is not None:
         return (
-            f"Step **{scope.step_id}** is about to call {call}. The same call was made before, in {step}. "
-            "It counts as failed, but may have happened: "
+            f"Step **{scope.step_id}** is about to call {call}. "
+            f"The same call was made before, in {step}{branch}. It counts as failed, but may have happened: "
             f"{plain_line(shortened(record.outcome['error'], 500))}\n\nLook whether it did, then decide:\n"
             "- `happened`: it did; do not call it again, and give its output\n"
             "- `run_again`: it did not; call it\n- `fail`: let the step fail"

@@ -18,12 +18,13 @@ async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> 
     items of a loop, or in an attempt that was ordered again; nor in one conversation, where the agent knows
     what has happened.
     """
-    may_have_happened = other.in_doubt or other.counts_as_failed
-    if not (other.succeeded or may_have_happened):
+    if not other.may_have_happened:
         return False
     theirs, mine = other.call.work.path, this.work.path
+    if other.call.work.plan_id != this.work.plan_id:
+        return True  # a fork left it behind
     if theirs == mine:
-        return may_have_happened
+        return not other.succeeded
     depth = next((i for i, (a, b) in enumerate(zip(theirs, mine, strict=False)) if a != b), None)
     if depth is None:
         return True

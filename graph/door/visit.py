@@ -210,7 +210,7 @@ class Visit:
         return Run(
             settings=self.settings,
             ledger=self.ledger,
-            effects=parent.effects if parent else EffectLog(self.ledger, is_new=not self.resumed),
+            effects=parent.effects if parent else self._effects(),
             work=_work(configurable, parent),
             given=checked.answers,
             refusals=checked.refusals,
@@ -237,6 +237,11 @@ class Visit:
             plan_cache=agent.plan_cache,
             cached_plans=_cached_plans(agent, configurable, store, self.volatile),
         )
+
+    def _effects(self) -> EffectLog:
+        begun = self.snapshot is not None and bool(self.snapshot.values)
+        is_first = not (begun or self.forks or self.nested)
+        return EffectLog(self.ledger, is_new=not self.resumed, is_first=is_first)
 
     async def _meter(self) -> Meter:
         """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing.

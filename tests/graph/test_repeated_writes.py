@@ -330,6 +330,82 @@ async def test_a_fork_asks_for_the_approval_of_a_step_anew():
     assert (approved["status"], mail.sent) == ("done", ["Ann"])
 
 
+@pytest.mark.parametrize("node", ["__start__", "planner"])
+async def test_a_fork_that_plans_anew_asks_before_it_makes_a_finished_write_again(node):
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    await thread.run(send("letter", "Ann"), send("other", "Bob", "letter"))
+    await thread.agent.ainvoke(None, await earlier(thread, node))
+    question = await thread.question()
+    assert (question["name"], question["args"]["tool_args"]) == ("resolve_unknown_outcome", {"to": "Ann"})
+    assert "of a plan that a fork of this thread left behind" in question["description"]
+    await thread.answer(decide("happened", output="it is there"))
+    assert (await thread.question())["args"]["tool_args"] == {"to": "Bob"}
+    result = await thread.answer(decide("run_again"))
+    assert (mail.sent, result["status"]) == (["Ann", "Bob", "Bob"], "done")
+    assert result["results"]["letter"]["output"] == "it is there"
+
+
+async def test_a_message_that_replaces_another_asks_before_it_makes_its_write_again():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    await thread.run(send("letter", "Ann"))
+    first = await earlier(thread, "__start__")
+    await thread.agent.ainvoke({"plan": plan(send("edited", "Ann"), send("more", "Eve"))}, first)
+    assert (await thread.question())["args"]["step_id"] == "edited"
+    await thread.answer(decide("happened", output="it is there"))
+    assert sorted(mail.sent) == ["Ann", "Eve"]
+
+
+async def test_the_approval_in_a_fork_names_what_was_done_before_it():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]))
+    await thread.run(send("letter", "Ann"), send("other", "Bob", "letter", approve=True))
+    await thread.answer("approve")
+    assert (await thread.question())["name"] == "approve_step"
+    await thread.agent.ainvoke(None, await earlier(thread, "planner"))
+    question = await thread.question()
+    assert question["name"] == "approve_plan"
+    done = question["description"].split(
+        "**Done on this thread before, by a plan that a fork left behind:**"
+    )[1]
+    assert '`send({"to": "Ann"})` in step letter: happened' in done.split("**Steps:**")[0]
+    await thread.answer("approve")
+    assert (await thread.question())["name"] == "resolve_unknown_outcome"
+    assert mail.sent == ["Ann"]
+
+
+async def test_a_new_goal_that_asks_for_the_same_write_again_is_not_asked_about():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    for _ in range(2):
+        result = await thread.run(send("letter", "Ann"))
+        assert result["status"] == "done"
+    assert mail.sent == ["Ann", "Ann"]
+
+
+async def test_a_new_goal_in_a_fork_is_not_asked_about_what_the_goal_before_it_did_in_the_other_branch():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    await thread.run(send("letter", "Ann"))
+    await thread.agent.ainvoke(None, await earlier(thread, "planner"))
+    await thread.answer(decide("happened", output="it is there"))
+    assert mail.sent == ["Ann"]
+    result = await thread.run(send("letter", "Ann"))
+    assert (mail.sent, result["status"]) == (["Ann", "Ann"], "done")
+
+
+async def test_a_fork_of_an_earlier_goal_asks_about_what_later_goals_did():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    await thread.run(send("letter", "Ann"))
+    first = await earlier(thread, "__start__")
+    await thread.run(send("later", "Bob"))
+    await thread.agent.ainvoke({"plan": plan(send("edited", "Bob"))}, first)
+    assert (await thread.question())["args"]["step_id"] == "edited"
+    assert mail.sent == ["Ann", "Bob"]
+
+
 # --- plans that nobody has taken in ------------------------------------------------------
 
 
