@@ -160,13 +160,13 @@ class StepGuard(AgentMiddleware[Any, Any]):
                 scope, name, args, effect, make, order=order, instead_of=changed, call_id=call_id
             )
         except (ToolFailedError, BadArgumentsError, WorkLimitError) as error:
-            _ended(scope, request, seen, ok=False, output=str(error))
-            return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
-        answer = _message(output, call)
+            answer = ToolMessage(str(error), tool_call_id=call["id"], name=name, status="error")
+        else:
+            answer = _message(output, call)
         if args != asked["args"]:
             # A person or a middleware changed the call, and the model's own turn on record does not say so.
             answer.response_metadata = {CALLED_WITH: args}
-        _ended(scope, request, seen, ok=True, output=answer.text)
+        _ended(scope, request, seen, ok=answer.status != "error", output=answer.text)
         return answer
 
     async def _confirmed(
