@@ -140,6 +140,21 @@ async def test_a_doubt_is_named_where_the_run_ends_while_the_planner_asks_about_
     assert "write" in values["final_answer"]
 
 
+IMAGE = {"type": "image", "source_type": "base64", "mimeType": "image/png", "data": "AAAA"}
+FILE = {"type": "file", "mimeType": "application/pdf", "data": "AAAA", "metadata": {"filename": "other.pdf"}}
+NO_TYPE = {"image_url": {"url": "https://example.org/x.png"}}
+
+
+@pytest.mark.parametrize("attached", [IMAGE, FILE, NO_TYPE], ids=["image", "file", "no type"])
+@pytest.mark.parametrize("asked", ["approve", "plan"])
+async def test_a_yes_with_something_attached_approves_nothing(asked: str, attached: dict[str, Any]) -> None:
+    tools = Toolset()
+    thread = Thread(agent_with(tools.tools), FREE if asked == "approve" else None)
+    await thread.run(bound("a", "wr", {"text": "x"}, approve=asked == "approve", on_failure="abort"))
+    result = await thread.send({"messages": [HumanMessage([{"type": "text", "text": "yes"}, attached])]})
+    assert (tools.calls, result["status"]) == ([], "failed" if asked == "approve" else "rejected")
+
+
 @pytest.mark.parametrize("texts", [["no", "ok"], ["ok", "but not to Bob"], ["wait", "yes"]])
 async def test_all_that_a_person_wrote_at_once_is_one_answer(texts: list[str]) -> None:
     tools = Toolset()
