@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
@@ -165,8 +166,12 @@ class McpConnection:
         Raises:
             ToolFailedError: If it does not start, or does not answer in time.
         """
-        limit, live = self.server.start_timeout_s, await self._ready()
-        return await self._answer(live, _listed(live.client), limit, "list its tools")
+        for _ in range(1 + _MOST_TAKEN_BACK):
+            live = await self._ready()
+            listing, limit = _listed(live.client), self.server.start_timeout_s
+            with suppress(_AnewError):  # it has forgotten the session, and gets another one
+                return await self._answer(live, listing, limit, "list its tools")
+        raise ToolFailedError(f"{self.server} does not keep its session")
 
     async def call(self, tool: str, args: dict[str, Json], asker: Asker) -> types.CallToolResult:
         """Call a tool by the server's own name for it.
