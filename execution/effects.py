@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, is_invalid_resume
+from pydantic import ValidationError
 
 from ..errors import BudgetExceededError, RepeatedCallError, StepError, ToolFailedError
 from ..people.asking import ask_person
@@ -142,9 +143,10 @@ async def _log_effect(
             failed = {"ok": False, "output": None, "error": str(error), "unknown": unknown}
             await asyncio.shield(_finish(scope, this, failed))
             raise
-        except (BudgetExceededError, GraphBubbleUp):
+        except (BudgetExceededError, GraphBubbleUp, ValidationError) as error:
             # There was no room for the call, or its tool asks a person and is called anew with the answer.
-            await asyncio.shield(log.retract(this))
+            if not isinstance(error, ValidationError) or is_invalid_resume(error):
+                await asyncio.shield(log.retract(this))
             raise
         else:
             # A cancellation here must not leave a finished write without its outcome.

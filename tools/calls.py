@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolCallId
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, ValidationError
@@ -79,6 +79,8 @@ async def call_tool(
     except (GraphBubbleUp, StepError, BudgetExceededError):
         raise
     except ValidationError as error:
+        if is_invalid_resume(error):
+            raise
         if error.title not in (tool.name, getattr(tool.args_schema, "__name__", tool.name)):
             raise failed_call(tool.name, error, redactor) from error
         raise BadArgumentsError(f"{tool.name}: {redactor.text(_first_problems(error))}") from error

@@ -111,16 +111,19 @@ class Visit:
     redactor: Redactor
     ledger: Ledger
 
-    async def checked(self, *, elsewhere: bool) -> Checked:
+    async def checked(self, refusal: str, *, elsewhere: bool) -> Checked:
         """Hold the input against what is on record.
 
         Args:
+            refusal: Why an answer was not taken; "": none was refused.
             elsewhere: Whether another process will run it.
         """
         checked, refusals = self.input, dict[str, str]()
         if not (self.nested and self.resumed):
             overdue = {} if self.nested else overdue_answers(self.snapshot, self.settings.decision_timeout_s)
             checked, refusals = self._read(overdue)
+        if refusal:
+            refusals = dict.fromkeys(refused_questions(None, self.snapshot), refusal)
         if self.words is not None and (refusals or self.words.too_early):
             await self._tell_answers({})
         checked = self.redactor.value(checked)
