@@ -269,9 +269,17 @@ class StepError(PlanExecuteError):
 
 
 class ToolFailedError(StepError):
-    """A tool raised an exception."""
+    """A tool raised an exception.
+
+    Args:
+        is_answer: Whether it tells how the call ended; else the tool may have done its work.
+    """
 
     code = "tool_failed"
+
+    def __init__(self, message: str, *, is_answer: bool = True) -> None:
+        super().__init__(message)
+        self.is_answer = is_answer
 
 
 class BadArgumentsError(StepError):

@@ -242,6 +242,15 @@ class Run:
         """Return the identity of the work that a plan of this run belongs to."""
         return self.work or WorkId(self.ledger.thread_id, plan_id)
 
+    def find_place(self, state: State) -> None:
+        """Find where in the conversation a root run stands: then calls are known that a fork left behind."""
+        plan, audit = state.get("plan"), state.get("audit") or ()
+        if self.nested or plan is None:
+            return
+        ended = {event["plan_id"] for event in audit if event["event"] == "finished"}
+        line = {str(event["plan_id"]) for event in audit} | {plan["id"]}
+        self.effects.stand_in(line, len(ended - {plan["id"], None}))
+
     def redact(self, value: T) -> T:
         """Return a value without the secrets in it."""
         return self.redactor.value(value)
@@ -382,6 +391,7 @@ class StepScope:
         model: The model this run wants for the step; None: the one the agent was built with.
         output_schema: What its output is declared as.
         doubtful: Whether writes may have been started by a run whose record was lost.
+        is_ordered: Whether a person ordered this attempt, who knew how the one before it ended.
         writing: How many calls that change the world are under way, those of a sub-plan included.
         no_write: Set while there is none.
         outer: The step that this one's plan is part of, in a sub-plan.
@@ -409,6 +419,7 @@ class StepScope:
     item: int | None = None
     output_schema: dict[str, Any] | None = None
     doubtful: bool = False
+    is_ordered: bool = False
     writing: int = 0
     no_write: asyncio.Event = field(default_factory=_set_event)
     outer: StepScope | None = None

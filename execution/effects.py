@@ -13,19 +13,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, is_invalid_resume
+from pydantic import ValidationError
 
 from ..errors import BudgetExceededError, RepeatedCallError, StepError, ToolFailedError
 from ..people.asking import ask_person
 from ..people.plan_text import call_in_words
 from ..people.questions import RUNNER_STOPPED, may_still_run
 from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope
-from ..safety.markdown import code_span
+from ..safety.markdown import code_span, plain_line
 from ..state import Effect, digest
 from ..storage.effect_log import EffectRecord
 from ..storage.ids import CallId
 from ..tools.caller import CALLER
-from ..tools.calls import abridged, preview
+from ..tools.calls import abridged, preview, shortened
 from .asking_calls import CallerOfTool
 from .repeats import doubts_about_step, is_repetition
 
@@ -33,7 +34,7 @@ __all__ = ["call_once", "content_of", "describe_doubt", "settle_doubts", "settle
 
 Json = Any
 Outcome = dict[str, Json]
-"""``{"ok", "output", "error"}``."""
+"""``{"ok", "output", "error"}``; ``"unknown": True`` where it counts as failed and may have happened."""
 
 
 def content_of(tool: str, args: Mapping[str, Json]) -> str:
@@ -120,11 +121,11 @@ async def _known_outcome(
     for other in await scope.run.effects.same_calls(first.call):
         if not await is_repetition(other, first.call, scope):
             continue
-        outcome = await _ask_about(scope.run, other, scope)
-        if other.in_doubt:
+        outcome = await _ask_about(scope.run, other, scope, _asker(other, first.call))
+        if not other.succeeded:
             await _put_down(scope.run, other, outcome)
         if outcome is not None:
-            return outcome
+            return outcome | {"unknown": False}  # this one was never started
     return None
 
 
@@ -138,12 +139,14 @@ async def _log_effect(
         try:
             output = await call(this)
         except StepError as error:
-            failed = {"ok": False, "output": None, "error": str(error)}
+            unknown = isinstance(error, ToolFailedError) and not error.is_answer
+            failed = {"ok": False, "output": None, "error": str(error), "unknown": unknown}
             await asyncio.shield(_finish(scope, this, failed))
             raise
-        except (BudgetExceededError, GraphBubbleUp):
+        except (BudgetExceededError, GraphBubbleUp, ValidationError) as error:
             # There was no room for the call, or its tool asks a person and is called anew with the answer.
-            await asyncio.shield(log.retract(this))
+            if not isinstance(error, ValidationError) or is_invalid_resume(error):
+                await asyncio.shield(log.retract(this))
             raise
         else:
             # A cancellation here must not leave a finished write without its outcome.
@@ -219,13 +222,16 @@ async def _put_down(run: Run, record: EffectRecord, outcome: Outcome | None) -> 
         await run.effects.finish(record.call, outcome)
 
 
-async def _ask_about(run: Run, record: EffectRecord, scope: StepScope | None) -> Outcome | None:
+async def _ask_about(
+    run: Run, record: EffectRecord, scope: StepScope | None, asker: str = ""
+) -> Outcome | None:
     """Ask what became of a write; None means: make it, or leave it unmade.
 
     Args:
         run: The run that asks.
         record: The write.
         scope: The attempt that is about to make it; None: the run ends, and nothing will.
+        asker: Who asks, where several pieces of work may each ask for themselves.
 
     Raises:
         RepeatedCallError: If nobody can be asked.
@@ -251,7 +257,7 @@ async def _ask_about(run: Run, record: EffectRecord, scope: StepScope | None) ->
         told["former_runner"] = dict(former)
     answer = await ask_person(
         run,
-        [record.call.work.plan_id, record.call.row_key, record.starts, _asker(record, scope)],
+        [record.call.work.plan_id, record.call.row_key, record.starts, asker],
         "resolve_unknown_outcome",
         proposal,
         description,
@@ -264,12 +270,15 @@ async def _ask_about(run: Run, record: EffectRecord, scope: StepScope | None) ->
         return {"ok": True, "output": answer["args"].get("output"), "error": None}
     reason = answer["message"] or "a person decided that it counts as failed"
     state = "it was made before" if happened else "outcome unknown after a crash"
-    return {"ok": False, "output": None, "error": f"{record.tool}: {state}; {reason}"}
+    error = f"{record.tool}: {state}; {reason}"
+    return {"ok": False, "output": None, "error": error, "unknown": not happened}
 
 
-def _asker(record: EffectRecord, scope: StepScope | None) -> str:
-    """Tell who asks: a write that happened may be about to be repeated by several pieces of work."""
-    return scope.work.digest if record.succeeded and scope is not None else ""
+def _asker(other: EffectRecord, this: CallId) -> str:
+    """Tell who asks about another call: one that has an outcome may be about to be repeated by several."""
+    if other.call.work == this.work:
+        return f"{this.work.digest}/{this.order}"
+    return "" if other.in_doubt else this.work.digest
 
 
 def _description(record: EffectRecord, scope: StepScope | None) -> str:
@@ -277,14 +286,24 @@ def _description(record: EffectRecord, scope: StepScope | None) -> str:
     item = "" if place.item is None else f" (item {place.item})"
     step = f"step **{record.step_id}**{item}"
     call = call_in_words(record.tool, record.args, record.effect)
+    is_other = scope is not None and scope.work.plan_id != record.call.work.plan_id
+    branch = " of a plan that a fork of this thread left behind" if is_other else ""
     if record.succeeded and scope is not None:
         assert record.outcome is not None
         return (
             f"Step **{scope.step_id}** is about to call {call}. "
-            f"The same call has succeeded before, in {step}; "
+            f"The same call has succeeded before, in {step}{branch}; "
             f"its output was {code_span(preview(record.outcome['output'], 500))}. Decide:\n"
             "- `happened`: do not call it again; use that output\n- `run_again`: call it again\n"
             "- `fail`: let the step fail"
+        )
+    if record.outcome is not None and scope is not None:
+        return (
+            f"Step **{scope.step_id}** is about to call {call}. "
+            f"The same call was made before, in {step}{branch}. It counts as failed, but may have happened: "
+            f"{plain_line(shortened(record.outcome['error'], 500))}\n\nLook whether it did, then decide:\n"
+            "- `happened`: it did; do not call it again, and give its output\n"
+            "- `run_again`: it did not; call it\n- `fail`: let the step fail"
         )
     again = "call it again" if scope is not None else "nothing will call it again"
     fail = "let the step fail" if scope is not None else "count it as failed"

@@ -128,6 +128,7 @@ async def _open(
 ) -> Epoch:
     plan, known = state.get("plan"), state.get("results") or {}
     assert plan is not None, "the dispatcher sends steps of a plan only"
+    run.find_place(state)
     siblings = await _siblings(config, reentered) if reentered else Siblings()
     pending = pending_steps(plan, known)
     open_ids = {step["id"] for step in pending} - set(siblings.results)

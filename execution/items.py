@@ -44,7 +44,7 @@ from ..storage.ids import Place
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
 from .granted import asks_for_values, confirmed_items
-from .work import Item, StepWork, broken_attempt
+from .work import Item, StepWork, broken_attempt, was_ordered_again
 
 __all__ = ["ItemsWork", "failure_codes"]
 
@@ -80,7 +80,7 @@ class ItemsWork:
         self._rows: dict[int, Attempt] | None = None
         self._ended: Attempt | None = None
 
-    async def attempt(self, number: int, before: Attempt | None, hint: str) -> Attempt:  # noqa: ARG002
+    async def attempt(self, number: int, before: Attempt | None, hint: str) -> Attempt:
         """Make attempt ``number`` at every item that has not succeeded; its output is the list of outputs.
 
         An item that failed is ``null`` in the list and stands in ``failed_items`` with its error.
@@ -90,6 +90,7 @@ class ItemsWork:
             langgraph.errors.GraphInterrupt: While a person is being asked.
         """
         started_at = self._work.run.timestamp()
+        self._work = replace(self._work, ordered=was_ordered_again(before))
         try:
             items = await self._items()
         except (UnresolvedReferenceError, ArtifactDamagedError) as error:

@@ -15,13 +15,16 @@ async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> 
     """Tell whether ``this`` call would repeat the ``other``, which has the same tool and arguments.
 
     It does not where somebody approved both: in two steps that one revision of the plan holds, in the
-    items of a loop, or in an attempt that was ordered again; nor in one conversation, where the agent knows.
+    items of a loop, or in an attempt that was ordered again; nor in one conversation, where the agent knows
+    what has happened.
     """
-    if not (other.succeeded or other.in_doubt):
+    if not other.may_have_happened:
         return False
     theirs, mine = other.call.work.path, this.work.path
+    if other.call.work.plan_id != this.work.plan_id:
+        return True  # a fork left it behind
     if theirs == mine:
-        return False
+        return not other.succeeded
     depth = next((i for i, (a, b) in enumerate(zip(theirs, mine, strict=False)) if a != b), None)
     if depth is None:
         return True
@@ -32,7 +35,7 @@ async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> 
         return not await _list_says_both(theirs[depth], depth, this, scope)
     # The same step again: its own call was ordered again with it, what an agent does in it was not.
     direct = at_end and other.call.order is None and this.order is None
-    return other.in_doubt or not direct
+    return not direct or other.in_doubt or (other.counts_as_failed and not scope.is_ordered)
 
 
 async def _plan_says_both(other: EffectRecord, scope: StepScope) -> bool:

@@ -39,7 +39,7 @@ from ..run import StepScope, step_scope_of
 from ..state import Effect, Evidence
 from ..storage.calls import is_collected_fault
 from ..storage.ids import CallId
-from ..tools.calls import describe_exception, preview, require_credentials, without_secrets
+from ..tools.calls import failed_call, preview, require_credentials, without_secrets
 from ..tools.idempotency import keyed_tool
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
@@ -160,13 +160,13 @@ class StepGuard(AgentMiddleware[Any, Any]):
                 scope, name, args, effect, make, order=order, instead_of=changed, call_id=call_id
             )
         except (ToolFailedError, BadArgumentsError, WorkLimitError) as error:
-            _ended(scope, request, seen, ok=False, output=str(error))
-            return ToolMessage(str(error), tool_call_id=call["id"], name=call["name"], status="error")
-        answer = _message(output, call)
+            answer = ToolMessage(str(error), tool_call_id=call["id"], name=name, status="error")
+        else:
+            answer = _message(output, call)
         if args != asked["args"]:
             # A person or a middleware changed the call, and the model's own turn on record does not say so.
             answer.response_metadata = {CALLED_WITH: args}
-        _ended(scope, request, seen, ok=True, output=answer.text)
+        _ended(scope, request, seen, ok=answer.status != "error", output=answer.text)
         return answer
 
     async def _confirmed(
@@ -223,9 +223,7 @@ def _quoted(message: AnyMessage, mark: str, profile: Mapping[str, Any]) -> AnyMe
     return message.model_copy(update={"content": [_quoted_block(block, mark, profile) for block in content]})
 
 
-def _quoted_block(
-    block: str | dict[str, Any], mark: str, profile: Mapping[str, Any]
-) -> str | dict[str, Any]:
+def _quoted_block(block: str | dict[str, Any], mark: str, profile: Mapping[str, Any]) -> str | dict[str, Any]:
     if isinstance(block, str):
         return quote("tool output", block, mark)
     if isinstance(text := block.get("text"), str):
@@ -439,8 +437,7 @@ async def _made(
     except Exception as error:
         if is_invalid_resume(error) or is_collected_fault(error):
             raise
-        reason = describe_exception(name, error, scope.run.redactor)
-        raise ToolFailedError(reason) from error
+        raise failed_call(name, error, scope.run.redactor) from error
     answer = spoken(answer, name)
     if answer.status == "error":
         raise ToolFailedError(preview(scope.run.redact(str(answer.text)), 2000))

@@ -70,7 +70,7 @@ from .kinds.bound import run_bound_step
 from .kinds.named import run_named_agent
 from .kinds.sub_plan import run_sub_plan
 
-__all__ = ["Item", "StepWork", "broken_attempt"]
+__all__ = ["Item", "StepWork", "broken_attempt", "was_ordered_again"]
 
 Json = Any
 
@@ -105,6 +105,8 @@ class StepWork:
     runtime: Runtime[Any]
     confirmed: Mapping[int, dict[str, Json]] = field(default_factory=dict)
     """Arguments of the calls of a loop that a person has seen, by item."""
+    ordered: bool = False
+    """Whether a person ordered this attempt at the whole loop."""
 
     # --- one attempt ---------------------------------------------------------------------
 
@@ -143,7 +145,7 @@ class StepWork:
 
     async def _attempt(self, number: int, before: Attempt | None, hint: str, item: Item | None) -> Attempt:
         started_at = self.run.timestamp()
-        scope = self._scope(number, item, hint)
+        scope = self._scope(number, item, hint, ordered=self.ordered or was_ordered_again(before))
         evidence: list[Evidence] = []
         attempt = new_attempt(number, started_at, None, None)
         failure: Failure | None = None
@@ -210,7 +212,7 @@ class StepWork:
     def _fingerprint(self, item: Item | None, hint: str) -> str:
         return "" if "call" in self.step else digest(self._asked(item, hint))[:16]
 
-    def _scope(self, number: int, item: Item | None, hint: str) -> StepScope:
+    def _scope(self, number: int, item: Item | None, hint: str, *, ordered: bool) -> StepScope:
         settings = self.run.settings
         has_model = self.models.has("executor", settings.models)
         outer = self.config["configurable"].get(OUTER_KEY)
@@ -230,6 +232,7 @@ class StepWork:
             else None,
             output_schema=self.step.get("output_schema") or form_wanted(self.plan, self.step),
             doubtful=number == 1 and self.memory_lost,
+            is_ordered=ordered,
             outer=outer if isinstance(outer, StepScope) else None,
             still_stands=self._stands,
             item_stands=partial(self._item_stands, item=item, hint=hint),
@@ -484,6 +487,12 @@ class StepWork:
 def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Attempt:
     """Return an attempt that could not begin."""
     return new_attempt(number, started_at, started_at, {"code": error.code, "message": str(error)})
+
+
+def was_ordered_again(before: Attempt | None) -> bool:
+    """Tell whether a person ordered another attempt after this one."""
+    decision = before["decision"] if before is not None else None
+    return decision is not None and decision.get("by") == "person"
 
 
 def _for_the_record(call: Evidence) -> Evidence:

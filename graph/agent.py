@@ -7,8 +7,8 @@ the thread's lock, and gives the run what it holds in memory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from langchain_core.runnables import RunnableConfig
@@ -18,8 +18,9 @@ from langgraph.types import All, Command, Durability, GraphOutput, StreamMode, S
 from typing_extensions import TypedDict, Unpack
 
 from ..context import Context
+from ..errors import InvalidAnswerError
 from ..events import Event
-from ..langgraph_private import SAVER, is_served, keeps_subgraphs_apart
+from ..langgraph_private import READ, SAVER, is_served, keeps_subgraphs_apart
 from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
@@ -29,7 +30,7 @@ from ..tools.threads import run_to_end
 from .compiled import CompiledAgent
 from .control import without_open_run
 from .door.chat import LastValues, tell_question
-from .door.enter import enter
+from .door.enter import Entry, enter
 from .loop import iterate
 from .outputs import exact_output, output_of_step
 
@@ -167,7 +168,25 @@ class PlanExecuteAgent(CompiledAgent):
         values = LastValues(modes, bool(kwargs.get("subgraphs")), served=to_chat)
         if values.make_a_chat:
             modes = kwargs["stream_mode"] = [*modes, "custom"]
-        async with enter(self, input, config, context, heard="custom" in _listed(modes)) as entry:
+        given, refusal = input, ""
+        while True:
+            entering = enter(self, given, config, context, heard="custom" in _listed(modes), refusal=refusal)
+            try:
+                async with aclosing(self._entered(entering, values, kwargs)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            except InvalidAnswerError as error:
+                if refusal or not is_served(config) or READ in (config.get("configurable") or {}):
+                    raise
+                # An error would hide the question, which is still open, from clients: it is asked again.
+                given, refusal = None, str(error)
+
+    async def _entered(
+        self, entering: AbstractAsyncContextManager[Entry], values: LastValues, kwargs: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """Run the graph once, from the door to the question or the answer that it ends with."""
+        async with entering as entry:
             # A plan must be on disk before its steps act: planned again after a kill, it has another id,
             # and the ledger would not know what was done under the first.
             if run_of(entry.config).can_ask and kwargs.get("durability") in (None, "async"):

@@ -34,7 +34,8 @@ class ChatModels:
         by_role: Names or models for single roles (see ``ROLES``).
         base_url: OpenAI-protocol endpoint for names without another provider; a key is
             then optional. ``None``: the OpenAI client's own settings.
-        timeout_s: Seconds one HTTP request to an OpenAI-protocol endpoint may take.
+        timeout_s: Seconds that an OpenAI-protocol endpoint may be silent; None: as long as the call may take
+            (``Context.call_timeout_s``).
         rate_limit: Requests per second that each model given by name may be sent, on average; None: any.
 
     A name may hold fallbacks: ``openai:gpt-5-mini|anthropic:claude-haiku-4-5``.
@@ -49,7 +50,7 @@ class ChatModels:
         by_role: Mapping[str, str | BaseChatModel] | None = None,
         *,
         base_url: str | None = None,
-        timeout_s: float = 300.0,
+        timeout_s: float | None = None,
         rate_limit: float | None = None,
     ) -> None:
         if rate_limit is not None and not 0 < rate_limit < float("inf"):
@@ -153,7 +154,7 @@ def _refuse_unknown(names: Mapping[str, object], accepted: tuple[str, ...]) -> N
 
 
 def _create(
-    name: str, role: Role, base_url: str | None, timeout_s: float, settings: Mapping[str, Any]
+    name: str, role: Role, base_url: str | None, timeout_s: float | None, settings: Mapping[str, Any]
 ) -> BaseChatModel:
     provider, bare_name = _provider_of(name, base_url)
     try:
@@ -205,7 +206,7 @@ def _provider_of(name: str, base_url: str | None) -> tuple[str | None, str]:
 
 
 def _create_openai(
-    name: str, base_url: str | None, timeout_s: float, more: Mapping[str, Any]
+    name: str, base_url: str | None, timeout_s: float | None, more: Mapping[str, Any]
 ) -> BaseChatModel:
     from pydantic import SecretStr
 

@@ -68,8 +68,16 @@ class _Approval:
         origin = describe_recalled(hit) if hit else ""
         estimate = await self._estimate(state, plan, run)
         values = await known_values(run, state, names_in(pending_steps(plan, state.get("results") or {})))
+        run.find_place(state)
         description = describe_plan(
-            state, shown, self.toolbox, earlier, origin=origin, estimate=estimate, values=values
+            state,
+            shown,
+            self.toolbox,
+            earlier,
+            origin=origin,
+            estimate=estimate,
+            values=values,
+            done=await run.effects.left_behind(),
         )
         key = [plan["id"], digest(shown), _decisions(state)]
         return await ask_person(run, key, "approve_plan", {"plan": shown}, description, estimate=estimate)

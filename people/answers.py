@@ -12,10 +12,18 @@ from langchain_core.runnables.config import set_config_context
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.errors import GraphInterrupt, is_invalid_resume
-from langgraph.types import Command, Interrupt, StateSnapshot, interrupt
+from langgraph.graph import END
+from langgraph.types import Command, Interrupt, Send, StateSnapshot, interrupt
 from pydantic import RootModel, ValidationError
 
-from ..errors import ConfigurationError, InvalidAnswerError, NothingToResumeError, ThreadNotFoundError, known
+from ..errors import (
+    ConfigurationError,
+    InvalidAnswerError,
+    InvalidInputError,
+    NothingToResumeError,
+    ThreadNotFoundError,
+    known,
+)
 from ..langgraph_private import path_text
 from ..state import digest
 from ..storage.ledger import Ledger
@@ -94,9 +102,11 @@ def check_command(
             for the question that those show.
 
     Raises:
+        InvalidInputError: If it goes to a node.
         InvalidAnswerError: If an answer fits no open question; all of them stay open.
         ThreadError: If there is nothing to answer.
     """
+    _refuse_goto(command)
     if command.resume is None and (command.goto or command.update):
         return command
     if command.update:
@@ -112,9 +122,25 @@ def check_command(
     questions = {question.id: question for question in snapshot.interrupts}
     shown = current_question(snapshot.interrupts, snapshot.values.get("messages") or []) if by_chat else None
     answers = {} if set(overdue) == set(questions) else _answers(command.resume, questions, shown)
-    return Command(
-        graph=command.graph, update=command.update, goto=command.goto, resume={**answers, **overdue}
+    return Command(graph=command.graph, resume={**answers, **overdue})
+
+
+def _refuse_goto(command: Command[Any]) -> None:
+    """Refuse to go to a node: LangGraph would run it beside the open ones, or where its input is missing."""
+    targets = (
+        command.goto if isinstance(command.goto, list | tuple) else [command.goto] if command.goto else []
     )
+    names = [one.node if isinstance(one, Send) else str(one) for one in targets]
+    instead = (
+        "Use Command(resume=…) to answer, None as input to go on, retry_steps to run steps again, "
+        f"edit_plan to change the plan, and goto={END!r} without an answer to end the run."
+    )
+    if inner := [name for name in names if name != END]:
+        raise InvalidInputError(
+            f"a run cannot be sent to {inner[0]!r}: what comes next follows from its state. {instead}"
+        )
+    if names and command.resume is not None:
+        raise InvalidInputError(f"an answer cannot come with goto={names[0]!r}. {instead}")
 
 
 @contextmanager
@@ -156,11 +182,11 @@ def _answers(resume: Any, questions: Mapping[str, Interrupt], shown: Interrupt |
 
 
 def refused_questions(given: Any, snapshot: StateSnapshot | None) -> list[str]:
-    """Name the questions of ours that a refused answer was for."""
-    if not isinstance(given, Command) or snapshot is None or given.update:
+    """Name the questions of ours that an input was refused for."""
+    if snapshot is None:
         return []
     current = current_question(snapshot.interrupts, snapshot.values.get("messages") or [])
-    answers: Any = given.resume
+    answers: Any = given.resume if isinstance(given, Command) else None
     named = set(answers) if is_by_id(answers) else set()
     asked = [one.id for one in snapshot.interrupts if one.id in named and is_ours(one.id)]
     return asked or ([current.id] if current is not None and is_ours(current.id) else [])

@@ -13,6 +13,7 @@ from ..plan.trust import unverified_sources
 from ..safety.markdown import code_span, plain_line
 from ..spending.estimates import Estimate, describe_estimate
 from ..state import Plan, PlanIssue, State, Step, granted_tools
+from ..storage.effect_log import EffectRecord
 from ..tools.toolbox import Toolbox
 
 __all__ = ["call_in_words", "describe_plan", "step_in_words"]
@@ -27,6 +28,7 @@ def describe_plan(
     origin: str = "",
     estimate: Estimate | None = None,
     values: Mapping[str, Any] | None = None,
+    done: Sequence[EffectRecord] = (),
 ) -> str:
     """Describe a plan that waits for approval: writes first, then the DAG in order, changes and estimate.
 
@@ -38,6 +40,7 @@ def describe_plan(
         origin: Where the plan is from, if it is not the planner's answer to this goal.
         estimate: What it will take.
         values: What references stand for, as far as that is known.
+        done: The calls of plans that a fork left behind.
     """
     plan = state.get("plan")
     parts = [f"**Goal:** {_said(shown.get('goal') or state.get('goal') or '')}"]
@@ -54,6 +57,7 @@ def describe_plan(
         parts += [
             _inputs(plan, state),
             _writes(plan, toolbox),
+            _done_before([record for record in done if record.effect == "write"]),
             _changes(plan, earlier, toolbox),
             _steps(plan, toolbox, values or {}),
             _rolling(plan),
@@ -126,6 +130,22 @@ def _writes(plan: Plan, toolbox: Toolbox) -> str:
                 + (f", **with output that nothing checks:** {uses}" if uses else "")
             )
     return "**May change the world:**\n" + "\n".join(lines) if lines else "**Reads only.**"
+
+
+def _done_before(done: Sequence[EffectRecord]) -> str:
+    """Name what an approval does not undo: what plans have done that a fork left behind."""
+    lines = [
+        f"- {call_in_words(record.tool, record.args).rstrip()} in step {plain_line(record.step_id)}: "
+        + ("happened" if record.succeeded else "may have happened")
+        for record in done[:_MOST_DONE]
+    ]
+    lines += [f"- and {len(done) - _MOST_DONE} more"] if len(done) > _MOST_DONE else []
+    title = "**Done on this thread before, by a plan that a fork left behind:**"
+    end = "Before the same call is made again, you are asked."
+    return "\n".join([title, *lines, "", end]) if lines else ""
+
+
+_MOST_DONE = 20
 
 
 def _steps(plan: Plan, toolbox: Toolbox, values: Mapping[str, Any]) -> str:

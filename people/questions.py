@@ -191,10 +191,15 @@ def question_value(name: str, args: Mapping[str, Json], description: str) -> dic
 
 def with_refusal(value: Json, refusal: str | None) -> Json:
     """Return a question's interrupt value with the reason why the last answer to it was not taken."""
-    requests = value.get("action_requests") if isinstance(value, Mapping) else None
-    if refusal is None or not requests:
+    if refusal is None:
         return value
-    said = f"**Your answer was not taken:** {refusal}\n\n{requests[0].get('description', '')}"
+    before = f"**Your answer was not taken:** {refusal}\n\n"
+    if isinstance(value, str):
+        return before + value
+    requests = value.get("action_requests") if isinstance(value, Mapping) else None
+    if not requests:
+        return value
+    said = before + str(requests[0].get("description", ""))
     return {**value, "action_requests": [{**requests[0], "description": said}, *requests[1:]]}
 
 

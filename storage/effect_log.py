@@ -31,11 +31,13 @@ class EffectRecord:
         tool: The tool's name.
         args: Its arguments; large ones are abridged.
         effect: What the tool does; only of a ``write`` must somebody know whether it happened.
-        outcome: ``{"ok", "output", "error"}``; None: started, and nobody knows how it ended.
+        outcome: ``{"ok", "output", "error"}``, and ``"unknown": True`` where it counts as failed and may have
+            happened; None: started, and nobody knows how it ended.
         starts: How often it was started: more than once when a person had it run again.
         settled: How many of the starts did not happen, as a person said.
         revision: The revision of the plan that made it; None: not on record.
         started_at: When it was started last, in seconds since the epoch; None: not on record.
+        goal: How many goals of the conversation had ended before its own; None: not on record.
     """
 
     call: CallId
@@ -47,6 +49,7 @@ class EffectRecord:
     settled: int = 0
     revision: int | None = None
     started_at: float | None = None
+    goal: int | None = None
 
     @property
     def in_doubt(self) -> bool:
@@ -54,9 +57,20 @@ class EffectRecord:
         return self.effect == "write" and self.outcome is None and self.starts > self.settled
 
     @property
+    def counts_as_failed(self) -> bool:
+        """Whether it counts as failed, and may have happened all the same."""
+        unknown = self.outcome is not None and bool(self.outcome.get("unknown"))
+        return self.effect == "write" and unknown and self.starts > self.settled
+
+    @property
     def succeeded(self) -> bool:
         """Whether it is known to have happened."""
         return self.outcome is not None and bool(self.outcome["ok"])
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether it is known to have happened, or nobody knows that it did not."""
+        return self.succeeded or self.in_doubt or self.counts_as_failed
 
     @property
     def step_id(self) -> str:
@@ -85,48 +99,75 @@ class EffectLog:
     Args:
         ledger: The thread's record.
         is_new: Whether the plans of this run are new to the thread, so that nothing of them is on record.
+        is_first: Whether the thread is new, so that nothing at all is on record.
     """
 
-    def __init__(self, ledger: Ledger, *, is_new: bool) -> None:
+    def __init__(self, ledger: Ledger, *, is_new: bool, is_first: bool = False) -> None:
         self._ledger = ledger
         self._is_new = is_new
+        self._has_all = is_first
         self._plans: dict[str, dict[str, EffectRecord]] = {}
-        self._under_way: dict[str, asyncio.Event] = {}
+        self._under_way: dict[CallId, asyncio.Event] = {}
+        self._goal: int | None = None
+        self._line: frozenset[str] = frozenset()
+
+    def stand_in(self, line: Iterable[str], goal: int) -> None:
+        """Say where in the conversation the run stands; until then it is not known what forks left behind.
+
+        Args:
+            line: The plans of the present goal and of those before it.
+            goal: How many goals have ended before this one.
+        """
+        self._line, self._goal = frozenset(line), goal
 
     async def find(self, call: CallId) -> EffectRecord | None:
         """Return what is known of a call; None: it was never started."""
         return (await self._plan(call.work.plan_id)).get(call.row_key)
 
     async def same_calls(self, call: CallId) -> list[EffectRecord]:
-        """List the other calls of the root plan with the same content, once those under way have ended.
+        """List the other calls with the same content, once those under way have ended.
 
-        A call that this one is part of is none of them: it would wait for itself.
+        They are those of the root plan, and of plans that a fork left behind. A call that this one is part of
+        is none of them: it would wait for itself.
         """
-        records = await self._plan(call.work.plan_id)
-        same = [one.call for one in records.values() if one.call.content == call.content]
-        others = [one.row_key for one in same if one != call and not one.encloses(call)]
-        for key in others:
-            if (ending := self._under_way.get(key)) is not None:
+        records = [*(await self._plan(call.work.plan_id)).values(), *await self.left_behind()]
+        same = [one.call for one in records if one.call.content == call.content]
+        others = [one for one in same if one != call and not one.encloses(call)]
+        for other in others:
+            if (ending := self._under_way.get(other)) is not None:
                 await ending.wait()
-        return [records[key] for key in others if key in records]
+        found = [await self.find(other) for other in others]
+        return [record for record in found if record is not None]
+
+    async def left_behind(self) -> list[EffectRecord]:
+        """List the calls of plans that a fork left behind, as far as they may have happened.
+
+        Plans of goals before the present one are not among them: who sends another message asks anew.
+        """
+        if self._goal is None:
+            return []
+        plans = await self._all()
+        records = [record for plan_id in plans.keys() - self._line for record in plans[plan_id].values()]
+        return [
+            record
+            for record in records
+            if record.may_have_happened and (record.goal is None or record.goal >= self._goal)
+        ]
 
     async def doubts(self, plan_id: str, path: Sequence[Place] = ()) -> list[EffectRecord]:
         """List the calls of a root plan in doubt, those below a path only; what runs now is not in doubt."""
         records, depth = await self._plan(plan_id), len(path)
         return [
             record
-            for key, record in records.items()
-            if record.in_doubt and key not in self._under_way and record.call.work.path[:depth] == tuple(path)
+            for record in records.values()
+            if record.in_doubt
+            and record.call not in self._under_way
+            and record.call.work.path[:depth] == tuple(path)
         ]
 
     async def doubts_of_thread(self) -> list[EffectRecord]:
         """List the calls in doubt of all root plans that the thread has had."""
-        rows: dict[str, list[tuple[str, dict[str, Json]]]] = {}
-        for plan_id, key, row in await self._ledger.effects_of_thread():
-            rows.setdefault(plan_id, []).append((key, row))
-        for plan_id, found in rows.items():
-            self._keep(plan_id, found)
-        return [record for plan_id in rows for record in await self.doubts(plan_id)]
+        return [record for plan_id in list(await self._all()) for record in await self.doubts(plan_id)]
 
     async def begin(self, record: EffectRecord) -> None:
         """Record that a call is about to start. Return when that is durable.
@@ -135,11 +176,11 @@ class EffectLog:
             record: The call as of its first start.
         """
         before = await self.find(record.call)
-        record = replace(record, started_at=time.time())
+        record = replace(record, started_at=time.time(), goal=self._goal)
         if before is not None:
             record = replace(record, starts=before.starts + 1, settled=before.settled)
         await self._put(record)
-        self._under_way[record.call.row_key] = asyncio.Event()
+        self._under_way[record.call] = asyncio.Event()
 
     async def retract(self, call: CallId) -> None:
         """Take back the last start of a call that was not made.
@@ -168,7 +209,7 @@ class EffectLog:
 
     def end(self, call: CallId) -> None:
         """Note that a call is not under way any more, however it ended."""
-        if (ending := self._under_way.pop(call.row_key, None)) is not None:
+        if (ending := self._under_way.pop(call, None)) is not None:
             ending.set()
 
     async def _known(self, call: CallId) -> EffectRecord:
@@ -176,6 +217,16 @@ class EffectLog:
         if record is None:
             raise LookupError(f"the call {call} was finished but never begun")
         return record
+
+    async def _all(self) -> dict[str, dict[str, EffectRecord]]:
+        if not self._has_all:
+            rows: dict[str, list[tuple[str, dict[str, Json]]]] = {}
+            for plan_id, key, row in await self._ledger.effects_of_thread():
+                rows.setdefault(plan_id, []).append((key, row))
+            for plan_id, found in rows.items():
+                self._keep(plan_id, found)
+            self._has_all = True
+        return self._plans
 
     async def _plan(self, plan_id: str) -> dict[str, EffectRecord]:
         if plan_id not in self._plans:

@@ -167,6 +167,8 @@ class CallId:
     def encloses(self, other: CallId) -> bool:
         """Tell whether the other call is made in a run that the tool of this one started."""
         depth, path = len(self.work.path), other.work.path
+        if self.work.plan_id != other.work.plan_id:
+            return False
         return path[:depth] == self.work.path and len(path) > depth and path[depth].step_id == self._as_step
 
     @property

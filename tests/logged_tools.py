@@ -10,6 +10,8 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -105,11 +107,24 @@ def make_tools(log: Log) -> list[BaseTool]:
 
 
 def _act(log: Log, tool: str, name: str, value: Any, delay: float) -> str:
-    log.append("begin", tool=tool, name=name)
-    time.sleep(delay / 2)
-    log.append("call", tool=tool, name=name)
-    time.sleep(delay / 2)
+    for moment in ("begin", "call"):
+        log.append(moment, tool=tool, name=name)
+        while _hold(log, name, moment).exists():
+            time.sleep(0.01)
+        time.sleep(delay / 2)
     return f"{tool} {name}: {value}"
+
+
+@contextmanager
+def held(log: Log, name: str, moment: str) -> Iterator[None]:
+    """Hold the call of this name once it has logged this moment: "begin" before it acts, "call" after."""
+    _hold(log, name, moment).touch()
+    yield
+    _hold(log, name, moment).unlink()
+
+
+def _hold(log: Log, name: str, moment: str) -> Path:
+    return Path(f"{log.path}.{name}.{moment}")
 
 
 def break_tool(log: Log, name: str) -> None:

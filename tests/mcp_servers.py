@@ -363,11 +363,11 @@ def _babble(_: Any) -> Any:
     return _said("answered all the same")
 
 
-def forgetful(log: str) -> Any:
+def forgetful(log: str, lists: int = 0) -> Any:
     """Make a server that forgets its sessions, as one does that is started again: a call says when.
 
     ``then`` is what follows the write: "break" ends the answer before it is there, "wait" gives it after
-    the next write.
+    the next write. So often as ``lists`` says it forgets them when it is asked for its tools.
     """
     import asyncio
 
@@ -377,6 +377,7 @@ def forgetful(log: str) -> Any:
 
     sessions: set[str] = set()
     made: list[asyncio.Event] = []
+    left = iter(range(lists))
 
     async def broken() -> Any:
         yield b"id: 1\nretry: 1\ndata: \n\n"  # with an id, the client asks for the rest
@@ -394,6 +395,8 @@ def forgetful(log: str) -> Any:
 
     async def answer(request: Any) -> Any:
         session = request.headers.get("mcp-session-id")
+        if b"tools/list" in await request.body() and next(left, None) is not None:
+            sessions.clear()
         if session is not None and session not in sessions:  # as the SDK for TypeScript
             error = {"code": -32001, "message": "Session not found"}
             return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, 404)
@@ -446,10 +449,10 @@ def main(kind: str, log: str = "", port: str = "0") -> None:
     elif kind == "fastmcp-guarded":
         server = guarded_with_fastmcp(f"http://127.0.0.1:{port}/mcp")
         server.run("http", port=int(port), show_banner=False, log_level="ERROR")
-    elif kind == "forgetful":
+    elif kind.startswith("forgetful"):
         import uvicorn
 
-        uvicorn.run(forgetful(log), port=int(port), log_level="error")
+        uvicorn.run(forgetful(log, int(kind[len("forgetful") :] or 0)), port=int(port), log_level="error")
     elif kind == "dies":
         _serve(_die, "read_dies", "dies")
     elif kind == "dies_once":

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolCallId
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, ValidationError
@@ -28,6 +28,7 @@ __all__ = [
     "call_tool",
     "describe_exception",
     "ended_with",
+    "failed_call",
     "last_line",
     "preview",
     "require_credentials",
@@ -78,11 +79,13 @@ async def call_tool(
     except (GraphBubbleUp, StepError, BudgetExceededError):
         raise
     except ValidationError as error:
+        if is_invalid_resume(error):
+            raise
         if error.title not in (tool.name, getattr(tool.args_schema, "__name__", tool.name)):
-            raise ToolFailedError(describe_exception(tool.name, error, redactor)) from error
+            raise failed_call(tool.name, error, redactor) from error
         raise BadArgumentsError(f"{tool.name}: {redactor.text(_first_problems(error))}") from error
     except Exception as error:
-        raise ToolFailedError(describe_exception(tool.name, error, redactor)) from error
+        raise failed_call(tool.name, error, redactor) from error
     return _plain(tool, output, redactor)
 
 
@@ -101,7 +104,20 @@ def require_credentials(name: str, args: Mapping[str, Json]) -> None:
 
 def without_secrets(failure: ToolFailedError, redactor: Redactor) -> ToolFailedError:
     """Return what a tool itself says about its failure, such as the output of a command, without secrets."""
-    return ToolFailedError(redactor.text(str(failure)))
+    return ToolFailedError(redactor.text(str(failure)), is_answer=failure.is_answer)
+
+
+_LOST = {"TimeoutError", "ConnectionError", "TransportError", "Timeout", "ClientConnectionError"}
+"""What is raised where an answer did not come: Python's own, and that of httpx, requests and aiohttp."""
+_NOT_SENT = {"ConnectionRefusedError", "ConnectError", "ConnectTimeout", "PoolTimeout"}
+"""Those of them that are raised before anything is sent."""
+
+
+def failed_call(name: str, error: BaseException, redactor: Redactor = KEYS_ONLY) -> ToolFailedError:
+    """Make of what a tool raised the failure of its call; after a lost answer it may have done its work."""
+    classes = {one.__name__ for one in type(error).__mro__}
+    is_answer = not classes & _LOST or bool(classes & _NOT_SENT)
+    return ToolFailedError(describe_exception(name, error, redactor), is_answer=is_answer)
 
 
 def describe_exception(name: str, error: BaseException, redactor: Redactor = KEYS_ONLY) -> str:

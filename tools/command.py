@@ -120,7 +120,8 @@ class Commands:
                 return await process.wait()
         except TimeoutError:
             # Without the cause, which would count as a failure that may pass.
-            raise ToolFailedError(f"{_shown(command)} took longer than {self.time_limit_s:g} s") from None
+            too_long = f"{_shown(command)} took longer than {self.time_limit_s:g} s"
+            raise ToolFailedError(too_long, is_answer=False) from None
         finally:
             # Also after a good end: nothing that it left in the background goes on unseen.
             _kill(process)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
@@ -165,8 +166,12 @@ class McpConnection:
         Raises:
             ToolFailedError: If it does not start, or does not answer in time.
         """
-        limit, live = self.server.start_timeout_s, await self._ready()
-        return await self._answer(live, _listed(live.client), limit, "list its tools")
+        for _ in range(1 + _MOST_TAKEN_BACK):
+            live = await self._ready()
+            listing, limit = _listed(live.client), self.server.start_timeout_s
+            with suppress(_AnewError):  # it has forgotten the session, and gets another one
+                return await self._answer(live, listing, limit, "list its tools")
+        raise ToolFailedError(f"{self.server} does not keep its session")
 
     async def call(self, tool: str, args: dict[str, Json], asker: Asker) -> types.CallToolResult:
         """Call a tool by the server's own name for it.
@@ -325,7 +330,8 @@ class McpConnection:
                 return await self._read(live, answer, lost)
             if stopped is not None and stopped.done():
                 stopped.result()
-            raise self._failed("gave no answer", f"it did not {what} within {limit:g} s", live.words)
+            late = f"it did not {what} within {limit:g} s"
+            raise self._failed("gave no answer", late, live.words, is_answer=False)
         finally:
             if not answer.done():
                 answer.cancel()  # the client tells the server
@@ -354,7 +360,8 @@ class McpConnection:
         if isinstance(error, MCPError):
             refused = self._failed("refused", live.way.reason(error), live.words)
             raise _RefusedError(str(refused)) from error
-        raise self._failed("gave an answer that is not MCP", short(error), live.words) from error
+        odd = "gave an answer that is not MCP"
+        raise self._failed(odd, short(error), live.words, is_answer=False) from error
 
     async def _look_after(self, live: _Live) -> None:
         """End a program that does not react after a call was called off."""
@@ -366,8 +373,9 @@ class McpConnection:
         finally:
             live.doubt = None
 
-    def _failed(self, how: str, reason: str, words: LastWords) -> ToolFailedError:
-        return ToolFailedError(run_redactor().text(f"{self.server} {how}: {reason}{words}"))
+    def _failed(self, how: str, reason: str, words: LastWords, *, is_answer: bool = True) -> ToolFailedError:
+        said = run_redactor().text(f"{self.server} {how}: {reason}{words}")
+        return ToolFailedError(said, is_answer=is_answer)
 
     # --- servers that ask ------------------------------------------------------------------
 

@@ -59,7 +59,8 @@ def plain_output(name: str, output: Any) -> Json:
     try:
         return to_json(output)
     except (ValueError, RecursionError) as error:
-        raise ToolFailedError(f"{name} returned something that is not JSON: {error}") from error
+        problem = f"{name} returned something that is not JSON: {error}"
+        raise ToolFailedError(problem, is_answer=False) from error
 
 
 async def taken(name: str, output: Any, *, with_artifact: bool) -> Any:

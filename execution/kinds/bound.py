@@ -15,7 +15,7 @@ from ...models.retrying import retry_transient
 from ...run import StepScope
 from ...state import Evidence, Step
 from ...storage.ids import CallId
-from ...tools.calls import call_tool, describe_exception
+from ...tools.calls import call_tool, failed_call
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import CALL, with_marks
@@ -89,8 +89,7 @@ class _BoundCall:
         except Exception as error:
             if not is_transient(error):
                 raise
-            redactor = self.scope.run.redactor
-            raise ToolFailedError(describe_exception(self.name, error, redactor)) from error
+            raise failed_call(self.name, error, self.scope.run.redactor) from error
 
     async def _once(self, this: CallId, config: RunnableConfig) -> Json:
         if (ahead := finished_ahead(self.scope, self.name, self.args)) is not None:

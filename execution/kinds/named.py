@@ -15,13 +15,13 @@ from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.runtime import Runtime
 from pydantic import TypeAdapter
 
-from ...errors import PlanExecuteError, StepError, ToolFailedError
+from ...errors import PlanExecuteError, StepError
 from ...run import StepScope
 from ...spending.budget import Tab
 from ...state import Effect, Evidence, Step, agent_grant
 from ...storage.ids import CallId
 from ...tools.agents import NamedAgent
-from ...tools.calls import describe_exception
+from ...tools.calls import failed_call
 from ...tools.toolbox import Toolbox
 from ...tools.values import to_json
 from ..effects import call_once
@@ -92,8 +92,7 @@ async def _invoke(
     except Exception as error:
         if is_invalid_resume(error):
             raise
-        reason = describe_exception(f"agent {agent.name}", error, scope.run.redactor)
-        raise ToolFailedError(reason) from error
+        raise failed_call(f"agent {agent.name}", error, scope.run.redactor) from error
 
 
 async def _ask_remote(

@@ -15,6 +15,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, Interrupt, StateSnapshot
 
 from ...langgraph_private import SAVER
+from ...models.prompts.attachments import name_of
 from ...people.chat import (
     answer_in_words,
     answer_messages,
@@ -75,7 +76,7 @@ def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None)
     question = current_question(snapshot.interrupts, said)
     assert question is not None
     asked_at = _asked_at(question, said)
-    answer = answer_in_words(question.value, message.text)
+    answer = answer_in_words(question.value, _all_of(message))
     # What somebody wants instead is heard whenever they said it.
     wants_another_plan = question_name(question.value) == "approve_plan" and answer["type"] == "reject"
     unasked = sent_at is not None and (asked_at is None or sent_at < asked_at)
@@ -84,6 +85,14 @@ def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None)
         Command(resume={question.id: answer}),
         too_early=unasked and not wants_another_plan,
     )
+
+
+def _all_of(message: HumanMessage) -> str:
+    """Return what a person wrote, and what they attached by its name: "yes" to a picture is no plain yes."""
+    blocks = message.content if isinstance(message.content, list) else []
+    attached = [one for one in blocks if isinstance(one, dict) and one.get("type") != "text"]
+    names = ", ".join(name_of({"type": "an attachment", **one}) for one in attached)
+    return f"{message.text}\n\nAttached: {names}" if attached else str(message.text)
 
 
 def _as_one(given: Sequence[AnyMessage], said: Sequence[AnyMessage]) -> HumanMessage:

@@ -46,6 +46,7 @@ async def enter(
     context: Any,
     *,
     heard: bool,
+    refusal: str = "",
     elsewhere: bool = False,
 ) -> AsyncIterator[Entry]:
     """Check a run and prepare it; hold the thread's lock while it runs.
@@ -56,6 +57,7 @@ async def enter(
         config: LangGraph's config.
         context: The settings asked for.
         heard: Whether anybody listens to the run's events.
+        refusal: Why an answer was not taken; its question is asked again.
         elsewhere: Whether another process will run it, which has the models; here it is only prepared.
     """
     configurable = _configurable(config)
@@ -69,7 +71,7 @@ async def enter(
     async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as held:
         entered = time.time()
         visit = await arrive(agent, config, configurable, saver, thread_id, given, asked, nested=nested)
-        checked = await visit.checked(elsewhere=elsewhere)
+        checked = await visit.checked(refusal, elsewhere=elsewhere)
         run = configurable[RUN_KEY] = await visit.run(checked, heard)
         if held is not None and held.hold is not None and held.hold.former is not None:
             await run.ledger.record_lost_runner(held.hold.former)

@@ -14,7 +14,13 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, StateSnapshot
 
 from ...context import Context, run_redactor, stricter, to_context
-from ...errors import ConfigurationError, InvalidAnswerError, MissingModelError
+from ...errors import (
+    ConfigurationError,
+    InvalidAnswerError,
+    InvalidInputError,
+    MissingModelError,
+    QuestionOpenError,
+)
 from ...events import Progress
 from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served, sent_at
 from ...models.chat import ROLES, model_name
@@ -105,16 +111,19 @@ class Visit:
     redactor: Redactor
     ledger: Ledger
 
-    async def checked(self, *, elsewhere: bool) -> Checked:
+    async def checked(self, refusal: str, *, elsewhere: bool) -> Checked:
         """Hold the input against what is on record.
 
         Args:
+            refusal: Why an answer was not taken; "": none was refused.
             elsewhere: Whether another process will run it.
         """
         checked, refusals = self.input, dict[str, str]()
         if not (self.nested and self.resumed):
             overdue = {} if self.nested else overdue_answers(self.snapshot, self.settings.decision_timeout_s)
             checked, refusals = self._read(overdue)
+        if refusal:
+            refusals = dict.fromkeys(refused_questions(None, self.snapshot), refusal)
         if self.words is not None and (refusals or self.words.too_early):
             await self._tell_answers({})
         checked = self.redactor.value(checked)
@@ -136,7 +145,7 @@ class Visit:
             await self.ledger.forget_answers()
 
     def _read(self, overdue: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
-        """Read the input; a server's client finds what is wrong with its answer in the question."""
+        """Read the input; a server's client finds in the open question why it was refused."""
         snapshot, served = self.snapshot, is_served(self.config)
         answer = self.input.resume if isinstance(self.input, Command) else None
         named = answer is None or is_by_id(answer)
@@ -153,7 +162,7 @@ class Visit:
                 forks=self.forks,
                 by_chat=served,
             )
-        except InvalidAnswerError as error:
+        except (InvalidAnswerError, InvalidInputError, QuestionOpenError) as error:
             refused = refused_questions(self.input, snapshot)
             if not (served and refused):
                 raise
@@ -170,7 +179,7 @@ class Visit:
         assert self.snapshot is not None, "an answer was matched with an open question"
         # Without a store, the open question holds the attempts that were made.
         fork = self.configurable.get("checkpoint_id")
-        marks = not (command.goto or command.graph or fork or self.volatile)
+        marks = not (command.graph or fork or self.volatile)
         saver = self.saver if isinstance(self.saver, AsyncSaver) and marks else None
         return await keep_answers(command, self.snapshot, self.ledger, saver)
 
@@ -204,7 +213,7 @@ class Visit:
         return Run(
             settings=self.settings,
             ledger=self.ledger,
-            effects=parent.effects if parent else EffectLog(self.ledger, is_new=not self.resumed),
+            effects=parent.effects if parent else self._effects(),
             work=_work(configurable, parent),
             given=checked.answers,
             refusals=checked.refusals,
@@ -231,6 +240,11 @@ class Visit:
             plan_cache=agent.plan_cache,
             cached_plans=_cached_plans(agent, configurable, store, self.volatile),
         )
+
+    def _effects(self) -> EffectLog:
+        begun = self.snapshot is not None and bool(self.snapshot.values)
+        is_first = not (begun or self.forks or self.nested)
+        return EffectLog(self.ledger, is_new=not self.resumed, is_first=is_first)
 
     async def _meter(self) -> Meter:
         """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing.

@@ -117,6 +117,14 @@ async def test_what_an_agent_writes_may_be_edited_and_rejected() -> None:
     assert (result["results"]["w"]["error"]["code"], tools.named("wr")) == ("rejected", [])
 
 
+async def test_a_call_that_is_edited_and_fails_stands_on_record_as_it_was_made() -> None:
+    thread, tools = await _asked_of_an_agent(think("w", tools=["look", "wr"]), said=READS_AND_WRITES)
+    tools.failures = [ValueError("odd")]
+    result = await thread.answer({"type": "edit", "args": {"tool_args": {"text": "better"}}})
+    call = result["results"]["w"]["evidence"][1]
+    assert (call["args"], call["ok"], tools.named("wr")) == ({"text": "better"}, False, ["better"])
+
+
 async def test_the_same_write_twice_in_a_turn_is_asked_about_twice() -> None:
     twice = [READS_AND_WRITES[0], ScriptedModel.tool_calls(*[("wr", {"text": "x"})] * 2), "ok"]
     thread, tools = await _asked_of_an_agent(think("w", tools=["look", "wr"]), said=twice)

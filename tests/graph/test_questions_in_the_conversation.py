@@ -10,10 +10,11 @@ import pytest
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import HumanMessage
 from langgraph.types import Command, interrupt
-from plans import FREE, Thread, agent_with, bound, draft, draft_step
+from plans import FREE, Thread, agent_with, bound, draft, draft_step, think
 from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel, cancel_run
+from plan_execute.errors import InvalidAnswerError
 
 ASK = Context(approval="never", on_failure="ask", max_attempts=1)
 
@@ -138,6 +139,51 @@ async def test_a_doubt_is_named_where_the_run_ends_while_the_planner_asks_about_
     await cancel_run(agent, thread.config)
     values = (await agent.aget_state(thread.config)).values
     assert "write" in values["final_answer"]
+
+
+@pytest.mark.parametrize(
+    "step", [bound("a", "order", {}), think("a", tools=["order"])], ids=["bound", "agent"]
+)
+async def test_an_answer_that_a_tool_refuses_is_asked_for_again_on_a_server(step: dict[str, Any]) -> None:
+    ordered: list[int] = []
+
+    def order() -> str:
+        """Order."""
+        ordered.append(interrupt("How many?", response_schema=int))
+        return f"ordered {ordered[-1]}"
+
+    script = {"executor": [ScriptedModel.tool_calls(("order", {})), "done"], "synthesizer": ["The end."]}
+    tools = [make_tool(order, effect="write")]
+    thread = Thread(agent_with(tools, ScriptedModel(script, strict=False)), FREE)
+    await thread.run(step)
+    (before,) = await thread.questions()
+    served = {**thread.config, "metadata": {"langgraph_api_version": "x"}}
+    for refused in ({"messages": [HumanMessage("many")]}, Command(resume="many"), Command(resume={"n": 1})):
+        result = await thread.agent.ainvoke(refused, served)
+        (again,) = result["__interrupt__"]
+        assert (again.id, ordered) == (before.id, [])
+        assert again.value.endswith("How many?")
+        assert ("call" not in step) or "valid integer" in again.value
+    with pytest.raises(InvalidAnswerError, match="valid integer"):
+        await thread.answer("many")  # a program is told with an error
+    assert [question.id for question in await thread.questions()] == [before.id]
+    assert (await thread.answer(3))["results"]["a"]["status"] == "done"
+    assert ordered == [3]
+
+
+IMAGE = {"type": "image", "source_type": "base64", "mimeType": "image/png", "data": "AAAA"}
+FILE = {"type": "file", "mimeType": "application/pdf", "data": "AAAA", "metadata": {"filename": "other.pdf"}}
+NO_TYPE = {"image_url": {"url": "https://example.org/x.png"}}
+
+
+@pytest.mark.parametrize("attached", [IMAGE, FILE, NO_TYPE], ids=["image", "file", "no type"])
+@pytest.mark.parametrize("asked", ["approve", "plan"])
+async def test_a_yes_with_something_attached_approves_nothing(asked: str, attached: dict[str, Any]) -> None:
+    tools = Toolset()
+    thread = Thread(agent_with(tools.tools), FREE if asked == "approve" else None)
+    await thread.run(bound("a", "wr", {"text": "x"}, approve=asked == "approve", on_failure="abort"))
+    result = await thread.send({"messages": [HumanMessage([{"type": "text", "text": "yes"}, attached])]})
+    assert (tools.calls, result["status"]) == ([], "failed" if asked == "approve" else "rejected")
 
 
 @pytest.mark.parametrize("texts", [["no", "ok"], ["ok", "but not to Bob"], ["wait", "yes"]])

@@ -1,8 +1,10 @@
 """A write that happened, or may have, is not made again without a question, whoever orders it."""
 
 import asyncio
+from functools import reduce
 
 import pytest
+from httpx import ConnectError, ReadTimeout
 from langchain_core.messages import AIMessage
 from langchain_core.messages.tool import tool_call
 from langgraph.checkpoint.memory import InMemorySaver
@@ -181,6 +183,112 @@ async def test_a_cancelled_run_that_is_ordered_again_asks_about_its_write_in_dou
     assert mail.sent == ["Ann", "Ann"]
 
 
+# --- writes that count as failed, and may have happened ----------------------------------
+
+FAIL = {"fail": decide("fail"), "reject": {"type": "reject", "message": "I cannot find out"}}
+
+
+def again_by(policy):
+    context = Context(approval="never", on_failure=policy, max_attempts=3 if policy == "retry" else 1)
+    mail = Mail()
+    mail.stuck.add("Ann")
+    return mail, Thread(
+        agent_with([mail.tool], patched_by(draft_step("again", "send", {"to": "Ann"}))), context
+    )
+
+
+@pytest.mark.parametrize("answer", FAIL)
+@pytest.mark.parametrize("step", [send("letter", "Ann"), LOOP], ids=["bound", "loop"])
+@pytest.mark.parametrize("policy", ["retry", "patch", "replan"])
+async def test_a_write_that_counts_as_failed_and_may_have_happened_is_asked_about_before_it_is_made_again(
+    policy, step, answer
+):
+    mail, thread = again_by(policy)
+    await cut_off(thread, mail, step, inputs={"names": {"default": ["Ann"]}})
+    await thread.send(None)
+    (first,) = await thread.questions()
+    await thread.answer(FAIL[answer])
+    (second,) = await thread.questions()
+    request = second.value["action_requests"][0]
+    assert (mail.sent, second.id != first.id) == (["Ann"], True)
+    assert request["name"] == "resolve_unknown_outcome"
+    assert "may have happened" in request["description"]
+    result = await thread.answer(decide("run_again"))
+    assert (mail.sent, result["status"]) == (["Ann", "Ann"], "done")
+
+
+async def test_a_write_that_counted_as_failed_and_has_happened_is_not_made_again():
+    mail, thread = again_by("patch")
+    await cut_off(thread, mail, send("letter", "Ann"))
+    await thread.send(None)
+    await thread.answer(decide("fail"))
+    result = await thread.answer(decide("happened", output="it is there"))
+    assert (mail.sent, result["results"]["again"]["output"]) == (["Ann"], "it is there")
+
+
+@pytest.mark.parametrize("step", [send("letter", "Ann"), LOOP], ids=["bound", "loop"])
+async def test_who_lets_a_write_fail_and_orders_it_again_is_not_asked_twice(step):
+    mail, thread = again_by("ask")
+    await cut_off(thread, mail, step, inputs={"names": {"default": ["Ann"]}})
+    await thread.send(None)
+    await thread.answer(decide("fail"))
+    assert (await thread.question())["name"] == "handle_step_failure"
+    result = await thread.answer(decide("retry"))
+    assert (mail.sent, result["status"]) == (["Ann", "Ann"], "done")
+
+
+async def test_an_agent_that_makes_a_write_again_that_counted_as_failed_is_asked_about():
+    mail = Mail()
+    mail.stuck.add("Ann")
+
+    def turn(messages):
+        said = [message.text for message in messages if message.type == "tool"]
+        if len(said) > 1 or "sent to Ann" in said:
+            return "fine"
+        return AIMessage("", tool_calls=[tool_call(name="send", args={"to": "Ann"}, id=str(len(said)))])
+
+    model = ScriptedModel({"executor": [turn], "synthesizer": ["The end."]}, strict=False)
+    thread = Thread(agent_with([mail.tool], model), FREE)
+    await cut_off(thread, mail, {"id": "letter", "task": "send it", "tools": ["send"]})
+    await thread.send(None)
+    (first,) = await thread.questions()
+    await thread.answer(decide("fail"))
+    (second,) = await thread.questions()
+    assert (mail.sent, second.id != first.id) == (["Ann"], True)
+    assert second.value["action_requests"][0]["name"] == "resolve_unknown_outcome"
+    await thread.answer(decide("happened", output="it is there"))
+    assert mail.sent == ["Ann"]
+
+
+LOST = [TimeoutError("no answer"), ConnectionResetError("reset"), ReadTimeout("slow")]
+NOT_SENT = [ConnectionRefusedError("refused"), ConnectError("no route"), ValueError("no such person")]
+
+
+@pytest.mark.parametrize("policy", ["retry", "patch"])
+@pytest.mark.parametrize("raised", [*LOST, *NOT_SENT, "no JSON"], ids=repr)
+async def test_a_write_whose_answer_was_lost_is_asked_about_before_it_is_made_again(raised, policy):
+    sent = []
+
+    def send(to: str):
+        """Send a letter."""
+        sent.append(to)
+        if len(sent) > 1:
+            return f"sent to {to}"
+        if raised == "no JSON":
+            return reduce(lambda inner, _: [inner], range(5000), to)
+        raise raised
+
+    model = patched_by(draft_step("again", "send", {"to": "Ann"}))
+    context = Context(approval="never", on_failure=policy, max_attempts=3 if policy == "retry" else 1)
+    thread = Thread(agent_with([make_tool(send, effect="write")], model), context)
+    await thread.run(bound("letter", "send", {"to": "Ann"}))
+    names = [question.value["action_requests"][0]["name"] for question in await thread.questions()]
+    if raised in NOT_SENT:
+        assert (sent, names) == (["Ann", "Ann"], [])
+    else:
+        assert (sent, names) == (["Ann"], ["resolve_unknown_outcome"])
+
+
 # --- forks -------------------------------------------------------------------------------
 
 
@@ -220,6 +328,82 @@ async def test_a_fork_asks_for_the_approval_of_a_step_anew():
     assert again["__interrupt__"][0].value["action_requests"][0]["name"] == "approve_step"
     approved = await thread.answer("approve")
     assert (approved["status"], mail.sent) == ("done", ["Ann"])
+
+
+@pytest.mark.parametrize("node", ["__start__", "planner"])
+async def test_a_fork_that_plans_anew_asks_before_it_makes_a_finished_write_again(node):
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    await thread.run(send("letter", "Ann"), send("other", "Bob", "letter"))
+    await thread.agent.ainvoke(None, await earlier(thread, node))
+    question = await thread.question()
+    assert (question["name"], question["args"]["tool_args"]) == ("resolve_unknown_outcome", {"to": "Ann"})
+    assert "of a plan that a fork of this thread left behind" in question["description"]
+    await thread.answer(decide("happened", output="it is there"))
+    assert (await thread.question())["args"]["tool_args"] == {"to": "Bob"}
+    result = await thread.answer(decide("run_again"))
+    assert (mail.sent, result["status"]) == (["Ann", "Bob", "Bob"], "done")
+    assert result["results"]["letter"]["output"] == "it is there"
+
+
+async def test_a_message_that_replaces_another_asks_before_it_makes_its_write_again():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    await thread.run(send("letter", "Ann"))
+    first = await earlier(thread, "__start__")
+    await thread.agent.ainvoke({"plan": plan(send("edited", "Ann"), send("more", "Eve"))}, first)
+    assert (await thread.question())["args"]["step_id"] == "edited"
+    await thread.answer(decide("happened", output="it is there"))
+    assert sorted(mail.sent) == ["Ann", "Eve"]
+
+
+async def test_the_approval_in_a_fork_names_what_was_done_before_it():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]))
+    await thread.run(send("letter", "Ann"), send("other", "Bob", "letter", approve=True))
+    await thread.answer("approve")
+    assert (await thread.question())["name"] == "approve_step"
+    await thread.agent.ainvoke(None, await earlier(thread, "planner"))
+    question = await thread.question()
+    assert question["name"] == "approve_plan"
+    done = question["description"].split(
+        "**Done on this thread before, by a plan that a fork left behind:**"
+    )[1]
+    assert '`send({"to": "Ann"})` in step letter: happened' in done.split("**Steps:**")[0]
+    await thread.answer("approve")
+    assert (await thread.question())["name"] == "resolve_unknown_outcome"
+    assert mail.sent == ["Ann"]
+
+
+async def test_a_new_goal_that_asks_for_the_same_write_again_is_not_asked_about():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    for _ in range(2):
+        result = await thread.run(send("letter", "Ann"))
+        assert result["status"] == "done"
+    assert mail.sent == ["Ann", "Ann"]
+
+
+async def test_a_new_goal_in_a_fork_is_not_asked_about_what_the_goal_before_it_did_in_the_other_branch():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    await thread.run(send("letter", "Ann"))
+    await thread.agent.ainvoke(None, await earlier(thread, "planner"))
+    await thread.answer(decide("happened", output="it is there"))
+    assert mail.sent == ["Ann"]
+    result = await thread.run(send("letter", "Ann"))
+    assert (mail.sent, result["status"]) == (["Ann", "Ann"], "done")
+
+
+async def test_a_fork_of_an_earlier_goal_asks_about_what_later_goals_did():
+    mail = Mail()
+    thread = Thread(agent_with([mail.tool]), FREE)
+    await thread.run(send("letter", "Ann"))
+    first = await earlier(thread, "__start__")
+    await thread.run(send("later", "Bob"))
+    await thread.agent.ainvoke({"plan": plan(send("edited", "Bob"))}, first)
+    assert (await thread.question())["args"]["step_id"] == "edited"
+    assert mail.sent == ["Ann", "Bob"]
 
 
 # --- plans that nobody has taken in ------------------------------------------------------

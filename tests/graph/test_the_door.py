@@ -10,7 +10,6 @@ from uuid import UUID
 import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send
 from plans import FREE, Thread, agent_with, bound, plan
@@ -243,13 +242,44 @@ FORGED = {"approval": {"decision": "approved"}, "settings": {"approval": "never"
 async def test_a_goto_runs_nothing_that_was_not_approved(target: Any, update: Any) -> None:
     tools = Toolset()
     thread = await _asked(tools)
-    # LangGraph itself refuses a node that runs beside the one that asks.
-    with suppress(PlanExecuteError, InvalidUpdateError):
+    node = target.node if isinstance(target, Send) else target
+    with pytest.raises(InvalidInputError, match=rf"sent to '{node}'.*Command\(resume="):
         await thread.send(Command(goto=target, update=update))
     for _ in range(2):
-        with suppress(PlanExecuteError, InvalidUpdateError):
-            await thread.send(None)
+        await thread.send(None)
     assert tools.calls == []
+
+
+GOTOS = ["approval", "dispatcher", "planner", "no_such_node", ["__end__", "approval"], [Send("executor", {})]]
+
+
+@pytest.mark.parametrize("forked", [False, True], ids=["newest", "fork"])
+@pytest.mark.parametrize("goto", GOTOS, ids=str)
+@pytest.mark.parametrize("stands", ["asks", "ended"])
+async def test_a_goto_to_a_node_is_refused_and_the_thread_goes_on_as_before(
+    stands: str, goto: Any, forked: bool
+) -> None:
+    tools = Toolset()
+    thread = await _asked(tools)
+    if stands == "ended":
+        await thread.answer("approve")
+    before = (await thread.agent.aget_state(thread.config)).config
+    first = [one.config async for one in thread.agent.aget_state_history(thread.config)][-1]
+    with pytest.raises(InvalidInputError, match="a run cannot be sent to"):
+        await thread.agent.ainvoke(Command(goto=goto), first if forked else thread.config)
+    assert (await thread.agent.aget_state(thread.config)).config == before
+    if stands == "asks":
+        assert (await thread.answer("approve"))["status"] == "done"
+
+
+@pytest.mark.parametrize("goto", ["__end__", "approval", ["dispatcher"]], ids=str)
+async def test_an_answer_does_not_come_with_a_goto(goto: Any) -> None:
+    tools = Toolset()
+    thread = await _asked(tools)
+    with pytest.raises(InvalidInputError, match="cannot"):
+        await thread.send(Command(resume="approve", goto=goto))
+    assert (tools.calls, (await thread.question())["name"]) == ([], "approve_plan")
+    assert (await thread.answer("approve"))["status"] == "done"
 
 
 async def test_a_resume_with_an_update_cannot_swap_the_plan_that_is_approved() -> None:

@@ -7,7 +7,7 @@ import pytest
 from crash_child import Workplace
 from langchain_core.tools import StructuredTool
 from langgraph.types import Command
-from logged_tools import Log, bound, plan
+from logged_tools import Log, bound, held, plan
 
 from plan_execute import create_plan_execute_agent, local_persistence
 from plan_execute.storage.adapters import async_store
@@ -15,7 +15,7 @@ from plan_execute.storage.effect_log import EffectLog
 from plan_execute.storage.ledger import Ledger
 
 NEVER = {"approval": "never", "on_failure": "abort", "max_attempts": 1}
-BOUND = plan(bound("mail", "send", delay=0.6), bound("after", "put", "mail"))
+BOUND = plan(bound("mail", "send"), bound("after", "put", "mail"))
 AGENT = plan({"id": "think", "task": "think", "tools": ["look", "send"]})
 
 
@@ -43,12 +43,18 @@ def workplace(tmp_path, request):
     return Workplace(tmp_path, request.param)
 
 
-def killed_amid(children, workplace, steps, name, moment):
+def kill_amid(children, workplace, name, moment, **job):
+    """Run until a call has logged this moment, and kill the process while the call is held there."""
     log = Log(workplace.log)
-    child = children.start(workplace, input=steps, context=NEVER, model="send")
-    wait_for_line(log, moment, name)
-    child.kill()
+    with held(log, name, moment):
+        child = children.start(workplace, **job)
+        wait_for_line(log, moment, name)
+        child.kill()
     return log
+
+
+def killed_amid(children, workplace, steps, name, moment):
+    return kill_amid(children, workplace, name, moment, input=steps, context=NEVER, model="send")
 
 
 def test_a_person_who_saw_it_happen_gives_its_output_and_it_is_not_repeated(children, workplace):
@@ -110,9 +116,7 @@ async def test_a_write_that_was_to_run_again_and_found_no_budget_left_is_in_doub
 def test_a_second_kill_amid_the_ordered_rerun_is_asked_about_again(children, workplace):
     log = killed_amid(children, workplace, BOUND, "mail", "begin")
     question_of(children.run(workplace, model="send"))
-    child = children.start(workplace, resume=decide("run_again"), model="send")
-    wait_for_line(log, "call", "mail")
-    child.kill()
+    kill_amid(children, workplace, "mail", "call", resume=decide("run_again"), model="send")
     question_of(children.run(workplace, model="send"))
     answer = children.run(workplace, resume=decide("happened", output="seen"), model="send")
     assert answer["status"] == "done"
@@ -121,13 +125,9 @@ def test_a_second_kill_amid_the_ordered_rerun_is_asked_about_again(children, wor
 
 def test_a_second_kill_under_a_parent_graph_is_asked_about_again(children, workplace):
     log, job = Log(workplace.log), {"parent": True, "context": NEVER}
-    child = children.start(workplace, input=BOUND, **job)
-    wait_for_line(log, "begin", "mail")
-    child.kill()
+    kill_amid(children, workplace, "mail", "begin", input=BOUND, **job)
     question_of(children.run(workplace, **job))
-    child = children.start(workplace, resume=decide("run_again"), **job)
-    wait_for_line(log, "call", "mail")
-    child.kill()
+    kill_amid(children, workplace, "mail", "call", resume=decide("run_again"), **job)
     question_of(children.run(workplace, **job))
     answer = children.run(workplace, resume=decide("happened", output="seen"), **job)
     assert answer["status"] == "done"
@@ -135,11 +135,9 @@ def test_a_second_kill_under_a_parent_graph_is_asked_about_again(children, workp
 
 
 def test_after_an_approval_that_was_acted_upon_only_the_write_is_asked_about(children, workplace):
-    log, steps = Log(workplace.log), plan(bound("mail", "send", delay=0.6, approve=True))
+    log, steps = Log(workplace.log), plan(bound("mail", "send", approve=True))
     children.run(workplace, input=steps, context=NEVER)
-    child = children.start(workplace, resume="approve")
-    wait_for_line(log, "call", "mail")
-    child.kill()
+    kill_amid(children, workplace, "mail", "call", resume="approve")
     assert children.run(workplace, "look")["questions"] == [], "the answer is on disk"
     question_of(children.run(workplace))
     answer = children.run(workplace, resume=decide("happened", output="seen"))
@@ -148,7 +146,7 @@ def test_after_an_approval_that_was_acted_upon_only_the_write_is_asked_about(chi
 
 
 def test_an_idempotent_call_is_made_again_without_a_question(children, workplace):
-    steps = plan(bound("set", "put", delay=0.6))
+    steps = plan(bound("set", "put"))
     log = killed_amid(children, workplace, steps, "set", "call")
     assert children.run(workplace, model="send")["status"] == "done"
     assert log.calls() == {"set": 2}

@@ -256,10 +256,23 @@ def test_a_new_plan_while_a_question_is_open_is_refused_and_the_question_stays(s
     thread, mark = waiting.one()
     before = server.questions(thread)
     other = plan(bound("other", "write", args={"text": mark}))
-    told = server.refusal(thread, input=other, context=NEVER)
-    assert told.startswith(f"QuestionOpenError: thread '{thread}' waits for an answer")
+    server.run(thread, input=other, context=NEVER)
+    told = server.question(thread)["description"]
+    assert f"thread '{thread}' waits for an answer" in told
     assert f"approve_plan [{before[0]['id']}]" in told
-    assert server.questions(thread) == before
+    assert [one["id"] for one in server.questions(thread)] == [before[0]["id"]]
+    assert server.client.threads.get(thread)["status"] == "interrupted"
+    assert server.calls(mark) == []
+
+
+@pytest.mark.parametrize(
+    "command", [{"goto": "dispatcher"}, {"goto": "__end__", "resume": "approve"}], ids=str
+)
+def test_a_command_that_is_refused_leaves_the_thread_waiting_and_says_why(server, waiting, command):
+    thread, mark = waiting.one()
+    server.run(thread, command=command)
+    assert "cannot" in server.question(thread)["description"].split("**Goal:**")[0]
+    assert server.client.threads.get(thread)["status"] == "interrupted"
     assert server.calls(mark) == []
 
 

@@ -58,6 +58,13 @@ def test_the_client_does_not_retry_behind_our_back() -> None:
     assert len(stub.requests) == 1
 
 
+def test_the_client_cuts_off_no_call_before_its_own_limit_does() -> None:
+    model = ChatModels("m", base_url=LOCAL).get("planner")
+    for client in (model.root_client, model.root_async_client):  # type: ignore[attr-defined]
+        request = client._client.build_request("POST", LOCAL, timeout=client.timeout)
+        assert request.extensions["timeout"] == dict.fromkeys(("connect", "read", "write", "pool"))
+
+
 async def test_streamed_tokens_are_counted_on_any_endpoint() -> None:
     with OpenAIStub([Reply("hello", usage=(3, 4))]) as stub:
         model = ChatModels("m", base_url=stub.base_url).get("planner")

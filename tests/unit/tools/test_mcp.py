@@ -367,6 +367,21 @@ async def test_a_call_under_way_is_not_made_again_where_another_is_refused_with_
     assert made() == ["made wait", "made "]
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_server_that_forgets_its_session_when_it_is_asked_for_its_tools_is_asked_again(tmp_path, times):
+    with http_server(tmp_path / "log.txt", f"forgetful{times}") as (url, _):
+        config = servers(web={"url": url, "protocol": "legacy"})
+        with mcp_tools(config) as tools:
+            assert [tool.name for tool in tools] == ["buy"]
+
+
+def test_a_server_that_never_keeps_its_session_is_refused(tmp_path):
+    with http_server(tmp_path / "log.txt", "forgetful99") as (url, _):
+        config = servers(web={"url": url, "protocol": "legacy"})
+        with pytest.raises(ConfigurationError, match=r"'web'.* does not keep its session"), mcp_tools(config):
+            pass
+
+
 def test_a_call_that_is_cancelled_is_called_off_at_the_server(shop, tmp_path):
     mark = tmp_path / "mark"
 
