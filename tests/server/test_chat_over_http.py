@@ -416,8 +416,8 @@ def test_who_watches_sees_how_far_the_run_is_in_one_message_and_no_long_silence(
 def test_studio_sees_the_inner_agent(server):
     assistant = server.client.assistants.search(graph_id="plan_execute")[0]["assistant_id"]
     drawn = server.client.assistants.get_graph(assistant, xray=True)
-    assert {"executor:model", "executor:tools"} <= {node["id"] for node in drawn["nodes"]}
-    assert "executor" in server.client.assistants.get_subgraphs(assistant)
+    assert {"executor:agent:model", "executor:agent:tools"} <= {node["id"] for node in drawn["nodes"]}
+    assert "executor|agent" in server.client.assistants.get_subgraphs(assistant, recurse=True)
 
 
 def test_the_state_of_an_agent_can_be_opened_while_it_runs(server):
