@@ -37,6 +37,8 @@ __all__ = ["LastValues", "Words", "says_something", "tell_answers", "tell_questi
 Redact = Callable[[Any], Any]
 _ASKED_AT = "asked_at"
 """Key in a question's message: when it was asked, in seconds since the epoch."""
+_UI = "ui"
+"""Where LangGraph's generative UI has its messages among the values."""
 
 
 # --- in ----------------------------------------------------------------------------------
@@ -209,14 +211,16 @@ class LastValues:
             self._last = payload, wrap
         elif mode == "custom" and str(payload.get("id")).startswith(PROGRESS_ID) and self._last is not None:
             text = AIMessage(payload["props"]["text"], id=payload["id"])
-            yield from self.again({"messages": [*(self._last[0].get("messages") or []), text]})
+            messages = [*(self._last[0].get("messages") or []), text]
+            # Clients forget what `custom` has told them of the UI when values come without it.
+            yield from self.again({"messages": messages, _UI: [payload]})
 
     def again(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
         """Give the values with what was told since, if anything was."""
         if self._last is not None and told is not None:
             values, wrap = self._last
             # A caller may have asked for a part of the state only.
-            shown = {key: told[key] for key in told if key in values or key == INTERRUPT}
+            shown = {key: told[key] for key in told if key in values or key in (INTERRUPT, _UI)}
             yield wrap({**values, **shown})
 
     def _opened(self, chunk: Any) -> tuple[str, bool, Any, Callable[[dict[str, Any]], Any]]:

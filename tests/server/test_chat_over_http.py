@@ -406,8 +406,19 @@ def test_who_watches_sees_how_far_the_run_is_in_one_message_and_no_long_silence(
     said_meanwhile = [messages[-1] for messages in values if messages]
     in_words = [message for message in said_meanwhile if message["id"] == shown[0]["id"]]
     assert "Working … 1 of 2 steps have ended. Now: long." in [message["content"] for message in in_words]
+    drawn = [part.data["ui"] for part in parts if part.event == "values" and "ui" in part.data]
+    assert drawn == [[message] for message in shown], "a client forgets it when values come without it"
     assert [message["type"] for message in last["messages"]] == ["human", "ai"]
     assert kinds(server, thread) == [("human", []), ("ai", [])]
+
+
+def test_the_component_that_draws_progress_is_served_without_a_bundler(server):
+    served = httpx.post(f"{server.url}/ui/any-assistant", json={"name": "progress"})
+    assert (served.status_code, served.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert served.text.count("{{shadowRootId}}") == 1, "the client fills in the first one only"
+    assert "UI bundler" not in server.log, "it is fetched from npm, and ends the server where it cannot be"
+    refused = httpx.post(f"{server.url}/ui/plan_execute", json={"name": "chart"})
+    assert (refused.status_code, refused.text) == (404, "there is no component 'chart'; there is: progress")
 
 
 # --- studio ------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ ROOMS = (
     "threads",
     "report",
     "examples",
+    "page",
     "cli",
     "__main__",
 )
