@@ -180,6 +180,8 @@ async def tell_question(agent: CompiledAgent, saver: Any, run: Run) -> dict[str,
 class LastValues:
     """The last values that a run streamed: with a message that was told since, they are sent once more.
 
+    So is the last checkpoint of the mode ``debug``, which a server keeps as the values of the thread.
+
     Args:
         modes: The stream modes that were asked for: a name, or a list.
         subgraphs: Whether chunks name the subgraph that they come from.
@@ -190,6 +192,8 @@ class LastValues:
         self._modes, self._subgraphs = modes, subgraphs
         self._to_a_chat = served and isinstance(modes, list) and {"values", "messages"} <= {*modes}
         self._last: tuple[dict[str, Any], Callable[[dict[str, Any]], Any]] | None = None
+        self._checkpoint: tuple[dict[str, Any], Callable[[dict[str, Any]], Any]] | None = None
+        self._ended: dict[str, Any] = {}
 
     @property
     def make_a_chat(self) -> bool:
@@ -209,6 +213,10 @@ class LastValues:
             return
         if mode == "values":
             self._last = payload, wrap
+        elif mode == "debug" and payload["type"] == "checkpoint":
+            self._checkpoint, self._ended = (payload, wrap), {}
+        elif mode == "debug" and payload["type"] == "task_result":
+            self._ended[payload["payload"]["id"]] = payload["payload"]
         elif mode == "custom" and str(payload.get("id")).startswith(PROGRESS_ID) and self._last is not None:
             text = AIMessage(payload["props"]["text"], id=payload["id"])
             messages = [*(self._last[0].get("messages") or []), text]
@@ -223,6 +231,16 @@ class LastValues:
             shown = {key: told[key] for key in told if key in values or key in (INTERRUPT, _UI)}
             yield wrap({**values, **shown})
 
+    def with_question(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
+        """Give the values and the checkpoint with the question that the run stops with, if it does."""
+        yield from self.again(told)
+        if self._checkpoint is not None and told is not None:
+            said, wrap = self._checkpoint
+            kept = said["payload"]
+            tasks = [{**task, **self._ended.get(task["id"], {})} for task in kept["tasks"]]
+            values = {**kept["values"], "messages": told["messages"]}
+            yield wrap({**said, "payload": {**kept, "values": values, "tasks": tasks}})
+
     def _opened(self, chunk: Any) -> tuple[str, bool, Any, Callable[[dict[str, Any]], Any]]:
         """Return a chunk's mode, whether a subgraph sent it, what is in it, and how to put values in."""
         if isinstance(chunk, dict) and {"type", "ns", "data"} <= chunk.keys():
@@ -235,7 +253,9 @@ class LastValues:
 
 
 def _part(chunk: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put values into a part of version 2; LangGraph adds up the questions of all parts."""
+    """Put values into a part of version 2; LangGraph adds up the questions of all parts with values."""
+    if chunk["type"] != "values":
+        return {**chunk, "data": values}
     given = {one.id for one in chunk.get("interrupts", ())}
     asked = tuple(one for one in values.get(INTERRUPT, ()) if one.id not in given)
     return {**chunk, "data": {key: values[key] for key in values if key != INTERRUPT}, "interrupts": asked}

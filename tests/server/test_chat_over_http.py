@@ -103,6 +103,20 @@ def test_the_question_is_streamed_with_the_values_and_asked_again_it_is_not_said
     assert kinds(server, thread) == [("human", []), ("ai", ["approve_plan"])]
 
 
+def test_a_list_of_threads_has_each_with_its_newest_question(server):
+    thread = server.new_thread()
+    for turn in ("mark-listed", "mark-listed-again"):
+        server.run(thread, input=chat(f"write {turn}"), context=ALWAYS)
+        kept = server.client.threads.get(thread)
+        told = [(message["id"], message["content"]) for message in kept["values"]["messages"]]
+        assert told == [(message["id"], message["content"]) for message in said(server, thread)]
+        assert kept["values"]["messages"][-1]["tool_calls"][0]["name"] == "approve_plan"
+        asked = [one["id"] for several in kept["interrupts"].values() for one in several]
+        assert asked == [question["id"] for question in server.questions(thread)]
+        server.answer(thread, "approve")
+    assert server.client.threads.get(thread)["interrupts"] == {}
+
+
 def test_a_failed_step_is_asked_about_in_the_conversation(server):
     thread = server.new_thread()
     failing = bound("a", "fetch", args={"name": "mark-nowhere"}, on_failure="ask", max_attempts=1)
