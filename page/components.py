@@ -18,9 +18,9 @@ __all__ = ["app"]
 
 async def component(request: Request) -> Response:
     """Answer what LangGraph's ``LoadExternalComponent`` asks for."""
-    asked = (await request.json()).get("name")
-    if asked != "progress":
-        return PlainTextResponse(f"there is no component {asked!r}; there is: progress", status_code=404)
+    asked = await request.json()
+    if not isinstance(asked, dict) or asked.get("name") != "progress":
+        return PlainTextResponse(f"no component is served for {asked!r}; known: progress", status_code=404)
     return FileResponse(Path(__file__).with_name("progress.html"), media_type="text/html")
 
 

@@ -190,10 +190,12 @@ class LastValues:
 
     def __init__(self, modes: Any, subgraphs: bool, *, served: bool) -> None:
         self._modes, self._subgraphs = modes, subgraphs
+        self._served = served
         self._to_a_chat = served and isinstance(modes, list) and {"values", "messages"} <= {*modes}
         self._last: tuple[dict[str, Any], Callable[[dict[str, Any]], Any]] | None = None
         self._checkpoint: tuple[dict[str, Any], Callable[[dict[str, Any]], Any]] | None = None
         self._ended: dict[str, Any] = {}
+        self._questions: list[tuple[str, Any]] = []
 
     @property
     def make_a_chat(self) -> bool:
@@ -203,11 +205,16 @@ class LastValues:
     def pass_on(self, chunk: Any) -> Iterator[Any]:
         """Give a chunk if it was asked for, and after progress of the UI the same in words, as a message.
 
-        What an agent says to itself is not given: a chat would show it as part of the conversation.
+        What an agent says to itself is not given: a chat would show it as part of the conversation. A client
+        of a server is given a question when it is written down, and so can be answered: LangGraph tells it
+        while other steps still run.
         """
         mode, inner, payload, wrap = self._opened(chunk)
         to_itself = self._to_a_chat and inner and mode == "messages"
-        if not to_itself and (mode != "custom" or "custom" in self._modes):
+        if self._served and not inner and isinstance(payload, dict) and INTERRUPT in payload:
+            self._questions.append((mode, chunk))
+            payload = {key: payload[key] for key in payload if key != INTERRUPT}
+        elif not to_itself and (mode != "custom" or "custom" in self._modes):
             yield chunk
         if inner or not isinstance(payload, dict):
             return
@@ -233,6 +240,7 @@ class LastValues:
 
     def with_question(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
         """Give the values and the checkpoint with the question that the run stops with, if it does."""
+        yield from (chunk for mode, chunk in self._questions if told is None or mode != "values")
         yield from self.again(told)
         if self._checkpoint is not None and told is not None:
             said, wrap = self._checkpoint

@@ -103,6 +103,18 @@ def test_the_question_is_streamed_with_the_values_and_asked_again_it_is_not_said
     assert kinds(server, thread) == [("human", []), ("ai", ["approve_plan"])]
 
 
+@pytest.mark.parametrize("modes", [["values", "custom"], ["values", "updates", "custom"]], ids=len)
+def test_a_question_is_streamed_when_it_can_be_answered(server, modes):
+    asking = bound("a", "fetch", args={"name": "mark-nothing"}, on_failure="ask", max_attempts=1)
+    steps = plan(asking, bound("b", "doze", args={"text": "mark-busy", "seconds": 2}))
+    given = {"input": steps, "context": NEVER, "stream_mode": modes}
+    parts = list(server.client.runs.stream(server.new_thread(), "plan_execute", **given))
+    asked = [number for number, part in enumerate(parts) if "__interrupt__" in part.data]
+    ended = {part.data.get("step_id"): number for number, part in enumerate(parts) if part.event == "custom"}
+    assert min(asked) > ended["b"]
+    assert parts[-1].data["messages"][-1]["tool_calls"][0]["name"] == "handle_step_failure"
+
+
 def test_a_list_of_threads_has_each_with_its_newest_question(server):
     thread = server.new_thread()
     for turn in ("mark-listed", "mark-listed-again"):
@@ -432,7 +444,8 @@ def test_the_component_that_draws_progress_is_served_without_a_bundler(server):
     assert served.text.count("{{shadowRootId}}") == 1, "the client fills in the first one only"
     assert "UI bundler" not in server.log, "it is fetched from npm, and ends the server where it cannot be"
     refused = httpx.post(f"{server.url}/ui/plan_execute", json={"name": "chart"})
-    assert (refused.status_code, refused.text) == (404, "there is no component 'chart'; there is: progress")
+    assert refused.status_code == 404
+    assert refused.text == "no component is served for {'name': 'chart'}; known: progress"
 
 
 # --- studio ------------------------------------------------------------------------------
