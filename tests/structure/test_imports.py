@@ -31,8 +31,8 @@ ROOMS = (
     "graph",
     "threads",
     "report",
-    "examples",
     "page",
+    "examples",
     "cli",
     "__main__",
 )
