@@ -15,6 +15,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp, is_invalid_resume
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, TracePolicy
@@ -51,7 +52,7 @@ from .granted import asks_for_a_call, confirmed_call
 from .kinds.agent import CALLED_WITH
 from .turns import as_text, correction_of, raise_if_no_result
 
-__all__ = ["make_step_agent"]
+__all__ = ["as_subgraph", "make_step_agent"]
 
 
 def make_step_agent(
@@ -65,6 +66,19 @@ def make_step_agent(
         middleware: The embedder's own; the guard stands innermost, so that nothing gets around it.
     """
     return create_agent(model, toolbox.tools, middleware=[*middleware, StepGuard(toolbox)], name="step_agent")
+
+
+def as_subgraph(step_agent: CompiledStateGraph[Any, Any, Any, Any]) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """Draw what the executor does as a graph, so that Studio finds the agent at ``executor:agent``.
+
+    It is drawn and never run: a step calls the agent itself, which saves a loop and a checkpoint.
+    """
+    drawn = StateGraph(MessagesState)
+    drawn.add_node("agent", step_agent)
+    # langchain-core 1.7.2 leaves the agent out of a Mermaid picture if the executor has but one node.
+    drawn.add_conditional_edges(START, lambda _: "agent step", {"agent step": "agent", "any other step": END})
+    drawn.add_edge("agent", END)
+    return drawn.compile(name="executor")
 
 
 class StepGuard(AgentMiddleware[Any, Any]):

@@ -201,7 +201,7 @@ class PlanExecuteAgent(CompiledAgent):
                             yield shown
             for chunk in redacted.rest():
                 yield chunk
-            for chunk in values.again(await self._told_question(entry.config)):
+            for chunk in values.with_question(await self._told_question(entry.config)):
                 yield chunk
 
     async def _told_question(self, config: RunnableConfig) -> dict[str, Any] | None:

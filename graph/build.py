@@ -12,7 +12,7 @@ from langgraph.graph import END, START, StateGraph
 
 from ..context import Context
 from ..errors import ConfigurationError
-from ..execution.step_agent import make_step_agent
+from ..execution.step_agent import as_subgraph, make_step_agent
 from ..langgraph_private import made_into
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm, output_form
@@ -104,6 +104,8 @@ def create_plan_execute_agent(
     step_agent = make_step_agent(chat.get("executor"), toolbox, middleware) if chat.has("executor") else None
     builder = _wired(chat, toolbox, step_agent, form)
     compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
+    if step_agent is not None:
+        compiled.nodes["executor"].subgraphs = [as_subgraph(step_agent)]
     return made_into(
         PlanExecuteAgent,
         compiled,

@@ -53,7 +53,7 @@ def _interrupt(one: Any) -> Interrupt:
 
 def declared_name(namespace: str | None) -> str | None:
     """Return under which name the subgraph of a namespace is declared."""
-    return "executor" if namespace is not None and _ATTEMPT.fullmatch(namespace) else namespace
+    return "executor|agent" if namespace is not None and _ATTEMPT.fullmatch(namespace) else namespace
 
 
 async def agent_instead_of_task(config: RunnableConfig, get_state: GetState, saver: Any) -> RunnableConfig:

@@ -59,7 +59,6 @@ def make_executor(models: ChatModels, toolbox: Toolbox, step_agent: StepAgent) -
         epoch = await epoch_of(run, state, config, runtime, toolbox, models)
 
         async def execute() -> Outcome:
-            # LangGraph looks for subgraphs in this closure: Studio shows the agent because it is named here.
             return await _execute(step_id, state, epoch, models, toolbox, step_agent, config, runtime)
 
         with epoch.at_work():

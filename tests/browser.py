@@ -108,13 +108,7 @@ class Browser:
 
     def open(self, url: str, *, width: int = 1200, height: int = 900, dark: bool = False) -> None:
         """Open a page in a window of a size, in light or dark, and wait until it is loaded."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
+        self.resize(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         self.send("Page.navigate", url="about:blank")
@@ -125,6 +119,11 @@ class Browser:
         while not self._loaded:
             assert time.monotonic() < until, f"{url} was not loaded"
             self._read()
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the window a size."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
 
     def evaluate(self, expression: str) -> Any:
         """Evaluate JavaScript from outside the page; its own policy does not hold for it."""

@@ -175,6 +175,12 @@ class Client:
         """What a person can read outside of text fields."""
         return str(self.evaluate("document.body.innerText"))
 
+    def drawn(self) -> str:
+        """What components of the server have drawn."""
+        roots = "document.querySelectorAll('[id^=child-shadow]')"
+        items = f"[...{roots}].flatMap((one) => [...(one.shadowRoot || one).querySelectorAll('li')])"
+        return str(self.evaluate(f"{items}.map((item) => item.innerText).join('\\n')"))
+
     def shows(self, *words: str) -> str:
         """Wait until all of these can be read, and return the text of the page."""
         self.until(lambda: all(word in self.text() for word in words), f"the page does not show {words}")
@@ -238,6 +244,13 @@ class Client:
         """Open the page on a thread, or on none yet."""
         self._assistant, self._thread = assistant or "plan_execute", thread
         self.browser.open(self.address(), width=1200, height=1100)
+
+    def look(self, width: int, is_dark: bool) -> None:
+        """Change the window's width, and between light and dark as the client's own styles have it."""
+        self.browser.resize(width, 1100)
+        self.evaluate(f"document.documentElement.classList.toggle('dark', {json.dumps(is_dark)})")
+        fading = "document.getAnimations().filter((one) => one instanceof CSSTransition)"
+        self.evaluate(f"Promise.allSettled({fading}.map((one) => one.finished))")
 
     def address(self) -> str:
         """The page's address for the thread."""

@@ -38,6 +38,8 @@ __all__ = ["LastValues", "Words", "says_something", "tell_answers", "tell_questi
 Redact = Callable[[Any], Any]
 _ASKED_AT = "asked_at"
 """Key in a question's message: when it was asked, in seconds since the epoch."""
+_UI = "ui"
+"""Where LangGraph's generative UI has its messages among the values."""
 
 
 # --- in ----------------------------------------------------------------------------------
@@ -187,6 +189,8 @@ async def tell_question(agent: CompiledAgent, saver: Any, run: Run) -> dict[str,
 class LastValues:
     """The last values that a run streamed: with a message that was told since, they are sent once more.
 
+    So is the last checkpoint of the mode ``debug``, which a server keeps as the values of the thread.
+
     Args:
         modes: The stream modes that were asked for: a name, or a list.
         subgraphs: Whether chunks name the subgraph that they come from.
@@ -195,8 +199,12 @@ class LastValues:
 
     def __init__(self, modes: Any, subgraphs: bool, *, served: bool) -> None:
         self._modes, self._subgraphs = modes, subgraphs
+        self._served = served
         self._to_a_chat = served and isinstance(modes, list) and {"values", "messages"} <= {*modes}
         self._last: tuple[dict[str, Any], Callable[[dict[str, Any]], Any]] | None = None
+        self._checkpoint: tuple[dict[str, Any], Callable[[dict[str, Any]], Any]] | None = None
+        self._ended: dict[str, Any] = {}
+        self._questions: list[tuple[str, Any]] = []
 
     @property
     def make_a_chat(self) -> bool:
@@ -206,27 +214,49 @@ class LastValues:
     def pass_on(self, chunk: Any) -> Iterator[Any]:
         """Give a chunk if it was asked for, and after progress of the UI the same in words, as a message.
 
-        What an agent says to itself is not given: a chat would show it as part of the conversation.
+        What an agent says to itself is not given: a chat would show it as part of the conversation. A client
+        of a server is given a question when it is written down, and so can be answered: LangGraph tells it
+        while other steps still run.
         """
         mode, inner, payload, wrap = self._opened(chunk)
         to_itself = self._to_a_chat and inner and mode == "messages"
-        if not to_itself and (mode != "custom" or "custom" in self._modes):
+        if self._served and not inner and isinstance(payload, dict) and INTERRUPT in payload:
+            self._questions.append((mode, chunk))
+            payload = {key: payload[key] for key in payload if key != INTERRUPT}
+        elif not to_itself and (mode != "custom" or "custom" in self._modes):
             yield chunk
         if inner or not isinstance(payload, dict):
             return
         if mode == "values":
             self._last = payload, wrap
+        elif mode == "debug" and payload["type"] == "checkpoint":
+            self._checkpoint, self._ended = (payload, wrap), {}
+        elif mode == "debug" and payload["type"] == "task_result":
+            self._ended[payload["payload"]["id"]] = payload["payload"]
         elif mode == "custom" and str(payload.get("id")).startswith(PROGRESS_ID) and self._last is not None:
             text = AIMessage(payload["props"]["text"], id=payload["id"])
-            yield from self.again({"messages": [*(self._last[0].get("messages") or []), text]})
+            messages = [*(self._last[0].get("messages") or []), text]
+            # Clients forget what `custom` has told them of the UI when values come without it.
+            yield from self.again({"messages": messages, _UI: [payload]})
 
     def again(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
         """Give the values with what was told since, if anything was."""
         if self._last is not None and told is not None:
             values, wrap = self._last
             # A caller may have asked for a part of the state only.
-            shown = {key: told[key] for key in told if key in values or key == INTERRUPT}
+            shown = {key: told[key] for key in told if key in values or key in (INTERRUPT, _UI)}
             yield wrap({**values, **shown})
+
+    def with_question(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
+        """Give the values and the checkpoint with the question that the run stops with, if it does."""
+        yield from (chunk for mode, chunk in self._questions if told is None or mode != "values")
+        yield from self.again(told)
+        if self._checkpoint is not None and told is not None:
+            said, wrap = self._checkpoint
+            kept = said["payload"]
+            tasks = [{**task, **self._ended.get(task["id"], {})} for task in kept["tasks"]]
+            values = {**kept["values"], "messages": told["messages"]}
+            yield wrap({**said, "payload": {**kept, "values": values, "tasks": tasks}})
 
     def _opened(self, chunk: Any) -> tuple[str, bool, Any, Callable[[dict[str, Any]], Any]]:
         """Return a chunk's mode, whether a subgraph sent it, what is in it, and how to put values in."""
@@ -240,7 +270,9 @@ class LastValues:
 
 
 def _part(chunk: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put values into a part of version 2; LangGraph adds up the questions of all parts."""
+    """Put values into a part of version 2; LangGraph adds up the questions of all parts with values."""
+    if chunk["type"] != "values":
+        return {**chunk, "data": values}
     given = {one.id for one in chunk.get("interrupts", ())}
     asked = tuple(one for one in values.get(INTERRUPT, ()) if one.id not in given)
     return {**chunk, "data": {key: values[key] for key in values if key != INTERRUPT}, "interrupts": asked}

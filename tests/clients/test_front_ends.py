@@ -330,6 +330,21 @@ def test_progress(client):
     assert finished(client)["status"] == "done"
 
 
+@in_clients(AgentChatUI)
+def test_steps_are_drawn(client):
+    client.open()
+    client.say("echo tea then hold drawnsteps then echo milk")
+    drawn = ("● echo_tea: done", "◐ hold_drawnsteps: running", "○ echo_milk: waiting")
+    client.until(lambda: all(step in client.drawn() for step in drawn), "the steps are not drawn")
+    for name, width, is_dark in (("light", 1200, False), ("dark", 1200, True), ("narrow", 360, False)):
+        client.look(width, is_dark)
+        client.until(lambda: all(step in client.drawn() for step in drawn), "the steps have gone")
+        client.picture(name)
+    (client.server.folder / "drawnsteps").touch()
+    assert finished(client)["status"] == "done"
+    client.until(lambda: not client.drawn(), "the progress has stayed")
+
+
 @chats
 def test_no_machine_text(client):
     client.open()

@@ -47,7 +47,12 @@ def test_the_graph_is_the_same_with_models_and_tools(graph):
 
 def test_the_inner_agent_is_in_the_picture_with_subgraphs_where_there_is_a_model() -> None:
     agent = create_plan_execute_agent(ScriptedModel(), tools=[look])
-    assert list(dict(agent.get_subgraphs())) == ["executor"]
-    inner = {name for name in agent.get_graph(xray=True).nodes if name.startswith("executor:")}
-    assert inner == {"executor:__start__", "executor:model", "executor:tools", "executor:__end__"}
-    assert dict(create_plan_execute_agent(None, tools=[look]).get_subgraphs()) == {}
+    assert list(dict(agent.get_subgraphs(recurse=True))) == ["executor", "executor|agent"]
+    assert "executor:agent" in agent.get_graph(xray=1).nodes
+    assert_golden("graph_xray.mmd", agent.get_graph(xray=True).draw_mermaid())
+
+
+def test_without_a_model_there_is_no_inner_agent() -> None:
+    agent = create_plan_execute_agent(None, tools=[look])
+    assert dict(agent.get_subgraphs(recurse=True)) == {}
+    assert agent.get_graph(xray=True).nodes.keys() == agent.get_graph().nodes.keys()

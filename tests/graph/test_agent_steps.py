@@ -127,6 +127,27 @@ async def test_the_runs_max_iterations_applies_where_the_step_says_nothing() -> 
     assert "max_iterations=2" in result["results"]["b"]["error"]["message"]
 
 
+@pytest.mark.parametrize("fields", [{}, {"for_each": "${inputs.words}"}], ids=["step", "loop"])
+async def test_the_state_of_the_inner_agent_can_be_opened_while_it_runs(fields: dict[str, Any]) -> None:
+    seen: list[Any] = []
+
+    async def peek(q: str) -> str:
+        """Open the thread's state, with its subgraphs, and the agent's own state by its address."""
+        (task,) = (await thread.agent.aget_state(thread.config, subgraphs=True)).tasks
+        seen.append((task.name, task.state, await thread.agent.aget_state(task.state.config)))
+        return q
+
+    model = ScriptedModel({"executor": [CALL(("peek", {"q": "tea"})), "done"], "synthesizer": ["ok"]})
+    thread = Thread(agent_with([make_tool(peek), *Toolset().tools], model), ONCE)
+    words = {"words": {"type": "array", "default": ["tea"]}}
+    result = await thread.run(think("b", tools=["peek"], **fields), inputs=words)
+    ((name, state, addressed),) = seen
+    assert (name, result["status"]) == ("executor", "done")
+    assert [call["name"] for call in state.values["messages"][-1].tool_calls] == ["peek"]
+    assert state.next == ("tools",)
+    assert (addressed.values, addressed.next) == (state.values, state.next)
+
+
 @pytest.mark.parametrize("kind", ["bound", "agent"])
 @virtually
 async def test_timeout_s_really_cancels_an_async_tool(kind: str) -> None:

@@ -103,6 +103,32 @@ def test_the_question_is_streamed_with_the_values_and_asked_again_it_is_not_said
     assert kinds(server, thread) == [("human", []), ("ai", ["approve_plan"])]
 
 
+@pytest.mark.parametrize("modes", [["values", "custom"], ["values", "updates", "custom"]], ids=len)
+def test_a_question_is_streamed_when_it_can_be_answered(server, modes):
+    asking = bound("a", "fetch", args={"name": "mark-nothing"}, on_failure="ask", max_attempts=1)
+    steps = plan(asking, bound("b", "doze", args={"text": "mark-busy", "seconds": 2}))
+    given = {"input": steps, "context": NEVER, "stream_mode": modes}
+    parts = list(server.client.runs.stream(server.new_thread(), "plan_execute", **given))
+    asked = [number for number, part in enumerate(parts) if "__interrupt__" in part.data]
+    ended = {part.data.get("step_id"): number for number, part in enumerate(parts) if part.event == "custom"}
+    assert min(asked) > ended["b"]
+    assert parts[-1].data["messages"][-1]["tool_calls"][0]["name"] == "handle_step_failure"
+
+
+def test_a_list_of_threads_has_each_with_its_newest_question(server):
+    thread = server.new_thread()
+    for turn in ("mark-listed", "mark-listed-again"):
+        server.run(thread, input=chat(f"write {turn}"), context=ALWAYS)
+        kept = server.client.threads.get(thread)
+        told = [(message["id"], message["content"]) for message in kept["values"]["messages"]]
+        assert told == [(message["id"], message["content"]) for message in said(server, thread)]
+        assert kept["values"]["messages"][-1]["tool_calls"][0]["name"] == "approve_plan"
+        asked = [one["id"] for several in kept["interrupts"].values() for one in several]
+        assert asked == [question["id"] for question in server.questions(thread)]
+        server.answer(thread, "approve")
+    assert server.client.threads.get(thread)["interrupts"] == {}
+
+
 def test_a_failed_step_is_asked_about_in_the_conversation(server):
     thread = server.new_thread()
     failing = bound("a", "fetch", args={"name": "mark-nowhere"}, on_failure="ask", max_attempts=1)
@@ -406,8 +432,20 @@ def test_who_watches_sees_how_far_the_run_is_in_one_message_and_no_long_silence(
     said_meanwhile = [messages[-1] for messages in values if messages]
     in_words = [message for message in said_meanwhile if message["id"] == shown[0]["id"]]
     assert "Working … 1 of 2 steps have ended. Now: long." in [message["content"] for message in in_words]
+    drawn = [part.data["ui"] for part in parts if part.event == "values" and "ui" in part.data]
+    assert drawn == [[message] for message in shown], "a client forgets it when values come without it"
     assert [message["type"] for message in last["messages"]] == ["human", "ai"]
     assert kinds(server, thread) == [("human", []), ("ai", [])]
+
+
+def test_the_component_that_draws_progress_is_served_without_a_bundler(server):
+    served = httpx.post(f"{server.url}/ui/any-assistant", json={"name": "progress"})
+    assert (served.status_code, served.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert served.text.count("{{shadowRootId}}") == 1, "the client fills in the first one only"
+    assert "UI bundler" not in server.log, "it is fetched from npm, and ends the server where it cannot be"
+    refused = httpx.post(f"{server.url}/ui/plan_execute", json={"name": "chart"})
+    assert refused.status_code == 404
+    assert refused.text == "no component is served for {'name': 'chart'}; known: progress"
 
 
 # --- studio ------------------------------------------------------------------------------
@@ -416,8 +454,8 @@ def test_who_watches_sees_how_far_the_run_is_in_one_message_and_no_long_silence(
 def test_studio_sees_the_inner_agent(server):
     assistant = server.client.assistants.search(graph_id="plan_execute")[0]["assistant_id"]
     drawn = server.client.assistants.get_graph(assistant, xray=True)
-    assert {"executor:model", "executor:tools"} <= {node["id"] for node in drawn["nodes"]}
-    assert "executor" in server.client.assistants.get_subgraphs(assistant)
+    assert {"executor:agent:model", "executor:agent:tools"} <= {node["id"] for node in drawn["nodes"]}
+    assert "executor|agent" in server.client.assistants.get_subgraphs(assistant, recurse=True)
 
 
 def test_the_state_of_an_agent_can_be_opened_while_it_runs(server):
