@@ -1,7 +1,8 @@
 """`plan-execute` in processes that are forked from one that has imported everything: a second less for each.
 
-A run has a process, folder, environment and standard streams of its own, as from a shell, and if it wants one a
-terminal. What it does not have is a fresh interpreter: tests about starting and signals start the real program.
+A run has a process, folder, environment and standard streams of its own, as from a shell, and a terminal if
+it wants one. What it does not have is a fresh interpreter: tests about starting and signals start the real
+program.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ class Opened:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended, and its code is not written yet
+            # It may have just ended, with its code not yet written.
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def wait(self, timeout: float = 60) -> int:

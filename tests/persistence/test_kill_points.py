@@ -8,8 +8,10 @@ from crash_child import Workplace
 from kill_points import calls_of, carry_out, kill_at, run_whole
 from scenarios import ROLLING
 
-SAMPLE = 5
+SAMPLE = 4
 """Points per mode that CI kills at; the sweep kills at all of them."""
+WHOLLY = "local-async"
+"""The mode in which CI kills after every effect; in the others it does after every third."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def test_a_rolling_plan_killed_between_and_within_its_rounds_breaks_no_promise(c
     assert list(rolling.end["results"]) == ["first", "told", "second", "tolder", "third"]
     points = rolling.points()
     checkpoints = [at for at in points if at[1].kind == "checkpoint" and at[1].moment == "after"]
-    survive_all(children, tmp_path, rolling, [*checkpoints[3::2], *points[:: len(points) // 5]])
+    survive_all(children, tmp_path, rolling, [*checkpoints[3::4], *points[:: len(points) // 3]])
 
 
 @pytest.mark.slow
@@ -84,8 +86,9 @@ def test_a_kill_at_any_point_breaks_no_promise(children, tmp_path, mode):
 def after_effects(children, mode, whole, tmp_path_factory):
     """Trials killed right after each effect, which nobody could record; with the folder of each."""
     folder = tmp_path_factory.mktemp("effects")
-    # Which step the n-th effect belongs to is up to the scheduler, but all of them are killed at.
-    points = [Point("effect", "after", number + 1) for number in range(whole.counts[0]["effect"])]
+    # Which step the n-th effect belongs to is up to the scheduler.
+    numbers = range(1, whole.counts[0]["effect"] + 1, 1 if mode == WHOLLY else 3)
+    points = [Point("effect", "after", number) for number in numbers]
     trials = survive_all(children, folder, whole, first(*points))
     return [(trial, Workplace(folder / str(number), mode)) for number, trial in enumerate(trials)]
 
@@ -94,14 +97,13 @@ def keys_of(workplace):
     return [(line["name"], line["key"]) for line in calls_of(workplace)]
 
 
-def test_a_person_is_asked_after_kills_amid_writes_and_not_after_those_amid_reads(after_effects):
+def test_a_person_is_asked_after_kills_amid_writes_and_not_after_those_amid_reads(after_effects, mode):
     # That it is asked about exactly the writes without an outcome is part of every trial.
     asked = [trial.questions for trial, _ in after_effects]
-    assert any(asked)
-    assert not all(asked)
+    assert mode != WHOLLY or {bool(questions) for questions in asked} == {True, False}
 
 
-def test_a_call_that_is_made_again_after_a_kill_has_the_same_idempotency_key(after_effects):
+def test_a_call_that_is_made_again_after_a_kill_has_the_same_idempotency_key(after_effects, mode):
     names, again = ("stored", "agent_put", "source"), set()
     for _, place in after_effects:
         for name in names:
@@ -109,7 +111,7 @@ def test_a_call_that_is_made_again_after_a_kill_has_the_same_idempotency_key(aft
             again |= {name} if len(keys) > 1 else set()
             assert len(set(keys)) == 1
     # The order of effects varies from run to run: perhaps no kill came right after one of them.
-    assert again
+    assert again or mode != WHOLLY
 
 
 def test_calls_of_one_run_have_keys_of_their_own(children, tmp_path, mode):

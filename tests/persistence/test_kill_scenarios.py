@@ -48,7 +48,7 @@ def survive(children, folder, whole, trials, kills):
     return survive_all(children, folder, whole, [draw(whole, kills, dice) for _ in range(trials)])
 
 
-@pytest.mark.parametrize(("kills", "trials"), [(2, 6), (3, 4)])
+@pytest.mark.parametrize(("kills", "trials"), [(2, 3), (3, 2)])
 def test_several_kills_in_one_run_break_no_promise(children, tmp_path, whole_of, kills, trials):
     made = survive(children, tmp_path, whole_of("mended", "local"), trials, kills)
     assert max(trial.killed for trial in made) > 1
@@ -57,17 +57,17 @@ def test_several_kills_in_one_run_break_no_promise(children, tmp_path, whole_of,
 @pytest.mark.parametrize(
     ("name", "mode", "trials"),
     [
-        ("asked", "local", 3),
-        ("reviewed", "local-async", 2),
-        ("followed", "local", 3),
-        ("changed", "local-async", 3),
-        ("cancelled", "local", 2),
-        ("abandoned", "local-async", 3),
-        ("limited", "local", 3),
-        ("nested", "local", 3),
-        ("nested_asked", "local-async", 2),
-        ("mended", "two", 3),
-        ("mended", "two-async", 3),
+        ("asked", "local", 2),
+        ("reviewed", "local-async", 1),
+        ("followed", "local", 1),
+        ("changed", "local-async", 2),
+        ("cancelled", "local", 1),
+        ("abandoned", "local-async", 2),
+        ("limited", "local", 2),
+        ("nested", "local", 2),
+        ("nested_asked", "local-async", 1),
+        ("mended", "two", 2),
+        ("mended", "two-async", 2),
     ],
 )
 def test_a_kill_at_sampled_points_of_a_scenario_breaks_no_promise(
