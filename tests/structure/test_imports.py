@@ -31,6 +31,7 @@ ROOMS = (
     "graph",
     "threads",
     "report",
+    "page",
     "examples",
     "cli",
     "__main__",

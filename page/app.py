@@ -1,0 +1,327 @@
+"""The page as a Starlette application: which address shows or does what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from ..context import run_redactor
+from ..errors import (
+    InvalidInputError,
+    PlanExecuteError,
+    ThreadBusyError,
+    ThreadNotFoundError,
+    known,
+)
+from ..people.questions import OpenQuestion
+from ..plan.files.plan_files import read_plan_text
+from ..report import write_report
+from ..report.html import html_policy, style
+from ..report.markup import Markup, element
+from .answers import answer_of
+from .board import Board, questions_of
+from .frame import Frame, note
+from .guard import Access, Guard, RefusedError, form_token, read_form
+from .lists import inbox, new_run, runs
+from .live import Live, Watch
+from .one_run import Shown, one_run, said_by, step_drawer, time_chart
+
+__all__ = ["create_app"]
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+_STATIC = {
+    "board.css": "text/css",
+    "board.js": "text/javascript",
+    "idiomorph.min.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+
+def create_app(board: Board, access: Access) -> Starlette:
+    """Make the application of a board, for those who have access."""
+    pages = _Pages(board, access)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        looking = asyncio.create_task(board.look_around())
+        try:
+            yield
+        finally:
+            looking.cancel()
+            await board.close()
+
+    run = "/runs/{thread:path}"
+    routes = [
+        Route("/", pages.inbox),
+        Route("/new", pages.new),
+        Route("/new", pages.start, methods=["POST"]),
+        Route("/events", pages.all_events),
+        Route("/static/{file}", _static),
+        Route("/runs", pages.runs),
+        Route(f"{run}/events", pages.events),
+        Route(f"{run}/report", pages.report),
+        Route(f"{run}/steps/{{step}}", pages.step),
+        Route(f"{run}/answers/{{question}}", pages.answer, methods=["POST"]),
+        Route(f"{run}/go-on", pages.go_on, methods=["POST"]),
+        Route(f"{run}/cancel", pages.cancel, methods=["POST"]),
+        Route(f"{run}/retry", pages.retry, methods=["POST"]),
+        Route(run, pages.run),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, access=access)],
+        exception_handlers={PlanExecuteError: pages.failed, RefusedError: pages.refused},
+        lifespan=lifespan,
+    )
+
+
+class _Pages:
+    """Answers requests that have passed the guard."""
+
+    def __init__(self, board: Board, access: Access) -> None:
+        self.board = board
+        self.access = access
+
+    async def _frame(self, request: Request) -> Frame:
+        base = request.scope.get("root_path", "").rstrip("/")
+        return Frame(base, form_token(request), self.access.read_only, await self.board.waiting())
+
+    async def _to(self, request: Request, *parts: str) -> Response:
+        return RedirectResponse((await self._frame(request)).link(*parts), 303)
+
+    # --- about many runs --------------------------------------------------------------------
+
+    async def inbox(self, request: Request) -> Response:
+        """Show what waits."""
+        return HTMLResponse(inbox(await self._frame(request), await self.board.threads()))
+
+    async def runs(self, request: Request) -> Response:
+        """Show all runs that match."""
+        asked = request.query_params
+        listed = await self.board.threads()
+        page = runs(await self._frame(request), listed, asked.get("status", ""), asked.get("q", ""))
+        return HTMLResponse(page)
+
+    async def new(self, request: Request) -> Response:
+        """Show the form that starts a run."""
+        return HTMLResponse(new_run(await self._frame(request), {}))
+
+    async def start(self, request: Request) -> Response:
+        """Start a run, or ask for the inputs of its plan first."""
+        form = await read_form(request)
+        inputs: list[tuple[str, str, str]] = []
+        try:
+            inputs = _inputs(form)
+            if any(f"input.{name}" not in form for name, _, _ in inputs):
+                return HTMLResponse(new_run(await self._frame(request), form, inputs=inputs))
+            settings = {"approval": form.get("approval") or "writes"}
+            thread = await self.board.start(self._given(form), settings)
+        except PlanExecuteError as error:
+            return HTMLResponse(new_run(await self._frame(request), form, _said(error), inputs), 422)
+        return await self._to(request, "runs", thread)
+
+    def _given(self, form: Mapping[str, str]) -> dict[str, Any]:
+        goal, plan = form.get("goal", "").strip(), form.get("plan", "").strip()
+        if bool(goal) == bool(plan):
+            raise InvalidInputError("give either a goal or a plan")
+        if goal:
+            return {"goal": goal}
+        prefix = "input."
+        texts = {
+            key.removeprefix(prefix): text for key, text in form.items() if key.startswith(prefix) and text
+        }
+        steps, typed = self.board.read_plan(form["plan"], texts, {})
+        return {"plan": steps, "inputs": typed}
+
+    # --- one run ------------------------------------------------------------------------------
+
+    async def run(self, request: Request) -> Response:
+        """Show one run, or its time chart alone."""
+        if "timeline" in request.query_params:
+            return HTMLResponse(time_chart(await self.board.record(request.path_params["thread"])))
+        return HTMLResponse(await self._run_page(request))
+
+    async def _run_page(
+        self, request: Request, refused: tuple[str, str, Mapping[str, str]] | None = None
+    ) -> str:
+        thread, board = request.path_params["thread"], self.board
+        snapshot = await board.snapshot(thread)
+        spoken = run_redactor().value([*snapshot.values.get("messages", ())])
+        shown = Shown(
+            record=await board.record(thread),
+            status=board.status_of(thread, snapshot),
+            busy=board.is_running(thread),
+            questions=questions_of(snapshot),
+            conversation=[said for message in spoken if (said := said_by(message))],
+            fault=board.faults.get(thread, ""),
+            refused=refused,
+        )
+        board.live(thread).see(snapshot.values, shown.questions)
+        return one_run(await self._frame(request), shown, rest_only="rest" in request.query_params)
+
+    async def step(self, request: Request) -> Response:
+        """Show all about a step, as a piece of the run's page."""
+        thread, step = request.path_params["thread"], request.path_params["step"]
+        record = await self.board.record(thread)
+        may_retry = not self.board.is_running(thread) and record["ended"]
+        drawer = step_drawer(record, step, await self._frame(request), may_retry=may_retry)
+        if drawer is None:
+            named = known(one["id"] for one in record["steps"])
+            return HTMLResponse(note(f"There is no step {step!r}; the steps are: {named}"), 404)
+        return HTMLResponse(drawer)
+
+    async def report(self, request: Request) -> Response:
+        """Show the report, which is a file of its own."""
+        record = await self.board.record(request.path_params["thread"])
+        return HTMLResponse(write_report(record), headers={"Content-Security-Policy": html_policy()})
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a question; where the answer does not fit, show why, with all that was typed."""
+        form, thread = await read_form(request), request.path_params["thread"]
+        question_id = request.path_params["question"]
+        question = await self._question(thread, question_id)
+        try:
+            answer = answer_of(question, form)
+            await self._check_edit(thread, question, form)
+            await self.board.answer(thread, question_id, answer)
+        except PlanExecuteError as error:
+            refused = (question_id, _said(error), form)
+            return HTMLResponse(await self._run_page(request, refused), 422)
+        return await self._to(request, *(["runs", thread] if form.get("back") != "inbox" else []))
+
+    async def _question(self, thread: str, question_id: str) -> OpenQuestion:
+        snapshot = await self.board.snapshot(thread)
+        questions = [OpenQuestion.of(interrupt) for interrupt in snapshot.interrupts]
+        found = next((one for one in questions if one.id == question_id), None)
+        if found is None:
+            raise InvalidInputError("this question is not open any more: somebody has answered it")
+        return found
+
+    async def _check_edit(self, thread: str, question: OpenQuestion, form: Mapping[str, str]) -> None:
+        """Refuse an edited plan that cannot run, with the line of each mistake."""
+        if form.get("type") == "edit" and question.name == "approve_plan":
+            values = (await self.board.snapshot(thread)).values
+            self.board.read_plan(form.get("edited", ""), {}, values.get("inputs") or {})
+
+    async def go_on(self, request: Request) -> Response:
+        """Go on with a run that stopped."""
+        return await self._changed(request, lambda thread, _: self.board.go_on(thread))
+
+    async def cancel(self, request: Request) -> Response:
+        """End a run."""
+        return await self._changed(request, lambda thread, _: self.board.cancel(thread))
+
+    async def retry(self, request: Request) -> Response:
+        """Run failed steps again, or one that is named."""
+
+        def again(thread: str, form: Mapping[str, str]) -> Awaitable[None]:
+            return self.board.retry(thread, [form["step"]] if form.get("step") else None)
+
+        return await self._changed(request, again)
+
+    async def _changed(
+        self, request: Request, change: Callable[[str, Mapping[str, str]], Awaitable[None]]
+    ) -> Response:
+        form, thread = await read_form(request), request.path_params["thread"]
+        await change(thread, form)
+        return await self._to(request, "runs", thread)
+
+    # --- what is new --------------------------------------------------------------------------
+
+    async def all_events(self, _: Request) -> Response:
+        """Tell a browser whenever anything about any run has changed."""
+        return self._stream(None)
+
+    async def events(self, request: Request) -> Response:
+        """Tell a browser what changes in a run."""
+        thread = request.path_params["thread"]
+        await self.board.snapshot(thread)
+        return self._stream(self.board.live(thread))
+
+    def _stream(self, live: Live | None) -> Response:
+        return EventSourceResponse(self._news(live), ping=20)
+
+    async def _news(self, live: Live | None) -> AsyncIterator[ServerSentEvent]:
+        watch = Watch()
+        self.board.watches.add(watch)
+        if live is not None:
+            live.watches.add(watch)
+            watch.put("steps", dict(live.outcomes))
+        try:
+            async for news in watch.news():
+                if "changed" in news:
+                    news["waiting"] = await self.board.waiting()
+                yield ServerSentEvent(
+                    json.dumps(run_redactor().value(news), ensure_ascii=False), event="news"
+                )
+        finally:
+            self.board.watches.discard(watch)
+            if live is not None:
+                live.watches.discard(watch)
+
+    # --- what went wrong ----------------------------------------------------------------------
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say what was refused, on a page of its own."""
+        codes: dict[type, int] = {ThreadNotFoundError: 404, ThreadBusyError: 409}
+        code = next((code for kind, code in codes.items() if isinstance(error, kind)), 422)
+        frame = await self._frame(request)
+        parts = [note(_said(error))]
+        if thread := request.path_params.get("thread"):
+            parts.append(_back(frame, thread))
+        return HTMLResponse(frame.document("Not done", *parts), code)
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """Say that a form was refused."""
+        frame = await self._frame(request)
+        return HTMLResponse(frame.document("Refused", note(str(error))), 403)
+
+
+def _back(frame: Frame, thread: str) -> Markup:
+    return element("p", element("a", "Back to the run", href=frame.link("runs", thread)))
+
+
+def _said(error: Exception) -> str:
+    return run_redactor().text(str(error))
+
+
+def _inputs(form: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """List the inputs that a plan declares: name, what is said of it, the text to begin with."""
+    text = form.get("plan", "").strip()
+    declared = read_plan_text(text, "the plan").plan.get("inputs") if text else None
+    found = []
+    for name, spec in declared.items() if isinstance(declared, Mapping) else ():
+        about = spec if isinstance(spec, Mapping) else {}
+        default = about.get("default")
+        begin = default if isinstance(default, str) else "" if default is None else json.dumps(default)
+        hint = ", ".join(str(about[key]) for key in ("type", "description") if key in about)
+        found.append((str(name), hint, form.get(f"input.{name}", begin)))
+    return found
+
+
+@cache
+def _file(name: str) -> str:
+    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["file"]
+    if name == "style.css":
+        # The report's style sheet has the colours and the components; the page adds its own.
+        return Response(style() + _file("board.css"), media_type="text/css")
+    if name not in _STATIC:
+        return Response(status_code=404)
+    return Response(_file(name), media_type=_STATIC[name])
