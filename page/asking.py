@@ -41,7 +41,10 @@ def question_card(
     title = TITLES.get(question.name, question.name or "A question")
     step = question.args.get("step_id")
     head = element(
-        "h3", title, element("code", step) if isinstance(step, str) else "", id=f"title-{question.id}"
+        "h2" if about else "h3",
+        title,
+        element("code", step) if isinstance(step, str) else "",
+        id=f"title-{question.id}",
     )
     if busy:
         ways: Markup = element(

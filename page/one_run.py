@@ -131,7 +131,11 @@ def _facts(record: RunRecord) -> Markup:
     cost = usage.get("cost")
     facts = [
         ("done", "Steps done", f"{done} of {total}"),
-        ("seconds", "Running time", say_seconds(usage.get("seconds") or record["timeline"]["active_s"])),
+        (
+            "seconds",
+            "Running time",
+            say_seconds(usage.get("seconds") or record["timeline"]["active_s"] or None) or "–",
+        ),
         ("model_calls", "Model calls", f"{usage.get('model_calls') or 0:,}"),
         ("total_tokens", "Tokens", f"{usage.get('total_tokens') or 0:,}"),
         ("tool_calls", "Tool calls", f"{usage.get('tool_calls') or 0:,}"),
@@ -169,7 +173,7 @@ def _conversation(said: Sequence[tuple[str, str]]) -> Markup | str:
     left = len(said) - len(listed)
     note = element("p", f"{left:,} earlier messages are in the report.", class_="muted") if left else ""
     summary = element("summary", element("h2", "Conversation"))
-    return element("details", summary, note, element("ol", *listed, class_="talk"))
+    return element("details", summary, note, element("ol", *listed, class_="talk", tabindex="0"))
 
 
 # --- the drawings ------------------------------------------------------------------------

@@ -437,15 +437,21 @@ def _decided(decision: str) -> Markup:
     return element("span", decision, class_=f"badge {kinds.get(decision, 'unverified')}")
 
 
+_MOST_NAMED = 30
 _SIGNS = {"added": "+", "removed": "−", "changed": "~", "unchecked": "?"}
 
 
 def _difference(difference: Mapping[str, Sequence[str]], anchors: Mapping[str, str]) -> Markup:
-    lines = [
-        element("li", f"{_SIGNS.get(what, '')} {what}: ", step_links(ids, anchors), class_=what)
-        for what, ids in difference.items()
-    ]
+    lines = [element("li", *_changed(what, ids, anchors), class_=what) for what, ids in difference.items()]
     return element("ul", *lines) if lines else Markup("")
+
+
+def _changed(what: str, ids: Sequence[str], anchors: Mapping[str, str]) -> list[Markup]:
+    """Name the steps; more than a few are folded."""
+    title, links = f"{_SIGNS.get(what, '')} {what}: ", step_links(ids, anchors)
+    if len(ids) <= _MOST_NAMED:
+        return [join([title]), links]
+    return [element("details", element("summary", title, say_count(len(ids), "step")), links)]
 
 
 # --- what was spent, and by which settings -----------------------------------------------

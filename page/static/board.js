@@ -166,12 +166,13 @@ function size(to) {
   svg.setAttribute("height", height * scale);
 }
 
-function fit() {
+// At first a large plan is shown in part: what is too small to be read says nothing.
+function fit(least = 0) {
   const svg = document.querySelector("#plan svg");
   const frame = svg?.parentElement;
   if (!svg) return;
   const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
-  size(Math.min(1.5, (frame.clientWidth - 4) / width, (innerHeight * 0.6 - 4) / height));
+  size(Math.max(least, Math.min(1.5, (frame.clientWidth - 4) / width, (innerHeight * 0.6 - 4) / height)));
 }
 
 document.addEventListener("click", (event) => {
@@ -246,6 +247,6 @@ document.addEventListener("submit", (event) => {
 
 tellTimes();
 setInterval(tellTimes, 30000);
-fit();
+fit(0.7);
 showNamed();
 follow();
