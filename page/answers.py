@@ -10,7 +10,7 @@ from ..errors import InvalidAnswerError
 from ..people.questions import QUESTIONS, RUNNER_STOPPED, OpenQuestion, read_answer
 from ..plan.files.plan_files import dump_plan, read_plan_text
 
-__all__ = ["DECISIONS", "TITLES", "answer_of", "editable", "form_fields"]
+__all__ = ["DECISIONS", "TITLES", "answer_of", "editable", "form_fields", "is_editable"]
 
 Json = Any
 
@@ -43,11 +43,14 @@ _EDITED = {"approve_plan": "plan", "approve_step": "step", "confirm_call": "tool
 """The argument that a person may edit."""
 
 
-def editable(question: OpenQuestion) -> str | None:
-    """Return the text in which a person changes what was proposed; None: there is nothing to change."""
-    name = _EDITED.get(question.name)
-    if name is None or name not in question.args:
-        return None
+def is_editable(question: OpenQuestion) -> bool:
+    """Tell whether a person may change what was proposed."""
+    return _EDITED.get(question.name, "") in question.args
+
+
+def editable(question: OpenQuestion) -> str:
+    """Return the text in which a person changes what was proposed."""
+    name = _EDITED[question.name]
     value = question.args[name]
     # The calls of a loop are a list.
     return dump_plan(value if isinstance(value, dict) else {name: value}, format="yaml")

@@ -26,12 +26,13 @@ from ..errors import (
     known,
 )
 from ..people.questions import OpenQuestion
-from ..plan.files.plan_files import read_plan_text
+from ..plan.files.plan_files import dump_plan, read_plan_text
 from ..report import write_report
 from ..report.html import html_policy, style
 from ..report.markup import Markup, element
-from .answers import answer_of
+from .answers import answer_of, editable, is_editable
 from .board import Board, questions_of
+from .editor import Edit, edit_page
 from .frame import Frame, note
 from .guard import Access, Guard, RefusedError, form_token, read_form
 from .lists import inbox, new_run, runs
@@ -74,6 +75,9 @@ def create_app(board: Board, access: Access) -> Starlette:
         Route(f"{run}/events", pages.events),
         Route(f"{run}/report", pages.report),
         Route(f"{run}/steps/{{step}}", pages.step),
+        Route(f"{run}/answers/{{question}}/edit", pages.edit_question),
+        Route(f"{run}/plan", pages.edit_plan),
+        Route(f"{run}/plan", pages.change_plan, methods=["POST"]),
         Route(f"{run}/answers/{{question}}", pages.answer, methods=["POST"]),
         Route(f"{run}/go-on", pages.go_on, methods=["POST"]),
         Route(f"{run}/cancel", pages.cancel, methods=["POST"]),
@@ -191,30 +195,114 @@ class _Pages:
     async def answer(self, request: Request) -> Response:
         """Answer a question; where the answer does not fit, show why, with all that was typed."""
         form, thread = await read_form(request), request.path_params["thread"]
-        question_id = request.path_params["question"]
-        question = await self._question(thread, question_id)
+        question = await self._question(request)
+        if form.get("type") in ("edit", "check"):
+            return await self._answer_by_edit(request, question, form)
         try:
-            answer = answer_of(question, form)
-            await self._check_edit(thread, question, form)
-            await self.board.answer(thread, question_id, answer)
+            await self.board.answer(thread, question.id, answer_of(question, form))
         except PlanExecuteError as error:
-            refused = (question_id, _said(error), form)
+            refused = (question.id, _said(error), form)
             return HTMLResponse(await self._run_page(request, refused), 422)
         return await self._to(request, *(["runs", thread] if form.get("back") != "inbox" else []))
 
-    async def _question(self, thread: str, question_id: str) -> OpenQuestion:
-        snapshot = await self.board.snapshot(thread)
+    async def _question(self, request: Request) -> OpenQuestion:
+        snapshot = await self.board.snapshot(request.path_params["thread"])
         questions = [OpenQuestion.of(interrupt) for interrupt in snapshot.interrupts]
-        found = next((one for one in questions if one.id == question_id), None)
+        found = next((one for one in questions if one.id == request.path_params["question"]), None)
         if found is None:
             raise InvalidInputError("this question is not open any more: somebody has answered it")
         return found
 
-    async def _check_edit(self, thread: str, question: OpenQuestion, form: Mapping[str, str]) -> None:
-        """Refuse an edited plan that cannot run, with the line of each mistake."""
-        if form.get("type") == "edit" and question.name == "approve_plan":
-            values = (await self.board.snapshot(thread)).values
-            self.board.read_plan(form.get("edited", ""), {}, values.get("inputs") or {})
+    # --- editing ------------------------------------------------------------------------------
+
+    async def edit_question(self, request: Request) -> Response:
+        """Show what a question is about, to be edited."""
+        question = await self._question(request)
+        if not is_editable(question):
+            raise InvalidInputError("nothing of this question can be edited")
+        return await self._editor(request, await self._edit_of(request, question))
+
+    async def _edit_of(self, request: Request, question: OpenQuestion) -> Edit:
+        frame, thread = await self._frame(request), request.path_params["thread"]
+        what = {"approve_plan": "the plan", "approve_step": "the step"}.get(question.name, "the call")
+        return Edit(
+            what,
+            frame.link("runs", thread, "answers", question.id),
+            frame.link("runs", thread),
+            run_redactor().text(editable(question)),
+            "An edit that is valid counts as approved.",
+        )
+
+    async def _answer_by_edit(
+        self, request: Request, question: OpenQuestion, form: Mapping[str, str]
+    ) -> Response:
+        async def apply(thread: str, text: str, *, run: bool) -> None:
+            answer = answer_of(question, {"type": "edit", "edited": text})
+            if question.name == "approve_plan":
+                await self._read_plan(thread, text)
+            if run:
+                await self.board.answer(thread, question.id, answer)
+
+        return await self._apply(request, await self._edit_of(request, question), form, apply)
+
+    async def edit_plan(self, request: Request) -> Response:
+        """Show the plan of a run, to be edited."""
+        return await self._editor(request, await self._edit_of_plan(request))
+
+    async def change_plan(self, request: Request) -> Response:
+        """Change the plan of a run that does not run now, and go on."""
+        form = await read_form(request)
+
+        async def apply(thread: str, text: str, *, run: bool) -> None:
+            plan = await self._read_plan(thread, text)
+            if run:
+                await self.board.change_plan(thread, plan)
+
+        return await self._apply(request, await self._edit_of_plan(request), form, apply)
+
+    async def _edit_of_plan(self, request: Request) -> Edit:
+        frame, thread = await self._frame(request), request.path_params["thread"]
+        plan = (await self.board.snapshot(thread)).values.get("plan")
+        if not plan:
+            raise InvalidInputError("this run has no plan that could be edited")
+        own = {key: value for key, value in plan.items() if key not in ("id", "revision")}
+        return Edit(
+            "the plan",
+            frame.link("runs", thread, "plan"),
+            frame.link("runs", thread),
+            run_redactor().text(dump_plan(own, format="yaml")),
+            "Finished steps stay, changed ones run. To edit is to approve; open questions are withdrawn.",
+        )
+
+    async def _read_plan(self, thread: str, text: str) -> dict[str, Any]:
+        """Read an edited plan; where it cannot run, the error names the line of each mistake."""
+        values = (await self.board.snapshot(thread)).values
+        return self.board.read_plan(text, {}, values.get("inputs") or {})[0]
+
+    async def _apply(
+        self, request: Request, edit: Edit, form: Mapping[str, str], apply: Callable[..., Awaitable[None]]
+    ) -> Response:
+        """Check an edit, and apply it if that is wanted; else show what it changes or what is wrong."""
+        text, run = form.get("edited", ""), form.get("type") == "edit"
+        try:
+            await apply(request.path_params["thread"], text, run=run)
+        except PlanExecuteError as error:
+            return await self._editor(request, edit, text, _said(error), 422 if run else 200)
+        if not run:
+            return await self._editor(request, edit, text)
+        return await self._to(request, "runs", request.path_params["thread"])
+
+    async def _editor(
+        self,
+        request: Request,
+        edit: Edit,
+        text: str | None = None,
+        refused: str | None = None,
+        code: int = 200,
+    ) -> Response:
+        return HTMLResponse(edit_page(await self._frame(request), edit, text, refused), code)
+
+    # --- changes of a run ---------------------------------------------------------------------
 
     async def go_on(self, request: Request) -> Response:
         """Go on with a run that stopped."""

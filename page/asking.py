@@ -9,7 +9,7 @@ from ..people.forms import choices_of
 from ..people.questions import QUESTIONS, RUNNER_STOPPED, OpenQuestion
 from ..report.html import markdown
 from ..report.markup import Markup, element, exact, join
-from .answers import DECISIONS, TITLES, editable, form_fields
+from .answers import DECISIONS, TITLES, form_fields, is_editable
 from .frame import Frame, field, note
 
 __all__ = ["question_card"]
@@ -56,6 +56,7 @@ def question_card(
             note(refused) if refused else "",
             element("input", type="hidden", name="back", value="inbox") if about else "",
             *_ways(question, typed),
+            _edit_link(frame, thread, question),
         )
     # A form that somebody fills in stays as it is while the page changes around it.
     key = f"question-{question.id}{'-busy' if busy else ''}"
@@ -82,7 +83,6 @@ def _ways(question: OpenQuestion, typed: Mapping[str, str]) -> Sequence[object]:
         return [
             _buttons(("approve", "Approve")),
             _reject(typed, "Reject"),
-            _edit(question, typed),
         ]
     ways: list[object] = [
         field("Your answer", "message", typed.get("message", ""), rows=3, hint="JSON, or else text")
@@ -91,6 +91,14 @@ def _ways(question: OpenQuestion, typed: Mapping[str, str]) -> Sequence[object]:
     if isinstance(question.value, Mapping) and question.value.get("action_requests"):
         ways += [_buttons(("approve", "Approve")), _reject(typed, "Reject")]
     return ways
+
+
+def _edit_link(frame: Frame, thread: str, question: OpenQuestion) -> Markup | str:
+    if not is_editable(question):
+        return ""
+    return element(
+        "p", element("a", "Edit …", href=frame.link("runs", thread, "answers", question.id, "edit"))
+    )
 
 
 def _buttons(*kinds: tuple[str, str]) -> Markup:
@@ -105,28 +113,6 @@ def _reject(typed: Mapping[str, str], words: str) -> Markup:
         field("What should be different, or why not?", "message", typed.get("message", ""), rows=3),
         _buttons(("reject", words)),
         open=typed.get("type") == "reject",
-    )
-
-
-def _edit(question: OpenQuestion, typed: Mapping[str, str]) -> Markup:
-    text = editable(question)
-    if text is None:
-        return Markup("")
-    shown = typed.get("edited") or text
-    return element(
-        "details",
-        element("summary", "Edit …"),
-        field(
-            "As YAML or JSON",
-            "edited",
-            shown,
-            rows=min(28, shown.count("\n") + 3),
-            hint="An edit that is valid counts as approved.",
-            class_="code",
-            spellcheck="false",
-        ),
-        _buttons(("edit", "Run it as edited")),
-        open=typed.get("type") == "edit",
     )
 
 

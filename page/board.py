@@ -15,7 +15,7 @@ from langgraph.types import Command
 
 from ..context import run_redactor, to_context
 from ..errors import PlanExecuteError, ThreadBusyError, ThreadNotFoundError
-from ..graph.control import cancel_run, retry_steps
+from ..graph.control import cancel_run, edit_plan, retry_steps
 from ..people.questions import OpenQuestion, is_ours
 from ..report import RunRecord, aread_run
 from ..state import FINAL_STATUSES
@@ -245,6 +245,16 @@ class Board:
         agent = self.agent_for(thread)
         check_can_go_on(agent, agent.toolbox, await self.snapshot(thread), again=True)
         await retry_steps(agent, config_of(thread), step_ids)
+        await self._begin(thread, None)
+        self._raise_if_refused(thread)
+
+    async def change_plan(self, thread: str, plan: Mapping[str, Any]) -> None:
+        """Put an edited plan in the place of a run's, and go on with it.
+
+        Raises:
+            PlanExecuteError: If it cannot run, or the run is going on.
+        """
+        await edit_plan(self.agent_for(thread), config_of(thread), plan)
         await self._begin(thread, None)
         self._raise_if_refused(thread)
 

@@ -115,10 +115,12 @@ def _actions(frame: Frame, shown: Shown) -> Markup:
         buttons.append(("cancel", "End this run", ""))
     if status in ("done", "partial", "failed") and failed:
         buttons.append(("retry", "Retry what failed", ""))
-    forms = [
+    forms: list[object] = [
         frame.form(frame.link("runs", thread, action), element("button", words, class_=kind), class_="inline")
         for action, words, kind in buttons
     ]
+    if shown.record["plan"] and not shown.busy and not frame.read_only:
+        forms.append(element("a", "Edit the plan", href=frame.link("runs", thread, "plan")))
     return element("div", *forms, class_="actions")
 
 

@@ -188,7 +188,7 @@ class ServedPage:
 
     def wait_for_status(self, path: str, status: str) -> str:
         """Wait until a run stands like this."""
-        return self.wait(path, lambda page: f'<span class="badge {status}">' in page)
+        return self.wait(path, lambda page: f'<p class="status"><span class="badge {status}">' in page)
 
     def wait_for_call(self, text: str) -> None:
         """Wait until a tool was called."""

@@ -106,6 +106,7 @@ function now(doing) {
 }
 
 let stale = null;
+const MOST_BARS = 150;
 
 function take(news) {
   if (news.steps) colour(news.steps);
@@ -114,9 +115,10 @@ function take(news) {
   if (news.waiting !== undefined) count(news.waiting);
   if (news.stale) refresh(Boolean(news.stale.plan));
   if (news.changed && !body.dataset.run) refresh(false);
-  // The time chart is drawn by the server; it need not be of this very second.
-  if (news.steps && !stale && byId("timeline")) {
-    stale = setTimeout(() => { stale = null; refreshTimeline(); }, 4000);
+  // The time chart is drawn by the server; it need not be of this very second. A long one is drawn at the end.
+  const bars = document.querySelectorAll("#plan a.node").length;
+  if (news.steps && !stale && bars <= MOST_BARS) {
+    stale = setTimeout(() => { stale = null; refreshTimeline(); }, 3000);
   }
 }
 
@@ -125,7 +127,13 @@ async function refreshTimeline() {
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const piece = page.getElementById("timeline");
-  if (piece) Idiomorph.morph(byId("timeline"), piece, { morphStyle: "outerHTML", callbacks });
+  const old = byId("timeline");
+  if (!piece) return;
+  // Put in whole: to compare hundreds of bars takes longer than to draw them.
+  const at = old.querySelector(".scroll")?.scrollTop || 0;
+  old.replaceChildren(...document.adoptNode(piece).childNodes);
+  const frame = old.querySelector(".scroll");
+  if (frame) frame.scrollTop = at;
 }
 
 let source = null;
@@ -197,6 +205,24 @@ byId("plan")?.addEventListener("pointerdown", (down) => {
   addEventListener("pointermove", move);
   addEventListener("pointerup", up);
   down.preventDefault();
+});
+
+// --- an edit ---------------------------------------------------------------------------
+
+// What is wrong, or what changes, as one types; a later text overtakes an earlier one.
+let typed = 0;
+
+document.querySelector("[data-checked]")?.addEventListener("input", (event) => {
+  const mine = ++typed;
+  setTimeout(async () => {
+    if (mine !== typed) return;
+    const fields = new URLSearchParams(new FormData(event.target.form));
+    fields.set("type", "check");
+    const answer = await fetch(event.target.form.action, { method: "POST", body: fields });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const check = page.getElementById("check");
+    if (mine === typed && check) Idiomorph.morph(byId("check"), check, { morphStyle: "outerHTML" });
+  }, 400);
 });
 
 // --- one step --------------------------------------------------------------------------

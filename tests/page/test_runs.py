@@ -65,19 +65,40 @@ def test_an_edit_that_cannot_run_shows_the_line_and_keeps_the_text(page):
     page.start().signed_in()
     path = page.begin("write")
     where = page.question(page.wait_for_status(path, "waiting"))
+    assert "text: some tea" in text_of(page.get(f"{where}/edit"))
     edited = "goal: g\nsteps:\n  - id: a\n    call: {tool: lok, args: {q: my own text}}\n"
-    refused = page.post(where, {"type": "edit", "edited": edited})
-    assert refused.status_code == 422
-    said = text_of(refused.text)
-    assert "the plan:4:" in said
-    assert "unknown_tool" in said
-    assert "my own text" in said
-    broken = page.post(where, {"type": "edit", "edited": "steps: ["})
-    assert broken.status_code == 422
+    for kind, code in (("check", 200), ("edit", 422)):
+        refused = page.post(where, {"type": kind, "edited": edited})
+        assert refused.status_code == code
+        said = text_of(refused.text)
+        assert "the plan:4:" in said
+        assert "unknown_tool" in said
+        assert "my own text" in said
+    assert page.post(where, {"type": "edit", "edited": "steps: ["}).status_code == 422
     edited = PLANS["write"].replace("some tea", "better tea")
+    checked = page.post(where, {"type": "check", "edited": edited})
+    assert checked.status_code == 200
+    assert 'class="added"' in checked.text
+    assert page.calls == [], "a check applies nothing"
     assert page.post(where, {"type": "edit", "edited": edited}).status_code == 303
     page.wait_for_status(path, "done")
     assert page.calls == ["look tea", "note better tea"]
+
+
+def test_the_plan_of_a_run_that_ended_is_changed_and_gone_on_with(page):
+    page.start().signed_in()
+    path = page.begin("fails")
+    page.post(page.question(page.wait_for_status(path, "waiting")), {"type": "decide", "decision": "abort"})
+    page.wait_for_status(path, "failed")
+    assert "Edit the plan" in page.get(path)
+    shown = text_of(page.get(f"{path}/plan"))
+    assert "q: bad" in shown
+    refused = page.post(f"{path}/plan", {"type": "edit", "edited": PLANS["fails"].replace("look,", "lok,")})
+    assert refused.status_code == 422
+    edited = PLANS["fails"].replace("q: bad", "q: good")
+    assert page.post(f"{path}/plan", {"type": "edit", "edited": edited}).status_code == 303
+    page.wait_for_status(path, "done")
+    assert page.calls == ["look bad", "look good", "look b"]
 
 
 def test_a_plan_asks_for_its_inputs_first(page):
