@@ -10,7 +10,7 @@ from ..errors import InvalidAnswerError
 from ..people.questions import QUESTIONS, RUNNER_STOPPED, OpenQuestion, read_answer
 from ..plan.files.plan_files import dump_plan, read_plan_text
 
-__all__ = ["DECISIONS", "TITLES", "answer_of", "editable", "form_fields", "is_editable"]
+__all__ = ["DECISIONS", "MANAGED", "TITLES", "answer_of", "editable", "form_fields", "is_editable"]
 
 Json = Any
 
@@ -43,6 +43,10 @@ _EDITED = {"approve_plan": "plan", "approve_step": "step", "confirm_call": "tool
 """The argument that a person may edit."""
 
 
+MANAGED = ("id", "revision")
+"""Fields of a plan that are not the person's to change."""
+
+
 def is_editable(question: OpenQuestion) -> bool:
     """Tell whether a person may change what was proposed."""
     return _EDITED.get(question.name, "") in question.args
@@ -52,6 +56,8 @@ def editable(question: OpenQuestion) -> str:
     """Return the text in which a person changes what was proposed."""
     name = _EDITED[question.name]
     value = question.args[name]
+    if name == "plan":
+        value = {key: field for key, field in value.items() if key not in MANAGED}
     # The calls of a loop are a list.
     return dump_plan(value if isinstance(value, dict) else {name: value}, format="yaml")
 

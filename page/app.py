@@ -28,18 +28,19 @@ from ..errors import (
 from ..people.questions import OpenQuestion
 from ..plan.files.plan_files import dump_plan, read_plan_text
 from ..report import write_report
-from ..report.html import html_policy, style
+from ..report.html import html_policy, markdown, style
 from ..report.markup import Markup, element
-from .answers import answer_of, editable, is_editable
-from .board import Board, questions_of
+from .answers import MANAGED, answer_of, editable, is_editable
+from .board import Board
 from .editor import Edit, edit_page
 from .frame import Frame, note
 from .guard import Access, Guard, RefusedError, form_token, read_form
 from .lists import inbox, new_run, runs
 from .live import Live, Watch
 from .one_run import Shown, one_run, said_by, step_drawer, time_chart
+from .threads import Threads, questions_of
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "looking"]
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -51,73 +52,202 @@ _STATIC = {
 }
 
 
-def create_app(board: Board, access: Access) -> Starlette:
-    """Make the application of a board, for those who have access."""
-    pages = _Pages(board, access)
+def create_app(threads: Threads, access: Access) -> Starlette:
+    """Make the application that shows threads, and changes them if they are a `Board`, for who has access."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        looking = asyncio.create_task(board.look_around())
-        try:
+        async with looking(threads):
             yield
-        finally:
-            looking.cancel()
-            await board.close()
+        if isinstance(threads, Board):
+            await threads.close()
 
-    run = "/runs/{thread:path}"
-    routes = [
-        Route("/", pages.inbox),
-        Route("/new", pages.new),
-        Route("/new", pages.start, methods=["POST"]),
-        Route("/events", pages.all_events),
-        Route("/static/{file}", _static),
-        Route("/runs", pages.runs),
-        Route(f"{run}/events", pages.events),
-        Route(f"{run}/report", pages.report),
-        Route(f"{run}/steps/{{step}}", pages.step),
-        Route(f"{run}/answers/{{question}}/edit", pages.edit_question),
-        Route(f"{run}/plan", pages.edit_plan),
-        Route(f"{run}/plan", pages.change_plan, methods=["POST"]),
-        Route(f"{run}/answers/{{question}}", pages.answer, methods=["POST"]),
-        Route(f"{run}/go-on", pages.go_on, methods=["POST"]),
-        Route(f"{run}/cancel", pages.cancel, methods=["POST"]),
-        Route(f"{run}/retry", pages.retry, methods=["POST"]),
-        Route(run, pages.run),
-    ]
+    pages = _Changes(threads, access) if isinstance(threads, Board) else _Pages(threads, access)
     return Starlette(
-        routes=routes,
+        routes=pages.routes(),
         middleware=[Middleware(Guard, access=access)],
         exception_handlers={PlanExecuteError: pages.failed, RefusedError: pages.refused},
         lifespan=lifespan,
     )
 
 
-class _Pages:
-    """Answers requests that have passed the guard."""
+@asynccontextmanager
+async def looking(threads: Threads) -> AsyncIterator[None]:
+    """Look for what others change while the page is served."""
+    await asyncio.to_thread(_warm_up)
+    task = asyncio.create_task(threads.look_around())
+    try:
+        yield
+    finally:
+        task.cancel()
 
-    def __init__(self, board: Board, access: Access) -> None:
-        self.board = board
+
+def _warm_up() -> None:
+    """Read what is read once: an event loop must not wait for files."""
+    markdown("")
+    style()
+    for name in _STATIC:
+        _file(name)
+
+
+_RUN = "/runs/{thread:path}"
+
+
+class _Pages:
+    """Answers requests that have passed the guard, and change nothing."""
+
+    def __init__(self, threads: Threads, access: Access) -> None:
+        self.threads = threads
         self.access = access
+
+    def routes(self) -> list[Route]:
+        """List the addresses, the special ones first: a thread's id may hold anything."""
+        return [
+            Route("/", self.inbox),
+            Route("/events", self.all_events),
+            Route("/static/{file}", _static),
+            Route("/runs", self.runs),
+            Route(f"{_RUN}/events", self.events),
+            Route(f"{_RUN}/report", self.report),
+            Route(f"{_RUN}/steps/{{step}}", self.step),
+            Route(_RUN, self.run),
+        ]
 
     async def _frame(self, request: Request) -> Frame:
         base = request.scope.get("root_path", "").rstrip("/")
-        return Frame(base, form_token(request), self.access.read_only, await self.board.waiting())
-
-    async def _to(self, request: Request, *parts: str) -> Response:
-        return RedirectResponse((await self._frame(request)).link(*parts), 303)
+        return Frame(base, form_token(request), self.access.read_only, await self.threads.waiting())
 
     # --- about many runs --------------------------------------------------------------------
 
     async def inbox(self, request: Request) -> Response:
         """Show what waits."""
-        return HTMLResponse(inbox(await self._frame(request), await self.board.threads()))
+        return HTMLResponse(inbox(await self._frame(request), await self.threads.threads()))
 
     async def runs(self, request: Request) -> Response:
         """Show all runs that match."""
         asked = request.query_params
-        listed = await self.board.threads()
+        listed = await self.threads.threads()
         page = runs(await self._frame(request), listed, asked.get("status", ""), asked.get("q", ""))
         return HTMLResponse(page)
+
+    # --- one run ------------------------------------------------------------------------------
+
+    async def run(self, request: Request) -> Response:
+        """Show one run, or its time chart alone."""
+        if "timeline" in request.query_params:
+            return HTMLResponse(time_chart(await self.threads.record(request.path_params["thread"])))
+        return HTMLResponse(await self._run_page(request))
+
+    async def _run_page(
+        self, request: Request, refused: tuple[str, str, Mapping[str, str]] | None = None
+    ) -> str:
+        thread, threads = request.path_params["thread"], self.threads
+        snapshot = await threads.snapshot(thread)
+        spoken = run_redactor().value([*snapshot.values.get("messages", ())])
+        shown = Shown(
+            record=await threads.record(thread),
+            status=threads.status_of(thread, snapshot),
+            busy=threads.is_running(thread),
+            questions=questions_of(snapshot),
+            conversation=[said for message in spoken if (said := said_by(message))],
+            fault=threads.faults.get(thread, ""),
+            refused=refused,
+        )
+        threads.live(thread).see(snapshot.values, shown.questions)
+        return one_run(await self._frame(request), shown, rest_only="rest" in request.query_params)
+
+    async def step(self, request: Request) -> Response:
+        """Show all about a step, as a piece of the run's page."""
+        thread, step = request.path_params["thread"], request.path_params["step"]
+        record = await self.threads.record(thread)
+        may_retry = not self.threads.is_running(thread) and record["ended"]
+        drawer = step_drawer(record, step, await self._frame(request), may_retry=may_retry)
+        if drawer is None:
+            named = known(one["id"] for one in record["steps"])
+            return HTMLResponse(note(f"There is no step {step!r}; the steps are: {named}"), 404)
+        return HTMLResponse(drawer)
+
+    async def report(self, request: Request) -> Response:
+        """Show the report, which is a file of its own."""
+        record = await self.threads.record(request.path_params["thread"])
+        return HTMLResponse(write_report(record), headers={"Content-Security-Policy": html_policy()})
+
+    # --- what is new --------------------------------------------------------------------------
+
+    async def all_events(self, _: Request) -> Response:
+        """Tell a browser whenever anything about any run has changed."""
+        return self._stream(None)
+
+    async def events(self, request: Request) -> Response:
+        """Tell a browser what changes in a run."""
+        thread = request.path_params["thread"]
+        await self.threads.snapshot(thread)
+        return self._stream(self.threads.live(thread))
+
+    def _stream(self, live: Live | None) -> Response:
+        return EventSourceResponse(self._news(live), ping=20)
+
+    async def _news(self, live: Live | None) -> AsyncIterator[ServerSentEvent]:
+        watch = Watch()
+        self.threads.watches.add(watch)
+        if live is not None:
+            live.watches.add(watch)
+            watch.put("steps", dict(live.outcomes))
+        try:
+            async for news in watch.news():
+                if "changed" in news:
+                    news["waiting"] = await self.threads.waiting()
+                yield ServerSentEvent(
+                    json.dumps(run_redactor().value(news), ensure_ascii=False), event="news"
+                )
+        finally:
+            self.threads.watches.discard(watch)
+            if live is not None:
+                live.watches.discard(watch)
+
+    # --- what went wrong ----------------------------------------------------------------------
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say what was refused, on a page of its own."""
+        codes: dict[type, int] = {ThreadNotFoundError: 404, ThreadBusyError: 409}
+        code = next((code for kind, code in codes.items() if isinstance(error, kind)), 422)
+        frame = await self._frame(request)
+        parts = [note(_said(error))]
+        if thread := request.path_params.get("thread"):
+            parts.append(_back(frame, thread))
+        return HTMLResponse(frame.document("Not done", *parts), code)
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """Say that a form was refused."""
+        frame = await self._frame(request)
+        return HTMLResponse(frame.document("Refused", note(str(error))), 403)
+
+
+class _Changes(_Pages):
+    """Answers requests that start runs, or change them."""
+
+    def __init__(self, board: Board, access: Access) -> None:
+        super().__init__(board, access)
+        self.board = board
+
+    def routes(self) -> list[Route]:
+        """List the addresses, those that change something first."""
+        question = f"{_RUN}/answers/{{question}}"
+        return [
+            Route("/new", self.new),
+            Route("/new", self.start, methods=["POST"]),
+            Route(f"{question}/edit", self.edit_question),
+            Route(question, self.answer, methods=["POST"]),
+            Route(f"{_RUN}/plan", self.edit_plan),
+            Route(f"{_RUN}/plan", self.change_plan, methods=["POST"]),
+            Route(f"{_RUN}/go-on", self.go_on, methods=["POST"]),
+            Route(f"{_RUN}/cancel", self.cancel, methods=["POST"]),
+            Route(f"{_RUN}/retry", self.retry, methods=["POST"]),
+            *super().routes(),
+        ]
+
+    async def _to(self, request: Request, *parts: str) -> Response:
+        return RedirectResponse((await self._frame(request)).link(*parts), 303)
 
     async def new(self, request: Request) -> Response:
         """Show the form that starts a run."""
@@ -149,48 +279,6 @@ class _Pages:
         }
         steps, typed = self.board.read_plan(form["plan"], texts, {})
         return {"plan": steps, "inputs": typed}
-
-    # --- one run ------------------------------------------------------------------------------
-
-    async def run(self, request: Request) -> Response:
-        """Show one run, or its time chart alone."""
-        if "timeline" in request.query_params:
-            return HTMLResponse(time_chart(await self.board.record(request.path_params["thread"])))
-        return HTMLResponse(await self._run_page(request))
-
-    async def _run_page(
-        self, request: Request, refused: tuple[str, str, Mapping[str, str]] | None = None
-    ) -> str:
-        thread, board = request.path_params["thread"], self.board
-        snapshot = await board.snapshot(thread)
-        spoken = run_redactor().value([*snapshot.values.get("messages", ())])
-        shown = Shown(
-            record=await board.record(thread),
-            status=board.status_of(thread, snapshot),
-            busy=board.is_running(thread),
-            questions=questions_of(snapshot),
-            conversation=[said for message in spoken if (said := said_by(message))],
-            fault=board.faults.get(thread, ""),
-            refused=refused,
-        )
-        board.live(thread).see(snapshot.values, shown.questions)
-        return one_run(await self._frame(request), shown, rest_only="rest" in request.query_params)
-
-    async def step(self, request: Request) -> Response:
-        """Show all about a step, as a piece of the run's page."""
-        thread, step = request.path_params["thread"], request.path_params["step"]
-        record = await self.board.record(thread)
-        may_retry = not self.board.is_running(thread) and record["ended"]
-        drawer = step_drawer(record, step, await self._frame(request), may_retry=may_retry)
-        if drawer is None:
-            named = known(one["id"] for one in record["steps"])
-            return HTMLResponse(note(f"There is no step {step!r}; the steps are: {named}"), 404)
-        return HTMLResponse(drawer)
-
-    async def report(self, request: Request) -> Response:
-        """Show the report, which is a file of its own."""
-        record = await self.board.record(request.path_params["thread"])
-        return HTMLResponse(write_report(record), headers={"Content-Security-Policy": html_policy()})
 
     async def answer(self, request: Request) -> Response:
         """Answer a question; where the answer does not fit, show why, with all that was typed."""
@@ -265,7 +353,7 @@ class _Pages:
         plan = (await self.board.snapshot(thread)).values.get("plan")
         if not plan:
             raise InvalidInputError("this run has no plan that could be edited")
-        own = {key: value for key, value in plan.items() if key not in ("id", "revision")}
+        own = {key: value for key, value in plan.items() if key not in MANAGED}
         return Edit(
             "the plan",
             frame.link("runs", thread, "plan"),
@@ -326,56 +414,6 @@ class _Pages:
         form, thread = await read_form(request), request.path_params["thread"]
         await change(thread, form)
         return await self._to(request, "runs", thread)
-
-    # --- what is new --------------------------------------------------------------------------
-
-    async def all_events(self, _: Request) -> Response:
-        """Tell a browser whenever anything about any run has changed."""
-        return self._stream(None)
-
-    async def events(self, request: Request) -> Response:
-        """Tell a browser what changes in a run."""
-        thread = request.path_params["thread"]
-        await self.board.snapshot(thread)
-        return self._stream(self.board.live(thread))
-
-    def _stream(self, live: Live | None) -> Response:
-        return EventSourceResponse(self._news(live), ping=20)
-
-    async def _news(self, live: Live | None) -> AsyncIterator[ServerSentEvent]:
-        watch = Watch()
-        self.board.watches.add(watch)
-        if live is not None:
-            live.watches.add(watch)
-            watch.put("steps", dict(live.outcomes))
-        try:
-            async for news in watch.news():
-                if "changed" in news:
-                    news["waiting"] = await self.board.waiting()
-                yield ServerSentEvent(
-                    json.dumps(run_redactor().value(news), ensure_ascii=False), event="news"
-                )
-        finally:
-            self.board.watches.discard(watch)
-            if live is not None:
-                live.watches.discard(watch)
-
-    # --- what went wrong ----------------------------------------------------------------------
-
-    async def failed(self, request: Request, error: Exception) -> Response:
-        """Say what was refused, on a page of its own."""
-        codes: dict[type, int] = {ThreadNotFoundError: 404, ThreadBusyError: 409}
-        code = next((code for kind, code in codes.items() if isinstance(error, kind)), 422)
-        frame = await self._frame(request)
-        parts = [note(_said(error))]
-        if thread := request.path_params.get("thread"):
-            parts.append(_back(frame, thread))
-        return HTMLResponse(frame.document("Not done", *parts), code)
-
-    async def refused(self, request: Request, error: Exception) -> Response:
-        """Say that a form was refused."""
-        frame = await self._frame(request)
-        return HTMLResponse(frame.document("Refused", note(str(error))), 403)
 
 
 def _back(frame: Frame, thread: str) -> Markup:

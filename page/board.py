@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
 from ..context import run_redactor, to_context
-from ..errors import PlanExecuteError, ThreadBusyError, ThreadNotFoundError
+from ..errors import PlanExecuteError, ThreadBusyError
 from ..graph.control import cancel_run, edit_plan, retry_steps
-from ..people.questions import OpenQuestion, is_ours
+from ..people.questions import is_ours
 from ..report import RunRecord, aread_run
-from ..state import FINAL_STATUSES
 from ..storage.persistence import list_threads
 from ..threads.requirements import check_can_go_on
-from .live import Live, Watch
+from .threads import Threads, config_of
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
     from ..graph.agent import PlanExecuteAgent
 
-__all__ = ["Board", "PlanReader", "Thread", "config_of", "questions_of"]
+__all__ = ["Board", "PlanReader"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,34 +34,10 @@ PlanReader = Callable[[str, Mapping[str, str], Mapping[str, Any]], tuple[dict[st
 
 It gives the plan and the inputs, and raises `InvalidPlanError` with the issues.
 """
-_LOOKS_EVERY_S = 2.0
-"""How often the storage is asked about what others run."""
 
 
-@dataclass(frozen=True)
-class Thread:
-    """A line of the list."""
-
-    id: str
-    at: str
-    """When it was last written, ISO 8601."""
-    goal: str
-    status: str
-    """As in the state; or ``waiting``, ``running`` (here), ``stopped`` (or run elsewhere)."""
-    questions: list[OpenQuestion]
-    done: int
-    steps: int
-    cost: float | None
-
-
-def config_of(thread: str) -> RunnableConfig:
-    """Name a thread to LangGraph."""
-    return {"configurable": {"thread_id": thread}}
-
-
-@dataclass
-class Board:
-    """What the page shows and does.
+class Board(Threads):
+    """Shows the threads of a database, and runs them.
 
     Attributes:
         agent: Reads threads, and ends them; it needs no tools.
@@ -72,124 +45,32 @@ class Board:
         read_plan: Reads plan files.
     """
 
-    agent: PlanExecuteAgent
-    agent_for: Callable[[str], PlanExecuteAgent]
-    read_plan: PlanReader
-    faults: dict[str, str] = field(default_factory=dict)
-    """Why a run of this process stopped before its end, by thread."""
-    watches: set[Watch] = field(default_factory=set)
-    """Browsers that are told when anything about any thread has changed."""
-
-    def __post_init__(self) -> None:
-        self._lives: dict[str, Live] = {}
+    def __init__(
+        self, agent: PlanExecuteAgent, agent_for: Callable[[str], PlanExecuteAgent], read_plan: PlanReader
+    ) -> None:
+        super().__init__()
+        self.agent, self.agent_for, self.read_plan = agent, agent_for, read_plan
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._agents: dict[str, PlanExecuteAgent] = {}
-        self._ended: dict[tuple[str, str], Thread] = {}
         self._refusals: dict[str, Exception] = {}
-        self._waiting: int | None = None
 
     # --- looking ----------------------------------------------------------------------------
 
-    async def threads(self) -> list[Thread]:
-        """List the threads, newest first."""
-        listed = await asyncio.to_thread(lambda: list(list_threads(self.agent.checkpointer)))  # type: ignore[arg-type]
-        found = [await self._thread(thread, at) for thread, at in listed]
-        self._waiting = sum(len(one.questions) for one in found)
-        return found
+    async def listed(self) -> Sequence[tuple[str, str]]:
+        """List the threads of the database."""
+        return await asyncio.to_thread(lambda: list(list_threads(self.agent.checkpointer)))  # type: ignore[arg-type]
 
-    async def waiting(self) -> int:
-        """Count the open questions; what has not changed since is not counted again."""
-        if self._waiting is None:
-            await self.threads()
-        return self._waiting or 0
+    async def state(self, thread: str) -> StateSnapshot:
+        """Read a thread's state."""
+        return await self.agent.aget_state(config_of(thread))
 
-    async def _thread(self, thread: str, at: str) -> Thread:
-        """Describe a thread; one that has ended is read once."""
-        if thread not in self._tasks and (known := self._ended.get((thread, at))):
-            return known
-        snapshot = await self.agent.aget_state(config_of(thread))
-        found = run_redactor().value(self._described(thread, at, snapshot))
-        if found["status"] in FINAL_STATUSES and not snapshot.tasks:
-            self._ended[thread, at] = Thread(**found, questions=[])
-        return Thread(**found, questions=questions_of(snapshot))
-
-    def _described(self, thread: str, at: str, snapshot: StateSnapshot) -> dict[str, Any]:
-        values = snapshot.values
-        results, plan = values.get("results") or {}, values.get("plan") or {}
-        return {
-            "id": thread,
-            "at": at,
-            "goal": str(values.get("goal") or plan.get("goal") or ""),
-            "status": self.status_of(thread, snapshot),
-            "done": sum(result["status"] == "done" for result in results.values()),
-            "steps": len(plan.get("steps") or ()),
-            "cost": (values.get("usage") or {}).get("cost"),
-        }
-
-    def status_of(self, thread: str, snapshot: StateSnapshot) -> str:
-        """Tell a thread's status, as far as this process can: a run of others looks like one that stopped."""
-        if thread in self._tasks:
-            return "running"
-        if snapshot.interrupts:
-            return "waiting"
-        status = str(snapshot.values.get("status") or "planning")
-        return status if status in FINAL_STATUSES and not snapshot.tasks else "stopped"
-
-    async def snapshot(self, thread: str) -> StateSnapshot:
-        """Read a thread's state.
-
-        Raises:
-            ThreadNotFoundError: If there is no such thread.
-        """
-        snapshot = await self.agent.aget_state(config_of(thread))
-        if snapshot.created_at is None:
-            raise ThreadNotFoundError(f"there is no thread {thread!r}")
-        return snapshot
-
-    async def record(self, thread: str) -> RunRecord:
-        """Read all about a run, without secrets; a step that runs now is marked so."""
-        record: RunRecord = run_redactor().value(await aread_run(self.agent, config_of(thread)))
-        running = self._lives[thread].running if thread in self._lives else {}
-        for step in record["steps"]:
-            if step["id"] in running and step["status"] is None:
-                record["outcomes"][step["outcome"]] -= 1
-                step["outcome"] = "running"
-                record["outcomes"]["running"] = record["outcomes"].get("running", 0) + 1
-        record["outcomes"] = {outcome: count for outcome, count in record["outcomes"].items() if count}
-        return record
+    async def read(self, thread: str) -> RunRecord:
+        """Read all about a run, with what the store has of it."""
+        return await aread_run(self.agent, config_of(thread))
 
     def is_running(self, thread: str) -> bool:
         """Tell whether this process runs a thread."""
         return thread in self._tasks
-
-    def live(self, thread: str) -> Live:
-        """Give what changes in a run."""
-        return self._lives.setdefault(thread, Live())
-
-    async def look_around(self) -> None:
-        """Look for what others change, as long as this process lives."""
-        seen: Any = None
-        while True:
-            await asyncio.sleep(_LOOKS_EVERY_S)
-            watched = [(thread, live) for thread, live in self._lives.items() if live.watches]
-            try:
-                for thread, live in watched:
-                    if thread not in self._tasks:
-                        snapshot = await self.agent.aget_state(config_of(thread))
-                        live.see(snapshot.values, questions_of(snapshot))
-                self._waiting = None
-                if self.watches:
-                    now = [(one.id, one.at, one.status, len(one.questions)) for one in await self.threads()]
-                    if seen is not None and now != seen:
-                        self._changed()
-                    seen = now
-            except PlanExecuteError as error:
-                _log.warning("the storage cannot be read now: %s", error)
-
-    def _changed(self) -> None:
-        self._waiting = None
-        for watch in self.watches:
-            watch.put("changed", True)
 
     # --- running ----------------------------------------------------------------------------
 
@@ -203,7 +84,7 @@ class Board:
         await self._begin(thread, given, settings)
 
         async def is_kept() -> bool:
-            return (await self.agent.aget_state(config_of(thread))).created_at is not None
+            return (await self.state(thread)).created_at is not None
 
         await self._wait_for(thread, is_kept)
         self._raise_if_refused(thread)
@@ -218,7 +99,7 @@ class Board:
         await self._begin(thread, Command(resume={question_id: answer}))
 
         async def is_kept() -> bool:
-            snapshot = await self.agent.aget_state(config_of(thread))
+            snapshot = await self.state(thread)
             return question_id not in {one.id for one in snapshot.interrupts}
 
         if is_ours(question_id):
@@ -266,7 +147,7 @@ class Board:
         """
         await cancel_run(self._agents.get(thread, self.agent), config_of(thread))
         self.live(thread).stopped()
-        self._changed()
+        self.changed()
 
     async def _begin(self, thread: str, given: Any, settings: Mapping[str, Any] | None = None) -> None:
         """Start to run a thread, and return when it is held here or was refused."""
@@ -282,7 +163,7 @@ class Board:
             return thread in {running for running, _ in set(agent.running)}
 
         await self._wait_for(thread, is_held)
-        self._changed()
+        self.changed()
 
     async def _wait_for(self, thread: str, is_so: Callable[[], Awaitable[bool]]) -> None:
         """Wait until it is so, or the thread is not run here any more."""
@@ -308,13 +189,13 @@ class Board:
                 begun = True
                 live.hear(event)
                 if event["type"] == "question_open":
-                    self._changed()
+                    self.changed()
         except Exception as error:
             self._note_fault(thread, error, refused=not begun)
         finally:
             del self._tasks[thread], self._agents[thread]
             live.stopped()
-            self._changed()
+            self.changed()
 
     def _note_fault(self, thread: str, error: Exception, *, refused: bool) -> None:
         if refused:
@@ -329,9 +210,3 @@ class Board:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def questions_of(snapshot: StateSnapshot) -> list[OpenQuestion]:
-    """List the open questions of a thread, as they may be shown."""
-    found = [OpenQuestion.of(interrupt) for interrupt in snapshot.interrupts]
-    return run_redactor().value(found)

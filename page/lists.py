@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from ..report.markup import Markup, element, join
 from ..report.words import say_cost, say_count
 from .asking import question_card
-from .board import Thread
 from .frame import Frame, field, moment, note, status_badge
+from .threads import Thread
 
 __all__ = ["STATUSES", "inbox", "new_run", "runs"]
 

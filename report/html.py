@@ -301,7 +301,8 @@ def _timeline(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
     if never:
         shown = [*never[:60]]
         more = f" and {len(never) - len(shown):,} more" if len(never) > len(shown) else ""
-        parts.append(element("p", element("b", "Never ran: "), step_links(shown, anchors), more))
+        title = "Never ran: " if record["ended"] else "Not ended: "
+        parts.append(element("p", element("b", title), step_links(shown, anchors), more))
     return join(parts)
 
 

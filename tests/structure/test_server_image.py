@@ -84,7 +84,8 @@ def test_the_image_adds_the_checkout_and_nothing_else_and_installs_it(dockerfile
 
 def test_the_image_serves_the_graphs_and_keeps_its_store_closed(dockerfile):
     assert env_of(dockerfile, "LANGSERVE_GRAPHS") == CONFIG["graphs"]
-    assert env_of(dockerfile, "LANGGRAPH_HTTP") == {"disable_store": True}
+    assert env_of(dockerfile, "LANGGRAPH_HTTP") == CONFIG["http"]
+    assert CONFIG["http"]["disable_store"] is True
     for graph in CONFIG["graphs"].values():
         module, _, attribute = graph["path"].partition(":")
         assert callable(getattr(import_module(module), attribute))
