@@ -24,6 +24,7 @@ __all__ = [
     "CheckedPlan",
     "GivenInputs",
     "UncheckedToolbox",
+    "check_plan",
     "check_plan_file",
     "issue_text",
     "read_plan",
@@ -163,9 +164,15 @@ def check_plan_file(path: Path, toolbox: Toolbox, given: GivenInputs, *, has_mod
         InvalidPlanError: If it is no YAML or JSON mapping.
     """
     from ..plan.files.plan_files import load_plan_file
+
+    return check_plan(load_plan_file(path), toolbox, given, has_model=has_model)
+
+
+def check_plan(plan_file: PlanFile, toolbox: Toolbox, given: GivenInputs, *, has_model: bool) -> CheckedPlan:
+    """List the issues of a plan that was read, in the order in which they stand in its text."""
     from ..plan.rules import PlanFacts
 
-    plan_file, redactor = load_plan_file(path), run_redactor()
+    redactor = run_redactor()
     inputs = given.values(plan_file.plan.get("inputs"))
     facts = PlanFacts(
         toolbox,

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from ..storage.plan_cache import PlanCache
     from ..tools.toolbox import Toolbox
 
-__all__ = ["Place", "Sources", "make_agent", "open_agent", "read_budgets", "read_plan_cache", "read_settings"]
+__all__ = [
+    "Place",
+    "Sources",
+    "look_in_this_folder",
+    "make_agent",
+    "open_agent",
+    "read_budgets",
+    "read_plan_cache",
+    "read_settings",
+]
 
 
 class Place(NamedTuple):
@@ -211,13 +220,18 @@ def _listed(names: str | None) -> list[str]:
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
-def _load_tools(reference: str) -> list[Any]:
-    from ..graph.server import load_tools
-
+def look_in_this_folder() -> None:
+    """Let modules of the current folder be named."""
     here = os.getcwd()
     if here not in sys.path:
         # A console script, unlike `python -m`, does not look into the current folder.
         sys.path.insert(0, here)
+
+
+def _load_tools(reference: str) -> list[Any]:
+    from ..graph.server import load_tools
+
+    look_in_this_folder()
     try:
         found = load_tools(reference)
     except SystemExit as stop:

@@ -60,7 +60,7 @@ def draw_plan(
         viewBox=f"0 0 {drawing.width:.0f} {drawing.height:.0f}",
         width=f"{drawing.width:.0f}",
         height=f"{drawing.height:.0f}",
-        role="img",
+        role="group",
         aria_label=f"The plan as a graph of {say_count(len(steps), 'step')}",
     )
     return svg, drawing.left_out

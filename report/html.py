@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -32,29 +32,15 @@ from .words import (
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
-__all__ = ["write_html"]
+__all__ = ["PARTS", "anchored", "html_policy", "markdown", "part", "style", "write_html"]
 
 _ANSWER_CHARACTERS = 200_000
 
 
 def write_html(record: RunRecord) -> str:
     """Write the report of a run as an HTML document."""
-    anchors: dict[str, str] = {}
-    for at, step in enumerate(record["steps"], start=1):
-        anchors.setdefault(step["id"], f"step-{at}")  # a refused plan may name two steps alike
-    share = Share.of(len(record["steps"]))
-    sections = [
-        ("questions", "Waiting for an answer", _questions(record, anchors)),
-        ("issues", "Why the plan cannot run", _issues(record)),
-        ("answer", "Answer", _answer(record)),
-        ("plan", "Plan", _plan(record, anchors, share)),
-        ("timeline", "What ran when", _timeline(record, anchors)),
-        ("steps", "Steps", _steps(record, anchors, share)),
-        ("decisions", "Decisions", _decisions(record, anchors)),
-        ("usage", "What was spent", _usage(record)),
-        ("settings", "Settings", _settings(record)),
-    ]
-    there = [(key, title, body) for key, title, body in sections if body]
+    anchors = anchored(record)
+    there = [(key, title, body) for key, (title, _) in PARTS.items() if (body := part(key, record, anchors))]
     parts = [element("section", element("h2", title), body, id=key) for key, title, body in there]
     links = [element("a", title, href=f"#{key}") for key, title, _ in there]
     body = element("body", _header(record, links), element("main", *parts), _footer(record))
@@ -62,28 +48,47 @@ def write_html(record: RunRecord) -> str:
     return f"<!DOCTYPE html>\n{page}\n"
 
 
+def anchored(record: RunRecord) -> dict[str, str]:
+    """Name the section of each step."""
+    anchors: dict[str, str] = {}
+    for at, step in enumerate(record["steps"], start=1):
+        anchors.setdefault(step["id"], f"step-{at}")  # a refused plan may name two steps alike
+    return anchors
+
+
+def part(key: str, record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
+    """Write what stands under a title of `PARTS`; "" where the run has nothing of it."""
+    return PARTS[key][1](record, anchors)
+
+
 # --- the frame ---------------------------------------------------------------------------
 
 
 @cache
-def _style() -> str:
+def style() -> str:
+    """Return the style sheet of reports; the page of `serve` has it too."""
     return files(__package__).joinpath("page.css").read_text(encoding="utf-8")
 
 
+@cache
+def html_policy() -> str:
+    """Return the content security policy under which a report shows: its own style, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
 def _head(record: RunRecord) -> Markup:
-    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     title = one_line(record["goal"])[:80] or record["thread"]
     return element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", http_equiv="Content-Security-Policy", content=html_policy()),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="referrer", content="no-referrer"),
         element("meta", name="generator", content=f"plan-execute report {version('plan-execute')}"),
         element("meta", name="color-scheme", content="light dark"),
         element("title", f"{title} – run report"),
-        Markup(f"<style>{_style()}</style>"),
+        Markup(f"<style>{style()}</style>"),
     )
 
 
@@ -150,7 +155,7 @@ def _questions(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
         element(
             "div",
             element("h3", question["name"] or "A question", " ", _about(question["step_id"], anchors)),
-            _markdown(question["description"]),
+            markdown(question["description"]),
             class_="panel waiting",
             dir="auto",
         )
@@ -162,7 +167,7 @@ def _about(step_id: str | None, anchors: Mapping[str, str]) -> Markup | str:
     return join(["· ", step_links([step_id], anchors)]) if step_id else ""
 
 
-def _issues(record: RunRecord) -> Markup | str:
+def _issues(record: RunRecord, _: Mapping[str, str]) -> Markup | str:
     if not record["plan_issues"]:
         return ""
     listed = [
@@ -177,11 +182,11 @@ def _issues(record: RunRecord) -> Markup | str:
     return element("div", element("ul", *listed), class_="panel failed")
 
 
-def _answer(record: RunRecord) -> Markup | str:
+def _answer(record: RunRecord, _: Mapping[str, str]) -> Markup | str:
     if not record["answer"] and record["output"] is None:
         return ""
     shown, note = shortened(record["answer"], _ANSWER_CHARACTERS)
-    parts = [element("div", _markdown(shown), class_="panel answer", dir="auto")] if shown else []
+    parts = [element("div", markdown(shown), class_="panel answer", dir="auto")] if shown else []
     parts += [element("p", note, class_="cut")] if note else []
     if record["output"] is not None:
         parts += [element("h3", "Structured output"), value_block(record["output"], _ANSWER_CHARACTERS)]
@@ -193,12 +198,12 @@ def _renderer() -> MarkdownIt:
     # Imported late: it takes longer than everything else here.
     from markdown_it import MarkdownIt
 
-    markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    renderer = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     # What leads or loads from elsewhere stays as it was written: as text.
-    return markdown.disable(["link", "image", "autolink", "reference", "html_block", "html_inline"])
+    return renderer.disable(["link", "image", "autolink", "reference", "html_block", "html_inline"])
 
 
-def _markdown(words: str) -> Markup:
+def markdown(words: str) -> Markup:
     """Render Markdown that a model or a tool wrote; its headings stand below those of the page."""
     tokens = _renderer().parse(visible(words))
     for token in tokens:
@@ -210,7 +215,7 @@ def _markdown(words: str) -> Markup:
 # --- the plan ----------------------------------------------------------------------------
 
 
-def _plan(record: RunRecord, anchors: Mapping[str, str], share: Share) -> Markup | str:
+def _plan(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
     steps = [step for step in record["steps"] if step["in_plan"]]
     plan = record["plan"]
     if plan is None:
@@ -228,7 +233,7 @@ def _plan(record: RunRecord, anchors: Mapping[str, str], share: Share) -> Markup
     )
     words += [] if plan["complete"] else [element("p", "More steps were to be planned when these had ended.")]
     if record["inputs"]:
-        words += [element("h3", "Inputs"), value_block(record["inputs"], share.text)]
+        words += [element("h3", "Inputs"), value_block(record["inputs"], Share.of(len(record["steps"])).text)]
     return join([*words, _drawn(record, steps, anchors)])
 
 
@@ -296,7 +301,8 @@ def _timeline(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
     if never:
         shown = [*never[:60]]
         more = f" and {len(never) - len(shown):,} more" if len(never) > len(shown) else ""
-        parts.append(element("p", element("b", "Never ran: "), step_links(shown, anchors), more))
+        title = "Never ran: " if record["ended"] else "Not ended: "
+        parts.append(element("p", element("b", title), step_links(shown, anchors), more))
     return join(parts)
 
 
@@ -330,8 +336,9 @@ def _critical_path(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
 # --- steps and decisions -----------------------------------------------------------------
 
 
-def _steps(record: RunRecord, anchors: Mapping[str, str], share: Share) -> Markup:
+def _steps(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
     critical = {link["step_id"] for link in record["timeline"]["critical_path"]}
+    share = Share.of(len(record["steps"]))
 
     def sections(*, in_plan: bool) -> list[Markup]:
         return [
@@ -431,21 +438,27 @@ def _decided(decision: str) -> Markup:
     return element("span", decision, class_=f"badge {kinds.get(decision, 'unverified')}")
 
 
+_MOST_NAMED = 30
 _SIGNS = {"added": "+", "removed": "−", "changed": "~", "unchecked": "?"}
 
 
 def _difference(difference: Mapping[str, Sequence[str]], anchors: Mapping[str, str]) -> Markup:
-    lines = [
-        element("li", f"{_SIGNS.get(what, '')} {what}: ", step_links(ids, anchors), class_=what)
-        for what, ids in difference.items()
-    ]
+    lines = [element("li", *_changed(what, ids, anchors), class_=what) for what, ids in difference.items()]
     return element("ul", *lines) if lines else Markup("")
+
+
+def _changed(what: str, ids: Sequence[str], anchors: Mapping[str, str]) -> list[Markup]:
+    """Name the steps; more than a few are folded."""
+    title, links = f"{_SIGNS.get(what, '')} {what}: ", step_links(ids, anchors)
+    if len(ids) <= _MOST_NAMED:
+        return [join([title]), links]
+    return [element("details", element("summary", title, say_count(len(ids), "step")), links)]
 
 
 # --- what was spent, and by which settings -----------------------------------------------
 
 
-def _usage(record: RunRecord) -> Markup | str:
+def _usage(record: RunRecord, _: Mapping[str, str]) -> Markup | str:
     usage = record["usage"]
     if not say_usage(usage):
         return ""
@@ -477,7 +490,23 @@ def _cell(used: Mapping[str, Any], name: str) -> Markup:
     return element("td", say_cost(value) if name == "cost" else f"{value:,}")
 
 
-def _settings(record: RunRecord) -> Markup | str:
+def _settings(record: RunRecord, _: Mapping[str, str]) -> Markup | str:
     rows = settings_that_matter(record["settings"])
     listed = [element("div", element("dt", title), element("dd", value, dir="auto")) for title, value in rows]
     return element("dl", *listed, class_="facts") if listed else ""
+
+
+Part = Callable[[RunRecord, Mapping[str, str]], "Markup | str"]
+
+PARTS: dict[str, tuple[str, Part]] = {
+    "questions": ("Waiting for an answer", _questions),
+    "issues": ("Why the plan cannot run", _issues),
+    "answer": ("Answer", _answer),
+    "plan": ("Plan", _plan),
+    "timeline": ("What ran when", _timeline),
+    "steps": ("Steps", _steps),
+    "decisions": ("Decisions", _decisions),
+    "usage": ("What was spent", _usage),
+    "settings": ("Settings", _settings),
+}
+"""The parts of a report in their order: each has a title, and is left out where it is empty."""

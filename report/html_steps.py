@@ -54,14 +54,21 @@ def value_block(value: Json, limit: int, whole: object = "") -> Markup:
 
 
 def step_section(
-    step: StepRecord, anchor: str, anchors: Mapping[str, str], share: Share, thread: str, *, critical: bool
+    step: StepRecord,
+    anchor: str,
+    anchors: Mapping[str, str],
+    share: Share,
+    thread: str,
+    *,
+    critical: bool,
+    opened: bool = False,
 ) -> Markup:
-    """Write everything about one step, folded unless somebody has to look at it.
+    """Write everything about one step, folded unless it is ``opened`` or somebody has to look at it.
 
     The ``anchor`` stands within what is folded: a browser that goes to it unfolds the section.
     """
     body = element("div", _fields(step, anchors, share, thread), class_="body", id=anchor)
-    opened = step["outcome"] in _OPEN_AT_FIRST
+    opened = opened or step["outcome"] in _OPEN_AT_FIRST
     return element(
         "details", _summary(step, critical=critical), body, class_=f"step {step['outcome']}", open=opened
     )

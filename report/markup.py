@@ -9,7 +9,7 @@ from html import escape
 
 from ..safety.visible_text import visible
 
-__all__ = ["Markup", "element", "join", "text"]
+__all__ = ["Markup", "element", "exact", "join", "text"]
 
 
 class Markup(str):
@@ -20,7 +20,7 @@ class Markup(str):
 
 _IS_PLAIN = re.compile("[ !#-%(-;=?-~\n]*").fullmatch
 """Most texts need nothing; to see that is faster than to change nothing."""
-_VOID = {"meta", "link", "br", "rect", "path", "circle", "line", "use"}
+_VOID = {"meta", "link", "br", "input", "rect", "path", "circle", "line", "use"}
 
 
 def text(value: object) -> Markup:
@@ -29,6 +29,11 @@ def text(value: object) -> Markup:
         return value
     written = str(value)
     return Markup(written) if _IS_PLAIN(written) else Markup(escape(visible(written), quote=True))
+
+
+def exact(value: str) -> Markup:
+    """Escape a text that a person edits: what is invisible in it must come back as it is."""
+    return Markup(escape(value, quote=True))
 
 
 def join(parts: Iterable[object], between: str = "") -> Markup:
@@ -55,5 +60,5 @@ def element(tag: str, /, *children: object, **attributes: object) -> Markup:
         if value is not None and value is not False
     )
     if tag in _VOID:
-        return Markup(f"<{tag}{written}>" if tag in ("meta", "link", "br") else f"<{tag}{written}/>")
+        return Markup(f"<{tag}{written}>" if tag in ("meta", "link", "br", "input") else f"<{tag}{written}/>")
     return Markup(f"<{tag}{written}>{join(children)}</{tag}>")

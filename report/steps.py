@@ -12,7 +12,7 @@ from ..state import granted_tools, step_kind
 from ..storage.artifacts import described_artifact, unwrapped
 from .timeline import seconds_of
 
-__all__ = ["Criterion", "Given", "StepRecord", "Try", "step_records"]
+__all__ = ["Criterion", "Given", "StepRecord", "Try", "outcome_of", "step_records"]
 
 Json = Any
 
@@ -138,7 +138,7 @@ def _step_record(
 ) -> StepRecord:
     step_id = str(step.get("id", ""))
     made, result = tries.get(step_id, ()), results.get(step_id)
-    outcome = "waiting" if result is None and step_id in waiting else _outcome(result)
+    outcome = "waiting" if result is None and step_id in waiting else outcome_of(result)
     return _record(step, result or _so_far(made), outcome, made, _given(step, scope), in_plan=in_plan)
 
 
@@ -168,7 +168,8 @@ def _so_far(made: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     }
 
 
-def _outcome(result: Mapping[str, Any] | None) -> str:
+def outcome_of(result: Mapping[str, Any] | None) -> str:
+    """Tell how a step ended, as one of the keys of `OUTCOMES`."""
     if result is None:
         return "open"
     status = str(result.get("status"))

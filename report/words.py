@@ -50,6 +50,7 @@ OUTCOMES: dict[str, Outcome] = {
     "empty": Outcome("∅", "done, empty", "done; a valid result with nothing in it"),
     "unverified": Outcome("?", "done, not verified", "done, but nobody could check it"),
     "failed": Outcome("✗", "failed", "failed, after all its attempts"),
+    "running": Outcome("▶", "running", "is running now"),
     "waiting": Outcome("‖", "waiting", "waits for a person's answer"),
     "blocked": Outcome("⊘", "blocked", "did not run: something it needs did not succeed"),
     "skipped": Outcome("–", "skipped", "skipped by its condition or by a decision"),

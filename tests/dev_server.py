@@ -38,6 +38,7 @@ _NOT_OURS = (
     "`durability` has no effect",  # langgraph, of any stateless run on the server
     "Slow graph load",  # of a first request; how long that takes is up to the machine
     "Graph import exceeded",  # so is this
+    "Import for custom app",  # and this, of the page: it imports what the graph needs
     "is ignored; known inputs",  # what a test sent
 )
 """Warnings that say nothing about plan_execute."""

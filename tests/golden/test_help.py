@@ -23,6 +23,7 @@ COMMANDS = [
     "retry",
     "cancel",
     "worker",
+    "serve",
     "promote",
     "prune",
     "models",

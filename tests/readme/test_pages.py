@@ -24,6 +24,8 @@ ELSEWHERE = {
     "pip install -e '.[postgres]'": "part of the dev extra that `make test` installs",
     "langgraph dev": "tests/server",
     "langgraph build -t shop-agent": "a Docker engine; tests/structure/test_server_image.py has the rest",
+    "plan-execute serve --tools mytools:ALL": "tests/page",
+    "plan-execute serve --host 0.0.0.0 --auth team:who --name plans.example.org": "tests/page/test_access.py",
     "docker run -p 8123:8000 --env-file .env shop-agent": "a Docker engine",
 }
 """Commands that are shown and run in another place, and in which."""

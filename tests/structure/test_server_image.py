@@ -85,6 +85,7 @@ def test_the_image_adds_the_checkout_and_nothing_else_and_installs_it(dockerfile
 def test_the_image_serves_the_graphs_and_keeps_its_store_closed(dockerfile):
     assert env_of(dockerfile, "LANGSERVE_GRAPHS") == CONFIG["graphs"]
     http = env_of(dockerfile, "LANGGRAPH_HTTP")
+    assert http == CONFIG["http"]
     assert http["disable_store"] is True
     for path in (http["app"], *(graph["path"] for graph in CONFIG["graphs"].values())):
         module, _, attribute = path.partition(":")

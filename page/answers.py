@@ -1,0 +1,143 @@
+"""Forms of questions: which fields each has, and how they become an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InvalidAnswerError
+from ..people.questions import QUESTIONS, RUNNER_STOPPED, OpenQuestion, read_answer
+from ..plan.files.plan_files import dump_plan, read_plan_text
+
+__all__ = ["DECISIONS", "MANAGED", "TITLES", "answer_of", "editable", "form_fields", "is_editable"]
+
+Json = Any
+
+TITLES = {
+    "approve_plan": "May this plan run?",
+    "approve_step": "May this step run?",
+    "confirm_call": "May this call be made?",
+    "ask_person": "A question to you",
+    "handle_step_failure": "A step failed",
+    "resolve_unknown_outcome": "Did this take effect?",
+    "extend_budget": "A budget is nearly used up",
+}
+
+DECISIONS = {
+    "retry": "try the step again",
+    "skip": "go on without it",
+    "patch": "revise this step and what depends on it",
+    "replan": "revise everything that is not done",
+    "supply": "give the step's output yourself",
+    "abort": "end the run with a report",
+    "happened": "it took effect: give its output",
+    "run_again": "it did not take effect: run it again",
+    "fail": "treat the step as failed",
+    "extend": "allow more",
+    "finish": "stop with what there is",
+}
+"""What each decision means."""
+
+_EDITED = {"approve_plan": "plan", "approve_step": "step", "confirm_call": "tool_args"}
+"""The argument that a person may edit."""
+
+
+MANAGED = ("id", "revision")
+"""Fields of a plan that are not the person's to change."""
+
+
+def is_editable(question: OpenQuestion) -> bool:
+    """Tell whether a person may change what was proposed."""
+    return _EDITED.get(question.name, "") in question.args
+
+
+def editable(question: OpenQuestion) -> str:
+    """Return the text in which a person changes what was proposed."""
+    name = _EDITED[question.name]
+    value = question.args[name]
+    if name == "plan":
+        value = {key: field for key, field in value.items() if key not in MANAGED}
+    # The calls of a loop are a list.
+    return dump_plan(value if isinstance(value, dict) else {name: value}, format="yaml")
+
+
+def form_fields(question: OpenQuestion) -> dict[str, Mapping[str, Json]]:
+    """Return the fields of a question that asks for values, by name, each as JSON Schema."""
+    form = question.args.get("form")
+    fields = form.get("properties") if isinstance(form, Mapping) else None
+    return {name: field for name, field in fields.items() if isinstance(field, Mapping)} if fields else {}
+
+
+def answer_of(question: OpenQuestion, form: Mapping[str, str]) -> Json:
+    """Make an answer of a form, and see whether it fits.
+
+    Raises:
+        InvalidAnswerError: If it does not.
+        InvalidPlanError: If an edited text cannot be read; the issues name its lines.
+    """
+    kind = form.get("type", "")
+    make = {"approve": _approval, "reject": _rejection, "edit": _edit, "decide": _decision}.get(kind, _words)
+    answer = make(question, form)
+    if question.name in QUESTIONS:
+        read_answer(question.value, answer)
+    return answer
+
+
+def _approval(question: OpenQuestion, _: Mapping[str, str]) -> Json:
+    return _of_all(question, {"type": "approve"})
+
+
+def _rejection(question: OpenQuestion, form: Mapping[str, str]) -> Json:
+    return _of_all(question, {"type": "reject", "message": form.get("message", "").strip()})
+
+
+def _of_all(question: OpenQuestion, decision: dict[str, str]) -> Json:
+    """Answer ours as it is, and somebody else's once for each of its actions."""
+    if question.name in QUESTIONS:
+        return decision
+    return {"decisions": [decision for _ in question.value["action_requests"]]}
+
+
+def _edit(question: OpenQuestion, form: Mapping[str, str]) -> Json:
+    edited = read_plan_text(form.get("edited", ""), "your edit").plan
+    name = _EDITED[question.name]
+    return {"type": "edit", "args": edited if name in edited else {name: edited}}
+
+
+def _decision(question: OpenQuestion, form: Mapping[str, str]) -> Json:
+    args: dict[str, Json] = {"decision": form.get("decision", "")}
+    if instructions := form.get("instructions", "").strip():
+        args["instructions"] = instructions
+    if args["decision"] in ("supply", "happened"):
+        args["output"] = _json_or_text(form.get("output", ""))
+    if args["decision"] == "extend":
+        args["by"] = _amount(form.get("by", "")) if form.get("by", "").strip() else question.args.get("by")
+    if form.get(RUNNER_STOPPED):
+        args[RUNNER_STOPPED] = True
+    return {"type": "edit", "args": args}
+
+
+def _amount(text: str) -> float:
+    try:
+        amount = float(text.replace(",", "").replace("_", ""))
+    except ValueError:
+        raise InvalidAnswerError(f"{text!r} is no amount: give a number above zero") from None
+    return int(amount) if amount.is_integer() else amount
+
+
+def _words(question: OpenQuestion, form: Mapping[str, str]) -> Json:
+    if fields := form_fields(question):
+        given = {name: form[f"field.{name}"] for name in fields if form.get(f"field.{name}", "").strip()}
+        return {"type": "edit", "args": {"answer": given}}
+    said = form.get("choice") or form.get("message", "")
+    if not said.strip():
+        raise InvalidAnswerError("this answer is empty. The question stays open.")
+    return {"type": "respond", "message": said} if question.name in QUESTIONS else _json_or_text(said)
+
+
+def _json_or_text(text: str) -> Json:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

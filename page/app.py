@@ -1,0 +1,453 @@
+"""The page as a Starlette application: which address shows or does what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from ..context import run_redactor
+from ..errors import (
+    InvalidInputError,
+    PlanExecuteError,
+    ThreadBusyError,
+    ThreadNotFoundError,
+    known,
+)
+from ..people.questions import OpenQuestion
+from ..plan.files.plan_files import dump_plan, read_plan_text
+from ..report import write_report
+from ..report.html import html_policy, markdown, style
+from ..report.markup import Markup, element
+from .answers import MANAGED, answer_of, editable, is_editable
+from .board import Board
+from .editor import Edit, edit_page
+from .frame import Frame, note
+from .guard import Access, Guard, RefusedError, form_token, read_form
+from .lists import inbox, new_run, runs
+from .live import Live, Watch
+from .one_run import Shown, one_run, said_by, step_drawer, time_chart
+from .threads import Threads, questions_of
+
+__all__ = ["create_app", "looking"]
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+_STATIC = {
+    "board.css": "text/css",
+    "board.js": "text/javascript",
+    "idiomorph.min.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+
+def create_app(threads: Threads, access: Access) -> Starlette:
+    """Make the application that shows threads, and changes them if they are a `Board`, for who has access."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with looking(threads):
+            yield
+        if isinstance(threads, Board):
+            await threads.close()
+
+    pages = _Changes(threads, access) if isinstance(threads, Board) else _Pages(threads, access)
+    return Starlette(
+        routes=pages.routes(),
+        middleware=[Middleware(Guard, access=access)],
+        exception_handlers={PlanExecuteError: pages.failed, RefusedError: pages.refused},
+        lifespan=lifespan,
+    )
+
+
+@asynccontextmanager
+async def looking(threads: Threads) -> AsyncIterator[None]:
+    """Look for what others change while the page is served."""
+    await asyncio.to_thread(_warm_up)
+    task = asyncio.create_task(threads.look_around())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _warm_up() -> None:
+    """Read what is read once: an event loop must not wait for files."""
+    markdown("")
+    style()
+    for name in _STATIC:
+        _file(name)
+
+
+_RUN = "/runs/{thread:path}"
+
+
+class _Pages:
+    """Answers requests that have passed the guard, and change nothing."""
+
+    def __init__(self, threads: Threads, access: Access) -> None:
+        self.threads = threads
+        self.access = access
+
+    def routes(self) -> list[Route]:
+        """List the addresses, the special ones first: a thread's id may hold anything."""
+        return [
+            Route("/", self.inbox),
+            Route("/events", self.all_events),
+            Route("/static/{file}", _static),
+            Route("/runs", self.runs),
+            Route(f"{_RUN}/events", self.events),
+            Route(f"{_RUN}/report", self.report),
+            Route(f"{_RUN}/steps/{{step}}", self.step),
+            Route(_RUN, self.run),
+        ]
+
+    async def _frame(self, request: Request) -> Frame:
+        base = request.scope.get("root_path", "").rstrip("/")
+        return Frame(base, form_token(request), self.access.read_only, await self.threads.waiting())
+
+    # --- about many runs --------------------------------------------------------------------
+
+    async def inbox(self, request: Request) -> Response:
+        """Show what waits."""
+        return HTMLResponse(inbox(await self._frame(request), await self.threads.threads()))
+
+    async def runs(self, request: Request) -> Response:
+        """Show all runs that match."""
+        asked = request.query_params
+        listed = await self.threads.threads()
+        page = runs(await self._frame(request), listed, asked.get("status", ""), asked.get("q", ""))
+        return HTMLResponse(page)
+
+    # --- one run ------------------------------------------------------------------------------
+
+    async def run(self, request: Request) -> Response:
+        """Show one run, or its time chart alone."""
+        if "timeline" in request.query_params:
+            return HTMLResponse(time_chart(await self.threads.record(request.path_params["thread"])))
+        return HTMLResponse(await self._run_page(request))
+
+    async def _run_page(
+        self, request: Request, refused: tuple[str, str, Mapping[str, str]] | None = None
+    ) -> str:
+        thread, threads = request.path_params["thread"], self.threads
+        snapshot = await threads.snapshot(thread)
+        spoken = run_redactor().value([*snapshot.values.get("messages", ())])
+        shown = Shown(
+            record=await threads.record(thread),
+            status=threads.status_of(thread, snapshot),
+            busy=threads.is_running(thread),
+            questions=questions_of(snapshot),
+            conversation=[said for message in spoken if (said := said_by(message))],
+            fault=threads.faults.get(thread, ""),
+            refused=refused,
+        )
+        threads.live(thread).see(snapshot.values, shown.questions)
+        return one_run(await self._frame(request), shown, rest_only="rest" in request.query_params)
+
+    async def step(self, request: Request) -> Response:
+        """Show all about a step, as a piece of the run's page."""
+        thread, step = request.path_params["thread"], request.path_params["step"]
+        record = await self.threads.record(thread)
+        may_retry = not self.threads.is_running(thread) and record["ended"]
+        drawer = step_drawer(record, step, await self._frame(request), may_retry=may_retry)
+        if drawer is None:
+            named = known(one["id"] for one in record["steps"])
+            return HTMLResponse(note(f"There is no step {step!r}; the steps are: {named}"), 404)
+        return HTMLResponse(drawer)
+
+    async def report(self, request: Request) -> Response:
+        """Show the report, which is a file of its own."""
+        record = await self.threads.record(request.path_params["thread"])
+        return HTMLResponse(write_report(record), headers={"Content-Security-Policy": html_policy()})
+
+    # --- what is new --------------------------------------------------------------------------
+
+    async def all_events(self, _: Request) -> Response:
+        """Tell a browser whenever anything about any run has changed."""
+        return self._stream(None)
+
+    async def events(self, request: Request) -> Response:
+        """Tell a browser what changes in a run."""
+        thread = request.path_params["thread"]
+        await self.threads.snapshot(thread)
+        return self._stream(self.threads.live(thread))
+
+    def _stream(self, live: Live | None) -> Response:
+        return EventSourceResponse(self._news(live), ping=20)
+
+    async def _news(self, live: Live | None) -> AsyncIterator[ServerSentEvent]:
+        watch = Watch()
+        self.threads.watches.add(watch)
+        if live is not None:
+            live.watches.add(watch)
+            watch.put("steps", dict(live.outcomes))
+        try:
+            async for news in watch.news():
+                if "changed" in news:
+                    news["waiting"] = await self.threads.waiting()
+                yield ServerSentEvent(
+                    json.dumps(run_redactor().value(news), ensure_ascii=False), event="news"
+                )
+        finally:
+            self.threads.watches.discard(watch)
+            if live is not None:
+                live.watches.discard(watch)
+
+    # --- what went wrong ----------------------------------------------------------------------
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say what was refused, on a page of its own."""
+        codes: dict[type, int] = {ThreadNotFoundError: 404, ThreadBusyError: 409}
+        code = next((code for kind, code in codes.items() if isinstance(error, kind)), 422)
+        frame = await self._frame(request)
+        parts = [note(_said(error))]
+        if thread := request.path_params.get("thread"):
+            parts.append(_back(frame, thread))
+        return HTMLResponse(frame.document("Not done", *parts), code)
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """Say that a form was refused."""
+        frame = await self._frame(request)
+        return HTMLResponse(frame.document("Refused", note(str(error))), 403)
+
+
+class _Changes(_Pages):
+    """Answers requests that start runs, or change them."""
+
+    def __init__(self, board: Board, access: Access) -> None:
+        super().__init__(board, access)
+        self.board = board
+
+    def routes(self) -> list[Route]:
+        """List the addresses, those that change something first."""
+        question = f"{_RUN}/answers/{{question}}"
+        return [
+            Route("/new", self.new),
+            Route("/new", self.start, methods=["POST"]),
+            Route(f"{question}/edit", self.edit_question),
+            Route(question, self.answer, methods=["POST"]),
+            Route(f"{_RUN}/plan", self.edit_plan),
+            Route(f"{_RUN}/plan", self.change_plan, methods=["POST"]),
+            Route(f"{_RUN}/go-on", self.go_on, methods=["POST"]),
+            Route(f"{_RUN}/cancel", self.cancel, methods=["POST"]),
+            Route(f"{_RUN}/retry", self.retry, methods=["POST"]),
+            *super().routes(),
+        ]
+
+    async def _to(self, request: Request, *parts: str) -> Response:
+        return RedirectResponse((await self._frame(request)).link(*parts), 303)
+
+    async def new(self, request: Request) -> Response:
+        """Show the form that starts a run."""
+        return HTMLResponse(new_run(await self._frame(request), {}))
+
+    async def start(self, request: Request) -> Response:
+        """Start a run, or ask for the inputs of its plan first."""
+        form = await read_form(request)
+        inputs: list[tuple[str, str, str]] = []
+        try:
+            inputs = _inputs(form)
+            if any(f"input.{name}" not in form for name, _, _ in inputs):
+                return HTMLResponse(new_run(await self._frame(request), form, inputs=inputs))
+            settings = {"approval": form.get("approval") or "writes"}
+            thread = await self.board.start(self._given(form), settings)
+        except PlanExecuteError as error:
+            return HTMLResponse(new_run(await self._frame(request), form, _said(error), inputs), 422)
+        return await self._to(request, "runs", thread)
+
+    def _given(self, form: Mapping[str, str]) -> dict[str, Any]:
+        goal, plan = form.get("goal", "").strip(), form.get("plan", "").strip()
+        if bool(goal) == bool(plan):
+            raise InvalidInputError("give either a goal or a plan")
+        if goal:
+            return {"goal": goal}
+        prefix = "input."
+        texts = {
+            key.removeprefix(prefix): text for key, text in form.items() if key.startswith(prefix) and text
+        }
+        steps, typed = self.board.read_plan(form["plan"], texts, {})
+        return {"plan": steps, "inputs": typed}
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a question; where the answer does not fit, show why, with all that was typed."""
+        form, thread = await read_form(request), request.path_params["thread"]
+        question = await self._question(request)
+        if form.get("type") in ("edit", "check"):
+            return await self._answer_by_edit(request, question, form)
+        try:
+            await self.board.answer(thread, question.id, answer_of(question, form))
+        except PlanExecuteError as error:
+            refused = (question.id, _said(error), form)
+            return HTMLResponse(await self._run_page(request, refused), 422)
+        return await self._to(request, *(["runs", thread] if form.get("back") != "inbox" else []))
+
+    async def _question(self, request: Request) -> OpenQuestion:
+        snapshot = await self.board.snapshot(request.path_params["thread"])
+        questions = [OpenQuestion.of(interrupt) for interrupt in snapshot.interrupts]
+        found = next((one for one in questions if one.id == request.path_params["question"]), None)
+        if found is None:
+            raise InvalidInputError("this question is not open any more: somebody has answered it")
+        return found
+
+    # --- editing ------------------------------------------------------------------------------
+
+    async def edit_question(self, request: Request) -> Response:
+        """Show what a question is about, to be edited."""
+        question = await self._question(request)
+        if not is_editable(question):
+            raise InvalidInputError("nothing of this question can be edited")
+        return await self._editor(request, await self._edit_of(request, question))
+
+    async def _edit_of(self, request: Request, question: OpenQuestion) -> Edit:
+        frame, thread = await self._frame(request), request.path_params["thread"]
+        what = {"approve_plan": "the plan", "approve_step": "the step"}.get(question.name, "the call")
+        return Edit(
+            what,
+            frame.link("runs", thread, "answers", question.id),
+            frame.link("runs", thread),
+            run_redactor().text(editable(question)),
+            "An edit that is valid counts as approved.",
+        )
+
+    async def _answer_by_edit(
+        self, request: Request, question: OpenQuestion, form: Mapping[str, str]
+    ) -> Response:
+        async def apply(thread: str, text: str, *, run: bool) -> None:
+            answer = answer_of(question, {"type": "edit", "edited": text})
+            if question.name == "approve_plan":
+                await self._read_plan(thread, text)
+            if run:
+                await self.board.answer(thread, question.id, answer)
+
+        return await self._apply(request, await self._edit_of(request, question), form, apply)
+
+    async def edit_plan(self, request: Request) -> Response:
+        """Show the plan of a run, to be edited."""
+        return await self._editor(request, await self._edit_of_plan(request))
+
+    async def change_plan(self, request: Request) -> Response:
+        """Change the plan of a run that does not run now, and go on."""
+        form = await read_form(request)
+
+        async def apply(thread: str, text: str, *, run: bool) -> None:
+            plan = await self._read_plan(thread, text)
+            if run:
+                await self.board.change_plan(thread, plan)
+
+        return await self._apply(request, await self._edit_of_plan(request), form, apply)
+
+    async def _edit_of_plan(self, request: Request) -> Edit:
+        frame, thread = await self._frame(request), request.path_params["thread"]
+        plan = (await self.board.snapshot(thread)).values.get("plan")
+        if not plan:
+            raise InvalidInputError("this run has no plan that could be edited")
+        own = {key: value for key, value in plan.items() if key not in MANAGED}
+        return Edit(
+            "the plan",
+            frame.link("runs", thread, "plan"),
+            frame.link("runs", thread),
+            run_redactor().text(dump_plan(own, format="yaml")),
+            "Finished steps stay, changed ones run. To edit is to approve; open questions are withdrawn.",
+        )
+
+    async def _read_plan(self, thread: str, text: str) -> dict[str, Any]:
+        """Read an edited plan; where it cannot run, the error names the line of each mistake."""
+        values = (await self.board.snapshot(thread)).values
+        return self.board.read_plan(text, {}, values.get("inputs") or {})[0]
+
+    async def _apply(
+        self, request: Request, edit: Edit, form: Mapping[str, str], apply: Callable[..., Awaitable[None]]
+    ) -> Response:
+        """Check an edit, and apply it if that is wanted; else show what it changes or what is wrong."""
+        text, run = form.get("edited", ""), form.get("type") == "edit"
+        try:
+            await apply(request.path_params["thread"], text, run=run)
+        except PlanExecuteError as error:
+            return await self._editor(request, edit, text, _said(error), 422 if run else 200)
+        if not run:
+            return await self._editor(request, edit, text)
+        return await self._to(request, "runs", request.path_params["thread"])
+
+    async def _editor(
+        self,
+        request: Request,
+        edit: Edit,
+        text: str | None = None,
+        refused: str | None = None,
+        code: int = 200,
+    ) -> Response:
+        return HTMLResponse(edit_page(await self._frame(request), edit, text, refused), code)
+
+    # --- changes of a run ---------------------------------------------------------------------
+
+    async def go_on(self, request: Request) -> Response:
+        """Go on with a run that stopped."""
+        return await self._changed(request, lambda thread, _: self.board.go_on(thread))
+
+    async def cancel(self, request: Request) -> Response:
+        """End a run."""
+        return await self._changed(request, lambda thread, _: self.board.cancel(thread))
+
+    async def retry(self, request: Request) -> Response:
+        """Run failed steps again, or one that is named."""
+
+        def again(thread: str, form: Mapping[str, str]) -> Awaitable[None]:
+            return self.board.retry(thread, [form["step"]] if form.get("step") else None)
+
+        return await self._changed(request, again)
+
+    async def _changed(
+        self, request: Request, change: Callable[[str, Mapping[str, str]], Awaitable[None]]
+    ) -> Response:
+        form, thread = await read_form(request), request.path_params["thread"]
+        await change(thread, form)
+        return await self._to(request, "runs", thread)
+
+
+def _back(frame: Frame, thread: str) -> Markup:
+    return element("p", element("a", "Back to the run", href=frame.link("runs", thread)))
+
+
+def _said(error: Exception) -> str:
+    return run_redactor().text(str(error))
+
+
+def _inputs(form: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """List the inputs that a plan declares: name, what is said of it, the text to begin with."""
+    text = form.get("plan", "").strip()
+    declared = read_plan_text(text, "the plan").plan.get("inputs") if text else None
+    found = []
+    for name, spec in declared.items() if isinstance(declared, Mapping) else ():
+        about = spec if isinstance(spec, Mapping) else {}
+        default = about.get("default")
+        begin = default if isinstance(default, str) else "" if default is None else json.dumps(default)
+        hint = ", ".join(str(about[key]) for key in ("type", "description") if key in about)
+        found.append((str(name), hint, form.get(f"input.{name}", begin)))
+    return found
+
+
+@cache
+def _file(name: str) -> str:
+    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["file"]
+    if name == "style.css":
+        # The report's style sheet has the colours and the components; the page adds its own.
+        return Response(style() + _file("board.css"), media_type="text/css")
+    if name not in _STATIC:
+        return Response(status_code=404)
+    return Response(_file(name), media_type=_STATIC[name])

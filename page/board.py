@@ -1,0 +1,212 @@
+"""The threads of one database, and those that this process runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langgraph.types import Command
+
+from ..context import run_redactor, to_context
+from ..errors import PlanExecuteError, ThreadBusyError
+from ..graph.control import cancel_run, edit_plan, retry_steps
+from ..people.questions import is_ours
+from ..report import RunRecord, aread_run
+from ..storage.persistence import list_threads
+from ..threads.requirements import check_can_go_on
+from .threads import Threads, config_of
+
+if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
+    from ..graph.agent import PlanExecuteAgent
+
+__all__ = ["Board", "PlanReader"]
+
+_log = logging.getLogger(__name__)
+
+PlanReader = Callable[[str, Mapping[str, str], Mapping[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
+"""Reads the text of a plan file, with texts and exact values for its inputs.
+
+It gives the plan and the inputs, and raises `InvalidPlanError` with the issues.
+"""
+
+
+class Board(Threads):
+    """Shows the threads of a database, and runs them.
+
+    Attributes:
+        agent: Reads threads, and ends them; it needs no tools.
+        agent_for: Gives the agent that runs a thread.
+        read_plan: Reads plan files.
+    """
+
+    def __init__(
+        self, agent: PlanExecuteAgent, agent_for: Callable[[str], PlanExecuteAgent], read_plan: PlanReader
+    ) -> None:
+        super().__init__()
+        self.agent, self.agent_for, self.read_plan = agent, agent_for, read_plan
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._agents: dict[str, PlanExecuteAgent] = {}
+        self._refusals: dict[str, Exception] = {}
+
+    # --- looking ----------------------------------------------------------------------------
+
+    async def listed(self) -> Sequence[tuple[str, str]]:
+        """List the threads of the database."""
+        return await asyncio.to_thread(lambda: list(list_threads(self.agent.checkpointer)))  # type: ignore[arg-type]
+
+    async def state(self, thread: str) -> StateSnapshot:
+        """Read a thread's state."""
+        return await self.agent.aget_state(config_of(thread))
+
+    async def read(self, thread: str) -> RunRecord:
+        """Read all about a run, with what the store has of it."""
+        return await aread_run(self.agent, config_of(thread))
+
+    def is_running(self, thread: str) -> bool:
+        """Tell whether this process runs a thread."""
+        return thread in self._tasks
+
+    # --- running ----------------------------------------------------------------------------
+
+    async def start(self, given: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+        """Begin a run, and return its thread when it is on disk.
+
+        Raises:
+            PlanExecuteError: If it was refused; there is no thread then.
+        """
+        thread = uuid4().hex[:12]
+        await self._begin(thread, given, settings)
+
+        async def is_kept() -> bool:
+            return (await self.state(thread)).created_at is not None
+
+        await self._wait_for(thread, is_kept)
+        self._raise_if_refused(thread)
+        return thread
+
+    async def answer(self, thread: str, question_id: str, answer: Any) -> None:
+        """Answer a question and go on; return when the answer is on disk.
+
+        Raises:
+            PlanExecuteError: If it was refused; the question is still open then.
+        """
+        await self._begin(thread, Command(resume={question_id: answer}))
+
+        async def is_kept() -> bool:
+            snapshot = await self.state(thread)
+            return question_id not in {one.id for one in snapshot.interrupts}
+
+        if is_ours(question_id):
+            await self._wait_for(thread, is_kept)
+        self._raise_if_refused(thread)
+
+    async def go_on(self, thread: str) -> None:
+        """Go on with a run that stopped.
+
+        Raises:
+            PlanExecuteError: If it cannot go on, or somebody else runs it.
+        """
+        agent = self.agent_for(thread)
+        check_can_go_on(agent, agent.toolbox, await self.snapshot(thread))
+        await self._begin(thread, None)
+        self._raise_if_refused(thread)
+
+    async def retry(self, thread: str, step_ids: list[str] | None) -> None:
+        """Run failed or chosen steps again, and what depends on them.
+
+        Raises:
+            PlanExecuteError: If there is nothing to run again, or it cannot.
+        """
+        agent = self.agent_for(thread)
+        check_can_go_on(agent, agent.toolbox, await self.snapshot(thread), again=True)
+        await retry_steps(agent, config_of(thread), step_ids)
+        await self._begin(thread, None)
+        self._raise_if_refused(thread)
+
+    async def change_plan(self, thread: str, plan: Mapping[str, Any]) -> None:
+        """Put an edited plan in the place of a run's, and go on with it.
+
+        Raises:
+            PlanExecuteError: If it cannot run, or the run is going on.
+        """
+        await edit_plan(self.agent_for(thread), config_of(thread), plan)
+        await self._begin(thread, None)
+        self._raise_if_refused(thread)
+
+    async def cancel(self, thread: str) -> None:
+        """End a run, here or elsewhere; what is done is kept.
+
+        Raises:
+            PlanExecuteError: If it has ended already.
+        """
+        await cancel_run(self._agents.get(thread, self.agent), config_of(thread))
+        self.live(thread).stopped()
+        self.changed()
+
+    async def _begin(self, thread: str, given: Any, settings: Mapping[str, Any] | None = None) -> None:
+        """Start to run a thread, and return when it is held here or was refused."""
+        if thread in self._tasks:
+            raise ThreadBusyError(f"thread {thread!r} is running here already")
+        self.faults.pop(thread, None)
+        self._refusals.pop(thread, None)
+        agent = self.agent_for(thread)
+        task = asyncio.create_task(self._run(agent, thread, given, settings))
+        self._tasks[thread], self._agents[thread] = task, agent
+
+        async def is_held() -> bool:
+            return thread in {running for running, _ in set(agent.running)}
+
+        await self._wait_for(thread, is_held)
+        self.changed()
+
+    async def _wait_for(self, thread: str, is_so: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until it is so, or the thread is not run here any more."""
+        while thread in self._tasks and not await is_so():  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.02)
+
+    def _raise_if_refused(self, thread: str) -> None:
+        """Raise what ended a run that has just begun."""
+        if thread in self._refusals:
+            self.faults.pop(thread, None)
+            raise self._refusals.pop(thread)
+
+    async def _run(
+        self, agent: PlanExecuteAgent, thread: str, given: Any, settings: Mapping[str, Any] | None
+    ) -> None:
+        live = self.live(thread)
+        begun = False
+        try:
+            events = agent.astream(
+                given, config_of(thread), context=to_context(settings or None), stream_mode="custom"
+            )
+            async for event in events:
+                begun = True
+                live.hear(event)
+                if event["type"] == "question_open":
+                    self.changed()
+        except Exception as error:
+            self._note_fault(thread, error, refused=not begun)
+        finally:
+            del self._tasks[thread], self._agents[thread]
+            live.stopped()
+            self.changed()
+
+    def _note_fault(self, thread: str, error: Exception, *, refused: bool) -> None:
+        if refused:
+            self._refusals[thread] = error
+        said = run_redactor().text(f"{type(error).__name__}: {error}")
+        self.faults[thread] = f"{datetime.now(UTC):%H:%M:%S} UTC: {said}"
+        _log.warning("thread %s stopped: %s", thread, said, exc_info=not isinstance(error, PlanExecuteError))
+
+    async def close(self) -> None:
+        """Stop what runs; each thread can go on from where it is."""
+        tasks = [*self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

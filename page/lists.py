@@ -1,0 +1,172 @@
+"""The pages about many runs: what waits, all runs, a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..report.markup import Markup, element, join
+from ..report.words import say_cost, say_count
+from .asking import question_card
+from .frame import Frame, field, moment, note, status_badge
+from .threads import Thread
+
+__all__ = ["STATUSES", "inbox", "new_run", "runs"]
+
+STATUSES = ("waiting", "running", "stopped", "done", "partial", "failed", "rejected")
+_SHOWN = 100
+
+
+def inbox(frame: Frame, threads: Sequence[Thread]) -> str:
+    """Write what waits for a person, oldest first, and what has stopped."""
+    waiting = sorted((one for one in threads if one.questions), key=lambda one: one.at)
+    stopped = [one for one in threads if one.status == "stopped"]
+    cards = [
+        question_card(frame, one.id, question, about=_about(frame, one), busy=one.status == "running")
+        for one in waiting
+        for question in one.questions
+    ]
+    nothing = element("p", "Nothing waits for you.", class_="empty-page")
+    parts = [
+        element("h1", "Inbox"),
+        element("div", *(cards or [nothing]), id="questions", data_live=True),
+        _stopped(frame, stopped),
+    ]
+    return frame.document("Inbox", *parts, here="inbox", data_follows="all")
+
+
+def _about(frame: Frame, one: Thread) -> Markup:
+    name = element("a", one.goal or one.id, href=frame.link("runs", one.id), dir="auto")
+    return element("p", name, " ", moment(one.at), class_="about")
+
+
+def _stopped(frame: Frame, stopped: Sequence[Thread]) -> Markup:
+    listed = [
+        element(
+            "li",
+            element("a", one.goal or one.id, href=frame.link("runs", one.id), dir="auto"),
+            " ",
+            moment(one.at),
+            frame.form(frame.link("runs", one.id, "go-on"), element("button", "Go on"), class_="inline"),
+        )
+        for one in stopped[:_SHOWN]
+    ]
+    words = "These runs have not ended, and this page does not run them. Nothing of them is lost."
+    body = [
+        element("h2", "Stopped, or run elsewhere"),
+        element("p", words, class_="muted"),
+        element("ul", *listed, class_="plain"),
+    ]
+    return element("section", *(body if listed else []), id="stopped", data_live=True)
+
+
+# --- all runs ----------------------------------------------------------------------------
+
+
+def runs(frame: Frame, threads: Sequence[Thread], status: str, words: str) -> str:
+    """Write the list of runs, as far as they match."""
+    found = [one for one in threads if _matches(one, status, words)]
+    options = [element("option", "any status", value="")]
+    options += [element("option", one, selected=one == status) for one in STATUSES]
+    search = element(
+        "form",
+        element(
+            "label", element("span", "Status ", class_="label"), element("select", *options, name="status")
+        ),
+        element(
+            "label",
+            element("span", "Goal or thread ", class_="label"),
+            element("input", type="search", name="q", value=words),
+        ),
+        element("button", "Show"),
+        method="get",
+        action=frame.link("runs"),
+        class_="filter",
+        role="search",
+    )
+    count = say_count(len(found), "run") + (f", the newest {_SHOWN} of them" if len(found) > _SHOWN else "")
+    head = [element("th", name, scope="col") for name in ("Goal", "Status", "Steps", "Cost", "Last written")]
+    rows = [_row(frame, one) for one in found[:_SHOWN]]
+    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows), class_="runs")
+    body = table if rows else element("p", "No run matches.", class_="empty-page")
+    listed = element("div", element("p", count, class_="muted"), body, id="list", data_live=True)
+    return frame.document("Runs", element("h1", "Runs"), search, listed, here="runs", data_follows="all")
+
+
+def _matches(one: Thread, status: str, words: str) -> bool:
+    wanted = words.casefold().split()
+    return (not status or one.status == status) and all(
+        word in f"{one.id} {one.goal}".casefold() for word in wanted
+    )
+
+
+def _row(frame: Frame, one: Thread) -> Markup:
+    name = element("a", one.goal or "(no goal)", href=frame.link("runs", one.id), dir="auto")
+    asked = say_count(len(one.questions), "question") if one.questions else ""
+    cells = [
+        element("td", name, element("span", one.id, class_="muted mono thread"), class_="goal"),
+        element("td", status_badge(one.status), " ", element("span", asked, class_="muted")),
+        element("td", f"{one.done} of {one.steps}" if one.steps else "–"),
+        element("td", say_cost(one.cost) if one.cost is not None else "–"),
+        element("td", moment(one.at)),
+    ]
+    return element("tr", *cells, id=f"row-{one.id}")
+
+
+# --- a new run ---------------------------------------------------------------------------
+
+_APPROVALS = {
+    "writes": "if the plan holds a write (default)",
+    "always": "before every plan",
+    "never": "never; writes run unasked",
+}
+
+
+def new_run(
+    frame: Frame, typed: Mapping[str, str], refused: str = "", inputs: Sequence[tuple[str, str, str]] = ()
+) -> str:
+    """Write the form that starts a run.
+
+    Args:
+        frame: The page.
+        typed: What the form held.
+        refused: Why it was not taken.
+        inputs: The inputs that the plan declares: name, hint, value.
+    """
+    chosen = typed.get("approval") or "writes"
+    radios = [
+        element(
+            "label",
+            element("input", type="radio", name="approval", value=name, checked=name == chosen),
+            " ",
+            element("b", name),
+            element("span", f" – {meaning}", class_="muted"),
+            class_="choice",
+        )
+        for name, meaning in _APPROVALS.items()
+    ]
+    given = [field(name, f"input.{name}", value, hint=hint) for name, hint, value in inputs]
+    plan = typed.get("plan", "")
+    form = frame.form(
+        frame.link("new"),
+        note(refused) if refused else "",
+        field("Goal", "goal", typed.get("goal", ""), rows=3, hint="What to achieve, in your words."),
+        element(
+            "details",
+            element("summary", "Or a plan"),
+            field(
+                "Plan file",
+                "plan",
+                plan,
+                rows=max(10, min(30, plan.count("\n") + 2)),
+                hint="YAML or JSON. Then no goal is needed.",
+                class_="code",
+                spellcheck="false",
+            ),
+            open=bool(plan),
+        ),
+        element("fieldset", element("legend", "Inputs of the plan"), *given) if given else "",
+        element("fieldset", element("legend", "Ask for approval"), *radios),
+        element("p", element("button", "Start", class_="approve"), class_="buttons"),
+        class_="new",
+    )
+    return frame.document("New run", element("h1", "New run"), join([form]), here="new")

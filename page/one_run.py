@@ -1,0 +1,263 @@
+"""The page of one run: its plan drawn as it runs, and all that was asked, said and decided."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..people.questions import OpenQuestion
+from ..report.html import PARTS, markdown, part
+from ..report.html_steps import step_section
+from ..report.markup import Markup, element, join
+from ..report.record import RunRecord
+from ..report.words import OUTCOMES, Share, say_cost, say_seconds
+from .asking import question_card
+from .frame import Frame, note, status_badge
+
+__all__ = ["Shown", "anchors_of", "one_run", "said_by", "step_drawer", "time_chart"]
+
+_MESSAGES = 60
+_TO_COME = ("running", "done", "failed", "waiting")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown of a run: the record, and what it has not.
+
+    Attributes:
+        status: As in the list of runs.
+        busy: Whether this process runs it.
+        fault: Why a run of this process stopped.
+        conversation: Who said what, oldest first.
+        refused: The answer that was not taken: the question, why, and what the form held.
+    """
+
+    record: RunRecord
+    status: str
+    busy: bool
+    questions: Sequence[OpenQuestion]
+    conversation: Sequence[tuple[str, str]]
+    fault: str = ""
+    refused: tuple[str, str, Mapping[str, str]] | None = None
+
+
+def anchors_of(record: RunRecord) -> dict[str, str]:
+    """Name each step's place, so that a browser can find it by the step's id."""
+    return {step["id"]: f"step-{step['id']}" for step in record["steps"]}
+
+
+def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
+    """Write the page; without the drawings where the browser has them."""
+    record = shown.record
+    title = record["goal"] or record["thread"]
+    aside = element(
+        "div",
+        _live("questions", _questions(frame, shown)),
+        _live("answer", _titled("answer", record), _titled("issues", record)),
+        _live("conversation", _conversation(shown.conversation)),
+        _live("decisions", _titled("decisions", record)),
+        _live("usage", _titled("usage", record)),
+        _live("settings", _titled("settings", record)),
+        class_="aside",
+    )
+    drawings = "" if rest_only else _drawings(record)
+    return frame.document(
+        title[:80],
+        _head(frame, shown),
+        element("div", drawings, aside, class_="columns"),
+        _drawer(),
+        data_follows=frame.link("runs", record["thread"], "events"),
+        data_run=frame.link("runs", record["thread"]),
+        data_outcomes=json.dumps({name: [one.mark, one.label] for name, one in OUTCOMES.items()}),
+    )
+
+
+def _live(key: str, *parts: object) -> Markup:
+    return element("section", *parts, id=key, data_live=True)
+
+
+def _titled(key: str, record: RunRecord) -> Markup | str:
+    body = part(key, record, anchors_of(record))
+    return join([element("h2", PARTS[key][0]), body]) if body else ""
+
+
+# --- the head ----------------------------------------------------------------------------
+
+
+def _head(frame: Frame, shown: Shown) -> Markup:
+    record = shown.record
+    words = element("span", record["reason"] or "", class_="muted", dir="auto")
+    links = element("a", "Report", href=frame.link("runs", record["thread"], "report"))
+    return element(
+        "div",
+        element("h1", record["goal"] or "(no goal)", dir="auto"),
+        element(
+            "div",
+            element("p", status_badge(shown.status), " ", links, " ", words, class_="status"),
+            note(f"It stopped: {shown.fault}") if shown.fault else "",
+            _actions(frame, shown),
+            _facts(record),
+            id="head",
+            data_live=True,
+        ),
+    )
+
+
+def _actions(frame: Frame, shown: Shown) -> Markup:
+    thread, status = shown.record["thread"], shown.status
+    failed = any(step["outcome"] in ("failed", "blocked") for step in shown.record["steps"])
+    buttons = []
+    if status == "stopped":
+        buttons.append(("go-on", "Go on", "approve"))
+    if status in ("running", "waiting", "stopped"):
+        buttons.append(("cancel", "End this run", ""))
+    if status in ("done", "partial", "failed") and failed:
+        buttons.append(("retry", "Retry what failed", ""))
+    forms: list[object] = [
+        frame.form(frame.link("runs", thread, action), element("button", words, class_=kind), class_="inline")
+        for action, words, kind in buttons
+    ]
+    if shown.record["plan"] and not shown.busy and not frame.read_only:
+        forms.append(element("a", "Edit the plan", href=frame.link("runs", thread, "plan")))
+    return element("div", *forms, class_="actions")
+
+
+def _facts(record: RunRecord) -> Markup:
+    usage = record["usage"]
+    done = sum(
+        count for outcome, count in record["outcomes"].items() if outcome in ("done", "empty", "unverified")
+    )
+    total = sum(record["outcomes"].values())
+    cost = usage.get("cost")
+    facts = [
+        ("done", "Steps done", f"{done} of {total}"),
+        (
+            "seconds",
+            "Running time",
+            say_seconds(usage.get("seconds") or record["timeline"]["active_s"] or None) or "–",
+        ),
+        ("model_calls", "Model calls", f"{usage.get('model_calls') or 0:,}"),
+        ("total_tokens", "Tokens", f"{usage.get('total_tokens') or 0:,}"),
+        ("tool_calls", "Tool calls", f"{usage.get('tool_calls') or 0:,}"),
+        ("cost", "Cost", say_cost(cost) if cost is not None else "–"),
+    ]
+    listed = [
+        element("div", element("dt", name), element("dd", value, data_fact=key)) for key, name, value in facts
+    ]
+    return element("dl", *listed, class_="facts")
+
+
+def _questions(frame: Frame, shown: Shown) -> Markup | str:
+    refused_id, why, typed = shown.refused or ("", "", {})
+    cards = [
+        question_card(
+            frame,
+            shown.record["thread"],
+            question,
+            busy=shown.busy,
+            refused=why if question.id == refused_id else "",
+            typed=typed if question.id == refused_id else {},
+        )
+        for question in shown.questions
+    ]
+    return join([element("h2", "Waiting for an answer"), *cards]) if cards else ""
+
+
+def _conversation(said: Sequence[tuple[str, str]]) -> Markup | str:
+    if not said:
+        return ""
+    listed = [
+        element("li", element("b", who), element("div", markdown(words), dir="auto"), class_="said-by")
+        for who, words in said[-_MESSAGES:]
+    ]
+    left = len(said) - len(listed)
+    note = element("p", f"{left:,} earlier messages are in the report.", class_="muted") if left else ""
+    summary = element("summary", element("h2", "Conversation"))
+    return element("details", summary, note, element("ol", *listed, class_="talk", tabindex="0"))
+
+
+# --- the drawings ------------------------------------------------------------------------
+
+
+def _drawings(record: RunRecord) -> Markup:
+    anchors = anchors_of(record)
+    ids = [element("option", value=step["id"]) for step in record["steps"]]
+    find = element(
+        "form",
+        element("label", "Step ", element("input", name="step", list="steps", autocomplete="off")),
+        element("datalist", *ids, id="steps"),
+        element("button", "Show"),
+        id="find",
+    )
+    zoom = element(
+        "div",
+        *(
+            element("button", words, type="button", data_zoom=by, aria_label=label)
+            for words, by, label in (
+                ("−", "out", "Smaller"),
+                ("+", "in", "Larger"),
+                ("fit", "fit", "Fit the plan in"),
+            )
+        ),
+        class_="zoom",
+        role="group",
+        aria_label="Size of the drawing",
+    )
+    tools = element(
+        "div", zoom, find, element("p", id="now", class_="now muted", aria_live="off"), class_="tools"
+    )
+    # The key names what the drawing will show, too.
+    to_come = {} if record["ended"] else dict.fromkeys(_TO_COME, 0)
+    shown: RunRecord = {**record, "outcomes": {**record["outcomes"], **to_come}}
+    plan = part("plan", shown, anchors) or element("p", "There is no plan yet.", class_="empty-page")
+    return element(
+        "div",
+        element("section", element("h2", "Plan"), tools, element("div", plan, id="plan", data_drawn=True)),
+        time_chart(record),
+        class_="drawings",
+    )
+
+
+def time_chart(record: RunRecord) -> Markup:
+    """Write what ran when."""
+    chart = part("timeline", record, anchors_of(record))
+    nothing = element("p", "Nothing has ended yet.", class_="muted")
+    title = element("h2", PARTS["timeline"][0])
+    return element("section", title, chart or nothing, id="timeline", data_drawn=True)
+
+
+# --- one step ----------------------------------------------------------------------------
+
+
+def _drawer() -> Markup:
+    close = element("button", "×", type="button", id="close", aria_label="Close")
+    return element(
+        "aside", close, element("div", id="step"), id="drawer", aria_label="Step", tabindex="-1", hidden=True
+    )
+
+
+def step_drawer(record: RunRecord, step_id: str, frame: Frame, *, may_retry: bool) -> Markup | None:
+    """Write all about one step; None: there is no such step."""
+    step = next((one for one in record["steps"] if one["id"] == step_id), None)
+    if step is None:
+        return None
+    critical = any(link["step_id"] == step_id for link in record["timeline"]["critical_path"])
+    section = step_section(
+        step, "step-body", anchors_of(record), Share.of(1), record["thread"], critical=critical, opened=True
+    )
+    retry = frame.form(
+        frame.link("runs", record["thread"], "retry"),
+        element("input", type="hidden", name="step", value=step_id),
+        element("button", "Run this step again"),
+        class_="inline",
+    )
+    return join([element("h2", step_id), retry if may_retry and step["status"] else "", section])
+
+
+def said_by(message: Any) -> tuple[str, str] | None:
+    """Tell who said a message of the conversation, and what; None: nothing was said."""
+    words = message.text if isinstance(message.text, str) else message.text()
+    names = {"human": "You", "ai": "plan-execute", "tool": "Decision"}
+    return (names.get(message.type, message.type), words) if words.strip() else None

@@ -1,0 +1,191 @@
+"""What the page knows of threads, wherever they are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import RunnableConfig
+
+from ..context import run_redactor
+from ..errors import PlanExecuteError, ThreadNotFoundError
+from ..people.questions import OpenQuestion
+from ..report import RunRecord
+from ..state import FINAL_STATUSES
+from .live import Live, Watch
+
+if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
+__all__ = ["Thread", "Threads", "config_of", "questions_of"]
+
+_log = logging.getLogger(__name__)
+
+_LOOKS_EVERY_S = 2.0
+"""How often the storage is asked about what others run."""
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A line of the list."""
+
+    id: str
+    at: str
+    """When it was last written, ISO 8601."""
+    goal: str
+    status: str
+    """As in the state; or ``waiting``, ``running`` (here), ``stopped`` (or run elsewhere)."""
+    questions: list[OpenQuestion]
+    done: int
+    steps: int
+    cost: float | None
+
+
+def config_of(thread: str) -> RunnableConfig:
+    """Name a thread to LangGraph."""
+    return {"configurable": {"thread_id": thread}}
+
+
+class Threads(ABC):
+    """The threads that a page shows.
+
+    Attributes:
+        faults: Why a run of this process stopped before its end, by thread.
+        watches: Browsers that are told when anything about any thread has changed.
+        lives: What is known of each run that somebody looks at.
+    """
+
+    def __init__(self) -> None:
+        self.faults: dict[str, str] = {}
+        self.watches: set[Watch] = set()
+        self.lives: dict[str, Live] = {}
+        self._ended: dict[tuple[str, str], Thread] = {}
+        self._waiting: int | None = None
+
+    @abstractmethod
+    async def listed(self) -> Sequence[tuple[str, str]]:
+        """List the ids of threads and when each was last written (ISO 8601), newest first."""
+
+    @abstractmethod
+    async def state(self, thread: str) -> StateSnapshot:
+        """Read a thread's state; one that is not there was never created."""
+
+    @abstractmethod
+    async def read(self, thread: str) -> RunRecord:
+        """Read all about a run."""
+
+    @abstractmethod
+    def is_running(self, thread: str) -> bool:
+        """Tell whether a thread is known to be run now."""
+
+    # --- looking ----------------------------------------------------------------------------
+
+    async def threads(self) -> list[Thread]:
+        """List the threads, newest first."""
+        each = [await self._thread(thread, at) for thread, at in await self.listed()]
+        found = [one for one in each if one is not None]
+        self._waiting = sum(len(one.questions) for one in found)
+        return found
+
+    async def waiting(self) -> int:
+        """Count the open questions; what has not changed since is not counted again."""
+        if self._waiting is None:
+            await self.threads()
+        return self._waiting or 0
+
+    async def _thread(self, thread: str, at: str) -> Thread | None:
+        """Describe a thread; one that has ended is read once. None: nothing has run on it."""
+        if not self.is_running(thread) and (known := self._ended.get((thread, at))):
+            return known
+        snapshot = await self.state(thread)
+        if snapshot.created_at is None:
+            return None
+        found = run_redactor().value(self._described(thread, at, snapshot))
+        if found["status"] in FINAL_STATUSES and not snapshot.tasks:
+            self._ended[thread, at] = Thread(**found, questions=[])
+        return Thread(**found, questions=questions_of(snapshot))
+
+    def _described(self, thread: str, at: str, snapshot: StateSnapshot) -> dict[str, Any]:
+        values = snapshot.values
+        results, plan = values.get("results") or {}, values.get("plan") or {}
+        return {
+            "id": thread,
+            "at": at,
+            "goal": str(values.get("goal") or plan.get("goal") or ""),
+            "status": self.status_of(thread, snapshot),
+            "done": sum(result["status"] == "done" for result in results.values()),
+            "steps": len(plan.get("steps") or ()),
+            "cost": (values.get("usage") or {}).get("cost"),
+        }
+
+    def status_of(self, thread: str, snapshot: StateSnapshot) -> str:
+        """Tell a thread's status, as far as this process can: a run of others looks like one that stopped."""
+        if self.is_running(thread):
+            return "running"
+        if snapshot.interrupts:
+            return "waiting"
+        status = str(snapshot.values.get("status") or "planning")
+        return status if status in FINAL_STATUSES and not snapshot.tasks else "stopped"
+
+    async def snapshot(self, thread: str) -> StateSnapshot:
+        """Read a thread's state.
+
+        Raises:
+            ThreadNotFoundError: If there is no such thread.
+        """
+        snapshot = await self.state(thread)
+        if snapshot.created_at is None:
+            raise ThreadNotFoundError(f"there is no thread {thread!r}")
+        return snapshot
+
+    async def record(self, thread: str) -> RunRecord:
+        """Read all about a run, without secrets; a step that runs now is marked so."""
+        record: RunRecord = run_redactor().value(await self.read(thread))
+        running = self.lives[thread].running if thread in self.lives else {}
+        for step in record["steps"]:
+            if step["id"] in running and step["status"] is None:
+                record["outcomes"][step["outcome"]] -= 1
+                step["outcome"] = "running"
+                record["outcomes"]["running"] = record["outcomes"].get("running", 0) + 1
+        record["outcomes"] = {outcome: count for outcome, count in record["outcomes"].items() if count}
+        return record
+
+    def live(self, thread: str) -> Live:
+        """Give what changes in a run."""
+        return self.lives.setdefault(thread, Live())
+
+    async def look_around(self) -> None:
+        """Look for what others change, as long as this process lives."""
+        seen: Any = None
+        while True:
+            await asyncio.sleep(_LOOKS_EVERY_S)
+            watched = [(thread, live) for thread, live in self.lives.items() if live.watches]
+            try:
+                for thread, live in watched:
+                    if not self.is_running(thread):
+                        snapshot = await self.state(thread)
+                        live.see(snapshot.values, questions_of(snapshot))
+                self._waiting = None
+                if self.watches:
+                    now = [(one.id, one.at, one.status, len(one.questions)) for one in await self.threads()]
+                    if seen is not None and now != seen:
+                        self.changed()
+                    seen = now
+            except PlanExecuteError as error:
+                _log.warning("the storage cannot be read now: %s", error)
+
+    def changed(self) -> None:
+        """Tell every browser that something has changed."""
+        self._waiting = None
+        for watch in self.watches:
+            watch.put("changed", True)
+
+
+def questions_of(snapshot: StateSnapshot) -> list[OpenQuestion]:
+    """List the open questions of a thread, as they may be shown."""
+    found = [OpenQuestion.of(interrupt) for interrupt in snapshot.interrupts]
+    return run_redactor().value(found)

@@ -1,0 +1,228 @@
+"""The page in a real browser: its flows, its looks at three widths, and whether everybody can use it.
+
+``PAGE_SCREENSHOTS=folder`` keeps a picture of every page that is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from browser import NAMES, PROGRAM, Browser
+from served_page import PLANS
+
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None, reason=f"THE PAGE WAS NOT TRIED IN A BROWSER: no {', '.join(NAMES)} on the PATH"
+)
+
+WIDTHS = (400, 800, 1400)
+AXE = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+RULES = "{runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']}}"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def tab(browser, page):
+    """Open the page's printed address in the browser."""
+    page.start()
+    browser.open(page.printed)
+    page.client.cookies.update(
+        {one["name"]: one["value"] for one in browser.send("Network.getCookies")["cookies"]}
+    )
+    return browser
+
+
+def wait(tab, expression):
+    """Wait until something holds in the page, also while it is being loaded."""
+    until = time.monotonic() + 60
+    while not tab.evaluate(f"(() => {{ try {{ return {expression} }} catch {{ return false }} }})()"):
+        assert time.monotonic() < until, expression
+        time.sleep(0.05)
+
+
+def click(tab, selector):
+    """Click what is found first."""
+    event = "new MouseEvent('click', {bubbles: true, cancelable: true})"
+    tab.evaluate(f"document.querySelector({json.dumps(selector)}).dispatchEvent({event})")
+
+
+def picture(tab, name):
+    if folder := os.environ.get("PAGE_SCREENSHOTS"):
+        tab.screenshot(Path(folder) / f"{name}.png")
+
+
+def outcome(step):
+    return f"document.querySelector('#plan a.node[href=\"#step-{step}\"]').classList"
+
+
+def problems(tab):
+    """List what axe-core finds wrong in the page."""
+    tab.evaluate(f"{AXE}; 0")
+    found = tab.evaluate(
+        f"axe.run(document, {RULES}).then(done => done.violations.map(one => "
+        "one.id + ': ' + one.nodes.slice(0, 3).map(node => node.html.slice(0, 160)).join(' | ')))"
+    )
+    return [*found]
+
+
+# --- flows -------------------------------------------------------------------------------
+
+
+def test_a_plan_is_typed_approved_and_seen_as_it_runs(tab, page):
+    tab.open(page.address + "/new")
+    click(tab, "summary")
+    tab.evaluate("document.querySelector('details').open = true")
+    tab.evaluate(f"document.querySelector('[name=plan]').value = {json.dumps(PLANS['hold'])}")
+    tab.evaluate("document.querySelector('[value=always]').checked = true")
+    click(tab, ".new button.approve")
+    wait(tab, "document.querySelector('article.question h3').textContent.includes('May this plan run?')")
+    assert tab.evaluate("document.title").startswith("(1) ")
+    click(tab, "button[value=approve]")
+    wait(tab, f"{outcome('h')}.contains('running')")
+    assert tab.evaluate(f"{outcome('a')}.contains('done') && {outcome('b')}.contains('open')")
+    picture(tab, "run-running-1200")
+    tab.evaluate("window.here = 1")
+    (page.folder / "go").touch()
+    wait(tab, f"{outcome('b')}.contains('done')")
+    wait(tab, "document.querySelector('#head .badge').textContent === 'done'")
+    wait(tab, "document.querySelectorAll('#timeline .bar').length === 3")
+    assert tab.evaluate("window.here") == 1, "the page was not loaded again"
+    assert tab.evaluate("document.querySelector('[data-fact=done]').textContent") == "3 of 3"
+    assert not tab.refused
+    assert tab.dialogs == 0
+
+
+def test_what_is_being_typed_stays_while_the_inbox_changes(tab, page):
+    first = page.begin("ask")
+    page.wait_for_status(first, "waiting")
+    tab.open(page.address + "/")
+    tab.evaluate("document.querySelector('article.question [name=message]').value = 'half a sen'")
+    tab.evaluate("document.querySelector('article.question [name=message]').closest('details').open = true")
+    second = page.begin("write")
+    page.wait_for_status(second, "waiting")
+    wait(tab, "document.querySelectorAll('article.question').length === 2")
+    assert tab.evaluate("document.querySelector('article.question [name=message]').value") == "half a sen"
+    assert tab.evaluate("document.querySelector('article.question details').open") is True
+    assert tab.evaluate("document.title") == "(2) Inbox"
+
+
+def test_a_step_is_opened_and_closed_with_the_keyboard(tab, page):
+    path = page.begin("fails")
+    page.wait_for_status(path, "waiting")
+    tab.open(page.address + path)
+    tab.evaluate("document.querySelector('#plan a.node').focus()")
+    press(tab, "Enter", "\r")
+    wait(tab, "document.querySelector('#drawer').hidden === false")
+    wait(tab, "document.querySelector('#step').textContent.includes('no such thing')")
+    assert tab.evaluate("document.activeElement.id") == "drawer"
+    press(tab, "Escape")
+    assert tab.evaluate("document.querySelector('#drawer').hidden") is True
+    assert tab.evaluate("document.activeElement.getAttribute('href')") == "#step-a"
+    assert tab.evaluate("document.title").find("pwned") < 0
+    assert tab.dialogs == 0
+
+
+def press(tab, key, text=""):
+    for kind in ("keyDown", "keyUp"):
+        tab.send(
+            "Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text if kind == "keyDown" else ""
+        )
+
+
+def test_an_edit_is_checked_while_it_is_typed(tab, page):
+    path = page.begin("write")
+    where = page.question(page.wait_for_status(path, "waiting"))
+    tab.open(f"{page.address}{where}/edit")
+
+    def type_in(old, new):
+        tab.evaluate(
+            f"box = document.querySelector('textarea'); box.value = box.value.replace({old!r}, {new!r}); "
+            "box.dispatchEvent(new Event('input', {bubbles: true})); 0"
+        )
+
+    type_in("tool: look", "tool: lok")
+    wait(tab, "document.querySelector('#check').textContent.includes('unknown_tool')")
+    type_in("tool: lok", "tool: look")
+    type_in("some tea", "better tea")
+    wait(tab, "document.querySelector('#check .added').textContent.includes('better tea')")
+    assert tab.refused == []
+
+
+# --- looks -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pages(tab, page):
+    """Have runs of all kinds, and give the addresses of the pages that show them."""
+    done, failed, waiting = page.begin("write"), page.begin("fails"), page.begin("ask")
+    page.post(page.question(page.wait_for_status(done, "waiting")), {"type": "approve"})
+    for path, status in ((done, "done"), (failed, "waiting"), (waiting, "waiting")):
+        page.wait_for_status(path, status)
+    approval = page.begin("write")
+    page.wait_for_status(approval, "waiting")
+    edit = page.question(page.get(approval)) + "/edit"
+    return {
+        "inbox": "/", "runs": "/runs", "new": "/new",
+        "edit": edit, "run-done": done, "run-failed": failed, "run-approval": approval,
+        "step": f"{failed}#step-a",
+    }  # fmt: skip
+
+
+def test_every_page_fits_and_can_be_used_by_everybody(tab, page, pages):
+    found = []
+    for name, path in pages.items():
+        for width in WIDTHS:
+            for dark in (False, True):
+                tab.open(page.address + path, width=width, dark=dark)
+                if "#" in path:
+                    wait(tab, "document.querySelector('#step').textContent.length > 10")
+                where = f"{name} at {width}{' dark' if dark else ''}"
+                picture(tab, f"{name}-{width}{'-dark' if dark else ''}")
+                if tab.evaluate("document.documentElement.scrollWidth") > width:
+                    found.append(f"{where}: scrolls sideways")
+                if width != 800:
+                    found += [f"{where}: {one}" for one in problems(tab)]
+    assert not found, "\n".join(found)
+
+
+# --- many steps --------------------------------------------------------------------------
+
+
+def many(count, wide=10):
+    """Write a plan of so many steps in layers, each of which needs two of the layer before."""
+    steps = ["goal: count", "steps:"]
+    for n in range(count):
+        above = [f"s{n - wide}", f"s{n - n % wide - wide + (n + 1) % wide}"] if n >= wide else []
+        steps.append(
+            f"  - id: s{n}\n    depends_on: [{', '.join(above)}]\n    call: {{tool: count, args: {{n: {n}}}}}"
+        )
+    return "\n".join(steps)
+
+
+def test_five_hundred_steps_are_shown_as_they_run(tab, page):
+    answer = page.post("/new", {"plan": many(500), "approval": "always"})
+    path = answer.headers["location"]
+    page.wait_for_status(path, "waiting")
+    tab.open(page.address + path, width=1400)
+    page.post(page.question(page.get(path)), {"type": "approve"})
+    wait(tab, "document.querySelectorAll('#plan a.node.done').length === 500")
+    updates = tab.evaluate("performance.getEntriesByName('update').map(one => one.duration)")
+    assert len(updates) > 3, "it was told while it ran, not at the end"
+    # Half of them, as a machine that does something else at the same time may hold up a few.
+    middle = sorted(updates)[len(updates) // 2]
+    wait(tab, "document.querySelector('#head .badge').textContent === 'done'")
+    picture(tab, "run-500-1400")
+    assert tab.evaluate("document.querySelector('#plan .node .name').getBoundingClientRect().height") > 6
+    heap = tab.send("Runtime.getHeapUsage")["usedSize"]
+    assert heap < 150e6
+    assert middle < 100

@@ -1,0 +1,221 @@
+"""`plan-execute serve` as a real process, and a browser-like client of it."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+__all__ = ["HOSTILE", "PLANS", "TOOLS", "ServedPage", "text_of"]
+
+HOSTILE = "<script>document.title='pwned'</script><img src=x onerror=alert(1)>"
+
+TOOLS = f'''
+import os, time
+from langchain_core.tools import tool
+
+def log(text):
+    with open("calls.txt", "a") as file:
+        file.write(text + "\\n")
+
+@tool
+def look(q: str) -> dict:
+    """Look something up."""
+    log(f"look {{q}}")
+    if q == "bad" and not os.path.exists("mended"):
+        raise RuntimeError("no such thing {HOSTILE}")
+    return {{"found": q + "{HOSTILE}"}}
+
+@tool
+def hold(q: str) -> str:
+    """Wait until somebody says go on."""
+    log(f"hold {{q}}")
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    return "held " + q
+
+@tool
+def note(text: str) -> str:
+    """Write something down."""
+    log(f"note {{text}}")
+    return "noted"
+
+@tool
+def count(n: int) -> int:
+    """Add one."""
+    return n + 1
+
+look.metadata = hold.metadata = count.metadata = {{"effect": "read"}}
+ALL = [look, hold, note, count]
+
+def authenticate(request):
+    """Know whoever sends this header."""
+    return "eve" if request.headers.get("x-user") == "eve" else None
+'''
+
+PLANS = {
+    "write": f"""
+goal: "write a thing down {HOSTILE}"
+steps:
+  - id: a
+    task: "look it up {HOSTILE}"
+    call: {{tool: look, args: {{q: tea}}}}
+  - id: w
+    task: write it down
+    depends_on: [a]
+    call: {{tool: note, args: {{text: "some tea"}}}}
+""",
+    "hold": """
+goal: wait for a word
+steps:
+  - id: a
+    call: {tool: look, args: {q: tea}}
+  - id: h
+    depends_on: [a]
+    call: {tool: hold, args: {q: milk}}
+  - id: b
+    depends_on: [h]
+    call: {tool: look, args: {q: milk}}
+""",
+    "fails": """
+goal: look for what is not there
+steps:
+  - id: a
+    on_failure: ask
+    max_attempts: 1
+    call: {tool: look, args: {q: bad}}
+  - id: b
+    depends_on: [a]
+    call: {tool: look, args: {q: b}}
+""",
+    "inputs": """
+goal: look up what you like
+inputs:
+  what: {type: string}
+  times: {type: integer, default: 2}
+steps:
+  - id: a
+    call: {tool: look, args: {q: "${inputs.what} ${inputs.times}"}}
+""",
+    "ask": """
+goal: ask what to look up
+steps:
+  - id: what
+    ask: {question: "What shall be looked up?", choices: [tea, milk]}
+  - id: a
+    call: {tool: look, args: {q: "${what}"}}
+""",
+}
+
+
+def text_of(page: str) -> str:
+    """Read what a page says."""
+    return html.unescape(re.sub(r"<[^>]+>", " ", page))
+
+
+class ServedPage:
+    """The page of a folder's database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "mytools.py").write_text(TOOLS, encoding="utf-8")
+        self.process: subprocess.Popen[str] | None = None
+        self.address, self.client = "", httpx.Client()
+
+    def command(self, *options: str) -> list[str]:
+        program = shutil.which("plan-execute", path=str(Path(sys.executable).parent))
+        assert program is not None
+        return [program, "serve", "--db", "t.db", "--tools", "mytools:ALL", "--port", "0", *options]
+
+    def start(self, *options: str, **client: Any) -> ServedPage:
+        """Start it, and sign in with the address that it prints."""
+        env = {key: value for key, value in os.environ.items() if not key.startswith("PLAN_EXECUTE_")}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        self.process = subprocess.Popen(self.command(*options), cwd=self.folder, env=env, **pipes)
+        assert self.process.stdout is not None
+        said = []
+        while not (line := self.process.stdout.readline()).startswith("http"):
+            said.append(line)
+            assert line, "".join(said)
+        self.printed = line.strip()
+        self.address = self.printed.partition("?")[0].rstrip("/")
+        self.client.close()
+        self.client = httpx.Client(
+            base_url=self.address, headers={"Origin": self.address}, timeout=60, **client
+        )
+        return self
+
+    def signed_in(self) -> ServedPage:
+        """Open the printed address."""
+        assert self.client.get(self.printed, follow_redirects=True).status_code == 200
+        return self
+
+    def get(self, path: str) -> str:
+        """Load a page."""
+        answer = self.client.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def post(self, path: str, fields: Mapping[str, str], **more: Any) -> httpx.Response:
+        """Send a form with the token of the page's own forms."""
+        token = re.search(r'name="form_token" value="(\w+)"', self.get("/new"))
+        assert token is not None
+        return self.client.post(path, data={"form_token": token[1], **fields}, **more)
+
+    def begin(self, plan: str, **fields: str) -> str:
+        """Start a run of a plan, and return its path."""
+        answer = self.post("/new", {"plan": PLANS[plan], **fields})
+        assert answer.status_code == 303, text_of(answer.text)
+        return answer.headers["location"]
+
+    def wait(self, path: str, is_so: Callable[[str], object]) -> str:
+        """Load a page until it is as it should be."""
+        until = time.monotonic() + 60
+        while not is_so(page := self.get(path)):
+            assert time.monotonic() < until, text_of(page)
+            time.sleep(0.05)
+        return page
+
+    def wait_for_status(self, path: str, status: str) -> str:
+        """Wait until a run stands like this."""
+        return self.wait(path, lambda page: f'<p class="status"><span class="badge {status}">' in page)
+
+    def wait_for_call(self, text: str) -> None:
+        """Wait until a tool was called."""
+        until = time.monotonic() + 60
+        while text not in self.calls:
+            assert time.monotonic() < until, self.calls
+            time.sleep(0.02)
+
+    @property
+    def calls(self) -> list[str]:
+        """What the tools were called with, in order."""
+        log = self.folder / "calls.txt"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def question(self, page: str) -> str:
+        """Find where the answer to a page's only question goes."""
+        (found,) = set(re.findall(r'action="([^"]+/answers/[^"]+)"', page))
+        return found
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        self.stop(signal.SIGKILL)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it, if it runs."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.communicate(timeout=60)
+            self.process = None
+        self.client.close()
