@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from procrastinate.worker import Worker
 from ..errors import SchemaVersionError, StorageDamagedError, StorageError, ThreadBusyError
 from .queue import LATER, RUN
 from .requirements import Needs
+from .schedules import Schedules
 
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
@@ -28,6 +30,10 @@ __all__ = ["Jobs", "dispatch"]
 
 _log = logging.getLogger(__name__)
 _LONGEST_OUTAGE_PAUSE_S = 30.0
+LOOK = "plan_execute.schedules"
+"""The task that starts what the schedules say, and its queue."""
+_FOR_ALL = (LATER, LOOK)
+"""Queues whose jobs any worker can do; one that ends when nothing is left does not wait for them."""
 _STALLED_AFTER_S = 24 * 3600.0
 """procrastinate's own measure of a dead worker, which its locks show much sooner (see `Jobs.rescue`)."""
 
@@ -120,6 +126,9 @@ class _Shift:
         self.found_nothing = False
         self._app = App(connector=tables.connector())
         self._app.job_manager = self._jobs = Jobs(self._app.connector, agent, self._look_for_the_end)
+        every_minute = self._app.periodic(cron="* * * * *")
+        every_minute(self._app.task(name=LOOK, queue=LOOK, queueing_lock=LOOK)(self._look))
+        self._schedules = Schedules(agent)
         self._app.task(name=RUN, retry=RetryStrategy(wait=1, retry_exceptions=(Exception,)))(self._run)
         self._worker = Worker(
             self._app,
@@ -166,6 +175,9 @@ class _Shift:
             await self._take(thread)
         finally:
             self._under_way.discard(task)
+
+    async def _look(self, timestamp: int) -> None:  # noqa: ARG002
+        await self._schedules.look(time.time())
 
     async def _rescue(self) -> None:
         while True:
@@ -219,10 +231,10 @@ class Jobs(JobManager):
 
     async def has_more(self) -> bool:
         """Tell whether there is a thread that the agent could go on with, now or later."""
-        if any(name != LATER for name, _ in await self._queues()):
+        if any(name not in _FOR_ALL for name, _ in await self._queues()):
             return True
         rows = await self.connector.execute_query_all_async(_IN_HAND)
-        return any(self._is_for_me(row["args"]) for row in rows if row["queue_name"] != LATER)
+        return any(self._is_for_me(row["args"]) for row in rows if row["queue_name"] not in _FOR_ALL)
 
     async def rescue(self) -> None:
         """Have the jobs of workers that died handed out again."""
@@ -243,7 +255,7 @@ class Jobs(JobManager):
         return [
             (row["queue_name"], row["is_due"])
             for row in rows
-            if row["queue_name"] == LATER or self._is_for_me(row["args"])
+            if row["queue_name"] in _FOR_ALL or self._is_for_me(row["args"])
         ]
 
     def _is_for_me(self, args: dict[str, Any]) -> bool:
