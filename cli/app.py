@@ -14,6 +14,7 @@ from . import (
     commands_page,
     commands_plan,
     commands_run,
+    commands_schedule,
     commands_worker,
 )
 from .exits import DONE, USAGE, BadUsageError, report_failure
@@ -80,6 +81,7 @@ for _command in (
 ):
     app.command(_command.__name__.rstrip("_"))(with_single_options(_command))
 app.add_typer(commands_clean.cache, name="cache")
+app.add_typer(commands_schedule.schedule, name="schedule")
 
 
 def run_command_line(arguments: Sequence[str]) -> int:

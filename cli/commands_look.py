@@ -85,18 +85,17 @@ def _entries(
     agent: PlanExecuteAgent, threads: Iterator[tuple[str, str]], wanted: Collection[str]
 ) -> Iterator[dict[str, Any]]:
     """Describe the threads that have a wanted status; none named: all."""
-    from .commands_worker import queue_now, queued_status, what_keeps
+    from .commands_worker import queued_now, queued_status, what_keeps
     from .driving import overdue_questions
-    from .views import look_up, status_of
+    from .views import look_up
 
-    queue = queue_now(agent)
     for thread, at in threads:
-        snapshot, queued = look_up(agent, thread), queue.get(thread)
-        status, overdue = queued_status(queued, status_of(snapshot)), bool(overdue_questions(snapshot))
+        snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
+        status, overdue = queued_status(queued, snapshot), bool(overdue_questions(snapshot))
         if not wanted or status in wanted or (overdue and "overdue" in wanted):
             goal = str(snapshot.values.get("goal") or "")
             entry = {"thread": thread, "at": at, "status": status, "goal": goal}
-            yield entry | {"overdue": overdue, "reason": what_keeps(queued)}
+            yield entry | {"overdue": overdue, "reason": what_keeps(agent, queued)}
 
 
 def show(
@@ -117,7 +116,7 @@ def show(
     from .commands_worker import queued_now, queued_status, what_keeps
     from .driving import apply_safe_defaults, overdue_questions
     from .sources import Sources, open_agent
-    from .views import look_up, open_questions, status_of, thread_lines, values_of
+    from .views import look_up, open_questions, thread_lines, values_of
 
     screen = Screen(json=json)
     sources = Sources.read(source_options)
@@ -125,9 +124,10 @@ def show(
         return _show_output(screen, sources, thread, step)
     with open_agent(sources, existing=True) as agent:
         snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
+        reason = what_keeps(agent, queued)
     if overdue_questions(snapshot):
         snapshot = apply_safe_defaults(sources, screen, thread) or snapshot
-    status, reason = queued_status(queued, status_of(snapshot)), what_keeps(queued)
+    status = queued_status(queued, snapshot)
     if json:
         questions = [question.as_json() for question in open_questions(snapshot)]
         told = {"status": status, "reason": reason, "questions": questions}

@@ -19,6 +19,7 @@ from .options import (
     JsonOutput,
     Plain,
     Prices,
+    Priority,
     Queued,
     SettingOptions,
     SourceOptions,
@@ -63,6 +64,7 @@ def run(
     cache_options: CacheOptions,
     plain: Plain = False,
     queue: Queued = False,
+    priority: Priority = 0,
     json: JsonOutput = False,
 ) -> int:
     """Plan a goal and run it, or run a plan file."""
@@ -94,7 +96,7 @@ def run(
     given |= {"abandon": True} if abandon else {}
     with open_agent(sources, toolbox, plan_cache=kept) as agent:
         if queue:
-            return leave_to_workers(agent, screen, thread, given, settings)
+            return leave_to_workers(agent, screen, thread, given, settings, priority)
         session = Session(agent, thread, screen, sources.resume_command(thread))
         screen.note(f"Thread: {thread}")
         return drive(session, given, settings)

@@ -12,6 +12,8 @@ from .options import JsonOutput, Prices, SourceOptions
 from .terminal import Screen
 
 if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
+
     from ..context import Context
     from ..graph.agent import PlanExecuteAgent
     from ..threads.queue import QueuedThread
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from .sources import Sources
     from .terminal import Screen
 
-__all__ = ["leave_to_workers", "queue_now", "queued_now", "queued_status", "what_keeps", "worker"]
+__all__ = ["leave_to_workers", "queued_now", "queued_status", "what_keeps", "worker"]
 
 
 def worker(
@@ -52,7 +54,10 @@ def worker(
     ] = 5,
     json: JsonOutput = False,
 ) -> int:
-    """Run queued threads, the oldest first; start as many workers as you like."""
+    """Run queued threads, by priority and age; start as many workers as you like.
+
+    Needs a PostgreSQL database. On one machine, `plan-execute serve` runs many threads in one process.
+    """
     from ..threads.worker import work
     from .sources import Sources, open_agent, read_plan_cache
 
@@ -95,12 +100,17 @@ def _line(taken: TakenThread) -> str:
 
 
 def leave_to_workers(
-    agent: PlanExecuteAgent, screen: Screen, thread: str, given: Any, settings: Context | None = None
+    agent: PlanExecuteAgent,
+    screen: Screen,
+    thread: str,
+    given: Any,
+    settings: Context | None = None,
+    priority: int = 0,
 ) -> int:
     """Submit a goal, an answer, or a thread that stopped, and say so."""
     from ..threads.submission import submit
 
-    submit(agent, given, thread, context=settings)
+    submit(agent, given, thread, context=settings, priority=priority)
     if screen.json:
         screen.document({"thread": thread, "status": "queued"})
     else:
@@ -108,31 +118,34 @@ def leave_to_workers(
     return DONE
 
 
-def queue_now(agent: PlanExecuteAgent) -> dict[str, QueuedThread]:
-    """Return what is in the queue, by thread."""
-    from ..threads.submission import queue_of
-    from ..tools.threads import run_to_end
-
-    return {queued.thread_id: queued for queued in run_to_end(queue_of(agent).all())}
-
-
 def queued_now(agent: PlanExecuteAgent, thread: str) -> QueuedThread | None:
     """Return a thread's place in the queue; None: it is not in it."""
-    from ..threads.submission import queue_of
+    from ..storage.adapters import AsyncStore
+    from ..threads.queue import queued_thread
     from ..tools.threads import run_to_end
 
-    return run_to_end(queue_of(agent).get(thread))
+    assert isinstance(agent.store, AsyncStore)
+    return run_to_end(queued_thread(agent.store, thread))
 
 
-def queued_status(queued: QueuedThread | None, status: str) -> str:
-    """Name the status of a thread, as far as the queue has a say in it."""
-    if queued is None or queued.asks:
+def queued_status(queued: QueuedThread | None, snapshot: StateSnapshot) -> str:
+    """Name the status of a thread: the queue has a say in it while there is something to do."""
+    from .views import status_of
+
+    status = status_of(snapshot)
+    if queued is None or queued.asks or not snapshot.tasks:
         return status
     if queued.parked is not None:
         return "parked"
     return status if queued.attempts else "queued"
 
 
-def what_keeps(queued: QueuedThread | None) -> str | None:
+def what_keeps(agent: PlanExecuteAgent, queued: QueuedThread | None) -> str | None:
     """Say what keeps the workers from a thread."""
-    return (queued.parked or queued.error) if queued else None
+    from ..threads.submission import has_queue
+
+    if queued is not None and not has_queue(agent):
+        return (
+            "an older version queued it, and a file has no queue any more: go on with `plan-execute resume`"
+        )
+    return queued.what_keeps if queued else None

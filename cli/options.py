@@ -37,6 +37,7 @@ __all__ = [
     "PlanOutput",
     "PlanningOptions",
     "Prices",
+    "Priority",
     "PromotionOptions",
     "Queued",
     "RateLimit",
@@ -245,6 +246,10 @@ Plain = Annotated[
 Queued = Annotated[
     bool,
     typer.Option("--queue", help="Do not run it here: leave it to the workers (`plan-execute worker`)."),
+]
+Priority = Annotated[
+    int,
+    typer.Option("--priority", metavar="N", help="Of a queued thread: the highest goes first (default: 0)."),
 ]
 Yes = Annotated[
     bool,

@@ -127,7 +127,9 @@ class _Validator:
             return "edited"
         if digest(draft["plan"]) not in run.authored:
             return None
-        granted = [record["grants"] for record in earlier if record["decision"] in ("approved", "edited")]
+        # A standing grant has an end, and was asked for this revision already.
+        lasting = [record for record in earlier if "until" not in record]
+        granted = [record["grants"] for record in lasting if record["decision"] in ("approved", "edited")]
         return "approved" if any(is_within(grants, allowed) for allowed in granted) else None
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from ..context import needs_approval
 from ..errors import StorageDamagedError
-from ..plan.grants import changed_tools, plan_grants
+from ..plan.grants import changed_tools, covers, plan_grants
 from ..plan.identity import input_values, plan_hash, step_fingerprints
 from ..plan.references import expression_roots, step_references
 from ..run import Run
@@ -78,15 +79,41 @@ async def standing_approval(run: Run, state: State, toolbox: Toolbox) -> Record 
     tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
     required = needs_approval(run.settings.approval, list(toolbox.effects(tools)))
     record = await run.ledger.approval(plan["id"], plan_hash(plan, state.get("inputs")))
+    if record is not None and _is_over(record, run):
+        record = None
     if record is None:
-        return None if required else await record_approval(run, state, toolbox, "not_required")
+        if required:
+            return await _approved_by_grant(run, state, toolbox)
+        return await record_approval(run, state, toolbox, "not_required")
     is_other = record["decision"] == "not_required" or changed_tools(
         toolbox.fingerprints(tools), record["grants"]
     )
     return None if required and is_other else record
 
 
-async def record_approval(run: Run, state: State, toolbox: Toolbox, decision: str) -> Record:
+async def _approved_by_grant(run: Run, state: State, toolbox: Toolbox) -> Record | None:
+    """Record the approval that a standing grant gives to a plan that lies within it; None: a person is asked.
+
+    The grant is for the first plan of the thread and its revisions, not for what somebody asks there later.
+    """
+    plan, grant = state["plan"], await run.ledger.grant()
+    assert plan is not None, "only a plan can be approved"
+    if grant is None or grant.get("plan_id", plan["id"]) != plan["id"] or _is_over(grant, run):
+        return None
+    if not covers(grant, await grants_of(run, state, toolbox)):
+        return None
+    if "plan_id" not in grant:
+        await run.ledger.record_grant({**grant, "plan_id": plan["id"]})
+    said = {name: grant[name] for name in ("by", "until", "schedule") if name in grant}
+    return await record_approval(run, state, toolbox, "approved", **said)
+
+
+def _is_over(record: Record, run: Run) -> bool:
+    until = record.get("until")
+    return until is not None and datetime.fromisoformat(until) <= datetime.fromisoformat(run.timestamp())
+
+
+async def record_approval(run: Run, state: State, toolbox: Toolbox, decision: str, **said: Any) -> Record:
     """Put on record that the state's plan may run: its hash, grants and steps, when, by what decision.
 
     ``memory_lost`` marks a plan that was under way when a store in memory forgot it: whether
@@ -101,6 +128,7 @@ async def record_approval(run: Run, state: State, toolbox: Toolbox, decision: st
         "grants": await grants_of(run, state, toolbox),
         "steps": step_fingerprints(plan),
         "at": run.timestamp(),
+        **said,
     }
     if run.volatile and run.underway and not await run.ledger.approvals(plan["id"]):
         record["memory_lost"] = True

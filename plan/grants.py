@@ -7,6 +7,7 @@ the very reference that the person saw; a revision with another one has to be ap
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import UnresolvedReferenceError
@@ -14,7 +15,7 @@ from ..state import Grants, Plan, Step, granted_tools
 from ..tools.toolbox import Toolbox
 from .references import expression_roots, references_in, resolve, strings_in
 
-__all__ = ["changed_tools", "filled", "is_within", "open_resources", "plan_grants", "resources_of"]
+__all__ = ["changed_tools", "covers", "filled", "is_within", "open_resources", "plan_grants", "resources_of"]
 
 Values = Mapping[str, Any]
 """What references stand for, as far as it is known: inputs, and outputs by step id."""
@@ -42,6 +43,20 @@ def is_within(asked: Grants, allowed: Grants) -> bool:
     parts = ("tools", "effects", "resources", "at_run_time")
     adds_none = all(set(new.get(part, ())) <= set(old.get(part, ())) for part in parts)
     return adds_none and not changed_tools(new.get("fingerprints", {}), old)
+
+
+def covers(standing: Mapping[str, Any], asked: Grants) -> bool:
+    """Tell whether a plan lies within a standing grant, whose resources are patterns such as ``mail:*``.
+
+    What is known only at run time is covered by ``*`` alone.
+    """
+    patterns = standing["resources"]
+    return (
+        set(asked["tools"]) <= set(standing["tools"])
+        and set(asked["effects"]) <= set(standing["effects"])
+        and all(any(fnmatchcase(name, each) for each in patterns) for name in asked["resources"])
+        and ("*" in patterns or not asked.get("at_run_time"))
+    )
 
 
 def changed_tools(now: Mapping[str, str], approved: Mapping[str, Any]) -> list[str]:

@@ -90,6 +90,14 @@ class Ledger:
         rows = await self._rows(self._space("approvals", plan_id))
         return sorted(rows.values(), key=lambda row: row["number"])
 
+    async def grant(self) -> dict[str, Any] | None:
+        """Return what the thread's plan may do without asking, by a standing grant."""
+        return await self._get(self._space("approvals"), "grant")
+
+    async def record_grant(self, grant: dict[str, Any]) -> None:
+        """Record a standing grant; it replaces an earlier one."""
+        await self._put(self._space("approvals"), "grant", grant)
+
     # a thread
 
     async def opening(self) -> Opening:

@@ -132,6 +132,9 @@ class Database:
 
     def __init__(self, parameters: Mapping[str, Any], pool_size: int, lease_s: float) -> None:
         self.place = _place(parameters)
+        self.parameters = parameters
+        self.queue: Any = None
+        """The tables of the queue, once somebody needed them."""
         self.pool: ConnectionPool[_PooledConnection] = ConnectionPool(
             make_conninfo(**parameters),
             connection_class=_PooledConnection,
@@ -152,6 +155,10 @@ class Database:
         self.locks.close()
         self.pool.close()
 
+    def connect(self) -> Connection:
+        """Open a connection beside the pool."""
+        return _connect(self.parameters)
+
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Use the connection of the transaction that this thread has open, else one of the pool."""
@@ -159,7 +166,7 @@ class Database:
         if current is not None:
             yield current
             return
-        with _explained(self.place), self.pool.connection() as connection:
+        with explained(self.place), self.pool.connection() as connection:
             yield connection
             connection.used_at = time.monotonic()
 
@@ -255,7 +262,7 @@ class PooledSaver(_PooledCursors, DistinctVersions, BlobHook, PostgresSaver):
 
     @contextmanager
     def _thread_lock(self, thread_id: str) -> Iterator[Hold]:
-        with _explained(self.shared.place):
+        with explained(self.shared.place):
             lock = self.shared.locks.hold(thread_id)
             hold = lock.__enter__()
         try:
@@ -395,13 +402,13 @@ _SETTING_UP = 0x504C4558
 def open_database(parameters: Mapping[str, Any], pool_size: int, lease_s: float = LEASE_S) -> Database:
     """Check the database, make the tables that it lacks, and open a pool."""
     database = Database(parameters, pool_size, lease_s)
-    with _explained(database.place, "; nothing was changed"), _connect(parameters) as connection:
+    with explained(database.place, "; nothing was changed"), _connect(parameters) as connection:
         _check_server(connection, database.place)
         if not _is_current(connection, database.place):
-            with _alone(connection, database.place):
+            with alone(connection, database.place):
                 _set_up(connection, database.place)
     try:
-        with _explained(database.place, "; nothing was changed"):
+        with explained(database.place, "; nothing was changed"):
             database.pool.open(wait=True, timeout=WAIT_S)
     except BaseException:
         database.close()
@@ -457,7 +464,7 @@ def _is_current(connection: Connection, place: str) -> bool:
 
 
 @contextmanager
-def _alone(connection: Connection, place: str) -> Iterator[None]:
+def alone(connection: Connection, place: str) -> Iterator[None]:
     """Wait until no other process makes tables: LangGraph's own migrations trip over each other."""
     deadline = time.monotonic() + SET_UP_WAIT_S
     # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY would wait for those who wait for it.
@@ -547,7 +554,7 @@ _REASONS: dict[str, tuple[type[StorageError], str]] = {
 
 
 @contextmanager
-def _explained(place: str, end: str = "") -> Iterator[None]:
+def explained(place: str, end: str = "") -> Iterator[None]:
     """Turn PostgreSQL's errors about the database into ours; errors of the program pass."""
     try:
         yield

@@ -7,16 +7,12 @@ from typing import Any
 from crash_child import serve
 from logged_tools import Log, make_tools
 
-from plan_execute import create_plan_execute_agent, local_persistence, postgres_persistence, work
+from plan_execute import create_plan_execute_agent, postgres_persistence, work
 
 
 def act(job: dict[str, Any]) -> dict[str, Any]:
     """Work until the signal comes, or nothing is left."""
-    is_server = "postgres" in job["storage"]
-    opening = (
-        postgres_persistence(job["db"], lease_s=job["lease_s"]) if is_server else local_persistence(job["db"])
-    )
-    with opening as (saver, store):
+    with postgres_persistence(job["db"], lease_s=job["lease_s"]) as (saver, store):
         log = Log(job["log"])
         agent = create_plan_execute_agent(None, tools=make_tools(log), checkpointer=saver, store=store)
         log.append("ready")

@@ -1,22 +1,36 @@
-"""Threads that wait for a worker: one small row for each in the store, deleted when nothing is left to do.
+"""Threads that wait for a worker: a row says what became of each, a job of procrastinate hands it out.
 
-What a thread is to do stands in its checkpoint, as in any other thread's; the row only says that a worker
-should go on with it, and what became of that so far. Whoever changes a row holds its thread.
+What a thread is to do stands in its checkpoint, as in any other thread's. The row and the job change in one
+transaction, by whoever holds the thread. So the row is what counts: a job too many finds nothing to do.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langgraph.store.base import BaseStore
+from langgraph.store.base import Item, PutOp
 
 from ..safety.redaction import Redactor
+from ..storage.adapters import AsyncStore
 from ..storage.rows import ROOT, decode, encode, load, put, search
+from .requirements import Needs
 
-__all__ = ["Queue", "QueuedThread", "pause_before"]
+if TYPE_CHECKING:
+    from procrastinate.jobs import Job
+
+    from ..storage.postgres_queue import JobTables
+
+__all__ = ["LATER", "RUN", "Queue", "QueuedThread", "pause_before", "queued_thread"]
+
+RUN = "plan_execute.run"
+"""The name of procrastinate's task."""
+
+LATER = "later"
+"""The queue of threads that wait for a person for some time: then any worker may give the safe default."""
 
 _ROOT = (ROOT, "queue")
 _KEY = "open"
@@ -29,7 +43,7 @@ class QueuedThread:
 
     Attributes:
         thread_id: The thread.
-        at: When it was submitted, in seconds since the epoch; the oldest goes first.
+        at: When it was submitted, in seconds since the epoch.
         due: Not before this time.
         context: Settings it was submitted with; None: those of the thread.
         resume: Answers that only the run itself can read, by question; the others are in its checkpoint.
@@ -38,6 +52,9 @@ class QueuedThread:
         error: Why the last attempt did not come to an end, if it could say so.
         parked: Why no worker takes it any more; None: they do.
         asks: Whether it waits for a person, and is due when their time is over.
+        priority: The highest goes first, then the oldest.
+        tools: What it needs of a worker: tools,
+        roles: and models for these roles.
     """
 
     thread_id: str
@@ -50,11 +67,23 @@ class QueuedThread:
     error: str | None = None
     parked: str | None = None
     asks: bool = False
+    priority: int = 0
+    tools: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> Needs:
+        """What it needs of a worker."""
+        return Needs(tuple(self.tools), tuple(self.roles))
 
     @property
     def is_due(self) -> bool:
         """Whether a worker may take it now."""
         return self.parked is None and self.due <= time.time()
+
+    def needing(self, needs: Needs) -> QueuedThread:
+        """Note what it needs."""
+        return replace(self, tools=needs.tools, roles=needs.roles)
 
     def begun(self, progress: str) -> QueuedThread:
         """Count an attempt; what the thread has got done since the last one starts the count anew."""
@@ -69,6 +98,13 @@ class QueuedThread:
             return replace(self, error=error, parked=f"{_times(self.attempts)} failed, at last: {error}")
         return replace(self, error=error, due=time.time() + pause_before(self.attempts))
 
+    @property
+    def what_keeps(self) -> str | None:
+        """Say what keeps the workers from it; None: nothing."""
+        if self.parked or self.error or self.attempts or self.asks or not self.needs:
+            return self.parked or self.error
+        return f"waits for a worker with {self.needs}"
+
 
 def pause_before(attempts: int) -> float:
     """Return how long a thread rests after so many attempts, in seconds."""
@@ -80,39 +116,96 @@ def _times(attempts: int) -> str:
 
 
 class Queue:
-    """The threads of one store that wait for a worker.
+    """The threads of one PostgreSQL database that wait for a worker.
 
     Args:
         store: Where the rows are.
-        redactor: Keeps secrets out of them.
+        tables: Where the jobs are.
+        redactor: Keeps secrets out of the rows.
     """
 
-    def __init__(self, store: BaseStore, redactor: Redactor | None = None) -> None:
+    def __init__(self, store: AsyncStore, tables: JobTables, redactor: Redactor | None = None) -> None:
         self._store = store
+        self.tables = tables
         self._redactor = redactor or Redactor()
-
-    async def all(self) -> list[QueuedThread]:
-        """List what is in the queue, the oldest first."""
-        rows = await search(self._store, _ROOT, below=True)
-        found = [_read(decode(row.namespace[-1]), load(row)) for row in rows]
-        return sorted(found, key=lambda one: (one.at, one.thread_id))
 
     async def get(self, thread_id: str) -> QueuedThread | None:
         """Return a thread's row; None: it is not in the queue."""
-        row = await self._store.aget(_space(thread_id), _KEY)
-        return None if row is None else _read(thread_id, load(row))
+        return await queued_thread(self._store, thread_id)
 
     async def put(self, queued: QueuedThread) -> None:
-        """Write a thread's row."""
-        row = self._redactor.value({k: v for k, v in asdict(queued).items() if k != "thread_id"})
-        await self._store.abatch([put(_space(queued.thread_id), _KEY, row)])
+        """Write a thread's row, and let workers have it when it is due; the caller holds the thread."""
+        await self._change(queued.thread_id, queued, None if queued.parked is not None else _job(queued))
+
+    async def note(self, queued: QueuedThread) -> None:
+        """Write the row of a thread that a worker has in hand; its job is that worker's."""
+        await self._store.abatch([self._row(queued)])
 
     async def remove(self, thread_id: str) -> None:
-        """Take a thread out of the queue."""
-        await self._store.adelete(_space(thread_id), _KEY)
+        """Take a thread out of the queue; the caller holds the thread."""
+        await self._change(thread_id, None, None)
+
+    async def again(self, thread_id: str, after_s: float) -> None:
+        """Let a worker look at a thread again, which somebody else holds now and may do so already."""
+        if (queued := await self.get(thread_id)) is not None and queued.parked is None:
+            job = _job(replace(queued, due=max(queued.due, time.time() + after_s)))
+            await _in_thread(lambda: self.tables.add_unless_waiting(thread_id, job))
+
+    async def adopt(self) -> None:
+        """Make jobs for the rows that a version without procrastinate left."""
+        for row in await search(self._store, _ROOT, below=True):
+            await self.again(decode(row.namespace[-1]), 0.0)
+
+    async def _change(self, thread_id: str, queued: QueuedThread | None, job: Job | None) -> None:
+        row = PutOp(_space(thread_id), _KEY, None) if queued is None else self._row(queued)
+
+        def change() -> None:
+            with self.tables.transaction(thread_id) as cursor:
+                self._store.wrapped.batch([row])
+                self.tables.drop(cursor, _lock(thread_id))
+                if job is not None:
+                    self.tables.add(cursor, job)
+
+        await _in_thread(change)
+
+    def _row(self, queued: QueuedThread) -> Any:
+        row = self._redactor.value({k: v for k, v in asdict(queued).items() if k != "thread_id"})
+        return put(_space(queued.thread_id), _KEY, row)
 
 
-def _read(thread_id: str, row: Mapping[str, Any]) -> QueuedThread:
+async def queued_thread(store: AsyncStore, thread_id: str) -> QueuedThread | None:
+    """Return a thread's row of any storage: an older version wrote them to files too."""
+    row = await store.aget(_space(thread_id), _KEY)
+    return None if row is None else _read(thread_id, row)
+
+
+async def _in_thread(call: Callable[[], Any]) -> None:
+    # To its end, whoever gives up waiting: it must not come after what is done next.
+    await asyncio.shield(asyncio.to_thread(call))
+
+
+def _job(queued: QueuedThread) -> Job:
+    from procrastinate.jobs import Job
+
+    from ..storage.postgres_queue import at
+
+    return Job(
+        queue=LATER if queued.asks else queued.needs.queue,
+        priority=queued.priority,
+        lock=None,  # the thread's own lock decides who runs it
+        queueing_lock=_lock(queued.thread_id),
+        task_name=RUN,
+        task_kwargs={"thread": queued.thread_id, "tools": [*queued.tools], "roles": [*queued.roles]},
+        scheduled_at=at(queued.due) if queued.due > time.time() else None,
+    )
+
+
+def _lock(thread_id: str) -> str:
+    return encode(thread_id)
+
+
+def _read(thread_id: str, item: Item) -> QueuedThread:
+    row: Mapping[str, Any] = load(item)
     return QueuedThread(thread_id, **row)
 
 

@@ -1,23 +1,73 @@
-"""Whether an agent has what a thread needs, so that no step fails only because of who runs it."""
+"""What a thread needs of who runs it, so that no step fails only because of who that is."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from langgraph.types import StateSnapshot
 
-from ..context import Context
+from ..context import Context, to_context
 from ..errors import ConfigurationError, MissingModelError, known
 from ..graph.door.thread_state import checked_plan, stands_before_a_goal
+from ..models.chat import ChatModels
 from ..plan.dag import is_rolling, pending_steps
-from ..state import granted_tools, needs_a_model
+from ..state import FINAL_STATUSES, Plan, granted_tools, needs_a_model
 from ..tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
 
-__all__ = ["check_can_begin", "check_can_go_on"]
+__all__ = ["Needs", "check_can_go_on", "needs_of"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Tools, and roles of models that the settings of the thread do not fill themselves.
+
+    Attributes:
+        tools: Names of tools.
+        roles: ``planner``, ``executor``.
+    """
+
+    tools: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue of threads with these needs."""
+        if not self.tools and not self.roles:
+            return "any"
+        return sha256(json.dumps([self.tools, self.roles]).encode()).hexdigest()[:32]
+
+    def missing(self, toolbox: Toolbox, models: ChatModels) -> Needs:
+        """Return what is not among these tools and models."""
+        tools = tuple(name for name in self.tools if name not in toolbox)
+        return Needs(tools, tuple(role for role in self.roles if not models.has(role)))  # type: ignore[arg-type]
+
+    def __bool__(self) -> bool:
+        return bool(self.tools or self.roles)
+
+    def __str__(self) -> str:
+        tools = [f"the tools {known(self.tools)}"] if self.tools else []
+        return " and ".join(tools + [f"a model ({role})" for role in self.roles])
+
+
+def needs_of(snapshot: StateSnapshot, context: Any) -> Needs:
+    """Tell what the next run of a thread needs: with these settings, if it begins a goal."""
+    values = snapshot.values
+    if values.get("status") is None or values["status"] in FINAL_STATUSES:
+        if values.get("plan") is not None:
+            return Needs(_sorted(_named_tools(values["plan"])))
+        return Needs(roles=_unfilled(["planner"], (to_context(context) or Context()).models))
+    if stands_before_a_goal(snapshot):
+        return Needs(_sorted(_named_tools(values.get("plan"))))
+    plan = checked_plan(snapshot)
+    pending = pending_steps(plan, values.get("results") or {}) if plan else []
+    return _needs_of_steps(plan, pending, _models(snapshot))
 
 
 def check_can_go_on(
@@ -42,53 +92,48 @@ def check_can_go_on(
         MissingModelError: If such a step needs a model and none is configured.
     """
     if stands_before_a_goal(snapshot):
-        _check_tools_of(snapshot.values.get("plan"), toolbox)
-        return
-    plan = checked_plan(snapshot)
-    pending = pending_steps(plan, {} if again else snapshot.values.get("results") or {}) if plan else []
-    pending = [step for step in pending if step["id"] not in not_to_run]
-    missing = {name for step in pending for name in granted_tools(step) if name not in toolbox}
-    if missing:
+        needs = Needs(_sorted(_named_tools(snapshot.values.get("plan"))))
+    else:
+        plan = checked_plan(snapshot)
+        pending = pending_steps(plan, {} if again else snapshot.values.get("results") or {}) if plan else []
+        pending = [step for step in pending if step["id"] not in not_to_run]
+        needs = _needs_of_steps(plan, pending, _models(snapshot))
+    lacks = needs.missing(toolbox, agent.models)
+    if lacks.tools:
         raise ConfigurationError(
-            f"the plan of this thread uses tools that were not given: {known(missing)}; "
+            f"the plan of this thread uses tools that were not given: {known(lacks.tools)}; "
             "give them with --tools MODULE:ATTRIBUTE, --toolset NAME or --mcp FILE. "
             f"Given: {known(toolbox.names)}"
         )
-    models = Context(**(snapshot.values.get("settings") or {})).models
-    if not agent.models.has("executor", models) and any(map(needs_a_model, pending)):
+    if "executor" in lacks.roles:
         raise MissingModelError(
             "the plan of this thread has steps that need a model, and none is configured."
         )
-    if is_rolling(plan) and not agent.models.has("planner", models):
+    if lacks.roles:
         raise MissingModelError("the plan of this thread is to go on, which needs a model to plan it.")
 
 
-def check_can_begin(agent: PlanExecuteAgent, snapshot: StateSnapshot, settings: Context) -> None:
-    """Refuse to begin a goal without what its plan names, or without a model where there is no plan.
-
-    A plan that somebody handed in has not been checked yet: what is wrong with its form is said by the run.
-
-    Raises:
-        ConfigurationError: If a tool or an agent of the plan is missing.
-        MissingModelError: If the goal must be planned and there is no model.
-    """
-    given = snapshot.values.get("plan")
-    if given is None:
-        if not agent.models.has("planner", settings.models):
-            raise MissingModelError("the goal must be planned, and no model is configured.")
-        return
-    _check_tools_of(given, agent.toolbox)
+def _needs_of_steps(plan: Plan | None, pending: Iterable[Any], models: Mapping[str, str]) -> Needs:
+    steps = [*pending]
+    roles = ["executor"] if any(map(needs_a_model, steps)) else []
+    roles += ["planner"] if is_rolling(plan) else []
+    return Needs(_sorted(name for step in steps for name in granted_tools(step)), _unfilled(roles, models))
 
 
-def _check_tools_of(given: Any, toolbox: Toolbox) -> None:
-    missing = {name for name in _named_tools(given) if name not in toolbox}
-    if missing:
-        raise ConfigurationError(
-            f"the plan uses tools that were not given: {known(missing)}. Given: {known(toolbox.names)}"
-        )
+def _models(snapshot: StateSnapshot) -> Mapping[str, str]:
+    return Context(**(snapshot.values.get("settings") or {})).models
+
+
+def _unfilled(roles: Iterable[str], models: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(role for role in roles if not (models.get(role) or models.get("default")))
+
+
+def _sorted(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(names)))
 
 
 def _named_tools(plan: Any) -> Iterator[str]:
+    """Name the tools of a plan that nobody has checked yet: the run says what is wrong with its form."""
     steps = plan.get("steps") if isinstance(plan, Mapping) else None
     for step in steps if isinstance(steps, list) else ():
         call = step.get("call") if isinstance(step, Mapping) else None

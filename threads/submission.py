@@ -24,18 +24,24 @@ from ..safety.redaction import REDACTOR_KEY
 from ..storage.adapters import AsyncSaver, AsyncStore
 from ..tools.threads import run_to_end
 from .queue import Queue, QueuedThread
+from .requirements import needs_of
 
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
 
-__all__ = ["asubmit", "queue_of", "submit"]
+__all__ = ["asubmit", "has_queue", "queue_of", "submit"]
 
 _LETS_GO_WITHIN_S = 5.0
 """How long a worker may take to let go of a thread that waits for a person."""
 
 
 async def asubmit(
-    agent: PlanExecuteAgent, input: Any, thread_id: str | None = None, *, context: Any = None
+    agent: PlanExecuteAgent,
+    input: Any,
+    thread_id: str | None = None,
+    *,
+    context: Any = None,
+    priority: int = 0,
 ) -> str:
     """Leave a goal, an answer, or a thread that stopped, to the workers (see ``work``); return at once.
 
@@ -48,6 +54,7 @@ async def asubmit(
             go on with a thread that stopped, or that the workers have given up.
         thread_id: The thread; None: a new one.
         context: Settings, as for ``invoke``.
+        priority: The highest goes first, then the oldest.
 
     Returns:
         The id of the thread.
@@ -55,9 +62,9 @@ async def asubmit(
     Raises:
         ThreadError: If the thread is being run, or its state does not allow the input.
         InvalidInputError: If the input has not the right form.
-        ConfigurationError: If a setting is wrong, or the storage cannot be shared with workers.
+        ConfigurationError: If a setting is wrong, or there is no queue: the storage is not PostgreSQL.
     """
-    queue_of(agent)
+    await queue_of(agent)
     thread_id = uuid4().hex[:12] if thread_id is None else thread_id
     if not isinstance(input, Mapping | Command) and input is not None:
         raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(input).__name__}")
@@ -66,7 +73,7 @@ async def asubmit(
     if isinstance(input, Mapping) and ABANDON in input:
         config: RunnableConfig = {CONF: {"thread_id": thread_id}}
         input, _ = await without_open_run(agent, input, config, context, elsewhere=True)
-    prepare = partial(_prepare, agent, input, thread_id, context)
+    prepare = partial(_prepare, agent, input, thread_id, context, priority)
     if not isinstance(input, Command):
         await prepare()
         return thread_id
@@ -82,7 +89,7 @@ async def asubmit(
             await asyncio.sleep(0.05)
 
 
-async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context: Any) -> None:
+async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context: Any, priority: int) -> None:
     """Write down what the thread is to do, and put it into the queue."""
     config: RunnableConfig = {CONF: {"thread_id": thread_id}}
     async with enter(agent, input, config, context, heard=False, elsewhere=True) as entry:
@@ -93,27 +100,55 @@ async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context:
         resume = entry.input.resume if isinstance(entry.input, Command) else None
         settings = entry.settings.model_dump(mode="json", exclude_defaults=True)
         asked = settings if to_context(context) is not None else None
-        await queue_of(agent, redactor).put(QueuedThread(thread_id, context=asked, resume=resume))
+        queued = QueuedThread(thread_id, context=asked, resume=resume, priority=priority)
+        needs = needs_of(await agent.aget_state(config), asked)
+        await (await queue_of(agent, redactor)).put(queued.needing(needs))
 
 
-def submit(agent: PlanExecuteAgent, input: Any, thread_id: str | None = None, *, context: Any = None) -> str:
+def submit(
+    agent: PlanExecuteAgent,
+    input: Any,
+    thread_id: str | None = None,
+    *,
+    context: Any = None,
+    priority: int = 0,
+) -> str:
     """Leave a goal, an answer, or a thread that stopped, to the workers; see :func:`asubmit`."""
     agent.check_sync()
     abandons = isinstance(input, Mapping) and ABANDON in input  # its last report may be a model's
     wait = run if abandons else run_to_end
-    return wait(asubmit(agent, input, thread_id, context=context))
+    return wait(asubmit(agent, input, thread_id, context=context, priority=priority))
 
 
-def queue_of(agent: PlanExecuteAgent, redactor: Any = None) -> Queue:
-    """Return the queue of an agent's database.
+async def queue_of(agent: PlanExecuteAgent, redactor: Any = None) -> Queue:
+    """Return the queue of an agent's database, made if there is none yet.
 
     Raises:
-        ConfigurationError: If its threads cannot be shared: no store, or no locks.
+        ConfigurationError: If the database is not PostgreSQL, or the extra is not installed.
+        StorageError: If the tables of the queue cannot be made.
     """
-    saver = agent.checkpointer
-    if not (isinstance(saver, AsyncSaver) and saver.locks_threads and isinstance(agent.store, AsyncStore)):
+    store = agent.store
+    if not has_queue(agent):
         raise ConfigurationError(
-            "workers need a checkpointer that gives a thread to one runner at a time, and a store: "
-            "those of local_persistence or postgres_persistence"
+            "only a PostgreSQL database has a queue: those of postgres_persistence, or --db postgresql://…. "
+            "On one machine `plan-execute serve` and `langgraph dev` run many threads in one process, "
+            "and `plan-execute run` runs one"
         )
-    return Queue(agent.store, redactor)
+    assert isinstance(store, AsyncStore)
+    from ..storage.postgres_queue import JobTables
+
+    database: Any = store.shared
+    if database.queue is None:
+        tables = await asyncio.to_thread(JobTables, database)
+        if tables.made_now:
+            await Queue(store, tables).adopt()
+        database.queue = tables
+    return Queue(store, database.queue, redactor)
+
+
+def has_queue(agent: PlanExecuteAgent) -> bool:
+    """Tell whether the agent's database can have a queue."""
+    saver, store = agent.checkpointer, agent.store
+    if not (isinstance(saver, AsyncSaver) and saver.locks_threads and isinstance(store, AsyncStore)):
+        return False
+    return hasattr(getattr(store.wrapped, "shared", None), "queue")

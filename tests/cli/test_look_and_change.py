@@ -4,9 +4,11 @@ import asyncio
 import json
 from dataclasses import replace
 
-from plan_execute import local_persistence
-from plan_execute.storage.adapters import async_store
-from plan_execute.threads.queue import Queue
+from postgres_server import schema_of
+
+from plan_execute import create_plan_execute_agent, local_persistence, postgres_persistence
+from plan_execute.threads.queue import Queue, QueuedThread
+from plan_execute.threads.submission import queue_of
 
 
 def test_list_names_threads_newest_first_with_status_and_goal(cli):
@@ -178,12 +180,14 @@ def test_graph_prints_a_mermaid_picture_of_every_node(cli):
 
 
 def test_a_thread_that_the_workers_have_given_up_says_so_and_why_until_a_new_goal_abandons_it(cli):
+    address = cli.env["PLAN_EXECUTE_DB"] = schema_of(cli.folder)
     cli("run", "--plan", "write.yaml", "--tools", "mytools:ALL", "--thread", "t", "--queue")
     assert "Status: queued" in cli("show", "t").out
+    assert "waits for a worker with the tools" in cli("show", "t").out
 
     async def park():
-        async with local_persistence(cli.folder / "threads.db") as (_, store):
-            queue = Queue(async_store(store))
+        async with postgres_persistence(address) as (saver, store):
+            queue = await queue_of(create_plan_execute_agent(None, checkpointer=saver, store=store))
             await queue.put(replace(await queue.get("t"), parked="its worker died 5 times", attempts=5))
 
     asyncio.run(park())
@@ -198,6 +202,23 @@ def test_a_thread_that_the_workers_have_given_up_says_so_and_why_until_a_new_goa
     assert cli("worker", "--tools", "mytools:ALL", "--until-idle").code == 0
     assert cli.calls == ["look tea", "look x"]
     assert "reason" in cli("show", "t", "--json").json
+
+
+def test_a_file_has_no_queue_and_what_an_older_version_queued_there_says_what_to_do(cli):
+    refused = cli("run", "--plan", "read.yaml", "--tools", "mytools:ALL", "--queue")
+    assert refused.code == 2
+    assert "plan-execute serve" in refused.err
+    cli.run_plan("write.yaml")
+
+    async def queue_as_before():
+        async with local_persistence(cli.folder / "threads.db") as (_, store):
+            await Queue(store, None).note(QueuedThread("t"))
+
+    asyncio.run(queue_as_before())
+    shown = cli("show", "t", "--json").json
+    assert shown["status"] == "queued"
+    assert "plan-execute resume" in shown["reason"]
+    assert cli("list", "--json", "--status", "queued").json["threads"][0]["reason"] == shown["reason"]
 
 
 def test_a_new_goal_can_abandon_the_run_that_waits_on_its_thread(cli):

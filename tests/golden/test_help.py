@@ -32,6 +32,12 @@ COMMANDS = [
     "cache",
     "cache list",
     "cache clear",
+    "schedule",
+    "schedule add",
+    "schedule list",
+    "schedule pause",
+    "schedule run-now",
+    "schedule remove",
 ]
 
 

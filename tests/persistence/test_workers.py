@@ -72,9 +72,9 @@ def wait_for(condition, timeout_s=60.0):
         time.sleep(0.005)
 
 
-@pytest.fixture(params=["postgres", "local"])
-def crew(request, processes, tmp_path):
-    workplace = Workplace(tmp_path, request.param)
+@pytest.fixture
+def crew(processes, tmp_path):
+    workplace = Workplace(tmp_path, "postgres")
     with workplace.opened() as (saver, store):
         agent = create_plan_execute_agent(None, checkpointer=saver, store=store)
         found = Crew(processes, workplace, agent)
@@ -83,10 +83,6 @@ def crew(request, processes, tmp_path):
             if worker.running():
                 os.kill(worker.pid, signal.SIGCONT)
             worker.kill()
-
-
-only_postgres = pytest.mark.parametrize("crew", ["postgres"], indirect=True)
-only_local = pytest.mark.parametrize("crew", ["local"], indirect=True)
 
 
 def steps(thread):
@@ -154,7 +150,6 @@ def taken(crew):
     return [line for line in crew.log.lines() if line["kind"] == "taken"]
 
 
-@only_postgres
 def test_what_a_worker_that_hung_writes_late_is_refused_and_no_effect_is_repeated(crew):
     submit(crew.agent, plan(bound("a", "send", delay=3.0), bound("b", "send", "a")), "t", context=FREE)
     hung = crew.start(lease_s=1)
@@ -177,7 +172,6 @@ def test_what_a_worker_that_hung_writes_late_is_refused_and_no_effect_is_repeate
     assert {line["pid"] for line in taken(crew) if line["thread"] == "next"} <= {hung.pid}
 
 
-@only_local
 @pytest.mark.timeout(60)
 def test_a_worker_that_is_told_to_stop_ends_its_runs_first(crew):
     submit(crew.agent, plan(bound("a", "send", delay=0.6), bound("b", "send", "a")), "t", context=FREE)
@@ -189,7 +183,6 @@ def test_a_worker_that_is_told_to_stop_ends_its_runs_first(crew):
     assert crew.log.calls("send") == {"a": 1, "b": 1}
 
 
-@only_local
 @pytest.mark.timeout(60)
 def test_what_does_not_end_within_the_grace_is_left_to_the_next_worker(crew):
     submit(crew.agent, plan(bound("a", "send"), bound("nap", "nap", "a", delay=0.8)), "t", context=FREE)

@@ -103,6 +103,7 @@ PREPARED = {
     ),
     "docs/secrets.md": a_plan_to_note,
     "docs/deploy.md": a_checkout,
+    "docs/schedules.md": a_shared_database,
     "docs/workers.md": a_shared_database,
 }
 """What stands around a page: context managers that get its folder."""

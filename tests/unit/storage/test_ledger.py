@@ -155,7 +155,7 @@ async def record_everything(ledger):
     await ledger.record_item("p", "s", "f", 0, "digest", {})
     await ledger.record_answer("k", 1)
     await ledger.record_settings({})
-    await Queue(ledger.store).put(QueuedThread(ledger.thread_id))
+    await Queue(ledger.store, None).note(QueuedThread(ledger.thread_id))
 
 
 async def test_what_promises_rest_on_is_in_the_namespaces_that_the_local_store_commits_durably():

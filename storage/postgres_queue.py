@@ -1,0 +1,177 @@
+"""procrastinate's jobs in the database of the threads: a schema of their own, beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from ..errors import ConfigurationError, SchemaVersionError, StorageError
+from .postgres import Database, alone, explained
+
+try:
+    from procrastinate import PsycopgConnector, SyncPsycopgConnector
+    from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
+    from procrastinate.jobs import Job
+    from procrastinate.manager import JobManager
+    from procrastinate.schema import SchemaManager
+except ImportError as error:
+    raise ConfigurationError(
+        f"workers need an extra that is not installed: pip install 'plan-execute[workers]' ({error})"
+    ) from error
+
+__all__ = ["JobTables", "as_storage_error"]
+
+_MADE = "plan_execute_made"
+"""The table that names the migrations of procrastinate that were made."""
+
+_INDEX = (
+    "CREATE INDEX plan_execute_first_of_queue ON procrastinate_jobs (queue_name, scheduled_at NULLS FIRST)"
+    " WHERE status = 'todo'"
+)
+"""The first job of each queue is found without reading the others."""
+
+_DROP = "DELETE FROM procrastinate_jobs WHERE queueing_lock = %s AND status = 'todo'"
+
+
+class JobTables:
+    """The tables of procrastinate in one database, made when they are first needed.
+
+    Args:
+        database: The database of the threads.
+
+    Raises:
+        SchemaVersionError: If a newer procrastinate made them.
+        StorageError: If they cannot be made.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._manager = JobManager(SyncPsycopgConnector())
+        with explained(database.place, "; nothing was changed"), database.connect() as connection:
+            (main,) = connection.execute("SELECT current_schema()").fetchone() or ("",)
+            self.schema = f"{main}_queue"
+            self._path = sql.SQL(", ").join([sql.Identifier(self.schema), sql.Identifier(main)]).as_string()
+            self.made_now = not _is_current(connection, self.schema) and self._set_up(connection)
+
+    def _set_up(self, connection: psycopg.Connection[Any]) -> bool:
+        """Make or change the tables; tell whether there were none."""
+        with alone(connection, self._database.place):
+            if _is_current(connection, self.schema):  # another process has made them meanwhile
+                return False
+            with connection.transaction():
+                return _make(connection, self.schema, self._database.place)
+
+    @contextmanager
+    def transaction(self, thread_id: str) -> Iterator[psycopg.Cursor[Any]]:
+        """Run the body in a transaction in which procrastinate's tables and ours are found."""
+        with self._database.transaction(durable=True, threads=[thread_id]) as cursor:
+            cursor.execute("SELECT set_config('search_path', %s, true)", (self._path,))
+            yield cursor
+
+    def add(self, cursor: psycopg.Cursor[Any], job: Job) -> None:
+        """Add a job.
+
+        Raises:
+            AlreadyEnqueued: If one with the same queueing lock waits.
+        """
+        self._manager.defer_job(job, connection=cursor.connection)
+
+    def drop(self, cursor: psycopg.Cursor[Any], queueing_lock: str) -> None:
+        """Delete the job that waits with this queueing lock."""
+        cursor.execute(_DROP, (queueing_lock,))
+
+    def add_unless_waiting(self, thread_id: str, job: Job) -> bool:
+        """Add a job unless one with the same queueing lock waits; tell whether it was added."""
+        try:
+            with self.transaction(thread_id) as cursor:
+                self.add(cursor, job)
+        except AlreadyEnqueued:
+            return False
+        return True
+
+    def connector(self) -> PsycopgConnector:
+        """Return what procrastinate's worker reaches the tables with, to be opened in its event loop."""
+
+        async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
+            await connection.set_autocommit(True)
+            await connection.execute("SELECT set_config('search_path', %s, false)", (self._path,))
+
+        return PsycopgConnector(
+            conninfo=make_conninfo(**self._database.parameters),
+            min_size=1,
+            max_size=2,
+            configure=configure,
+        )
+
+    def explained(self, error: Exception) -> StorageError | None:
+        """Word an error of procrastinate's connection as ours; None: it is another one."""
+        return as_storage_error(error, self._database.place)
+
+
+def as_storage_error(error: Exception, place: str) -> StorageError | None:
+    """Word an error of procrastinate's connection as ours; None: it is another one."""
+    cause = error.__cause__ if isinstance(error, ConnectorException) else error
+    if not isinstance(cause, psycopg.Error):
+        return error if isinstance(error, StorageError) else None
+    try:
+        with explained(place):
+            raise cause
+    except StorageError as found:
+        return found
+    except psycopg.Error as found:
+        return StorageError(f"{place} refused what was asked ({' '.join(str(found).split())})")
+
+
+def at(seconds: float) -> datetime:
+    """Return a time as procrastinate wants it."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+# making the tables
+
+
+def _migrations() -> list[Path]:
+    return sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql"))
+
+
+def _made(connection: psycopg.Connection[Any], schema: str) -> set[str] | None:
+    """Name the migrations that were made; None: there is no table yet."""
+    table = sql.Identifier(schema, _MADE)
+    found = connection.execute("SELECT to_regclass(%s)", (table.as_string(),)).fetchone()
+    if found is None or found[0] is None:
+        return None
+    return {row[0] for row in connection.execute(sql.SQL("SELECT name FROM {}").format(table)).fetchall()}
+
+
+def _is_current(connection: psycopg.Connection[Any], schema: str) -> bool:
+    return _made(connection, schema) == {path.name for path in _migrations()}
+
+
+def _make(connection: psycopg.Connection[Any], schema: str, place: str) -> bool:
+    made, known = _made(connection, schema), {path.name for path in _migrations()}
+    if newer := sorted((made or set()) - known):
+        raise SchemaVersionError(
+            f"{place} has a queue that a newer procrastinate made ({newer[-1]}); nothing was changed"
+        )
+    if not connection.execute("SELECT to_regnamespace(quote_ident(%s))::oid", (schema,)).fetchone()[0]:  # type: ignore[index]
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    connection.execute("SELECT set_config('search_path', quote_ident(%s), true)", (schema,))
+    if made is None:
+        connection.execute(SchemaManager.get_schema())
+        connection.execute(_INDEX)
+        connection.execute(f"CREATE TABLE {_MADE} (name text PRIMARY KEY)")
+    for path in _migrations():
+        if made is not None and path.name not in made:
+            connection.execute(path.read_bytes())
+        if made is None or path.name not in made:
+            connection.execute(
+                sql.SQL("INSERT INTO {} VALUES (%s)").format(sql.Identifier(_MADE)), (path.name,)
+            )
+    return made is None
