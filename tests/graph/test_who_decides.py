@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command
-from plans import Thread, agent_with, bound, plan
+from plans import Thread, agent_with, bound, draft, draft_step, plan, think
 
-from plan_execute import Context, edit_plan, retry_steps
+from plan_execute import Context, ScriptedModel, edit_plan, retry_steps
 from plan_execute.errors import ConfigurationError, InvalidAnswerError, NotAllowedError
 from plan_execute.graph.agent import PlanExecuteAgent
 from plan_execute.storage.ledger import Ledger
@@ -26,12 +27,14 @@ class Calls:
     """Tools that write, and what they were called with."""
 
     def __init__(self) -> None:
-        made = self.made = list[str]()
+        made, failed = list[str](), list[str]()
+        self.made = made
 
         @tool
         def send(text: str) -> str:
             """Send something."""
-            if text == "bad":
+            if text == "bad" and not failed:
+                failed.append(text)
                 raise ValueError("no line")
             made.append(text)
             return text
@@ -355,3 +358,53 @@ def test_the_names_of_questions_that_rules_may_name_are_those_there_are() -> Non
 
 def test_a_refusal_is_an_invalid_answer() -> None:
     assert issubclass(NotAllowedError, InvalidAnswerError)
+
+
+async def test_a_middlewares_question_about_a_call_is_held_against_the_rules_too() -> None:
+    calls = Calls()
+    model = ScriptedModel({"executor": [ScriptedModel.tool_calls(("send", {"text": "x"})), "sent"]})
+    guard = HumanInTheLoopMiddleware(interrupt_on={"send": True})
+    thread = Thread(agent_with(calls.tools, model, middleware=[guard]))
+    rules = [{"who": ["boss"], "resource": "mail:x", "question": "confirm_call"}]
+    await thread.send(
+        {"plan": plan(think("a", tools=["send"]))}, who("ann", approval="never", approvers=rules)
+    )
+    for answer in ([{"type": "accept"}], {"decisions": [{"type": "approve"}]}, "approve"):
+        assert "boss" in await refused(thread, answer, "eve")
+    assert calls.made == []
+    await thread.send(Command(resume=[{"type": "accept"}]), who("boss"))
+    assert calls.made == ["x"]
+
+
+async def test_the_plan_of_a_sub_plan_is_approved_by_who_may_and_not_by_who_started_the_run() -> None:
+    calls = Calls()
+    inner = draft(draft_step("x", "send", {"text": "x"}))
+    model = ScriptedModel({"planner": [inner], "synthesizer": ["inner", "outer"]})
+    thread = Thread(agent_with(calls.tools, model))
+    step = {"id": "s", "plan": {"goal": "send it"}, "depends_on": []}
+    await thread.send({"plan": plan(step)}, who("ann", **NOT_OWN))
+    await refused(thread, "approve", "ann")
+    result = await thread.send(Command(resume="approve"), who("bob"))
+    if "__interrupt__" in result:  # the sub-plan's own
+        await refused(thread, "approve", "ann")
+        result = await thread.send(Command(resume="approve"), who("bob"))
+    assert (result["status"], calls.made) == ("done", ["x"])
+
+
+async def test_a_rule_that_comes_later_holds_for_an_approval_that_is_on_record() -> None:
+    calls = Calls()
+    agent = agent_with(calls.tools)
+    thread = Thread(agent)
+    steps = bound("a", "send", {"text": "1"}), bound("b", "send", {"text": "bad"}, "a")
+    asks: dict[str, Any] = {"on_failure": "ask", "max_attempts": 1}
+    await thread.send({"plan": plan(*steps)}, who("ann", **asks))
+    await thread.send(Command(resume="approve"), who("eve"))
+    assert (await thread.question())["name"] == "handle_step_failure"
+    with pytest.raises(NotAllowedError):
+        await thread.send(Command(resume={"decision": "retry"}), who("eve", **asks, **ONLY_BOSS))
+    result = await thread.send(Command(resume={"decision": "retry"}), who("boss", **asks, **ONLY_BOSS))
+    assert "__interrupt__" in result
+    assert (await thread.question())["name"] == "approve_plan"
+    assert calls.made == ["1"], "eve's approval lets nothing more run"
+    await thread.send(Command(resume="approve"), who("boss", **asks, **ONLY_BOSS))
+    assert calls.made == ["1", "bad"]

@@ -10,7 +10,11 @@ from langgraph_sdk import get_sync_client
 
 pytestmark = pytest.mark.timeout(180)
 
-POLICY = {"approval": "always", "approvers": [{"who": ["boss", "ann"], "requester": False}]}
+POLICY = {
+    "approval": "always",
+    "approvers": [{"who": ["boss", "ann"], "requester": False}],
+    "spend_limits": [{"per": "day", "max_tokens": 1000}],
+}
 
 
 @pytest.fixture(scope="module")
