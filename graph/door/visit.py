@@ -486,7 +486,7 @@ def _settings(
     """
     if on_record is None and snapshot is not None:
         on_record = snapshot.values.get("settings")
-    started = to_context(on_record)
+    started = None if on_record is None else to_context(on_record) or Context()
     asks = asked is not None and bool(asked.model_fields_set - {"person"})
     settings = (asked if asks else started) or Context()
     before = [one for one in (started, policy) if one is not None]
