@@ -7,24 +7,27 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ConfigurationError, known
 from .safety.redaction import SHORTEST_SECRET, Redactor
-from .state import OnFailure
+from .state import Effect, OnFailure
 
 __all__ = [
     "SECRET_NAMES",
     "ApprovalPolicy",
+    "Approvers",
     "Context",
     "Environment",
     "GrammarPolicy",
     "declare_variables",
     "expand_variables",
     "needs_approval",
+    "read_policy",
     "run_redactor",
     "secret_values",
     "stricter",
@@ -59,6 +62,47 @@ SECRET_NAMES = (
 """Environment variables whose values are secrets when ``secret_names`` is not set."""
 
 
+QuestionName = Literal[
+    "approve_plan",
+    "approve_step",
+    "confirm_call",
+    "ask_person",
+    "handle_step_failure",
+    "resolve_unknown_outcome",
+    "extend_budget",
+]
+
+
+class Approvers(BaseModel):
+    """A rule about who decides; without conditions it speaks of every decision, not of questions in words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    who: tuple[str, ...] = Field(min_length=1, description="Ids of persons, or globs; * is anybody known.")
+    question: QuestionName | None = Field(default=None, description="Only of this question.")
+    effect: Effect | None = Field(default=None, description="Only of tools with this effect.")
+    tool: str | None = Field(default=None, description="Only of this tool; a glob.")
+    resource: str | None = Field(default=None, description="Only of what touches this resource; a glob.")
+    requester: bool = Field(default=True, description="Whether who started the run may decide too.")
+
+
+class SpendLimit(BaseModel):
+    """What a tenant may spend in a day or a month (UTC), over all its threads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    per: Literal["day", "month"]
+    max_cost: float | None = Field(default=None, ge=0, description="Cost; every model needs a price.")
+    max_tokens: int | None = Field(default=None, ge=0, description="Tokens in and out.")
+    max_model_calls: int | None = Field(default=None, ge=0, description="Calls to models.")
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> SpendLimit:
+        if self.max_cost is self.max_tokens is self.max_model_calls is None:
+            raise ValueError("a spend limit needs max_cost, max_tokens or max_model_calls")
+        return self
+
+
 class Context(BaseModel):
     """Settings of one run. A resume without them uses those the thread was started with."""
 
@@ -68,6 +112,19 @@ class Context(BaseModel):
         default="writes",
         title="Plan approval",
         description="Ask before a plan runs: always, when it holds a write, never.",
+    )
+    person: str | None = Field(
+        default=None,
+        min_length=1,
+        title="Person",
+        description="Who gives the goal, or the answer. Not kept for later runs of the thread; a server's "
+        "authenticated user stands before it.",
+    )
+    approvers: tuple[Approvers, ...] = Field(
+        default=(),
+        title="Who may decide",
+        description="Rules such as {who: [ann], effect: write, requester: false}. A decision counts where "
+        "every rule that speaks of it lets its maker decide; a later run can only add rules.",
     )
     confirm: ConfirmPolicy = Field(
         default="marked",
@@ -149,6 +206,18 @@ class Context(BaseModel):
     max_seconds: float | None = Field(
         default=None, gt=0, title="Budget: seconds of wall time", description="None: no limit."
     )
+    spend_limits: tuple[SpendLimit, ...] = Field(
+        default=(),
+        title="Budgets per day and month",
+        description="Such as {per: day, max_cost: 5}: what the tenant may spend over all its threads. A "
+        "later run can only add limits.",
+    )
+    tenant: str | None = Field(
+        default=None,
+        min_length=1,
+        title="Tenant",
+        description="Whose spending counts together; a server's authenticated user stands before it.",
+    )
     soft_share: float | None = Field(
         default=None,
         gt=0,
@@ -227,6 +296,30 @@ def to_context(value: Any) -> Context | None:
         return Context(**value)
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from error
+
+
+_OF_A_POLICY = ("approval", "approvers", "spend_limits", "tenant")
+
+
+def read_policy(given: Context | Mapping[str, Any] | str | os.PathLike[str] | None) -> Context:
+    """Read what holds for every run of an agent: settings, or a YAML or JSON file of them.
+
+    Raises:
+        ConfigurationError: If the file cannot be read, or says what is no matter of a policy.
+    """
+    place = "policy"
+    if isinstance(given, str | os.PathLike):
+        import yaml  # settings are read wherever anything starts, and most have no policy
+
+        place = f"policy {os.fspath(given)}"
+        try:
+            given = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ConfigurationError(f"{place} cannot be read: {error}") from error
+    policy = to_context(given) or Context()
+    if unknown := sorted(policy.model_fields_set - set(_OF_A_POLICY)):
+        raise ConfigurationError(f"{place} cannot say {unknown[0]!r}; it can say {known(_OF_A_POLICY)}")
+    return policy
 
 
 def _explain(error: ValidationError) -> str:
@@ -342,6 +435,7 @@ class Environment(BaseModel):
     toolsets: str | None = None
     workspaces: str | None = None
     mcp: str | None = None
+    policy: str | None = None
 
     @property
     def requests_per_second(self) -> float | None:
@@ -377,4 +471,5 @@ class Environment(BaseModel):
             toolsets=env.get("PLAN_EXECUTE_TOOLSETS") or None,
             workspaces=env.get("PLAN_EXECUTE_WORKSPACES") or None,
             mcp=env.get("PLAN_EXECUTE_MCP") or None,
+            policy=env.get("PLAN_EXECUTE_POLICY") or None,
         )

@@ -15,6 +15,7 @@ The tree::
     │   ├── NothingToResumeError    an answer or a resume for a run that has ended
     │   ├── QuestionOpenError       new input while a person is being asked
     │   ├── InvalidAnswerError      an answer that fits no open question
+    │   │   └── NotAllowedError     a decision of somebody who may not make it
     │   └── NotPromotableError      a run that no reusable plan can be made of
     ├── ModelCallError              a model could not be used
     │   ├── ModelUnavailableError   network, authentication, rate limit, server error
@@ -74,6 +75,7 @@ __all__ = [
     "ModelTimeoutError",
     "ModelTruncatedError",
     "ModelUnavailableError",
+    "NotAllowedError",
     "NotPromotableError",
     "NothingDoneError",
     "NothingToResumeError",
@@ -200,6 +202,12 @@ class InvalidAnswerError(ThreadError):
     """An answer that fits no open question; the question stays open."""
 
     code = "invalid_answer"
+
+
+class NotAllowedError(InvalidAnswerError):
+    """A decision of somebody who may not make it; the question stays open."""
+
+    code = "not_allowed"
 
 
 class NotPromotableError(ThreadError):

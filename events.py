@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 
 from .state import (
     PROGRESS_ID,
+    By,
     DecisionKind,
     Effect,
     Failure,
@@ -117,13 +118,14 @@ class PlanApproved(Base):
     """The plan may run: a person said so, or the policy or an earlier approval did."""
 
     type: Literal["plan_approved"]
-    by: Literal["person", "policy"]
+    by: By
 
 
 class PlanEdited(Base):
     """A person changed the plan; their version, as it came, is validated next."""
 
     type: Literal["plan_edited"]
+    by: By
     edited: dict[str, Any]
 
 
@@ -131,7 +133,7 @@ class PlanRejected(Base):
     """A person refused the plan, or nobody answered in time."""
 
     type: Literal["plan_rejected"]
-    by: Literal["person", "timeout"]
+    by: By
     feedback: str
 
 

@@ -28,8 +28,9 @@ from .errors import ConfigurationError
 from .events import Progress
 from .plan.reuse import PlanReuse
 from .safety.redaction import Redactor
-from .spending.budget import Meter, SoftLimit, Tab
-from .state import AuditEvent, Effect, Evidence, Plan, State, StepResult, Usage
+from .spending.budget import BUDGETS, Meter, Tab
+from .spending.periods import SoftLimit
+from .state import AuditEvent, By, Effect, Evidence, Plan, State, StepResult, Usage, as_by
 from .storage.artifacts import Artifacts
 from .storage.effect_log import EffectLog
 from .storage.history import History, OutputForms
@@ -130,6 +131,9 @@ class Run:
         effects: The calls with an effect of this thread; a nested run shares its parent's.
         work: The piece of work that this run is, where a step planned it; None: it is the root.
         given: Answers that this run was handed, by the id of their question.
+        person: Who handed them in, and gives the orders of this run.
+        requester: Who gave the goal; "" where nobody knows.
+        overdue: Questions among those whose answer is the safe default, as nobody gave one.
         refusals: Why the last answer to a question was not taken, by the id of the question.
         begins: Whether it was handed a goal that the planner has not taken in yet.
         follows_up: Whether the thread has had a goal before.
@@ -154,6 +158,9 @@ class Run:
     effects: EffectLog
     work: WorkId | None = None
     given: dict[str, Any] = field(default_factory=dict)
+    person: By = field(default_factory=lambda: By(kind="person"))
+    requester: str = ""
+    overdue: frozenset[str] = frozenset()
     refusals: dict[str, str] = field(default_factory=dict)
     begins: bool = False
     follows_up: bool = False
@@ -221,6 +228,10 @@ class Run:
         """What tools gave in earlier runs of this user."""
         return OutputForms(self.ledger.store, self.tenant)
 
+    def who_answered(self, question_id: str) -> By:
+        """Tell who gave the answer to a question that this run was handed."""
+        return {"kind": "timeout"} if question_id in self.overdue else self.person
+
     def soft_limit(self) -> SoftLimit | None:
         """Return the budget that a person is to be asked about before anything new starts.
 
@@ -233,6 +244,14 @@ class Run:
     def may_nest(self) -> bool:
         """Whether a plan of this run may have sub-plans."""
         return self.depth < self.settings.max_depth
+
+    async def extend_budget(self, budget: str, by: float) -> None:
+        """Add to a budget, as a person said; that is on record when this returns."""
+        if budget in BUDGETS:
+            self.meter.extend(budget, by)
+            await self.ledger.record_budget_extensions(self.meter.extensions)
+        elif self.meter.periods is not None:
+            await self.meter.periods.extend(budget, by)
 
     def new_plan_id(self) -> str:
         """Return the id of a new plan; a sub-plan's is that of its work, whoever plans it again."""
@@ -295,6 +314,8 @@ def audit_event(run: Run, state: State | Mapping[str, Any], event: str, **detail
         "revision": plan.get("revision"),
         "usage": dict(state.get("usage") or {}),  # type: ignore[typeddict-item]
     }
+    if "by" in details:
+        details["by"] = as_by(details["by"])
     return {**base, **run.redact(details)}  # type: ignore[typeddict-item]
 
 

@@ -247,7 +247,15 @@ class StepResult(TypedDict):
 
 
 DecisionKind = Literal["continue", "retry", "skip", "patch", "replan", "ask", "abort", "supply"]
-Decider = Literal["policy", "model", "person", "limit", "timeout"]
+Decider = Literal["policy", "model", "person", "limit", "timeout", "planner", "replanner", "cache"]
+
+
+class By(TypedDict):
+    """Who made a decision; records of earlier versions hold the kind alone, as a text."""
+
+    kind: Decider
+    id: NotRequired[str]
+    """Which person, where that is known."""
 
 
 class Evaluation(TypedDict, total=False):
@@ -257,7 +265,7 @@ class Evaluation(TypedDict, total=False):
     step_ids: list[str]
     reason: str
     hint: str
-    by: Decider
+    by: By
     evidence: list[str]
     cancelled: bool
     """Whether the run was ended from outside: then nobody is asked anything more."""
@@ -303,6 +311,8 @@ class Approval(TypedDict, total=False):
     rejected_plan: dict[str, Json]
     grants: Grants
     at: str
+    by: By
+    """Whose approval it is."""
 
 
 class AuditEvent(TypedDict, total=False):
@@ -315,7 +325,7 @@ class AuditEvent(TypedDict, total=False):
     step_id: str | None
     trigger: str
     decision: str
-    by: str
+    by: By
     evidence: list[str]
     difference: dict[str, list[str]]
     usage: Usage
@@ -324,11 +334,26 @@ class AuditEvent(TypedDict, total=False):
 # --- making records ---------------------------------------------------------------------
 
 
+def as_by(given: By | str) -> By:
+    """Say who decided in today's form; a text is what kind of decider it was."""
+    return {"kind": given} if isinstance(given, str) else given  # type: ignore[typeddict-item]
+
+
+def kind_of(by: By | str | None) -> str:
+    """Tell what kind of decider it was; an empty text where nothing says so."""
+    return as_by(by)["kind"] if by else ""
+
+
+def decider_in_words(by: By | str | None) -> str:
+    """Name who decided: the kind, and of a person the id."""
+    return " ".join(filter(None, (kind_of(by), as_by(by).get("id", "") if by else "")))
+
+
 def new_evaluation(
     decision: DecisionKind,
     reason: str,
     *,
-    by: Decider = "policy",
+    by: By | Decider = "policy",
     step_ids: Iterable[str] = (),
     hint: str = "",
     evidence: Iterable[str] = (),
@@ -339,7 +364,7 @@ def new_evaluation(
         "step_ids": list(step_ids),
         "reason": reason,
         "hint": hint,
-        "by": by,
+        "by": as_by(by),
         "evidence": list(evidence),
     }
 

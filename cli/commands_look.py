@@ -113,6 +113,8 @@ def show(
     Questions that nobody answered in time get their safe default first; where steps
     may run after it, that needs the run's --tools and --model.
     """
+    from ..spending.periods import spent_in_words
+    from ..tools.threads import run_to_end
     from .commands_worker import queued_now, queued_status, what_keeps
     from .driving import apply_safe_defaults, overdue_questions
     from .sources import Sources, open_agent
@@ -125,15 +127,17 @@ def show(
     with open_agent(sources, existing=True) as agent:
         snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
         reason = what_keeps(agent, queued)
+        assert agent.store is not None
+        spent = run_to_end(spent_in_words(agent.store, snapshot.values.get("settings")))
     if overdue_questions(snapshot):
         snapshot = apply_safe_defaults(sources, screen, thread) or snapshot
     status = queued_status(queued, snapshot)
     if json:
         questions = [question.as_json() for question in open_questions(snapshot)]
-        told = {"status": status, "reason": reason, "questions": questions}
+        told = {"status": status, "reason": reason, "questions": questions, "spent": spent}
         screen.document({"thread": thread, **values_of(snapshot), **told})
         return DONE
-    for line in thread_lines(thread, snapshot, status, reason):
+    for line in thread_lines(thread, snapshot, status, reason, spent):
         screen.data(line)
     if snapshot.tasks:
         way = "Answer" if snapshot.interrupts else "If nothing runs it any more, go on"

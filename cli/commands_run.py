@@ -17,6 +17,7 @@ from .options import (
     Inputs,
     InputsFile,
     JsonOutput,
+    Person,
     Plain,
     Prices,
     Priority,
@@ -29,6 +30,7 @@ from .options import (
 from .terminal import Screen
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
     from langgraph.types import StateSnapshot
 
     from .driving import Session
@@ -60,6 +62,7 @@ def run(
     inputs: Inputs = None,
     inputs_file: InputsFile = None,
     setting_options: SettingOptions,
+    person: Person = None,
     prices: Prices = None,
     cache_options: CacheOptions,
     plain: Plain = False,
@@ -76,7 +79,7 @@ def run(
     from .commands_worker import leave_to_workers
     from .driving import Session, drive
     from .plan_files import GivenInputs, read_plan
-    from .sources import Sources, open_agent, read_plan_cache, read_settings
+    from .sources import Sources, in_the_name_of, open_agent, read_plan_cache, read_settings, who_is_there
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(source_options, prices=prices)
@@ -96,8 +99,9 @@ def run(
     given |= {"abandon": True} if abandon else {}
     with open_agent(sources, toolbox, plan_cache=kept) as agent:
         if queue:
-            return leave_to_workers(agent, screen, thread, given, settings, priority)
-        session = Session(agent, thread, screen, sources.resume_command(thread))
+            named = in_the_name_of(settings, who_is_there(person))
+            return leave_to_workers(agent, screen, thread, given, named, priority)
+        session = Session(agent, thread, screen, sources.resume_command(thread), who_is_there(person))
         screen.note(f"Thread: {thread}")
         return drive(session, given, settings)
 
@@ -125,6 +129,7 @@ def resume(
         ),
     ] = None,
     source_options: SourceOptions,
+    person: Person = None,
     prices: Prices = None,
     plain: Plain = False,
     queue: Queued = False,
@@ -146,7 +151,7 @@ def resume(
         note_overdue,
         overdue_questions,
     )
-    from .sources import Sources, open_agent
+    from .sources import Sources, in_the_name_of, open_agent, who_is_there
     from .views import look_up, open_questions
 
     screen = Screen(json=json, plain=plain)
@@ -157,8 +162,10 @@ def resume(
         if queue:
             chosen = _chosen(snapshot, open_questions(snapshot), question) if reply is not None else None
             answered: Any = Command(resume={chosen: reply[0]}) if reply is not None else None
-            return leave_to_workers(agent, screen, thread, answered)
-        session = Session(agent, thread, screen, sources.resume_command(thread))
+            return leave_to_workers(
+                agent, screen, thread, answered, in_the_name_of(None, who_is_there(person))
+            )
+        session = Session(agent, thread, screen, sources.resume_command(thread), who_is_there(person))
         if overdue := overdue_questions(snapshot):
             note_overdue(screen, snapshot, overdue)
         if reply is not None:
@@ -223,6 +230,7 @@ def retry(
         ),
     ] = None,
     source_options: SourceOptions,
+    person: Person = None,
     prices: Prices = None,
     plain: Plain = False,
     json: JsonOutput = False,
@@ -235,31 +243,32 @@ def retry(
     from ..graph.loop import run as run_now
     from ..threads.requirements import check_can_go_on
     from .driving import Session, drive
-    from .sources import Sources, open_agent
+    from .sources import Sources, open_agent, who_is_there
     from .views import look_up
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(source_options, prices=prices)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
-        session = Session(agent, thread, screen, sources.resume_command(thread))
+        session = Session(agent, thread, screen, sources.resume_command(thread), who_is_there(person))
         check_can_go_on(agent, toolbox, look_up(agent, thread), again=True)
-        again = run_now(retry_steps(agent, session.config, step or None))
+        again = run_now(retry_steps(agent, session.config, step or None, person=session.person))
         screen.note(f"Again: {', '.join(again)}" if again else "The next steps are planned once more.")
         return drive(session, None)
 
 
-def cancel(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
+def cancel(thread: Thread, db: Database = None, person: Person = None, json: JsonOutput = False) -> int:
     """End a run; what is done is kept and reported."""
     from ..graph.control import cancel_run
     from ..graph.loop import run as run_now
-    from .sources import Sources, open_agent
+    from .sources import Sources, open_agent, who_is_there
     from .views import look_up, status_of
 
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)
-        outcome = run_now(cancel_run(agent, {"configurable": {"thread_id": thread}}))
+        address: RunnableConfig = {"configurable": {"thread_id": thread}}
+        outcome = run_now(cancel_run(agent, address, person=who_is_there(person)))
         if outcome == "cancelled":
             snapshot = look_up(agent, thread)
         if json:
@@ -293,7 +302,7 @@ def demo(
     from ..graph import create_plan_execute_agent
     from ..graph.server import watched_by
     from .driving import Session, drive
-    from .sources import Place
+    from .sources import Place, who_is_there
 
     screen = Screen(json=json, plain=plain)
     demo = build_demo(name, ending=ending) if ending is not None else build_demo(name)
@@ -304,7 +313,8 @@ def demo(
             agent = create_plan_execute_agent(**demo.agent_args, checkpointer=checkpointer, store=store)
             agent = watched_by(agent, Environment.read())
             settings = demo.context.model_copy(update={"approval": "never"}) if yes else demo.context
-            return drive(Session(agent, uuid4().hex[:12], screen), {"goal": demo.goal}, settings)
+            session = Session(agent, uuid4().hex[:12], screen, person=who_is_there(None))
+            return drive(session, {"goal": demo.goal}, settings)
 
 
 # --- edit -----------------------------------------------------------------------------
@@ -325,6 +335,7 @@ def edit(
         bool, typer.Option("--no-run", help="Only store the edited plan; `resume` runs it.")
     ] = False,
     source_options: SourceOptions,
+    person: Person = None,
     plain: Plain = False,
     json: JsonOutput = False,
 ) -> int:
@@ -339,13 +350,13 @@ def edit(
     from ..threads.requirements import check_can_go_on
     from .driving import Session, drive
     from .plan_edit import PlanEdit, edit_from_file, edit_in_editor, settle
-    from .sources import Sources, open_agent
+    from .sources import Sources, open_agent, who_is_there
     from .views import look_up
 
     sources = Sources.read(source_options)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
-        session = Session(agent, thread, screen, sources.resume_command(thread))
+        session = Session(agent, thread, screen, sources.resume_command(thread), who_is_there(person))
         snapshot = look_up(agent, thread)
         if not sources.has_tools:
             check_can_go_on(agent, toolbox, snapshot, again=True)

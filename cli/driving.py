@@ -26,7 +26,7 @@ from ..threads.requirements import check_can_go_on
 from .dialogue import Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
-from .sources import Sources, open_agent
+from .sources import Sources, in_the_name_of, open_agent, who_is_there
 from .terminal import Screen
 from .views import OpenQuestion, look_up, open_questions, recalled, results_of, status_of
 
@@ -60,12 +60,14 @@ class Session:
         thread: Its id.
         screen: Where everything is shown.
         resume: The command that goes on with it; None: its tools or its storage end with this process.
+        person: Who it is; None: nobody knows.
     """
 
     agent: PlanExecuteAgent
     thread: str
     screen: Screen
     resume: str | None = None
+    person: str | None = None
 
     @property
     def config(self) -> RunnableConfig:
@@ -130,7 +132,8 @@ def follow(session: Session, given: Any, context: Context | None = None) -> None
     if not isinstance(given, Mapping):
         session.view.take_up(lambda: session.snapshot().values)
     with session.view.shown():
-        for event in session.agent.stream(given, session.config, context=context, stream_mode="custom"):
+        told = in_the_name_of(context, session.person)
+        for event in session.agent.stream(given, session.config, context=told, stream_mode="custom"):
             session.view.tell(event)
 
 
@@ -303,7 +306,7 @@ def apply_safe_defaults(sources: Sources, screen: Screen, thread: str) -> StateS
             if overdue := overdue_questions(snapshot):
                 check_can_end(agent, toolbox, snapshot, overdue)
                 note_overdue(screen, snapshot, overdue)
-                follow(Session(agent, thread, screen), None)
+                follow(Session(agent, thread, screen, person=who_is_there(None)), None)
             return look_up(agent, thread)
     except PlanExecuteError as error:
         screen.note(f"Overdue, but its safe default cannot be applied now: {error}")

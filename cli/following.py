@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..plan.reuse import describe_recalled
+from ..state import kind_of
 from ..tools.calls import last_line, preview, shortened
 from .terminal import Screen
 
@@ -119,7 +120,8 @@ def _replanned(event: Event) -> Line:
 
 def _plan_rejected(event: Event) -> Line:
     why = f": {preview(event['feedback'], 300)}" if event["feedback"] else ""
-    return "●", "yellow", ("the plan was rejected" if event["by"] == "person" else "nobody answered") + why
+    by_nobody = kind_of(event["by"]) == "timeout"
+    return "●", "yellow", ("nobody answered" if by_nobody else "the plan was rejected") + why
 
 
 def _budget_warning(event: Event) -> Line:

@@ -33,6 +33,7 @@ __all__ = [
     "Mcp",
     "Model",
     "OnFailureOption",
+    "Person",
     "Plain",
     "PlanOutput",
     "PlanningOptions",
@@ -308,6 +309,32 @@ SoftShare = Annotated[
         help="Share of any budget, such as 0.8, at which you are asked whether to extend it.",
     ),
 ]
+Person = Annotated[
+    str | None,
+    typer.Option(
+        "--person",
+        metavar="NAME",
+        help="Who gives this order or answer (default: the user of the operating system).",
+    ),
+]
+Tenant = Annotated[
+    str | None,
+    typer.Option("--tenant", metavar="NAME", help="Whose spending counts together, by day and month."),
+]
+MaxCostPerDay = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost-per-day", metavar="COST", help="What the tenant may spend in a day (UTC), in all runs."
+    ),
+]
+MaxCostPerMonth = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost-per-month",
+        metavar="COST",
+        help="What the tenant may spend in a month (UTC), in all runs.",
+    ),
+]
 Prices = Annotated[
     Path | None,
     typer.Option(
@@ -381,6 +408,9 @@ class SettingOptions:
     max_call_tokens: MaxCallTokens = None
     budgets: Budgets = None
     soft_share: SoftShare = None
+    max_cost_per_day: MaxCostPerDay = None
+    max_cost_per_month: MaxCostPerMonth = None
+    tenant: Tenant = None
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,9 @@ class PlanEdit:
             return False
         if understood is not None:
             self._show_difference(understood)
-        accepted = run_to_end(edit_plan(self.session.agent, self.session.config, edited))
+        accepted = run_to_end(
+            edit_plan(self.session.agent, self.session.config, edited, person=self.session.person)
+        )
         self._show_consequences(accepted)
         return True
 

@@ -310,6 +310,7 @@ def make_agent(
         prices=sources.prices,
         base_url=sources.base_url,
         rate_limit=sources.rate_limit,
+        policy=Environment.read().policy,
         checkpointer=checkpointer,
         store=store,
         plan_cache=plan_cache,
@@ -342,7 +343,12 @@ def read_budgets(given: Sequence[str] | None) -> dict[str, float]:
 
 
 def read_settings(
-    *, yes: bool = False, budgets: Sequence[str] | None = None, **options: Any
+    *,
+    yes: bool = False,
+    budgets: Sequence[str] | None = None,
+    max_cost_per_day: float | None = None,
+    max_cost_per_month: float | None = None,
+    **options: Any,
 ) -> Context | None:
     """Make the run's settings of the options that were given; None: those of the thread.
 
@@ -354,7 +360,27 @@ def read_settings(
     given = {name: value for name, value in options.items() if value is not None} | read_budgets(budgets)
     if yes and given.get("approval") not in (None, "never"):
         raise BadUsageError(f"--yes and --approval {given['approval']} contradict each other")
+    costs = {"day": max_cost_per_day, "month": max_cost_per_month}
+    if limits := [{"per": per, "max_cost": cost} for per, cost in costs.items() if cost is not None]:
+        given["spend_limits"] = limits
     return to_context(given | ({"approval": "never"} if yes else {}))
+
+
+def who_is_there(person: str | None) -> str | None:
+    """Name who is at the terminal: as they say, else the user of the operating system, if it has a name."""
+    from getpass import getuser
+
+    try:
+        return person or getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        return None
+
+
+def in_the_name_of(settings: Context | None, person: str | None) -> Context | None:
+    """Say in the settings who is there; alone, that changes no setting of the thread."""
+    if person is None:
+        return settings
+    return Context(person=person) if settings is None else settings.model_copy(update={"person": person})
 
 
 def read_plan_cache(given: CacheOptions = _NO_CACHE_ASKED, *, for_goal: bool) -> PlanCache | None:

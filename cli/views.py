@@ -10,6 +10,7 @@ from langchain_core.messages import BaseMessage
 from ..errors import ThreadNotFoundError
 from ..people.questions import OpenQuestion
 from ..plan.dag import topological_order
+from ..state import decider_in_words, kind_of
 from ..tools.calls import preview, shortened
 
 if TYPE_CHECKING:
@@ -99,7 +100,11 @@ def thread_line(
 
 
 def thread_lines(
-    thread: str, snapshot: StateSnapshot, status: str, reason: str | None = None
+    thread: str,
+    snapshot: StateSnapshot,
+    status: str,
+    reason: str | None = None,
+    spent: Sequence[str] = (),
 ) -> Iterator[str]:
     """Describe a thread: status, plan with the state of every step, open questions, answer.
 
@@ -111,10 +116,15 @@ def thread_lines(
     if reason:
         yield f"        {preview(' '.join(reason.split()), 2000)}"
     yield f"Goal:   {preview(str(values.get('goal') or ''), 500)}"
+    yield from (f"Spent:  {line}" for line in spent)
     if plan := values.get("plan"):
         hit = recalled(values)
         yield f"\nPlan (revision {plan.get('revision', 1)}{f', {hit}' if hit else ''}):"
         yield from _plan_lines(plan, results_of(snapshot))
+        approval = values.get("approval") or {}
+        if kind_of(approval.get("by")) == "person":
+            at = str(approval["at"])[:16].replace("T", " ")
+            yield f"Approved by {decider_in_words(approval['by'])}, {at}"
     if issues := values.get("plan_issues"):
         yield "\nIssues:"
         yield from (f"  {issue['code']}: {issue['message']}" for issue in issues)
@@ -154,7 +164,7 @@ def audit_lines(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         parts += [f"step {event['step_id']}"] if event.get("step_id") else []
         parts += [f"revision {event['revision']}"] if event.get("revision") else []
         parts += [str(event["decision"])] if event.get("decision") else []
-        parts += [f"by {event['by']}"] if event.get("by") else []
+        parts += [f"by {decider_in_words(event['by'])}"] if event.get("by") else []
         yield "  ".join(parts)
         if event.get("trigger"):
             yield f"    {preview(str(event['trigger']), 500)}"

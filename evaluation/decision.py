@@ -15,7 +15,7 @@ from ..models.prompts import quote, render_prompt
 from ..models.prompts.calls import describe_calls
 from ..models.structured import call_structured
 from ..models.wire_schema import wire_schema
-from ..state import Evaluation, Evidence, OnFailure, Step, new_evaluation
+from ..state import Evaluation, Evidence, OnFailure, Step, kind_of, new_evaluation
 from ..tools.calls import preview, shortened
 from .reasons import short
 
@@ -126,7 +126,7 @@ def advice(decision: Evaluation, mark: str) -> str:
     What the evaluator says may repeat what a tool's output told it to say.
     """
     hint = decision.get("hint", "")
-    if not hint or decision.get("by") == "person":
+    if not hint or kind_of(decision.get("by")) == "person":
         return f"{BY_A_PERSON}{hint}" if hint else ""
     return "What may help:\n" + quote("advice", hint, mark)
 

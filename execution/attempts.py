@@ -7,7 +7,7 @@ find the answers that were given.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +31,7 @@ from ..errors import (
 )
 from ..evaluation.decision import BY_A_PERSON, Choice, advice, decide_with_model, effective_policy
 from ..people.asking import ask_person
+from ..people.deciders import Use, uses_of
 from ..people.plan_text import call_in_words, step_in_words
 from ..people.questions import Answer
 from ..people.words import said_about_plan
@@ -50,6 +51,7 @@ from ..state import (
     digest,
     failure_of,
     granted_tools,
+    kind_of,
     new_evaluation,
     new_result,
     steps_by_id,
@@ -377,7 +379,19 @@ class AttemptLoop:
         work = self.run.root_work(self.work.plan_id)
         step = Place(self.step["id"], None, occasion, step_fingerprint(self.step) + shown)
         key = [work.plan_id, path_as_json(work.at(step).path)]
-        return await ask_person(self.run, key, name, args, description, step_id=self.step["id"], **record)
+        uses = await self._uses()
+        return await ask_person(
+            self.run, key, name, args, description, step_id=self.step["id"], uses=uses, **record
+        )
+
+    async def _uses(self) -> list[Use]:
+        """Tell what the step may do, where rules say who decides about that."""
+        if not self.run.settings.approvers:
+            return []
+        values: Mapping[str, Any] = {}
+        with suppress(ArtifactDamagedError):  # then its resources count as not known
+            values = await self.work.values()
+        return uses_of([self.step], self.work.toolbox, values)
 
     async def _approve_step(self) -> Outcome | None:
         try:
@@ -463,7 +477,7 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
         lines.append("It was cut off: a call that changes the world may have happened all the same.")
     if made[-1]["output"] is not None:
         lines.append(f"Its output: {plain_line(shown(made[-1]['output'], 500))}")
-    if proposed.get("by") == "model":
+    if kind_of(proposed.get("by")) == "model":
         lines.append(f"The evaluator asks you because: {plain_line(proposed.get('reason', ''))}")
     lines.append(
         "Decide: `retry` (with instructions), `skip`, `patch` (plan this part anew), "

@@ -22,7 +22,7 @@ from ..people.plan_text import call_in_words
 from ..people.questions import RUNNER_STOPPED, may_still_run
 from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope
 from ..safety.markdown import code_span, plain_line
-from ..state import Effect, digest
+from ..state import By, Effect, digest
 from ..storage.effect_log import EffectRecord
 from ..storage.ids import CallId
 from ..tools.caller import CALLER
@@ -184,11 +184,11 @@ async def settle_doubts_of_step(scope: StepScope, *, but: str | None = None) -> 
         await _put_down(scope.run, record, outcome)
 
 
-async def settle_doubts(run: Run, doubts: Sequence[EffectRecord]) -> list[str]:
+async def settle_doubts(run: Run, doubts: Sequence[EffectRecord]) -> tuple[list[str], By]:
     """Ask a person about all of these writes at once, and put down what they say.
 
     Returns:
-        A line about each.
+        A line about each, and who answered last.
 
     Raises:
         langgraph.errors.GraphInterrupt: While an answer is missing; nothing is put down then.
@@ -196,17 +196,18 @@ async def settle_doubts(run: Run, doubts: Sequence[EffectRecord]) -> list[str]:
     questions, outcomes = [], []
     for record in doubts:
         try:
-            outcomes.append((record, await _ask_about(run, record, None)))
+            outcomes.append((record, *await _answer_about(run, record, None)))
         except GraphInterrupt as stop:
             questions += stop.args[0]
     if questions:
         raise GraphInterrupt(tuple(questions))
-    lines = []
-    for record, outcome in outcomes:
+    lines, decider = [], run.person
+    for record, outcome, by in outcomes:
         await _put_down(run, record, outcome)
         word = "did not happen" if outcome is None else "happened" if outcome["ok"] else "counts as failed"
         lines.append(f"{describe_doubt(record)}: {word}")
-    return lines
+        decider = by
+    return lines, decider
 
 
 def describe_doubt(record: EffectRecord) -> str:
@@ -225,7 +226,15 @@ async def _put_down(run: Run, record: EffectRecord, outcome: Outcome | None) -> 
 async def _ask_about(
     run: Run, record: EffectRecord, scope: StepScope | None, asker: str = ""
 ) -> Outcome | None:
-    """Ask what became of a write; None means: make it, or leave it unmade.
+    """Ask what became of a write; None means: make it, or leave it unmade."""
+    outcome, _ = await _answer_about(run, record, scope, asker)
+    return outcome
+
+
+async def _answer_about(
+    run: Run, record: EffectRecord, scope: StepScope | None, asker: str = ""
+) -> tuple[Outcome | None, By]:
+    """Ask what became of a write, and say who answered; None means: make it, or leave it unmade.
 
     Args:
         run: The run that asks.
@@ -262,16 +271,17 @@ async def _ask_about(
         proposal,
         description,
         step_id=step_id,
+        uses=[{"tool": record.tool, "effect": record.effect, "resources": [], "open": True}],
         **told,
     )
     if answer["decision"] == "run_again":
-        return None
+        return None, answer["by"]
     if answer["decision"] == "happened":
-        return {"ok": True, "output": answer["args"].get("output"), "error": None}
+        return {"ok": True, "output": answer["args"].get("output"), "error": None}, answer["by"]
     reason = answer["message"] or "a person decided that it counts as failed"
     state = "it was made before" if happened else "outcome unknown after a crash"
     error = f"{record.tool}: {state}; {reason}"
-    return {"ok": False, "output": None, "error": error, "unknown": not happened}
+    return {"ok": False, "output": None, "error": error, "unknown": not happened}, answer["by"]
 
 
 def _asker(other: EffectRecord, this: CallId) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import RejectedError
 from ..people.asking import ask_person
+from ..people.deciders import Use, use_of_call
 from ..people.plan_text import call_in_words, calls_in_a_table
 from ..people.questions import Answer
 from ..plan.grants import open_resources
@@ -69,7 +70,8 @@ async def confirmed_arguments(
     preview = f"It touches {resource}." if resource is not None else "It has these arguments."
     asked = {"step_id": scope.step_id, "tool": tool, "tool_args": args, "preview": preview}
     words = call_in_words(tool, args, toolbox.effect(tool))
-    answer = await _ask(scope.run, scope.work, scope.step_id, asked, f"{why}:\n\n{words}")
+    uses = [use_of_call(tool, args, toolbox)]
+    answer = await _ask(scope.run, scope.work, scope.step_id, asked, f"{why}:\n\n{words}", uses)
     return dict(answer["args"]["tool_args"]) if answer["type"] == "edit" else args
 
 
@@ -86,7 +88,8 @@ async def confirmed_items(
     preview = f"{len(made)} calls, one for each item."
     asked = {"step_id": step["id"], "tool": tool, "tool_args": made, "preview": preview}
     why = f"asks before it makes these {len(made)} calls of {code_span(tool)} [{toolbox.effect(tool)}]"
-    answer = await _ask(run, work, step["id"], asked, f"{why}:\n\n{calls_in_a_table(calls)}")
+    uses = [use_of_call(tool, args, toolbox) for args in made]
+    answer = await _ask(run, work, step["id"], asked, f"{why}:\n\n{calls_in_a_table(calls)}", uses)
     final: Sequence[dict[str, Json]] = answer["args"]["tool_args"] if answer["type"] == "edit" else made
     return dict(zip(calls, final, strict=True))
 
@@ -103,7 +106,7 @@ def asks_for_a_call(scope: StepScope, effect: Effect, *, has_read: bool) -> bool
 
 
 async def confirmed_call(
-    scope: StepScope, tool: str, args: dict[str, Json], effect: Effect, occasion: Sequence[Json]
+    scope: StepScope, tool: str, args: dict[str, Json], toolbox: Toolbox, occasion: Sequence[Json]
 ) -> dict[str, Json]:
     """Return the arguments of an agent's call, after a person has seen them.
 
@@ -111,7 +114,7 @@ async def confirmed_call(
         scope: The agent's step.
         tool: The tool.
         args: What the agent calls it with.
-        effect: What the tool does.
+        toolbox: The tools, with their effects.
         occasion: What tells the call from others with these arguments.
 
     Raises:
@@ -119,20 +122,29 @@ async def confirmed_call(
         langgraph.errors.GraphInterrupt: While a person is being asked.
     """
     asked = {"step_id": scope.step_id, "tool": tool, "tool_args": args, "preview": "An agent calls it."}
-    why = f"asks before its agent makes this call:\n\n{call_in_words(tool, args, effect)}"
-    answer = await _ask(scope.run, scope.work, scope.step_id, asked, why, *occasion)
+    why = f"asks before its agent makes this call:\n\n{call_in_words(tool, args, toolbox.effect(tool))}"
+    uses = [use_of_call(tool, args, toolbox)]
+    answer = await _ask(scope.run, scope.work, scope.step_id, asked, why, uses, *occasion)
     return dict(answer["args"]["tool_args"]) if answer["type"] == "edit" else args
 
 
 async def _ask(
-    run: Run, work: WorkId, step_id: str, asked: dict[str, Json], why: str, *occasion: Json
+    run: Run,
+    work: WorkId,
+    step_id: str,
+    asked: dict[str, Json],
+    why: str,
+    uses: Sequence[Use],
+    *occasion: Json,
 ) -> Answer:
     if not run.can_ask:
         raise RejectedError(
             f"{asked['tool']}: {asked['preview']} Nobody approved that, and nobody can be asked"
         )
     key = [path_as_json(work.path), work.plan_id, asked, *occasion]
-    answer = await ask_person(run, key, "confirm_call", asked, f"Step **{step_id}** {why}", step_id=step_id)
+    answer = await ask_person(
+        run, key, "confirm_call", asked, f"Step **{step_id}** {why}", step_id=step_id, uses=uses
+    )
     if answer["type"] == "reject":
         raise RejectedError(
             "a person rejected this call" + (f": {answer['message']}" if answer["message"] else "")

@@ -33,6 +33,7 @@ from ..models.client_errors import as_model_error, describe_model
 from ..models.fallbacks import first_that_answers
 from ..models.json_modes import refuses_response_settings, response_settings
 from ..models.limits import refuses_token_limit, token_limit, within_time
+from ..models.metered import counted_call
 from ..models.prompts import quote
 from ..models.retrying import retry_transient
 from ..models.servers import UNKNOWN, require_tools, server_of
@@ -200,7 +201,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
             await run_bounded(self._toolbox.check_arguments, name, args)
         except (BadArgumentsError, WorkLimitError):
             return args  # the call is refused, and the model told why
-        return await confirmed_call(scope, name, args, effect, occasion)
+        return await confirmed_call(scope, name, args, self._toolbox, occasion)
 
 
 def _given_answer(request: ToolCallRequest) -> ToolMessage | None:
@@ -413,18 +414,13 @@ async def _counted(
     request: ModelRequest[Any],
     handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
 ) -> ModelResponse[Any]:
-    scope.tab.reserve_model_call("executor")
-    answer: AIMessage | None = None
-    try:
-        await scope.tab.keep()
+    async with counted_call(scope.tab, "executor", model, request.messages) as call:
         who = describe_model("executor", model)
         async with within_time(scope.tab.call_limits(), who):
             with _named_call(scope), current_span(get_config()):
                 response = await handler(request)
-        answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
+        call.answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
         return response
-    finally:
-        scope.tab.record_model_call("executor", answer, model)
 
 
 async def _made(

@@ -49,6 +49,7 @@ from ..state import (
     StepResult,
     digest,
     granted_tools,
+    kind_of,
     new_attempt,
 )
 from ..storage.artifacts import ArtifactDamagedError
@@ -492,7 +493,7 @@ def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Att
 def was_ordered_again(before: Attempt | None) -> bool:
     """Tell whether a person ordered another attempt after this one."""
     decision = before["decision"] if before is not None else None
-    return decision is not None and decision.get("by") == "person"
+    return decision is not None and kind_of(decision.get("by")) == "person"
 
 
 def _for_the_record(call: Evidence) -> Evidence:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import RunnableLambda
 from langgraph.graph import END, START, StateGraph
 
-from ..context import Context
+from ..context import Context, read_policy
 from ..errors import ConfigurationError
 from ..execution.step_agent import as_subgraph, make_step_agent
 from ..langgraph_private import made_into
@@ -62,6 +62,7 @@ def create_plan_execute_agent(
     prices: Mapping[str, Any] | str | Path | None = None,
     base_url: str | None = None,
     rate_limit: float | None = None,
+    policy: Context | Mapping[str, Any] | str | Path | None = None,
     name: str = "plan_execute",
 ) -> PlanExecuteAgent:
     """Build a plan-and-execute agent.
@@ -86,6 +87,9 @@ def create_plan_execute_agent(
             YAML or JSON file of that; beside OpenAI's list prices. A model without a price has no cost.
         base_url: Base URL of an OpenAI-protocol endpoint for models given by name.
         rate_limit: Requests per second that each model given by name may be sent; None: any number.
+        policy: What holds for every run whatever its context says, as that may come from a client:
+            ``approval``, ``approvers``, ``spend_limits``, ``tenant``; or a YAML or JSON file of that. A
+            context can only add to it.
         name: The graph's name.
 
     Returns:
@@ -113,6 +117,7 @@ def create_plan_execute_agent(
         toolbox=toolbox,
         plan_cache=to_plan_cache(plan_cache),
         prices=read_prices(prices),
+        policy=read_policy(policy),
     )
 
 

@@ -36,6 +36,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         running: The runs under way: the thread's id, and what tells the run to stop; copies share it.
         plan_cache: How plans that worked are kept and used again; None: they are not.
         prices: What model calls cost; None: what is known of list prices.
+        policy: What holds for every run, whatever its context says.
         kwargs: What a compiled graph is made of.
     """
 
@@ -48,6 +49,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         running: set[tuple[str, StopSignal]] | None = None,
         plan_cache: PlanCache | None = None,
         prices: PriceTable | None = None,
+        policy: Context | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs["checkpointer"] = async_saver(kwargs.get("checkpointer"))
@@ -59,6 +61,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         self.running = set() if running is None else running
         self.plan_cache = plan_cache
         self.prices = prices or PriceTable()
+        self.policy = policy or Context()
 
     def get_subgraphs(
         self, *, namespace: str | None = None, recurse: bool = False

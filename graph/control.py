@@ -16,6 +16,7 @@ from ..context import Context, run_redactor, to_context
 from ..errors import (
     InvalidInputError,
     InvalidPlanError,
+    NotAllowedError,
     NothingToResumeError,
     ThreadBusyError,
     ThreadNotFoundError,
@@ -23,11 +24,13 @@ from ..errors import (
 )
 from ..langgraph_private import READ
 from ..people.chat import closing_messages
+from ..people.deciders import Deciders, person_of, uses_of
 from ..plan.dag import descendants, next_round_is_due
-from ..plan.identity import plan_difference, step_fingerprint
+from ..plan.identity import input_values, plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
 from ..state import (
     Attempt,
+    By,
     Evaluation,
     Failure,
     Plan,
@@ -58,7 +61,11 @@ ABANDON = "abandon"
 
 
 async def retry_steps(
-    agent: CompiledAgent, config: RunnableConfig, step_ids: Sequence[str] | None = None
+    agent: CompiledAgent,
+    config: RunnableConfig,
+    step_ids: Sequence[str] | None = None,
+    *,
+    person: str | None = None,
 ) -> list[str]:
     """Make failed or chosen steps, and what depends on them, run again at the next ``astream(None, config)``.
 
@@ -68,6 +75,7 @@ async def retry_steps(
         agent: The agent that owns the thread.
         config: Names the thread.
         step_ids: Steps to run again, finished ones too; None: all that did not succeed.
+        person: Who orders it; the user that a server has authenticated stands before it.
 
     Returns:
         The ids of the steps that will run, in the plan's order; none when only the planner is asked.
@@ -77,18 +85,21 @@ async def retry_steps(
         ThreadBusyError: If somebody is running it.
         SchemaVersionError: If another version wrote it.
         InvalidInputError: If a step is unknown, or there is nothing to run again.
+        NotAllowedError: If the thread's rules do not let this person decide it.
     """
     async with _hold(agent, config):
         snapshot = await _existing(agent, config)
         plan = plan_of(snapshot)
         results: dict[str, StepResult] = snapshot.values.get("results") or {}
         again = _affected(plan, results, step_ids)
-        ledger = _ledger(agent, config)
+        ledger, by = _ledger(agent, config), _orderer(config, person)
+        steps = [step for step in plan["steps"] if step["id"] in again]
+        await _require_allowed(agent, snapshot, ledger, "handle_step_failure", steps, by)
         asked = await _open_failures(ledger, plan, results)
         for step_id in again:
-            await _retire(ledger, plan, steps_by_id(plan)[step_id], results.get(step_id))
+            await _retire(ledger, plan, steps_by_id(plan)[step_id], results.get(step_id), by)
         reason = f"a person ordered {'these' if again else 'the next'} steps again"
-        evaluation = new_evaluation("continue", reason, by="person", step_ids=again)
+        evaluation = new_evaluation("continue", reason, by=by, step_ids=again)
         update = {
             "results": {**results, **dict.fromkeys(again)},
             "usage": total_usage(asked[step_id]["usage"] for step_id in again if step_id in asked),
@@ -117,7 +128,7 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
     return [step_id for step_id in steps if step_id in affected]
 
 
-async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | None) -> None:
+async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | None, by: By) -> None:
     """Keep the attempts made so far, so that the next one has a number, and effects, of its own."""
     fingerprint = step_fingerprint(step)
     recorded = await ledger.attempts(plan["id"], step["id"], fingerprint)
@@ -125,7 +136,7 @@ async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | N
     made = max(len(recorded), result["attempts"] if result else 0)
     for number in range(1, made + 1):
         base = recorded[number - 1] if number <= len(recorded) else _unrecorded(number, result)
-        ordered = new_evaluation("retry", "ordered", by="person", step_ids=[step["id"]])
+        ordered = new_evaluation("retry", "ordered", by=by, step_ids=[step["id"]])
         attempt: Attempt = {**base, "decision": ordered, "usage": {}}
         await ledger.record_attempt(plan["id"], step["id"], fingerprint, number, attempt)
 
@@ -137,8 +148,17 @@ def _unrecorded(number: int, result: StepResult | None) -> Attempt:
     return {**attempt, "evidence": result["evidence"] if result else []}
 
 
-async def cancel_run(agent: CompiledAgent, config: RunnableConfig) -> Literal["requested", "cancelled"]:
+async def cancel_run(
+    agent: CompiledAgent, config: RunnableConfig, *, person: str | None = None
+) -> Literal["requested", "cancelled"]:
     """End a run: ask the process that runs it to stop, or end a paused one here.
+
+    No rule of ``Context.approvers`` keeps anybody from it.
+
+    Args:
+        agent: The agent that owns the thread.
+        config: Names the thread.
+        person: Who orders it; the user that a server has authenticated stands before it.
 
     Returns:
         ``requested`` when another runner was asked; ``cancelled`` when the thread has been ended
@@ -150,17 +170,17 @@ async def cancel_run(agent: CompiledAgent, config: RunnableConfig) -> Literal["r
         SchemaVersionError: If another version wrote it.
     """
     try:
-        await _end(agent, config)
+        await _end(agent, config, _orderer(config, person))
     except ThreadBusyError:
         await _ask_to_stop(agent, config)
         return "requested"
     return "cancelled"
 
 
-async def _end(agent: CompiledAgent, config: RunnableConfig) -> None:
+async def _end(agent: CompiledAgent, config: RunnableConfig, by: By) -> None:
     """End a run that nobody runs, and write its final report."""
     async with _hold(agent, config):
-        await _cancel(agent, config, "A person cancelled the run.")
+        await _cancel(agent, config, "A person cancelled the run.", by)
     async for _ in agent.astream(None, config):
         pass
 
@@ -175,12 +195,12 @@ async def _ask_to_stop(agent: CompiledAgent, config: RunnableConfig) -> None:
         await _ledger(agent, config).request_stop()
 
 
-async def _cancel(agent: CompiledAgent, config: RunnableConfig, reason: str) -> None:
+async def _cancel(agent: CompiledAgent, config: RunnableConfig, reason: str, by: By) -> None:
     """Leave the thread so that its run goes on to its final report."""
     snapshot = await _existing(agent, config)
     if not snapshot.tasks:
         raise NothingToResumeError(f"the run has ended already ({snapshot.values.get('status', 'ended')})")
-    evaluation: Evaluation = {**new_evaluation("abort", reason, by="person"), "cancelled": True}
+    evaluation: Evaluation = {**new_evaluation("abort", reason, by=by), "cancelled": True}
     results, plan = snapshot.values.get("results") or {}, checked_plan(snapshot)
     failed = await _open_failures(_ledger(agent, config), plan, results)
     update = {
@@ -221,16 +241,16 @@ async def without_open_run(
         config = here  # a run ends where it stands: from an earlier checkpoint LangGraph would run on
     if (given_up := await _given_up(agent, given, config, here)) is None:
         return rest, config
-    apart = _as_another_run(here)
+    apart, by = _as_another_run(here), person_of(config.get("configurable") or {}, to_context(context))
     if isinstance(given, Command):
         async with _hold(agent, apart):
-            await _cancel(agent, apart, "A person marked the thread as resolved.")
+            await _cancel(agent, apart, "A person marked the thread as resolved.", by)
         return None, here
     checked = check_input(rest, None, True, False, {})
     await check_new_run(agent, checked, given_up, context, elsewhere=elsewhere)
     if not given.get(ABANDON):
-        await _end(agent, apart)
-    elif await cancel_run(agent, apart) == "requested":
+        await _end(agent, apart, by)
+    elif await cancel_run(agent, apart, person=by.get("id")) == "requested":
         raise ThreadBusyError("the open run is under way; it was told to stop, send the goal again then")
     return rest, here
 
@@ -294,7 +314,9 @@ def _as_another_run(config: RunnableConfig) -> RunnableConfig:
     }
 
 
-async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mapping[str, Any]) -> Plan:
+async def edit_plan(
+    agent: CompiledAgent, config: RunnableConfig, edited: Mapping[str, Any], *, person: str | None = None
+) -> Plan:
     """Replace the plan of a paused or finished run; it goes on at the next ``astream(None, config)``.
 
     Finished steps stay. Steps that failed and are changed run again under new ids, and so do
@@ -304,6 +326,7 @@ async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mappin
         agent: The agent that owns the thread.
         config: Names the thread.
         edited: The whole plan.
+        person: Who edits it; the user that a server has authenticated stands before it.
 
     Returns:
         The plan as it is understood, before new ids are given.
@@ -314,6 +337,7 @@ async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mappin
         SchemaVersionError: If another version wrote it.
         InvalidInputError: If the thread has no plan, or one that nobody has checked yet.
         InvalidPlanError: If the edited plan cannot run; nothing is changed then.
+        NotAllowedError: If the thread's rules do not let this person approve it.
     """
     async with _hold(agent, config):
         snapshot = await _existing(agent, config)
@@ -325,9 +349,10 @@ async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mappin
         if plan is None or issues:
             listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
             raise InvalidPlanError(f"the edited plan cannot run, nothing was changed: {listed}", issues)
-        await ledger.record_approval(
-            current["id"], f"edit-{digest(dict(edited))}", {"decision": "edit", "edit": dict(edited)}
-        )
+        by = _orderer(config, person)
+        await _require_allowed(agent, snapshot, ledger, "approve_plan", plan["steps"], by)
+        record = {"decision": "edit", "edit": dict(edited), "by": by}
+        await ledger.record_approval(current["id"], f"edit-{digest(dict(edited))}", record)
         approval = {**(values.get("approval") or {}), "decision": "edited"}
         results: dict[str, StepResult] = values.get("results") or {}
         replaced = await _replaced(ledger, current, plan, results)
@@ -339,7 +364,7 @@ async def edit_plan(agent: CompiledAgent, config: RunnableConfig, edited: Mappin
             "status": "running",
             "decisions": None,
         }
-        evaluation = new_evaluation("continue", "a person edited the plan", by="person")
+        evaluation = new_evaluation("continue", "a person edited the plan", by=by)
         difference = plan_difference(current, plan)
         await _leave(agent, config, snapshot, "approval", evaluation, "plan_edited", update, difference)
         return plan
@@ -396,6 +421,32 @@ async def _facts(agent: CompiledAgent, values: dict[str, Any], current: Plan, le
 # --- shared ------------------------------------------------------------------------------
 
 
+def _orderer(config: RunnableConfig, person: str | None) -> By:
+    return person_of(config["configurable"], Context(person=person))
+
+
+async def _require_allowed(
+    agent: CompiledAgent,
+    snapshot: StateSnapshot,
+    ledger: Ledger,
+    question: str,
+    steps: Sequence[Step],
+    by: By,
+) -> None:
+    """Refuse an order that decides what a question would ask about these steps.
+
+    Raises:
+        NotAllowedError: If the thread's rules do not let this person decide it.
+    """
+    record = await ledger.opening()
+    started = to_context(record.settings or snapshot.values.get("settings")) or Context()
+    rules = [*agent.policy.approvers, *started.approvers]
+    known_ = {"inputs": input_values(snapshot.values.get("plan") or {}, snapshot.values.get("inputs"))}
+    uses = uses_of(steps, agent.toolbox, known_)
+    if why := Deciders(rules, record.requester).refusal(question, uses, by):
+        raise NotAllowedError(f"{why} Nothing was changed.")
+
+
 @asynccontextmanager
 async def _hold(agent: CompiledAgent, config: RunnableConfig) -> AsyncIterator[None]:
     saver, thread_id = agent.checkpointer, thread_id_of(config["configurable"])
@@ -446,7 +497,7 @@ async def _leave(
         "plan_id": plan.get("id"),
         "revision": plan.get("revision"),
         "decision": evaluation["decision"],
-        "by": "person",
+        "by": evaluation["by"],
         "trigger": evaluation.get("reason", ""),
         "evidence": evaluation.get("step_ids", []),
         "usage": snapshot.values.get("usage") or {},

@@ -34,7 +34,8 @@ async def make_graph() -> PlanExecuteAgent:
     folder of their own for each thread, below ``PLAN_EXECUTE_WORKSPACES``; ``PLAN_EXECUTE_MCP`` names
     files of MCP servers. It has neither checkpointer nor store: the server brings its own. Without a model it
     loads too, and runs plans of bound steps. The settings of a run come in its context.
-    ``PLAN_EXECUTE_PRICES`` names a file of what models cost.
+    ``PLAN_EXECUTE_PRICES`` names a file of what models cost, ``PLAN_EXECUTE_POLICY`` one of who decides and
+    what may be spent, whatever a context says.
     ``PLAN_EXECUTE_CACHE``, a length of time such as ``7d``, lets it keep plans that worked;
     ``PLAN_EXECUTE_TRACING=otel`` makes OpenTelemetry spans.
 
@@ -59,6 +60,7 @@ def _agent(environment: Environment) -> PlanExecuteAgent:
         prices=environment.prices,
         base_url=environment.base_url,
         rate_limit=environment.requests_per_second,
+        policy=environment.policy,
     )
     return watched_by(agent, environment)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from .limits import CallLimits, refuses_token_limit, token_limit, within_time
 from .reading import TextListener
 from .retrying import Backoff, retry_transient
 
-__all__ = ["MeteredModel", "ModelMeter"]
+__all__ = ["MeteredModel", "ModelMeter", "counted_call"]
 
 
 class ModelMeter(Protocol):
@@ -35,6 +35,12 @@ class ModelMeter(Protocol):
 
     async def keep(self) -> None:
         """Return when what was reserved is on record, so that a restart counts it."""
+
+    async def cover(self, model: BaseChatModel | None, messages: Sequence[BaseMessage]) -> Any:
+        """Reserve the worst of an attempt in what its tenant may spend, or raise ``BudgetExceededError``."""
+
+    async def settle(self, covered: Any, message: AIMessage | None, model: BaseChatModel | None) -> None:
+        """Book what came of the attempt in the place of what was reserved."""
 
     def record_model_call(self, role: str, message: AIMessage | None, model: BaseChatModel) -> None:
         """Note what came of the attempt; ``message`` is ``None`` when it failed."""
@@ -47,6 +53,35 @@ class ModelMeter(Protocol):
 
     def out_of_time(self) -> Exception:
         """Return the error of a call that took longer."""
+
+
+@dataclass
+class CountedCall:
+    """A call that is counted, with its answer once there is one."""
+
+    answer: AIMessage | None = None
+
+
+@asynccontextmanager
+async def counted_call(
+    meter: ModelMeter, role: str, model: BaseChatModel, messages: Sequence[BaseMessage]
+) -> AsyncIterator[CountedCall]:
+    """Reserve one attempt before it is made, and book what came of it.
+
+    Raises:
+        BudgetExceededError: If a budget leaves no room.
+    """
+    call = CountedCall()
+    covered = await meter.cover(model, messages)
+    try:
+        meter.reserve_model_call(role)
+        try:
+            await meter.keep()
+            yield call
+        finally:
+            meter.record_model_call(role, call.answer, model)
+    finally:
+        await meter.settle(covered, call.answer, model)
 
 
 @dataclass(frozen=True)
@@ -103,20 +138,16 @@ class MeteredModel:
     async def _attempt(
         self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], listen: TextListener | None
     ) -> AIMessage:
-        self.meter.reserve_model_call(self.role)
-        answer: AIMessage | None = None
-        try:
-            await self.meter.keep()
-            async with within_time(self.meter.call_limits(), self.who):
-                with current_span(self.config):
-                    answer = await self._answer(runnable, list(messages), listen)
-        except Exception as error:
-            answer = _answer_inside(error)
-            if answer is None:
-                raise
-        finally:
-            self.meter.record_model_call(self.role, answer, self.model)
-        return answer
+        async with counted_call(self.meter, self.role, self.model, messages) as call:
+            try:
+                async with within_time(self.meter.call_limits(), self.who):
+                    with current_span(self.config):
+                        call.answer = await self._answer(runnable, list(messages), listen)
+            except Exception as error:
+                call.answer = _answer_inside(error)
+                if call.answer is None:
+                    raise
+        return call.answer
 
     async def _answer(
         self, runnable: Runnable[Any, Any], messages: list[BaseMessage], listen: TextListener | None

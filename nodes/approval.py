@@ -12,7 +12,14 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
-from ..people.approvals import approval_state, known_values, names_in, record_approval, record_edit
+from ..people.approvals import (
+    approval_state,
+    known_values,
+    names_in,
+    record_approval,
+    record_edit,
+    uses_of_plan,
+)
 from ..people.asking import ask_person
 from ..people.plan_text import describe_plan
 from ..people.questions import Answer
@@ -22,7 +29,7 @@ from ..plan.identity import plan_hash
 from ..plan.reuse import describe_recalled
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..spending.estimates import Estimate, estimate_plan
-from ..state import Plan, State, digest, feedback_of, is_taken_in, new_evaluation
+from ..state import Plan, State, digest, feedback_of, is_taken_in, kind_of, new_evaluation
 from ..tools.toolbox import Toolbox
 
 __all__ = ["make_approval"]
@@ -80,7 +87,10 @@ class _Approval:
             done=await run.effects.left_behind(),
         )
         key = [plan["id"], digest(shown), _decisions(state)]
-        return await ask_person(run, key, "approve_plan", {"plan": shown}, description, estimate=estimate)
+        uses = await uses_of_plan(run, state, plan, self.toolbox)
+        return await ask_person(
+            run, key, "approve_plan", {"plan": shown}, description, uses=uses, estimate=estimate
+        )
 
     async def _estimate(self, state: State, plan: Plan, run: Run) -> Estimate:
         return estimate_plan(
@@ -104,7 +114,7 @@ class _Approval:
         ):
             return _to_validator(state, plan) | {"audit": audit}
         if answer["type"] == "approve":
-            record = await record_approval(run, state, self.toolbox, "approved")
+            record = await record_approval(run, state, self.toolbox, "approved", answer["by"])
             return {
                 "approval": approval_state(record, said),
                 "plan_issues": [],
@@ -113,7 +123,7 @@ class _Approval:
             }
         if answer["type"] == "edit":
             edited = answer["args"]["plan"]
-            await record_edit(run, plan, edited)
+            await record_edit(run, plan, edited, answer["by"])
             return _to_validator(state, edited) | {"audit": audit}
         return self._rejected(answer, plan, said, run) | {"audit": audit}
 
@@ -124,13 +134,14 @@ class _Approval:
         return bool(changed_tools(self.toolbox.fingerprints(shown.get("tools", ())), shown))
 
     def _rejected(self, answer: Answer, plan: Plan, said: list[str], run: Run) -> Update:
-        spoken = bool(answer["message"]) and answer["by"] == "person"
+        spoken = bool(answer["message"]) and kind_of(answer["by"]) == "person"
         feedback = [*said, answer["message"]] if spoken else said
         rejected = {"decision": "rejected", "feedback": feedback, "rejected_plan": plan}
         can_revise = spoken and self.models.has("planner", run.settings.models)
         update: Update = {"approval": rejected, "plan_issues": [], "draft": None}
         if not can_revise:
-            who = "A person rejected the plan" if answer["by"] == "person" else "The plan was not approved"
+            by_a_person = kind_of(answer["by"]) == "person"
+            who = "A person rejected the plan" if by_a_person else "The plan was not approved"
             reason = f"{who}: {answer['message']}" if answer["message"] else f"{who}."
             evaluation = new_evaluation("abort", reason, by=answer["by"])
             update |= {"status": "rejected", "evaluation": evaluation}
@@ -150,11 +161,11 @@ def _tell(runtime: Runtime[Any], run: Run, update: Update, answer: Answer) -> No
     """Send the event of what became of the answer; a plan that was edited may be so in the state only."""
     match update["approval"]["decision"]:
         case "edited":
-            emit(runtime, run, "plan_edited", edited=update["draft"]["plan"])
+            emit(runtime, run, "plan_edited", by=answer["by"], edited=update["draft"]["plan"])
         case "rejected":
             emit(runtime, run, "plan_rejected", by=answer["by"], feedback=answer["message"])
         case _:
-            emit(runtime, run, "plan_approved", by="person")
+            emit(runtime, run, "plan_approved", by=answer["by"])
 
 
 def _to_validator(state: State, edited: Mapping[str, Any]) -> Update:

@@ -189,8 +189,8 @@ async def _doubts(state: State, run: Run) -> tuple[list[str], list[AuditEvent]]:
     evaluation = state.get("evaluation")
     cancelled = evaluation is not None and evaluation.get("cancelled", False)
     if doubts and run.can_ask and not cancelled:
-        lines = await settle_doubts(run, doubts)
-        return lines, [audit_event(run, state, "outcomes_settled", by="person", evidence=lines)]
+        lines, by = await settle_doubts(run, doubts)
+        return lines, [audit_event(run, state, "outcomes_settled", by=by, evidence=lines)]
     return [describe_doubt(record) for record in doubts], []
 
 

@@ -18,7 +18,7 @@ from ..plan.identity import plan_difference, plan_hash, step_fingerprints
 from ..plan.revision import edited_revision, with_new_ids_for_reruns
 from ..plan.rules import PlanFacts, validate_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Approval, Draft, Grants, Plan, PlanIssue, State, digest, feedback_of, new_evaluation
+from ..state import Approval, By, Draft, Grants, Plan, PlanIssue, State, digest, feedback_of, new_evaluation
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 
@@ -51,7 +51,7 @@ class _Validator:
         update = await self._accepted(state, draft, plan, run)
         emit(runtime, run, "plan_validated", source=draft["source"], issues=[], plan=update["plan"])
         if update["approval"]["decision"] != "needed":
-            emit(runtime, run, "plan_approved", by="policy")
+            emit(runtime, run, "plan_approved", by={"kind": "policy"})
         return update
 
     def _judged(self, draft: Draft, facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
@@ -113,24 +113,35 @@ class _Validator:
         state = {**state, "plan": plan}
         record = await standing_approval(run, state, self.toolbox)
         grants = await grants_of(run, state, self.toolbox)
-        if record is None and (decision := await self._implied_decision(draft, plan, grants, run)):
-            record = await record_approval(run, state, self.toolbox, decision)
+        if record is None and (implied := await self._implied_decision(draft, plan, grants, run)):
+            await record_approval(run, state, self.toolbox, *implied)
+            # Where its maker may not approve this plan, it is none.
+            record = await standing_approval(run, state, self.toolbox)
         if record is None:
             fingerprint = plan_hash(plan, state.get("inputs"))
             return {"decision": "needed", "plan_hash": fingerprint, "grants": grants, "feedback": said}
         return approval_state(record, said)
 
-    async def _implied_decision(self, draft: Draft, plan: Plan, grants: Grants, run: Run) -> str | None:
-        """Editing is approving, and what stays within an earlier approval needs no new one."""
+    async def _implied_decision(
+        self, draft: Draft, plan: Plan, grants: Grants, run: Run
+    ) -> tuple[str, By] | None:
+        """Say what approves it already, and whose that is: an edit, or an approval that it stays within."""
         earlier = await run.ledger.approvals(plan["id"])
-        if draft["source"] == "person" and any(record.get("edit") == draft["plan"] for record in earlier):
-            return "edited"
+        edits = [record for record in earlier if record.get("edit") == draft["plan"]]
+        if draft["source"] == "person" and edits:
+            return "edited", _maker(edits[-1])
         if digest(draft["plan"]) not in run.authored:
             return None
         # A standing grant has an end, and was asked for this revision already.
         lasting = [record for record in earlier if "until" not in record]
-        granted = [record["grants"] for record in lasting if record["decision"] in ("approved", "edited")]
-        return "approved" if any(is_within(grants, allowed) for allowed in granted) else None
+        given = [record for record in lasting if record["decision"] in ("approved", "edited")]
+        covering = [record for record in given if is_within(grants, record["grants"])]
+        return ("approved", _maker(covering[-1])) if covering else None
+
+
+def _maker(record: Mapping[str, Any]) -> By:
+    by: By | None = record.get("by")
+    return by or {"kind": "person"}
 
 
 def _is_form_of_answer(issue: PlanIssue) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,7 @@ from ..errors import (
     known,
 )
 from ..langgraph_private import path_text
-from ..state import digest
+from ..state import By, digest
 from ..storage.ledger import Ledger
 from .chat import current_question
 from .questions import (
@@ -204,9 +204,6 @@ def _is_id(key: str) -> bool:
 def _read(question: Any, answer: Any) -> Any:
     name = question_name(question)
     if name in QUESTIONS:
-        if isinstance(answer, Mapping) and answer.get("by") == "timeout":
-            # Only this module says that nobody answered.
-            answer = {key: value for key, value in answer.items() if key != "by"}
         read_answer(question, answer)
         return answer
     if name:
@@ -278,7 +275,11 @@ def answers_of_earlier_version(resume: Mapping[str, Any], snapshot: StateSnapsho
 
 
 async def keep_answers(
-    command: Command[Any], snapshot: StateSnapshot, ledger: Ledger, saver: BaseCheckpointSaver[Any] | None
+    command: Command[Any],
+    snapshot: StateSnapshot,
+    ledger: Ledger,
+    saver: BaseCheckpointSaver[Any] | None,
+    who_answered: Callable[[str], By],
 ) -> Command[Any] | None:
     """Put the answers to our questions on record, and return what is left for LangGraph to hand out.
 
@@ -287,13 +288,14 @@ async def keep_answers(
         snapshot: The thread's state.
         ledger: Where they are kept.
         saver: Where the questions are marked as answered; None: nowhere.
+        who_answered: Tells whose the answer to a question is.
     """
     given = command.resume if isinstance(command.resume, Mapping) else {}
     # Whether an answer fits a tool's own schema, only the tool can tell.
     final = {one.id for one in snapshot.interrupts if is_ours(one.id) and _is_final(one)}
     ours = {key: answer for key, answer in given.items() if key in final}
     for key, answer in ours.items():
-        await ledger.record_answer(key, answer)
+        await ledger.record_answer(key, answer, who_answered(key))
     if saver is None:
         return command
     for task in snapshot.tasks:

@@ -17,8 +17,9 @@ from ..plan.grants import changed_tools, covers, plan_grants
 from ..plan.identity import input_values, plan_hash, step_fingerprints
 from ..plan.references import expression_roots, step_references
 from ..run import Run
-from ..state import Approval, Grants, Plan, State, Step, granted_tools
+from ..state import Approval, By, Grants, Plan, State, Step, granted_tools
 from ..tools.toolbox import Toolbox
+from .deciders import Use, deciders_of, uses_of
 
 __all__ = [
     "approval_state",
@@ -27,6 +28,7 @@ __all__ = [
     "record_approval",
     "record_edit",
     "standing_approval",
+    "uses_of_plan",
 ]
 
 Record = dict[str, Any]
@@ -40,7 +42,7 @@ def approval_state(record: Record, feedback: list[str]) -> Approval:
         "grants": record["grants"],
         "at": record["at"],
         "feedback": feedback,
-    }
+    } | ({"by": record["by"]} if "by" in record else {})  # type: ignore[return-value]
 
 
 async def known_values(run: Run, state: State, named: Collection[str]) -> dict[str, Any]:
@@ -64,15 +66,28 @@ async def grants_of(run: Run, state: State, toolbox: Toolbox) -> Grants:
     """Tell what approving the state's plan would allow now."""
     plan = state["plan"]
     assert plan is not None, "only a plan can be approved"
+    return plan_grants(plan, toolbox, await _values_of(run, state, plan, toolbox))
+
+
+async def uses_of_plan(run: Run, state: State, plan: Plan, toolbox: Toolbox) -> list[Use]:
+    """Tell what a plan may do; none where no rule says who decides, as nobody asks then."""
+    if not run.settings.approvers:
+        return []
+    return uses_of(plan["steps"], toolbox, await _values_of(run, state, plan, toolbox))
+
+
+async def _values_of(run: Run, state: State, plan: Plan, toolbox: Toolbox) -> dict[str, Any]:
+    """Return what the resources of a plan's steps are made of."""
     touching = [step for step in plan["steps"] if any(map(toolbox.template, granted_tools(step)))]
-    return plan_grants(plan, toolbox, await known_values(run, state, names_in(touching)))
+    return await known_values(run, state, names_in(touching))
 
 
 async def standing_approval(run: Run, state: State, toolbox: Toolbox) -> Record | None:
     """Return what lets the state's plan run now without asking: a record, or a policy that needs none.
 
     A record of "not required" holds only while the policy still says so: a later context
-    may tighten it. One that a person gave holds for the tools that there were then.
+    may tighten it. One that a person gave holds for the tools that there were then, and while
+    the rules let that person approve the plan.
     """
     plan = state["plan"]
     assert plan is not None, "only a plan can be approved"
@@ -88,6 +103,9 @@ async def standing_approval(run: Run, state: State, toolbox: Toolbox) -> Record 
     is_other = record["decision"] == "not_required" or changed_tools(
         toolbox.fingerprints(tools), record["grants"]
     )
+    if required and not is_other:
+        uses = await uses_of_plan(run, state, plan, toolbox)
+        is_other = deciders_of(run).refusal("approve_plan", uses, _maker(record)) is not None
     return None if required and is_other else record
 
 
@@ -102,10 +120,13 @@ async def _approved_by_grant(run: Run, state: State, toolbox: Toolbox) -> Record
         return None
     if not covers(grant, await grants_of(run, state, toolbox)):
         return None
+    uses = await uses_of_plan(run, state, plan, toolbox)
+    if deciders_of(run).refusal("approve_plan", uses, _maker(grant)) is not None:
+        return None
     if "plan_id" not in grant:
         await run.ledger.record_grant({**grant, "plan_id": plan["id"]})
-    said = {name: grant[name] for name in ("by", "until", "schedule") if name in grant}
-    return await record_approval(run, state, toolbox, "approved", **said)
+    said = {name: grant[name] for name in ("until", "schedule") if name in grant}
+    return await record_approval(run, state, toolbox, "approved", grant.get("by"), **said)
 
 
 def _is_over(record: Record, run: Run) -> bool:
@@ -113,8 +134,16 @@ def _is_over(record: Record, run: Run) -> bool:
     return until is not None and datetime.fromisoformat(until) <= datetime.fromisoformat(run.timestamp())
 
 
-async def record_approval(run: Run, state: State, toolbox: Toolbox, decision: str, **said: Any) -> Record:
-    """Put on record that the state's plan may run: its hash, grants and steps, when, by what decision.
+def _maker(record: Record) -> By:
+    """Tell whose approval it is; earlier versions did not say which person's."""
+    by: By = record.get("by") or {"kind": "person"}
+    return by if by["kind"] == "person" else {"kind": "policy"}
+
+
+async def record_approval(
+    run: Run, state: State, toolbox: Toolbox, decision: str, by: By | None = None, **said: Any
+) -> Record:
+    """Put on record that the state's plan may run: its hash, grants and steps, when, by what decision, whose.
 
     ``memory_lost`` marks a plan that was under way when a store in memory forgot it: whether
     its writes had been started is then unknown.
@@ -128,6 +157,7 @@ async def record_approval(run: Run, state: State, toolbox: Toolbox, decision: st
         "grants": await grants_of(run, state, toolbox),
         "steps": step_fingerprints(plan),
         "at": run.timestamp(),
+        "by": by or {"kind": "policy"},
         **said,
     }
     if run.volatile and run.underway and not await run.ledger.approvals(plan["id"]):
@@ -136,8 +166,7 @@ async def record_approval(run: Run, state: State, toolbox: Toolbox, decision: st
     return record
 
 
-async def record_edit(run: Run, plan: Plan, edited: Mapping[str, Any]) -> None:
+async def record_edit(run: Run, plan: Plan, edited: Mapping[str, Any], by: By) -> None:
     """Put a person's edit on record: an edited plan in the state alone would approve nothing."""
-    await run.ledger.record_approval(
-        plan["id"], f"edit-{run.new_id()}", {"decision": "edit", "edit": dict(edited), "at": run.timestamp()}
-    )
+    record = {"decision": "edit", "edit": dict(edited), "at": run.timestamp(), "by": by}
+    await run.ledger.record_approval(plan["id"], f"edit-{run.new_id()}", record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,9 @@ from langgraph.runtime import Runtime
 from langgraph.types import Interrupt
 
 from ..run import Run, emit
+from ..safety.markdown import plain_line
+from ..state import By
+from .deciders import Use, deciders_of
 from .questions import Answer, older_question_id, question_id, question_value, read_answer, with_refusal
 
 __all__ = [
@@ -28,9 +31,10 @@ async def ask_person(
     description: str,
     *,
     step_id: str | None = None,
+    uses: Sequence[Use] = (),
     **record: Any,
 ) -> Answer:
-    """Ask a person from within a node, and return the answer once there is one.
+    """Ask a person from within a node, and return the answer once there is one of somebody who may give it.
 
     Args:
         run: The run that asks.
@@ -39,6 +43,7 @@ async def ask_person(
         args: What is proposed; a person may edit it.
         description: Markdown that a person can decide from.
         step_id: The step that it is about; a client finds it in the question.
+        uses: What the decision lets be done, which rules may say who decides.
         record: What else the question carries; ``asked_at`` (ISO 8601) where it opened before now.
 
     Raises:
@@ -47,8 +52,15 @@ async def ask_person(
     """
     if step_id is not None:
         record["step_id"] = step_id
+    deciders = deciders_of(run)
+    if who := deciders.in_words(name, uses):
+        description += f"\n\n{plain_line(who)}"
+        record["uses"] = list(uses)
     value = question_value(name, args, description) | record
-    return run.redact(read_answer(value, await _answer(run, [name, *key], Interrupt(value), name, step_id)))
+    raw, by = await _answer(
+        run, [name, *key], Interrupt(value), name, step_id, lambda by: deciders.refusal(name, uses, by)
+    )
+    return run.redact(read_answer(value, raw, by))
 
 
 async def ask_anything(
@@ -66,22 +78,42 @@ async def ask_anything(
     Raises:
         langgraph.errors.GraphInterrupt: While there is no answer.
     """
-    return run.redact(await _answer(run, key, Interrupt(value, response_schema=schema), "", step_id))
+    question = Interrupt(value, response_schema=schema)
+    raw, _ = await _answer(run, key, question, "", step_id, lambda _: None)
+    return run.redact(raw)
 
 
-async def _answer(run: Run, key: Sequence[Any], question: Interrupt, name: str, step_id: str | None) -> Any:
-    """Find the answer under the question's id, or stop with the question."""
+async def _answer(
+    run: Run,
+    key: Sequence[Any],
+    question: Interrupt,
+    name: str,
+    step_id: str | None,
+    refusal: Callable[[By], str | None],
+) -> tuple[Any, By]:
+    """Find the answer under the question's id, and whose it is, or stop with the question."""
     found = question_id(run.ledger.thread_id, key)
-    answer = run.given.get(found)
-    if answer is None:
-        answer = run.given.pop(older_question_id(name, step_id), None)
-    if answer is not None:
-        await run.ledger.record_answer(found, answer)
-        return answer
-    answer = await run.ledger.answer(found)
-    if answer is None:
+    answered = await _given(run, found, older_question_id(name, step_id)) or await run.ledger.answer(found)
+    if answered is not None and (why := refusal(answered[1])):
+        # It came through a graph around this one, or before a rule was added.
+        await run.ledger.forget_answer(found)
+        run.given.pop(found, None)
+        run.refusals[found] = why
+        answered = None
+    if answered is None:
         runtime = Runtime(stream_writer=get_stream_writer())
         emit(runtime, run, "question_open", step_id=step_id, question=name, question_id=found)
         value = with_refusal(question.value, run.refusals.get(found))
         raise GraphInterrupt((replace(question, id=found, value=value),))
-    return answer
+    return answered
+
+
+async def _given(run: Run, found: str, older: str) -> tuple[Any, By] | None:
+    """Take the answer that this run was handed, and put it on record."""
+    key = found if run.given.get(found) is not None else older
+    answer = run.given.get(found) if key == found else run.given.pop(older, None)
+    if answer is None:
+        return None
+    by = run.who_answered(key)
+    await run.ledger.record_answer(found, answer, by)
+    return answer, by

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..run import Run, audit_event
-from ..spending.budget import SoftLimit
+from ..spending.periods import SoftLimit
 from ..state import AuditEvent, Evaluation, State, new_evaluation
 from .asking import ask_person
 from .questions import Answer
@@ -49,8 +49,7 @@ async def ask_about_budget(
     )
     if amount is None:
         return _ended(soft, answer), [event]
-    run.meter.extend(soft.budget, amount)
-    await run.ledger.record_budget_extensions(run.meter.extensions)
+    await run.extend_budget(soft.budget, amount)
     return decided, [event]
 
 

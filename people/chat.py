@@ -42,15 +42,17 @@ def question_message(question: Interrupt) -> AIMessage:
     return AIMessage(said, tool_calls=calls, id=QUESTION_ID + question.id)
 
 
-def answer_messages(question: Interrupt, answer: Json, said: str | None = None) -> list[AnyMessage]:
+def answer_messages(
+    question: Interrupt, answer: Json, said: str | None = None, *, by_nobody: bool = False
+) -> list[AnyMessage]:
     """Write the decision on a question as the results of its calls.
 
     Args:
         question: The question.
         answer: The answer, which has been found to fit.
         said: What a person wrote in the chat, if the answer came like that.
+        by_nobody: Whether it is the safe default.
     """
-    by_nobody = isinstance(answer, Mapping) and answer.get("by") == "timeout"
     text = _decided(question.value, answer, None if by_nobody else said)
     return [_result(call, text) for call in _calls(question)]
 

@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 
 from ..errors import InvalidAnswerError, known
 from ..safety.depth import is_too_deep, read_json, too_deep_message
+from ..state import By
 from .forms import filled_in
 
 __all__ = [
@@ -105,7 +106,7 @@ class Answer(TypedDict, total=False):
     decision: str
     args: dict[str, Json]
     message: str
-    by: Literal["person", "timeout"]
+    by: By
 
 
 # --- what waits for an answer -------------------------------------------------------------
@@ -234,7 +235,7 @@ def safe_answer(value: Json, waited_s: float) -> Json | None:
     """
     if not question_name(value):
         return None
-    rejection = {"type": "reject", "message": f"nobody answered within {waited_s:g} seconds", "by": "timeout"}
+    rejection = {"type": "reject", "message": f"nobody answered within {waited_s:g} seconds"}
     if question_name(value) in QUESTIONS:
         return rejection
     return {
@@ -245,15 +246,22 @@ def safe_answer(value: Json, waited_s: float) -> Json | None:
 # --- reading answers ---------------------------------------------------------------------
 
 
-def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
+def read_answer(value: Mapping[str, Json], raw: Json, by: By | None = None) -> Answer:
     """Read an answer to the question with this interrupt value.
 
     Accepts ``{"decisions": [{"type": …}]}``, Agent Inbox's ``[{"type": "accept", …}]``, and the
-    shorthands ``{"type": …}``, ``{"decision": …}`` and ``"approve"``.
+    shorthands ``{"type": …}``, ``{"decision": …}`` and ``"approve"``. Whose it is comes from ``by``, and
+    never from what it says itself.
 
     Raises:
         InvalidAnswerError: If it fits nothing; the message says what is allowed.
     """
+    answer = _read(value, raw)
+    answer["by"] = by or {"kind": "person"}
+    return answer
+
+
+def _read(value: Mapping[str, Json], raw: Json) -> Answer:
     question = QUESTIONS[question_name(value)]
     proposed = value["action_requests"][0]["args"]
     if question.name == _ASK and isinstance(raw, bool | int | float):
@@ -263,7 +271,7 @@ def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
     if question.name == _ASK:
         return _answered(question, shape, proposed)
     kind = _answer_type(question, shape)
-    answer: Answer = {"type": kind, "message": _message(shape), "by": _by(shape)}
+    answer: Answer = {"type": kind, "message": _message(shape)}
     if kind == "edit":
         answer["args"] = _edited_args(question, shape)
     if question.decisions:
@@ -271,10 +279,6 @@ def read_answer(value: Mapping[str, Json], raw: Json) -> Answer:
         _require_stopped(question, value, decided)
         return decided
     return _check_edit(question, answer, proposed)
-
-
-def _by(shape: Mapping[str, Json]) -> Literal["person", "timeout"]:
-    return "timeout" if shape.get("by") == "timeout" else "person"
 
 
 def _answered(question: Question, shape: Mapping[str, Json], proposed: Mapping[str, Json]) -> Answer:
@@ -288,13 +292,12 @@ def _answered(question: Question, shape: Mapping[str, Json], proposed: Mapping[s
         shape = {"type": "edit", "args": {"answer": dict(shape)}}  # the form, filled in
     kind = _answer_type(question, shape)
     if kind == "reject":
-        return {"type": "reject", "message": _message(shape), "by": _by(shape)}
+        return {"type": "reject", "message": _message(shape)}
     given = _message(shape) if kind == "respond" else _edited_args(question, shape).get("answer")
     return {
         "type": "edit",
         "args": {"answer": _answer_in_words(question, given, proposed)},
         "message": "",
-        "by": "person",
     }
 
 

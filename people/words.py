@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..state import State
+from ..state import State, kind_of
 
 __all__ = ["said_about_plan"]
 
@@ -17,7 +17,7 @@ def said_about_plan(state: State) -> list[str]:
         event["trigger"]
         for event in state.get("audit") or ()
         if event["event"] in _ANSWERS
-        and event.get("by") == "person"
+        and kind_of(event.get("by")) == "person"
         and event.get("plan_id") == plan_id
         and event.get("trigger")
     ]

@@ -15,7 +15,16 @@ from ..state import Grants, Plan, Step, granted_tools
 from ..tools.toolbox import Toolbox
 from .references import expression_roots, references_in, resolve, strings_in
 
-__all__ = ["changed_tools", "covers", "filled", "is_within", "open_resources", "plan_grants", "resources_of"]
+__all__ = [
+    "changed_tools",
+    "covers",
+    "filled",
+    "is_within",
+    "open_resources",
+    "plan_grants",
+    "resources_of",
+    "touched",
+]
 
 Values = Mapping[str, Any]
 """What references stand for, as far as it is known: inputs, and outputs by step id."""
@@ -70,7 +79,7 @@ def resources_of(
 ) -> set[str]:
     """Name the resources that a step's calls (of these tools) will touch, as far as they are known."""
     named = granted_tools(step) if tools is None else tools
-    return {known for name in named for known in _resources(step, name, toolbox, values) if known is not None}
+    return {known for name in named for known in touched(step, name, toolbox, values) if known is not None}
 
 
 def open_resources(step: Step, toolbox: Toolbox, values: Values) -> set[str]:
@@ -78,11 +87,11 @@ def open_resources(step: Step, toolbox: Toolbox, values: Values) -> set[str]:
     return {
         _as_written(step, name, toolbox)
         for name in granted_tools(step)
-        if None in _resources(step, name, toolbox, values)
+        if None in touched(step, name, toolbox, values)
     }
 
 
-def _resources(step: Step, tool: str, toolbox: Toolbox, values: Values) -> set[str | None]:
+def touched(step: Step, tool: str, toolbox: Toolbox, values: Values) -> set[str | None]:
     """Name the resources of a tool's calls in a step; None stands for those that are not known."""
     if toolbox.template(tool) is None:
         return set()

@@ -379,6 +379,7 @@ def _approvals(record: RunRecord) -> Markup | str:
         element(
             "li",
             words.get(str(one.get("decision")), str(one.get("decision"))),
+            f" ({who})" if (who := (one.get("by") or {}).get("id")) else "",
             _granted(one),
             " ",
             _at(one.get("at")),
@@ -462,9 +463,10 @@ def _usage(record: RunRecord, _: Mapping[str, str]) -> Markup | str:
     usage = record["usage"]
     if not say_usage(usage):
         return ""
+    spent = element("ul", *(element("li", line) for line in record["spent"])) if record["spent"] else ""
     calls, seconds = usage.get("tool_calls") or 0, usage.get("seconds") or 0.0
     said = f"{say_count(calls, 'tool call')}, {say_seconds(seconds)} of running time."
-    return join([_usage_table(usage) if usage.get("model_calls") else "", element("p", said)])
+    return join([_usage_table(usage) if usage.get("model_calls") else "", element("p", said), spent])
 
 
 def _usage_table(usage: Mapping[str, Any]) -> Markup:

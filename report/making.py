@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigurationError, ThreadNotFoundError, known
+from ..spending.periods import spent_in_words
 from ..storage.ledger import Ledger
 from .record import FORMAT, RunRecord, missing_steps, run_record
 from .words import SIGNED
@@ -78,7 +79,8 @@ async def aread_run(agent: PlanExecuteAgent, config: RunnableConfig) -> RunRecor
     if not isinstance(plan_id, str):
         refused = await _last_draft(agent, config) if snapshot.values.get("plan_issues") else None
         return run_record(snapshot, thread=thread, refused=refused)
-    ledger = Ledger(agent.store if agent.store is not None else agent.memory, thread)
+    store = agent.store if agent.store is not None else agent.memory
+    ledger = Ledger(store, thread)
     attempts: dict[str, list[Any]] = {}
     for (step_id, _), made in (await ledger.attempts_of_plan(plan_id)).items():
         attempts.setdefault(step_id, []).extend(made)
@@ -87,6 +89,7 @@ async def aread_run(agent: PlanExecuteAgent, config: RunnableConfig) -> RunRecor
         thread=thread,
         approvals=await ledger.approvals(plan_id),
         attempts=_in_order(attempts),
+        spent=await spent_in_words(store, snapshot.values.get("settings")),
         earlier_steps=await _earlier_steps(agent, config, missing_steps(snapshot.values), plan_id),
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..safety.markdown import as_code, code_span, neutralise_links, plain_line
 from ..safety.visible_text import one_line, visible
+from ..state import decider_in_words
 from ..tools.calls import last_line
 from ..tools.calls import shortened as both_ends
 from .html_steps import KINDS
@@ -309,7 +310,8 @@ def _tool_call(call: Mapping[str, Any]) -> str:
 
 def _decisions(record: RunRecord) -> Iterator[str]:
     for one in record["approvals"]:
-        yield f"- Approval on record: {plain(one.get('decision'))} {say_time(one.get('at'))}".rstrip()
+        by = f" by {plain(decider_in_words(one['by']))}" if one.get("by") else ""
+        yield f"- Approval on record: {plain(one.get('decision'))}{by} {say_time(one.get('at'))}".rstrip()
     yield from (f"- Feedback: {plain(said)}" for said in record["feedback"])
     for number, decision in enumerate(record["decisions"], start=1):
         yield _decision(number, decision)
@@ -332,9 +334,11 @@ def _decision(number: int, one: Decision) -> str:
 
 
 def _usage(record: RunRecord) -> Iterator[str]:
+    yield from (f"- {plain(line)}" for line in record["spent"])
     roles = record["usage"].get("by_role") or {}
     if not roles:
         return
+    yield ""
     lines = ["| role | model calls | tokens in | tokens out | cost |", "|---|---:|---:|---:|---:|"]
     for role, used in sorted(roles.items()):
         cost = say_cost(used["cost"]) if used.get("cost") is not None else "–"

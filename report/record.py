@@ -11,7 +11,7 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 from ..context import Context
 from ..people.questions import OpenQuestion
 from ..plan.identity import input_values
-from ..state import FINAL_STATUSES
+from ..state import FINAL_STATUSES, decider_in_words
 from .steps import StepRecord, step_records
 from .timeline import Timeline, make_timeline, seconds_of
 from .words import event_title, status_words
@@ -83,6 +83,8 @@ class RunRecord(TypedDict):
     feedback: list[str]
     settings: dict[str, Json]
     usage: dict[str, Json]
+    spent: list[str]
+    """What its tenant has spent of each budget of a day or a month, where the store was asked."""
     outcomes: dict[str, int]
     """How many steps of the plan ended how."""
     steps: list[StepRecord]
@@ -98,6 +100,7 @@ def run_record(
     attempts: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     earlier_steps: Mapping[str, Mapping[str, Any]] | None = None,
     refused: Mapping[str, Any] | None = None,
+    spent: Sequence[str] = (),
     made_at: str | None = None,
 ) -> RunRecord:
     """Read a thread's state into a record.
@@ -109,6 +112,7 @@ def run_record(
         attempts: The attempts in the store, by step: those that failed.
         earlier_steps: Steps that only earlier revisions of the plan had; see `missing_steps`.
         refused: The plan that was refused, where the state no longer has it.
+        spent: What its tenant has spent of each budget of a day or a month, in words.
         made_at: When the record is made; None: now.
     """
     values, open_questions, thread = _read(state, thread)
@@ -150,6 +154,7 @@ def run_record(
         "feedback": [str(said) for said in approval.get("feedback") or ()],
         "settings": settings,
         "usage": dict(values.get("usage") or {}),
+        "spent": list(spent),
         "outcomes": _count(step["outcome"] for step in steps if step["in_plan"]),
         "steps": steps,
         "timeline": make_timeline(steps, own, int(settings.get("max_parallel") or Context().max_parallel)),
@@ -225,7 +230,7 @@ def _question(question: OpenQuestion) -> Question:
 
 def _approval_in_state(approval: Mapping[str, Any]) -> list[dict[str, Json]]:
     """Return what the state says of the approval, where no store was asked."""
-    shown = {key: approval[key] for key in ("decision", "at", "grants") if key in approval}
+    shown = {key: approval[key] for key in ("decision", "at", "grants", "by") if key in approval}
     return [shown] if shown else []
 
 
@@ -251,7 +256,7 @@ def _decision(event: Mapping[str, Any], *, earlier_goal: bool) -> Decision:
         "step_id": event.get("step_id"),
         "revision": event.get("revision"),
         "decision": str(event.get("decision") or ""),
-        "by": str(event.get("by") or ""),
+        "by": decider_in_words(event.get("by")),
         "trigger": str(event.get("trigger") or ""),
         "evidence": [str(piece) for piece in event.get("evidence") or ()],
         "difference": {str(what): [str(i) for i in ids] for what, ids in difference.items() if ids},

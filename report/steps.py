@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from ..errors import UnresolvedReferenceError
 from ..plan.dag import topological_order
 from ..plan.references import BadReferenceError, expression_roots, search, step_references
-from ..state import granted_tools, step_kind
+from ..state import decider_in_words, granted_tools, step_kind
 from ..storage.artifacts import described_artifact, unwrapped
 from .timeline import seconds_of
 
@@ -245,7 +245,7 @@ def _try(attempt: Mapping[str, Any]) -> Try:
         "error": attempt.get("error"),
         "decision": str(decided.get("decision") or ""),
         "reason": str(decided.get("reason") or ""),
-        "by": str(decided.get("by") or ""),
+        "by": decider_in_words(decided.get("by")),
     }
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
@@ -24,9 +23,10 @@ from ..context import Context
 from ..errors import BudgetExceededError
 from ..models.limits import CallLimits
 from ..state import Usage, add_usage
+from .periods import Periods, Reserved, SoftLimit, amounts_of, worst_of
 from .prices import PriceTable
 
-__all__ = ["BUDGETS", "Budget", "Calls", "Extension", "Meter", "SoftLimit", "Tab"]
+__all__ = ["BUDGETS", "Budget", "Calls", "Extension", "Meter", "Tab"]
 
 Calls = dict[str, int]
 """``{"model_calls", "tool_calls"}``: calls that were begun."""
@@ -39,15 +39,6 @@ class Extension(TypedDict):
 
     by: float
     at: float
-
-
-@dataclass(frozen=True)
-class SoftLimit:
-    """A budget whose soft share is used up: what it is, what was used, and its limit."""
-
-    budget: Budget
-    used: float
-    limit: float
 
 
 class _Book:
@@ -81,6 +72,7 @@ class Meter:
         write_calls: Callable[[Calls], Awaitable[None]] | None = None,
         prices: PriceTable | None = None,
         extensions: Mapping[str, Extension] | None = None,
+        periods: Periods | None = None,
     ) -> None:
         """Start a meter.
 
@@ -93,9 +85,11 @@ class Meter:
             write_calls: Puts the calls begun on record; None where none of them has a budget.
             prices: What model calls cost; None: what is known of list prices.
             extensions: What a person has added to budgets of this goal.
+            periods: What its tenant spends in a day and a month; None: nothing limits that.
         """
         self.extensions: dict[str, Extension] = dict(extensions or {})
         self.prices = prices or PriceTable()
+        self.periods = periods
         self._settings = settings
         self._clock = clock
         self._spent: Usage = add_usage({}, spent or {})
@@ -142,7 +136,7 @@ class Meter:
             since = added["at"] if added else 0.0
             if used >= since + share * (limit - since):
                 return SoftLimit(budget, used, limit)
-        return None
+        return self.periods.soft_limit(share) if self.periods is not None else None
 
     def _used(self, budget: Budget) -> float:
         match budget:
@@ -155,7 +149,7 @@ class Meter:
             case "max_tokens":
                 return self._spent.get("total_tokens", 0)
             case "max_cost":
-                return self._spent.get("cost", 0.0)
+                return round(self._spent.get("cost", 0.0), 9)
 
     def seconds_left(self) -> float | None:
         """Return the wall time that ``max_seconds`` leaves; None when there is no such budget."""
@@ -169,6 +163,8 @@ class Meter:
         if (limit := self.limit("max_tokens")) is not None:
             left = max(1, int(limit - self._used("max_tokens")))
             limits.append((left, f"what was left of max_tokens={limit:g}"))
+        if self.periods is not None and (in_period := self.periods.tokens_left()) is not None:
+            limits.append(in_period)
         return CallLimits(seconds, *min(limits, default=(None, "")))
 
     def out_of_time(self) -> BudgetExceededError:
@@ -177,13 +173,30 @@ class Meter:
 
     def exhausted(self) -> BudgetExceededError | None:
         """Return the first budget that leaves no room for a model call, if there is one."""
-        return self._first_over("max_seconds", "max_model_calls", "max_tokens", "max_cost")
+        over = self._first_over("max_seconds", "max_model_calls", "max_tokens", "max_cost")
+        return over or (self.periods.exhausted() if self.periods is not None else None)
 
     def _begun(self, kind: Literal["model_calls", "tool_calls"]) -> int:
         """Count the calls that were begun, those under way included."""
         if self._book is not None:
             return self._book.calls[kind]
         return self._spent.get(kind, 0) + (self._reserved if kind == "model_calls" else 0)
+
+    async def cover(self, model: BaseChatModel | None, messages: Sequence[BaseMessage]) -> Reserved | None:
+        """Reserve the worst of a call in what its tenant may spend.
+
+        Raises:
+            BudgetExceededError: If a limit leaves no room.
+        """
+        if self.periods is None:
+            return None
+        limits = self.call_limits()
+        return await self.periods.reserve(worst_of(self.prices, model, messages, limits), limits.seconds)
+
+    async def settle(self, covered: Reserved | None, usage: Usage) -> None:
+        """Book what a call used in the place of what was reserved for it."""
+        if self.periods is not None and covered is not None:
+            await self.periods.settle(covered, amounts_of(usage))
 
     async def keep(self) -> None:
         """Return when the calls begun are on record, where they have a budget."""
@@ -203,7 +216,8 @@ class Meter:
         Raises:
             BudgetExceededError: If a budget leaves none.
         """
-        if error := self.exhausted():
+        # For what the tenant may spend, it has room already.
+        if error := self._first_over("max_seconds", "max_model_calls", "max_tokens", "max_cost"):
             raise error
         self._reserved += 1
         if self._book is not None:
@@ -250,6 +264,16 @@ class Tab:
         usage = self._usage_of(role, message, model)
         self._meter.settle_model_call(usage)
         self.usage = add_usage(self.usage, usage)
+
+    async def cover(self, model: BaseChatModel | None, messages: Sequence[BaseMessage]) -> Reserved | None:
+        """Reserve the worst of a call in what its tenant may spend; raises BudgetExceededError."""
+        return await self._meter.cover(model, messages)
+
+    async def settle(
+        self, covered: Reserved | None, message: AIMessage | None, model: BaseChatModel | None
+    ) -> None:
+        """Book what came of a call in the place of what was reserved for it."""
+        await self._meter.settle(covered, self._usage_of("", message, model))
 
     def _usage_of(self, role: str, message: AIMessage | None, model: BaseChatModel | None) -> Usage:
         metadata = message.usage_metadata if message is not None else None

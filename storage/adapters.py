@@ -43,7 +43,7 @@ from ..langgraph_private import NO_TASK, uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
 from .calls import Access, Bridge, note_fault
 from .ids import checked_thread_id
-from .rows import ROOT
+from .rows import ROOT, Change, change_alone
 
 __all__ = [
     "AsyncSaver",
@@ -418,6 +418,14 @@ class AsyncStore(_Wrapper, BaseStore):
             return await self._abatch(wanted)  # a tool's own use of the store is the tool's own affair
         with _faults(self):
             return await self._abatch(wanted)
+
+    async def change(self, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:
+        """Change a row; see :func:`~plan_execute.storage.rows.change`."""
+        atomic: Callable[..., dict[str, Any] | None] | None = getattr(self.wrapped, "change", None)
+        if atomic is None:
+            return await change_alone(self, namespace, key, make)
+        with _faults(self):
+            return await self._bridge.in_thread(lambda: atomic(namespace, key, make), Access.DURABLE)
 
     async def _abatch(self, ops: list[Op]) -> list[Result]:
         access = self._access_of(ops) if self._access_of is not None else Access.ALONE

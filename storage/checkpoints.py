@@ -34,6 +34,7 @@ from ..errors import StorageDamagedError
 from ..langgraph_private import CursorHook
 from .calls import Access
 from .ledger import DURABLE
+from .rows import Change, changed
 from .sqlite import Database, refusal, thread_lock
 
 __all__ = [
@@ -258,6 +259,11 @@ class LocalStore(CursorHook, SqliteStore):
         if any(op.namespace[:2] in DURABLE for op in puts):
             return Access.DURABLE
         return Access.WRITE if puts else Access.READ
+
+    def change(self, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:
+        """Change a row in one transaction, on the disk at return; other processes wait for it."""
+        with self.shared.transaction(durable=True):
+            return changed(self, namespace, key, make)
 
     def atomic(self, thread_id: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - PostgreSQL locks by it
         """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""

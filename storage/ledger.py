@@ -10,7 +10,7 @@ from typing import Any
 from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 
 from ..safety.redaction import Redactor
-from ..state import Attempt
+from ..state import Attempt, By
 from .ids import CallId
 from .rows import ROOT, decode, encode, load, put, search
 
@@ -24,7 +24,7 @@ __all__ = [
 
 _KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "queue", "threads")
 
-DURABLE = frozenset((ROOT, kind) for kind in _KINDS if kind != "threads")
+DURABLE = frozenset((ROOT, kind) for kind in (*_KINDS, "spend") if kind != "threads")
 """Beginnings of the namespaces that the promises rest on: the local store commits their rows with
 ``synchronous=FULL``. The rest of a thread, its settings and requests to stop, may be lost with the power."""
 
@@ -38,12 +38,14 @@ class Opening:
         unbooked_s: Seconds that earlier runs of the goal spent after their last node had ended.
         extensions: What a person has added to the budgets of the goal.
         calls: ``{"since", "calls"}``: how many calls the goal has begun, and since which checkpoint it runs.
+        requester: Who gave the goal; "" where nobody knows.
     """
 
     settings: dict[str, Any] | None
     unbooked_s: float
     extensions: dict[str, Any]
     calls: dict[str, Any] | None
+    requester: str
 
 
 class Ledger:
@@ -102,15 +104,22 @@ class Ledger:
 
     async def opening(self) -> Opening:
         """Read, in one go, what a run has to know before it starts."""
-        names = ("settings", "unbooked", "budgets", "calls")
+        names = ("settings", "unbooked", "budgets", "calls", "requester")
         found = await self.store.abatch([GetOp(self._space("threads"), encode(name)) for name in names])
-        settings, unbooked, budgets, calls = (load(row) if isinstance(row, Item) else None for row in found)
+        settings, unbooked, budgets, calls, requester = (
+            load(row) if isinstance(row, Item) else None for row in found
+        )
         return Opening(
             settings,
             float(unbooked["seconds"]) if unbooked is not None else 0.0,
             dict(budgets["extensions"]) if budgets is not None else {},
             calls,
+            str(requester["id"]) if requester is not None else "",
         )
+
+    async def record_requester(self, person: str) -> None:
+        """Record who gave the goal; the next goal's replaces it."""
+        await self._put(self._space("threads"), "requester", {"id": person})
 
     async def record_settings(self, settings: dict[str, Any]) -> None:
         """Record the settings that the thread was started with."""
@@ -241,14 +250,21 @@ class Ledger:
 
     # answers to questions
 
-    async def answer(self, question_id: str) -> Any:
-        """Return the answer to a question; None: nobody has answered it."""
+    async def answer(self, question_id: str) -> tuple[Any, By] | None:
+        """Return the answer to a question, and whose it is; None: nobody has answered it."""
         row = await self._get(self._space("answers"), question_id)
-        return None if row is None else row["answer"]
+        if row is None:
+            return None
+        answer = row["answer"]
+        if "by" in row:
+            return answer, row["by"]
+        # An earlier version put it into the answer.
+        by_nobody = isinstance(answer, dict) and answer.get("by") == "timeout"
+        return answer, {"kind": "timeout" if by_nobody else "person"}
 
-    async def record_answer(self, question_id: str, answer: Any) -> None:
-        """Record the answer to a question; another one replaces it."""
-        await self._put(self._space("answers"), question_id, {"answer": answer})
+    async def record_answer(self, question_id: str, answer: Any, by: By) -> None:
+        """Record the answer to a question, and whose it is; another one replaces it."""
+        await self._put(self._space("answers"), question_id, {"answer": answer, "by": by})
 
     async def forget_answer(self, question_id: str) -> None:
         """Forget the answer to a question, which turned out not to fit."""

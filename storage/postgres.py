@@ -23,6 +23,7 @@ from ..langgraph_private import BlobHook, CursorHook
 from .checkpoints import DistinctVersions, strict_serializer
 from .ledger import DURABLE, thread_of
 from .persistence import DatabasePersistence
+from .rows import Change, changed
 
 try:
     import psycopg
@@ -342,6 +343,15 @@ class PooledStore(_PooledCursors, PostgresStore):
         durable = any(op.namespace[:2] in DURABLE for op in puts)
         with self.shared.transaction(threads=_threads_of(puts), durable=durable):
             return super().batch(wanted)
+
+    def change(self, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:
+        """Change a row in one transaction, on the disk at return; other processes wait for it."""
+        with self.shared.transaction(durable=True) as cursor:
+            # Not the row's own lock: it may not be there yet.
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (".".join((*namespace, key)),)
+            )
+            return changed(self, namespace, key, make)
 
     def atomic(self, thread_id: str) -> AbstractContextManager[Any]:
         """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import Any, cast
 from urllib.parse import quote, unquote
 
-from langgraph.store.base import BaseStore, Item, PutOp, SearchItem
+from langgraph.store.base import BaseStore, GetOp, Item, PutOp, SearchItem
 
-__all__ = ["ROOT", "decode", "dump", "encode", "load", "put", "search"]
+__all__ = [
+    "ROOT",
+    "Change",
+    "change",
+    "change_alone",
+    "changed",
+    "decode",
+    "dump",
+    "encode",
+    "load",
+    "put",
+    "read",
+    "search",
+]
 
 ROOT = "plan_execute"
 """First label of every namespace of ours."""
@@ -61,3 +77,60 @@ def load(item: Item) -> dict[str, Any]:
     """Read a row."""
     row: dict[str, Any] = json.loads(item.value["json"])
     return row
+
+
+# --- a row that many write -----------------------------------------------------------------
+
+Change = Callable[[dict[str, Any] | None], dict[str, Any] | None]
+"""Makes a row of what is there (None: nothing); None: it stays. It may be called again, and has no effect."""
+
+_TURN = threading.Lock()
+
+
+async def change(
+    store: BaseStore, namespace: tuple[str, ...], key: str, make: Change
+) -> dict[str, Any] | None:
+    """Change a row with nobody else's change between look and write, and return what is there then.
+
+    The stores of this package do it in one transaction, over all processes. Any other store has no way to:
+    there it holds among the runs of this process.
+    """
+    atomic = getattr(store, "change", None)
+    if atomic is not None:
+        return cast("dict[str, Any] | None", await atomic(namespace, key, make))
+    return await change_alone(store, namespace, key, make)
+
+
+async def change_alone(
+    store: BaseStore, namespace: tuple[str, ...], key: str, make: Change
+) -> dict[str, Any] | None:
+    """Change a row of a store that has no way to; no other change of this process comes between."""
+    # Runs may be in several event loops, which share no lock of asyncio.
+    while not _TURN.acquire(blocking=False):  # noqa: ASYNC110 - no event tells of a lock of threads
+        await asyncio.sleep(0.002)
+    try:
+        [found] = await store.abatch([GetOp(namespace, encode(key))])
+        before = load(found) if isinstance(found, Item) else None
+        made = make(before)
+        if made is None:
+            return before
+        await store.abatch([put(namespace, key, made)])
+        return made
+    finally:
+        _TURN.release()
+
+
+def changed(store: BaseStore, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:
+    """Change a row within a transaction that the caller has open, and return what is there then."""
+    [found] = store.batch([GetOp(namespace, encode(key))])
+    before = load(found) if isinstance(found, Item) else None
+    made = make(before)
+    if made is not None:
+        store.batch([put(namespace, key, made)])
+    return before if made is None else made
+
+
+async def read(store: BaseStore, namespace: tuple[str, ...], key: str) -> dict[str, Any] | None:
+    """Read a row; None: there is none."""
+    found = await store.aget(namespace, encode(key))
+    return None if found is None else load(found)

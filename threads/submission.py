@@ -99,9 +99,12 @@ async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context:
             await agent.aupdate_state(address, entry.input, as_node=START)
         resume = entry.input.resume if isinstance(entry.input, Command) else None
         settings = entry.settings.model_dump(mode="json", exclude_defaults=True)
-        asked = settings if to_context(context) is not None else None
-        queued = QueuedThread(thread_id, context=asked, resume=resume, priority=priority)
-        needs = needs_of(await agent.aget_state(config), asked)
+        given, name = to_context(context), run_of(entry.config).person.get("id")
+        asked = settings if given is not None and given.model_fields_set - {"person"} else {}
+        # The worker goes on in the name of who handed it in.
+        asked |= {"person": name} if name else {}
+        queued = QueuedThread(thread_id, context=asked or None, resume=resume, priority=priority)
+        needs = needs_of(await agent.aget_state(config), asked or None)
         await (await queue_of(agent, redactor)).put(queued.needing(needs))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -128,7 +128,12 @@ def _asked_at(question: Interrupt, said: Sequence[AnyMessage]) -> float | None:
 
 
 async def tell_answers(
-    saver: Any, snapshot: StateSnapshot, answers: Mapping[str, Any], words: Words | None, redact: Redact
+    saver: Any,
+    snapshot: StateSnapshot,
+    answers: Mapping[str, Any],
+    words: Words | None,
+    redact: Redact,
+    overdue: Collection[str] = (),
 ) -> None:
     """Write into the conversation what was decided, beside the checkpoint that is gone on from.
 
@@ -138,6 +143,7 @@ async def tell_answers(
         answers: The answers by the id of their question.
         words: What a person wrote, if the answer came like that.
         redact: Keeps secrets out.
+        overdue: Questions that got their safe default.
     """
     messages = snapshot.values.get("messages") or []
     answered = [one for one in snapshot.interrupts if one.id in answers]
@@ -146,7 +152,12 @@ async def tell_answers(
     for question in answered:
         if not is_said(question, messages):
             told.append(question_message(question))
-        told += answer_messages(question, answers[question.id], words.message.text if words else None)
+        told += answer_messages(
+            question,
+            answers[question.id],
+            words.message.text if words else None,
+            by_nobody=question.id in overdue,
+        )
     if words is not None:
         told.append(words.message)
     await write_beside(saver, snapshot.config, [("messages", redact(told))] if told else [])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import reduce
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import Command, StateSnapshot
+from langgraph.types import Command, Interrupt, StateSnapshot
 
 from ...context import Context, run_redactor, stricter, to_context
 from ...errors import (
@@ -19,6 +21,7 @@ from ...errors import (
     InvalidAnswerError,
     InvalidInputError,
     MissingModelError,
+    NotAllowedError,
     QuestionOpenError,
 )
 from ...events import Progress
@@ -33,12 +36,14 @@ from ...people.answers import (
     overdue_answers,
     refused_questions,
 )
+from ...people.deciders import Deciders, authenticated_user, person_of, uses_in
 from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY, Redactor
 from ...spending.budget import Meter
 from ...spending.list_prices import read_lists
-from ...state import Usage
+from ...spending.periods import Periods
+from ...state import By, Usage
 from ...storage.adapters import AsyncSaver, async_store
 from ...storage.artifacts import Artifacts
 from ...storage.effect_log import EffectLog
@@ -50,6 +55,8 @@ from .chat import Words, is_for_an_earlier_question, tell_answers, words_for
 from .inputs import check_input
 from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goal, was_edited_after_its_end
 
+T = TypeVar("T")
+
 __all__ = ["Visit", "arrive", "check_new_run"]
 
 
@@ -60,11 +67,13 @@ class Checked(NamedTuple):
         input: The input.
         answers: The answers in it, by the id of their question.
         refusals: Why answers were refused, by the id of their question.
+        overdue: Questions whose answer is the safe default.
     """
 
     input: Any
     answers: dict[str, Any]
     refusals: dict[str, str]
+    overdue: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +90,7 @@ class Visit:
         thread_id: The thread.
         nested: Whether another graph runs it, as one of its nodes.
         parent: The run whose step it is: a sub-plan, or a named agent that plans itself.
+        person: Who gives its orders.
         snapshot: The state where it begins; None: nothing is kept.
         words: The message in it that answers a question; None: there is none.
         input: The input; of a message that answers, the answer.
@@ -101,6 +111,7 @@ class Visit:
     thread_id: str
     nested: bool
     parent: Run | None
+    person: By
     snapshot: StateSnapshot | None
     words: Words | None
     input: Any
@@ -118,7 +129,7 @@ class Visit:
             refusal: Why an answer was not taken; "": none was refused.
             elsewhere: Whether another process will run it.
         """
-        checked, refusals = self.input, dict[str, str]()
+        checked, refusals, overdue = self.input, dict[str, str](), dict[str, Any]()
         if not (self.nested and self.resumed):
             overdue = {} if self.nested else overdue_answers(self.snapshot, self.settings.decision_timeout_s)
             checked, refusals = self._read(overdue)
@@ -133,12 +144,19 @@ class Visit:
             return Checked(checked, await self._answers_from_parent(), refusals)
         if isinstance(checked, Command) and isinstance(checked.resume, Mapping):
             answers = {**checked.resume, **answers_of_earlier_version(checked.resume, self.snapshot)}
-            await self._tell_answers(checked.resume)
-            return Checked(await self._kept(checked), answers, refusals)
+            late = frozenset((*overdue, *answers_of_earlier_version(overdue, self.snapshot)))
+            await self._tell_answers(checked.resume, late)
+            return Checked(await self._kept(checked, late), answers, refusals, late)
         return Checked(checked, {}, refusals)
 
     async def _require_what_it_needs(self, checked: Any) -> None:
         goal = checked if isinstance(checked, dict) and not self.resumed else None
+        if goal is not None and self.parent is None:
+            _require_requester(self.settings, self.person)
+        if self.settings.spend_limits and self.volatile:
+            raise ConfigurationError(
+                "spend_limits are counted over runs, and nothing would keep that: give the agent a store="
+            )
         await _require_models(self.agent, goal, self.settings)
         if self.forks and self.resumed and not self.nested:
             # What was asked after that checkpoint is asked anew; a write that was settled stays settled.
@@ -162,6 +180,7 @@ class Visit:
                 forks=self.forks,
                 by_chat=served,
             )
+            self._require_allowed(read, overdue)
         except (InvalidAnswerError, InvalidInputError, QuestionOpenError) as error:
             refused = refused_questions(self.input, snapshot)
             if not (served and refused):
@@ -170,18 +189,52 @@ class Visit:
             return None, dict.fromkeys(refused, str(error))
         return read, {}
 
-    async def _tell_answers(self, answers: Mapping[str, Any]) -> None:
-        if isinstance(self.saver, AsyncSaver) and self.snapshot is not None:
-            await tell_answers(self.saver, self.snapshot, answers, self.words, self.redactor.value)
+    @property
+    def _deciders(self) -> Deciders:
+        return Deciders(self.settings.approvers, self._requester)
 
-    async def _kept(self, command: Command[Any]) -> Command[Any] | None:
+    @property
+    def _requester(self) -> str:
+        """Who gave the goal: it is given now, or was before."""
+        if self.parent is not None:
+            return self.parent.requester
+        return self.record.requester if self.resumed else self.person.get("id", "")
+
+    def _require_allowed(self, read: Any, overdue: Mapping[str, Any]) -> None:
+        """Refuse answers of somebody who may not decide.
+
+        Raises:
+            NotAllowedError: If one is; the message names who may.
+        """
+        answers = read.resume if isinstance(read, Command) and isinstance(read.resume, Mapping) else {}
+        for question in self.snapshot.interrupts if self.snapshot is not None else ():
+            if question.id in answers and question.id not in overdue and (why := self._refusal(question)):
+                raise NotAllowedError(f"{why} The question stays open.")
+
+    def _refusal(self, question: Interrupt) -> str | None:
+        name = question_name(question.value)
+        if not name:
+            return None  # a tool asks for something
+        return self._deciders.refusal(name, uses_in(question.value, self.agent.toolbox), self.person)
+
+    async def _tell_answers(self, answers: Mapping[str, Any], overdue: Collection[str] = ()) -> None:
+        if isinstance(self.saver, AsyncSaver) and self.snapshot is not None:
+            await tell_answers(self.saver, self.snapshot, answers, self.words, self.redactor.value, overdue)
+
+    async def _kept(self, command: Command[Any], overdue: Collection[str]) -> Command[Any] | None:
         """Put answers on record; where LangGraph must not take the run for a fork, it gets them too."""
         assert self.snapshot is not None, "an answer was matched with an open question"
         # Without a store, the open question holds the attempts that were made.
         fork = self.configurable.get("checkpoint_id")
         marks = not (command.graph or fork or self.volatile)
         saver = self.saver if isinstance(self.saver, AsyncSaver) and marks else None
-        return await keep_answers(command, self.snapshot, self.ledger, saver)
+        return await keep_answers(
+            command,
+            self.snapshot,
+            self.ledger,
+            saver,
+            lambda key: {"kind": "timeout"} if key in overdue else self.person,
+        )
 
     async def _answers_from_parent(self) -> dict[str, Any]:
         """Return the answers that came to a graph around this one, by the id of their question."""
@@ -194,6 +247,8 @@ class Visit:
         for question in self.snapshot.interrupts if self.snapshot else ():
             if question.id in by_id and question_name(question.value) in QUESTIONS:
                 read_answer(question.value, by_id[question.id])
+            elif question.id in by_id and self._refusal(question):
+                del by_id[question.id]  # the middleware that asks knows no rules: it stays open
         self.configurable[RESUME_MAP] = by_id
         return by_id
 
@@ -204,6 +259,8 @@ class Visit:
             checked: Its input.
             heard: Whether anybody listens to its events.
         """
+        if self.parent is None and not self.resumed and self._requester != self.record.requester:
+            await self.ledger.record_requester(self._requester)
         if self.record.settings is None:
             await self.ledger.record_settings(self.settings.model_dump(mode="json", exclude_defaults=True))
         agent, configurable, parent, store = self.agent, self.configurable, self.parent, self.store
@@ -216,6 +273,9 @@ class Visit:
             effects=parent.effects if parent else self._effects(),
             work=_work(configurable, parent),
             given=checked.answers,
+            person=self.person,
+            requester=self._requester,
+            overdue=checked.overdue,
             refusals=checked.refusals,
             begins=not self.resumed,
             clock=asyncio.get_running_loop().time,
@@ -267,6 +327,9 @@ class Visit:
         counted: dict[str, Any] = {"prices": self.agent.prices, "extensions": extensions}
         if self.settings.max_tool_calls is not None or self.settings.max_model_calls is not None:
             counted |= await self._counted_calls()
+        if self.settings.spend_limits:
+            counted["periods"] = Periods(self.store, self.settings.tenant or "", self.settings.spend_limits)
+            await counted["periods"].refresh()
         clock = asyncio.get_running_loop().time  # the one that time limits go by
         unbooked_s = record.unbooked_s if resumed else 0.0
         return Meter(self.settings, spent, clock, unbooked_s=unbooked_s, **counted)
@@ -306,9 +369,15 @@ async def arrive(
     begun = snapshot is not None and bool(snapshot.values)
     goes_on = bool(configurable.get(RESUMING)) and begun
     record = await Ledger(store, thread_id).opening()
-    settings = _settings(record.settings, snapshot, asked)
+    parent = _parent_of(configurable)
+    settings = _settings(record.settings, snapshot, asked, agent.policy)
     redactor = run_redactor(settings.secret_names)
-    settings = settings.model_copy(update={"instructions": redactor.text(settings.instructions)})
+    changed = {
+        "instructions": redactor.text(settings.instructions),
+        # No client can choose another's tenant where its own is known.
+        "tenant": agent.policy.tenant or authenticated_user(configurable) or settings.tenant,
+    }
+    settings = settings.model_copy(update=changed)
     ledger = Ledger(store, thread_id, redactor)
     configurable[REDACTOR_KEY] = redactor
     if given is None and snapshot is not None and not snapshot.tasks:
@@ -324,7 +393,8 @@ async def arrive(
         volatile=volatile,
         thread_id=thread_id,
         nested=nested,
-        parent=_parent_of(configurable),
+        parent=parent,
+        person=parent.person if parent is not None else person_of(configurable, asked),
         snapshot=snapshot,
         words=words,
         input=given,
@@ -420,20 +490,37 @@ def _lasts(store: Any, saver: Any, volatile: bool) -> bool:
 
 
 def _settings(
-    on_record: Mapping[str, Any] | None, snapshot: StateSnapshot | None, asked: Context | None
+    on_record: Mapping[str, Any] | None,
+    snapshot: StateSnapshot | None,
+    asked: Context | None,
+    policy: Context,
 ) -> Context:
-    """Combine what the thread was started with and what this run asks for; protection is never loosened."""
+    """Combine what the agent, the thread's start and this run ask for; protection is never loosened.
+
+    A context that says only who is there asks for nothing. Who that is holds for this run alone.
+    """
     if on_record is None and snapshot is not None:
         on_record = snapshot.values.get("settings")
-    if on_record is None:
-        return asked or Context()
-    started = to_context(on_record) or Context()
-    settings = asked or started
-    kept = {
-        "approval": stricter(settings.approval, started.approval),
-        "secret_names": tuple(dict.fromkeys((*started.secret_names, *settings.secret_names))),
+    started = None if on_record is None else to_context(on_record) or Context()
+    asks = asked is not None and bool(asked.model_fields_set - {"person"})
+    settings = (asked if asks else started) or Context()
+    before = [one for one in (started, policy) if one is not None]
+    # What a policy does not say is not its default.
+    asked_for = [one.approval for one in before if one is started or "approval" in one.model_fields_set]
+    names = (*started.secret_names, *settings.secret_names) if started is not None else settings.secret_names
+    kept: dict[str, Any] = {
+        "person": None,
+        "approval": reduce(stricter, asked_for, settings.approval),
+        "approvers": _together(one.approvers for one in (*before, settings)),
+        "spend_limits": _together(one.spend_limits for one in (*before, settings)),
+        "tenant": (started.tenant if started is not None else None) or settings.tenant,
+        "secret_names": tuple(dict.fromkeys(names)),
     }
     return settings.model_copy(update=kept)
+
+
+def _together(rules: Iterable[Iterable[T]]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(rules)))
 
 
 async def check_new_run(
@@ -451,7 +538,7 @@ async def check_new_run(
     Raises:
         ConfigurationError: If a setting is wrong, or a model or its price is needed and missing.
     """
-    settings = _settings(None, former, to_context(context))
+    settings = _settings(None, former, to_context(context), agent.policy)
     if not elsewhere:
         await _require_models(agent, given, settings)
 
@@ -467,7 +554,9 @@ async def _require_models(agent: CompiledAgent, goal: Mapping[str, Any] | None, 
 
 def _require_prices(agent: CompiledAgent, settings: Context) -> None:
     """Refuse a budget that could not be held, because calls of a model would count as free."""
-    if settings.max_cost is None:
+    limits = [] if settings.max_cost is None else [f"{settings.max_cost:g}"]
+    limits += [f"{one.max_cost:g} per {one.per}" for one in settings.spend_limits if one.max_cost is not None]
+    if not limits:
         return
     for role in ROLES:
         if not agent.models.has(role, settings.models):
@@ -475,10 +564,19 @@ def _require_prices(agent: CompiledAgent, settings: Context) -> None:
         for model in members_of(agent.models.get(role, settings.models)):
             if not agent.prices.knows(model):
                 raise ConfigurationError(
-                    f"max_cost={settings.max_cost:g} cannot be held: there is no price for the model "
+                    f"max_cost={limits[0]} cannot be held: there is no price for the model "
                     f"{model_name(model)!r} of the {role}. Hand one in: prices="
                     f'{{"{model_name(model)}": {{"input": …, "output": …}}}}, per million tokens'
                 )
+
+
+def _require_requester(settings: Context, person: By) -> None:
+    """Refuse a goal of nobody where its requester may not decide: anybody could be that."""
+    if not person.get("id") and any(not rule.requester for rule in settings.approvers):
+        raise ConfigurationError(
+            "approvers keeps who started the run from deciding, and nothing says who that is: "
+            "set Context(person=…) (--person), or let the server authenticate its users"
+        )
 
 
 def _require_planner(agent: CompiledAgent, checked: Mapping[str, Any], settings: Context) -> None:

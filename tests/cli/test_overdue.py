@@ -63,7 +63,7 @@ def test_show_rejects_a_plan_that_nobody_approved_in_time_and_needs_no_tools_for
     assert "Status: rejected" in shown.out
     assert "nobody answered within 0.2 seconds" in shown.out
     rejected = [e for e in cli("history", "t", "--json").json["audit"] if e["event"] == "plan_rejected"]
-    assert [event["by"] for event in rejected] == ["timeout"]
+    assert [event["by"] for event in rejected] == [{"kind": "timeout"}]
     assert cli.calls == []
     assert "overdue" not in cli("list").out
 

@@ -21,7 +21,7 @@ def _settings(**fields: Any) -> Context:
 
 
 def _decided(result: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(e["decision"], e["by"]) for e in result["audit"] if e["event"] == "step_failure"]
+    return [(e["decision"], e["by"]["kind"]) for e in result["audit"] if e["event"] == "step_failure"]
 
 
 # --- transient errors --------------------------------------------------------------------

@@ -110,7 +110,7 @@ async def test_audit_and_progress_say_that_it_is_a_hit_how_old_and_from_which_th
     assert created["recalled"]["thread_id"] == thread_id
     assert created["recalled"]["age_s"] == 1800
     (event,) = events((await later.agent.aget_state(later.config)).values, "plan_recalled")
-    assert (event["by"], event["revision"]) == ("cache", 1)
+    assert (event["by"], event["revision"]) == ({"kind": "cache"}, 1)
     assert thread_id in event["evidence"][0]
     assert "30 minutes ago" in event["evidence"][0]
 

@@ -52,7 +52,7 @@ async def test_an_extended_budget_lets_the_run_end(answer: Any) -> None:
     assert result["status"] == "done"
     assert tools.named("look") == [str(n) for n in range(6)]
     said = [event for event in result["audit"] if event["event"] == "budget_answered"]
-    assert said[0]["by"] == "person"
+    assert said[0]["by"] == {"kind": "person"}
     assert said[0]["decision"].startswith("extend by")
     assert result["usage"]["tool_calls"] == 6
 

@@ -42,6 +42,12 @@ class Meter:
     async def keep(self) -> None:
         """Nothing is kept."""
 
+    async def cover(self, model: Any, messages: Any) -> None:
+        """Nothing limits what a tenant spends."""
+
+    async def settle(self, covered: Any, message: Any, model: Any) -> None:
+        """Nothing was reserved."""
+
     def record_model_call(self, role: str, message: AIMessage | None, model: Any) -> None:
         self.recorded.append(message)
 

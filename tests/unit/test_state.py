@@ -17,7 +17,16 @@ from plan_execute.plan.identity import (
     unused_id,
     used_ids,
 )
-from plan_execute.state import add_usage, append, granted_tools, is_satisfied, merge_by_id, step_kind
+from plan_execute.state import (
+    add_usage,
+    append,
+    decider_in_words,
+    granted_tools,
+    is_satisfied,
+    kind_of,
+    merge_by_id,
+    step_kind,
+)
 
 A, B, C, D = (bound("a", "t"), bound("b", "t", {}, "a"), bound("c", "t", {}, "b"), bound("d", "t"))
 PLAN: Any = {"steps": [C, B, A, D]}
@@ -176,3 +185,9 @@ def test_reducers_leave_what_they_are_given_alone() -> None:
     total = add_usage(usage, usage)
     assert total["by_role"]["planner"]["model_calls"] == 2
     assert usage["by_role"]["planner"]["model_calls"] == 1
+
+
+def test_who_decided_is_read_from_records_of_any_version() -> None:
+    assert decider_in_words({"kind": "person", "id": "ann"}) == "person ann"
+    assert [decider_in_words(by) for by in ({"kind": "model"}, "timeout", None)] == ["model", "timeout", ""]
+    assert [kind_of(by) for by in ({"kind": "model"}, "timeout", None)] == ["model", "timeout", ""]

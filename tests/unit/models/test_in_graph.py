@@ -35,6 +35,12 @@ class Unlimited:
 
     async def keep(self) -> None: ...
 
+    async def cover(self, model: Any, messages: Any) -> None:
+        """Nothing limits what a tenant spends."""
+
+    async def settle(self, covered: Any, message: Any, model: Any) -> None:
+        """Nothing was reserved."""
+
     def record_model_call(self, role: str, message: Any, model: Any) -> None: ...
 
     def call_limits(self) -> CallLimits:

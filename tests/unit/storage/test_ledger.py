@@ -14,6 +14,7 @@ from plan_execute.storage.adapters import async_store
 from plan_execute.storage.ids import CallId, Place, WorkId
 from plan_execute.storage.ledger import DURABLE, Ledger, Opening, ledger_of
 from plan_execute.storage.persistence import local_persistence
+from plan_execute.storage.rows import change, put
 from plan_execute.threads.queue import Queue, QueuedThread
 
 STRANGE = ["", ".", "a.b", "%", "%2E", "langgraph", "a/b", "ünï\x00", "\ud800", "*", "[x]", " ", "x" * 300]
@@ -93,14 +94,15 @@ async def test_an_approval_is_for_one_hash_and_they_are_listed_in_order(store):
 
 async def test_all_that_a_run_has_to_know_of_its_thread_is_read_in_one_go(store):
     ledger = Ledger(store, "t")
-    assert await ledger.opening() == Opening(None, 0.0, {}, None)
+    assert await ledger.opening() == Opening(None, 0.0, {}, None, "")
     await ledger.record_settings({"max_steps": 5})
     await ledger.leave_unbooked_seconds(1.5)
     await ledger.record_budget_extensions({"max_tokens": 10})
     await ledger.record_calls({"model": 2}, "c1")
-    known = Opening({"max_steps": 5}, 1.5, {"max_tokens": 10}, {"since": "c1", "calls": {"model": 2}})
+    known = Opening({"max_steps": 5}, 1.5, {"max_tokens": 10}, {"since": "c1", "calls": {"model": 2}}, "ann")
+    await ledger.record_requester("ann")
     assert await ledger.opening() == known
-    assert await Ledger(store, "other").opening() == Opening(None, 0.0, {}, None)
+    assert await Ledger(store, "other").opening() == Opening(None, 0.0, {}, None, "")
 
 
 async def test_a_result_counts_only_for_its_fingerprint_and_its_plan(store):
@@ -153,7 +155,7 @@ async def record_everything(ledger):
     await ledger.record_attempt("p", "s", "f", 1, {})
     await ledger.record_approval("p", "h", {})
     await ledger.record_item("p", "s", "f", 0, "digest", {})
-    await ledger.record_answer("k", 1)
+    await ledger.record_answer("k", 1, {"kind": "person"})
     await ledger.record_settings({})
     await Queue(ledger.store, None).note(QueuedThread(ledger.thread_id))
 
@@ -161,4 +163,22 @@ async def record_everything(ledger):
 async def test_what_promises_rest_on_is_in_the_namespaces_that_the_local_store_commits_durably():
     store = InMemoryStore()
     await record_everything(Ledger(store, "t"))
+    await change(store, ("plan_execute", "spend", "acme"), "2026-11", lambda _: {"days": {}})
     assert {namespace[:2] for namespace in store.list_namespaces()} == DURABLE | {("plan_execute", "threads")}
+
+
+async def test_whose_an_answer_is_stands_beside_it_and_earlier_versions_had_it_inside():
+    ledger = Ledger(InMemoryStore(), "t")
+    ann = {"kind": "person", "id": "ann"}
+    await ledger.record_answer("k", {"type": "approve", "by": "timeout"}, ann)
+    assert await ledger.answer("k") == ({"type": "approve", "by": "timeout"}, ann)
+    for answer, kind in (({"type": "reject", "by": "timeout"}, "timeout"), ("approve", "person")):
+        await ledger.store.abatch([put(("plan_execute", "answers", "t"), "old", {"answer": answer})])
+        assert await ledger.answer("old") == (answer, {"kind": kind})
+
+
+async def test_a_change_of_a_row_may_leave_it_as_it_is(store):
+    space, seen = ("plan_execute", "spend", "acme"), []
+    for made in ({"n": 1}, None, {"n": 2}):
+        seen.append(await change(store, space, "k", lambda _, made=made: made))
+    assert seen == [{"n": 1}, {"n": 1}, {"n": 2}]

@@ -1,0 +1,108 @@
+"""What a tenant may spend in a day or a month ends runs as their own budgets do, over all its threads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.memory import InMemoryStore
+from plans import Thread, agent_with, think
+
+from plan_execute import Context, ScriptedModel
+from plan_execute.errors import ConfigurationError
+from plan_execute.graph.agent import PlanExecuteAgent
+
+PRICES = {"scripted": {"input": 0.0, "output": 10_000.0}}
+
+
+def spending(*limits: dict[str, Any], **settings: Any) -> Context:
+    given = {"approval": "never", "max_attempts": 1, "spend_limits": limits, **settings}
+    return Context(**given)
+
+
+def agent(store: InMemoryStore, **options: Any) -> tuple[PlanExecuteAgent, ScriptedModel]:
+    model = ScriptedModel({"executor": ["x"] * 99, "synthesizer": ["ok"] * 99}, latency_s=0.01)
+    return agent_with((), model, store=store, checkpointer=InMemorySaver(), **options), model
+
+
+CALLS = {"per": "day", "max_model_calls": 3}
+
+
+async def test_threads_share_what_there_is_and_the_next_one_ends_at_once() -> None:
+    built, model = agent(InMemoryStore())
+    first = await Thread(built, spending(CALLS)).run(think("a"))
+    assert (first["status"], len(model.calls)) == ("done", 1)
+    second = await Thread(built, spending(CALLS)).run(think("a"), think("b", "a"), think("c", "b"))
+    assert (second["status"], len(model.calls)) == ("partial", 3)
+    assert "max_model_calls per day=3" in second["final_answer"]
+
+
+async def test_runs_at_the_same_time_never_go_over() -> None:
+    built, model = agent(InMemoryStore())
+    limit = {"per": "month", "max_model_calls": 7}
+    await asyncio.gather(*(Thread(built, spending(limit)).run(think("a"), think("b")) for _ in range(6)))
+    assert len(model.calls) == 7
+
+
+async def test_tenants_are_apart_and_a_later_run_cannot_leave_its_tenant() -> None:
+    built, model = agent(InMemoryStore())
+    thread = Thread(built, spending(CALLS, tenant="a"))
+    await thread.run(think("a"), think("b"), think("c"))
+    assert len(model.calls) == 3
+    await thread.send({"goal": "g", "plan": {"goal": "g", "steps": [think("z")]}}, spending(tenant="b"))
+    assert len(model.calls) == 3, "the thread's tenant and limits stay"
+    await Thread(built, spending(CALLS, tenant="b")).run(think("a"))
+    assert len(model.calls) == 4
+
+
+async def test_a_servers_user_is_the_tenant_whatever_the_context_says() -> None:
+    built, model = agent(InMemoryStore())
+    for tenant in ("x", "y"):
+        thread = Thread(built, spending({"per": "day", "max_model_calls": 2}, tenant=tenant))
+        thread.config["configurable"]["langgraph_auth_user_id"] = "ann"
+        await thread.run(think("a"))
+    assert len(model.calls) == 2
+
+
+async def test_the_agents_policy_limits_runs_that_ask_for_no_limit() -> None:
+    built, model = agent(InMemoryStore(), policy=Context(spend_limits=[CALLS], tenant="all"))
+    for _ in range(3):
+        await Thread(built, Context(approval="never")).run(think("a"))
+    assert len(model.calls) == 3
+
+
+async def test_at_the_soft_share_the_same_question_is_asked_and_its_answer_holds_for_all_threads() -> None:
+    built, model = agent(InMemoryStore())
+    settings = spending({"per": "day", "max_model_calls": 2}, soft_share=0.5, max_parallel=1)
+    thread = Thread(built, settings)
+    await thread.run(think("a"), think("b", "a"), think("c", "b"))
+    asked = await thread.question()
+    assert (asked["name"], asked["args"]["budget"]) == ("extend_budget", "max_model_calls per day")
+    result = await thread.answer({"decision": "extend", "by": 50})
+    assert (result["status"], len(model.calls)) == ("done", 4)
+    assert (await Thread(built, settings).run(think("a")))["status"] == "done"
+
+
+async def test_a_limit_of_cost_needs_prices() -> None:
+    limit = {"per": "day", "max_cost": 1}
+    built, _ = agent(InMemoryStore())
+    with pytest.raises(ConfigurationError, match="1 per day cannot be held"):
+        await Thread(built, spending(limit)).run(think("a"))
+    priced, model = agent(InMemoryStore(), prices=PRICES)
+    await Thread(priced, spending(limit)).run(think("a"))
+    assert model.calls
+
+
+async def test_limits_over_runs_need_a_store() -> None:
+    for saver in (None, InMemorySaver()):
+        built = agent_with((), ScriptedModel({"executor": ["x"]}), store=None, checkpointer=saver)
+        with pytest.raises(ConfigurationError, match="store="):
+            await Thread(built, spending(CALLS)).run(think("a"))
+
+
+@pytest.mark.parametrize("limit", [{"per": "day"}, {"per": "year", "max_cost": 1}, {"max_cost": 1}], ids=str)
+def test_a_limit_that_limits_nothing_is_refused(limit: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"per|limit"):
+        Context(spend_limits=[limit])
