@@ -142,6 +142,7 @@ class _Pages:
         self, request: Request, refused: tuple[str, str, Mapping[str, str]] | None = None
     ) -> str:
         thread, threads = request.path_params["thread"], self.threads
+        version = threads.live(thread).version  # before anything is read: what changes meanwhile is told
         snapshot = await threads.snapshot(thread)
         spoken = run_redactor().value([*snapshot.values.get("messages", ())])
         shown = Shown(
@@ -152,8 +153,10 @@ class _Pages:
             conversation=[said for message in spoken if (said := said_by(message))],
             fault=threads.faults.get(thread, ""),
             refused=refused,
+            version=version,
         )
-        threads.live(thread).see(snapshot.values, shown.questions)
+        if not threads.hears(thread):
+            threads.live(thread).see(snapshot.values, shown.questions)
         return one_run(await self._frame(request), shown, rest_only="rest" in request.query_params)
 
     async def step(self, request: Request) -> Response:
@@ -182,17 +185,19 @@ class _Pages:
         """Tell a browser what changes in a run."""
         thread = request.path_params["thread"]
         await self.threads.snapshot(thread)
-        return self._stream(self.threads.live(thread))
+        return self._stream(self.threads.live(thread), request.query_params.get("since"))
 
-    def _stream(self, live: Live | None) -> Response:
-        return EventSourceResponse(self._news(live), ping=20)
+    def _stream(self, live: Live | None, since: str | None = None) -> Response:
+        return EventSourceResponse(self._news(live, since), ping=20)
 
-    async def _news(self, live: Live | None) -> AsyncIterator[ServerSentEvent]:
+    async def _news(self, live: Live | None, since: str | None) -> AsyncIterator[ServerSentEvent]:
         watch = Watch()
         self.threads.watches.add(watch)
         if live is not None:
             live.watches.add(watch)
             watch.put("steps", dict(live.outcomes))
+            if since is not None and since != str(live.version):
+                watch.put("stale", {"plan": True, "rest": True})
         try:
             async for news in watch.news():
                 if "changed" in news:

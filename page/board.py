@@ -72,6 +72,10 @@ class Board(Threads):
         """Tell whether this process runs a thread."""
         return thread in self._tasks
 
+    def hears(self, thread: str) -> bool:
+        """Tell whether this process runs a thread."""
+        return thread in self._tasks
+
     # --- running ----------------------------------------------------------------------------
 
     async def start(self, given: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -180,6 +184,7 @@ class Board(Threads):
         self, agent: PlanExecuteAgent, thread: str, given: Any, settings: Mapping[str, Any] | None
     ) -> None:
         live = self.live(thread)
+        live.begin()
         begun = False
         try:
             events = agent.astream(

@@ -57,14 +57,23 @@ class Live:
         """What each step that runs is doing."""
         self.outcomes: dict[str, str] = {}
         self.watches: set[Watch] = set()
+        self.version = 0
+        """Grows with each change for which a page must be loaded again."""
         self._seen: tuple[Json, ...] = ()
 
     def tell(self, key: str, value: Json) -> None:
         """Tell every browser."""
+        self.version += key == "stale"
         for watch in self.watches:
             watch.put(key, value)
 
     # --- a run of this process ------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Forget how steps ended: some of them may run again."""
+        self.outcomes.clear()
+        self.tell("begun", True)
+        self.tell("stale", {"plan": True, "rest": True})
 
     def hear(self, event: Mapping[str, Json]) -> None:
         """Take in an event of the run; those of sub-plans belong to their step."""

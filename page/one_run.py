@@ -32,6 +32,7 @@ class Shown:
         fault: Why a run of this process stopped.
         conversation: Who said what, oldest first.
         refused: The answer that was not taken: the question, why, and what the form held.
+        version: That of the run's `Live` before all this was read.
     """
 
     record: RunRecord
@@ -41,6 +42,7 @@ class Shown:
     conversation: Sequence[tuple[str, str]]
     fault: str = ""
     refused: tuple[str, str, Mapping[str, str]] | None = None
+    version: int = 0
 
 
 def anchors_of(record: RunRecord) -> dict[str, str]:
@@ -68,7 +70,7 @@ def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
         _head(frame, shown),
         element("div", drawings, aside, class_="columns"),
         _drawer(),
-        data_follows=frame.link("runs", record["thread"], "events"),
+        data_follows=f"{frame.link('runs', record['thread'], 'events')}?since={shown.version}",
         data_run=frame.link("runs", record["thread"]),
         data_outcomes=json.dumps({name: [one.mark, one.label] for name, one in OUTCOMES.items()}),
     )

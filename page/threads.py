@@ -82,6 +82,10 @@ class Threads(ABC):
     def is_running(self, thread: str) -> bool:
         """Tell whether a thread is known to be run now."""
 
+    def hears(self, thread: str) -> bool:  # noqa: ARG002 - unless it runs threads itself
+        """Tell whether the events of a thread's run come in here, which say more than what is stored."""
+        return False
+
     # --- looking ----------------------------------------------------------------------------
 
     async def threads(self) -> list[Thread]:
@@ -166,8 +170,10 @@ class Threads(ABC):
             watched = [(thread, live) for thread, live in self.lives.items() if live.watches]
             try:
                 for thread, live in watched:
-                    if not self.is_running(thread):
-                        snapshot = await self.state(thread)
+                    if self.hears(thread):
+                        continue
+                    snapshot = await self.state(thread)
+                    if not self.hears(thread):  # it may have begun meanwhile
                         live.see(snapshot.values, questions_of(snapshot))
                 self._waiting = None
                 if self.watches:

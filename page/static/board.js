@@ -37,7 +37,10 @@ async function refresh(drawings) {
       const old = byId(piece.id);
       if (old) Idiomorph.morph(old, piece, { morphStyle: "outerHTML", callbacks });
     }
-    if (drawings) size(scale);
+    if (drawings) {
+      size(scale);
+      colour(latest);  // the drawing may be older than what was told meanwhile
+    }
     tellTimes();
     count(Number(page.getElementById("waiting").textContent || 0));
   } finally {
@@ -108,8 +111,14 @@ function now(doing) {
 let stale = null;
 const MOST_BARS = 150;
 
+let latest = {};
+
 function take(news) {
-  if (news.steps) colour(news.steps);
+  if (news.begun) latest = {};
+  if (news.steps) {
+    Object.assign(latest, news.steps);
+    colour(news.steps);
+  }
   if (news.spent) spend(news.spent);
   if (news.now) now(news.now);
   if (news.waiting !== undefined) count(news.waiting);
