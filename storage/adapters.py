@@ -257,7 +257,8 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint."""
-        stored: RunnableConfig = self._sync("put", *_clean_put(config, checkpoint, metadata), new_versions)
+        clean = _clean_put(config, checkpoint, metadata, new_versions)
+        stored: RunnableConfig = self._sync("put", *clean, new_versions)
         return stored
 
     async def aput(
@@ -268,7 +269,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint."""
-        clean = _clean_put(config, checkpoint, metadata)
+        clean = _clean_put(config, checkpoint, metadata, new_versions)
         stored: RunnableConfig = await self._async("put", *clean, new_versions)
         return stored
 
@@ -351,23 +352,27 @@ def _redactor(config: RunnableConfig) -> Redactor:
 
 
 def _clean_put(
-    config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new: ChannelVersions
 ) -> tuple[RunnableConfig, Checkpoint, CheckpointMetadata]:
-    """Take the secrets out of a checkpoint and of what a saver keeps beside it, the caller's config too."""
-    configurable = config["configurable"]
+    """Take the secrets out of a checkpoint and of what a saver keeps beside it, the caller's config too.
+
+    The values that an earlier checkpoint has, too, are clean; a copy made by hand names none as ``new``.
+    """
+    configurable, values = config["configurable"], checkpoint["channel_values"]
+    written = {channel: values[channel] for channel in new if channel in values} if new else values
     # What LangGraph's savers copy into the metadata (langgraph-checkpoint 4.3).
     copied = {
         key: value
         for key, value in configurable.items()
         if isinstance(value, str) and key[:2] != "__" and key not in EXCLUDED_METADATA_KEYS
     }
-    held = (checkpoint["channel_values"], copied, config.get("metadata") or {}, metadata)
+    held = (written, copied, config.get("metadata") or {}, metadata)
     clean = _redactor(config).value(held)
     if clean is held:
         return config, checkpoint, metadata
-    values, changed, told, kept = clean
+    written, changed, told, kept = clean
     config = {**config, "configurable": {**configurable, **changed}, "metadata": told}
-    return config, {**checkpoint, "channel_values": values}, kept
+    return config, {**checkpoint, "channel_values": {**values, **written}}, kept
 
 
 def _clean_writes(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
@@ -375,13 +380,14 @@ def _clean_writes(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> 
 
 
 def _whole(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
-    """Leave out what a task had written when it failed or was cancelled.
+    """List what a task wrote, which LangGraph hands over as a deque, without half of it.
 
-    LangGraph 1.2.22 saves the half beside the error and takes it for the whole on resume: a node
-    that was cancelled between its update and its routing is not run again, and the run ends there.
+    LangGraph 1.2.22 saves what a task had written when it failed or was cancelled beside the error and takes
+    it for the whole on resume: a node that was cancelled between its update and its routing is not run again,
+    and the run ends there.
     """
     if all(channel != ERROR for channel, _ in writes):
-        return writes
+        return list(writes)
     return [write for write in writes if write[0] in WRITES_IDX_MAP]
 
 
