@@ -82,8 +82,9 @@ async def enter(
         finally:
             if run.ahead is not None:
                 await run.ahead.drop()
-            if saver and not nested:
-                await run.ledger.leave_unbooked_seconds(run.meter.lap())
+            unbooked_s = run.meter.lap() if saver and not nested else 0.0
+            if unbooked_s > (_FEW_S if run.answered else 0.0):
+                await run.ledger.leave_unbooked_seconds(unbooked_s)
             if isinstance(saver, AsyncSaver):
                 await saver.idle()
 
@@ -94,6 +95,8 @@ _STOP_LOOK_S = 1.0
 
 That is the lock of an SQLite file: the kernel holds it, so there is no lease to look at when it is renewed.
 """
+_FEW_S = 0.1
+"""What a run may take after its answer without being worth a row: only who retries a step goes on counting."""
 _SILENT_S = 1.0
 """After which silence a person who watches is shown again how far the run is."""
 
