@@ -33,6 +33,7 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
+    copy_checkpoint,
 )
 from langgraph.checkpoint.serde.types import ERROR
 from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
@@ -113,6 +114,17 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         self._bridge = Bridge(saver)
         # LangGraph 1.2 still runs savers written before put_writes had a task_path.
         self._takes_path = len(inspect.signature(saver.put_writes).parameters) > 3
+        self._keeps_next_read = False
+        self._kept: tuple[tuple[Any, ...], CheckpointTuple | None] | None = None
+
+    def for_a_run(self) -> AsyncSaver:
+        """Return the adapter of one run that holds its thread.
+
+        The door reads the checkpoint that the run starts from, and LangGraph again: that is one read.
+        """
+        mine = copy.copy(self)
+        mine._keeps_next_read = True
+        return mine
 
     async def idle(self) -> None:
         """Wait until no call is under way: LangGraph leaves some behind when a run is cancelled."""
@@ -216,7 +228,16 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Fetch a checkpoint."""
+        address = _address(config)
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] == address:
+            return kept[1]
         found: CheckpointTuple | None = await self._async("get_tuple", config)
+        if self._keeps_next_read:
+            self._keeps_next_read = False
+            # LangGraph writes into the checkpoint that it reads.
+            kept_one = found and found._replace(checkpoint=copy_checkpoint(found.checkpoint))
+            self._kept = address, kept_one
         return found
 
     def list(
@@ -269,6 +290,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint."""
+        self._kept = None
         clean = _clean_put(config, checkpoint, metadata, new_versions)
         stored: RunnableConfig = await self._async("put", *clean, new_versions)
         return stored
@@ -284,6 +306,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store the writes of one task."""
+        self._kept = None
         path = (task_path,) if self._takes_path else ()
         await self._async("put_writes", config, _clean_writes(config, writes), task_id, *path)
 
@@ -336,6 +359,11 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
             "get_delta_channel_history", config=config, channels=channels
         )
         return history
+
+
+def _address(config: RunnableConfig) -> tuple[Any, ...]:
+    place = config["configurable"]
+    return place["thread_id"], place.get("checkpoint_ns") or "", place.get("checkpoint_id")
 
 
 def _check_thread(*args: Any) -> None:

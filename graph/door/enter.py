@@ -68,6 +68,8 @@ async def enter(
     hold = configurable.pop(HOLD_KEY, None)
     async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as held:
         entered = time.time()
+        if held is not None and held.hold is not None:
+            saver = configurable[SAVER] = saver.for_a_run()
         visit = await arrive(agent, config, configurable, saver, thread_id, given, asked, nested=nested)
         checked = await visit.checked(elsewhere=elsewhere)
         run = configurable[RUN_KEY] = await visit.run(checked, heard)
@@ -96,7 +98,7 @@ _STOP_LOOK_S = 1.0
 That is the lock of an SQLite file: the kernel holds it, so there is no lease to look at when it is renewed.
 """
 _FEW_S = 0.1
-"""What a run may take after its answer without being worth a row: only who retries a step goes on counting."""
+"""What a run may take after its answer without a row of its own: only retried steps go on counting."""
 _SILENT_S = 1.0
 """After which silence a person who watches is shown again how far the run is."""
 
