@@ -69,7 +69,7 @@ class Ledger:
         self._redactor = redactor or Redactor()
         self.thread_id = thread_id
         self._approvals: dict[str, dict[str, dict[str, Any]]] = {}
-        self._empty: set[tuple[str, str]] = set()
+        self._empty: set[tuple[str, ...]] = set()
         """Kinds of records, each with the plan of which there are none."""
 
     def begin_plan(self, plan_id: str) -> None:
@@ -321,7 +321,7 @@ class Ledger:
         return None if item is None else load(item)
 
     async def _put(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
-        self._empty.discard(namespace[1:4:2])  # type: ignore[arg-type]
+        self._empty.discard(namespace[1:4:2])
         await self.store.abatch([put(namespace, key, self._redactor.value(row))])
 
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:

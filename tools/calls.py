@@ -19,6 +19,7 @@ from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFail
 from ..langgraph_private import inject_tool_args
 from ..safety.redaction import Redactor, lost_credential
 from .idempotency import with_idempotency_key
+from .texts import as_text
 from .values import plain_output, spoken
 
 __all__ = [
@@ -215,8 +216,3 @@ def last_line(text: str) -> str:
 def ended_with(output: Json, *, ok: bool) -> str:
     """Shorten what a call gave for the record; a failed call's text keeps its end."""
     return preview(output) if ok else shortened(output, _BRIEF * 3)
-
-
-def as_text(value: Json) -> str:
-    """Write a value for people and prompts: a text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -68,7 +68,7 @@ async def enter(
     hold = configurable.pop(HOLD_KEY, None)
     async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as held:
         entered = time.time()
-        if held is not None and held.hold is not None:
+        if held is not None and held.hold is not None and isinstance(saver, AsyncSaver):
             saver = configurable[SAVER] = saver.for_a_run()
         visit = await arrive(agent, config, configurable, saver, thread_id, given, asked, nested=nested)
         checked = await visit.checked(elsewhere=elsewhere)

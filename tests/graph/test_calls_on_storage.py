@@ -61,8 +61,8 @@ async def test_a_run_of_bound_steps_reads_and_writes_each_thing_once() -> None:
     result = await agent.ainvoke({"plan": plan(5)}, CONFIG, context=FREE)
     assert result["status"] == "done"
     assert saver.calls == {"read": 1, "checkpoint": 8}
-    # What is on record of the thread, its settings, the approval, five results, what it leaves for later runs;
-    # and the form of the outputs, which is new.
+    # What is on record of the thread, its settings, the approval, five results, what it leaves for later
+    # runs; and the form of the outputs, which is new.
     assert len(store.calls) == 10, store.calls
 
 
