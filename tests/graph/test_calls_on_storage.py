@@ -1,4 +1,4 @@
-"""How often a run calls on its storage: each call costs a change of threads, or a way to a server and back."""
+"""How often a run calls on its storage: each call costs a change of threads, or a way to a server."""
 
 from __future__ import annotations
 
