@@ -30,9 +30,9 @@ from .terminal import Screen
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
+    from ..people.questions import OpenQuestion
     from .driving import Session
     from .plan_edit import PlanEdit
-    from .views import OpenQuestion
 
 __all__ = ["cancel", "demo", "edit", "resume", "retry", "run"]
 

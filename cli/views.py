@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import BaseMessage
 
 from ..errors import ThreadNotFoundError
-from ..people.questions import OpenQuestion
 from ..plan.dag import topological_order
-from ..tools.calls import preview, shortened
+from ..tools.texts import preview, shortened
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
     from ..graph.agent import PlanExecuteAgent
+    from ..people.questions import OpenQuestion
 
 __all__ = [
-    "OpenQuestion",
     "audit_lines",
     "look_up",
     "open_questions",
@@ -45,6 +44,8 @@ def look_up(agent: PlanExecuteAgent, thread: str) -> StateSnapshot:
 
 def open_questions(snapshot: StateSnapshot) -> list[OpenQuestion]:
     """List the questions that wait for a person."""
+    from ..people.questions import OpenQuestion
+
     return [OpenQuestion.of(interrupt) for interrupt in snapshot.interrupts]
 
 

@@ -52,6 +52,16 @@ def test_a_plan_file_is_checked_without_langchain_and_langgraph(tmp_path):
     assert modules.isdisjoint({*HEAVY} - {"pydantic"}), modules.intersection(HEAVY)
 
 
+RUNS_GRAPHS = ("langgraph.graph", "langgraph.pregel", "langgraph.prebuilt", "langchain", "langsmith.client")
+
+
+def test_threads_are_listed_without_what_runs_graphs(tmp_path):
+    code = HELP.replace('"--help"', f'"list", "--db", {str(tmp_path / "runs.db")!r}')
+    loaded = f"import sys\n{code}\nprint([name for name in {RUNS_GRAPHS!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
+
+
 def test_every_public_name_can_be_imported_and_a_wrong_one_names_the_known():
     import plan_execute
 
