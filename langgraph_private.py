@@ -8,17 +8,18 @@ pins what no other test would miss; ``test_langgraph_private.py`` finds any othe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from langchain_core.messages import ToolCall
-from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import BaseTool
 from langgraph._internal._constants import NULL_TASK_ID
 from langgraph.checkpoint.base import id as ids
-from langgraph.graph.state import CompiledStateGraph
-from langgraph.prebuilt import ToolNode, ToolRuntime
-from langgraph.pregel._algo import task_path_str
-from langgraph.pregel._read import ChannelRead
+
+if TYPE_CHECKING:
+    # Who only looks at what is kept does not load what runs graphs.
+    from langchain_core.messages import ToolCall
+    from langchain_core.runnables import RunnableConfig
+    from langchain_core.tools import BaseTool
+    from langgraph.graph.state import CompiledStateGraph
+    from langgraph.prebuilt import ToolNode, ToolRuntime
 
 __all__ = [
     "FROM_A_PARENT",
@@ -49,7 +50,7 @@ __all__ = [
     "uses_default_pool",
 ]
 
-Graph = TypeVar("Graph", bound=CompiledStateGraph[Any, Any, Any, Any])
+Graph = TypeVar("Graph", bound="CompiledStateGraph[Any, Any, Any, Any]")
 
 # --- keys in config["configurable"] --------------------------------------------------------
 
@@ -108,6 +109,8 @@ def keeps_subgraphs_apart(config: RunnableConfig) -> bool:
 
 def read_channels(config: RunnableConfig, names: Sequence[str]) -> Any:
     """Read the graph's state from inside a task, as conditional edges do; a sent task gets only its order."""
+    from langgraph.pregel._read import ChannelRead
+
     return ChannelRead.do_read(config, select=list(names))
 
 
@@ -119,6 +122,8 @@ def sent_orders(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def path_text(path: Any) -> str:
     """Write a task's path as the checkpointer keeps it beside the task's writes."""
+    from langgraph.pregel._algo import task_path_str
+
     return task_path_str(path)
 
 

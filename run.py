@@ -136,6 +136,7 @@ class Run:
         overdue: Questions among those whose answer is the safe default, as nobody gave one.
         refusals: Why the last answer to a question was not taken, by the id of the question.
         begins: Whether it was handed a goal that the planner has not taken in yet.
+        answered: Whether it has written its answer, and so stops without a question.
         follows_up: Whether the thread has had a goal before.
         epochs: What the executors of each superstep share, by checkpoint.
         stop: Set when somebody asks for the run to stop.
@@ -163,6 +164,7 @@ class Run:
     overdue: frozenset[str] = frozenset()
     refusals: dict[str, str] = field(default_factory=dict)
     begins: bool = False
+    answered: bool = False
     follows_up: bool = False
     thread_id: str = ""
     within: tuple[str, ...] = ()
@@ -255,7 +257,11 @@ class Run:
 
     def new_plan_id(self) -> str:
         """Return the id of a new plan; a sub-plan's is that of its work, whoever plans it again."""
-        return self.new_id() if self.work is None else self.work.digest
+        if self.work is not None:
+            return self.work.digest
+        plan_id = self.new_id()
+        self.ledger.begin_plan(plan_id)
+        return plan_id
 
     def root_work(self, plan_id: str) -> WorkId:
         """Return the identity of the work that a plan of this run belongs to."""

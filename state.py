@@ -11,12 +11,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Annotated, Any, Literal, NotRequired, Required, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required, TypeAlias
 
-from langchain_core.messages import AnyMessage
-from langgraph.graph.message import add_messages
 from pydantic import with_config
 from typing_extensions import TypedDict
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AnyMessage
 
 SCHEMA_VERSION = 1
 """Version of the state's format; a newer one is refused, never guessed."""
@@ -434,6 +435,20 @@ def merge_by_id(current: dict[str, Any] | None, update: Mapping[str, Any] | None
     return merged
 
 
+def load_message_types() -> None:
+    """Let the annotations of the graph's state be evaluated; who only reads plans does not load LangChain."""
+    from langchain_core.messages import AnyMessage
+
+    globals()["AnyMessage"] = AnyMessage
+
+
+def add_said(current: Any, update: Any) -> Any:
+    """Add messages as LangGraph's ``add_messages`` does, which is loaded once it is needed."""
+    from langgraph.graph.message import add_messages
+
+    return add_messages(current, update)
+
+
 def add_usage(current: Usage | None, update: Usage | None) -> Usage:
     """Add numbers up, per role too. An update that is None starts again from nothing."""
     if update is None:
@@ -468,7 +483,7 @@ class InputState(TypedDict, total=False):
     """What a caller may hand in: a goal, a conversation, a plan, or a plan with inputs."""
 
     goal: str | None
-    messages: Annotated[list[AnyMessage], add_messages]
+    messages: Annotated[list[AnyMessage], add_said]
     plan: Plan | None
     inputs: dict[str, Json]
 
@@ -486,13 +501,13 @@ class OutputState(TypedDict):
     usage: Annotated[Usage, add_usage]
     plan_issues: list[PlanIssue]
     audit: Annotated[list[AuditEvent], append]
-    messages: Annotated[list[AnyMessage], add_messages]
+    messages: Annotated[list[AnyMessage], add_said]
 
 
 class State(TypedDict, total=False):
     """The graph's state. Each field says how its value evolves over a run."""
 
-    messages: Annotated[list[AnyMessage], add_messages]
+    messages: Annotated[list[AnyMessage], add_said]
     """The conversation: the goal comes in as a human message, the answer is appended."""
     goal: str | None
     """Set from the input, or from its last human message; constant during a run."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
     from ..plan.promotion import Promotion
-    from ..tools.toolbox import Toolbox
+    from ..plan.tools import Tools
 
 __all__ = ["plan", "promote", "schema", "validate", "write_plan"]
 
@@ -154,7 +154,7 @@ def validate(
     from .sources import Sources
 
     screen, sources = Screen(json=json), Sources.read(source_options)
-    toolbox = sources.toolbox() if sources.has_tools else UncheckedToolbox()
+    toolbox: Tools = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     if not sources.has_tools:
         screen.note("Tools were not checked: give them with --tools, --toolset or --mcp.")
     given = GivenInputs.read(inputs, inputs_file)
@@ -241,7 +241,7 @@ def promote(
         check_writable(output, overwrite=force)
     new_inputs = [NewInput.read(text) for text in lift or ()]
     screen, sources = Screen(json=json), Sources.read(source_options)
-    toolbox = sources.toolbox() if sources.has_tools else UncheckedToolbox()
+    toolbox: Tools = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)
     _require_done(thread, snapshot)
@@ -276,7 +276,7 @@ def _require_done(thread: str, snapshot: StateSnapshot) -> None:
         )
 
 
-def _require_valid(plan: dict[str, Any], toolbox: Toolbox) -> None:
+def _require_valid(plan: dict[str, Any], toolbox: Tools) -> None:
     from ..context import Context
     from ..errors import InvalidPlanError
     from ..plan.rules import PlanFacts, validate_plan

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.types import StateSnapshot
 
+    from ..people.questions import OpenQuestion
     from .driving import Session
     from .plan_edit import PlanEdit
-    from .views import OpenQuestion
 
 __all__ = ["cancel", "demo", "edit", "resume", "retry", "run"]
 

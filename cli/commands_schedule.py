@@ -183,6 +183,7 @@ def _grant(given: list[str] | None) -> dict[str, Any] | None:
     from getpass import getuser
 
     from ..threads.schedules import read_grant
+    from .sources import who_is_there
 
     if not given:
         return None
@@ -191,7 +192,8 @@ def _grant(given: list[str] | None) -> dict[str, Any] | None:
         raise BadUsageError(
             f"--grant {wrong[0]} is not PART=…; the parts are tools, effects, resources, until"
         )
-    by = {"kind": "person", "id": getuser()}
+    name = who_is_there(None)
+    by = {"kind": "person", "id": name} if name else {"kind": "person"}
     return read_grant({part: value for part, _, value in parts}, by, datetime.now(UTC))
 
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from ..context import Environment
 from ..errors import InvalidPlanError
+from ..people.questions import OpenQuestion
 from ..plan.files.plan_files import PlanFile, dump_plan, read_plan_text
 from .terminal import Screen
-from .views import OpenQuestion
 
 __all__ = ["Before", "EditorError", "ask_person", "edit_file", "parse_plan"]
 

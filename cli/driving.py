@@ -20,6 +20,7 @@ from ..errors import (
     ThreadUnfinishedError,
 )
 from ..people.answers import overdue_answers
+from ..people.questions import OpenQuestion
 from ..plan.dag import descendants
 from ..state import steps_of
 from ..threads.requirements import check_can_go_on
@@ -28,7 +29,7 @@ from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
 from .sources import Sources, in_the_name_of, open_agent, who_is_there
 from .terminal import Screen
-from .views import OpenQuestion, look_up, open_questions, recalled, results_of, status_of
+from .views import look_up, open_questions, recalled, results_of, status_of
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot

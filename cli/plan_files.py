@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..context import Context, run_redactor
 from ..errors import InvalidPlanError
-from ..tools.toolbox import Toolbox
 from .exits import BadUsageError
 
 if TYPE_CHECKING:
     from ..plan.files.plan_files import PlanFile
     from ..plan.rules import PlanFacts
-    from ..state import PlanIssue
-    from ..tools.toolbox import Toolbox
+    from ..plan.tools import Tools
+    from ..state import Effect, PlanIssue
 
 __all__ = [
     "CheckedPlan",
@@ -114,7 +113,7 @@ _ABOUT_MEANS = ("unknown_tool", "unknown_agent", "missing_model")
 
 
 def read_plan(
-    path: Path, toolbox: Toolbox, given: GivenInputs, *, has_model: bool, elsewhere: bool = False
+    path: Path, toolbox: Tools, given: GivenInputs, *, has_model: bool, elsewhere: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a plan file and its input values, or refuse it with all its issues, each with its place.
 
@@ -157,7 +156,7 @@ class CheckedPlan:
     issues: list[dict[str, Any]]
 
 
-def check_plan_file(path: Path, toolbox: Toolbox, given: GivenInputs, *, has_model: bool) -> CheckedPlan:
+def check_plan_file(path: Path, toolbox: Tools, given: GivenInputs, *, has_model: bool) -> CheckedPlan:
     """Read a plan file and list its issues, in the order in which they stand in it.
 
     Raises:
@@ -168,7 +167,7 @@ def check_plan_file(path: Path, toolbox: Toolbox, given: GivenInputs, *, has_mod
     return check_plan(load_plan_file(path), toolbox, given, has_model=has_model)
 
 
-def check_plan(plan_file: PlanFile, toolbox: Toolbox, given: GivenInputs, *, has_model: bool) -> CheckedPlan:
+def check_plan(plan_file: PlanFile, toolbox: Tools, given: GivenInputs, *, has_model: bool) -> CheckedPlan:
     """List the issues of a plan that was read, in the order in which they stand in its text."""
     from ..plan.rules import PlanFacts
 
@@ -253,20 +252,44 @@ class _AnyAgents(dict[str, Any]):
         return isinstance(name, str)
 
 
-class UncheckedToolbox(Toolbox):
-    """Holds every tool and named agent, and knows nothing about any."""
+class UncheckedToolbox:
+    """Holds every tool and named agent, and knows nothing about any: each may write, and take anything."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.agents = _AnyAgents()
+    agents: Mapping[str, Any] = _AnyAgents()
+    names: list[str] = []  # noqa: RUF012 - of none is anything known
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str)
 
-    def arguments_schema(self, name: str) -> dict[str, Any]:  # noqa: ARG002 - the same for every tool
+    def effect(self, _name: str) -> Effect:
+        """Take each tool for one that writes."""
+        return "write"
+
+    def effects(self, names: Iterable[str]) -> list[Effect]:
+        """Take all tools for ones that write."""
+        return ["write"] if [*names] else []
+
+    def arguments_schema(self, _name: str) -> dict[str, Any]:
         """Accept any arguments."""
         return {"type": "object", "additionalProperties": True}
 
-    def resource(self, name: str, args: Mapping[str, Any] | None = None) -> str | None:  # noqa: ARG002
+    def output_schema(self, _name: str) -> None:
+        """Know of no output."""
+
+    def template(self, _name: str) -> None:
         """Know of no resource."""
-        return None
+
+    def known_resource(self, _name: str, _args: Mapping[str, Any] | None) -> None:
+        """Know of no resource."""
+
+    def template_fields(self, _name: str) -> list[str]:
+        """Know of no resource."""
+        return []
+
+    def missing_state(self, _name: str) -> list[str]:
+        """Know of no state."""
+        return []
+
+    def fingerprints(self, names: Iterable[str]) -> dict[str, str]:
+        """Tell no tool from another of its name."""
+        return dict.fromkeys(names, "")

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import BaseMessage
 
 from ..errors import ThreadNotFoundError
-from ..people.questions import OpenQuestion
 from ..plan.dag import topological_order
 from ..state import decider_in_words, kind_of
-from ..tools.calls import preview, shortened
+from ..tools.texts import preview, shortened
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
     from ..graph.agent import PlanExecuteAgent
+    from ..people.questions import OpenQuestion
 
 __all__ = [
-    "OpenQuestion",
     "audit_lines",
     "look_up",
     "open_questions",
@@ -46,6 +45,8 @@ def look_up(agent: PlanExecuteAgent, thread: str) -> StateSnapshot:
 
 def open_questions(snapshot: StateSnapshot) -> list[OpenQuestion]:
     """List the questions that wait for a person."""
+    from ..people.questions import OpenQuestion
+
     return [OpenQuestion.of(interrupt) for interrupt in snapshot.interrupts]
 
 

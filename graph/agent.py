@@ -207,7 +207,8 @@ class PlanExecuteAgent(CompiledAgent):
     async def _told_question(self, config: RunnableConfig) -> dict[str, Any] | None:
         """Write the question that the run stops with into the conversation, and return what is new then."""
         run, saver = run_of(config), config["configurable"].get(SAVER) or self.checkpointer
-        return await tell_question(self, saver, run) if run.can_ask and not run.nested else None
+        may_ask = run.can_ask and not run.nested and not run.answered
+        return await tell_question(self, saver, run) if may_ask else None
 
     @overload  # type: ignore[override]  # LangGraph calls the parts of values outputs
     def stream(

@@ -88,6 +88,8 @@ class _Synthesizer:
         answer = str(message.text)
         emit(runtime, run, "synthesized", status=status, answer=answer)
         await self._remember(state, run, tab, run.clock() - started)
+        settled_plan = await run.reuse.settle(state, status)
+        run.answered = True
         return {
             "status": status,
             "final_answer": answer,
@@ -97,7 +99,7 @@ class _Synthesizer:
             "earlier": run.redact(await with_this_goal(state, run)),
             "usage": tab.close(),
             "audit": [
-                *await run.reuse.settle(state, status),
+                *settled_plan,
                 *settled,
                 audit_event(
                     run, state, "finished", decision=status, trigger=reason_of(state), evidence=doubts
@@ -113,10 +115,10 @@ class _Synthesizer:
         samples = samples_of(plan, state.get("results") or {}, model_of)
         if tab.usage.get("model_calls"):
             samples[f"role:synthesizer {model_of('synthesizer')}"] = [sample_of(tab.usage, seconds)]
-        await run.history.keep(plan["id"], samples)
-        if forms := await forms_seen(state, run):
-            tools = self.toolbox.fingerprints(name for name in forms if name in self.toolbox)
-            await run.output_forms.keep(tools, {name: forms[name] for name in tools})
+        forms = await forms_seen(state, run)
+        tools = self.toolbox.fingerprints(name for name in forms if name in self.toolbox)
+        seen = {name: forms[name] for name in tools}
+        await run.output_forms.keep(tools, seen, beside=run.history.rows(plan["id"], samples))
 
     async def _structured_answer(
         self, form: OutputForm, state: State, run: Run, tab: Tab, config: RunnableConfig

@@ -22,7 +22,7 @@ from ..safety.expressions import ExpressionError, evaluate
 from ..safety.patterns import PatternError, compile_pattern, is_found
 from ..safety.schemas import BadSchemaError, read_schema
 from ..state import Criterion, Evidence, Step, granted_tools
-from ..tools.calls import as_text
+from ..tools.texts import as_text
 from .references import BadReferenceError, expression_roots, looks_at_everything
 from .schemas import schema_problem
 

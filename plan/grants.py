@@ -12,8 +12,8 @@ from typing import Any
 
 from ..errors import UnresolvedReferenceError
 from ..state import Grants, Plan, Step, granted_tools
-from ..tools.toolbox import Toolbox
 from .references import expression_roots, references_in, resolve, strings_in
+from .tools import Tools
 
 __all__ = [
     "changed_tools",
@@ -30,7 +30,7 @@ Values = Mapping[str, Any]
 """What references stand for, as far as it is known: inputs, and outputs by step id."""
 
 
-def plan_grants(plan: Plan, toolbox: Toolbox, values: Values) -> Grants:
+def plan_grants(plan: Plan, toolbox: Tools, values: Values) -> Grants:
     """Tell what approving a plan allows."""
     tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
     return {
@@ -75,14 +75,14 @@ def changed_tools(now: Mapping[str, str], approved: Mapping[str, Any]) -> list[s
 
 
 def resources_of(
-    step: Step, toolbox: Toolbox, values: Values, tools: Collection[str] | None = None
+    step: Step, toolbox: Tools, values: Values, tools: Collection[str] | None = None
 ) -> set[str]:
     """Name the resources that a step's calls (of these tools) will touch, as far as they are known."""
     named = granted_tools(step) if tools is None else tools
     return {known for name in named for known in touched(step, name, toolbox, values) if known is not None}
 
 
-def open_resources(step: Step, toolbox: Toolbox, values: Values) -> set[str]:
+def open_resources(step: Step, toolbox: Tools, values: Values) -> set[str]:
     """Name the resources of a step that are known only at run time, as the plan writes them."""
     return {
         _as_written(step, name, toolbox)
@@ -91,7 +91,7 @@ def open_resources(step: Step, toolbox: Toolbox, values: Values) -> set[str]:
     }
 
 
-def touched(step: Step, tool: str, toolbox: Toolbox, values: Values) -> set[str | None]:
+def touched(step: Step, tool: str, toolbox: Tools, values: Values) -> set[str | None]:
     """Name the resources of a tool's calls in a step; None stands for those that are not known."""
     if toolbox.template(tool) is None:
         return set()
@@ -140,7 +140,7 @@ def _known(value: Any, values: Values) -> Any:
         return _UNKNOWN
 
 
-def _as_written(step: Step, name: str, toolbox: Toolbox) -> str:
+def _as_written(step: Step, name: str, toolbox: Tools) -> str:
     template = toolbox.template(name)
     args = step["call"]["args"] if "call" in step else {}
     written = [f"{field} = {args[field]}" for field in toolbox.template_fields(name) if field in args]

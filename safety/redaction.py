@@ -68,15 +68,23 @@ class _Form(NamedTuple):
 
     anchor: str
     """A text that every such key holds: where it is missing, the pattern is not tried."""
-    pattern: re.Pattern[str]
-    """Starts with a literal, which makes the search fast. Its group, if it has one, is kept."""
+    written: str
+    """The pattern. It starts with a literal, which makes the search fast; its group, if any, is kept."""
     mark: str
     accepts: Callable[[str], bool] | None = None
     """Tells keys from ordinary words of the same form."""
 
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """The pattern, compiled when it is needed first: all of them would delay each start."""
+        return _compiled(self.written)
+
     def may_be_in(self, text: str) -> bool:
         """Tell whether it is worth trying the pattern; one character is found ten times as fast as three."""
         return _rarest(self.anchor) in text and self.anchor in text
+
+
+_compiled = cache(re.compile)
 
 
 @cache
@@ -115,12 +123,12 @@ def _key(
     begin = re.escape(anchor)
     escapes = (r"\\[nrtbf]", r"\\u[0-9A-Fa-f]{4}", r"%[0-9A-Fa-f]{2}")
     places = [f"(?<![{joined}]{begin})", *(f"(?<={escape}{begin})" for escape in escapes)]
-    return _Form(anchor, re.compile(f"{begin}(?:{'|'.join(places)}){body}"), mark, accepts)
+    return _Form(anchor, f"{begin}(?:{'|'.join(places)}){body}", mark, accepts)
 
 
 def _after(before: str, body: str, accepts: Callable[[str], bool] | None = None, *, anchor: str) -> _Form:
     """Describe keys that are known by what stands before them, which is kept."""
-    return _Form(anchor, re.compile(f"({before})({body})"), "[redacted key]", accepts)
+    return _Form(anchor, f"({before})({body})", "[redacted key]", accepts)
 
 
 _BASE64 = r"(?:[A-Za-z0-9+/=_-]|%(?:25)?[0-9A-Fa-f]{2})"
@@ -133,11 +141,9 @@ _FORMS: tuple[_Form, ...] = (
     _Form(
         "PRIVATE KEY",
         # the body ends before the next "--", so that many openings cannot make the search quadratic
-        re.compile(
-            r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-            r"(?:[A-Za-z0-9+/=\s\\:,]|-(?!-)){16,}"
-            r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?"
-        ),
+        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+        r"(?:[A-Za-z0-9+/=\s\\:,]|-(?!-)){16,}"
+        r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?",
         "[redacted private key]",
     ),
     _key(
@@ -148,7 +154,7 @@ _FORMS: tuple[_Form, ...] = (
     ),
     _Form(
         "://",
-        re.compile(r"(://[^\s/@:\"'<>]{0,200}:)([^\s/\"'<>`]{1,300})(?=@)"),
+        r"(://[^\s/@:\"'<>]{0,200}:)([^\s/\"'<>`]{1,300})(?=@)",
         "[redacted password]",
         _is_password,
     ),
@@ -201,10 +207,10 @@ _FORMS: tuple[_Form, ...] = (
     _key("rk_live_", r"[A-Za-z0-9]{16,}"),
     _key("sk_test_", r"[A-Za-z0-9]{16,}"),
     _key("SG.", r"[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,64}"),
-    _Form("earer ", re.compile(r"(earer )([A-Za-z0-9._~+/=-]{16,})"), "[redacted token]", _has_digit),
+    _Form("earer ", r"(earer )([A-Za-z0-9._~+/=-]{16,})", "[redacted token]", _has_digit),
     _Form(
         "asic ",
-        re.compile(r"(asic (?i:(?<=authorization: basic )))([A-Za-z0-9+/=]{8,})"),
+        r"(asic (?i:(?<=authorization: basic )))([A-Za-z0-9+/=]{8,})",
         "[redacted password]",
     ),
 )

@@ -30,11 +30,31 @@ class RedactedStream:
 
     redactor: Redactor
     _held: dict[str, tuple[AIMessageChunk, Wrap]] = field(default_factory=dict)
+    _clean: dict[Any, Any] = field(default_factory=dict)
+    """What the last values held and was found clean: most of the state is the same in the next ones."""
 
     def clean(self, chunk: Any) -> Any:
         """Return a chunk of any stream mode without secrets."""
         found = _message_in(chunk)
-        return self.redactor.value(found[1](self._settled(*found)) if found else chunk)
+        if found is not None:
+            return self.redactor.value(found[1](self._settled(*found)))
+        is_values = isinstance(chunk, tuple) and len(chunk) > 1 and chunk[-2] == "values"
+        return chunk if is_values and self._is_clean(*chunk) else self.redactor.value(chunk)
+
+    def _is_clean(self, *chunk: Any) -> bool:
+        """Tell whether values of the graph hold no secret; what an earlier chunk held is not searched again.
+
+        Nothing in the state is changed in place, as what tools stream may be.
+        """
+        *address, values = chunk
+        if not isinstance(values, dict):
+            return False
+        new = {name: held for name, held in values.items() if self._clean.get(name, self) is not held}
+        searched = [address, new]
+        if self.redactor.value(searched) is not searched:
+            return False
+        self._clean |= new
+        return True
 
     def rest(self) -> Iterator[Any]:
         """Give what is held of messages that ended without saying so."""

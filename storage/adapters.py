@@ -33,6 +33,7 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
+    copy_checkpoint,
 )
 from langgraph.checkpoint.serde.types import ERROR
 from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
@@ -113,6 +114,17 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         self._bridge = Bridge(saver)
         # LangGraph 1.2 still runs savers written before put_writes had a task_path.
         self._takes_path = len(inspect.signature(saver.put_writes).parameters) > 3
+        self._keeps_next_read = False
+        self._kept: tuple[tuple[Any, ...], CheckpointTuple | None] | None = None
+
+    def for_a_run(self) -> AsyncSaver:
+        """Return the adapter of one run that holds its thread.
+
+        The door reads the checkpoint that the run starts from, and LangGraph again: that is one read.
+        """
+        mine = copy.copy(self)
+        mine._keeps_next_read = True
+        return mine
 
     async def idle(self) -> None:
         """Wait until no call is under way: LangGraph leaves some behind when a run is cancelled."""
@@ -216,7 +228,16 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Fetch a checkpoint."""
+        address = _address(config)
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] == address:
+            return kept[1]
         found: CheckpointTuple | None = await self._async("get_tuple", config)
+        if self._keeps_next_read:
+            self._keeps_next_read = False
+            # LangGraph writes into the checkpoint that it reads.
+            kept_one = found and found._replace(checkpoint=copy_checkpoint(found.checkpoint))
+            self._kept = address, kept_one
         return found
 
     def list(
@@ -257,7 +278,8 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint."""
-        stored: RunnableConfig = self._sync("put", *_clean_put(config, checkpoint, metadata), new_versions)
+        clean = _clean_put(config, checkpoint, metadata, new_versions)
+        stored: RunnableConfig = self._sync("put", *clean, new_versions)
         return stored
 
     async def aput(
@@ -268,7 +290,8 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint."""
-        clean = _clean_put(config, checkpoint, metadata)
+        self._kept = None
+        clean = _clean_put(config, checkpoint, metadata, new_versions)
         stored: RunnableConfig = await self._async("put", *clean, new_versions)
         return stored
 
@@ -283,6 +306,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store the writes of one task."""
+        self._kept = None
         path = (task_path,) if self._takes_path else ()
         await self._async("put_writes", config, _clean_writes(config, writes), task_id, *path)
 
@@ -337,6 +361,11 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         return history
 
 
+def _address(config: RunnableConfig) -> tuple[Any, ...]:
+    place = config["configurable"]
+    return place["thread_id"], place.get("checkpoint_ns") or "", place.get("checkpoint_id")
+
+
 def _check_thread(*args: Any) -> None:
     """Refuse an id that the storage would stumble over, where a call names a thread or has a config first."""
     first = args[0] if args else None
@@ -351,23 +380,27 @@ def _redactor(config: RunnableConfig) -> Redactor:
 
 
 def _clean_put(
-    config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new: ChannelVersions
 ) -> tuple[RunnableConfig, Checkpoint, CheckpointMetadata]:
-    """Take the secrets out of a checkpoint and of what a saver keeps beside it, the caller's config too."""
-    configurable = config["configurable"]
+    """Take the secrets out of a checkpoint and of what a saver keeps beside it, the caller's config too.
+
+    The values that an earlier checkpoint has, too, are clean; a copy made by hand names none as ``new``.
+    """
+    configurable, values = config["configurable"], checkpoint["channel_values"]
+    written = {channel: values[channel] for channel in new if channel in values} if new else values
     # What LangGraph's savers copy into the metadata (langgraph-checkpoint 4.3).
     copied = {
         key: value
         for key, value in configurable.items()
         if isinstance(value, str) and key[:2] != "__" and key not in EXCLUDED_METADATA_KEYS
     }
-    held = (checkpoint["channel_values"], copied, config.get("metadata") or {}, metadata)
+    held = (written, copied, config.get("metadata") or {}, metadata)
     clean = _redactor(config).value(held)
     if clean is held:
         return config, checkpoint, metadata
-    values, changed, told, kept = clean
+    written, changed, told, kept = clean
     config = {**config, "configurable": {**configurable, **changed}, "metadata": told}
-    return config, {**checkpoint, "channel_values": values}, kept
+    return config, {**checkpoint, "channel_values": {**values, **written}}, kept
 
 
 def _clean_writes(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
@@ -375,13 +408,14 @@ def _clean_writes(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> 
 
 
 def _whole(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
-    """Leave out what a task had written when it failed or was cancelled.
+    """List what a task wrote, which LangGraph hands over as a deque, without half of it.
 
-    LangGraph 1.2.22 saves the half beside the error and takes it for the whole on resume: a node
-    that was cancelled between its update and its routing is not run again, and the run ends there.
+    LangGraph 1.2.22 saves what a task had written when it failed or was cancelled beside the error and takes
+    it for the whole on resume: a node that was cancelled between its update and its routing is not run again,
+    and the run ends there.
     """
     if all(channel != ERROR for channel, _ in writes):
-        return writes
+        return list(writes)
     return [write for write in writes if write[0] in WRITES_IDX_MAP]
 
 

@@ -53,6 +53,8 @@ class _Call:
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
+    ended: bool = False
+    """Whether its event loop knows that it has ended."""
 
     def run(self) -> None:
         """Do the work, and keep how it ended."""
@@ -65,6 +67,7 @@ class _Call:
 
     def settle(self) -> None:
         """Tell who waits, in its event loop."""
+        self.ended = True
         if self.future.done():
             return
         if self.error is not None:
@@ -103,11 +106,25 @@ class StorageThread:
         Work that joins others may be done again, after what it did in the database was undone: another's
         failure must not be its own.
         """
+        return self._begin(work, access).future
+
+    async def result_of(self, work: Callable[[], T], access: Access = Access.ALONE) -> T:
+        """Let the thread do the work and await its result; cancelled, wait for its end."""
+        call = self._begin(work, access)
+        try:
+            return await call.future  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            if not call.ended:
+                call.future = asyncio.get_running_loop().create_future()
+                await asyncio.gather(call.future, return_exceptions=True)
+            raise
+
+    def _begin(self, work: Callable[[], Any], access: Access) -> _Call:
         call = _Call(work, access, asyncio.get_running_loop().create_future())
         if not self._takes(call):
             call.run()  # which will say that the database is closed, or another process's
             call.settle()
-        return call.future
+        return call
 
     def _takes(self, call: _Call) -> bool:
         if self._is_forked():
@@ -243,11 +260,9 @@ class Bridge:
         Who is cancelled may close the database next, and SqliteSaver 3.1.2 then crashes the process
         when a call is still under way.
         """
-        running: asyncio.Future[T]
         if self._thread is not None:
-            running = self._thread.call(blocking, access)
-        else:
-            running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
+            return await self._thread.result_of(blocking, access)
+        running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
         self._under_way.add(running)
         running.add_done_callback(self._under_way.discard)
         try:
@@ -257,7 +272,10 @@ class Bridge:
             raise
 
     async def idle(self) -> None:
-        """Wait until no call of this event loop is under way."""
+        """Wait until no call of this event loop is under way.
+
+        A thread does its calls in their order: what comes next need not wait for those before it.
+        """
         loop = asyncio.get_running_loop()
         # a copy is made in one go: calls of other event loops come and go meanwhile
         while mine := {call for call in self._under_way.copy() if call.get_loop() is loop}:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -167,11 +167,9 @@ class LocalSaver(DistinctVersions, SqliteSaver):
         """
         return thread_lock(self.database, thread_id)
 
-    @contextmanager
-    def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+    def cursor(self, transaction: bool = True) -> AbstractContextManager[sqlite3.Cursor]:  # type: ignore[override]
         """Open a transaction: to write, or (``transaction=False``) to read."""
-        with self.shared.transaction(write=transaction) as cursor:
-            yield cursor
+        return self.shared.transaction(write=transaction)
 
     def put(
         self,
@@ -240,11 +238,9 @@ class LocalStore(CursorHook, SqliteStore):
         self.shared = database
         self.storage_thread = database.thread
 
-    @contextmanager
-    def open_cursor(self, *, transaction: bool = True) -> Iterator[sqlite3.Cursor]:  # type: ignore[override]
+    def open_cursor(self, *, transaction: bool = True) -> AbstractContextManager[sqlite3.Cursor]:  # type: ignore[override]
         """Open a transaction, to write or only to read."""
-        with self.shared.transaction(write=transaction) as cursor:
-            yield cursor
+        return self.shared.transaction(write=transaction)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute the operations in one transaction, on the disk at return if one is of the ledger."""

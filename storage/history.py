@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired
 
-from langgraph.store.base import BaseStore, GetOp, Item
+from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 from typing_extensions import TypedDict
 
 from .rows import ROOT, encode, load, put, search
@@ -42,13 +42,13 @@ class History:
         self._store = store
         self._space = (ROOT, "history")
 
-    async def keep(self, run_id: str, samples: Mapping[str, Sequence[Sample]]) -> None:
-        """Keep the samples of a run, by kind; the same run again replaces them."""
+    def rows(self, run_id: str, samples: Mapping[str, Sequence[Sample]]) -> list[PutOp]:
+        """Make the row that keeps the samples of a run by kind; the same run again replaces it."""
         if not samples:
-            return
+            return []
         row = {"samples": {kind: _spread(taken) for kind, taken in samples.items()}}
         place = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4]) % _PLACES
-        await self._store.abatch([put(self._space, f"{place:03d}", row)])
+        return [put(self._space, f"{place:03d}", row)]
 
     async def samples(self) -> dict[str, list[Sample]]:
         """Return all samples by kind."""
@@ -82,14 +82,19 @@ class OutputForms:
         Args:
             tools: Fingerprints by name: another tool of the same name has another form.
         """
+        return await self._known(tools, [])
+
+    async def _known(self, tools: Mapping[str, str], beside: list[PutOp]) -> dict[str, dict[str, Any]]:
         wanted = [GetOp(self._space, encode(_key(*tool)), refresh_ttl=False) for tool in tools.items()]
-        rows = await self._store.abatch(wanted) if wanted else []
-        found = zip(tools, rows, strict=True)
+        rows = await self._store.abatch([*wanted, *beside]) if wanted or beside else []
+        found = zip(tools, rows, strict=False)
         return {name: load(row)["form"] for name, row in found if isinstance(row, Item)}
 
-    async def keep(self, tools: Mapping[str, str], forms: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keep what was seen now, where it is something else than before."""
-        known = await self.known({name: tools[name] for name in forms})
+    async def keep(
+        self, tools: Mapping[str, str], forms: Mapping[str, Mapping[str, Any]], *, beside: list[PutOp]
+    ) -> None:
+        """Keep what was seen now, where it is something else than before, and other rows in the same go."""
+        known = await self._known({name: tools[name] for name in forms}, beside)
         rows = [
             put(self._space, _key(name, tools[name]), {"form": form})
             for name, form in forms.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 from ..safety.redaction import Redactor
 from ..state import Attempt, By
 from .ids import CallId
-from .rows import ROOT, decode, encode, load, put, search
+from .rows import ROOT, decode, dump, encode, load, put, search
 
 __all__ = [
     "DURABLE",
@@ -69,28 +70,38 @@ class Ledger:
         self.store = store
         self._redactor = redactor or Redactor()
         self.thread_id = thread_id
+        self._approvals: dict[str, dict[str, dict[str, Any]]] = {}
+        self._empty: set[tuple[str, ...]] = set()
+        """Kinds of records, each with the plan of which there are none."""
 
-    # approvals
+    def begin_plan(self, plan_id: str) -> None:
+        """Note that a plan's id was made just now: what is on record of it, this ledger has written."""
+        self._empty |= {(kind, encode(plan_id)) for kind in ("approvals", "results", "attempts", "items")}
+        self._empty.add(("origin", plan_id))
+
+    # approvals; only one runner holds a thread at a time, so they are read once
 
     async def approval(self, plan_id: str, plan_hash: str) -> dict[str, Any] | None:
         """Return the approval recorded for this plan hash."""
-        row = await self._get(self._space("approvals", plan_id), plan_hash)
+        row = (await self._approvals_of(plan_id)).get(plan_hash)
         return None if row is None else row["approval"]
 
     async def approvals(self, plan_id: str) -> list[dict[str, Any]]:
         """Return the plan's approvals in the order they were recorded."""
-        return [row["approval"] for row in await self._approval_rows(plan_id)]
+        rows = (await self._approvals_of(plan_id)).values()
+        return [row["approval"] for row in sorted(rows, key=lambda row: row["number"])]
 
     async def record_approval(self, plan_id: str, plan_hash: str, approval: dict[str, Any]) -> None:
         """Record an approval; a second one of the same hash replaces the first and counts as the latest."""
-        earlier = await self._approval_rows(plan_id)
-        number = earlier[-1]["number"] + 1 if earlier else 0
-        row = {"number": number, "approval": approval}
+        known = await self._approvals_of(plan_id)
+        row = {"number": 1 + max((row["number"] for row in known.values()), default=-1), "approval": approval}
         await self._put(self._space("approvals", plan_id), plan_hash, row)
+        known[plan_hash] = json.loads(dump(self._redactor.value(row)))
 
-    async def _approval_rows(self, plan_id: str) -> list[dict[str, Any]]:
-        rows = await self._rows(self._space("approvals", plan_id))
-        return sorted(rows.values(), key=lambda row: row["number"])
+    async def _approvals_of(self, plan_id: str) -> dict[str, dict[str, Any]]:
+        if plan_id not in self._approvals:
+            self._approvals[plan_id] = await self._rows(self._space("approvals", plan_id))
+        return self._approvals[plan_id]
 
     async def grant(self) -> dict[str, Any] | None:
         """Return what the thread's plan may do without asking, by a standing grant."""
@@ -129,10 +140,13 @@ class Ledger:
 
     async def origin(self, plan_id: str) -> dict[str, Any] | None:
         """Return what is on record about where a plan came from (see ``plan/reuse.py``)."""
+        if ("origin", plan_id) in self._empty:
+            return None
         return await self._get(self._space("threads"), _origin(plan_id))
 
     async def record_origin(self, plan_id: str, origin: dict[str, Any]) -> None:
         """Record where a plan came from; the same plan again replaces it."""
+        self._empty.discard(("origin", plan_id))
         await self._put(self._space("threads"), _origin(plan_id), origin)
 
     async def forget_origin(self, plan_id: str) -> None:
@@ -216,7 +230,8 @@ class Ledger:
 
     async def attempts_of_plan(self, plan_id: str) -> dict[tuple[str, str], list[Attempt]]:
         """Return all attempts of a plan's steps, first to last, by (step id, fingerprint)."""
-        rows = await search(self.store, self._space("attempts", plan_id), below=True)
+        space = self._space("attempts", plan_id)
+        rows = [] if self._is_empty(space) else await search(self.store, space, below=True)
         loaded = [(decode(row.namespace[-1]), load(row)) for row in rows]
         found: dict[tuple[str, str], list[Attempt]] = {}
         for step_id, row in sorted(loaded, key=lambda one: one[1]["number"]):
@@ -330,10 +345,16 @@ class Ledger:
         return None if item is None else load(item)
 
     async def _put(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
+        self._empty.discard(namespace[1:4:2])
         await self.store.abatch([put(namespace, key, self._redactor.value(row))])
 
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-        return {decode(item.key): load(item) for item in await search(self.store, namespace)}
+        found = [] if self._is_empty(namespace) else await search(self.store, namespace)
+        return {decode(item.key): load(item) for item in found}
+
+    def _is_empty(self, namespace: tuple[str, ...]) -> bool:
+        """Tell whether it is known that the plan of a namespace has no such rows."""
+        return namespace[1:4:2] in self._empty
 
 
 def _tool(call: CallId) -> str:

@@ -83,6 +83,8 @@ class Database:
         self.thread = StorageThread(self.transaction, "plan-execute-storage")
         """Where the async calls are made; sync ones are made where they come from."""
         self._lock = threading.RLock()
+        self._opener: int | None = None
+        """The thread that has a transaction open."""
         self._closed = False
         self._process = os.getpid()
 
@@ -94,13 +96,16 @@ class Database:
             write: Take the write lock at once, so that the transaction cannot fail half way.
             durable: Return only when the disk has it, else when the operating system has it.
         """
-        with self._held(), closing(self.connection.cursor()) as cursor:
-            if self.connection.in_transaction:
+        if self._opener == threading.get_ident():
+            # LangGraph opens several in a call; what guards the outer one guards these.
+            with closing(self.connection.cursor()) as cursor:
                 yield cursor
-                return
+            return
+        with self._held(), closing(self.connection.cursor()) as cursor:
             # synchronous can be set between transactions only
             self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self.connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+            self._opener = threading.get_ident()
             try:
                 count = add_commit(cursor) if durable else None
                 yield cursor
@@ -108,6 +113,8 @@ class Database:
             except BaseException:
                 self._roll_back()
                 raise
+            finally:
+                self._opener = None
             if count is not None:
                 with _explained_os(self.count.path):
                     self.count.tell(count)

@@ -19,6 +19,7 @@ from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFail
 from ..langgraph_private import inject_tool_args
 from ..safety.redaction import Redactor, lost_credential
 from .idempotency import with_idempotency_key
+from .texts import BRIEF, as_text, preview, shortened
 from .values import plain_output, spoken
 
 __all__ = [
@@ -195,31 +196,13 @@ def abridged(args: Mapping[str, Json], limit: int) -> dict[str, Json]:
     if sum(map(len, texts.values())) <= limit:
         return dict(args)
     return {
-        name: value if len(texts[name]) <= _BRIEF else {ABRIDGED: preview(value)}
+        name: value if len(texts[name]) <= BRIEF else {ABRIDGED: preview(value)}
         for name, value in args.items()
     }
 
 
 ABRIDGED = "$abridged"
 """The one key of what stands for a long argument on record."""
-
-
-_BRIEF = 300
-
-
-def preview(value: Json, limit: int = _BRIEF) -> str:
-    """Shorten a value for people and prompts, saying how much was left out."""
-    text = as_text(value)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} more characters)"
-
-
-def shortened(value: Json, limit: int) -> str:
-    """Shorten a value in the middle, and say how much is left out: an error stands at the end of its text."""
-    text = as_text(value)
-    left_out, head = len(text) - limit, limit * 3 // 8
-    if left_out <= 0:
-        return text
-    return f"{text[:head]}… ({left_out:,} characters left out) …{text[head + left_out :]}"
 
 
 def last_line(text: str) -> str:
@@ -230,9 +213,4 @@ def last_line(text: str) -> str:
 
 def ended_with(output: Json, *, ok: bool) -> str:
     """Shorten what a call gave for the record; a failed call's text keeps its end."""
-    return preview(output) if ok else shortened(output, _BRIEF * 3)
-
-
-def as_text(value: Json) -> str:
-    """Write a value for people and prompts: a text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return preview(output) if ok else shortened(output, BRIEF * 3)

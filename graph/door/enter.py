@@ -70,6 +70,8 @@ async def enter(
     hold = configurable.pop(HOLD_KEY, None)
     async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as held:
         entered = time.time()
+        if held is not None and held.hold is not None and isinstance(saver, AsyncSaver):
+            saver = configurable[SAVER] = saver.for_a_run()
         visit = await arrive(agent, config, configurable, saver, thread_id, given, asked, nested=nested)
         checked = await visit.checked(refusal, elsewhere=elsewhere)
         run = configurable[RUN_KEY] = await visit.run(checked, heard)
@@ -84,8 +86,9 @@ async def enter(
         finally:
             if run.ahead is not None:
                 await run.ahead.drop()
-            if saver and not nested:
-                await run.ledger.leave_unbooked_seconds(run.meter.lap())
+            unbooked_s = run.meter.lap() if saver and not nested else 0.0
+            if unbooked_s > (_FEW_S if run.answered else 0.0):
+                await run.ledger.leave_unbooked_seconds(unbooked_s)
             if isinstance(saver, AsyncSaver):
                 await saver.idle()
 
@@ -96,6 +99,8 @@ _STOP_LOOK_S = 1.0
 
 That is the lock of an SQLite file: the kernel holds it, so there is no lease to look at when it is renewed.
 """
+_FEW_S = 0.1
+"""What a run may take after its answer without a row of its own: only retried steps go on counting."""
 _SILENT_S = 1.0
 """After which silence a person who watches is shown again how far the run is."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...state import Plan, PlanIssue, Step, granted_tools, is_satisfied
-from ...tools.toolbox import Toolbox
 from ..dag import descendants
 from ..grants import resources_of
+from ..tools import Tools
 from .facts import PlanFacts, Rule, issue
 
 __all__ = ["RULES"]
@@ -34,7 +34,7 @@ def _write_conflicts(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
                     yield issue("write_conflict", second, message)
 
 
-def _written_resources(step: Step, toolbox: Toolbox) -> set[str]:
+def _written_resources(step: Step, toolbox: Tools) -> set[str]:
     writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
     return resources_of(step, toolbox, {}, writing)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...state import Plan, PlanIssue, StepResult
-from ...tools.toolbox import Toolbox
+from ..tools import Tools
 
 __all__ = ["PlanFacts", "Rule", "issue"]
 
@@ -29,7 +29,7 @@ class PlanFacts:
         goal: The goal, where the plan itself does not say.
     """
 
-    toolbox: Toolbox
+    toolbox: Tools
     step_limit: int
     inputs: Mapping[str, Any] = field(default_factory=dict)
     has_model: bool = True

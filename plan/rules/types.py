@@ -7,15 +7,15 @@ from typing import Any
 
 from ...errors import known
 from ...state import Plan, PlanIssue, Step, steps_by_id
-from ...tools.toolbox import Toolbox
 from ..references import field_with, is_single_reference, plain_path, references_in, step_references
+from ..tools import Tools
 
 __all__ = ["type_issues"]
 
 Schema = Mapping[str, Any]
 
 
-def type_issues(plan: Plan, toolbox: Toolbox) -> Iterator[PlanIssue]:
+def type_issues(plan: Plan, toolbox: Tools) -> Iterator[PlanIssue]:
     """Find references that the declared type of what they refer to rules out."""
     outputs = {step_id: _output_schema(step, toolbox) for step_id, step in steps_by_id(plan).items()}
     declared = {**outputs, "inputs": {"type": "object", "properties": plan["inputs"]}}
@@ -29,7 +29,7 @@ def type_issues(plan: Plan, toolbox: Toolbox) -> Iterator[PlanIssue]:
         yield {"code": "type_mismatch", "step_id": None, "message": message, "field": ["answer"]}
 
 
-def _output_schema(step: Step, toolbox: Toolbox) -> Schema:
+def _output_schema(step: Step, toolbox: Tools) -> Schema:
     """Return what a step's output is declared as, by itself or by its tool; ``{}`` allows anything."""
     schema: Schema | None = step.get("output_schema")
     if schema is None:
@@ -45,7 +45,7 @@ def _loop_names(step: Step, declared: Mapping[str, Schema]) -> dict[str, Schema]
 
 
 def _problems(
-    step: Step, declared: Mapping[str, Schema], toolbox: Toolbox
+    step: Step, declared: Mapping[str, Schema], toolbox: Tools
 ) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     """Yield each problem, and where in the step it is."""
     for where, expression in step_references(step):
@@ -62,7 +62,7 @@ def _problems(
 
 
 def _argument_problems(
-    step: Step, declared: Mapping[str, Schema], toolbox: Toolbox
+    step: Step, declared: Mapping[str, Schema], toolbox: Tools
 ) -> Iterator[tuple[str, str]]:
     """Compare the declared type of what is referenced with the type the tool's argument wants."""
     if "call" not in step:

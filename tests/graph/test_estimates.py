@@ -151,7 +151,7 @@ async def test_the_history_is_bounded_whatever_runs() -> None:
     history = History(store)
     for number in range(400):
         many: Any = [sample(n) for n in range(100)]
-        await history.keep(f"run {number}", {"tool:look": many})
+        await store.abatch(history.rows(f"run {number}", {"tool:look": many}))
     assert len(store.search(("plan_execute", "history"), limit=1000)) <= 200
     assert len((await history.samples())["tool:look"]) <= 200 * 20
 

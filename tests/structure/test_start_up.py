@@ -20,6 +20,7 @@ except SystemExit as stop:
     code = stop.code
 assert not code, code
 """
+VALIDATE = HELP.replace('"--help"', '"validate", {plan!r}')
 LISTING = """
 import sys
 {code}
@@ -33,7 +34,7 @@ def modules_after(code):
     command = [sys.executable, "-c", LISTING.format(code=code)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stderr))
+    return set(json.loads(done.stderr.splitlines()[-1]))
 
 
 @pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])
@@ -41,6 +42,24 @@ def test_starting_loads_no_heavy_library(code):
     modules = modules_after(code)
     assert "plan_execute" in modules
     assert modules.isdisjoint(HEAVY), modules.intersection(HEAVY)
+
+
+def test_a_plan_file_is_checked_without_langchain_and_langgraph(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("goal: look\nsteps:\n  - {id: a, call: {tool: look, args: {place: here}}}\n")
+    modules = modules_after(VALIDATE.format(plan=str(plan)))
+    assert "jsonschema" in modules, "it was checked"
+    assert modules.isdisjoint({*HEAVY} - {"pydantic"}), modules.intersection(HEAVY)
+
+
+RUNS_GRAPHS = ("langgraph.graph", "langgraph.pregel", "langgraph.prebuilt", "langchain", "langsmith.client")
+
+
+def test_threads_are_listed_without_what_runs_graphs(tmp_path):
+    code = HELP.replace('"--help"', f'"list", "--db", {str(tmp_path / "runs.db")!r}')
+    loaded = f"import sys\n{code}\nprint([name for name in {RUNS_GRAPHS!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
 
 
 def test_every_public_name_can_be_imported_and_a_wrong_one_names_the_known():

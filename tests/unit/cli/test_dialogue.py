@@ -13,7 +13,7 @@ from plans import bound, plan
 
 from plan_execute.cli.dialogue import Before, ask_person, folded
 from plan_execute.cli.terminal import Screen, keys_of
-from plan_execute.cli.views import OpenQuestion
+from plan_execute.people.questions import OpenQuestion
 
 
 class Person:

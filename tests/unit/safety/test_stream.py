@@ -84,3 +84,10 @@ def test_a_secret_of_several_words_in_html_escapes_is_found_in_pieces_too(size: 
     given = [stream.clean((AIMessageChunk(piece, id="m"), {}))[0].content for piece in pieces]
     given += [message.content for message, _ in stream.rest()]
     assert "".join(given) == "It is [redacted TOKEN] and a few words more"
+
+
+def test_what_a_tool_streams_is_searched_also_when_it_was_changed_in_place(stream: RedactedStream) -> None:
+    told: dict[str, Any] = {"lines": ["fine"]}
+    assert stream.clean(("custom", told)) == ("custom", {"lines": ["fine"]})
+    told["lines"].append(f"it is {SECRET}")
+    assert stream.clean(("custom", told)) == ("custom", {"lines": ["fine", "it is [redacted TOKEN]"]})

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import TypedDict
@@ -20,6 +21,7 @@ from langgraph.store.sqlite import SqliteStore
 from langgraph.store.sqlite.aio import AsyncSqliteStore
 
 from plan_execute.errors import ConfigurationError
+from plan_execute.safety.redaction import REDACTOR_KEY, Redactor
 from plan_execute.storage.adapters import AsyncSaver, AsyncStore, async_saver, async_store
 
 CONFIG = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
@@ -86,6 +88,17 @@ def use_every_sync_method(saver):
     assert saver.get_delta_channel_history(config=CONFIG, channels=["channel"]) == {"channel": {"writes": []}}
     saver.delete_thread("t")
     assert saver.get(CONFIG) is None
+
+
+@pytest.mark.parametrize("given", [list, deque])
+async def test_what_a_task_writes_is_saved_without_secrets(given):
+    saver = async_saver(InMemorySaver())
+    place = {**CONFIG["configurable"], REDACTOR_KEY: Redactor({"TOKEN": "hunter2-hunter2"})}
+    stored = await saver.aput({"configurable": place}, empty_checkpoint(), {"step": 1}, {})
+    writes = given([("said", {"text": "it is hunter2-hunter2"})])  # LangGraph hands over a deque
+    await saver.aput_writes({"configurable": {**stored["configurable"], **place}}, writes, "task")
+    found = await saver.aget_tuple(stored)
+    assert found.pending_writes == [("task", "said", {"text": "it is [redacted TOKEN]"})]
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
