@@ -32,6 +32,10 @@ RunStatus = Literal["planning", "running", "done", "partial", "failed", "rejecte
 PlanSource = Literal["planner", "replanner", "person", "given", "cache"]
 StepKind = Literal["call", "tools", "agent", "ask", "plan"]
 
+MODEL_CLASSES = ("fast", "strong")
+"""Classes of models that a step may ask for; which models they are, the run's settings say."""
+MODEL_FIELDS: tuple[Literal["model", "escalate"], ...] = ("model", "escalate")
+"""Fields in which a step asks for a class or a model."""
 STEP_KINDS: tuple[StepKind, ...] = ("call", "tools", "agent", "ask", "plan")
 FINAL_STATUSES: frozenset[str] = frozenset({"done", "partial", "failed", "rejected"})
 RESERVED_IDS = frozenset({"inputs", "item", "index"})
@@ -119,6 +123,10 @@ class Step(TypedDict, total=False):
     """Seconds that one attempt may take."""
     max_iterations: int
     """Turns that the step's agent may take."""
+    model: str
+    """Who does a step with ``tools``: a class of models (``fast``, ``strong``), or the name of a model."""
+    escalate: str
+    """The class or model that tries again once a result of the step was not good enough."""
     approve: bool
     """Whether a person is asked before the step runs."""
     confirm: bool
@@ -197,7 +205,7 @@ class Failure(TypedDict):
 
 
 class RoleUsage(TypedDict, total=False):
-    """Model calls, tokens and cost of one role."""
+    """Model calls, tokens and cost of one role, or of one model."""
 
     model_calls: int
     input_tokens: int
@@ -206,7 +214,7 @@ class RoleUsage(TypedDict, total=False):
 
 
 class Usage(TypedDict, total=False):
-    """What was spent: totals, and per role. ``seconds`` is wall time; ``cost`` only where priced."""
+    """What was spent: totals, by role and by model. ``seconds`` is wall time; ``cost`` only where priced."""
 
     model_calls: int
     input_tokens: int
@@ -216,6 +224,7 @@ class Usage(TypedDict, total=False):
     tool_calls: int
     seconds: float
     by_role: dict[str, RoleUsage]
+    by_model: dict[str, RoleUsage]
 
 
 class FailedItem(TypedDict):
@@ -280,6 +289,8 @@ class Attempt(TypedDict):
     started_at: str | None
     ended_at: str | None
     failed_items: NotRequired[list[FailedItem]]
+    model: NotRequired[str]
+    """The class or model that made it, where the step or the run's settings named one."""
 
 
 class Grants(TypedDict):

@@ -10,6 +10,7 @@ from langchain_core.messages import BaseMessage
 from ..errors import ThreadNotFoundError
 from ..people.questions import OpenQuestion
 from ..plan.dag import topological_order
+from ..report.words import say_models
 from ..tools.calls import preview, shortened
 
 if TYPE_CHECKING:
@@ -120,6 +121,9 @@ def thread_lines(
         yield from (f"  {issue['code']}: {issue['message']}" for issue in issues)
     for question in open_questions(snapshot):
         yield f"\nWaiting for an answer [{question.id[:8]}] {question.name}:\n{question.description}"
+    if spent := say_models(values.get("usage") or {}):
+        yield "\nModels:"
+        yield from (f"  {line}" for line in spent)
     if answer := values.get("final_answer"):
         yield f"\n{answer}"
 

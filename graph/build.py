@@ -71,7 +71,8 @@ def create_plan_execute_agent(
             of bound steps can run.
         tools: LangChain tools or plain functions with docstrings. A tool's effect is its
             ``metadata={"effect": "read" | "idempotent" | "write"}``, ``write`` if undeclared.
-        models: Models for single roles: planner, executor, evaluator, replanner, synthesizer.
+        models: Models for single roles: planner, executor, evaluator, replanner, synthesizer; and for the
+            classes that steps may ask for: fast, strong.
         agents: Graphs, runnables or functions that steps can name with ``agent``. They get
             ``{"messages": […]}``; ``graph.with_config(metadata={"effect": "read", "description": …})``
             declares what one does to the world (``write`` if undeclared) and what it is for.

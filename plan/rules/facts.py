@@ -22,6 +22,7 @@ class PlanFacts:
         inputs: Input values given for this run.
         has_model: Whether agent steps can run at all.
         has_planner: Whether sub-plans can be planned, and a rolling plan can go on.
+        model_problem: Says of a class or a model that a step asks for what is wrong with it; "": nothing.
         may_nest: Whether sub-plans are within the limit of depth.
         previous: The revision that this one replaces.
         results: Results so far; finished steps must stay as they are.
@@ -34,6 +35,7 @@ class PlanFacts:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     has_model: bool = True
     has_planner: bool = True
+    model_problem: Callable[[str], str] = lambda _: ""
     may_nest: bool = True
     previous: Plan | None = None
     results: Mapping[str, StepResult] = field(default_factory=dict)
