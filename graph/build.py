@@ -36,6 +36,7 @@ from .routing import (
     route_after_planner,
     route_after_validator,
 )
+from .streams import PlanTransformer
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
@@ -104,7 +105,9 @@ def create_plan_execute_agent(
         )
     step_agent = make_step_agent(chat.get("executor"), toolbox, middleware) if chat.has("executor") else None
     builder = _wired(chat, toolbox, step_agent, form)
-    compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
+    compiled = builder.compile(
+        checkpointer=checkpointer, store=store, name=name, transformers=[PlanTransformer]
+    )
     return made_into(
         PlanExecuteAgent,
         compiled,

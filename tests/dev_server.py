@@ -39,6 +39,9 @@ _NOT_OURS = (
     "Slow graph load",  # of a first request; how long that takes is up to the machine
     "Graph import exceeded",  # so is this
     "is ignored; known inputs",  # what a test sent
+    "The v3 streaming protocol on Pregel is experimental",  # langgraph, of itself
+    "interrupt_lookup_failed",  # of the first command on a thread, which makes it
+    "Thread stream client disconnected",  # a client that has read what it wanted
 )
 """Warnings that say nothing about plan_execute."""
 

@@ -34,5 +34,5 @@ def test_a_model_without_a_name_is_bad_usage(given):
 
 
 def test_a_role_that_there_is_not_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigurationError, match="unknown role 'chef'; known roles: .*fast, strong"):
+    with pytest.raises(ConfigurationError, match=r"unknown role 'chef'; known roles: .*fast, strong"):
         read_settings(models=["chef=x"])
