@@ -7,9 +7,8 @@ from functools import cache
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackManager
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
+from langchain_core.messages import AnyMessage, BaseMessage
 from langchain_core.messages.utils import convert_to_messages
-from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.runtime import Runtime
@@ -17,7 +16,6 @@ from pydantic import TypeAdapter
 
 from ...errors import PlanExecuteError, StepError, ToolFailedError
 from ...run import StepScope
-from ...spending.budget import Tab
 from ...state import Effect, Evidence, Step, agent_grant
 from ...storage.ids import CallId
 from ...tools.agents import NamedAgent
@@ -25,6 +23,7 @@ from ...tools.calls import describe_exception
 from ...tools.toolbox import Toolbox
 from ...tools.values import to_json
 from ..effects import call_once
+from ..middleware import CallsCounter
 from .agent import answer_of, evidence_of, nested_config
 
 __all__ = ["run_named_agent"]
@@ -147,28 +146,8 @@ def _with_handler(config: RunnableConfig, handler: AsyncCallbackHandler) -> Runn
     return {**config, "callbacks": [*(callbacks or []), handler]}
 
 
-class _Counting(AsyncCallbackHandler):
+class _Counting(CallsCounter):
     """Counts the model and tool calls of an agent that is not ours against the run's budgets."""
 
-    raise_error = True
-    """A budget that is used up ends the agent."""
-
-    def __init__(self, tab: Tab) -> None:
-        self._tab = tab
-
-    async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
-        self._tab.reserve_model_call("executor")
-
-    async def on_llm_start(self, *_: Any, **__: Any) -> None:
-        self._tab.reserve_model_call("executor")
-
-    async def on_llm_end(self, response: LLMResult, **_: Any) -> None:
-        generations = [one for some in response.generations for one in some]
-        said = next((getattr(one, "message", None) for one in generations), None)
-        self._tab.record_model_call("executor", said if isinstance(said, AIMessage) else None, None)
-
-    async def on_llm_error(self, *_: Any, **__: Any) -> None:
-        self._tab.record_model_call("executor", None, None)
-
     async def on_tool_start(self, *_: Any, **__: Any) -> None:
-        self._tab.tool_call()
+        self.tab.tool_call()
