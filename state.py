@@ -563,6 +563,11 @@ def step_kind(step: Mapping[str, Any]) -> StepKind | None:
     return kinds[0] if len(kinds) == 1 else None
 
 
+def names_a_class(model: str) -> bool:
+    """Tell whether what a step asks for is meant as a class: a model's name has more than letters in it."""
+    return model.replace("_", "").isalpha()
+
+
 def needs_a_model(step: Mapping[str, Any]) -> bool:
     """Tell whether a model carries the step out, or may."""
     return step_kind(step) not in ("call", "ask")

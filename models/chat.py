@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from ..errors import ConfigurationError, MissingModelError, known
-from ..state import MODEL_CLASSES
+from ..state import MODEL_CLASSES, names_a_class
 from .endpoints import OPENAI_HOST, endpoint_of
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ class ChatModels:
         entries = {**self._configured, **overrides}
         if not named:
             return entries.get(role) or entries.get("default") or None
-        if named not in classes and _CLASS.fullmatch(named):
+        if named not in classes and names_a_class(named):
             raise ConfigurationError(
                 f"there is no class {named!r} of models; known classes: {known(classes)}. "
                 f"Give {' and '.join(MODEL_CLASSES)} a model in `models`"
@@ -165,10 +164,6 @@ class ChatModels:
             limiter = _limiter(self._rate_limit)
             self._made[name] = _create(name, role, self._base_url, self._timeout_s, limiter)
         return self._made[name]
-
-
-_CLASS = re.compile(r"[A-Za-z_]*")
-"""What is a class and no model: the name of a model holds its provider, or a number or a dash at least."""
 
 
 def _limiter(per_second: float | None) -> dict[str, Any]:
