@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import ConfigurationError, known
 from .safety.redaction import SHORTEST_SECRET, Redactor
-from .state import Effect, OnFailure
+from .state import MODEL_CLASSES, Effect, OnFailure
 
 __all__ = [
     "SECRET_NAMES",
@@ -39,7 +39,7 @@ GrammarPolicy = Literal["auto", "llama.cpp", "vllm", "off"]
 ConfirmPolicy = Literal["marked", "computed"]
 
 _STRICTNESS: dict[str, int] = {"never": 0, "writes": 1, "always": 2}
-_MODEL_ROLES = ("default", "planner", "executor", "evaluator", "replanner", "synthesizer")
+_MODEL_ROLES = ("default", "planner", "executor", "evaluator", "replanner", "synthesizer", *MODEL_CLASSES)
 
 MAX_MODEL_STEPS = 50
 """Steps that a model may write into one plan when ``max_steps`` is not set."""
@@ -227,7 +227,16 @@ class Context(BaseModel):
         "whether to extend it. None: nobody is asked, and the run ends at the limit.",
     )
     models: dict[str, str] = Field(
-        default_factory=dict, title="Models by role", description="Role (or `default`) to model name."
+        default_factory=dict,
+        title="Models by role",
+        description="Role (or `default`), or class that steps ask for (`fast`, `strong`), to model name.",
+    )
+    escalate: str | None = Field(
+        default=None,
+        min_length=1,
+        title="Model that tries again",
+        description="Class (such as `strong`) or name of the model for agent steps whose last result was not "
+        "good enough, unless a step says so itself. None: the same model.",
     )
     neutralise_links: bool = Field(
         default=False,

@@ -38,6 +38,8 @@ __all__ = [
     "BudgetWarning",
     "Evaluated",
     "Event",
+    "ItemsSoFar",
+    "OpenQuestion",
     "PlanApproved",
     "PlanContinued",
     "PlanCreated",
@@ -53,6 +55,7 @@ __all__ = [
     "StepFinished",
     "StepProgress",
     "StepStarted",
+    "StepUpdate",
     "Synthesized",
     "ToolCall",
     "ToolFinished",
@@ -305,6 +308,48 @@ EVENT_TYPES = (
     "synthesized",
 )
 """The types, in the order in which a run may send them."""
+
+
+# --- what a client follows (``graph/streams.py``) -----------------------------------------
+
+
+class ItemsSoFar(TypedDict):
+    """How many items of a ``for_each`` have ended, failures included."""
+
+    done: int
+    total: int
+
+
+class StepUpdate(TypedDict):
+    """A step as it is now. The last one of a step that has ended says how."""
+
+    step_id: str
+    within: list[str]
+    """Steps whose sub-plan it is a step of, the outermost first."""
+    at: str
+    status: Literal["running"] | StepStatus
+    attempt: int
+    """The attempt under way, from 1; 0: none has begun."""
+    items: ItemsSoFar | None
+    """Of a ``for_each``, once the first item has ended."""
+    verdict: Verdict | None
+    error: Failure | None
+    usage: Usage
+    """What the step has spent by itself, once it has ended."""
+
+
+class OpenQuestion(TypedDict):
+    """A question that waits for a person."""
+
+    id: str
+    """``Command(resume={id: answer})``."""
+    name: str
+    """Such as ``approve_plan``; empty where a tool or a middleware asks in a form of its own."""
+    args: dict[str, Any]
+    description: str
+    """Markdown that a person can decide from."""
+    value: Any
+    """All that was asked, in LangChain's human-in-the-loop form."""
 
 
 class Progress:

@@ -424,7 +424,9 @@ class StepScope:
         outer: The step that this one's plan is part of, in a sub-plan.
         begun_at: When the work began, if that was before the attempt did.
         recovered: Whether what earlier entries of the attempt spent has been counted.
-        calls: The tool calls of this entry, for an attempt that is cut off.
+        calls: The tool calls of this entry, for an attempt that is cut off, or whose conversation was.
+        turns: Turns that this entry knows of, those that are no longer in the conversation included.
+        unanswered: Why the last turn has no answer; a middleware may have put a text in its place.
         still_stands: Tells of a step id whether the step is part of the plan and has not failed.
         item_stands: Tells of another item's place whether the list asks for this call there, too.
         nothing_to_do: Whether the agent declared that nothing needed doing.
@@ -453,6 +455,8 @@ class StepScope:
     begun_at: str | None = None
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
+    turns: int = 0
+    unanswered: Exception | None = None
     still_stands: Callable[[str], bool] = lambda _: False
     item_stands: Callable[[Place, str], Awaitable[bool]] = _no_item_stands
     nothing_to_do: bool = False

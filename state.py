@@ -33,6 +33,10 @@ RunStatus = Literal["planning", "running", "done", "partial", "failed", "rejecte
 PlanSource = Literal["planner", "replanner", "person", "given", "cache"]
 StepKind = Literal["call", "tools", "agent", "ask", "plan"]
 
+MODEL_CLASSES = ("fast", "strong")
+"""Classes of models that a step may ask for; which models they are, the run's settings say."""
+MODEL_FIELDS: tuple[Literal["model", "escalate"], ...] = ("model", "escalate")
+"""Fields in which a step asks for a class or a model."""
 STEP_KINDS: tuple[StepKind, ...] = ("call", "tools", "agent", "ask", "plan")
 FINAL_STATUSES: frozenset[str] = frozenset({"done", "partial", "failed", "rejected"})
 RESERVED_IDS = frozenset({"inputs", "item", "index"})
@@ -120,6 +124,10 @@ class Step(TypedDict, total=False):
     """Seconds that one attempt may take."""
     max_iterations: int
     """Turns that the step's agent may take."""
+    model: str
+    """Who does a step with ``tools``: a class of models (``fast``, ``strong``), or the name of a model."""
+    escalate: str
+    """The class or model that tries again once a result of the step was not good enough."""
     approve: bool
     """Whether a person is asked before the step runs."""
     confirm: bool
@@ -198,7 +206,7 @@ class Failure(TypedDict):
 
 
 class RoleUsage(TypedDict, total=False):
-    """Model calls, tokens and cost of one role."""
+    """Model calls, tokens and cost of one role, or of one model."""
 
     model_calls: int
     input_tokens: int
@@ -207,7 +215,7 @@ class RoleUsage(TypedDict, total=False):
 
 
 class Usage(TypedDict, total=False):
-    """What was spent: totals, and per role. ``seconds`` is wall time; ``cost`` only where priced."""
+    """What was spent: totals, by role and by model. ``seconds`` is wall time; ``cost`` only where priced."""
 
     model_calls: int
     input_tokens: int
@@ -217,6 +225,7 @@ class Usage(TypedDict, total=False):
     tool_calls: int
     seconds: float
     by_role: dict[str, RoleUsage]
+    by_model: dict[str, RoleUsage]
 
 
 class FailedItem(TypedDict):
@@ -289,6 +298,8 @@ class Attempt(TypedDict):
     started_at: str | None
     ended_at: str | None
     failed_items: NotRequired[list[FailedItem]]
+    model: NotRequired[str]
+    """The class or model that made it, where the step or the run's settings named one."""
 
 
 class Grants(TypedDict):
@@ -590,6 +601,11 @@ def step_kind(step: Mapping[str, Any]) -> StepKind | None:
     """Tell what kind of step it is, or None when it is not exactly one kind."""
     kinds = [kind for kind in STEP_KINDS if step.get(kind) is not None]
     return kinds[0] if len(kinds) == 1 else None
+
+
+def names_a_class(model: str) -> bool:
+    """Tell whether what a step asks for is meant as a class: a model's name has more than letters in it."""
+    return model.replace("_", "").isalpha()
 
 
 def needs_a_model(step: Mapping[str, Any]) -> bool:

@@ -180,7 +180,6 @@ def _with_schedules(options: SourceOptions, act: Callable[[Schedules], Awaitable
 
 def _grant(given: list[str] | None) -> dict[str, Any] | None:
     from datetime import UTC, datetime
-    from getpass import getuser
 
     from ..threads.schedules import read_grant
     from .sources import who_is_there

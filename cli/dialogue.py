@@ -20,6 +20,7 @@ from typing import Any
 from ..context import Environment
 from ..errors import InvalidPlanError
 from ..people.questions import OpenQuestion
+from ..plan.files.kept_text import with_changes
 from ..plan.files.plan_files import PlanFile, dump_plan, read_plan_text
 from .terminal import Screen
 
@@ -111,12 +112,9 @@ class Before:
     text: str = ""
 
     def text_of(self, plan: Mapping[str, Any]) -> str:
-        """Return the text to edit: their own, where the question is about it."""
-        try:
-            theirs = parse_plan(self.text).plan if self.text else None
-        except InvalidPlanError:
-            theirs = None
-        return self.text if theirs == plan else dump_plan(dict(plan), format="yaml")
+        """Return the text to edit: their own, with what has become of the plan since."""
+        theirs = with_changes(self.text, plan) if self.text else None
+        return theirs or dump_plan(dict(plan), format="yaml")
 
     def difference(self, plan: Mapping[str, Any]) -> list[str]:
         """Hold a plan against the one that was approved, line by line."""

@@ -145,6 +145,23 @@ Model = Annotated[
         help="Such as openai:gpt-5-mini; fallbacks follow after a |. [env: PLAN_EXECUTE_MODEL]",
     ),
 ]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--models",
+        metavar="NAME=MODEL",
+        help="The model of a role (planner, executor, evaluator, replanner, synthesizer), or of a class that "
+        "steps ask for (fast, strong). May be repeated.",
+    ),
+]
+Escalate = Annotated[
+    str | None,
+    typer.Option(
+        "--escalate",
+        metavar="NAME",
+        help="Class (such as strong) or model that tries agent steps again whose result was not good enough.",
+    ),
+]
 BaseUrl = Annotated[
     str | None,
     typer.Option(
@@ -411,6 +428,8 @@ class SettingOptions:
     max_cost_per_day: MaxCostPerDay = None
     max_cost_per_month: MaxCostPerMonth = None
     tenant: Tenant = None
+    models: Models = None
+    escalate: Escalate = None
 
 
 @dataclass(frozen=True)

@@ -342,12 +342,21 @@ def read_budgets(given: Sequence[str] | None) -> dict[str, float]:
     return read
 
 
+def _named_model(text: str) -> tuple[str, str]:
+    """Split ``NAME=MODEL``; which names there are, the settings say."""
+    name, equals, model = text.partition("=")
+    if not (equals and name and model):
+        raise BadUsageError(f"--models {text} is not NAME=MODEL, such as fast=openai:gpt-5-mini")
+    return name, model
+
+
 def read_settings(
     *,
     yes: bool = False,
     budgets: Sequence[str] | None = None,
     max_cost_per_day: float | None = None,
     max_cost_per_month: float | None = None,
+    models: Sequence[str] | None = None,
     **options: Any,
 ) -> Context | None:
     """Make the run's settings of the options that were given; None: those of the thread.
@@ -358,6 +367,8 @@ def read_settings(
     from ..context import to_context
 
     given = {name: value for name, value in options.items() if value is not None} | read_budgets(budgets)
+    if models:
+        given["models"] = dict(map(_named_model, models))
     if yes and given.get("approval") not in (None, "never"):
         raise BadUsageError(f"--yes and --approval {given['approval']} contradict each other")
     costs = {"day": max_cost_per_day, "month": max_cost_per_month}

@@ -9,6 +9,7 @@ from langchain_core.messages import BaseMessage
 
 from ..errors import ThreadNotFoundError
 from ..plan.dag import topological_order
+from ..report.words import say_models
 from ..state import decider_in_words, kind_of
 from ..tools.texts import preview, shortened
 
@@ -131,6 +132,9 @@ def thread_lines(
         yield from (f"  {issue['code']}: {issue['message']}" for issue in issues)
     for question in open_questions(snapshot):
         yield f"\nWaiting for an answer [{question.id[:8]}] {question.name}:\n{question.description}"
+    if spent := say_models(values.get("usage") or {}):
+        yield "\nModels:"
+        yield from (f"  {line}" for line in spent)
     if answer := values.get("final_answer"):
         yield f"\n{answer}"
 

@@ -1,10 +1,11 @@
-"""Write the pages that are made of something else: ``docs/cli.md`` and ``llms.txt``.
+"""Write what is made of something else: ``docs/cli.md``, ``docs/plan-execute.d.ts`` and ``llms.txt``.
 
 ``make docs`` runs it; a test fails while a page is not what it would write.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from pydantic import TypeAdapter
 
 import plan_execute
 from plan_execute.cli.app import app
+from plan_execute.events import OpenQuestion, StepUpdate
+from plan_execute.state import Plan
 
-__all__ = ["PAGES", "command_line_page", "llms_page"]
+__all__ = ["PAGES", "command_line_page", "llms_page", "types_for_typescript"]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -150,9 +154,58 @@ that declares no effect counts as a write, and a plan that writes waits for appr
 `Context(approval="never")`."""
 
 
+# --- types for TypeScript ----------------------------------------------------------------
+
+
+def types_for_typescript() -> str:
+    """Declare what the channels of a run's stream hold, for clients in TypeScript."""
+    streams = TypeAdapter(dict[str, Plan | StepUpdate | OpenQuestion]).json_schema()
+    lines = [
+        "// Types of the streams of a run: client.threads.stream<RunStreams>(…). Made by `make docs`.",
+        "",
+        "export type RunStreams = { plan: Plan; steps: StepUpdate; questions: OpenQuestion };",
+    ]
+    for name, schema in sorted(streams["$defs"].items()):
+        lines += ["", f"export interface {name} {_typescript(schema)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _typescript(schema: Any, indent: str = "") -> str:
+    """Write a JSON Schema, as pydantic makes them, as a type."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if options := schema.get("anyOf"):
+        return " | ".join(dict.fromkeys(_typescript(one, indent) for one in options))
+    if "enum" in schema or "const" in schema:
+        return " | ".join(map(json.dumps, schema.get("enum", [schema.get("const")])))
+    if "properties" in schema:
+        return _fields(schema, indent)
+    if schema.get("type") == "array":
+        item = _typescript(schema["items"], indent)
+        return f"({item})[]" if " | " in item else f"{item}[]"
+    if schema.get("type") == "object":
+        value = schema.get("additionalProperties")
+        return f"Record<string, {_typescript(value if isinstance(value, dict) else {}, indent)}>"
+    names = {"integer": "number", None: "unknown"}
+    return str(names.get(schema.get("type"), schema.get("type")))
+
+
+def _fields(schema: Any, indent: str) -> str:
+    deeper, required = f"{indent}  ", schema.get("required", ())
+    lines = [
+        f"{deeper}{name}{'' if name in required else '?'}: {_typescript(one, deeper)};"
+        for name, one in schema["properties"].items()
+    ]
+    return "\n".join(["{", *lines, f"{indent}}}"])
+
+
 # --- all of them -------------------------------------------------------------------------
 
-PAGES = {"docs/cli.md": command_line_page, "llms.txt": llms_page}
+PAGES = {
+    "docs/cli.md": command_line_page,
+    "docs/plan-execute.d.ts": types_for_typescript,
+    "llms.txt": llms_page,
+}
 """The files that are made, and of what."""
 
 

@@ -12,7 +12,6 @@ from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResp
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.runnables.config import var_child_runnable_config
-from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -25,6 +24,7 @@ from ..errors import (
     BudgetExceededError,
     IterationLimitError,
     ModelOutputError,
+    PlanExecuteError,
     ToolFailedError,
     WorkLimitError,
     known,
@@ -51,6 +51,7 @@ from .effects import call_once, content_of
 from .endings import with_cannot
 from .granted import asks_for_a_call, confirmed_call
 from .kinds.agent import CALLED_WITH
+from .middleware import GrantedTools, MiddlewareCalls, check_middleware, tool_name
 from .turns import as_text, correction_of, raise_if_no_result
 
 __all__ = ["as_subgraph", "make_step_agent"]
@@ -65,8 +66,17 @@ def make_step_agent(
         model: Answers unless the run names another one.
         toolbox: All tools; what a step may use is decided per call.
         middleware: The embedder's own; the guard stands innermost, so that nothing gets around it.
+
+    Raises:
+        ConfigurationError: If a middleware would go around the guard.
     """
-    return create_agent(model, toolbox.tools, middleware=[*middleware, StepGuard(toolbox)], name="step_agent")
+    guard = StepGuard(toolbox, model)
+    if not middleware:
+        return create_agent(model, toolbox.tools, middleware=[guard], name="step_agent")
+    check_middleware(middleware, toolbox)
+    around = [GrantedTools(toolbox), *middleware, guard]
+    agent = create_agent(model, toolbox.tools, middleware=around, name="step_agent")
+    return agent.with_config(callbacks=[MiddlewareCalls()])
 
 
 def as_subgraph(step_agent: CompiledStateGraph[Any, Any, Any, Any]) -> CompiledStateGraph[Any, Any, Any, Any]:
@@ -92,9 +102,9 @@ class StepGuard(AgentMiddleware[Any, Any]):
 
     trace_policy = TracePolicy(process_outputs=lambda _: {})
 
-    def __init__(self, toolbox: Toolbox) -> None:
+    def __init__(self, toolbox: Toolbox, model: BaseChatModel) -> None:
         super().__init__()
-        self._toolbox = toolbox
+        self._toolbox, self._model = toolbox, model
 
     def awrap_model_call(
         self,
@@ -119,12 +129,15 @@ class StepGuard(AgentMiddleware[Any, Any]):
     ) -> ModelResponse[Any]:
         scope = step_scope_of(get_config())
         _recover(scope, request.messages)
-        turns = sum(isinstance(message, AIMessage) for message in request.messages)
+        # A middleware may have taken turns out of the conversation.
+        turns = max(scope.turns, sum(isinstance(message, AIMessage) for message in request.messages))
         if turns >= scope.max_iterations:
             raise IterationLimitError(f"no answer within max_iterations={scope.max_iterations} turns")
         left = scope.max_iterations - turns
-        model = scope.model or request.model
-        offered = [tool for tool in request.tools if _name(tool) in scope.tools]
+        # A middleware's choice of a model stands: it is a router, or a fallback.
+        chosen = request.model is not self._model
+        model = request.model if chosen else scope.model or request.model
+        offered = [tool for tool in request.tools if tool_name(tool) in scope.tools]
 
         async def ask(member: BaseChatModel, tries: int) -> ModelResponse[Any]:
             shown = [_quoted(message, scope.run.mark, member.profile or {}) for message in request.messages]
@@ -140,8 +153,15 @@ class StepGuard(AgentMiddleware[Any, Any]):
 
             return await _corrected(say, request.messages, scope, left, describe_model("executor", member))
 
+        scope.turns = turns + 1
+        try:
+            answer = await first_that_answers(model, ask)
+        except PlanExecuteError as error:
+            scope.unanswered = error
+            raise
+        scope.unanswered = None
         # Tools are called with what is on record, and that holds no secrets.
-        return scope.run.redact(await first_that_answers(model, ask))
+        return scope.run.redact(answer)
 
     async def _tool_call(
         self,
@@ -149,13 +169,14 @@ class StepGuard(AgentMiddleware[Any, Any]):
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
         scope, call = step_scope_of(get_config()), request.tool_call
-        if call["name"] not in scope.tools or request.tool is None:
+        # A middleware may have put another tool in the place of the granted one.
+        if call["name"] not in scope.tools or request.tool is not self._toolbox.get(call["name"]):
             return _refusal(call, scope)
         if (answer := _given_answer(request)) is not None:
             return answer  # by a person: it stands, whatever another middleware sends here
         _recover(scope, request.state["messages"])
         effect = self._toolbox.effect(call["name"])
-        tool, name, asked = request.tool, call["name"], _asked(request)
+        tool, name, asked = self._toolbox.get(call["name"]), call["name"], _asked(request)
         order, wanted = _order(request, asked), content_of(asked["name"], asked["args"])
         args = scope.run.redact(call["args"])
         args = await self._confirmed(request, scope, args, effect, [order, *_changed(wanted, name, args)])
@@ -358,12 +379,6 @@ def _order(request: ToolCallRequest, this: ToolCall) -> int:
     before = sum(not now for now, _ in same)
     ids = [call_id for now, call_id in same if now]
     return before + (ids.index(this["id"]) if this["id"] in ids else 0)
-
-
-def _name(tool: BaseTool | dict[str, Any]) -> str:
-    if isinstance(tool, BaseTool):
-        return tool.name
-    return str(tool.get("name") or tool.get("function", {}).get("name", ""))
 
 
 async def _in_form(

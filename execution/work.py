@@ -17,7 +17,12 @@ from langgraph.runtime import Runtime
 
 from ..errors import (
     BudgetExceededError,
+    CannotError,
+    IterationLimitError,
     ModelCallError,
+    ModelOutputError,
+    ModelTruncatedError,
+    NothingDoneError,
     PlanExecuteError,
     StepError,
     StepStoppedError,
@@ -146,9 +151,13 @@ class StepWork:
 
     async def _attempt(self, number: int, before: Attempt | None, hint: str, item: Item | None) -> Attempt:
         started_at = self.run.timestamp()
-        scope = self._scope(number, item, hint, ordered=self.ordered or was_ordered_again(before))
+        named = self._model_named(before)
+        ordered = self.ordered or was_ordered_again(before)
+        scope = self._scope(number, item, hint, named, ordered=ordered)
         evidence: list[Evidence] = []
         attempt = new_attempt(number, started_at, None, None)
+        if named is not None:
+            attempt["model"] = named
         failure: Failure | None = None
         try:
             values = await self.values(item=item)
@@ -213,7 +222,18 @@ class StepWork:
     def _fingerprint(self, item: Item | None, hint: str) -> str:
         return "" if "call" in self.step else digest(self._asked(item, hint))[:16]
 
-    def _scope(self, number: int, item: Item | None, hint: str, *, ordered: bool) -> StepScope:
+    def _model_named(self, before: Attempt | None) -> str | None:
+        """Return the class or model that makes an attempt; the stronger one, once a result was not enough."""
+        if "tools" not in self.step:
+            return None
+        stronger = self.step.get("escalate") or self.run.settings.escalate
+        if stronger and before is not None and (before.get("model") == stronger or _fell_short(before)):
+            return stronger
+        return self.step.get("model")
+
+    def _scope(
+        self, number: int, item: Item | None, hint: str, named: str | None, *, ordered: bool
+    ) -> StepScope:
         settings = self.run.settings
         has_model = self.models.has("executor", settings.models)
         outer = self.config["configurable"].get(OUTER_KEY)
@@ -228,7 +248,7 @@ class StepWork:
             tools=frozenset(granted_tools(self.step)),
             max_iterations=self.step.get("max_iterations") or settings.max_iterations,
             tab=self.run.tab(),
-            model=self.models.get("executor", settings.models)
+            model=self.models.get("executor", settings.models, named)
             if has_model and "tools" in self.step
             else None,
             output_schema=self.step.get("output_schema") or form_wanted(self.plan, self.step),
@@ -309,8 +329,7 @@ class StepWork:
                 runtime=self.runtime,
             )
         assert self.step_agent is not None, "the validator refuses agent steps without a model"
-        model = self.models.get("executor", self.run.settings.models)
-        messages = with_attachments(messages, attachments_of(self.state), model)
+        messages = with_attachments(messages, attachments_of(self.state), scope.model)
         return await run_agent_step(
             self.step_agent,
             self.step,
@@ -483,6 +502,22 @@ class StepWork:
     def emit(self, kind: str, **details: Any) -> None:
         """Send a progress event about the step."""
         emit(self.runtime, self.run, kind, step_id=self.step["id"], **details)
+
+
+_FELL_SHORT = {
+    "check_failed",
+    CannotError.code,
+    IterationLimitError.code,
+    ModelOutputError.code,
+    ModelTruncatedError.code,
+    NothingDoneError.code,
+}
+"""Failures that a better model might not have had; another one cannot mend a lost connection."""
+
+
+def _fell_short(attempt: Attempt) -> bool:
+    """Tell whether an attempt ended with a result that was not good enough, or with none."""
+    return attempt["error"] is not None and attempt["error"]["code"] in _FELL_SHORT
 
 
 def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Attempt:

@@ -7,7 +7,7 @@ the thread's lock, and gives the run what it holds in memory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -33,6 +33,7 @@ from .door.chat import LastValues, tell_question
 from .door.enter import Entry, enter
 from .loop import iterate
 from .outputs import exact_output, output_of_step
+from .streams import AsyncPlanRun, PlanRun
 
 __all__ = ["PlanExecuteAgent"]
 
@@ -105,6 +106,38 @@ class PlanExecuteAgent(CompiledAgent):
         ) -> OutputState: ...
         async def ainvoke(self, *args: Any, **kwargs: Any) -> Any:
             """Run the graph to its end, or to its next question; see :meth:`astream`."""
+
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]  # LangGraph's own knows nothing of plans
+        def stream_events(
+            self,
+            input: Input,
+            config: Config = None,
+            *,
+            version: Literal["v3"],
+            context: Settings = None,
+            **kwargs: Any,
+        ) -> PlanRun: ...
+        @overload
+        def stream_events(self, input: Any, config: Config = None, **kwargs: Any) -> Iterator[Any]: ...
+        def stream_events(self, *args: Any, **kwargs: Any) -> Any:
+            """Follow a run by its plan, its steps and its questions."""
+
+        @overload  # type: ignore[override]
+        def astream_events(
+            self,
+            input: Input,
+            config: Config = None,
+            *,
+            version: Literal["v3"],
+            context: Settings = None,
+            **kwargs: Any,
+        ) -> Awaitable[AsyncPlanRun]: ...
+        @overload
+        def astream_events(self, input: Any, config: Config = None, **kwargs: Any) -> AsyncIterator[Any]: ...
+        def astream_events(self, *args: Any, **kwargs: Any) -> Any:
+            """Follow a run by its plan, its steps and its questions."""
 
     @overload  # type: ignore[override]  # LangGraph calls the parts of values outputs
     def astream(

@@ -36,6 +36,7 @@ from .routing import (
     route_after_planner,
     route_after_validator,
 )
+from .streams import PlanTransformer
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
@@ -72,7 +73,8 @@ def create_plan_execute_agent(
             of bound steps can run.
         tools: LangChain tools or plain functions with docstrings. A tool's effect is its
             ``metadata={"effect": "read" | "idempotent" | "write"}``, ``write`` if undeclared.
-        models: Models for single roles: planner, executor, evaluator, replanner, synthesizer.
+        models: Models for single roles: planner, executor, evaluator, replanner, synthesizer; and for the
+            classes that steps may ask for: fast, strong.
         agents: Graphs, runnables or functions that steps can name with ``agent``. They get
             ``{"messages": […]}``; ``graph.with_config(metadata={"effect": "read", "description": …})``
             declares what one does to the world (``write`` if undeclared) and what it is for.
@@ -107,7 +109,9 @@ def create_plan_execute_agent(
         )
     step_agent = make_step_agent(chat.get("executor"), toolbox, middleware) if chat.has("executor") else None
     builder = _wired(chat, toolbox, step_agent, form)
-    compiled = builder.compile(checkpointer=checkpointer, store=store, name=name)
+    compiled = builder.compile(
+        checkpointer=checkpointer, store=store, name=name, transformers=[PlanTransformer]
+    )
     if step_agent is not None:
         compiled.nodes["executor"].subgraphs = [as_subgraph(step_agent)]
     return made_into(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -410,6 +411,7 @@ async def _facts(agent: CompiledAgent, values: dict[str, Any], current: Plan, le
         inputs=values.get("inputs") or {},
         has_model=agent.models.has("executor", settings.models),
         has_planner=agent.models.has("planner", settings.models),
+        model_problem=partial(agent.models.problem_with, overrides=settings.models),
         may_nest=settings.max_depth > 0,
         previous=current,
         results=values.get("results") or {},

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from ..errors import ConfigurationError, MissingModelError, known
+from ..state import MODEL_CLASSES, names_a_class
 from .endpoints import OPENAI_HOST, endpoint_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-__all__ = ["ROLES", "ChatModels", "Role", "endpoint_of", "model_name", "speaks_openai"]
+__all__ = ["ROLES", "ChatModels", "ModelOf", "Role", "endpoint_of", "model_name", "speaks_openai"]
 
 Role = Literal["planner", "executor", "evaluator", "replanner", "synthesizer"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
+_CONFIGURABLE = (*ROLES, *MODEL_CLASSES)
 _NO_OVERRIDES: Mapping[str, str] = {}
 _LOCAL_KEY = "not-needed"
 _WAYS_ON = (
@@ -26,12 +28,20 @@ _WAYS_ON = (
 )
 
 
+class ModelOf(Protocol):
+    """Names the model of a role, or the one that a step asks for instead; empty where there is none."""
+
+    def __call__(self, role: Role, named: str | None = None) -> str:
+        """Name it."""
+        ...
+
+
 class ChatModels:
     """The chat models of one agent, by role; a role without its own uses the default.
 
     Args:
         default: Name or model for every role that has none of its own; ``None``: no model.
-        by_role: Names or models for single roles (see ``ROLES``).
+        by_role: Names or models for single roles (see ``ROLES``), and for the classes that steps ask for.
         base_url: OpenAI-protocol endpoint for names without another provider; a key is
             then optional. ``None``: the OpenAI client's own settings.
         timeout_s: Seconds that an OpenAI-protocol endpoint may be silent; None: as long as the call may take
@@ -55,7 +65,7 @@ class ChatModels:
     ) -> None:
         if rate_limit is not None and not 0 < rate_limit < float("inf"):
             raise ConfigurationError(f"rate_limit is requests per second, more than 0, not {rate_limit!r}")
-        _refuse_unknown(by_role or {}, ROLES)
+        _refuse_unknown(by_role or {}, _CONFIGURABLE)
         self._configured: dict[str, str | BaseChatModel] = dict(by_role or {})
         if default is not None:
             self._configured["default"] = default
@@ -65,19 +75,22 @@ class ChatModels:
         self._made: dict[str, BaseChatModel] = {}
         self._lock = Lock()
 
-    def get(self, role: Role, overrides: Mapping[str, str] = _NO_OVERRIDES) -> BaseChatModel:
+    def get(
+        self, role: Role, overrides: Mapping[str, str] = _NO_OVERRIDES, named: str | None = None
+    ) -> BaseChatModel:
         """Give the model that serves a role.
 
         Args:
             role: Who is asking.
-            overrides: Names for this run, by role or ``"default"``. Each replaces the entry of
+            overrides: Names for this run, by role, class or ``"default"``. Each replaces the entry of
                 the same key; after that the role's own entry wins over ``"default"``.
+            named: The class or the model that a step asks for instead.
 
         Raises:
             MissingModelError: No model is configured for the role, or its key is missing.
-            ConfigurationError: The name cannot be turned into a model.
+            ConfigurationError: The name cannot be turned into a model, or there is no such class.
         """
-        chosen = self._choose(role, overrides)
+        chosen = self._choose(role, overrides, named)
         if chosen is None:
             msg = f"the {role} needs a model and none is configured. {_WAYS_ON}"
             raise MissingModelError(msg)
@@ -87,20 +100,53 @@ class ChatModels:
         """Tell whether a model is configured for a role; nothing is created or contacted."""
         return self._choose(role, overrides) is not None
 
-    def names(self, overrides: Mapping[str, str] = _NO_OVERRIDES) -> Callable[[Role], str]:
+    def names(self, overrides: Mapping[str, str] = _NO_OVERRIDES) -> ModelOf:
         """Return what names the model of a role, "" where there is none; nothing is created or contacted."""
 
-        def name(role: Role) -> str:
-            chosen = self._choose(role, overrides)
+        def name(role: Role, named: str | None = None) -> str:
+            chosen = self._choose(role, overrides, named)
             return chosen if isinstance(chosen, str) else model_name(chosen) if chosen is not None else ""
 
         return name
 
-    def _choose(self, role: Role, overrides: Mapping[str, str]) -> str | BaseChatModel | None:
+    def classes(self, overrides: Mapping[str, str] = _NO_OVERRIDES) -> list[str]:
+        """List the classes that steps may ask for: those that a model is given for."""
+        _refuse_unknown(overrides, (*_CONFIGURABLE, "default"))
+        return [name for name in MODEL_CLASSES if overrides.get(name) or self._configured.get(name)]
+
+    def problem_with(
+        self, named: str, overrides: Mapping[str, str] = _NO_OVERRIDES, *, classes_only: bool = False
+    ) -> str:
+        """Say what keeps a step from being done by the class or the model that it asks for; "": nothing.
+
+        Args:
+            named: What the step asks for.
+            overrides: Names for this run.
+            classes_only: Whether a model wrote the step: the models themselves are people's to choose.
+        """
+        classes = self.classes(overrides)
+        if classes_only and named not in classes:
+            return f"there is no class {named!r} of models; known classes: {known(classes)}"
+        try:
+            self.get("executor", overrides, named)
+        except ConfigurationError as error:
+            return str(error)
+        return ""
+
+    def _choose(
+        self, role: Role, overrides: Mapping[str, str], named: str | None = None
+    ) -> str | BaseChatModel | None:
         _refuse_unknown({role: ""}, ROLES)
-        _refuse_unknown(overrides, (*ROLES, "default"))
+        classes = self.classes(overrides)
         entries = {**self._configured, **overrides}
-        return entries.get(role) or entries.get("default") or None
+        if not named:
+            return entries.get(role) or entries.get("default") or None
+        if named not in classes and names_a_class(named):
+            raise ConfigurationError(
+                f"there is no class {named!r} of models; known classes: {known(classes)}. "
+                f"Give {' and '.join(MODEL_CLASSES)} a model in `models`"
+            )
+        return entries[named] if named in classes else named
 
     def _make(self, name: str, role: Role) -> BaseChatModel:
         with self._lock:
@@ -149,8 +195,9 @@ def speaks_openai(model: BaseChatModel) -> bool:
 def _refuse_unknown(names: Mapping[str, object], accepted: tuple[str, ...]) -> None:
     for name in names:
         if name not in accepted:
-            msg = f"there is no role {name!r} to give a model to; known: {known(accepted)}"
-            raise ConfigurationError(msg)
+            roles = known(role for role in accepted if role not in MODEL_CLASSES)
+            msg = f"there is no role {name!r} to give a model to; known: {roles}"
+            raise ConfigurationError(f"{msg}; classes of models: {known(MODEL_CLASSES)}")
 
 
 def _create(

@@ -43,6 +43,7 @@ async def write_draft(
     role: str,
     tools: Mapping[str, Mapping[str, Any]],
     agents: Sequence[str] = (),
+    model_classes: Sequence[str] = (),
     sub_plans: bool = False,
     inputs: Collection[str] = (),
     settings: Context,
@@ -58,6 +59,7 @@ async def write_draft(
     Args:
         prompt: Asks for it, in either form.
         tools: The JSON Schema of the arguments of each tool.
+        model_classes: Classes of models that a step may ask for.
         inputs: Names of the inputs.
         settings: Say how many steps a plan may have, and whether a grammar is used.
         occasion: What it is to write.
@@ -74,6 +76,7 @@ async def write_draft(
         line_grammar,
         tools,
         agents=agents,
+        model_classes=model_classes,
         sub_plans=sub_plans,
         earlier=[step["id"] for step in kept],
         inputs=inputs,
@@ -85,7 +88,9 @@ async def write_draft(
         prompt("fields"),
         role=role,
         meter=meter,
-        json_schema=draft_schema(list(tools), agents, sub_plans=sub_plans, occasion=occasion),
+        json_schema=draft_schema(
+            list(tools), agents, model_classes=model_classes, sub_plans=sub_plans, occasion=occasion
+        ),
         check=partial(draft_problems, occasion=occasion, kept=kept),
         form=TextForm(
             prompt("lines"),

@@ -99,11 +99,14 @@ class _Planner:
         return plan_key(
             goal=state.get("goal") or "",
             inputs=state.get("inputs") or {},
-            prompt=_messages({}, run, self.toolbox, "lines", mark=""),
+            prompt=_messages({}, run, self.toolbox, "lines", classes=self._classes(run), mark=""),
             schema=draft_schema(self.toolbox.names, list(self.toolbox.agents), sub_plans=run.may_nest),
             model=self._planner_name(run),
             settings=run.settings,
         )
+
+    def _classes(self, run: Run) -> list[str]:
+        return self.models.classes(run.settings.models)
 
     def _planner_name(self, run: Run) -> str:
         model = self.models.get("planner", run.settings.models)
@@ -158,6 +161,7 @@ class _Planner:
             state,
             run,
             self.toolbox,
+            classes=self._classes(run),
             mark=run.mark,
             names_only=names_only,
             ended=await _ended_steps(state, run),
@@ -176,6 +180,7 @@ class _Planner:
             inputs=list(state.get("inputs") or {}),
             settings=run.settings,
             agents=list(self.toolbox.agents),
+            model_classes=self._classes(run),
             sub_plans=run.may_nest,
             meter=tab,
             config=with_marks(config, plan_marks(state.get("plan"))),
@@ -249,6 +254,7 @@ def _messages(
     toolbox: Toolbox,
     form: DraftForm,
     *,
+    classes: Sequence[str],
     mark: str,
     names_only: bool = False,
     ended: Sequence[str] = (),
@@ -258,6 +264,7 @@ def _messages(
     """Write the prompt: what is the same in every run first, so that providers can keep its beginning.
 
     Args:
+        classes: Classes of models that a step may ask for.
         names_only: Whether the values of inputs are kept back.
         ended: How the steps of a rolling plan ended.
         today: The date; "" where the prompt is only the key of a cached plan.
@@ -266,7 +273,7 @@ def _messages(
     inputs = state.get("inputs") or {}
     return render_prompt(
         "planner",
-        form=describe_form(form, toolbox, sub_plans=run.may_nest),
+        form=describe_form(form, toolbox, model_classes=classes, sub_plans=run.may_nest),
         effects=describe_effects(toolbox),
         tools=quoted_tools(toolbox, seen or {}),
         instructions=run.settings.instructions,

@@ -64,6 +64,7 @@ class _Replanner:
                 inputs=list(state.get("inputs") or {}),
                 settings=run.settings,
                 agents=list(self.toolbox.agents),
+                model_classes=brief.classes,
                 sub_plans=run.may_nest,
                 meter=tab,
                 config=with_marks(config, plan_marks(plan)),
@@ -83,6 +84,7 @@ class _Replanner:
             evaluation=evaluation,
             run=run,
             toolbox=self.toolbox,
+            classes=self.models.classes(run.settings.models),
             replaced=_replaced(plan, evaluation, state),
             taken=used_ids(plan, state.get("audit") or ()),
             accounts=await _accounts(plan, state, run),
@@ -96,6 +98,7 @@ class _Brief:
     """What a revision is written for, and from.
 
     Attributes:
+        classes: Classes of models that a step may ask for.
         replaced: The steps that give way.
         taken: Ids that new steps are not to have.
         accounts: How each step ended, by its id.
@@ -108,6 +111,7 @@ class _Brief:
     evaluation: Evaluation
     run: Run
     toolbox: Toolbox
+    classes: Sequence[str]
     replaced: set[str]
     taken: set[str]
     accounts: Mapping[str, str]
@@ -121,7 +125,7 @@ class _Brief:
         return render_prompt(
             "replanner",
             instructions=run.settings.instructions,
-            form=describe_form(form, self.toolbox, sub_plans=run.may_nest),
+            form=describe_form(form, self.toolbox, model_classes=self.classes, sub_plans=run.may_nest),
             effects=describe_effects(self.toolbox),
             tools=quoted_tools(self.toolbox, self.seen),
             today=run.today,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -18,6 +19,7 @@ from ..plan.identity import plan_difference, plan_hash, step_fingerprints
 from ..plan.revision import edited_revision, with_new_ids_for_reruns
 from ..plan.rules import PlanFacts, validate_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
+from ..spending.prices import price_problem
 from ..state import Approval, By, Draft, Grants, Plan, PlanIssue, State, digest, feedback_of, new_evaluation
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
@@ -77,12 +79,20 @@ class _Validator:
             inputs=state.get("inputs") or {},
             has_model=self.models.has("executor", run.settings.models),
             has_planner=self.models.has("planner", run.settings.models),
+            model_problem=partial(self._model_problem, run=run, by_model=by_model),
             may_nest=run.may_nest,
             previous=previous,
             results=state.get("results") or {},
             finished=await _fingerprints(previous, run),
             goal=state.get("goal") or "",
         )
+
+    def _model_problem(self, named: str, *, run: Run, by_model: bool) -> str:
+        overrides = run.settings.models
+        if problem := self.models.problem_with(named, overrides, classes_only=by_model):
+            return problem
+        model = self.models.get("executor", overrides, named)
+        return price_problem(model, run.settings, run.meter.prices)
 
     async def _accepted(self, state: State, draft: Draft, plan: Plan, run: Run) -> Update:
         if not run.can_ask and (asking := [step["id"] for step in plan["steps"] if step.get("approve")]):

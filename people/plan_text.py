@@ -204,6 +204,10 @@ def _circumstances(step: Step) -> Iterator[str]:
         yield f"only if the condition of {plain_line(step['else_of'])} does not hold"
     if step.get("if_failed"):
         yield f"only if one of these fails: {', '.join(map(plain_line, step['if_failed']))}"
+    if step.get("model"):
+        yield f"by the model {code_span(step['model'])}"
+    if step.get("escalate"):
+        yield f"by {code_span(step['escalate'])} if a result is not good enough"
     if step["depends_on"]:
         yield "after " + ", ".join(map(plain_line, step["depends_on"]))
     if step.get("approve"):

@@ -45,6 +45,7 @@ _NO_LIMITS = frozenset(
     {
         "approval",
         "decision_timeout_s",
+        "escalate",
         "instructions",
         "max_parallel",
         "max_plan_attempts",

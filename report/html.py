@@ -466,11 +466,13 @@ def _usage(record: RunRecord, _: Mapping[str, str]) -> Markup | str:
     spent = element("ul", *(element("li", line) for line in record["spent"])) if record["spent"] else ""
     calls, seconds = usage.get("tool_calls") or 0, usage.get("seconds") or 0.0
     said = f"{say_count(calls, 'tool call')}, {say_seconds(seconds)} of running time."
-    return join([_usage_table(usage) if usage.get("model_calls") else "", element("p", said), spent])
+    parts = [usage.get("by_role") or {}, usage.get("by_model") or {}] if usage.get("model_calls") else []
+    tables = [_usage_table(part, usage) for part in parts if part]
+    return join([*tables, element("p", said), spent])
 
 
-def _usage_table(usage: Mapping[str, Any]) -> Markup:
-    roles = {role: used for role, used in (usage.get("by_role") or {}).items() if isinstance(used, Mapping)}
+def _usage_table(parts: Mapping[str, Any], usage: Mapping[str, Any]) -> Markup:
+    roles = {name: used for name, used in parts.items() if isinstance(used, Mapping)}
     columns = ["model_calls", "input_tokens", "output_tokens"] + (
         ["cost"] if usage.get("cost") is not None else []
     )

@@ -10,7 +10,17 @@ from ..tools.calls import last_line
 from ..tools.calls import shortened as both_ends
 from .markup import Markup, element, join
 from .steps import Criterion, Given, StepRecord, Try
-from .words import OUTCOMES, Share, say_count, say_seconds, say_time, say_usage, shortened, way_to_output
+from .words import (
+    OUTCOMES,
+    Share,
+    say_count,
+    say_models,
+    say_seconds,
+    say_time,
+    say_usage,
+    shortened,
+    way_to_output,
+)
 
 __all__ = ["KINDS", "badge", "step_links", "step_section", "value_block"]
 
@@ -110,6 +120,7 @@ def _fields(step: StepRecord, anchors: Mapping[str, str], share: Share, thread: 
         ("Attempts", _attempts(step)),
         ("Time", _time(step)),
         ("Spent", " · ".join(say_usage(step["usage"]))),
+        ("Models", "; ".join(say_models(step["usage"]))),
     ]
     written = [join([element("dt", name), element("dd", value)]) for name, value in rows if value]
     return element("dl", *written, class_="fields")
@@ -151,6 +162,8 @@ def _options(step: StepRecord, share: Share) -> list[tuple[str, object]]:
         "approve": "Asks first",
         "ask": "Asks",
         "confirm": "Confirmed with its arguments",
+        "model": "Model",
+        "escalate": "Tries again with",
     }
     return [
         (names.get(name, name), element("code", shortened(value, share.brief)[0]))

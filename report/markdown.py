@@ -18,6 +18,7 @@ from .words import (
     Share,
     say_cost,
     say_count,
+    say_models,
     say_seconds,
     say_time,
     say_timeline,
@@ -277,6 +278,7 @@ def _facts(step: StepRecord, share: Share) -> Iterator[str]:
     )
     if spent := say_usage(step["usage"]):
         yield f"- Spent: {', '.join(spent)}"
+    yield from (f"- Model {plain(said)}" for said in say_models(step["usage"]))
 
 
 def _compact(value: Any) -> str:
@@ -335,13 +337,16 @@ def _decision(number: int, one: Decision) -> str:
 
 def _usage(record: RunRecord) -> Iterator[str]:
     yield from (f"- {plain(line)}" for line in record["spent"])
-    roles = record["usage"].get("by_role") or {}
-    if not roles:
-        return
-    yield ""
-    lines = ["| role | model calls | tokens in | tokens out | cost |", "|---|---:|---:|---:|---:|"]
-    for role, used in sorted(roles.items()):
+    for what in ("role", "model"):
+        if used := record["usage"].get(f"by_{what}"):
+            yield ""
+            yield _usage_table(what, used)
+
+
+def _usage_table(what: str, spent: Mapping[str, Any]) -> str:
+    lines = [f"| {what} | model calls | tokens in | tokens out | cost |", "|---|---:|---:|---:|---:|"]
+    for name, used in sorted(spent.items()):
         cost = say_cost(used["cost"]) if used.get("cost") is not None else "–"
-        cells = [f"{used.get(name) or 0:,}" for name in ("model_calls", "input_tokens", "output_tokens")]
-        lines.append(f"| {plain(role).replace('|', '/')} | {' | '.join(cells)} | {cost} |")
-    yield "\n".join(lines)
+        cells = [f"{used.get(part) or 0:,}" for part in ("model_calls", "input_tokens", "output_tokens")]
+        lines.append(f"| {plain(name).replace('|', '/')} | {' | '.join(cells)} | {cost} |")
+    return "\n".join(lines)

@@ -23,6 +23,7 @@ __all__ = [
     "event_title",
     "say_cost",
     "say_count",
+    "say_models",
     "say_seconds",
     "say_time",
     "say_timeline",
@@ -177,6 +178,12 @@ def say_usage(usage: Mapping[str, Any]) -> list[str]:
     if (cost := usage.get("cost")) is not None:
         said.append(f"cost {say_cost(cost)}")
     return said
+
+
+def say_models(usage: Mapping[str, Any]) -> list[str]:
+    """Say what each model was used for, where that is on record."""
+    models = {name: used for name, used in (usage.get("by_model") or {}).items() if isinstance(used, Mapping)}
+    return [f"{name}: {', '.join(say_usage(used))}" for name, used in sorted(models.items())]
 
 
 SIGNED = "Made by plan-execute "

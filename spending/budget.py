@@ -24,7 +24,7 @@ from ..errors import BudgetExceededError
 from ..models.limits import CallLimits
 from ..state import Usage, add_usage
 from .periods import Periods, Reserved, SoftLimit, amounts_of, worst_of
-from .prices import PriceTable
+from .prices import PriceTable, answering_model
 
 __all__ = ["BUDGETS", "Budget", "Calls", "Extension", "Meter", "Tab"]
 
@@ -286,7 +286,9 @@ class Tab:
         if cost is not None:
             counted["cost"] = cost
         total = counted["input_tokens"] + counted["output_tokens"]
-        return {**counted, "total_tokens": total, "by_role": {role: counted}}  # type: ignore[typeddict-item]
+        named = answering_model(message, model)
+        by_model = {"by_model": {named: counted}} if named else {}
+        return {**counted, "total_tokens": total, "by_role": {role: counted}, **by_model}  # type: ignore[typeddict-item]
 
     def call_limits(self) -> CallLimits:
         """Return what one model call may take."""

@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from ..errors import UnresolvedReferenceError
-from ..models.chat import Role
+from ..models.chat import ModelOf
 from ..plan.criteria import is_judged
 from ..plan.dag import pending_steps, remaining_path
 from ..plan.identity import input_values
@@ -32,8 +32,6 @@ __all__ = [
 
 Samples = Mapping[str, Sequence[Sample]]
 """Samples by kind of work: ``tool:NAME``, ``agent:NAME``, ``plan``, ``role:NAME MODEL``."""
-ModelOf = Callable[[Role], str]
-"""Names the model of a role; empty where there is none."""
 
 
 class Amount(TypedDict):
@@ -96,7 +94,10 @@ def _kind(step: Step, model_of: ModelOf) -> str:
         return f"agent:{step['agent']}"
     if "ask" in step:
         return "ask"
-    return "plan" if "plan" in step else f"role:executor {model_of('executor')}"
+    if "plan" in step:
+        return "plan"
+    named = step.get("model")
+    return f"role:executor {model_of('executor', named) if named else model_of('executor')}"
 
 
 # --- from samples to an estimate ---------------------------------------------------------

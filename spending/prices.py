@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
     from langchain_core.messages.ai import UsageMetadata
 
-__all__ = ["Price", "PriceTable", "read_prices"]
+    from ..context import Context
+
+__all__ = ["Price", "PriceTable", "answering_model", "price_problem", "read_prices"]
 
 _MILLION = 1_000_000
 
@@ -84,6 +86,27 @@ def _name_in(answer: AIMessage, model: BaseChatModel | None) -> str:
     metadata = answer.response_metadata
     said = metadata.get("model_name") or metadata.get("model")
     return str(said) if said else model_name(model) if model is not None else ""
+
+
+def answering_model(answer: AIMessage | None, model: BaseChatModel | None) -> str:
+    """Name the model that a call went to, as it was asked for, else as its answer does; "": not known."""
+    if model is not None:
+        return model_name(members_of(model)[0])
+    return _name_in(answer, None) if answer is not None else ""
+
+
+def price_problem(model: BaseChatModel, settings: Context, prices: PriceTable, *, whose: str = "") -> str:
+    """Say why a budget could not be held, because calls of this model would count as free; "": it can."""
+    limits = [] if settings.max_cost is None else [f"{settings.max_cost:g}"]
+    limits += [f"{one.max_cost:g} per {one.per}" for one in settings.spend_limits if one.max_cost is not None]
+    for member in members_of(model) if limits else ():
+        if not prices.knows(member):
+            name = model_name(member)
+            return (
+                f"max_cost={limits[0]} cannot be held: there is no price for the model {name!r}{whose}. "
+                f'Hand one in: prices={{"{name}": {{"input": …, "output": …}}}}, per million tokens'
+            )
+    return ""
 
 
 def read_prices(given: Mapping[str, Any] | str | Path | PriceTable | None) -> PriceTable:

@@ -40,6 +40,9 @@ _NOT_OURS = (
     "Graph import exceeded",  # so is this
     "Import for custom app",  # and this, of the page: it imports what the graph needs
     "is ignored; known inputs",  # what a test sent
+    "The v3 streaming protocol on Pregel is experimental",  # langgraph, of itself
+    "interrupt_lookup_failed",  # of the first command on a thread, which makes it
+    "Thread stream client disconnected",  # a client that has read what it wanted
 )
 """Warnings that say nothing about plan_execute."""
 

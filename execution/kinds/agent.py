@@ -106,6 +106,8 @@ async def _talk(
         known = {seen["call_id"] for seen in evidence}
         evidence += [seen for seen in scope.calls if seen["call_id"] not in known]
         raise
+    if scope.unanswered is not None:
+        raise scope.unanswered
     said: list[AnyMessage] = final["messages"]
     return said
 
@@ -114,7 +116,10 @@ def _ending(
     said: Sequence[AnyMessage], toolbox: Toolbox, scope: StepScope, evidence: list[Evidence]
 ) -> Ending:
     """Note the calls of a conversation that has ended, and read how."""
-    evidence[:] = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes)
+    found = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes)
+    known = {seen["call_id"] for seen in found}
+    # What a middleware took out of the conversation was done all the same.
+    evidence[:] = [*(seen for seen in scope.calls if seen["call_id"] not in known), *found]
     return ending_of(answer_of(said, scope.output_schema), scope.output_schema)
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
-from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackManager
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AnyMessage, BaseMessage
 from langchain_core.messages.utils import convert_to_messages
-from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.runtime import Runtime
 from pydantic import TypeAdapter
 
-from ...errors import BudgetExceededError, PlanExecuteError, StepError
+from ...errors import PlanExecuteError, StepError
 from ...run import StepScope
-from ...spending.budget import Tab
 from ...state import Effect, Evidence, Step, agent_grant
 from ...storage.ids import CallId
 from ...tools.agents import NamedAgent
@@ -26,6 +23,7 @@ from ...tools.calls import failed_call
 from ...tools.toolbox import Toolbox
 from ...tools.values import to_json
 from ..effects import call_once
+from ..middleware import CallsCounter
 from .agent import answer_of, evidence_of, nested_config
 
 __all__ = ["run_named_agent"]
@@ -147,47 +145,8 @@ def _with_handler(config: RunnableConfig, handler: AsyncCallbackHandler) -> Runn
     return {**config, "callbacks": [*(callbacks or []), handler]}
 
 
-class _Counting(AsyncCallbackHandler):
+class _Counting(CallsCounter):
     """Counts the model and tool calls of an agent that is not ours against the run's budgets."""
 
-    raise_error = True
-    """A budget that is used up ends the agent."""
-
-    def __init__(self, tab: Tab) -> None:
-        self._tab = tab
-        self._covered: dict[Any, Any] = {}
-
-    async def on_chat_model_start(
-        self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **_: Any
-    ) -> None:
-        del serialized
-        await self._begin(run_id, [one for some in messages for one in some])
-
-    async def on_llm_start(
-        self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **_: Any
-    ) -> None:
-        del serialized
-        await self._begin(run_id, [HumanMessage(one) for one in prompts])
-
-    async def _begin(self, run_id: Any, messages: Sequence[BaseMessage]) -> None:
-        covered = self._covered[run_id] = await self._tab.cover(None, messages)
-        try:
-            self._tab.reserve_model_call("executor")
-        except BudgetExceededError:
-            await self._tab.settle(covered, None, None)
-            raise
-
-    async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
-        generations = [one for some in response.generations for one in some]
-        said = next((getattr(one, "message", None) for one in generations), None)
-        await self._end(run_id, said if isinstance(said, AIMessage) else None)
-
-    async def on_llm_error(self, *_: Any, run_id: UUID, **__: Any) -> None:
-        await self._end(run_id, None)
-
-    async def _end(self, run_id: Any, said: AIMessage | None) -> None:
-        self._tab.record_model_call("executor", said, None)
-        await self._tab.settle(self._covered.pop(run_id, None), said, None)
-
     async def on_tool_start(self, *_: Any, **__: Any) -> None:
-        self._tab.tool_call()
+        self.tab.tool_call()

@@ -26,8 +26,7 @@ from ...errors import (
 )
 from ...events import Progress
 from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served, sent_at
-from ...models.chat import ROLES, model_name
-from ...models.fallbacks import members_of
+from ...models.chat import ROLES
 from ...people.answers import (
     answers_of_earlier_version,
     bare_answer,
@@ -43,6 +42,7 @@ from ...safety.redaction import REDACTOR_KEY, Redactor
 from ...spending.budget import Meter
 from ...spending.list_prices import read_lists
 from ...spending.periods import Periods
+from ...spending.prices import price_problem
 from ...state import By, Usage
 from ...storage.adapters import AsyncSaver, async_store
 from ...storage.artifacts import Artifacts
@@ -547,6 +547,8 @@ async def _require_models(agent: CompiledAgent, goal: Mapping[str, Any] | None, 
     """Refuse a new goal that nobody can plan, and a budget that could not be held."""
     if goal is not None:
         _require_planner(agent, goal, settings)
+    if settings.escalate and (problem := agent.models.problem_with(settings.escalate, settings.models)):
+        raise ConfigurationError(f"escalate: {problem}")
     if any(agent.models.has(role, settings.models) for role in ROLES):
         await read_lists()
         _require_prices(agent, settings)
@@ -554,20 +556,16 @@ async def _require_models(agent: CompiledAgent, goal: Mapping[str, Any] | None, 
 
 def _require_prices(agent: CompiledAgent, settings: Context) -> None:
     """Refuse a budget that could not be held, because calls of a model would count as free."""
-    limits = [] if settings.max_cost is None else [f"{settings.max_cost:g}"]
-    limits += [f"{one.max_cost:g} per {one.per}" for one in settings.spend_limits if one.max_cost is not None]
-    if not limits:
-        return
-    for role in ROLES:
-        if not agent.models.has(role, settings.models):
-            continue
-        for model in members_of(agent.models.get(role, settings.models)):
-            if not agent.prices.knows(model):
-                raise ConfigurationError(
-                    f"max_cost={limits[0]} cannot be held: there is no price for the model "
-                    f"{model_name(model)!r} of the {role}. Hand one in: prices="
-                    f'{{"{model_name(model)}": {{"input": …, "output": …}}}}, per million tokens'
-                )
+    used = {
+        f" of the {role}": agent.models.get(role, settings.models)
+        for role in ROLES
+        if agent.models.has(role, settings.models)
+    }
+    if settings.escalate:
+        used[" of escalate"] = agent.models.get("executor", settings.models, settings.escalate)
+    for whose, model in used.items():
+        if problem := price_problem(model, settings, agent.prices, whose=whose):
+            raise ConfigurationError(problem)
 
 
 def _require_requester(settings: Context, person: By) -> None:

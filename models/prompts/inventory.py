@@ -50,12 +50,30 @@ def describe_effects(tools: Inventory) -> str:
     return " Use one that is marked [write], which changes the world, only where the goal asks for it."
 
 
-def describe_form(form: Literal["lines", "fields"], inventory: Inventory, *, sub_plans: bool) -> str:
-    """Describe how a plan is written, with the kinds of steps that this inventory adds."""
+def describe_form(
+    form: Literal["lines", "fields"],
+    inventory: Inventory,
+    *,
+    model_classes: Sequence[str] = (),
+    sub_plans: bool,
+) -> str:
+    """Describe how a plan is written, with the kinds of steps that this inventory and these models add."""
     how = {"lines": "plan_lines", "fields": "plan_fields"}[form]
-    return fill_fragment(
-        how, criteria=examples(), forms="\n".join(_kinds(form, inventory, sub_plans=sub_plans))
-    )
+    forms = _kinds(form, inventory, sub_plans=sub_plans)
+    if model_classes:
+        forms.append(_MODELS[form].format(classes="; ".join(_CLASSES[name] for name in model_classes)))
+    return fill_fragment(how, criteria=examples(), forms="\n".join(forms))
+
+
+_MODELS = {
+    "lines": "- `model=…`, at work in words only, says which model does it: {classes}. Without it, the "
+    "usual one.",
+    "fields": "- `model`, of a step without `call`: which model does it: {classes}. Null: the usual one.",
+}
+_CLASSES = {
+    "fast": "`fast` is quick and cheap, for work that is easy to get right",
+    "strong": "`strong` is slow and costly, for work that needs careful thought",
+}
 
 
 _KINDS = {

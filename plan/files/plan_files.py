@@ -15,6 +15,7 @@ import yaml
 
 from ...errors import ConfigurationError, InvalidPlanError
 from .json_places import read_json
+from .kept_text import FOREIGN_BREAKS, with_changes
 from .places import KeyPath, Marked, Place, Problem, UnreadableError, place_at
 from .whole_files import write_whole
 from .yaml_places import looks_like_no_text, read_yaml
@@ -234,8 +235,6 @@ def _steps_called(plan: Mapping[str, Any], step_id: str) -> list[int]:
 
 # --- writing -----------------------------------------------------------------------------
 
-_FOREIGN_BREAKS = frozenset("\r\x85\u2028\u2029")
-
 
 def dump_plan(
     plan: dict[str, Any],
@@ -278,7 +277,7 @@ class _PlanDumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: _PlanDumper, text: str) -> yaml.ScalarNode:
-    if not _FOREIGN_BREAKS.isdisjoint(text):
+    if not FOREIGN_BREAKS.isdisjoint(text):
         # PyYAML 6.0 folds these like line breaks in every other style
         style: str | None = '"'
     elif "\n" in text:
@@ -309,7 +308,8 @@ def save_plan_file(
 ) -> None:
     """Write a plan to a ``.yaml``, ``.yml`` or ``.json`` file, whole or not at all.
 
-    A file with a header names the JSON Schema too, where `SCHEMA_NAME` is found near it.
+    A file with a header names the JSON Schema too, where `SCHEMA_NAME` is found near it. A YAML file that is
+    there and has steps of these ids is changed where the plan differs; its comments, order and quotes stay.
 
     Raises:
         ConfigurationError: The name ends in something else, or the file is there and may not be overwritten.
@@ -317,7 +317,18 @@ def save_plan_file(
     target = Path(path).resolve()  # what a link points to is written, the link stays
     schema = _schema_near(target.parent) if header else None
     text = dump_plan(plan, format=_format_of(target), header=header, schema=schema)
+    if overwrite and _format_of(target) == "yaml" and target.is_file():
+        text = _changed_file(target, plan) or text
     write_whole(target, text, lambda: check_writable(target, overwrite=overwrite))
+
+
+def _changed_file(path: Path, plan: dict[str, Any]) -> str | None:
+    """Put the plan into a person's file; None: the file cannot be read, or is about something else."""
+    try:
+        text = _decoded(_content(path))
+    except UnreadableError:
+        return None
+    return with_changes(text, json.loads(json.dumps(plan, allow_nan=False)))
 
 
 def _schema_near(folder: Path) -> str | None:

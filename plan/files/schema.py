@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ... import state
-from ...state import RESERVED_IDS, STEP_ID_PATTERN, STEP_KINDS, Plan
+from ...state import MODEL_CLASSES, MODEL_FIELDS, RESERVED_IDS, STEP_ID_PATTERN, STEP_KINDS, Plan
 from ..criteria import KINDS, criteria_format
 
 __all__ = ["SCHEMA_ID", "plan_schema", "schema_text"]
@@ -117,6 +117,9 @@ def _narrow_step(step: dict[str, Any]) -> None:
     step["then"] = {"required": ["task"], "properties": {"task": {"pattern": r"\S"}}}
     confirmed = {"properties": {"confirm": {"const": True}}, "required": ["confirm"]}
     step["allOf"] = [{"if": confirmed, "then": {"required": ["call"]}}]
+    for name in MODEL_FIELDS:
+        properties[name] |= {"minLength": 1, "examples": list(MODEL_CLASSES)}
+    step["dependentRequired"] = {name: ["tools"] for name in MODEL_FIELDS}
 
 
 def _narrow_criterion(criterion: dict[str, Any]) -> None:

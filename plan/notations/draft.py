@@ -60,6 +60,7 @@ class DraftStep(BaseModel):
     confirm: bool = False
     else_of: str | None = None
     if_failed: list[str] = []
+    model: str | None = None
 
     @field_validator("arguments", "output_schema", "success_criterion", mode="before")
     @classmethod
@@ -101,6 +102,7 @@ def draft_schema(
     tool_names: Sequence[str],
     agents: Sequence[str] = (),
     *,
+    model_classes: Sequence[str] = (),
     sub_plans: bool = False,
     occasion: Occasion = "goal",
 ) -> dict[str, Any]:
@@ -125,8 +127,15 @@ def draft_schema(
         step["call"] = {"type": "null"}
     if agents:
         step["agent"] = {"anyOf": [{"type": "string", "enum": list(agents)}, {"type": "null"}]}
-    branches = [] if len(tool_names) > 1 else ["else_of", "if_failed"]
-    for name in ([] if agents else ["agent"]) + ([] if sub_plans else ["goal"]) + branches:
+    if model_classes:
+        step["model"] = {"anyOf": [{"type": "string", "enum": list(model_classes)}, {"type": "null"}]}
+    useful = {
+        "agent": agents,
+        "goal": sub_plans,
+        "model": model_classes,
+        **dict.fromkeys(("else_of", "if_failed"), len(tool_names) > 1),
+    }
+    for name in [name for name, use in useful.items() if not use]:
         del step[name]
     schema["properties"]["steps"]["items"]["required"] = list(step)
     return schema
@@ -259,6 +268,8 @@ def _step(raw: DraftStep, step_id: str) -> Step:
         step["confirm"] = True
     if not (raw.call or raw.agent or "plan" in step or "ask" in step):
         step["tools"] = list(raw.tools)
+        if raw.model and raw.model.strip():
+            step["model"] = raw.model.strip()
     if raw.for_each and raw.for_each.strip():
         step["for_each"] = raw.for_each.strip()
     if raw.when and raw.when.strip():

@@ -50,6 +50,7 @@ def line_grammar(
     tools: Mapping[str, Schema],
     *,
     agents: Collection[str] = (),
+    model_classes: Collection[str] = (),
     sub_plans: bool = False,
     earlier: Collection[str] = (),
     inputs: Collection[str] = (),
@@ -61,13 +62,14 @@ def line_grammar(
     Args:
         tools: The JSON Schema of the arguments of each tool.
         agents: Names of the agents.
+        model_classes: Classes of models that a step may ask for.
         sub_plans: Whether a step may be a goal of its own.
         earlier: Ids of steps that are there already.
         inputs: Names of the inputs.
         occasion: What is written.
         bounds: How much it may hold.
     """
-    grammar = _Grammar(tools, agents, sub_plans, earlier, inputs, bounds)
+    grammar = _Grammar(tools, agents, model_classes, sub_plans, earlier, inputs, bounds)
     ends = ['"impossible: " words "\\n"', *(['"finished\\n"'] if occasion == "next_steps" else [])]
     grammar.rules["root"] = _any_of(['("# " note "\\n")? plan-1', *ends])
     for number in range(1, bounds.steps + 1):
@@ -108,12 +110,14 @@ class _Grammar:
         self,
         tools: Mapping[str, Schema],
         agents: Collection[str],
+        model_classes: Collection[str],
         sub_plans: bool,
         earlier: Collection[str],
         inputs: Collection[str],
         bounds: Bounds,
     ) -> None:
         self._tools, self._agents, self._sub_plans = tools, agents, sub_plans
+        self._models = f' (" model=" ({_any_of(map(_literal, model_classes))}))?' if model_classes else ""
         self._earlier, self._inputs, self._bounds = earlier, inputs, bounds
         self._values: dict[tuple[str, _Place, int], str] = {}
         self._more = f"{{0,{bounds.items - 1}}}"
@@ -157,7 +161,7 @@ class _Grammar:
         kinds = [self._call(tool, schema, place) for tool, schema in self._tools.items()]
         kinds = [call for call in kinds if call]
         thought = f"text-{place}{self._tool_list()}"
-        kinds += [f'{thought} (" output=" schema)?']
+        kinds += [f'{thought}{self._models} (" output=" schema)?']
         if not place.has_item:
             kinds.append(self._question(place))
         kinds += [f'{_literal(agent + " ")} text-{place} (" output=" schema)?' for agent in self._agents]

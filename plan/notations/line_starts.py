@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ...state import MODEL_CLASSES
 from .ascii_names import in_ascii
 
 __all__ = ["BRACKETS", "OPTION", "TEXTS", "Line", "label_named", "lines_of"]
@@ -101,7 +102,9 @@ _END = re.compile(
     re.I,
 )
 OPTION = re.compile(
-    r"(?P<option>tools?|after|depends_on|check|for_each|each|if_failed|else_of|if|when|output|confirm)\s*[:=：](?!=)\s*",
+    r"(?P<option>tools?|after|depends_on|check|for_each|each|if_failed|else_of|if|when|output|confirm"
+    # prose says "Model: …", too
+    rf"|model(?=\s*=|\s*[:：]\s*[\"']?(?:{'|'.join(MODEL_CLASSES)})\b))\s*[:=：](?!=)\s*",
     re.IGNORECASE,
 )
 _BREAK = re.compile(r"[\s>|]*(?:</?[A-Za-z][\w-]*>|```[\w+-]*|~~~\w*|[-=*_|:\s]*)[\s|]*")

@@ -19,7 +19,7 @@ The grammar, where blanks may stand anywhere and a bracket or a text may go on o
     work      = [ name of an agent | "goal" ] text    with "goal": the goal of a sub-plan
     option    = "tools=" names | "after=" names | "check=" check | "each=" reference, or a list of them
               | "if=" condition | "else_of=" name | "if_failed=" names | "output=" JSON Schema
-              | "confirm=" ( "true" | "false" )
+              | "confirm=" ( "true" | "false" ) | "model=" class
                                                       on its own line it is for the step before
     check     = text | criterion | "[" { check "," } "]"      a text is for a judge, a criterion is JSON
     value     = JSON | 'text' | True | False | None | reference
@@ -351,6 +351,7 @@ _EMPTY: Wire = {
     "if_failed": [],
     "ask": None,
     "choices": [],
+    "model": None,
 }
 _ASK = "ask"
 """What a question to the person is written like a call of."""
@@ -372,7 +373,10 @@ _CONDITIONAL = re.compile(
     re.IGNORECASE,
 )
 """How a label begins that says when, or how often, a step is to run."""
-_OPTION_NAMES = ("tools", "tool", "after", "check", "each", "if", "output", "if_failed", "else_of", "confirm")
+_OPTION_NAMES = (
+    *("tools", "tool", "after", "check", "each", "if", "output", "if_failed", "else_of"),
+    *("confirm", "model"),
+)
 _LOST = (
     'this is neither a step nor an option of one: write a step as tool(arguments) or "work in words", and '
     "what is no part of the plan behind a #"
@@ -391,6 +395,8 @@ def _option(name: str, scanner: Scanner) -> Wire:
     if name in ("after", "if_failed", "else_of"):
         return _steps_named(name, [label_named(one) for item in scanner.names() for one in _names_in(item)])
     value = scanner.value(bare=True)
+    if name == "model":
+        return {"model": str(value)}
     if name == "confirm":
         return {"confirm": value is True}
     if name == "output":

@@ -16,7 +16,7 @@ __all__ = ["written_step"]
 Json = Any
 _SAME = (
     *("id", "task", "depends_on", "tools", "agent", "for_each", "when"),
-    *("else_of", "if_failed", "confirm"),
+    *("else_of", "if_failed", "confirm", "model"),
 )
 """Fields that a step of a plan and one that a model writes have in common."""
 _PATH = re.compile(r"\w+(\.[A-Za-z_]\w*|\[\d+\])*")
@@ -47,6 +47,8 @@ def _parts(step: Step) -> Iterator[str]:
         yield f"output={_text(step['output_schema'])}"
     if step.get("confirm"):
         yield "confirm=true"
+    if "model" in step:
+        yield f"model={step['model']}"
 
 
 def _work(step: Step) -> str:

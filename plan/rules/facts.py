@@ -6,10 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...state import Plan, PlanIssue, StepResult
+from ...state import MODEL_CLASSES, Plan, PlanIssue, StepResult, names_a_class
 from ..tools import Tools
 
 __all__ = ["PlanFacts", "Rule", "issue"]
+
+
+def _unknown_class(named: str) -> str:
+    """Say what is wrong with a class or model where nobody knows which models there are."""
+    if named in MODEL_CLASSES or not names_a_class(named):
+        return ""
+    return f"there is no class {named!r} of models; known classes: {', '.join(MODEL_CLASSES)}"
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,7 @@ class PlanFacts:
         inputs: Input values given for this run.
         has_model: Whether agent steps can run at all.
         has_planner: Whether sub-plans can be planned, and a rolling plan can go on.
+        model_problem: Says of a class or a model that a step asks for what is wrong with it; "": nothing.
         may_nest: Whether sub-plans are within the limit of depth.
         previous: The revision that this one replaces.
         results: Results so far; finished steps must stay as they are.
@@ -34,6 +42,7 @@ class PlanFacts:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     has_model: bool = True
     has_planner: bool = True
+    model_problem: Callable[[str], str] = _unknown_class
     may_nest: bool = True
     previous: Plan | None = None
     results: Mapping[str, StepResult] = field(default_factory=dict)

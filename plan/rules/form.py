@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...errors import known
 from ...safety.depth import is_too_deep, too_deep_message
-from ...state import STEP_KINDS, Ask, Call, Plan, PlanIssue, Step, SubPlan
+from ...state import MODEL_FIELDS, STEP_KINDS, Ask, Call, Plan, PlanIssue, Step, SubPlan
 from ..criteria import KINDS, criteria_format
 from .facts import PlanFacts, issue
 
@@ -118,6 +118,12 @@ def _kind_issues(step: Step) -> Iterator[PlanIssue]:
     if step.get("confirm") and kinds != ["call"]:
         message = f"step {step['id']!r}: only a call can be confirmed, and it is a step of kind {kinds[-1:]}"
         yield issue("malformed_plan", step, message, "confirm")
+    for field in MODEL_FIELDS:
+        if step.get(field) is not None and kinds != ["tools"]:
+            message = f"step {step['id']!r}: {field} is for steps with tools, and this is one of {kinds[-1:]}"
+            yield issue("malformed_plan", step, message, field)
+        elif step.get(field) == "":
+            yield issue("malformed_plan", step, f"step {step['id']!r}: {field} is empty", field)
     for name, least in (("max_attempts", 1), ("max_iterations", 1), ("timeout_s", 0)):
         value = step.get(name)
         if value is not None and (value < least or value == 0):  # type: ignore[operator]

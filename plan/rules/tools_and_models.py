@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import WorkLimitError, known
 from ...safety.schemas import BadSchemaError, Problem, read_schema
-from ...state import Plan, PlanIssue, granted_tools, step_kind
+from ...state import MODEL_FIELDS, Plan, PlanIssue, granted_tools, step_kind
 from ..dag import is_rolling
 from .facts import PlanFacts, Rule, issue
 from .references import holds_reference, is_reference
@@ -45,6 +45,13 @@ def _agents(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
                 f"step {step['id']!r} needs a model and none is configured; give one, or fix its call",
                 "tools",
             )
+
+
+def _models(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    for step in plan["steps"]:
+        for name in MODEL_FIELDS:
+            if (named := step.get(name)) and (problem := facts.model_problem(named)):
+                yield issue("unknown_model", step, f"step {step['id']!r}, {name}: {problem}", name)
 
 
 def _sub_plans(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
@@ -126,4 +133,4 @@ def _is_open(error: Problem) -> bool:
     )
 
 
-RULES: tuple[Rule, ...] = (_tools, _agents, _sub_plans, _planner, _arguments, _state)
+RULES: tuple[Rule, ...] = (_tools, _agents, _models, _sub_plans, _planner, _arguments, _state)

@@ -108,3 +108,24 @@ def test_a_plan_whose_tools_are_gone_is_not_written(cli):
     kept = cli("promote", "t", "-o", "out.yaml", "--tools", "fewer:ALL", "--json")
     assert (kept.code, kept.json["error"]["issues"][0]["code"]) == (2, "unknown_tool")
     assert not (cli.folder / "out.yaml").exists()
+
+
+def test_a_file_that_a_person_wrote_keeps_its_comments_when_a_run_of_it_is_promoted_to_it(cli):
+    written = (
+        "# Tea, as grandmother made it\n"
+        "goal: make tea\n"
+        "steps:\n"
+        "  # the leaves\n"
+        "  - id: leaves\n"
+        "    task: find them   # green ones\n"
+        '    call: {tool: look, args: {q: "tea"}}\n'
+    )
+    (cli.folder / "tea.yaml").write_text(written, encoding="utf-8")
+    assert cli("run", "--plan", "tea.yaml", *TOOLS, "--thread", "mine", "--yes").code == 0
+    assert cli("promote", "mine", "-o", "tea.yaml", "--force").code == 0
+    assert (cli.folder / "tea.yaml").read_text(encoding="utf-8") == written
+    assert cli("promote", "mine", "-o", "tea.yaml", "--force", "--lift", "leaves.q=kind").code == 0
+    lifted = (cli.folder / "tea.yaml").read_text(encoding="utf-8")
+    assert '    call: {tool: look, args: {q: "${inputs.kind}"}}\n' in lifted
+    assert lifted.startswith("# Tea, as grandmother made it\ngoal: make tea\n")
+    assert "  # the leaves\n  - id: leaves\n    task: find them   # green ones\n" in lifted

@@ -38,6 +38,13 @@ def test_the_prompt_of_the_planner(name, number):
     assert_golden(f"prompts/{name}.txt", said_to(model, "planner", number))
 
 
+def test_the_prompt_of_a_planner_that_may_ask_for_classes_of_models():
+    model = ScriptedModel({"planner": ['1. look("kettles")'], "synthesizer": ["ok"]})
+    agent = agent_with([make_tool(look)], model, models={"fast": model, "strong": model}, checkpointer=None)
+    agent.invoke({"goal": "Find the best kettle"}, context=FREE)
+    assert_golden("prompts/planner_with_model_classes.txt", said_to(model, "planner"))
+
+
 @pytest.fixture
 async def failed_run(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
     """Run a step that sends a mail and is then judged to have failed, and a follow-up."""

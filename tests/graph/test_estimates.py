@@ -167,3 +167,15 @@ async def test_with_few_slots_the_step_known_to_be_long_goes_first() -> None:
         await Thread(agent, context).run(*quick, long)
         began = [name for name, *_ in tools.calls]
     assert began[0] == "wait"
+
+
+def test_a_step_that_asks_for_another_model_counts_by_that_one() -> None:
+    samples = {
+        "role:executor m-executor": [sample(3, 2, 100, 0.1)],
+        "role:executor m-fast": [sample(1, 1, 50, 0.01)],
+    }
+    steps: Any = {"revision": 1, "id": "p", "steps": [think("a", model="fast")]}
+    found = estimate_plan(
+        steps, {}, samples, inputs=None, slots=8, model_of=lambda role, named=None: f"m-{named or role}"
+    )
+    assert (found["cost"]["median"], found["seconds"]["median"]) == (0.01, 1)

@@ -13,7 +13,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 def test_the_python_blocks_run(tmp_path):
     shown = [text for language, text in BLOCKS if language == "python"]
-    assert len(shown) == 3
+    assert len(shown) == 4
     for number, block in enumerate(shown):
         script = tmp_path / f"block_{number}.py"
         script.write_text(block, encoding="utf-8")

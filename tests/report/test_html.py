@@ -183,6 +183,22 @@ def test_cost_is_shown_where_there_is_one():
     assert "Cost" not in Page(make_report({**state, "usage": {}})).text
 
 
+@pytest.mark.parametrize("form", ["html", "md"])
+def test_what_each_model_was_used_for_is_shown(form):
+    spent = {
+        "model_calls": 2,
+        "by_model": {"small-1": {"model_calls": 1, "cost": 0.25}, "big-1": {"model_calls": 1}},
+    }
+    step = {"id": "a", "task": "t", "tools": [], "model": "fast", "escalate": "strong", "depends_on": []}
+    result = {"step_id": "a", "status": "done", "output": 1, "usage": spent}
+    report = make_report(
+        {"status": "done", "plan": {"steps": [step]}, "results": {"a": result}, "usage": spent}, format=form
+    )
+    said = Page(report).text if form == "html" else report
+    assert said.count("small-1") >= 2, "of the step and of the run"
+    assert "small-1: 1 model call, cost 0.25" in said
+
+
 def test_a_long_output_is_cut_with_a_note_that_says_how_to_get_the_whole():
     step = {"id": "a", "call": {"tool": "t", "args": {}}}
     result = {"step_id": "a", "status": "done", "output": "z" * 50_000, "verdict": "met"}

@@ -83,3 +83,9 @@ def test_every_rule_that_is_named_is_there() -> None:
     bodies = " ".join(line.split(" ::= ", 1)[1] for line in grammar.splitlines())
     plain = re.sub(r"\"(?:[^\"\\]|\\.)*\"|\[(?:[^\]\\]|\\.)*\]", " ", bodies)
     assert set(re.findall(r"[a-z][a-z0-9-]*", plain)) <= Derivations(grammar).names
+
+
+def test_the_grammar_lets_work_in_words_ask_for_the_classes_of_models_that_there_are() -> None:
+    assert "model=" not in line_grammar({"look": TOOL})
+    grammar = line_grammar({"look": TOOL}, model_classes=["fast", "strong"])
+    assert '(" model=" ("fast" | "strong"))?' in grammar

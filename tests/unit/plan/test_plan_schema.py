@@ -50,7 +50,7 @@ FULL = {
             "max_iterations": 2,
             "approve": False,
         },
-        {"id": "b", "task": "think", "tools": [], "depends_on": ["a"]},
+        {"id": "b", "task": "think", "tools": [], "depends_on": ["a"], "model": "fast", "escalate": "strong"},
         {"id": "c", "task": "think", "agent": "coder", "for_each": "${a}"},
         {"id": "d", "plan": {"goal": "g"}, "when": "a"},
         {"id": "e", "ask": {"question": "q", "choices": ["x"]}},

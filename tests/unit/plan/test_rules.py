@@ -200,3 +200,12 @@ def test_a_regular_expression_with_a_reference_is_left_to_run_time() -> None:
         bound("b", "look", {"q": "x"}, success_criteria=[{"type": "matches", "pattern": "(${a}"}]),
     )
     assert _codes(raw) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "codes"), [("fast", []), ("openai:gpt-5", []), ("gpt-5", []), ("clever", ["unknown_model"])]
+)
+def test_a_class_that_no_run_could_have_is_an_issue_even_where_no_model_is_known(
+    named: str, codes: list[str]
+) -> None:
+    assert _codes(plan(think("a", model=named))) == codes

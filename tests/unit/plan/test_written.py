@@ -21,6 +21,7 @@ thanks = send(to=$who, body="Thank you") else_of=told
 each = "Write about ${item.id}" tools=[find] after=[who] each=$found.orders output={"type": "object"}
 coded = coder "Write a script" after=[found]
 big = goal "Reach out to all"
+deep = "Think hard" after=[found] model=strong
 sorry = "Say what went wrong" if_failed=[found, told]
 """
 

@@ -50,3 +50,11 @@ def test_agents_and_sub_plans_are_told_where_there_are_some(form: Form) -> None:
     assert goals in _described(form, look, sub_plans=True)
     assert "coder" not in _described(form, look)
     assert "coder [" in _described(form, look, agents={"coder": lambda _: "x"})
+
+
+@pytest.mark.parametrize("form", BOTH)
+def test_the_classes_of_models_that_there_are_are_told_and_no_others(form: Form) -> None:
+    described = describe_form(form, Toolbox([make_tool(look)]), model_classes=["fast"], sub_plans=False)
+    assert "`fast` is quick" in described
+    assert "strong" not in described
+    assert "`fast`" not in _described(form, look)

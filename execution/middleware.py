@@ -1,0 +1,190 @@
+"""The embedder's middleware around the agent of agent steps: what is refused of it, and what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+from uuid import UUID
+
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.outputs import LLMResult
+from langchain_core.tools import BaseTool
+from langgraph.config import get_config
+
+from ..errors import BudgetExceededError, ConfigurationError
+from ..run import step_scope_of
+from ..spending.budget import Tab
+from ..spending.periods import Reserved
+from ..tools.toolbox import Toolbox
+
+__all__ = ["CallsCounter", "GrantedTools", "MiddlewareCalls", "check_middleware", "tool_name"]
+
+Middleware = AgentMiddleware[Any, Any]
+
+_REFUSED = {
+    "LLMToolEmulator": "it makes up what tools return, so a step would count as done by calls that nobody "
+    "made. In tests, give tools of your own and a ScriptedModel",
+    "ProviderToolSearchMiddleware": "its provider would search among tools that the step was not granted. A "
+    "model is shown the few tools of its step only, so there is nothing to search: leave it out",
+    "TodoListMiddleware": "no plan can grant its tool. The plan is the list of what is to be done: leave it "
+    "out, or let a step be a plan of its own (`plan`)",
+    "FilesystemFileSearchMiddleware": "no plan can grant its tools. Use the built-in tool set `files`: "
+    "tools=[*toolset('files', folder)]",
+    "ShellToolMiddleware": "no plan can grant its tool, which runs any command. Use the built-in tool set of "
+    "commands that you name: tools=[*toolset('command:git', folder)]",
+}
+"""LangChain's middleware that would go around the guards: why, and what to use instead."""
+
+_HOOKS = ("wrap_model_call", "wrap_tool_call")
+
+
+def check_middleware(middleware: Sequence[Any], toolbox: Toolbox) -> None:
+    """Refuse what would go around the guards of agent steps, or could not run in them.
+
+    Raises:
+        ConfigurationError: If one makes up or adds tools, has no async form, is there twice, or is none.
+    """
+    seen: set[str] = set()
+    for one in middleware:
+        if not isinstance(one, AgentMiddleware):
+            raise ConfigurationError(
+                f"middleware= takes objects of LangChain's AgentMiddleware, not {_kind(one)}"
+            )
+        if one.name in seen:
+            raise ConfigurationError(f"there are two middlewares {one.name!r}; give each a `name` of its own")
+        seen.add(one.name)
+        for kind in type(one).__mro__:
+            if reason := _REFUSED.get(kind.__name__):
+                raise ConfigurationError(f"{_kind(one)} cannot be used in agent steps: {reason}")
+        _check_tools(one, toolbox)
+        _check_is_async(one)
+
+
+def _check_tools(one: Middleware, toolbox: Toolbox) -> None:
+    added = map(tool_name, getattr(one, "tools", ()))
+    if unknown := [name for name in added if name not in toolbox]:
+        raise ConfigurationError(
+            f"{_kind(one)} cannot be used in agent steps: it adds the tool {unknown[0]!r}, which no plan can "
+            "grant. Give the tool in tools= as well, so that plans can name it and its effect is known"
+        )
+
+
+def _check_is_async(one: Middleware) -> None:
+    for hook in _HOOKS:
+        has_sync = getattr(type(one), hook) is not getattr(AgentMiddleware, hook)
+        has_async = getattr(type(one), f"a{hook}") is not getattr(AgentMiddleware, f"a{hook}")
+        if has_sync and not has_async:
+            raise ConfigurationError(
+                f"{_kind(one)} cannot be used in agent steps: it has {hook} and no a{hook}, and agent steps "
+                f"run in an event loop. Write a{hook}, or put an `async def` under the decorator"
+            )
+
+
+def _kind(one: Any) -> str:
+    return one.name if isinstance(one, AgentMiddleware) else type(one).__name__
+
+
+def tool_name(tool: BaseTool | dict[str, Any]) -> str:
+    """Name a tool, in whichever form a model is offered it."""
+    if isinstance(tool, BaseTool):
+        return tool.name
+    return str(tool.get("name") or tool.get("function", {}).get("name", ""))
+
+
+class GrantedTools(AgentMiddleware[Any, Any]):
+    """Stands outermost: what chooses among the tools sees those of the step, and not all there are."""
+
+    def __init__(self, toolbox: Toolbox) -> None:
+        super().__init__()
+        self._toolbox = toolbox
+
+    def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> Coroutine[Any, Any, ModelResponse[Any]]:
+        """Offer the step's tools only."""
+        return self._narrowed(request, handler)
+
+    async def _narrowed(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        granted = step_scope_of(get_config()).tools
+        tools: list[Any] = [tool for tool in self._toolbox.tools if tool.name in granted]
+        return await handler(request.override(tools=tools))
+
+
+# --- what others than the guard spend ----------------------------------------------------
+
+
+class CallsCounter(AsyncCallbackHandler):
+    """Counts calls of models that somebody else makes for a step against the run's budgets."""
+
+    raise_error = True
+    """A budget that is used up ends who makes the calls."""
+
+    def __init__(self, tab: Tab | None = None) -> None:
+        self._tab = tab
+        self._covered: dict[UUID, Reserved | None] = {}
+
+    @property
+    def tab(self) -> Tab:
+        """Where the calls are counted."""
+        return self._tab if self._tab is not None else step_scope_of(get_config()).tab
+
+    async def on_chat_model_start(
+        self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **_: Any
+    ) -> None:
+        """Allow a call."""
+        del serialized
+        await self._begin(run_id, [one for some in messages for one in some])
+
+    async def on_llm_start(
+        self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **_: Any
+    ) -> None:
+        """Allow a call."""
+        del serialized
+        await self._begin(run_id, [HumanMessage(one) for one in prompts])
+
+    async def _begin(self, run_id: UUID, messages: Sequence[BaseMessage]) -> None:
+        covered = await self.tab.cover(None, messages)
+        try:
+            self.tab.reserve_model_call("executor")
+        except BudgetExceededError:
+            await self.tab.settle(covered, None, None)
+            raise
+        self._covered[run_id] = covered
+
+    async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        """Count what it used."""
+        generations = [one for some in response.generations for one in some]
+        said = next((getattr(one, "message", None) for one in generations), None)
+        await self._end(run_id, said if isinstance(said, AIMessage) else None)
+
+    async def on_llm_error(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """Count a call that failed."""
+        await self._end(run_id, None)
+
+    async def _end(self, run_id: UUID, said: AIMessage | None) -> None:
+        if run_id in self._covered:
+            self.tab.record_model_call("executor", said, None)
+            await self.tab.settle(self._covered.pop(run_id), said, None)
+
+
+class MiddlewareCalls(CallsCounter):
+    """Counts the calls of models that middleware makes: LangChain names their source in the metadata.
+
+    The guard counts its own, and whoever runs inside a tool counts for itself.
+    """
+
+    async def on_chat_model_start(self, *args: Any, **details: Any) -> None:
+        """Allow a call, if it is of a middleware."""
+        if "lc_source" in (details.get("metadata") or {}):
+            await super().on_chat_model_start(*args, **details)
+
+    async def on_llm_start(self, *_: Any, **__: Any) -> None:
+        """Leave calls alone that are none of a chat."""
