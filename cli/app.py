@@ -15,7 +15,7 @@ from . import (
     commands_run,
     commands_worker,
 )
-from .exits import DONE, USAGE, BadUsageError, report_failure
+from .exits import DONE, BadUsageError, report_failure
 from .options import with_single_options
 from .terminal import Screen
 
@@ -51,8 +51,7 @@ def _root(
     _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> int:
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        return USAGE
+        return commands_look.overview()
     return DONE
 
 
@@ -62,6 +61,7 @@ for _command in (
     commands_plan.plan,
     commands_plan.validate,
     commands_plan.schema,
+    commands_look.inbox,
     commands_look.list_,
     commands_look.show,
     commands_look.history,

@@ -1,10 +1,10 @@
-"""The commands that look at threads: list, show, history, graph, report."""
+"""The commands that look at threads: inbox, list, show, history, graph, report."""
 
 from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -23,13 +23,56 @@ from .options import (
 from .terminal import Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from datetime import datetime
 
-    from ..graph.agent import PlanExecuteAgent
     from ..report import ReportFormat
+    from .overview import Entry, Wanted
     from .sources import Sources
 
-__all__ = ["graph", "history", "list_", "report", "show"]
+__all__ = ["graph", "history", "inbox", "list_", "overview", "report", "show"]
+
+
+def overview() -> int:
+    """Say what waits, what runs, and what to do next."""
+    from datetime import UTC, datetime
+
+    from .overview import entries, overview_lines, window_width
+    from .sources import Sources, open_agent
+
+    screen, sources = Screen(json=False), Sources.read()
+    found: list[Entry] = []
+    if not sources.database.missing():
+        with open_agent(sources) as agent:
+            found = list(islice(entries(agent), 50))
+    width = window_width() or 100
+    for line in overview_lines(found, sources.resume_command, width=width, now=datetime.now(UTC)):
+        screen.data(line)
+    return DONE
+
+
+def inbox(db: Database = None, json: JsonOutput = False) -> int:
+    """Show what waits for you, over all threads, oldest first.
+
+    Answer with `resume`.
+    """
+    from datetime import UTC, datetime
+
+    from .overview import entries, inbox_lines
+    from .sources import Sources, open_agent
+
+    screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
+    waiting: list[Entry] = []
+    if not sources.database.missing():
+        with open_agent(sources) as agent:
+            waiting = [entry for entry in entries(agent) if entry.questions][::-1]
+    if json:
+        screen.document({"waiting": [entry.as_json() for entry in waiting]})
+        return DONE
+    for line in inbox_lines(waiting, sources.resume_command, now=datetime.now(UTC)):
+        screen.data(line)
+    if not waiting:
+        screen.note("Nothing waits for you.")
+    return DONE
 
 
 def list_(
@@ -45,62 +88,69 @@ def list_(
             help="Only threads with this status; several separated by commas. May be repeated.",
         ),
     ] = None,
+    goal: Annotated[
+        str, typer.Option("--goal", metavar="TEXT", help="Only threads whose goal holds this text.")
+    ] = "",
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Only what did something within this time, such as 2d."),
+    ] = None,
     json: JsonOutput = False,
 ) -> int:
-    """List threads, newest first."""
-    from ..storage.persistence import list_threads
-    from .sources import Sources, open_agent
-    from .views import thread_line
+    """List threads, newest first: progress, status, goal, and what they wait for."""
+    from datetime import UTC, datetime
 
-    wanted = read_words("--status", status, _statuses())
+    from ..storage.persistence import list_threads
+    from .overview import entries, list_lines, window_width
+    from .sources import Sources, open_agent
+
+    now = datetime.now(UTC)
+    wanted = _wanted(status, goal, since, now)
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
-    found: list[dict[str, Any]] = []
+    found: list[Entry] = []
     rest = 0
     if not sources.database.missing():
         with open_agent(sources) as agent:
             threads = list_threads(agent.checkpointer)  # type: ignore[arg-type]
-            entries = _entries(agent, threads, wanted)
-            found = list(islice(entries, limit))
-            rest = sum(1 for _ in (entries if wanted else threads))
+            matching = entries(agent, wanted, threads)
+            found = list(islice(matching, limit))
+            rest = sum(1 for _ in (threads if wanted.is_all else matching))
     if json:
-        screen.document({"threads": found, "more": rest})
+        screen.document({"threads": [entry.as_json() for entry in found], "more": rest})
         return DONE
-    for entry in found:
-        screen.data(thread_line(**entry))
+    width = window_width()
+    for line in list_lines(found, width, now=now, headings=width is not None and bool(found)):
+        screen.data(line)
     if rest:
         screen.note(f"… and {rest} more (--limit)")
     elif not found:
-        screen.note("No thread has this status." if wanted else "There are no threads yet.")
+        screen.note("There are no threads yet." if wanted.is_all else _NONE_FITS[bool(goal or since)])
     return DONE
+
+
+_NONE_FITS = ("No thread has this status.", "No thread is like this.")
+
+
+def _wanted(status: list[str] | None, goal: str, since: str | None, now: datetime) -> Wanted:
+    """Read which threads are listed."""
+    from datetime import timedelta
+
+    from ..storage.plan_cache import read_duration
+    from .overview import Wanted
+
+    begin = now - timedelta(seconds=read_duration(since)) if since is not None else None
+    return Wanted(read_words("--status", status, _statuses()), goal, begin)
 
 
 def _statuses() -> set[str]:
     """Name the statuses that a list can show."""
     from ..state import RunStatus
 
-    return {*get_args(RunStatus), "waiting", "overdue", "queued", "parked"}
-
-
-def _entries(
-    agent: PlanExecuteAgent, threads: Iterator[tuple[str, str]], wanted: Collection[str]
-) -> Iterator[dict[str, Any]]:
-    """Describe the threads that have a wanted status; none named: all."""
-    from .commands_worker import queue_now, queued_status, what_keeps
-    from .driving import overdue_questions
-    from .views import look_up, status_of
-
-    queue = queue_now(agent)
-    for thread, at in threads:
-        snapshot, queued = look_up(agent, thread), queue.get(thread)
-        status, overdue = queued_status(queued, status_of(snapshot)), bool(overdue_questions(snapshot))
-        if not wanted or status in wanted or (overdue and "overdue" in wanted):
-            goal = str(snapshot.values.get("goal") or "")
-            entry = {"thread": thread, "at": at, "status": status, "goal": goal}
-            yield entry | {"overdue": overdue, "reason": what_keeps(queued)}
+    return {*get_args(RunStatus), "waiting", "overdue", "queued", "parked", "stopped"}
 
 
 def show(
-    thread: Thread,
+    thread: Thread = None,
     *,
     step: Annotated[
         str | None,
@@ -116,11 +166,13 @@ def show(
     """
     from .commands_worker import queued_now, queued_status, what_keeps
     from .driving import apply_safe_defaults, overdue_questions
+    from .overview import the_thread
     from .sources import Sources, open_agent
     from .views import look_up, open_questions, status_of, thread_lines, values_of
 
     screen = Screen(json=json)
     sources = Sources.read(source_options)
+    thread = the_thread(screen, sources, thread, "show")
     if step is not None:
         return _show_output(screen, sources, thread, step)
     with open_agent(sources, existing=True) as agent:
@@ -156,12 +208,14 @@ def _show_output(screen: Screen, sources: Sources, thread: str, step: str) -> in
     return DONE
 
 
-def history(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
+def history(thread: Thread = None, db: Database = None, json: JsonOutput = False) -> int:
     """Print every decision of a thread, and why."""
+    from .overview import the_thread
     from .sources import Sources, open_agent
     from .views import audit_lines, look_up
 
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
+    thread = the_thread(screen, sources, thread, "look at")
     with open_agent(sources, existing=True) as agent:
         audit = look_up(agent, thread).values.get("audit") or []
     if json:
@@ -189,7 +243,7 @@ def graph(json: JsonOutput = False) -> int:
 
 
 def report(
-    thread: Thread,
+    thread: Thread = None,
     output: ReportOutput = None,
     format: ReportFormatOption = None,
     force: Force = False,
@@ -203,6 +257,7 @@ def report(
     """
     from ..context import run_redactor
     from ..report import read_run, write_report
+    from .overview import the_thread
     from .sources import Sources, open_agent
     from .views import look_up
 
@@ -211,6 +266,7 @@ def report(
     if target is not None:
         _check_target(target, force=force)
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
+    thread = the_thread(screen, sources, thread, "report")
     with open_agent(sources, existing=True) as agent:
         look_up(agent, thread)
         record = read_run(agent, {"configurable": {"thread_id": thread}})

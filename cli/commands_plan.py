@@ -206,7 +206,7 @@ def schema(
 
 
 def promote(
-    thread: Thread,
+    thread: Thread = None,
     *,
     output: PlanOutput = None,
     lift: Annotated[
@@ -233,6 +233,7 @@ def promote(
     from ..plan.files.plan_files import STDIN, check_writable
     from ..plan.literals import NewInput
     from ..plan.promotion import promote as promote_plan
+    from .overview import the_thread
     from .plan_files import UncheckedToolbox
     from .sources import Sources, open_agent
     from .views import look_up, results_of
@@ -241,6 +242,7 @@ def promote(
         check_writable(output, overwrite=force)
     new_inputs = [NewInput.read(text) for text in lift or ()]
     screen, sources = Screen(json=json), Sources.read(source_options)
+    thread = the_thread(screen, sources, thread, "promote", lambda entry: entry.status == "done")
     toolbox = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)

@@ -101,7 +101,7 @@ def run(
 
 
 def resume(
-    thread: Thread,
+    thread: Thread = None,
     *,
     approve: Annotated[bool, typer.Option("--approve", help="Answer yes to the open question.")] = False,
     reject: Annotated[
@@ -144,11 +144,13 @@ def resume(
         note_overdue,
         overdue_questions,
     )
+    from .overview import can_go_on, the_thread
     from .sources import Sources, open_agent
     from .views import look_up, open_questions
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(source_options, prices=prices)
+    thread = the_thread(screen, sources, thread, "resume", can_go_on)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         snapshot = look_up(agent, thread)
@@ -212,7 +214,7 @@ def _chosen(snapshot: StateSnapshot, questions: list[OpenQuestion], wanted: str 
 
 
 def retry(
-    thread: Thread,
+    thread: Thread = None,
     *,
     step: Annotated[
         list[str] | None,
@@ -233,11 +235,13 @@ def retry(
     from ..graph.loop import run as run_now
     from ..threads.requirements import check_can_go_on
     from .driving import Session, drive
+    from .overview import the_thread
     from .sources import Sources, open_agent
     from .views import look_up
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(source_options, prices=prices)
+    thread = the_thread(screen, sources, thread, "retry")
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))
@@ -247,14 +251,17 @@ def retry(
         return drive(session, None)
 
 
-def cancel(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
+def cancel(thread: Thread = None, db: Database = None, json: JsonOutput = False) -> int:
     """End a run; what is done is kept and reported."""
     from ..graph.control import cancel_run
     from ..graph.loop import run as run_now
+    from ..state import FINAL_STATUSES
+    from .overview import the_thread
     from .sources import Sources, open_agent
     from .views import look_up, status_of
 
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
+    thread = the_thread(screen, sources, thread, "cancel", lambda entry: entry.status not in FINAL_STATUSES)
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)
         outcome = run_now(cancel_run(agent, {"configurable": {"thread_id": thread}}))
@@ -309,7 +316,7 @@ def demo(
 
 
 def edit(
-    thread: Thread,
+    thread: Thread = None,
     *,
     plan: Annotated[
         Path | None,
@@ -336,11 +343,13 @@ def edit(
         raise BadUsageError("there is no terminal to edit the plan in; give the edited plan with --plan FILE")
     from ..threads.requirements import check_can_go_on
     from .driving import Session, drive
+    from .overview import the_thread
     from .plan_edit import PlanEdit, edit_from_file, edit_in_editor, settle
     from .sources import Sources, open_agent
     from .views import look_up
 
     sources = Sources.read(source_options)
+    thread = the_thread(screen, sources, thread, "edit")
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread))

@@ -21,7 +21,7 @@ from ..context import Environment
 from ..errors import InvalidPlanError
 from ..plan.files.plan_files import PlanFile, dump_plan, read_plan_text
 from .terminal import Screen
-from .views import OpenQuestion
+from .views import OpenQuestion, title_of
 
 __all__ = ["Before", "EditorError", "ask_person", "edit_file", "parse_plan"]
 
@@ -143,7 +143,7 @@ def ask_person(
     asking: dict[str, Ask] = {**_ASK, "approve_plan": partial(_approve_plan, before=before or Before())}
     for number, question in enumerate(questions, start=1):
         of_many = f" ({number} of {len(questions)})" if len(questions) > 1 else ""
-        title = _TITLES.get(question.name, question.name or "A question") + of_many
+        title = title_of(question) + of_many
         screen.question(title, folded(question.description))
         answer = asking.get(question.name, _ask_anything)(screen, question)
         if answer is not None:
@@ -171,7 +171,7 @@ def _choose(screen: Screen, question: OpenQuestion, choices: Mapping[str, str]) 
     is_folded = folded(question.description) != question.description
     whole = {"whole": "show all of what is folded above"} if is_folded else {}
     while (choice := screen.choose("What now?", {**choices, **whole})) == "whole":
-        screen.question(_TITLES.get(question.name, question.name), question.description)
+        screen.question(title_of(question), question.description)
     return choice
 
 
@@ -352,15 +352,6 @@ def _ask_anything(screen: Screen, question: OpenQuestion) -> Answer | None:
     return _json_or_text(said) if said else None
 
 
-_TITLES = {
-    "approve_plan": "May this plan run?",
-    "approve_step": "May this step run?",
-    "confirm_call": "May this call be made?",
-    "ask_person": "A question to you",
-    "handle_step_failure": "A step failed",
-    "resolve_unknown_outcome": "Did this take effect?",
-    "extend_budget": "A budget is nearly used up",
-}
 _ASK: dict[str, Ask] = {
     "approve_step": _approve_step,
     "confirm_call": _confirm_call,

@@ -97,7 +97,13 @@ class ReportForm(StrEnum):
     json = "json"
 
 
-Thread = Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id, as `run` printed it.")]
+Thread = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[THREAD]",
+        help="The thread's id, as `run` printed it (default: choose one of the last ones).",
+    ),
+]
 Tools = Annotated[
     list[str] | None,
     typer.Option(
