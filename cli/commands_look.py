@@ -13,6 +13,7 @@ from .options import (
     Database,
     Force,
     JsonOutput,
+    Picture,
     ReportForm,
     ReportFormatOption,
     ReportOutput,
@@ -226,17 +227,67 @@ def history(thread: Thread = None, db: Database = None, json: JsonOutput = False
     return DONE
 
 
-def graph(json: JsonOutput = False) -> int:
-    """Print the graph as a Mermaid picture."""
-    from ..graph import create_plan_execute_agent
+def graph(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE | THREAD]",
+            help="The plan to draw, of a file or of a thread (default: the graph of the program itself).",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="A .mmd, .svg or .txt file to write (default: stdout)."
+        ),
+    ] = None,
+    format: Annotated[
+        Picture | None,
+        typer.Option(
+            "--format",
+            metavar="WHAT",
+            help="mermaid, svg or text (default: what the file's name ends in; in a terminal text, else "
+            "mermaid).",
+        ),
+    ] = None,
+    force: Force = False,
+    db: Database = None,
+    json: JsonOutput = False,
+) -> int:
+    """Draw the plan of a file or a thread, as Mermaid, as an SVG picture, or in the terminal.
 
-    picture = create_plan_execute_agent().get_graph().draw_mermaid()
+    Without either it prints the graph of the program, as Mermaid.
+    """
+    from .drawing import picture_format, plan_picture, program_picture
+
     screen = Screen(json=json)
-    if json:
-        screen.document({"mermaid": picture})
+    form = picture_format(output, format, in_a_window=screen.interactive and what is not None)
+    if what is None and form != Picture.mermaid:
+        raise BadUsageError("the graph of the program is drawn as Mermaid only; name a plan file or a thread")
+    picture = program_picture() if what is None else plan_picture(what, form, db)
+    if output is not None and str(output) != "-":
+        _write_picture(output, picture, force=force)
+        screen.note(f"Written to {output}.")
+    elif json:
+        screen.document({form.value: picture})
     else:
         screen.data(picture.rstrip())
     return DONE
+
+
+def _write_picture(target: Path, picture: str, *, force: bool) -> None:
+    from ..errors import ConfigurationError
+    from ..plan.files.whole_files import write_whole
+
+    def check() -> None:
+        if target.exists() and not force:
+            raise ConfigurationError(f"{target} is there already; --force overwrites it")
+
+    check()
+    try:
+        write_whole(target.resolve(), picture.rstrip() + "\n", check)
+    except OSError as error:
+        raise ConfigurationError(f"{target} cannot be written ({error.strerror})") from error
 
 
 # --- report ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from .exits import DONE, BadUsageError
 from .options import (
     CacheOptions,
     Database,
+    DryRun,
     Inputs,
     InputsFile,
     JsonOutput,
@@ -39,7 +41,8 @@ __all__ = ["cancel", "demo", "edit", "resume", "retry", "run"]
 
 def run(
     goal: Annotated[
-        str | None, typer.Argument(metavar="[GOAL]", help="What to achieve, in your words.")
+        str | None,
+        typer.Argument(metavar="[GOAL | FILE]", help="What to achieve, in your words; or a plan file."),
     ] = None,
     *,
     plan: Annotated[
@@ -61,16 +64,20 @@ def run(
     setting_options: SettingOptions,
     prices: Prices = None,
     cache_options: CacheOptions,
+    dry_run: DryRun = False,
     plain: Plain = False,
     queue: Queued = False,
     json: JsonOutput = False,
 ) -> int:
     """Plan a goal and run it, or run a plan file."""
+    if plan is None and goal is not None and _names_a_file(goal):
+        plan, goal = Path(goal), None
     if (goal is None) == (plan is None):
         raise BadUsageError("give either a goal or --plan FILE")
     from uuid import uuid4
 
     from ..storage.ids import checked_thread_id
+    from .commands_plan import preview_run
     from .commands_worker import leave_to_workers
     from .driving import Session, drive
     from .plan_files import GivenInputs, read_plan
@@ -85,10 +92,12 @@ def run(
         # A thread may hold models in its settings; a new one has none.
         sources.require_model()
     thread = checked_thread_id(thread) if thread is not None else uuid4().hex[:12]
+    if dry_run:
+        return preview_run(screen, sources, goal, plan, values, settings)
     toolbox = sources.toolbox(thread)
     if plan is not None:
-        steps, typed = read_plan(plan, toolbox, values, has_model=sources.model is not None, elsewhere=queue)
-        given: dict[str, Any] = {"plan": steps, "inputs": typed}
+        checked = read_plan(plan, toolbox, values, has_model=sources.model is not None, elsewhere=queue)
+        given: dict[str, Any] = {"plan": checked.plan_file.plan, "inputs": checked.inputs}
     else:
         given = {"goal": goal, "inputs": values.values()}
     given |= {"abandon": True} if abandon else {}
@@ -98,6 +107,11 @@ def run(
         session = Session(agent, thread, screen, sources.resume_command(thread))
         screen.note(f"Thread: {thread}")
         return drive(session, given, settings)
+
+
+def _names_a_file(text: str) -> bool:
+    """Tell a plan file from a goal: one word that ends as plan files do."""
+    return text.endswith((".yaml", ".yml", ".json")) and (not re.search(r"\s", text) or Path(text).is_file())
 
 
 def resume(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..context import Context
 from ..errors import RejectedError
 from ..people.asking import ask_person
 from ..people.plan_text import call_in_words, calls_in_a_table
@@ -22,7 +23,7 @@ __all__ = ["asks_for_a_call", "asks_for_values", "confirmed_arguments", "confirm
 Json = Any
 
 
-def asks_for_values(step: Step, run: Run, toolbox: Toolbox) -> bool:
+def asks_for_values(step: Step, settings: Context, toolbox: Toolbox) -> bool:
     """Tell whether a person is to see the arguments of a step's call before it is made."""
     # A person who approved the step itself saw its final values.
     if "call" not in step or step.get("approve"):
@@ -30,7 +31,7 @@ def asks_for_values(step: Step, run: Run, toolbox: Toolbox) -> bool:
     if step.get("confirm"):
         return True
     is_write = toolbox.effect(step["call"]["tool"]) == "write"
-    return run.settings.confirm == "computed" and is_write and _is_computed(step)
+    return settings.confirm == "computed" and is_write and _is_computed(step)
 
 
 def _is_computed(step: Step) -> bool:
@@ -57,7 +58,7 @@ async def confirmed_arguments(
     """
     tool, why = step["call"]["tool"], ""
     resource = toolbox.known_resource(tool, args)
-    if asks_for_values(step, scope.run, toolbox):
+    if asks_for_values(step, scope.run.settings, toolbox):
         why = "asks before it makes this call"
     if resource is not None and not (step.get("approve") or _is_granted(step, resource, toolbox, approval)):
         why = (

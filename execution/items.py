@@ -171,7 +171,7 @@ class ItemsWork:
             langgraph.errors.GraphInterrupt: While they are being asked.
         """
         work = self._work
-        if not asks_for_values(work.step, work.run, work.toolbox):
+        if not asks_for_values(work.step, work.run.settings, work.toolbox):
             return
         calls: dict[int, dict[str, Any]] = {}
         for item in items:

@@ -152,7 +152,9 @@ class InputMaker:
             del names[0]
         step_id = self._renamed.get(names[0], names[0]) if names else ""
         if step_id not in ids:
-            raise InvalidInputError(f"{wanted.path}: there is no step {step_id!r}; known steps: {known(ids)}")
+            raise InvalidInputError(
+                f"{wanted.path}: there is no step {step_id!r}; known steps: {known(ids, given=step_id)}"
+            )
         at, rest = ids.index(step_id), names[1:]
         step = self.steps[at]
         path = _path_to(step, rest) or (_path_to(step, ["call", "args", *rest]) if rest else None)

@@ -160,13 +160,13 @@ class _Part:
 
     @property
     def tool_calls(self) -> _Range:
-        if self._step is None:
+        if self._step is None or self.kind == "ask":
             return 0, 0
         return (self._times, self._times) if self.is_direct and self._times is not None else None
 
     def amount(self, what: str) -> _Range:
         """Return how much of ``model_calls``, ``tokens`` or ``cost`` it takes, all its items together."""
-        if self.is_direct and not self._is_judged:
+        if (self.is_direct or self.kind == "ask") and not self._is_judged:
             return 0, 0
         values = [one[what] for one in self.samples if what in one]  # type: ignore[literal-required]
         if what == "model_calls" and not values and self._step is None:
