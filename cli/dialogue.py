@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -23,7 +23,7 @@ from ..plan.files.plan_files import PlanFile, dump_plan, read_plan_text
 from .terminal import Screen
 from .views import OpenQuestion, title_of
 
-__all__ = ["Before", "EditorError", "ask_person", "edit_file", "parse_plan"]
+__all__ = ["DECISIONS", "Before", "EditorError", "ask_person", "edit_file", "parse_plan"]
 
 _FALLBACKS = ("nano", "vi")
 
@@ -127,7 +127,10 @@ class Before:
 
 
 def ask_person(
-    screen: Screen, questions: Sequence[OpenQuestion], before: Before | None = None
+    screen: Screen,
+    questions: Sequence[OpenQuestion],
+    before: Before | None = None,
+    impossible: Collection[str] = (),
 ) -> dict[str, Answer]:
     """Ask every open question.
 
@@ -135,12 +138,17 @@ def ask_person(
         screen: Where the person is.
         questions: What is asked.
         before: What was said about plans before.
+        impossible: Decisions that could not be carried out here, which are not offered.
 
     Returns:
         Answers by question id, in the shapes that a resume takes; a question left open has none.
     """
     answers: dict[str, Answer] = {}
-    asking: dict[str, Ask] = {**_ASK, "approve_plan": partial(_approve_plan, before=before or Before())}
+    asking: dict[str, Ask] = {
+        **_ASK,
+        "approve_plan": partial(_approve_plan, before=before or Before()),
+        **dict.fromkeys(DECISIONS, partial(_decide, impossible=impossible)),
+    }
     for number, question in enumerate(questions, start=1):
         of_many = f" ({number} of {len(questions)})" if len(questions) > 1 else ""
         title = title_of(question) + of_many
@@ -268,7 +276,7 @@ def _edited(screen: Screen, text: str) -> tuple[str, dict[str, Any] | None]:
 
 # --- decisions ---------------------------------------------------------------------------
 
-_DECISIONS: dict[str, dict[str, str]] = {
+DECISIONS: dict[str, dict[str, str]] = {
     "handle_step_failure": {
         "retry": "try the step again, with a hint if you like",
         "skip": "go on without it",
@@ -276,27 +284,26 @@ _DECISIONS: dict[str, dict[str, str]] = {
         "replan": "revise everything that is not done",
         "supply": "give the step's output yourself",
         "abort": "end the run with a report",
-        "later": LATER,
     },
     "resolve_unknown_outcome": {
         "happened": "it took effect: give its output",
         "run_again": "it did not take effect: run it again",
         "fail": "treat the step as failed",
-        "later": LATER,
     },
     "extend_budget": {
         "extend": "allow more",
         "finish": "stop with what there is",
         "abort": "end the run now",
-        "later": LATER,
     },
 }
+"""What can be decided, by question, each with what it means."""
 _WITH_HINT = {"retry", "patch", "replan"}
 _WITH_OUTPUT = {"supply", "happened"}
 
 
-def _decide(screen: Screen, question: OpenQuestion) -> Answer | None:
-    decision = _choose(screen, question, _DECISIONS[question.name])
+def _decide(screen: Screen, question: OpenQuestion, impossible: Collection[str]) -> Answer | None:
+    choices = {word: what for word, what in DECISIONS[question.name].items() if word not in impossible}
+    decision = _choose(screen, question, {**choices, "later": LATER})
     if decision in (None, "later"):
         return None
     args: dict[str, Any] = {"decision": decision}
@@ -356,5 +363,4 @@ _ASK: dict[str, Ask] = {
     "approve_step": _approve_step,
     "confirm_call": _confirm_call,
     "ask_person": _ask_person,
-    **dict.fromkeys(_DECISIONS, _decide),
 }

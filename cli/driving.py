@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from ..people.answers import overdue_answers
 from ..plan.dag import descendants
 from ..state import steps_of
 from ..threads.requirements import check_can_go_on
-from .dialogue import Before, ask_person
+from .dialogue import DECISIONS, Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
 from .sources import Sources, open_agent
@@ -51,6 +52,14 @@ _ON_THE_COMMAND_LINE = (QuestionOpenError, ThreadUnfinishedError)
 """Errors that `resume` is the way out of."""
 
 
+@dataclass
+class _Early:
+    """What the person was asked while other steps ran: all they were asked, and what they answered."""
+
+    asked: set[str] = field(default_factory=set)
+    answers: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Session:
     """One thread before one person (or none).
@@ -66,6 +75,7 @@ class Session:
     thread: str
     screen: Screen
     resume: str | None = None
+    early: _Early = field(default_factory=_Early)
 
     @property
     def config(self) -> RunnableConfig:
@@ -76,6 +86,13 @@ class Session:
     def view(self) -> Lines | Live:
         """How the person follows it; one for all stretches between questions."""
         return way_to_follow(self.screen)
+
+    @cached_property
+    def impossible(self) -> frozenset[str]:
+        """Decisions that need a model, where there is none."""
+        settings = to_context(self.snapshot().values.get("settings")) or Context()
+        can_revise = self.agent.models.has("replanner", settings.models)
+        return frozenset() if can_revise else frozenset({"patch", "replan"})
 
     def snapshot(self) -> StateSnapshot:
         """Read the thread's state."""
@@ -129,18 +146,60 @@ def follow(session: Session, given: Any, context: Context | None = None) -> None
     """Run until the thread ends or waits, and show its progress."""
     if not isinstance(given, Mapping):
         session.view.take_up(lambda: session.snapshot().values)
+    running: set[str] = set()
     with session.view.shown():
         for event in session.agent.stream(given, session.config, context=context, stream_mode="custom"):
             session.view.tell(event)
+            if _note_running(running, event) and running and session.screen.interactive:
+                _ask_meanwhile(session, running)
+
+
+def _note_running(running: set[str], event: Any) -> bool:
+    """Keep in mind which steps are being carried out; tell whether one of them has just asked something."""
+    if not isinstance(event, Mapping) or event.get("within") or not event.get("step_id"):
+        return False
+    if event.get("type") == "step_started":
+        running.add(event["step_id"])
+    elif event.get("type") in ("step_finished", "question_open"):
+        running.discard(event["step_id"])
+    return event.get("type") == "question_open"
+
+
+def _ask_meanwhile(session: Session, running: Collection[str]) -> None:
+    """Ask while other steps run; they go on meanwhile, and the answers are given when they have ended.
+
+    Where all of them end or ask within a moment, nothing is asked here: the questions come together then.
+    """
+    for _ in range(_LOOKS):
+        snapshot = session.snapshot()
+        questions = open_questions(snapshot)
+        if not set(running) - {_step_of(one) for one in questions} - results_of(snapshot).keys():
+            return
+        time.sleep(_PAUSE_S)
+    new = [one for one in questions if one.id not in session.early.asked]
+    session.early.asked.update(one.id for one in new)
+    with session.view.paused():
+        answers = ask_person(session.screen, new, impossible=session.impossible)
+        session.early.answers |= answers
+        if answers:
+            session.screen.note("Your answer counts when what runs now has ended.")
+
+
+_LOOKS, _PAUSE_S = 10, 0.1
 
 
 def _ask_and_go_on(session: Session) -> None:
     before = Before()
     while session.screen.interactive and (questions := open_questions(session.snapshot())):
         before.approved = session.view.plan.approved if session.view.plan else None
-        answers = ask_person(session.screen, questions, before)
+        given = session.early.answers
+        early = {one.id: given[one.id] for one in questions if one.id in given}
+        rest = [one for one in questions if one.id not in session.early.asked]
+        answers = early | ask_person(session.screen, rest, before, session.impossible)
         if not answers:
             return
+        session.early.asked.clear()
+        session.early.answers.clear()
         try:
             follow(session, Command(resume=answers))
         except InvalidAnswerError as error:
@@ -192,23 +251,31 @@ def _show_ways_to_answer(session: Session, questions: list[OpenQuestion]) -> Non
     session.screen.note("Answer with one of:")
     for question in questions:
         which = f" --question {question.id[:8]}" if len(questions) > 1 else ""
-        for answer in _ANSWERS.get(question.name, ("--answer JSON",)):
-            session.screen.note(f"  {session.resume}{which} {answer}")
+        for answer, what in _ways_to_answer(question, session.impossible):
+            session.screen.note(f"  {session.resume}{which} {answer}{f'    {what}' if what else ''}")
 
 
+def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list[tuple[str, str]]:
+    """List the options that answer a question, each with what it means."""
+    if decisions := DECISIONS.get(question.name):
+        return [
+            (f"--answer {shlex.quote(_WITH_MORE.get(word, word))}", what)
+            for word, what in decisions.items()
+            if word not in impossible
+        ]
+    return [(answer, "") for answer in _ANSWERS.get(question.name, ("--answer JSON",))]
+
+
+_WITH_MORE = {
+    "supply": '{"decision": "supply", "output": …}',
+    "happened": '{"decision": "happened", "output": …}',
+}
+"""Decisions that say nothing alone."""
 _ANSWERS = {
     "approve_plan": ("--approve", "--reject 'what should be different'"),
     "approve_step": ("--approve", "--reject 'why'"),
     "confirm_call": ("--approve", "--reject 'why'"),
     "ask_person": ("--answer 'your answer'", "--reject 'why not'"),
-    **{
-        name: tuple(f"--answer {shlex.quote(answer)}" for answer in answers)
-        for name, answers in {
-            "handle_step_failure": ('{"decision": "retry"}', '{"decision": "supply", "output": …}'),
-            "resolve_unknown_outcome": ('{"decision": "run_again"}', '{"decision": "happened", "output": …}'),
-            "extend_budget": ('{"decision": "extend"}', '{"decision": "finish"}'),
-        }.items()
-    },
 }
 
 

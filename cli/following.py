@@ -188,6 +188,11 @@ class Lines:
         """Be ready for events."""
         yield
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to somebody else."""
+        yield
+
     def tell(self, event: Any) -> None:
         """Show an event."""
         show_progress(self._screen, event)
@@ -227,6 +232,13 @@ class Live:
             self.plan.stop()
             asks = self._screen.interactive and bool(self.plan.questions) and not failed
             self._drawn.close(leave=not asks and bool(self.plan.rows()))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to somebody else; the view comes back below what they wrote."""
+        self._drawn.close(leave=False)
+        yield
+        self._drawn.open()
 
     def tell(self, event: Any) -> None:
         """Show an event."""

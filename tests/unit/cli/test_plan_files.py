@@ -147,8 +147,8 @@ def test_without_tools_named_agents_and_arguments_are_not_checked(tmp_path):
         ("steps:\n- id: a\n  cal: {tool: look, args: {q: x}}\n", "did you mean 'call'?"),
         ("steps:\n- id: a\n  call: {tool: look, args: {Q: x}}\n", "did you mean 'q'?"),
         (
-            "steps:\n- {id: weather, call: {tool: now}}\n- {id: d, depends_on: [wether], call: {tool: now}}\n",
-            "'weather'?",
+            "steps:\n- {id: rain, call: {tool: now}}\n- {id: d, depends_on: [rian], call: {tool: now}}\n",
+            "'rain'?",
         ),
     ],
 )
