@@ -16,6 +16,7 @@ from . import (
     commands_worker,
 )
 from .exits import DONE, BadUsageError, report_failure
+from .help import Command, Commands
 from .options import with_single_options
 from .terminal import Screen
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     # With rich's markup typer would import rich for every --help.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -76,7 +77,7 @@ for _command in (
     commands_look.graph,
     commands_run.demo,
 ):
-    app.command(_command.__name__.rstrip("_"))(with_single_options(_command))
+    app.command(_command.__name__.rstrip("_"), cls=Command)(with_single_options(_command))
 app.add_typer(commands_clean.cache, name="cache")
 
 

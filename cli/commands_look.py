@@ -187,7 +187,7 @@ def show(
         screen.document({"thread": thread, **values_of(snapshot), **told})
         return DONE
     for line in thread_lines(thread, snapshot, status, reason):
-        screen.data(line)
+        screen.prose(line)
     if snapshot.tasks:
         way = "Answer" if snapshot.interrupts else "If nothing runs it any more, go on"
         screen.note(f"{way} with: {sources.resume_command(thread)} (and the --tools and --model of the run)")

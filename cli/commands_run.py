@@ -286,7 +286,7 @@ def cancel(thread: Thread = None, db: Database = None, json: JsonOutput = False)
         elif outcome == "requested":
             screen.data(f"The process that runs thread {thread} was asked to stop.")
         else:
-            screen.data(snapshot.values.get("final_answer") or f"Thread {thread} has ended.")
+            screen.prose(snapshot.values.get("final_answer") or f"Thread {thread} has ended.")
     return DONE
 
 

@@ -230,7 +230,7 @@ def _conclude(session: Session) -> int:
     if screen.json:
         screen.document(_result(session, snapshot, status))
     elif answer := snapshot.values.get("final_answer"):
-        screen.data(answer)
+        screen.prose(answer)
     screen.note(_summary(session, snapshot, status))
     if snapshot.tasks and session.resume:
         screen.note(f"It stopped before its end. Go on with: {session.resume}")

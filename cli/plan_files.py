@@ -198,11 +198,13 @@ def _all_issues(plan: dict[str, Any], facts: PlanFacts) -> tuple[Plan | None, li
 
 
 def _follows(issue: PlanIssue, earlier: Sequence[PlanIssue]) -> bool:
-    """Tell that a step has no kind only because the field that should say so is malformed."""
-    if issue["code"] != "malformed_plan" or issue.get("field") or issue["step_id"] is None:
+    """Tell that an issue is only there because a malformed field was left out: that is one mistake."""
+    if issue["step_id"] is None:
         return False
     fields = [one["field"][0] for one in earlier if one["step_id"] == issue["step_id"] and one.get("field")]
-    return any(nearest(field, STEP_KINDS) for field in fields)
+    if issue["code"] == "malformed_plan" and not issue.get("field"):
+        return any(nearest(field, STEP_KINDS) for field in fields)
+    return issue["code"] == "unresolved_reference" and any(nearest(field, ["for_each"]) for field in fields)
 
 
 def _without_malformed(plan: dict[str, Any], issues: Sequence[PlanIssue]) -> dict[str, Any] | None:
