@@ -166,7 +166,7 @@ def show(
     may run after it, that needs the run's --tools and --model.
     """
     from .commands_worker import queued_now, queued_status, what_keeps
-    from .driving import apply_safe_defaults, overdue_questions
+    from .driving import NEED_A_MODEL, apply_safe_defaults, overdue_questions, show_ways_to_answer
     from .overview import the_thread
     from .sources import Sources, open_agent
     from .views import look_up, open_questions, status_of, thread_lines, values_of
@@ -188,9 +188,14 @@ def show(
         return DONE
     for line in thread_lines(thread, snapshot, status, reason):
         screen.prose(line)
-    if snapshot.tasks:
-        way = "Answer" if snapshot.interrupts else "If nothing runs it any more, go on"
-        screen.note(f"{way} with: {sources.resume_command(thread)} (and the --tools and --model of the run)")
+    if asked := open_questions(snapshot):
+        has_model = sources.model or snapshot.values.get("usage", {}).get("model_calls")
+        resume = sources.resume_command(thread)
+        show_ways_to_answer(screen, resume, asked, () if has_model else NEED_A_MODEL)
+    elif snapshot.tasks:
+        screen.note(f"If nothing runs it any more, go on with: {sources.resume_command(thread)}")
+    if snapshot.tasks and not sources.has_tools:
+        screen.note("Add the --tools and --model of the run.")
     return DONE
 
 

@@ -306,7 +306,7 @@ def promote(
     planner. With --tools it is checked against them too.
     """
     from ..plan.files.plan_files import STDIN, check_writable
-    from ..plan.literals import NewInput
+    from ..plan.literals import NewInput, left_literals
     from ..plan.promotion import promote as promote_plan
     from .overview import the_thread
     from .plan_files import UncheckedToolbox
@@ -333,6 +333,12 @@ def promote(
         argument_schema=toolbox.arguments_schema if sources.has_tools else None,
     )
     _require_valid(promotion.plan, toolbox)
+    left = left_literals(promotion.plan, [wanted.name for wanted in new_inputs])
+    for place, name, value in left:
+        screen.note(
+            f"{place} still holds {value!r}, which is only the default of the input {name!r} now: "
+            f"lift it too (--lift {place}={name}), or change it"
+        )
     write_plan(screen, promotion.plan, output, _header(thread, snapshot, promotion), force=force)
     return DONE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -292,7 +293,12 @@ def cancel(thread: Thread = None, db: Database = None, json: JsonOutput = False)
 
 def demo(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Which example (default: release).")
+        str,
+        typer.Argument(
+            metavar="[NAME]",
+            help="Which example: release (default), scaffold, report; or tour: a release that is approved, "
+            "killed, resumed, and mended.",
+        ),
     ] = "release",
     ending: Annotated[
         str | None,
@@ -305,7 +311,7 @@ def demo(
 ) -> int:
     """Run a scripted example with real tools.
 
-    It needs no key and no model, and leaves nothing behind.
+    It needs no key and no model, and leaves nothing behind; the tour leaves its thread, to be looked at.
     """
     from ..context import Environment
     from ..examples import DEMOS, build_demo
@@ -315,6 +321,8 @@ def demo(
     from .sources import Place
 
     screen = Screen(json=json, plain=plain)
+    if name == "tour":
+        return _tour(screen, db, plain=plain, refused=json or yes or ending is not None)
     demo = build_demo(name, ending=ending) if ending is not None else build_demo(name)
     screen.note(f"{name}: {DEMOS[name]}")
     with closing(demo), tempfile.TemporaryDirectory(prefix="plan-execute-demo-") as folder:
@@ -323,7 +331,20 @@ def demo(
             agent = create_plan_execute_agent(**demo.agent_args, checkpointer=checkpointer, store=store)
             agent = watched_by(agent, Environment.read())
             settings = demo.context.model_copy(update={"approval": "never"}) if yes else demo.context
-            return drive(Session(agent, uuid4().hex[:12], screen), {"goal": demo.goal}, settings)
+            session = Session(agent, uuid4().hex[:12], screen, kept=db is not None)
+            return drive(session, {"goal": demo.goal}, settings)
+
+
+def _tour(screen: Screen, db: str | None, *, plain: bool, refused: bool) -> int:
+    from ..context import Environment
+    from .sources import Place
+    from .tour import tour
+
+    if refused:
+        raise BadUsageError("the tour takes --db and --plain only; `demo release` takes the other options")
+    named = db or Environment.read().database
+    place = Place(named) if named else Place.default()
+    return tour(screen, place, f" --db {shlex.quote(place.shown)}" if db else "", plain=plain)
 
 
 # --- edit -----------------------------------------------------------------------------

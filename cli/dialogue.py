@@ -20,10 +20,20 @@ from typing import Any
 from ..context import Environment
 from ..errors import InvalidPlanError
 from ..plan.files.plan_files import PlanFile, dump_plan, read_plan_text
+from .preview import what_it_does
 from .terminal import Screen
 from .views import OpenQuestion, title_of
 
-__all__ = ["DECISIONS", "Before", "EditorError", "ask_person", "edit_file", "parse_plan"]
+__all__ = [
+    "DECISIONS",
+    "HOW_TO_WRITE",
+    "Before",
+    "EditorError",
+    "ask_person",
+    "edit_file",
+    "editable",
+    "parse_plan",
+]
 
 _FALLBACKS = ("nano", "vi")
 
@@ -90,6 +100,37 @@ def parse_plan(text: str) -> PlanFile:
     return read_plan_text(text, "the edited plan")
 
 
+# --- what is edited ---------------------------------------------------------------------
+
+HOW_TO_WRITE = (
+    "A step has exactly one of: call {tool, args}, tools [names], agent, ask {question}, plan {goal}.",
+    "${step.field} stands for an earlier output. depends_on: what else must be done before.",
+    "It may also have: task, when, for_each, success_criteria, max_attempts, timeout_s, on_failure,",
+    "approve (ask before it runs), confirm (ask once its arguments are known).",
+)
+"""What an editor's file says about itself."""
+_ABOUT_A_PLAN = (
+    "Save a changed plan to run it: that counts as approving it. To change nothing, leave it as it is.",
+    *HOW_TO_WRITE,
+)
+_ABOUT_A_STEP = ("Change the task or the arguments, and save: the step runs then.",)
+_NOT_THEIRS = ("id", "revision")
+_DEFAULTS: tuple[Any, ...] = ("", [], {}, None)
+
+
+def editable(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person may want to change of a plan: without its id, and what is as if left out."""
+    kept = {key: value for key, value in _without_defaults(plan).items() if key not in _NOT_THEIRS}
+    if kept.get("complete") is True:
+        del kept["complete"]
+    return kept | {"steps": [_without_defaults(step) for step in plan.get("steps", ())]}
+
+
+def _without_defaults(value: Mapping[str, Any]) -> dict[str, Any]:
+    # `tools: []` says that a step is an agent without tools.
+    return {key: part for key, part in value.items() if part not in _DEFAULTS or key == "tools"}
+
+
 # --- questions ------------------------------------------------------------------------
 
 Answer = Any
@@ -116,7 +157,17 @@ class Before:
             theirs = parse_plan(self.text).plan if self.text else None
         except InvalidPlanError:
             theirs = None
-        return self.text if theirs == plan else dump_plan(dict(plan), format="yaml")
+        shown = editable(plan)
+        return self.text if theirs == shown else dump_plan(shown, format="yaml", header=_ABOUT_A_PLAN)
+
+    def steps_that_differ(self, plan: Mapping[str, Any]) -> list[str]:
+        """Name the steps that are not as they were approved, one to a line: `-` before, `+` now."""
+        if self.approved is None:
+            return []
+        old, new = ([_step_line(step) for step in p["steps"]] for p in (self.approved, plan))
+        return [
+            line for line in unified_diff(old, new, n=0, lineterm="") if line[:3] not in ("---", "+++", "@@ ")
+        ]
 
     def difference(self, plan: Mapping[str, Any]) -> list[str]:
         """Hold a plan against the one that was approved, line by line."""
@@ -124,6 +175,10 @@ class Before:
             return []
         old, new = (dump_plan(dict(p), format="yaml").splitlines() for p in (self.approved, plan))
         return list(unified_diff(old, new, "approved", "proposed", lineterm=""))
+
+
+def _step_line(step: Mapping[str, Any]) -> str:
+    return f"{step['id']}: {what_it_does(step)}"
 
 
 def ask_person(
@@ -197,6 +252,7 @@ def _approve_plan(screen: Screen, question: OpenQuestion, before: Before) -> Ans
         "later": LATER,
     }
     text = before.text_of(plan)
+    screen.difference(before.steps_that_differ(plan)[:_MOST_STEPS])
     while True:
         match _choose(screen, question, choices):
             case "approve":
@@ -208,12 +264,16 @@ def _approve_plan(screen: Screen, question: OpenQuestion, before: Before) -> Ans
             case "edit":
                 text, edited = _edited(screen, text)
                 before.text = text
-                if edited is not None and edited != plan:
+                if edited is not None and edited != editable(plan):
                     return {"type": "edit", "args": {"plan": edited}}
                 if edited is not None:
                     screen.note("Nothing was changed.")
             case _:
                 return None
+
+
+_MOST_STEPS = 40
+"""Steps that differ which are shown without being asked for; `diff` shows every line."""
 
 
 def _approve_step(screen: Screen, question: OpenQuestion) -> Answer | None:
@@ -223,7 +283,7 @@ def _approve_step(screen: Screen, question: OpenQuestion) -> Answer | None:
         "reject": "do not run it; the step fails",
         "later": LATER,
     }
-    text = dump_plan(question.args["step"], format="yaml")
+    text = dump_plan(_without_defaults(question.args["step"]), format="yaml", header=_ABOUT_A_STEP)
     while True:
         match _choose(screen, question, choices):
             case "approve":

@@ -22,6 +22,7 @@ from ..errors import (
 )
 from ..people.answers import overdue_answers
 from ..plan.dag import descendants
+from ..plan.identity import plan_hash
 from ..state import steps_of
 from ..threads.requirements import check_can_go_on
 from .dialogue import DECISIONS, Before, ask_person
@@ -38,16 +39,21 @@ if TYPE_CHECKING:
     from ..tools.toolbox import Toolbox
 
 __all__ = [
+    "NEED_A_MODEL",
     "Session",
     "answer_open_questions",
     "apply_safe_defaults",
     "check_can_end",
+    "conclude",
     "drive",
     "follow",
     "note_overdue",
     "overdue_questions",
+    "show_ways_to_answer",
 ]
 
+NEED_A_MODEL = frozenset({"patch", "replan"})
+"""Decisions that need a model."""
 _ON_THE_COMMAND_LINE = (QuestionOpenError, ThreadUnfinishedError)
 """Errors that `resume` is the way out of."""
 
@@ -69,12 +75,14 @@ class Session:
         thread: Its id.
         screen: Where everything is shown.
         resume: The command that goes on with it; None: its tools or its storage end with this process.
+        kept: Whether the thread is there when this process has ended.
     """
 
     agent: PlanExecuteAgent
     thread: str
     screen: Screen
     resume: str | None = None
+    kept: bool = True
     early: _Early = field(default_factory=_Early)
 
     @property
@@ -92,7 +100,7 @@ class Session:
         """Decisions that need a model, where there is none."""
         settings = to_context(self.snapshot().values.get("settings")) or Context()
         can_revise = self.agent.models.has("replanner", settings.models)
-        return frozenset() if can_revise else frozenset({"patch", "replan"})
+        return frozenset() if can_revise else NEED_A_MODEL
 
     def snapshot(self) -> StateSnapshot:
         """Read the thread's state."""
@@ -137,7 +145,7 @@ def _supervised(session: Session, begin: Callable[[], None]) -> int:
         try:
             begin()
             _ask_and_go_on(session)
-            return _conclude(session)
+            return conclude(session)
         except (Exception, KeyboardInterrupt) as error:
             raise Stopped(session.thread, _way_on(session, error)) from error
 
@@ -191,7 +199,7 @@ _LOOKS, _PAUSE_S = 10, 0.1
 def _ask_and_go_on(session: Session) -> None:
     before = Before()
     while session.screen.interactive and (questions := open_questions(session.snapshot())):
-        before.approved = session.view.plan.approved if session.view.plan else None
+        before.approved = (session.view.plan and session.view.plan.approved) or _approved_plan(session)
         given = session.early.answers
         early = {one.id: given[one.id] for one in questions if one.id in given}
         rest = [one for one in questions if one.id not in session.early.asked]
@@ -209,6 +217,20 @@ def _ask_and_go_on(session: Session) -> None:
             return
 
 
+def _approved_plan(session: Session) -> Mapping[str, Any] | None:
+    """Find the plan that was approved last; another process may have asked about it."""
+    for earlier in session.agent.get_state_history(session.config):
+        plan, approval = earlier.values.get("plan"), earlier.values.get("approval") or {}
+        is_approved = approval.get("decision") in ("approved", "edited")
+        if (
+            plan
+            and is_approved
+            and plan_hash(plan, earlier.values.get("inputs")) == approval.get("plan_hash")
+        ):
+            return dict(plan)
+    return None
+
+
 def _way_on(session: Session, error: BaseException) -> str | None:
     """Name the command that goes on, where the thread holds something to go on with."""
     if isinstance(error, PlanExecuteError) and not isinstance(error, _ON_THE_COMMAND_LINE):
@@ -222,7 +244,8 @@ def _way_on(session: Session, error: BaseException) -> str | None:
 # --- the end -----------------------------------------------------------------------------
 
 
-def _conclude(session: Session) -> int:
+def conclude(session: Session) -> int:
+    """Say how the thread ended, or what it waits for, and return the exit code."""
     snapshot, screen = session.snapshot(), session.screen
     if questions := open_questions(snapshot):
         return _waiting(session, questions)
@@ -243,16 +266,26 @@ def _waiting(session: Session, questions: list[OpenQuestion]) -> int:
         session.screen.document({"status": "waiting", "thread": session.thread, "questions": described})
     session.screen.note(f"Thread {session.thread} waits for a person.")
     if session.resume:
-        _show_ways_to_answer(session, questions)
+        show_ways_to_answer(session.screen, session.resume, questions, session.impossible)
     return WAITING
 
 
-def _show_ways_to_answer(session: Session, questions: list[OpenQuestion]) -> None:
-    session.screen.note("Answer with one of:")
+def show_ways_to_answer(
+    screen: Screen, resume: str, questions: Sequence[OpenQuestion], impossible: Collection[str] = ()
+) -> None:
+    """Write the commands that answer the open questions.
+
+    Args:
+        screen: Where to.
+        resume: The command that goes on with the thread.
+        questions: What is asked.
+        impossible: Decisions that could not be carried out.
+    """
+    screen.note("Answer with one of:")
     for question in questions:
         which = f" --question {question.id[:8]}" if len(questions) > 1 else ""
-        for answer, what in _ways_to_answer(question, session.impossible):
-            session.screen.note(f"  {session.resume}{which} {answer}{f'    {what}' if what else ''}")
+        for answer, what in _ways_to_answer(question, impossible):
+            screen.note(f"  {resume}{which} {answer}{f'    {what}' if what else ''}")
 
 
 def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list[tuple[str, str]]:
@@ -291,7 +324,8 @@ def _summary(session: Session, snapshot: StateSnapshot, status: str) -> str:
     steps = (values.get("plan") or {}).get("steps", [])
     done = [result for result in results_of(snapshot).values() if result["status"] == "done"]
     unverified = sum(1 for result in done if result["verdict"] == "unverified")
-    parts = [status, f"thread {session.thread}", f"{len(done)} of {len(steps)} steps done"]
+    thread = f"thread {session.thread}" if session.kept else ""
+    parts = [status, thread, f"{len(done)} of {len(steps)} steps done"]
     parts.append(f"{unverified} not verified" if unverified else "")
     if replans := values.get("replans"):
         parts.append(f"{replans} replan{'s' if replans > 1 else ''}")

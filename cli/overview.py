@@ -308,7 +308,7 @@ def _next(found: Sequence[Entry], way: Callable[[str], str]) -> Iterator[str]:
     if stopped := [entry for entry in found if entry.status == "stopped"]:
         yield f"  {way(stopped[0].thread)}    go on with what stopped"
     if not found:
-        yield "  plan-execute demo                  see how it works; needs no key"
+        yield "  plan-execute demo tour             see how it works; needs no key"
         yield "  plan-execute run FILE.yaml         run a plan"
         yield "  plan-execute run 'GOAL' --model M  let a model plan and run a goal"
     elif not waiting:

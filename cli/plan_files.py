@@ -131,15 +131,25 @@ def read_plan(
     checked = check_plan_file(path, toolbox, given, has_model=has_model or elsewhere)
     issues = [issue for issue in checked.issues if not (elsewhere and issue["code"] in _ABOUT_MEANS)]
     if issues:
-        raise refusal(checked.plan_file.name, issues)
+        raise refusal(checked.plan_file.name, issues, hint=_hint_about_tools(issues, toolbox))
     return checked
 
 
-def refusal(name: str, issues: Sequence[Mapping[str, Any]], end: str = "") -> InvalidPlanError:
+def _hint_about_tools(issues: Sequence[Mapping[str, Any]], toolbox: Toolbox) -> str:
+    """Say how tools are given, where none of a plan's were."""
+    if toolbox.names or not any(issue["code"] == "unknown_tool" for issue in issues):
+        return ""
+    return "No tools were given: give them with --tools MODULE:ATTRIBUTE, --toolset NAME or --mcp FILE."
+
+
+def refusal(
+    name: str, issues: Sequence[Mapping[str, Any]], end: str = "", *, hint: str = ""
+) -> InvalidPlanError:
     """Word the refusal of a plan file: all its issues, each with its place."""
     lines = [f"  {issue_text(name, issue)}" for issue in issues]
     count = "1 issue" if len(issues) == 1 else f"{len(issues)} issues"
-    return InvalidPlanError("\n".join([f"{name} cannot run ({count}){end}:", *lines]), issues)
+    said = [f"{name} cannot run ({count}){end}:", *lines, *([hint] if hint else [])]
+    return InvalidPlanError("\n".join(said), issues)
 
 
 def issue_text(name: str, issue: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..tools.toolbox import Toolbox
     from .sources import Sources
 
-__all__ = ["Preview", "samples_of_earlier_runs"]
+__all__ = ["Preview", "samples_of_earlier_runs", "what_it_does"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Preview:
     def _does(self, step: Mapping[str, Any]) -> str:
         effects = sorted(set(self._effects(step)))
         marked = f"[{', '.join(effects)}] " if effects else ""
-        return f"{marked}{_what(step)}" + "".join(f"; {word}" for word in _circumstances(step))
+        return f"{marked}{what_it_does(step)}" + "".join(f"; {word}" for word in _circumstances(step))
 
     def _facts(self) -> Iterator[str]:
         if not self.tools_known:
@@ -143,7 +143,7 @@ class Preview:
         return {**described, "needs_model": self.needs_model(), "estimate": self.estimate}
 
 
-def _what(step: Mapping[str, Any]) -> str:
+def what_it_does(step: Mapping[str, Any]) -> str:
     """Say in a few words what carries a step out."""
     kind = step_kind(step)
     if kind == "call":

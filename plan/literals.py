@@ -231,6 +231,27 @@ def _value_at(value: Json, path: Path) -> Json:
     return value
 
 
+def left_literals(plan: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Find where a plan still holds the default of an input as a literal, also within a text.
+
+    Returns:
+        For each: the place, as it is lifted; the input's name; the value.
+    """
+    defaults = {name: plan["inputs"][name].get("default") for name in names}
+    texts = {name: value for name, value in defaults.items() if isinstance(value, str) and value.strip()}
+    return [
+        (_shown(step["id"], path), name, value)
+        for step in plan["steps"]
+        for path in _liftable(step)
+        for name, value in texts.items()
+        if isinstance(held := _value_at(step, path), str) and _holds(held, value)
+    ]
+
+
+def _holds(text: str, value: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+
+
 def _replaced(value: Json, path: Path, new: Json) -> Json:
     if not path:
         return new

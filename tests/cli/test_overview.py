@@ -13,7 +13,7 @@ def _three_threads(cli):
 def test_alone_it_names_ways_to_begin_where_nothing_has_run_and_makes_no_database(cli):
     done = cli()
     assert done.code == 0
-    assert "plan-execute demo" in done.out
+    assert "plan-execute demo tour" in done.out
     assert "plan-execute --help" in done.out
     assert not (cli.folder / "threads.db").exists()
 

@@ -28,7 +28,8 @@ def test_of_a_loop_whose_items_fail_the_first_ones_are_told(cli):
 def test_an_answer_is_wrapped_at_words_in_a_window_and_nowhere_else(cli, terminal):
     words = " ".join(f"word{at}" for at in range(40))
     (cli.folder / "long_answer.yaml").write_text(
-        f"goal: g\nanswer: '- ${{a.found}} {words}'\nsteps: [{{id: a, call: {{tool: look, args: {{q: tea}}}}}}]\n"
+        f"goal: g\nanswer: '- ${{a.found}} {words}'\n"
+        "steps: [{id: a, call: {tool: look, args: {q: tea}}}]\n"
     )
     window = terminal("run", "long_answer.yaml", *TOOLS, "--thread", "t", size=(40, 60))
     assert window.wait() == 0
