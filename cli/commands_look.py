@@ -47,7 +47,7 @@ def overview() -> int:
             found = list(islice(entries(agent), 50))
     width = window_width() or 100
     for line in overview_lines(found, sources.resume_command, width=width, now=datetime.now(UTC)):
-        screen.data(line)
+        screen.prose(line)
     return DONE
 
 
@@ -70,7 +70,7 @@ def inbox(db: Database = None, json: JsonOutput = False) -> int:
         screen.document({"waiting": [entry.as_json() for entry in waiting]})
         return DONE
     for line in inbox_lines(waiting, sources.resume_command, now=datetime.now(UTC)):
-        screen.data(line)
+        screen.prose(line)
     if not waiting:
         screen.note("Nothing waits for you.")
     return DONE

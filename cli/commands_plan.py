@@ -104,7 +104,7 @@ def preview_run(
     if screen.json:
         screen.document(previewed.as_json())
     else:
-        _show(screen.data, previewed)
+        _show(screen.prose, previewed)
         screen.note("Nothing was run.")
     return DONE
 
@@ -255,7 +255,7 @@ def _show_findings(
         screen.data(f"{file}: valid")
     if previewed is not None:
         # Without the tools it lacks the effects, and is no result.
-        _show(screen.data if tools_checked else screen.note, previewed)
+        _show(screen.prose if tools_checked else screen.note, previewed)
     if needed:
         screen.note(f"A run has to give: {' '.join(f'--input {name}=…' for name in needed)}")
 

@@ -127,8 +127,8 @@ def editable(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_defaults(value: Mapping[str, Any]) -> dict[str, Any]:
-    # `tools: []` says that a step is an agent without tools.
-    return {key: part for key, part in value.items() if part not in _DEFAULTS or key == "tools"}
+    # `tools: []` says that a step is an agent without tools, and a task is there to be written.
+    return {key: part for key, part in value.items() if part not in _DEFAULTS or key in ("tools", "task")}
 
 
 # --- questions ------------------------------------------------------------------------

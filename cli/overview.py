@@ -193,8 +193,9 @@ def the_thread(
 
 def _chosen(screen: Screen, last: Sequence[Entry], command: str) -> str:
     now = datetime.now(UTC)
+    width = window_width() or 100
     for number, entry in enumerate(last, start=1):
-        screen.note(f"  {number}  {_told(entry, now)}")
+        screen.note(_cut(f"  {number}  {_told(entry, now)}", width))
     while (said := screen.ask_line(f"Which one to {command}? [1-{len(last)}, empty: 1]")) is not None:
         if said in ("", *(str(number + 1) for number in range(len(last)))):
             return last[int(said or 1) - 1].thread
@@ -206,8 +207,8 @@ def _chosen(screen: Screen, last: Sequence[Entry], command: str) -> str:
 
 def _told(entry: Entry, now: datetime) -> str:
     asks = f" · {_asks(entry)}" if entry.questions else ""
-    about = f"{entry.thread}  {entry.shown_status} {entry.progress} · {_ago(entry.at, now)}{asks}"
-    return f"{about} · {preview(' '.join(entry.goal.split()), 60)}"
+    goal = preview(" ".join(entry.goal.split()), 40)
+    return f"{entry.thread}  {goal} · {entry.shown_status} {entry.progress} · {_ago(entry.at, now)}{asks}"
 
 
 # --- as text ----------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def list_lines(
             yield f"{line}  {_cut(goal, width - len(line) - 2)}".rstrip()
         below = [f"? {asks}"] if asks and width is not None else []
         below += [shortened(" ".join(entry.reason.split()), 300)] if entry.reason else []
-        yield from (f"    {said if width is None else _cut(said, width - 4)}" for said in below)
+        yield from (f"    {said if width is None else _cut_inside(said, width - 4)}" for said in below)
 
 
 def _asks(entry: Entry) -> str:
@@ -267,6 +268,13 @@ def _cut(text: str, width: int) -> str:
     from rich.cells import cell_len, set_cell_size
 
     return text if cell_len(text) <= width else set_cell_size(text, max(width - 1, 0)).rstrip() + "…"
+
+
+def _cut_inside(text: str, width: int) -> str:
+    """Shorten what may be an error, which says most at its end."""
+    from .live_screen import cut_in_the_middle
+
+    return cut_in_the_middle(text, width)
 
 
 def inbox_lines(waiting: Sequence[Entry], way: Callable[[str], str], *, now: datetime) -> Iterator[str]:

@@ -201,7 +201,7 @@ def _main(arguments: Sequence[str]) -> int:
     except Exception as error:
         from .exits import report_failure
 
-        return report_failure(error, Screen(json=False), debug=bool(os.environ.get("PLAN_EXECUTE_DEBUG")))
+        return report_failure(error, Screen(json=False), debug=False)
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -41,10 +41,9 @@ def look_up(agent: PlanExecuteAgent, thread: str) -> StateSnapshot:
     snapshot = agent.get_state({"configurable": {"thread_id": thread}})
     if snapshot.created_at is None:
         place = getattr(getattr(agent.checkpointer, "wrapped", None), "database", None)
-        where = f" in {place}" if place else ""
+        where = f" in {place}; --db takes another database" if place else ""
         raise ThreadNotFoundError(
-            f"there is no thread {thread!r}{where}; `plan-execute list` names those there are, "
-            "--db another place"
+            f"there is no thread {thread!r}; `plan-execute list` names those there are{where}"
         )
     return snapshot
 

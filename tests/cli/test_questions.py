@@ -73,7 +73,6 @@ def test_the_editor_file_explains_itself_and_hides_what_nobody_edits(cli, termin
     assert "# A step has exactly one of: call" in shown
     assert [line.split(":")[0] for line in shown.splitlines() if line[0] not in "# -"] == ["goal", "steps"]
     assert "depends_on: []" not in shown
-    assert "task: ''" not in shown
 
 
 def test_what_is_misplaced_on_the_command_line_is_answered_in_its_own_words(cli):
