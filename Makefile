@@ -87,8 +87,8 @@ $(BIN)/python:
 	"$(PYTHON)" -m venv "$(VENV)"
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
-	@echo "Installing what the program needs into $(VENV): $$(grep -c == requirements.lock) packages (LangGraph, LangChain,"
-	@echo "model clients). pip downloads and unpacks about 100 MB; this takes a minute or two, the first time only."
+	@echo "Installing what the program needs into $(VENV): $$(grep -c '^[a-z0-9].*==' requirements.lock) packages"
+	@echo "(LangGraph, LangChain, model clients). pip fetches and unpacks them: that takes a minute, the first time only."
 	@$(INSTALL) --require-hashes --requirement requirements.lock
 	@$(INSTALL) --no-deps --editable .
 	@touch "$@"
