@@ -227,7 +227,7 @@ def validate(
     issues = [issue for issue in found if issue["code"] != "missing_input"]
     previewed = None
     if plan is not None and not issues:
-        previewed = Preview(plan, toolbox, inputs=values, model="a model", tools_known=sources.has_tools)
+        previewed = Preview(plan, toolbox, inputs=values, tools_known=sources.has_tools)
     _show_findings(screen, file, issues, needed, previewed, tools_checked=sources.has_tools)
     return USAGE if issues else DONE
 
