@@ -22,8 +22,8 @@ PYTEST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' "$(firstword $(MAKEFILE_LIST))" | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-demo: $(VENV)/.installed ## run the release checklist: real tools, scripted model, no key
-	@"$(BIN)/plan-execute" demo
+demo: $(VENV)/.installed ## approve a release, see it killed, resumed and mended: real tools, no key, a minute
+	@"$(BIN)/plan-execute" demo tour
 
 recording: $(VENV)/.dev ## record docs/demo.svg, the picture in the README, from a real run
 	"$(BIN)/python" docs/recording/record.py docs/demo.svg
@@ -90,7 +90,8 @@ $(BIN)/python:
 	"$(PYTHON)" -m venv "$(VENV)"
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
-	@echo "Installing what the program needs into $(VENV); this takes a minute, the first time only"
+	@echo "Installing what the program needs into $(VENV): $$(grep -c '^[a-z0-9].*==' requirements.lock) packages"
+	@echo "(LangGraph, LangChain, model clients). pip fetches and unpacks them: that takes a minute, the first time only."
 	@$(INSTALL) --require-hashes --requirement requirements.lock
 	@$(INSTALL) --no-deps --editable .
 	@touch "$@"

@@ -104,18 +104,32 @@ __all__ = [
 ]
 
 
-def known(names: Iterable[str], *, limit: int = 20) -> str:
+def known(names: Iterable[str], *, limit: int = 20, given: object = None) -> str:
     """Name the known ones, sorted, for the end of an error message.
 
     Args:
         names: What would have been accepted.
         limit: How many to name before "and N more".
+        given: What was given instead; a known name that is like it is asked about.
     """
     ordered = sorted(names)
     if not ordered:
         return "(none)"
     rest = len(ordered) - limit
-    return ", ".join(ordered[:limit]) + (f" and {rest} more" if rest > 0 else "")
+    listed = ", ".join(ordered[:limit]) + (f" and {rest} more" if rest > 0 else "")
+    meant = nearest(given, ordered)
+    return listed + (f" (did you mean {meant!r}?)" if meant else "")
+
+
+def nearest(given: object, names: Iterable[str]) -> str | None:
+    """Return the name that a misspelt one is most like; None: it is like none."""
+    if not isinstance(given, str):
+        return None
+    from difflib import get_close_matches
+
+    by_form = {name.lower().replace("-", "_"): name for name in names}
+    close = get_close_matches(given.lower().replace("-", "_"), by_form, 1, 0.7)
+    return by_form[close[0]] if close else None
 
 
 class PlanExecuteError(RuntimeError):

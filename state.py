@@ -51,8 +51,10 @@ class Call(TypedDict):
 
     tool: str
     """The tool's name."""
-    args: dict[str, Json]
-    """Its arguments; text may hold references such as ``${weather.temp_c}`` and ``${inputs.city}``."""
+    args: NotRequired[dict[str, Json]]
+    """Its arguments; text may hold references such as ``${weather.temp_c}`` and ``${inputs.city}``.
+
+    A plan that was written may leave them out; a plan that runs has them."""
 
 
 @with_config(extra="forbid")

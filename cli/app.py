@@ -17,7 +17,8 @@ from . import (
     commands_schedule,
     commands_worker,
 )
-from .exits import DONE, USAGE, BadUsageError, report_failure
+from .exits import DONE, BadUsageError, report_failure
+from .help import Command, Commands
 from .options import with_single_options
 from .terminal import Screen
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     # With rich's markup typer would import rich for every --help.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -53,8 +54,7 @@ def _root(
     _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> int:
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        return USAGE
+        return commands_look.overview()
     return DONE
 
 
@@ -64,6 +64,7 @@ for _command in (
     commands_plan.plan,
     commands_plan.validate,
     commands_plan.schema,
+    commands_look.inbox,
     commands_look.list_,
     commands_look.show,
     commands_look.history,
@@ -79,7 +80,7 @@ for _command in (
     commands_look.graph,
     commands_run.demo,
 ):
-    app.command(_command.__name__.rstrip("_"))(with_single_options(_command))
+    app.command(_command.__name__.rstrip("_"), cls=Command)(with_single_options(_command))
 app.add_typer(commands_clean.cache, name="cache")
 app.add_typer(commands_schedule.schedule, name="schedule")
 

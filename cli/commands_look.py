@@ -1,10 +1,10 @@
-"""The commands that look at threads: list, show, history, graph, report."""
+"""The commands that look at threads: inbox, list, show, history, graph, report."""
 
 from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -13,6 +13,7 @@ from .options import (
     Database,
     Force,
     JsonOutput,
+    Picture,
     ReportForm,
     ReportFormatOption,
     ReportOutput,
@@ -23,13 +24,56 @@ from .options import (
 from .terminal import Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from datetime import datetime
 
-    from ..graph.agent import PlanExecuteAgent
     from ..report import ReportFormat
+    from .overview import Entry, Wanted
     from .sources import Sources
 
-__all__ = ["graph", "history", "list_", "report", "show"]
+__all__ = ["graph", "history", "inbox", "list_", "overview", "report", "show"]
+
+
+def overview() -> int:
+    """Say what waits, what runs, and what to do next."""
+    from datetime import UTC, datetime
+
+    from .overview import entries, overview_lines, window_width
+    from .sources import Sources, open_agent
+
+    screen, sources = Screen(json=False), Sources.read()
+    found: list[Entry] = []
+    if not sources.database.missing():
+        with open_agent(sources) as agent:
+            found = list(islice(entries(agent), 50))
+    width = window_width() or 100
+    for line in overview_lines(found, sources.resume_command, width=width, now=datetime.now(UTC)):
+        screen.prose(line)
+    return DONE
+
+
+def inbox(db: Database = None, json: JsonOutput = False) -> int:
+    """Show what waits for you, over all threads, oldest first.
+
+    Answer with `resume`.
+    """
+    from datetime import UTC, datetime
+
+    from .overview import entries, inbox_lines
+    from .sources import Sources, open_agent
+
+    screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
+    waiting: list[Entry] = []
+    if not sources.database.missing():
+        with open_agent(sources) as agent:
+            waiting = [entry for entry in entries(agent) if entry.questions][::-1]
+    if json:
+        screen.document({"waiting": [entry.as_json() for entry in waiting]})
+        return DONE
+    for line in inbox_lines(waiting, sources.resume_command, now=datetime.now(UTC)):
+        screen.prose(line)
+    if not waiting:
+        screen.note("Nothing waits for you.")
+    return DONE
 
 
 def list_(
@@ -45,61 +89,69 @@ def list_(
             help="Only threads with this status; several separated by commas. May be repeated.",
         ),
     ] = None,
+    goal: Annotated[
+        str, typer.Option("--goal", metavar="TEXT", help="Only threads whose goal holds this text.")
+    ] = "",
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Only what did something within this time, such as 2d."),
+    ] = None,
     json: JsonOutput = False,
 ) -> int:
-    """List threads, newest first."""
-    from ..storage.persistence import list_threads
-    from .sources import Sources, open_agent
-    from .views import thread_line
+    """List threads, newest first: progress, status, goal, and what they wait for."""
+    from datetime import UTC, datetime
 
-    wanted = read_words("--status", status, _statuses())
+    from ..storage.persistence import list_threads
+    from .overview import entries, list_lines, window_width
+    from .sources import Sources, open_agent
+
+    now = datetime.now(UTC)
+    wanted = _wanted(status, goal, since, now)
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
-    found: list[dict[str, Any]] = []
+    found: list[Entry] = []
     rest = 0
     if not sources.database.missing():
         with open_agent(sources) as agent:
             threads = list_threads(agent.checkpointer)  # type: ignore[arg-type]
-            entries = _entries(agent, threads, wanted)
-            found = list(islice(entries, limit))
-            rest = sum(1 for _ in (entries if wanted else threads))
+            matching = entries(agent, wanted, threads)
+            found = list(islice(matching, limit))
+            rest = sum(1 for _ in (threads if wanted.is_all else matching))
     if json:
-        screen.document({"threads": found, "more": rest})
+        screen.document({"threads": [entry.as_json() for entry in found], "more": rest})
         return DONE
-    for entry in found:
-        screen.data(thread_line(**entry))
+    width = window_width()
+    for line in list_lines(found, width, now=now, headings=width is not None and bool(found)):
+        screen.data(line)
     if rest:
         screen.note(f"… and {rest} more (--limit)")
     elif not found:
-        screen.note("No thread has this status." if wanted else "There are no threads yet.")
+        screen.note("There are no threads yet." if wanted.is_all else _NONE_FITS[bool(goal or since)])
     return DONE
+
+
+_NONE_FITS = ("No thread has this status.", "No thread is like this.")
+
+
+def _wanted(status: list[str] | None, goal: str, since: str | None, now: datetime) -> Wanted:
+    """Read which threads are listed."""
+    from datetime import timedelta
+
+    from ..storage.plan_cache import read_duration
+    from .overview import Wanted
+
+    begin = now - timedelta(seconds=read_duration(since)) if since is not None else None
+    return Wanted(read_words("--status", status, _statuses()), goal, begin)
 
 
 def _statuses() -> set[str]:
     """Name the statuses that a list can show."""
     from ..state import RunStatus
 
-    return {*get_args(RunStatus), "waiting", "overdue", "queued", "parked"}
-
-
-def _entries(
-    agent: PlanExecuteAgent, threads: Iterator[tuple[str, str]], wanted: Collection[str]
-) -> Iterator[dict[str, Any]]:
-    """Describe the threads that have a wanted status; none named: all."""
-    from .commands_worker import queued_now, queued_status, what_keeps
-    from .driving import overdue_questions
-    from .views import look_up
-
-    for thread, at in threads:
-        snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
-        status, overdue = queued_status(queued, snapshot), bool(overdue_questions(snapshot))
-        if not wanted or status in wanted or (overdue and "overdue" in wanted):
-            goal = str(snapshot.values.get("goal") or "")
-            entry = {"thread": thread, "at": at, "status": status, "goal": goal}
-            yield entry | {"overdue": overdue, "reason": what_keeps(agent, queued)}
+    return {*get_args(RunStatus), "waiting", "overdue", "queued", "parked", "stopped"}
 
 
 def show(
-    thread: Thread,
+    thread: Thread = None,
     *,
     step: Annotated[
         str | None,
@@ -116,12 +168,14 @@ def show(
     from ..spending.periods import spent_in_words
     from ..tools.threads import run_to_end
     from .commands_worker import queued_now, queued_status, what_keeps
-    from .driving import apply_safe_defaults, overdue_questions
+    from .driving import NEED_A_MODEL, apply_safe_defaults, overdue_questions, show_ways_to_answer
+    from .overview import the_thread
     from .sources import Sources, open_agent
     from .views import look_up, open_questions, thread_lines, values_of
 
     screen = Screen(json=json)
     sources = Sources.read(source_options)
+    thread = the_thread(screen, sources, thread, "show")
     if step is not None:
         return _show_output(screen, sources, thread, step)
     with open_agent(sources, existing=True) as agent:
@@ -138,10 +192,15 @@ def show(
         screen.document({"thread": thread, **values_of(snapshot), **told})
         return DONE
     for line in thread_lines(thread, snapshot, status, reason, spent):
-        screen.data(line)
-    if snapshot.tasks:
-        way = "Answer" if snapshot.interrupts else "If nothing runs it any more, go on"
-        screen.note(f"{way} with: {sources.resume_command(thread)} (and the --tools and --model of the run)")
+        screen.prose(line)
+    if asked := open_questions(snapshot):
+        has_model = sources.model or snapshot.values.get("usage", {}).get("model_calls")
+        resume = sources.resume_command(thread)
+        show_ways_to_answer(screen, resume, asked, () if has_model else NEED_A_MODEL)
+    elif snapshot.tasks:
+        screen.note(f"If nothing runs it any more, go on with: {sources.resume_command(thread)}")
+    if snapshot.tasks and not sources.has_tools:
+        screen.note("Add the --tools and --model of the run.")
     return DONE
 
 
@@ -160,12 +219,14 @@ def _show_output(screen: Screen, sources: Sources, thread: str, step: str) -> in
     return DONE
 
 
-def history(thread: Thread, db: Database = None, json: JsonOutput = False) -> int:
+def history(thread: Thread = None, db: Database = None, json: JsonOutput = False) -> int:
     """Print every decision of a thread, and why."""
+    from .overview import the_thread
     from .sources import Sources, open_agent
     from .views import audit_lines, look_up
 
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
+    thread = the_thread(screen, sources, thread, "look at")
     with open_agent(sources, existing=True) as agent:
         audit = look_up(agent, thread).values.get("audit") or []
     if json:
@@ -176,24 +237,74 @@ def history(thread: Thread, db: Database = None, json: JsonOutput = False) -> in
     return DONE
 
 
-def graph(json: JsonOutput = False) -> int:
-    """Print the graph as a Mermaid picture."""
-    from ..graph import create_plan_execute_agent
+def graph(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE | THREAD]",
+            help="The plan to draw, of a file or of a thread (default: the graph of the program itself).",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="A .mmd, .svg or .txt file to write (default: stdout)."
+        ),
+    ] = None,
+    format: Annotated[
+        Picture | None,
+        typer.Option(
+            "--format",
+            metavar="WHAT",
+            help="mermaid, svg or text (default: what the file's name ends in; in a terminal text, else "
+            "mermaid).",
+        ),
+    ] = None,
+    force: Force = False,
+    db: Database = None,
+    json: JsonOutput = False,
+) -> int:
+    """Draw the plan of a file or a thread, as Mermaid, as an SVG picture, or in the terminal.
 
-    picture = create_plan_execute_agent().get_graph().draw_mermaid()
+    Without either it prints the graph of the program, as Mermaid.
+    """
+    from .drawing import picture_format, plan_picture, program_picture
+
     screen = Screen(json=json)
-    if json:
-        screen.document({"mermaid": picture})
+    form = picture_format(output, format, in_a_window=screen.interactive and what is not None)
+    if what is None and form != Picture.mermaid:
+        raise BadUsageError("the graph of the program is drawn as Mermaid only; name a plan file or a thread")
+    picture = program_picture() if what is None else plan_picture(what, form, db)
+    if output is not None and str(output) != "-":
+        _write_picture(output, picture, force=force)
+        screen.note(f"Written to {output}.")
+    elif json:
+        screen.document({form.value: picture})
     else:
         screen.data(picture.rstrip())
     return DONE
+
+
+def _write_picture(target: Path, picture: str, *, force: bool) -> None:
+    from ..errors import ConfigurationError
+    from ..plan.files.whole_files import write_whole
+
+    def check() -> None:
+        if target.exists() and not force:
+            raise ConfigurationError(f"{target} is there already; --force overwrites it")
+
+    check()
+    try:
+        write_whole(target.resolve(), picture.rstrip() + "\n", check)
+    except OSError as error:
+        raise ConfigurationError(f"{target} cannot be written ({error.strerror})") from error
 
 
 # --- report ---------------------------------------------------------------------------
 
 
 def report(
-    thread: Thread,
+    thread: Thread = None,
     output: ReportOutput = None,
     format: ReportFormatOption = None,
     force: Force = False,
@@ -207,6 +318,7 @@ def report(
     """
     from ..context import run_redactor
     from ..report import read_run, write_report
+    from .overview import the_thread
     from .sources import Sources, open_agent
     from .views import look_up
 
@@ -215,6 +327,7 @@ def report(
     if target is not None:
         _check_target(target, force=force)
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
+    thread = the_thread(screen, sources, thread, "report")
     with open_agent(sources, existing=True) as agent:
         look_up(agent, thread)
         record = read_run(agent, {"configurable": {"thread_id": thread}})

@@ -57,9 +57,10 @@ def _made(name: str, base_url: str | None) -> BaseChatModel | str:
 
     try:
         return ChatModels(name, base_url=base_url).get("executor")
-    except (ConfigurationError, MissingModelError):
+    except (ConfigurationError, MissingModelError) as error:
         if listed_by_name(name) is None:
-            raise
+            # Nothing is run here, so the role that the message names means nothing.
+            raise type(error)(str(error).replace(" of the executor", "")) from error
         return name
 
 

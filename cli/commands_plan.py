@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,10 +27,14 @@ from .terminal import Screen
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
+    from ..context import Context
     from ..plan.promotion import Promotion
     from ..plan.tools import Tools
+    from .plan_files import GivenInputs
+    from .preview import Preview
+    from .sources import Sources
 
-__all__ = ["plan", "promote", "schema", "validate", "write_plan"]
+__all__ = ["plan", "preview_run", "promote", "schema", "validate", "write_plan"]
 
 
 def plan(
@@ -65,7 +69,62 @@ def plan(
     written["inputs"] = declared_inputs(written["inputs"], values)
     header = [f"A plan for: {goal}", f"Written by {sources.model}; nothing of it has run."]
     write_plan(screen, written, output, header, force=force)
+    if not screen.json:
+        _show(screen.note, _preview(sources, state.values["plan"], values))
     return DONE
+
+
+def preview_run(
+    screen: Screen,
+    sources: Sources,
+    goal: str | None,
+    file: Path | None,
+    given: GivenInputs,
+    settings: Context | None,
+) -> int:
+    """Show what a run would do; nothing is run, and nothing is kept.
+
+    Raises:
+        InvalidPlanError: If the plan file cannot run.
+    """
+    from .plan_files import read_plan
+
+    if file is not None:
+        checked = read_plan(file, sources.toolbox(), given, has_model=sources.model is not None)
+        plan: Any = checked.understood
+        inputs = checked.inputs
+    else:
+        sources.require_model()
+        inputs = given.values()
+        state = _planned(screen, sources, str(goal), inputs)
+        if not state.interrupts:
+            return _no_plan(screen, state)
+        plan = state.values["plan"]
+    previewed = _preview(sources, plan, inputs, settings)
+    if screen.json:
+        screen.document(previewed.as_json())
+    else:
+        _show(screen.prose, previewed)
+        screen.note("Nothing was run.")
+    return DONE
+
+
+def _preview(
+    sources: Sources, plan: Any, inputs: Mapping[str, Any], settings: Context | None = None
+) -> Preview:
+    from ..context import Context
+    from .preview import Preview, samples_of_earlier_runs
+
+    samples = samples_of_earlier_runs(sources)
+    given = settings or Context()
+    return Preview(plan, sources.toolbox(), given, inputs, samples, model=sources.model or "")
+
+
+def _show(write: Callable[[str], None], previewed: Preview) -> None:
+    from .overview import window_width
+
+    for line in previewed.lines(window_width() or 100):
+        write(line)
 
 
 def write_plan(
@@ -99,7 +158,7 @@ def _ways_to_run(plan: Mapping[str, Any], output: Path) -> list[str]:
     return lines
 
 
-def _planned(screen: Screen, sources: Any, goal: str, inputs: Mapping[str, Any]) -> StateSnapshot:
+def _planned(screen: Screen, sources: Sources, goal: str, inputs: Mapping[str, Any]) -> StateSnapshot:
     """Let the graph plan, in memory, up to the point where somebody would have to approve."""
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.memory import InMemorySaver
@@ -151,6 +210,7 @@ def validate(
     """
     from ..errors import InvalidPlanError
     from .plan_files import GivenInputs, UncheckedToolbox, check_plan_file
+    from .preview import Preview
     from .sources import Sources
 
     screen, sources = Screen(json=json), Sources.read(source_options)
@@ -159,28 +219,43 @@ def validate(
         screen.note("Tools were not checked: give them with --tools, --toolset or --mcp.")
     given = GivenInputs.read(inputs, inputs_file)
     try:
-        found = check_plan_file(file, toolbox, given, has_model=True).issues
+        checked = check_plan_file(file, toolbox, given, has_model=True)
+        found, plan, values = checked.issues, checked.understood, checked.inputs
     except InvalidPlanError as error:
-        found = [dict(issue) for issue in error.issues]
+        found, plan, values = [dict(issue) for issue in error.issues], None, {}
     needed = [str(issue["field"][1]) for issue in found if issue["code"] == "missing_input"]
     issues = [issue for issue in found if issue["code"] != "missing_input"]
-    _show_findings(screen, file, issues, needed, tools_checked=sources.has_tools)
+    previewed = None
+    if plan is not None and not issues:
+        previewed = Preview(plan, toolbox, inputs=values, tools_known=sources.has_tools)
+    _show_findings(screen, file, issues, needed, previewed, tools_checked=sources.has_tools)
     return USAGE if issues else DONE
 
 
 def _show_findings(
-    screen: Screen, file: Path, issues: list[Any], needed: list[str], *, tools_checked: bool
+    screen: Screen,
+    file: Path,
+    issues: list[Any],
+    needed: list[str],
+    previewed: Preview | None,
+    *,
+    tools_checked: bool,
 ) -> None:
     from .plan_files import issue_text
 
     if screen.json:
         found = {"file": str(file), "valid": not issues, "issues": issues, "inputs_needed": needed}
-        screen.document({**found, "tools_checked": tools_checked})
+        screen.document(
+            {**found, "tools_checked": tools_checked, "preview": previewed and previewed.as_json()}
+        )
         return
     for issue in issues:
         screen.data(issue_text(str(file), issue))
     if not issues:
         screen.data(f"{file}: valid")
+    if previewed is not None:
+        # Without the tools it lacks the effects, and is no result.
+        _show(screen.prose if tools_checked else screen.note, previewed)
     if needed:
         screen.note(f"A run has to give: {' '.join(f'--input {name}=…' for name in needed)}")
 
@@ -206,7 +281,7 @@ def schema(
 
 
 def promote(
-    thread: Thread,
+    thread: Thread = None,
     *,
     output: PlanOutput = None,
     lift: Annotated[
@@ -231,8 +306,9 @@ def promote(
     planner. With --tools it is checked against them too.
     """
     from ..plan.files.plan_files import STDIN, check_writable
-    from ..plan.literals import NewInput
+    from ..plan.literals import NewInput, left_literals
     from ..plan.promotion import promote as promote_plan
+    from .overview import the_thread
     from .plan_files import UncheckedToolbox
     from .sources import Sources, open_agent
     from .views import look_up, results_of
@@ -241,6 +317,7 @@ def promote(
         check_writable(output, overwrite=force)
     new_inputs = [NewInput.read(text) for text in lift or ()]
     screen, sources = Screen(json=json), Sources.read(source_options)
+    thread = the_thread(screen, sources, thread, "promote", lambda entry: entry.status == "done")
     toolbox: Tools = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)
@@ -256,6 +333,12 @@ def promote(
         argument_schema=toolbox.arguments_schema if sources.has_tools else None,
     )
     _require_valid(promotion.plan, toolbox)
+    left = left_literals(promotion.plan, [wanted.name for wanted in new_inputs])
+    for place, name, value in left:
+        screen.note(
+            f"{place} still holds {value!r}, which is only the default of the input {name!r} now: "
+            f"lift it too (--lift {place}={name}), or change it"
+        )
     write_plan(screen, promotion.plan, output, _header(thread, snapshot, promotion), force=force)
     return DONE
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +16,7 @@ from .exits import DONE, BadUsageError
 from .options import (
     CacheOptions,
     Database,
+    DryRun,
     Inputs,
     InputsFile,
     JsonOutput,
@@ -42,7 +45,8 @@ __all__ = ["cancel", "demo", "edit", "resume", "retry", "run"]
 
 def run(
     goal: Annotated[
-        str | None, typer.Argument(metavar="[GOAL]", help="What to achieve, in your words.")
+        str | None,
+        typer.Argument(metavar="[GOAL | FILE]", help="What to achieve, in your words; or a plan file."),
     ] = None,
     *,
     plan: Annotated[
@@ -65,17 +69,21 @@ def run(
     person: Person = None,
     prices: Prices = None,
     cache_options: CacheOptions,
+    dry_run: DryRun = False,
     plain: Plain = False,
     queue: Queued = False,
     priority: Priority = 0,
     json: JsonOutput = False,
 ) -> int:
     """Plan a goal and run it, or run a plan file."""
+    if plan is None and goal is not None and _names_a_file(goal):
+        plan, goal = Path(goal), None
     if (goal is None) == (plan is None):
         raise BadUsageError("give either a goal or --plan FILE")
     from uuid import uuid4
 
     from ..storage.ids import checked_thread_id
+    from .commands_plan import preview_run
     from .commands_worker import leave_to_workers
     from .driving import Session, drive
     from .plan_files import GivenInputs, read_plan
@@ -90,10 +98,12 @@ def run(
         # A thread may hold models in its settings; a new one has none.
         sources.require_model()
     thread = checked_thread_id(thread) if thread is not None else uuid4().hex[:12]
+    if dry_run:
+        return preview_run(screen, sources, goal, plan, values, settings)
     toolbox = sources.toolbox(thread)
     if plan is not None:
-        steps, typed = read_plan(plan, toolbox, values, has_model=sources.model is not None, elsewhere=queue)
-        given: dict[str, Any] = {"plan": steps, "inputs": typed}
+        checked = read_plan(plan, toolbox, values, has_model=sources.model is not None, elsewhere=queue)
+        given: dict[str, Any] = {"plan": checked.plan_file.plan, "inputs": checked.inputs}
     else:
         given = {"goal": goal, "inputs": values.values()}
     given |= {"abandon": True} if abandon else {}
@@ -106,8 +116,13 @@ def run(
         return drive(session, given, settings)
 
 
+def _names_a_file(text: str) -> bool:
+    """Tell a plan file from a goal: one word that ends as plan files do."""
+    return text.endswith((".yaml", ".yml", ".json")) and (not re.search(r"\s", text) or Path(text).is_file())
+
+
 def resume(
-    thread: Thread,
+    thread: Thread = None,
     *,
     approve: Annotated[bool, typer.Option("--approve", help="Answer yes to the open question.")] = False,
     reject: Annotated[
@@ -151,11 +166,13 @@ def resume(
         note_overdue,
         overdue_questions,
     )
+    from .overview import can_go_on, the_thread
     from .sources import Sources, in_the_name_of, open_agent, who_is_there
     from .views import look_up, open_questions
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(source_options, prices=prices)
+    thread = the_thread(screen, sources, thread, "resume", can_go_on)
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         snapshot = look_up(agent, thread)
@@ -221,7 +238,7 @@ def _chosen(snapshot: StateSnapshot, questions: list[OpenQuestion], wanted: str 
 
 
 def retry(
-    thread: Thread,
+    thread: Thread = None,
     *,
     step: Annotated[
         list[str] | None,
@@ -243,11 +260,13 @@ def retry(
     from ..graph.loop import run as run_now
     from ..threads.requirements import check_can_go_on
     from .driving import Session, drive
+    from .overview import the_thread
     from .sources import Sources, open_agent, who_is_there
     from .views import look_up
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(source_options, prices=prices)
+    thread = the_thread(screen, sources, thread, "retry")
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread), who_is_there(person))
@@ -257,14 +276,19 @@ def retry(
         return drive(session, None)
 
 
-def cancel(thread: Thread, db: Database = None, person: Person = None, json: JsonOutput = False) -> int:
+def cancel(
+    thread: Thread = None, db: Database = None, person: Person = None, json: JsonOutput = False
+) -> int:
     """End a run; what is done is kept and reported."""
     from ..graph.control import cancel_run
     from ..graph.loop import run as run_now
+    from ..state import FINAL_STATUSES
+    from .overview import the_thread
     from .sources import Sources, open_agent, who_is_there
     from .views import look_up, status_of
 
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
+    thread = the_thread(screen, sources, thread, "cancel", lambda entry: entry.status not in FINAL_STATUSES)
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)
         address: RunnableConfig = {"configurable": {"thread_id": thread}}
@@ -276,13 +300,18 @@ def cancel(thread: Thread, db: Database = None, person: Person = None, json: Jso
         elif outcome == "requested":
             screen.data(f"The process that runs thread {thread} was asked to stop.")
         else:
-            screen.data(snapshot.values.get("final_answer") or f"Thread {thread} has ended.")
+            screen.prose(snapshot.values.get("final_answer") or f"Thread {thread} has ended.")
     return DONE
 
 
 def demo(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Which example (default: release).")
+        str,
+        typer.Argument(
+            metavar="[NAME]",
+            help="Which example: release (default), scaffold, report; or tour: a release that is approved, "
+            "killed, resumed, and mended.",
+        ),
     ] = "release",
     ending: Annotated[
         str | None,
@@ -295,7 +324,7 @@ def demo(
 ) -> int:
     """Run a scripted example with real tools.
 
-    It needs no key and no model, and leaves nothing behind.
+    It needs no key and no model, and leaves nothing behind; the tour leaves its thread, to be looked at.
     """
     from ..context import Environment
     from ..examples import DEMOS, build_demo
@@ -305,6 +334,8 @@ def demo(
     from .sources import Place, who_is_there
 
     screen = Screen(json=json, plain=plain)
+    if name == "tour":
+        return _tour(screen, db, plain=plain, refused=json or yes or ending is not None)
     demo = build_demo(name, ending=ending) if ending is not None else build_demo(name)
     screen.note(f"{name}: {DEMOS[name]}")
     with closing(demo), tempfile.TemporaryDirectory(prefix="plan-execute-demo-") as folder:
@@ -313,15 +344,27 @@ def demo(
             agent = create_plan_execute_agent(**demo.agent_args, checkpointer=checkpointer, store=store)
             agent = watched_by(agent, Environment.read())
             settings = demo.context.model_copy(update={"approval": "never"}) if yes else demo.context
-            session = Session(agent, uuid4().hex[:12], screen, person=who_is_there(None))
+            session = Session(agent, uuid4().hex[:12], screen, person=who_is_there(None), kept=db is not None)
             return drive(session, {"goal": demo.goal}, settings)
+
+
+def _tour(screen: Screen, db: str | None, *, plain: bool, refused: bool) -> int:
+    from ..context import Environment
+    from .sources import Place
+    from .tour import tour
+
+    if refused:
+        raise BadUsageError("the tour takes --db and --plain only; `demo release` takes the other options")
+    named = db or Environment.read().database
+    place = Place(named) if named else Place.default()
+    return tour(screen, place, f" --db {shlex.quote(place.shown)}" if db else "", plain=plain)
 
 
 # --- edit -----------------------------------------------------------------------------
 
 
 def edit(
-    thread: Thread,
+    thread: Thread = None,
     *,
     plan: Annotated[
         Path | None,
@@ -349,11 +392,13 @@ def edit(
         raise BadUsageError("there is no terminal to edit the plan in; give the edited plan with --plan FILE")
     from ..threads.requirements import check_can_go_on
     from .driving import Session, drive
+    from .overview import the_thread
     from .plan_edit import PlanEdit, edit_from_file, edit_in_editor, settle
     from .sources import Sources, open_agent, who_is_there
     from .views import look_up
 
     sources = Sources.read(source_options)
+    thread = the_thread(screen, sources, thread, "edit")
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
         session = Session(agent, thread, screen, sources.resume_command(thread), who_is_there(person))

@@ -89,7 +89,7 @@ def add(
     from .sources import Sources, read_settings
 
     screen, sources = Screen(json=json), Sources.read(source_options)
-    steps, typed = read_plan(
+    checked = read_plan(
         plan, sources.toolbox(), GivenInputs.read(inputs, inputs_file), has_model=True, elsewhere=True
     )
     settings = read_settings(**vars(setting_options))
@@ -98,8 +98,8 @@ def add(
         name=name,
         cron=cron,
         timezone=timezone,
-        plan=steps,
-        inputs=typed,
+        plan=checked.plan_file.plan,
+        inputs=checked.inputs,
         context=settings.model_dump(mode="json", exclude_defaults=True) if settings else None,
         grant=_grant(grant),
         overlap=overlap,

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -22,9 +22,20 @@ from ..errors import InvalidPlanError
 from ..people.questions import OpenQuestion
 from ..plan.files.kept_text import with_changes
 from ..plan.files.plan_files import PlanFile, dump_plan, read_plan_text
+from .preview import what_it_does
 from .terminal import Screen
+from .views import title_of
 
-__all__ = ["Before", "EditorError", "ask_person", "edit_file", "parse_plan"]
+__all__ = [
+    "DECISIONS",
+    "HOW_TO_WRITE",
+    "Before",
+    "EditorError",
+    "ask_person",
+    "edit_file",
+    "editable",
+    "parse_plan",
+]
 
 _FALLBACKS = ("nano", "vi")
 
@@ -91,6 +102,37 @@ def parse_plan(text: str) -> PlanFile:
     return read_plan_text(text, "the edited plan")
 
 
+# --- what is edited ---------------------------------------------------------------------
+
+HOW_TO_WRITE = (
+    "A step has exactly one of: call {tool, args}, tools [names], agent, ask {question}, plan {goal}.",
+    "${step.field} stands for an earlier output. depends_on: what else must be done before.",
+    "It may also have: task, when, for_each, success_criteria, max_attempts, timeout_s, on_failure,",
+    "approve (ask before it runs), confirm (ask once its arguments are known).",
+)
+"""What an editor's file says about itself."""
+_ABOUT_A_PLAN = (
+    "Save a changed plan to run it: that counts as approving it. To change nothing, leave it as it is.",
+    *HOW_TO_WRITE,
+)
+_ABOUT_A_STEP = ("Change the task or the arguments, and save: the step runs then.",)
+_NOT_THEIRS = ("id", "revision")
+_DEFAULTS: tuple[Any, ...] = ("", [], {}, None)
+
+
+def editable(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person may want to change of a plan: without its id, and what is as if left out."""
+    kept = {key: value for key, value in _without_defaults(plan).items() if key not in _NOT_THEIRS}
+    if kept.get("complete") is True:
+        del kept["complete"]
+    return kept | {"steps": [_without_defaults(step) for step in plan.get("steps", ())]}
+
+
+def _without_defaults(value: Mapping[str, Any]) -> dict[str, Any]:
+    # `tools: []` says that a step is an agent without tools, and a task is there to be written.
+    return {key: part for key, part in value.items() if part not in _DEFAULTS or key in ("tools", "task")}
+
+
 # --- questions ------------------------------------------------------------------------
 
 Answer = Any
@@ -113,8 +155,18 @@ class Before:
 
     def text_of(self, plan: Mapping[str, Any]) -> str:
         """Return the text to edit: their own, with what has become of the plan since."""
-        theirs = with_changes(self.text, plan) if self.text else None
-        return theirs or dump_plan(dict(plan), format="yaml")
+        shown = editable(plan)
+        theirs = with_changes(self.text, shown) if self.text else None
+        return theirs or dump_plan(shown, format="yaml", header=_ABOUT_A_PLAN)
+
+    def steps_that_differ(self, plan: Mapping[str, Any]) -> list[str]:
+        """Name the steps that are not as they were approved, one to a line: `-` before, `+` now."""
+        if self.approved is None:
+            return []
+        old, new = ([_step_line(step) for step in p["steps"]] for p in (self.approved, plan))
+        return [
+            line for line in unified_diff(old, new, n=0, lineterm="") if line[:3] not in ("---", "+++", "@@ ")
+        ]
 
     def difference(self, plan: Mapping[str, Any]) -> list[str]:
         """Hold a plan against the one that was approved, line by line."""
@@ -124,8 +176,15 @@ class Before:
         return list(unified_diff(old, new, "approved", "proposed", lineterm=""))
 
 
+def _step_line(step: Mapping[str, Any]) -> str:
+    return f"{step['id']}: {what_it_does(step)}"
+
+
 def ask_person(
-    screen: Screen, questions: Sequence[OpenQuestion], before: Before | None = None
+    screen: Screen,
+    questions: Sequence[OpenQuestion],
+    before: Before | None = None,
+    impossible: Collection[str] = (),
 ) -> dict[str, Answer]:
     """Ask every open question.
 
@@ -133,15 +192,20 @@ def ask_person(
         screen: Where the person is.
         questions: What is asked.
         before: What was said about plans before.
+        impossible: Decisions that could not be carried out here, which are not offered.
 
     Returns:
         Answers by question id, in the shapes that a resume takes; a question left open has none.
     """
     answers: dict[str, Answer] = {}
-    asking: dict[str, Ask] = {**_ASK, "approve_plan": partial(_approve_plan, before=before or Before())}
+    asking: dict[str, Ask] = {
+        **_ASK,
+        "approve_plan": partial(_approve_plan, before=before or Before()),
+        **dict.fromkeys(DECISIONS, partial(_decide, impossible=impossible)),
+    }
     for number, question in enumerate(questions, start=1):
         of_many = f" ({number} of {len(questions)})" if len(questions) > 1 else ""
-        title = _TITLES.get(question.name, question.name or "A question") + of_many
+        title = title_of(question) + of_many
         screen.question(title, folded(question.description))
         answer = asking.get(question.name, _ask_anything)(screen, question)
         if answer is not None:
@@ -169,7 +233,7 @@ def _choose(screen: Screen, question: OpenQuestion, choices: Mapping[str, str]) 
     is_folded = folded(question.description) != question.description
     whole = {"whole": "show all of what is folded above"} if is_folded else {}
     while (choice := screen.choose("What now?", {**choices, **whole})) == "whole":
-        screen.question(_TITLES.get(question.name, question.name), question.description)
+        screen.question(title_of(question), question.description)
     return choice
 
 
@@ -187,6 +251,7 @@ def _approve_plan(screen: Screen, question: OpenQuestion, before: Before) -> Ans
         "later": LATER,
     }
     text = before.text_of(plan)
+    screen.difference(before.steps_that_differ(plan)[:_MOST_STEPS])
     while True:
         match _choose(screen, question, choices):
             case "approve":
@@ -198,12 +263,16 @@ def _approve_plan(screen: Screen, question: OpenQuestion, before: Before) -> Ans
             case "edit":
                 text, edited = _edited(screen, text)
                 before.text = text
-                if edited is not None and edited != plan:
+                if edited is not None and edited != editable(plan):
                     return {"type": "edit", "args": {"plan": edited}}
                 if edited is not None:
                     screen.note("Nothing was changed.")
             case _:
                 return None
+
+
+_MOST_STEPS = 40
+"""Steps that differ which are shown without being asked for; `diff` shows every line."""
 
 
 def _approve_step(screen: Screen, question: OpenQuestion) -> Answer | None:
@@ -213,7 +282,7 @@ def _approve_step(screen: Screen, question: OpenQuestion) -> Answer | None:
         "reject": "do not run it; the step fails",
         "later": LATER,
     }
-    text = dump_plan(question.args["step"], format="yaml")
+    text = dump_plan(_without_defaults(question.args["step"]), format="yaml", header=_ABOUT_A_STEP)
     while True:
         match _choose(screen, question, choices):
             case "approve":
@@ -266,7 +335,7 @@ def _edited(screen: Screen, text: str) -> tuple[str, dict[str, Any] | None]:
 
 # --- decisions ---------------------------------------------------------------------------
 
-_DECISIONS: dict[str, dict[str, str]] = {
+DECISIONS: dict[str, dict[str, str]] = {
     "handle_step_failure": {
         "retry": "try the step again, with a hint if you like",
         "skip": "go on without it",
@@ -274,27 +343,26 @@ _DECISIONS: dict[str, dict[str, str]] = {
         "replan": "revise everything that is not done",
         "supply": "give the step's output yourself",
         "abort": "end the run with a report",
-        "later": LATER,
     },
     "resolve_unknown_outcome": {
         "happened": "it took effect: give its output",
         "run_again": "it did not take effect: run it again",
         "fail": "treat the step as failed",
-        "later": LATER,
     },
     "extend_budget": {
         "extend": "allow more",
         "finish": "stop with what there is",
         "abort": "end the run now",
-        "later": LATER,
     },
 }
+"""What can be decided, by question, each with what it means."""
 _WITH_HINT = {"retry", "patch", "replan"}
 _WITH_OUTPUT = {"supply", "happened"}
 
 
-def _decide(screen: Screen, question: OpenQuestion) -> Answer | None:
-    decision = _choose(screen, question, _DECISIONS[question.name])
+def _decide(screen: Screen, question: OpenQuestion, impossible: Collection[str]) -> Answer | None:
+    choices = {word: what for word, what in DECISIONS[question.name].items() if word not in impossible}
+    decision = _choose(screen, question, {**choices, "later": LATER})
     if decision in (None, "later"):
         return None
     args: dict[str, Any] = {"decision": decision}
@@ -350,18 +418,8 @@ def _ask_anything(screen: Screen, question: OpenQuestion) -> Answer | None:
     return _json_or_text(said) if said else None
 
 
-_TITLES = {
-    "approve_plan": "May this plan run?",
-    "approve_step": "May this step run?",
-    "confirm_call": "May this call be made?",
-    "ask_person": "A question to you",
-    "handle_step_failure": "A step failed",
-    "resolve_unknown_outcome": "Did this take effect?",
-    "extend_budget": "A budget is nearly used up",
-}
 _ASK: dict[str, Ask] = {
     "approve_step": _approve_step,
     "confirm_call": _confirm_call,
     "ask_person": _ask_person,
-    **dict.fromkeys(_DECISIONS, _decide),
 }

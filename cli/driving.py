@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,10 @@ from ..errors import (
 from ..people.answers import overdue_answers
 from ..people.questions import OpenQuestion
 from ..plan.dag import descendants
+from ..plan.identity import plan_hash
 from ..state import steps_of
 from ..threads.requirements import check_can_go_on
-from .dialogue import Before, ask_person
+from .dialogue import DECISIONS, Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
 from .sources import Sources, in_the_name_of, open_agent, who_is_there
@@ -38,18 +40,31 @@ if TYPE_CHECKING:
     from ..tools.toolbox import Toolbox
 
 __all__ = [
+    "NEED_A_MODEL",
     "Session",
     "answer_open_questions",
     "apply_safe_defaults",
     "check_can_end",
+    "conclude",
     "drive",
     "follow",
     "note_overdue",
     "overdue_questions",
+    "show_ways_to_answer",
 ]
 
+NEED_A_MODEL = frozenset({"patch", "replan"})
+"""Decisions that need a model."""
 _ON_THE_COMMAND_LINE = (QuestionOpenError, ThreadUnfinishedError)
 """Errors that `resume` is the way out of."""
+
+
+@dataclass
+class _Early:
+    """What the person was asked while other steps ran: all they were asked, and what they answered."""
+
+    asked: set[str] = field(default_factory=set)
+    answers: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,7 @@ class Session:
         screen: Where everything is shown.
         resume: The command that goes on with it; None: its tools or its storage end with this process.
         person: Who it is; None: nobody knows.
+        kept: Whether the thread is there when this process has ended.
     """
 
     agent: PlanExecuteAgent
@@ -69,6 +85,8 @@ class Session:
     screen: Screen
     resume: str | None = None
     person: str | None = None
+    kept: bool = True
+    early: _Early = field(default_factory=_Early)
 
     @property
     def config(self) -> RunnableConfig:
@@ -79,6 +97,13 @@ class Session:
     def view(self) -> Lines | Live:
         """How the person follows it; one for all stretches between questions."""
         return way_to_follow(self.screen)
+
+    @cached_property
+    def impossible(self) -> frozenset[str]:
+        """Decisions that need a model, where there is none."""
+        settings = to_context(self.snapshot().values.get("settings")) or Context()
+        can_revise = self.agent.models.has("replanner", settings.models)
+        return frozenset() if can_revise else NEED_A_MODEL
 
     def snapshot(self) -> StateSnapshot:
         """Read the thread's state."""
@@ -123,7 +148,7 @@ def _supervised(session: Session, begin: Callable[[], None]) -> int:
         try:
             begin()
             _ask_and_go_on(session)
-            return _conclude(session)
+            return conclude(session)
         except (Exception, KeyboardInterrupt) as error:
             raise Stopped(session.thread, _way_on(session, error)) from error
 
@@ -132,19 +157,61 @@ def follow(session: Session, given: Any, context: Context | None = None) -> None
     """Run until the thread ends or waits, and show its progress."""
     if not isinstance(given, Mapping):
         session.view.take_up(lambda: session.snapshot().values)
+    running: set[str] = set()
     with session.view.shown():
         told = in_the_name_of(context, session.person)
         for event in session.agent.stream(given, session.config, context=told, stream_mode="custom"):
             session.view.tell(event)
+            if _note_running(running, event) and running and session.screen.interactive:
+                _ask_meanwhile(session, running)
+
+
+def _note_running(running: set[str], event: Any) -> bool:
+    """Keep in mind which steps are being carried out; tell whether one of them has just asked something."""
+    if not isinstance(event, Mapping) or event.get("within") or not event.get("step_id"):
+        return False
+    if event.get("type") == "step_started":
+        running.add(event["step_id"])
+    elif event.get("type") in ("step_finished", "question_open"):
+        running.discard(event["step_id"])
+    return event.get("type") == "question_open"
+
+
+def _ask_meanwhile(session: Session, running: Collection[str]) -> None:
+    """Ask while other steps run; they go on meanwhile, and the answers are given when they have ended.
+
+    Where all of them end or ask within a moment, nothing is asked here: the questions come together then.
+    """
+    for _ in range(_LOOKS):
+        snapshot = session.snapshot()
+        questions = open_questions(snapshot)
+        if not set(running) - {_step_of(one) for one in questions} - results_of(snapshot).keys():
+            return
+        time.sleep(_PAUSE_S)
+    new = [one for one in questions if one.id not in session.early.asked]
+    session.early.asked.update(one.id for one in new)
+    with session.view.paused():
+        answers = ask_person(session.screen, new, impossible=session.impossible)
+        session.early.answers |= answers
+        if answers:
+            session.screen.note("Your answer counts when what runs now has ended.")
+
+
+_LOOKS, _PAUSE_S = 10, 0.1
 
 
 def _ask_and_go_on(session: Session) -> None:
     before = Before()
     while session.screen.interactive and (questions := open_questions(session.snapshot())):
-        before.approved = session.view.plan.approved if session.view.plan else None
-        answers = ask_person(session.screen, questions, before)
+        before.approved = (session.view.plan and session.view.plan.approved) or _approved_plan(session)
+        given = session.early.answers
+        early = {one.id: given[one.id] for one in questions if one.id in given}
+        rest = [one for one in questions if one.id not in session.early.asked]
+        answers = early | ask_person(session.screen, rest, before, session.impossible)
         if not answers:
             return
+        session.early.asked.clear()
+        session.early.answers.clear()
         try:
             follow(session, Command(resume=answers))
         except InvalidAnswerError as error:
@@ -152,6 +219,20 @@ def _ask_and_go_on(session: Session) -> None:
             continue
         if len(answers) < len(questions):
             return
+
+
+def _approved_plan(session: Session) -> Mapping[str, Any] | None:
+    """Find the plan that was approved last; another process may have asked about it."""
+    for earlier in session.agent.get_state_history(session.config):
+        plan, approval = earlier.values.get("plan"), earlier.values.get("approval") or {}
+        is_approved = approval.get("decision") in ("approved", "edited")
+        if (
+            plan
+            and is_approved
+            and plan_hash(plan, earlier.values.get("inputs")) == approval.get("plan_hash")
+        ):
+            return dict(plan)
+    return None
 
 
 def _way_on(session: Session, error: BaseException) -> str | None:
@@ -167,7 +248,8 @@ def _way_on(session: Session, error: BaseException) -> str | None:
 # --- the end -----------------------------------------------------------------------------
 
 
-def _conclude(session: Session) -> int:
+def conclude(session: Session) -> int:
+    """Say how the thread ended, or what it waits for, and return the exit code."""
     snapshot, screen = session.snapshot(), session.screen
     if questions := open_questions(snapshot):
         return _waiting(session, questions)
@@ -175,7 +257,7 @@ def _conclude(session: Session) -> int:
     if screen.json:
         screen.document(_result(session, snapshot, status))
     elif answer := snapshot.values.get("final_answer"):
-        screen.data(answer)
+        screen.prose(answer)
     screen.note(_summary(session, snapshot, status))
     if snapshot.tasks and session.resume:
         screen.note(f"It stopped before its end. Go on with: {session.resume}")
@@ -188,31 +270,49 @@ def _waiting(session: Session, questions: list[OpenQuestion]) -> int:
         session.screen.document({"status": "waiting", "thread": session.thread, "questions": described})
     session.screen.note(f"Thread {session.thread} waits for a person.")
     if session.resume:
-        _show_ways_to_answer(session, questions)
+        show_ways_to_answer(session.screen, session.resume, questions, session.impossible)
     return WAITING
 
 
-def _show_ways_to_answer(session: Session, questions: list[OpenQuestion]) -> None:
-    session.screen.note("Answer with one of:")
+def show_ways_to_answer(
+    screen: Screen, resume: str, questions: Sequence[OpenQuestion], impossible: Collection[str] = ()
+) -> None:
+    """Write the commands that answer the open questions.
+
+    Args:
+        screen: Where to.
+        resume: The command that goes on with the thread.
+        questions: What is asked.
+        impossible: Decisions that could not be carried out.
+    """
+    screen.note("Answer with one of:")
     for question in questions:
         which = f" --question {question.id[:8]}" if len(questions) > 1 else ""
-        for answer in _ANSWERS.get(question.name, ("--answer JSON",)):
-            session.screen.note(f"  {session.resume}{which} {answer}")
+        for answer, what in _ways_to_answer(question, impossible):
+            screen.note(f"  {resume}{which} {answer}{f'    {what}' if what else ''}")
 
 
+def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list[tuple[str, str]]:
+    """List the options that answer a question, each with what it means."""
+    if decisions := DECISIONS.get(question.name):
+        return [
+            (f"--answer {shlex.quote(_WITH_MORE.get(word, word))}", what)
+            for word, what in decisions.items()
+            if word not in impossible
+        ]
+    return [(answer, "") for answer in _ANSWERS.get(question.name, ("--answer JSON",))]
+
+
+_WITH_MORE = {
+    "supply": '{"decision": "supply", "output": …}',
+    "happened": '{"decision": "happened", "output": …}',
+}
+"""Decisions that say nothing alone."""
 _ANSWERS = {
     "approve_plan": ("--approve", "--reject 'what should be different'"),
     "approve_step": ("--approve", "--reject 'why'"),
     "confirm_call": ("--approve", "--reject 'why'"),
     "ask_person": ("--answer 'your answer'", "--reject 'why not'"),
-    **{
-        name: tuple(f"--answer {shlex.quote(answer)}" for answer in answers)
-        for name, answers in {
-            "handle_step_failure": ('{"decision": "retry"}', '{"decision": "supply", "output": …}'),
-            "resolve_unknown_outcome": ('{"decision": "run_again"}', '{"decision": "happened", "output": …}'),
-            "extend_budget": ('{"decision": "extend"}', '{"decision": "finish"}'),
-        }.items()
-    },
 }
 
 
@@ -228,7 +328,8 @@ def _summary(session: Session, snapshot: StateSnapshot, status: str) -> str:
     steps = (values.get("plan") or {}).get("steps", [])
     done = [result for result in results_of(snapshot).values() if result["status"] == "done"]
     unverified = sum(1 for result in done if result["verdict"] == "unverified")
-    parts = [status, f"thread {session.thread}", f"{len(done)} of {len(steps)} steps done"]
+    thread = f"thread {session.thread}" if session.kept else ""
+    parts = [status, thread, f"{len(done)} of {len(steps)} steps done"]
     parts.append(f"{unverified} not verified" if unverified else "")
     if replans := values.get("replans"):
         parts.append(f"{replans} replan{'s' if replans > 1 else ''}")

@@ -41,6 +41,11 @@ WAYS_ON = """There are three ways on:
   - try `plan-execute demo`: it needs neither key nor model"""
 
 
+_WAYS_PAST_A_QUESTION = (
+    "Answer it with `plan-execute resume`, give its run up with --abandon, or use another --thread."
+)
+
+
 class BadUsageError(typer.TyperException):
     """Options that do not go together, or that say nothing that can be read."""
 
@@ -107,6 +112,8 @@ def _known_error(error: BaseException) -> tuple[str, str, int] | None:
         errors.ThreadNotFoundError,
     )
     message = str(error)
+    if isinstance(error, errors.QuestionOpenError):
+        message = f"{message.partition(' Answer with Command(')[0]} {_WAYS_PAST_A_QUESTION}"
     if isinstance(error, errors.MissingModelError) or _lacks_model(error):
         message = f"{message}\n{WAYS_ON}"
     return error.code, message, USAGE if isinstance(error, usage) else FAILED

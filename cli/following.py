@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,8 @@ def _step_attempt(event: Event) -> Line:
 
 
 def _tool_call(event: Event) -> Line:
+    if event["item"] is not None:
+        return None  # a loop tells its progress
     return "·", "dim", f"{event['step_id']}: {event['tool']}({preview(event['args'], 120)})"
 
 
@@ -171,6 +174,9 @@ def way_to_follow(screen: Screen) -> Lines | Live:
     return Live(screen) if screen.live else Lines(screen)
 
 
+_FAILED_ITEMS_TOLD = 3
+
+
 class Lines:
     """A line for each event."""
 
@@ -178,6 +184,8 @@ class Lines:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
+        self._items: set[str] = set()
+        self._failed: Counter[str] = Counter()
 
     def take_up(self, values: Callable[[], Mapping[str, Any]]) -> None:
         """Nothing is to be known of what happened before."""
@@ -190,9 +198,27 @@ class Lines:
         """Be ready for events."""
         yield
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to somebody else."""
+        yield
+
     def tell(self, event: Any) -> None:
-        """Show an event."""
-        show_progress(self._screen, event)
+        """Show an event; a loop tells its progress, and of what fails only the first ones."""
+        if not self._is_one_of_many(event):
+            show_progress(self._screen, event)
+
+    def _is_one_of_many(self, event: Any) -> bool:
+        kind = event.get("type") if isinstance(event, Mapping) else None
+        if kind == "tool_call" and event.get("item") is not None:
+            self._items.add(event["call_id"])
+        if kind == "tool_finished" and event["call_id"] in self._items:
+            self._items.discard(event["call_id"])
+            return True  # the item's own end says it
+        if kind == "step_progress" and event.get("error"):
+            self._failed[event["step_id"]] += 1
+            return self._failed[event["step_id"]] > _FAILED_ITEMS_TOLD
+        return False
 
 
 class Live:
@@ -229,6 +255,13 @@ class Live:
             self.plan.stop()
             asks = self._screen.interactive and bool(self.plan.questions) and not failed
             self._drawn.close(leave=not asks and bool(self.plan.rows()))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to somebody else; the view comes back below what they wrote."""
+        self._drawn.close(leave=False)
+        yield
+        self._drawn.open()
 
     def tell(self, event: Any) -> None:
         """Show an event."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ..plan.dag import topological_order
 from ..safety.terminal_text import one_line
-from ..tools.calls import preview
+from ..tools.calls import preview, shortened
 
 __all__ = ["Folded", "LivePlan", "Row", "fold"]
 
@@ -122,6 +122,7 @@ class Row:
         seconds: How long it takes, or took.
         ended: Its place in the order of endings, from 1; 0 while it is not over.
         verdict: How its output was found, if it was.
+        is_error: Whether the detail is an error, whose end says most.
     """
 
     indent: int
@@ -131,6 +132,7 @@ class Row:
     seconds: float | None = None
     ended: int = 0
     verdict: str | None = None
+    is_error: bool = False
 
 
 @dataclass(frozen=True)
@@ -436,8 +438,9 @@ class LivePlan:
     def _row(self, plan: _Plan, step: _Step, indent: int) -> Row:
         running = step.began is not None and step.state == "running"
         seconds = self._clock() - step.began if running and step.began is not None else step.took
-        detail = one_line(_DETAILS[step.state](plan, step)[:_DETAIL])
-        return Row(indent, step.state, one_line(step.id), detail, seconds, step.ended, step.verdict)
+        detail = one_line(shortened(_DETAILS[step.state](plan, step), _DETAIL))
+        is_error = step.state == "failed" or (step.state == "running" and bool(step.trouble))
+        return Row(indent, step.state, one_line(step.id), detail, seconds, step.ended, step.verdict, is_error)
 
 
 _OF_STEPS: dict[str, Callable[[LivePlan, _Step, Event], None]] = {

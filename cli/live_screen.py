@@ -18,7 +18,7 @@ from rich.text import Text
 from ..safety.terminal_text import plain
 from .live_plan import LivePlan, Row, fold, say_seconds
 
-__all__ = ["LiveScreen", "can_draw"]
+__all__ = ["LiveScreen", "can_draw", "cut_in_the_middle"]
 
 FRAMES_PER_SECOND = 8
 
@@ -114,7 +114,8 @@ def _line(row: Row, indent: int, names: int, width: int) -> Text:
     time = "" if row.seconds is None else say_seconds(row.seconds, whole=row.state == "running")
     name = _cut(row.name, max(names - indent, 1))
     room = width - 2 - names - 2 - (len(time) + 1 if time else 0)
-    detail = _cut(row.detail, room) if room > 0 else ""
+    cut = cut_in_the_middle if row.is_error else _cut
+    detail = cut(row.detail, room) if room > 0 else ""
     line = Text(" " * indent, no_wrap=True, overflow="crop")
     line.append(mark, style)
     line.append(f" {name}", "bold" if row.state in ("running", "asking") else "")
@@ -130,6 +131,17 @@ def _cut(text: str, width: int) -> str:
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, max(width - 1, 0)).rstrip() + "…"
+
+
+def cut_in_the_middle(text: str, width: int) -> str:
+    """Shorten an error to so many cells: what is wrong stands at its end."""
+    if cell_len(text) <= width:
+        return text
+    head = _cut(text, max(width * 2 // 5, 1))
+    tail = text[::-1]
+    while cell_len(tail) > width - cell_len(head):
+        tail = tail[:-1]
+    return head + tail[::-1]
 
 
 # --- the terminal ------------------------------------------------------------------------

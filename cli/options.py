@@ -24,6 +24,7 @@ __all__ = [
     "CacheTtl",
     "ConfirmOption",
     "Database",
+    "DryRun",
     "Force",
     "Inputs",
     "InputsFile",
@@ -34,6 +35,7 @@ __all__ = [
     "Model",
     "OnFailureOption",
     "Person",
+    "Picture",
     "Plain",
     "PlanOutput",
     "PlanningOptions",
@@ -91,6 +93,14 @@ class WhenFailed(StrEnum):
     abort = "abort"
 
 
+class Picture(StrEnum):
+    """How a plan is drawn."""
+
+    mermaid = "mermaid"
+    svg = "svg"
+    text = "text"
+
+
 class ReportForm(StrEnum):
     """How a report is written."""
 
@@ -99,7 +109,13 @@ class ReportForm(StrEnum):
     json = "json"
 
 
-Thread = Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id, as `run` printed it.")]
+Thread = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[THREAD]",
+        help="The thread's id, as `run` printed it (default: choose one of the last ones).",
+    ),
+]
 Tools = Annotated[
     list[str] | None,
     typer.Option(
@@ -261,6 +277,14 @@ JsonOutput = Annotated[
 Plain = Annotated[
     bool, typer.Option("--plain", help="Show progress as plain lines, also in a terminal: no live view.")
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Run nothing: show the steps, their effects, what you would be asked, and an estimate. "
+        "A goal is planned for it.",
+    ),
+]
 Queued = Annotated[
     bool,
     typer.Option("--queue", help="Do not run it here: leave it to the workers (`plan-execute worker`)."),
@@ -376,7 +400,9 @@ def read_words(option: str, given: Iterable[str] | None, names: Collection[str])
     words = {word.strip() for text in given or () for word in text.split(",") if word.strip()}
     unknown = sorted(words - set(names))
     if unknown or (given and not words):
-        raise BadUsageError(f"{option} takes {known(names)}; not {(unknown or [''])[0]!r}")
+        raise BadUsageError(
+            f"{option} takes {known(names, given=(unknown or [''])[0])}; not {(unknown or [''])[0]!r}"
+        )
     return frozenset(words)
 
 

@@ -20,7 +20,7 @@ from ..plan.revision import with_new_ids_for_reruns
 from ..plan.rules import PlanFacts, validate_plan
 from ..state import Plan, Step
 from ..tools.threads import run_to_end
-from .dialogue import EditorError, edit_file, parse_plan
+from .dialogue import HOW_TO_WRITE, EditorError, edit_file, editable, parse_plan
 from .driving import Session
 from .plan_files import refusal, with_places
 from .views import open_questions, results_of
@@ -32,8 +32,6 @@ __all__ = ["PlanEdit", "edit_from_file", "edit_in_editor", "settle"]
 
 _MARK = "#|"
 """Begins the lines that we write above a person's text; other comments are theirs."""
-_MANAGED = ("id", "revision")
-"""Fields of a plan that are not the person's to change."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,10 @@ class PlanEdit:
         understood = self._understood(edited)
         if understood is not None and _content(understood) == _content(self.current):
             return False
-        if understood is not None:
-            self._show_difference(understood)
         accepted = run_to_end(
             edit_plan(self.session.agent, self.session.config, edited, person=self.session.person)
         )
+        self._show_difference(understood or accepted)
         self._show_consequences(accepted)
         return True
 
@@ -120,8 +117,8 @@ def _as_text(plan: Mapping[str, Any]) -> str:
 
 def _content(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a person may change, its fields in one order, so that only changes differ."""
-    content = {key: plan[key] for key in Plan.__annotations__ if key in plan and key not in _MANAGED}
-    return content | {"steps": [_ordered(step) for step in plan.get("steps", ())]}
+    content = {key: plan[key] for key in Plan.__annotations__ if key in plan}
+    return editable(content | {"steps": [_ordered(step) for step in plan.get("steps", ())]})
 
 
 def _ordered(step: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,6 +195,7 @@ def _first_header(change: PlanEdit) -> list[str]:
         f"The plan of thread {change.session.thread}. Once saved, the changed plan counts as approved.",
         *([f"Finished steps stay as they are: {', '.join(finished)}"] if finished else []),
         "To change nothing, leave it as it is, or empty the file.",
+        *HOW_TO_WRITE,
     ]
 
 

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..context import Context, run_redactor
-from ..errors import InvalidPlanError
+from ..errors import InvalidPlanError, nearest
+from ..state import STEP_KINDS
 from .exits import BadUsageError
 
 if TYPE_CHECKING:
     from ..plan.files.plan_files import PlanFile
     from ..plan.rules import PlanFacts
     from ..plan.tools import Tools
-    from ..state import Effect, PlanIssue
+    from ..state import Effect, Plan, PlanIssue
 
 __all__ = [
     "CheckedPlan",
@@ -114,7 +115,7 @@ _ABOUT_MEANS = ("unknown_tool", "unknown_agent", "missing_model")
 
 def read_plan(
     path: Path, toolbox: Tools, given: GivenInputs, *, has_model: bool, elsewhere: bool = False
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> CheckedPlan:
     """Read a plan file and its input values, or refuse it with all its issues, each with its place.
 
     Args:
@@ -130,15 +131,25 @@ def read_plan(
     checked = check_plan_file(path, toolbox, given, has_model=has_model or elsewhere)
     issues = [issue for issue in checked.issues if not (elsewhere and issue["code"] in _ABOUT_MEANS)]
     if issues:
-        raise refusal(checked.plan_file.name, issues)
-    return checked.plan_file.plan, checked.inputs
+        raise refusal(checked.plan_file.name, issues, hint=_hint_about_tools(issues, toolbox))
+    return checked
 
 
-def refusal(name: str, issues: Sequence[Mapping[str, Any]], end: str = "") -> InvalidPlanError:
+def _hint_about_tools(issues: Sequence[Mapping[str, Any]], toolbox: Tools) -> str:
+    """Say how tools are given, where none of a plan's were."""
+    if toolbox.names or not any(issue["code"] == "unknown_tool" for issue in issues):
+        return ""
+    return "No tools were given: give them with --tools MODULE:ATTRIBUTE, --toolset NAME or --mcp FILE."
+
+
+def refusal(
+    name: str, issues: Sequence[Mapping[str, Any]], end: str = "", *, hint: str = ""
+) -> InvalidPlanError:
     """Word the refusal of a plan file: all its issues, each with its place."""
     lines = [f"  {issue_text(name, issue)}" for issue in issues]
     count = "1 issue" if len(issues) == 1 else f"{len(issues)} issues"
-    return InvalidPlanError("\n".join([f"{name} cannot run ({count}){end}:", *lines]), issues)
+    said = [f"{name} cannot run ({count}){end}:", *lines, *([hint] if hint else [])]
+    return InvalidPlanError("\n".join(said), issues)
 
 
 def issue_text(name: str, issue: Mapping[str, Any]) -> str:
@@ -154,6 +165,8 @@ class CheckedPlan:
     plan_file: PlanFile
     inputs: dict[str, Any]
     issues: list[dict[str, Any]]
+    understood: Plan | None = None
+    """The plan in its normal form; None: it is too malformed."""
 
 
 def check_plan_file(path: Path, toolbox: Tools, given: GivenInputs, *, has_model: bool) -> CheckedPlan:
@@ -181,21 +194,33 @@ def check_plan(plan_file: PlanFile, toolbox: Tools, given: GivenInputs, *, has_m
         has_planner=has_model,
     )
     plan = redactor.value(plan_file.plan)
-    issues = [*_all_issues(plan, facts), *_useless(plan, inputs)]
-    return CheckedPlan(plan_file, inputs, with_places(plan_file, issues))
+    understood, found = _all_issues(plan, facts)
+    issues = [*found, *_useless(plan, inputs)]
+    return CheckedPlan(plan_file, inputs, with_places(plan_file, issues), understood)
 
 
-def _all_issues(plan: dict[str, Any], facts: PlanFacts) -> list[PlanIssue]:
+def _all_issues(plan: dict[str, Any], facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
     """List what is wrong with a plan's form, and with the rest of it when what is malformed is left out."""
     from ..plan.rules import validate_plan
 
     found: list[PlanIssue] = []
     rest: dict[str, Any] | None = plan
+    understood: Plan | None = None
     while rest is not None:
         understood, issues = validate_plan(rest, facts)
-        found += issues
+        found += [issue for issue in issues if not _follows(issue, found)]
         rest = _without_malformed(rest, issues) if understood is None else None
-    return found
+    return understood, found
+
+
+def _follows(issue: PlanIssue, earlier: Sequence[PlanIssue]) -> bool:
+    """Tell that an issue is only there because a malformed field was left out: that is one mistake."""
+    if issue["step_id"] is None:
+        return False
+    fields = [one["field"][0] for one in earlier if one["step_id"] == issue["step_id"] and one.get("field")]
+    if issue["code"] == "malformed_plan" and not issue.get("field"):
+        return any(nearest(field, STEP_KINDS) for field in fields)
+    return issue["code"] == "unresolved_reference" and any(nearest(field, ["for_each"]) for field in fields)
 
 
 def _without_malformed(plan: dict[str, Any], issues: Sequence[PlanIssue]) -> dict[str, Any] | None:

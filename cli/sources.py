@@ -334,7 +334,7 @@ def read_budgets(given: Sequence[str] | None) -> dict[str, float]:
     for text in given or ():
         name, equals, limit = text.partition("=")
         if not equals or name not in names:
-            raise BadUsageError(f"--budget {text} is not NAME=LIMIT; known names: {known(names)}")
+            raise BadUsageError(f"--budget {text} is not NAME=LIMIT; known names: {known(names, given=name)}")
         try:
             read[f"max_{name}"] = float(limit) if name in ("cost", "seconds") else int(limit)
         except ValueError as error:

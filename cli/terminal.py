@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json as json_format
 import os
+import re
 import select
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,6 +141,14 @@ class Screen:
         """Write a line of what was asked for to stdout."""
         _write(sys.stdout, (plain(text) if _is_terminal(sys.stdout) else text) + "\n")
 
+    def prose(self, text: str) -> None:
+        """Write what was asked for in words to stdout; a window's lines end between words."""
+        if not _is_terminal(sys.stdout):
+            self.data(text)
+            return
+        width = shutil.get_terminal_size().columns
+        self.data("\n".join(_wrapped(line, width) for line in text.split("\n")))
+
     def document(self, value: Any) -> None:
         """Write a JSON document to stdout."""
         narrow = "utf" not in (sys.stdout.encoding or "").lower()
@@ -212,6 +223,24 @@ class Screen:
                 _write(sys.stdout, f"\nPlease press one of: {', '.join(keys)} ")
         _write(sys.stdout, "\n")
         return None
+
+
+_HANGING = re.compile(r"\s*(?:[-*•>]|\d+[.)])?\s*")
+"""What stands before the words of a line: the lines that follow it begin below its first word."""
+
+
+def _wrapped(line: str, width: int) -> str:
+    lead = _HANGING.match(line)
+    indent = " " * len(lead[0]) if lead and len(lead[0]) < width // 2 else ""
+    # Long words stay whole: paths and commands are copied.
+    wrapper = textwrap.TextWrapper(
+        width,
+        subsequent_indent=indent,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return wrapper.fill(line)
 
 
 def _open_closed_streams() -> None:

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from ..people.questions import OpenQuestion
 
 __all__ = [
+    "asked",
     "audit_lines",
     "look_up",
     "open_questions",
     "recalled",
     "results_of",
     "status_of",
-    "thread_line",
     "thread_lines",
+    "title_of",
     "values_of",
 ]
 
@@ -40,7 +41,11 @@ def look_up(agent: PlanExecuteAgent, thread: str) -> StateSnapshot:
     """
     snapshot = agent.get_state({"configurable": {"thread_id": thread}})
     if snapshot.created_at is None:
-        raise ThreadNotFoundError(f"there is no thread {thread!r}; `plan-execute list` names those there are")
+        place = getattr(getattr(agent.checkpointer, "wrapped", None), "database", None)
+        where = f" in {place}; --db takes another database" if place else ""
+        raise ThreadNotFoundError(
+            f"there is no thread {thread!r}; `plan-execute list` names those there are{where}"
+        )
     return snapshot
 
 
@@ -89,16 +94,31 @@ def _is_message(value: Any) -> bool:
 _MARKS = {"done": "✓", "failed": "✗", "skipped": "–", "blocked": "–"}
 
 
-def thread_line(
-    thread: str, at: str, status: str, goal: str, overdue: bool, reason: str | None = None
-) -> str:
-    """Describe a thread in a line; one whose questions nobody answered in time is ``overdue``.
+_TITLES = {
+    "approve_plan": "May this plan run?",
+    "approve_step": "May this step run?",
+    "confirm_call": "May this call be made?",
+    "ask_person": "A question to you",
+    "handle_step_failure": "A step failed",
+    "resolve_unknown_outcome": "Did this take effect?",
+    "extend_budget": "A budget is nearly used up",
+}
 
-    What keeps the workers from it follows in a line of its own.
-    """
-    status = "overdue" if overdue else status
-    why = f"\n    {preview(' '.join(reason.split()), 300)}" if reason else ""
-    return f"{thread}  {at[:16].replace('T', ' ')}  {status:<9} {preview(' '.join(goal.split()), 80)}{why}"
+
+def title_of(question: OpenQuestion) -> str:
+    """Say in a few words what is asked."""
+    return _TITLES.get(question.name, question.name or "A question")
+
+
+def asked(question: OpenQuestion) -> str:
+    """Say in a line what is asked, and about what."""
+    args = question.args
+    about = args.get("question") or args.get("step_id") or args.get("budget")
+    error = args.get("error")
+    why = error.get("message") if isinstance(error, Mapping) else error
+    title = title_of(question)
+    parts = [shortened(" ".join(str(part).split()), 200) for part in (about, why) if part]
+    return f"{title}{' ' if title.endswith('?') else ': '}{' — '.join(parts)}" if parts else title
 
 
 def thread_lines(

@@ -9,7 +9,7 @@ export interface Ask {
 
 export interface Call {
   tool: string;
-  args: Record<string, unknown>;
+  args?: Record<string, unknown>;
 }
 
 export interface Failure {

@@ -74,10 +74,10 @@ def build_demo(name: str = "release", *, ending: str = "good") -> Demo:
     from ..errors import ConfigurationError, known
 
     if name not in _HOMES:
-        raise ConfigurationError(f"there is no demo {name!r}; demos: {known(DEMOS)}")
+        raise ConfigurationError(f"there is no demo {name!r}; demos: {known(DEMOS, given=name)}")
     home = import_module(_HOMES[name], __name__)
     if ending not in home.ENDINGS:
-        msg = f"the demo {name!r} has no ending {ending!r}; endings: {known(home.ENDINGS)}"
+        msg = f"the demo {name!r} has no ending {ending!r}; endings: {known(home.ENDINGS, given=ending)}"
         raise ConfigurationError(msg)
     return _in_new_folder(home.prepare, ending)
 

@@ -52,6 +52,7 @@ from ..state import (
     failure_of,
     granted_tools,
     kind_of,
+    needs_a_model,
     new_evaluation,
     new_result,
     steps_by_id,
@@ -345,7 +346,8 @@ class AttemptLoop:
             "instructions": "",
             "output": made[-1]["output"],
         }
-        description = _describe_failure(self.step, made, proposed)
+        can_revise = self.work.models.has("replanner", self.run.settings.models)
+        description = _describe_failure(self.step, made, proposed, can_revise=can_revise)
         answer = await self._ask(
             "handle_step_failure",
             len(made),
@@ -463,11 +465,11 @@ def _orders(event: AuditEvent, step_id: str) -> bool:
     return event["event"] == "steps_retried" and step_id in event.get("evidence", ())
 
 
-def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> str:
+def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation, *, can_revise: bool) -> str:
     error = failure_of(made[-1])
     lines = [
-        f"Step **{step['id']}** failed after {len(made)} attempt{'s' if len(made) > 1 else ''}: "
-        f"{plain_line(step.get('task') or ('question' if 'ask' in step else 'call'))}",
+        f"Step **{step['id']}** failed after {len(made)} attempt{'s' if len(made) > 1 else ''}"
+        + (f": {plain_line(step['task'])}" if step.get("task") else "."),
         f"`{error['code']}`: {plain_line(shortened(error['message'], 1000))}",
     ]
     if "call" in step:
@@ -479,10 +481,9 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation) -> 
         lines.append(f"Its output: {plain_line(shown(made[-1]['output'], 500))}")
     if kind_of(proposed.get("by")) == "model":
         lines.append(f"The evaluator asks you because: {plain_line(proposed.get('reason', ''))}")
-    lines.append(
-        "Decide: `retry` (with instructions), `skip`, `patch` (plan this part anew), "
-        "`replan` (plan the rest anew), `supply` (give the output by hand), `abort`."
-    )
+    revise = "`patch` (plan this part anew), `replan` (plan the rest anew), " if can_revise else ""
+    hint = " (with instructions)" if needs_a_model(step) else ""
+    lines.append(f"Decide: `retry`{hint}, `skip`, {revise}`supply` (give the output by hand), `abort`.")
     return "\n\n".join(lines)
 
 

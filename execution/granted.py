@@ -10,37 +10,16 @@ from ..people.asking import ask_person
 from ..people.deciders import Use, use_of_call
 from ..people.plan_text import call_in_words, calls_in_a_table
 from ..people.questions import Answer
-from ..plan.grants import open_resources
-from ..plan.references import expression_roots, step_references
+from ..plan.grants import asks_for_values, open_resources
 from ..run import Run, StepScope
 from ..safety.markdown import code_span
 from ..state import Effect, Step
 from ..storage.ids import WorkId, path_as_json
 from ..tools.toolbox import Toolbox
 
-__all__ = ["asks_for_a_call", "asks_for_values", "confirmed_arguments", "confirmed_call", "confirmed_items"]
+__all__ = ["asks_for_a_call", "confirmed_arguments", "confirmed_call", "confirmed_items"]
 
 Json = Any
-
-
-def asks_for_values(step: Step, run: Run, toolbox: Toolbox) -> bool:
-    """Tell whether a person is to see the arguments of a step's call before it is made."""
-    # A person who approved the step itself saw its final values.
-    if "call" not in step or step.get("approve"):
-        return False
-    if step.get("confirm"):
-        return True
-    is_write = toolbox.effect(step["call"]["tool"]) == "write"
-    return run.settings.confirm == "computed" and is_write and _is_computed(step)
-
-
-def _is_computed(step: Step) -> bool:
-    """Tell whether arguments come from outputs of other steps."""
-    roots: dict[str, set[str]] = {"call.args": set(), "for_each": set()}
-    for where, expression in step_references(step):
-        roots.setdefault(where, set()).update(expression_roots(expression))
-    used = roots["call.args"] | (roots["for_each"] if "item" in roots["call.args"] else set())
-    return bool(used - {"inputs", "item", "index"})
 
 
 async def confirmed_arguments(
@@ -58,7 +37,7 @@ async def confirmed_arguments(
     """
     tool, why = step["call"]["tool"], ""
     resource = toolbox.known_resource(tool, args)
-    if asks_for_values(step, scope.run, toolbox):
+    if asks_for_values(step, scope.run.settings.confirm, toolbox):
         why = "asks before it makes this call"
     if resource is not None and not (step.get("approve") or _is_granted(step, resource, toolbox, approval)):
         why = (

@@ -23,7 +23,7 @@ from ..errors import (
     StepStoppedError,
     UnresolvedReferenceError,
 )
-from ..plan.grants import resources_of
+from ..plan.grants import asks_for_values, resources_of
 from ..plan.identity import step_fingerprint
 from ..plan.references import expression_roots, references_in, resolve
 from ..state import (
@@ -43,7 +43,7 @@ from ..storage.artifacts import ArtifactDamagedError
 from ..storage.ids import Place
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
-from .granted import asks_for_values, confirmed_items
+from .granted import confirmed_items
 from .work import Item, StepWork, broken_attempt, was_ordered_again
 
 __all__ = ["ItemsWork", "failure_codes"]
@@ -172,7 +172,7 @@ class ItemsWork:
             langgraph.errors.GraphInterrupt: While they are being asked.
         """
         work = self._work
-        if not asks_for_values(work.step, work.run, work.toolbox):
+        if not asks_for_values(work.step, work.run.settings.confirm, work.toolbox):
             return
         calls: dict[int, dict[str, Any]] = {}
         for item in items:

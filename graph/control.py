@@ -116,7 +116,9 @@ async def retry_steps(
 def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str] | None) -> list[str]:
     steps = steps_by_id(plan)
     if unknown := sorted(set(step_ids or ()) - set(steps)):
-        raise InvalidInputError(f"the plan has no step {unknown[0]!r}; known steps: {known(steps)}")
+        raise InvalidInputError(
+            f"the plan has no step {unknown[0]!r}; known steps: {known(steps, given=unknown[0])}"
+        )
     failed = [
         i for i, r in results.items() if i in steps and (r["status"] in ("failed", "blocked") or r["error"])
     ]

@@ -23,8 +23,9 @@ _CONFIGURABLE = (*ROLES, *MODEL_CLASSES)
 _NO_OVERRIDES: Mapping[str, str] = {}
 _LOCAL_KEY = "not-needed"
 _WAYS_ON = (
-    "Pass a model (a name such as 'openai:gpt-5-mini', or a chat model), "
-    "set the provider's key or a base URL, or give a plan made of bound steps only."
+    "Give one (a name such as 'openai:gpt-5-mini', which a server and the command line read from "
+    "PLAN_EXECUTE_MODEL, or a chat model), set the provider's key or a base URL, "
+    "or give a plan made of bound steps only."
 )
 
 

@@ -351,6 +351,11 @@ def _headline(state: State, status: RunStatus) -> str:
         "failed": _NOT_VERIFIED if unverified else "The run failed.",
         "rejected": "The plan was rejected.",
     }
+    evaluation = state.get("evaluation")
+    if evaluation and evaluation.get("cancelled"):
+        # First why it ended: that it was cancelled is no failure of the run.
+        done = words["partial"] if status == "partial" else "No step was done." if status == "failed" else ""
+        return f"{reason_of(state)} {done}".strip()
     cut_short = is_rolling(state.get("plan")) and bool(state.get("results"))
     parts = [
         words.get(status, status),

@@ -98,8 +98,8 @@ def calls_in_a_table(calls: Mapping[int, Mapping[str, Any]]) -> str:
 def step_in_words(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
     """Say what a step does, in plain text that nothing in the plan can format."""
     task = filled(step.get("task") or "", values)
-    title = _said(task) or ("question" if "ask" in step else "call")
-    return f"**{plain_line(step['id'])}**: {title} — {_details(step, toolbox, values)}"
+    title = f": {_said(task)}" if task else ""
+    return f"**{plain_line(step['id'])}**{title} — {_details(step, toolbox, values)}"
 
 
 def _said(text: Any) -> str:

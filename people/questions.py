@@ -250,8 +250,8 @@ def read_answer(value: Mapping[str, Json], raw: Json, by: By | None = None) -> A
     """Read an answer to the question with this interrupt value.
 
     Accepts ``{"decisions": [{"type": …}]}``, Agent Inbox's ``[{"type": "accept", …}]``, and the
-    shorthands ``{"type": …}``, ``{"decision": …}`` and ``"approve"``. Whose it is comes from ``by``, and
-    never from what it says itself.
+    shorthands ``{"type": …}``, ``{"decision": …}``, ``"approve"`` and a decision's name alone. Whose it is
+    comes from ``by``, and never from what it says itself.
 
     Raises:
         InvalidAnswerError: If it fits nothing; the message says what is allowed.
@@ -337,7 +337,8 @@ def _refuse(question: Question, problem: str) -> InvalidAnswerError:
 def _unwrap(question: Question, raw: Json) -> Mapping[str, Json]:
     if isinstance(raw, str):
         text = raw.strip()
-        raw = _parse_json(text) if text[:1] in ("{", "[", '"') else {"type": text}
+        word = {"decision" if text in question.decisions else "type": text}
+        raw = _parse_json(text) if text[:1] in ("{", "[", '"') else word
     if isinstance(raw, Mapping) and "decisions" in raw:
         raw = raw["decisions"]
     if isinstance(raw, Sequence) and not isinstance(raw, str):

@@ -12,10 +12,11 @@ from typing import Any
 
 from ..errors import UnresolvedReferenceError
 from ..state import Grants, Plan, Step, granted_tools
-from .references import expression_roots, references_in, resolve, strings_in
+from .references import expression_roots, references_in, resolve, step_references, strings_in
 from .tools import Tools
 
 __all__ = [
+    "asks_for_values",
     "changed_tools",
     "covers",
     "filled",
@@ -146,3 +147,29 @@ def _as_written(step: Step, name: str, toolbox: Tools) -> str:
     written = [f"{field} = {args[field]}" for field in toolbox.template_fields(name) if field in args]
     loop = [f"for each of {step['for_each']}"] if "for_each" in step and written else []
     return ", ".join([str(template), *written, *loop])
+
+
+def asks_for_values(step: Mapping[str, Any], confirm: str, toolbox: Tools) -> bool:
+    """Tell whether a person is to see the arguments of a step's call before it is made.
+
+    Args:
+        step: The step.
+        confirm: Of which calls the settings want it: ``marked`` or ``computed``.
+        toolbox: For the tool's effect.
+    """
+    # A person who approved the step itself saw its final values.
+    if "call" not in step or step.get("approve"):
+        return False
+    if step.get("confirm"):
+        return True
+    is_write = toolbox.effect(step["call"]["tool"]) == "write"
+    return confirm == "computed" and is_write and _is_computed(step)
+
+
+def _is_computed(step: Mapping[str, Any]) -> bool:
+    """Tell whether arguments come from outputs of other steps."""
+    roots: dict[str, set[str]] = {"call.args": set(), "for_each": set()}
+    for where, expression in step_references(step):
+        roots.setdefault(where, set()).update(expression_roots(expression))
+    used = roots["call.args"] | (roots["for_each"] if "item" in roots["call.args"] else set())
+    return bool(used - {"inputs", "item", "index"})

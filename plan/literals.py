@@ -152,7 +152,9 @@ class InputMaker:
             del names[0]
         step_id = self._renamed.get(names[0], names[0]) if names else ""
         if step_id not in ids:
-            raise InvalidInputError(f"{wanted.path}: there is no step {step_id!r}; known steps: {known(ids)}")
+            raise InvalidInputError(
+                f"{wanted.path}: there is no step {step_id!r}; known steps: {known(ids, given=step_id)}"
+            )
         at, rest = ids.index(step_id), names[1:]
         step = self.steps[at]
         path = _path_to(step, rest) or (_path_to(step, ["call", "args", *rest]) if rest else None)
@@ -227,6 +229,27 @@ def _value_at(value: Json, path: Path) -> Json:
     for key in path:
         value = value[key]
     return value
+
+
+def left_literals(plan: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Find where a plan still holds the default of an input as a literal, also within a text.
+
+    Returns:
+        For each: the place, as it is lifted; the input's name; the value.
+    """
+    defaults = {name: plan["inputs"][name].get("default") for name in names}
+    texts = {name: value for name, value in defaults.items() if isinstance(value, str) and value.strip()}
+    return [
+        (_shown(step["id"], path), name, value)
+        for step in plan["steps"]
+        for path in _liftable(step)
+        for name, value in texts.items()
+        if isinstance(held := _value_at(step, path), str) and _holds(held, value)
+    ]
+
+
+def _holds(text: str, value: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
 
 
 def _replaced(value: Json, path: Path, new: Json) -> Json:

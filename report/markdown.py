@@ -162,14 +162,19 @@ def _plan(record: RunRecord) -> Iterator[str]:
 
 
 def _mermaid(steps: Sequence[StepRecord]) -> str:
+    return "\n".join(["```mermaid", mermaid_of(steps), "```"])
+
+
+def mermaid_of(steps: Sequence[StepRecord]) -> str:
+    """Write the plan as a Mermaid flowchart."""
     number = {step["id"]: at for at, step in enumerate(steps)}
-    lines = ["```mermaid", "flowchart TD"]
+    lines = ["flowchart TD"]
     for at, step in enumerate(steps):
         lines.append(f'  s{at}["{OUTCOMES[step["outcome"]].mark} {_label(step["id"])}"]:::{step["outcome"]}')
         lines += [f"  s{number[dep]} --> s{at}" for dep in step["depends_on"] if dep in number]
     used = dict.fromkeys(step["outcome"] for step in steps)
     lines += [f"  classDef {outcome} {_COLOURS[outcome]}" for outcome in used]
-    return "\n".join([*lines, "```"])
+    return "\n".join(lines)
 
 
 def _label(step_id: str) -> str:

@@ -6,19 +6,21 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import TypedDict
 
 from ..errors import UnresolvedReferenceError
-from ..models.chat import ModelOf
 from ..plan.criteria import is_judged
 from ..plan.dag import pending_steps, remaining_path
 from ..plan.identity import input_values
 from ..plan.references import resolve
 from ..safety.work import Work, within
 from ..state import Plan, Step, StepResult, Usage
-from ..storage.history import Sample
+
+if TYPE_CHECKING:
+    from ..models.chat import ModelOf
+    from ..storage.history import Sample
 
 __all__ = [
     "Amount",
@@ -30,7 +32,7 @@ __all__ = [
     "samples_of",
 ]
 
-Samples = Mapping[str, Sequence[Sample]]
+Samples = Mapping[str, "Sequence[Sample]"]
 """Samples by kind of work: ``tool:NAME``, ``agent:NAME``, ``plan``, ``role:NAME MODEL``."""
 
 
@@ -161,13 +163,13 @@ class _Part:
 
     @property
     def tool_calls(self) -> _Range:
-        if self._step is None:
+        if self._step is None or self.kind == "ask":
             return 0, 0
         return (self._times, self._times) if self.is_direct and self._times is not None else None
 
     def amount(self, what: str) -> _Range:
         """Return how much of ``model_calls``, ``tokens`` or ``cost`` it takes, all its items together."""
-        if self.is_direct and not self._is_judged:
+        if (self.is_direct or self.kind == "ask") and not self._is_judged:
             return 0, 0
         values = [one[what] for one in self.samples if what in one]  # type: ignore[literal-required]
         if what == "model_calls" and not values and self._step is None:

@@ -14,7 +14,7 @@ from ..scripts import MET, agent_step, call_step, plan_reply
 from .project import ENDINGS, make_project
 from .tools import release_tools
 
-__all__ = ["ENDINGS", "GOAL", "prepare", "release_script", "release_steps"]
+__all__ = ["ENDINGS", "GOAL", "PATCH", "prepare", "release_script", "release_steps"]
 
 GOAL = (
     "Release wordcount 1.1.0: check the project, set the version, write release notes, "
@@ -49,7 +49,7 @@ def release_script(ending: str) -> dict[str, list[Any]]:
         "synthesizer": [_answer],
     }
     if ending == "smoke":
-        script["evaluator"] += [_PATCH, MET]
+        script["evaluator"] += [PATCH, MET]
         script["replanner"] = [plan_reply("The wheel lacks a package.", *_mending_steps())]
         script["executor:declare"] = [
             ScriptedModel.tool_calls(("list_packages", {})),
@@ -120,7 +120,7 @@ def _delivery(*, wheel: str, commit: str) -> list[dict[str, Any]]:
 
 # --- what else the model says ------------------------------------------------------------
 
-_PATCH = {
+PATCH = {
     "decision": "patch",
     "reason": "The checkout works and the wheel does not: a package is missing from the list of packages.",
     "hint": "Declare the package, commit, build and smoke-test again.",

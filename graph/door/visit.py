@@ -580,6 +580,7 @@ def _require_requester(settings: Context, person: By) -> None:
 def _require_planner(agent: CompiledAgent, checked: Mapping[str, Any], settings: Context) -> None:
     if checked.get("plan") is None and not agent.models.has("planner", settings.models):
         raise MissingModelError(
-            "planning a goal needs a model and none is configured: give one (a name or a chat model), "
-            "set Context(models={'planner': …}), or hand in a plan of bound steps"
+            "planning a goal needs a model and none is configured: give the agent one (a server and the "
+            "command line read PLAN_EXECUTE_MODEL), name one in the context (`models`, key `planner`), "
+            "or hand in a plan of bound steps"
         )

@@ -68,9 +68,8 @@ def _form_issue(raw: Mapping[str, Any], item: Any) -> PlanIssue:
     message = f"{where}: {item['msg']}"
     if item["type"] == "extra_forbidden":
         noun = _noun(path)
-        message = (
-            f"{where}: unknown field {path[-1]!r} of a {noun}; known fields: {known(_KNOWN_FIELDS[noun])}"
-        )
+        fields = known(_KNOWN_FIELDS[noun], given=path[-1])
+        message = f"{where}: unknown field {path[-1]!r} of a {noun}; known fields: {fields}"
     elif item["type"] == "literal_error":
         message = f"{where}: {item['input']!r} is not one of {item['ctx']['expected']}"
     elif item["type"] == "bool_type" and str(item["input"]).lower() in ("yes", "no", "on", "off"):
@@ -138,6 +137,7 @@ def normalised(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
         {
             "task": "",
             **{key: value for key, value in step.items() if value is not None},
+            **({"call": {"args": {}, **step["call"]}} if step.get("call") else {}),
             "depends_on": _unique(step),
         }
         for step in raw["steps"]

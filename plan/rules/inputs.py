@@ -34,7 +34,7 @@ def _inputs(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
             yield issue("missing_input", None, message, *where)
     for name in facts.inputs if plan["inputs"] else ():
         if name not in plan["inputs"]:
-            message = f"the plan has no input {name!r}; known inputs: {known(plan['inputs'])}"
+            message = f"the plan has no input {name!r}; known inputs: {known(plan['inputs'], given=name)}"
             yield issue("unresolved_reference", None, message, "inputs")
 
 

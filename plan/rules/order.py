@@ -51,7 +51,7 @@ def _dependencies(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
                 yield issue(
                     "unknown_dependency",
                     step,
-                    f"step {step['id']!r} depends on {dep!r}; known steps: {known(ids)}",
+                    f"step {step['id']!r} depends on {dep!r}; known steps: {known(ids, given=dep)}",
                     "depends_on",
                     at,
                 )
@@ -68,7 +68,7 @@ def _branches(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
             if one == step["id"]:
                 yield issue("self_dependency", step, f"step {one!r}: {field} names the step itself", *place)
             elif one not in ids:
-                message = f"step {step['id']!r}: {field} names {one!r}; known steps: {known(ids)}"
+                message = f"step {step['id']!r}: {field} names {one!r}; known steps: {known(ids, given=one)}"
                 yield issue("unknown_dependency", step, message, *place)
         if other in ids and other != step["id"] and "when" not in ids[other]:
             message = (

@@ -119,13 +119,14 @@ def reference_problem(
             "a text or number stands in a plan without ${…}"
         )
     if unknown := sorted(roots - names):
+        first, there = unknown[0], known(names, given=unknown[0])
         return "unresolved_reference", (
-            f"${{{expression}}} refers to {unknown[0]!r}, neither a step nor inputs; known: {known(names)}"
+            f"${{{expression}}} refers to {first!r}, neither a step nor inputs; known: {there}"
         )
     if path and path[0] == "inputs" and len(path) > 1 and path[1] not in inputs:
         return (
             "unresolved_reference",
-            f"${{{expression}}}: no input {path[1]!r}; known inputs: {known(inputs)}",
+            f"${{{expression}}}: no input {path[1]!r}; known inputs: {known(inputs, given=path[1])}",
         )
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ...errors import WorkLimitError, known
+from ...errors import WorkLimitError, known, nearest
 from ...safety.schemas import BadSchemaError, Problem, read_schema
 from ...state import MODEL_FIELDS, Plan, PlanIssue, granted_tools, step_kind
 from ..dag import is_rolling
@@ -22,7 +22,8 @@ def _tools(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
                 yield issue(
                     "unknown_tool",
                     step,
-                    f"step {step['id']!r} uses the tool {name!r}; known tools: {known(facts.toolbox.names)}",
+                    f"step {step['id']!r} uses the tool {name!r}; "
+                    f"known tools: {known(facts.toolbox.names, given=name)}",
                     *(("call", "tool") if "call" in step else ("tools", at)),
                 )
 
@@ -111,8 +112,13 @@ def _argument_problems(
     if schema.get("additionalProperties") in (None, False):
         for name in args:
             if name not in properties:
-                yield f"unknown argument {name!r}; known arguments: {known(properties)}", [name]
+                yield f"unknown argument {name!r}; known arguments: {known(properties, given=name)}", [name]
+    # An argument whose name is misspelt is not missing too: that is one mistake.
+    meant = {nearest(name, set(properties) - set(args)) for name in args if name not in properties}
+    misspelt = tuple(f"{name!r} is a required" for name in meant if name)
     for error in read.problems(args):
+        if error.validator == "required" and not error.absolute_path and error.message.startswith(misspelt):
+            continue
         if error.validator != "additionalProperties" and not _is_open(error):
             where = ".".join(map(str, error.absolute_path)) or "arguments"
             yield f"{where}: {error.message[:200]}", list(error.absolute_path)

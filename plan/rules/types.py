@@ -105,7 +105,9 @@ def _path_problem(schema: Schema, path: list[str]) -> str | None:
             return None
         if name not in properties:
             closed = schema.get("additionalProperties") in (None, False) and "patternProperties" not in schema
-            known_names = f"{'.'.join(path[:depth])} declares no {name!r}; it has: {known(properties)}"
+            known_names = (
+                f"{'.'.join(path[:depth])} declares no {name!r}; it has: {known(properties, given=name)}"
+            )
             return known_names if closed else None
         schema = properties[name]
         if not isinstance(schema, Mapping):

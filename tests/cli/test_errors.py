@@ -6,7 +6,6 @@ import subprocess
 import pytest
 
 KINDS = {
-    "no command": (),
     "unknown command": ("frobnicate",),
     "unknown option": ("run", "goal", "--frobnicate"),
     "neither goal nor plan": ("run",),

@@ -37,7 +37,7 @@ def test_what_was_typed_before_a_question_does_not_answer_it(cli, terminal):
     screen.expect("What now?")
     screen.press("b")
     assert screen.wait() in (1, 4)
-    assert "What now? [r/s/p/n/u/b/l] abort" in screen.text
+    assert "What now? [r/s/u/b/l] abort" in screen.text
 
 
 def test_a_rejection_is_asked_for_its_reason(cli, terminal):

@@ -15,6 +15,7 @@ COMMANDS = [
     "plan",
     "validate",
     "schema",
+    "inbox",
     "list",
     "show",
     "history",

@@ -15,6 +15,11 @@ def look(q: str, n: int = 1) -> dict:
     return {"q": q, "n": n}
 
 
+def now() -> str:
+    """Tell the time."""
+    return "noon"
+
+
 def found(tmp_path, text, name="plan.yaml", toolbox=None, given=NOTHING):
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
@@ -116,7 +121,7 @@ steps:
             "steps:\n- {id: a}\n- {id: b, typo: 1}\n",
             [*(("malformed_plan", *at) for at in ((2, 3), (3, 3), (3, 11)))],
         ),
-        ("steps:\n- id: a\n  call: {tool: look}\n", [("malformed_plan", 3, 3)]),
+        ("steps:\n- id: a\n  call: {tool: look}\n", [("bad_arguments", 3, 3)]),
     ],
 )
 def test_issues_of_order_types_and_form_have_places(tmp_path, text, places):
@@ -133,3 +138,29 @@ def test_values_that_no_input_takes_are_refused_also_where_none_is_declared(tmp_
 def test_without_tools_named_agents_and_arguments_are_not_checked(tmp_path):
     text = "steps:\n- {id: a, agent: coder, task: x}\n- {id: b, call: {tool: y, args: {z: 1}}}\n"
     assert found(tmp_path, text, toolbox=UncheckedToolbox()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps:\n- id: a\n  call: {tool: loook, args: {q: x}}\n", "did you mean 'look'?"),
+        ("steps:\n- id: a\n  cal: {tool: look, args: {q: x}}\n", "did you mean 'call'?"),
+        ("steps:\n- id: a\n  call: {tool: look, args: {Q: x}}\n", "did you mean 'q'?"),
+        (
+            "steps:\n- {id: rain, call: {tool: now}}\n- {id: d, depends_on: [rian], call: {tool: now}}\n",
+            "'rain'?",
+        ),
+    ],
+)
+def test_a_misspelt_name_is_one_issue_that_names_the_one_that_was_meant(tmp_path, text, said):
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    (issue,) = check_plan_file(path, Toolbox([look, now]), NOTHING, has_model=True).issues
+    assert said in issue["message"]
+
+
+def test_a_call_without_arguments_needs_no_args(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("steps:\n- id: a\n  call: {tool: now}\n")
+    checked = check_plan_file(path, Toolbox([look, now]), NOTHING, has_model=False)
+    assert (checked.issues, checked.understood["steps"][0]["call"]) == ([], {"args": {}, "tool": "now"})

@@ -1,0 +1,111 @@
+"""What goes on across threads: `plan-execute` alone, inbox, list, and commands without a thread."""
+
+import re
+
+
+def _three_threads(cli):
+    cli.run_plan("read.yaml")
+    tools = ("--tools", "mytools:ALL")
+    cli("run", "--plan", "write.yaml", *tools, "--thread", "asks")
+    cli("run", "--plan", "fail.yaml", *tools, "--thread", "failed", "--on-failure", "ask")
+
+
+def test_alone_it_names_ways_to_begin_where_nothing_has_run_and_makes_no_database(cli):
+    done = cli()
+    assert done.code == 0
+    assert "plan-execute demo tour" in done.out
+    assert "plan-execute --help" in done.out
+    assert not (cli.folder / "threads.db").exists()
+
+
+def test_alone_it_says_what_waits_what_ended_and_what_to_do_next(cli):
+    _three_threads(cli)
+    text = cli().out
+    waiting, _, ended = text.partition("Ended")
+    assert "Waiting for you" in waiting
+    assert "May this plan run?" in waiting
+    assert "A step failed: f — look raised RuntimeError: no such thing" in waiting
+    assert re.search(r"^  t +.* done +2/2 +look at two things$", ended, re.MULTILINE)
+    assert "plan-execute resume asks " in ended
+
+
+def test_a_run_whose_process_was_killed_is_stopped_and_alone_it_says_how_to_go_on(cli):
+    process = cli.start("run", "--plan", "long.yaml", "--tools", "mytools:ALL", "--thread", "t")
+    cli.wait_for_call("slow")
+    assert cli("list", "--json").json["threads"][0]["status"] == "running"
+    process.kill()
+    process.communicate()
+    assert cli("list", "--json", "--status", "stopped").json["threads"][0]["done"] == 1
+    text = cli().out
+    assert "Stopped before the end" in text
+    assert "plan-execute resume t " in text
+
+
+def test_inbox_shows_what_waits_oldest_first_and_how_to_answer(cli):
+    _three_threads(cli)
+    found = cli("inbox", "--json").json["waiting"]
+    assert [entry["thread"] for entry in found] == ["asks", "failed"]
+    assert [entry["questions"][0]["name"] for entry in found] == ["approve_plan", "handle_step_failure"]
+    text = cli("inbox").out
+    assert text.index("plan-execute resume asks") < text.index("plan-execute resume failed")
+    cli("resume", "asks", "--approve", "--tools", "mytools:ALL")
+    cli("cancel", "failed")
+    assert "Nothing waits for you." in cli("inbox").err
+
+
+def test_list_tells_progress_and_the_open_question_one_line_for_each_thread(cli):
+    _three_threads(cli)
+    lines = cli("list").out.splitlines()
+    assert len(lines) == 3
+    assert re.match(r"failed +\S+ \S+ +waiting +1/3 +fail +\? A step failed: f", lines[0])
+    columns = [line.index(goal) for line, goal in zip(lines, ("fail ", "write", "look"), strict=True)]
+    columns[0] = lines[0].index("fail ", 10)
+    assert len(set(columns)) == 1
+
+
+def test_list_can_be_limited_by_goal_and_by_time(cli):
+    _three_threads(cli)
+
+    def named(*words):
+        return [thread["thread"] for thread in cli("list", "--json", *words).json["threads"]]
+
+    assert named("--goal", "LOOK at") == ["t"]
+    assert named("--since", "1h") == ["failed", "asks", "t"]
+    assert named("--goal", "look", "--status", "waiting") == []
+    assert cli("list", "--since", "yesterday").code == 2
+
+
+def test_a_window_gets_headings_and_no_line_is_wider_than_it(cli, terminal):
+    _three_threads(cli)
+    for columns in (60, 100):
+        window = terminal("list", size=(40, columns))
+        assert window.wait() == 0
+        lines = [line.rstrip() for line in window.text.splitlines() if line.strip()]
+        assert lines[0].split()[:4] == ["THREAD", "LAST", "STATUS", "STEPS"]
+        assert max(map(len, lines)) <= columns
+        assert any("? May this plan run?" in line for line in lines)
+
+
+def test_without_a_terminal_a_command_without_a_thread_says_which_there_are(cli):
+    _three_threads(cli)
+    for command in ("show", "report", "history", "resume"):
+        done = cli(command)
+        assert (done.code, done.out) == (2, ""), command
+        assert "asks" in done.err
+    assert "\nt " not in cli("resume").err  # there is nothing to go on with
+
+
+def test_at_a_terminal_a_command_without_a_thread_offers_the_last_ones(cli, terminal):
+    _three_threads(cli)
+    window = terminal("show")
+    window.expect("Which one to show?")
+    window.type("3")
+    window.expect("Thread: t")
+    assert window.wait() == 0
+    window = terminal("resume", "--tools", "mytools:ALL")
+    window.expect("Which one to resume?")
+    window.type("2")
+    window.expect("What now?")
+    window.press("a")
+    assert window.wait() == 0
+    assert cli("show", "asks", "--json").json["status"] == "done"
