@@ -24,12 +24,15 @@ _USUAL_COMMANDS = (
 )
 _GROUPS = {
     "Tools and models": (
-        "--mcp --workspace --base-url --rate-limit --call-timeout --max-call-tokens --prices"
+        "--mcp --workspace --base-url --rate-limit --call-timeout --max-call-tokens --prices "
+        "--models --escalate"
     ),
-    "Limits": "--budget --soft-share --max-parallel --max-replans",
-    "When something is to be decided": "--confirm --strict --on-failure",
+    "Limits": (
+        "--budget --soft-share --max-parallel --max-replans --max-cost-per-day --max-cost-per-month --tenant"
+    ),
+    "When something is to be decided": "--confirm --strict --on-failure --person",
     "Plans that are used again": "--cache --cache-ttl --cache-namespace",
-    "Where and how": "--db --thread --abandon --queue --plain --inputs --question",
+    "Where and how": "--db --thread --abandon --queue --priority --plain --inputs --question",
 }
 """Options that stand below the usual ones, by what they are for."""
 _GROUP_OF = {name: title for title, names in _GROUPS.items() for name in names.split()}
