@@ -72,6 +72,8 @@ class Preview:
         if needs_approval(self.settings.approval, effects):
             why = f": {', '.join(self.writes())} may write" if self.writes() else ""
             asked.append(f"before anything runs, whether this plan may run{why}")
+        elif not self.tools_known and self.settings.approval == "writes":
+            asked.append("before anything runs, if one of its tools writes")
         for step in self.plan["steps"]:
             asked += [f"{step['id']}: {what}" for what in self._asked_of(step)]
         return asked

@@ -51,6 +51,7 @@ def test_validate_shows_the_same_below_its_findings(cli):
     assert "a: whether its call may be made" in done.out
     without = cli("validate", "write.yaml")
     assert "Effects: not known without the tools" in without.err
+    assert "before anything runs, if one of its tools writes" in without.err
     assert cli("validate", "bad.yaml", "--json").json["preview"] is None
 
 
