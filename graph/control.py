@@ -353,7 +353,9 @@ async def edit_plan(
             listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
             raise InvalidPlanError(f"the edited plan cannot run, nothing was changed: {listed}", issues)
         by = _orderer(config, person)
-        await _require_allowed(agent, snapshot, ledger, "approve_plan", plan["steps"], by)
+        # It takes the place of one that may be waiting for somebody.
+        steps = [*current["steps"], *plan["steps"]]
+        await _require_allowed(agent, snapshot, ledger, "approve_plan", steps, by)
         record = {"decision": "edit", "edit": dict(edited), "by": by}
         await ledger.record_approval(current["id"], f"edit-{digest(dict(edited))}", record)
         approval = {**(values.get("approval") or {}), "decision": "edited"}
