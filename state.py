@@ -11,13 +11,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Literal, NotRequired, Required, TypeAlias
 
 from pydantic import with_config
 from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
     from langchain_core.messages import AnyMessage
+else:
+    # Evaluated once a graph is built of the state: who only reads plans does not load LangChain.
+    AnyMessage = ForwardRef("__import__('langchain_core.messages').messages.AnyMessage")
 
 SCHEMA_VERSION = 1
 """Version of the state's format; a newer one is refused, never guessed."""
@@ -446,13 +449,6 @@ def merge_by_id(current: dict[str, Any] | None, update: Mapping[str, Any] | None
     for key in removed:
         del merged[key]
     return merged
-
-
-def load_message_types() -> None:
-    """Let the annotations of the graph's state be evaluated; who only reads plans does not load LangChain."""
-    from langchain_core.messages import AnyMessage
-
-    globals()["AnyMessage"] = AnyMessage
 
 
 def add_said(current: Any, update: Any) -> Any:

@@ -25,7 +25,7 @@ from ..nodes.replanner import make_replanner
 from ..nodes.synthesizer import make_synthesizer
 from ..nodes.validator import make_validator
 from ..spending.prices import read_prices
-from ..state import InputState, OutputState, State, load_message_types
+from ..state import InputState, OutputState, State
 from ..storage.plan_cache import PlanCache, to_plan_cache
 from ..tools.toolbox import Toolbox
 from .agent import PlanExecuteAgent
@@ -132,7 +132,6 @@ def _wired(
     form: OutputForm | None,
 ) -> StateGraph[State, Context, InputState, OutputState]:
     """Put the nodes into the graph, and the edges between them."""
-    load_message_types()
     builder = StateGraph(State, Context, input_schema=InputState, output_schema=OutputState)
     builder.add_node("planner", make_planner(chat, toolbox))
     builder.add_node("validator", make_validator(chat, toolbox))

@@ -8,9 +8,7 @@ from golden.compare import assert_golden
 from pydantic import TypeAdapter
 
 from plan_execute.context import Context
-from plan_execute.state import InputState, OutputState, State, load_message_types
-
-load_message_types()
+from plan_execute.state import InputState, OutputState, State
 
 
 def schema_of(kind):

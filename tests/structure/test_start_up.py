@@ -52,6 +52,21 @@ def test_a_plan_file_is_checked_without_langchain_and_langgraph(tmp_path):
     assert modules.isdisjoint({*HEAVY} - {"pydantic"}), modules.intersection(HEAVY)
 
 
+def test_a_graph_around_ours_can_be_built_of_its_state_first():
+    code = """
+from langgraph.graph import START, StateGraph
+from plan_execute.state import InputState, OutputState, State
+for kind in (InputState, OutputState, State):
+    builder = StateGraph(kind)
+    builder.add_node("said", lambda state: {"messages": [("ai", "yes")]})
+    builder.add_edge(START, "said")
+    (asked, said) = builder.compile().invoke({"messages": [("human", "no?")]})["messages"]
+    assert (asked.text, said.text) == ("no?", "yes")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 RUNS_GRAPHS = ("langgraph.graph", "langgraph.pregel", "langgraph.prebuilt", "langchain", "langsmith.client")
 
 
