@@ -67,7 +67,8 @@ def serving(folder, database):
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
     try:
         wait_until_it_answers(process, f"http://127.0.0.1:{port}/health")
-        yield get_sync_client(url=f"http://127.0.0.1:{port}")
+        with get_sync_client(url=f"http://127.0.0.1:{port}") as client:
+            yield client
     finally:
         process.kill()
         process.wait()
