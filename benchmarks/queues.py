@@ -47,7 +47,12 @@ async def fill(queue: Any, kind: str, threads: int) -> None:
             for number in range(threads):
                 queue.tables.add(cursor, _job(replace(one, thread_id=f"{kind}-{number}")))
 
+    def settle() -> None:
+        with queue.tables.database.connect() as connection:  # as the server does by itself after a while
+            connection.execute(f"VACUUM ANALYZE {queue.tables.schema}.procrastinate_jobs")
+
     await asyncio.to_thread(write)
+    await asyncio.to_thread(settle)
 
 
 def clear(queue: Any) -> None:

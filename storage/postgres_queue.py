@@ -37,6 +37,10 @@ _INDEX = (
 )
 """The first job of each queue is found without reading the others."""
 
+_PLANNER = ("enable_sort", "enable_incremental_sort", "enable_seqscan", "enable_bitmapscan")
+"""What the planner must not do for workers: a queue that grew since it was analyzed would be sorted whole
+for its first job, which an index gives."""
+
 _DROP = "DELETE FROM procrastinate_jobs WHERE queueing_lock = %s AND status = 'todo'"
 
 
@@ -52,7 +56,7 @@ class JobTables:
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
         self._manager = JobManager(SyncPsycopgConnector())
         with explained(database.place, "; nothing was changed"), database.connect() as connection:
             (main,) = connection.execute("SELECT current_schema()").fetchone() or ("",)
@@ -62,16 +66,16 @@ class JobTables:
 
     def _set_up(self, connection: psycopg.Connection[Any]) -> bool:
         """Make or change the tables; tell whether there were none."""
-        with alone(connection, self._database.place):
+        with alone(connection, self.database.place):
             if _is_current(connection, self.schema):  # another process has made them meanwhile
                 return False
             with connection.transaction():
-                return _make(connection, self.schema, self._database.place)
+                return _make(connection, self.schema, self.database.place)
 
     @contextmanager
     def transaction(self, thread_id: str) -> Iterator[psycopg.Cursor[Any]]:
         """Run the body in a transaction in which procrastinate's tables and ours are found."""
-        with self._database.transaction(durable=True, threads=[thread_id]) as cursor:
+        with self.database.transaction(durable=True, threads=[thread_id]) as cursor:
             cursor.execute("SELECT set_config('search_path', %s, true)", (self._path,))
             yield cursor
 
@@ -102,9 +106,11 @@ class JobTables:
         async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
             await connection.set_autocommit(True)
             await connection.execute("SELECT set_config('search_path', %s, false)", (self._path,))
+            for name in _PLANNER:
+                await connection.execute(sql.SQL("SET {} = off").format(sql.Identifier(name)))
 
         return PsycopgConnector(
-            conninfo=make_conninfo(**self._database.parameters),
+            conninfo=make_conninfo(**self.database.parameters),
             min_size=1,
             max_size=2,
             configure=configure,
@@ -112,7 +118,7 @@ class JobTables:
 
     def explained(self, error: Exception) -> StorageError | None:
         """Word an error of procrastinate's connection as ours; None: it is another one."""
-        return as_storage_error(error, self._database.place)
+        return as_storage_error(error, self.database.place)
 
 
 def as_storage_error(error: Exception, place: str) -> StorageError | None:

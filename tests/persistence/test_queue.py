@@ -77,12 +77,13 @@ def put(agent, queued):
 
 
 def jobs(storage):
-    """List what procrastinate has: queue, due at, status."""
+    """List the jobs for threads that procrastinate has: thread, status, due at."""
     store = storage["store"]
     with store.shared.connection() as connection:
         (schema,) = connection.execute("SELECT current_schema()").fetchone()
         return connection.execute(
             f"SELECT queueing_lock, status::text, scheduled_at FROM {schema}_queue.procrastinate_jobs"
+            " WHERE task_name = 'plan_execute.run'"
         ).fetchall()
 
 
