@@ -116,15 +116,20 @@ async def _approved_by_grant(run: Run, state: State, toolbox: Toolbox) -> Record
     """
     plan, grant = state["plan"], await run.ledger.grant()
     assert plan is not None, "only a plan can be approved"
-    if grant is None or grant.get("plan_id", plan["id"]) != plan["id"] or _is_over(grant, run):
+    if grant is None or _is_over(grant, run):
+        return None
+    if "plan_id" not in grant:
+        # The first plan may have needed no approval, and so have taken none of the grant.
+        earlier = await run.ledger.approved_plans() - {plan["id"]}
+        grant = {**grant, "plan_id": min(earlier, default=plan["id"])}
+        await run.ledger.record_grant(grant)
+    if grant["plan_id"] != plan["id"]:
         return None
     if not covers(grant, await grants_of(run, state, toolbox)):
         return None
     uses = await uses_of_plan(run, state, plan, toolbox)
     if deciders_of(run).refusal("approve_plan", uses, _maker(grant)) is not None:
         return None
-    if "plan_id" not in grant:
-        await run.ledger.record_grant({**grant, "plan_id": plan["id"]})
     said = {name: grant[name] for name in ("until", "schedule") if name in grant}
     return await record_approval(run, state, toolbox, "approved", grant.get("by"), **said)
 
