@@ -17,13 +17,14 @@ from ..plan.grants import changed_tools, covers, plan_grants
 from ..plan.identity import input_values, plan_hash, step_fingerprints
 from ..plan.references import expression_roots, step_references
 from ..run import Run
-from ..state import Approval, By, Grants, Plan, State, Step, granted_tools
+from ..state import Approval, By, Grants, Plan, State, Step, digest, granted_tools
 from ..tools.toolbox import Toolbox
 from .deciders import Use, deciders_of, uses_of
 
 __all__ = [
     "approval_state",
     "grants_of",
+    "inputs_digest",
     "known_values",
     "record_approval",
     "record_edit",
@@ -161,6 +162,7 @@ async def record_approval(
         "revision": plan["revision"],
         "grants": await grants_of(run, state, toolbox),
         "steps": step_fingerprints(plan),
+        "inputs": inputs_digest(state),
         "at": run.timestamp(),
         "by": by or {"kind": "policy"},
         **said,
@@ -171,7 +173,23 @@ async def record_approval(
     return record
 
 
-async def record_edit(run: Run, plan: Plan, edited: Mapping[str, Any], by: By) -> None:
-    """Put a person's edit on record: an edited plan in the state alone would approve nothing."""
-    record = {"decision": "edit", "edit": dict(edited), "at": run.timestamp(), "by": by}
+async def record_edit(run: Run, state: State, edited: Mapping[str, Any], by: By) -> None:
+    """Put a person's edit on record: an edited plan in the state alone would approve nothing.
+
+    It is for the inputs that there were, as an approval is.
+    """
+    plan = state["plan"]
+    assert plan is not None, "only a plan can be edited"
+    record = {
+        "decision": "edit",
+        "edit": dict(edited),
+        "inputs": inputs_digest(state),
+        "at": run.timestamp(),
+        "by": by,
+    }
     await run.ledger.record_approval(plan["id"], f"edit-{run.new_id()}", record)
+
+
+def inputs_digest(state: State | Mapping[str, Any]) -> str:
+    """Return the fingerprint of the input values that were given."""
+    return digest(state.get("inputs") or {})
