@@ -24,6 +24,7 @@ from ..errors import (
     known,
 )
 from ..langgraph_private import READ
+from ..people.approvals import inputs_digest
 from ..people.chat import closing_messages
 from ..people.deciders import Deciders, person_of, uses_of
 from ..plan.dag import descendants, next_round_is_due
@@ -356,7 +357,7 @@ async def edit_plan(
         # It takes the place of one that may be waiting for somebody.
         steps = [*current["steps"], *plan["steps"]]
         await _require_allowed(agent, snapshot, ledger, "approve_plan", steps, by)
-        record = {"decision": "edit", "edit": dict(edited), "by": by}
+        record = {"decision": "edit", "edit": dict(edited), "inputs": inputs_digest(values), "by": by}
         await ledger.record_approval(current["id"], f"edit-{digest(dict(edited))}", record)
         approval = {**(values.get("approval") or {}), "decision": "edited"}
         results: dict[str, StepResult] = values.get("results") or {}

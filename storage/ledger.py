@@ -103,6 +103,11 @@ class Ledger:
             self._approvals[plan_id] = await self._rows(self._space("approvals", plan_id))
         return self._approvals[plan_id]
 
+    async def approved_plans(self) -> set[str]:
+        """Name the plans of the thread that have an approval, by whatever decision."""
+        rows = await search(self.store, self._space("approvals"), below=True)
+        return {decode(row.namespace[-1]) for row in rows}
+
     async def grant(self) -> dict[str, Any] | None:
         """Return what the thread's plan may do without asking, by a standing grant."""
         return await self._get(self._space("approvals"), "grant")

@@ -131,6 +131,7 @@ class ServedPage:
         (folder / "mytools.py").write_text(TOOLS, encoding="utf-8")
         self.process: subprocess.Popen[str] | None = None
         self.address, self.client = "", httpx.Client()
+        self.variables: dict[str, str] = {}
 
     def command(self, *options: str) -> list[str]:
         program = shutil.which("plan-execute", path=str(Path(sys.executable).parent))
@@ -140,6 +141,7 @@ class ServedPage:
     def start(self, *options: str, **client: Any) -> ServedPage:
         """Start it, and sign in with the address that it prints."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("PLAN_EXECUTE_")}
+        env |= self.variables
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         self.process = subprocess.Popen(self.command(*options), cwd=self.folder, env=env, **pipes)
         assert self.process.stdout is not None

@@ -19,6 +19,7 @@ from ..graph.control import cancel_run
 from ..storage.adapters import AsyncStore
 from ..storage.ledger import Ledger
 from ..storage.rows import ROOT, decode, encode, load, put, search
+from .queue import queued_thread
 from .submission import asubmit, queue_of
 
 if TYPE_CHECKING:
@@ -260,12 +261,18 @@ class Schedules:
 
     async def _start(self, schedule: Schedule, due: float) -> str:
         thread = schedule.thread_of(due)
-        if (await self._agent.aget_state({"configurable": {"thread_id": thread}})).values:
-            return thread  # who started it died before it said so
+        begun = await self._agent.aget_state({"configurable": {"thread_id": thread}})
+        if begun.values:  # who started it died before it said so, or even before a worker could have it
+            is_left = (
+                begun.tasks and not begun.interrupts and await queued_thread(self._store, thread) is None
+            )
+            return await self._submit(schedule, None, thread) if is_left else thread
         if schedule.grant is not None:
             grant = {**schedule.grant, "schedule": schedule.name}
             await Ledger(self._store, thread, self._redactor).record_grant(grant)
-        given = {"plan": schedule.plan, "inputs": schedule.inputs}
+        return await self._submit(schedule, {"plan": schedule.plan, "inputs": schedule.inputs}, thread)
+
+    async def _submit(self, schedule: Schedule, given: Any, thread: str) -> str:
         return await asubmit(self._agent, given, thread, context=schedule.context, priority=schedule.priority)
 
     async def _is_open(self, thread: str | None) -> bool:

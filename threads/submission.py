@@ -103,9 +103,12 @@ async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context:
         asked = settings if given is not None and given.model_fields_set - {"person"} else {}
         # The worker goes on in the name of who handed it in.
         asked |= {"person": name} if name else {}
+        queue = await queue_of(agent, redactor)
+        if not isinstance(entry.input, dict) and (before := await queue.get(thread_id)) is not None:
+            resume = {**(before.resume or {}), **(resume or {})} or None  # no worker has handed them in yet
         queued = QueuedThread(thread_id, context=asked or None, resume=resume, priority=priority)
         needs = needs_of(await agent.aget_state(config), asked or None)
-        await (await queue_of(agent, redactor)).put(queued.needing(needs))
+        await queue.put(queued.needing(needs))
 
 
 def submit(
