@@ -136,7 +136,7 @@ async def queue_of(agent: PlanExecuteAgent, redactor: Any = None) -> Queue:
     store = agent.store
     if not has_queue(agent):
         raise ConfigurationError(
-            "only a PostgreSQL database has a queue: those of postgres_persistence, or --db postgresql://…. "
+            "only a PostgreSQL database has a queue: give --db postgresql://…, or postgres_persistence. "
             "On one machine `plan-execute serve` and `langgraph dev` run many threads in one process, "
             "and `plan-execute run` runs one"
         )
