@@ -22,6 +22,7 @@ from ..graph.loop import run
 from ..run import run_of
 from ..safety.redaction import REDACTOR_KEY
 from ..storage.adapters import AsyncSaver, AsyncStore
+from ..storage.ids import checked_thread_id
 from ..tools.threads import run_to_end
 from .queue import Queue, QueuedThread
 from .requirements import needs_of
@@ -64,8 +65,8 @@ async def asubmit(
         InvalidInputError: If the input has not the right form.
         ConfigurationError: If a setting is wrong, or there is no queue: the storage is not PostgreSQL.
     """
+    thread_id = uuid4().hex[:12] if thread_id is None else checked_thread_id(thread_id)
     await queue_of(agent)
-    thread_id = uuid4().hex[:12] if thread_id is None else thread_id
     if not isinstance(input, Mapping | Command) and input is not None:
         raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(input).__name__}")
     if isinstance(input, Command) and (input.goto or input.update):
