@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..context import run_redactor
@@ -262,10 +263,13 @@ class Schedules:
         thread = schedule.thread_of(due)
         if (await self._agent.aget_state({"configurable": {"thread_id": thread}})).values:
             return thread  # who started it died before it said so
+        plan = schedule.plan
         if schedule.grant is not None:
-            grant = {**schedule.grant, "schedule": schedule.name}
+            # The grant names the plan that it is for: what somebody asks on the thread later is another one.
+            plan = {**plan, "id": uuid4().hex}
+            grant = {**schedule.grant, "schedule": schedule.name, "plan_id": plan["id"]}
             await Ledger(self._store, thread, self._redactor).record_grant(grant)
-        given = {"plan": schedule.plan, "inputs": schedule.inputs}
+        given = {"plan": plan, "inputs": schedule.inputs}
         return await asubmit(self._agent, given, thread, context=schedule.context, priority=schedule.priority)
 
     async def _is_open(self, thread: str | None) -> bool:

@@ -194,6 +194,16 @@ def test_a_grant_is_not_for_what_somebody_asks_on_the_thread_later(agent, log):
     assert log.calls() == {"a": 1}
 
 
+def test_a_grant_that_the_schedules_own_plan_did_not_need_is_for_no_other_plan(agent, log):
+    reads = plan(bound("a", "look"))["plan"]
+    on(agent, lambda schedules: schedules.add(made(plan=reads, grant=grant(tools="look,send"))))
+    thread = after(agent, 61 * MINUTE).thread
+    work(agent, until_idle=True)
+    agent.invoke(plan(bound("later", "send")), {"configurable": {"thread_id": thread}})
+    assert status(agent, thread) == "waiting"
+    assert log.calls() == {"a": 1}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
