@@ -155,7 +155,7 @@ class Guard:
         changes = request.method not in _READS
         if changes and access.read_only:
             return _refused(403, "this page is read-only")
-        if changes and urlsplit(request.headers.get("origin", "")).netloc.lower() != host:
+        if changes and _origin(request) != host:
             return _refused(403, "this request comes from another page")
         if (refusal := self._signing_in(request)) is not None:
             return refusal
@@ -185,6 +185,14 @@ class Guard:
             "open the address that `plan-execute serve` printed; it is good for one browser, and a new one "
             "is printed at each start",
         )
+
+
+def _origin(request: Request) -> str:
+    """Return the host and port of the page that a request comes from; "" where it says none that is one."""
+    try:
+        return urlsplit(request.headers.get("origin", "")).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _cookie(request: Request) -> str:

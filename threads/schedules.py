@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..context import run_redactor
@@ -267,10 +268,13 @@ class Schedules:
                 begun.tasks and not begun.interrupts and await queued_thread(self._store, thread) is None
             )
             return await self._submit(schedule, None, thread) if is_left else thread
+        plan = schedule.plan
         if schedule.grant is not None:
-            grant = {**schedule.grant, "schedule": schedule.name}
+            # The grant names the plan that it is for: what somebody asks on the thread later is another one.
+            plan = {**plan, "id": uuid4().hex}
+            grant = {**schedule.grant, "schedule": schedule.name, "plan_id": plan["id"]}
             await Ledger(self._store, thread, self._redactor).record_grant(grant)
-        return await self._submit(schedule, {"plan": schedule.plan, "inputs": schedule.inputs}, thread)
+        return await self._submit(schedule, {"plan": plan, "inputs": schedule.inputs}, thread)
 
     async def _submit(self, schedule: Schedule, given: Any, thread: str) -> str:
         return await asubmit(self._agent, given, thread, context=schedule.context, priority=schedule.priority)

@@ -37,7 +37,7 @@ def test_a_server_of_another_name_is_refused(shared):
     assert shared.client.get("/", headers={"Host": f"evil.example:{port}"}).status_code == 400
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "", "http://127.0.0.1:1", "http://["])
 def test_a_form_of_another_page_changes_nothing(shared, origin):
     answer = shared.post("/new", {"plan": "goal: x\nsteps: []"}, headers={"Origin": origin})
     assert answer.status_code == 403

@@ -223,6 +223,16 @@ def test_a_grant_that_the_first_plan_did_not_use_is_not_for_a_later_one(agent, l
     assert (status(agent, thread), log.calls()) == ("waiting", calls)
 
 
+def test_a_grant_that_the_schedules_own_plan_did_not_need_is_for_no_other_plan(agent, log):
+    reads = plan(bound("a", "look"))["plan"]
+    on(agent, lambda schedules: schedules.add(made(plan=reads, grant=grant(tools="look,send"))))
+    thread = after(agent, 61 * MINUTE).thread
+    work(agent, until_idle=True)
+    agent.invoke(plan(bound("later", "send")), {"configurable": {"thread_id": thread}})
+    assert status(agent, thread) == "waiting"
+    assert log.calls() == {"a": 1}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
