@@ -26,7 +26,7 @@ from ..errors import (
 from ..langgraph_private import READ
 from ..people.approvals import inputs_digest
 from ..people.chat import closing_messages
-from ..people.deciders import Deciders, person_of, uses_of
+from ..people.deciders import Deciders, person_of, requesters_of, uses_of
 from ..plan.dag import descendants, next_round_is_due
 from ..plan.identity import input_values, plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
@@ -450,7 +450,7 @@ async def _require_allowed(
     rules = [*agent.policy.approvers, *started.approvers]
     known_ = {"inputs": input_values(snapshot.values.get("plan") or {}, snapshot.values.get("inputs"))}
     uses = uses_of(steps, agent.toolbox, known_)
-    if why := Deciders(rules, record.requester).refusal(question, uses, by):
+    if why := Deciders(rules, requesters_of(snapshot.values, record.requesters)).refusal(question, uses, by):
         raise NotAllowedError(f"{why} Nothing was changed.")
 
 
