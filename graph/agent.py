@@ -230,8 +230,9 @@ class PlanExecuteAgent(CompiledAgent):
             async with aclosing(chunks) as stream:
                 with wrong_answers_named():
                     async for chunk in stream:
-                        for shown in values.pass_on(redacted.clean(chunk)):
-                            yield shown
+                        for cleaned in redacted.cleaned(chunk):
+                            for shown in values.pass_on(cleaned):
+                                yield shown
             for chunk in redacted.rest():
                 yield chunk
             for chunk in values.with_question(await self._told_question(entry.config)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,41 @@ _WORDS_HELD = 3
 """A key may be told by the words before it: ``Authorization: Basic …``."""
 
 
+_ENDS = ("message-finish", "error")
+"""Events of LangGraph's protocol v3 after which nothing comes of a message."""
+
+
+@dataclass
+class _Block:
+    """The text of a content block that is held back, and a chunk that tells where it belongs.
+
+    Attributes:
+        chunk: One of the chunks that its pieces came in.
+        text: What is held.
+        name: The part of a delta that holds it: ``text``, ``args`` and so on.
+    """
+
+    chunk: dict[str, Any]
+    text: str = ""
+    name: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is read as it comes; anything else is held until it is whole."""
+        return self.name == "text"
+
+    def add(self, delta: Mapping[str, Any]) -> None:
+        """Hold another piece."""
+        self.name = next((one for one in delta if one != "type" and isinstance(delta[one], str)), self.name)
+        self.text += delta.get(self.name, "")
+
+    def chunk_of(self, text: str) -> dict[str, Any]:
+        """Make a chunk of a part of the text."""
+        event, *rest = self.chunk["data"]
+        given = {**event, "delta": {**event["delta"], self.name: text}}
+        return {**self.chunk, "data": (given, *rest)}
+
+
 @dataclass
 class RedactedStream:
     """Redacts the chunks of one run, one after the other.
@@ -29,9 +64,31 @@ class RedactedStream:
     """
 
     redactor: Redactor
+    _blocks: dict[Any, _Block] = field(default_factory=dict)
     _held: dict[str, tuple[AIMessageChunk, Wrap]] = field(default_factory=dict)
     _clean: dict[Any, Any] = field(default_factory=dict)
     """What the last values held and was found clean: most of the state is the same in the next ones."""
+
+    def cleaned(self, chunk: Any) -> Iterator[Any]:
+        """Give what may be shown of a chunk: of pieces of a block (protocol v3), what is settled."""
+        event, key = _event_in(chunk)
+        if event.get("event") == "content-block-delta":
+            block = self._blocks.setdefault(key, _Block(chunk))
+            block.add(event["delta"])
+            cut = self._cut(block.text) if block.is_text else 0
+            yield from self._part_of(block, cut)
+            return
+        # What is held comes before the end of its block; a message that ends has no open blocks.
+        is_over = event.get("event") in _ENDS
+        for one in [one for one in self._blocks if one == key or (is_over and one[0] == key[0])]:
+            block = self._blocks.pop(one)
+            yield from self._part_of(block, len(block.text))
+        yield self.clean(chunk)
+
+    def _part_of(self, block: _Block, cut: int) -> Iterator[Any]:
+        if given := block.text[:cut]:
+            block.text = block.text[cut:]
+            yield self.redactor.value(block.chunk_of(given))
 
     def clean(self, chunk: Any) -> Any:
         """Return a chunk of any stream mode without secrets."""
@@ -58,8 +115,11 @@ class RedactedStream:
 
     def rest(self) -> Iterator[Any]:
         """Give what is held of messages that ended without saying so."""
+        for block in self._blocks.values():
+            yield from self._part_of(block, len(block.text))
         for piece, wrap in self._held.values():
             yield self.redactor.value(wrap(piece))
+        self._blocks.clear()
         self._held.clear()
 
     def _settled(self, piece: AIMessageChunk, wrap: Wrap) -> AIMessageChunk:
@@ -89,6 +149,16 @@ class RedactedStream:
 
 def _is_plain(piece: AIMessageChunk) -> bool:
     return not (piece.tool_call_chunks or piece.additional_kwargs)
+
+
+def _event_in(chunk: Any) -> tuple[Mapping[str, Any], tuple[Any, Any]]:
+    """Find the event of a message in a chunk of protocol v3, and which block of which message it is about."""
+    if isinstance(chunk, dict) and chunk.get("type") == "messages":
+        event, metadata = chunk["data"]
+        if isinstance(event, dict):
+            message = (*chunk["ns"], metadata.get("langgraph_checkpoint_ns"), metadata.get("run_id"))
+            return event, (message, event.get("index"))
+    return {}, (None, None)
 
 
 def _message_in(chunk: Any) -> tuple[AIMessageChunk, Wrap] | None:

@@ -91,3 +91,28 @@ def test_what_a_tool_streams_is_searched_also_when_it_was_changed_in_place(strea
     assert stream.clean(("custom", told)) == ("custom", {"lines": ["fine"]})
     told["lines"].append(f"it is {SECRET}")
     assert stream.clean(("custom", told)) == ("custom", {"lines": ["fine", "it is [redacted TOKEN]"]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "text"),
+    [
+        ("text-delta", "text", f"it is {SECRET} and some more words"),
+        ("tool-call-delta", "args", f'{{"q": "{SECRET}"}}'),
+        ("reasoning-delta", "reasoning", f"I know {SECRET}"),
+    ],
+)
+@pytest.mark.parametrize("length", [1, 5, 9])
+def test_pieces_of_a_block_of_protocol_3_hold_no_secret_when_they_are_joined(
+    stream: RedactedStream, kind: str, part: str, text: str, length: int
+) -> None:
+    def told(**event: Any) -> dict[str, Any]:
+        return {"type": "messages", "ns": (), "data": ({"index": 0, **event}, {"run_id": "r"})}
+
+    pieces = [text[at : at + length] for at in range(0, len(text), length)]
+    deltas = [told(event="content-block-delta", delta={"type": kind, part: piece}) for piece in pieces]
+    last = told(event="content-block-finish", content={part: text})
+    given = [shown["data"][0] for chunk in [*deltas, last] for shown in stream.cleaned(chunk)]
+    joined = "".join(event["delta"][part] for event in given[:-1])
+    assert joined == text.replace(SECRET, "[redacted TOKEN]")
+    assert given[-1]["content"] == {part: joined}
+    assert list(stream.rest()) == []
