@@ -77,6 +77,14 @@ def forked(tmp_path_factory):
         yield started
 
 
+@pytest.fixture(scope="session", name="browser")
+def opened_browser(tmp_path_factory):
+    """Open a browser for all tests that look at pages."""
+    opened = browser.Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
 def pytest_terminal_summary(terminalreporter):
     for reason in postgres_server.missing[:1]:
         terminalreporter.section("PostgreSQL WAS NOT TESTED", sep="!", red=True, bold=True)

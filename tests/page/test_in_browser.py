@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from browser import NAMES, PROGRAM, Browser
+from browser import NAMES, PROGRAM
 from served_page import PLANS
 
 pytestmark = pytest.mark.skipif(
@@ -22,13 +22,6 @@ pytestmark = pytest.mark.skipif(
 WIDTHS = (400, 800, 1400)
 AXE = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 RULES = "{runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']}}"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    opened = Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -43,9 +36,10 @@ def tab(browser, page):
 
 
 def wait(tab, expression):
-    """Wait until something holds in the page, also while it is being loaded."""
+    """Wait until something holds in the page once it is loaded whole."""
     until = time.monotonic() + 60
-    while not tab.evaluate(f"(() => {{ try {{ return {expression} }} catch {{ return false }} }})()"):
+    holds = f"document.readyState === 'complete' && Boolean({expression})"
+    while not tab.evaluate(f"(() => {{ try {{ return {holds} }} catch {{ return false }} }})()"):
         assert time.monotonic() < until, expression
         time.sleep(0.05)
 
@@ -89,7 +83,7 @@ def test_a_plan_is_typed_approved_and_seen_as_it_runs(tab, page):
     assert tab.evaluate("document.title").startswith("(1) ")
     tab.evaluate("window.before = 1")
     click(tab, "button[value=approve]")
-    wait(tab, "window.before !== 1 && document.readyState === 'complete'")
+    wait(tab, "window.before !== 1")
     wait(tab, f"{outcome('h')}.contains('running') && {outcome('a')}.contains('done')")
     assert tab.evaluate(f"{outcome('b')}.contains('open')")
     picture(tab, "run-running-1200")
