@@ -27,6 +27,7 @@ LONGEST = (
     "persistence/test_unknown_outcome.py",
     "embedding/test_entry_points.py",
     "cli/test_edit.py",
+    "page/test_in_browser.py",
     "persistence/test_encrypted_runs.py",
     "persistence/test_workers.py",
     "persistence/test_lost_hold.py",
