@@ -132,7 +132,7 @@ class Run:
         work: The piece of work that this run is, where a step planned it; None: it is the root.
         given: Answers that this run was handed, by the id of their question.
         person: Who handed them in, and gives the orders of this run.
-        requester: Who gave the goal; "" where nobody knows.
+        requesters: Who gave the goal, in this branch of the conversation or another; empty: nobody knows.
         overdue: Questions among those whose answer is the safe default, as nobody gave one.
         refusals: Why the last answer to a question was not taken, by the id of the question.
         begins: Whether it was handed a goal that the planner has not taken in yet.
@@ -160,7 +160,7 @@ class Run:
     work: WorkId | None = None
     given: dict[str, Any] = field(default_factory=dict)
     person: By = field(default_factory=lambda: By(kind="person"))
-    requester: str = ""
+    requesters: frozenset[str] = frozenset()
     overdue: frozenset[str] = frozenset()
     refusals: dict[str, str] = field(default_factory=dict)
     begins: bool = False

@@ -61,7 +61,7 @@ def serve(
     It prints an address that is good for one browser. Runs that are started there
     are run by this process; when it ends they can go on from where they are.
     """
-    from .sources import Sources, open_agent
+    from .sources import Sources, open_agent, who_is_there
 
     check_page_extra()
     if auth is None and host not in _LOOPBACK:
@@ -77,7 +77,7 @@ def serve(
         from ..page.guard import Access
 
         at = listening.getsockname()[1]
-        access = Access(_names(host, at, name or ()), who, read_only)
+        access = Access(_names(host, at, name or ()), who, read_only, person=who_is_there(None))
         board = Board(agent, _agents(sources, agent), plan_reader(sources, toolbox))
         shown = f"[{host}]" if ":" in host else host
         query = "" if who is not None else f"?token={access.token}"

@@ -20,6 +20,7 @@ from typing import Any
 from ..context import Environment
 from ..errors import InvalidPlanError
 from ..people.questions import OpenQuestion
+from ..people.wording import DECISIONS
 from ..plan.files.kept_text import with_changes
 from ..plan.files.plan_files import PlanFile, dump_plan, read_plan_text
 from .preview import what_it_does
@@ -27,7 +28,6 @@ from .terminal import Screen
 from .views import title_of
 
 __all__ = [
-    "DECISIONS",
     "HOW_TO_WRITE",
     "Before",
     "EditorError",
@@ -334,28 +334,6 @@ def _edited(screen: Screen, text: str) -> tuple[str, dict[str, Any] | None]:
 
 
 # --- decisions ---------------------------------------------------------------------------
-
-DECISIONS: dict[str, dict[str, str]] = {
-    "handle_step_failure": {
-        "retry": "try the step again, with a hint if you like",
-        "skip": "go on without it",
-        "patch": "revise this step and what depends on it",
-        "replan": "revise everything that is not done",
-        "supply": "give the step's output yourself",
-        "abort": "end the run with a report",
-    },
-    "resolve_unknown_outcome": {
-        "happened": "it took effect: give its output",
-        "run_again": "it did not take effect: run it again",
-        "fail": "treat the step as failed",
-    },
-    "extend_budget": {
-        "extend": "allow more",
-        "finish": "stop with what there is",
-        "abort": "end the run now",
-    },
-}
-"""What can be decided, by question, each with what it means."""
 _WITH_HINT = {"retry", "patch", "replan"}
 _WITH_OUTPUT = {"supply", "happened"}
 

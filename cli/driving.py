@@ -22,11 +22,12 @@ from ..errors import (
 )
 from ..people.answers import overdue_answers
 from ..people.questions import OpenQuestion
+from ..people.wording import DECISIONS
 from ..plan.dag import descendants
 from ..plan.identity import plan_hash
 from ..state import steps_of
 from ..threads.requirements import check_can_go_on
-from .dialogue import DECISIONS, Before, ask_person
+from .dialogue import Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
 from .sources import Sources, in_the_name_of, open_agent, who_is_there

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import BaseMessage
 
 from ..errors import ThreadNotFoundError
+from ..people.wording import TITLES
 from ..plan.dag import topological_order
 from ..report.words import say_models
 from ..state import decider_in_words, kind_of
@@ -94,20 +95,9 @@ def _is_message(value: Any) -> bool:
 _MARKS = {"done": "✓", "failed": "✗", "skipped": "–", "blocked": "–"}
 
 
-_TITLES = {
-    "approve_plan": "May this plan run?",
-    "approve_step": "May this step run?",
-    "confirm_call": "May this call be made?",
-    "ask_person": "A question to you",
-    "handle_step_failure": "A step failed",
-    "resolve_unknown_outcome": "Did this take effect?",
-    "extend_budget": "A budget is nearly used up",
-}
-
-
 def title_of(question: OpenQuestion) -> str:
     """Say in a few words what is asked."""
-    return _TITLES.get(question.name, question.name or "A question")
+    return TITLES.get(question.name, question.name or "A question")
 
 
 def asked(question: OpenQuestion) -> str:

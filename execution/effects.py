@@ -103,8 +103,10 @@ async def _protected(
         if outcome is not None:
             if record is None:
                 await log.begin(first)
-                log.end(this)
-            await _finish(scope, this, outcome)
+            try:
+                await _finish(scope, this, outcome)
+            finally:
+                log.end(this)  # not before: who waits for it would find it in doubt
             return await _told(scope, outcome)
     return await _log_effect(scope, first, call)
 

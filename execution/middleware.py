@@ -158,6 +158,11 @@ class CallsCounter(AsyncCallbackHandler):
             await self.tab.settle(covered, None, None)
             raise
         self._covered[run_id] = covered
+        try:
+            await self.tab.keep()
+        except BaseException:
+            await self._end(run_id, None)  # LangChain tells of no end where the start raised
+            raise
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Count what it used."""
@@ -168,6 +173,11 @@ class CallsCounter(AsyncCallbackHandler):
     async def on_llm_error(self, *_: Any, run_id: UUID, **__: Any) -> None:
         """Count a call that failed."""
         await self._end(run_id, None)
+
+    async def leave(self) -> None:
+        """Count calls as failed whose end nobody tells: LangChain is silent where one is cancelled."""
+        for run_id in [*self._covered]:
+            await self._end(run_id, None)
 
     async def _end(self, run_id: UUID, said: AIMessage | None) -> None:
         if run_id in self._covered:

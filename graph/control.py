@@ -24,8 +24,9 @@ from ..errors import (
     known,
 )
 from ..langgraph_private import READ
+from ..people.approvals import inputs_digest
 from ..people.chat import closing_messages
-from ..people.deciders import Deciders, person_of, uses_of
+from ..people.deciders import Deciders, person_of, requesters_of, uses_of
 from ..plan.dag import descendants, next_round_is_due
 from ..plan.identity import input_values, plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
@@ -356,7 +357,7 @@ async def edit_plan(
         # It takes the place of one that may be waiting for somebody.
         steps = [*current["steps"], *plan["steps"]]
         await _require_allowed(agent, snapshot, ledger, "approve_plan", steps, by)
-        record = {"decision": "edit", "edit": dict(edited), "by": by}
+        record = {"decision": "edit", "edit": dict(edited), "inputs": inputs_digest(values), "by": by}
         await ledger.record_approval(current["id"], f"edit-{digest(dict(edited))}", record)
         approval = {**(values.get("approval") or {}), "decision": "edited"}
         results: dict[str, StepResult] = values.get("results") or {}
@@ -449,7 +450,7 @@ async def _require_allowed(
     rules = [*agent.policy.approvers, *started.approvers]
     known_ = {"inputs": input_values(snapshot.values.get("plan") or {}, snapshot.values.get("inputs"))}
     uses = uses_of(steps, agent.toolbox, known_)
-    if why := Deciders(rules, record.requester).refusal(question, uses, by):
+    if why := Deciders(rules, requesters_of(snapshot.values, record.requesters)).refusal(question, uses, by):
         raise NotAllowedError(f"{why} Nothing was changed.")
 
 

@@ -123,7 +123,7 @@ class _Approval:
             }
         if answer["type"] == "edit":
             edited = answer["args"]["plan"]
-            await record_edit(run, plan, edited, answer["by"])
+            await record_edit(run, state, edited, answer["by"])
             return _to_validator(state, edited) | {"audit": audit}
         return self._rejected(answer, plan, said, run) | {"audit": audit}
 

@@ -13,7 +13,13 @@ from langgraph.runtime import Runtime
 from ..context import Context
 from ..errors import ApprovalImpossibleError
 from ..models.chat import ChatModels
-from ..people.approvals import approval_state, grants_of, record_approval, standing_approval
+from ..people.approvals import (
+    approval_state,
+    grants_of,
+    inputs_digest,
+    record_approval,
+    standing_approval,
+)
 from ..plan.grants import is_within
 from ..plan.identity import plan_difference, plan_hash, step_fingerprints
 from ..plan.revision import edited_revision, with_new_ids_for_reruns
@@ -123,7 +129,7 @@ class _Validator:
         state = {**state, "plan": plan}
         record = await standing_approval(run, state, self.toolbox)
         grants = await grants_of(run, state, self.toolbox)
-        if record is None and (implied := await self._implied_decision(draft, plan, grants, run)):
+        if record is None and (implied := await self._implied_decision(draft, state, grants, run)):
             await record_approval(run, state, self.toolbox, *implied)
             # Where its maker may not approve this plan, it is none.
             record = await standing_approval(run, state, self.toolbox)
@@ -133,11 +139,17 @@ class _Validator:
         return approval_state(record, said)
 
     async def _implied_decision(
-        self, draft: Draft, plan: Plan, grants: Grants, run: Run
+        self, draft: Draft, state: State, grants: Grants, run: Run
     ) -> tuple[str, By] | None:
-        """Say what approves it already, and whose that is: an edit, or an approval that it stays within."""
-        earlier = await run.ledger.approvals(plan["id"])
-        edits = [record for record in earlier if record.get("edit") == draft["plan"]]
+        """Say what approves it already, and whose that is: an edit, or an approval that it stays within.
+
+        Each is for the inputs that there were; approvals of earlier versions do not name them.
+        """
+        plan, inputs = state["plan"], inputs_digest(state)
+        assert plan is not None, "only a plan can be approved"
+        recorded = await run.ledger.approvals(plan["id"])
+        earlier = [record for record in recorded if record.get("inputs", inputs) == inputs]
+        edits = [one for one in earlier if one.get("edit") == draft["plan"] and "inputs" in one]
         if draft["source"] == "person" and edits:
             return "edited", _maker(edits[-1])
         if digest(draft["plan"]) not in run.authored:

@@ -10,34 +10,9 @@ from ..errors import InvalidAnswerError
 from ..people.questions import QUESTIONS, RUNNER_STOPPED, OpenQuestion, read_answer
 from ..plan.files.plan_files import dump_plan, read_plan_text
 
-__all__ = ["DECISIONS", "MANAGED", "TITLES", "answer_of", "editable", "form_fields", "is_editable"]
+__all__ = ["MANAGED", "answer_of", "editable", "form_fields", "is_editable"]
 
 Json = Any
-
-TITLES = {
-    "approve_plan": "May this plan run?",
-    "approve_step": "May this step run?",
-    "confirm_call": "May this call be made?",
-    "ask_person": "A question to you",
-    "handle_step_failure": "A step failed",
-    "resolve_unknown_outcome": "Did this take effect?",
-    "extend_budget": "A budget is nearly used up",
-}
-
-DECISIONS = {
-    "retry": "try the step again",
-    "skip": "go on without it",
-    "patch": "revise this step and what depends on it",
-    "replan": "revise everything that is not done",
-    "supply": "give the step's output yourself",
-    "abort": "end the run with a report",
-    "happened": "it took effect: give its output",
-    "run_again": "it did not take effect: run it again",
-    "fail": "treat the step as failed",
-    "extend": "allow more",
-    "finish": "stop with what there is",
-}
-"""What each decision means."""
 
 _EDITED = {"approve_plan": "plan", "approve_step": "step", "confirm_call": "tool_args"}
 """The argument that a person may edit."""

@@ -34,7 +34,7 @@ from .answers import MANAGED, answer_of, editable, is_editable
 from .board import Board
 from .editor import Edit, edit_page
 from .frame import Frame, note
-from .guard import Access, Guard, RefusedError, form_token, read_form
+from .guard import Access, Guard, RefusedError, form_token, person_of, read_form
 from .lists import inbox, new_run, runs
 from .live import Live, Watch
 from .one_run import Shown, one_run, said_by, step_drawer, time_chart
@@ -267,7 +267,7 @@ class _Changes(_Pages):
             if any(f"input.{name}" not in form for name, _, _ in inputs):
                 return HTMLResponse(new_run(await self._frame(request), form, inputs=inputs))
             settings = {"approval": form.get("approval") or "writes"}
-            thread = await self.board.start(self._given(form), settings)
+            thread = await self.board.start(self._given(form), settings, person_of(request))
         except PlanExecuteError as error:
             return HTMLResponse(new_run(await self._frame(request), form, _said(error), inputs), 422)
         return await self._to(request, "runs", thread)
@@ -292,7 +292,7 @@ class _Changes(_Pages):
         if form.get("type") in ("edit", "check"):
             return await self._answer_by_edit(request, question, form)
         try:
-            await self.board.answer(thread, question.id, answer_of(question, form))
+            await self.board.answer(thread, question.id, answer_of(question, form), person_of(request))
         except PlanExecuteError as error:
             refused = (question.id, _said(error), form)
             return HTMLResponse(await self._run_page(request, refused), 422)
@@ -334,7 +334,7 @@ class _Changes(_Pages):
             if question.name == "approve_plan":
                 await self._read_plan(thread, text)
             if run:
-                await self.board.answer(thread, question.id, answer)
+                await self.board.answer(thread, question.id, answer, person_of(request))
 
         return await self._apply(request, await self._edit_of(request, question), form, apply)
 
@@ -349,7 +349,7 @@ class _Changes(_Pages):
         async def apply(thread: str, text: str, *, run: bool) -> None:
             plan = await self._read_plan(thread, text)
             if run:
-                await self.board.change_plan(thread, plan)
+                await self.board.change_plan(thread, plan, person_of(request))
 
         return await self._apply(request, await self._edit_of_plan(request), form, apply)
 
@@ -399,17 +399,18 @@ class _Changes(_Pages):
 
     async def go_on(self, request: Request) -> Response:
         """Go on with a run that stopped."""
-        return await self._changed(request, lambda thread, _: self.board.go_on(thread))
+        return await self._changed(request, lambda thread, _: self.board.go_on(thread, person_of(request)))
 
     async def cancel(self, request: Request) -> Response:
         """End a run."""
-        return await self._changed(request, lambda thread, _: self.board.cancel(thread))
+        return await self._changed(request, lambda thread, _: self.board.cancel(thread, person_of(request)))
 
     async def retry(self, request: Request) -> Response:
         """Run failed steps again, or one that is named."""
 
         def again(thread: str, form: Mapping[str, str]) -> Awaitable[None]:
-            return self.board.retry(thread, [form["step"]] if form.get("step") else None)
+            named = [form["step"]] if form.get("step") else None
+            return self.board.retry(thread, named, person_of(request))
 
         return await self._changed(request, again)
 

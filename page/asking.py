@@ -7,9 +7,10 @@ from typing import Any
 
 from ..people.forms import choices_of
 from ..people.questions import QUESTIONS, RUNNER_STOPPED, OpenQuestion
+from ..people.wording import DECISIONS, TITLES
 from ..report.html import markdown
 from ..report.markup import Markup, element, exact, join
-from .answers import DECISIONS, TITLES, form_fields, is_editable
+from .answers import form_fields, is_editable
 from .frame import Frame, field, note
 
 __all__ = ["question_card"]
@@ -119,7 +120,7 @@ def _reject(typed: Mapping[str, str], words: str) -> Markup:
 def _decide(question: OpenQuestion, typed: Mapping[str, str]) -> Sequence[object]:
     offered = QUESTIONS[question.name].decisions
     chosen = typed.get("decision") or str(question.args.get("decision") or offered[0])
-    radios = [_radio("decision", one, one == chosen, DECISIONS[one]) for one in offered]
+    radios = [_radio("decision", one, one == chosen, DECISIONS[question.name][one]) for one in offered]
     more: list[object] = []
     if {"retry", "patch", "replan"} & set(offered):
         said = typed.get("instructions", "")

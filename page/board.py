@@ -37,7 +37,7 @@ It gives the plan and the inputs, and raises `InvalidPlanError` with the issues.
 
 
 class Board(Threads):
-    """Shows the threads of a database, and runs them.
+    """Shows the threads of a database, and runs them in the name of whoever orders it.
 
     Attributes:
         agent: Reads threads, and ends them; it needs no tools.
@@ -78,14 +78,19 @@ class Board(Threads):
 
     # --- running ----------------------------------------------------------------------------
 
-    async def start(self, given: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    async def start(self, given: Mapping[str, Any], settings: Mapping[str, Any], person: str | None) -> str:
         """Begin a run, and return its thread when it is on disk.
+
+        Args:
+            given: Its input.
+            settings: What it is told.
+            person: Who orders it, as for all that changes a run; None: nobody knows.
 
         Raises:
             PlanExecuteError: If it was refused; there is no thread then.
         """
         thread = uuid4().hex[:12]
-        await self._begin(thread, given, settings)
+        await self._begin(thread, given, person, settings)
 
         async def is_kept() -> bool:
             return (await self.state(thread)).created_at is not None
@@ -94,13 +99,13 @@ class Board(Threads):
         self._raise_if_refused(thread)
         return thread
 
-    async def answer(self, thread: str, question_id: str, answer: Any) -> None:
+    async def answer(self, thread: str, question_id: str, answer: Any, person: str | None) -> None:
         """Answer a question and go on; return when the answer is on disk.
 
         Raises:
             PlanExecuteError: If it was refused; the question is still open then.
         """
-        await self._begin(thread, Command(resume={question_id: answer}))
+        await self._begin(thread, Command(resume={question_id: answer}), person)
 
         async def is_kept() -> bool:
             snapshot = await self.state(thread)
@@ -110,7 +115,7 @@ class Board(Threads):
             await self._wait_for(thread, is_kept)
         self._raise_if_refused(thread)
 
-    async def go_on(self, thread: str) -> None:
+    async def go_on(self, thread: str, person: str | None) -> None:
         """Go on with a run that stopped.
 
         Raises:
@@ -118,10 +123,10 @@ class Board(Threads):
         """
         agent = self.agent_for(thread)
         check_can_go_on(agent, agent.toolbox, await self.snapshot(thread))
-        await self._begin(thread, None)
+        await self._begin(thread, None, person)
         self._raise_if_refused(thread)
 
-    async def retry(self, thread: str, step_ids: list[str] | None) -> None:
+    async def retry(self, thread: str, step_ids: list[str] | None, person: str | None) -> None:
         """Run failed or chosen steps again, and what depends on them.
 
         Raises:
@@ -129,38 +134,42 @@ class Board(Threads):
         """
         agent = self.agent_for(thread)
         check_can_go_on(agent, agent.toolbox, await self.snapshot(thread), again=True)
-        await retry_steps(agent, config_of(thread), step_ids)
-        await self._begin(thread, None)
+        await retry_steps(agent, config_of(thread), step_ids, person=person)
+        await self._begin(thread, None, person)
         self._raise_if_refused(thread)
 
-    async def change_plan(self, thread: str, plan: Mapping[str, Any]) -> None:
+    async def change_plan(self, thread: str, plan: Mapping[str, Any], person: str | None) -> None:
         """Put an edited plan in the place of a run's, and go on with it.
 
         Raises:
             PlanExecuteError: If it cannot run, or the run is going on.
         """
-        await edit_plan(self.agent_for(thread), config_of(thread), plan)
-        await self._begin(thread, None)
+        await edit_plan(self.agent_for(thread), config_of(thread), plan, person=person)
+        await self._begin(thread, None, person)
         self._raise_if_refused(thread)
 
-    async def cancel(self, thread: str) -> None:
+    async def cancel(self, thread: str, person: str | None) -> None:
         """End a run, here or elsewhere; what is done is kept.
 
         Raises:
             PlanExecuteError: If it has ended already.
         """
-        await cancel_run(self._agents.get(thread, self.agent), config_of(thread))
+        await cancel_run(self._agents.get(thread, self.agent), config_of(thread), person=person)
         self.live(thread).stopped()
         self.changed()
 
-    async def _begin(self, thread: str, given: Any, settings: Mapping[str, Any] | None = None) -> None:
+    async def _begin(
+        self, thread: str, given: Any, person: str | None, settings: Mapping[str, Any] | None = None
+    ) -> None:
         """Start to run a thread, and return when it is held here or was refused."""
         if thread in self._tasks:
             raise ThreadBusyError(f"thread {thread!r} is running here already")
         self.faults.pop(thread, None)
         self._refusals.pop(thread, None)
         agent = self.agent_for(thread)
-        task = asyncio.create_task(self._run(agent, thread, given, settings))
+        # Alone, a name changes no setting of the thread.
+        told = {**(settings or {}), **({} if person is None else {"person": person})}
+        task = asyncio.create_task(self._run(agent, thread, given, told))
         self._tasks[thread], self._agents[thread] = task, agent
 
         async def is_held() -> bool:
@@ -181,7 +190,7 @@ class Board(Threads):
             raise self._refusals.pop(thread)
 
     async def _run(
-        self, agent: PlanExecuteAgent, thread: str, given: Any, settings: Mapping[str, Any] | None
+        self, agent: PlanExecuteAgent, thread: str, given: Any, settings: Mapping[str, Any]
     ) -> None:
         live = self.live(thread)
         live.begin()

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Access", "Authenticate", "Guard", "RefusedError", "form_token", "read_form"]
+__all__ = ["Access", "Authenticate", "Guard", "RefusedError", "form_token", "person_of", "read_form"]
 
 Authenticate = Callable[[Request], str | Awaitable[str | None] | None]
 """Tells who sends a request; None: nobody who may."""
@@ -47,11 +47,13 @@ class Access:
             rebinding). None: the server before this one looks after that.
         authenticate: Tells who sends a request; None: whoever has opened the address with the token.
         read_only: Whether nothing may be changed.
+        person: Who opens the address with the token, by name; None: nobody knows.
     """
 
     hosts: Collection[str] | None
     authenticate: Authenticate | None = None
     read_only: bool = False
+    person: str | None = None
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     """Is in the address that is printed, and is good for one browser."""
 
@@ -65,7 +67,11 @@ class Access:
             session = request.cookies.get(_cookie(request), "")
             return session if session in self._sessions else None
         found = self.authenticate(request)
-        return await found if inspect.isawaitable(found) else found
+        return (await found if inspect.isawaitable(found) else found) or None  # no name is nobody's
+
+    def person_of(self, who: str) -> str | None:
+        """Name the person whom `who` has found; a session has no name."""
+        return self.person if self.authenticate is None else who
 
     def exchange(self, token: str) -> str | None:
         """Give a session for the token, once."""
@@ -85,6 +91,12 @@ def form_token(request: Request) -> str:
     """Return what each form of the page must hold."""
     access: Access = request.scope["page_access"]
     return access.form_token(request.scope["page_who"])
+
+
+def person_of(request: Request) -> str | None:
+    """Name the person who sends a request; None: nobody knows."""
+    access: Access = request.scope["page_access"]
+    return access.person_of(request.scope["page_who"])
 
 
 async def read_form(request: Request) -> dict[str, str]:
@@ -143,7 +155,7 @@ class Guard:
         changes = request.method not in _READS
         if changes and access.read_only:
             return _refused(403, "this page is read-only")
-        if changes and urlsplit(request.headers.get("origin", "")).netloc.lower() != host:
+        if changes and _origin(request) != host:
             return _refused(403, "this request comes from another page")
         if (refusal := self._signing_in(request)) is not None:
             return refusal
@@ -173,6 +185,14 @@ class Guard:
             "open the address that `plan-execute serve` printed; it is good for one browser, and a new one "
             "is printed at each start",
         )
+
+
+def _origin(request: Request) -> str:
+    """Return the host and port of the page that a request comes from; "" where it says none that is one."""
+    try:
+        return urlsplit(request.headers.get("origin", "")).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _cookie(request: Request) -> str:

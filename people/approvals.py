@@ -17,13 +17,14 @@ from ..plan.grants import changed_tools, covers, plan_grants
 from ..plan.identity import input_values, plan_hash, step_fingerprints
 from ..plan.references import expression_roots, step_references
 from ..run import Run
-from ..state import Approval, By, Grants, Plan, State, Step, granted_tools
+from ..state import Approval, By, Grants, Plan, State, Step, digest, granted_tools
 from ..tools.toolbox import Toolbox
 from .deciders import Use, deciders_of, uses_of
 
 __all__ = [
     "approval_state",
     "grants_of",
+    "inputs_digest",
     "known_values",
     "record_approval",
     "record_edit",
@@ -116,15 +117,20 @@ async def _approved_by_grant(run: Run, state: State, toolbox: Toolbox) -> Record
     """
     plan, grant = state["plan"], await run.ledger.grant()
     assert plan is not None, "only a plan can be approved"
-    if grant is None or grant.get("plan_id", plan["id"]) != plan["id"] or _is_over(grant, run):
+    if grant is None or _is_over(grant, run):
+        return None
+    if "plan_id" not in grant:
+        # The first plan may have needed no approval, and so have taken none of the grant.
+        earlier = await run.ledger.approved_plans() - {plan["id"]}
+        grant = {**grant, "plan_id": min(earlier, default=plan["id"])}
+        await run.ledger.record_grant(grant)
+    if grant["plan_id"] != plan["id"]:
         return None
     if not covers(grant, await grants_of(run, state, toolbox)):
         return None
     uses = await uses_of_plan(run, state, plan, toolbox)
     if deciders_of(run).refusal("approve_plan", uses, _maker(grant)) is not None:
         return None
-    if "plan_id" not in grant:
-        await run.ledger.record_grant({**grant, "plan_id": plan["id"]})
     said = {name: grant[name] for name in ("until", "schedule") if name in grant}
     return await record_approval(run, state, toolbox, "approved", grant.get("by"), **said)
 
@@ -156,6 +162,7 @@ async def record_approval(
         "revision": plan["revision"],
         "grants": await grants_of(run, state, toolbox),
         "steps": step_fingerprints(plan),
+        "inputs": inputs_digest(state),
         "at": run.timestamp(),
         "by": by or {"kind": "policy"},
         **said,
@@ -166,7 +173,23 @@ async def record_approval(
     return record
 
 
-async def record_edit(run: Run, plan: Plan, edited: Mapping[str, Any], by: By) -> None:
-    """Put a person's edit on record: an edited plan in the state alone would approve nothing."""
-    record = {"decision": "edit", "edit": dict(edited), "at": run.timestamp(), "by": by}
+async def record_edit(run: Run, state: State, edited: Mapping[str, Any], by: By) -> None:
+    """Put a person's edit on record: an edited plan in the state alone would approve nothing.
+
+    It is for the inputs that there were, as an approval is.
+    """
+    plan = state["plan"]
+    assert plan is not None, "only a plan can be edited"
+    record = {
+        "decision": "edit",
+        "edit": dict(edited),
+        "inputs": inputs_digest(state),
+        "at": run.timestamp(),
+        "by": by,
+    }
     await run.ledger.record_approval(plan["id"], f"edit-{run.new_id()}", record)
+
+
+def inputs_digest(state: State | Mapping[str, Any]) -> str:
+    """Return the fingerprint of the input values that were given."""
+    return digest(state.get("inputs") or {})

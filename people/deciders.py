@@ -27,6 +27,7 @@ __all__ = [
     "authenticated_user",
     "deciders_of",
     "person_of",
+    "requesters_of",
     "use_of_call",
     "uses_in",
     "uses_of",
@@ -108,11 +109,11 @@ class Deciders:
 
     Attributes:
         rules: The rules.
-        requester: Who gave the goal; "" where nobody knows.
+        requesters: Who gave the goal, in this branch of the conversation or another; empty: nobody knows.
     """
 
     rules: Sequence[Approvers]
-    requester: str
+    requesters: frozenset[str]
 
     def refusal(self, question: str, uses: Sequence[Use], by: By | str) -> str | None:
         """Say why a decision does not count, and whose would; None: it does.
@@ -136,7 +137,8 @@ class Deciders:
         applying = self._applying(question, uses)
         said = " ".join(_rule_in_words(rule) for rule in applying)
         if any(not rule.requester for rule in applying):
-            said += f" Who started the run ({self.requester or 'nobody knows who'}) may not."
+            who = ", ".join(sorted(self.requesters)) or "nobody knows who"
+            said += f" Who started the run ({who}) may not."
         return said.strip()
 
     def _applying(self, question: str, uses: Sequence[Use]) -> list[Approvers]:
@@ -146,12 +148,27 @@ class Deciders:
         name = by.get("id")
         if by["kind"] != "person" or not name or not any(fnmatchcase(name, who) for who in rule.who):
             return False
-        return rule.requester or (bool(self.requester) and name != self.requester)
+        return rule.requester or (bool(self.requesters) and name not in self.requesters)
+
+
+def requesters_of(state: Mapping[str, Any], known: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """Tell who gave the present goal: a fork may have gone back to a goal of somebody else.
+
+    Args:
+        state: Where the thread stands.
+        known: Who gave each goal, by how many had ended before it.
+    """
+    plan_id = (state.get("plan") or {}).get("id")
+    ended = [event["plan_id"] for event in state.get("audit") or () if event["event"] == "finished"]
+    # The present goal may have ended, too. A plan may have an id that another goal's had: then both count.
+    numbers = {len(ended), sum(one != plan_id for one in ended) if plan_id else len(ended)}
+    named = {name for number in numbers for name in known.get(str(number), ())}
+    return frozenset(named or {name for names in known.values() for name in names})
 
 
 def deciders_of(run: Run) -> Deciders:
     """Return the rules of a run."""
-    return Deciders(run.settings.approvers, run.requester)
+    return Deciders(run.settings.approvers, run.requesters)
 
 
 def _applies(rule: Approvers, question: str, uses: Sequence[Use]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -255,8 +256,11 @@ def describe_estimate(estimate: Estimate) -> str:
     said.append(_said(estimate["seconds"], "second", "{:,.1f}") + " on the critical path")
     if not estimate["samples"]:
         return f"**Estimate:** {'; '.join(said)}. Nothing like it has run before."
-    basis = f"from {estimate['samples']} earlier steps and calls; in brackets: if all of it is slow"
-    return f"**Estimate** ({basis}): {'; '.join(said)}."
+    basis = f"from {estimate['samples']} earlier steps and calls"
+    figures = "; ".join(said)
+    if re.search(r"\([\d,.]+\)", figures):
+        basis += "; in brackets: if all of it is slow"
+    return f"**Estimate** ({basis}): {figures}."
 
 
 def _said(amount: Amount, what: str, form: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,14 +39,14 @@ class Opening:
         unbooked_s: Seconds that earlier runs of the goal spent after their last node had ended.
         extensions: What a person has added to the budgets of the goal.
         calls: ``{"since", "calls"}``: how many calls the goal has begun, and since which checkpoint it runs.
-        requester: Who gave the goal; "" where nobody knows.
+        requesters: Who gave each goal of the conversation, by how many had ended before it.
     """
 
     settings: dict[str, Any] | None
     unbooked_s: float
     extensions: dict[str, Any]
     calls: dict[str, Any] | None
-    requester: str
+    requesters: Mapping[str, Sequence[str]]
 
 
 class Ledger:
@@ -103,6 +103,11 @@ class Ledger:
             self._approvals[plan_id] = await self._rows(self._space("approvals", plan_id))
         return self._approvals[plan_id]
 
+    async def approved_plans(self) -> set[str]:
+        """Name the plans of the thread that have an approval, by whatever decision."""
+        rows = await search(self.store, self._space("approvals"), below=True)
+        return {decode(row.namespace[-1]) for row in rows}
+
     async def grant(self) -> dict[str, Any] | None:
         """Return what the thread's plan may do without asking, by a standing grant."""
         return await self._get(self._space("approvals"), "grant")
@@ -115,9 +120,9 @@ class Ledger:
 
     async def opening(self) -> Opening:
         """Read, in one go, what a run has to know before it starts."""
-        names = ("settings", "unbooked", "budgets", "calls", "requester")
+        names = ("settings", "unbooked", "budgets", "calls", "requesters")
         found = await self.store.abatch([GetOp(self._space("threads"), encode(name)) for name in names])
-        settings, unbooked, budgets, calls, requester = (
+        settings, unbooked, budgets, calls, requesters = (
             load(row) if isinstance(row, Item) else None for row in found
         )
         return Opening(
@@ -125,12 +130,12 @@ class Ledger:
             float(unbooked["seconds"]) if unbooked is not None else 0.0,
             dict(budgets["extensions"]) if budgets is not None else {},
             calls,
-            str(requester["id"]) if requester is not None else "",
+            requesters or {},
         )
 
-    async def record_requester(self, person: str) -> None:
-        """Record who gave the goal; the next goal's replaces it."""
-        await self._put(self._space("threads"), "requester", {"id": person})
+    async def record_requesters(self, requesters: Mapping[str, Sequence[str]]) -> None:
+        """Record who gave each goal of the conversation; several did where it was given again in a fork."""
+        await self._put(self._space("threads"), "requesters", dict(requesters))
 
     async def record_settings(self, settings: dict[str, Any]) -> None:
         """Record the settings that the thread was started with."""

@@ -135,6 +135,7 @@ class ServedPage:
         (folder / "mytools.py").write_text(TOOLS, encoding="utf-8")
         self.process: subprocess.Popen[bytes] | Started | None = None
         self.address, self.client = "", httpx.Client()
+        self.variables: dict[str, str] = {}
 
     def command(self, *options: str) -> list[str]:
         program = shutil.which("plan-execute", path=str(Path(sys.executable).parent))
@@ -144,6 +145,7 @@ class ServedPage:
     def start(self, *options: str, **client: Any) -> ServedPage:
         """Start it, and sign in with the address that it prints."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("PLAN_EXECUTE_")}
+        env |= self.variables
         out, command = self.folder / "out", self.command(*options)
         out.write_bytes(b"")
         if self.programs is None:

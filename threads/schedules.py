@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..context import run_redactor
@@ -19,6 +20,7 @@ from ..graph.control import cancel_run
 from ..storage.adapters import AsyncStore
 from ..storage.ledger import Ledger
 from ..storage.rows import ROOT, decode, encode, load, put, search
+from .queue import queued_thread
 from .submission import asubmit, queue_of
 
 if TYPE_CHECKING:
@@ -260,12 +262,21 @@ class Schedules:
 
     async def _start(self, schedule: Schedule, due: float) -> str:
         thread = schedule.thread_of(due)
-        if (await self._agent.aget_state({"configurable": {"thread_id": thread}})).values:
-            return thread  # who started it died before it said so
+        begun = await self._agent.aget_state({"configurable": {"thread_id": thread}})
+        if begun.values:  # who started it died before it said so, or even before a worker could have it
+            is_left = (
+                begun.tasks and not begun.interrupts and await queued_thread(self._store, thread) is None
+            )
+            return await self._submit(schedule, None, thread) if is_left else thread
+        plan = schedule.plan
         if schedule.grant is not None:
-            grant = {**schedule.grant, "schedule": schedule.name}
+            # The grant names the plan that it is for: what somebody asks on the thread later is another one.
+            plan = {**plan, "id": uuid4().hex}
+            grant = {**schedule.grant, "schedule": schedule.name, "plan_id": plan["id"]}
             await Ledger(self._store, thread, self._redactor).record_grant(grant)
-        given = {"plan": schedule.plan, "inputs": schedule.inputs}
+        return await self._submit(schedule, {"plan": plan, "inputs": schedule.inputs}, thread)
+
+    async def _submit(self, schedule: Schedule, given: Any, thread: str) -> str:
         return await asubmit(self._agent, given, thread, context=schedule.context, priority=schedule.priority)
 
     async def _is_open(self, thread: str | None) -> bool:

@@ -22,6 +22,7 @@ from ..graph.loop import run
 from ..run import run_of
 from ..safety.redaction import REDACTOR_KEY
 from ..storage.adapters import AsyncSaver, AsyncStore
+from ..storage.ids import checked_thread_id
 from ..tools.threads import run_to_end
 from .queue import Queue, QueuedThread
 from .requirements import needs_of
@@ -64,8 +65,8 @@ async def asubmit(
         InvalidInputError: If the input has not the right form.
         ConfigurationError: If a setting is wrong, or there is no queue: the storage is not PostgreSQL.
     """
+    thread_id = uuid4().hex[:12] if thread_id is None else checked_thread_id(thread_id)
     await queue_of(agent)
-    thread_id = uuid4().hex[:12] if thread_id is None else thread_id
     if not isinstance(input, Mapping | Command) and input is not None:
         raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(input).__name__}")
     if isinstance(input, Command) and (input.goto or input.update):
@@ -103,9 +104,12 @@ async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context:
         asked = settings if given is not None and given.model_fields_set - {"person"} else {}
         # The worker goes on in the name of who handed it in.
         asked |= {"person": name} if name else {}
+        queue = await queue_of(agent, redactor)
+        if not isinstance(entry.input, dict) and (before := await queue.get(thread_id)) is not None:
+            resume = {**(before.resume or {}), **(resume or {})} or None  # no worker has handed them in yet
         queued = QueuedThread(thread_id, context=asked or None, resume=resume, priority=priority)
         needs = needs_of(await agent.aget_state(config), asked or None)
-        await (await queue_of(agent, redactor)).put(queued.needing(needs))
+        await queue.put(queued.needing(needs))
 
 
 def submit(
@@ -133,7 +137,7 @@ async def queue_of(agent: PlanExecuteAgent, redactor: Any = None) -> Queue:
     store = agent.store
     if not has_queue(agent):
         raise ConfigurationError(
-            "only a PostgreSQL database has a queue: those of postgres_persistence, or --db postgresql://…. "
+            "only a PostgreSQL database has a queue: give --db postgresql://…, or postgres_persistence. "
             "On one machine `plan-execute serve` and `langgraph dev` run many threads in one process, "
             "and `plan-execute run` runs one"
         )

@@ -84,8 +84,12 @@ async def _invoke(
     try:
         if agent.is_remote:
             return await _ask_remote(agent, request, key, scope, config)
-        counted = _with_handler(nested_config(config, scope, agent.name), _Counting(scope.tab))
-        return await agent.runnable.ainvoke({"messages": [request]}, counted)
+        counting = _Counting(scope.tab)
+        counted = _with_handler(nested_config(config, scope, agent.name), counting)
+        try:
+            return await agent.runnable.ainvoke({"messages": [request]}, counted)
+        finally:
+            await counting.leave()
     except (GraphBubbleUp, PlanExecuteError):
         raise
     except Exception as error:

@@ -87,7 +87,7 @@ async def enter(
             if run.ahead is not None:
                 await run.ahead.drop()
             unbooked_s = run.meter.lap() if saver and not nested else 0.0
-            if unbooked_s > (_FEW_S if run.answered else 0.0):
+            if unbooked_s > (_FEW_S if run.answered and run.settings.max_seconds is None else 0.0):
                 await run.ledger.leave_unbooked_seconds(unbooked_s)
             if isinstance(saver, AsyncSaver):
                 await saver.idle()
@@ -100,7 +100,9 @@ _STOP_LOOK_S = 1.0
 That is the lock of an SQLite file: the kernel holds it, so there is no lease to look at when it is renewed.
 """
 _FEW_S = 0.1
-"""What a run may take after its answer without a row of its own: only retried steps go on counting."""
+"""What a run may take after its answer without a row of its own, where no budget counts it.
+
+Only retried steps go on counting."""
 _SILENT_S = 1.0
 """After which silence a person who watches is shown again how far the run is."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
@@ -35,7 +35,7 @@ from ...people.answers import (
     overdue_answers,
     refused_questions,
 )
-from ...people.deciders import Deciders, authenticated_user, person_of, uses_in
+from ...people.deciders import Deciders, authenticated_user, person_of, requesters_of, uses_in
 from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY, Redactor
@@ -191,14 +191,25 @@ class Visit:
 
     @property
     def _deciders(self) -> Deciders:
-        return Deciders(self.settings.approvers, self._requester)
+        return Deciders(self.settings.approvers, self._requesters)
 
     @property
-    def _requester(self) -> str:
+    def _requesters(self) -> frozenset[str]:
         """Who gave the goal: it is given now, or was before."""
         if self.parent is not None:
-            return self.parent.requester
-        return self.record.requester if self.resumed else self.person.get("id", "")
+            return self.parent.requesters
+        values = self.snapshot.values if self.snapshot is not None else {}
+        return requesters_of(values, self._known_requesters)
+
+    @property
+    def _known_requesters(self) -> Mapping[str, Sequence[str]]:
+        """Who gave each goal of the conversation, with whoever gives one now."""
+        known, name = self.record.requesters, self.person.get("id")
+        if self.resumed or not name:
+            return known
+        values = self.snapshot.values if self.snapshot is not None else {}
+        number = str(sum(event["event"] == "finished" for event in values.get("audit") or ()))
+        return {**known, number: sorted({*known.get(number, ()), name})}
 
     def _require_allowed(self, read: Any, overdue: Mapping[str, Any]) -> None:
         """Refuse answers of somebody who may not decide.
@@ -259,8 +270,8 @@ class Visit:
             checked: Its input.
             heard: Whether anybody listens to its events.
         """
-        if self.parent is None and not self.resumed and self._requester != self.record.requester:
-            await self.ledger.record_requester(self._requester)
+        if self.parent is None and (given := self._known_requesters) != self.record.requesters:
+            await self.ledger.record_requesters(given)
         if self.record.settings is None:
             await self.ledger.record_settings(self.settings.model_dump(mode="json", exclude_defaults=True))
         agent, configurable, parent, store = self.agent, self.configurable, self.parent, self.store
@@ -274,7 +285,7 @@ class Visit:
             work=_work(configurable, parent),
             given=checked.answers,
             person=self.person,
-            requester=self._requester,
+            requesters=self._requesters,
             overdue=checked.overdue,
             refusals=checked.refusals,
             begins=not self.resumed,

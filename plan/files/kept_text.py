@@ -139,7 +139,7 @@ def _merged(text: str, before: str, after: str) -> str:
     if len(own) != len(old):
         return after
     merged: list[str] = []
-    for what, *own_lines, start, stop in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for what, *own_lines, start, stop in SequenceMatcher(None, old, new).get_opcodes():
         merged += own[slice(*own_lines)] if what == "equal" else new[start:stop]
     return "".join(merged)
 

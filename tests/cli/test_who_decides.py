@@ -3,6 +3,8 @@
 import json
 from getpass import getuser
 
+from postgres_server import server
+
 TOOLS = ("--tools", "mytools:ALL")
 
 
@@ -49,6 +51,7 @@ def test_the_rules_of_a_thread_hold_where_no_policy_is_set(cli):
 
 
 def test_an_answer_that_workers_carry_out_is_of_who_submitted_it(cli):
+    cli.env["PLAN_EXECUTE_DB"] = server().new_schema()
     rules = policy(cli, approvers=[{"who": ["boss"]}])
     assert cli.run_plan("write.yaml", **rules).code == 3
     assert "may not decide" in cli("resume", "t", "--approve", "--queue", "--person", "eve").err

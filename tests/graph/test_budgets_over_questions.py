@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from bounded import BoundedThread
 from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.memory import InMemoryStore
 from plans import agent_with, bound, statuses, think
 from toolset import Toolset, make_tool
 from virtual_clock import virtually
 
 from plan_execute import Context, ScriptedModel
 from plan_execute.graph.control import cancel_run, retry_steps
+from plan_execute.storage.ledger import Ledger
 
 
 async def test_calls_made_before_each_question_of_an_agent_step_count_against_the_budgets() -> None:
@@ -98,3 +102,18 @@ async def test_a_run_cancelled_at_a_question_reports_and_counts_the_call_that_wa
     assert values["usage"]["tool_calls"] == len(tools.calls) == 2
     assert statuses(values) == {"l": "done", "w": "failed"}
     assert "w: failed: wr raised ValueError: half done" in values["final_answer"]
+
+
+@virtually
+async def test_what_a_run_takes_after_its_answer_counts_where_seconds_have_a_budget() -> None:
+    left = []
+    for limit in (1.0, None):
+        store = InMemoryStore()
+        agent = agent_with(Toolset().tools, store=store, checkpointer=InMemorySaver())
+        thread = BoundedThread(agent, Context(approval="never", max_seconds=limit))
+        given = {"plan": {"goal": "g", "steps": [bound("a", "look", {"q": "x"})]}}
+        async for told in agent.astream(given, thread.config, context=thread.context, stream_mode="values"):
+            if told.get("final_answer"):
+                await asyncio.sleep(0.05)
+        left.append((await Ledger(store, thread.config["configurable"]["thread_id"]).opening()).unbooked_s)
+    assert left == [pytest.approx(0.05), 0.0]

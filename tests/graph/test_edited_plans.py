@@ -225,3 +225,22 @@ async def _edit(thread: Thread, place: dict[str, Any], steps: list[dict[str, Any
     kept = [step for step in plan["steps"] if step["id"] not in {new["id"] for new in steps}]
     await thread.agent.aupdate_state(at, {"plan": {**plan, "steps": [*kept, *steps]}})
     return await thread.send(None)
+
+
+async def test_an_edit_that_a_person_made_is_no_approval_of_other_inputs() -> None:
+    desk = Desk()
+    thread = Thread(agent_with(desk.tools))
+    steps = [
+        {"id": "q", "ask": {"question": "Now?"}},
+        bound("a", "write", {"text": "to ${inputs.to}"}, "q"),
+    ]
+    edited = {"goal": "g", "inputs": {"to": {"type": "string"}}, "steps": steps}
+    await thread.send({"plan": {**edited, "steps": steps[1:] + steps[:1]}, "inputs": {"to": "ann"}})
+    await thread.answer({"type": "edit", "args": {"plan": edited}})
+    assert (await thread.question())["name"] == "ask_person"
+    draft = {"plan": edited, "source": "person", "attempt": 1}
+    forged = {"inputs": {"to": "eve"}, "draft": draft, "approval": {"decision": "edited"}}
+    await thread.agent.aupdate_state(thread.config, forged, as_node="approval")
+    await thread.send(None)
+    assert (await thread.question())["name"] == "approve_plan"
+    assert desk.written == []

@@ -179,3 +179,10 @@ def test_a_step_that_asks_for_another_model_counts_by_that_one() -> None:
         steps, {}, samples, inputs=None, slots=8, model_of=lambda role, named=None: f"m-{named or role}"
     )
     assert (found["cost"]["median"], found["seconds"]["median"]) == (0.01, 1)
+
+
+def test_brackets_are_explained_only_where_there_are_some() -> None:
+    even = {"tool:known": [sample(2), sample(2)]}
+    assert "in brackets" not in describe_estimate(estimate([bound("a", "known")], even))
+    uneven = {"tool:known": [sample(2), sample(9)]}
+    assert "in brackets" in describe_estimate(estimate([bound("a", "known")], uneven))

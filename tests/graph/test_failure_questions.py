@@ -23,7 +23,7 @@ async def _failed(tools: Toolset, *more: Any, **options: Any) -> Thread:
 
 
 async def test_the_question_about_a_failure_names_step_error_and_every_decision() -> None:
-    thread = await _failed(Toolset())
+    thread = await _failed(Toolset(), model=ScriptedModel({}))
     question = await thread.question()
     assert question["name"] == "handle_step_failure"
     assert set(question["args"]) == {"step_id", "error", "decision", "instructions", "output"}

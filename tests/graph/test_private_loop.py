@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from plans import FREE, agent_with, bound, plan
+from postgres_server import server
 from toolset import Toolset, make_tool
 
-from plan_execute import local_persistence, submit
+from plan_execute import postgres_persistence, submit
 from plan_execute.report.making import read_run
 
 FORKING = """
@@ -63,9 +64,9 @@ async def test_a_sync_call_of_an_agent_inside_its_own_loop_is_refused_and_names_
 
 @pytest.mark.parametrize("nesting", ["directly", "through a thread", "in a plain tool"])
 def test_sync_calls_that_read_or_submit_work_inside_a_tool_of_a_sync_run(
-    tmp_path: Path, nesting: str
+    nesting: str,
 ) -> None:
-    with local_persistence(tmp_path / "t.db") as (saver, store):
+    with postgres_persistence(server().new_schema()) as (saver, store):
         other = agent_with(Toolset().tools, checkpointer=saver, store=store)
         first = {"configurable": {"thread_id": "first"}}
         other.invoke({"plan": plan(bound("a", "look", {"q": "x"}))}, first, context=FREE)

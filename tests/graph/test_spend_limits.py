@@ -6,13 +6,17 @@ import asyncio
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 from plans import Thread, agent_with, think
 
 from plan_execute import Context, ScriptedModel
+from plan_execute.context import SpendLimit
 from plan_execute.errors import ConfigurationError
 from plan_execute.graph.agent import PlanExecuteAgent
+from plan_execute.spending.periods import Periods
+from plan_execute.storage.ledger import Ledger
 
 PRICES = {"scripted": {"input": 0.0, "output": 10_000.0}}
 
@@ -106,3 +110,33 @@ async def test_limits_over_runs_need_a_store() -> None:
 def test_a_limit_that_limits_nothing_is_refused(limit: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"per|limit"):
         Context(spend_limits=[limit])
+
+
+async def test_a_call_of_a_named_agent_is_on_record_before_it_is_made_and_settled_when_it_is_cut_off() -> (
+    None
+):
+    store, begun = InMemoryStore(), asyncio.Event()
+
+    class Hanging(ScriptedModel):
+        async def _agenerate(self, *_: Any, **__: Any) -> Any:
+            begun.set()
+            await asyncio.sleep(3600)
+
+    coder = create_agent(Hanging(["x"]), ())
+    built = agent_with((), agents={"coder": coder}, store=store, checkpointer=InMemorySaver())
+    thread = Thread(built, spending(CALLS, tenant="t", max_model_calls=5))
+    working = asyncio.create_task(thread.run({"id": "a", "task": "do it", "agent": "coder"}))
+    await asyncio.wait_for(begun.wait(), 60)
+    ledger = Ledger(store, thread.config["configurable"]["thread_id"])
+    known = (await ledger.opening()).calls
+    assert known is not None
+    assert known["calls"]["model_calls"] == 1
+    spent = Periods(store, "t", [SpendLimit(**CALLS)])
+    await spent.refresh()
+    assert len(spent._row["open"]) == 1
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    await spent.refresh()
+    assert spent._row["open"] == {}
+    assert next(spent.in_words()).endswith("by t: 1 of 3")

@@ -215,6 +215,18 @@ async def test_who_gives_the_next_goal_is_its_requester() -> None:
     assert (await thread.send(Command(resume="approve"), who("ann")))["status"] == "done"
 
 
+async def test_who_started_an_earlier_goal_cannot_approve_it_in_a_fork_after_somebody_elses_goal() -> None:
+    thread, calls, agent = await waiting(by="ann", **NOT_OWN)
+    hers = [snapshot async for snapshot in agent.aget_state_history(thread.config)]
+    await thread.send(Command(resume={"type": "reject", "message": "no"}), who("bob"))
+    await thread.send({"plan": plan(bound("z", "send", {"text": "z"}))}, who("bob"))
+    for snapshot in hers:
+        if snapshot.next:
+            await agent.ainvoke(None, snapshot.config, context=who("ann"))
+            assert "ann" in await refused(thread, "approve", "ann")
+    assert calls.made == []
+
+
 async def test_a_run_whose_requester_nobody_knows_does_not_start_where_that_matters() -> None:
     thread = Thread(agent_with(Calls().tools))
     with pytest.raises(ConfigurationError, match="nothing says who that is"):

@@ -1,9 +1,11 @@
 """Nobody sees or does anything but who was let in, from the page's own forms."""
 
 import subprocess
+from getpass import getuser
 
 import httpx
 import pytest
+from served_page import PLANS, text_of
 
 
 def test_only_the_printed_address_lets_in_and_only_once(program):
@@ -35,7 +37,7 @@ def test_a_server_of_another_name_is_refused(shared):
     assert shared.client.get("/", headers={"Host": f"evil.example:{port}"}).status_code == 400
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "", "http://127.0.0.1:1", "http://["])
 def test_a_form_of_another_page_changes_nothing(shared, origin):
     answer = shared.post("/new", {"plan": "goal: x\nsteps: []"}, headers={"Origin": origin})
     assert answer.status_code == 403
@@ -93,3 +95,41 @@ def test_auth_says_who_may(page):
     path = page.begin("hold")
     page.client.headers["X-User"] = "mallory"
     assert page.client.get(path).status_code == 401
+
+
+def test_what_is_decided_in_the_page_is_of_whom_auth_names(page):
+    page.start("--auth", "mytools:authenticate")
+    page.client.headers["X-User"] = "eve"
+    path = page.begin("write")
+    where = page.question(page.wait_for_status(path, "waiting"))
+    assert page.post(where, {"type": "approve"}).status_code == 303
+    assert "by person eve" in text_of(page.wait_for_status(path, "done"))
+
+
+def test_what_is_decided_behind_the_printed_address_is_of_the_user_of_the_system(page):
+    page.start().signed_in()
+    path = page.begin("write")
+    where = page.question(page.wait_for_status(path, "waiting"))
+    assert page.post(where, {"type": "reject", "message": "not today"}).status_code == 303
+    assert f"by person {getuser()}" in text_of(page.wait_for_status(path, "rejected"))
+
+
+def test_the_rules_about_who_decides_hold_in_the_page(page):
+    policy = page.folder / "policy.json"
+    policy.write_text('{"approvers": [{"who": ["eve"], "effect": "write"}]}')
+    page.variables["PLAN_EXECUTE_POLICY"] = str(policy)
+    page.start().signed_in()
+    path = page.begin("write")
+    where = page.question(page.wait_for_status(path, "waiting"))
+    refused = page.post(where, {"type": "approve"})
+    assert refused.status_code == 422
+    assert f"{getuser()} may not decide this" in text_of(refused.text)
+    for target in (f"{path}/plan", f"{path}/retry"):
+        fields = {"type": "edit", "edited": PLANS["write"], "step": "w"}
+        assert "may not decide this" in text_of(page.post(target, fields).text), target
+    page.stop()
+    page.start("--auth", "mytools:authenticate")
+    page.client.headers["X-User"] = "eve"
+    assert page.post(where, {"type": "approve"}).status_code == 303
+    page.wait_for_status(path, "done")
+    assert page.calls == ["look tea", "note some tea"]

@@ -32,7 +32,7 @@ from plan_execute.errors import (
     ThreadUnfinishedError,
 )
 from plan_execute.graph.control import cancel_run
-from plan_execute.threads.queue import queued_thread
+from plan_execute.threads.queue import QueuedThread, queued_thread
 from plan_execute.threads.submission import queue_of
 from plan_execute.tools.threads import run_to_end
 
@@ -393,3 +393,18 @@ def wait_for(condition, timeout_s=30.0):
     while not condition():
         assert time.monotonic() < deadline, "it never came to this"
         time.sleep(0.01)
+
+
+def test_an_answer_keeps_those_that_no_worker_has_handed_in_yet(agent, boss):
+    asks = [{"id": name, "ask": {"question": f"{name}?"}} for name in ("one", "two")]
+    submit(boss, plan(*asks), "t")
+    assert work(agent, until_idle=True) == {"waiting": 1}
+    first, second = (one.id for one in state(agent, "t").interrupts)
+
+    async def hand_in():
+        queue = await queue_of(boss)
+        await queue.put(QueuedThread("t", resume={first: "only the run can read this"}))
+
+    run_to_end(hand_in())
+    submit(boss, Command(resume={second: "yes"}), "t")
+    assert row(agent, "t").resume == {first: "only the run can read this"}

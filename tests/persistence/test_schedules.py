@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from langgraph.types import Command
 from logged_tools import Log, bound, make_tools, plan
 from postgres_server import schema_of
 
 from plan_execute import create_plan_execute_agent, local_persistence, postgres_persistence, work
 from plan_execute.errors import ConfigurationError, InvalidInputError
+from plan_execute.threads.queue import Queue
 from plan_execute.threads.schedules import Schedules, new_schedule, read_grant
 
 # A Friday far away: nothing is due for the workers, who look at the real clock.
@@ -85,6 +87,22 @@ def test_who_died_after_the_start_of_a_run_leaves_it_to_be_found_and_not_started
     assert threads(agent) == ["daily-20960323T130000Z"]
 
 
+def test_who_died_before_a_run_was_in_the_queue_leaves_it_to_be_put_there(agent, log, monkeypatch):
+    schedule = made(grant=grant())
+    on(agent, lambda schedules: schedules.add(schedule))
+    monkeypatch.setattr(Queue, "put", killed)
+    with pytest.raises(OSError, match="killed"):
+        on(agent, lambda schedules: schedules._start(schedule, schedule.due))
+    monkeypatch.undo()
+    assert after(agent, 61 * MINUTE).thread == "daily-20960323T130000Z"
+    assert work(agent, until_idle=True) == {"done": 1}
+    assert (after(agent, 62 * MINUTE).thread, log.calls()) == ("daily-20960323T130000Z", {"a": 1})
+
+
+async def killed(*_):
+    raise OSError("killed")
+
+
 def test_seven_in_the_morning_stays_so_when_the_clocks_change():
     schedule = made(cron="0 7 * * *", timezone="Europe/Berlin")
     times = [schedule.due]
@@ -116,8 +134,6 @@ def test_runs_that_nobody_started_in_time_are_left_out_or_made_up_for(agent, mis
 
 
 def approve(thread):
-    from langgraph.types import Command
-
     return Command(resume="approve"), {"configurable": {"thread_id": thread}}
 
 
@@ -187,6 +203,29 @@ def test_a_grant_that_is_over_lets_nothing_run(agent, log):
 
 def test_a_grant_is_not_for_what_somebody_asks_on_the_thread_later(agent, log):
     on(agent, lambda schedules: schedules.add(made(grant=grant())))
+    thread = after(agent, 61 * MINUTE).thread
+    work(agent, until_idle=True)
+    agent.invoke(plan(bound("later", "send")), {"configurable": {"thread_id": thread}})
+    assert status(agent, thread) == "waiting"
+    assert log.calls() == {"a": 1}
+
+
+@pytest.mark.parametrize("tool", ["look", "unsteady"], ids=["needs no approval", "is beyond it"])
+def test_a_grant_that_the_first_plan_did_not_use_is_not_for_a_later_one(agent, log, tool):
+    first = plan(bound("a", tool))["plan"]
+    on(agent, lambda schedules: schedules.add(made(plan=first, grant=grant())))
+    thread = after(agent, 61 * MINUTE).thread
+    work(agent, until_idle=True)
+    if status(agent, thread) == "waiting":
+        agent.invoke(Command(resume={"type": "reject"}), {"configurable": {"thread_id": thread}})
+    calls = log.calls()
+    agent.invoke(plan(bound("later", "send")), {"configurable": {"thread_id": thread}})
+    assert (status(agent, thread), log.calls()) == ("waiting", calls)
+
+
+def test_a_grant_that_the_schedules_own_plan_did_not_need_is_for_no_other_plan(agent, log):
+    reads = plan(bound("a", "look"))["plan"]
+    on(agent, lambda schedules: schedules.add(made(plan=reads, grant=grant(tools="look,send"))))
     thread = after(agent, 61 * MINUTE).thread
     work(agent, until_idle=True)
     agent.invoke(plan(bound("later", "send")), {"configurable": {"thread_id": thread}})

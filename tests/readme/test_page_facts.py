@@ -85,7 +85,9 @@ def test_every_setting_error_and_variable_that_is_named_exists(page):
     raised = set(re.findall(r"`([A-Z]\w+Error)`", text))
     assert {name for name in raised if not (hasattr(errors, name) or hasattr(builtins, name))} == set()
     variables = set(re.findall(r"PLAN_EXECUTE_[A-Z_]+[A-Z]", text_of(page)))
-    source = "".join(text_of(file) for file in ("context.py", "tests/front_ends.py"))
+    source = "".join(
+        text_of(file) for file in ("context.py", "tests/front_ends.py", "tests/server/test_aegra.py")
+    )
     assert {name for name in variables if f'"{name}"' not in source} == set()
 
 

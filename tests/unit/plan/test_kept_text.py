@@ -162,3 +162,13 @@ def test_a_file_that_is_there_keeps_its_comments_when_a_plan_is_saved_to_it(tmp_
     save_plan_file({"goal": "other", "steps": []}, path, header=["From a thread"])
     assert "My plan" not in path.read_text(encoding="utf-8")
     assert load_plan_file(path).plan == {"goal": "other", "steps": []}
+
+
+def test_many_lines_that_are_alike_hold_up_nobody() -> None:
+    """Looking for the most lines in common takes minutes here: every step has one that all have."""
+    many = range(1500)
+    steps = "".join(f"  # {n}\n  - id: s{n}\n    task: do {n}\n    tools: []\n" for n in many)
+    wanted = [{"id": f"s{n}", "task": f"do {n}" if n % 2 else "else", "tools": []} for n in many]
+    written = with_changes(f"goal: x\nsteps:\n{steps}", {"goal": "x", "steps": wanted[::-1]})
+    assert written is not None
+    assert all(f"  # {n}\n  - id: s{n}\n" in written for n in many)

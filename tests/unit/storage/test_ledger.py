@@ -94,15 +94,16 @@ async def test_an_approval_is_for_one_hash_and_they_are_listed_in_order(store):
 
 async def test_all_that_a_run_has_to_know_of_its_thread_is_read_in_one_go(store):
     ledger = Ledger(store, "t")
-    assert await ledger.opening() == Opening(None, 0.0, {}, None, "")
+    assert await ledger.opening() == Opening(None, 0.0, {}, None, {})
     await ledger.record_settings({"max_steps": 5})
     await ledger.leave_unbooked_seconds(1.5)
     await ledger.record_budget_extensions({"max_tokens": 10})
     await ledger.record_calls({"model": 2}, "c1")
-    known = Opening({"max_steps": 5}, 1.5, {"max_tokens": 10}, {"since": "c1", "calls": {"model": 2}}, "ann")
-    await ledger.record_requester("ann")
+    who = {"0": ["ann"]}
+    known = Opening({"max_steps": 5}, 1.5, {"max_tokens": 10}, {"since": "c1", "calls": {"model": 2}}, who)
+    await ledger.record_requesters(who)
     assert await ledger.opening() == known
-    assert await Ledger(store, "other").opening() == Opening(None, 0.0, {}, None, "")
+    assert await Ledger(store, "other").opening() == Opening(None, 0.0, {}, None, {})
 
 
 async def test_a_result_counts_only_for_its_fingerprint_and_its_plan(store):
