@@ -1,8 +1,7 @@
 """`plan-execute` in processes that are forked from one that has imported everything: a second less for each.
 
 A run has a process, folder, environment and standard streams of its own, as from a shell, and a terminal if
-it wants one. What it does not have is a fresh interpreter: tests about starting and signals start the real
-program.
+it wants one. What it does not have is a fresh interpreter: tests about starting start the real program.
 """
 
 from __future__ import annotations
@@ -34,6 +33,11 @@ _IMPORTED = (
     "langchain_openai",
     "langgraph.checkpoint.sqlite",
     "langgraph.store.sqlite",
+    "plan_execute.page.app",
+    "uvicorn",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
 )
 
 
@@ -48,8 +52,8 @@ def _serve() -> None:
         import_module(name)
     for line in sys.stdin:
         job = json.loads(line)
-        if "terminal" in job:
-            _open(job)
+        if "code" in job:
+            _leave_running(job)
             continue
         pid = os.fork()
         if pid == 0:
@@ -61,8 +65,8 @@ def _serve() -> None:
         sys.stdout.flush()
 
 
-def _open(job: Mapping[str, Any]) -> None:
-    """Fork a process before a terminal, and another that waits for it and notes how it ended."""
+def _leave_running(job: Mapping[str, Any]) -> None:
+    """Fork a process, and another that waits for it and notes how it ended."""
     if os.fork() != 0:
         return
     pid = os.fork()
@@ -86,7 +90,9 @@ def _become(job: Mapping[str, Any]) -> None:
     if "terminal" in job:
         os.login_tty(os.open(job["terminal"], os.O_RDWR | os.O_NOCTTY))
     else:
-        streams = ((os.devnull, os.O_RDONLY), (job["out"], os.O_WRONLY), (job["err"], os.O_WRONLY))
+        # Both may go to one file.
+        writes = os.O_WRONLY | os.O_APPEND
+        streams = ((os.devnull, os.O_RDONLY), (job["out"], writes), (job["err"], writes))
         for number, (name, flags) in enumerate(streams):
             os.dup2(os.open(name, flags), number)
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
@@ -103,8 +109,8 @@ def _become(job: Mapping[str, Any]) -> None:
 # --- in the test -------------------------------------------------------------------------
 
 
-class Opened:
-    """A program before a terminal; like `subprocess.Popen`, as far as tests need it."""
+class Started:
+    """A program that goes on; like `subprocess.Popen`, as far as tests need it."""
 
     def __init__(self, pid: int, code: Path) -> None:
         self.pid = pid
@@ -134,7 +140,7 @@ class Opened:
 
 
 class Programs:
-    """Runs the program in forked processes: before a terminal several at a time, else one."""
+    """Runs the program in forked processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -146,10 +152,19 @@ class Programs:
 
     def open(
         self, argv: Sequence[str | bytes], *, cwd: Path, env: Mapping[str, str], terminal: str
-    ) -> Opened:
+    ) -> Started:
         """Start it before the terminal of this name, which it gets for its own."""
+        return self._leave_running(argv, cwd, env, {"terminal": terminal})
+
+    def start(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], out: Path) -> Started:
+        """Start it with nothing on standard input; what it prints, errors too, goes to the file."""
+        return self._leave_running(argv, cwd, env, {"out": str(out), "err": str(out)})
+
+    def _leave_running(
+        self, argv: Sequence[str | bytes], cwd: Path, env: Mapping[str, str], streams: Mapping[str, str]
+    ) -> Started:
         code = self._folder / f"code-{next(self._numbers)}"
-        return Opened(self._ask(argv, cwd, env, {"terminal": terminal, "code": str(code)}), code)
+        return Started(self._ask(argv, cwd, env, {**streams, "code": str(code)}), code)
 
     def run(
         self,

@@ -27,6 +27,7 @@ LONGEST = (
     "persistence/test_unknown_outcome.py",
     "embedding/test_entry_points.py",
     "cli/test_edit.py",
+    "page/test_in_browser.py",
     "persistence/test_encrypted_runs.py",
     "persistence/test_workers.py",
     "persistence/test_lost_hold.py",
@@ -75,6 +76,14 @@ def forked(tmp_path_factory):
     """Keep what runs the program in processes that need not import it each."""
     with programs(tmp_path_factory.mktemp("programs")) as started:
         yield started
+
+
+@pytest.fixture(scope="session", name="browser")
+def opened_browser(tmp_path_factory):
+    """Open a browser for all tests that look at pages."""
+    opened = browser.Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
 
 
 def pytest_terminal_summary(terminalreporter):

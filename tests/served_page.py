@@ -1,4 +1,4 @@
-"""`plan-execute serve` as a real process, and a browser-like client of it."""
+"""`plan-execute serve` in a process of its own, and a browser-like client of it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from cli_server import Programs, Started
 
 __all__ = ["HOSTILE", "PLANS", "TOOLS", "ServedPage", "text_of"]
 
@@ -124,12 +125,15 @@ def text_of(page: str) -> str:
 
 
 class ServedPage:
-    """The page of a folder's database."""
+    """The page of a folder's database, in processes that are forked by ``programs``.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Without them the real program is started.
+    """
+
+    def __init__(self, folder: Path, programs: Programs | None = None) -> None:
+        self.folder, self.programs = folder, programs
         (folder / "mytools.py").write_text(TOOLS, encoding="utf-8")
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | Started | None = None
         self.address, self.client = "", httpx.Client()
         self.variables: dict[str, str] = {}
 
@@ -142,20 +146,29 @@ class ServedPage:
         """Start it, and sign in with the address that it prints."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("PLAN_EXECUTE_")}
         env |= self.variables
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        self.process = subprocess.Popen(self.command(*options), cwd=self.folder, env=env, **pipes)
-        assert self.process.stdout is not None
-        said = []
-        while not (line := self.process.stdout.readline()).startswith("http"):
-            said.append(line)
-            assert line, "".join(said)
-        self.printed = line.strip()
+        out, command = self.folder / "out", self.command(*options)
+        out.write_bytes(b"")
+        if self.programs is None:
+            with out.open("ab") as file:
+                self.process = subprocess.Popen(command, cwd=self.folder, env=env, stdout=file, stderr=file)
+        else:
+            self.process = self.programs.start(command, cwd=self.folder, env=env, out=out)
+        self.printed = self._printed(self.process, out)
         self.address = self.printed.partition("?")[0].rstrip("/")
         self.client.close()
         self.client = httpx.Client(
             base_url=self.address, headers={"Origin": self.address}, timeout=60, **client
         )
         return self
+
+    def _printed(self, process: subprocess.Popen[bytes] | Started, out: Path) -> str:
+        """Wait for the address."""
+        until = time.monotonic() + 60
+        while (found := re.search(r"^(http\S+)\n", said := out.read_text(), re.MULTILINE)) is None:
+            assert process.poll() is None, said
+            assert time.monotonic() < until, said
+            time.sleep(0.02)
+        return found[1]
 
     def signed_in(self) -> ServedPage:
         """Open the printed address."""
@@ -218,6 +231,6 @@ class ServedPage:
         """End it, if it runs."""
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.communicate(timeout=60)
+            self.process.wait(timeout=60)
             self.process = None
         self.client.close()

@@ -340,12 +340,22 @@ class Terminal:
         os.close(self._master)
 
 
+@pytest.fixture(scope="session")
+def cli_in(forked):
+    """Prepare the program in a folder."""
+
+    def prepare(folder):
+        (folder / "mytools.py").write_text(TOOLS)
+        for name, text in PLANS.items():
+            (folder / name).write_text(text)
+        return Cli(folder, forked)
+
+    return prepare
+
+
 @pytest.fixture
-def cli(tmp_path, forked):
-    (tmp_path / "mytools.py").write_text(TOOLS)
-    for name, text in PLANS.items():
-        (tmp_path / name).write_text(text)
-    return Cli(tmp_path, forked)
+def cli(tmp_path, cli_in):
+    return cli_in(tmp_path)
 
 
 @pytest.fixture

@@ -1,13 +1,28 @@
 """What goes on across threads: `plan-execute` alone, inbox, list, and commands without a thread."""
 
 import re
+import shutil
+
+import pytest
 
 
-def _three_threads(cli):
+@pytest.fixture(scope="module")
+def three_threads(tmp_path_factory, cli_in):
+    """Have a database with a run that ended, one that waits for approval, and one that failed and asks."""
+    cli = cli_in(tmp_path_factory.mktemp("threads"))
     cli.run_plan("read.yaml")
     tools = ("--tools", "mytools:ALL")
     cli("run", "--plan", "write.yaml", *tools, "--thread", "asks")
     cli("run", "--plan", "fail.yaml", *tools, "--thread", "failed", "--on-failure", "ask")
+    return [file for file in cli.folder.glob("threads.db*") if file.is_file()]
+
+
+@pytest.fixture
+def three(cli, three_threads):
+    """Give each test a copy of them."""
+    for file in three_threads:
+        shutil.copy(file, cli.folder)
+    return cli
 
 
 def test_alone_it_names_ways_to_begin_where_nothing_has_run_and_makes_no_database(cli):
@@ -18,9 +33,8 @@ def test_alone_it_names_ways_to_begin_where_nothing_has_run_and_makes_no_databas
     assert not (cli.folder / "threads.db").exists()
 
 
-def test_alone_it_says_what_waits_what_ended_and_what_to_do_next(cli):
-    _three_threads(cli)
-    text = cli().out
+def test_alone_it_says_what_waits_what_ended_and_what_to_do_next(three):
+    text = three().out
     waiting, _, ended = text.partition("Ended")
     assert "Waiting for you" in waiting
     assert "May this plan run?" in waiting
@@ -41,21 +55,19 @@ def test_a_run_whose_process_was_killed_is_stopped_and_alone_it_says_how_to_go_o
     assert "plan-execute resume t " in text
 
 
-def test_inbox_shows_what_waits_oldest_first_and_how_to_answer(cli):
-    _three_threads(cli)
-    found = cli("inbox", "--json").json["waiting"]
+def test_inbox_shows_what_waits_oldest_first_and_how_to_answer(three):
+    found = three("inbox", "--json").json["waiting"]
     assert [entry["thread"] for entry in found] == ["asks", "failed"]
     assert [entry["questions"][0]["name"] for entry in found] == ["approve_plan", "handle_step_failure"]
-    text = cli("inbox").out
+    text = three("inbox").out
     assert text.index("plan-execute resume asks") < text.index("plan-execute resume failed")
-    cli("resume", "asks", "--approve", "--tools", "mytools:ALL")
-    cli("cancel", "failed")
-    assert "Nothing waits for you." in cli("inbox").err
+    three("resume", "asks", "--approve", "--tools", "mytools:ALL")
+    three("cancel", "failed")
+    assert "Nothing waits for you." in three("inbox").err
 
 
-def test_list_tells_progress_and_the_open_question_one_line_for_each_thread(cli):
-    _three_threads(cli)
-    lines = cli("list").out.splitlines()
+def test_list_tells_progress_and_the_open_question_one_line_for_each_thread(three):
+    lines = three("list").out.splitlines()
     assert len(lines) == 3
     assert re.match(r"failed +\S+ \S+ +waiting +1/3 +fail +\? A step failed: f", lines[0])
     columns = [line.index(goal) for line, goal in zip(lines, ("fail ", "write", "look"), strict=True)]
@@ -63,20 +75,17 @@ def test_list_tells_progress_and_the_open_question_one_line_for_each_thread(cli)
     assert len(set(columns)) == 1
 
 
-def test_list_can_be_limited_by_goal_and_by_time(cli):
-    _three_threads(cli)
-
+def test_list_can_be_limited_by_goal_and_by_time(three):
     def named(*words):
-        return [thread["thread"] for thread in cli("list", "--json", *words).json["threads"]]
+        return [thread["thread"] for thread in three("list", "--json", *words).json["threads"]]
 
     assert named("--goal", "LOOK at") == ["t"]
     assert named("--since", "1h") == ["failed", "asks", "t"]
     assert named("--goal", "look", "--status", "waiting") == []
-    assert cli("list", "--since", "yesterday").code == 2
+    assert three("list", "--since", "yesterday").code == 2
 
 
-def test_a_window_gets_headings_and_no_line_is_wider_than_it(cli, terminal):
-    _three_threads(cli)
+def test_a_window_gets_headings_and_no_line_is_wider_than_it(three, terminal):
     for columns in (60, 100):
         window = terminal("list", size=(40, columns))
         assert window.wait() == 0
@@ -86,17 +95,15 @@ def test_a_window_gets_headings_and_no_line_is_wider_than_it(cli, terminal):
         assert any("? May this plan run?" in line for line in lines)
 
 
-def test_without_a_terminal_a_command_without_a_thread_says_which_there_are(cli):
-    _three_threads(cli)
+def test_without_a_terminal_a_command_without_a_thread_says_which_there_are(three):
     for command in ("show", "report", "history", "resume"):
-        done = cli(command)
+        done = three(command)
         assert (done.code, done.out) == (2, ""), command
         assert "asks" in done.err
-    assert "\nt " not in cli("resume").err  # there is nothing to go on with
+    assert "\nt " not in three("resume").err  # there is nothing to go on with
 
 
-def test_at_a_terminal_a_command_without_a_thread_offers_the_last_ones(cli, terminal):
-    _three_threads(cli)
+def test_at_a_terminal_a_command_without_a_thread_offers_the_last_ones(three, terminal):
     window = terminal("show")
     window.expect("Which one to show?")
     window.type("3")
@@ -108,4 +115,4 @@ def test_at_a_terminal_a_command_without_a_thread_offers_the_last_ones(cli, term
     window.expect("What now?")
     window.press("a")
     assert window.wait() == 0
-    assert cli("show", "asks", "--json").json["status"] == "done"
+    assert three("show", "asks", "--json").json["status"] == "done"

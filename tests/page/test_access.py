@@ -8,19 +8,19 @@ import pytest
 from served_page import PLANS, text_of
 
 
-def test_only_the_printed_address_lets_in_and_only_once(page):
-    page.start()
-    assert page.client.get("/").status_code == 401
-    assert page.client.get("/?token=guessed").status_code == 401
-    answer = page.client.get(page.printed)
+def test_only_the_printed_address_lets_in_and_only_once(program):
+    program.start()
+    assert program.client.get("/").status_code == 401
+    assert program.client.get("/?token=guessed").status_code == 401
+    answer = program.client.get(program.printed)
     cookie = answer.headers["set-cookie"]
     assert answer.status_code == 303
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
-    assert page.client.get("/").status_code == 200
-    page.client.cookies.clear()
-    assert page.client.get(page.printed).status_code == 401
-    assert page.client.get("/runs").status_code == 401
+    assert program.client.get("/").status_code == 200
+    program.client.cookies.clear()
+    assert program.client.get(program.printed).status_code == 401
+    assert program.client.get("/runs").status_code == 401
 
 
 @pytest.mark.parametrize(

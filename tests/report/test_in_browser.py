@@ -13,7 +13,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from browser import NAMES, PROGRAM, Browser
+from browser import NAMES, PROGRAM
 
 from plan_execute.report import write_report
 
@@ -60,13 +60,6 @@ CONTRAST = """
   return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
 }).reduce((a, b) => Math.min(a, b), 21)
 """
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    opened = Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")
