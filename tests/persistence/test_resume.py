@@ -14,6 +14,7 @@ from savers import ASKING_SYNC, opened, thread
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.errors import (
     InvalidAnswerError,
+    InvalidInputError,
     NothingToResumeError,
     QuestionOpenError,
     ThreadNotFoundError,
@@ -142,6 +143,19 @@ def test_a_killed_run_takes_no_new_goal(children, tmp_path, kind):
     wait_for(lambda: any(line.get("name") == "b" for line in Log(workplace.log).lines()))
     child.kill()
     assert children.run(workplace, input=WRITING)["error"] == ThreadUnfinishedError.__name__
+
+
+def test_an_empty_input_goes_on_with_a_run_that_stopped_and_answers_no_question(tmp_path):
+    with opened("local", tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        agent.invoke(WRITING, thread("asks"), context=Context(approval="always"))
+        with pytest.raises(QuestionOpenError):
+            agent.invoke({}, thread("asks"))
+        never = Context(approval="never")
+        agent.invoke(WRITING, thread("stopped"), context=never, interrupt_before=["executor"])
+        assert agent.invoke({}, thread("stopped"))["status"] == "done"
+        with pytest.raises(InvalidInputError, match="the goal is empty"):
+            agent.invoke({}, thread("stopped"))
 
 
 # --- in a new agent -----------------------------------------------------------------------
