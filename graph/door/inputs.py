@@ -64,11 +64,15 @@ def check_input(
     raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(given).__name__}")
 
 
-def goes_on_without_a_word(given: Any, snapshot: StateSnapshot | None) -> bool:
-    """Tell whether an empty input means None: some servers take no None, and a run has stopped here."""
-    if given != {} or snapshot is None:
+def goes_on_without_a_word(given: Any, snapshot: StateSnapshot | None, run_id: str | None) -> bool:
+    """Tell whether the input means None where a run has stopped.
+
+    An empty one does, since some servers take no None. So does that of a run which a server starts again
+    after its own death: the checkpoint bears the run's id.
+    """
+    if snapshot is None or not snapshot.tasks or snapshot.interrupts:
         return False
-    return bool(snapshot.tasks) and not snapshot.interrupts
+    return given == {} or (run_id is not None and (snapshot.metadata or {}).get("run_id") == run_id)
 
 
 def _storable(digits: str) -> int:

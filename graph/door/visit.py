@@ -25,7 +25,16 @@ from ...errors import (
     QuestionOpenError,
 )
 from ...events import Progress
-from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served, sent_at
+from ...langgraph_private import (
+    RESUME_MAP,
+    RESUMING,
+    RUNTIME,
+    SAVER,
+    SCRATCHPAD,
+    is_served,
+    sent_at,
+    served_run,
+)
 from ...models.chat import ROLES
 from ...people.answers import (
     answers_of_earlier_version,
@@ -366,7 +375,7 @@ async def arrive(
     snapshot, forks = await look_at(agent, configurable, saver, nested)
     words = None if nested or forks else words_for(given, snapshot, sent_at(config))
     given = words.answer if words is not None else given
-    if not nested and not forks and goes_on_without_a_word(given, snapshot):
+    if not nested and not forks and goes_on_without_a_word(given, snapshot, served_run(config)):
         given = None
     begun = snapshot is not None and bool(snapshot.values)
     goes_on = bool(configurable.get(RESUMING)) and begun

@@ -158,6 +158,20 @@ def test_an_empty_input_goes_on_with_a_run_that_stopped_and_answers_no_question(
             agent.invoke({}, thread("stopped"))
 
 
+def test_a_run_that_a_server_starts_again_goes_on_and_another_with_the_same_input_is_refused(tmp_path):
+    def served(run_id):
+        return {**thread("killed"), "metadata": {"langgraph_api_version": "0.16.7", "run_id": run_id}}
+
+    with opened("local", tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        never = Context(approval="never")
+        agent.invoke(WRITING, served("one"), context=never, interrupt_before=["executor"])
+        with pytest.raises(ThreadUnfinishedError):
+            agent.invoke(WRITING, served("two"), context=never)
+        assert agent.invoke(WRITING, served("one"), context=never)["status"] == "done"
+    assert Log(tmp_path / "log").calls() == {"a": 1, "b": 1, "c": 1}
+
+
 # --- in a new agent -----------------------------------------------------------------------
 
 
