@@ -45,6 +45,7 @@ __all__ = [
     "read_channels",
     "sent_at",
     "sent_orders",
+    "served_run",
     "sort_ids_after",
     "state_asked_by",
     "uses_default_pool",
@@ -91,6 +92,11 @@ def is_of_a_task(key: str) -> bool:
 def is_served(config: RunnableConfig) -> bool:
     """Tell whether a LangGraph server runs the graph: langgraph-api 0.16.7 names itself in the metadata."""
     return "langgraph_api_version" in (config.get("metadata") or {})
+
+
+def served_run(config: RunnableConfig) -> str | None:
+    """Return the id that a server gave the run, which its checkpoints bear too; None: no server runs it."""
+    return (config.get("metadata") or {}).get("run_id") if is_served(config) else None
 
 
 def sent_at(config: RunnableConfig) -> float | None:

@@ -2,7 +2,8 @@
 
     python benchmarks/workers.py postgresql://user:password@host/database [THREADS]
 
-A path instead of the address measures SQLite. A thread is a plan of three bound steps that only read.
+A thread is a plan of three bound steps that only read. Load is what the machine had to do at the end of each
+row, this benchmark included.
 """
 
 from __future__ import annotations
@@ -17,21 +18,9 @@ from typing import Any
 
 from langchain_core.tools import StructuredTool
 
-from plan_execute import (
-    Context,
-    create_plan_execute_agent,
-    local_persistence,
-    postgres_persistence,
-    submit,
-    work,
-)
+from plan_execute import Context, create_plan_execute_agent, postgres_persistence, submit, work
 
 FREE = Context(approval="never")
-
-
-def opened(place: str) -> Any:
-    """Open the storage at a path or an address."""
-    return postgres_persistence(place) if "://" in place else local_persistence(place)
 
 
 def look(q: str) -> str:
@@ -55,7 +44,7 @@ def agent_on(storage: Any) -> Any:
 
 def run_worker(place: str, barrier: Any, sizes: Any) -> None:
     """Be a worker."""
-    with opened(place) as storage:
+    with postgres_persistence(place) as storage:
         agent = agent_on(storage)
         barrier.wait()
         before = resource.getrusage(resource.RUSAGE_SELF)
@@ -67,7 +56,7 @@ def run_worker(place: str, barrier: Any, sizes: Any) -> None:
 
 def threads_per_second(place: str, workers: int, threads: int) -> tuple[float, int, float]:
     """Return threads in a second, megabytes of the largest worker, and milliseconds of CPU per thread."""
-    with opened(place) as storage:
+    with postgres_persistence(place) as storage:
         agent = agent_on(storage)
         for _ in range(threads):
             calls = [("a", "1", []), ("b", "2", []), ("c", "${a} ${b}", ["a", "b"])]
@@ -92,9 +81,9 @@ def threads_per_second(place: str, workers: int, threads: int) -> tuple[float, i
 
 def seconds_until_taken_over(place: str, log: str) -> float:
     """Kill the worker that has a thread, and return when another's call of the same step begins."""
-    with opened(place) as storage:
+    with postgres_persistence(place) as storage:
         step = {"id": "a", "task": "a", "call": {"tool": "wait", "args": {"path": log}}}
-        submit(agent_on(storage), {"plan": {"goal": "wait", "steps": [step]}}, context=FREE)
+        thread = submit(agent_on(storage), {"plan": {"goal": "wait", "steps": [step]}}, context=FREE)
     start = multiprocessing.get_context("spawn")
     barrier, sizes = start.Barrier(3), start.Queue()
     crew = [start.Process(target=run_worker, args=(place, barrier, sizes)) for _ in range(2)]
@@ -103,9 +92,9 @@ def seconds_until_taken_over(place: str, log: str) -> float:
     barrier.wait()
     while not os.path.exists(log):
         time.sleep(0.01)
-    with opened(place) as storage:
-        held = [entry[1] for entry in _runners(storage)]
-    victim = next(worker for worker in crew if any(f"process {worker.pid} " in runner for runner in held))
+    with postgres_persistence(place) as storage:
+        runner = _runner_of(storage, thread)
+    victim = next(worker for worker in crew if runner.startswith(f"process {worker.pid} "))
     victim.kill()
     killed = time.time()
     for worker in crew:
@@ -114,10 +103,10 @@ def seconds_until_taken_over(place: str, log: str) -> float:
         return float(file.read().split()[-1]) - killed
 
 
-def _runners(storage: Any) -> list[Any]:
+def _runner_of(storage: Any, thread: str) -> str:
     with storage[0].shared.connection() as connection:
-        rows = connection.execute("SELECT thread_id, runner FROM plan_execute_runners").fetchall()
-    return list(rows)
+        query = "SELECT runner FROM plan_execute_runners WHERE thread_id = %s"
+        return str(connection.execute(query, (thread,)).fetchone()[0])
 
 
 if __name__ == "__main__":
@@ -125,10 +114,10 @@ if __name__ == "__main__":
     for number in (1, 2, 4):
         rate, megabytes, cpu_ms = threads_per_second(where, number, count)
         print(
-            f"{number} workers: {rate:.1f} threads/s, {cpu_ms:.0f} ms of CPU a thread, {megabytes} MB each",
+            f"{number} workers: {rate:.1f} threads/s, {cpu_ms:.0f} ms of CPU a thread, {megabytes} MB each, "
+            f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
             flush=True,
         )
-    if "://" in where:
-        with tempfile.TemporaryDirectory() as folder:
-            waits = [seconds_until_taken_over(where, f"{folder}/{number}.log") for number in range(3)]
-        print("a killed worker's thread goes on after " + ", ".join(f"{wait:.2f} s" for wait in waits))
+    with tempfile.TemporaryDirectory() as folder:
+        waits = [seconds_until_taken_over(where, f"{folder}/{number}.log") for number in range(5)]
+    print("a killed worker's thread goes on after " + ", ".join(f"{wait:.2f} s" for wait in waits))

@@ -58,13 +58,16 @@ def worker(
 
     Needs a PostgreSQL database. On one machine, `plan-execute serve` runs many threads in one process.
     """
+    from ..threads.submission import queue_of
     from ..threads.worker import work
+    from ..tools.threads import run_to_end
     from .sources import Sources, open_agent, read_plan_cache
 
     screen = Screen(json=json)
     sources = Sources.read(source_options, prices=prices)
     kept = read_plan_cache(for_goal=True)
     with open_agent(sources, sources.toolbox(), plan_cache=kept) as agent:
+        run_to_end(queue_of(agent))  # where there is none, nothing else is said
         screen.note(f"Taking threads from {sources.database.shown}.")
         ended = work(
             agent,

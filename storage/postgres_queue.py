@@ -31,15 +31,17 @@ __all__ = ["JobTables", "as_storage_error"]
 _MADE = "plan_execute_made"
 """The table that names the migrations of procrastinate that were made."""
 
-_INDEX = (
-    "CREATE INDEX plan_execute_first_of_queue ON procrastinate_jobs (queue_name, scheduled_at NULLS FIRST)"
-    " WHERE status = 'todo'"
-)
-"""The first job of each queue is found without reading the others."""
+_INDEXES = """
+CREATE INDEX plan_execute_first_of_queue ON procrastinate_jobs (queue_name, scheduled_at NULLS FIRST)
+    WHERE status = 'todo';
+CREATE INDEX plan_execute_next_of_queue ON procrastinate_jobs (queue_name, priority DESC, id)
+    WHERE status = 'todo';
+"""
+"""The first and the next job of each queue are found without reading the others."""
 
 _PLANNER = ("enable_sort", "enable_incremental_sort", "enable_seqscan", "enable_bitmapscan")
 """What the planner must not do for workers: a queue that grew since it was analyzed would be sorted whole
-for its first job, which an index gives."""
+for its next job, which an index gives (20,000 just queued: 16 ms instead of 4, benchmarks/queues.py)."""
 
 _DROP = "DELETE FROM procrastinate_jobs WHERE queueing_lock = %s AND status = 'todo'"
 
@@ -171,7 +173,7 @@ def _make(connection: psycopg.Connection[Any], schema: str, place: str) -> bool:
     connection.execute("SELECT set_config('search_path', quote_ident(%s), true)", (schema,))
     if made is None:
         connection.execute(SchemaManager.get_schema())
-        connection.execute(_INDEX)
+        connection.execute(_INDEXES)
         connection.execute(f"CREATE TABLE {_MADE} (name text PRIMARY KEY)")
     for path in _migrations():
         if made is not None and path.name not in made:

@@ -50,6 +50,23 @@ WITH RECURSIVE first AS (
 )
 SELECT queue_name, args, scheduled_at IS NULL OR scheduled_at <= now() AS is_due FROM first
 """
+# Of the queues that have one, that whose next job goes first.
+_ORDER = """
+SELECT name FROM unnest(%(queues)s::varchar[]) AS name, LATERAL (
+    SELECT priority, id FROM procrastinate_jobs
+    WHERE status = 'todo' AND queue_name = name AND (scheduled_at IS NULL OR scheduled_at <= now())
+    ORDER BY priority DESC, id LIMIT 1) AS next
+ORDER BY priority DESC, id
+"""
+# As procrastinate takes one, but of one queue: over several it reads past the jobs of all others.
+_TAKE = """
+UPDATE procrastinate_jobs SET status = 'doing', worker_id = %(worker_id)s WHERE id = (
+    SELECT id FROM procrastinate_jobs
+    WHERE status = 'todo' AND queue_name = %(queue)s AND (scheduled_at IS NULL OR scheduled_at <= now())
+    ORDER BY priority DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING id, status, task_name, priority, lock, queueing_lock, args, scheduled_at, queue_name, attempts,
+    worker_id
+"""
 _IN_HAND = "SELECT queue_name, args, worker_id FROM procrastinate_jobs WHERE status = 'doing'"
 _RESCUE = """
 WITH gone AS (DELETE FROM procrastinate_jobs WHERE status = 'doing' AND worker_id IS NULL RETURNING *)
@@ -211,11 +228,19 @@ class Jobs(JobManager):
 
     async def fetch_job(self, queues: Any, worker_id: int) -> Job | None:  # noqa: ARG002
         """Take the next job of a queue whose needs the agent meets."""
+        for queue in await self._due():
+            rows = await self.connector.execute_query_all_async(_TAKE, queue=queue, worker_id=worker_id)
+            if rows:
+                return Job.from_row(rows[0])
+        await self._when_empty()
+        return None
+
+    async def _due(self) -> list[str]:
+        """Name the queues that it may be handed a job of now, that with the next one first."""
         mine = [name for name, is_due in await self._queues() if is_due]
-        job = await super().fetch_job(mine, worker_id) if mine else None
-        if job is None:
-            await self._when_empty()
-        return job
+        if len(mine) < 2:
+            return mine
+        return [row["name"] for row in await self.connector.execute_query_all_async(_ORDER, queues=mine)]
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
         """Delete a job."""

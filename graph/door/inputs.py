@@ -18,7 +18,7 @@ from ...people.chat import closing_messages
 from ...safety.depth import is_too_deep, too_deep_message
 from ...state import QUESTION_ID, InputState, is_for_people
 
-__all__ = ["as_json", "check_input", "read_messages"]
+__all__ = ["as_json", "check_input", "goes_on_without_a_word", "read_messages"]
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +64,17 @@ def check_input(
     raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(given).__name__}")
 
 
+def goes_on_without_a_word(given: Any, snapshot: StateSnapshot | None, run_id: str | None) -> bool:
+    """Tell whether the input means None where a run has stopped.
+
+    An empty one does, since some servers take no None. So does that of a run which a server starts again
+    after its own death: the checkpoint bears the run's id.
+    """
+    if snapshot is None or not snapshot.tasks or snapshot.interrupts:
+        return False
+    return given == {} or (run_id is not None and (snapshot.metadata or {}).get("run_id") == run_id)
+
+
 def _storable(digits: str) -> int:
     number = int(digits)
     if not -(2**63) <= number < 2**64:
@@ -83,7 +94,7 @@ def _refuse_unfinished(snapshot: StateSnapshot) -> None:
         raise ThreadUnfinishedError(
             f"the run of thread {thread_name(snapshot)!r} has not ended "
             f"(in: {known({task.name for task in snapshot.tasks})}). "
-            "Go on with None as input, or use another thread."
+            "Go on with None (or {}) as input, or use another thread."
         )
 
 

@@ -25,7 +25,16 @@ from ...errors import (
     QuestionOpenError,
 )
 from ...events import Progress
-from ...langgraph_private import RESUME_MAP, RESUMING, RUNTIME, SAVER, SCRATCHPAD, is_served, sent_at
+from ...langgraph_private import (
+    RESUME_MAP,
+    RESUMING,
+    RUNTIME,
+    SAVER,
+    SCRATCHPAD,
+    is_served,
+    sent_at,
+    served_run,
+)
 from ...models.chat import ROLES
 from ...people.answers import (
     answers_of_earlier_version,
@@ -52,7 +61,7 @@ from ...storage.ledger import Ledger, Opening
 from ...storage.plan_cache import CachedPlans
 from ..compiled import CompiledAgent
 from .chat import Words, is_for_an_earlier_question, tell_answers, words_for
-from .inputs import check_input
+from .inputs import check_input, goes_on_without_a_word
 from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goal, was_edited_after_its_end
 
 T = TypeVar("T")
@@ -377,6 +386,8 @@ async def arrive(
     snapshot, forks = await look_at(agent, configurable, saver, nested)
     words = None if nested or forks else words_for(given, snapshot, sent_at(config))
     given = words.answer if words is not None else given
+    if not nested and not forks and goes_on_without_a_word(given, snapshot, served_run(config)):
+        given = None
     begun = snapshot is not None and bool(snapshot.values)
     goes_on = bool(configurable.get(RESUMING)) and begun
     record = await Ledger(store, thread_id).opening()

@@ -47,3 +47,9 @@ def test_a_grant_without_an_end_is_refused_and_so_is_a_file(cli):
     refused = cli(*ADD)
     assert refused.code == 2
     assert "A line of cron" in refused.err
+
+
+def test_a_worker_on_a_file_says_nothing_but_why_it_cannot_work(cli):
+    refused = cli("worker", "--until-idle")
+    assert refused.code == 2
+    assert refused.err.startswith("Error: only a PostgreSQL database has a queue"), refused.err

@@ -205,6 +205,16 @@ def test_a_thread_whose_tools_a_worker_lacks_is_left_to_one_that_has_them(boss, 
     assert log.calls() == {"b": 1, "c": 1}
 
 
+def test_priority_and_age_count_across_threads_that_need_different_tools(boss, agent, log):
+    steps = {"send": plan(bound("a", "send")), "look": plan(bound("a", "look"))}
+    submitted = [("first", "send", 0), ("second", "look", 0), ("high", "look", 5), ("third", "send", 0)]
+    for name, tool, priority in submitted:
+        submit(boss, steps[tool], name, context=FREE, priority=priority)
+    seen = []
+    assert work(agent, concurrency=1, until_idle=True, on_thread=seen.append) == {"done": 4}
+    assert [taken.thread_id for taken in seen] == ["high", "first", "second", "third"]
+
+
 def test_a_run_that_raises_is_put_off_and_parked_after_so_many_attempts(boss, storage, log):
     agent = create_plan_execute_agent(two_turn_model(), tools=make_tools(log), **storage)
     no_price = FREE.model_copy(update={"max_cost": 1.0})

@@ -14,6 +14,7 @@ from savers import ASKING_SYNC, opened, thread
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.errors import (
     InvalidAnswerError,
+    InvalidInputError,
     NothingToResumeError,
     QuestionOpenError,
     ThreadNotFoundError,
@@ -142,6 +143,33 @@ def test_a_killed_run_takes_no_new_goal(children, tmp_path, kind):
     wait_for(lambda: any(line.get("name") == "b" for line in Log(workplace.log).lines()))
     child.kill()
     assert children.run(workplace, input=WRITING)["error"] == ThreadUnfinishedError.__name__
+
+
+def test_an_empty_input_goes_on_with_a_run_that_stopped_and_answers_no_question(tmp_path):
+    with opened("local", tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        agent.invoke(WRITING, thread("asks"), context=Context(approval="always"))
+        with pytest.raises(QuestionOpenError):
+            agent.invoke({}, thread("asks"))
+        never = Context(approval="never")
+        agent.invoke(WRITING, thread("stopped"), context=never, interrupt_before=["executor"])
+        assert agent.invoke({}, thread("stopped"))["status"] == "done"
+        with pytest.raises(InvalidInputError, match="the goal is empty"):
+            agent.invoke({}, thread("stopped"))
+
+
+def test_a_run_that_a_server_starts_again_goes_on_and_another_with_the_same_input_is_refused(tmp_path):
+    def served(run_id):
+        return {**thread("killed"), "metadata": {"langgraph_api_version": "0.16.7", "run_id": run_id}}
+
+    with opened("local", tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        never = Context(approval="never")
+        agent.invoke(WRITING, served("one"), context=never, interrupt_before=["executor"])
+        with pytest.raises(ThreadUnfinishedError):
+            agent.invoke(WRITING, served("two"), context=never)
+        assert agent.invoke(WRITING, served("one"), context=never)["status"] == "done"
+    assert Log(tmp_path / "log").calls() == {"a": 1, "b": 1, "c": 1}
 
 
 # --- in a new agent -----------------------------------------------------------------------

@@ -32,6 +32,16 @@ CONFIG = """
 {"dependencies": ["."], "auth": {"path": "./auth.py:auth"}, "graphs": {"plan_execute": "./agent.py:graph"}}
 """
 TOOLS = '''
+import time
+from pathlib import Path
+
+def slow(to: str) -> str:
+    """Send, and take until a file of this name appears."""
+    send(to)
+    while not Path(to).exists():
+        time.sleep(0.05)
+    return to
+
 def send(to: str) -> str:
     """Send."""
     with open("sent", "a") as file:
@@ -61,13 +71,14 @@ def database():
 def serving(folder, database):
     port = free_port()
     env = {**os.environ, "DATABASE_URL": database, "AEGRA_CONFIG": str(folder / "aegra.json")}
-    env |= {"PLAN_EXECUTE_TOOLS": "mail_tools:send", "PYTHONPATH": str(folder)}
+    env |= {"PLAN_EXECUTE_TOOLS": "mail_tools:send,mail_tools:slow", "PYTHONPATH": str(folder)}
     command = [PYTHON, "-m", "uvicorn", "aegra_api.main:app", "--port", str(port)]
     with (folder / "log").open("a") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
     try:
         wait_until_it_answers(process, f"http://127.0.0.1:{port}/health")
         with get_sync_client(url=f"http://127.0.0.1:{port}") as client:
+            client.process = process
             yield client
     finally:
         process.kill()
@@ -83,6 +94,51 @@ def wait_until_it_answers(process, address):
                 return
         time.sleep(0.1)
     raise AssertionError("it did not start in time")
+
+
+def amid_a_write(folder, client, mark):
+    """Start a run, and return it when it is amid a write."""
+    step = {"id": "a", "call": {"tool": "slow", "args": {"to": mark}}}
+    thread = client.threads.create()["thread_id"]
+    given = {"plan": {"goal": "g", "steps": [step]}}
+    run = client.runs.create(thread, "plan_execute", input=given, context={"approval": "never"})["run_id"]
+    deadline = time.monotonic() + 60
+    while not (folder / "sent").exists() or mark not in (folder / "sent").read_text():
+        assert time.monotonic() < deadline, "the tool was not called"
+        time.sleep(0.05)
+    return thread, run
+
+
+def is_settled(folder, client, thread, mark):
+    """Go on with an empty input, say what became of the write, and see that it was not repeated."""
+    asks = client.runs.wait(thread, "plan_execute", input={})
+    (asked,) = asks["__interrupt__"]
+    assert asked["value"]["action_requests"][0]["name"] == "resolve_unknown_outcome"
+    answer = {"decision": "happened", "output": "sent"}
+    done = client.runs.wait(thread, "plan_execute", command={"resume": answer})
+    return done["status"] == "done" and (folder / "sent").read_text().count(mark) == 1
+
+
+def test_a_second_server_goes_on_with_what_a_killed_one_had_in_hand_when_it_is_told_to(folder, database):
+    with serving(folder, database) as first, serving(folder, database) as second:
+        waiting = first.threads.create()["thread_id"]
+        first.runs.wait(waiting, "plan_execute", input={"plan": PLAN})
+        thread, run = amid_a_write(folder, first, "killed")
+        first.process.kill()
+        first.process.wait()
+        assert second.runs.wait(waiting, "plan_execute", command={"resume": "approve"})["status"] == "done"
+        assert (second.runs.get(thread, run)["status"], second.threads.get(thread)["status"]) == (
+            "running",
+            "busy",
+        )
+        assert is_settled(folder, second, thread, "killed")
+
+
+def test_an_empty_input_goes_on_with_a_run_that_was_cancelled(folder, database):
+    with serving(folder, database) as client:
+        thread, run = amid_a_write(folder, client, "cancelled")
+        client.runs.cancel(thread, run, wait=True)
+        assert is_settled(folder, client, thread, "cancelled")
 
 
 def test_a_question_survives_the_server_and_its_answer_lets_the_plan_run_once(folder, database):
