@@ -15,7 +15,7 @@ from langgraph.types import Command, Send
 from plans import FREE, Thread, agent_with, bound, plan
 from toolset import Toolset
 
-from plan_execute import Context, ScriptedModel, asubmit, create_plan_execute_agent, local_persistence
+from plan_execute import Context, ScriptedModel, create_plan_execute_agent, local_persistence
 from plan_execute.errors import (
     ConfigurationError,
     InvalidAnswerError,
@@ -178,8 +178,6 @@ async def test_an_id_that_no_storage_could_keep_is_refused_wherever_it_comes_in(
             "edit": edit_plan(agent, config, plan(WRITE)),
             "cancel": cancel_run(agent, config),
         }
-        if kind == "local":
-            entries["submit"] = asubmit(agent, given, thread_id)
         for name, entry in entries.items():
             with pytest.raises(InvalidInputError) as refused:
                 await entry

@@ -283,6 +283,9 @@ def test_what_cannot_be_submitted_is_refused_and_leaves_no_row(boss, storage):
     ):
         with pytest.raises((InvalidInputError, ThreadNotFoundError), match=error):
             submit(boss, given, "t")
+    for impossible in ("", "a\0b", "a\ud800", "ü" * 300):
+        with pytest.raises(InvalidInputError, match="the thread_id"):
+            submit(boss, plan(bound("a", "send")), impossible)
     with storage["checkpointer"].thread_lock("t"), pytest.raises(ThreadBusyError):
         submit(boss, plan(bound("a", "send")), "t")
     assert row(boss, "t") is None
