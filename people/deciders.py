@@ -14,7 +14,6 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from ..context import Approvers, Context
-from ..errors import known
 from ..plan.grants import touched
 from ..run import Run
 from ..state import By, Effect, Step, as_by, granted_tools
@@ -135,11 +134,10 @@ class Deciders:
     def in_words(self, question: str, uses: Sequence[Use]) -> str:
         """Say who may decide; an empty text where anybody may."""
         applying = self._applying(question, uses)
-        said = " ".join(_rule_in_words(rule) for rule in applying)
-        if any(not rule.requester for rule in applying):
-            who = ", ".join(sorted(self.requesters)) or "nobody knows who"
-            said += f" Who started the run ({who}) may not."
-        return said.strip()
+        requester = f"who started the run ({', '.join(sorted(self.requesters)) or 'nobody knows who'})"
+        return " ".join(
+            _rule_in_words(rule) + ("." if rule.requester else f", but not {requester}.") for rule in applying
+        )
 
     def _applying(self, question: str, uses: Sequence[Use]) -> list[Approvers]:
         return [rule for rule in self.rules if _applies(rule, question, uses)]
@@ -193,10 +191,10 @@ def _speaks_of(rule: Approvers, use: Use) -> bool:
 
 def _rule_in_words(rule: Approvers) -> str:
     what = {"effect": rule.effect, "tool": rule.tool, "resource": rule.resource}
-    named = ", ".join(f"{key} {value}" for key, value in what.items() if value is not None)
+    named = ", ".join(f"the {key} {value}" for key, value in what.items() if value is not None)
     about = f"About {named}" if named else f"About {rule.question or 'this'}"
-    return f"{about}, {_listed(rule.who)} may decide."
+    return f"{about}, {_listed(rule.who)} may decide"
 
 
 def _listed(who: Sequence[str]) -> str:
-    return "anybody who is known" if "*" in who else known(who, limit=20)
+    return "anybody who is known" if "*" in who else " or ".join(sorted(who))

@@ -158,7 +158,7 @@ async def test_words_of_somebody_else_in_a_chat_approve_nothing() -> None:
 
 async def test_the_question_says_who_decides() -> None:
     thread, _, _ = await waiting(approvers=[{"who": ["boss", "cfo"], "effect": "write"}])
-    assert "boss, cfo may decide" in (await thread.question())["description"]
+    assert "boss or cfo may decide" in (await thread.question())["description"]
 
 
 @pytest.mark.parametrize(
