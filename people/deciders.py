@@ -156,7 +156,8 @@ def requesters_of(state: Mapping[str, Any], known: Mapping[str, Sequence[str]]) 
         state: Where the thread stands.
         known: Who gave each goal, by how many had ended before it.
     """
-    plan_id = (state.get("plan") or {}).get("id")
+    plan = state.get("plan")
+    plan_id = plan.get("id") if isinstance(plan, Mapping) else None  # nobody may have checked it yet
     ended = [event["plan_id"] for event in state.get("audit") or () if event["event"] == "finished"]
     # The present goal may have ended, too. A plan may have an id that another goal's had: then both count.
     numbers = {len(ended), sum(one != plan_id for one in ended) if plan_id else len(ended)}

@@ -18,7 +18,7 @@ from plan_execute.context import SECRET_NAMES, Context
 FOR_CONTRIBUTORS = ["CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"]
 PAGES = [page for page in page_names() if page != "docs/cli.md"]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-OF_OTHERS = {"--enable-auto-tool-choice", "--env-file", "--jinja", "--tool-call-parser"}
+OF_OTHERS = {"--enable-auto-tool-choice", "--env-file", "--jinja", "--tool-call-parser", "--workers"}
 """Options of programs that are neither ours nor LangGraph's."""
 
 
