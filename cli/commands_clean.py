@@ -247,7 +247,7 @@ def _as_json(entry: ListedPlan, now: float) -> dict[str, Any]:
 def _lines(entry: ListedPlan, now: float, say: Any) -> list[str]:
     if entry.plan is None:
         return [f"(unreadable: {entry.problem})", f"    namespace {entry.namespace} · key {entry.key[:12]}"]
-    from ..tools.calls import preview
+    from ..tools.texts import preview
 
     plan = entry.plan
     count, left = len(plan.plan["steps"]), plan.expires_at - now

@@ -165,10 +165,11 @@ def show(
     Questions that nobody answered in time get their safe default first; where steps
     may run after it, that needs the run's --tools and --model.
     """
+    from ..people.wording import NEED_A_MODEL
     from ..spending.periods import spent_in_words
     from ..tools.threads import run_to_end
     from .commands_worker import queued_now, queued_status, what_keeps
-    from .driving import NEED_A_MODEL, apply_safe_defaults, overdue_questions, show_ways_to_answer
+    from .driving import apply_safe_defaults, overdue_questions, show_ways_to_answer
     from .overview import the_thread
     from .sources import Sources, open_agent
     from .views import look_up, open_questions, thread_lines, values_of

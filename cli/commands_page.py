@@ -32,7 +32,10 @@ def serve(
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Default: 8420; 0: any that is free.")
+        int,
+        typer.Option(
+            "--port", metavar="N", min=0, max=65535, help="Where to listen; 0: any port that is free."
+        ),
     ] = 8420,
     auth: Annotated[
         str | None,

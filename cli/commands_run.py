@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
     from ..people.questions import OpenQuestion
+    from ..tools.toolbox import Toolbox
     from .driving import Session
     from .plan_edit import PlanEdit
 
@@ -158,14 +160,7 @@ def resume(
 
     from ..threads.requirements import check_can_go_on
     from .commands_worker import leave_to_workers
-    from .driving import (
-        Session,
-        answer_open_questions,
-        check_can_end,
-        drive,
-        note_overdue,
-        overdue_questions,
-    )
+    from .driving import Session, drive, note_overdue, overdue_questions
     from .overview import can_go_on, the_thread
     from .sources import Sources, in_the_name_of, open_agent, who_is_there
     from .views import look_up, open_questions
@@ -183,21 +178,32 @@ def resume(
                 agent, screen, thread, answered, in_the_name_of(None, who_is_there(person))
             )
         session = Session(agent, thread, screen, sources.resume_command(thread), who_is_there(person))
-        if overdue := overdue_questions(snapshot):
-            note_overdue(screen, snapshot, overdue)
-        if reply is not None:
-            chosen = _chosen(snapshot, open_questions(snapshot), question)
-            if any(late.id == chosen for late in overdue):
-                screen.note("This answer comes too late to count.")
-            if reject is None:
-                check_can_go_on(agent, toolbox, snapshot)
-            return drive(session, Command(resume={chosen: reply[0]}))
+        overdue = overdue_questions(snapshot)
         if overdue:
-            check_can_end(agent, toolbox, snapshot, overdue)
-            return drive(session, None)
-        if not snapshot.interrupts or screen.interactive:
+            note_overdue(screen, snapshot, overdue)
+        if reply is None:
+            return _go_on(session, toolbox, snapshot, overdue)
+        chosen = _chosen(snapshot, open_questions(snapshot), question)
+        if any(late.id == chosen for late in overdue):
+            screen.note("This answer comes too late to count.")
+        if reject is None:
             check_can_go_on(agent, toolbox, snapshot)
-        return answer_open_questions(session) if snapshot.interrupts else drive(session, None)
+        return drive(session, Command(resume={chosen: reply[0]}))
+
+
+def _go_on(
+    session: Session, toolbox: Toolbox, snapshot: StateSnapshot, overdue: Sequence[OpenQuestion]
+) -> int:
+    """Go on without an answer from the command line; overdue questions get their safe default."""
+    from ..threads.requirements import check_can_go_on
+    from .driving import answer_open_questions, check_can_end, drive
+
+    if overdue:
+        check_can_end(session.agent, toolbox, snapshot, overdue)
+        return drive(session, None)
+    if not snapshot.interrupts or session.screen.interactive:
+        check_can_go_on(session.agent, toolbox, snapshot)
+    return answer_open_questions(session) if snapshot.interrupts else drive(session, None)
 
 
 def _reply(approve: bool, reject: str | None, answer: str | None) -> tuple[Any] | None:

@@ -1,4 +1,4 @@
-"""The commands about plans that run again and again: schedule add, list, pause, resume, run-now, remove."""
+"""The commands about plans that run again and again: schedule add, list, pause, run-now, remove."""
 
 from __future__ import annotations
 

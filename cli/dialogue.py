@@ -19,6 +19,7 @@ from typing import Any
 
 from ..context import Environment
 from ..errors import InvalidPlanError
+from ..people.editing import editable_plan, editable_step
 from ..people.questions import OpenQuestion
 from ..people.wording import DECISIONS
 from ..plan.files.kept_text import with_changes
@@ -33,7 +34,6 @@ __all__ = [
     "EditorError",
     "ask_person",
     "edit_file",
-    "editable",
     "parse_plan",
 ]
 
@@ -116,21 +116,6 @@ _ABOUT_A_PLAN = (
     *HOW_TO_WRITE,
 )
 _ABOUT_A_STEP = ("Change the task or the arguments, and save: the step runs then.",)
-_NOT_THEIRS = ("id", "revision")
-_DEFAULTS: tuple[Any, ...] = ("", [], {}, None)
-
-
-def editable(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a person may want to change of a plan: without its id, and what is as if left out."""
-    kept = {key: value for key, value in _without_defaults(plan).items() if key not in _NOT_THEIRS}
-    if kept.get("complete") is True:
-        del kept["complete"]
-    return kept | {"steps": [_without_defaults(step) for step in plan.get("steps", ())]}
-
-
-def _without_defaults(value: Mapping[str, Any]) -> dict[str, Any]:
-    # `tools: []` says that a step is an agent without tools, and a task is there to be written.
-    return {key: part for key, part in value.items() if part not in _DEFAULTS or key in ("tools", "task")}
 
 
 # --- questions ------------------------------------------------------------------------
@@ -155,7 +140,7 @@ class Before:
 
     def text_of(self, plan: Mapping[str, Any]) -> str:
         """Return the text to edit: their own, with what has become of the plan since."""
-        shown = editable(plan)
+        shown = editable_plan(plan)
         theirs = with_changes(self.text, shown) if self.text else None
         return theirs or dump_plan(shown, format="yaml", header=_ABOUT_A_PLAN)
 
@@ -263,7 +248,7 @@ def _approve_plan(screen: Screen, question: OpenQuestion, before: Before) -> Ans
             case "edit":
                 text, edited = _edited(screen, text)
                 before.text = text
-                if edited is not None and edited != editable(plan):
+                if edited is not None and edited != editable_plan(plan):
                     return {"type": "edit", "args": {"plan": edited}}
                 if edited is not None:
                     screen.note("Nothing was changed.")
@@ -282,7 +267,7 @@ def _approve_step(screen: Screen, question: OpenQuestion) -> Answer | None:
         "reject": "do not run it; the step fails",
         "later": LATER,
     }
-    text = dump_plan(_without_defaults(question.args["step"]), format="yaml", header=_ABOUT_A_STEP)
+    text = dump_plan(editable_step(question.args["step"]), format="yaml", header=_ABOUT_A_STEP)
     while True:
         match _choose(screen, question, choices):
             case "approve":

@@ -26,7 +26,7 @@ from ..people.wording import DECISIONS
 from ..plan.dag import descendants
 from ..plan.identity import plan_hash
 from ..state import steps_of
-from ..threads.requirements import check_can_go_on
+from ..threads.requirements import check_can_go_on, impossible_decisions
 from .dialogue import Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ..tools.toolbox import Toolbox
 
 __all__ = [
-    "NEED_A_MODEL",
     "Session",
     "answer_open_questions",
     "apply_safe_defaults",
@@ -54,8 +53,6 @@ __all__ = [
     "show_ways_to_answer",
 ]
 
-NEED_A_MODEL = frozenset({"patch", "replan"})
-"""Decisions that need a model."""
 _ON_THE_COMMAND_LINE = (QuestionOpenError, ThreadUnfinishedError)
 """Errors that `resume` is the way out of."""
 
@@ -102,9 +99,7 @@ class Session:
     @cached_property
     def impossible(self) -> frozenset[str]:
         """Decisions that need a model, where there is none."""
-        settings = to_context(self.snapshot().values.get("settings")) or Context()
-        can_revise = self.agent.models.has("replanner", settings.models)
-        return frozenset() if can_revise else NEED_A_MODEL
+        return impossible_decisions(self.agent, self.snapshot().values)
 
     def snapshot(self) -> StateSnapshot:
         """Read the thread's state."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..plan.reuse import describe_recalled
 from ..state import kind_of
-from ..tools.calls import last_line, preview, shortened
+from ..tools.calls import last_line
+from ..tools.texts import preview, shortened
 from .terminal import Screen
 
 if TYPE_CHECKING:

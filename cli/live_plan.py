@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ..plan.dag import topological_order
 from ..safety.terminal_text import one_line
-from ..tools.calls import preview, shortened
+from ..tools.texts import preview, shortened
 
 __all__ = ["Folded", "LivePlan", "Row", "fold"]
 

@@ -14,13 +14,14 @@ from ..context import Context
 from ..errors import ConfigurationError, InvalidInputError, InvalidPlanError, PlanExecuteError
 from ..graph.control import edit_plan
 from ..graph.door.thread_state import plan_of
+from ..people.editing import editable_plan
 from ..plan.files.plan_files import dump_plan, load_plan_file
 from ..plan.identity import plan_difference, step_fingerprints
 from ..plan.revision import with_new_ids_for_reruns
 from ..plan.rules import PlanFacts, validate_plan
-from ..state import Plan, Step
+from ..state import Plan
 from ..tools.threads import run_to_end
-from .dialogue import HOW_TO_WRITE, EditorError, edit_file, editable, parse_plan
+from .dialogue import HOW_TO_WRITE, EditorError, edit_file, parse_plan
 from .driving import Session
 from .plan_files import refusal, with_places
 from .views import open_questions, results_of
@@ -68,7 +69,7 @@ class PlanEdit:
             ThreadError: If the thread is busy.
         """
         understood = self._understood(edited)
-        if understood is not None and _content(understood) == _content(self.current):
+        if understood is not None and editable_plan(understood) == editable_plan(self.current):
             return False
         accepted = run_to_end(
             edit_plan(self.session.agent, self.session.config, edited, person=self.session.person)
@@ -112,17 +113,7 @@ class PlanEdit:
 
 
 def _as_text(plan: Mapping[str, Any]) -> str:
-    return dump_plan(_content(plan), format="yaml")
-
-
-def _content(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a person may change, its fields in one order, so that only changes differ."""
-    content = {key: plan[key] for key in Plan.__annotations__ if key in plan}
-    return editable(content | {"steps": [_ordered(step) for step in plan.get("steps", ())]})
-
-
-def _ordered(step: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: step[key] for key in Step.__annotations__ if key in step}
+    return dump_plan(editable_plan(plan), format="yaml")
 
 
 def settle(session: Session) -> None:

@@ -10,7 +10,7 @@ from ..models.prompts import fill_quoted
 from ..plan.criteria import KINDS, is_empty, kind_of
 from ..plan.references import resolve
 from ..state import Criterion, CriterionResult, Evidence, Step, Verdict
-from ..tools.calls import as_text
+from ..tools.texts import as_text
 from ..tools.threads import run_bounded, run_in_thread
 
 __all__ = [

@@ -16,7 +16,7 @@ from ..models.prompts.calls import describe_calls
 from ..models.structured import call_structured
 from ..models.wire_schema import wire_schema
 from ..state import Evaluation, Evidence, OnFailure, Step, kind_of, new_evaluation
-from ..tools.calls import preview, shortened
+from ..tools.texts import preview, shortened
 from .reasons import short
 
 __all__ = ["BY_A_PERSON", "advice", "decide_with_model", "effective_policy"]

@@ -23,7 +23,7 @@ from ..models.prompts.calls import describe_calls
 from ..models.prompts.statements import Statements, state_criterion
 from ..models.structured import call_structured
 from ..state import CriterionResult, Evidence, Step
-from ..tools.calls import as_text, shortened
+from ..tools.texts import as_text, shortened
 from .criteria import Json, Judge
 from .reasons import short
 

@@ -12,8 +12,8 @@ from ..plan.references import expression_roots, references_in, resolve, strings_
 from ..run import Run
 from ..state import State, Step, StepResult, steps_by_id, steps_of
 from ..storage.artifacts import ArtifactDamagedError
-from ..tools.calls import as_text, shortened
 from ..tools.output_forms import is_telling, seen_form
+from ..tools.texts import as_text, shortened
 from ..tools.threads import run_bounded
 
 __all__ = ["account_of", "forms_seen", "replaced_accounts", "with_items", "with_this_goal"]

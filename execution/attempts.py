@@ -59,7 +59,7 @@ from ..state import (
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
 from ..storage.ids import Place, path_as_json
-from ..tools.calls import shortened
+from ..tools.texts import shortened
 from ..tools.threads import run_bounded
 from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
 from .items import ItemsWork, failure_codes

@@ -26,7 +26,8 @@ from ..state import By, Effect, digest
 from ..storage.effect_log import EffectRecord
 from ..storage.ids import CallId
 from ..tools.caller import CALLER
-from ..tools.calls import abridged, preview, shortened
+from ..tools.calls import abridged
+from ..tools.texts import preview, shortened
 from .asking_calls import CallerOfTool
 from .repeats import doubts_about_step, is_repetition
 

@@ -13,10 +13,9 @@ from langchain_core.outputs import LLMResult
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 
-from ..errors import BudgetExceededError, ConfigurationError
+from ..errors import ConfigurationError
 from ..run import step_scope_of
 from ..spending.budget import Tab
-from ..spending.periods import Reserved
 from ..tools.toolbox import Toolbox
 
 __all__ = ["CallsCounter", "GrantedTools", "MiddlewareCalls", "check_middleware", "tool_name"]
@@ -127,62 +126,34 @@ class CallsCounter(AsyncCallbackHandler):
     raise_error = True
     """A budget that is used up ends who makes the calls."""
 
-    def __init__(self, tab: Tab | None = None) -> None:
-        self._tab = tab
-        self._covered: dict[UUID, Reserved | None] = {}
-
     @property
     def tab(self) -> Tab:
         """Where the calls are counted."""
-        return self._tab if self._tab is not None else step_scope_of(get_config()).tab
+        return step_scope_of(get_config()).tab
 
     async def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **_: Any
     ) -> None:
         """Allow a call."""
         del serialized
-        await self._begin(run_id, [one for some in messages for one in some])
+        await self.tab.begin_call(run_id, "executor", [one for some in messages for one in some])
 
     async def on_llm_start(
         self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **_: Any
     ) -> None:
         """Allow a call."""
         del serialized
-        await self._begin(run_id, [HumanMessage(one) for one in prompts])
-
-    async def _begin(self, run_id: UUID, messages: Sequence[BaseMessage]) -> None:
-        covered = await self.tab.cover(None, messages)
-        try:
-            self.tab.reserve_model_call("executor")
-        except BudgetExceededError:
-            await self.tab.settle(covered, None, None)
-            raise
-        self._covered[run_id] = covered
-        try:
-            await self.tab.keep()
-        except BaseException:
-            await self._end(run_id, None)  # LangChain tells of no end where the start raised
-            raise
+        await self.tab.begin_call(run_id, "executor", [HumanMessage(one) for one in prompts])
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Count what it used."""
         generations = [one for some in response.generations for one in some]
         said = next((getattr(one, "message", None) for one in generations), None)
-        await self._end(run_id, said if isinstance(said, AIMessage) else None)
+        await self.tab.end_call(run_id, said if isinstance(said, AIMessage) else None)
 
     async def on_llm_error(self, *_: Any, run_id: UUID, **__: Any) -> None:
         """Count a call that failed."""
-        await self._end(run_id, None)
-
-    async def leave(self) -> None:
-        """Count calls as failed whose end nobody tells: LangChain is silent where one is cancelled."""
-        for run_id in [*self._covered]:
-            await self._end(run_id, None)
-
-    async def _end(self, run_id: UUID, said: AIMessage | None) -> None:
-        if run_id in self._covered:
-            self.tab.record_model_call("executor", said, None)
-            await self.tab.settle(self._covered.pop(run_id), said, None)
+        await self.tab.end_call(run_id, None)
 
 
 class MiddlewareCalls(CallsCounter):

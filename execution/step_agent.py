@@ -41,8 +41,9 @@ from ..run import StepScope, step_scope_of
 from ..state import Effect, Evidence
 from ..storage.calls import is_collected_fault
 from ..storage.ids import CallId
-from ..tools.calls import failed_call, preview, require_credentials, without_secrets
+from ..tools.calls import failed_call, require_credentials, without_secrets
 from ..tools.idempotency import keyed_tool
+from ..tools.texts import preview
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tools.values import plain_output, spoken

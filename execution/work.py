@@ -60,7 +60,7 @@ from ..state import (
 from ..storage.artifacts import ArtifactDamagedError
 from ..storage.calls import collect_faults
 from ..storage.ids import Place, WorkId
-from ..tools.calls import shortened
+from ..tools.texts import shortened
 from ..tools.threads import run_bounded, run_in_thread
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
@@ -183,6 +183,8 @@ class StepWork:
                 raise
             # The embedder's middleware runs inside agent steps and may raise anything.
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
+        finally:
+            await scope.tab.end_calls()
         attempt["error"], attempt["evidence"] = failure, [_for_the_record(call) for call in evidence]
         if scope.outer is not None:
             scope.outer.within += self.run.redact(evidence)

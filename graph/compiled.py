@@ -66,8 +66,12 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
     def get_subgraphs(
         self, *, namespace: str | None = None, recurse: bool = False
     ) -> Iterator[tuple[str, PregelProtocol[Any, Any, Any, Any]]]:
-        """Return the subgraphs; every attempt of the inner agent has a namespace of its own."""
-        return super().get_subgraphs(namespace=declared_name(namespace), recurse=recurse)
+        """Return the subgraphs; every attempt of the inner agent has a namespace of its own.
+
+        Who names no namespace is shown the inner agent, too: it is what people look for in the executor.
+        """
+        deep = recurse or namespace is None
+        return super().get_subgraphs(namespace=declared_name(namespace), recurse=deep)
 
     def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
         """Return the state of the thread, or of an agent in it."""

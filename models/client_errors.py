@@ -171,8 +171,7 @@ def truncated_error(who: str, limit: str = "") -> ModelTruncatedError:
     """Say that an answer was cut off, and by which setting of ours, if it was one."""
     which, raised = (f" ({limit})", "it") if limit else ("", "the model's max_tokens")
     return ModelTruncatedError(
-        f"the answer of {who} was cut off at the token limit{which}: "
-        f"write much less, or raise {raised}"
+        f"the answer of {who} was cut off at the token limit{which}: write much less, or raise {raised}"
     )
 
 

@@ -48,7 +48,7 @@ from ..state import (
     steps_of,
 )
 from ..storage.artifacts import shown
-from ..tools.calls import preview
+from ..tools.texts import preview
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import plan_marks, with_marks
 

@@ -27,7 +27,7 @@ from ..plan.notations.written import written_step
 from ..plan.revision import revised_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
 from ..state import Evaluation, Plan, State, digest, draft_attempt, is_settled, new_evaluation
-from ..tools.calls import preview
+from ..tools.texts import preview
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import plan_marks, with_marks
 

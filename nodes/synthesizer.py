@@ -41,7 +41,7 @@ from ..state import (
     steps_of,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
-from ..tools.calls import shortened
+from ..tools.texts import shortened
 from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import plan_marks, with_marks

@@ -7,19 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidAnswerError
+from ..people.editing import editable_plan, editable_step
 from ..people.questions import QUESTIONS, RUNNER_STOPPED, OpenQuestion, read_answer
 from ..plan.files.plan_files import dump_plan, read_plan_text
 
-__all__ = ["MANAGED", "answer_of", "editable", "form_fields", "is_editable"]
+__all__ = ["answer_of", "editable", "form_fields", "is_editable"]
 
 Json = Any
 
 _EDITED = {"approve_plan": "plan", "approve_step": "step", "confirm_call": "tool_args"}
 """The argument that a person may edit."""
-
-
-MANAGED = ("id", "revision")
-"""Fields of a plan that are not the person's to change."""
 
 
 def is_editable(question: OpenQuestion) -> bool:
@@ -31,8 +28,8 @@ def editable(question: OpenQuestion) -> str:
     """Return the text in which a person changes what was proposed."""
     name = _EDITED[question.name]
     value = question.args[name]
-    if name == "plan":
-        value = {key: field for key, field in value.items() if key not in MANAGED}
+    if name != "tool_args":
+        value = editable_plan(value) if name == "plan" else editable_step(value)
     # The calls of a loop are a list.
     return dump_plan(value if isinstance(value, dict) else {name: value}, format="yaml")
 

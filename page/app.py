@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
@@ -25,12 +25,13 @@ from ..errors import (
     ThreadNotFoundError,
     known,
 )
+from ..people.editing import editable_plan
 from ..people.questions import OpenQuestion
 from ..plan.files.plan_files import dump_plan, read_plan_text
 from ..report import write_report
 from ..report.html import html_policy, markdown, style
 from ..report.markup import Markup, element
-from .answers import MANAGED, answer_of, editable, is_editable
+from .answers import answer_of, editable, is_editable
 from .board import Board
 from .editor import Edit, edit_page
 from .frame import Frame, note
@@ -38,7 +39,7 @@ from .guard import Access, Guard, RefusedError, form_token, person_of, read_form
 from .lists import inbox, new_run, runs
 from .live import Live, Watch
 from .one_run import Shown, one_run, said_by, step_drawer, time_chart
-from .threads import Threads, questions_of
+from .threads import Thread, Threads, questions_of, waiting_in
 
 __all__ = ["create_app", "looking"]
 
@@ -113,22 +114,23 @@ class _Pages:
             Route(_RUN, self.run),
         ]
 
-    async def _frame(self, request: Request) -> Frame:
+    async def _frame(self, request: Request, listed: Sequence[Thread] | None = None) -> Frame:
         base = request.scope.get("root_path", "").rstrip("/")
-        return Frame(base, form_token(request), self.access.read_only, await self.threads.waiting())
+        waiting = waiting_in(listed) if listed is not None else await self.threads.waiting()
+        return Frame(base, form_token(request), self.access.read_only, waiting)
 
     # --- about many runs --------------------------------------------------------------------
 
     async def inbox(self, request: Request) -> Response:
         """Show what waits."""
-        return HTMLResponse(inbox(await self._frame(request), await self.threads.threads()))
+        since, listed = self.threads.version, await self.threads.threads()
+        return HTMLResponse(inbox(await self._frame(request, listed), listed, since))
 
     async def runs(self, request: Request) -> Response:
         """Show all runs that match."""
-        asked = request.query_params
-        listed = await self.threads.threads()
-        page = runs(await self._frame(request), listed, asked.get("status", ""), asked.get("q", ""))
-        return HTMLResponse(page)
+        since, listed = self.threads.version, await self.threads.threads()
+        asked, frame = request.query_params, await self._frame(request, listed)
+        return HTMLResponse(runs(frame, listed, since, asked.get("status", ""), asked.get("q", "")))
 
     # --- one run ------------------------------------------------------------------------------
 
@@ -150,6 +152,7 @@ class _Pages:
             status=threads.status_of(thread, snapshot),
             busy=threads.is_running(thread),
             questions=questions_of(snapshot),
+            impossible=threads.impossible(snapshot.values),
             conversation=[said for message in spoken if (said := said_by(message))],
             fault=threads.faults.get(thread, ""),
             refused=refused,
@@ -177,9 +180,9 @@ class _Pages:
 
     # --- what is new --------------------------------------------------------------------------
 
-    async def all_events(self, _: Request) -> Response:
+    async def all_events(self, request: Request) -> Response:
         """Tell a browser whenever anything about any run has changed."""
-        return self._stream(None)
+        return self._stream(None, request.query_params.get("since"))
 
     async def events(self, request: Request) -> Response:
         """Tell a browser what changes in a run."""
@@ -198,7 +201,10 @@ class _Pages:
             watch.put("steps", dict(live.outcomes))
             if since is not None and since != str(live.version):
                 watch.put("stale", {"plan": True, "rest": True})
+        elif since is not None and since != str(self.threads.version):
+            watch.put("changed", True)
         try:
+            watch.put("waiting", await self.threads.waiting())
             async for news in watch.news():
                 if "changed" in news:
                     news["waiting"] = await self.threads.waiting()
@@ -358,12 +364,11 @@ class _Changes(_Pages):
         plan = (await self.board.snapshot(thread)).values.get("plan")
         if not plan:
             raise InvalidInputError("this run has no plan that could be edited")
-        own = {key: value for key, value in plan.items() if key not in MANAGED}
         return Edit(
             "the plan",
             frame.link("runs", thread, "plan"),
             frame.link("runs", thread),
-            run_redactor().text(dump_plan(own, format="yaml")),
+            run_redactor().text(dump_plan(editable_plan(plan), format="yaml")),
             "Finished steps stay, changed ones run. To edit is to approve; open questions are withdrawn.",
         )
 

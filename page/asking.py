@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..people.forms import choices_of
@@ -23,6 +23,7 @@ def question_card(
     thread: str,
     question: OpenQuestion,
     *,
+    impossible: Collection[str] = (),
     about: object = "",
     busy: bool = False,
     refused: str = "",
@@ -34,6 +35,7 @@ def question_card(
         frame: The page.
         thread: Who asks.
         question: What is asked.
+        impossible: Decisions that could not be carried out, which are not offered.
         about: A line about the run, where it is not on the run's own page.
         busy: Whether the run still works on other steps.
         refused: Why the last answer was not taken.
@@ -56,7 +58,7 @@ def question_card(
             frame.link("runs", thread, "answers", question.id),
             note(refused) if refused else "",
             element("input", type="hidden", name="back", value="inbox") if about else "",
-            *_ways(question, typed),
+            *_ways(question, impossible, typed),
             _edit_link(frame, thread, question),
         )
     # A form that somebody fills in stays as it is while the page changes around it.
@@ -74,10 +76,10 @@ def question_card(
     )
 
 
-def _ways(question: OpenQuestion, typed: Mapping[str, str]) -> Sequence[object]:
+def _ways(question: OpenQuestion, impossible: Collection[str], typed: Mapping[str, str]) -> Sequence[object]:
     known = QUESTIONS.get(question.name)
     if known is not None and known.decisions:
-        return _decide(question, typed)
+        return _decide(question, impossible, typed)
     if question.name == "ask_person":
         return [*_fields(question, typed), _buttons(("respond", "Answer")), _reject(typed, "Do not answer")]
     if known is not None:
@@ -117,8 +119,10 @@ def _reject(typed: Mapping[str, str], words: str) -> Markup:
     )
 
 
-def _decide(question: OpenQuestion, typed: Mapping[str, str]) -> Sequence[object]:
-    offered = QUESTIONS[question.name].decisions
+def _decide(
+    question: OpenQuestion, impossible: Collection[str], typed: Mapping[str, str]
+) -> Sequence[object]:
+    offered = [one for one in QUESTIONS[question.name].decisions if one not in impossible]
     chosen = typed.get("decision") or str(question.args.get("decision") or offered[0])
     radios = [_radio("decision", one, one == chosen, DECISIONS[question.name][one]) for one in offered]
     more: list[object] = []

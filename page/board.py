@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ from ..graph.control import cancel_run, edit_plan, retry_steps
 from ..people.questions import is_ours
 from ..report import RunRecord, aread_run
 from ..storage.persistence import list_threads
-from ..threads.requirements import check_can_go_on
+from ..threads.requirements import check_can_go_on, impossible_decisions
 from .threads import Threads, config_of
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ class Board(Threads):
     def is_running(self, thread: str) -> bool:
         """Tell whether this process runs a thread."""
         return thread in self._tasks
+
+    def impossible(self, values: Mapping[str, Any]) -> Collection[str]:
+        """Name the decisions that a thread with this state cannot have carried out here."""
+        return impossible_decisions(self.agent, values)
 
     def hears(self, thread: str) -> bool:
         """Tell whether this process runs a thread."""

@@ -64,7 +64,6 @@ class Frame:
             skip,
             self._header(here),
             main,
-            data_base=self.base,
             data_title=title,
             class_="board",
             **body,

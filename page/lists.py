@@ -16,12 +16,19 @@ STATUSES = ("waiting", "running", "stopped", "done", "partial", "failed", "rejec
 _SHOWN = 100
 
 
-def inbox(frame: Frame, threads: Sequence[Thread]) -> str:
-    """Write what waits for a person, oldest first, and what has stopped."""
+def inbox(frame: Frame, threads: Sequence[Thread], since: int) -> str:
+    """Write what waits, oldest first, and what has stopped; what changes after ``since`` is told."""
     waiting = sorted((one for one in threads if one.questions), key=lambda one: one.at)
     stopped = [one for one in threads if one.status == "stopped"]
     cards = [
-        question_card(frame, one.id, question, about=_about(frame, one), busy=one.status == "running")
+        question_card(
+            frame,
+            one.id,
+            question,
+            impossible=one.impossible,
+            about=_about(frame, one),
+            busy=one.status == "running",
+        )
         for one in waiting
         for question in one.questions
     ]
@@ -31,7 +38,12 @@ def inbox(frame: Frame, threads: Sequence[Thread]) -> str:
         element("div", *(cards or [nothing]), id="questions", data_live=True),
         _stopped(frame, stopped),
     ]
-    return frame.document("Inbox", *parts, here="inbox", data_follows="all")
+    return frame.document("Inbox", *parts, here="inbox", data_follows=_changes(frame, since))
+
+
+def _changes(frame: Frame, since: int) -> str:
+    """Name the address that tells of changes after a version of `Threads`."""
+    return f"{frame.link('events')}?since={since}"
 
 
 def _about(frame: Frame, one: Thread) -> Markup:
@@ -62,8 +74,8 @@ def _stopped(frame: Frame, stopped: Sequence[Thread]) -> Markup:
 # --- all runs ----------------------------------------------------------------------------
 
 
-def runs(frame: Frame, threads: Sequence[Thread], status: str, words: str) -> str:
-    """Write the list of runs, as far as they match."""
+def runs(frame: Frame, threads: Sequence[Thread], since: int, status: str, words: str) -> str:
+    """Write the list of runs, as far as they match; what changes after ``since`` is told."""
     found = [one for one in threads if _matches(one, status, words)]
     options = [element("option", "any status", value="")]
     options += [element("option", one, selected=one == status) for one in STATUSES]
@@ -89,7 +101,8 @@ def runs(frame: Frame, threads: Sequence[Thread], status: str, words: str) -> st
     table = element("table", element("thead", element("tr", *head)), element("tbody", *rows), class_="runs")
     body = table if rows else element("p", "No run matches.", class_="empty-page")
     listed = element("div", element("p", count, class_="muted"), body, id="list", data_live=True)
-    return frame.document("Runs", element("h1", "Runs"), search, listed, here="runs", data_follows="all")
+    parts = [element("h1", "Runs"), search, listed]
+    return frame.document("Runs", *parts, here="runs", data_follows=_changes(frame, since))
 
 
 def _matches(one: Thread, status: str, words: str) -> bool:

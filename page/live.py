@@ -24,6 +24,15 @@ _OF_THE_REST = (
     "question_open",
     "synthesized",
 )
+_DOING = {
+    "step_started": "",
+    "step_attempt": "attempt {attempt}",
+    "tool_call": "calls {tool}",
+    "tool_progress": "{tool}: {message}",
+    "tool_finished": "",
+    "step_progress": "{done} of {total}",
+}
+"""What a step does while it runs, by the type of the last event that told of it."""
 
 
 class Watch:
@@ -144,13 +153,3 @@ class Live:
         if self._seen and seen != self._seen:
             self.tell("stale", {"rest": True} | ({"plan": True} if self._seen[0] != of_plan else {}))
         self._seen = seen
-
-
-_DOING = {
-    "step_started": "",
-    "step_attempt": "attempt {attempt}",
-    "tool_call": "calls {tool}",
-    "tool_progress": "{tool}: {message}",
-    "tool_finished": "",
-    "step_progress": "{done} of {total}",
-}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,13 @@ _TO_COME = ("running", "done", "failed", "waiting")
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown of a run: the record, and what it has not.
+    """What is shown of a run: the record, and what the record does not hold.
 
     Attributes:
         status: As in the list of runs.
         busy: Whether this process runs it.
         fault: Why a run of this process stopped.
+        impossible: Decisions that could not be carried out.
         conversation: Who said what, oldest first.
         refused: The answer that was not taken: the question, why, and what the form held.
         version: That of the run's `Live` before all this was read.
@@ -39,6 +40,7 @@ class Shown:
     status: str
     busy: bool
     questions: Sequence[OpenQuestion]
+    impossible: Collection[str]
     conversation: Sequence[tuple[str, str]]
     fault: str = ""
     refused: tuple[str, str, Mapping[str, str]] | None = None
@@ -158,6 +160,7 @@ def _questions(frame: Frame, shown: Shown) -> Markup | str:
             frame,
             shown.record["thread"],
             question,
+            impossible=shown.impossible,
             busy=shown.busy,
             refused=why if question.id == refused_id else "",
             typed=typed if question.id == refused_id else {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from .live import Live, Watch
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-__all__ = ["Thread", "Threads", "config_of", "questions_of"]
+__all__ = ["Thread", "Threads", "config_of", "questions_of", "waiting_in"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ class Thread:
     status: str
     """As in the state; or ``waiting``, ``running`` (here), ``stopped`` (or run elsewhere)."""
     questions: list[OpenQuestion]
+    impossible: Collection[str]
+    """Decisions that could not be carried out."""
     done: int
     steps: int
     cost: float | None
@@ -57,12 +59,14 @@ class Threads(ABC):
         faults: Why a run of this process stopped before its end, by thread.
         watches: Browsers that are told when anything about any thread has changed.
         lives: What is known of each run that somebody looks at.
+        version: Grows with each change that browsers are told of.
     """
 
     def __init__(self) -> None:
         self.faults: dict[str, str] = {}
         self.watches: set[Watch] = set()
         self.lives: dict[str, Live] = {}
+        self.version = 0
         self._ended: dict[tuple[str, str], Thread] = {}
         self._waiting: int | None = None
 
@@ -82,6 +86,10 @@ class Threads(ABC):
     def is_running(self, thread: str) -> bool:
         """Tell whether a thread is known to be run now."""
 
+    def impossible(self, values: Mapping[str, Any]) -> Collection[str]:  # noqa: ARG002 - who runs it knows
+        """Name decisions that could not be carried out on a thread with this state, as far as is known."""
+        return ()
+
     def hears(self, thread: str) -> bool:  # noqa: ARG002 - unless it runs threads itself
         """Tell whether the events of a thread's run come in here, which say more than what is stored."""
         return False
@@ -90,16 +98,18 @@ class Threads(ABC):
 
     async def threads(self) -> list[Thread]:
         """List the threads, newest first."""
+        version = self.version
         each = [await self._thread(thread, at) for thread, at in await self.listed()]
         found = [one for one in each if one is not None]
-        self._waiting = sum(len(one.questions) for one in found)
+        if self.version == version:  # else some of it is old already
+            self._waiting = waiting_in(found)
         return found
 
     async def waiting(self) -> int:
         """Count the open questions; what has not changed since is not counted again."""
         if self._waiting is None:
-            await self.threads()
-        return self._waiting or 0
+            return waiting_in(await self.threads())
+        return self._waiting
 
     async def _thread(self, thread: str, at: str) -> Thread | None:
         """Describe a thread; one that has ended is read once. None: nothing has run on it."""
@@ -110,8 +120,9 @@ class Threads(ABC):
             return None
         found = run_redactor().value(self._described(thread, at, snapshot))
         if found["status"] in FINAL_STATUSES and not snapshot.tasks:
-            self._ended[thread, at] = Thread(**found, questions=[])
-        return Thread(**found, questions=questions_of(snapshot))
+            self._ended[thread, at] = Thread(**found, questions=[], impossible=())
+        questions, impossible = questions_of(snapshot), self.impossible(snapshot.values)
+        return Thread(**found, questions=questions, impossible=impossible)
 
     def _described(self, thread: str, at: str, snapshot: StateSnapshot) -> dict[str, Any]:
         values = snapshot.values
@@ -187,8 +198,14 @@ class Threads(ABC):
     def changed(self) -> None:
         """Tell every browser that something has changed."""
         self._waiting = None
+        self.version += 1
         for watch in self.watches:
             watch.put("changed", True)
+
+
+def waiting_in(threads: Sequence[Thread]) -> int:
+    """Count the open questions of threads."""
+    return sum(len(one.questions) for one in threads)
 
 
 def questions_of(snapshot: StateSnapshot) -> list[OpenQuestion]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DECISIONS", "TITLES"]
+__all__ = ["DECISIONS", "NEED_A_MODEL", "TITLES"]
 
 TITLES = {
     "approve_plan": "May this plan run?",
@@ -36,3 +36,6 @@ DECISIONS: dict[str, dict[str, str]] = {
     },
 }
 """What each decision means, by question."""
+
+NEED_A_MODEL = frozenset({"patch", "replan"})
+"""Decisions that nobody can carry out without a model."""

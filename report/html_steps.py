@@ -7,7 +7,7 @@ from typing import Any
 
 from ..safety.visible_text import one_line
 from ..tools.calls import last_line
-from ..tools.calls import shortened as both_ends
+from ..tools.texts import shortened as both_ends
 from .markup import Markup, element, join
 from .steps import Criterion, Given, StepRecord, Try
 from .words import (

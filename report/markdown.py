@@ -9,7 +9,7 @@ from ..safety.markdown import as_code, code_span, neutralise_links, plain_line
 from ..safety.visible_text import one_line, visible
 from ..state import decider_in_words
 from ..tools.calls import last_line
-from ..tools.calls import shortened as both_ends
+from ..tools.texts import shortened as both_ends
 from .html_steps import KINDS
 from .record import Decision, RunRecord
 from .steps import StepRecord

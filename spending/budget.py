@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -254,6 +254,7 @@ class Tab:
     def __init__(self, meter: Meter, earlier: Usage | None = None) -> None:
         self._meter = meter
         self.usage: Usage = add_usage({}, earlier or {})
+        self._by_others: dict[Hashable, tuple[str, Reserved | None]] = {}
 
     def reserve_model_call(self, role: str) -> None:  # noqa: ARG002 - the protocol names the role
         """Take room for one model call; raises BudgetExceededError."""
@@ -273,7 +274,40 @@ class Tab:
         self, covered: Reserved | None, message: AIMessage | None, model: BaseChatModel | None
     ) -> None:
         """Book what came of a call in the place of what was reserved for it."""
-        await self._meter.settle(covered, self._usage_of("", message, model))
+        await self.settle_usage(covered, self._usage_of("", message, model))
+
+    async def settle_usage(self, covered: Reserved | None, usage: Usage) -> None:
+        """Book what came of several calls in the place of what was reserved for them."""
+        await self._meter.settle(covered, usage)
+
+    # calls that somebody else makes, who tells when each begins and ends
+
+    async def begin_call(self, call: Hashable, role: str, messages: Sequence[BaseMessage]) -> None:
+        """Count a call that begins, on record when this returns; raises BudgetExceededError."""
+        covered = await self.cover(None, messages)
+        try:
+            self.reserve_model_call(role)
+        except BudgetExceededError:
+            await self.settle(covered, None, None)
+            raise
+        self._by_others[call] = role, covered
+        try:
+            await self.keep()
+        except BaseException:
+            await self.end_call(call, None)  # nobody tells of the end of a call that could not begin
+            raise
+
+    async def end_call(self, call: Hashable, said: AIMessage | None) -> None:
+        """Count what a call used; ``said`` is None when it failed. A call that was not begun is none."""
+        if call in self._by_others:
+            role, covered = self._by_others.pop(call)
+            self.record_model_call(role, said, None)
+            await self.settle(covered, said, None)
+
+    async def end_calls(self) -> None:
+        """Count calls as failed whose end nobody told: LangChain is silent where one is cancelled."""
+        for call in [*self._by_others]:
+            await self.end_call(call, None)
 
     def _usage_of(self, role: str, message: AIMessage | None, model: BaseChatModel | None) -> Usage:
         metadata = message.usage_metadata if message is not None else None
@@ -302,8 +336,9 @@ class Tab:
         """Return the error of a call that was cut off when no seconds were left."""
         return self._meter.out_of_time()
 
-    def recover(self, role: str, messages: Any, model: BaseChatModel | None = None) -> None:
+    def recover(self, role: str, messages: Any, model: BaseChatModel | None = None) -> Usage:
         """Count what an earlier entry of the same attempt spent, as its saved conversation shows it."""
+        total: Usage = {}
         for message in messages:
             if isinstance(message, AIMessage):
                 usage = self._usage_of(role, message, model)
@@ -313,6 +348,8 @@ class Tab:
                 continue
             self._meter.spend(usage)
             self.usage = add_usage(self.usage, usage)
+            total = add_usage(total, usage)
+        return total
 
     def tool_call(self) -> None:
         """Count one tool call; raises BudgetExceededError."""

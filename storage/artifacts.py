@@ -19,7 +19,7 @@ from typing import Any
 from langgraph.store.base import BaseStore, GetOp, Item, PutOp
 
 from ..errors import StorageDamagedError
-from ..tools.calls import preview
+from ..tools.texts import preview
 from .rows import ROOT, dump, encode
 
 __all__ = [

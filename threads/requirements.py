@@ -14,6 +14,7 @@ from ..context import Context, to_context
 from ..errors import ConfigurationError, MissingModelError, known
 from ..graph.door.thread_state import checked_plan, stands_before_a_goal
 from ..models.chat import ChatModels
+from ..people.wording import NEED_A_MODEL
 from ..plan.dag import is_rolling, pending_steps
 from ..state import FINAL_STATUSES, Plan, granted_tools, needs_a_model
 from ..tools.toolbox import Toolbox
@@ -21,7 +22,7 @@ from ..tools.toolbox import Toolbox
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
 
-__all__ = ["Needs", "check_can_go_on", "needs_of"]
+__all__ = ["Needs", "check_can_go_on", "impossible_decisions", "needs_of"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,12 @@ def check_can_go_on(
         )
     if lacks.roles:
         raise MissingModelError("the plan of this thread is to go on, which needs a model to plan it.")
+
+
+def impossible_decisions(agent: PlanExecuteAgent, values: Mapping[str, Any]) -> frozenset[str]:
+    """Name the decisions that need a model, where neither the agent nor the thread's settings have one."""
+    models = Context(**(values.get("settings") or {})).models
+    return frozenset() if agent.models.has("replanner", models) else NEED_A_MODEL
 
 
 def _needs_of_steps(plan: Plan | None, pending: Iterable[Any], models: Mapping[str, str]) -> Needs:

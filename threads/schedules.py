@@ -35,7 +35,7 @@ _ROOT = (ROOT, "schedules")
 _LATE_S = 300.0
 """A run that starts later than this after it was due was missed."""
 _MOST_MISSED = 100
-"""So many missed runs at most are made up for."""
+"""So many runs at most wait to be started; of more, the last ones."""
 _log = logging.getLogger(__name__)
 
 
@@ -92,15 +92,26 @@ class Schedule:
         """Move the runs that are due by now to those that wait to be started, as far as they count."""
         if self.paused or self.due > now:
             return self
-        times: list[float] = []
-        due = self.due
-        while due <= now:
-            times = [*times, due][-_MOST_MISSED:]
-            due = self.next_after(due)
+        times = self._due_by(now)
         in_time = [each for each in times if now - each <= _LATE_S]
         kept = {"skip": in_time, "once": times[-1:], "all": times}[self.missed]
         note = None if kept else f"nobody started the run that was due at {_shown(times[-1])} in time"
-        return replace(self, due=due, waiting=(*self.waiting, *kept), note=note)
+        waiting = (*self.waiting, *kept)[-_MOST_MISSED:]
+        return replace(self, due=self.next_after(now), waiting=waiting, note=note)
+
+    def _due_by(self, now: float) -> list[float]:
+        """List the times by now at which it was due, the earliest first; of many, the last ones."""
+        from croniter import croniter
+
+        # A time that is just now counts too.
+        backwards = croniter(self.cron, datetime.fromtimestamp(int(now) + 1, ZoneInfo(self.timezone)))
+        times: list[float] = []
+        while len(times) < _MOST_MISSED:
+            before = float(backwards.get_prev(datetime).timestamp())
+            if before < self.due:
+                break
+            times = [before, *times]
+        return times or [self.due]
 
 
 def new_schedule(now: float, **fields: Any) -> Schedule:
@@ -109,7 +120,7 @@ def new_schedule(now: float, **fields: Any) -> Schedule:
     Raises:
         InvalidInputError: If the name, the times or the time zone are none.
     """
-    from croniter import croniter
+    from croniter import CroniterBadDateError, croniter
 
     made = Schedule(**fields)
     if not made.name.isascii() or not made.name.replace("-", "").replace("_", "").isalnum():
@@ -125,7 +136,10 @@ def new_schedule(now: float, **fields: Any) -> Schedule:
     for given, words in ((made.overlap, get_args(Overlap)), (made.missed, get_args(Missed))):
         if given not in words:
             raise InvalidInputError(f"{given!r} is none of {known(words)}")
-    return replace(made, due=made.next_after(now))
+    try:
+        return replace(made, due=made.next_after(now))
+    except CroniterBadDateError as error:
+        raise InvalidInputError(f"{made.cron!r} names a day that no year has") from error
 
 
 def read_grant(words: Mapping[str, str], by: Mapping[str, str], now: datetime) -> dict[str, Any]:
@@ -179,7 +193,7 @@ class Schedules:
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"schedules need a queue, and {error}. A line of cron starts a plan without one: "
-                "0 7 * * 1  plan-execute run --plan FILE --db PATH --json"
+                "0 7 * * 1  plan-execute run --plan FILE --db PATH --yes --json"
             ) from error
         return cls(agent)
 

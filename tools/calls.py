@@ -19,21 +19,18 @@ from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFail
 from ..langgraph_private import inject_tool_args
 from ..safety.redaction import Redactor, lost_credential
 from .idempotency import with_idempotency_key
-from .texts import BRIEF, as_text, preview, shortened
+from .texts import BRIEF, preview, shortened
 from .values import plain_output, spoken
 
 __all__ = [
     "ABRIDGED",
     "abridged",
-    "as_text",
     "call_tool",
     "describe_exception",
     "ended_with",
     "failed_call",
     "last_line",
-    "preview",
     "require_credentials",
-    "shortened",
     "without_secrets",
 ]
 

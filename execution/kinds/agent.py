@@ -27,7 +27,8 @@ from ...plan.criteria import kind_of
 from ...run import OUTER_KEY, STEP_KEY, StepScope
 from ...safety.schemas import read_schema
 from ...state import Criterion, Evidence, Step
-from ...tools.calls import abridged, as_text, ended_with, shortened
+from ...tools.calls import abridged, ended_with
+from ...tools.texts import as_text, shortened
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import AGENT, role_config, with_marks

@@ -16,7 +16,8 @@ from pydantic import TypeAdapter
 
 from ...errors import PlanExecuteError, StepError
 from ...run import StepScope
-from ...state import Effect, Evidence, Step, agent_grant
+from ...spending.budget import Tab
+from ...state import Effect, Evidence, Step, Usage, agent_grant
 from ...storage.ids import CallId
 from ...tools.agents import NamedAgent
 from ...tools.calls import failed_call
@@ -84,12 +85,8 @@ async def _invoke(
     try:
         if agent.is_remote:
             return await _ask_remote(agent, request, key, scope, config)
-        counting = _Counting(scope.tab)
-        counted = _with_handler(nested_config(config, scope, agent.name), counting)
-        try:
-            return await agent.runnable.ainvoke({"messages": [request]}, counted)
-        finally:
-            await counting.leave()
+        counted = _with_handler(nested_config(config, scope, agent.name), _Counting(scope.tab))
+        return await agent.runnable.ainvoke({"messages": [request]}, counted)
     except (GraphBubbleUp, PlanExecuteError):
         raise
     except Exception as error:
@@ -103,15 +100,19 @@ async def _ask_remote(
 ) -> Any:
     from .remote import ask_remote  # it needs the client of LangGraph servers, which most runs do not
 
-    values = await ask_remote(
-        agent.runnable,  # type: ignore[arg-type]
-        [request],
-        key=key,
-        name=agent.name,
-        scope=scope,
-        config=config,
-    )
-    scope.tab.recover("executor", _messages(values))
+    covered, spent = await scope.tab.cover(None, [request]), Usage()
+    try:
+        values = await ask_remote(
+            agent.runnable,  # type: ignore[arg-type]
+            [request],
+            key=key,
+            name=agent.name,
+            scope=scope,
+            config=config,
+        )
+        spent = scope.tab.recover("executor", _messages(values))
+    finally:
+        await scope.tab.settle_usage(covered, spent)
     return values
 
 
@@ -151,6 +152,14 @@ def _with_handler(config: RunnableConfig, handler: AsyncCallbackHandler) -> Runn
 
 class _Counting(CallsCounter):
     """Counts the model and tool calls of an agent that is not ours against the run's budgets."""
+
+    def __init__(self, tab: Tab) -> None:
+        self._tab = tab
+
+    @property
+    def tab(self) -> Tab:
+        """Where the calls are counted: the agent's own graphs have configs of their own."""
+        return self._tab
 
     async def on_tool_start(self, *_: Any, **__: Any) -> None:
         self.tab.tool_call()

@@ -20,7 +20,7 @@ from ...plan.references import (
 from ...run import CALL_UNDER_WAY, StepScope
 from ...safety.schemas import read_schema
 from ...state import Evidence, Plan, Step, digest, steps_by_id, steps_of
-from ...tools.calls import preview
+from ...tools.texts import preview
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
 from .agent import nested_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...state import Evidence
-from ...tools.calls import shortened
+from ...tools.texts import shortened
 
 __all__ = ["describe_calls", "is_said"]
 

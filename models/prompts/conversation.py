@@ -5,7 +5,7 @@ from __future__ import annotations
 from langchain_core.messages import AnyMessage
 
 from ...state import State, is_for_people
-from ...tools.calls import shortened
+from ...tools.texts import shortened
 from . import quote
 
 __all__ = ["earlier_messages", "quoted_conversation"]

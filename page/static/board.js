@@ -22,7 +22,7 @@ let again = null;
 // Gets the page anew and puts in what is different; what is asked for meanwhile is got once, afterwards.
 async function refresh(drawings) {
   if (fetching) {
-    again = again || drawings ? { drawings: (again && again.drawings) || drawings } : { drawings: false };
+    again = { drawings: drawings || Boolean(again?.drawings) };
     return;
   }
   fetching = true;
@@ -42,7 +42,8 @@ async function refresh(drawings) {
       colour(latest);  // the drawing may be older than what was told meanwhile
     }
     tellTimes();
-    count(Number(page.getElementById("waiting").textContent || 0));
+    // The page of a run is told how many wait: what it was got with may be older.
+    if (!body.dataset.run) count(Number(page.getElementById("waiting").textContent || 0));
   } finally {
     fetching = null;
     const next = again;
@@ -150,7 +151,7 @@ let source = null;
 function follow() {
   const address = body.dataset.follows;
   if (!address) return;
-  source = new EventSource(address === "all" ? `${body.dataset.base}/events` : address);
+  source = new EventSource(address);
   source.addEventListener("news", (event) => {
     performance.mark("news");
     take(JSON.parse(event.data));

@@ -47,7 +47,8 @@ def test_the_graph_is_the_same_with_models_and_tools(graph):
 
 def test_the_inner_agent_is_in_the_picture_with_subgraphs_where_there_is_a_model() -> None:
     agent = create_plan_execute_agent(ScriptedModel(), tools=[look])
-    assert list(dict(agent.get_subgraphs(recurse=True))) == ["executor", "executor|agent"]
+    for recurse in (False, True):
+        assert list(dict(agent.get_subgraphs(recurse=recurse))) == ["executor", "executor|agent"]
     assert "executor:agent" in agent.get_graph(xray=1).nodes
     assert_golden("graph_xray.mmd", agent.get_graph(xray=True).draw_mermaid())
 

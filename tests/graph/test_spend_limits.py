@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.memory import InMemoryStore
 from plans import Thread, agent_with, think
@@ -140,3 +141,26 @@ async def test_a_call_of_a_named_agent_is_on_record_before_it_is_made_and_settle
     await spent.refresh()
     assert spent._row["open"] == {}
     assert next(spent.in_words()).endswith("by t: 1 of 3")
+
+
+async def test_a_call_of_a_middleware_that_is_cut_off_leaves_nothing_reserved() -> None:
+    store, begun = InMemoryStore(), asyncio.Event()
+
+    class Hanging(ScriptedModel):
+        async def _agenerate(self, *_: Any, **__: Any) -> Any:
+            begun.set()
+            await asyncio.sleep(3600)
+
+    summary = SummarizationMiddleware(Hanging(["x"]), trigger=("messages", 1), keep=("messages", 1))
+    built, _ = agent(store, middleware=[summary])
+    thread = Thread(built, spending(CALLS, tenant="t"))
+    working = asyncio.create_task(thread.run(think("a")))
+    await asyncio.wait_for(begun.wait(), 60)
+    spent = Periods(store, "t", [SpendLimit(**CALLS)])
+    await spent.refresh()
+    assert len(spent._row["open"]) == 1
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    await spent.refresh()
+    assert spent._row["open"] == {}

@@ -1,5 +1,7 @@
 """Runs are started, answered, ended and gone on with in the page, and nothing is lost when it is killed."""
 
+import html
+import json
 import re
 
 from served_page import HOSTILE, PLANS, text_of
@@ -46,6 +48,9 @@ def test_a_failed_step_is_decided_about(page):
     page.start().signed_in()
     path = page.begin("fails")
     where = page.question(page.wait_for_status(path, "waiting"))
+    offered = page.get(where.partition("/answers/")[0])
+    assert 'value="retry"' in offered
+    assert 'value="patch"' not in offered, "there is no model to write one"
     page.post(where, {"type": "decide", "decision": "supply", "output": '{"found": 7}'})
     page.wait_for_status(path, "done")
     assert '"found": 7' in text_of(page.get(f"{path}/steps/a"))
@@ -150,7 +155,7 @@ def test_an_answer_is_kept_though_the_page_is_killed(page):
     if "stopped, or run elsewhere" in shown:
         page.post(f"{path}/go-on", {})
     page.wait_for_status(path, "done")
-    assert page.calls == ["look tea"]
+    assert {*page.calls} == {"look tea"}, "a read that was cut off is made again; the answer is the one given"
 
 
 def test_a_running_run_can_be_ended(page):
@@ -240,3 +245,14 @@ def test_a_browser_is_told_what_changes(page):
                 break
     assert '"h": "done"' in told
     assert HOSTILE not in told
+
+
+def test_what_changed_between_a_page_and_its_events_is_told(page):
+    page.start().signed_in()
+    inbox = page.get("/")
+    address = html.unescape(re.search(r'data-follows="([^"]+)"', inbox)[1])
+    page.wait_for_status(page.begin("write"), "waiting")
+    with page.client.stream("GET", address) as events:
+        told = next(line for line in events.iter_lines() if line.startswith("data:"))
+    news = json.loads(told.removeprefix("data:"))
+    assert news == {"waiting": 1, "changed": True}

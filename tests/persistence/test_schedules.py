@@ -133,6 +133,15 @@ def test_runs_that_nobody_started_in_time_are_left_out_or_made_up_for(agent, mis
     assert found.due == NOW + 3 * DAY + 3600
 
 
+def test_of_many_runs_that_were_missed_or_wait_the_last_ones_are_started():
+    later = NOW + 365 * DAY
+    found = made(cron="* * * * *", missed="all").came_due(later)
+    assert found.waiting == tuple(later - MINUTE * (99 - each) for each in range(100))
+    assert found.due == later + MINUTE
+    again = found.came_due(later + MINUTE)
+    assert again.waiting == (*found.waiting[1:], later + MINUTE)
+
+
 def approve(thread):
     return Command(resume="approve"), {"configurable": {"thread_id": thread}}
 
@@ -238,6 +247,7 @@ def test_a_grant_that_the_schedules_own_plan_did_not_need_is_for_no_other_plan(a
     [
         {"cron": "0 7 * *"},
         {"cron": "* * * * * *"},
+        {"cron": "0 0 30 2 *"},
         {"timezone": "Mars"},
         {"overlap": "both"},
         {"name": "a b"},

@@ -19,7 +19,7 @@ from plan_execute.plan.references import (
     render,
     resolve,
 )
-from plan_execute.tools.calls import preview
+from plan_execute.tools.texts import preview
 from plan_execute.tools.values import to_json
 
 few = settings(max_examples=80, deadline=None)

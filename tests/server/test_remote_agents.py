@@ -80,6 +80,17 @@ async def test_a_remote_graph_does_a_step_and_its_usage_counts(remote: Any) -> N
     assert (result["usage"]["total_tokens"], done(remote, mark)) == (15, ["begin", "end"])
 
 
+async def test_what_a_remote_graph_uses_counts_in_the_budget_of_the_day_and_ends_the_next_step(
+    remote: Any,
+) -> None:
+    settings = {"approval": "never", "max_attempts": 1, "spend_limits": [{"per": "day", "max_tokens": 15}]}
+    agent, marks = agent_with((), agents={"worker": remote.worker()}), [next(_marks), next(_marks)]
+    results = [await Thread(agent, Context(**settings)).run(step(f"do {mark} now")) for mark in marks]
+    assert [result["results"]["a"]["status"] for result in results] == ["done", "failed"]
+    assert "max_tokens per day=15" in results[1]["final_answer"]
+    assert done(remote, marks[1]) == []
+
+
 async def test_each_item_of_a_loop_has_a_thread_of_its_own_there(remote: Any) -> None:
     marks = [next(_marks) for _ in range(3)]
     agent = agent_with((), agents={"worker": remote.worker("read")})

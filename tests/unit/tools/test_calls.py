@@ -13,7 +13,8 @@ from langgraph.types import Command
 from pydantic import BaseModel
 
 from plan_execute.errors import BadArgumentsError, ToolFailedError
-from plan_execute.tools.calls import call_tool, describe_exception, preview
+from plan_execute.tools.calls import call_tool, describe_exception
+from plan_execute.tools.texts import preview
 from plan_execute.tools.toolbox import Toolbox
 
 

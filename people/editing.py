@@ -1,0 +1,36 @@
+"""What a person is given to edit of a plan: all that is theirs to change, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..state import Plan, Step
+
+__all__ = ["editable_plan", "editable_step"]
+
+_MANAGED = ("id", "revision")
+_DEFAULTS: tuple[Any, ...] = ("", [], {}, None)
+
+
+def editable_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan without its id and revision, and without what means the same if left out.
+
+    Its fields, and those of its steps, come in the order of `Plan` and `Step`; unknown ones come last.
+    """
+    kept = _without_defaults(plan, Plan.__annotations__)
+    kept = {key: value for key, value in kept.items() if key not in _MANAGED}
+    if kept.get("complete") is True:
+        del kept["complete"]
+    return kept | {"steps": [editable_step(step) for step in plan.get("steps", ())]}
+
+
+def editable_step(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step without what means the same if left out, its fields in the order of `Step`."""
+    return _without_defaults(step, Step.__annotations__)
+
+
+def _without_defaults(value: Mapping[str, Any], order: Iterable[str]) -> dict[str, Any]:
+    # `tools: []` says that a step is an agent without tools, and a task is there to be written.
+    ordered = {key: value[key] for key in (*order, *value) if key in value}
+    return {key: part for key, part in ordered.items() if part not in _DEFAULTS or key in ("tools", "task")}
