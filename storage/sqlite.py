@@ -85,6 +85,8 @@ class Database:
         self._lock = threading.RLock()
         self._opener: int | None = None
         """The thread that has a transaction open."""
+        self._durable: bool | None = None
+        """Whether commits wait for the disk now; None: as SQLite was built."""
         self._closed = False
         self._process = os.getpid()
 
@@ -103,7 +105,9 @@ class Database:
             return
         with self._held(), closing(self.connection.cursor()) as cursor:
             # synchronous can be set between transactions only
-            self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            if self._durable is not durable:
+                self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             self.connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             self._opener = threading.get_ident()
             try:
