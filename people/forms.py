@@ -1,4 +1,4 @@
-"""Read what a person fills in where a server asks for values of certain types."""
+"""Read a form that a person fills in for a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORDS = {"yes": True, "true": True, "no": False, "false": False}
 
 
 def filled_in(schema: Mapping[str, Json], given: Json) -> dict[str, Json]:
-    """Return the values of a form, with defaults; text becomes what a field asks for.
+    """Return the values of a form, with defaults; convert text to each field's type.
 
     Args:
         schema: JSON Schema of an object of plain values.
@@ -46,7 +46,7 @@ def filled_in(schema: Mapping[str, Json], given: Json) -> dict[str, Json]:
 
 
 def choices_of(schema: Mapping[str, Json]) -> list[str]:
-    """List what the only field of a form can be; empty where it can be anything, or there are more fields."""
+    """List the values of the form's only field; empty if it can be anything, or there are more fields."""
     fields = [*_fields(schema).values()]
     if len(fields) != 1:
         return []
@@ -56,7 +56,7 @@ def choices_of(schema: Mapping[str, Json]) -> list[str]:
 
 
 def fields_in_words(schema: Mapping[str, Json]) -> list[str]:
-    """Describe each field in a line: its name, type, choices and words."""
+    """Describe each field in a line: name, type, choices and description."""
     required = schema.get("required") or []
     return [_in_words(name, field, name in required) for name, field in _fields(schema).items()]
 
@@ -80,7 +80,7 @@ def _in_words(name: str, field: Mapping[str, Json], required: bool) -> str:
 
 
 def _typed(field: Mapping[str, Json], value: Json) -> Json:
-    """Read a text as what the field asks for; one that cannot be read so is left for the check to name."""
+    """Convert a text to the field's type; if that fails, the check will report it."""
     kind = field.get("type")
     if not isinstance(value, str) or kind == "string":
         return value

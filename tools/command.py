@@ -1,8 +1,8 @@
-"""A tool that runs programs the careful way: an allow-list, no shell, one folder, limits.
+"""A tool that runs programs carefully: an allow-list, no shell, one folder, limits.
 
-This keeps mistakes in. It does not keep a hostile program in: whoever may run ``python`` (or
-``git``, whose settings can name programs) may do anything that the user may. Run commands of a
-model that you do not trust in a container.
+This contains mistakes. It does not contain a hostile program: whoever may run ``python`` (or ``git``, whose
+settings can name programs) may do anything that the user may do. Run commands of a model that you do not
+trust in a container.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _GRACE_S = 1.0
 
 
 def command_tool(root: Path, allowed: Sequence[str], *, time_limit_s: float = 60.0) -> BaseTool:
-    """Make the tool ``run_command``; what a command does is not known, so its effect is ``write``."""
+    """Make the tool ``run_command``; its effect is ``write``, because nobody knows what a command does."""
     commands = Commands(root, tuple(allowed), time_limit_s=time_limit_s)
 
     async def run_command(command: list[str], folder: str = ".") -> str:
-        """Run a program in a folder and return what it printed."""
+        """Run a program in a folder and return its output."""
         return await commands.run(command, folder)
 
     run_command.__doc__ = (
-        "Run a program, without a shell, and return what it printed, errors included. "
-        "It is killed after a while, and so is what it leaves in the background. "
-        'The command is a list such as ["python", "-m", "unittest"]; '
-        f"allowed programs: {known(commands.allowed)}."
+        "Run a program, without a shell, and return what it printed, errors included. It is "
+        "killed after a time limit, together with what it leaves in the background. The "
+        'command is a list such as ["python", "-m", "unittest"]; allowed programs: '
+        f"{known(commands.allowed)}."
     )
     tool = StructuredTool.from_function(coroutine=run_command, metadata={"effect": "write"})
-    # LangChain tools can be called without an event loop too.
+    # LangChain tools can also be called without an event loop.
     tool.func = lambda command, folder=".": run_to_end(commands.run(command, folder))
     return tool
 
@@ -66,8 +66,8 @@ class Commands:
         root: The folder; no command starts outside it, and it is the command's home folder.
         allowed: Names of the programs that may run; ``python`` is the running interpreter.
         time_limit_s: Seconds until a command is killed, with every process of its group.
-        output_limit: How many bytes of the output are kept; its end, where programs say what went wrong.
-        environment: Variables on top of the few that a command gets; nothing is inherited but ``PATH``.
+        output_limit: How many bytes at the end of the output are kept, where programs say what went wrong.
+        environment: Variables in addition to the few that a command gets; only ``PATH`` is inherited.
 
     Raises:
         ConfigurationError: If no program is allowed, or one is not a plain name.
@@ -86,9 +86,9 @@ class Commands:
             raise ConfigurationError(f"allowed commands are plain names such as git: {named}")
 
     async def run(self, command: Sequence[str], folder: str = ".") -> str:
-        """Run a command and return what it printed, errors included.
+        """Run a command and return its output, including errors.
 
-        Cancelling kills it. A process that leaves the command's group is not found again.
+        Cancelling kills the command. A process that leaves the command's group is not found again.
 
         Raises:
             ToolFailedError: If it is not allowed, ends with another code than 0, or takes too long.
@@ -99,7 +99,7 @@ class Commands:
         with ExitStack() as held:
             with ExitStack() as until_started:
                 until_started.callback(os.close, writing)
-                # A pipe of our own: asyncio's would make us wait for whoever has inherited it.
+                # A pipe of our own: with asyncio's, we would wait for every process that has inherited it.
                 pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
                     lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
                 )
@@ -119,16 +119,16 @@ class Commands:
             async with asyncio.timeout(self.time_limit_s):
                 return await process.wait()
         except TimeoutError:
-            # Without the cause, which would count as a failure that may pass.
+            # Without the cause, which would count as a transient failure.
             too_long = f"{_shown(command)} took longer than {self.time_limit_s:g} s"
             raise ToolFailedError(too_long, is_answer=False) from None
         finally:
-            # Also after a good end: nothing that it left in the background goes on unseen.
+            # Also after success: nothing that it left in the background may continue unseen.
             _kill(process)
             await process.wait()
 
     def _prepare(self, command: Sequence[str], folder: str) -> _Start:
-        """Check a command and find what it needs; asks the file system, so not on the event loop."""
+        """Check a command and find its program; this reads the file system, so not on the event loop."""
         if not command or command[0] not in self.allowed:
             named = repr(command[0]) if command else "an empty command"
             raise ToolFailedError(f"{named} is not allowed; allowed programs: {known(self.allowed)}")
@@ -142,7 +142,7 @@ class Commands:
         return _Start(found, at, {**self._variables(), **self.environment})
 
     def _path(self) -> str:
-        """Leave out of the PATH what a command or a file tool could have written."""
+        """Leave out of the PATH every folder in which a command or a file tool could have written."""
         root = os.path.realpath(self.root)
         folders = [name for name in os.get_exec_path() if os.path.isabs(name)]
         return os.pathsep.join(
@@ -174,7 +174,7 @@ async def _started(start: _Start, command: Sequence[str], output: int) -> asynci
         )
     )
     try:
-        # Cancelled in the middle of it, asyncio 3.11 would kill the program but not its children.
+        # Cancelled at this point, asyncio 3.11 would kill the program but not its children.
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
         _kill(process := await starting)
@@ -185,7 +185,7 @@ async def _started(start: _Start, command: Sequence[str], output: int) -> asynci
 
 
 async def _last_part(reader: asyncio.StreamReader, limit: int) -> bytes:
-    """Read to the end, keeping the last bytes only."""
+    """Read to the end, keeping only the last bytes."""
     kept, left_out = bytearray(), 0
     while chunk := await reader.read(_CHUNK):
         kept += chunk
@@ -196,7 +196,7 @@ async def _last_part(reader: asyncio.StreamReader, limit: int) -> bytes:
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
-    """End every process of the command's group; it leads a group of its own."""
+    """End every process of the command's group; the command leads a group of its own."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -44,12 +44,12 @@ async def run_named_agent(
     config: RunnableConfig,
     runtime: Runtime[Any],
 ) -> Json:
-    """Hand the step to the agent and return what it answers as plain JSON.
+    """Hand the step to the agent and return its answer as plain JSON.
 
-    The answer is its ``structured_response``, or its last message, or what it returned if it has neither.
+    The answer is its ``structured_response``, or its last message, or whatever it returned.
 
     Args:
-        request: What it is told, task and material.
+        request: The message to the agent: task and material.
         evidence: The call of the agent, and the tool calls it made, are appended to it.
 
     Raises:
@@ -62,13 +62,13 @@ async def run_named_agent(
     evidence.append(seen)
 
     async def call(this: CallId) -> Json:
-        # Before anything of it is cut to a preview: half a secret would not be found any more.
+        # This happens before previews are cut, because half a secret would not be recognised.
         answer = scope.run.redact(await _invoke(agent, request, this.idempotency_key, scope, config))
         said = _messages(answer)
         evidence.extend(evidence_of(said, toolbox, limit))
         return _output(answer, said, step)
 
-    # The other server knows what became of a remote call, so nobody needs to be asked.
+    # The other server knows whether a remote call happened, so nobody needs to be asked.
     effect: Effect = "idempotent" if agent.is_remote else agent.effect
     try:
         output = await call_once(scope, name, args, effect, call)
@@ -98,7 +98,7 @@ async def _invoke(
 async def _ask_remote(
     agent: NamedAgent, request: BaseMessage, key: str, scope: StepScope, config: RunnableConfig
 ) -> Any:
-    from .remote import ask_remote  # it needs the client of LangGraph servers, which most runs do not
+    from .remote import ask_remote  # It needs the client of LangGraph servers, which most runs do not.
 
     covered, spent = await scope.tab.cover(None, [request]), Usage()
     try:
@@ -151,14 +151,14 @@ def _with_handler(config: RunnableConfig, handler: AsyncCallbackHandler) -> Runn
 
 
 class _Counting(CallsCounter):
-    """Counts the model and tool calls of an agent that is not ours against the run's budgets."""
+    """Counts the model and tool calls of an embedder's agent against the run's budgets."""
 
     def __init__(self, tab: Tab) -> None:
         self._tab = tab
 
     @property
     def tab(self) -> Tab:
-        """Where the calls are counted: the agent's own graphs have configs of their own."""
+        """Where the calls are counted; the agent's own graphs have other configs."""
         return self._tab
 
     async def on_tool_start(self, *_: Any, **__: Any) -> None:

@@ -62,7 +62,7 @@ def test_an_answer_that_does_not_fit_is_explained_and_kept(page):
     where = page.question(page.wait_for_status(path, "waiting"))
     refused = page.post(where, {"type": "respond", "choice": "coffee"})
     assert refused.status_code == 422
-    assert "'coffee' is none of the choices: tea, milk" in text_of(refused.text)
+    assert "'coffee' is not one of the choices: tea, milk" in text_of(refused.text)
     assert page.question(page.get(path)) == where, "the question is still open"
 
 

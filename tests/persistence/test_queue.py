@@ -234,7 +234,9 @@ def test_a_run_that_raises_is_put_off_and_parked_after_so_many_attempts(boss, st
     assert 3 < row(boss, "t").due - before < 6 + time.time() - before
     put(boss, replace(row(boss, "t"), due=0.0))
     assert work(agent, max_attempts=2, until_idle=True) == {"parked": 1}
-    assert row(boss, "t").parked.startswith("2 attempts failed, at last: the run raised ConfigurationError")
+    assert row(boss, "t").parked.startswith(
+        "2 attempts failed, most recently: the run raised ConfigurationError"
+    )
     assert work(agent, until_idle=True) == {}
     # Submitted again, with what was wrong mended, it begins anew.
     submit(boss, None, "t", context=FREE)
