@@ -1,4 +1,4 @@
-"""Wire the nodes into the graph: the picture in the README is drawn from here."""
+"""Wire the nodes into the graph: docs/architecture.md has the picture."""
 
 from __future__ import annotations
 
