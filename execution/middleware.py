@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.callbacks import AsyncCallbackHandler
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
+from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.types import Command
 
 from ..errors import ConfigurationError
 from ..run import step_scope_of
 from ..spending.budget import Tab
 from ..tools.toolbox import Toolbox
+from .evidence import MARKS
 
-__all__ = ["CallsCounter", "GrantedTools", "MiddlewareCalls", "check_middleware", "tool_name"]
+__all__ = ["CallsCounter", "MiddlewareCalls", "Outermost", "check_middleware", "tool_name"]
 
 Middleware = AgentMiddleware[Any, Any]
 
@@ -92,8 +96,8 @@ def tool_name(tool: BaseTool | dict[str, Any]) -> str:
     return str(tool.get("name") or tool.get("function", {}).get("name", ""))
 
 
-class GrantedTools(AgentMiddleware[Any, Any]):
-    """Stands outermost: what chooses among the tools sees those of the step, and not all there are."""
+class Outermost(AgentMiddleware[Any, Any]):
+    """Offers those who choose among tools the step's only, and marks the answers of calls that were made."""
 
     def __init__(self, toolbox: Toolbox) -> None:
         super().__init__()
@@ -115,6 +119,39 @@ class GrantedTools(AgentMiddleware[Any, Any]):
         granted = step_scope_of(get_config()).tools
         tools: list[Any] = [tool for tool in self._toolbox.tools if tool.name in granted]
         return await handler(request.override(tools=tools))
+
+    def awrap_tool_call(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> Coroutine[Any, Any, ToolMessage | Command[Any]]:
+        """Mark the answer as the guard marked its own, whatever a middleware made of that."""
+        return self._marked(request, handler)
+
+    async def _marked(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> ToolMessage | Command[Any]:
+        marks, call_id = step_scope_of(get_config()).marks, str(request.tool_call["id"] or "")
+        marks.pop(call_id, None)  # models use ids again
+        answer = await handler(request)
+        mark = marks.pop(call_id, {})
+        if isinstance(answer, ToolMessage):
+            return _with_mark(answer, mark)
+        if isinstance(answer.update, dict) and isinstance(said := answer.update.get("messages"), list):
+            return replace(
+                answer, update={**answer.update, "messages": [_with_mark(one, mark) for one in said]}
+            )
+        return answer
+
+
+def _with_mark(message: Any, mark: dict[str, Any]) -> Any:
+    """Copy an answer with this mark and no other: a middleware may give what it kept of another call."""
+    if not isinstance(message, ToolMessage):
+        return message
+    kept = {key: said for key, said in message.response_metadata.items() if key not in MARKS}
+    return message.model_copy(update={"response_metadata": {**kept, **mark}})
 
 
 # --- what others than the guard spend ----------------------------------------------------

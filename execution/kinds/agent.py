@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
-    AIMessage,
     AnyMessage,
     BaseMessage,
     HumanMessage,
-    ToolCall,
     ToolMessage,
 )
 from langchain_core.runnables import RunnableConfig
@@ -27,20 +25,18 @@ from ...plan.criteria import kind_of
 from ...run import OUTER_KEY, STEP_KEY, StepScope
 from ...safety.schemas import read_schema
 from ...state import Criterion, Evidence, Step
-from ...tools.calls import abridged, ended_with
 from ...tools.texts import as_text, shortened
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import AGENT, role_config, with_marks
 from ..endings import CANNOT_FIELD, Ending, ending_of
+from ..evidence import calls_not_in, evidence_of
 from ..turns import result_text
 from .ask import ask_for_agent
 
-__all__ = ["CALLED_WITH", "answer_of", "evidence_of", "nested_config", "run_agent_step", "step_messages"]
+__all__ = ["answer_of", "nested_config", "run_agent_step", "step_messages"]
 
 Json = Any
-CALLED_WITH = "plan_execute_args"
-"""Key in a tool message's metadata: the arguments of the call, where they are not those the model gave."""
 
 
 async def run_agent_step(
@@ -104,8 +100,7 @@ async def _talk(
     try:
         final = await agent.ainvoke({"messages": list(messages)}, config, **durability)
     except (Exception, asyncio.CancelledError):
-        known = {seen["call_id"] for seen in evidence}
-        evidence += [seen for seen in scope.calls if seen["call_id"] not in known]
+        evidence += calls_not_in(evidence, scope.calls)
         raise
     if scope.unanswered is not None:
         raise scope.unanswered
@@ -117,10 +112,9 @@ def _ending(
     said: Sequence[AnyMessage], toolbox: Toolbox, scope: StepScope, evidence: list[Evidence]
 ) -> Ending:
     """Note the calls of a conversation that has ended, and read how."""
-    found = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes)
-    known = {seen["call_id"] for seen in found}
+    found = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes, marked=True)
     # What a middleware took out of the conversation was done all the same.
-    evidence[:] = [*(seen for seen in scope.calls if seen["call_id"] not in known), *found]
+    evidence[:] = [*calls_not_in(found, scope.calls), *found]
     return ending_of(answer_of(said, scope.output_schema), scope.output_schema)
 
 
@@ -243,48 +237,3 @@ def _direct_result(result: ToolMessage) -> str:
     if result.status == "error":
         raise ToolFailedError(f"{result.name} failed: {result.text}")
     return str(result.text)
-
-
-def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox, limit: int) -> list[Evidence]:
-    """List the tool calls of a conversation with their outcomes; arguments over the limit are abridged.
-
-    A call is answered in its own turn, under its own name: ids are the model's, and one that it
-    uses again would lend a failed call the success of another.
-    """
-    evidence: list[Evidence] = []
-    waiting: list[tuple[ToolCall, Evidence]] = []
-    for message in said:
-        if isinstance(message, AIMessage):
-            waiting = [(call, _unanswered(call, toolbox, limit)) for call in message.tool_calls]
-            evidence += [seen for _, seen in waiting]
-        elif isinstance(message, ToolMessage):
-            answered = next((pair for pair in waiting if _answers(message, pair[0])), None)
-            if answered is not None:
-                waiting.remove(answered)
-                _ended(answered[1], message, limit)
-    return evidence
-
-
-def _ended(seen: Evidence, answer: ToolMessage, limit: int) -> None:
-    """Write into the evidence of a call how it ended."""
-    ok = answer.status != "error"
-    made: Any = answer.response_metadata.get(CALLED_WITH, seen["whole"]["args"])
-    seen["ok"], seen["args"] = ok, abridged(made, limit)
-    seen["output_preview"] = ended_with(answer.text, ok=ok)
-    seen["whole"] = {"args": made, "output": answer.text}
-
-
-def _unanswered(call: ToolCall, toolbox: Toolbox, limit: int) -> Evidence:
-    return {
-        "tool": call["name"],
-        "args": abridged(call["args"], limit),
-        "ok": False,
-        "output_preview": "",
-        "effect": toolbox.effect(call["name"]),
-        "call_id": call["id"] or "",
-        "whole": {"args": call["args"]},
-    }
-
-
-def _answers(message: ToolMessage, call: ToolCall) -> bool:
-    return message.tool_call_id == (call["id"] or "") and message.name in (None, call["name"])

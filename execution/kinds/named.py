@@ -24,8 +24,9 @@ from ...tools.calls import failed_call
 from ...tools.toolbox import Toolbox
 from ...tools.values import to_json
 from ..effects import call_once
+from ..evidence import evidence_of
 from ..middleware import CallsCounter
-from .agent import answer_of, evidence_of, nested_config
+from .agent import answer_of, nested_config
 
 __all__ = ["run_named_agent"]
 

@@ -38,7 +38,7 @@ from langchain.agents.middleware import (
     wrap_tool_call,
 )
 from langchain_core.decisions import BaseDecisionModel, ClassifierResponse
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
 from pages import CHECKOUT
 from plans import Thread, agent_with, think
@@ -375,6 +375,72 @@ async def test_a_call_of_a_tool_that_was_not_granted_is_refused_though_a_middlew
 
     _, tools, _ = await _run([LOOK, "done"], rename)
     assert tools.calls == []
+
+
+def _answering(text: str, *, call: bool = False, keep: list[Any] | None = None) -> Any:
+    """Make a middleware that answers for a tool: instead of it, or with words of its own afterwards."""
+
+    @wrap_tool_call
+    async def answer(request: Any, handler: Callable[..., Any]) -> Any:
+        if keep:
+            return keep[0].model_copy(update={"tool_call_id": request.tool_call["id"]})
+        if call:
+            made = await handler(request)
+            if keep is not None:
+                keep.append(made)
+        return ToolMessage(text, tool_call_id=request.tool_call["id"], name=request.tool_call["name"])
+
+    return answer
+
+
+LOOKED = [{"type": "tool_succeeded", "tool": "look"}]
+
+
+async def test_a_middleware_that_answers_for_a_tool_is_no_evidence_that_it_was_called() -> None:
+    result, tools, model = await _run([LOOK, "done"], _answering("found x"), success_criteria=LOOKED)
+    assert (result["status"], result["error"]["code"], tools.calls) == ("failed", "check_failed", [])
+    (call,) = result["evidence"]
+    assert (call["tool"], call["ok"], "not called" in call["output_preview"]) == ("look", False, True)
+    assert "found x" in _shown(model, 1), "the model is told all the same"
+
+
+async def test_a_write_that_a_middleware_only_says_was_made_does_not_make_the_step_done() -> None:
+    result, tools, _ = await _run([CALL(("wr", {"text": "x"})), "done"], _answering("written"), tools=["wr"])
+    assert (result["status"], tools.calls) == ("failed", [])
+
+
+async def test_a_call_that_was_made_is_evidence_whatever_a_middleware_tells_the_model() -> None:
+    result, tools, _ = await _run([LOOK, "done"], _answering("?", call=True), success_criteria=LOOKED)
+    assert (result["status"], tools.calls) == ("done", [("look", "x")])
+    assert [(call["ok"], call["output_preview"]) for call in result["evidence"]] == [(True, "?")]
+
+
+async def test_a_failed_call_of_which_a_middleware_says_that_it_went_well_is_none_that_did() -> None:
+    told = _answering("fine", call=True)
+    result, _, _ = await _run([CALL(("broken", {"q": "x"})), "done"], told, tools=["broken"])
+    assert [call["ok"] for call in result["evidence"]] == [False]
+
+
+async def test_an_answer_that_a_middleware_kept_of_another_call_is_no_evidence_of_this_one() -> None:
+    keeping = _answering("found x", call=True, keep=[])
+    again = CALL(("look", {"q": "y"}))
+    result, tools, _ = await _run([LOOK, again, "done"], keeping)
+    assert tools.calls == [("look", "x")]
+    assert [call["ok"] for call in result["evidence"]] == [True, False]
+
+
+async def test_what_was_called_in_an_earlier_run_stays_evidence_after_a_question() -> None:
+    own = Toolset()
+    replies = [LOOK, CALL(("wr", {"text": "x"})), CALL(("wr", {"text": "y"})), "done"]
+    model = ScriptedModel({"executor": replies, "synthesizer": ["ok"]})
+    asking = HumanInTheLoopMiddleware(interrupt_on={"wr": True})
+    thread = Thread(agent_with(own.tools, model, middleware=[_answering("?", call=True), asking]), ONCE)
+    await thread.run(think("a", tools=["look", "wr"]))
+    await thread.answer({"decisions": [{"type": "respond", "message": "written"}]})
+    result = await thread.answer({"decisions": [{"type": "approve"}]})
+    assert own.calls == [("look", "x"), ("wr", "y")]
+    calls = [(call["tool"], call["ok"]) for call in result["results"]["a"]["evidence"]]
+    assert calls == [("look", True), ("wr", False), ("wr", True)], "a person answered for the second"
 
 
 async def test_a_middleware_that_swallows_a_failure_of_the_guard_makes_no_answer_of_it() -> None:
