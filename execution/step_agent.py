@@ -48,11 +48,12 @@ from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tools.values import plain_output, spoken
 from ..tracing.marks import current_span
+from .counting import counting
 from .effects import call_once, content_of
 from .endings import with_cannot
 from .evidence import CALLED_WITH, MADE
 from .granted import asks_for_a_call, confirmed_call
-from .middleware import MiddlewareCalls, Outermost, check_middleware, tool_name
+from .middleware import Outermost, check_middleware, tool_name
 from .turns import as_text, correction_of, raise_if_no_result
 
 __all__ = ["as_subgraph", "make_step_agent"]
@@ -76,8 +77,7 @@ def make_step_agent(
         return create_agent(model, toolbox.tools, middleware=[guard], name="step_agent")
     check_middleware(middleware, toolbox)
     around = [Outermost(toolbox), *middleware, guard]
-    agent = create_agent(model, toolbox.tools, middleware=around, name="step_agent")
-    return agent.with_config(callbacks=[MiddlewareCalls()])
+    return create_agent(model, toolbox.tools, middleware=around, name="step_agent")
 
 
 def as_subgraph(step_agent: CompiledStateGraph[Any, Any, Any, Any]) -> CompiledStateGraph[Any, Any, Any, Any]:
@@ -434,7 +434,7 @@ async def _counted(
     async with counted_call(scope.tab, "executor", model, request.messages) as call:
         who = describe_model("executor", model)
         async with within_time(scope.tab.call_limits(), who):
-            with _named_call(scope), current_span(get_config()):
+            with counting(None), _named_call(scope), current_span(get_config()):
                 response = await handler(request)
         call.answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
         return response
@@ -453,7 +453,8 @@ async def _made(
     async def attempt() -> ToolMessage | Command[Any]:
         scope.tab.tool_call()
         await scope.tab.keep()
-        return await handler(request)
+        with counting(None):
+            return await handler(request)
 
     try:
         answer = await retry_transient(attempt, tries=transient_tries)

@@ -29,6 +29,7 @@ from ...tools.texts import as_text, shortened
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import AGENT, role_config, with_marks
+from ..counting import MiddlewareCalls, counting, with_counter
 from ..endings import CANNOT_FIELD, Ending, ending_of
 from ..evidence import calls_not_in, evidence_of
 from ..turns import result_text
@@ -98,7 +99,8 @@ async def _talk(
     # calls new ids, and the ledger would not know them.
     durability: dict[str, Any] = {"durability": "sync"} if scope.run.can_ask else {}
     try:
-        final = await agent.ainvoke({"messages": list(messages)}, config, **durability)
+        with counting(scope.tab):
+            final = await agent.ainvoke({"messages": list(messages)}, config, **durability)
     except (Exception, asyncio.CancelledError):
         evidence += calls_not_in(evidence, scope.calls)
         raise
@@ -172,7 +174,7 @@ def _checks(criteria: Sequence[Criterion]) -> str:
 
 
 def _step_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
-    nested = nested_config(config, scope, "step_agent")
+    nested = with_counter(nested_config(config, scope, "step_agent"), MiddlewareCalls(scope.tab))
     return {**nested, "configurable": {**nested["configurable"], STEP_KEY: scope}}
 
 

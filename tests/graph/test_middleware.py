@@ -5,6 +5,7 @@ docs/middleware.md has a row for each of these.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -90,7 +91,8 @@ class Decider(BaseDecisionModel):
             "confidence": 1.0,
         }
         answers = dict.fromkeys(questions, choice if self.route else noul)
-        return ClassifierResponse.model_validate({"model": self.model, "answers": answers})
+        used = {"input_tokens": 7, "output_tokens": 1}
+        return ClassifierResponse.model_validate({"model": self.model, "answers": answers, "usage": used})
 
 
 # --- what works --------------------------------------------------------------------------
@@ -285,6 +287,112 @@ async def test_a_tool_of_a_middleware_is_used_where_it_is_given_to_the_agent_too
     offered = [call.tools for call in model.calls if call.role == "executor"]
     assert offered[0] == ("note",)
     assert offered[-1] == ()
+
+
+# --- what is counted ---------------------------------------------------------------------
+
+
+def _deciding(kind: str) -> Any:
+    if kind == "auto mode":
+        return AutoModeMiddleware(tools=["look"], classifier=Decider(risk=0.1))
+    choices = {"deep": ModelChoice(model=ScriptedModel([LOOK, "done"]), criteria="all")}
+    return ModelRouterMiddleware(choices=choices, instructions="Choose.", classifier=Decider(route="deep"))
+
+
+def _thinking(kind: str, own: Any) -> Any:
+    """Make a middleware that calls a model of its own before each turn, and says so to nobody."""
+    if kind == "async":
+
+        @before_model
+        async def think_first(state: Any, runtime: Any) -> None:
+            await own.ainvoke("what now?")
+    elif kind == "in a thread":
+
+        @before_model
+        async def think_first(state: Any, runtime: Any) -> None:
+            await asyncio.to_thread(own.invoke, "what now?")
+    else:
+
+        @before_model
+        def think_first(state: Any, runtime: Any) -> None:
+            own.invoke("what now?")
+
+    return think_first
+
+
+@pytest.mark.parametrize("kind", ["auto mode", "router"])
+async def test_calls_of_decision_models_count_once_with_their_tokens(kind: str) -> None:
+    result, tools, _ = await _run([LOOK, "done"], _deciding(kind))
+    assert tools.calls == [("look", "x")]
+    decider = result["usage"]["by_model"]["decider"]
+    assert decider["model_calls"] == 1
+    assert (decider["input_tokens"], decider["output_tokens"]) == (7, 1)
+    assert result["usage"]["by_role"]["executor"]["model_calls"] == 3
+
+
+@pytest.mark.parametrize(("kind", "limit", "asked"), [("auto mode", 1, 1), ("router", 0, 0)])
+async def test_a_hard_budget_stops_decision_models(kind: str, limit: int, asked: int) -> None:
+    context = ONCE.model_copy(update={"max_model_calls": limit})
+    result, tools, _ = await _run([LOOK, "done"], _deciding(kind), context=context)
+    assert (result["status"], result["error"]["code"], tools.calls) == ("failed", "budget_exceeded", [])
+    assert result["usage"].get("model_calls", 0) == asked
+
+
+@pytest.mark.parametrize("kind", ["async", "in a thread", "blocking"])
+async def test_a_model_that_ones_own_middleware_calls_is_counted_and_held_to_the_budget(
+    kind: str,
+) -> None:
+    own = ScriptedModel(["hm"], strict=False)
+    own.model_name = "own"
+    result, _, _ = await _run([LOOK, "done"], _thinking(kind, own))
+    assert result["usage"]["by_model"]["own"]["model_calls"] == len(own.calls) == 2
+    assert result["usage"]["by_role"]["executor"]["model_calls"] == 4
+    context = ONCE.model_copy(update={"max_model_calls": 2})
+    result, _, _ = await _run([LOOK, "done"], _thinking(kind, own), context=context)
+    assert (result["error"]["code"], len(own.calls)) == ("budget_exceeded", 3)
+    assert result["usage"]["model_calls"] == 2, "its first turn took the second call"
+
+
+async def test_calls_of_decision_models_count_against_the_budget_of_a_day() -> None:
+    day = [{"per": "day", "max_model_calls": 2}]
+    context = Context(approval="never", on_failure="abort", max_attempts=1, spend_limits=day)
+    result, tools, _ = await _run([LOOK, "done"], _deciding("auto mode"), context=context)
+    assert tools.calls == [("look", "x")]
+    assert (result["error"]["code"], result["usage"]["model_calls"]) == ("budget_exceeded", 2)
+
+
+async def test_calls_of_middleware_cost_what_the_users_prices_say() -> None:
+    own = Toolset()
+    model = ScriptedModel({"executor": [LOOK, "done"], "synthesizer": ["ok"]})
+    prices = {"decider": {"input": 1_000_000, "output": 0}}
+    agent = agent_with(own.tools, model, middleware=[_deciding("auto mode")], prices=prices)
+    result = await Thread(agent, ONCE.model_copy(update={"max_model_calls": 9})).run(
+        think("a", tools=["look"])
+    )
+    assert result["usage"]["by_model"]["decider"]["cost"] == 7
+
+
+async def test_what_runs_inside_a_tool_is_not_taken_for_a_call_of_middleware() -> None:
+    inner = ScriptedModel({"executor": ["hm", CALL(("look", {"q": "y"})), "done"], "synthesizer": ["ok"]})
+    own = Toolset()
+    nested = agent_with(own.tools, inner, middleware=[_deciding("auto mode")], checkpointer=None, store=None)
+    inside: list[Any] = []
+
+    @tool
+    async def ask(q: str) -> str:
+        """Ask another agent."""
+        await inner.ainvoke(q)
+        said = await nested.ainvoke({"plan": {"steps": [think("n", tools=["look"])]}}, context=ONCE)
+        inside.append(said["usage"])
+        return "asked"
+
+    model = ScriptedModel({"executor": [CALL(("ask", {"q": "x"})), "done"], "synthesizer": ["ok"]})
+    agent = agent_with([ask], model, middleware=[_deciding("auto mode")])
+    result = await Thread(agent, ONCE).run(think("a", tools=["ask"]))
+    assert result["results"]["a"]["status"] == "done", result["results"]["a"]["error"]
+    assert result["usage"]["by_role"]["executor"]["model_calls"] == 2
+    assert inside[0]["by_model"]["decider"]["model_calls"] == 1
+    assert inside[0]["by_role"]["executor"]["model_calls"] == 3
 
 
 # --- what is refused ---------------------------------------------------------------------
