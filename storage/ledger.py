@@ -330,6 +330,16 @@ class Ledger:
         """Record digests of the answers without an id from a parent graph, in order."""
         await self._put(self._space("answers"), _bare(namespace), {"digests": digests})
 
+    async def uses(self, question_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """Return what calls each of these questions is about, which tools or agents ask themselves."""
+        gets = [GetOp(self._space("answers"), encode(_uses(one))) for one in question_ids]
+        found = await self.store.abatch(gets) if gets else []
+        return [load(row)["uses"] if isinstance(row, Item) else [] for row in found]
+
+    async def record_uses(self, question_id: str, uses: Sequence[Mapping[str, Any]]) -> None:
+        """Record what calls such a question is about."""
+        await self._put(self._space("answers"), _uses(question_id), {"uses": [*uses]})
+
     async def tool_question(self, call: CallId) -> dict[str, Any] | None:
         """Return the last question of a call's tool; None if it has not asked."""
         return await self._get(self._space("answers"), _tool(call))
@@ -388,6 +398,10 @@ class Ledger:
     def _is_empty(self, namespace: tuple[str, ...]) -> bool:
         """Tell whether it is known that the namespace's plan has no such rows."""
         return namespace[1:4:2] in self._empty
+
+
+def _uses(question_id: str) -> str:
+    return f"uses/{question_id}"
 
 
 def _tool(call: CallId) -> str:
