@@ -91,7 +91,7 @@ def _warm_up() -> None:
         _file(name)
 
 
-_RUN = "/runs/{thread:path}"
+_RUN = "/runs/{thread:id}"
 
 
 class _Pages:
@@ -102,7 +102,7 @@ class _Pages:
         self.access = access
 
     def routes(self) -> list[Route]:
-        """List the addresses, the special ones first: a thread's id may hold anything."""
+        """List the addresses."""
         return [
             Route("/", self.inbox),
             Route("/events", self.all_events),
@@ -110,7 +110,7 @@ class _Pages:
             Route("/runs", self.runs),
             Route(f"{_RUN}/events", self.events),
             Route(f"{_RUN}/report", self.report),
-            Route(f"{_RUN}/steps/{{step}}", self.step),
+            Route(f"{_RUN}/steps/{{step:id}}", self.step),
             Route(_RUN, self.run),
         ]
 
@@ -242,8 +242,8 @@ class _Changes(_Pages):
         self.board = board
 
     def routes(self) -> list[Route]:
-        """List the addresses, those that change something first."""
-        question = f"{_RUN}/answers/{{question}}"
+        """List the addresses."""
+        question = f"{_RUN}/answers/{{question:id}}"
         return [
             Route("/new", self.new),
             Route("/new", self.start, methods=["POST"]),

@@ -243,7 +243,7 @@ let before = null;
 async function show(step) {
   const drawer = byId("drawer");
   const first = open !== step;
-  const answer = await fetch(`${body.dataset.run}/steps/${encodeURIComponent(step)}`);
+  const answer = await fetch(`${body.dataset.run}/steps/${encodeURIComponent(encodeURIComponent(step))}`);
   byId("step").innerHTML = await answer.text();  // written by the server, where every text is escaped
   if (!first) return;
   if (open === null) before = document.activeElement;

@@ -6,6 +6,8 @@ import re
 
 from served_page import HOSTILE, PLANS, text_of
 
+from plan_execute import Context, create_plan_execute_agent, local_persistence
+
 
 def test_a_plan_runs_when_it_was_approved(page):
     page.start().signed_in()
@@ -256,3 +258,30 @@ def test_what_changed_between_a_page_and_its_events_is_told(page):
         told = next(line for line in events.iter_lines() if line.startswith("data:"))
     news = json.loads(told.removeprefix("data:"))
     assert news == {"waiting": 1, "changed": True}
+
+
+IDS = ["a/report", "a/events", "a/steps/b", "runs", "..", ".", "a b/ü", "100%", "a%2Fb", "/", "x?at=1#y"]
+
+
+def test_a_thread_may_have_any_id(page):
+    with local_persistence(page.folder / "t.db") as (checkpointer, store):
+        agent = create_plan_execute_agent(None, tools=[tea], checkpointer=checkpointer, store=store)
+        for thread in IDS:
+            plan = {"goal": f"of {thread}", "steps": [{"id": "b", "call": {"tool": "tea", "args": {}}}]}
+            config = {"configurable": {"thread_id": thread}}
+            agent.invoke({"plan": plan}, config, context=Context(approval="never"))
+    page.start().signed_in()
+    links = {html.unescape(one) for one in re.findall(r'href="(/runs/[^"]+)"', page.get("/runs"))}
+    found = {html.unescape(re.search("<h1[^>]*>of (.*?)</h1>", page.get(link))[1]): link for link in links}
+    assert {*found} == {*IDS}
+    for thread, link in found.items():
+        assert f"of {thread}" in html.unescape(page.get(f"{link}/report"))
+        assert "some tea" in page.get(f"{link}/steps/b")
+        follows = html.unescape(re.search('data-follows="([^"]+)"', page.get(link))[1])
+        with page.client.stream("GET", follows) as events:
+            assert '"b": "done"' in next(line for line in events.iter_lines() if line.startswith("data:"))
+
+
+def tea() -> str:
+    """Give tea."""
+    return "some tea"
