@@ -26,7 +26,8 @@ from ..errors import (
 from ..langgraph_private import READ
 from ..people.approvals import inputs_digest
 from ..people.chat import closing_messages
-from ..people.deciders import Deciders, person_of, requesters_of, uses_of
+from ..people.deciders import Deciders, person_of, requesters_of, uses_in, uses_of
+from ..people.questions import question_name
 from ..plan.dag import descendants, next_round_is_due
 from ..plan.identity import input_values, plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
@@ -56,7 +57,7 @@ from .door.inputs import as_json, check_input
 from .door.thread_state import check_clock, check_version, checked_plan, plan_of
 from .door.visit import check_new_run
 
-__all__ = ["ABANDON", "cancel_run", "edit_plan", "retry_steps", "without_open_run"]
+__all__ = ["ABANDON", "cancel_run", "check_may_answer", "edit_plan", "retry_steps", "without_open_run"]
 
 ABANDON = "abandon"
 """Key of an input that gives up the thread's open run."""
@@ -445,13 +446,35 @@ async def _require_allowed(
     Raises:
         NotAllowedError: If the thread's rules do not let this person decide it.
     """
+    known_ = {"inputs": input_values(snapshot.values.get("plan") or {}, snapshot.values.get("inputs"))}
+    uses = uses_of(steps, agent.toolbox, known_)
+    if why := (await _deciders(agent, snapshot, ledger)).refusal(question, uses, by):
+        raise NotAllowedError(f"{why} Nothing was changed.")
+
+
+async def _deciders(agent: CompiledAgent, snapshot: StateSnapshot, ledger: Ledger) -> Deciders:
     record = await ledger.opening()
     started = to_context(record.settings or snapshot.values.get("settings")) or Context()
     rules = [*agent.policy.approvers, *started.approvers]
-    known_ = {"inputs": input_values(snapshot.values.get("plan") or {}, snapshot.values.get("inputs"))}
-    uses = uses_of(steps, agent.toolbox, known_)
-    if why := Deciders(rules, requesters_of(snapshot.values, record.requesters)).refusal(question, uses, by):
-        raise NotAllowedError(f"{why} Nothing was changed.")
+    return Deciders(rules, requesters_of(snapshot.values, record.requesters))
+
+
+async def check_may_answer(
+    agent: CompiledAgent, config: RunnableConfig, question_id: str, *, person: str | None = None
+) -> None:
+    """Refuse an answer of somebody who may not decide, while the run cannot take an answer yet.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+        NotAllowedError: If the thread's rules do not let this person decide it.
+    """
+    snapshot = await _existing(agent, config)
+    deciders = await _deciders(agent, snapshot, _ledger(agent, config))
+    for asked in snapshot.interrupts:
+        name = question_name(asked.value) if asked.id == question_id else ""
+        uses = uses_in(asked.value, agent.toolbox)
+        if name and (why := deciders.refusal(name, uses, _orderer(config, person))):
+            raise NotAllowedError(f"{why} The question stays open.")
 
 
 @asynccontextmanager

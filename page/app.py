@@ -152,6 +152,7 @@ class _Pages:
             status=threads.status_of(thread, snapshot),
             busy=threads.is_running(thread),
             questions=questions_of(snapshot),
+            kept=threads.kept(thread),
             impossible=threads.impossible(snapshot.values),
             conversation=[said for message in spoken if (said := said_by(message))],
             fault=threads.faults.get(thread, ""),

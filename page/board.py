@@ -6,14 +6,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from langgraph.types import Command
 
 from ..context import run_redactor, to_context
 from ..errors import PlanExecuteError, ThreadBusyError
-from ..graph.control import cancel_run, edit_plan, retry_steps
+from ..graph.control import cancel_run, check_may_answer, edit_plan, retry_steps
 from ..people.questions import is_ours
 from ..report import RunRecord, aread_run
 from ..storage.persistence import list_threads
@@ -36,6 +36,13 @@ It gives the plan and the inputs, and raises `InvalidPlanError` with the issues.
 """
 
 
+class _Kept(NamedTuple):
+    """An answer that came while other steps ran, and whose it is."""
+
+    answer: Any
+    person: str | None
+
+
 class Board(Threads):
     """Shows the threads of a database, and runs them in the name of whoever orders it.
 
@@ -53,6 +60,8 @@ class Board(Threads):
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._agents: dict[str, PlanExecuteAgent] = {}
         self._refusals: dict[str, Exception] = {}
+        self._kept: dict[str, dict[str, _Kept]] = {}
+        self._closing = False
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -80,6 +89,10 @@ class Board(Threads):
         """Tell whether this process runs a thread."""
         return thread in self._tasks
 
+    def kept(self, thread: str) -> Collection[str]:
+        """Name the questions whose answers wait until the steps that run have ended."""
+        return self._kept.get(thread, {}).keys()
+
     # --- running ----------------------------------------------------------------------------
 
     async def start(self, given: Mapping[str, Any], settings: Mapping[str, Any], person: str | None) -> str:
@@ -106,9 +119,18 @@ class Board(Threads):
     async def answer(self, thread: str, question_id: str, answer: Any, person: str | None) -> None:
         """Answer a question and go on; return when the answer is on disk.
 
+        While other steps run, the answer is kept until they have ended: the graph takes none before.
+
         Raises:
             PlanExecuteError: If it was refused; the question is still open then.
         """
+        if thread in self._tasks:
+            await check_may_answer(self.agent_for(thread), config_of(thread), question_id, person=person)
+        if thread in self._tasks:
+            self._kept.setdefault(thread, {})[question_id] = _Kept(answer, person)
+            self.live(thread).tell("stale", {"rest": True})
+            self.changed()
+            return
         await self._begin(thread, Command(resume={question_id: answer}), person)
 
         async def is_kept() -> bool:
@@ -214,6 +236,24 @@ class Board(Threads):
             del self._tasks[thread], self._agents[thread]
             live.stopped()
             self.changed()
+        await self._give_kept(thread)
+
+    async def _give_kept(self, thread: str) -> None:
+        """Go on with the answers that came meanwhile; those of each person are given by themselves."""
+        kept = self._kept.pop(thread, {})
+        if kept and thread in self.faults:
+            self.faults[thread] += " No answer that was kept until then was given."
+        if not kept or thread in self.faults:
+            return
+        asked = {one.id for one in (await self.state(thread)).interrupts}
+        kept = {question: one for question, one in kept.items() if question in asked}
+        if not kept or thread in self._tasks or self._closing:
+            return
+        person = next(iter(kept.values())).person
+        given = {question: one.answer for question, one in kept.items() if one.person == person}
+        if later := {question: one for question, one in kept.items() if question not in given}:
+            self._kept[thread] = later
+        await self._begin(thread, Command(resume=given), person)
 
     def _note_fault(self, thread: str, error: Exception, *, refused: bool) -> None:
         if refused:
@@ -224,6 +264,7 @@ class Board(Threads):
 
     async def close(self) -> None:
         """Stop what runs; each thread can go on from where it is."""
+        self._closing = True
         tasks = [*self._tasks.values()]
         for task in tasks:
             task.cancel()

@@ -30,6 +30,7 @@ class Shown:
         status: As in the list of runs.
         busy: Whether this process runs it.
         fault: Why a run of this process stopped.
+        kept: Questions whose answers have come and wait.
         impossible: Decisions that could not be carried out.
         conversation: Who said what, oldest first.
         refused: The answer that was not taken: the question, why, and what the form held.
@@ -40,6 +41,7 @@ class Shown:
     status: str
     busy: bool
     questions: Sequence[OpenQuestion]
+    kept: Collection[str]
     impossible: Collection[str]
     conversation: Sequence[tuple[str, str]]
     fault: str = ""
@@ -162,6 +164,7 @@ def _questions(frame: Frame, shown: Shown) -> Markup | str:
             question,
             impossible=shown.impossible,
             busy=shown.busy,
+            kept=question.id in shown.kept,
             refused=why if question.id == refused_id else "",
             typed=typed if question.id == refused_id else {},
         )

@@ -90,6 +90,10 @@ class Threads(ABC):
         """Name decisions that could not be carried out on a thread with this state, as far as is known."""
         return ()
 
+    def kept(self, thread: str) -> Collection[str]:  # noqa: ARG002 - unless it takes answers
+        """Name the open questions whose answers have come and wait."""
+        return ()
+
     def hears(self, thread: str) -> bool:  # noqa: ARG002 - unless it runs threads itself
         """Tell whether the events of a thread's run come in here, which say more than what is stored."""
         return False
@@ -121,8 +125,8 @@ class Threads(ABC):
         found = run_redactor().value(self._described(thread, at, snapshot))
         if found["status"] in FINAL_STATUSES and not snapshot.tasks:
             self._ended[thread, at] = Thread(**found, questions=[], impossible=())
-        questions, impossible = questions_of(snapshot), self.impossible(snapshot.values)
-        return Thread(**found, questions=questions, impossible=impossible)
+        questions = [one for one in questions_of(snapshot) if one.id not in self.kept(thread)]
+        return Thread(**found, questions=questions, impossible=self.impossible(snapshot.values))
 
     def _described(self, thread: str, at: str, snapshot: StateSnapshot) -> dict[str, Any]:
         values = snapshot.values

@@ -146,6 +146,58 @@ def test_a_run_goes_on_after_the_page_was_killed(page):
     assert page.calls.count("look tea") == 1, "what was finished is not done again"
 
 
+def where_to(page, path, question):
+    """Give where the answer to a question of a run goes, once it is asked."""
+    cards = page.wait(path, lambda shown: question in shown).split("<article")
+    return re.search('action="([^"]+/answers/[^"]+)"', next(card for card in cards if question in card))[1]
+
+
+def test_questions_are_answered_while_other_steps_run(page):
+    page.start().signed_in()
+    path = page.begin("meanwhile")
+    page.wait_for_call("hold milk")
+    what, who = where_to(page, path, "What shall be"), where_to(page, path, "For whom?")
+    assert page.post(what, {"type": "respond", "choice": "coffee"}).status_code == 422
+    assert "Other steps still run" in text_of(page.get(path))
+    assert page.post(what, {"type": "respond", "choice": "milk"}).status_code == 303
+    assert text_of(page.get(path)).count("Your answer is kept.") == 1
+    assert page.get("/").count("<article") == 1, "what is answered waits for nobody"
+    assert page.post(what, {"type": "respond", "choice": "tea"}).status_code == 303, "it may be changed"
+    assert page.post(who, {"type": "respond", "message": "eve"}).status_code == 303
+    assert page.calls == ["hold milk"]
+    (page.folder / "go").touch()
+    page.wait_for_status(path, "done")
+    assert page.calls == ["hold milk", "look tea for eve"]
+
+
+def test_what_somebody_may_not_decide_is_refused_while_other_steps_run(page):
+    policy = page.folder / "policy.json"
+    policy.write_text('{"approvers": [{"who": ["eve"], "question": "ask_person"}]}')
+    page.variables["PLAN_EXECUTE_POLICY"] = str(policy)
+    page.start("--auth", "mytools:authenticate")
+    page.client.headers["X-User"] = "eve"
+    path = page.begin("meanwhile")
+    page.wait_for_call("hold milk")
+    where = where_to(page, path, "For whom?")
+    page.client.headers["X-User"] = "bob"
+    refused = page.post(where, {"type": "reject", "message": "no"})
+    assert (refused.status_code, "bob may not decide this" in text_of(refused.text)) == (422, True)
+    assert "Your answer is kept." not in page.get(path)
+
+
+def test_an_answer_that_was_kept_is_asked_for_again_when_the_page_was_killed(page):
+    page.start().signed_in()
+    path = page.begin("meanwhile")
+    page.wait_for_call("hold milk")
+    page.post(where_to(page, path, "For whom?"), {"type": "reject", "message": "no"})
+    where_to(page, path, "What shall be")
+    page.kill()
+    (page.folder / "go").touch()
+    page.start().signed_in()
+    assert page.wait_for_status(path, "waiting").count("<article") == 2
+    assert "Your answer is kept." not in page.get(path)
+
+
 def test_an_answer_is_kept_though_the_page_is_killed(page):
     page.start().signed_in()
     path = page.begin("ask")
