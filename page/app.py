@@ -155,6 +155,7 @@ class _Pages:
             kept=threads.kept(thread),
             impossible=threads.impossible(snapshot.values),
             conversation=[said for message in spoken if (said := said_by(message))],
+            words=run_redactor().text(threads.live(thread).words),
             fault=threads.faults.get(thread, ""),
             refused=refused,
             version=version,
@@ -200,6 +201,8 @@ class _Pages:
         if live is not None:
             live.watches.add(watch)
             watch.put("steps", dict(live.outcomes))
+            if live.words:
+                watch.put("words", live.words)
             if since is not None and since != str(live.version):
                 watch.put("stale", {"plan": True, "rest": True})
         elif since is not None and since != str(self.threads.version):

@@ -222,14 +222,16 @@ class Board(Threads):
         live.begin()
         begun = False
         try:
-            events = agent.astream(
-                given, config_of(thread), context=to_context(settings or None), stream_mode="custom"
-            )
-            async for event in events:
+            told = to_context(settings or None)
+            modes = ["custom", "messages"]
+            async for mode, new in agent.astream(given, config_of(thread), context=told, stream_mode=modes):
                 begun = True
-                live.hear(event)
-                if event["type"] == "question_open":
-                    self.changed()
+                if mode == "messages":
+                    live.hear_words(*new)
+                elif isinstance(new, Mapping):  # a tool may write anything
+                    live.hear(new)
+                    if new.get("type") == "question_open":
+                        self.changed()
         except Exception as error:
             self._note_fault(thread, error, refused=not begun)
         finally:

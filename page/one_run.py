@@ -29,6 +29,7 @@ class Shown:
     Attributes:
         status: As in the list of runs.
         busy: Whether this process runs it.
+        words: The answer as far as a model has written it.
         fault: Why a run of this process stopped.
         kept: Questions whose answers have come and wait.
         impossible: Decisions that could not be carried out.
@@ -44,6 +45,7 @@ class Shown:
     kept: Collection[str]
     impossible: Collection[str]
     conversation: Sequence[tuple[str, str]]
+    words: str = ""
     fault: str = ""
     refused: tuple[str, str, Mapping[str, str]] | None = None
     version: int = 0
@@ -61,7 +63,7 @@ def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
     aside = element(
         "div",
         _live("questions", _questions(frame, shown)),
-        _live("answer", _titled("answer", record), _titled("issues", record)),
+        _live("answer", _answer(shown), _titled("issues", record)),
         _live("conversation", _conversation(shown.conversation)),
         _live("decisions", _titled("decisions", record)),
         _live("usage", _titled("usage", record)),
@@ -87,6 +89,14 @@ def _live(key: str, *parts: object) -> Markup:
 def _titled(key: str, record: RunRecord) -> Markup | str:
     body = part(key, record, anchors_of(record))
     return join([element("h2", PARTS[key][0]), body]) if body else ""
+
+
+def _answer(shown: Shown) -> Markup | str:
+    """Write the answer; while a model writes it, as the text that there is."""
+    if not shown.words:
+        return _titled("answer", shown.record)
+    words = element("div", shown.words, id="words", class_="panel answer", dir="auto", tabindex="0")
+    return join([element("h2", PARTS["answer"][0], " ", element("small", "is being written")), words])
 
 
 # --- the head ----------------------------------------------------------------------------

@@ -108,6 +108,14 @@ steps:
   - id: a
     call: {tool: look, args: {q: "${inputs.what} ${inputs.times}"}}
 """,
+    "two": """
+goal: look up tea and milk
+steps:
+  - id: a
+    call: {tool: look, args: {q: tea}}
+  - id: b
+    call: {tool: look, args: {q: milk}}
+""",
     "meanwhile": """
 goal: ask while something runs
 steps:

@@ -109,6 +109,15 @@ function now(doing) {
   if (found) found.textContent = doing.length ? `Now: ${doing.slice(0, 12).join(", ")}${doing.length > 12 ? " …" : ""}` : "";
 }
 
+// The answer as a model writes it: text, whatever it holds. Who reads the end of it goes on seeing the end.
+function write(words) {
+  const box = byId("words");
+  if (!box) return refresh(false);
+  const atEnd = box.scrollTop + box.clientHeight > box.scrollHeight - 30;
+  box.textContent = words;
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
+
 let stale = null;
 const MOST_BARS = 150;
 
@@ -122,6 +131,7 @@ function take(news) {
   }
   if (news.spent) spend(news.spent);
   if (news.now) now(news.now);
+  if (news.words) write(news.words);
   if (news.waiting !== undefined) count(news.waiting);
   if (news.stale) refresh(Boolean(news.stale.plan));
   if (news.changed && !body.dataset.run) refresh(false);

@@ -11,10 +11,12 @@ import os
 import time
 from importlib.resources import files
 from pathlib import Path
+from threading import Event
 
 import pytest
 from browser import NAMES, PROGRAM
-from served_page import PLANS
+from openai_stub import OpenAIStub, Reply
+from served_page import HOSTILE, PLANS
 
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason=f"THE PAGE WAS NOT TRIED IN A BROWSER: no {', '.join(NAMES)} on the PATH"
@@ -31,10 +33,12 @@ def tab(browser, page):
     """Open the page's printed address in the browser."""
     page.start()
     browser.open(page.printed)
-    page.client.cookies.update(
-        {one["name"]: one["value"] for one in browser.send("Network.getCookies")["cookies"]}
-    )
+    page.client.cookies.update({one["name"]: one["value"] for one in cookies(browser)})
     return browser
+
+
+def cookies(tab):
+    return tab.send("Network.getCookies")["cookies"]
 
 
 def wait(tab, expression):
@@ -155,6 +159,28 @@ def test_an_edit_is_checked_while_it_is_typed(tab, page):
     type_in("some tea", "better tea")
     wait(tab, "document.querySelector('#check .added').textContent.includes('better tea')")
     assert tab.refused == []
+
+
+def test_the_answer_appears_as_the_model_writes_it(tab, page):
+    """The stub holds the end back. The last words come then: they might be a part of a secret."""
+    ends = Event()
+    said = f"# Tea\n\n{HOSTILE} was found, and it is *hot*. There is no more to say of it."
+    with OpenAIStub([Reply(said, hold=ends)]) as stub:
+        page.stop()
+        page.variables |= {"OPENAI_API_KEY": "k"}
+        page.start("--model", "openai:m", "--base-url", stub.base_url)
+        tab.open(page.printed)
+        page.client.cookies.update({one["name"]: one["value"] for one in cookies(tab)})
+        path = page.begin("two")
+        tab.open(page.address + path)
+        wait(tab, "document.querySelector('#words').textContent.includes('it is *hot*.')")
+        picture(tab, "run-answer-1200")
+        assert tab.evaluate("document.querySelector('#words').childElementCount") == 0, "it is text"
+        tab.evaluate("window.here = 1")
+        ends.set()
+        wait(tab, "document.querySelector('#answer em').textContent === 'hot'")
+    assert tab.evaluate("window.here") == 1
+    assert (tab.refused, tab.dialogs) == ([], 0)
 
 
 # --- looks -------------------------------------------------------------------------------
