@@ -236,6 +236,14 @@ def test_what_failed_can_be_run_again(page):
     assert page.calls == ["look bad", "look bad", "look b"]
 
 
+def test_a_step_that_asks_has_its_place_in_the_page_and_in_the_report(page):
+    page.start().signed_in()
+    path = page.begin("ask")
+    page.wait_for_status(path, "waiting")
+    for shown in (page.get(f"{path}/steps/what"), page.get(f"{path}/report")):
+        assert "question to a person" in shown
+
+
 def test_runs_are_found_by_status_and_words(page):
     page.start().signed_in()
     held, asked = page.begin("hold"), page.begin("ask")
