@@ -18,9 +18,10 @@ from ..people.questions import is_ours
 from ..report import RunRecord, aread_run
 from ..storage.persistence import list_threads
 from ..threads.requirements import check_can_go_on, impossible_decisions
-from .threads import Threads, config_of
+from .threads import MOST_CHECKPOINTS, Threads, config_of
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
     from langgraph.types import StateSnapshot
 
     from ..graph.agent import PlanExecuteAgent
@@ -69,9 +70,14 @@ class Board(Threads):
         """List the threads of the database."""
         return await asyncio.to_thread(lambda: list(list_threads(self.agent.checkpointer)))  # type: ignore[arg-type]
 
-    async def state(self, thread: str) -> StateSnapshot:
+    async def state(self, thread: str, checkpoint: str | None = None) -> StateSnapshot:
         """Read a thread's state."""
-        return await self.agent.aget_state(config_of(thread))
+        return await self.agent.aget_state(config_of(thread, checkpoint))
+
+    async def history(self, thread: str) -> Sequence[StateSnapshot]:
+        """Read the newest states of a thread, newest first."""
+        states = self.agent.aget_state_history(config_of(thread), limit=MOST_CHECKPOINTS)
+        return [one async for one in states]
 
     async def read(self, thread: str) -> RunRecord:
         """Read all about a run, with what the store has of it."""
@@ -152,6 +158,17 @@ class Board(Threads):
         await self._begin(thread, None, person)
         self._raise_if_refused(thread)
 
+    async def fork(self, thread: str, checkpoint: str, person: str | None) -> None:
+        """Go on from an earlier checkpoint, as LangGraph forks.
+
+        Raises:
+            PlanExecuteError: If it cannot go on from there, or somebody runs the thread.
+        """
+        agent = self.agent_for(thread)
+        check_can_go_on(agent, agent.toolbox, await self.state(thread, checkpoint))
+        await self._begin(thread, None, person, checkpoint=checkpoint)
+        self._raise_if_refused(thread)
+
     async def retry(self, thread: str, step_ids: list[str] | None, person: str | None) -> None:
         """Run failed or chosen steps again, and what depends on them.
 
@@ -185,7 +202,13 @@ class Board(Threads):
         self.changed()
 
     async def _begin(
-        self, thread: str, given: Any, person: str | None, settings: Mapping[str, Any] | None = None
+        self,
+        thread: str,
+        given: Any,
+        person: str | None,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        checkpoint: str | None = None,
     ) -> None:
         """Start to run a thread, and return when it is held here or was refused."""
         if thread in self._tasks:
@@ -195,7 +218,7 @@ class Board(Threads):
         agent = self.agent_for(thread)
         # Alone, a name changes no setting of the thread.
         told = {**(settings or {}), **({} if person is None else {"person": person})}
-        task = asyncio.create_task(self._run(agent, thread, given, told))
+        task = asyncio.create_task(self._run(agent, thread, config_of(thread, checkpoint), given, told))
         self._tasks[thread], self._agents[thread] = task, agent
 
         async def is_held() -> bool:
@@ -216,7 +239,12 @@ class Board(Threads):
             raise self._refusals.pop(thread)
 
     async def _run(
-        self, agent: PlanExecuteAgent, thread: str, given: Any, settings: Mapping[str, Any]
+        self,
+        agent: PlanExecuteAgent,
+        thread: str,
+        config: RunnableConfig,
+        given: Any,
+        settings: Mapping[str, Any],
     ) -> None:
         live = self.live(thread)
         live.begin()
@@ -224,7 +252,7 @@ class Board(Threads):
         try:
             told = to_context(settings or None)
             modes = ["custom", "messages"]
-            async for mode, new in agent.astream(given, config_of(thread), context=told, stream_mode=modes):
+            async for mode, new in agent.astream(given, config, context=told, stream_mode=modes):
                 begun = True
                 if mode == "messages":
                     live.hear_words(*new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..people.questions import OpenQuestion
@@ -15,6 +15,8 @@ from ..report.record import RunRecord
 from ..report.words import OUTCOMES, Share, say_cost, say_seconds
 from .asking import question_card
 from .frame import Frame, note, status_badge
+from .history import past_panel
+from .threads import Past
 
 __all__ = ["Shown", "anchors_of", "one_run", "said_by", "step_drawer", "time_chart"]
 
@@ -35,6 +37,7 @@ class Shown:
         impossible: Decisions that could not be carried out.
         conversation: Who said what, oldest first.
         refused: The answer that was not taken: the question, why, and what the form held.
+        past: The moment that is shown; None: it is as it is now.
         version: That of the run's `Live` before all this was read.
     """
 
@@ -49,6 +52,7 @@ class Shown:
     fault: str = ""
     refused: tuple[str, str, Mapping[str, str]] | None = None
     version: int = 0
+    past: Past | None = None
 
 
 def anchors_of(record: RunRecord) -> dict[str, str]:
@@ -57,9 +61,13 @@ def anchors_of(record: RunRecord) -> dict[str, str]:
 
 
 def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
-    """Write the page; without the drawings where the browser has them."""
-    record = shown.record
-    title = record["goal"] or record["thread"]
+    """Write the page; without the drawings where the browser has them. What was can only be looked at."""
+    record, past, page = shown.record, shown.past, frame
+    title, thread = record["goal"] or record["thread"], record["thread"]
+    panel: Markup | str = ""
+    if past is not None:
+        panel = past_panel(frame, thread, past.moments, past.number)
+        frame = replace(frame, read_only=True)
     aside = element(
         "div",
         _live("questions", _questions(frame, shown)),
@@ -71,13 +79,15 @@ def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
         class_="aside",
     )
     drawings = "" if rest_only else _drawings(record)
-    return frame.document(
+    follows = f"{frame.link('runs', thread, 'events')}?since={shown.version}"
+    return page.document(
         title[:80],
+        panel,
         _head(frame, shown),
         element("div", drawings, aside, class_="columns"),
         _drawer(),
-        data_follows=f"{frame.link('runs', record['thread'], 'events')}?since={shown.version}",
-        data_run=frame.link("runs", record["thread"]),
+        data_follows=follows if past is None else None,
+        data_run=frame.link("runs", thread),
         data_outcomes=json.dumps({name: [one.mark, one.label] for name, one in OUTCOMES.items()}),
     )
 
@@ -105,7 +115,11 @@ def _answer(shown: Shown) -> Markup | str:
 def _head(frame: Frame, shown: Shown) -> Markup:
     record = shown.record
     words = element("span", record["reason"] or "", class_="muted", dir="auto")
-    links = element("a", "Report", href=frame.link("runs", record["thread"], "report"))
+    links: Markup | str = ""
+    if shown.past is None:
+        run, report = (frame.link("runs", record["thread"], *more) for more in ((), ("report",)))
+        ways = [element("a", "Report", href=report), element("a", "History", href=f"{run}?moment=last")]
+        links = join(ways, " ")
     return element(
         "div",
         element("h1", record["goal"] or "(no goal)", dir="auto"),

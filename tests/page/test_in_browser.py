@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -183,6 +184,34 @@ def test_the_answer_appears_as_the_model_writes_it(tab, page):
     assert (tab.refused, tab.dialogs) == ([], 0)
 
 
+def test_a_run_is_scrubbed_through_and_gone_on_with_by_keyboard(tab, page):
+    path = page.begin("ask")
+    page.post(page.question(page.wait_for_status(path, "waiting")), {"type": "respond", "choice": "tea"})
+    page.wait_for_status(path, "done")
+    tab.open(page.address + path)
+    click(tab, "#head a[href*=moment]")
+    wait(tab, "document.querySelector('#past').textContent.includes('The run ended: done')")
+    tab.evaluate("window.here = 1; document.querySelector('#scrub input').focus()")
+    for said in ("The run was evaluated", "a done", "what done", "The plan is valid"):
+        press(tab, "ArrowLeft")
+        wait(tab, f"document.querySelector('#past > p').textContent.includes('{said}')")
+    assert tab.evaluate(f"{outcome('a')}.contains('open')")
+    assert tab.evaluate("[window.here, document.activeElement.name, location.search.slice(0, 4)]") == [
+        1,
+        "moment",
+        "?at=",
+    ]
+    tab.evaluate("location.hash = 'step-what'")
+    wait(tab, "document.querySelector('#step .mark').textContent === '○'")
+    press(tab, "Escape")
+    click(tab, "#past a[href*=fork]")
+    wait(tab, "document.querySelector('h1').textContent.startsWith('Go on from an earlier moment')")
+    click(tab, "button.approve")
+    wait(tab, "document.querySelector('#head .badge').textContent === 'done'")
+    assert page.calls == ["look tea"]
+    assert tab.refused == []
+
+
 # --- looks -------------------------------------------------------------------------------
 
 
@@ -196,8 +225,10 @@ def pages(tab, page):
     approval = page.begin("write")
     page.wait_for_status(approval, "waiting")
     edit = page.question(page.get(approval)) + "/edit"
+    history = page.client.get(f"{failed}?moment=1", follow_redirects=True).text
+    valid = re.findall(r'href="([^"]+)"[^>]*>The plan is valid', history)[0]
     return {
-        "inbox": "/", "runs": "/runs", "new": "/new",
+        "past": valid, "fork": valid.replace("?", "/fork?"), "inbox": "/", "runs": "/runs", "new": "/new",
         "edit": edit, "run-done": done, "run-failed": failed, "run-approval": approval,
         "step": f"{failed}#step-a",
     }  # fmt: skip
