@@ -25,7 +25,8 @@ help: ## list the targets
 demo: $(VENV)/.installed ## approve a release, see it killed, resumed and mended: real tools, no key, a minute
 	@"$(BIN)/plan-execute" demo tour
 
-recording: $(VENV)/.dev ## record docs/demo.svg, the picture in the README, from a real run
+recording: $(VENV)/.dev ## make the pictures of the pages, docs/run.svg and docs/demo.svg, of real runs
+	"$(BIN)/python" docs/recording/picture.py docs/run.svg
 	"$(BIN)/python" docs/recording/record.py docs/demo.svg
 
 test: check ## lint, types and all tests

@@ -54,7 +54,9 @@ stays at 1.""",
     "throughput": """\
 Many threads (conversations) at the same time on one SQLite file, and on one PostgreSQL server whose commits
 wait for the disk; each is a run of five bound steps that return at once, so that nothing is measured but the
-machinery. The server's own processor time is not counted.""",
+machinery. "Our nodes" is a graph of plain LangGraph with the same nodes, which do nothing but make the calls:
+the wiring alone, without approvals, ledger, checks and redaction. The server's own processor time is not
+counted.""",
     "loops": """\
 A `for_each` of one step over a long list, and the same loop killed with SIGKILL and resumed.""",
     "start_up": """\

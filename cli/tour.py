@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -91,7 +90,7 @@ class _Parts:
                 return False
             time.sleep(0.05)
         time.sleep(1)  # for the person to see what runs
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
         if self._screen.interactive:
             sys.stderr.write(_GIVE_BACK)

@@ -16,7 +16,8 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, is_invalid_resume
 from pydantic import ValidationError
 
 from ..errors import BudgetExceededError, RepeatedCallError, StepError, ToolFailedError
-from ..people.asking import ask_person
+from ..people.asking import ask_person, note_uses
+from ..people.deciders import use_of_call
 from ..people.plan_text import call_in_words
 from ..people.questions import RUNNER_STOPPED, may_still_run
 from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope
@@ -77,6 +78,9 @@ async def call_once(
         return (
             await call(this) if effect == "read" else await _protected(scope, this, tool, args, effect, call)
         )
+    except GraphInterrupt as stop:
+        await note_uses(scope.run, stop, use_of_call(tool, args, scope.run.graph.toolbox))
+        raise
     finally:
         CALLER.reset(caller)
         CALL_UNDER_WAY.reset(under_way)

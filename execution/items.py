@@ -43,7 +43,7 @@ from ..storage.ids import Place
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
 from .granted import confirmed_items
-from .work import Item, StepWork, broken_attempt, was_ordered_again
+from .work import Item, StepWork, broken_attempt, costs_nothing, was_ordered_again
 
 __all__ = ["ItemsWork", "failure_codes"]
 
@@ -235,7 +235,13 @@ class ItemsWork:
         work, before = self._work, self._known(item.index)
         async with work.epoch.gate.slot(work.step):
             attempt = await work.attempt(number, before, hint, item)
-        await work.run.ledger.record_item(*self._address, item.index, digest(item.value), attempt)
+        await work.run.ledger.record_item(
+            *self._address,
+            item.index,
+            digest(item.value),
+            attempt,
+            replaceable=costs_nothing(work.step, attempt),
+        )
         assert self._rows is not None
         self._rows[item.index] = attempt
         error = attempt["error"]

@@ -48,11 +48,12 @@ from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tools.values import plain_output, spoken
 from ..tracing.marks import current_span
+from .counting import counting
 from .effects import call_once, content_of
 from .endings import with_cannot
+from .evidence import CALLED_WITH, MADE
 from .granted import asks_for_a_call, confirmed_call
-from .kinds.agent import CALLED_WITH
-from .middleware import GrantedTools, MiddlewareCalls, check_middleware, tool_name
+from .middleware import Outermost, check_middleware, tool_name
 from .turns import as_text, correction_of, raise_if_no_result
 
 __all__ = ["as_subgraph", "make_step_agent"]
@@ -75,9 +76,8 @@ def make_step_agent(
     if not middleware:
         return create_agent(model, toolbox.tools, middleware=[guard], name="step_agent")
     check_middleware(middleware, toolbox)
-    around = [GrantedTools(toolbox), *middleware, guard]
-    agent = create_agent(model, toolbox.tools, middleware=around, name="step_agent")
-    return agent.with_config(callbacks=[MiddlewareCalls()])
+    around = [Outermost(toolbox), *middleware, guard]
+    return create_agent(model, toolbox.tools, middleware=around, name="step_agent")
 
 
 def as_subgraph(step_agent: CompiledStateGraph[Any, Any, Any, Any]) -> CompiledStateGraph[Any, Any, Any, Any]:
@@ -188,10 +188,10 @@ class StepGuard(AgentMiddleware[Any, Any]):
             keyed = request.override(tool=keyed_tool(tool, this.idempotency_key))
             return await _made(keyed, handler, scope, transient_tries=1 if effect == "write" else 4)
 
+        call_id = str(call["id"] or "")
         try:
             require_credentials(name, args)
             await run_bounded(self._toolbox.check_arguments, name, args)
-            call_id = str(call["id"] or "")
             changed = "".join(_changed(wanted, name, args))
             output = await call_once(
                 scope, name, args, effect, make, order=order, instead_of=changed, call_id=call_id
@@ -200,10 +200,11 @@ class StepGuard(AgentMiddleware[Any, Any]):
             answer = ToolMessage(str(error), tool_call_id=call["id"], name=name, status="error")
         else:
             answer = _message(output, call)
-        if args != asked["args"]:
-            # A person or a middleware changed the call, which the recorded turn of the model does not show.
-            answer.response_metadata = {CALLED_WITH: args}
-        _ended(scope, request, seen, ok=answer.status != "error", output=answer.text)
+        ok = answer.status != "error"
+        # A person or a middleware may have changed the call: the model's own turn does not say so.
+        changes = {CALLED_WITH: args} if args != asked["args"] else {}
+        answer.response_metadata = scope.marks[call_id] = {MADE: ok, **changes}
+        _ended(scope, request, seen, ok=ok, output=answer.text)
         return answer
 
     async def _confirmed(
@@ -433,7 +434,7 @@ async def _counted(
     async with counted_call(scope.tab, "executor", model, request.messages) as call:
         who = describe_model("executor", model)
         async with within_time(scope.tab.call_limits(), who):
-            with _named_call(scope), current_span(get_config()):
+            with counting(None), _named_call(scope), current_span(get_config()):
                 response = await handler(request)
         call.answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
         return response
@@ -452,7 +453,8 @@ async def _made(
     async def attempt() -> ToolMessage | Command[Any]:
         scope.tab.tool_call()
         await scope.tab.keep()
-        return await handler(request)
+        with counting(None):
+            return await handler(request)
 
     try:
         answer = await retry_transient(attempt, tries=transient_tries)

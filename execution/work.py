@@ -76,7 +76,7 @@ from .kinds.bound import run_bound_step
 from .kinds.named import run_named_agent
 from .kinds.sub_plan import run_sub_plan
 
-__all__ = ["Item", "StepWork", "broken_attempt", "was_ordered_again"]
+__all__ = ["Item", "StepWork", "broken_attempt", "costs_nothing", "was_ordered_again"]
 
 Json = Any
 
@@ -525,6 +525,12 @@ def _fell_short(attempt: Attempt) -> bool:
 def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Attempt:
     """Return an attempt that could not begin."""
     return new_attempt(number, started_at, started_at, {"code": error.code, "message": str(error)})
+
+
+def costs_nothing(step: Step, made: Attempt | StepResult) -> bool:
+    """Tell whether a bound step only read, with no model: what a power failure takes of it is read again."""
+    reads = all(call["effect"] == "read" for call in made["evidence"])
+    return "call" in step and reads and not made["usage"].get("model_calls")
 
 
 def was_ordered_again(before: Attempt | None) -> bool:

@@ -1,4 +1,4 @@
-"""Wire the nodes into the graph; the graph's picture in the docs is drawn from it."""
+"""Wire the nodes into the graph: docs/architecture.md has the picture."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.graph import END
+from langgraph.graph import END, START
 from langgraph.types import Command, StateSnapshot
 
 from ..context import Context, run_redactor, to_context
@@ -24,10 +24,13 @@ from ..errors import (
     known,
 )
 from ..langgraph_private import READ
+from ..nodes.dispatcher import recorded_results
+from ..people.answers import check_resumable
 from ..people.approvals import inputs_digest
 from ..people.chat import closing_messages
-from ..people.deciders import Deciders, person_of, requesters_of, uses_of
-from ..plan.dag import descendants, next_round_is_due
+from ..people.deciders import Deciders, person_of, requesters_of, uses_in, uses_of
+from ..people.questions import question_name
+from ..plan.dag import descendants, next_round_is_due, pending_steps
 from ..plan.identity import input_values, plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
 from ..state import (
@@ -53,10 +56,19 @@ from ..tools.threads import run_bounded
 from .compiled import CompiledAgent
 from .door.chat import says_something
 from .door.inputs import as_json, check_input
-from .door.thread_state import check_clock, check_version, checked_plan, plan_of
+from .door.thread_state import check_clock, check_version, checked_plan, plan_of, stands_before_a_goal
 from .door.visit import check_new_run
 
-__all__ = ["ABANDON", "cancel_run", "edit_plan", "retry_steps", "without_open_run"]
+__all__ = [
+    "ABANDON",
+    "Outlook",
+    "cancel_run",
+    "check_may_answer",
+    "edit_plan",
+    "fork_outlook",
+    "retry_steps",
+    "without_open_run",
+]
 
 ABANDON = "abandon"
 """Key of an input that gives up the thread's open run."""
@@ -321,6 +333,38 @@ def _as_another_run(config: RunnableConfig) -> RunnableConfig:
     }
 
 
+class Outlook(NamedTuple):
+    """What a run does that goes on from a checkpoint.
+
+    Attributes:
+        kept: Steps whose results are used again.
+        runs: Steps that run.
+        plans: Whether a model is asked for a plan first.
+    """
+
+    kept: list[str]
+    runs: list[str]
+    plans: bool
+
+
+async def fork_outlook(agent: CompiledAgent, config: RunnableConfig) -> Outlook:
+    """Tell what ``astream(None, config)`` does with a config that names an earlier checkpoint.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread, or no such checkpoint.
+        NothingToResumeError: If the run had ended then.
+    """
+    snapshot = await _existing(agent, config)
+    check_resumable(snapshot, has_saver=True)
+    plans = any(task.name in (START, "planner", "replanner") for task in snapshot.tasks)
+    plan, known_ = checked_plan(snapshot), snapshot.values.get("results") or {}
+    if plan is None or stands_before_a_goal(snapshot):
+        return Outlook([], [], plans)
+    results = {**await recorded_results(_ledger(agent, config), plan, known_), **known_}
+    runs = [step["id"] for step in pending_steps(plan, results)]
+    return Outlook([i for i, r in results.items() if r["status"] == "done" and i not in runs], runs, plans)
+
+
 async def edit_plan(
     agent: CompiledAgent, config: RunnableConfig, edited: Mapping[str, Any], *, person: str | None = None
 ) -> Plan:
@@ -448,13 +492,35 @@ async def _require_allowed(
     Raises:
         NotAllowedError: If the thread's rules do not let this person decide it.
     """
+    known_ = {"inputs": input_values(snapshot.values.get("plan") or {}, snapshot.values.get("inputs"))}
+    uses = uses_of(steps, agent.toolbox, known_)
+    if why := (await _deciders(agent, snapshot, ledger)).refusal(question, uses, by):
+        raise NotAllowedError(f"{why} Nothing was changed.")
+
+
+async def _deciders(agent: CompiledAgent, snapshot: StateSnapshot, ledger: Ledger) -> Deciders:
     record = await ledger.opening()
     started = to_context(record.settings or snapshot.values.get("settings")) or Context()
     rules = [*agent.policy.approvers, *started.approvers]
-    known_ = {"inputs": input_values(snapshot.values.get("plan") or {}, snapshot.values.get("inputs"))}
-    uses = uses_of(steps, agent.toolbox, known_)
-    if why := Deciders(rules, requesters_of(snapshot.values, record.requesters)).refusal(question, uses, by):
-        raise NotAllowedError(f"{why} Nothing was changed.")
+    return Deciders(rules, requesters_of(snapshot.values, record.requesters))
+
+
+async def check_may_answer(
+    agent: CompiledAgent, config: RunnableConfig, question_id: str, *, person: str | None = None
+) -> None:
+    """Refuse an answer of somebody who may not decide, while the run cannot take an answer yet.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+        NotAllowedError: If the thread's rules do not let this person decide it.
+    """
+    snapshot = await _existing(agent, config)
+    deciders = await _deciders(agent, snapshot, _ledger(agent, config))
+    for asked in snapshot.interrupts:
+        name = question_name(asked.value) if asked.id == question_id else ""
+        uses = uses_in(asked.value, agent.toolbox)
+        if name and (why := deciders.refusal(name, uses, _orderer(config, person))):
+            raise NotAllowedError(f"{why} The question stays open.")
 
 
 @asynccontextmanager

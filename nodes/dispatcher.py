@@ -11,7 +11,7 @@ from ..state import Plan, State, StepResult, feedback_of
 from ..storage.ledger import Ledger
 from ..tools.toolbox import Toolbox
 
-__all__ = ["make_dispatcher"]
+__all__ = ["make_dispatcher", "recorded_results"]
 
 
 def make_dispatcher(toolbox: Toolbox) -> Node:
@@ -33,7 +33,7 @@ def make_dispatcher(toolbox: Toolbox) -> Node:
                 "approval": needed,
                 "audit": [audit_event(run, state, "approval_missing", trigger=trigger)],
             }
-        adopted = await _recorded_results(run.ledger, plan, state.get("results") or {})
+        adopted = await recorded_results(run.ledger, plan, state.get("results") or {})
         update: Update = {
             "status": "running",
             "approval": approval_state(record, said),
@@ -45,9 +45,7 @@ def make_dispatcher(toolbox: Toolbox) -> Node:
     return dispatcher
 
 
-async def _recorded_results(
-    ledger: Ledger, plan: Plan, known: dict[str, StepResult]
-) -> dict[str, StepResult]:
+async def recorded_results(ledger: Ledger, plan: Plan, known: dict[str, StepResult]) -> dict[str, StepResult]:
     """Find this plan's results that are in the ledger but not in the state (after a crash or a fork)."""
     recorded = await ledger.results(plan["id"])
     return {

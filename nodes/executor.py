@@ -17,7 +17,7 @@ from ..errors import StorageError, ThreadBusyError
 from ..execution.attempts import AttemptLoop, Outcome
 from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
-from ..execution.work import StepWork
+from ..execution.work import StepWork, costs_nothing
 from ..models.chat import ChatModels
 from ..plan.identity import step_fingerprint
 from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
@@ -156,7 +156,13 @@ async def _record(result: StepResult, state: State, epoch: Epoch, run: Run) -> N
     plan, step_id = state["plan"], result["step_id"]
     if plan is not None and result["status"] in ("done", "skipped"):
         fingerprint = step_fingerprint(epoch.steps[step_id])
-        await run.ledger.record_result(plan["id"], step_id, fingerprint, dict(result))
+        await run.ledger.record_result(
+            plan["id"],
+            step_id,
+            fingerprint,
+            dict(result),
+            replaceable=costs_nothing(epoch.steps[step_id], result),
+        )
 
 
 def _finish(outcome: Outcome, epoch: Epoch, run: Run, runtime: Runtime[Context]) -> Update:
@@ -168,5 +174,7 @@ def _finish(outcome: Outcome, epoch: Epoch, run: Run, runtime: Runtime[Context])
     epoch.gate.publish(step_id, result)
     emit_end_of_step(runtime, run, result)
     warn_of_budget(runtime, run)
-    update: Update = {"results": {step_id: result}, "usage": result["usage"], "audit": outcome.audit}
+    update: Update = {"results": {step_id: result}, "usage": result["usage"]}
+    if outcome.audit:
+        update["audit"] = outcome.audit
     return update | ({"decisions": {step_id: decision}} if decision is not None else {})

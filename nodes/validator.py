@@ -17,6 +17,7 @@ from ..people.approvals import (
     approval_state,
     grants_of,
     inputs_digest,
+    maker_of,
     record_approval,
     standing_approval,
 )
@@ -151,19 +152,14 @@ class _Validator:
         earlier = [record for record in recorded if record.get("inputs", inputs) == inputs]
         edits = [one for one in earlier if one.get("edit") == draft["plan"] and "inputs" in one]
         if draft["source"] == "person" and edits:
-            return "edited", _maker(edits[-1])
+            return "edited", maker_of(edits[-1])
         if digest(draft["plan"]) not in run.authored:
             return None
         # A standing grant expires, and was already checked for this revision.
         lasting = [record for record in earlier if "until" not in record]
         given = [record for record in lasting if record["decision"] in ("approved", "edited")]
         covering = [record for record in given if is_within(grants, record["grants"])]
-        return ("approved", _maker(covering[-1])) if covering else None
-
-
-def _maker(record: Mapping[str, Any]) -> By:
-    by: By | None = record.get("by")
-    return by or {"kind": "person"}
+        return ("approved", maker_of(covering[-1])) if covering else None
 
 
 def _is_form_of_answer(issue: PlanIssue) -> bool:

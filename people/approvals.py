@@ -17,7 +17,7 @@ from ..plan.grants import changed_tools, covers, plan_grants
 from ..plan.identity import input_values, plan_hash, step_fingerprints
 from ..plan.references import expression_roots, step_references
 from ..run import Run
-from ..state import Approval, By, Grants, Plan, State, Step, digest, granted_tools
+from ..state import Approval, By, Grants, Plan, State, Step, as_by, digest, granted_tools
 from ..tools.toolbox import Toolbox
 from .deciders import Use, deciders_of, uses_of
 
@@ -26,6 +26,7 @@ __all__ = [
     "grants_of",
     "inputs_digest",
     "known_values",
+    "maker_of",
     "record_approval",
     "record_edit",
     "standing_approval",
@@ -106,7 +107,7 @@ async def standing_approval(run: Run, state: State, toolbox: Toolbox) -> Record 
     )
     if required and not is_other:
         uses = await uses_of_plan(run, state, plan, toolbox)
-        is_other = deciders_of(run).refusal("approve_plan", uses, _maker(record)) is not None
+        is_other = deciders_of(run).refusal("approve_plan", uses, maker_of(record)) is not None
     return None if required and is_other else record
 
 
@@ -129,7 +130,7 @@ async def _approved_by_grant(run: Run, state: State, toolbox: Toolbox) -> Record
     if not covers(grant, await grants_of(run, state, toolbox)):
         return None
     uses = await uses_of_plan(run, state, plan, toolbox)
-    if deciders_of(run).refusal("approve_plan", uses, _maker(grant)) is not None:
+    if deciders_of(run).refusal("approve_plan", uses, maker_of(grant)) is not None:
         return None
     said = {name: grant[name] for name in ("until", "schedule") if name in grant}
     return await record_approval(run, state, toolbox, "approved", grant.get("by"), **said)
@@ -140,9 +141,9 @@ def _is_over(record: Record, run: Run) -> bool:
     return until is not None and datetime.fromisoformat(until) <= datetime.fromisoformat(run.timestamp())
 
 
-def _maker(record: Record) -> By:
-    """Return who approved; earlier versions did not record which person."""
-    by: By = record.get("by") or {"kind": "person"}
+def maker_of(record: Record) -> By:
+    """Return who approved or edited; earlier versions did not record which person."""
+    by = as_by(record.get("by") or "person")
     return by if by["kind"] == "person" else {"kind": "policy"}
 
 

@@ -15,11 +15,21 @@ from ..run import Run, emit
 from ..safety.markdown import plain_line
 from ..state import By
 from .deciders import Use, deciders_of
-from .questions import Answer, older_question_id, question_id, question_value, read_answer, with_refusal
+from .questions import (
+    QUESTIONS,
+    Answer,
+    older_question_id,
+    question_id,
+    question_name,
+    question_value,
+    read_answer,
+    with_refusal,
+)
 
 __all__ = [
     "ask_anything",
     "ask_person",
+    "note_uses",
 ]
 
 
@@ -78,9 +88,19 @@ async def ask_anything(
     Raises:
         langgraph.errors.GraphInterrupt: While there is no answer.
     """
-    question = Interrupt(value, response_schema=schema)
-    raw, _ = await _answer(run, key, question, "", step_id, lambda _: None)
+    question, deciders = Interrupt(value, response_schema=schema), deciders_of(run)
+    uses: Any = await run.ledger.uses([question_id(run.ledger.thread_id, key)]) if deciders.rules else [[]]
+    raw, _ = await _answer(run, key, question, "", step_id, lambda by: deciders.refusal("", uses[0], by))
     return run.redact(raw)
+
+
+async def note_uses(run: Run, stop: GraphInterrupt, use: Use) -> None:
+    """Put on record that questions which a tool or an agent asks itself are about this call of it."""
+    open_ = stop.args[0] if stop.args else ()
+    asked = [one.id for one in open_ if question_name(one.value) not in QUESTIONS]
+    for question, known in zip(asked, await run.ledger.uses(asked), strict=True):
+        if use not in known:
+            await run.ledger.record_uses(question, [*known, use])
 
 
 async def _answer(

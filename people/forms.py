@@ -1,4 +1,4 @@
-"""Read a form that a person fills in for a server."""
+"""Read the values that a person fills in, as text or in the fields of a form."""
 
 from __future__ import annotations
 
@@ -6,14 +6,37 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import known
+from ..errors import InvalidAnswerError, known
 from ..safety.depth import read_json
 from ..safety.schemas import BadSchemaError, read_schema
 
-__all__ = ["choices_of", "fields_in_words", "filled_in"]
+__all__ = ["amount_in", "choices_of", "fields_in_words", "filled_in", "json_or_text"]
 
 Json = Any
 _WORDS = {"yes": True, "true": True, "no": False, "false": False}
+
+
+def amount_in(text: str) -> float:
+    """Read how much a budget grows by.
+
+    Raises:
+        InvalidAnswerError: If it is no number above zero.
+    """
+    try:
+        amount = float(text.replace("_", "").replace(",", "").removeprefix("$"))
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < float("inf"):
+        raise InvalidAnswerError(f"{text!r} is no amount: give a number above zero")
+    return int(amount) if amount.is_integer() else amount
+
+
+def json_or_text(text: str) -> Json:
+    """Read JSON; any other text stands for itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def filled_in(schema: Mapping[str, Json], given: Json) -> dict[str, Json]:

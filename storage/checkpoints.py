@@ -33,7 +33,7 @@ from langgraph.store.sqlite import SqliteStore
 from ..errors import StorageDamagedError
 from ..langgraph_private import CursorHook
 from .calls import Access
-from .ledger import DURABLE
+from .ledger import must_last
 from .rows import Change, changed
 from .sqlite import Database, refusal, thread_lock
 
@@ -249,12 +249,11 @@ class LocalStore(CursorHook, SqliteStore):
         with self.shared.transaction(write=access >= Access.WRITE, durable=access == Access.DURABLE):
             return super().batch(wanted)
 
-    def access_of(self, ops: Iterable[Op]) -> Access:
+    def access_of(self, ops: Sequence[Op]) -> Access:
         """Return the transaction that the operations need."""
-        puts = [op for op in ops if isinstance(op, PutOp)]
-        if any(op.namespace[:2] in DURABLE for op in puts):
+        if must_last(ops):
             return Access.DURABLE
-        return Access.WRITE if puts else Access.READ
+        return Access.WRITE if any(isinstance(op, PutOp) for op in ops) else Access.READ
 
     def change(self, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:
         """Change a row in one transaction, which is on disk at return; other processes wait for it."""

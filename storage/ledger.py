@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langgraph.store.base import BaseStore, GetOp, Item, PutOp
+from langgraph.store.base import BaseStore, GetOp, Item, Op, PutOp
 
 from ..safety.redaction import Redactor
 from ..state import Attempt, By
 from .ids import CallId
-from .rows import ROOT, decode, dump, encode, load, put, search
+from .rows import ROOT, decode, dump, encode, is_replaceable, load, put, search
 
 __all__ = [
-    "DURABLE",
     "Ledger",
     "Opening",
     "ledger_of",
+    "must_last",
     "thread_of",
 ]
 
 _KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "queue", "threads")
 
-DURABLE = frozenset((ROOT, kind) for kind in (*_KINDS, "spend") if kind != "threads")
-"""Beginnings of the namespaces that the promises rest on: the local store commits their rows with
-``synchronous=FULL``. The rest of a thread, its settings and requests to stop, may be lost with the power."""
+_LASTING = frozenset((ROOT, kind) for kind in (*_KINDS, "spend") if kind != "threads")
+"""Beginnings of the namespaces that the promises rest on."""
+
+
+def must_last(ops: Iterable[Op]) -> bool:
+    """Tell whether operations put a row that the disk must have before anything goes on.
+
+    The rest may be lost with the power, never by a kill: a thread's settings, requests to stop, and results
+    that can be had again without harm.
+    """
+    puts = (op for op in ops if isinstance(op, PutOp))
+    return any(op.namespace[:2] in _LASTING and not is_replaceable(op) for op in puts)
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,8 @@ class Ledger:
         """Record an approval; a second one for the same hash replaces the first and counts as the latest."""
         known = await self._approvals_of(plan_id)
         row = {"number": 1 + max((row["number"] for row in known.values()), default=-1), "approval": approval}
-        await self._put(self._space("approvals", plan_id), plan_hash, row)
+        by_nobody = approval.get("decision") == "not_required"
+        await self._put(self._space("approvals", plan_id), plan_hash, row, replaceable=by_nobody)
         known[plan_hash] = json.loads(dump(self._redactor.value(row)))
 
     async def _approvals_of(self, plan_id: str) -> dict[str, dict[str, Any]]:
@@ -207,11 +217,17 @@ class Ledger:
         return await self._rows(self._space("results", plan_id))
 
     async def record_result(
-        self, plan_id: str, step_id: str, fingerprint: str, result: dict[str, Any]
+        self,
+        plan_id: str,
+        step_id: str,
+        fingerprint: str,
+        result: dict[str, Any],
+        *,
+        replaceable: bool = False,
     ) -> None:
         """Record a finished step."""
         row = {"fingerprint": fingerprint, "result": result}
-        await self._put(self._space("results", plan_id), step_id, row)
+        await self._put(self._space("results", plan_id), step_id, row, replaceable=replaceable)
 
     async def forget_result(self, plan_id: str, step_id: str) -> None:
         """Forget a step's result and attempts, so that it runs again on a person's order.
@@ -262,11 +278,20 @@ class Ledger:
         return {row["index"]: row for row in mine.values() if "index" in row}
 
     async def record_item(
-        self, plan_id: str, step_id: str, fingerprint: str, index: int, item: str, attempt: Attempt
+        self,
+        plan_id: str,
+        step_id: str,
+        fingerprint: str,
+        index: int,
+        item: str,
+        attempt: Attempt,
+        *,
+        replaceable: bool = False,
     ) -> None:
         """Record the last attempt at one item; ``item`` is a digest of its value."""
         row = {"fingerprint": fingerprint, "index": index, "item": item, "attempt": attempt}
-        await self._put(self._space("items", plan_id, step_id), f"{fingerprint}/{index}", row)
+        key = f"{fingerprint}/{index}"
+        await self._put(self._space("items", plan_id, step_id), key, row, replaceable=replaceable)
 
     # Answers to questions.
 
@@ -304,6 +329,16 @@ class Ledger:
     async def record_bare_answers(self, namespace: str, digests: list[str]) -> None:
         """Record digests of the answers without an id from a parent graph, in order."""
         await self._put(self._space("answers"), _bare(namespace), {"digests": digests})
+
+    async def uses(self, question_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """Return what calls each of these questions is about, which tools or agents ask themselves."""
+        gets = [GetOp(self._space("answers"), encode(_uses(one))) for one in question_ids]
+        found = await self.store.abatch(gets) if gets else []
+        return [load(row)["uses"] if isinstance(row, Item) else [] for row in found]
+
+    async def record_uses(self, question_id: str, uses: Sequence[Mapping[str, Any]]) -> None:
+        """Record what calls such a question is about."""
+        await self._put(self._space("answers"), _uses(question_id), {"uses": [*uses]})
 
     async def tool_question(self, call: CallId) -> dict[str, Any] | None:
         """Return the last question of a call's tool; None if it has not asked."""
@@ -349,9 +384,12 @@ class Ledger:
         item = await self.store.aget(namespace, encode(key))
         return None if item is None else load(item)
 
-    async def _put(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
+    async def _put(
+        self, namespace: tuple[str, ...], key: str, row: dict[str, Any], *, replaceable: bool = False
+    ) -> None:
         self._empty.discard(namespace[1:4:2])
-        await self.store.abatch([put(namespace, key, self._redactor.value(row))])
+        clean = self._redactor.value(row)
+        await self.store.abatch([put(namespace, key, clean, replaceable=replaceable)])
 
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         found = [] if self._is_empty(namespace) else await search(self.store, namespace)
@@ -360,6 +398,10 @@ class Ledger:
     def _is_empty(self, namespace: tuple[str, ...]) -> bool:
         """Tell whether it is known that the namespace's plan has no such rows."""
         return namespace[1:4:2] in self._empty
+
+
+def _uses(question_id: str) -> str:
+    return f"uses/{question_id}"
 
 
 def _tool(call: CallId) -> str:

@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..langgraph_private import BlobHook, CursorHook
 from .checkpoints import DistinctVersions, strict_serializer
-from .ledger import DURABLE, thread_of
+from .ledger import must_last, thread_of
 from .persistence import DatabasePersistence
 from .rows import Change, changed
 
@@ -340,8 +340,7 @@ class PooledStore(_PooledCursors, PostgresStore):
         puts = [op for op in wanted if isinstance(op, PutOp)]
         if not puts:
             return super().batch(wanted)
-        durable = any(op.namespace[:2] in DURABLE for op in puts)
-        with self.shared.transaction(threads=_threads_of(puts), durable=durable):
+        with self.shared.transaction(threads=_threads_of(puts), durable=must_last(puts)):
             return super().batch(wanted)
 
     def change(self, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:

@@ -32,12 +32,20 @@ _MADE = "plan_execute_made"
 """The table with the names of procrastinate's completed migrations."""
 
 _INDEXES = """
-CREATE INDEX plan_execute_first_of_queue ON procrastinate_jobs (queue_name, scheduled_at NULLS FIRST)
-    WHERE status = 'todo';
-CREATE INDEX plan_execute_next_of_queue ON procrastinate_jobs (queue_name, priority DESC, id)
-    WHERE status = 'todo';
+CREATE INDEX IF NOT EXISTS plan_execute_first_of_queue
+    ON procrastinate_jobs (queue_name, scheduled_at NULLS FIRST) WHERE status = 'todo';
+CREATE INDEX IF NOT EXISTS plan_execute_next_of_queue
+    ON procrastinate_jobs (queue_name, priority DESC, id) WHERE status = 'todo';
 """
 """Indexes that find the first and the next job of each queue without reading the others."""
+
+_LACKS_INDEXES = """
+SELECT pg_has_role(jobs.relowner, 'USAGE') AND has_schema_privilege(jobs.relnamespace, 'CREATE') AND (
+    SELECT count(*) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+    WHERE indrelid = jobs.oid AND relname IN ('plan_execute_first_of_queue', 'plan_execute_next_of_queue')
+) < 2 FROM pg_class jobs WHERE jobs.oid = to_regclass(%s)
+"""
+"""Tells whether indexes are to be made: earlier versions made none, and some users may not."""
 
 _PLANNER = ("enable_sort", "enable_incremental_sort", "enable_seqscan", "enable_bitmapscan")
 """What the planner must not do for workers: a queue that grew since it was analyzed would be sorted whole
@@ -159,7 +167,11 @@ def _made(connection: psycopg.Connection[Any], schema: str) -> set[str] | None:
 
 
 def _is_current(connection: psycopg.Connection[Any], schema: str) -> bool:
-    return _made(connection, schema) == {path.name for path in _migrations()}
+    if _made(connection, schema) != {path.name for path in _migrations()}:
+        return False
+    jobs = sql.Identifier(schema, "procrastinate_jobs").as_string()
+    (lacks_indexes,) = connection.execute(_LACKS_INDEXES, (jobs,)).fetchone() or (False,)
+    return not lacks_indexes
 
 
 def _make(connection: psycopg.Connection[Any], schema: str, place: str) -> bool:
@@ -173,7 +185,6 @@ def _make(connection: psycopg.Connection[Any], schema: str, place: str) -> bool:
     connection.execute("SELECT set_config('search_path', quote_ident(%s), true)", (schema,))
     if made is None:
         connection.execute(SchemaManager.get_schema())
-        connection.execute(_INDEXES)
         connection.execute(f"CREATE TABLE {_MADE} (name text PRIMARY KEY)")
     for path in _migrations():
         if made is not None and path.name not in made:
@@ -182,4 +193,5 @@ def _make(connection: psycopg.Connection[Any], schema: str, place: str) -> bool:
             connection.execute(
                 sql.SQL("INSERT INTO {} VALUES (%s)").format(sql.Identifier(_MADE)), (path.name,)
             )
+    connection.execute(_INDEXES)
     return made is None

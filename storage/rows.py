@@ -20,6 +20,7 @@ __all__ = [
     "decode",
     "dump",
     "encode",
+    "is_replaceable",
     "load",
     "put",
     "read",
@@ -68,9 +69,25 @@ def dump(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def put(namespace: tuple[str, ...], key: str, value: Any) -> PutOp:
-    """Make a row of a value, with any text as key; it never expires."""
-    return PutOp(namespace, encode(key), {"json": dump(value)}, index=False, ttl=None)
+_REPLACEABLE = "replaceable"
+
+
+def put(namespace: tuple[str, ...], key: str, value: Any, *, replaceable: bool = False) -> PutOp:
+    """Make a row of a value, with any text as key; it never expires.
+
+    Args:
+        namespace: Where it stands.
+        key: Its key.
+        value: What it holds.
+        replaceable: Whether it can be made again without harm; then no call waits for the disk.
+    """
+    mark = {_REPLACEABLE: True} if replaceable else {}
+    return PutOp(namespace, encode(key), {"json": dump(value), **mark}, index=False, ttl=None)
+
+
+def is_replaceable(op: PutOp) -> bool:
+    """Tell whether a row can be made again without harm."""
+    return op.value is not None and _REPLACEABLE in op.value
 
 
 def load(item: Item) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class Database:
         self._lock = threading.RLock()
         self._opener: int | None = None
         """The Python thread that has an open transaction."""
+        self._durable: bool | None = None
+        """Whether commits wait for the disk now; None: as SQLite was built."""
         self._closed = False
         self._process = os.getpid()
 
@@ -103,7 +105,9 @@ class Database:
             return
         with self._held(), closing(self.connection.cursor()) as cursor:
             # SQLite allows a change of synchronous only between transactions.
-            self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            if self._durable is not durable:
+                self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             self.connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             self._opener = threading.get_ident()
             try:
@@ -236,7 +240,10 @@ def _remove(draft: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

@@ -40,6 +40,7 @@ OUTSIDE = {
     "subprocess",
     "browser",
     "crash_child",
+    "jupyter_client.manager",
     "mcp_servers",
     "plan_execute.tools.command",
     "openai_stub",

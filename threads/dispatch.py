@@ -37,7 +37,8 @@ _FOR_ALL = (LATER, LOOK)
 _STALLED_AFTER_S = 24 * 3600.0
 """procrastinate's own limit for a dead worker; its lock shows that much sooner (see `Jobs.rescue`)."""
 
-# The first job of each queue, with an index that jumps from one queue to the next.
+# The first job of each queue, with an index that jumps from one queue to the next; and those in hand, in the
+# same statement: between two, a job that is handed out again would be in neither.
 _QUEUES = """
 WITH RECURSIVE first AS (
     (SELECT queue_name, args, scheduled_at FROM procrastinate_jobs WHERE status = 'todo'
@@ -49,6 +50,7 @@ WITH RECURSIVE first AS (
         ORDER BY queue_name, scheduled_at NULLS FIRST LIMIT 1) AS next
 )
 SELECT queue_name, args, scheduled_at IS NULL OR scheduled_at <= now() AS is_due FROM first
+UNION ALL SELECT queue_name, args, FALSE FROM procrastinate_jobs WHERE status = 'doing'
 """
 # The queue, among those with jobs, whose next job is the first.
 _ORDER = """
@@ -67,7 +69,7 @@ UPDATE procrastinate_jobs SET status = 'doing', worker_id = %(worker_id)s WHERE 
 RETURNING id, status, task_name, priority, lock, queueing_lock, args, scheduled_at, queue_name, attempts,
     worker_id
 """
-_IN_HAND = "SELECT queue_name, args, worker_id FROM procrastinate_jobs WHERE status = 'doing'"
+_IN_HAND = "SELECT worker_id FROM procrastinate_jobs WHERE status = 'doing'"
 _RESCUE = """
 WITH gone AS (DELETE FROM procrastinate_jobs WHERE status = 'doing' AND worker_id IS NULL RETURNING *)
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, queueing_lock, args)
@@ -256,10 +258,7 @@ class Jobs(JobManager):
 
     async def has_more(self) -> bool:
         """Tell whether there is a thread that the agent could continue, now or later."""
-        if any(name not in _FOR_ALL for name, _ in await self._queues()):
-            return True
-        rows = await self.connector.execute_query_all_async(_IN_HAND)
-        return any(self._is_for_me(row["args"]) for row in rows if row["queue_name"] not in _FOR_ALL)
+        return any(name not in _FOR_ALL for name, _ in await self._queues())
 
     async def rescue(self) -> None:
         """Make the jobs of dead workers available again."""
@@ -275,7 +274,7 @@ class Jobs(JobManager):
             await self.connector.execute_query_async(_RESCUE)
 
     async def _queues(self) -> list[tuple[str, bool]]:
-        """List the queues that the agent can serve, each with whether a job is due."""
+        """List the queues that the agent can serve, each with whether a job is due that nobody has."""
         rows = await self.connector.execute_query_all_async(_QUEUES)
         return [
             (row["queue_name"], row["is_due"])

@@ -1,8 +1,8 @@
-"""A tool that runs programs carefully: an allow-list, no shell, one folder, limits.
+"""A tool that runs programs the careful way: an allow-list, no shell, one folder, limits.
 
-This contains mistakes. It does not contain a hostile program: whoever may run ``python`` (or ``git``, whose
-settings can name programs) may do anything that the user may do. Run commands of a model that you do not
-trust in a container.
+This keeps mistakes in. It does not keep a hostile program in: whoever may run ``python`` (or
+``git``, whose settings can name programs) may do anything that the user may. Run commands of a
+model that you do not trust in a container.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from langchain_core.tools import BaseTool, StructuredTool
 
+from ..context import expand_variables
 from ..errors import ConfigurationError, ToolFailedError, known
-from .folder import ConfinedFolder
+from .folder import resolved_below
+from .process_group import OWN_GROUP, kill_group
 from .threads import run_in_thread, run_to_end
 
 __all__ = ["Commands", "command_tool"]
@@ -33,21 +34,21 @@ _GRACE_S = 1.0
 
 
 def command_tool(root: Path, allowed: Sequence[str], *, time_limit_s: float = 60.0) -> BaseTool:
-    """Make the tool ``run_command``; its effect is ``write``, because nobody knows what a command does."""
+    """Make the tool ``run_command``; what a command does is not known, so its effect is ``write``."""
     commands = Commands(root, tuple(allowed), time_limit_s=time_limit_s)
 
     async def run_command(command: list[str], folder: str = ".") -> str:
-        """Run a program in a folder and return its output."""
+        """Run a program in a folder and return what it printed."""
         return await commands.run(command, folder)
 
     run_command.__doc__ = (
-        "Run a program, without a shell, and return what it printed, errors included. It is "
-        "killed after a time limit, together with what it leaves in the background. The "
-        'command is a list such as ["python", "-m", "unittest"]; allowed programs: '
-        f"{known(commands.allowed)}."
+        "Run a program, without a shell, and return what it printed, errors included. "
+        "It is killed after a while, and so is what it leaves in the background. "
+        'The command is a list such as ["python", "-m", "unittest"]; '
+        f"allowed programs: {known(commands.allowed)}."
     )
     tool = StructuredTool.from_function(coroutine=run_command, metadata={"effect": "write"})
-    # LangChain tools can also be called without an event loop.
+    # LangChain tools can be called without an event loop too.
     tool.func = lambda command, folder=".": run_to_end(commands.run(command, folder))
     return tool
 
@@ -66,8 +67,8 @@ class Commands:
         root: The folder; no command starts outside it, and it is the command's home folder.
         allowed: Names of the programs that may run; ``python`` is the running interpreter.
         time_limit_s: Seconds until a command is killed, with every process of its group.
-        output_limit: How many bytes at the end of the output are kept, where programs say what went wrong.
-        environment: Variables in addition to the few that a command gets; only ``PATH`` is inherited.
+        output_limit: How many bytes of the output are kept; its end, where programs say what went wrong.
+        environment: Variables on top of the few that a command gets; nothing is inherited but ``PATH``.
 
     Raises:
         ConfigurationError: If no program is allowed, or one is not a plain name.
@@ -86,46 +87,34 @@ class Commands:
             raise ConfigurationError(f"allowed commands are plain names such as git: {named}")
 
     async def run(self, command: Sequence[str], folder: str = ".") -> str:
-        """Run a command and return its output, including errors.
+        """Run a command and return what it printed, errors included.
 
-        Cancelling kills the command. A process that leaves the command's group is not found again.
+        Cancelling kills it. A process that leaves the command's group is not found again.
 
         Raises:
             ToolFailedError: If it is not allowed, ends with another code than 0, or takes too long.
         """
-        start = await run_in_thread(self._prepare, command, folder)
-        reader = asyncio.StreamReader()
-        reading, writing = os.pipe()
-        with ExitStack() as held:
-            with ExitStack() as until_started:
-                until_started.callback(os.close, writing)
-                # A pipe of our own: with asyncio's, we would wait for every process that has inherited it.
-                pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-                    lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
-                )
-                held.callback(pipe.close)
-                process = await _started(start, command, writing)
-            output = asyncio.ensure_future(_last_part(reader, self.output_limit))
-            code = await self._ended(process, command)
-            # Only a process that has left the group can still hold the pipe.
-            await asyncio.wait({output}, timeout=_GRACE_S)
-        text = (await output).decode(errors="replace")
+        process = await _started(await run_in_thread(self._prepare, command, folder), command)
+        output = _Output(self.output_limit)
+        reading = asyncio.ensure_future(run_in_thread(output.read, process.stdout))
+        code = await self._ended(process, command)
+        # Only a process that has left the group can still hold the pipe: it is not waited for.
+        await asyncio.wait({reading}, timeout=_GRACE_S)
         if code != 0:
-            raise ToolFailedError(f"{_shown(command)} ended with {code}: {_end(text)}")
-        return text
+            raise ToolFailedError(f"{_shown(command)} ended with {code}: {_end(output.text())}")
+        return output.text()
 
-    async def _ended(self, process: asyncio.subprocess.Process, command: Sequence[str]) -> int:
+    async def _ended(self, process: subprocess.Popen[bytes], command: Sequence[str]) -> int:
         try:
             async with asyncio.timeout(self.time_limit_s):
-                return await process.wait()
+                return await run_in_thread(process.wait)
         except TimeoutError:
             # Without the cause, which would count as a transient failure.
             too_long = f"{_shown(command)} took longer than {self.time_limit_s:g} s"
             raise ToolFailedError(too_long, is_answer=False) from None
         finally:
             # Also after success: nothing that it left in the background may continue unseen.
-            _kill(process)
-            await process.wait()
+            await _killed(process)
 
     def _prepare(self, command: Sequence[str], folder: str) -> _Start:
         """Check a command and find its program; this reads the file system, so not on the event loop."""
@@ -134,20 +123,26 @@ class Commands:
             raise ToolFailedError(f"{named} is not allowed; allowed programs: {known(self.allowed)}")
         if wrong := [word for word in command if "\0" in word or not _is_text(word)]:
             raise ToolFailedError(f"{wrong[0]!r} cannot be an argument: it holds a NUL or is not valid text")
-        with ConfinedFolder(self.root).folder(folder) as (_, below):
-            at = os.path.join(os.path.realpath(self.root), below)
-        found = sys.executable if command[0] == "python" else shutil.which(command[0], path=self._path())
-        if not found:
-            raise ToolFailedError(f"{command[0]!r} is not installed")
-        return _Start(found, at, {**self._variables(), **self.environment})
+        at = resolved_below(self.root, folder)
+        if not at.is_dir():
+            raise ToolFailedError(f"{folder!r} {'is not a folder' if at.exists() else 'does not exist'}")
+        found = self._program(command[0])
+        return _Start(found, str(at), {**self._variables(), **self.environment})
+
+    def _program(self, name: str) -> str:
+        found = sys.executable if name == "python" else shutil.which(name, path=self._path())
+        # Windows also looks in the current folder.
+        if not found or not os.path.isabs(found):
+            raise ToolFailedError(f"{name!r} is not installed")
+        if found.lower().endswith((".bat", ".cmd")):
+            raise ToolFailedError(f"{name!r} is a batch file: a shell would read its arguments as commands")
+        return found
 
     def _path(self) -> str:
         """Leave out of the PATH every folder in which a command or a file tool could have written."""
-        root = os.path.realpath(self.root)
-        folders = [name for name in os.get_exec_path() if os.path.isabs(name)]
-        return os.pathsep.join(
-            name for name in folders if os.path.commonpath([root, os.path.realpath(name)]) != root
-        )
+        root = self.root.resolve()
+        folders = [Path(name) for name in os.get_exec_path() if os.path.isabs(name)]
+        return os.pathsep.join(str(at) for at in folders if not at.resolve().is_relative_to(root))
 
     def _variables(self) -> dict[str, str]:
         return {
@@ -157,48 +152,68 @@ class Commands:
             "TMPDIR": tempfile.gettempdir(),
             "PYTHONDONTWRITEBYTECODE": "1",
             "GIT_TERMINAL_PROMPT": "0",
+            **(_variables_of_windows() if os.name == "nt" else {}),
         }
 
 
-async def _started(start: _Start, command: Sequence[str], output: int) -> asyncio.subprocess.Process:
-    starting = asyncio.ensure_future(
-        asyncio.create_subprocess_exec(
-            start.program,
-            *command[1:],
-            cwd=start.folder,
-            env=start.environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-    )
+def _variables_of_windows() -> dict[str, str]:
+    """Give the variables without which programs do not start there."""
+    names = ("SYSTEMROOT", "TEMP", "TMP", "PATHEXT")
+    return {name: value for name in names if (value := expand_variables(f"${{{name}:-}}"))}
+
+
+async def _started(start: _Start, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    starting = asyncio.ensure_future(run_in_thread(_start, start, command))
     try:
-        # Cancelled at this point, asyncio 3.11 would kill the program but not its children.
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        _kill(process := await starting)
-        await process.wait()
+        process = await starting
+        await _killed(process)
+        assert process.stdout is not None
+        process.stdout.close()
         raise
     except OSError as error:
         raise ToolFailedError(f"{_shown(command)} cannot be started: {error.strerror}") from error
 
 
-async def _last_part(reader: asyncio.StreamReader, limit: int) -> bytes:
-    """Read to the end, keeping only the last bytes."""
-    kept, left_out = bytearray(), 0
-    while chunk := await reader.read(_CHUNK):
-        kept += chunk
-        if (over := len(kept) - limit) > 0:
-            left_out += over
-            del kept[:over]
-    return (f"… ({left_out:,} bytes left out)\n".encode() if left_out else b"") + bytes(kept)
+def _start(start: _Start, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - no shell, and a program of the allow-list
+        [start.program, *command[1:]],
+        cwd=start.folder,
+        env=start.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        **OWN_GROUP,
+    )
 
 
-def _kill(process: asyncio.subprocess.Process) -> None:
-    """End every process of the command's group; the command leads a group of its own."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+async def _killed(process: subprocess.Popen[bytes]) -> None:
+    kill_group(process)
+    await run_in_thread(process.wait)
+
+
+class _Output:
+    """What a command prints: its last bytes, and how many were before them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept = b""
+        self._size = 0
+
+    def read(self, pipe: IO[bytes]) -> None:
+        """Read until everybody who holds the pipe has closed it."""
+        with pipe:
+            while chunk := os.read(pipe.fileno(), _CHUNK):
+                last = self._kept + chunk
+                self._kept = last[max(0, len(last) - self._limit) :]
+                self._size += len(chunk)
+
+    def text(self) -> str:
+        """Return what has been read so far."""
+        kept, left_out = self._kept, self._size - len(self._kept)
+        said = f"… ({left_out:,} bytes left out)\n" if left_out else ""
+        return said + kept.decode(errors="replace")
 
 
 def _is_text(word: str) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from ..errors import ConfigurationError, ToolFailedError
 
-__all__ = ["ConfinedFolder"]
+__all__ = ["ConfinedFolder", "open_regular", "resolved_below"]
 
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -48,7 +48,7 @@ class ConfinedFolder:
         Raises:
             ToolFailedError: If it is outside the root, missing, or not a folder.
         """
-        parts = self._resolved(path)
+        parts = self._parts(path)
         with _said(path), _closing(self._walk(parts)) as opened:
             yield opened, "/".join(parts) or "."
 
@@ -63,25 +63,16 @@ class ConfinedFolder:
         Raises:
             ToolFailedError: If it is outside the root or its folder cannot be opened.
         """
-        *folders, name = self._resolved(path) or [""]
+        *folders, name = self._parts(path) or [""]
         if not name:
             raise ToolFailedError(f"{path!r} is a folder, not a file")
         with _said(path), _closing(self._walk(folders, make=make)) as opened:
             yield opened, name
 
-    def _resolved(self, path: str) -> list[str]:
-        _check(path)
-        self.root.mkdir(parents=True, exist_ok=True)
-        root = os.path.realpath(self.root)
-        try:
-            target = os.path.realpath(os.path.join(root, path))
-        except (OSError, ValueError) as error:
-            raise ToolFailedError(f"{path!r} cannot be looked up: {error}") from error
-        if target != root and not target.startswith(root.rstrip("/") + "/"):
-            raise ToolFailedError(f"{path!r} is outside the folder: a link leads out of it")
-        return [part for part in os.path.relpath(target, root).split("/") if part != "."]
+    def _parts(self, path: str) -> tuple[str, ...]:
+        return resolved_below(self.root, path).relative_to(os.path.realpath(self.root)).parts
 
-    def _walk(self, folders: list[str], *, make: bool = False) -> int:
+    def _walk(self, folders: Sequence[str], *, make: bool = False) -> int:
         opened = os.open(os.path.realpath(self.root), _FOLDER)
         for name in folders:
             try:
@@ -93,6 +84,24 @@ class ConfinedFolder:
                 os.close(opened)
             opened = inner
         return opened
+
+
+def resolved_below(root: Path, path: str) -> Path:
+    """Resolve a relative path, which need not exist; the root is made if it is missing.
+
+    Raises:
+        ToolFailedError: If it does not end below the root.
+    """
+    _check(path)
+    root.mkdir(parents=True, exist_ok=True)
+    real = os.path.realpath(root)
+    try:
+        target = Path(os.path.realpath(os.path.join(real, path)))
+    except (OSError, ValueError) as error:
+        raise ToolFailedError(f"{path!r} cannot be looked up: {error}") from error
+    if not target.is_relative_to(real):
+        raise ToolFailedError(f"{path!r} is outside the folder: a link leads out of it")
+    return target
 
 
 def open_regular(name: str, folder: int) -> int:

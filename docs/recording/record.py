@@ -1,4 +1,4 @@
-"""Record a real run of `plan-execute demo` in a terminal as an animated SVG, for the README.
+"""Record a real run of `plan-execute demo` in a terminal as an animated SVG, for docs/terminal.md.
 
     python docs/recording/record.py docs/demo.svg      (or: make recording)
 

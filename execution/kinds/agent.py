@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
-    AIMessage,
     AnyMessage,
     BaseMessage,
     HumanMessage,
-    ToolCall,
     ToolMessage,
 )
 from langchain_core.runnables import RunnableConfig
@@ -27,20 +25,19 @@ from ...plan.criteria import kind_of
 from ...run import OUTER_KEY, STEP_KEY, StepScope
 from ...safety.schemas import read_schema
 from ...state import Criterion, Evidence, Step
-from ...tools.calls import abridged, ended_with
 from ...tools.texts import as_text, shortened
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import AGENT, role_config, with_marks
+from ..counting import MiddlewareCalls, counting, with_counter
 from ..endings import CANNOT_FIELD, Ending, ending_of
+from ..evidence import calls_not_in, evidence_of
 from ..turns import result_text
 from .ask import ask_for_agent
 
-__all__ = ["CALLED_WITH", "answer_of", "evidence_of", "nested_config", "run_agent_step", "step_messages"]
+__all__ = ["answer_of", "nested_config", "run_agent_step", "step_messages"]
 
 Json = Any
-CALLED_WITH = "plan_execute_args"
-"""Key in a tool message's metadata: the call's arguments, if they differ from the model's."""
 
 
 async def run_agent_step(
@@ -102,10 +99,10 @@ async def _talk(
     # which the ledger would not know.
     durability: dict[str, Any] = {"durability": "sync"} if scope.run.can_ask else {}
     try:
-        final = await agent.ainvoke({"messages": list(messages)}, config, **durability)
+        with counting(scope.tab):
+            final = await agent.ainvoke({"messages": list(messages)}, config, **durability)
     except (Exception, asyncio.CancelledError):
-        known = {seen["call_id"] for seen in evidence}
-        evidence += [seen for seen in scope.calls if seen["call_id"] not in known]
+        evidence += calls_not_in(evidence, scope.calls)
         raise
     if scope.unanswered is not None:
         raise scope.unanswered
@@ -116,11 +113,10 @@ async def _talk(
 def _ending(
     said: Sequence[AnyMessage], toolbox: Toolbox, scope: StepScope, evidence: list[Evidence]
 ) -> Ending:
-    """Record the calls of an ended conversation, and read how it ended."""
-    found = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes)
-    known = {seen["call_id"] for seen in found}
-    # Calls that a middleware removed from the conversation were still made.
-    evidence[:] = [*(seen for seen in scope.calls if seen["call_id"] not in known), *found]
+    """Note the calls of a conversation that has ended, and read how."""
+    found = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes, marked=True)
+    # What a middleware took out of the conversation was done all the same.
+    evidence[:] = [*calls_not_in(found, scope.calls), *found]
     return ending_of(answer_of(said, scope.output_schema), scope.output_schema)
 
 
@@ -178,7 +174,7 @@ def _checks(criteria: Sequence[Criterion]) -> str:
 
 
 def _step_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
-    nested = nested_config(config, scope, "step_agent")
+    nested = with_counter(nested_config(config, scope, "step_agent"), MiddlewareCalls(scope.tab))
     return {**nested, "configurable": {**nested["configurable"], STEP_KEY: scope}}
 
 
@@ -243,48 +239,3 @@ def _direct_result(result: ToolMessage) -> str:
     if result.status == "error":
         raise ToolFailedError(f"{result.name} failed: {result.text}")
     return str(result.text)
-
-
-def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox, limit: int) -> list[Evidence]:
-    """List the tool calls of a conversation with their outcomes; shorten arguments over the limit.
-
-    Each call gets its answer in its own turn and under its own name. Ids come from the model: if it used one
-    again, a failed call could get the success of another.
-    """
-    evidence: list[Evidence] = []
-    waiting: list[tuple[ToolCall, Evidence]] = []
-    for message in said:
-        if isinstance(message, AIMessage):
-            waiting = [(call, _unanswered(call, toolbox, limit)) for call in message.tool_calls]
-            evidence += [seen for _, seen in waiting]
-        elif isinstance(message, ToolMessage):
-            answered = next((pair for pair in waiting if _answers(message, pair[0])), None)
-            if answered is not None:
-                waiting.remove(answered)
-                _ended(answered[1], message, limit)
-    return evidence
-
-
-def _ended(seen: Evidence, answer: ToolMessage, limit: int) -> None:
-    """Add to the evidence of a call how it ended."""
-    ok = answer.status != "error"
-    made: Any = answer.response_metadata.get(CALLED_WITH, seen["whole"]["args"])
-    seen["ok"], seen["args"] = ok, abridged(made, limit)
-    seen["output_preview"] = ended_with(answer.text, ok=ok)
-    seen["whole"] = {"args": made, "output": answer.text}
-
-
-def _unanswered(call: ToolCall, toolbox: Toolbox, limit: int) -> Evidence:
-    return {
-        "tool": call["name"],
-        "args": abridged(call["args"], limit),
-        "ok": False,
-        "output_preview": "",
-        "effect": toolbox.effect(call["name"]),
-        "call_id": call["id"] or "",
-        "whole": {"args": call["args"]},
-    }
-
-
-def _answers(message: ToolMessage, call: ToolCall) -> bool:
-    return message.tool_call_id == (call["id"] or "") and message.name in (None, call["name"])

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackManager
 from langchain_core.messages import AnyMessage, BaseMessage
 from langchain_core.messages.utils import convert_to_messages
 from langchain_core.runnables import RunnableConfig
@@ -16,16 +15,16 @@ from pydantic import TypeAdapter
 
 from ...errors import PlanExecuteError, StepError
 from ...run import StepScope
-from ...spending.budget import Tab
 from ...state import Effect, Evidence, Step, Usage, agent_grant
 from ...storage.ids import CallId
 from ...tools.agents import NamedAgent
 from ...tools.calls import failed_call
 from ...tools.toolbox import Toolbox
 from ...tools.values import to_json
+from ..counting import CallsCounter, with_counter
 from ..effects import call_once
-from ..middleware import CallsCounter
-from .agent import answer_of, evidence_of, nested_config
+from ..evidence import evidence_of
+from .agent import answer_of, nested_config
 
 __all__ = ["run_named_agent"]
 
@@ -85,7 +84,7 @@ async def _invoke(
     try:
         if agent.is_remote:
             return await _ask_remote(agent, request, key, scope, config)
-        counted = _with_handler(nested_config(config, scope, agent.name), _Counting(scope.tab))
+        counted = with_counter(nested_config(config, scope, agent.name), _Counting(scope.tab))
         return await agent.runnable.ainvoke({"messages": [request]}, counted)
     except (GraphBubbleUp, PlanExecuteError):
         raise
@@ -141,25 +140,8 @@ def _output(answer: Any, said: Sequence[AnyMessage], step: Step) -> Json:
     return answer_of(said, step.get("output_schema")) if said else to_json(answer)
 
 
-def _with_handler(config: RunnableConfig, handler: AsyncCallbackHandler) -> RunnableConfig:
-    callbacks = config.get("callbacks")
-    if isinstance(callbacks, BaseCallbackManager):
-        manager = callbacks.copy()
-        manager.add_handler(handler, inherit=True)
-        return {**config, "callbacks": manager}
-    return {**config, "callbacks": [*(callbacks or []), handler]}
-
-
 class _Counting(CallsCounter):
-    """Counts the model and tool calls of an embedder's agent against the run's budgets."""
-
-    def __init__(self, tab: Tab) -> None:
-        self._tab = tab
-
-    @property
-    def tab(self) -> Tab:
-        """Where the calls are counted; the agent's own graphs have other configs."""
-        return self._tab
+    """Counts the calls of tools, too."""
 
     async def on_tool_start(self, *_: Any, **__: Any) -> None:
         self.tab.tool_call()

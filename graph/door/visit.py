@@ -44,7 +44,7 @@ from ...people.answers import (
     overdue_answers,
     refused_questions,
 )
-from ...people.deciders import Deciders, authenticated_user, person_of, requesters_of, uses_in
+from ...people.deciders import Deciders, Use, authenticated_user, person_of, requesters_of, uses_in
 from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY, Redactor
@@ -109,6 +109,7 @@ class Visit:
         settings: Its settings.
         redactor: Knows its secrets.
         ledger: The records of its thread.
+        uses: The calls that open questions of tools and agents are about, by the id of the question.
     """
 
     agent: CompiledAgent
@@ -130,6 +131,7 @@ class Visit:
     settings: Context
     redactor: Redactor
     ledger: Ledger
+    uses: Mapping[str, Sequence[Use]]
 
     async def checked(self, refusal: str, *, elsewhere: bool) -> Checked:
         """Check the input against the thread's records.
@@ -232,10 +234,8 @@ class Visit:
                 raise NotAllowedError(f"{why} The question stays open.")
 
     def _refusal(self, question: Interrupt) -> str | None:
-        name = question_name(question.value)
-        if not name:
-            return None  # The question comes from a tool.
-        return self._deciders.refusal(name, uses_in(question.value, self.agent.toolbox), self.person)
+        uses = [*uses_in(question.value, self.agent.toolbox), *self.uses.get(question.id, ())]
+        return self._deciders.refusal(question_name(question.value), uses, self.person)
 
     async def _tell_answers(self, answers: Mapping[str, Any], overdue: Collection[str] = ()) -> None:
         if isinstance(self.saver, AsyncSaver) and self.snapshot is not None:
@@ -426,7 +426,15 @@ async def arrive(
         settings=settings,
         redactor=redactor,
         ledger=ledger,
+        uses=await _uses(snapshot, settings, ledger),
     )
+
+
+async def _uses(snapshot: StateSnapshot | None, settings: Context, ledger: Ledger) -> dict[str, Any]:
+    """Look up the calls that open questions of others than ours are about, where a rule may speak of them."""
+    open_ = snapshot.interrupts if snapshot is not None and settings.approvers else ()
+    asked = [one.id for one in open_ if question_name(one.value) not in QUESTIONS]
+    return dict(zip(asked, await ledger.uses(asked), strict=True))
 
 
 async def _reopened(

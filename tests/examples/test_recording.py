@@ -1,6 +1,7 @@
-"""The picture in the README shows what the present program draws."""
+"""The pictures on the pages show what the present program does and draws."""
 
 import re
+import runpy
 import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -48,3 +49,9 @@ def test_the_recording_loads_nothing_from_anywhere():
     assert "@import" not in text
     assert "url(" not in text
     assert PICTURE.stat().st_size < 100_000
+
+
+def test_the_picture_of_a_run_is_what_its_run_gives_today():
+    recording = Path(__file__).parents[2] / "docs/recording/picture.py"
+    drawn = runpy.run_path(str(recording))["picture"]()
+    assert (PICTURE.with_name("run.svg")).read_text(encoding="utf-8") == drawn, "run `make recording`"

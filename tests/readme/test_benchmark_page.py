@@ -60,3 +60,27 @@ def test_peers_are_shown_beside_the_baselines_of_their_own_run_or_with_the_reaso
     assert "| bound steps | 2 | 1,200 | 90 | 3.000 | 1.200 |" in beside
     assert "| CrewAI | 29 | 33,000 | 832 | 11.4 | – |" in beside
     assert "- other: did not run: no network" in beside
+
+
+ON_THE_PAGE = {
+    "plan_execute, bound steps": "bound steps",
+    "plan_execute, plan from the cache": "from the cache",
+    "plan_execute, an agent for each step": "agent steps",
+    "ReAct: `create_agent`": "create_agent (ReAct)",
+    "LLMCompiler, in LlamaIndex": "LLMCompiler (LlamaIndex)",
+    "CrewAI, with planning": "CrewAI",
+}
+"""Rows of the table in docs/why.md, and what they are called among the figures."""
+
+
+def test_the_table_that_compares_methods_holds_the_measured_figures(page: Any) -> None:
+    jobs = json.loads((page.RESULTS / "economy_peers.json").read_text(encoding="utf-8"))["jobs"]
+    shown = (BENCHMARKS.parent / "docs/why.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in shown.splitlines() if " / " in line and line[0] == "|"]
+    assert [name for name, *_ in rows] == [*ON_THE_PAGE]
+    assert f"| | {' | '.join(jobs)} |" in shown
+    for name, *cells in rows:
+        found = [job[ON_THE_PAGE[name]] for job in jobs.values()]
+        assert cells == [
+            f"{row['calls']} / {row['prompt'] + row['completion']:,} / {row['seconds']:.1f}" for row in found
+        ]
