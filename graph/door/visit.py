@@ -435,7 +435,7 @@ async def arrive(
 
 
 async def _uses(snapshot: StateSnapshot | None, settings: Context, ledger: Ledger) -> dict[str, Any]:
-    """Look up the calls that open questions of others than ours are about, where a rule may speak of them."""
+    """Look up the calls of open foreign questions, if rules may apply to them."""
     open_ = snapshot.interrupts if snapshot is not None and settings.approvers else ()
     asked = [one.id for one in open_ if question_name(one.value) not in QUESTIONS]
     return dict(zip(asked, await ledger.uses(asked), strict=True))
