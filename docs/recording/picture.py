@@ -2,8 +2,8 @@
 
     python docs/recording/picture.py docs/run.svg      (or: make recording)
 
-The run is a real one: three prices are asked, one supplier does not answer, the plan is repaired, and the order
-waits for a person. A test makes it again and compares the picture.
+The run is a real one. Three suppliers are asked for a price, one does not answer, the plan is repaired, and
+the order waits for a person. A test makes the run again and compares the picture.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def cheapest(prices: dict[str, int]) -> str:
 
 def place_order(supplier: str, chairs: int) -> str:
     """Order chairs."""
-    raise AssertionError("nobody has approved it")
+    raise AssertionError(f"nobody has approved {chairs} chairs from {supplier}")
 
 
 def run() -> tuple[dict[str, Any], dict[str, Any]]:
