@@ -75,7 +75,7 @@ def run() -> tuple[dict[str, Any], dict[str, Any]]:
     agent = create_plan_execute_agent(model, tools=[*reads, write], checkpointer=InMemorySaver())
     thread: Any = {"configurable": {"thread_id": "chairs"}}
     settings = Context(max_attempts=1, approval="never", confirm="computed")
-    stopped = agent.invoke({"goal": GOAL}, thread, context=settings)
+    stopped: Any = agent.invoke({"goal": GOAL}, thread, context=settings)
     return {step["id"]: step for step in read_run(agent, thread)["steps"]}, stopped["__interrupt__"][0].value
 
 
