@@ -20,55 +20,59 @@ PAGE = CHECKOUT / "docs" / "benchmarks.md"
 INTRODUCTION = """\
 # Benchmarks
 
-What this project costs and gains, measured beside a baseline in the same run. The page is made of the
-figures of the last whole run (`benchmarks/results/*.json`) by `benchmarks/page.py`; do not edit it. To
-measure on your machine, in a checkout: `make bench` measures everything in some minutes and writes this page
-anew, `make bench QUICK=1` measures small cases only and keeps nothing.
+What this project costs and what it saves. Each figure stands next to a baseline from the same run.
+[Why plan and execute?](why.md) has the short version.
 
-Figures in CPU milliseconds are the processor's time, which other programs on the machine change little;
-seconds and milliseconds without that word are wall time. Ratios are the point: absolute times are those of
-one machine. Each benchmark is a program of its own: `python benchmarks/scheduling.py --help`.
+The program `benchmarks/page.py` makes this page from the figures of the last complete run
+(`benchmarks/results/*.json`), so do not edit it. In a checkout, `make bench` measures everything on your
+machine, in some minutes, and writes this page anew. `make bench QUICK=1` measures small cases and keeps
+nothing. Each benchmark is also a program of its own: `python benchmarks/scheduling.py --help`.
+
+“CPU ms” is processor time, which other programs on the machine hardly change. All other times are wall time.
+Compare ratios: absolute times are those of one machine.
 """
 
 ABOUT = {
     "scheduling": """\
-Random and layered plans with heavy-tailed step times (1 s to 10 min), under a virtual clock: the program is
-the real one, only its sleeps take no time, so the figures are exact and the same on any machine. The
-baseline is a wave schedule on plain LangGraph: all ready steps go out as one superstep, with the same slots.
-No schedule that leaves no slot idle takes longer than W/K + (1 − 1/K) · CP (Graham 1966; W: all work, K:
-slots, CP: critical path). With no earlier runs to learn from, steps are taken to be equally long.""",
+How well steps are scheduled. The plans are random or layered, and their step times are heavy-tailed, from 1 s
+to 10 min. The program is the real one, but its clock is virtual: waiting takes no time, so the figures are
+exact and the same on any machine. The baseline is a wave schedule on plain LangGraph, with the same number of
+slots: all ready steps run as one superstep. “Graham's bound” is W/K + (1 − 1/K) · CP, where W is all work, K
+the number of slots and CP the critical path. No schedule that leaves no slot idle takes longer (Graham 1966).
+There are no earlier runs to learn from, so all steps are expected to take equally long.""",
     "economy": """\
-Model calls, tokens and wall time of a job, beside `create_agent` (ReAct) and the loop that replans after
-every step. The model is an OpenAI-protocol server on loopback with a declared latency; it answers what a good
-model would. Nothing is cached on its side. With “bound steps” the planner writes the answer, too, into which
-outputs are put; in the row below a second call writes it from the results.""",
+Model calls, tokens and wall time of three jobs. The baselines are `create_agent` (ReAct) and a loop that
+replans after every step. The model is a server on loopback that speaks OpenAI's protocol. Its latency is
+fixed per call and token, it answers as a good model would, and it caches nothing. In the row “bound steps”
+the planner also writes the answer, with gaps for the outputs. In the row below it, a second call writes the
+answer from the results.""",
     "overhead": """\
-What a step costs beyond the same calls in nodes of plain LangGraph, with the same saver; the model answers at
-once. The baseline of a bound step is a node that calls the tool, of an agent step a node that calls a
-`create_agent` agent. What a profiler says of our side is in `benchmarks/results/overhead_profile.txt`.""",
+What a step costs more than the same call in a node of plain LangGraph with the same saver. The model answers
+at once. The baseline of a bound step is a node that calls the tool. The baseline of an agent step is a node
+that calls a `create_agent` agent. `benchmarks/results/overhead_profile.txt` has a profile of our side.""",
     "growth": """\
-One plan per process and database, on PostgreSQL per schema; the server's own processor time is not counted.
-Outputs of 2 KB stay in the state, outputs of 100 KB are artifacts in the store. They are one letter many
-times, which PostgreSQL compresses and SQLite does not. Growth is linear where the ratio to the 100-step plan
-stays at 1.""",
+How storage, time and memory grow with the number of steps. Each plan has its own process and database, or on
+PostgreSQL its own schema. The processor time of the PostgreSQL server is not counted. Outputs of 2 KB stay in
+the state, outputs of 100 KB are artifacts in the store. An output is one letter, repeated; PostgreSQL
+compresses that, and SQLite does not. Growth is linear if the ratio to the 100-step plan stays at 1.""",
     "throughput": """\
-Many threads (conversations) at the same time on one SQLite file, and on one PostgreSQL server whose commits
-wait for the disk; each is a run of five bound steps that return at once, so that nothing is measured but the
-machinery. "Our nodes" is a graph of plain LangGraph with the same nodes, which do nothing but make the calls:
-the wiring alone, without approvals, ledger, checks and redaction. The server's own processor time is not
-counted.""",
+Many threads (conversations) at the same time, on one SQLite file and on one PostgreSQL server whose commits
+wait for the disk. Each is a run of five bound steps that return at once, so only the program itself is
+measured. “Our nodes” is a graph of plain LangGraph with the same nodes, which only make the calls: the cost of
+the graph alone, without approvals, ledger, checks and redaction. The processor time of the PostgreSQL server
+is not counted.""",
     "loops": """\
 A `for_each` of one step over a long list, and the same loop killed with SIGKILL and resumed.""",
     "start_up": """\
-Fresh interpreters; the least of several. The plan is that of a model that answers at once.""",
+The start of a new interpreter; each figure is the least of several. The model that plans answers at once.""",
 }
 PEERS = "economy_peers.json"
 ABOUT_PEERS = """\
-A run of its own, which `make bench` leaves out, as it installs them all (the help of `benchmarks/economy.py`
-says how): everybody was measured in it, one after the other, with the same tools and the same server;
-`economy_peers.py` says which packages they are, and why others have no figures. Of what was measured
-elsewhere on another wide job under the same latency model, the original LLMCompiler, which is not on PyPI, is
-the nearest: 2 calls, about 2,100 prompt and 212 completion tokens, 4.07 s."""
+The same jobs, done by other projects too. Everybody was measured in one run, one after the other, with the
+same tools and the same server. `make bench` leaves this run out, because it installs all of them; the help of
+`benchmarks/economy.py` says how to start it. `benchmarks/economy_peers.py` names the packages, and says why
+others have no figures. The original LLMCompiler is not on PyPI. It was measured elsewhere, on another wide
+job with the same latency model: 2 calls, about 2,100 prompt and 212 completion tokens, 4.07 s."""
 TITLES = {"economy": "Economy", "start_up": "Start-up"}
 
 

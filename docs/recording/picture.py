@@ -2,8 +2,8 @@
 
     python docs/recording/picture.py docs/run.svg      (or: make recording)
 
-The run is a real one: three prices are asked, one supplier does not answer, the plan is repaired, and the order
-waits for a person. A test makes it again and compares the picture.
+The run is a real one. Three suppliers are asked for a price, one does not answer, the plan is repaired, and
+the order waits for a person. A test makes the run again and compares the picture.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def cheapest(prices: dict[str, int]) -> str:
 
 def place_order(supplier: str, chairs: int) -> str:
     """Order chairs."""
-    raise AssertionError("nobody has approved it")
+    raise AssertionError(f"nobody has approved {chairs} chairs from {supplier}")
 
 
 def run() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -75,7 +75,7 @@ def run() -> tuple[dict[str, Any], dict[str, Any]]:
     agent = create_plan_execute_agent(model, tools=[*reads, write], checkpointer=InMemorySaver())
     thread: Any = {"configurable": {"thread_id": "chairs"}}
     settings = Context(max_attempts=1, approval="never", confirm="computed")
-    stopped = agent.invoke({"goal": GOAL}, thread, context=settings)
+    stopped: Any = agent.invoke({"goal": GOAL}, thread, context=settings)
     return {step["id"]: step for step in read_run(agent, thread)["steps"]}, stopped["__interrupt__"][0].value
 
 

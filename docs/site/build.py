@@ -1,7 +1,8 @@
 """Build the pages as a site with search, in ``.build/site``: ``make site``.
 
 Only mermaid, which draws the diagrams, is not in the repository. It comes from the npm registry once, in
-the release named below, and is kept in ``.build``. Without a network, or with ``--no-diagrams``, diagrams stay text.
+the release named below, and is kept in ``.build``. Diagrams stay text without a network, or with
+``--no-diagrams``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def main() -> None:
     mermaid = None if asked.no_diagrams else fetched(CHECKOUT / ".build" / "mermaid.min.js")
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder), asked.out.resolve(), mermaid)
-    print(f"Open {asked.out / 'index.html'}")
+    # From files alone the pages work, but browsers do not let them search.
+    print(f"Look at it: {sys.executable} -m http.server --directory {asked.out}")
 
 
 def fetched(kept: Path) -> Path | None:
