@@ -389,7 +389,14 @@ class IterationLimitError(StepError):
 
 
 class BudgetExceededError(PlanExecuteError):
-    """A hard budget would be overrun; ``budget`` names it."""
+    """A hard budget would be overrun; ``budget`` names it.
+
+    Attributes:
+        budget: The setting.
+        spent: What is used up.
+        limit: Its limit.
+        midway: Whether an agent was stopped that may have written before.
+    """
 
     code = "budget_exceeded"
 
@@ -398,6 +405,7 @@ class BudgetExceededError(PlanExecuteError):
         self.budget = budget
         self.spent = spent
         self.limit = limit
+        self.midway = False
 
 
 class StorageError(PlanExecuteError):

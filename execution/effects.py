@@ -146,13 +146,13 @@ async def _log_effect(
             output = await call(this)
         except StepError as error:
             unknown = isinstance(error, ToolFailedError) and not error.is_answer
-            failed = {"ok": False, "output": None, "error": str(error), "unknown": unknown}
-            await asyncio.shield(_finish(scope, this, failed))
+            await asyncio.shield(_finish(scope, this, _failed(error, unknown=unknown)))
             raise
         except (BudgetExceededError, GraphBubbleUp, ValidationError) as error:
-            # The budget had no room for the call, or its tool asks a person and is called again with the
-            # answer.
-            if not isinstance(error, ValidationError) or is_invalid_resume(error):
+            if isinstance(error, BudgetExceededError) and error.midway:
+                await asyncio.shield(_finish(scope, this, _failed(error, unknown=True)))
+            # Else there was no room for the call, or its tool asks a person and is called again.
+            elif not isinstance(error, ValidationError) or is_invalid_resume(error):
                 await asyncio.shield(log.retract(this))
             raise
         else:
@@ -161,6 +161,10 @@ async def _log_effect(
             return output
         finally:
             log.end(this)
+
+
+def _failed(error: Exception, *, unknown: bool) -> Outcome:
+    return {"ok": False, "output": None, "error": str(error), "unknown": unknown}
 
 
 async def _finish(scope: StepScope, this: CallId, outcome: Outcome) -> None:

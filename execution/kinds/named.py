@@ -13,7 +13,7 @@ from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.runtime import Runtime
 from pydantic import TypeAdapter
 
-from ...errors import PlanExecuteError, StepError
+from ...errors import BudgetExceededError, PlanExecuteError, StepError
 from ...run import StepScope
 from ...state import Effect, Evidence, Step, Usage, agent_grant
 from ...storage.ids import CallId
@@ -86,6 +86,9 @@ async def _invoke(
             return await _ask_remote(agent, request, key, scope, config)
         counted = with_counter(nested_config(config, scope, agent.name), _Counting(scope.tab))
         return await agent.runnable.ainvoke({"messages": [request]}, counted)
+    except BudgetExceededError as error:
+        error.midway = True
+        raise
     except (GraphBubbleUp, PlanExecuteError):
         raise
     except Exception as error:

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.store.memory import InMemoryStore
 from langgraph.types import interrupt
 from plans import FREE, Thread, agent_with, bound, codes, draft, plan
 from pydantic import BaseModel
@@ -17,6 +18,8 @@ from toolset import Toolset
 
 from plan_execute import Context, ScriptedModel
 from plan_execute.errors import ConfigurationError
+from plan_execute.storage.adapters import async_store
+from plan_execute.storage.ledger import Ledger
 
 calls = ScriptedModel.tool_calls
 
@@ -105,6 +108,18 @@ async def test_usage_and_tool_calls_of_a_named_agent_count_against_the_budgets()
         by("coder", on_failure="abort")
     )
     assert result["results"]["a"]["error"]["code"] == "budget_exceeded"
+
+
+async def test_what_an_agent_did_before_a_budget_stopped_it_stays_on_record_as_perhaps_done() -> None:
+    model, store = ScriptedModel({"*": ["first", "second"]}), InMemoryStore()
+    coder = graph_of(lambda _: {"messages": [model.invoke("one"), model.invoke("two")]})
+    agent = agent_with((), agents={"coder": coder}, checkpointer=InMemorySaver(), store=store)
+    thread = Thread(agent, Context(approval="never", max_model_calls=1))
+    result = await thread.run(by("coder", on_failure="abort"))
+    assert result["results"]["a"]["error"]["code"] == "budget_exceeded"
+    ledger = Ledger(async_store(store), thread.config["configurable"]["thread_id"])
+    [(_, _, row)] = await ledger.effects_of_thread()
+    assert (row["outcome"]["ok"], row["outcome"]["unknown"]) == (False, True)
 
 
 async def test_what_a_named_agent_asks_reaches_a_person_and_the_answer_reaches_it() -> None:
