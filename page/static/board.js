@@ -252,20 +252,27 @@ document.addEventListener("input", async (event) => {
 
 // --- an edit ---------------------------------------------------------------------------
 
-// What is wrong, or what changes, as one types; a later text overtakes an earlier one.
+// What is wrong, or what changes, as one types, and the other half of the editor; a later word overtakes.
 let typed = 0;
 
-document.querySelector("[data-checked]")?.addEventListener("input", (event) => {
+document.querySelector("form[data-checked]")?.addEventListener("input", (event) => {
+  const form = event.currentTarget;
   const mine = ++typed;
   setTimeout(async () => {
     if (mine !== typed) return;
-    const fields = new URLSearchParams(new FormData(event.target.form));
+    const fields = new URLSearchParams(new FormData(form));
     fields.set("type", "check");
-    const answer = await fetch(event.target.form.action, { method: "POST", body: fields });
+    const answer = await fetch(form.action, { method: "POST", body: fields });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const check = page.getElementById("check");
-    if (mine === typed && check) Idiomorph.morph(byId("check"), check, { morphStyle: "outerHTML" });
-  }, 400);
+    if (mine !== typed || !check) return;
+    Idiomorph.morph(byId("check"), check, { morphStyle: "outerHTML" });
+    const half = page.getElementById("fields");
+    if (!half) return;
+    const text = page.querySelector("textarea[name=edited]").value;
+    if (event.target.closest("#fields")) form.elements.edited.value = text;
+    Idiomorph.morph(byId("fields"), half, { morphStyle: "outerHTML", ignoreActiveValue: true });
+  }, event.target.localName === "select" ? 0 : 400);
 });
 
 // --- one step --------------------------------------------------------------------------
