@@ -145,14 +145,18 @@ class _Pages:
     async def run(self, request: Request) -> Response:
         """Show one run, or its time chart alone; or as it was at a moment, by its number or its name."""
         thread, asked = request.path_params["thread"], request.query_params
-        if "timeline" in asked:
-            return HTMLResponse(time_chart(await self.threads.record(thread)))
+        rest = "rest" in asked
         if "moment" in asked:
             moment = _moment(await self.threads.moments(thread), asked["moment"])
-            return RedirectResponse(address(await self._frame(request), thread, moment), 303)
-        if "at" in asked:
-            shown = _as_it_was(thread, await self.threads.past(thread, asked["at"]))
-            return HTMLResponse(one_run(await self._frame(request), shown))
+            where = address(await self._frame(request), thread, moment)
+            return RedirectResponse(where + ("&rest=1" if rest else ""), 303)
+        past = await self.threads.past(thread, asked["at"]) if "at" in asked else None
+        shown = _as_it_was(thread, past) if past is not None else None
+        if "timeline" in asked:
+            record = shown.record if shown is not None else await self.threads.record(thread)
+            return HTMLResponse(time_chart(record))
+        if shown is not None:
+            return HTMLResponse(one_run(await self._frame(request), shown, rest_only=rest))
         return HTMLResponse(await self._run_page(request))
 
     async def _run_page(

@@ -17,7 +17,7 @@ from ..report.steps import StepRecord
 from ..report.words import OUTCOMES, Share, say_cost, say_seconds
 from .asking import question_card
 from .frame import Frame, note, status_badge
-from .history import past_panel
+from .history import moments_list, past_panel
 from .threads import Past
 
 __all__ = ["Shown", "anchors_of", "one_run", "said_by", "step_drawer", "time_chart"]
@@ -68,7 +68,9 @@ def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
     title, thread = record["goal"] or record["thread"], record["thread"]
     panel: Markup | str = ""
     if past is not None:
-        panel = past_panel(frame, thread, past.moments, past.number)
+        panel = past_panel(frame, record, past.moments, past.number)
+        if not rest_only:
+            panel = join([panel, moments_list(frame, thread, past.moments, past.number)])
         frame = replace(frame, read_only=True)
     aside = element(
         "div",
