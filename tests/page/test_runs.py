@@ -258,6 +258,18 @@ def test_a_run_is_stopped_and_goes_on(page):
     assert page.calls.count("look tea") == 1
 
 
+def test_a_write_that_was_cut_off_when_the_run_was_stopped_is_asked_about(page):
+    page.start().signed_in()
+    path = page.begin("slow write", approval="never")
+    page.wait_for_call("slow_note tea")
+    page.post(f"{path}/stop", {})
+    page.post(f"{path}/go-on", {})
+    where = page.question(page.wait(path, lambda shown: 'value="run_again"' in shown))
+    page.post(where, {"type": "decide", "decision": "happened", "output": "noted"})
+    page.wait_for_status(path, "done")
+    assert page.calls == ["slow_note tea"]
+
+
 def test_the_plan_of_a_run_is_changed_while_it_runs(page):
     page.start().signed_in()
     path = page.begin("hold")
