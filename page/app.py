@@ -466,6 +466,8 @@ class _Changes(_Pages):
     async def ask_to_fork(self, request: Request) -> Response:
         """Say what becomes of what was done, if a run goes on from an earlier moment."""
         thread, moment = await self._forked(request, request.query_params.get("at", ""))
+        if self.board.is_running(thread):
+            raise ThreadBusyError("this run is under way: stop it, and then go on from an earlier moment")
         outlook = await fork_outlook(self.board.agent_for(thread), config_of(thread, moment.forks_from))
         return HTMLResponse(fork_page(await self._frame(request), thread, moment, outlook))
 

@@ -308,8 +308,9 @@ def _ways_with(step: StepRecord, thread: str, frame: Frame, *, runs: bool) -> Ma
             class_="inline",
         )
         parts.append(retry)
-    edit = f"{frame.link('runs', thread, 'plan')}?step={quote(step['id'])}"
-    parts.append(element("a", "Edit or skip it", href=edit))
+    if step["status"] != "done":  # what is finished stays as it is
+        edit = f"{frame.link('runs', thread, 'plan')}?step={quote(step['id'])}"
+        parts.append(element("a", "Edit or skip it", href=edit))
     return element("div", *parts, class_="actions")
 
 

@@ -430,6 +430,8 @@ def test_no_run_goes_on_from_its_end_or_while_it_runs(page):
     page.wait_for_call("hold milk")
     valid = at(page, path, "The plan is valid").partition("?at=")[2]
     assert page.post(f"{path}/fork", {"at": valid}).status_code == 409
+    asked = page.client.get(f"{path}/fork?at={valid}")
+    assert (asked.status_code, "stop it" in text_of(asked.text)) == (409, True)
 
 
 def test_runs_are_found_by_status_and_words(page):
