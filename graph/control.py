@@ -393,13 +393,7 @@ async def edit_plan(
     async with _hold(agent, config):
         snapshot = await _existing(agent, config)
         values, current, ledger = snapshot.values, plan_of(snapshot), _ledger(agent, config)
-        settings = to_context(values.get("settings")) or Context()
-        edited = run_redactor(settings.secret_names).value(as_json("the edited plan", dict(edited)))
-        facts = await _facts(agent, values, current, ledger)
-        plan, issues = await run_bounded(validate_plan, edited, facts)
-        if plan is None or issues:
-            listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
-            raise InvalidPlanError(f"the edited plan cannot run, nothing was changed: {listed}", issues)
+        edited, plan = await _checked_edit(agent, config, snapshot, edited)
         by = _orderer(config, person)
         # It replaces an edit that may be waiting for an answer.
         steps = [*current["steps"], *plan["steps"]]
@@ -421,6 +415,33 @@ async def edit_plan(
         difference = plan_difference(current, plan)
         await _leave(agent, config, snapshot, "approval", evaluation, "plan_edited", update, difference)
         return plan
+
+
+async def check_edit(agent: CompiledAgent, config: RunnableConfig, edited: Mapping[str, Any]) -> None:
+    """Refuse what `edit_plan` would, except what stands against it only now: a run, or who edits.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+        SchemaVersionError: If another version wrote it.
+        InvalidInputError: If the thread has no plan, or one that nobody has checked yet.
+        InvalidPlanError: If the edited plan cannot run.
+    """
+    await _checked_edit(agent, config, await _existing(agent, config), edited)
+
+
+async def _checked_edit(
+    agent: CompiledAgent, config: RunnableConfig, snapshot: StateSnapshot, edited: Mapping[str, Any]
+) -> tuple[dict[str, Any], Plan]:
+    """Return an edited plan without secrets, and as it is understood."""
+    values, current = snapshot.values, plan_of(snapshot)
+    settings = to_context(values.get("settings")) or Context()
+    cleaned = run_redactor(settings.secret_names).value(as_json("the edited plan", dict(edited)))
+    facts = await _facts(agent, values, current, _ledger(agent, config))
+    plan, issues = await run_bounded(validate_plan, cleaned, facts)
+    if plan is None or issues:
+        listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
+        raise InvalidPlanError(f"the edited plan cannot run, nothing was changed: {listed}", issues)
+    return cleaned, plan
 
 
 async def _replaced(

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ from .history import Moment, address, fork_page
 from .lists import inbox, new_run, runs
 from .live import Live, Watch
 from .one_run import Shown, one_run, said_by, step_drawer, time_chart
+from .step_form import with_fields
 from .threads import Past, Thread, Threads, config_of, questions_of, waiting_in
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ def _warm_up() -> None:
         _file(name)
 
 
+_NO_FORM: Mapping[str, str] = {}
 _RUN = "/runs/{thread:id}"
 
 
@@ -142,14 +145,18 @@ class _Pages:
     async def run(self, request: Request) -> Response:
         """Show one run, or its time chart alone; or as it was at a moment, by its number or its name."""
         thread, asked = request.path_params["thread"], request.query_params
-        if "timeline" in asked:
-            return HTMLResponse(time_chart(await self.threads.record(thread)))
+        rest = "rest" in asked
         if "moment" in asked:
             moment = _moment(await self.threads.moments(thread), asked["moment"])
-            return RedirectResponse(address(await self._frame(request), thread, moment), 303)
-        if "at" in asked:
-            shown = _as_it_was(thread, await self.threads.past(thread, asked["at"]))
-            return HTMLResponse(one_run(await self._frame(request), shown))
+            where = address(await self._frame(request), thread, moment)
+            return RedirectResponse(where + ("&rest=1" if rest else ""), 303)
+        past = await self.threads.past(thread, asked["at"]) if "at" in asked else None
+        shown = _as_it_was(thread, past) if past is not None else None
+        if "timeline" in asked:
+            record = shown.record if shown is not None else await self.threads.record(thread)
+            return HTMLResponse(time_chart(record))
+        if shown is not None:
+            return HTMLResponse(one_run(await self._frame(request), shown, rest_only=rest))
         return HTMLResponse(await self._run_page(request))
 
     async def _run_page(
@@ -179,11 +186,11 @@ class _Pages:
         """Show all about a step, as a piece of the run's page."""
         thread, step = request.path_params["thread"], request.path_params["step"]
         if at := request.query_params.get("at"):
-            record, may_retry = _as_it_was(thread, await self.threads.past(thread, at)).record, False
+            record = _as_it_was(thread, await self.threads.past(thread, at)).record
         else:
             record = await self.threads.record(thread)
-            may_retry = not self.threads.is_running(thread) and record["ended"]
-        drawer = step_drawer(record, step, await self._frame(request), may_retry=may_retry)
+        frame, runs = await self._frame(request), self.threads.is_running(thread)
+        drawer = step_drawer(record, step, replace(frame, read_only=True) if at else frame, runs=runs)
         if drawer is None:
             named = known(one["id"] for one in record["steps"])
             return HTMLResponse(note(f"There is no step {step!r}; the steps are: {named}"), 404)
@@ -272,6 +279,7 @@ class _Changes(_Pages):
             Route(f"{_RUN}/go-on", self.go_on, methods=["POST"]),
             Route(f"{_RUN}/cancel", self.cancel, methods=["POST"]),
             Route(f"{_RUN}/retry", self.retry, methods=["POST"]),
+            Route(f"{_RUN}/stop", self.stop, methods=["POST"]),
             Route(f"{_RUN}/fork", self.ask_to_fork),
             Route(f"{_RUN}/fork", self.fork, methods=["POST"]),
             *super().routes(),
@@ -315,7 +323,7 @@ class _Changes(_Pages):
         """Answer a question; where the answer does not fit, show why, with all that was typed."""
         form, thread = await read_form(request), request.path_params["thread"]
         question = await self._question(request)
-        if form.get("type") in ("edit", "check"):
+        if form.get("type") in ("edit", "check", "add", "remove"):
             return await self._answer_by_edit(request, question, form)
         try:
             await self.board.answer(thread, question.id, answer_of(question, form), person_of(request))
@@ -350,7 +358,11 @@ class _Changes(_Pages):
             frame.link("runs", thread),
             run_redactor().text(editable(question)),
             "An edit that is valid counts as approved.",
+            tools=self._tools(thread) if question.name == "approve_plan" else None,
         )
+
+    def _tools(self, thread: str) -> Sequence[str]:
+        return sorted(self.board.agent_for(thread).toolbox.names)
 
     async def _answer_by_edit(
         self, request: Request, question: OpenQuestion, form: Mapping[str, str]
@@ -369,13 +381,14 @@ class _Changes(_Pages):
         return await self._editor(request, await self._edit_of_plan(request))
 
     async def change_plan(self, request: Request) -> Response:
-        """Change the plan of a run that does not run now, and go on."""
+        """Change the plan of a run, and go on."""
         form = await read_form(request)
 
         async def apply(thread: str, text: str, *, run: bool) -> None:
             plan = await self._read_plan(thread, text)
+            await self.board.check_plan(thread, plan)
             if run:
-                await self.board.change_plan(thread, plan, person_of(request))
+                await self.board.change_plan(thread, plan, person_of(request), stop=True)
 
         return await self._apply(request, await self._edit_of_plan(request), form, apply)
 
@@ -390,6 +403,8 @@ class _Changes(_Pages):
             frame.link("runs", thread),
             run_redactor().text(dump_plan(editable_plan(plan), format="yaml")),
             "Finished steps stay, changed ones run. To edit is to approve; open questions are withdrawn.",
+            tools=self._tools(thread),
+            stops=self.board.is_running(thread),
         )
 
     async def _read_plan(self, thread: str, text: str) -> dict[str, Any]:
@@ -403,11 +418,14 @@ class _Changes(_Pages):
         """Check an edit, and apply it if that is wanted; else show what it changes or what is wrong."""
         text, run = form.get("edited", ""), form.get("type") == "edit"
         try:
+            if edit.tools is not None:
+                text, step = with_fields(text, form)
+                form = {**form, "step": step}
             await apply(request.path_params["thread"], text, run=run)
         except PlanExecuteError as error:
-            return await self._editor(request, edit, text, _said(error), 422 if run else 200)
+            return await self._editor(request, edit, text, _said(error), 422 if run else 200, form)
         if not run:
-            return await self._editor(request, edit, text)
+            return await self._editor(request, edit, text, form=form)
         return await self._to(request, "runs", request.path_params["thread"])
 
     async def _editor(
@@ -417,14 +435,20 @@ class _Changes(_Pages):
         text: str | None = None,
         refused: str | None = None,
         code: int = 200,
+        form: Mapping[str, str] = _NO_FORM,
     ) -> Response:
-        return HTMLResponse(edit_page(await self._frame(request), edit, text, refused), code)
+        step = form.get("step") or request.query_params.get("step", "")
+        return HTMLResponse(edit_page(await self._frame(request), edit, text, refused, step), code)
 
     # --- changes of a run ---------------------------------------------------------------------
 
     async def go_on(self, request: Request) -> Response:
         """Go on with a run that stopped."""
         return await self._changed(request, lambda thread, _: self.board.go_on(thread, person_of(request)))
+
+    async def stop(self, request: Request) -> Response:
+        """Stop a run where it is."""
+        return await self._changed(request, lambda thread, _: self.board.stop(thread))
 
     async def cancel(self, request: Request) -> Response:
         """End a run."""
@@ -435,13 +459,15 @@ class _Changes(_Pages):
 
         def again(thread: str, form: Mapping[str, str]) -> Awaitable[None]:
             named = [form["step"]] if form.get("step") else None
-            return self.board.retry(thread, named, person_of(request))
+            return self.board.retry(thread, named, person_of(request), stop="stop" in form)
 
         return await self._changed(request, again)
 
     async def ask_to_fork(self, request: Request) -> Response:
         """Say what becomes of what was done, if a run goes on from an earlier moment."""
         thread, moment = await self._forked(request, request.query_params.get("at", ""))
+        if self.board.is_running(thread):
+            raise ThreadBusyError("this run is under way: stop it, and then go on from an earlier moment")
         outlook = await fork_outlook(self.board.agent_for(thread), config_of(thread, moment.forks_from))
         return HTMLResponse(fork_page(await self._frame(request), thread, moment, outlook))
 

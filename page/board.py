@@ -12,8 +12,8 @@ from uuid import uuid4
 from langgraph.types import Command
 
 from ..context import run_redactor, to_context
-from ..errors import PlanExecuteError, ThreadBusyError
-from ..graph.control import cancel_run, check_may_answer, edit_plan, retry_steps
+from ..errors import InvalidInputError, PlanExecuteError, ThreadBusyError
+from ..graph.control import cancel_run, check_edit, check_may_answer, edit_plan, retry_steps
 from ..people.questions import is_ours
 from ..report import RunRecord, aread_run
 from ..storage.persistence import list_threads
@@ -169,24 +169,60 @@ class Board(Threads):
         await self._begin(thread, None, person, checkpoint=checkpoint)
         self._raise_if_refused(thread)
 
-    async def retry(self, thread: str, step_ids: list[str] | None, person: str | None) -> None:
+    async def stop(self, thread: str) -> None:
+        """Stop a run of this process where it is; it can go on. What runs is cut off, as by Ctrl-C.
+
+        Raises:
+            InvalidInputError: If this process does not run it.
+        """
+        task = self._tasks.get(thread)
+        if task is None:
+            raise InvalidInputError(
+                f"this page does not run thread {thread!r} now, so there is nothing to stop"
+            )
+        self._kept.pop(thread, None)
+        task.cancel()
+        await asyncio.wait({task})
+
+    async def retry(
+        self, thread: str, step_ids: list[str] | None, person: str | None, *, stop: bool = False
+    ) -> None:
         """Run failed or chosen steps again, and what depends on them.
+
+        With ``stop``, a run of this process is stopped for it.
 
         Raises:
             PlanExecuteError: If there is nothing to run again, or it cannot.
         """
         agent = self.agent_for(thread)
         check_can_go_on(agent, agent.toolbox, await self.snapshot(thread), again=True)
+        if stop and thread in self._tasks:
+            await self.stop(thread)
         await retry_steps(agent, config_of(thread), step_ids, person=person)
         await self._begin(thread, None, person)
         self._raise_if_refused(thread)
 
-    async def change_plan(self, thread: str, plan: Mapping[str, Any], person: str | None) -> None:
+    async def check_plan(self, thread: str, plan: Mapping[str, Any]) -> None:
+        """Refuse an edited plan that cannot take the place of a run's.
+
+        Raises:
+            PlanExecuteError: If it cannot run.
+        """
+        await check_edit(self.agent_for(thread), config_of(thread), plan)
+
+    async def change_plan(
+        self, thread: str, plan: Mapping[str, Any], person: str | None, *, stop: bool = False
+    ) -> None:
         """Put an edited plan in the place of a run's, and go on with it.
+
+        With ``stop``, a run of this process is stopped for it, if the plan can run.
 
         Raises:
             PlanExecuteError: If it cannot run, or the run is going on.
         """
+        if stop and thread in self._tasks:
+            await self.check_plan(thread, plan)
+            await self.stop(thread)
         await edit_plan(self.agent_for(thread), config_of(thread), plan, person=person)
         await self._begin(thread, None, person)
         self._raise_if_refused(thread)

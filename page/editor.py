@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..report.markup import Markup, element
 from .frame import Frame, field, note
+from .step_form import step_form
 
 __all__ = ["Edit", "edit_page"]
 
@@ -25,6 +26,8 @@ class Edit:
         back: The path of what is shown when nothing is changed.
         original: Its text before.
         consequence: What becomes of the edit.
+        tools: The tools that there are, where it is a plan; None: it is no plan.
+        stops: Whether a run is stopped for it.
     """
 
     what: str
@@ -32,9 +35,13 @@ class Edit:
     back: str
     original: str
     consequence: str
+    tools: Sequence[str] | None = None
+    stops: bool = False
 
 
-def edit_page(frame: Frame, edit: Edit, typed: str | None = None, refused: str | None = None) -> str:
+def edit_page(
+    frame: Frame, edit: Edit, typed: str | None = None, refused: str | None = None, step: str = ""
+) -> str:
     """Write the page.
 
     Args:
@@ -42,31 +49,50 @@ def edit_page(frame: Frame, edit: Edit, typed: str | None = None, refused: str |
         edit: What is edited.
         typed: The text as it is now; None: as it was.
         refused: What is wrong with it.
+        step: The step whose form is shown.
     """
     text = edit.original if typed is None else typed
     box = field(
         "As YAML or JSON",
         "edited",
         text,
-        rows=min(40, max(12, text.count("\n") + 2)),
+        rows=min(36, max(12, text.count("\n") + 2)),
         hint=edit.consequence,
         class_="code",
         spellcheck="false",
-        data_checked=True,
     )
+    run = "Stop it, and run it as edited" if edit.stops else "Run it as edited"
     buttons = element(
         "p",
         element("button", "Check", name="type", value="check"),
         " ",
-        element("button", "Run it as edited", name="type", value="edit", class_="edit"),
+        element("button", run, name="type", value="edit", class_="edit"),
         " ",
         element("a", "Leave it as it is", href=edit.back),
         class_="buttons",
     )
-    check = element("section", *_check(edit.original, text, refused), id="check", aria_live="polite")
-    form = frame.form(edit.target, element("div", element("div", box, buttons), check, class_="editor"))
+    said = _check(edit.original, text, refused)
+    check = element("section", *said, id="check", aria_live="polite", aria_label="Check", tabindex="0")
+    beside = element("div", check, "" if edit.tools is None else step_form(text, step, edit.tools))
+    # Enter in a field presses the first button, which applies nothing.
+    first = element(
+        "button", "Check", name="type", value="check", class_="first", tabindex="-1", aria_hidden="true"
+    )
+    form = frame.form(
+        edit.target,
+        first,
+        element("div", element("div", box, buttons), beside, class_="editor"),
+        data_checked=True,
+    )
     title = f"Edit {edit.what}"
-    return frame.document(title, element("h1", title), form)
+    stops = element("p", _STOPS, class_="muted") if edit.stops else ""
+    return frame.document(title, element("h1", title), stops, form)
+
+
+_STOPS = (
+    "This run goes on while you edit. It is stopped for your edit if that can run: what runs then is cut "
+    "off, a read is made again, and a write that was cut off is asked about."
+)
 
 
 def _check(original: str, text: str, refused: str | None) -> Iterator[Markup]:

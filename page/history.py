@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,19 @@ if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
     from ..graph.control import Outlook
+    from ..report.record import RunRecord
 
-__all__ = ["AFTER", "Moment", "address", "as_of", "checkpoint_of", "fork_page", "moments_of", "past_panel"]
+__all__ = [
+    "AFTER",
+    "Moment",
+    "address",
+    "as_of",
+    "checkpoint_of",
+    "fork_page",
+    "moments_list",
+    "moments_of",
+    "past_panel",
+]
 
 AFTER = "@"
 """Stands between a checkpoint and the step whose end is meant."""
@@ -124,8 +136,12 @@ def as_of(snapshot: StateSnapshot, at: str) -> StateSnapshot:
 # --- what is shown of it -----------------------------------------------------------------
 
 
-def past_panel(frame: Frame, thread: str, moments: Sequence[Moment], here: int) -> Markup:
-    """Say that a page shows what was, with the ways to other moments and to now."""
+def past_panel(frame: Frame, record: RunRecord, moments: Sequence[Moment], here: int) -> Markup:
+    """Say that a page shows what was, with the ways to other moments and to now.
+
+    It tells the browser which plan is drawn and how each step stood, so that only colours need to change.
+    """
+    thread = record["thread"]
     moment, run = moments[here], frame.link("runs", thread)
 
     def link(words: str, to: int, rel: str) -> Markup:
@@ -159,6 +175,22 @@ def past_panel(frame: Frame, thread: str, moments: Sequence[Moment], here: int) 
     if moment.forks_from and not frame.read_only:
         target = f"{frame.link('runs', thread, 'fork')}?at={quote(moment.at)}"
         ways.append(element("a", "Go on from here …", href=target))
+    return element(
+        "section",
+        element("p", *said, element("span", moment.words, dir="auto"), role="status"),
+        scrub,
+        element("p", join(ways, " "), class_="buttons"),
+        id="past",
+        class_="panel past",
+        aria_label="As it was",
+        data_live=True,
+        data_plan=json.dumps([step["id"] for step in record["steps"]]),
+        data_steps=json.dumps({step["id"]: step["outcome"] for step in record["steps"]}),
+    )
+
+
+def moments_list(frame: Frame, thread: str, moments: Sequence[Moment], here: int) -> Markup:
+    """List all moments, each as a link."""
     listed = [
         element(
             "li",
@@ -175,22 +207,8 @@ def past_panel(frame: Frame, thread: str, moments: Sequence[Moment], here: int) 
         )
         for number, one in enumerate(moments)
     ]
-    return element(
-        "section",
-        element("p", *said, element("span", moment.words, dir="auto"), role="status"),
-        scrub,
-        element("p", join(ways, " "), class_="buttons"),
-        element(
-            "details",
-            element("summary", f"All {say_count(len(moments), 'moment')}"),
-            element("ol", *listed, class_="moments", tabindex="0"),
-            id="moments",
-        ),
-        id="past",
-        class_="panel past",
-        aria_label="History",
-        data_live=True,
-    )
+    summary = element("summary", f"All {say_count(len(moments), 'moment')}")
+    return element("details", summary, element("ol", *listed, class_="moments", tabindex="0"), id="moments")
 
 
 def address(frame: Frame, thread: str, moment: Moment) -> str:

@@ -6,16 +6,18 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 from ..people.questions import OpenQuestion
 from ..report.html import PARTS, markdown, part
 from ..report.html_steps import step_section
 from ..report.markup import Markup, element, join
 from ..report.record import RunRecord
+from ..report.steps import StepRecord
 from ..report.words import OUTCOMES, Share, say_cost, say_seconds
 from .asking import question_card
 from .frame import Frame, note, status_badge
-from .history import past_panel
+from .history import moments_list, past_panel
 from .threads import Past
 
 __all__ = ["Shown", "anchors_of", "one_run", "said_by", "step_drawer", "time_chart"]
@@ -66,7 +68,9 @@ def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
     title, thread = record["goal"] or record["thread"], record["thread"]
     panel: Markup | str = ""
     if past is not None:
-        panel = past_panel(frame, thread, past.moments, past.number)
+        panel = past_panel(frame, record, past.moments, past.number)
+        if not rest_only:
+            panel = join([panel, moments_list(frame, thread, past.moments, past.number)])
         frame = replace(frame, read_only=True)
     aside = element(
         "div",
@@ -141,6 +145,8 @@ def _actions(frame: Frame, shown: Shown) -> Markup:
     buttons = []
     if status == "stopped":
         buttons.append(("go-on", "Go on", "approve"))
+    if shown.busy:
+        buttons.append(("stop", "Stop", ""))
     if status in ("running", "waiting", "stopped"):
         buttons.append(("cancel", "End this run", ""))
     if status in ("done", "partial", "failed") and failed:
@@ -149,7 +155,7 @@ def _actions(frame: Frame, shown: Shown) -> Markup:
         frame.form(frame.link("runs", thread, action), element("button", words, class_=kind), class_="inline")
         for action, words, kind in buttons
     ]
-    if shown.record["plan"] and not shown.busy and not frame.read_only:
+    if shown.record["plan"] and not frame.read_only:
         forms.append(element("a", "Edit the plan", href=frame.link("runs", thread, "plan")))
     return element("div", *forms, class_="actions")
 
@@ -270,8 +276,15 @@ def _drawer() -> Markup:
     )
 
 
-def step_drawer(record: RunRecord, step_id: str, frame: Frame, *, may_retry: bool) -> Markup | None:
-    """Write all about one step; None: there is no such step."""
+def step_drawer(record: RunRecord, step_id: str, frame: Frame, *, runs: bool) -> Markup | None:
+    """Write all about one step, and what can be done about it; None: there is no such step.
+
+    Args:
+        record: The run.
+        step_id: The step.
+        frame: The page.
+        runs: Whether the run is under way here: it is stopped for what is to be changed.
+    """
     step = next((one for one in record["steps"] if one["id"] == step_id), None)
     if step is None:
         return None
@@ -279,13 +292,26 @@ def step_drawer(record: RunRecord, step_id: str, frame: Frame, *, may_retry: boo
     section = step_section(
         step, "step-body", anchors_of(record), Share.of(1), record["thread"], critical=critical, opened=True
     )
-    retry = frame.form(
-        frame.link("runs", record["thread"], "retry"),
-        element("input", type="hidden", name="step", value=step_id),
-        element("button", "Run this step again"),
-        class_="inline",
-    )
-    return join([element("h2", step_id), retry if may_retry and step["status"] else "", section])
+    return join([element("h2", step_id), _ways_with(step, record["thread"], frame, runs=runs), section])
+
+
+def _ways_with(step: StepRecord, thread: str, frame: Frame, *, runs: bool) -> Markup | str:
+    if frame.read_only or not step["in_plan"]:
+        return ""
+    parts: list[object] = []
+    if step["status"]:
+        retry = frame.form(
+            frame.link("runs", thread, "retry"),
+            element("input", type="hidden", name="step", value=step["id"]),
+            element("input", type="hidden", name="stop", value="1") if runs else "",
+            element("button", "Stop, and run this step again" if runs else "Run this step again"),
+            class_="inline",
+        )
+        parts.append(retry)
+    if step["status"] != "done":  # what is finished stays as it is
+        edit = f"{frame.link('runs', thread, 'plan')}?step={quote(step['id'])}"
+        parts.append(element("a", "Edit or skip it", href=edit))
+    return element("div", *parts, class_="actions")
 
 
 def said_by(message: Any) -> tuple[str, str] | None:

@@ -52,12 +52,20 @@ def note(text: str) -> str:
     return "noted"
 
 @tool
+def slow_note(text: str) -> str:
+    """Write something down, when somebody says go on."""
+    log(f"slow_note {{text}}")
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    return "noted"
+
+@tool
 def count(n: int) -> int:
     """Add one."""
     return n + 1
 
 look.metadata = hold.metadata = count.metadata = {{"effect": "read"}}
-ALL = [look, hold, note, count]
+ALL = [look, hold, note, slow_note, count]
 
 def authenticate(request):
     """Know whoever sends this header."""
@@ -107,6 +115,12 @@ inputs:
 steps:
   - id: a
     call: {tool: look, args: {q: "${inputs.what} ${inputs.times}"}}
+""",
+    "slow write": """
+goal: write slowly
+steps:
+  - id: w
+    call: {tool: slow_note, args: {text: tea}}
 """,
     "two": """
 goal: look up tea and milk

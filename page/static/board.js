@@ -147,7 +147,10 @@ function take(news) {
 }
 
 async function refreshTimeline() {
-  const answer = await fetch(`${body.dataset.run}?timeline=1`);
+  const address = new URL(location.href);
+  address.hash = "";
+  address.searchParams.set("timeline", "1");
+  const answer = await fetch(address);
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const piece = page.getElementById("timeline");
@@ -234,38 +237,64 @@ byId("plan")?.addEventListener("pointerdown", (down) => {
 // --- a run as it was ---------------------------------------------------------------------
 
 // Shows the moment that the slider stands at; of several, the last one. Without this its form does the same.
+// Where the plan is the same as before, it is not drawn again, and the time chart follows when one rests.
 let moment = null;
+let drawnPlan = byId("past")?.dataset.plan;
+let settled = null;
 
-document.addEventListener("input", async (event) => {
-  const slider = event.target;
-  if (slider.form?.id !== "scrub") return;
-  const mine = moment = slider.value;
-  const answer = await fetch(`${slider.form.getAttribute("action")}?moment=${mine}`);
-  if (!answer.ok || mine !== moment) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  if (mine !== moment) return;
-  history.replaceState(null, "", new URL(answer.url).pathname + new URL(answer.url).search);
-  putIn(page);
-  size(scale);
-  if (open) show(open);
+document.addEventListener("input", (event) => {
+  if (event.target.form?.id === "scrub") scrubTo(event.target.value, false);
 });
+
+async function scrubTo(number, whole) {
+  moment = number;
+  clearTimeout(settled);
+  const answer = await fetch(`${body.dataset.run}?moment=${number}${whole ? "" : "&rest=1"}`);
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const past = page.getElementById("past");
+  if (number !== moment || !past) return;
+  if (!whole && past.dataset.plan !== drawnPlan) return scrubTo(number, true);
+  const before = JSON.parse(byId("past").dataset.steps);
+  const address = new URL(answer.url);
+  address.searchParams.delete("rest");
+  history.replaceState(null, "", address.pathname + address.search);
+  putIn(page);
+  document.querySelector("#moments [aria-current]")?.removeAttribute("aria-current");
+  document.querySelectorAll("#moments a")[number - 1]?.setAttribute("aria-current", "step");
+  if (whole) {
+    drawnPlan = past.dataset.plan;
+    size(scale);
+    if (open) show(open);
+  } else {
+    const now = Object.entries(JSON.parse(past.dataset.steps));
+    colour(Object.fromEntries(now.filter(([step, outcome]) => before[step] !== outcome)));
+    settled = setTimeout(refreshTimeline, 500);
+  }
+}
 
 // --- an edit ---------------------------------------------------------------------------
 
-// What is wrong, or what changes, as one types; a later text overtakes an earlier one.
+// What is wrong, or what changes, as one types, and the other half of the editor; a later word overtakes.
 let typed = 0;
 
-document.querySelector("[data-checked]")?.addEventListener("input", (event) => {
+document.querySelector("form[data-checked]")?.addEventListener("input", (event) => {
+  const form = event.currentTarget;
   const mine = ++typed;
   setTimeout(async () => {
     if (mine !== typed) return;
-    const fields = new URLSearchParams(new FormData(event.target.form));
+    const fields = new URLSearchParams(new FormData(form));
     fields.set("type", "check");
-    const answer = await fetch(event.target.form.action, { method: "POST", body: fields });
+    const answer = await fetch(form.action, { method: "POST", body: fields });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const check = page.getElementById("check");
-    if (mine === typed && check) Idiomorph.morph(byId("check"), check, { morphStyle: "outerHTML" });
-  }, 400);
+    if (mine !== typed || !check) return;
+    Idiomorph.morph(byId("check"), check, { morphStyle: "outerHTML" });
+    const half = page.getElementById("fields");
+    if (!half) return;
+    const text = page.querySelector("textarea[name=edited]").value;
+    if (event.target.closest("#fields")) form.elements.edited.value = text;
+    Idiomorph.morph(byId("fields"), half, { morphStyle: "outerHTML", ignoreActiveValue: true });
+  }, event.target.localName === "select" ? 0 : 400);
 });
 
 // --- one step --------------------------------------------------------------------------

@@ -61,7 +61,15 @@ def test_read_only_shows_all_and_changes_nothing(page):
     shown = page.get(path)
     assert "May this plan run?" in shown
     assert "<form" not in shown.replace('<form id="find"', "")
-    for target in ("/new", where, f"{path}/cancel", f"{path}/go-on", f"{path}/retry"):
+    for target in (
+        "/new",
+        where,
+        f"{path}/cancel",
+        f"{path}/go-on",
+        f"{path}/retry",
+        f"{path}/stop",
+        f"{path}/fork",
+    ):
         assert page.client.post(target, data={"type": "approve"}).status_code == 403
     assert page.calls == []
 

@@ -212,6 +212,41 @@ def test_a_run_is_scrubbed_through_and_gone_on_with_by_keyboard(tab, page):
     assert tab.refused == []
 
 
+def test_form_and_text_of_a_plan_follow_each_other(tab, page):
+    path = page.begin("hold")
+    page.wait_for_call("hold milk")
+    page.wait(path, lambda shown: 'data-fact="done">1 of 3<' in shown)
+    tab.open(f"{page.address}{path}/plan?step=h")
+    picture(tab, "edit-running-1200")
+    put(tab, "[name='f.arg.q']", "cream")
+    wait(tab, "document.querySelector('textarea.code').value.includes('q: cream')")
+    wait(tab, "document.querySelector('#check .added').textContent.includes('cream')")
+    text = tab.evaluate("document.querySelector('textarea.code').value")
+    put(tab, "textarea.code", text.replace("q: cream", "q: oats").replace("tool: hold", "tool: holt"))
+    wait(tab, "document.querySelector('[name=\"f.arg.q\"]').value === 'oats'")
+    wait(tab, "document.querySelector('#check').textContent.includes('unknown_tool')")
+    put(tab, "[name='f.tool']", "look")
+    wait(tab, r"/q: oats\s+tool: look/.test(document.querySelector('textarea.code').value)")
+    put(tab, "select[name=step]", "b")
+    wait(tab, "document.querySelector('[name=shown]').value === 'b'")
+    click(tab, "[name='f.skip']")
+    wait(tab, "document.querySelector('textarea.code').value.includes('`false`')")
+    wait(tab, "document.querySelector('#check .added')")
+    assert tab.refused == []
+    click(tab, "button.edit")
+    wait(tab, "document.querySelector('#head .badge').textContent === 'done'")
+    wait(tab, f"{outcome('b')}.contains('skipped')")
+    assert page.calls == ["look tea", "hold milk", "look oats"]
+
+
+def put(tab, selector, value):
+    """Put a value into a field as a person does."""
+    tab.evaluate(
+        f"box = document.querySelector({json.dumps(selector)}); box.focus(); "
+        f"box.value = {json.dumps(value)}; box.dispatchEvent(new Event('input', {{bubbles: true}})); 0"
+    )
+
+
 # --- looks -------------------------------------------------------------------------------
 
 

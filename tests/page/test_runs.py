@@ -245,6 +245,79 @@ def test_a_step_that_asks_has_its_place_in_the_page_and_in_the_report(page):
         assert "question to a person" in shown
 
 
+def test_a_run_is_stopped_and_goes_on(page):
+    page.start().signed_in()
+    path = page.begin("hold")
+    page.wait_for_call("hold milk")
+    assert page.post(f"{path}/stop", {}).status_code == 303
+    assert "stopped, or run elsewhere" in page.get(path)
+    assert page.post(f"{path}/stop", {}).status_code == 422
+    (page.folder / "go").touch()
+    assert page.post(f"{path}/go-on", {}).status_code == 303
+    page.wait_for_status(path, "done")
+    assert page.calls.count("look tea") == 1
+
+
+def test_a_write_that_was_cut_off_when_the_run_was_stopped_is_asked_about(page):
+    page.start().signed_in()
+    path = page.begin("slow write", approval="never")
+    page.wait_for_call("slow_note tea")
+    page.post(f"{path}/stop", {})
+    page.post(f"{path}/go-on", {})
+    where = page.question(page.wait(path, lambda shown: 'value="run_again"' in shown))
+    page.post(where, {"type": "decide", "decision": "happened", "output": "noted"})
+    page.wait_for_status(path, "done")
+    assert page.calls == ["slow_note tea"]
+
+
+def test_the_plan_of_a_run_is_changed_while_it_runs(page):
+    page.start().signed_in()
+    path = page.begin("hold")
+    page.wait_for_call("hold milk")
+    page.wait(path, lambda shown: 'data-fact="done">1 of 3<' in shown)
+    assert "It is stopped for your edit" in text_of(page.get(f"{path}/plan"))
+    cannot = PLANS["hold"].replace("q: tea", "q: coffee")
+    for kind, code in (("check", 200), ("edit", 422)):
+        refused = page.post(f"{path}/plan", {"type": kind, "edited": cannot})
+        assert (refused.status_code, "done_step_changed" in text_of(refused.text)) == (code, True)
+    page.wait_for_status(path, "running")
+    edited = PLANS["hold"].replace("tool: hold", "tool: look").replace("q: milk", "q: oats")
+    assert page.post(f"{path}/plan", {"type": "edit", "edited": edited}).status_code == 303
+    page.wait_for_status(path, "done")
+    assert page.calls == ["look tea", "hold milk", "look oats", "look oats"]
+
+
+def test_a_finished_step_runs_again_while_its_run_goes_on(page):
+    page.start().signed_in()
+    path = page.begin("hold")
+    page.wait_for_call("hold milk")
+    page.wait(path, lambda shown: 'data-fact="done">1 of 3<' in shown)
+    assert "Stop, and run this step again" in page.get(f"{path}/steps/a")
+    assert page.post(f"{path}/retry", {"step": "a"}).status_code == 409, "not without stopping it"
+    (page.folder / "go").touch()
+    assert page.post(f"{path}/retry", {"step": "a", "stop": "1"}).status_code == 303
+    page.wait_for_status(path, "done")
+    assert page.calls.count("look tea") == 2
+
+
+def test_a_step_is_edited_in_its_form_and_skipped(page):
+    page.start().signed_in()
+    path = page.begin("fails")
+    page.post(page.question(page.wait_for_status(path, "waiting")), {"type": "decide", "decision": "abort"})
+    page.wait_for_status(path, "failed")
+    link = re.search('href="([^"]+/plan[^"]+)"', page.get(f"{path}/steps/a"))[1]
+    form = page.get(link)
+    was = html.unescape(re.search('id="was" value="([^"]+)"', form)[1])
+    text = html.unescape(re.search("<textarea[^>]*edited[^>]*>\n([^<]*)", form)[1])
+    fields = {f"f.{name}": value for name, value in json.loads(was).items()}
+    given = {"edited": text, "shown": "a", "step": "a", "was": was, **fields, "f.skip": "yes"}
+    checked = page.post(f"{path}/plan", {**given, "type": "check"})
+    assert "`false`" in re.search("<textarea[^>]*edited[^>]*>([^<]*)", checked.text)[1]
+    assert page.post(f"{path}/plan", {**given, "type": "edit"}).status_code == 303
+    page.wait_for_status(path, "done")
+    assert page.calls == ["look bad", "look b"]
+
+
 def moments(page, path):
     """List the moments of a run: what happened, and the address that shows it as it was."""
     shown = page.client.get(f"{path}?moment=last", follow_redirects=True).text
@@ -357,6 +430,8 @@ def test_no_run_goes_on_from_its_end_or_while_it_runs(page):
     page.wait_for_call("hold milk")
     valid = at(page, path, "The plan is valid").partition("?at=")[2]
     assert page.post(f"{path}/fork", {"at": valid}).status_code == 409
+    asked = page.client.get(f"{path}/fork?at={valid}")
+    assert (asked.status_code, "stop it" in text_of(asked.text)) == (409, True)
 
 
 def test_runs_are_found_by_status_and_words(page):
