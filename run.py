@@ -425,6 +425,7 @@ class StepScope:
         begun_at: When the work began, if that was before the attempt did.
         recovered: Whether what earlier entries of the attempt spent has been counted.
         calls: The tool calls of this entry, for an attempt that is cut off, or whose conversation was.
+        marks: What was written on the answers of its calls, by the model's ids of the calls.
         turns: Turns that this entry knows of, those that are no longer in the conversation included.
         unanswered: Why the last turn has no answer; a middleware may have put a text in its place.
         still_stands: Tells of a step id whether the step is part of the plan and has not failed.
@@ -455,6 +456,7 @@ class StepScope:
     begun_at: str | None = None
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
+    marks: dict[str, dict[str, Any]] = field(default_factory=dict)
     turns: int = 0
     unanswered: Exception | None = None
     still_stands: Callable[[str], bool] = lambda _: False

@@ -4,8 +4,9 @@ Run ``python benchmarks/throughput.py [--threads 1 10 100 500] [--processes 1 2 
 [--json FILE] [--quick]``. A run is a plan of five bound steps that return at once, on a thread of its own;
 all threads keep everything in one SQLite file, in one process or in several that start together. The
 baseline, in the same run, makes the same calls from five nodes of plain LangGraph, with the same saver and
-the same file, in one process. ``--postgres`` starts a server as the tests do, with commits that wait for the
-disk, and measures up to 100 threads on it too; the server's own processor time is not in the figures.
+the same file, in one process. The third side is our nodes in plain LangGraph, which do nothing but make the
+calls: what the wiring alone costs. ``--postgres`` starts a server as the tests do, with commits that wait for
+the disk, and measures up to 100 threads on it too; the server's own processor time is not in the figures.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import argparse
 import asyncio
 import itertools
 import json
+import operator
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import Send
 from measuring import (
     NO_SERVER,
     Promise,
@@ -101,6 +104,43 @@ def bare(saver: Any, _store: Any) -> Once:
     return once
 
 
+class WiredState(TypedDict, total=False):
+    """State of the graph that only has our wiring."""
+
+    last: str
+    results: Annotated[dict[str, str], operator.or_]
+
+
+def wiring(saver: Any, _store: Any) -> Once:
+    """Make a run of our nodes, which do nothing but make the calls; no step waits for another."""
+
+    async def node(_state: WiredState) -> dict[str, Any]:
+        return {"last": "s"}
+
+    async def executor(order: dict[str, str]) -> dict[str, Any]:
+        return {"results": {order["id"]: await look_up.ainvoke({"label": "s"})}}
+
+    builder = StateGraph(WiredState)
+    names = ["planner", "validator", "dispatcher", "evaluator", "synthesizer"]
+    for name in names:
+        builder.add_node(name, node)
+    builder.add_node("executor", executor)  # type: ignore[arg-type]
+    orders = [Send("executor", {"id": f"s{n}"}) for n in range(STEPS)]
+    builder.add_edge(START, "planner")
+    builder.add_edge("planner", "validator")
+    builder.add_edge("validator", "dispatcher")
+    builder.add_conditional_edges("dispatcher", lambda _: orders, ["executor"])
+    builder.add_edge("executor", "evaluator")
+    builder.add_edge("evaluator", "synthesizer")
+    builder.add_edge("synthesizer", END)
+    graph: Any = builder.compile(checkpointer=saver)
+
+    async def once(thread: str) -> None:
+        await graph.ainvoke({"last": ""}, {"configurable": {"thread_id": thread}})
+
+    return once
+
+
 def persistence(place: str) -> Any:
     """Open a PostgreSQL server's address or a SQLite file."""
     return postgres_persistence(place) if "://" in place else local_persistence(place)
@@ -170,7 +210,8 @@ def rows_of(
     """Measure a database with every number of threads, and of processes."""
     rows = []
     for threads in counts:
-        for name, side in (("plan_execute", ours), ("plain LangGraph", bare)):
+        sides = {"plan_execute": ours, "plain LangGraph": bare, "plain LangGraph, our nodes": wiring}
+        for name, side in sides.items():
             found = asyncio.run(load(side, new_place(), threads, "t"))
             rows.append(row(f"{name}, {database}", 1, threads, found))
     threads = max(n for n in counts if n <= 100)

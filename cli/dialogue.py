@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ..context import Environment
-from ..errors import InvalidPlanError
+from ..errors import InvalidAnswerError, InvalidPlanError
 from ..people.editing import editable_plan, editable_step
+from ..people.forms import amount_in, json_or_text
 from ..people.questions import OpenQuestion
 from ..people.wording import DECISIONS
 from ..plan.files.kept_text import with_changes
@@ -339,37 +340,15 @@ def _decide(screen: Screen, question: OpenQuestion, impossible: Collection[str])
         try:
             args[name] = read(said)
             break
-        except ValueError as error:
+        except InvalidAnswerError as error:
             screen.note(str(error))
     return {"type": "edit", "args": args}
 
 
-def _amount(text: str) -> float:
-    """Read how much a budget grows by.
-
-    Raises:
-        ValueError: If it is no number above zero; the message says so to a person.
-    """
-    try:
-        amount = float(text.replace("_", "").replace(",", "").removeprefix("$"))
-    except ValueError:
-        amount = 0.0
-    if not 0 < amount < float("inf"):
-        raise ValueError(f"{text!r} is no amount: give a number above zero")
-    return int(amount) if amount.is_integer() else amount
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 _MORE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     **dict.fromkeys(_WITH_HINT, ("A hint for it? (may be empty)", "instructions", str)),
-    **dict.fromkeys(_WITH_OUTPUT, ("Its output (JSON, or else text):", "output", _json_or_text)),
-    "extend": ("By how much? (empty: by {by})", "by", _amount),
+    **dict.fromkeys(_WITH_OUTPUT, ("Its output (JSON, or else text):", "output", json_or_text)),
+    "extend": ("By how much? (empty: by {by})", "by", amount_in),
 }
 """What else a decision takes: a prompt, the argument's name, how it is read."""
 
@@ -378,7 +357,7 @@ def _ask_anything(screen: Screen, question: OpenQuestion) -> Answer | None:
     """Ask a question of somebody else's (a tool's, a middleware's), whose answers we do not know."""
     screen.data(json.dumps(question.value, ensure_ascii=False, indent=2, default=str))
     said = screen.ask_line("Your answer (JSON, or else text; empty: leave the question open):")
-    return _json_or_text(said) if said else None
+    return json_or_text(said) if said else None
 
 
 _ASK: dict[str, Ask] = {

@@ -37,14 +37,14 @@ class Check(NamedTuple):
 
     @property
     def gaps(self) -> list[str]:
-        """What is missing, one sentence per failed criterion."""
+        """Say what is missing, one sentence per failed criterion."""
         return [criterion["gap"] for criterion in self.criteria if criterion["passed"] is False]
 
 
 def resolved_criteria(
     criteria: Sequence[Criterion], values: Mapping[str, Json], mark: str
 ) -> list[Criterion]:
-    """Resolve the references of criteria; what a judge will read is quoted, the rest is exact.
+    """Resolve the references of criteria; what a judge will read is quoted, all others stay exact values.
 
     Raises:
         UnresolvedReferenceError: If a reference has no value.
@@ -101,15 +101,15 @@ async def check_criteria(
 
 
 def unchecked() -> Check:
-    """Give the check of a step that has none because a revision by a model dropped it."""
-    gap = "the revision that made this step dropped the check of what it replaced"
+    """Return the check of a step that has none because a model's revision dropped it."""
+    gap = "the revision dropped the check of the step that this one replaces"
     return Check("unverified", [{"type": "dropped", "passed": None, "gap": gap}])
 
 
 async def _gap(criterion: Criterion, output: Json, evidence: Sequence[Evidence]) -> str | None:
     kind = kind_of(criterion)
     value = kind.value_of(criterion)
-    if kind.on_disk:  # a disk may be slow
+    if kind.on_disk:  # A disk may be slow.
         return await run_in_thread(kind.gap, value, output, evidence)
     try:
         return await run_bounded(kind.gap, value, output, evidence)

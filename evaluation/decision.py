@@ -1,4 +1,4 @@
-"""What follows from a step that failed after its attempts."""
+"""Decide what happens after a step has failed all its attempts."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from .reasons import short
 __all__ = ["BY_A_PERSON", "advice", "decide_with_model", "effective_policy"]
 
 BY_A_PERSON = "A person says: "
-"""How what a person said about another attempt begins."""
+"""The beginning of what a person said about another attempt."""
 
 Choice = Literal["retry", "skip", "patch", "replan", "ask", "abort"]
 
 
 _CHOICES: dict[Choice, str] = {
-    "retry": "the cause is likely to pass, or the hint can change the outcome",
+    "retry": "the cause is probably temporary, or the hint can change the outcome",
     "skip": "the goal can be reached without this step",
     "patch": "this step and what depends on it must be done another way",
     "replan": "what was learnt makes the rest of the plan wrong",
     "ask": "only a person can decide",
-    "abort": "going on would be harmful or pointless",
+    "abort": "continuing would be harmful or pointless",
 }
 
 
 class FailureDecision(BaseModel):
-    """The evaluator's whole vocabulary."""
+    """Everything that the evaluator can answer."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,7 +50,7 @@ class FailureDecision(BaseModel):
 def effective_policy(step: Step, run_policy: OnFailure, *, attempts_left: bool) -> OnFailure:
     """Return the policy that applies: the step's, else the run's.
 
-    A spent ``retry`` gives way to the run's policy, or to ``auto`` where that is ``retry`` too.
+    When ``retry`` is used up, the run's policy applies, or ``auto`` if that is also ``retry``.
     """
     policy = step.get("on_failure") or run_policy
     if policy == "retry" and not attempts_left:
@@ -73,15 +73,15 @@ async def decide_with_model(
     mark: str,
     config: RunnableConfig,
 ) -> Evaluation:
-    """Ask the evaluator model; what it may answer is an enum, a reason and a hint.
+    """Ask the evaluator model for a decision: a value of an enum, a reason and a hint.
 
-    A model that fails decides nothing: the safe default is to abort.
+    If the model fails, the safe default is to abort.
 
     Args:
         failure: How the last attempt ended.
-        allowed: What it may answer.
+        allowed: The decisions that are possible here.
         evidence: The calls of all attempts.
-        output: What the step gave; "": nothing.
+        output: The step's output; "" if there is none.
         words: What people have said about the plan and the step.
     """
     failed = shortened(failure, 4000)
@@ -121,9 +121,9 @@ async def decide_with_model(
 
 
 def advice(decision: Evaluation, mark: str) -> str:
-    """Word the hint of a decision for another attempt: a person's is an instruction, a model's is data.
+    """Word a hint for another attempt: a person's hint is an instruction, a model's is data.
 
-    What the evaluator says may repeat what a tool's output told it to say.
+    The evaluator may repeat what a tool's output told it to say.
     """
     hint = decision.get("hint", "")
     if not hint or kind_of(decision.get("by")) == "person":

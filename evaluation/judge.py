@@ -1,8 +1,8 @@
-"""Let a model check what no rule can; it may say only whether a criterion is met, and the gap.
+"""Ask a model to check what no rule can; it may only say whether a criterion is met, and what is missing.
 
-What it judges may be written by somebody who wants it to say "met". So it sees that as quoted data
-only; it is not asked at all about what holds delimiters of prompts; and it must tell the criterion
-from a control that is false by construction. What it cannot tell is ``unverified``, never success.
+The output may come from somebody who wants the judge to say "met". So the judge sees it only as quoted data,
+and is not asked at all if it contains delimiters of prompts. The judge must also tell the criterion from a
+control statement that is known to be false. If it cannot, the verdict is ``unverified``, never success.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["make_judge"]
 
 
 class Finding(BaseModel):
-    """What a judge may say about one statement."""
+    """The judge's answer on one statement."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,7 +40,7 @@ class Finding(BaseModel):
 
 
 class Judgement(BaseModel):
-    """A judge's whole vocabulary: its finding on each of the two statements."""
+    """Everything that a judge can answer: a finding on each of the two statements."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,19 +61,21 @@ def make_judge(
     limit_s: float | None = None,
     draw: Callable[[], str] = secrets.token_hex,
 ) -> Judge:
-    """Build the judge of one output. A judge that fails or cannot be reached tells nothing: never success.
+    """Build the judge of one output; a judge that fails or cannot be reached decides nothing.
 
     Args:
         given: What the step worked with, by name: outputs of other steps, inputs, what a person said.
-        draw: Gives random hex digits, anew for every criterion.
+        draw: Returns random hex digits; called once for each criterion.
     """
 
     async def judge(criterion: str) -> CriterionResult:
         if model is None:
             return _undecided("there is no model to judge this criterion")
-        # Looked for in all of it, also in what is not shown.
+        # The search covers all of it, also the parts that are not shown.
         if found := _delimiter_in([output, *(given or {}).values()], evidence, mark):
-            return _undecided(f"no model is asked about an output that holds delimiters of prompts ({found})")
+            return _undecided(
+                f"no model is asked, because the output contains delimiters of prompts ({found})"
+            )
         statements = state_criterion(criterion, draw())
         messages = _messages(step, statements, output, evidence, given or {}, mark)
         try:
@@ -90,14 +92,14 @@ def make_judge(
         except TimeoutError:
             return _undecided(f"the judge took longer than {limit_s} seconds")
         except (ModelCallError, BudgetExceededError) as error:
-            return _undecided(f"the judge could not tell: {error}")
+            return _undecided(f"the judge gave no verdict: {error}")
         return _verdict(said, statements)
 
     return judge
 
 
 _ROOM = 20_000
-"""Characters of the output, of all calls, and of all that was given, that a judge is shown at most."""
+"""The most characters of the output, of all calls, and of all inputs that a judge is shown."""
 
 
 def _delimiter_in(values: Sequence[Json], evidence: Sequence[Evidence], mark: str) -> str | None:
@@ -122,7 +124,7 @@ def _messages(
         statement_b=statements.b,
         given="\n".join(quote(name, shortened(value, share), mark) for name, value in given.items())
         or "(nothing)",
-        # A bound step's output is what its call gave.
+        # A bound step's output is the result of its call.
         calls=quote("calls", describe_calls(evidence, _ROOM, outputs="call" not in step), mark),
         output=quote("output", shortened(output, _ROOM), mark),
     )
@@ -131,7 +133,9 @@ def _messages(
 def _verdict(said: Judgement, statements: Statements) -> CriterionResult:
     real, control = (said.a, said.b) if statements.criterion == "a" else (said.b, said.a)
     if control.met:
-        return _undecided("the judge also found met what is not so by construction, so it is not believed")
+        return _undecided(
+            "the judge also accepted a statement that is known to be false, so its verdict does not count"
+        )
     return {"type": "judge", "passed": real.met, "gap": "" if real.met else short(real.gap)}
 
 

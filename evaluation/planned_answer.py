@@ -1,4 +1,4 @@
-"""The answer that a plan holds: given without a model where it can say no more than was found and checked."""
+"""Use the answer that a plan contains, if it claims no more than was found and checked."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = ["handed_in", "planned_answer"]
 Json = Any
 
 _LONGEST_ANSWER = 100_000
-"""Characters; an output that is longer stands in the results, and a model says what is in it."""
+"""Characters. A longer output stays in the results, and a model describes it."""
 
 
 async def planned_answer(state: State, run: Run) -> str | None:
-    """Fill in the answer that the plan holds; None where it could say more than was found and checked."""
+    """Fill in the plan's own answer; return None if it could claim more than was found and checked."""
     plan, results = state.get("plan"), state.get("results") or {}
     answer = plan.get("answer") if plan else None
     if plan is None or not isinstance(answer, str) or not answer or _was_changed_by_hand(state):
@@ -50,7 +50,7 @@ async def planned_answer(state: State, run: Run) -> str | None:
 
 
 def _was_changed_by_hand(state: State) -> bool:
-    """Tell whether a step did something else than what was planned: the answer speaks of that."""
+    """Tell whether a person changed a step, so that the planned answer may be wrong about it."""
     plan = state.get("plan")
     return any(
         plan and event.get("plan_id") == plan["id"] and event.get("trigger") == "approve_step: edit"
@@ -59,14 +59,14 @@ def _was_changed_by_hand(state: State) -> bool:
 
 
 async def _holds_what_it_may_say(plan: Plan, answer: str, state: State, run: Run) -> bool:
-    """Tell whether each step found what it was to find, and the answer only says what was.
+    """Tell whether each step found something, and the answer says only what was found or checked.
 
-    It was written before anything was known. So it may say that something was changed, or say anything
-    without showing it ("all tests pass"), only where that was checked. Of a model that knows nothing of
-    references it holds what was guessed: one that shows nothing is not given for what was looked up.
+    The answer was written before anything was known. It may say that something was changed, or say anything
+    without showing an output ("all tests pass"), only if that was checked. A model that does not use
+    references may have guessed. So a model's answer that shows no output is not used for what was looked up.
     """
     steps, results = plan["steps"], state.get("results") or {}
-    # one reference alone says nothing in words of its own
+    # A single reference adds no words of its own.
     alone, shown = is_single_reference(answer), _shown_by(plan, roots_in(answer))
     guessed = not shown and handed_in(state) is None
     for step in steps:
@@ -75,17 +75,17 @@ async def _holds_what_it_may_say(plan: Plan, answer: str, state: State, run: Run
             return False
         changes = [call for call in result["evidence"] if call["effect"] != "read"]
         if changes and not (step.get("success_criteria") and all(call["ok"] for call in changes)):
-            return False  # that an output has a form says nothing of what was done
+            return False  # A fitting output form does not prove that anything was done.
         untold = step["id"] not in shown and not alone
         if untold and (not result["criteria"] or (guessed and not changes)):
             return False
         if "for_each" in step and any(map(is_empty, await run.artifacts.value(result["output"], step["id"]))):
-            return False  # whose verdict is of all items together
+            return False  # The loop's verdict covers all items together.
     return True
 
 
 def _shown_by(plan: Plan, named: set[str]) -> set[str]:
-    """Collect the steps whose outputs an answer shows: those that it names, and those they were made of."""
+    """Collect the steps whose outputs an answer shows: those it names, and those that they use."""
     steps, shown, found = steps_by_id(plan), set[str](), named
     while found := (found & set(steps)) - shown:
         shown |= found
@@ -95,12 +95,12 @@ def _shown_by(plan: Plan, named: set[str]) -> set[str]:
 
 def _in_words(reference: Reference, value: Json) -> str:
     if value is None:
-        raise UnresolvedReferenceError(f"${{{reference.expression}}} is null, which is no answer")
+        raise UnresolvedReferenceError(f"${{{reference.expression}}} is null, which is not an answer")
     return render(value)
 
 
 def handed_in(state: State) -> Plan | None:
-    """Return the plan, if its current revision is what a person or the caller handed in."""
+    """Return the plan if a person or the caller wrote its current revision."""
     plan = state.get("plan")
     written_by = {
         event.get("trigger")

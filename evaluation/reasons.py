@@ -1,4 +1,4 @@
-"""A model's reasons are short, on one line: they are shown to people and to later models."""
+"""Keep a model's reasons short and on one line, because people and later models read them."""
 
 from __future__ import annotations
 

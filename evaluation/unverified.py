@@ -1,4 +1,4 @@
-"""Say in the first line of an answer on which results it rests that nobody checked."""
+"""Name in the answer's first line the results that nobody checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMED = 5
 
 
 def not_verified(plan: Plan, results: Mapping[str, StepResult]) -> str:
-    """Return the line; "" where each result that it is about was checked."""
+    """Return the line, or "" if every result that matters was checked."""
     found = list(unverified_results(plan, results))
     if not found:
         return ""
@@ -22,10 +22,10 @@ def not_verified(plan: Plan, results: Mapping[str, StepResult]) -> str:
 
 
 def unverified_results(plan: Plan, results: Mapping[str, StepResult]) -> Iterator[str]:
-    """Name the steps that are done and unverified, and claim more than that they thought.
+    """Name the steps that are done and unverified, and that did more than think.
 
-    A step without tools that only thinks or writes claims nothing that can be checked, unless a check of
-    it was asked for, or something was changed with what it says.
+    A step without tools that only thinks or writes claims nothing that can be checked. It is named only if
+    one of its checks could not be made, or a write used its output.
     """
     written = {
         source

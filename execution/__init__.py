@@ -1,1 +1,1 @@
-"""How one step is carried out: the gate it waits at, its attempts, its effects, its re-entry after a stop."""
+"""Carry out one step: the gate, its attempts, its effects, and its re-entry after a stop."""

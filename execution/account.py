@@ -1,4 +1,4 @@
-"""Say of a step what it did: how it ended, its calls, its output; for models that go on from there."""
+"""Tell models what a step did: how it ended, its calls and its output."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["account_of", "forms_seen", "replaced_accounts", "with_items", "with_
 Json = Any
 _GOALS = 5
 _ROOM = 4000
-"""Characters of what an earlier goal of a thread has found."""
+"""Characters for what an earlier goal of a thread has found."""
 
 
 async def account_of(step: Step, result: StepResult | None, state: State, run: Run, room: int) -> str:
-    """Say how a step ended, which calls it made, and what it gave.
+    """Describe how a step ended, which calls it made, and its output.
 
     Args:
         step: The step.
         result: Its result; None: it was not started.
-        state: For the items that a loop ran over.
+        state: Holds the items of a loop.
         run: The run.
         room: Characters for the calls, and for the output.
     """
@@ -38,7 +38,7 @@ async def account_of(step: Step, result: StepResult | None, state: State, run: R
         return "not started"
     lines = [_outcome(result, room)]
     if result["evidence"]:
-        # A bound step's output is what its call gave.
+        # A bound step's output is the result of its call.
         agent = "call" not in step
         lines.append(describe_calls(result["evidence"], room, already=lines[0], outputs=agent))
     if result["status"] == "done" or result["output"] is not None:
@@ -65,7 +65,7 @@ async def _shown(step: Step, result: StepResult, state: State, run: Run, room: i
 
 
 def _listed(pairs: Sequence[Mapping[str, Json]]) -> str:
-    """Write a loop's list so that a planner sees what is in it: the outputs, without their items."""
+    """Write a loop's outputs as a list, without their items, so that a planner sees what is in it."""
     lines = "\n".join(f"{as_text(pair['item'])} -> {as_text(pair['output'])}" for pair in pairs)
     return f"a list, each output behind its item:\n{lines}"
 
@@ -73,7 +73,7 @@ def _listed(pairs: Sequence[Mapping[str, Json]]) -> str:
 async def with_items(
     step: Step, output: Json, state: State, results: Mapping[str, StepResult], run: Run
 ) -> Json:
-    """Return a loop's list with each output beside its item; any other output as it is."""
+    """Return a loop's list with each output next to its item; any other output unchanged."""
     if "for_each" not in step or not isinstance(output, list):
         return output
     texts = strings_in(step["for_each"])
@@ -92,7 +92,7 @@ async def with_items(
 
 
 async def replaced_accounts(state: State, run: Run, room: int) -> list[str]:
-    """Say what steps that a revision took out of the plan have written: it is still so."""
+    """Describe the writes of steps that a revision removed, because they still stand."""
     steps, results = steps_by_id(state.get("plan")), state.get("results") or {}
     wrote = {
         i: result
@@ -106,7 +106,7 @@ async def replaced_accounts(state: State, run: Run, room: int) -> list[str]:
 
 
 async def with_this_goal(state: State, run: Run) -> list[dict[str, str]]:
-    """Return what the goals of a thread have found, this one at the end."""
+    """Return what the thread's goals have found, this one last."""
     plan, results = state.get("plan"), state.get("results") or {}
     if plan is None or not results:
         return list(state.get("earlier") or ())
@@ -123,7 +123,7 @@ async def with_this_goal(state: State, run: Run) -> list[dict[str, str]]:
 
 
 async def forms_seen(state: State, run: Run) -> dict[str, dict[str, Any]]:
-    """Return the form of what each tool gave to a bound step, by tool; without those that tell nothing."""
+    """Return the output form of each tool in bound steps; leave out forms that say nothing."""
     results, forms = state.get("results") or {}, dict[str, dict[str, Any]]()
     for step in steps_of(state.get("plan")):
         result = results.get(step["id"])
@@ -132,7 +132,7 @@ async def forms_seen(state: State, run: Run) -> dict[str, dict[str, Any]]:
         try:
             output = await run.artifacts.value(result["output"], step["id"])
         except ArtifactDamagedError:
-            continue  # whoever needs the output is told
+            continue  # Whoever needs the output gets the error.
         found = seen_form(_an_output(step, output))
         if is_telling(found):
             forms[step["call"]["tool"]] = found
@@ -140,7 +140,7 @@ async def forms_seen(state: State, run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _an_output(step: Step, output: Json) -> Json:
-    """Return what one call gave: of a loop, the first output that there is."""
+    """Return the output of one call; for a loop, the first output."""
     if "for_each" not in step or not isinstance(output, list):
         return output
     return next((one for one in output if one is not None), None)

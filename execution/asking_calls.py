@@ -1,4 +1,4 @@
-"""Stand behind a call: what its tool asks goes to a person, and its progress is told."""
+"""Connect a tool call to the run: its questions go to a person, and its progress becomes events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CallerOfTool:
         self._scope, self._run, self._tool, self._call, self._call_id = scope, scope.run, tool, call, call_id
 
     async def ask(self, questions: Sequence[ToolQuestion], first: int) -> list[Reply]:
-        """Ask all of them at once; each has an id of its own, which tells call, place and words."""
+        """Ask all questions at once; each has an id made from its call, place and text."""
         replies: list[Reply] = []
         open_questions: list[Any] = []
         for place, question in enumerate(questions, first):
@@ -47,8 +47,8 @@ class CallerOfTool:
     async def _ask(self, question: ToolQuestion, place: int) -> Reply:
         if not self._run.can_ask:
             raise ToolFailedError(
-                f"{self._tool}: {question.server} asks the person {question.message!r}, "
-                "and nobody can be asked, since there is no checkpointer"
+                f"{self._tool}: {question.server} asks the person {question.message!r}, but nobody can "
+                "be asked, because there is no checkpointer"
             )
         asked = [question.message, dict(question.schema), question.url]
         key = [self._call.work.plan_id, self._call.row_key, place, digest(asked)]
@@ -70,16 +70,16 @@ class CallerOfTool:
         return "\n".join(lines)
 
     async def kept(self) -> dict[str, Json] | None:
-        """Return where the call stood when it asked, if an earlier run of this thread began it."""
+        """Return the state that the call had when it asked, if an earlier run of this thread began it."""
         return await self._run.ledger.stand_of_call(self._call) if self._run.resumed else None
 
     async def keep(self, stand: dict[str, Json]) -> None:
-        """Keep where the call stands, unless that holds a secret: then the call begins anew."""
+        """Keep the state of the call, unless it contains a secret; then the call starts over."""
         if self._run.can_ask and self._run.redact(stand) == stand:
             await self._run.ledger.record_stand_of_call(self._call, stand)
 
     def tell(self, progress: float, total: float | None, message: str | None) -> None:
-        """Send the event of a call that has come so far."""
+        """Send an event with the progress of the call."""
         emit(
             Runtime(stream_writer=get_stream_writer()),
             self._run,

@@ -1,7 +1,7 @@
-"""The attempts of one step: make one, check it, decide what its failure means, perhaps ask.
+"""Run the attempts of one step: make one, check it, decide what its failure means, perhaps ask.
 
-The loop replays: attempts on record are not made again, and the questions between them
-find the answers that were given.
+The loop replays: recorded attempts are not made again, and the questions between them find the answers that
+were given.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _AGENT_ENDED = {
     ContentFilterError.code,
     ModelOutputError.code,
 }
-"""Failures of an agent that had come to its end, so that all its calls are known."""
+"""Failures of an agent after its end, when all its calls are known."""
 
 _NOT_AGAIN = {ArtifactDamagedError.code, CannotError.code, UnansweredError.code}
 """Failures that another attempt at the same step would not change."""
@@ -91,7 +91,7 @@ _SHOWN_OF_A_RESULT = ("status", "verdict", "output", "attempts", "error")
 
 @dataclass
 class Outcome:
-    """How a step ended: its result, what its failure means for the plan, and what was decided on the way."""
+    """The end of a step: its result, the decision about its failure, and the audit of the decisions."""
 
     result: StepResult
     decision: Evaluation | None = None
@@ -106,16 +106,16 @@ class AttemptLoop:
     audit: list[AuditEvent] = field(default_factory=list)
     hint: str = ""
     damage: ArtifactDamagedError | None = None
-    """Why the step cannot begin: what it was given is damaged."""
+    """Why the step cannot begin: its input is damaged."""
 
     @property
     def step(self) -> Step:
-        """The step, as a person may have edited it."""
+        """The step, including a person's edits."""
         return self.work.step
 
     @property
     def run(self) -> Run:
-        """The run that it belongs to."""
+        """The run of the step."""
         return self.work.run
 
     # --- the loop ------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class AttemptLoop:
         )
 
     async def _is_wanted(self) -> bool:
-        """Evaluate the step's condition; one that cannot be evaluated fails in the attempt."""
+        """Evaluate the step's condition; if it cannot be evaluated, the attempt fails."""
         epoch = self.work.epoch
         if not is_called_for(self.step, epoch.steps, epoch.gate.finished):
             return False
@@ -189,10 +189,10 @@ class AttemptLoop:
                 attempt["decision"] = await self._decide(made)
                 await self._record_attempt(attempt)
             decision = attempt["decision"]
-            assert decision is not None, "a failed attempt has been decided about"
+            assert decision is not None, "each failed attempt has a decision"
             if decision["decision"] == "ask":
                 decision = await self._ask_about_failure(made, decision)
-                # The next question carries it: without a store nothing else remembers the answer.
+                # The next question carries it, because without a store nothing else remembers the answer.
                 made[-1] = {**made[-1], "decision": decision}
             self._note(decision)
             if decision["decision"] != "retry":
@@ -226,7 +226,7 @@ class AttemptLoop:
         timed_out = wrote and StepTimeoutError.code in codes and policy in ("auto", "patch", "replan")
         forgotten = OutcomeUnknownError.code in codes and policy not in ("skip", "abort")
         if timed_out or forgotten:
-            # The write may have happened: only a person can know whether it may be made again.
+            # The write may have happened: only a person can know whether to repeat it.
             policy = "ask"
         if left and self._worth_another(attempt) and (not wrote or policy == "retry"):
             return self._evaluation("retry", error["message"])
@@ -235,7 +235,7 @@ class AttemptLoop:
             and policy != "ask"
             and is_failure_handled(self.work.plan, self.step["id"])
         ):
-            return self._evaluation("continue", f"the plan says what follows: {error['message']}")
+            return self._evaluation("continue", f"the plan itself handles this failure: {error['message']}")
         if policy == "auto":
             return await self._decide_automatically(made, wrote, exhausted=len(made) > limit)
         if policy == "retry":
@@ -257,7 +257,7 @@ class AttemptLoop:
         made = [call for call in attempt["evidence"] if not self._was_refused(call)]
         if any(call["effect"] == "write" for call in made):
             return True
-        # An agent that was cut off leaves no evidence behind.
+        # An agent that was interrupted leaves no evidence.
         cut_off = failure_of(attempt)["code"] not in _AGENT_ENDED
         return cut_off and "write" in self.work.toolbox.effects(self._may_call(self.step))
 
@@ -266,7 +266,7 @@ class AttemptLoop:
         return "tools" in self.step and call["tool"] not in self.step["tools"]
 
     def _may_call(self, step: Step) -> list[str]:
-        """List the tools that a step may call; what a sub-plan would call, nobody knows."""
+        """List the tools that a step may call; for a sub-plan nobody knows them yet."""
         return self.work.toolbox.names if "plan" in step else granted_tools(step)
 
     async def _decide_automatically(self, made: list[Attempt], wrote: bool, *, exhausted: bool) -> Evaluation:
@@ -279,7 +279,7 @@ class AttemptLoop:
         impossible |= set() if self.run.can_ask else {"ask"}
         dependents = sorted(descendants(self.work.plan["steps"], [self.step["id"]]))
         if self._is_awaited_by_a_change(dependents):
-            # A model's word, which the failure's own text may have bent, does not open the way to it.
+            # A model must not allow it, since the failure's text may have influenced the model.
             impossible.add("skip")
         allowed: list[Choice] = [
             c for c in ("retry", "skip", "patch", "replan", "ask", "abort") if c not in impossible
@@ -307,12 +307,12 @@ class AttemptLoop:
         return "" if output is None else await self.run.artifacts.shown(output, self.step["id"], 8000)
 
     def _said_by_people(self) -> list[str]:
-        """List what people have said about the plan, and about this attempt."""
+        """List what people have said about the plan and this attempt."""
         hint = self.hint.removeprefix(BY_A_PERSON) if self.hint.startswith(BY_A_PERSON) else ""
         return [said for said in (*said_about_plan(self.work.state), hint) if said]
 
     def _is_awaited_by_a_change(self, dependents: Sequence[str]) -> bool:
-        """Tell whether something that changes the world waits for this step."""
+        """Tell whether a step that changes something depends on this one."""
         steps = steps_by_id(self.work.plan)
         waiting = [name for step_id in dependents for name in self._may_call(steps[step_id])]
         return any(effect != "read" for effect in self.work.toolbox.effects(waiting))
@@ -356,7 +356,7 @@ class AttemptLoop:
             asked_at=made[-1].get("ended_at"),
             attempts=made,
         )
-        # A rejection's message is its reason; the failure itself stands in the result.
+        # The message of a rejection is its reason; the result holds the failure itself.
         reason = (answer["message"] if answer["type"] == "reject" else "") or error["message"]
         decided = self._evaluation(answer["decision"], reason, by=answer["by"], hint=answer["message"])
         if answer["decision"] == "supply":
@@ -364,7 +364,7 @@ class AttemptLoop:
         return decided
 
     async def _supplied(self, output: Any, attempt: Attempt) -> Any:
-        """Return what stands for an output by hand; what the question proposed already stands for its own."""
+        """Return the handle for an output given by hand; the proposed value already has one."""
         return output if output == attempt["output"] else await self.run.artifacts.put_away(output)
 
     async def _ask(
@@ -377,7 +377,7 @@ class AttemptLoop:
         shown: str = "",
         **record: Any,
     ) -> Answer:
-        """Ask about the step; the occasion, and what is shown, tell the question from earlier ones."""
+        """Ask about the step; the occasion and the text distinguish the question from earlier ones."""
         work = self.run.root_work(self.work.plan_id)
         step = Place(self.step["id"], None, occasion, step_fingerprint(self.step) + shown)
         key = [work.plan_id, path_as_json(work.at(step).path)]
@@ -387,11 +387,11 @@ class AttemptLoop:
         )
 
     async def _uses(self) -> list[Use]:
-        """Tell what the step may do, where rules say who decides about that."""
+        """Return what the step may do, if rules say who decides about that."""
         if not self.run.settings.approvers:
             return []
         values: Mapping[str, Any] = {}
-        with suppress(ArtifactDamagedError):  # then its resources count as not known
+        with suppress(ArtifactDamagedError):  # Then its resources count as unknown.
             values = await self.work.values()
         return uses_of([self.step], self.work.toolbox, values)
 
@@ -399,10 +399,10 @@ class AttemptLoop:
         try:
             values = await self.work.values()
         except ArtifactDamagedError as error:
-            self.damage = error  # what cannot be shown cannot be approved: the attempt fails for it
+            self.damage = error  # What cannot be shown cannot be approved, so the attempt fails.
             return None
         description = f"Step {step_in_words(self.step, self.work.toolbox, values)}"
-        shown = digest(values)  # an approval is for what was shown
+        shown = digest(values)  # An approval covers only what was shown.
         ordered = sum(_orders(event, self.step["id"]) for event in self.work.state.get("audit") or ())
         answer = await self._ask("approve_step", ordered, {"step": self.step}, description, shown=shown)
         self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by=answer["by"]))
@@ -427,7 +427,7 @@ class AttemptLoop:
         error = failure_of(made[-1])
         if decision["decision"] == "supply":
             supplied = self._result("done", made)
-            # Nobody checked what a person handed in, so it is not called met.
+            # Nobody checked an output given by hand, so it is not `met`.
             supplied["verdict"] = "unverified"
             gap = "a person supplied this output, and nothing has checked it"
             supplied["criteria"] = [{"type": "supplied", "passed": None, "gap": gap}]
@@ -446,7 +446,7 @@ class AttemptLoop:
 
     def _result(self, status: Any, made: Sequence[Attempt], *, error: Failure | None = None) -> StepResult:
         ran = status in ("done", "failed")
-        # Of a loop whose failed items are skipped, dependents see what there is.
+        # If failed items of a loop are skipped, dependents see the others.
         has_output = bool(made) and (ran or "for_each" in self.step)
         verdict = (made[-1]["verdict"] if made and status == "done" else "failed") if ran else None
         return new_result(
@@ -461,7 +461,7 @@ class AttemptLoop:
 
 
 def _orders(event: AuditEvent, step_id: str) -> bool:
-    """Tell whether a person ordered a step again from outside."""
+    """Tell whether a person ordered a step again from outside the run."""
     return event["event"] == "steps_retried" and step_id in event.get("evidence", ())
 
 
@@ -476,19 +476,19 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation, *, 
         made_with = next((call["args"] for call in made[-1]["evidence"]), step["call"]["args"])
         lines.append(f"It calls {call_in_words(step['call']['tool'], made_with)}")
     if error["code"] == StepTimeoutError.code:
-        lines.append("It was cut off: a call that changes the world may have happened all the same.")
+        lines.append("It was interrupted: if the call changes something, that may still have happened.")
     if made[-1]["output"] is not None:
         lines.append(f"Its output: {plain_line(shown(made[-1]['output'], 500))}")
     if kind_of(proposed.get("by")) == "model":
         lines.append(f"The evaluator asks you because: {plain_line(proposed.get('reason', ''))}")
-    revise = "`patch` (plan this part anew), `replan` (plan the rest anew), " if can_revise else ""
+    revise = "`patch` (plan this part again), `replan` (plan the rest again), " if can_revise else ""
     hint = " (with instructions)" if needs_a_model(step) else ""
     lines.append(f"Decide: `retry`{hint}, `skip`, {revise}`supply` (give the output by hand), `abort`.")
     return "\n\n".join(lines)
 
 
 def _edited(step: Step, args: Mapping[str, Any]) -> Step:
-    """Apply a person's edit of a step about to run: the arguments of its call, or its task."""
+    """Apply a person's edit of a step that is about to run: its call's arguments, or its task."""
     edited: Step = {**step}
     if "call" in step and "call" in args:
         edited["call"] = {"tool": step["call"]["tool"], "args": args["call"]["args"]}

@@ -1,4 +1,4 @@
-"""Hold what an agent says that it did against the calls that it made."""
+"""Compare what an agent says that it did with the calls that it made."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def require_done(
     *,
     declared: bool,
 ) -> None:
-    """Refuse the answer of an agent that was to change something, and did not.
+    """Refuse the answer of an agent that should have changed something, but did not.
 
     Args:
         step: An agent step.
         outcomes: How its checks came out.
         evidence: The calls it made.
-        toolbox: Knows what they do.
+        toolbox: Knows the effects of the calls.
         declared: Whether it said that there was nothing to do.
 
     Raises:
@@ -35,7 +35,7 @@ def require_done(
     wrote = any(call["ok"] and call["effect"] == "write" for call in evidence)
     passed = [outcome["type"] for outcome in outcomes if outcome["passed"]]
     if "output_schema" in step:
-        passed.remove("json_schema")  # that an answer has a form says nothing about what was done
+        passed.remove("json_schema")  # A fitting output form does not prove that anything was done.
     if not writes or wrote or declared or passed:
         return
     raise NothingDoneError(
@@ -45,7 +45,7 @@ def require_done(
 
 
 def uncalled(step: Step, evidence: Sequence[Evidence]) -> list[CriterionResult]:
-    """Note it where an agent was given tools and called none."""
+    """Add a note if an agent was given tools and called none."""
     if not step["tools"] or evidence:
         return []
     gap = f"its agent called none of its tools ({known(step['tools'])})"

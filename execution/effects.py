@@ -1,9 +1,8 @@
 """Make a call with an effect at most once, over any number of crashes.
 
-The intent is committed to the ledger, then the call is made, then its outcome is
-committed. On re-entry a known outcome is used; an intent without an outcome means
-that nobody knows whether the write happened, and a person is asked. They are asked
-too before a write that has happened is made again by other work.
+The intent is committed to the ledger, then the call is made, then its outcome is committed. On re-entry a
+known outcome is used. If an intent has no outcome, nobody knows whether the write happened, and a person is
+asked. A person is also asked before other work repeats a write that has happened.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, is_invalid_resume
 from pydantic import ValidationError
 
 from ..errors import BudgetExceededError, RepeatedCallError, StepError, ToolFailedError
-from ..people.asking import ask_person
+from ..people.asking import ask_person, note_uses
+from ..people.deciders import use_of_call
 from ..people.plan_text import call_in_words
 from ..people.questions import RUNNER_STOPPED, may_still_run
 from ..run import CALL_UNDER_WAY, CallUnderWay, Run, StepScope
@@ -35,7 +35,7 @@ __all__ = ["call_once", "content_of", "describe_doubt", "settle_doubts", "settle
 
 Json = Any
 Outcome = dict[str, Json]
-"""``{"ok", "output", "error"}``; ``"unknown": True`` where it counts as failed and may have happened."""
+"""``{"ok", "output", "error"}``; ``"unknown": True`` if it counts as failed but may have happened."""
 
 
 def content_of(tool: str, args: Mapping[str, Json]) -> str:
@@ -54,7 +54,7 @@ async def call_once(
     instead_of: str = "",
     call_id: str = "",
 ) -> Json:
-    """Await ``call`` and return its JSON output; unless it reads, the ledger protects it.
+    """Await ``call`` and return its JSON output; the ledger protects every call that is not a read.
 
     Args:
         scope: The attempt that makes the call.
@@ -62,15 +62,15 @@ async def call_once(
         args: Its arguments.
         effect: What it does to the world.
         call: Makes the call; it gets the call's identity.
-        order: Which of the agent's calls that asked for the same; None: the step's own call.
-        instead_of: Fingerprint of what the agent asked for, where somebody changed that.
-        call_id: What events call it.
+        order: Number of this call among the agent's calls with the same content; None: the step's own.
+        instead_of: Fingerprint of the agent's own request, if somebody changed it.
+        call_id: The call's id in events.
 
     Raises:
-        StepError: What the call raised, now or when it was made.
+        StepError: If the call raised, now or in an earlier run.
         langgraph.errors.GraphInterrupt: While a person is being asked about an unknown outcome.
     """
-    # The content is part of the identity: in a fork, the step may have been edited to call something else.
+    # The content is part of the identity, because a fork may have edited the step to make another call.
     this = CallId(scope.work, content_of(tool, args), order, instead_of)
     under_way = CALL_UNDER_WAY.set(CallUnderWay(scope, this))
     caller = CALLER.set(CallerOfTool(scope, tool, this, call_id))
@@ -78,6 +78,9 @@ async def call_once(
         return (
             await call(this) if effect == "read" else await _protected(scope, this, tool, args, effect, call)
         )
+    except GraphInterrupt as stop:
+        await note_uses(scope.run, stop, use_of_call(tool, args, scope.run.graph.toolbox))
+        raise
     finally:
         CALLER.reset(caller)
         CALL_UNDER_WAY.reset(under_way)
@@ -107,7 +110,7 @@ async def _protected(
             try:
                 await _finish(scope, this, outcome)
             finally:
-                log.end(this)  # not before: who waits for it would find it in doubt
+                log.end(this)  # Not earlier: another waiter would find it in doubt.
             return await _told(scope, outcome)
     return await _log_effect(scope, first, call)
 
@@ -115,11 +118,11 @@ async def _protected(
 async def _known_outcome(
     scope: StepScope, first: EffectRecord, record: EffectRecord | None
 ) -> Outcome | None:
-    """Ask about this call where it may have happened, here or in other work; None: it is to be made."""
+    """Ask about this call if it may have happened, here or in other work; None: make the call."""
     if record is not None and record.in_doubt:
         return await _ask_about(scope.run, record, scope)
     if record is None and scope.doubtful:
-        # Not the question that follows if this start is cut off.
+        # It must not be the question that follows if this start is interrupted.
         return await _ask_about(scope.run, replace(first, starts=0), scope)
     for other in await scope.run.effects.same_calls(first.call):
         if not await is_repetition(other, first.call, scope):
@@ -128,7 +131,7 @@ async def _known_outcome(
         if not other.succeeded:
             await _put_down(scope.run, other, outcome)
         if outcome is not None:
-            return outcome | {"unknown": False}  # this one was never started
+            return outcome | {"unknown": False}  # This one was never started.
     return None
 
 
@@ -147,7 +150,8 @@ async def _log_effect(
             await asyncio.shield(_finish(scope, this, failed))
             raise
         except (BudgetExceededError, GraphBubbleUp, ValidationError) as error:
-            # There was no room for the call, or its tool asks a person and is called anew with the answer.
+            # The budget had no room for the call, or its tool asks a person and is called again with the
+            # answer.
             if not isinstance(error, ValidationError) or is_invalid_resume(error):
                 await asyncio.shield(log.retract(this))
             raise
@@ -160,7 +164,7 @@ async def _log_effect(
 
 
 async def _finish(scope: StepScope, this: CallId, outcome: Outcome) -> None:
-    """Put the outcome on record; a large output is in the store before the record refers to it."""
+    """Record the outcome; a large output is stored before the record refers to it."""
     kept = await scope.run.artifacts.put_away(outcome["output"])
     await scope.run.effects.finish(this, outcome | {"output": kept})
 
@@ -175,11 +179,11 @@ async def _told(scope: StepScope, outcome: Outcome) -> Json:
 
 
 async def settle_doubts_of_step(scope: StepScope, *, but: str | None = None) -> None:
-    """Ask about writes in doubt that this step made under another attempt or with other arguments.
+    """Ask about this step's writes in doubt from another attempt or with other arguments.
 
     Args:
         scope: The attempt that is about to begin.
-        but: The content of a call that asks by itself.
+        but: The content of the call that asks about itself.
     """
     doubts = await scope.run.effects.doubts(scope.work.plan_id, scope.work.path[:-1])
     for record in doubts_about_step(doubts, scope.work, but):
@@ -188,13 +192,13 @@ async def settle_doubts_of_step(scope: StepScope, *, but: str | None = None) -> 
 
 
 async def settle_doubts(run: Run, doubts: Sequence[EffectRecord]) -> tuple[list[str], By]:
-    """Ask a person about all of these writes at once, and put down what they say.
+    """Ask a person about all of these writes at once, and record the answers.
 
     Returns:
         A line about each, and who answered last.
 
     Raises:
-        langgraph.errors.GraphInterrupt: While an answer is missing; nothing is put down then.
+        langgraph.errors.GraphInterrupt: While an answer is missing; nothing is recorded then.
     """
     questions, outcomes = [], []
     for record in doubts:
@@ -214,7 +218,7 @@ async def settle_doubts(run: Run, doubts: Sequence[EffectRecord]) -> tuple[list[
 
 
 def describe_doubt(record: EffectRecord) -> str:
-    """Name a write for a list of those that may have happened."""
+    """Describe a write for a list of writes that may have happened."""
     steps = " in ".join(place.step_id for place in reversed(record.call.work.path))
     return f"{record.tool}({preview(record.args, 300)}) in step {steps}"
 
@@ -229,7 +233,7 @@ async def _put_down(run: Run, record: EffectRecord, outcome: Outcome | None) -> 
 async def _ask_about(
     run: Run, record: EffectRecord, scope: StepScope | None, asker: str = ""
 ) -> Outcome | None:
-    """Ask what became of a write; None means: make it, or leave it unmade."""
+    """Ask whether a write happened; None means: make the write, or leave it unmade."""
     outcome, _ = await _answer_about(run, record, scope, asker)
     return outcome
 
@@ -237,13 +241,13 @@ async def _ask_about(
 async def _answer_about(
     run: Run, record: EffectRecord, scope: StepScope | None, asker: str = ""
 ) -> tuple[Outcome | None, By]:
-    """Ask what became of a write, and say who answered; None means: make it, or leave it unmade.
+    """Ask whether a write happened, and return who answered; None means: make it, or leave it unmade.
 
     Args:
         run: The run that asks.
         record: The write.
-        scope: The attempt that is about to make it; None: the run ends, and nothing will.
-        asker: Who asks, where several pieces of work may each ask for themselves.
+        scope: The attempt that is about to make it; None if the run ends and nothing will make it.
+        asker: The work that asks, if several may ask about the same write.
 
     Raises:
         RepeatedCallError: If nobody can be asked.
@@ -288,7 +292,7 @@ async def _answer_about(
 
 
 def _asker(other: EffectRecord, this: CallId) -> str:
-    """Tell who asks about another call: one that has an outcome may be about to be repeated by several."""
+    """Return who asks about another call: several pieces of work may be about to repeat a known one."""
     if other.call.work == this.work:
         return f"{this.work.digest}/{this.order}"
     return "" if other.in_doubt else this.work.digest
@@ -300,7 +304,7 @@ def _description(record: EffectRecord, scope: StepScope | None) -> str:
     step = f"step **{record.step_id}**{item}"
     call = call_in_words(record.tool, record.args, record.effect)
     is_other = scope is not None and scope.work.plan_id != record.call.work.plan_id
-    branch = " of a plan that a fork of this thread left behind" if is_other else ""
+    branch = " of a plan that a fork of this thread replaced" if is_other else ""
     if record.succeeded and scope is not None:
         assert record.outcome is not None
         return (
@@ -312,16 +316,17 @@ def _description(record: EffectRecord, scope: StepScope | None) -> str:
         )
     if record.outcome is not None and scope is not None:
         return (
-            f"Step **{scope.step_id}** is about to call {call}. "
-            f"The same call was made before, in {step}{branch}. It counts as failed, but may have happened: "
-            f"{plain_line(shortened(record.outcome['error'], 500))}\n\nLook whether it did, then decide:\n"
+            f"Step **{scope.step_id}** is about to call {call}. The same call was made before, in "
+            f"{step}{branch}. It counts as failed, but may have happened: "
+            f"{plain_line(shortened(record.outcome['error'], 500))}\n\n"
+            "Check whether it did, then decide:\n"
             "- `happened`: it did; do not call it again, and give its output\n"
             "- `run_again`: it did not; call it\n- `fail`: let the step fail"
         )
     again = "call it again" if scope is not None else "nothing will call it again"
     fail = "let the step fail" if scope is not None else "count it as failed"
     return (
-        f"The run stopped while {step} was calling {call}, "
-        "and nobody recorded how that ended. Look whether it happened, then decide:\n"
+        f"The run stopped while {step} was calling {call}, and nobody recorded how the call ended. "
+        "Check whether it happened, then decide:\n"
         f"- `happened`: it did; give its output\n- `run_again`: it did not; {again}\n- `fail`: {fail}"
     )

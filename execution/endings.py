@@ -1,4 +1,4 @@
-"""How an agent says that its step ended: done, nothing to do, cannot be done, a question to the person."""
+"""Read how an agent says that its step ended: done, nothing to do, cannot be done, or a question."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Ending(NamedTuple):
 
 
 CANNOT_FIELD = "cannot_be_done"
-"""Key that an answer in JSON holds instead of a result: why there is none."""
+"""Key of a JSON answer that says why there is no result."""
 
 _LONGEST_WHY = 300
 
@@ -39,10 +39,10 @@ _DECLARED = re.compile(rf"[\s*_#>`]*({'|'.join(_WORDS)})[*_`]*\s*:[*_`]*\s*(.*)"
 
 
 def ending_of(output: Json, schema: Mapping[str, Json] | None) -> Ending:
-    """Read what an agent's answer declares; an answer that declares nothing is the result.
+    """Read what an agent's answer declares; an answer without a declaration is the result.
 
     Args:
-        output: The answer, as JSON where the step asks for it.
+        output: The answer, as JSON if the step declares a form.
         schema: What the step's output is declared as.
 
     Raises:
@@ -50,7 +50,7 @@ def ending_of(output: Json, schema: Mapping[str, Json] | None) -> Ending:
     """
     ending = _in_text(output) if isinstance(output, str) else _in_json(output, schema or {})
     if ending.kind in ("cannot", "question") and not str(ending.said).strip():
-        raise ModelOutputError(f"the executor ended with the declaration {ending.kind!r} and nothing else")
+        raise ModelOutputError(f"the executor answered only {ending.kind!r}, without saying why or what")
     return ending
 
 
@@ -66,17 +66,18 @@ def _in_json(output: Json, schema: Mapping[str, Json]) -> Ending:
     told = next((name for name in extra if output[name]), None)
     if told is not None and (told == CANNOT_FIELD or len(output) == 1):
         return Ending(_FIELDS[told], output[told])
-    if CANNOT_FIELD in extra:  # empty, as strict modes want it
+    if CANNOT_FIELD in extra:  # Strict modes require the field, so it may be empty.
         return Ending("done", {key: value for key, value in output.items() if key != CANNOT_FIELD})
     return Ending("done", output)
 
 
 def with_cannot(schema: Mapping[str, Json], *, is_bounded: bool) -> dict[str, Json]:
-    """Let a schema that a provider enforces leave room to say that the step cannot be done.
+    """Extend a schema that a provider enforces, so that the agent can say that the step cannot be done.
 
     Args:
         schema: The step's own.
-        is_bounded: Whether to bound that text: a weak model may never end it. OpenAI's server refuses bounds.
+        is_bounded: Whether to limit that text, which a weak model may never end; OpenAI's server
+            refuses limits.
     """
     properties = schema.get("properties")
     if not isinstance(properties, dict) or CANNOT_FIELD in properties:

@@ -1,8 +1,8 @@
-"""What the executors of one superstep share, and what they learn when it is entered again.
+"""Share data between the executors of one superstep, and restore it when the superstep is entered again.
 
-On a resume LangGraph does not run finished siblings again, and their results are not
-in the node's state: they are pending writes of the checkpoint. They are read from
-there, so that a graph with only a checkpointer resumes correctly too.
+On a resume, LangGraph does not run finished siblings again, and their results are not in the node's state:
+they are pending writes of the checkpoint. They are read from there, so that a graph with only a checkpointer
+also resumes correctly.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Siblings:
     """What executors of this superstep had done before the run stopped."""
 
     results: dict[str, StepResult] = field(default_factory=dict)
-    """Results of those that had finished."""
+    """Results of the executors that had finished."""
     decisions: dict[str, Any] = field(default_factory=dict)
-    """What those that failed decided; None: the step was withheld."""
+    """Decisions of those that failed; None if the step was withheld."""
     attempts: dict[str, list[Attempt]] = field(default_factory=dict)
-    """Attempts of those that wait for a person, as their question carries them."""
+    """Attempts of those that wait for a person, taken from their question."""
 
 
 @dataclass
@@ -53,19 +53,19 @@ class Epoch:
     approval: dict[str, Any] | None
     siblings: Siblings
     ready_at_start: frozenset[str]
-    """Steps that may have been started by an earlier run: all they need had finished by then."""
+    """Steps that an earlier run may have started, because all their dependencies had finished."""
     steps: dict[str, Step]
     """The plan's steps by id."""
     recorded: dict[str, dict[str, Any]]
-    """Results on record, as rows of the ledger by step id: a finished step never runs again."""
+    """Recorded results, as rows of the ledger by step id: a finished step never runs again."""
     attempts: dict[tuple[str, str], list[Attempt]]
-    """Attempts on record, by step id and fingerprint."""
+    """Recorded attempts, by step id and fingerprint."""
     _working: int = 0
     _rest: asyncio.Event = field(default_factory=asyncio.Event)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Count an executor as at work."""
+        """Count a working executor."""
         self._working += 1
         self._rest.clear()
         try:
@@ -76,23 +76,23 @@ class Epoch:
                 self._rest.set()
 
     async def at_rest(self) -> None:
-        """Wait until no executor is at work."""
+        """Wait until no executor is working."""
         await self._rest.wait()
 
     def result_of(self, step: Step) -> StepResult | None:
-        """Return the step's result if the ledger holds one of this very step."""
+        """Return the step's result if the ledger holds one for this exact step."""
         row = self.recorded.get(step["id"])
         return row["result"] if row is not None and row["fingerprint"] == step_fingerprint(step) else None
 
     def attempts_of(self, step: Step) -> list[Attempt]:
-        """Return the attempts made before this entry: from the ledger, else from the open question."""
+        """Return the attempts before this entry: from the ledger, else from the open question."""
         recorded = self.attempts.get((step["id"], step_fingerprint(step)), []) if self.attempts else []
         asked = self.siblings.attempts.get(step["id"], [])
         return list(recorded if len(recorded) >= len(asked) else asked)
 
 
 def read_state(config: RunnableConfig) -> State:
-    """Read the graph's state from inside a task that was sent only an id."""
+    """Read the graph's state from a task that was sent only an id."""
     state: State = read_channels(config, _STEP_CHANNELS)
     return state
 
@@ -105,7 +105,7 @@ async def epoch_of(
     toolbox: Toolbox,
     models: ChatModels,
 ) -> Epoch:
-    """Return what the executors of this superstep share; the first one to come opens it."""
+    """Return what the executors of this superstep share; the first executor creates it."""
     namespace = _graph_namespace(config)
     checkpoint = runtime.execution_info.checkpoint_id if runtime.execution_info else ""
     key = f"{namespace}/{checkpoint}"
@@ -137,7 +137,7 @@ async def _open(
     ready = frozenset(step["id"] for step in pending if finished.keys() >= set(step["depends_on"]))
     slots = run.settings.max_parallel
     seconds: Mapping[str, float] = {}
-    if len(open_ids) > slots:  # else there is nothing to put in order
+    if len(open_ids) > slots:  # With enough slots, the order does not matter.
         seconds = expected_seconds(plan, await run.history.samples(), models.names(run.settings.models))
     shared = slots if run.ahead is None else run.ahead.slots
     gate = Gate(plan, finished, shared, stop=run.stop, pause=lambda: _pause(run), seconds=seconds)
@@ -146,30 +146,31 @@ async def _open(
             gate.publish(step_id, StepWithheldError("it was withheld before the run stopped"))
         elif decision["decision"] in ("replan", "abort"):
             gate.halt(f"{step_id} failed and the decision is to {decision['decision']}")
-    recorded = await run.ledger.results(plan["id"]) if reentered else {}  # else the dispatcher has read them
+    # On the first entry, the dispatcher has read them.
+    recorded = await run.ledger.results(plan["id"]) if reentered else {}
     attempts = await run.ledger.attempts_of_plan(plan["id"])
     epoch = Epoch(gate, approval, siblings, ready, steps_by_id(plan), recorded, attempts)
     if reentered:
-        # What may have happened is asked about also where nothing new may start.
+        # A write in doubt is asked about even if nothing new may start.
         gate.unsettled = await _unsettled(run, plan["id"])
     return epoch
 
 
 async def _unsettled(run: Run, plan_id: str) -> frozenset[str]:
-    """Name the steps with a write in doubt, here or in what they had planned."""
+    """Name the steps with a write in doubt, here or in their sub-plans."""
     work = run.root_work(plan_id)
     doubts = await run.effects.doubts(work.plan_id, work.path)
     return frozenset(record.call.work.path[len(work.path)].step_id for record in doubts)
 
 
 def _pause(run: Run) -> str | None:
-    """Say why nothing new may start before a person was asked about a budget."""
+    """Return why nothing new may start before a person was asked about a budget."""
     soft = run.soft_limit()
     return f"the soft share of {soft.budget} is used up" if soft else None
 
 
 async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:
-    """Read the pending writes of the checkpoint that the run goes on from."""
+    """Read the pending writes of the checkpoint from which the run continues."""
     configurable = config["configurable"]
     saver = configurable.get(SAVER)
     if saver is None:

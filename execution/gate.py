@@ -1,9 +1,8 @@
-"""When a step may start: the gate, the slots, and what stops the rest.
+"""Decide when a step may start: the gate, the slots, and what stops the rest.
 
-All pending steps of an epoch run as tasks of one superstep. Each waits at the
-gate for its own dependencies and then takes a slot, so a step starts the moment
-what it needs is ready. When slots are scarce, the step with the longest
-remaining path goes first.
+All pending steps of an epoch run as tasks of one superstep. Each waits at the gate for its own dependencies
+and then takes a slot, so a step starts as soon as its dependencies have ended. If slots are scarce, the step
+with the longest remaining path goes first.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = ["Gate", "Slots", "StepWithheldError"]
 
 
 class StepWithheldError(Exception):
-    """The step did not run and stays pending: the run was halted, or something it needs was withheld."""
+    """The step did not run and stays pending: the run was halted, or a dependency was withheld."""
 
 
 class Slots:
@@ -38,7 +37,7 @@ class Slots:
 
     @asynccontextmanager
     async def take(self, priority: float) -> AsyncIterator[None]:
-        """Hold one slot; of those who wait, the highest ``priority`` gets the next one."""
+        """Hold one slot; among those who wait, the highest ``priority`` gets the next one."""
         await self._acquire(priority)
         try:
             yield
@@ -49,7 +48,8 @@ class Slots:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waiting, (-priority, next(self._order), turn))
-        loop.call_soon(self._serve)  # not at once: of those that are ready now, the longest goes first
+        # Not at once: among the steps that are ready now, the longest goes first.
+        loop.call_soon(self._serve)
         try:
             await turn
         except asyncio.CancelledError:
@@ -79,15 +79,15 @@ class Gate:
 
     Args:
         plan: The plan whose steps run.
-        finished: Results that exist already: of earlier epochs, and of siblings that had
+        finished: Existing results of earlier epochs, and of siblings that had
             finished before the run was interrupted (LangGraph does not run those again).
-        slots: How many steps may run at the same time, or the slots that they share with something else.
-        stop: When it is set, nothing new starts.
-        seconds: How long steps are expected to take; one that is not named, as long as the others.
-        pause: Says why nothing new may start before somebody was asked; None while it may.
+        slots: How many steps may run at the same time, or the slots that they share with early reads.
+        stop: Once set, nothing new starts.
+        seconds: How long steps are expected to take; a step that is not named takes as long as the others.
+        pause: Returns why a person must be asked before anything new starts; None if it may start.
 
     Attributes:
-        unsettled: Steps with a write of which nobody knows whether it happened; they run all the same.
+        unsettled: Steps with a write in doubt; they run even then.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Gate:
 
         Args:
             step: The step.
-            begun: Whether it was attempted before; such a step is brought to its end also in a halted run.
+            begun: Whether it was attempted before; such a step finishes even in a halted run.
 
         Raises:
             StepWithheldError: If the run was halted before its turn came.
@@ -159,11 +159,11 @@ class Gate:
 
     @property
     def closed(self) -> str | None:
-        """Why nothing new may start; None while it may."""
+        """Why nothing new may start; None if it may."""
         return self.halted or ("the run was told to stop" if self._stop.is_set() else None)
 
     def publish(self, step_id: str, outcome: StepResult | BaseException) -> None:
-        """Release the dependents of a step with its result, or with why there is none."""
+        """Release a step's dependents with its result, or with the reason why there is none."""
         if not isinstance(outcome, BaseException):
             self.finished[step_id] = outcome
         future = self._outcome_of(step_id)
@@ -171,5 +171,5 @@ class Gate:
             future.set_result(outcome)
 
     def halt(self, reason: str) -> None:
-        """Let nothing new start; what runs may finish."""
+        """Start nothing new; running steps may finish."""
         self.halted = self.halted or reason

@@ -1,4 +1,4 @@
-"""Show a person a bound call with the values that it has now, where they have to see it before it is made."""
+"""Show a person a bound call with its final values, if a person must see it before it is made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def confirmed_arguments(
     toolbox: Toolbox,
     approval: Mapping[str, Any] | None,
 ) -> dict[str, Json]:
-    """Return the arguments of a bound step's call, after a person has seen those that they have to see.
+    """Return the arguments of a bound step's call, after a person has seen them if that is needed.
 
     Raises:
         RejectedError: If a person rejects the call, or nobody can be asked.
@@ -57,7 +57,7 @@ async def confirmed_arguments(
 async def confirmed_items(
     step: Step, calls: Mapping[int, dict[str, Json]], run: Run, work: WorkId, toolbox: Toolbox
 ) -> dict[int, dict[str, Json]]:
-    """Return the arguments of the calls of a loop, by item, after a person has seen all of them at once.
+    """Return the arguments of a loop's calls, by item, after a person has seen all of them at once.
 
     Raises:
         RejectedError: If a person rejects the calls, or nobody can be asked.
@@ -74,11 +74,11 @@ async def confirmed_items(
 
 
 def asks_for_a_call(scope: StepScope, effect: Effect, *, has_read: bool) -> bool:
-    """Tell whether a person is to see the arguments of an agent's call: a write that it makes of outputs.
+    """Tell whether a person must see the arguments of an agent's call: a write made from outputs.
 
     Args:
         scope: The agent's step.
-        effect: What the call does.
+        effect: The call's effect.
         has_read: Whether the agent has the outputs of earlier calls.
     """
     return scope.run.settings.confirm == "computed" and effect == "write" and (has_read or scope.is_given)
@@ -94,7 +94,7 @@ async def confirmed_call(
         tool: The tool.
         args: What the agent calls it with.
         toolbox: The tools, with their effects.
-        occasion: What tells the call from others with these arguments.
+        occasion: Distinguishes the call from others with the same arguments.
 
     Raises:
         RejectedError: If a person rejects the call, or nobody can be asked.
@@ -132,9 +132,9 @@ async def _ask(
 
 
 def _is_granted(step: Step, resource: str, toolbox: Toolbox, approval: Mapping[str, Any] | None) -> bool:
-    """Tell whether a resource was approved by its name, or as the reference that gives it now."""
+    """Tell whether a resource was approved by its name, or by the reference that now gives it."""
     given = approval or {}
     grants = given.get("grants") or {}
     if given.get("decision") not in ("approved", "edited") or "at_run_time" not in grants:
-        return True  # nobody had to approve it, or an older version asked and kept no names
+        return True  # Nobody had to approve it, or an older version asked and kept no names.
     return resource in grants["resources"] or open_resources(step, toolbox, {}) <= set(grants["at_run_time"])

@@ -1,7 +1,6 @@
-"""The items of a ``for_each``: one attempt at the step runs every item that has not succeeded yet.
+"""Run the items of a ``for_each``: each attempt at the step runs every item that has not succeeded yet.
 
-Each item has a row in the ledger, so that a crash after 700 of 1,000 items runs the
-last 300.
+Each item has a row in the ledger, so that a crash after 700 of 1,000 items runs the last 300.
 """
 
 from __future__ import annotations
@@ -44,29 +43,29 @@ from ..storage.ids import Place
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
 from .granted import confirmed_items
-from .work import Item, StepWork, broken_attempt, was_ordered_again
+from .work import Item, StepWork, broken_attempt, costs_nothing, was_ordered_again
 
 __all__ = ["ItemsWork", "failure_codes"]
 
 MAX_EVIDENCE = 200
-"""Tool calls that a result lists at most; those that failed or wrote come first."""
+"""The most tool calls that a result lists; failed calls and writes come first."""
 
 _FORGOTTEN = (
-    "an earlier process may have run items of this loop, and nobody knows which: "
-    "their record was kept in memory. Look what happened; `retry` runs every item, "
-    "`supply` takes the list of outputs. "
-    "With a store such a loop goes on where it was."
+    "an earlier process may have run items of this loop, but nobody knows which, because "
+    "their record was only in memory. Check what happened: `retry` runs every item, "
+    "`supply` takes the list of outputs. With a store, such a loop continues where it "
+    "stopped."
 )
 
 _NAMED_FAILURES = 5
-"""Failed items that an error message names."""
+"""The number of failed items that an error message names."""
 
 _ENDS_ALL = {BudgetExceededError.code, StepStoppedError.code}
-"""Failures of an item after which no other one starts."""
+"""Failures of an item after which no other item starts."""
 
 
 def failure_codes(attempt: Attempt) -> set[str]:
-    """Collect why an attempt failed: of a ``for_each``, why its items did."""
+    """Collect why an attempt failed; for a ``for_each``, why its items did."""
     items = attempt.get("failed_items")
     return {item["error"]["code"] for item in items} if items else {failure_of(attempt)["code"]}
 
@@ -83,7 +82,7 @@ class ItemsWork:
     async def attempt(self, number: int, before: Attempt | None, hint: str) -> Attempt:
         """Make attempt ``number`` at every item that has not succeeded; its output is the list of outputs.
 
-        An item that failed is ``null`` in the list and stands in ``failed_items`` with its error.
+        A failed item is ``null`` in the list and appears in ``failed_items`` with its error.
 
         Raises:
             StepWithheldError: If the run was halted before all items had ended; it stays pending.
@@ -105,7 +104,7 @@ class ItemsWork:
             await self._confirm(items, number)
         except RejectedError as error:
             return broken_attempt(number, error, started_at)
-        # What may have happened is asked about first: a budget that ends the rest must not hide it.
+        # Writes in doubt are asked about first, so that a spent budget cannot hide them.
         await self._settle_all([item for item in left if item.index in doubtful], number, hint)
         self._ended = None
         await self._settle_all([item for item in left if item.index not in doubtful], number, hint)
@@ -115,7 +114,7 @@ class ItemsWork:
             return broken_attempt(number, error, started_at)
 
     def _may_have_been_forgotten(self) -> bool:
-        """Tell whether an earlier process may have made writes of this loop whose record died with it."""
+        """Tell whether an earlier process may have made writes of this loop, but lost their record."""
         step, toolbox = self._work.step, self._work.toolbox
         return self._work.memory_lost and "write" in toolbox.effects(granted_tools(step))
 
@@ -143,12 +142,12 @@ class ItemsWork:
             now = {item.index: digest(item.value) for item in items}
             self._rows = {i: row["attempt"] for i, row in rows.items() if now.get(i) == row["item"]}
             for attempt in self._rows.values():
-                if attempt["number"] == number:  # earlier ones are part of the step's recorded attempts
+                if attempt["number"] == number:  # Earlier ones are part of the step's recorded attempts.
                     self._work.run.meter.spend(attempt["usage"])
         return self._rows
 
     async def _in_doubt(self) -> set[int | None]:
-        """Return the items with a write of which nobody knows whether it happened."""
+        """Return the items with a write in doubt."""
         work = self._work
         if work.step["id"] not in work.epoch.gate.unsettled:
             return set()
@@ -165,7 +164,7 @@ class ItemsWork:
         return self._work.plan_id, step["id"], step_fingerprint(step)
 
     async def _confirm(self, items: Sequence[Item], number: int) -> None:
-        """Show a person all calls of this attempt at once, where they are to see them.
+        """Show a person all calls of this attempt at once, if a person must see them.
 
         Raises:
             RejectedError: If they reject them.
@@ -178,7 +177,8 @@ class ItemsWork:
         for item in items:
             row = self._known(item.index)
             if row is None or row["error"] is not None or row["number"] == number:
-                with suppress(UnresolvedReferenceError, ArtifactDamagedError):  # the item itself will say so
+                # The item itself will report the error.
+                with suppress(UnresolvedReferenceError, ArtifactDamagedError):
                     values = await work.values(item=item)
                     calls[item.index] = await run_bounded(resolve, work.step["call"]["args"], values)
         if calls:
@@ -194,7 +194,7 @@ class ItemsWork:
         return self._rows.get(index)
 
     async def _settle_all(self, items: Sequence[Item], number: int, hint: str) -> None:
-        """Run items side by side; one that asks a person lets the others go on, any other stop does not."""
+        """Run items side by side; one that asks a person lets the others continue, other stops do not."""
         queue = iter(items)
         questions: list[Interrupt] = []
         stops: list[BaseException] = []
@@ -224,18 +224,24 @@ class ItemsWork:
             raise GraphInterrupt(tuple(questions))
 
     def _at_once(self) -> int:
-        """Return how many items may run at the same time: one where all write the same resource."""
+        """Return how many items may run at the same time: one if all write the same resource."""
         step, toolbox, run = self._work.step, self._work.toolbox, self._work.run
         writing = [name for name in granted_tools(step) if toolbox.effect(name) != "read"]
         shared = bool(resources_of(step, toolbox, {}, writing))
         return 1 if shared else run.settings.max_parallel
 
     async def _settle(self, item: Item, number: int, hint: str) -> None:
-        """Attempt one item, and put on record how that ended."""
+        """Attempt one item, and record how it ended."""
         work, before = self._work, self._known(item.index)
         async with work.epoch.gate.slot(work.step):
             attempt = await work.attempt(number, before, hint, item)
-        await work.run.ledger.record_item(*self._address, item.index, digest(item.value), attempt)
+        await work.run.ledger.record_item(
+            *self._address,
+            item.index,
+            digest(item.value),
+            attempt,
+            replaceable=costs_nothing(work.step, attempt),
+        )
         assert self._rows is not None
         self._rows[item.index] = attempt
         error = attempt["error"]
@@ -274,7 +280,7 @@ class ItemsWork:
         }
 
     async def _outputs(self, rows: Sequence[Attempt | None]) -> Any:
-        """Return what stands for the list of exact outputs, with null where there is none."""
+        """Return the handle for the list of exact outputs, with null for missing ones."""
         artifacts, step_id = self._work.run.artifacts, self._work.step["id"]
         exact = [
             await artifacts.value(row["output"], step_id)
@@ -286,7 +292,7 @@ class ItemsWork:
 
 
 def _is_open(row: Attempt | None, number: int) -> bool:
-    """Tell whether an item is to be attempted now: it has not succeeded, nor failed in this attempt."""
+    """Tell whether to attempt an item now: it has neither succeeded nor failed in this attempt."""
     return row is None or (row["error"] is not None and row["number"] < number)
 
 

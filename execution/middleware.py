@@ -1,24 +1,24 @@
-"""The embedder's middleware around the agent of agent steps: what is refused of it, and what is counted."""
+"""The embedder's middleware around agent steps: what is refused of it, and what stands around it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
-from langchain_core.callbacks import AsyncCallbackHandler
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from langchain_core.outputs import LLMResult
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
+from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.types import Command
 
 from ..errors import ConfigurationError
 from ..run import step_scope_of
-from ..spending.budget import Tab
 from ..tools.toolbox import Toolbox
+from .evidence import MARKS
 
-__all__ = ["CallsCounter", "GrantedTools", "MiddlewareCalls", "check_middleware", "tool_name"]
+__all__ = ["Outermost", "check_middleware", "tool_name"]
 
 Middleware = AgentMiddleware[Any, Any]
 
@@ -92,8 +92,8 @@ def tool_name(tool: BaseTool | dict[str, Any]) -> str:
     return str(tool.get("name") or tool.get("function", {}).get("name", ""))
 
 
-class GrantedTools(AgentMiddleware[Any, Any]):
-    """Stands outermost: what chooses among the tools sees those of the step, and not all there are."""
+class Outermost(AgentMiddleware[Any, Any]):
+    """Offers those who choose among tools the step's only, and marks the answers of calls that were made."""
 
     def __init__(self, toolbox: Toolbox) -> None:
         super().__init__()
@@ -116,56 +116,32 @@ class GrantedTools(AgentMiddleware[Any, Any]):
         tools: list[Any] = [tool for tool in self._toolbox.tools if tool.name in granted]
         return await handler(request.override(tools=tools))
 
+    def awrap_tool_call(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> Coroutine[Any, Any, ToolMessage | Command[Any]]:
+        """Mark the answer as the guard marked its own, whatever a middleware made of that."""
+        return self._marked(request, handler)
 
-# --- what others than the guard spend ----------------------------------------------------
-
-
-class CallsCounter(AsyncCallbackHandler):
-    """Counts calls of models that somebody else makes for a step against the run's budgets."""
-
-    raise_error = True
-    """A budget that is used up ends who makes the calls."""
-
-    @property
-    def tab(self) -> Tab:
-        """Where the calls are counted."""
-        return step_scope_of(get_config()).tab
-
-    async def on_chat_model_start(
-        self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **_: Any
-    ) -> None:
-        """Allow a call."""
-        del serialized
-        await self.tab.begin_call(run_id, "executor", [one for some in messages for one in some])
-
-    async def on_llm_start(
-        self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **_: Any
-    ) -> None:
-        """Allow a call."""
-        del serialized
-        await self.tab.begin_call(run_id, "executor", [HumanMessage(one) for one in prompts])
-
-    async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
-        """Count what it used."""
-        generations = [one for some in response.generations for one in some]
-        said = next((getattr(one, "message", None) for one in generations), None)
-        await self.tab.end_call(run_id, said if isinstance(said, AIMessage) else None)
-
-    async def on_llm_error(self, *_: Any, run_id: UUID, **__: Any) -> None:
-        """Count a call that failed."""
-        await self.tab.end_call(run_id, None)
+    async def _marked(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> ToolMessage | Command[Any]:
+        marks, call_id = step_scope_of(get_config()).marks, str(request.tool_call["id"] or "")
+        marks.pop(call_id, None)  # models use ids again
+        answer = await handler(request)
+        mark = marks.pop(call_id, {})
+        if isinstance(answer, ToolMessage):
+            return _with_mark(answer, mark)
+        if isinstance(answer.update, dict) and isinstance(said := answer.update.get("messages"), list):
+            marked = [_with_mark(one, mark) if isinstance(one, ToolMessage) else one for one in said]
+            return replace(answer, update={**answer.update, "messages": marked})
+        return answer
 
 
-class MiddlewareCalls(CallsCounter):
-    """Counts the calls of models that middleware makes: LangChain names their source in the metadata.
-
-    The guard counts its own, and whoever runs inside a tool counts for itself.
-    """
-
-    async def on_chat_model_start(self, *args: Any, **details: Any) -> None:
-        """Allow a call, if it is of a middleware."""
-        if "lc_source" in (details.get("metadata") or {}):
-            await super().on_chat_model_start(*args, **details)
-
-    async def on_llm_start(self, *_: Any, **__: Any) -> None:
-        """Leave calls alone that are none of a chat."""
+def _with_mark(message: ToolMessage, mark: dict[str, Any]) -> ToolMessage:
+    """Copy an answer with this mark and no other: a middleware may give what it kept of another call."""
+    kept = {key: said for key, said in message.response_metadata.items() if key not in MARKS}
+    return message.model_copy(update={"response_metadata": {**kept, **mark}})

@@ -1,11 +1,11 @@
-"""Reads that begin while their plan is still being written.
+"""Start reads while their plan is still being written.
 
-A bound step that only reads, whose arguments are known, is called as soon as its line is there. What it gave
-is used by the step itself once the plan is valid and holds this very step; else nobody ever sees it. Nothing
-of it is on record before, so a crash loses it, and the step reads again.
+A bound step that only reads, and whose arguments are known, is called as soon as its line is there. The step
+itself uses the output if the valid plan contains exactly this step; otherwise nobody sees it. Nothing is
+recorded before that: after a crash the step reads again.
 
-This is done only where no plan of these tools could need approval (see :func:`may_read_ahead`): who reviews
-plans reviews what they read, too, before it is read.
+This is done only if no plan with these tools could need approval (see :func:`may_read_ahead`), because people
+who review plans also review reads before they are made.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Json = Any
 
 
 def may_read_ahead(run: Run, toolbox: Toolbox) -> bool:
-    """Tell whether no plan of these tools needs approval under the run's policy, and some tool reads."""
+    """Tell whether no plan with these tools needs approval under the run's policy, and some tool reads."""
     granted = [*toolbox.names, *map(agent_grant, toolbox.agents)]
     effects = toolbox.effects(granted)
     return "read" in effects and not needs_approval(run.settings.approval, effects)
@@ -44,7 +44,7 @@ def may_read_ahead(run: Run, toolbox: Toolbox) -> bool:
 
 @dataclass
 class _Read:
-    """One read that was begun, or waits for a slot."""
+    """One read that has begun, or waits for a slot."""
 
     step: Step
     args: dict[str, Json]
@@ -53,7 +53,7 @@ class _Read:
 
     @property
     def output(self) -> Json:
-        """What it gave; only of one that :attr:`succeeded`."""
+        """Its output; only if it :attr:`succeeded`."""
         return self.task.result()
 
     @property
@@ -62,18 +62,18 @@ class _Read:
 
 
 class ReadsAhead:
-    """The reads that one plan's text has started.
+    """The reads that the text of one plan has started.
 
     Args:
-        run: The run; its limits hold here.
+        run: The run; its limits apply here.
         toolbox: The tools.
         inputs: Values of ``${inputs.…}``.
-        tab: Counts the calls: they are the planner's until a step uses them, and stay so if none does.
+        tab: Counts the calls: they belong to the planner until a step uses them.
         config: The planner's.
         runtime: The planner's.
 
     Attributes:
-        slots: What the steps take theirs from as well, so that both together keep to ``max_parallel``.
+        slots: Slots shared with the steps, so that both together respect ``max_parallel``.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class ReadsAhead:
     # --- while the plan is written -------------------------------------------------------
 
     def hear(self, steps: Iterable[Step]) -> None:
-        """Begin what can be read of the steps written so far."""
+        """Begin all possible reads among the steps written so far."""
         self._steps = self._run.redact(list(steps))
         self._begin()
 
@@ -109,7 +109,7 @@ class ReadsAhead:
             try:
                 args = within(Work.at_once(), resolve, step["call"]["args"], self._values())
             except (UnresolvedReferenceError, BadReferenceError):
-                continue  # the step itself will say so
+                continue  # The step itself will report the error.
             task = asyncio.ensure_future(self._read(step, args))
             task.add_done_callback(self._ended)
             self._reads[step["id"]] = _Read(step, args, task)
@@ -130,7 +130,7 @@ class ReadsAhead:
         return {*roots, *step["depends_on"]} <= {*self._values(), "inputs"}
 
     def _values(self) -> dict[str, Json]:
-        """What references stand for: outputs that no check can still refuse, and the inputs."""
+        """Values for references: outputs that no check can refuse any more, and the inputs."""
         outputs = {
             step_id: read.output
             for step_id, read in self._reads.items()
@@ -156,14 +156,14 @@ class ReadsAhead:
             )
 
     def _ended(self, task: asyncio.Task[Json]) -> None:
-        # A failure is looked at here, so that asyncio does not report it: the step makes the call anew.
+        # This reads the exception, so that asyncio does not report it: the step makes the call again.
         if not task.cancelled() and task.exception() is None:
             self._begin()
 
     # --- when it is written --------------------------------------------------------------
 
     def keep(self, plan: Plan) -> None:
-        """Begin nothing more, and drop what this plan does not hold, or what was not begun."""
+        """Begin nothing more, and drop reads that this plan does not contain or that have not begun."""
         self._open, self._plan_id = False, plan["id"]
         steps = steps_by_id(plan)
         for step_id, read in list(self._reads.items()):
@@ -173,7 +173,7 @@ class ReadsAhead:
                 del self._reads[step_id]
 
     async def drop(self) -> None:
-        """Cancel whatever nobody has taken."""
+        """Cancel all reads that no step has taken."""
         self._open = False
         tasks = {read.task for read in self._reads.values()}
         self._reads.clear()
@@ -185,16 +185,16 @@ class ReadsAhead:
     # --- when a step runs ----------------------------------------------------------------
 
     async def ended(self, plan_id: str, step_id: str, stop: asyncio.Future[None]) -> None:
-        """Wait until the read of a step has ended, if there is one, or the run is told to stop.
+        """Wait until a step's read has ended, if there is one, or until the run is told to stop.
 
-        A step waits here before it takes a slot: its read holds one.
+        A step waits here before it takes a slot, because its read holds one.
         """
         read = self._reads.get(step_id) if plan_id == self._plan_id else None
         if read is not None and not read.task.done():
             await asyncio.wait({read.task, stop}, return_when=asyncio.FIRST_COMPLETED)
 
     def take(self, scope: StepScope, tool: str, args: Mapping[str, Json]) -> _Read | None:
-        """Hand out what was read for the first attempt of a step, once: for this tool and these arguments."""
+        """Return the read for the first attempt of a step, once, for this tool and these arguments."""
         if scope.plan_id != self._plan_id or scope.attempt != 1 or scope.item is not None:
             return None
         read = self._reads.pop(scope.step_id, None)
@@ -207,7 +207,7 @@ class ReadsAhead:
 
 
 def finished_ahead(scope: StepScope, tool: str, args: Mapping[str, Json]) -> tuple[Json] | None:
-    """Return the output of the call that a step is about to make, if it was made ahead; in a tuple of one."""
+    """Return, in a tuple of one, the output of the step's call if it was made early."""
     ahead: ReadsAhead | None = scope.run.ahead
     read = ahead.take(scope, tool, args) if ahead is not None else None
     if read is None:
@@ -222,7 +222,7 @@ def _time_limit(run: Run) -> float | None:
 
 
 def _detached(config: RunnableConfig) -> RunnableConfig:
-    """Leave out what belongs to the planner's task: it ends before the reads do, and asks nobody anything."""
+    """Remove what belongs to the planner's task: it ends before the reads do, and asks no questions."""
     configurable = {
         key: value for key, value in config.get("configurable", {}).items() if not is_of_a_task(key)
     }

@@ -14,15 +14,15 @@ __all__ = ["doubts_about_step", "is_repetition"]
 async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> bool:
     """Tell whether ``this`` call would repeat the ``other``, which has the same tool and arguments.
 
-    It does not where somebody approved both: in two steps that one revision of the plan holds, in the
-    items of a loop, or in an attempt that was ordered again; nor in one conversation, where the agent knows
-    what has happened.
+    It does not if somebody approved both: in two steps of one revision, in the items of a loop, or in an
+    attempt that was ordered again. It also does not within one conversation, because the agent knows what has
+    happened.
     """
     if not other.may_have_happened:
         return False
     theirs, mine = other.call.work.path, this.work.path
     if other.call.work.plan_id != this.work.plan_id:
-        return True  # a fork left it behind
+        return True  # A fork abandoned that plan.
     if theirs == mine:
         return not other.succeeded
     depth = next((i for i, (a, b) in enumerate(zip(theirs, mine, strict=False)) if a != b), None)
@@ -33,13 +33,13 @@ async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> 
         return not (at_end and await _plan_says_both(other, scope))
     if theirs[depth].item != mine[depth].item:
         return not await _list_says_both(theirs[depth], depth, this, scope)
-    # The same step again: its own call was ordered again with it, what an agent does in it was not.
+    # The same step again: its own call was ordered again with it, but an agent's calls were not.
     direct = at_end and other.call.order is None and this.order is None
     return not direct or other.in_doubt or (other.counts_as_failed and not scope.is_ordered)
 
 
 async def _plan_says_both(other: EffectRecord, scope: StepScope) -> bool:
-    """Tell whether the plan held this step already when the other one made the call."""
+    """Tell whether the plan already contained this step when the other one made the call."""
     if not scope.still_stands(other.step_id) or other.revision is None:
         return False
     if other.revision == scope.revision:
@@ -53,7 +53,7 @@ async def _plan_says_both(other: EffectRecord, scope: StepScope) -> bool:
 
 
 async def _list_says_both(other: Place, depth: int, this: CallId, scope: StepScope) -> bool:
-    """Tell whether the loop's list, which may be another one by now, still asks for the other item's call."""
+    """Tell whether the loop's list, which may have changed, still asks for the other item's call."""
     looping: StepScope | None = scope
     while looping is not None and len(looping.work.path) > depth + 1:
         looping = looping.outer
@@ -63,12 +63,12 @@ async def _list_says_both(other: Place, depth: int, this: CallId, scope: StepSco
 def doubts_about_step(
     doubts: Iterable[EffectRecord], work: WorkId, but: str | None
 ) -> Iterator[EffectRecord]:
-    """Pick the doubts of a step and item that its attempt will not meet again by itself.
+    """Select a step's or item's doubts that its attempt will not meet again by itself.
 
     Args:
-        doubts: Those of the plan that the step is part of.
+        doubts: The writes in doubt of the step's plan.
         work: The identity of the attempt.
-        but: The content of the call that it is about to make; None: it has a conversation or a plan.
+        but: The content of the call that it is about to make; None for an agent or a sub-plan.
     """
     mine, depth = work.path[-1], len(work.path) - 1
     for record in doubts:

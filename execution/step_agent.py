@@ -1,4 +1,4 @@
-"""The inner ReAct subgraph of agent steps: built once, held to each step's grant where calls are made."""
+"""The inner ReAct subgraph of agent steps: built once; each call is checked against the step's grant."""
 
 from __future__ import annotations
 
@@ -48,11 +48,12 @@ from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tools.values import plain_output, spoken
 from ..tracing.marks import current_span
+from .counting import counting
 from .effects import call_once, content_of
 from .endings import with_cannot
+from .evidence import CALLED_WITH, MADE
 from .granted import asks_for_a_call, confirmed_call
-from .kinds.agent import CALLED_WITH
-from .middleware import GrantedTools, MiddlewareCalls, check_middleware, tool_name
+from .middleware import Outermost, check_middleware, tool_name
 from .turns import as_text, correction_of, raise_if_no_result
 
 __all__ = ["as_subgraph", "make_step_agent"]
@@ -64,30 +65,29 @@ def make_step_agent(
     """Build the ReAct agent that every agent step shares.
 
     Args:
-        model: Answers unless the run names another one.
+        model: The default; a run may name another one.
         toolbox: All tools; what a step may use is decided per call.
-        middleware: The embedder's own; the guard stands innermost, so that nothing gets around it.
+        middleware: The embedder's own; the guard is the innermost, so that nothing can bypass it.
 
     Raises:
-        ConfigurationError: If a middleware would go around the guard.
+        ConfigurationError: If a middleware would bypass the guard.
     """
     guard = StepGuard(toolbox, model)
     if not middleware:
         return create_agent(model, toolbox.tools, middleware=[guard], name="step_agent")
     check_middleware(middleware, toolbox)
-    around = [GrantedTools(toolbox), *middleware, guard]
-    agent = create_agent(model, toolbox.tools, middleware=around, name="step_agent")
-    return agent.with_config(callbacks=[MiddlewareCalls()])
+    around = [Outermost(toolbox), *middleware, guard]
+    return create_agent(model, toolbox.tools, middleware=around, name="step_agent")
 
 
 def as_subgraph(step_agent: CompiledStateGraph[Any, Any, Any, Any]) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """Draw what the executor does as a graph, so that Studio finds the agent at ``executor:agent``.
+    """Draw the executor's work as a graph, so that Studio finds the agent at ``executor:agent``.
 
-    It is drawn and never run: a step calls the agent itself, which saves a loop and a checkpoint.
+    It is only drawn: a step calls the agent itself, which saves a loop and a checkpoint.
     """
     drawn = StateGraph(MessagesState)
     drawn.add_node("agent", step_agent)
-    # langchain-core 1.7.2 leaves the agent out of a Mermaid picture if the executor has but one node.
+    # langchain-core 1.7.2 omits the agent from a Mermaid picture if the executor has only one node.
     drawn.add_conditional_edges(START, lambda _: "agent step", {"agent step": "agent", "any other step": END})
     drawn.add_edge("agent", END)
     return drawn.compile(name="executor")
@@ -96,9 +96,9 @@ def as_subgraph(step_agent: CompiledStateGraph[Any, Any, Any, Any]) -> CompiledS
 class StepGuard(AgentMiddleware[Any, Any]):
     """Lets a step see and call only the tools that the approved plan grants it, within its limits.
 
-    The two methods that LangChain calls are plain functions, which give what is to be awaited: around a
-    coroutine function LangChain 1.4.7 goes through two threads per call, traced or not, a tenth of what an
-    agent step costs. A trace shows the guard without duration; the calls within it have theirs.
+    The two methods that LangChain calls are plain functions that return an awaitable. For a coroutine
+    function, LangChain 1.4.7 uses two threads per call, traced or not, which takes a tenth of an agent step's
+    time. So a trace shows the guard without a duration; the calls in it have theirs.
     """
 
     trace_policy = TracePolicy(process_outputs=lambda _: {})
@@ -120,7 +120,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         request: ToolCallRequest,
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> Coroutine[Any, Any, ToolMessage | Command[Any]]:
-        """Refuse what is not granted; make a call with an effect once; report failures to the model."""
+        """Refuse calls that are not granted; make calls with effects once; tell the model about failures."""
         return self._tool_call(request, handler)
 
     async def _model_call(
@@ -130,12 +130,12 @@ class StepGuard(AgentMiddleware[Any, Any]):
     ) -> ModelResponse[Any]:
         scope = step_scope_of(get_config())
         _recover(scope, request.messages)
-        # A middleware may have taken turns out of the conversation.
+        # A middleware may have removed turns from the conversation.
         turns = max(scope.turns, sum(isinstance(message, AIMessage) for message in request.messages))
         if turns >= scope.max_iterations:
             raise IterationLimitError(f"no answer within max_iterations={scope.max_iterations} turns")
         left = scope.max_iterations - turns
-        # A middleware's choice of a model stands: it is a router, or a fallback.
+        # A middleware may choose the model, as a router or a fallback.
         chosen = request.model is not self._model
         model = request.model if chosen else scope.model or request.model
         offered = [tool for tool in request.tools if tool_name(tool) in scope.tools]
@@ -161,7 +161,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
             scope.unanswered = error
             raise
         scope.unanswered = None
-        # Tools are called with what is on record, and that holds no secrets.
+        # Tools are called with the recorded arguments, which contain no secrets.
         return scope.run.redact(answer)
 
     async def _tool_call(
@@ -170,11 +170,11 @@ class StepGuard(AgentMiddleware[Any, Any]):
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
         scope, call = step_scope_of(get_config()), request.tool_call
-        # A middleware may have put another tool in the place of the granted one.
+        # A middleware may have replaced the granted tool.
         if call["name"] not in scope.tools or request.tool is not self._toolbox.get(call["name"]):
             return _refusal(call, scope)
         if (answer := _given_answer(request)) is not None:
-            return answer  # by a person: it stands, whatever another middleware sends here
+            return answer  # A person's answer stands, whatever another middleware sends here.
         _recover(scope, request.state["messages"])
         effect = self._toolbox.effect(call["name"])
         tool, name, asked = self._toolbox.get(call["name"]), call["name"], _asked(request)
@@ -188,10 +188,10 @@ class StepGuard(AgentMiddleware[Any, Any]):
             keyed = request.override(tool=keyed_tool(tool, this.idempotency_key))
             return await _made(keyed, handler, scope, transient_tries=1 if effect == "write" else 4)
 
+        call_id = str(call["id"] or "")
         try:
             require_credentials(name, args)
             await run_bounded(self._toolbox.check_arguments, name, args)
-            call_id = str(call["id"] or "")
             changed = "".join(_changed(wanted, name, args))
             output = await call_once(
                 scope, name, args, effect, make, order=order, instead_of=changed, call_id=call_id
@@ -200,10 +200,11 @@ class StepGuard(AgentMiddleware[Any, Any]):
             answer = ToolMessage(str(error), tool_call_id=call["id"], name=name, status="error")
         else:
             answer = _message(output, call)
-        if args != asked["args"]:
-            # A person or a middleware changed the call, and the model's own turn on record does not say so.
-            answer.response_metadata = {CALLED_WITH: args}
-        _ended(scope, request, seen, ok=answer.status != "error", output=answer.text)
+        ok = answer.status != "error"
+        # A person or a middleware may have changed the call: the model's own turn does not say so.
+        changes = {CALLED_WITH: args} if args != asked["args"] else {}
+        answer.response_metadata = scope.marks[call_id] = {MADE: ok, **changes}
+        _ended(scope, request, seen, ok=ok, output=answer.text)
         return answer
 
     async def _confirmed(
@@ -214,7 +215,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         effect: Effect,
         occasion: Sequence[Any],
     ) -> dict[str, Any]:
-        """Have a person see a call's arguments where they have to, unless it cannot be made with them."""
+        """Show a person a call's arguments if that is needed and the call can be made with them."""
         name = request.tool_call["name"]
         has_read = any(isinstance(message, ToolMessage) for message in request.state["messages"])
         if not asks_for_a_call(scope, effect, has_read=has_read):
@@ -222,12 +223,12 @@ class StepGuard(AgentMiddleware[Any, Any]):
         try:
             await run_bounded(self._toolbox.check_arguments, name, args)
         except (BadArgumentsError, WorkLimitError):
-            return args  # the call is refused, and the model told why
+            return args  # The call is refused, and the model is told why.
         return await confirmed_call(scope, name, args, self._toolbox, occasion)
 
 
 def _given_answer(request: ToolCallRequest) -> ToolMessage | None:
-    """Return the answer that a call has before it is made: a person rejected it, or answered for the tool."""
+    """Return a call's answer from before the call: a person rejected it, or answered for the tool."""
     ids = {request.tool_call["id"], request.runtime.tool_call_id}
     for message in reversed(request.state["messages"]):
         if isinstance(message, AIMessage):
@@ -238,22 +239,22 @@ def _given_answer(request: ToolCallRequest) -> ToolMessage | None:
 
 
 def _ended(scope: StepScope, request: ToolCallRequest, seen: Evidence, *, ok: bool, output: str) -> None:
-    """Note a call that ended: an attempt that is cut off later has it as evidence."""
+    """Record a call that ended, as evidence for an attempt that is interrupted later."""
     scope.end_call(request.runtime, seen, ok=ok, output=output)
     scope.calls.append(seen)
 
 
 def _quoted(message: AnyMessage, mark: str, profile: Mapping[str, Any]) -> AnyMessage:
-    """Show the model a tool's output as quoted data; the conversation on record keeps it as it was.
+    """Show the model a tool's output as quoted data; the recorded conversation keeps it unchanged.
 
     Args:
-        message: What was said.
-        mark: What delimits the data.
+        message: The message.
+        mark: The delimiter of the data.
         profile: What LangChain knows of the model, such as whether it sees images.
     """
     if not isinstance(message, ToolMessage):
         return message
-    # Not the tool's name: a call that was refused has the name that the model made up.
+    # The tool's name is not used: a refused call has a name that the model made up.
     content = message.content
     if isinstance(content, str):
         return message.model_copy(update={"content": quote("tool output", content, mark)})
@@ -271,7 +272,7 @@ def _quoted_block(block: str | dict[str, Any], mark: str, profile: Mapping[str, 
 
 
 def _in_words(block: dict[str, Any]) -> str | None:
-    """Name a link, or data without a type: what providers do not take. None for a block that they do."""
+    """Describe a link, or data without a type, which providers refuse; None for other blocks."""
     kind, data = block.get("type"), block.get("base64") or block.get("blob") or block.get("data")
     if kind in ("file", "resource", "resource_link") and not data:
         link = block.get("url") or block.get("uri") or (block.get("resource") or {}).get("uri")
@@ -286,28 +287,28 @@ _SEES = {
     "audio": ("audio_inputs",),
     "video": ("video_inputs",),
 }
-"""What of a model's profile must not be false for it to take such a block from a tool."""
+"""Keys of a model's profile that must not be false if it should get such a block from a tool."""
 
 
 def _unseen(block: dict[str, Any], profile: Mapping[str, Any]) -> str | None:
-    """Name what a model is known not to take; its provider would refuse the whole request."""
+    """Describe a block that the model is known not to accept; its provider would refuse the whole request."""
     kind = str(block.get("type"))
     wanted = _SEES.get(kind, ()) + (("image_url_inputs",) if kind == "image" and block.get("url") else ())
     if all(profile.get(ability) is not False for ability in wanted):
         return None
     where = f" at {block['url']}" if block.get("url") else ""
-    return f"{kind} ({block.get('mime_type') or 'of unknown type'}){where}, which this model cannot take in"
+    return f"{kind} ({block.get('mime_type') or 'of unknown type'}){where}, which this model cannot process"
 
 
 def _recover(scope: StepScope, messages: Sequence[Any]) -> None:
-    """At the first call of an entry, all that was said was said, and paid for, in an earlier one."""
+    """At the first call of an entry, all earlier messages were counted in an earlier entry."""
     if not scope.recovered:
         scope.recovered = True
         scope.tab.recover("executor", messages, scope.model)
 
 
 _CORRECTIONS = 2
-"""How often a turn that cannot stand is corrected."""
+"""How often an unusable turn is corrected."""
 
 
 async def _corrected(
@@ -317,17 +318,17 @@ async def _corrected(
     left: int,
     who: str,
 ) -> ModelResponse[Any]:
-    """Ask for a turn, and tell the model what has to be put right until it stands.
+    """Ask for a turn, and tell the model what to correct until the turn is usable.
 
     Args:
-        say: Asks, with what was said since the conversation on record.
-        before: The conversation on record.
+        say: Asks the model; it gets the messages since the recorded conversation.
+        before: The recorded conversation.
         scope: The step.
         left: How many turns it may still take.
         who: The model, for messages.
 
     Raises:
-        ModelCallError: If no turn stands.
+        ModelCallError: If no turn is usable.
     """
     told: list[AnyMessage] = []
     for corrections in range(_CORRECTIONS + 1):
@@ -357,19 +358,19 @@ def _named_call(scope: StepScope) -> Iterator[None]:
 
 
 def _asked(request: ToolCallRequest) -> ToolCall:
-    """Return the call as the model's last turn has it: a person or a middleware may change it after that."""
+    """Return the call as in the model's last turn; a person or a middleware may change it afterwards."""
     this = request.tool_call
     turns = (message for message in reversed(request.state["messages"]) if isinstance(message, AIMessage))
     return next((call for call in next(turns).tool_calls if call["id"] == this["id"]), this)
 
 
 def _changed(wanted: str, name: str, args: Mapping[str, Any]) -> list[str]:
-    """Name what the model asked for where the call is another one: it may be like one that was made."""
+    """Return what the model asked for if the call was changed, because it may repeat an earlier one."""
     return [wanted] if content_of(name, args) != wanted else []
 
 
 def _order(request: ToolCallRequest, this: ToolCall) -> int:
-    """Count the calls that asked for the same before this one: a model asked again gives calls new ids."""
+    """Count the earlier calls with the same content, because a model that is asked again uses new ids."""
     said = [message for message in request.state["messages"] if isinstance(message, AIMessage)]
     same = [
         (message is said[-1], call["id"])
@@ -389,12 +390,12 @@ async def _in_form(
     handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     tries: int,
 ) -> ModelResponse[Any]:
-    """Ask for the step's declared form where the model takes one; the check holds the answer to it anyway.
+    """Ask for the step's declared form if the model supports it; the answer is checked anyway.
 
     Args:
         scope: The step.
         request: What the agent asks.
-        wanted: What is asked instead: ``model``, ``tools``, ``messages``.
+        wanted: What to use instead: ``model``, ``tools``, ``messages``.
         handler: Asks.
         tries: How often.
     """
@@ -433,7 +434,7 @@ async def _counted(
     async with counted_call(scope.tab, "executor", model, request.messages) as call:
         who = describe_model("executor", model)
         async with within_time(scope.tab.call_limits(), who):
-            with _named_call(scope), current_span(get_config()):
+            with counting(None), _named_call(scope), current_span(get_config()):
                 response = await handler(request)
         call.answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
         return response
@@ -446,13 +447,14 @@ async def _made(
     *,
     transient_tries: int,
 ) -> Any:
-    """Make one tool call; what it raises becomes a ToolFailedError that the model can read."""
+    """Make one tool call; an exception becomes a ToolFailedError that the model can read."""
     name = request.tool_call["name"]
 
     async def attempt() -> ToolMessage | Command[Any]:
         scope.tab.tool_call()
         await scope.tab.keep()
-        return await handler(request)
+        with counting(None):
+            return await handler(request)
 
     try:
         answer = await retry_transient(attempt, tries=transient_tries)
@@ -473,7 +475,7 @@ async def _made(
 
 
 def _message(output: Any, call: Any) -> ToolMessage:
-    """Tell the model what a call gave; what a person says that it gave may be any JSON."""
+    """Tell the model a call's output; an output that a person gave may be any JSON."""
     made = (
         output
         if isinstance(output, dict) and output.keys() == {"content", "artifact"}
@@ -485,7 +487,7 @@ def _message(output: Any, call: Any) -> ToolMessage:
 
 
 def _content(said: Any) -> Any:
-    """Return what a tool said as a message holds it: a list without content blocks is a text, too."""
+    """Return a tool's output in the form of a message; a list without content blocks is also a text."""
     has_blocks = isinstance(said, list) and any(isinstance(block, dict) and "type" in block for block in said)
     return said if isinstance(said, str) or has_blocks else json.dumps(said, ensure_ascii=False)
 

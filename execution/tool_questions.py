@@ -1,8 +1,7 @@
 """Let the tool of a bound step ask a person with LangGraph's ``interrupt``.
 
-LangGraph hands out answers by their position in a task. A tool that asks is therefore
-called in a graph of its own, whose namespace is that of the call: its answers are for it
-alone, and many items of a loop can ask at once.
+LangGraph assigns answers by their position in a task. So a tool that asks is called in a graph of its own,
+whose namespace is that of the call. Its answers are only for it, and many items of a loop can ask at once.
 """
 
 from __future__ import annotations
@@ -51,13 +50,13 @@ async def call_and_let_ask(scope: StepScope, call: CallId, config: RunnableConfi
 
 
 class _Asking:
-    """A call whose tool asks: its questions get ids of ours, and their answers are kept by these."""
+    """A call whose tool asks: its questions get our ids, and their answers are stored under these."""
 
     def __init__(self, scope: StepScope, call: CallId) -> None:
         self._scope, self._run, self._call = scope, scope.run, call
 
     async def output(self, config: RunnableConfig, make: Make, asked: dict[str, Any] | None) -> Json:
-        """Call the tool again and again, each time with one more answer, until it returns."""
+        """Call the tool again with one more answer each time, until it returns."""
         artifacts, record = self._run.artifacts, await self._run.effects.find(self._call)
         start = record.starts if record is not None else 0
 
@@ -65,7 +64,7 @@ class _Asking:
             try:
                 return await artifacts.put_away(await make(inner))
             except GraphInterrupt as stop:
-                # The graph keeps the question: it must hold no secret.
+                # The graph stores the question, so it must not contain a secret.
                 asked = stop.args[0] if stop.args else ()
                 raise GraphInterrupt(
                     tuple(replace(one, value=self._run.redact(one.value)) for one in asked)
@@ -74,7 +73,7 @@ class _Asking:
         nested = nested_config(config, self._scope, call=digest([self._call.row_key, start])[:32])
         nested["configurable"][_MAKE_KEY] = made
         durability: dict[str, Any] = {"durability": "sync"} if self._run.can_ask else {}
-        # A tool that still waits is not called only to ask again.
+        # A tool that still waits is not called just to ask again.
         given: Any = (
             {"begun": True} if asked is None or asked["start"] != start else await self._answers(asked)
         )
@@ -95,9 +94,9 @@ class _Asking:
                 raise
 
     async def _answers(self, asked: dict[str, Any]) -> Command[Any]:
-        """Return the answers to all that is asked; while one is missing, ask all that have none."""
+        """Return the answers to all questions; while one is missing, ask all unanswered ones."""
         answers, missing = dict[str, Any](), list[Interrupt]()
-        for one in asked.get("questions") or [asked]:  # earlier versions kept one
+        for one in asked.get("questions") or [asked]:  # Earlier versions stored one.
             key, step_id = self._key(one["id"]), self._scope.step_id
             try:
                 answers[one["id"]] = await ask_anything(self._run, key, one["value"], one["schema"], step_id)
@@ -111,7 +110,7 @@ class _Asking:
         return [self._call.work.plan_id, self._call.row_key, native_id]
 
     async def _record(self, row: dict[str, Any]) -> None:
-        """Put on record what the tool asks, unless it is not plain JSON: then it is called to ask again."""
+        """Record the tool's questions if they are plain JSON; otherwise the tool is called to ask again."""
         try:
             dump(row)
         except (TypeError, ValueError, RecursionError):
@@ -124,7 +123,7 @@ def _on_record(question: Interrupt) -> dict[str, Any]:
 
 
 def _asked_by_itself(stop: GraphInterrupt, config: RunnableConfig) -> bool:
-    """Tell a question of the tool from those of a graph within it, which finds its own answers."""
+    """Tell the tool's questions from those of a graph within it, which finds its own answers."""
     namespace = str(config["configurable"]["checkpoint_ns"])
     own = Interrupt.from_ns(None, namespace).id
     return any(question.id == own for question in (stop.args[0] if stop.args else ()))

@@ -1,4 +1,4 @@
-"""What one turn of an agent is worth: a call, a result, something to be said again, or a failure."""
+"""Judge one turn of an agent: a call, a result, something to say again, or a failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..models.reading import is_malformed_call, raise_if_withheld, was_cut_off
 __all__ = ["as_text", "correction_of", "raise_if_no_result", "result_text"]
 
 _SHOWN = 2_000
-"""Characters of a call that cannot be made which the model is shown again."""
+"""Characters of a failed call that the model is shown again."""
 
 
 def raise_if_no_result(turn: AIMessage, who: str) -> None:
@@ -51,16 +51,16 @@ def result_text(turn: AnyMessage, who: str) -> str:
 
 
 _LIMIT = re.compile(r"Model call limits exceeded: |(?:Tool|'[^']*'(?: tool)?) call limit reached: ")
-"""How LangChain 1.4.7's limits end an agent: with a message that no model wrote."""
+"""The messages by which LangChain 1.4.7's limits end an agent; no model wrote them."""
 
 
 def correction_of(
     turn: AIMessage, before: Sequence[AnyMessage], granted: Collection[str], schema: Mapping[str, Any] | None
 ) -> str | None:
-    """Say what the model has to do again, in the same conversation; None if the turn stands.
+    """Return what the model must do again in the same conversation; None if the turn is usable.
 
     Args:
-        turn: What it said.
+        turn: The model's message.
         before: The conversation up to it.
         granted: The tools that the step may call.
         schema: What the step's output is declared as.
@@ -92,7 +92,7 @@ def correction_of(
 
 
 def as_text(turn: AIMessage) -> AIMessage:
-    """Return a turn that does not stand as text only: providers want an answer to every call they see."""
+    """Return an unusable turn as text only, because providers want an answer to every call they see."""
     calls = "\n".join(f"{call['name']}({json.dumps(call['args'])})"[:_SHOWN] for call in _calls(turn))
     text = "\n".join(part for part in (str(turn.text), calls) if part.strip())
     return AIMessage(
@@ -123,7 +123,7 @@ _ARGUMENTS = ("arguments", "parameters", "args", "input", "tool_input", "action_
 
 
 def _written_call(text: str, granted: Collection[str], schema: Mapping[str, Any]) -> str | None:
-    """Name the granted tool of which a text holds a call; None if it is no call."""
+    """Return the granted tool that a text calls; None if the text is not a call."""
     if mark := _MARKS.search(text):
         rest = text[mark.start() :]
         return next((name for name in granted if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", rest)), None)
@@ -136,7 +136,7 @@ def _written_call(text: str, granted: Collection[str], schema: Mapping[str, Any]
     except ValueError:
         return None
     if isinstance(value, dict) and value.keys() <= dict(schema.get("properties") or {}).keys():
-        return None  # it is the output that was asked for
+        return None  # It is the output that was asked for.
     return _call_in(value, granted)
 
 

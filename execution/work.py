@@ -1,4 +1,4 @@
-"""The work of a step, or of one item of it: make the output within its limits, and check it."""
+"""Do the work of a step, or of one item: make the output within its limits, and check it."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ from .kinds.bound import run_bound_step
 from .kinds.named import run_named_agent
 from .kinds.sub_plan import run_sub_plan
 
-__all__ = ["Item", "StepWork", "broken_attempt", "was_ordered_again"]
+__all__ = ["Item", "StepWork", "broken_attempt", "costs_nothing", "was_ordered_again"]
 
 Json = Any
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a ``for_each``: its place in the list, from 0, its value, and the list."""
+    """One item of a ``for_each``: its position in the list, from 0, its value, and the list."""
 
     index: int
     value: Json
@@ -91,13 +91,13 @@ class Item:
 
     @property
     def total(self) -> int:
-        """How many items the list has."""
+        """The length of the list."""
         return len(self.listed)
 
 
 @dataclass(frozen=True)
 class StepWork:
-    """What it takes to attempt one step whose dependencies have ended."""
+    """Everything needed to attempt one step whose dependencies have ended."""
 
     step: Step
     needed: Mapping[str, StepResult]
@@ -110,7 +110,7 @@ class StepWork:
     config: RunnableConfig
     runtime: Runtime[Any]
     confirmed: Mapping[int, dict[str, Json]] = field(default_factory=dict)
-    """Arguments of the calls of a loop that a person has seen, by item."""
+    """The arguments of a loop's calls that a person has seen, by item."""
     ordered: bool = False
     """Whether a person ordered this attempt at the whole loop."""
 
@@ -119,26 +119,26 @@ class StepWork:
     async def attempt(
         self, number: int, before: Attempt | None, hint: str, item: Item | None = None
     ) -> Attempt:
-        """Make attempt ``number`` at the step, or at one item of it; what goes wrong is its ``error``.
+        """Make attempt ``number`` at the step, or at one item of it; a failure becomes its ``error``.
 
         Args:
             number: From 1.
-            before: The attempt before it, whose gap is fed back.
-            hint: What a person or the evaluator said about how to do better, worded by ``advice``.
+            before: The previous attempt, whose gap is fed back.
+            hint: The hint of a person or the evaluator, worded by ``advice``.
             item: The item, of a ``for_each``.
 
         Raises:
-            StepWithheldError: If no approval of the plan is on record.
+            StepWithheldError: If no approval of the plan is recorded.
             StorageError: If the storage failed: that says nothing about the step.
             ThreadBusyError: If another runner has taken the thread over.
             langgraph.errors.GraphInterrupt: While a person is being asked.
         """
         if self.epoch.approval is None:
-            raise StepWithheldError("no approval of this plan is on record")
+            raise StepWithheldError("no approval of this plan is recorded")
         async with self._traced_attempt(number, item) as traced:
             with collect_faults(self.run.ledger.store, self._saver) as faults:
                 attempt = await replace(self, config=traced.config)._attempt(number, before, hint, item)
-            if faults:  # whatever was made of it on its way here
+            if faults:  # Whatever exception it became on its way here.
                 raise faults[0]
             traced.outputs = {key: attempt[key] for key in ("verdict", "output", "criteria", "error")}
         return attempt
@@ -196,7 +196,7 @@ class StepWork:
         }
 
     def _work_id(self, number: int, item: Item | None, hint: str) -> WorkId:
-        """Name the attempt by where it stands, and by what an agent or a planner is asked in it."""
+        """Return the attempt's id, from its place and from what an agent or a planner is asked in it."""
         index = item.index if item is not None else None
         place = Place(self.step["id"], index, number, self._fingerprint(item, hint))
         return self.run.root_work(self.plan_id).at(place)
@@ -212,7 +212,7 @@ class StepWork:
         return step_id in self.epoch.steps and (ended is None or ended["status"] != "failed")
 
     async def _item_stands(self, place: Place, content: str, item: Item | None, hint: str) -> bool:
-        """Tell whether the list still holds, at another item's place, one that makes or asks for the same."""
+        """Tell whether the list still holds, at another position, an item that makes or asks for the same."""
         if item is None or place.item is None or place.item >= len(item.listed):
             return False
         other = replace(item, index=place.item, value=item.listed[place.item])
@@ -225,7 +225,7 @@ class StepWork:
         return "" if "call" in self.step else digest(self._asked(item, hint))[:16]
 
     def _model_named(self, before: Attempt | None) -> str | None:
-        """Return the class or model that makes an attempt; the stronger one, once a result was not enough."""
+        """Return the class or model for an attempt; the stronger one once a result was not good enough."""
         if "tools" not in self.step:
             return None
         stronger = self.step.get("escalate") or self.run.settings.escalate
@@ -271,7 +271,7 @@ class StepWork:
         item: Item | None,
     ) -> Json:
         if "when" in self.step:
-            # one that cannot be evaluated fails the step
+            # A reference that cannot be evaluated fails the step.
             await run_bounded(search, self.step["when"], values)
         if "ask" in self.step:
             return await run_ask_step(await run_bounded(resolve, self.step["ask"], values), scope)
@@ -308,7 +308,7 @@ class StepWork:
         hints: Sequence[str],
         item: Item | None,
     ) -> Json:
-        """Have an agent do the step: the one it names, or the ReAct agent with the step's tools."""
+        """Have an agent do the step: a named one, or the ReAct agent with the step's tools."""
         task, goal = self.step.get("task", ""), self.state.get("goal") or ""
         messages = step_messages(
             task=await run_bounded(fill_quoted, task, values, self.run.mark),
@@ -355,7 +355,7 @@ class StepWork:
             raise StepError(f"a timeout inside the step: {error}") from error
 
     def _time_limit(self) -> float | None:
-        """Return the seconds that an attempt may take: its own limit, or what the budget leaves."""
+        """Return the seconds for an attempt: its own limit, or what the budget leaves."""
         limits = [
             self.step.get("timeout_s") or self.run.settings.step_timeout_s,
             self.run.meter.seconds_left(),
@@ -367,9 +367,9 @@ class StepWork:
         working = asyncio.ensure_future(work)
         try:
             await asyncio.wait({working, self.run.stop.asked()}, return_when=asyncio.FIRST_COMPLETED)
-            if scope.writing and "call" in self.step:  # its one call, which ends it
+            if scope.writing and "call" in self.step:  # Its only call ends the step.
                 await asyncio.wait({working})
-            while scope.writing and not working.done():  # the next write may have begun when this wakes
+            while scope.writing and not working.done():  # The next write may have begun when this wakes.
                 await scope.no_write.wait()
             if not working.done():
                 raise StepStoppedError("the run was told to stop")
@@ -421,7 +421,7 @@ class StepWork:
         return "\n".join(told)
 
     async def _located(self, criteria: list[Criterion]) -> list[Criterion]:
-        """Let paths to check start where those of file tools do: a planner knows no other place."""
+        """Resolve paths of checks from the file tools' folder, because a planner knows no other place."""
         if all(one["type"] != "file_exists" for one in criteria):
             return criteria
         folders = self.toolbox.folders(self.run.thread_id)
@@ -449,17 +449,17 @@ class StepWork:
 
     @property
     def memory_lost(self) -> bool:
-        """Whether an earlier run may have started the step, and its record is gone."""
+        """Whether an earlier run may have started the step, but its record is lost."""
         approval = self.epoch.approval or {}
         return bool(approval.get("memory_lost")) and self.step["id"] in self.epoch.ready_at_start
 
     async def values(self, part: str | None = None, *, item: Item | None = None) -> dict[str, Json]:
-        """Return what references stand for: exact outputs by step id, the input values, and the item.
+        """Return the values of references: exact outputs by step id, the input values, and the item.
 
-        Only what the step refers to is loaded. All are copies: a tool may change what it is given.
+        Only the values that the step uses are loaded. All are copies, because a tool may change them.
 
         Args:
-            part: The part of the step whose references count, such as ``when``; None: all but ``for_each``.
+            part: Load only for this part of the step, such as ``when``; None for all but ``for_each``.
             item: The item, of a ``for_each``.
         """
         named = _named(self.step, part)
@@ -472,7 +472,7 @@ class StepWork:
         return await self.run.artifacts.value(self.needed[step_id]["output"], step_id)
 
     async def _material(self, item: Item | None) -> dict[str, Json]:
-        """Return what an agent is shown as data, by its name; of a list it loops over, only the item."""
+        """Return an agent's data by name; for a list that the step loops over, only the item."""
         hidden = _only_looped_over(self.step) if item is not None else set()
         steps, ended = self.epoch.steps, self.epoch.gate.finished
         outputs = {
@@ -486,7 +486,7 @@ class StepWork:
         return outputs if item is None else {**outputs, f"item {item.index + 1} of {item.total}": item.value}
 
     async def _given(self, item: Item | None, hint: str) -> dict[str, Json]:
-        """Return what a judge is shown of what the step worked with; nothing where no judge is asked."""
+        """Return what a judge sees of the step's input; nothing if no judge is asked."""
         if not is_judged(self.step.get("success_criteria", [])):
             return {}
         given = await self._material(item)
@@ -497,7 +497,7 @@ class StepWork:
         return self.run.redact(given)
 
     def evaluator(self) -> Any:
-        """Return the model that judges and decides; None where there is none."""
+        """Return the model that judges and decides; None if there is none."""
         overrides = self.run.settings.models
         return self.models.get("evaluator", overrides) if self.models.has("evaluator", overrides) else None
 
@@ -514,17 +514,23 @@ _FELL_SHORT = {
     ModelTruncatedError.code,
     NothingDoneError.code,
 }
-"""Failures that a better model might not have had; another one cannot mend a lost connection."""
+"""Failures that a better model might avoid; a lost connection is not one of them."""
 
 
 def _fell_short(attempt: Attempt) -> bool:
-    """Tell whether an attempt ended with a result that was not good enough, or with none."""
+    """Tell whether an attempt ended without a result, or with one that was not good enough."""
     return attempt["error"] is not None and attempt["error"]["code"] in _FELL_SHORT
 
 
 def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Attempt:
     """Return an attempt that could not begin."""
     return new_attempt(number, started_at, started_at, {"code": error.code, "message": str(error)})
+
+
+def costs_nothing(step: Step, made: Attempt | StepResult) -> bool:
+    """Tell whether a bound step only read, with no model: what a power failure takes of it is read again."""
+    reads = all(call["effect"] == "read" for call in made["evidence"])
+    return "call" in step and reads and not made["usage"].get("model_calls")
 
 
 def was_ordered_again(before: Attempt | None) -> bool:
@@ -539,7 +545,7 @@ def _for_the_record(call: Evidence) -> Evidence:
 
 
 _ROOM = 4_000
-"""Characters that an attempt is told of the one before."""
+"""Characters of the previous attempt that the next one is told."""
 
 
 def _named(step: Step, part: str | None) -> set[str]:

@@ -1,4 +1,4 @@
-"""What may happen next: the graph's wiring, its routing, the inner agent, and the door in front of it."""
+"""Decide what may happen next: the graph's wiring, its routing, the inner agent, and the door."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The compiled agent: LangGraph's graph with a door in front of it.
 
-Every run enters through ``stream`` or ``astream`` (``invoke`` and ``ainvoke`` call
-them, and so does ``langgraph dev``). The door refuses what a node could not, takes
-the thread's lock, and gives the run what it holds in memory.
+Every run enters through ``stream`` or ``astream`` (``invoke`` and ``ainvoke`` call them, and so does
+``langgraph dev``). The door refuses what a node could not refuse, takes the thread's lock, and gives the run
+what it holds in memory.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from .streams import AsyncPlanRun, PlanRun
 __all__ = ["PlanExecuteAgent"]
 
 Input = InputState | Mapping[str, Any] | Command[Any] | None
-"""A goal, a conversation or a plan; answers; or None to go on."""
+"""A goal, a conversation or a plan; answers; or None to continue."""
 Settings = Context | Mapping[str, Any] | None
-"""Settings, or their fields; None: those that the thread was started with."""
+"""Settings, or their fields; None means the settings that the thread was started with."""
 Config = RunnableConfig | None
 
 
 class StreamOptions(TypedDict, total=False):
-    """What changes nothing about the types of a stream's parts."""
+    """Options that do not change the types of a stream's parts."""
 
     context: Settings
     subgraphs: Literal[False]
@@ -61,7 +61,7 @@ class PlanExecuteAgent(CompiledAgent):
     """A plan-and-execute agent; use it as any compiled LangGraph graph, sync or async."""
 
     if TYPE_CHECKING:
-        # LangGraph declares what these return as Any.
+        # LangGraph declares the return types of these as Any.
 
         @overload  # type: ignore[override]  # one way less: a list of parts
         def invoke(
@@ -175,11 +175,11 @@ class PlanExecuteAgent(CompiledAgent):
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        """Run the graph, or go on with a run.
+        """Run the graph, or continue a run.
 
         Args:
             input: ``{"goal": …}``, ``{"messages": […]}``, ``{"plan": …, "inputs": …}``; a
-                ``Command(resume=…)`` with answers; or None to go on after a stop. A message that comes
+                ``Command(resume=…)`` with answers; or None to continue after a stop. A message that comes
                 while a question is open is its answer. A new goal is refused while a run is open, unless
                 it says ``"abandon": True`` or is a message after a stop: then that run is ended first, as
                 ``cancel_run`` does.
@@ -187,12 +187,12 @@ class PlanExecuteAgent(CompiledAgent):
             context: A :class:`~plan_execute.Context` or its fields; None and ``{}`` mean the
                 settings the thread was started with.
             kwargs: LangGraph's ``stream_mode``, ``subgraphs``, ``durability`` and so on. Parts of the mode
-                ``custom`` are `Event`s, besides what tools write there. The durability ``async`` is taken
-                as ``sync``, and only ``exit`` gives up the promises about crashes.
+                ``custom`` are `Event`s and what tools write there. The durability ``async`` is treated as
+                ``sync``; only ``exit`` gives up the promises about crashes.
 
         Raises:
-            ThreadError: If the thread is busy, unknown, unfinished or finished, or an answer fits nothing.
-            InvalidInputError: If the input has no goal or not the right form.
+            ThreadError: If the thread is busy, unknown, unfinished or finished, or an answer does not fit.
+            InvalidInputError: If the input has no goal or the wrong form.
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
         input, config = await without_open_run(self, input, ensure_config(config), context)
@@ -212,21 +212,21 @@ class PlanExecuteAgent(CompiledAgent):
             except InvalidAnswerError as error:
                 if refusal or not is_served(config) or READ in (config.get("configurable") or {}):
                     raise
-                # An error would hide the question, which is still open, from clients: it is asked again.
+                # An error would hide the open question from clients, so it is asked again.
                 given, refusal = None, str(error)
 
     async def _entered(
         self, entering: AbstractAsyncContextManager[Entry], values: LastValues, kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
-        """Run the graph once, from the door to the question or the answer that it ends with."""
+        """Run the graph once, from the door to the final question or answer."""
         async with entering as entry:
-            # A plan must be on disk before its steps act: planned again after a kill, it has another id,
-            # and the ledger would not know what was done under the first.
+            # A plan must be on disk before its steps act: after a kill, a new plan would have another id,
+            # under which the ledger finds no earlier work.
             if run_of(entry.config).can_ask and kwargs.get("durability") in (None, "async"):
                 kwargs["durability"] = "sync"
             chunks: Any = super().astream(entry.input, entry.config, context=entry.settings, **kwargs)
             redacted = RedactedStream(run_of(entry.config).redactor)
-            # Closed here, not by the garbage collector: the lock and the storage are still there.
+            # This closes it while the lock and the storage exist, not later in garbage collection.
             async with aclosing(chunks) as stream:
                 with wrong_answers_named():
                     async for chunk in stream:
@@ -239,7 +239,7 @@ class PlanExecuteAgent(CompiledAgent):
                 yield chunk
 
     async def _told_question(self, config: RunnableConfig) -> dict[str, Any] | None:
-        """Write the question that the run stops with into the conversation, and return what is new then."""
+        """Write the run's final question into the conversation, and return what is new."""
         run, saver = run_of(config), config["configurable"].get(SAVER) or self.checkpointer
         may_ask = run.can_ask and not run.nested and not run.answered
         return await tell_question(self, saver, run) if may_ask else None
@@ -292,18 +292,18 @@ class PlanExecuteAgent(CompiledAgent):
         result: Mapping[str, Any] | None = None,
         store: BaseStore | None = None,
     ) -> Any:
-        """Return the exact output of a step, which in ``results`` may be a handle on an artifact.
+        """Return the exact output of a step, for which ``results`` may hold an artifact's handle.
 
         Args:
             config: Names the thread, or one of its checkpoints.
             step_id: The step.
-            result: Its result, where the state is another graph's: this agent ran as a node of it.
+            result: Its result, if this agent ran as a node of another graph, whose state holds it.
             store: The store of that graph.
 
         Raises:
             ThreadNotFoundError: If there is no such thread.
             InvalidInputError: If the plan has no such step, or the step has no result.
-            StorageDamagedError: If the output is not in the store, or not as it was put there.
+            StorageDamagedError: If the output is missing from the store, or was changed.
         """
         if result is not None:
             return await exact_output(self, config, result["output"], step_id, store)

@@ -74,22 +74,22 @@ def create_plan_execute_agent(
         tools: LangChain tools or plain functions with docstrings. A tool's effect is its
             ``metadata={"effect": "read" | "idempotent" | "write"}``, ``write`` if undeclared.
         models: Models for single roles: planner, executor, evaluator, replanner, synthesizer; and for the
-            classes that steps may ask for: fast, strong.
+            classes that steps may name: fast, strong.
         agents: Graphs, runnables or functions that steps can name with ``agent``. They get
             ``{"messages": […]}``; ``graph.with_config(metadata={"effect": "read", "description": …})``
-            declares what one does to the world (``write`` if undeclared) and what it is for.
+            declares its effect (``write`` if undeclared) and its purpose.
         middleware: LangChain agent middleware for agent steps.
         response_format: The form of ``result["output"]``: a pydantic class, a dataclass, a TypedDict
-            or a JSON Schema of an object. A run whose output does not come in it is ``partial``.
-        checkpointer: Any LangGraph saver, sync or async; without one nobody can be asked.
-        store: Any LangGraph store; without one approvals and the ledger are kept in memory.
-        plan_cache: Keep plans of runs that ended done, and use them again for the same goal: for how
-            long (a timedelta, or seconds), or a ``PlanCache``. Kept in the store; None: off.
+            or a JSON Schema of an object. A run whose output has another form is ``partial``.
+        checkpointer: Any LangGraph saver, sync or async; without one, nobody can be asked.
+        store: Any LangGraph store; without one, approvals and the ledger are kept in memory.
+        plan_cache: Keep plans of runs that ended as done, and use them again for the same goal: a time
+            (timedelta or seconds), or a ``PlanCache``. Kept in the store; None turns it off.
         prices: What models cost per million tokens, ``{model: {"input", "output", "cached_input"}}``, or a
-            YAML or JSON file of that; beside OpenAI's list prices. A model without a price has no cost.
+            YAML or JSON file of that; in addition to list prices. A model without a price has no cost.
         base_url: Base URL of an OpenAI-protocol endpoint for models given by name.
         rate_limit: Requests per second that each model given by name may be sent; None: any number.
-        policy: What holds for every run whatever its context says, as that may come from a client:
+        policy: Rules for every run, whatever its context says, since that may come from a client:
             ``approval``, ``approvers``, ``spend_limits``, ``tenant``; or a YAML or JSON file of that. A
             context can only add to it.
         name: The graph's name.
@@ -155,16 +155,16 @@ def _wired(
 
 
 class _Route(RunnableLambda[State, Any]):
-    """A route that is asked in the event loop: LangGraph 1.2.22 sends a plain function to a thread."""
+    """A route that runs in the event loop: LangGraph 1.2.22 would run a plain function in a thread."""
 
     def __init__(self, route: Callable[[State], Any]) -> None:
         super().__init__(route)
         self._route = route
 
     def invoke(self, input: State, *_: Any, **__: Any) -> Any:
-        """Ask the route; it is no run of its own in traces."""
+        """Call the route, without a run of its own in traces."""
         return self._route(input)
 
     async def ainvoke(self, input: State, *_: Any, **__: Any) -> Any:
-        """Ask the route."""
+        """Call the route."""
         return self._route(input)

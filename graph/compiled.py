@@ -1,4 +1,4 @@
-"""The compiled graph with what an agent was built with; the door and what stands around it see this of it."""
+"""The compiled graph with what an agent was built with; the door and its helpers need only this."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
     Args:
         models: The chat models by role.
         toolbox: The tools, with their effects.
-        memory: Where the ledger is kept while the graph has no store.
-        running: The runs under way: the thread's id, and what tells the run to stop; copies share it.
-        plan_cache: How plans that worked are kept and used again; None: they are not.
-        prices: What model calls cost; None: what is known of list prices.
-        policy: What holds for every run, whatever its context says.
-        kwargs: What a compiled graph is made of.
+        memory: The place of the ledger if the graph has no store.
+        running: The active runs: the thread's id, and the request to stop; copies share it.
+        plan_cache: How plans that worked are kept and used again; None if they are not.
+        prices: What model calls cost; None means list prices.
+        policy: Rules for every run, whatever its context says.
+        kwargs: LangGraph's arguments of a compiled graph.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
     ) -> Iterator[tuple[str, PregelProtocol[Any, Any, Any, Any]]]:
         """Return the subgraphs; every attempt of the inner agent has a namespace of its own.
 
-        Who names no namespace is shown the inner agent, too: it is what people look for in the executor.
+        Without a namespace the inner agent is shown too, because people look for it in the executor.
         """
         deep = recurse or namespace is None
         return super().get_subgraphs(namespace=declared_name(namespace), recurse=deep)

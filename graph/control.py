@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.graph import END
+from langgraph.graph import END, START
 from langgraph.types import Command, StateSnapshot
 
 from ..context import Context, run_redactor, to_context
@@ -24,10 +24,13 @@ from ..errors import (
     known,
 )
 from ..langgraph_private import READ
+from ..nodes.dispatcher import recorded_results
+from ..people.answers import check_resumable
 from ..people.approvals import inputs_digest
 from ..people.chat import closing_messages
-from ..people.deciders import Deciders, person_of, requesters_of, uses_of
-from ..plan.dag import descendants, next_round_is_due
+from ..people.deciders import Deciders, person_of, requesters_of, uses_in, uses_of
+from ..people.questions import question_name
+from ..plan.dag import descendants, next_round_is_due, pending_steps
 from ..plan.identity import input_values, plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
 from ..state import (
@@ -53,10 +56,19 @@ from ..tools.threads import run_bounded
 from .compiled import CompiledAgent
 from .door.chat import says_something
 from .door.inputs import as_json, check_input
-from .door.thread_state import check_clock, check_version, checked_plan, plan_of
+from .door.thread_state import check_clock, check_version, checked_plan, plan_of, stands_before_a_goal
 from .door.visit import check_new_run
 
-__all__ = ["ABANDON", "cancel_run", "edit_plan", "retry_steps", "without_open_run"]
+__all__ = [
+    "ABANDON",
+    "Outlook",
+    "cancel_run",
+    "check_may_answer",
+    "edit_plan",
+    "fork_outlook",
+    "retry_steps",
+    "without_open_run",
+]
 
 ABANDON = "abandon"
 """Key of an input that gives up the thread's open run."""
@@ -69,22 +81,22 @@ async def retry_steps(
     *,
     person: str | None = None,
 ) -> list[str]:
-    """Make failed or chosen steps, and what depends on them, run again at the next ``astream(None, config)``.
+    """Make failed or chosen steps and their dependents run again at the next ``astream(None, config)``.
 
-    Where nothing failed but the planner of a rolling plan did, it is asked for the next steps again.
+    If no step failed, but the planner of a rolling plan did, it is asked for the next steps again.
 
     Args:
         agent: The agent that owns the thread.
         config: Names the thread.
-        step_ids: Steps to run again, finished ones too; None: all that did not succeed.
-        person: Who orders it; the user that a server has authenticated stands before it.
+        step_ids: Steps to run again, finished ones too; None means all that did not succeed.
+        person: Who orders it; a user whom a server has authenticated takes precedence.
 
     Returns:
-        The ids of the steps that will run, in the plan's order; none when only the planner is asked.
+        The ids of the steps that will run, in the plan's order; none if only the planner is asked.
 
     Raises:
         ThreadNotFoundError: If there is no such thread.
-        ThreadBusyError: If somebody is running it.
+        ThreadBusyError: If it is being run.
         SchemaVersionError: If another version wrote it.
         InvalidInputError: If a step is unknown, or there is nothing to run again.
         NotAllowedError: If the thread's rules do not let this person decide it.
@@ -108,7 +120,7 @@ async def retry_steps(
             "status": "running",
             "decisions": None,
         }
-        # The dispatcher finds nothing to send, and the evaluator holds a new round against its limits.
+        # The dispatcher finds nothing to send, and the evaluator checks a new round against its limits.
         node = "evaluator" if again else "dispatcher"
         await _leave(agent, config, snapshot, node, evaluation, "steps_retried", update)
         return again
@@ -133,7 +145,7 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
 
 
 async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | None, by: By) -> None:
-    """Keep the attempts made so far, so that the next one has a number, and effects, of its own."""
+    """Keep the attempts so far, so that the next one has a number and effects of its own."""
     fingerprint = step_fingerprint(step)
     recorded = await ledger.attempts(plan["id"], step["id"], fingerprint)
     await ledger.forget_result(plan["id"], step["id"])
@@ -146,7 +158,7 @@ async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | N
 
 
 def _unrecorded(number: int, result: StepResult | None) -> Attempt:
-    """Describe an attempt that succeeded, and so stands only in the result."""
+    """Describe an attempt that succeeded, which only the result contains."""
     error: Failure = {"code": "ordered_again", "message": "a person ordered this step again"}
     attempt = new_attempt(number, None, None, error)
     return {**attempt, "evidence": result["evidence"] if result else []}
@@ -157,15 +169,15 @@ async def cancel_run(
 ) -> Literal["requested", "cancelled"]:
     """End a run: ask the process that runs it to stop, or end a paused one here.
 
-    No rule of ``Context.approvers`` keeps anybody from it.
+    No rule of ``Context.approvers`` prevents this.
 
     Args:
         agent: The agent that owns the thread.
         config: Names the thread.
-        person: Who orders it; the user that a server has authenticated stands before it.
+        person: Who orders it; a user whom a server has authenticated takes precedence.
 
     Returns:
-        ``requested`` when another runner was asked; ``cancelled`` when the thread has been ended
+        ``requested`` if another runner was asked; ``cancelled`` if the thread has been ended
         and holds its final report.
 
     Raises:
@@ -182,7 +194,7 @@ async def cancel_run(
 
 
 async def _end(agent: CompiledAgent, config: RunnableConfig, by: By) -> None:
-    """End a run that nobody runs, and write its final report."""
+    """End a run that is not running, and write its final report."""
     async with _hold(agent, config):
         await _cancel(agent, config, "A person cancelled the run.", by)
     async for _ in agent.astream(None, config):
@@ -190,7 +202,7 @@ async def _end(agent: CompiledAgent, config: RunnableConfig, by: By) -> None:
 
 
 async def _ask_to_stop(agent: CompiledAgent, config: RunnableConfig) -> None:
-    """Tell the run of a thread to stop: in this process directly, elsewhere as the storage can."""
+    """Tell the run of a thread to stop: directly in this process, elsewhere through the storage."""
     saver, thread_id = agent.checkpointer, thread_id_of(config["configurable"])
     here = [stop for running, stop in set(agent.running) if running == thread_id]
     for stop in here:
@@ -200,7 +212,7 @@ async def _ask_to_stop(agent: CompiledAgent, config: RunnableConfig) -> None:
 
 
 async def _cancel(agent: CompiledAgent, config: RunnableConfig, reason: str, by: By) -> None:
-    """Leave the thread so that its run goes on to its final report."""
+    """Prepare the thread so that its run continues to its final report."""
     snapshot = await _existing(agent, config)
     if not snapshot.tasks:
         raise NothingToResumeError(f"the run has ended already ({snapshot.values.get('status', 'ended')})")
@@ -219,30 +231,31 @@ async def _cancel(agent: CompiledAgent, config: RunnableConfig, reason: str, by:
 async def without_open_run(
     agent: CompiledAgent, given: Any, config: RunnableConfig, context: Any = None, *, elsewhere: bool = False
 ) -> tuple[Any, RunnableConfig]:
-    """End the thread's open run, if there is one and the input says so; return what is left to run.
+    """End the thread's open run, if there is one and the input gives it up; return the rest to run.
 
-    A goal says so with ``"abandon": True``; a message of a chat, where the run was stopped and nothing is
-    asked; a ``Command`` by going to the end, as front ends do to mark a thread as resolved.
+    A goal gives it up with ``"abandon": True``. So does a chat message after the run was stopped, if no
+    question is open, and a ``Command`` that goes to the end, which front ends send to mark a thread as
+    resolved.
 
     Args:
         agent: Whose run it is.
         given: The input.
         config: Its config.
         context: The settings asked for with it.
-        elsewhere: Whether another process will run the rest, which has the models.
+        elsewhere: Whether another process, which has the models, will run the rest.
 
     Returns:
         The rest of the input, and the config to run it with.
 
     Raises:
-        InvalidInputError: If the input has not the right form; the run is open as before then.
-        ConfigurationError: If what the rest needs is missing; the run is open as before then.
-        ThreadBusyError: If somebody is running it; they were asked to stop if the input says ``abandon``.
+        InvalidInputError: If the input has the wrong form; the run then stays open.
+        ConfigurationError: If something that the rest needs is missing; the run then stays open.
+        ThreadBusyError: If it is being run; its runner was asked to stop if the input says ``abandon``.
     """
     rest = _without_abandon(given)
     here = _at_newest(config)
     if isinstance(given, Command) and _goes_to_end(given):
-        config = here  # a run ends where it stands: from an earlier checkpoint LangGraph would run on
+        config = here  # A run ends at its newest checkpoint: from an earlier one LangGraph would continue it.
     if (given_up := await _given_up(agent, given, config, here)) is None:
         return rest, config
     apart, by = _as_another_run(here), person_of(config.get("configurable") or {}, to_context(context))
@@ -255,7 +268,9 @@ async def without_open_run(
     if not given.get(ABANDON):
         await _end(agent, apart, by)
     elif await cancel_run(agent, apart, person=by.get("id")) == "requested":
-        raise ThreadBusyError("the open run is under way; it was told to stop, send the goal again then")
+        raise ThreadBusyError(
+            "the open run is still running; it was told to stop. Send the goal again when it has stopped"
+        )
     return rest, here
 
 
@@ -270,7 +285,7 @@ def _without_abandon(given: Any) -> Any:
 async def _given_up(
     agent: CompiledAgent, given: Any, config: RunnableConfig, here: RunnableConfig
 ) -> StateSnapshot | None:
-    """Return the state of the open run that an input gives up; None: it gives up none.
+    """Return the state of the open run that an input gives up; None if it gives up none.
 
     Args:
         agent: Whose run it is.
@@ -305,10 +320,10 @@ def _at_newest(config: RunnableConfig) -> RunnableConfig:
 
 
 def _as_another_run(config: RunnableConfig) -> RunnableConfig:
-    """Give a config the id of a run of its own.
+    """Give a config a run id of its own.
 
-    A checkpoint that is written under the id of the run that comes next makes LangGraph 1.2.24 take the
-    input of that run for a resume. Without an id, a server's checkpoints get that of its request.
+    If a checkpoint has the id of the next run, LangGraph 1.2.24 takes that run's input for a resume. Without
+    an id, a server's checkpoints get the id of its request.
     """
     run_id = uuid4()
     return {
@@ -318,26 +333,58 @@ def _as_another_run(config: RunnableConfig) -> RunnableConfig:
     }
 
 
+class Outlook(NamedTuple):
+    """What a run does that goes on from a checkpoint.
+
+    Attributes:
+        kept: Steps whose results are used again.
+        runs: Steps that run.
+        plans: Whether a model is asked for a plan first.
+    """
+
+    kept: list[str]
+    runs: list[str]
+    plans: bool
+
+
+async def fork_outlook(agent: CompiledAgent, config: RunnableConfig) -> Outlook:
+    """Tell what ``astream(None, config)`` does with a config that names an earlier checkpoint.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread, or no such checkpoint.
+        NothingToResumeError: If the run had ended then.
+    """
+    snapshot = await _existing(agent, config)
+    check_resumable(snapshot, has_saver=True)
+    plans = any(task.name in (START, "planner", "replanner") for task in snapshot.tasks)
+    plan, known_ = checked_plan(snapshot), snapshot.values.get("results") or {}
+    if plan is None or stands_before_a_goal(snapshot):
+        return Outlook([], [], plans)
+    results = {**await recorded_results(_ledger(agent, config), plan, known_), **known_}
+    runs = [step["id"] for step in pending_steps(plan, results)]
+    return Outlook([i for i, r in results.items() if r["status"] == "done" and i not in runs], runs, plans)
+
+
 async def edit_plan(
     agent: CompiledAgent, config: RunnableConfig, edited: Mapping[str, Any], *, person: str | None = None
 ) -> Plan:
-    """Replace the plan of a paused or finished run; it goes on at the next ``astream(None, config)``.
+    """Replace the plan of a paused or finished run, which continues at the next ``astream(None, config)``.
 
-    Finished steps stay. Steps that failed and are changed run again under new ids, and so do
-    the steps that depend on them. Editing is approving: the edit goes on record.
+    Finished steps stay. Steps that failed and are changed run again under new ids, and so do the steps that
+    depend on them. An edit approves the plan and is recorded.
 
     Args:
         agent: The agent that owns the thread.
         config: Names the thread.
         edited: The whole plan.
-        person: Who edits it; the user that a server has authenticated stands before it.
+        person: Who edits it; a user whom a server has authenticated takes precedence.
 
     Returns:
-        The plan as it is understood, before new ids are given.
+        The plan as it was read, before new ids are given.
 
     Raises:
         ThreadNotFoundError: If there is no such thread.
-        ThreadBusyError: If somebody is running it.
+        ThreadBusyError: If it is being run.
         SchemaVersionError: If another version wrote it.
         InvalidInputError: If the thread has no plan, or one that nobody has checked yet.
         InvalidPlanError: If the edited plan cannot run; nothing is changed then.
@@ -354,7 +401,7 @@ async def edit_plan(
             listed = "; ".join(f"{issue['code']}: {issue['message']}" for issue in issues)
             raise InvalidPlanError(f"the edited plan cannot run, nothing was changed: {listed}", issues)
         by = _orderer(config, person)
-        # It takes the place of one that may be waiting for somebody.
+        # It replaces an edit that may be waiting for an answer.
         steps = [*current["steps"], *plan["steps"]]
         await _require_allowed(agent, snapshot, ledger, "approve_plan", steps, by)
         record = {"decision": "edit", "edit": dict(edited), "inputs": inputs_digest(values), "by": by}
@@ -379,7 +426,7 @@ async def edit_plan(
 async def _replaced(
     ledger: Ledger, current: Plan, plan: Plan, results: Mapping[str, StepResult]
 ) -> dict[str, StepResult]:
-    """Give steps that have failed attempts, and are changed now, a failed result, so that they get new ids.
+    """Give changed steps with failed attempts a failed result, so that they get new ids.
 
     While a person is asked about its failure, a step has attempts but no result.
     """
@@ -391,7 +438,7 @@ async def _replaced(
 async def _open_failures(
     ledger: Ledger, plan: Plan | None, results: Mapping[str, StepResult]
 ) -> dict[str, StepResult]:
-    """Find steps that have failed attempts and no result yet, because a person is being asked about them."""
+    """Find steps with failed attempts but no result, because a person is being asked about them."""
     if plan is None:
         return {}
     begun = await ledger.attempts_of_plan(plan["id"])
@@ -440,18 +487,40 @@ async def _require_allowed(
     steps: Sequence[Step],
     by: By,
 ) -> None:
-    """Refuse an order that decides what a question would ask about these steps.
+    """Refuse an order that decides an open question about these steps.
 
     Raises:
         NotAllowedError: If the thread's rules do not let this person decide it.
     """
+    known_ = {"inputs": input_values(snapshot.values.get("plan") or {}, snapshot.values.get("inputs"))}
+    uses = uses_of(steps, agent.toolbox, known_)
+    if why := (await _deciders(agent, snapshot, ledger)).refusal(question, uses, by):
+        raise NotAllowedError(f"{why} Nothing was changed.")
+
+
+async def _deciders(agent: CompiledAgent, snapshot: StateSnapshot, ledger: Ledger) -> Deciders:
     record = await ledger.opening()
     started = to_context(record.settings or snapshot.values.get("settings")) or Context()
     rules = [*agent.policy.approvers, *started.approvers]
-    known_ = {"inputs": input_values(snapshot.values.get("plan") or {}, snapshot.values.get("inputs"))}
-    uses = uses_of(steps, agent.toolbox, known_)
-    if why := Deciders(rules, requesters_of(snapshot.values, record.requesters)).refusal(question, uses, by):
-        raise NotAllowedError(f"{why} Nothing was changed.")
+    return Deciders(rules, requesters_of(snapshot.values, record.requesters))
+
+
+async def check_may_answer(
+    agent: CompiledAgent, config: RunnableConfig, question_id: str, *, person: str | None = None
+) -> None:
+    """Refuse an answer of somebody who may not decide, while the run cannot take an answer yet.
+
+    Raises:
+        ThreadNotFoundError: If there is no such thread.
+        NotAllowedError: If the thread's rules do not let this person decide it.
+    """
+    snapshot = await _existing(agent, config)
+    deciders = await _deciders(agent, snapshot, _ledger(agent, config))
+    for asked in snapshot.interrupts:
+        name = question_name(asked.value) if asked.id == question_id else ""
+        uses = uses_in(asked.value, agent.toolbox)
+        if name and (why := deciders.refusal(name, uses, _orderer(config, person))):
+            raise NotAllowedError(f"{why} The question stays open.")
 
 
 @asynccontextmanager
@@ -492,10 +561,10 @@ async def _leave(
     update: dict[str, Any],
     difference: dict[str, list[str]] | None = None,
 ) -> None:
-    """Write a decision as if ``node`` had made it, so that routing goes on from there.
+    """Write a decision as if ``node`` had made it, so that routing continues from there.
 
-    The update repeats all results: those of siblings that had finished are pending writes of
-    the old checkpoint, which the new one leaves behind.
+    The update repeats all results: those of finished siblings are pending writes of the old checkpoint, which
+    the new one does not include.
     """
     plan: Mapping[str, Any] = checked_plan(snapshot) or {}
     audit = {
@@ -513,7 +582,7 @@ async def _leave(
     earlier, said = snapshot.values.get("audit") or [], snapshot.values.get("messages") or []
     values = {
         **update,
-        # All of them: what stands beside a checkpoint is not carried over either.
+        # All of them, because LangGraph does not carry over a checkpoint's pending writes.
         "messages": [*said, *closing_messages(said)],
         "evaluation": evaluation,
         "plan_issues": [],

@@ -1,8 +1,8 @@
-"""Drive the one async implementation from synchronous callers, on a private event loop.
+"""Run the one async implementation for synchronous callers, on a private event loop.
 
-LangGraph's own sync path runs nodes in a pool of six threads on two cores, which
-starves gated steps; an event loop has no such limit. All runs share one loop, because the
-connections of chat models belong to the loop that opened them.
+LangGraph's own sync path runs nodes in a pool of six threads on two cores, which is too few for waiting
+steps; an event loop has no such limit. All runs share one loop, because the connections of chat models belong
+to the loop that opened them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _begin(work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
 
 
 def iterate(chunks: AsyncIterator[T]) -> Iterator[T]:
-    """Yield what an async iterator yields. Closing the generator cancels the work and waits for its end.
+    """Yield the values of an async iterator. Closing the generator cancels the work and waits for its end.
 
     Raises:
         ConfigurationError: If the loop waits for the caller, so that the work could never begin.
@@ -48,8 +48,9 @@ def iterate(chunks: AsyncIterator[T]) -> Iterator[T]:
     task = _begin(pump())
     if task is None:
         raise ConfigurationError(
-            "the event loop that runs agents for sync callers is blocked, and would wait for this very call: "
-            "use ainvoke or astream in an async tool, or make the tool a plain function"
+            "this call would block the event loop that runs agents for sync callers, and that loop "
+            "would wait for it forever: use ainvoke or astream in an async tool, or make the tool "
+            "a plain function"
         )
     ended = False
     try:
@@ -71,8 +72,8 @@ def iterate(chunks: AsyncIterator[T]) -> Iterator[T]:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that may call a model, and return its result.
 
-    Where the private loop waits for the caller it runs on a loop of its own. What calls no model does that
-    at once, by `run_to_end`.
+    If the private loop waits for the caller, it runs on a loop of its own. Code that calls no model uses
+    `run_to_end` and does that at once.
     """
     ended: Future[T] = Future()
 

@@ -1,4 +1,4 @@
-"""Give the exact output of a step, from wherever it is kept."""
+"""Return the exact output of a step, wherever it is kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def output_of_step(agent: CompiledAgent, config: RunnableConfig, step_id: 
     Raises:
         ThreadNotFoundError: If there is no such thread.
         InvalidInputError: If the plan has no such step, or the step has no result.
-        StorageDamagedError: If the output was put away and is not in the store as it was.
+        StorageDamagedError: If the output is missing from the store, or was changed.
     """
     snapshot = await agent.aget_state(config)
     if snapshot.created_at is None:
@@ -44,13 +44,13 @@ async def exact_output(
     step_id: str,
     store: BaseStore | None = None,
 ) -> Json:
-    """Return what an output, as it stands in a result, stands for.
+    """Return the exact value of an output in a result.
 
     Args:
-        agent: The agent whose store is looked in, unless one is given.
+        agent: The agent whose store is used, unless one is given.
         config: Names the thread.
         output: The output of a result: a handle, or the value itself.
-        step_id: Whose it is, for the error.
+        step_id: The step, for the error.
         store: The store of the graph that the agent ran in.
     """
     kept = async_store(store or agent.store)

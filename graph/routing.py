@@ -1,4 +1,4 @@
-"""What may happen next: pure, total functions over the state, one per node that has a choice."""
+"""Choose the next node: pure, total functions over the state, one per node that has a choice."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = [
 
 
 def route_after_planner(state: State) -> Literal["validator", "synthesizer"]:
-    """A draft is validated; a goal that cannot be planned is answered with the reason."""
+    """A draft is validated; if the goal cannot be planned, the answer gives the reason."""
     return "validator" if state.get("draft") else "synthesizer"
 
 
 def route_after_validator(
     state: State,
 ) -> Literal["planner", "replanner", "approval", "dispatcher", "synthesizer"]:
-    """Issues go back to whoever wrote the plan, or end the run; a valid plan is approved or runs."""
+    """Issues go back to the author of the plan, or end the run; a valid plan is approved or runs."""
     if _aborted(state):
         return "synthesizer"
     if state.get("plan_issues"):
@@ -42,7 +42,7 @@ def route_after_validator(
 
 
 def route_after_approval(state: State) -> Literal["planner", "validator", "dispatcher", "synthesizer"]:
-    """An edit is validated; a rejection goes back to the planner, or ends the run when there is none."""
+    """An edit is validated; a rejection goes back to the planner, or ends the run if there is none."""
     decision = _decision(state)
     if decision == "edited":
         return "validator"
@@ -52,7 +52,7 @@ def route_after_approval(state: State) -> Literal["planner", "validator", "dispa
 
 
 def route_after_dispatcher(state: State) -> list[Send] | Literal["approval", "evaluator"]:
-    """Send every pending step at once, in topological order; without an approval on record, ask for it."""
+    """Send every pending step at once, in topological order; ask for an approval if none is recorded."""
     plan = state.get("plan")
     if plan is None or _decision(state) == "needed" or not is_taken_in(state):
         return "approval"
@@ -61,7 +61,7 @@ def route_after_dispatcher(state: State) -> list[Send] | Literal["approval", "ev
 
 
 def route_after_evaluator(state: State) -> Literal["dispatcher", "replanner", "planner", "synthesizer"]:
-    """Run what is left, revise the plan, plan on, or finish."""
+    """Run the remaining steps, revise the plan, plan the next steps, or finish."""
     evaluation, plan, results = state.get("evaluation"), state.get("plan"), state.get("results") or {}
     decision = evaluation["decision"] if evaluation else "abort"
     if decision in ("patch", "replan"):

@@ -30,13 +30,12 @@ Tool = BaseTool | Callable[..., Any]
 async def make_graph() -> PlanExecuteAgent:
     """Return the agent that ``PLAN_EXECUTE_MODEL``, ``_BASE_URL`` and ``_TOOLS`` describe, built once.
 
-    ``PLAN_EXECUTE_TOOLSETS`` names built-in tools (``files,http,command:git,python``), which work in a
-    folder of their own for each thread, below ``PLAN_EXECUTE_WORKSPACES``; ``PLAN_EXECUTE_MCP`` names
-    files of MCP servers. It has neither checkpointer nor store: the server brings its own. Without a model it
-    loads too, and runs plans of bound steps. The settings of a run come in its context.
-    ``PLAN_EXECUTE_PRICES`` names a file of what models cost, ``PLAN_EXECUTE_POLICY`` one of who decides and
-    what may be spent, whatever a context says.
-    ``PLAN_EXECUTE_CACHE``, a length of time such as ``7d``, lets it keep plans that worked;
+    ``PLAN_EXECUTE_TOOLSETS`` names built-in tools (``files,http,command:git,python``), which work in a folder
+    of their own for each thread, below ``PLAN_EXECUTE_WORKSPACES``; ``PLAN_EXECUTE_MCP`` names files of MCP
+    servers. It has neither checkpointer nor store: the server adds its own. Without a model it still loads,
+    and runs plans of bound steps. A run's context contains its settings. ``PLAN_EXECUTE_PRICES`` names a file
+    with the models' prices, ``PLAN_EXECUTE_POLICY`` one that says who decides and what may be spent, whatever
+    a context says. ``PLAN_EXECUTE_CACHE``, a length of time such as ``7d``, lets it keep plans that worked;
     ``PLAN_EXECUTE_TRACING=otel`` makes OpenTelemetry spans.
 
     Raises:
@@ -66,17 +65,17 @@ def _agent(environment: Environment) -> PlanExecuteAgent:
 
 
 def watched_by(agent: PlanExecuteAgent, environment: Environment) -> PlanExecuteAgent:
-    """Give the agent the tracers that the environment asks for.
+    """Give the agent the tracers that the environment names.
 
     Raises:
-        ConfigurationError: If ``PLAN_EXECUTE_TRACING`` is not known, or what it needs is not installed.
+        ConfigurationError: If ``PLAN_EXECUTE_TRACING`` is not known, or its package is not installed.
     """
     tracers = tracers_of(environment)
     return agent.with_config(callbacks=tracers) if tracers else agent
 
 
 def _plan_cache(environment: Environment) -> PlanCache | None:
-    """Keep plans for as long as the environment says, for each user that the server has authenticated."""
+    """Keep plans as long as the environment says, separately for each authenticated user."""
     if environment.plan_cache is None:
         return None
     base = environment.plan_cache_namespace or DEFAULT_NAMESPACE
@@ -89,7 +88,7 @@ def _plan_cache(environment: Environment) -> PlanCache | None:
 
 
 def _built_in_tools(environment: Environment) -> list[Tool]:
-    """Make the tool sets, each thread with a folder of its own."""
+    """Make the tool sets; each thread has a folder of its own."""
     workspaces = Path(environment.workspaces or server_workspaces()).absolute()
     named = names_of_toolsets(environment.toolsets or "")
     folder_of = functools.partial(workspace_of, workspaces)
@@ -113,7 +112,7 @@ def load_tools(references: str) -> list[Tool]:
             without parameters and docstring that returns a collection.
 
     Raises:
-        ConfigurationError: If a module or an attribute is missing, or is no tool; the message names it.
+        ConfigurationError: If a module or an attribute is missing, or is not a tool; the message names it.
     """
     named = [reference.strip() for reference in references.split(",")]
     return [tool for reference in named if reference for tool in _tools_at(reference)]
@@ -126,7 +125,7 @@ def _tools_at(reference: str) -> list[Tool]:
         return [made] if isinstance(made, BaseTool) or callable(made) else list(made)
     except ConfigurationError:
         raise
-    except Exception as error:  # the user's module may raise anything
+    except Exception as error:  # The user's module may raise anything.
         raise ConfigurationError(
             f"the tools {reference!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
@@ -144,5 +143,5 @@ def _attribute(reference: str) -> Any:
 
 
 def _makes_tools(found: Any) -> bool:
-    """Tell a function that makes tools from one that is a tool: a tool needs a docstring."""
+    """Tell a function that makes tools from a tool, which needs a docstring."""
     return inspect.isfunction(found) and not found.__doc__ and not inspect.signature(found).parameters

@@ -1,7 +1,7 @@
-"""What clients are shown of a thread: its question where they look for it, and the agents of its steps.
+"""Prepare a thread's state for clients: its question where they look for it, and the agents of its steps.
 
-LangGraph looks for the state of a subgraph under the id of the task that calls it. An agent's conversation
-stands under the identity of its work instead, so that it goes on from any superstep, fork or edit.
+LangGraph looks for the state of a subgraph under the id of the calling task. An agent's conversation is
+stored under the identity of its work instead, so that it continues from any superstep, fork or edit.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _ATTEMPT = re.compile(r"executor\|attempt_\d+(_item_\d+)?")
 
 
 def question_last(snapshot: StateSnapshot) -> StateSnapshot:
-    """Put the question that an answer without an id is for where clients of chat look.
+    """Put the question for an answer without an id where chat clients look for it.
 
-    LangGraph's ``useStream`` shows the last interrupt of the last task, and no other.
+    LangGraph's ``useStream`` shows only the last interrupt of the last task.
     """
     if not snapshot.interrupts or not isinstance(snapshot.values, dict):
         return snapshot
@@ -52,12 +52,12 @@ def _interrupt(one: Any) -> Interrupt:
 
 
 def declared_name(namespace: str | None) -> str | None:
-    """Return under which name the subgraph of a namespace is declared."""
+    """Return the declared name of a namespace's subgraph."""
     return "executor|agent" if namespace is not None and _ATTEMPT.fullmatch(namespace) else namespace
 
 
 async def agent_instead_of_task(config: RunnableConfig, get_state: GetState, saver: Any) -> RunnableConfig:
-    """Name the newest conversation of a step's agent where the step's task is named.
+    """Return the newest conversation of a step's agent if the step's task is named.
 
     Args:
         config: Names the thread, and perhaps a task of it.
@@ -83,7 +83,7 @@ async def agent_instead_of_task(config: RunnableConfig, get_state: GetState, sav
 
 
 async def with_agents(snapshot: StateSnapshot, get_state: GetState) -> StateSnapshot:
-    """Put the states of its agents into the tasks of a thread's state."""
+    """Put the states of a thread's agents into the tasks of its state."""
     tasks = []
     for task in snapshot.tasks:
         if isinstance(address := task.state, dict):

@@ -1,4 +1,4 @@
-"""What a client follows of a run by LangGraph's v3 protocol: ``run.plan``, ``run.steps``, ``run.questions``.
+"""Let clients follow a run by LangGraph's v3 protocol: ``run.plan``, ``run.steps``, ``run.questions``.
 
 ``stream_events(version="v3")`` gives them in this process. A LangGraph server sends them on the channels
 ``custom:plan``, ``custom:steps`` and ``custom:questions``, which its clients read as ``thread.extensions``.
@@ -27,16 +27,16 @@ Item = TypeVar("Item")
 
 
 class _OnTheWire(StreamChannel[Item], Generic[Item]):
-    """A channel that servers know how to send: of its own channels a server sends ``custom:…`` only."""
+    """A channel that servers can send: of extra channels they send only ``custom:…``."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"custom:{name}")
 
 
 class PlanTransformer(StreamTransformer):
-    """Makes the plan, the steps and the questions of a run out of its events and interrupts."""
+    """Makes the plan, steps and questions of a run from its events and interrupts."""
 
-    _native = True  # LangGraph's word for: run.plan, not run.extensions["plan"] only
+    _native = True  # LangGraph's flag for run.plan in addition to run.extensions["plan"].
     required_stream_modes = ("custom", "values")
 
     def __init__(self, scope: tuple[str, ...] = ()) -> None:
@@ -53,7 +53,7 @@ class PlanTransformer(StreamTransformer):
         return {"plan": self._plan, "steps": self._steps, "questions": self._questions}
 
     def process(self, event: ProtocolEvent) -> bool:
-        """Read one event; all of them stay in the stream."""
+        """Read one event; all events stay in the stream."""
         params, method = event["params"], event["method"]
         if method == "values" and params["namespace"] == list(self.scope):
             self._look(params["data"])
@@ -63,7 +63,7 @@ class PlanTransformer(StreamTransformer):
         return True
 
     def _look(self, state: Any) -> None:
-        """Find the plan of a run that goes on: no event tells of it again."""
+        """Find the plan of a continued run, for which no event is sent again."""
         if isinstance(state, Mapping) and state.get("status") not in FINAL_STATUSES and is_taken_in(state):  # type: ignore[arg-type]
             self._show(state.get("plan"))
 
@@ -81,7 +81,7 @@ class PlanTransformer(StreamTransformer):
 
     def _hear(self, told: Any) -> None:
         if not isinstance(told, Mapping) or "type" not in told or "within" not in told:
-            return  # a tool wrote it
+            return  # A tool wrote it.
         if told["type"] == "plan_validated" and "plan" in told and not told["within"]:
             self._show(told["plan"])
         if (change := _change(told)) is not None:
@@ -106,7 +106,7 @@ def _new(told: Mapping[str, Any]) -> StepUpdate:
 
 
 def _change(told: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what an event changes of its step; None: nothing."""
+    """Return the update of an event's step; None if it changes nothing."""
     match told["type"]:
         case "step_started":
             return {}
@@ -126,11 +126,11 @@ class PlanRun(GraphRunStream):
     """What ``stream_events(version="v3")`` gives."""
 
     plan: StreamChannel[Plan]
-    """Each valid plan: first the one that there is, and every revision as soon as it is known to be valid."""
+    """Each valid plan: first the existing one, then every revision after it has passed the validator."""
     steps: StreamChannel[StepUpdate]
-    """Each step as it is now, whenever that changes."""
+    """Each step in its current state, whenever that changes."""
     questions: StreamChannel[OpenQuestion]
-    """What a person is asked; the run goes on with ``Command(resume={id: answer})``."""
+    """A question to a person; ``Command(resume={id: answer})`` continues the run."""
 
 
 class AsyncPlanRun(AsyncGraphRunStream):

@@ -1,4 +1,4 @@
-"""Which model serves which role: names become chat models on first use."""
+"""Choose the model for each role; names become chat models on first use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WAYS_ON = (
 
 
 class ModelOf(Protocol):
-    """Names the model of a role, or the one that a step asks for instead; empty where there is none."""
+    """Returns the name of a role's model, or of the one that a step names; empty if there is none."""
 
     def __call__(self, role: Role, named: str | None = None) -> str:
         """Name it."""
@@ -38,11 +38,11 @@ class ModelOf(Protocol):
 
 
 class ChatModels:
-    """The chat models of one agent, by role; a role without its own uses the default.
+    """The chat models of one agent, by role; a role without its own model uses the default.
 
     Args:
         default: Name or model for every role that has none of its own; ``None``: no model.
-        by_role: Names or models for single roles (see ``ROLES``), and for the classes that steps ask for.
+        by_role: Names or models for single roles (see ``ROLES``), and for the classes that steps may name.
         base_url: OpenAI-protocol endpoint for names without another provider; a key is
             then optional. ``None``: the OpenAI client's own settings.
         timeout_s: Seconds that an OpenAI-protocol endpoint may be silent; None: as long as the call may take
@@ -52,7 +52,7 @@ class ChatModels:
     A name may hold fallbacks: ``openai:gpt-5-mini|anthropic:claude-haiku-4-5``.
 
     Raises:
-        ConfigurationError: ``by_role`` names a role that does not exist, or the rate is none.
+        ConfigurationError: ``by_role`` names a role that does not exist, or the rate is not valid.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class ChatModels:
     def get(
         self, role: Role, overrides: Mapping[str, str] = _NO_OVERRIDES, named: str | None = None
     ) -> BaseChatModel:
-        """Give the model that serves a role.
+        """Return the model of a role.
 
         Args:
             role: Who is asking.
             overrides: Names for this run, by role, class or ``"default"``. Each replaces the entry of
                 the same key; after that the role's own entry wins over ``"default"``.
-            named: The class or the model that a step asks for instead.
+            named: The class or the model that a step names instead.
 
         Raises:
             MissingModelError: No model is configured for the role, or its key is missing.
@@ -102,7 +102,7 @@ class ChatModels:
         return self._choose(role, overrides) is not None
 
     def names(self, overrides: Mapping[str, str] = _NO_OVERRIDES) -> ModelOf:
-        """Return what names the model of a role, "" where there is none; nothing is created or contacted."""
+        """Return the name of a role's model, "" if there is none; nothing is created or contacted."""
 
         def name(role: Role, named: str | None = None) -> str:
             chosen = self._choose(role, overrides, named)
@@ -111,19 +111,19 @@ class ChatModels:
         return name
 
     def classes(self, overrides: Mapping[str, str] = _NO_OVERRIDES) -> list[str]:
-        """List the classes that steps may ask for: those that a model is given for."""
+        """List the classes that steps may name: those for which there is a model."""
         _refuse_unknown(overrides, (*_CONFIGURABLE, "default"))
         return [name for name in MODEL_CLASSES if overrides.get(name) or self._configured.get(name)]
 
     def problem_with(
         self, named: str, overrides: Mapping[str, str] = _NO_OVERRIDES, *, classes_only: bool = False
     ) -> str:
-        """Say what keeps a step from being done by the class or the model that it asks for; "": nothing.
+        """Return why a step cannot use the class or model that it names; "" if it can.
 
         Args:
-            named: What the step asks for.
+            named: What the step names.
             overrides: Names for this run.
-            classes_only: Whether a model wrote the step: the models themselves are people's to choose.
+            classes_only: Whether a model wrote the step, because only people choose the models themselves.
         """
         classes = self.classes(overrides)
         if classes_only and named not in classes:
@@ -153,7 +153,7 @@ class ChatModels:
         with self._lock:
             parts = [part.strip() for part in name.split("|")]
             if not all(parts):
-                raise ConfigurationError(f"{name!r} of the {role}: a name is missing beside the |")
+                raise ConfigurationError(f"{name!r} of the {role}: a name is missing next to the |")
             members = [self._made_once(part, role) for part in parts]
         if len(members) == 1:
             return members[0]
@@ -169,7 +169,7 @@ class ChatModels:
 
 
 def _limiter(per_second: float | None) -> dict[str, Any]:
-    """Give the setting of a model that may be asked only so often."""
+    """Return the setting that limits the request rate of a model."""
     if per_second is None:
         return {}
     from langchain_core.rate_limiters import InMemoryRateLimiter
@@ -180,7 +180,7 @@ def _limiter(per_second: float | None) -> dict[str, Any]:
 
 
 def model_name(model: BaseChatModel) -> str:
-    """Name a model for usage records and messages: its own name, else its class."""
+    """Return a model's name for usage records and messages: its own name, else its class."""
     for attribute in ("model_name", "model", "model_id"):
         value = getattr(model, attribute, None)
         if isinstance(value, str) and value:
@@ -189,7 +189,7 @@ def model_name(model: BaseChatModel) -> str:
 
 
 def speaks_openai(model: BaseChatModel) -> bool:
-    """Tell whether langchain-openai sends the requests, to whichever server."""
+    """Tell whether langchain-openai sends the requests, to whatever server."""
     return any(cls.__name__ == "BaseChatOpenAI" for cls in type(model).__mro__)
 
 
@@ -197,7 +197,7 @@ def _refuse_unknown(names: Mapping[str, object], accepted: tuple[str, ...]) -> N
     for name in names:
         if name not in accepted:
             roles = known(role for role in accepted if role not in MODEL_CLASSES)
-            msg = f"there is no role {name!r} to give a model to; known: {roles}"
+            msg = f"there is no role {name!r}; known: {roles}"
             raise ConfigurationError(f"{msg}; classes of models: {known(MODEL_CLASSES)}")
 
 
@@ -221,22 +221,23 @@ def _create(
 
 
 def _refuse_unknown_provider(name: str, role: Role, base_url: str | None) -> None:
-    """Refuse a word before a colon that is no provider, where no server of one's own could know the name."""
+    """Refuse an unknown provider before a colon, unless a server of your own could know the name."""
     from langchain.chat_models.base import _BUILTIN_PROVIDERS
     from langchain_openai import ChatOpenAI
     from pydantic import SecretStr
 
     word, colon, _ = name.partition(":")
-    if not colon or word == "ft" or base_url:  # ft: a fine-tuned model of OpenAI's
+    if not colon or word == "ft" or base_url:  # ft: marks a fine-tuned model of OpenAI's.
         return
-    # The client itself knows which variables of the environment name another server.
+    # Only the client knows which environment variables name another server.
     if OPENAI_HOST not in endpoint_of(ChatOpenAI(model=name, api_key=SecretStr(_LOCAL_KEY))):
         return
     close = get_close_matches(word, _BUILTIN_PROVIDERS, 1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
     raise ConfigurationError(
-        f"the model {name!r} of the {role}: there is no provider {word!r}"
-        f"{f' (did you mean {close[0]}?)' if close else ''}; known: {known(_BUILTIN_PROVIDERS, limit=50)}. "
-        "A name that a server of your own knows needs its base URL"
+        f"the model {name!r} of the {role}: there is no provider {word!r}{meant}; "
+        f"known: {known(_BUILTIN_PROVIDERS, limit=50)}. A model on a server of your own needs "
+        "that server's base URL"
     )
 
 
@@ -260,8 +261,8 @@ def _create_openai(
 
     from .openai_endpoint import OpenAIEndpoint
 
-    # We retry ourselves: retries inside the client would not be counted. Nor would streamed
-    # tokens: langchain-openai 1.7.3 asks other servers than OpenAI's for no usage by itself.
+    # We retry ourselves, because retries inside the client would not be counted. Streamed tokens would not be
+    # counted either: langchain-openai 1.7.3 asks only OpenAI's server for usage.
     settings: dict[str, Any] = {"max_retries": 0, "timeout": timeout_s, "stream_usage": True, **more}
     if base_url:
         settings["base_url"] = base_url

@@ -1,4 +1,4 @@
-"""What an exception of a model's client means: may it pass, was it an ending, how is it said."""
+"""Interpret an exception of a model's client: whether it is transient, an ending, and how to say it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 _QUOTED_REASON = 300
-# HTTP clients differ (httpx, httpx2, aiohttp) and openai 3.52 lets the client's own errors
-# through while streaming: so by class name, without importing any of them.
+# HTTP clients differ (httpx, httpx2, aiohttp), and openai 3.52 lets the client's own errors through while
+# streaming. So compare class names, without importing any of them.
 _TRANSPORT_ERRORS = {"TransportError", "APIConnectionError", "ClientConnectionError", "ModelConnectionError"}
 _HOPELESS_TRANSPORT = {"UnsupportedProtocol", "InvalidURL"}
 _TIMEOUTS = {"APITimeoutError", "TimeoutException", "ModelTimeoutError"}
@@ -51,10 +51,10 @@ _OVERFLOW = re.compile(
 )
 """How vLLM, SGLang, Ollama, LM Studio, Anthropic, Google and others say it."""
 _MODE_STATUS = {400, 405, 415, 422, 501}
-# What openai 3.52 and langchain-openai 1.7.3 raise on a 200 whose body is not a completion.
+# openai 3.52 and langchain-openai 1.7.3 raise these on a 200 whose body is not a completion.
 _UNREADABLE = (json.JSONDecodeError, AttributeError, KeyError, IndexError)
 _EMPTY_STREAM = "No generation chunks were returned"
-"""What langchain-core 1.7.2 raises, as a ValueError, on a stream that was none."""
+"""What langchain-core 1.7.2 raises, as a ValueError, on an empty stream."""
 _SECRET = re.compile(r"(?i)(sk-|bearer\s+|(?:api[_-]?)?key[=:]\s*)[^\s'\",;]+")
 
 
@@ -79,8 +79,8 @@ def as_model_error(error: BaseException, role: str, model: BaseChatModel | str) 
     """Say in one sentence what went wrong with a model, without key or traceback.
 
     Args:
-        error: What the model's client raised; a ``ModelCallError`` is returned as it is.
-        role: Who was asking.
+        error: The client's exception; a ``ModelCallError`` is returned unchanged.
+        role: The role that asked.
         model: The model, or its name.
     """
     if isinstance(error, ModelCallError):
@@ -91,7 +91,7 @@ def as_model_error(error: BaseException, role: str, model: BaseChatModel | str) 
 
 
 def describe_model(role: str, model: BaseChatModel | str) -> str:
-    """Name a model, with who asks and where it is."""
+    """Describe a model, with its role and its endpoint."""
     if isinstance(model, str):
         return f"the model {model} ({role})"
     endpoint = endpoint_of(model)
@@ -99,7 +99,7 @@ def describe_model(role: str, model: BaseChatModel | str) -> str:
 
 
 def _ending_error(error: BaseException, who: str) -> ModelCallError | None:
-    """Errors that are really endings of an answer, as openai's parser raises them."""
+    """Errors that are really endings of an answer; openai's parser raises them."""
     names = _classes(error)
     if "LengthFinishReasonError" in names:
         return truncated_error(who)
@@ -109,13 +109,14 @@ def _ending_error(error: BaseException, who: str) -> ModelCallError | None:
         return refused_error(who, str(error))
     if _is_overflow(error):
         return ModelOverflowError(
-            f"{who} was sent more text than it accepts ({_sizes(error)}); give it less, or a larger model"
+            f"{who} was sent more text than it accepts ({_sizes(error)}); send less text, or use a "
+            "model with a larger context"
         )
     return None
 
 
 def _is_overflow(error: BaseException) -> bool:
-    """Tell whether a request was longer than the model's context, in whichever server's words."""
+    """Tell whether a request was longer than the model's context, in any server's words."""
     codes = {str(_error_object(error).get("type")), _code_of(error), str(getattr(error, "type", ""))}
     if isinstance(error, ContextOverflowError) or codes & _OVERFLOWS:
         return True
@@ -123,7 +124,7 @@ def _is_overflow(error: BaseException) -> bool:
 
 
 def _sizes(error: BaseException) -> str:
-    """Name the sizes, as llama.cpp gives them, else as the server's own words have them."""
+    """Give the sizes from llama.cpp's fields, else from the server's words."""
     said = _error_object(error)
     sent, room = said.get("n_prompt_tokens"), said.get("n_ctx")
     if isinstance(sent, int) and isinstance(room, int):
@@ -136,7 +137,7 @@ def _status_error(error: BaseException, who: str) -> ModelUnavailableError | Non
     if status is None:
         return None
     if status in (401, 403):
-        # The provider's text is left out: it may quote parts of the key.
+        # The provider's text is left out, because it may quote parts of the key.
         return ModelUnavailableError(
             f"{who} refused the API key (HTTP {status}): check the key and its rights"
         )
@@ -168,7 +169,7 @@ def _other_error(error: BaseException, who: str) -> ModelCallError:
 
 
 def truncated_error(who: str, limit: str = "") -> ModelTruncatedError:
-    """Say that an answer was cut off, and by which setting of ours, if it was one."""
+    """Say that an answer was cut off, and by which of our settings, if it was one."""
     which, raised = (f" ({limit})", "it") if limit else ("", "the model's max_tokens")
     return ModelTruncatedError(
         f"the answer of {who} was cut off at the token limit{which}: write much less, or raise {raised}"
@@ -186,7 +187,7 @@ def refused_error(who: str, refusal: str) -> ModelRefusalError:
 
 
 def rejects_mode(error: BaseException) -> bool:
-    """Tell whether another way of asking for JSON may be accepted where this one was not."""
+    """Tell whether another way of asking for JSON may work where this one did not."""
     error = _origin(error)
     if _ending_error(error, "") is not None:
         return False
@@ -214,14 +215,14 @@ def _status_of(error: BaseException) -> int | None:
 
 
 def _error_object(error: BaseException) -> dict[str, Any]:
-    """Give the provider's error object: of an HTTP error, or of a 200 that held an error."""
+    """Return the provider's error object: from an HTTP error, or from a 200 with an error inside."""
     # langchain-openai 1.7.3 raises ValueError(body["error"]) for the latter.
     held = getattr(error, "body", None) or (error.args[0] if error.args else None)
     return held if isinstance(held, dict) else {}
 
 
 def _code_of(error: BaseException) -> str:
-    """Give the provider's own word for the error (``code``, else ``type``), or ``""``."""
+    """Return the provider's own name for the error (``code``, else ``type``), or ``""``."""
     for attribute in ("code", "type"):
         value = getattr(error, attribute, None)
         if isinstance(value, str):
@@ -240,7 +241,7 @@ def _is_quota(error: BaseException) -> bool:
 
 
 def _is_unsupported(error: BaseException) -> bool:
-    """Tell whether a server says with HTTP 500 that it does not know a parameter, as llama.cpp does."""
+    """Tell whether a server reports an unknown parameter with HTTP 500, as llama.cpp does."""
     return _status_of(error) == 500 and _UNSUPPORTED.search(str(error)) is not None
 
 

@@ -1,4 +1,4 @@
-"""Which server a model talks to."""
+"""Find the server that a model talks to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPENAI_HOST = "api.openai.com"
 
 
 def endpoint_of(model: BaseChatModel) -> str:
-    """Give the URL that a model talks to, without credentials; empty when it has none."""
+    """Return the URL that a model talks to, without credentials; empty if it has none."""
     client = getattr(model, "root_async_client", None)
     places = [
         (client, "base_url"),

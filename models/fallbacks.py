@@ -1,4 +1,4 @@
-"""Several models for one: when the first cannot be reached, the next one answers."""
+"""Use several models as one: if the first cannot be reached, the next one answers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["FallbackModel", "first_that_answers", "members_of"]
 R = TypeVar("R")
 
 _TRIES, _TRIES_BEFORE_FALLBACK = 4, 2
-"""Tries of a call that fails in a way that may pass; fewer where another model could answer."""
+"""Tries of a call after transient errors; fewer if another model could answer."""
 
 
 class FallbackModel(BaseChatModel):
     """A model and its fallbacks; a name such as ``openai:a|anthropic:b`` makes one.
 
-    Each call of the agent asks the members one by one, until one can be reached: on network errors,
-    refused keys, rate limits and server errors, never on an answer that is merely bad. Every member is
-    asked in its own way (tools, structured output), and what it used is counted as its own.
+    Each call of the agent asks the members in order, until one can be reached: after network errors, refused
+    keys, rate limits and server errors, but never after a bad answer. Each member is asked in its own way
+    (tools, structured output), and its usage is counted separately.
     """
 
     members: Sequence[BaseChatModel]
@@ -48,19 +48,19 @@ class FallbackModel(BaseChatModel):
 
 
 def members_of(model: BaseChatModel) -> Sequence[BaseChatModel]:
-    """List the models that a model stands for; most stand for themselves."""
+    """List the models that a model stands for; most stand only for themselves."""
     return model.members if isinstance(model, FallbackModel) else [model]
 
 
 async def first_that_answers(model: BaseChatModel, ask: Callable[[BaseChatModel, int], Awaitable[R]]) -> R:
-    """Ask the members of a model one by one; the first that can be reached decides.
+    """Ask the members of a model in order; the first that can be reached decides.
 
     Args:
         model: Any model.
-        ask: Asks one of them, with so many tries.
+        ask: Asks one of them, with a number of tries.
 
     Raises:
-        ModelUnavailableError: If none can be reached; the message says why of each.
+        ModelUnavailableError: If none can be reached; the message gives the reason of each.
     """
     *preferred, last = members_of(model)
     failures: list[str] = []

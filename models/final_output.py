@@ -1,4 +1,4 @@
-"""The structured final output that an embedder asks for: its form, and an answer in that form."""
+"""Produce the structured final output that an embedder wants: its form, and an answer in that form."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Json = Any
 
 
 class _AnyObject(RootModel[dict[str, Any]]):
-    """What a model answers, before it is held against the form."""
+    """A model's answer, before it is checked against the form."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OutputForm:
 
     Attributes:
         schema: Its JSON Schema, of an object.
-        adapter: Validates and normalises where the form is a Python type; None for a bare schema.
+        adapter: Validates and normalises if the form is a Python type; None for a plain schema.
     """
 
     schema: dict[str, Any]
@@ -44,7 +44,7 @@ class OutputForm:
 
         Raises:
             ValueError: If it does not fit; one sentence per problem.
-            WorkLimitError: If finding out takes too much work.
+            WorkLimitError: If the check takes too much work.
         """
         if self.adapter is None:
             found = read_schema(self.schema).problems(value)
@@ -68,8 +68,8 @@ class OutputForm:
         """Have the model answer in this form, with bounded repair, and return plain JSON.
 
         Raises:
-            ModelCallError: If it cannot be used, or gives nothing that fits.
-            BudgetExceededError: If there is no room for the call.
+            ModelCallError: If it cannot be used, or gives no answer that fits.
+            BudgetExceededError: If the budget has no room for the call.
         """
 
         def problems(answer: _AnyObject) -> list[str]:
@@ -95,7 +95,7 @@ class OutputForm:
 def output_form(given: Any) -> OutputForm | None:
     """Read a ``response_format``: a pydantic class, a dataclass, a TypedDict, a JSON Schema, or none.
 
-    LangChain's strategies are taken for the schema they hold.
+    LangChain's strategies are replaced by the schema that they hold.
 
     Raises:
         ConfigurationError: If it is none of these, or does not describe an object.

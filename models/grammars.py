@@ -1,4 +1,4 @@
-"""Holds an answer to a grammar, where the server of a model can do that."""
+"""Force an answer to follow a grammar, if a model's server can do that."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["AnswerGrammar", "grammar_settings", "refuses_grammar"]
 
 WIDE = Bounds()
 TIGHT = Bounds(text=60, items=6)
-"""For an answer that was cut off: a weak model fills every text to its end."""
+"""The limit of texts after an answer was cut off, because a weak model fills every text to its end."""
 _MOST_STEPS = 30
 _LONGEST = 400_000
-"""Characters of a grammar that is worth sending."""
+"""The most characters of a grammar that is sent."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,26 @@ class AnswerGrammar:
     """A grammar for the text form of an answer."""
 
     write: Callable[..., str]
-    """Writes it for ``bounds=``."""
+    """Writes the grammar for ``bounds=``."""
     steps: int | None = None
-    """How many steps a plan may have, if that is set."""
+    """The most steps of a plan, if that is set."""
     policy: GrammarPolicy = "auto"
 
 
 _REFUSING: set[str] = set()
-"""Models whose servers refused a grammar; kept for the life of the process."""
+"""Models whose servers refused a grammar; kept as long as the process runs."""
 _REFUSED = re.compile(r"(?i)grammar|structured.?output|guided|sampler|extra (?:inputs|fields)|unknown")
 
 
 async def grammar_settings(
     model: BaseChatModel, grammar: AnswerGrammar | None, *, tight: bool
 ) -> dict[str, Any]:
-    """Return the call settings that hold an answer to a grammar; none where the server takes none."""
+    """Return the call settings that enforce a grammar; none if the server does not support it."""
     if grammar is None or grammar.policy == "off" or _key(model) in _REFUSING:
         return {}
     server = await server_of(model)
     program = server.program if grammar.policy == "auto" else grammar.policy
-    # llama.cpp holds the thinking to the grammar, too: there would be none.
+    # llama.cpp applies the grammar to the thinking too, which would prevent it.
     if not program or (program == "llama.cpp" and server.thinks and grammar.policy == "auto"):
         return {}
     bounds = TIGHT if tight else WIDE
@@ -70,7 +70,7 @@ def _request(program: str, server: Server, text: str) -> dict[str, Any]:
 
 
 def refuses_grammar(model: BaseChatModel, error: BaseException) -> bool:
-    """Tell whether an error says that the server takes no grammar, or not this one, and remember it."""
+    """Tell whether an error means that the server refuses grammars, or this one, and remember it."""
     if not rejects_mode(error) or not _REFUSED.search(str(error)):
         return False
     _REFUSING.add(_key(model))

@@ -1,8 +1,8 @@
-"""The ways to ask a model for JSON, and which of them each model was found to accept.
+"""Know the ways to ask a model for JSON, and remember which one each model accepts.
 
-LangChain's ``with_structured_output`` is used only to put a schema on the request. Its
-parsers are not: with langchain-openai 1.7.3 ``include_raw=True`` still raises on fenced
-JSON, prose, truncation and content filters, and hides refusals under function calling.
+LangChain's ``with_structured_output`` is used only to put a schema into the request. Its parsers are not
+used: in langchain-openai 1.7.3, ``include_raw=True`` still raises on fenced JSON, prose, truncation and
+content filters, and hides refusals under function calling.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ __all__ = [
 ]
 
 Mode = Literal["text", "json_schema", "function_calling", "prompted"]
-"""``text`` is a form of our own (see ``TextForm``); ``prompted`` says the schema in words."""
+"""``text`` is our own form (see ``TextForm``); ``prompted`` puts the schema into words."""
 
 _MODES: tuple[Mode, ...] = ("json_schema", "function_calling", "prompted")
 _WORKED: dict[str, Mode] = {}
-"""What worked, by class, name and endpoint of the model; kept for the life of the process."""
+"""The mode that worked, by class, name and endpoint of the model; kept as long as the process runs."""
 
 _REFUSING: set[str] = set()
-"""Models whose endpoints refused a schema beside tools; kept for the life of the process."""
+"""Models whose endpoints refused a schema together with tools; kept as long as the process runs."""
 
 
 def modes_for(model: BaseChatModel, form: TextForm[Any] | None = None) -> tuple[Mode, ...]:
-    """List the modes to try, the likeliest first: the text form, what worked before, what is left."""
+    """List the modes to try, the likeliest first: the text form, what worked before, the rest."""
     worked = _WORKED.get(_key(model), _MODES[0])
     return (*(() if form is None else ("text",)), *_MODES[_MODES.index(worked) :])
 
@@ -60,7 +60,7 @@ def modes_for(model: BaseChatModel, form: TextForm[Any] | None = None) -> tuple[
 def modes_after(
     mode: Mode, answer: AIMessage, reading: Reading[Any], *, again: bool, model: BaseChatModel
 ) -> tuple[Mode, ...]:
-    """Go on with the mode that was accepted, unless the endpoint seems to ignore it."""
+    """Continue with the accepted mode, unless the endpoint seems to ignore it."""
     if mode == "text":
         in_json = again or not reading.has_json or was_cut_off(answer)
         return modes_for(model) if in_json else ("text", *modes_for(model))
@@ -69,7 +69,7 @@ def modes_after(
 
 
 def remember(model: BaseChatModel, mode: Mode) -> None:
-    """Ask this model in this mode first from now on."""
+    """Use this mode first for this model from now on."""
     if mode != "text":
         _WORKED[_key(model)] = mode
 
@@ -80,18 +80,18 @@ def _key(model: BaseChatModel) -> str:
 
 
 _UNBOUNDED: set[str] = set()
-"""Models whose servers refused bounded texts; kept for the life of the process."""
+"""Models whose servers refused bounded texts; kept as long as the process runs."""
 _REFUSED_BOUND = re.compile(r"(?i)max_?length|repetition|grammar|xgrammar|unsupported (?:keyword|feature)")
 
 
 def takes_bounds(model: BaseChatModel, mode: Mode) -> bool:
-    """Tell whether to bound the texts of a schema: OpenAI's own server refuses that, most others heed it."""
+    """Tell whether to bound the texts of a schema: OpenAI's server refuses that, most others apply it."""
     elsewhere = endpoint_of(model) and OPENAI_HOST not in endpoint_of(model) and speaks_openai(model)
     return mode == "json_schema" and bool(elsewhere) and _key(model) not in _UNBOUNDED
 
 
 def refuses_bounds(model: BaseChatModel, error: BaseException) -> bool:
-    """Tell whether an error says that the server takes no bounded texts, and remember it."""
+    """Tell whether an error means that the server refuses bounded texts, and remember it."""
     if not rejects_mode(error) or not _REFUSED_BOUND.search(str(error)):
         return False
     _UNBOUNDED.add(_key(model))
@@ -99,20 +99,20 @@ def refuses_bounds(model: BaseChatModel, error: BaseException) -> bool:
 
 
 class BindError(Exception):
-    """The model's class offers no such mode."""
+    """The model's class does not have this mode."""
 
 
 def bind(model: BaseChatModel, wire: dict[str, Any], mode: Mode) -> Runnable[Any, Any]:
-    """Put the schema on the request in the given mode; only the request part is kept."""
+    """Put the schema into the request in the given mode; only the request part is kept."""
     if mode in ("text", "prompted"):
         return model
     strict = {"strict": True} if mode == "json_schema" and _takes_strict(model) and is_strict(wire) else {}
     try:
         with warnings.catch_warnings():
-            # langchain-openai 1.7.3 warns the user when it changes the mode for older models.
+            # langchain-openai 1.7.3 warns the user if it changes the mode for older models.
             warnings.simplefilter("ignore")
             structured = model.with_structured_output(wire, method=mode, **strict)
-    except Exception as error:  # NotImplementedError, ValueError, TypeError, KeyError: by provider
+    except Exception as error:  # Providers raise NotImplementedError, ValueError, TypeError or KeyError.
         raise BindError(str(error)) from error
     return structured.first if isinstance(structured, RunnableSequence) else structured
 
@@ -122,7 +122,7 @@ def _takes_strict(model: BaseChatModel) -> bool:
 
 
 def with_schema_shown(history: Sequence[BaseMessage], wire: dict[str, Any]) -> list[BaseMessage]:
-    """Write the schema into the last human message: some endpoints refuse two in a row."""
+    """Write the schema into the last human message, because some endpoints refuse two in a row."""
     asked = (
         "Answer with one JSON object that fits this JSON Schema, and with nothing else:\n"
         f"{json.dumps(wire, ensure_ascii=False)}"
@@ -136,11 +136,11 @@ def with_schema_shown(history: Sequence[BaseMessage], wire: dict[str, Any]) -> l
 def response_settings(
     model: BaseChatModel, schema: dict[str, Any] | None, server: Server, tools: Sequence[Any] = ()
 ) -> dict[str, Any]:
-    """Return the call settings that ask a model for JSON of this schema beside its tools, if it takes them.
+    """Return the call settings for JSON of this schema together with tools, if the model supports that.
 
-    It does where its profile says so, this process has seen it work, or its server is one that can. Beside
-    tools only its profile counts, and every tool has to fit OpenAI's strict mode, on which langchain-openai
-    then insists. The answer may still be anything.
+    It does if its profile says so, if it has worked in this process, or if its server is known to. Together
+    with tools, only the profile counts, and every tool must fit OpenAI's strict mode, which langchain-openai
+    then requires. The answer may still be anything.
     """
     profile: Any = getattr(model, "profile", None) or {}
     says_so = profile.get("structured_output") and not server.program
@@ -148,18 +148,18 @@ def response_settings(
     if schema is None or not works or _key(model) in _REFUSING or not speaks_openai(model):
         return {}
     if tools and not says_so:
-        return {}  # llama.cpp and others hold all of the answer to the form: no tool could be called
-    # Strict mode closes every object: a tool that takes any keys could be given none.
+        return {}  # llama.cpp and others apply the form to the whole answer, so no tool could be called.
+    # Strict mode closes every object, so a tool that takes any keys would get none.
     if any(takes_any_keys(convert_to_openai_tool(tool)["function"]["parameters"]) for tool in tools):
         return {}
-    # ChatOpenAI.bind_tools (langchain-openai 1.7.3) names the form by the schema's title.
+    # ChatOpenAI.bind_tools (langchain-openai 1.7.3) takes the form's name from the schema's title.
     titled = {"title": "step_output", **schema}
     named = {"name": "step_output", "schema": titled, "strict": is_strict(schema)}
     return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
 def refuses_response_settings(model: BaseChatModel, error: BaseException) -> bool:
-    """Tell whether an error says that the endpoint does not take these settings, and remember it."""
+    """Tell whether an error means that the endpoint refuses these settings, and remember it."""
     if not rejects_mode(error):
         return False
     _REFUSING.add(_key(model))

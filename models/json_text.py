@@ -1,4 +1,4 @@
-"""Finds the JSON in what a model wrote around it."""
+"""Find the JSON in a model's text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _THINKING = re.compile(
     r"\A(?:\s*(?:<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)))+",
     re.DOTALL | re.IGNORECASE,
 )
-# Some chat templates put the opening tag into the prompt: only the closing one is seen.
+# Some chat templates put the opening tag into the prompt, so only the closing one is seen.
 _THINKING_TAIL = re.compile(r"\A(?:(?!<think).)*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
@@ -23,10 +23,10 @@ _EMBEDDED_STARTS = 500
 
 
 def extract_json(text: str) -> Any:
-    """Find the JSON value in what a model wrote: fenced, amid prose, after thinking, or bare.
+    """Find the JSON value in a model's text: fenced, within prose, after thinking, or bare.
 
     Raises:
-        ValueError: There is no complete JSON value. Amid prose only an object or a list counts.
+        ValueError: There is no complete JSON value. Within prose only an object or a list counts.
     """
     said = without_thinking(text)
     problem: Exception | None = None
@@ -48,12 +48,12 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(msg)
 
 
-# strict=False: models write raw line breaks into strings.
+# strict=False, because models write raw line breaks into strings.
 _DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
 
 
 class BrokenJsonError(ValueError):
-    """A text that was to be JSON and is broken or was cut off; it says where."""
+    """A text that should be JSON but is broken or cut off; it says where."""
 
 
 def _loads(text: str) -> Any:
@@ -69,7 +69,7 @@ _LAST_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)
 
 
 def _without_slips(text: str) -> str:
-    """Take away comments, and commas before a closing bracket. Nothing is added: what is cut off stays so."""
+    """Remove comments, and commas before a closing bracket; add nothing, so what was cut off stays so."""
     for slip in (_COMMENT, _LAST_COMMA):
         text = slip.sub(lambda found: found[0] if found[0].startswith('"') else "", text)
     return text
@@ -98,7 +98,7 @@ def _loads_embedded(text: str) -> Any:
 
 def _embedded(text: str) -> Iterator[tuple[int, Any]]:
     position = 0
-    for _ in range(_EMBEDDED_STARTS):  # bounded: hostile text could make this quadratic
+    for _ in range(_EMBEDDED_STARTS):  # Bounded, because hostile text could make this quadratic.
         start = _OPENING.search(text, position)
         if start is None:
             return
@@ -107,7 +107,7 @@ def _embedded(text: str) -> Iterator[tuple[int, Any]]:
             yield position - start.start(), value
         except json.JSONDecodeError as error:
             if _OBJECT.match(text, start.start()):
-                # What is inside it would be taken for the whole.
+                # Otherwise a part of it would be taken for the whole.
                 raise BrokenJsonError(_where_broken(text, error)) from error
             position = start.start() + 1
         except (ValueError, RecursionError):
@@ -115,7 +115,7 @@ def _embedded(text: str) -> Iterator[tuple[int, Any]]:
 
 
 _OBJECT = re.compile(r'\{\s*"[^"\n]*"\s*:|\[\s*\{\s*"')
-"""How JSON begins, and hardly anything else."""
+"""How JSON begins, and hardly any other text."""
 
 
 def _where_broken(text: str, error: json.JSONDecodeError) -> str:
@@ -128,7 +128,7 @@ def _where_broken(text: str, error: json.JSONDecodeError) -> str:
 
 
 def _without_lone_surrogates(value: Any) -> Any:
-    """Replace half characters (a cut emoji escape): nothing could store or send them."""
+    """Replace lone surrogates (from a cut emoji escape), because they cannot be stored or sent."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -138,5 +138,5 @@ def _without_lone_surrogates(value: Any) -> Any:
 
 
 def without_thinking(text: str) -> str:
-    """Take away the thinking that some models write before their answer."""
+    """Remove the thinking that some models write before their answer."""
     return _THINKING_TAIL.sub("", _THINKING.sub("", text), count=1)

@@ -1,4 +1,4 @@
-"""What one call to a model may take: seconds, and tokens of its answer."""
+"""Limit one model call: its seconds, and the tokens of its answer."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["CallLimits", "refuses_token_limit", "token_limit", "within_time"]
 
 @dataclass(frozen=True)
 class CallLimits:
-    """The limits of one call; None: none."""
+    """The limits of one call; None means no limit."""
 
     seconds: float | None = None
     tokens: int | None = None
     tokens_by: str = ""
-    """The setting that the limit of tokens comes from."""
+    """The setting from which the token limit comes."""
 
 
 @asynccontextmanager
 async def within_time(limits: CallLimits, who: str) -> AsyncIterator[None]:
-    """Cut off a call that takes longer than it may; the client's own time limit is per read.
+    """Interrupt a call that takes too long; the client's own time limit is per read.
 
     Raises:
         ModelTimeoutError: If it does.
@@ -42,12 +42,13 @@ async def within_time(limits: CallLimits, who: str) -> AsyncIterator[None]:
     except TimeoutError as error:
         if not deadline.expired():
             raise
-        message = f"{who} gave no whole answer within call_timeout_s={limits.seconds:g}"
+        message = f"{who} did not finish its answer within call_timeout_s={limits.seconds:g}"
         raise ModelTimeoutError(message) from error
 
 
 _NAMES = ("max_tokens", "max_output_tokens", "num_predict")
-"""What chat models call it (OpenAI, Anthropic, Bedrock; Google; Ollama), as a field and as a call setting."""
+"""Names of the limit in chat models (OpenAI, Anthropic, Bedrock; Google; Ollama), as field and call setting.
+"""
 _OPTIONS = (
     *("mirostat", "mirostat_eta", "mirostat_tau", "num_ctx", "num_gpu", "num_thread", "repeat_last_n"),
     *("repeat_penalty", "temperature", "seed", "stop", "tfs_z", "top_k", "top_p"),
@@ -55,13 +56,13 @@ _OPTIONS = (
 """The other options that ChatOllama (langchain-ollama 1.1) has as fields."""
 
 _REFUSING: set[str] = set()
-"""Models whose servers refused a limit on tokens; kept for the life of the process."""
+"""Models whose servers refused a token limit; kept as long as the process runs."""
 _REFUSED = re.compile(r"max_(?:completion_|output_)?tokens|in the completion")
 _PROMPT = re.compile(r"maximum context length is (\d+) .*?(\d+) in the messages")
 
 
 def token_limit(model: BaseChatModel, limits: CallLimits) -> dict[str, Any]:
-    """Return the call settings that limit the answer, where the model takes them and has no lower limit."""
+    """Return the call settings that limit the answer, if the model supports them and has no lower limit."""
     fields = type(model).model_fields
     name = next((name for name in _NAMES if name in fields), None)
     own = getattr(model, name, None) if name else None
@@ -70,16 +71,16 @@ def token_limit(model: BaseChatModel, limits: CallLimits) -> dict[str, Any]:
         return {}
     if name != "num_predict":
         return {str(name): limits.tokens}
-    # ChatOllama takes it with its other options only, and forgets its own where some are given.
+    # ChatOllama takes it only with its other options, and forgets its own if some are given.
     options = {option: getattr(model, option, None) for option in _OPTIONS if option in fields}
     given = {option: value for option, value in options.items() if value is not None}
     return {"options": {**given, name: limits.tokens}}
 
 
 def refuses_token_limit(model: BaseChatModel, error: BaseException) -> bool:
-    """Tell whether a server refused a call for its limit on tokens, and remember it.
+    """Tell whether a server refused a call because of its token limit, and remember it.
 
-    vLLM does where the prompt and the limit together are more than its context.
+    vLLM does so if the prompt and the limit together exceed its context.
     """
     said = str(error)
     status = getattr(error, "status_code", None)

@@ -1,4 +1,4 @@
-"""A role's model, of which every attempt is counted, timed, traced and tried again where that may help."""
+"""Call a role's model: count, time and trace every attempt, and retry it if that may help."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ __all__ = ["MeteredModel", "ModelMeter", "counted_call"]
 
 
 class ModelMeter(Protocol):
-    """Counts model calls; every HTTP attempt passes through it, retries and repairs too."""
+    """Counts model calls; every HTTP attempt passes through it, including retries and repairs."""
 
     def reserve_model_call(self, role: str) -> None:
         """Allow one attempt, or raise ``BudgetExceededError``."""
 
     async def keep(self) -> None:
-        """Return when what was reserved is on record, so that a restart counts it."""
+        """Return when the reservation is recorded, so that a restart counts it."""
 
     async def cover(self, model: BaseChatModel | None, messages: Sequence[BaseMessage]) -> Any:
-        """Reserve the worst of an attempt in what its tenant may spend, or raise ``BudgetExceededError``."""
+        """Reserve an attempt's maximum from the tenant's limits, or raise ``BudgetExceededError``."""
 
     async def settle(self, covered: Any, message: AIMessage | None, model: BaseChatModel | None) -> None:
-        """Book what came of the attempt in the place of what was reserved."""
+        """Replace the reservation with the attempt's real usage."""
 
     def record_model_call(self, role: str, message: AIMessage | None, model: BaseChatModel) -> None:
-        """Note what came of the attempt; ``message`` is ``None`` when it failed."""
+        """Record the attempt's outcome; ``message`` is ``None`` if it failed."""
 
     def call_limits(self) -> CallLimits:
-        """Return what one call may take."""
+        """Return the limits of one call."""
 
     def seconds_left(self) -> float | None:
-        """Return how long a call may take, retries included; None: as long as it likes."""
+        """Return how long a call may take, including retries; None for no limit."""
 
     def out_of_time(self) -> Exception:
-        """Return the error of a call that took longer."""
+        """Return the error for a call that took longer."""
 
 
 @dataclass
 class CountedCall:
-    """A call that is counted, with its answer once there is one."""
+    """A counted call, with its answer once there is one."""
 
     answer: AIMessage | None = None
 
@@ -66,7 +66,7 @@ class CountedCall:
 async def counted_call(
     meter: ModelMeter, role: str, model: BaseChatModel, messages: Sequence[BaseMessage]
 ) -> AsyncIterator[CountedCall]:
-    """Reserve one attempt before it is made, and book what came of it.
+    """Reserve one attempt before it is made, and record its outcome.
 
     Raises:
         BudgetExceededError: If a budget leaves no room.
@@ -86,7 +86,7 @@ async def counted_call(
 
 @dataclass(frozen=True)
 class MeteredModel:
-    """A role's line to its model: every attempt is counted, transient failures are retried."""
+    """A role's connection to its model: every attempt is counted, transient failures are retried."""
 
     model: BaseChatModel
     role: str
@@ -97,7 +97,7 @@ class MeteredModel:
 
     @property
     def who(self) -> str:
-        """How errors name the model."""
+        """The model's name in errors."""
         return describe_model(self.role, self.model)
 
     async def ask(
@@ -106,12 +106,12 @@ class MeteredModel:
         messages: Sequence[BaseMessage],
         listen: TextListener | None = None,
     ) -> AIMessage:
-        """Ask until there is an answer, or a failure that will not pass, or no time is left.
+        """Ask until there is an answer, a failure that is not transient, or no time left.
 
         Args:
-            runnable: The model, with what the request needs beside the messages.
+            runnable: The model, with the request's other settings.
             messages: The prompt.
-            listen: Is told all that was written so far, where a stream says what it cost.
+            listen: Called with all the text so far, if the stream reports its usage.
         """
         deadline = asyncio.timeout(self.meter.seconds_left())
         try:
@@ -163,7 +163,7 @@ class MeteredModel:
 
     @contextmanager
     def errors_in_our_words(self) -> Iterator[None]:
-        """Raise what the client raises as a ``ModelCallError``."""
+        """Raise the client's exception as a ``ModelCallError``."""
         try:
             yield
         except (PlanExecuteError, GraphBubbleUp):
@@ -173,7 +173,7 @@ class MeteredModel:
 
 
 def _counts_streams(model: BaseChatModel) -> bool:
-    """Tell whether a stream says what it cost; langchain-openai 1.7.3 asks only OpenAI's own server to."""
+    """Tell whether a stream reports its usage; langchain-openai 1.7.3 asks only OpenAI's server for it."""
     return not speaks_openai(model) or bool(getattr(model, "stream_usage", False))
 
 
@@ -187,7 +187,7 @@ def _as_message(answer: Any) -> AIMessage:
 
 
 def _answer_inside(error: Exception) -> AIMessage | None:
-    """Take the answer out of errors that replace one: it was given, and paid for."""
+    """Take the answer out of errors that replace one, because it was given and paid for."""
     if isinstance(error, ValidationError):
         return _badly_encoded_call(error)
     # openai raises these for truncation and content filters, whatever the content.

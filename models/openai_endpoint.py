@@ -1,4 +1,4 @@
-"""ChatOpenAI for the many servers that speak most of OpenAI's protocol, but not all of it."""
+"""ChatOpenAI for the many servers that support most of OpenAI's protocol, but not all of it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _REFUSALS = {400, 404, 415, 422, 501}
 
 
 class OpenAIEndpoint(ChatOpenAI):
-    """Mends what langchain-openai 1.7.3 takes for granted and some servers do not do.
+    """Repairs what langchain-openai 1.7.3 expects and some servers do not do.
 
-    It asks for the usage of streamed answers until the server refuses, counts once what each part of a stream
-    repeats, limits answers by the name that old servers know too, numbers tool calls that come without an id,
-    and writes arguments as text that come as an object.
+    It asks for the usage of streamed answers until the server refuses, counts repeated usage in stream parts
+    once, also sends the older name of the token limit, numbers tool calls without an id, and turns arguments
+    that are an object into text.
     """
 
     _takes_stream_options: bool = PrivateAttr(default=True)
@@ -70,7 +70,7 @@ class OpenAIEndpoint(ChatOpenAI):
 
     def _get_request_payload(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         payload: dict[str, Any] = super()._get_request_payload(*args, **kwargs)
-        # OpenAI's own server alone refuses the older name, and not all others know the newer one.
+        # Only OpenAI's server refuses the older name, and not all others know the newer one.
         if OPENAI_HOST not in endpoint_of(self) and "max_completion_tokens" in payload:
             payload["max_tokens"] = payload.pop("max_completion_tokens")
         return payload
@@ -94,12 +94,12 @@ class OpenAIEndpoint(ChatOpenAI):
                     function["arguments"] = _as_text(function.get("arguments"))
         piece = super()._convert_chunk_to_generation_chunk(chunk, *args, **kwargs)
         for call in getattr(piece.message, "tool_call_chunks", ()) if piece else ():
-            if call["name"] and not call["id"]:  # the first piece of a call has its name
+            if call["name"] and not call["id"]:  # The first piece of a call has its name.
                 call["id"] = _new_id()
         return piece
 
     def _refuses_stream_options(self, error: openai.APIStatusError) -> bool:
-        """Tell whether the server does not know how to count a stream, and remember it."""
+        """Tell whether the server cannot report a stream's usage, and remember it."""
         said = str(error)
         if error.status_code in _REFUSALS and ("stream_options" in said or "include_usage" in said):
             self._takes_stream_options = False
@@ -107,13 +107,13 @@ class OpenAIEndpoint(ChatOpenAI):
 
 
 class _Count:
-    """What a stream has used so far. LangChain adds up what its parts say; some servers say all in each."""
+    """A stream's usage so far. LangChain adds up the parts; some servers repeat the total in each."""
 
     def __init__(self) -> None:
         self._before: UsageMetadata | None = None
 
     def further(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
-        """Leave in a part of the stream only what was used since the part before it."""
+        """Keep in a part of the stream only the usage since the previous part."""
         message = chunk.message
         if isinstance(message, AIMessageChunk) and (said := message.usage_metadata):
             message.usage_metadata = subtract_usage(said, self._before)

@@ -1,4 +1,4 @@
-"""Asks a model for plain text."""
+"""Ask a model for plain text."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ async def call_message(
     config: RunnableConfig | None = None,
     backoff: Backoff = BACKOFF,
 ) -> AIMessage:
-    """Ask for plain text; thinking is stripped. The message keeps the id under which it was streamed.
+    """Ask for plain text without thinking. The message keeps the id under which it was streamed.
 
     Raises:
         ModelCallError: One of its kinds; ``ModelOutputError`` for an empty answer.
-        BudgetExceededError: The meter allowed no further attempt.
+        BudgetExceededError: If the meter allows no further attempt.
     """
     asking = role_config(config, role)
 

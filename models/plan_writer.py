@@ -1,4 +1,4 @@
-"""Let a model write a plan: lines first, JSON where that fails."""
+"""Have a model write a plan: first in lines, then in JSON if that fails."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ __all__ = [
 
 
 DraftForm = Literal["lines", "fields"]
-"""How a plan is asked for: in lines, or as the fields of a JSON object."""
+"""The form of a plan: lines, or the fields of a JSON object."""
 
 
 Listener = Callable[[list[Step]], None]
-"""Is told the steps of a plan that is being written, as far as they are complete."""
+"""Called with the complete steps of a plan that is still being written."""
 
 
 async def write_draft(
@@ -54,18 +54,18 @@ async def write_draft(
     taken: Collection[str] = (),
     listen: Listener | None = None,
 ) -> PlanDraft:
-    """Let a model write a plan, or more steps of one: with tools, named agents, sub-plans if allowed.
+    """Have a model write a plan, or more steps of one: with tools, named agents, and sub-plans if allowed.
 
     Args:
-        prompt: Asks for it, in either form.
+        prompt: Returns the prompt for a form.
         tools: The JSON Schema of the arguments of each tool.
-        model_classes: Classes of models that a step may ask for.
+        model_classes: Model classes that a step may name.
         inputs: Names of the inputs.
-        settings: Say how many steps a plan may have, and whether a grammar is used.
-        occasion: What it is to write.
-        kept: Steps that stay, whatever it writes.
-        taken: Ids that new steps are not to have.
-        listen: Is told what it writes while it writes.
+        settings: The settings of the number of steps and of the grammar.
+        occasion: What the plan is written for.
+        kept: Steps that stay, whatever the model writes.
+        taken: Ids that new steps must not use.
+        listen: Called with the steps while the model writes.
 
     Raises:
         ModelCallError: If it cannot be used, or writes nothing readable after bounded repair.
@@ -121,7 +121,7 @@ def _draft_in_lines(text: str, words: Vocabulary, *, may_ask: bool) -> PlanDraft
 
 
 def _line_by_line(listen: Listener, words: Vocabulary) -> Callable[[str], None]:
-    """Make of a listener to steps one to the text as it grows."""
+    """Turn a listener to steps into a listener to the growing text."""
     seen = 0
 
     def hear(text: str) -> None:

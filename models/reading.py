@@ -1,4 +1,4 @@
-"""Reads a structured answer, wherever in a message and in whichever of the forms it stands."""
+"""Read a structured answer from any part of a message and in any of its forms."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ __all__ = [
 
 T = TypeVar("T", bound=BaseModel)
 Check = Callable[[T], Sequence[str]]
-"""Gives one sentence per problem that a schema cannot express."""
+"""Returns one sentence per problem that a schema cannot express."""
 TextListener = Callable[[str], None]
-"""Is told all that was written so far."""
+"""Called with all the text so far."""
 
 _TRUNCATED = {
     "length",
@@ -58,28 +58,28 @@ _MALFORMED_CALL = {"malformed_function_call", "malformed_tool_use", "malformed_m
 
 @dataclass(frozen=True)
 class TextForm(Generic[T]):
-    """A form of text that a model is asked for first, because it is shorter to write than JSON."""
+    """A text form that a model is asked for first, because it is shorter to write than JSON."""
 
     messages: Sequence[BaseMessage]
     """The prompt that asks for it."""
     read: Callable[[str], T | None]
-    """Reads a text; None: it is not in this form; raises ``TextFormError``."""
+    """Reads a text; None if it is not in this form; raises ``TextFormError``."""
     reminder: str = ""
-    """Says how it is written, in a sentence with an example; for a model that wrote it wrong."""
+    """Explains the form in a sentence with an example, for a model that wrote it wrongly."""
     listen: Callable[[str], None] | None = None
-    """Is told all that was written so far, as the model writes it; may be told another try's beginning."""
+    """Called with all the text so far while the model writes; a new try may start from the beginning."""
     grammar: AnswerGrammar | None = None
-    """What holds an answer to the form, where a server can do that."""
+    """Enforces the form, if a server can do that."""
 
 
 @dataclass(frozen=True)
 class Reading(Generic[T]):
-    """What an answer came to: a value, or the problems that stand in its way."""
+    """The result of reading an answer: a value, or its problems."""
 
     value: T | None
     problems: tuple[str, ...] = ()
     has_json: bool = True
-    """Whether there was JSON, or a text in the form asked for."""
+    """Whether there was JSON, or text in the requested form."""
 
 
 def read_answer(
@@ -91,15 +91,15 @@ def read_answer(
     *,
     asked_for_text: bool = False,
 ) -> Reading[T]:
-    """Take the first part of the answer that fits; else the problems of the form that it is in.
+    """Return the first part of the answer that fits, else the problems of the answer's own form.
 
     Args:
         answer: The answer.
-        schema: What JSON in it is validated with.
-        title: The name of the schema, which models put around JSON.
-        check: Gives one sentence per problem that a schema cannot express.
-        form: A text form, which is taken too.
-        asked_for_text: Whether the text form was asked for: what is wrong is said in its words.
+        schema: Validates JSON in the answer.
+        title: The schema's name, which models put around JSON.
+        check: Returns one sentence per problem that a schema cannot express.
+        form: A text form, which is accepted too.
+        asked_for_text: Whether the text form was requested; problems are then described in its terms.
     """
     in_form = None if form is None else _read_text(answer, check, form)
     if in_form is not None and in_form.value is not None:
@@ -120,7 +120,7 @@ def read_answer(
 
 
 def _read_text(answer: AIMessage, check: Check[T] | None, form: TextForm[T]) -> Reading[T] | None:
-    """Read an answer in the text form; None if it is in none. What was cut off may look whole and is not."""
+    """Read an answer in the text form; None if it has another form. An answer that was cut off is refused."""
     if answer.tool_calls or answer.invalid_tool_calls:
         return None
     try:
@@ -135,7 +135,7 @@ def _read_text(answer: AIMessage, check: Check[T] | None, form: TextForm[T]) -> 
 
 
 def parts_of(answer: AIMessage) -> Iterator[Any]:
-    """Where a structured answer may stand: tool calls, broken tool calls, text."""
+    """Where a structured answer may be: tool calls, broken tool calls, text."""
     yield from (call["args"] for call in answer.tool_calls)
     yield from (call["args"] or "" for call in answer.invalid_tool_calls)
     yield str(answer.text)
@@ -181,7 +181,7 @@ def _validate(schema: type[T], data: Any) -> T:
 
 
 def _numbers_as_text(data: Any, error: ValidationError) -> Any | None:
-    """Write numbers as text where text was wanted; ``None`` when that was not the trouble."""
+    """Turn numbers into text where text was expected; ``None`` if that was not the problem."""
     wanted = [
         problem["loc"]
         for problem in error.errors(include_url=False, include_context=False)
@@ -203,7 +203,7 @@ def _sentences(error: ValidationError) -> Iterator[str]:
 
 
 def raise_if_withheld(answer: AIMessage, who: str) -> None:
-    """Raise if the model declined to answer, or the provider held the answer back."""
+    """Raise if the model declined to answer, or the provider withheld the answer."""
     refusal = _refusal_in(answer)
     if refusal is not None:
         raise refused_error(who, refusal)
@@ -222,17 +222,17 @@ def _refusal_in(answer: AIMessage) -> str | None:
 
 
 def was_cut_off(answer: AIMessage) -> bool:
-    """Tell whether the model stopped before its end: at a token limit, or to be called on."""
+    """Tell whether the model stopped early: at a token limit, or to be called again."""
     return bool(_reasons(answer) & _TRUNCATED)
 
 
 def is_malformed_call(answer: AIMessage) -> bool:
-    """Tell whether the provider could not read the tool call that the model wrote."""
+    """Tell whether the provider could not read the model's tool call."""
     return bool(_reasons(answer) & _MALFORMED_CALL)
 
 
 def _reasons(answer: AIMessage) -> set[str]:
-    """Collect why the answer ended, under the names that providers give it."""
+    """Collect why the answer ended, from the fields that providers use."""
     metadata = answer.response_metadata
     details = metadata.get("incomplete_details") or {}
     names = ("finish_reason", "stop_reason", "stopReason", "done_reason")

@@ -1,4 +1,4 @@
-"""Tries a call again after failures that may pass, as long as the server asks it to wait."""
+"""Retry a call after transient failures, after the wait that the server asks for."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Backoff:
-    """How long to wait before a transient failure is tried again (times in seconds)."""
+    """How long to wait before a retry (times in seconds)."""
 
     first_s: float = 0.5
     """The first wait; each further one doubles."""
     longest_s: float = 20.0
-    """Doubling ends here."""
+    """The longest wait from doubling."""
     jitter_s: float = 0.5
     """Up to this much is added at random, so that parallel steps do not return together."""
     longest_retry_after_s: float = 60.0
-    """A server's ``Retry-After`` is honoured up to this."""
+    """A server's ``Retry-After`` is respected up to this."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How to wait."""
     now: Callable[[], float] = time.time
     """Seconds since the epoch, to read a ``Retry-After`` that is a date."""
 
     def wait(self, state: RetryCallState) -> float:
-        """Choose the next wait: what the server asked for, else exponential with jitter."""
+        """Choose the next wait: the server's, else exponential with jitter."""
         error = state.outcome.exception() if state.outcome else None
         asked = _retry_after(error, self.now) if error else None
         if asked is not None:
@@ -52,7 +52,7 @@ BACKOFF = Backoff()
 async def retry_transient(
     call: Callable[[], Awaitable[R]], *, tries: int = 4, backoff: Backoff = BACKOFF
 ) -> R:
-    """Await ``call()``, again after transient failures; the last failure is raised as it is.
+    """Await ``call()``, and again after transient failures; raise the last failure unchanged.
 
     Args:
         call: Makes one attempt.
@@ -60,7 +60,7 @@ async def retry_transient(
         backoff: How long to wait between them.
     """
     try:
-        return await call()  # most calls end here, without the machinery of tries
+        return await call()  # Most calls end here, without the retry library.
     except Exception as error:
         if tries == 1 or not is_transient(error):
             raise
@@ -73,7 +73,7 @@ async def retry_transient(
         reraise=True,
     )
 
-    # tenacity 9.2 awaits only what is visibly a coroutine function, so not every callable.
+    # tenacity 9.2 awaits only functions that are visibly coroutine functions, so not every callable.
     async def attempt() -> R:
         if failed:
             raise failed.pop()
@@ -96,5 +96,5 @@ def _retry_after(error: BaseException, now: Callable[[], float]) -> float | None
 def _seconds_until(date: str, now: Callable[[], float]) -> float | None:
     try:
         return max(0.0, parsedate_to_datetime(date).timestamp() - now())
-    except ValueError:  # neither seconds nor a date: as if it were absent
+    except ValueError:  # Neither seconds nor a date: ignore it.
         return None

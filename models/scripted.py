@@ -1,7 +1,7 @@
 """A chat model that answers from a script, for tests, documentation and the demo.
 
-It is a real ``BaseChatModel``: it streams, calls tools and fills schemas like any other,
-and it fails loudly when it is asked for more than its script holds.
+It is a real ``BaseChatModel``: it streams, calls tools and fills schemas like any other, and it fails with an
+error if it is asked for more than its script contains.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Reply", "Script", "ScriptedCall", "ScriptedModel"]
 Reply: TypeAlias = Any
 """A text, a dict or list (JSON), an ``AIMessage``, an exception, or a function of the messages."""
 Script: TypeAlias = Mapping[str, Sequence[Reply]] | Sequence[Reply]
-"""Replies by ``role``, ``role:step`` or ``*`` (anyone); a bare sequence is for anyone."""
+"""Replies by ``role``, ``role:step`` or ``*`` (anyone); a plain sequence is for anyone."""
 
 _TEXT_CHUNKS = 4
 _MARKS = "plan_execute_marks"
@@ -52,11 +52,11 @@ class ScriptedCall:
     tools: tuple[str, ...]
     """Names of the tools offered."""
     reply: Reply
-    """What it answered: a message, or the exception it raised."""
+    """What it answered: a message, or the exception that it raised."""
 
 
 class _Tape:
-    """The script and what was played of it; shared by every copy and binding of a model."""
+    """The script and how far it was played; all copies and bindings of a model share it."""
 
     def __init__(self, script: Script, *, strict: bool) -> None:
         keyed = script if isinstance(script, Mapping) else {"*": script}
@@ -131,12 +131,12 @@ class ScriptedModel(BaseChatModel):
 
     @staticmethod
     def verdict(*, met: bool, gap: str = "") -> Callable[[Sequence[BaseMessage]], dict[str, Any]]:
-        """Make a reply that judges a criterion, as an honest judge: the control beside it does not hold."""
+        """Make a reply of an honest judge on a criterion: the control does not hold."""
 
         def judge(messages: Sequence[BaseMessage]) -> dict[str, Any]:
             control = control_letter("\n".join(str(message.text) for message in messages))
             if control is None:
-                raise ScriptError("this reply is a verdict, and what was asked is no judge's question")
+                raise ScriptError("this reply is a verdict, but the call was not a judge's question")
             findings = {"a": {"met": met, "gap": gap}, "b": {"met": met, "gap": gap}}
             return findings | {control: {"met": False, "gap": "the word is not there"}}
 
@@ -144,7 +144,7 @@ class ScriptedModel(BaseChatModel):
 
     @property
     def calls(self) -> list[ScriptedCall]:
-        """Every call so far, in the order they were answered."""
+        """All calls so far, in the order of their answers."""
         return self._tape.calls
 
     def assert_used(self) -> None:
@@ -172,12 +172,12 @@ class ScriptedModel(BaseChatModel):
         tool_choice: str | dict[str, Any] | bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offer tools; the names show up in ``calls``."""
+        """Offer tools; their names appear in ``calls``."""
         offered = [convert_to_openai_tool(tool) for tool in tools]
         return self.bind(tools=offered, tool_choice=tool_choice, **kwargs)
 
-    # langchain-core 1.7.2 gives _stream and _astream no run manager, so no metadata: the
-    # marks of the caller travel as an option of the call instead.
+    # langchain-core 1.7.2 gives _stream and _astream no run manager, so no metadata: the caller's marks are
+    # passed as a call option instead.
 
     def invoke(
         self,
@@ -276,7 +276,7 @@ class ScriptedModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
         options: Mapping[str, Any],
     ) -> AIMessage:
-        """Play the next reply for whoever is asking, and record the call."""
+        """Play the next reply for the caller, and record the call."""
         marks = options.get(_MARKS) or (run_manager.metadata if run_manager else {})
         role, step = marks.get("plan_execute_role"), marks.get("plan_execute_step")
         key, index, reply = self._tape.take(role, step)
@@ -293,7 +293,7 @@ class ScriptedModel(BaseChatModel):
 
 
 def _marked(config: RunnableConfig | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Add who is asking to a call's options: from the config, which inherits from its surroundings."""
+    """Add the caller to a call's options: from the config, which inherits from its surroundings."""
     given = ensure_config(config)
     inherited = getattr(given.get("callbacks"), "metadata", None) or {}
     metadata = {**inherited, **(given.get("metadata") or {})}
@@ -319,7 +319,7 @@ def _preview(reply: Reply) -> str:
 
 def _message(reply: Reply, options: Mapping[str, Any], tools: Sequence[str]) -> AIMessage:
     if isinstance(reply, AIMessage):
-        # LangChain writes ids and metadata into the message it is given.
+        # LangChain writes ids and metadata into the message that it gets.
         return copy.deepcopy(reply)
     if isinstance(reply, str):
         return AIMessage(reply)
@@ -334,7 +334,7 @@ def _message(reply: Reply, options: Mapping[str, Any], tools: Sequence[str]) -> 
 
 
 def _forced_tool(choice: Any, tools: Sequence[str]) -> str | None:
-    """Name the tool that must be called, or ``None`` when the model may choose."""
+    """Return the tool that must be called, or ``None`` if the model may choose."""
     if isinstance(choice, dict):
         choice = choice.get("function", {}).get("name")
     if choice in tools:
@@ -343,7 +343,7 @@ def _forced_tool(choice: Any, tools: Sequence[str]) -> str | None:
 
 
 def _complete(answer: AIMessage, messages: Sequence[BaseMessage], call_id: str, model: str) -> None:
-    """Add what a provider would: ids of tool calls, usage (4 characters a token), finish reason."""
+    """Add what a provider would: ids of tool calls, usage (4 characters per token), finish reason."""
     for index, call in enumerate(answer.tool_calls):
         call["id"] = call["id"] or f"call_{call_id}_{index}"
     if answer.usage_metadata is None:
@@ -366,7 +366,7 @@ def _result(answer: AIMessage) -> ChatResult:
 
 
 def _chunks(answer: AIMessage) -> Iterator[ChatGenerationChunk]:
-    """Cut a message as a provider streams it: text in pieces, tool calls in two, then the usage."""
+    """Split a message as a provider streams it: text in pieces, tool calls in two, then the usage."""
     for piece in _pieces(answer.content):
         yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
     for index, call in enumerate(answer.tool_calls):

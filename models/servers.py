@@ -1,7 +1,7 @@
-"""What a server of one's own says of itself: which program it is, and what the model's template knows.
+"""Find out what a server of your own says about itself: its program, and its model's template.
 
-It is asked until it has answered once in a process, for a model with a base URL of its own; OpenAI's server
-never is.
+It is asked until it has answered once per process, for a model with a base URL of its own; OpenAI's server is
+never asked.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Program = Literal["llama.cpp", "vllm", ""]
 
 @dataclass(frozen=True)
 class Server:
-    """What is known of a server.
+    """What is known about a server.
 
     Attributes:
-        program: Which it is; "" for any other.
-        version: Its release, as numbers; empty where it does not say.
-        takes_tools: Whether the template of its model has a place for tools; without, they are dropped.
-        thinks: Whether the template knows of thinking before the answer.
+        program: The program's name; "" for any other program.
+        version: Its release, as numbers; empty if unknown.
+        takes_tools: Whether its model's template has a place for tools; without one, they are dropped.
+        thinks: Whether the template supports thinking before the answer.
     """
 
     program: Program = ""
@@ -44,11 +44,11 @@ UNKNOWN = Server()
 _ANSWER_S = 3.0
 _THINKING = re.compile(r"think|reasoning|<\|channel\|>")
 _KNOWN: dict[str, Server] = {}
-"""What was found out, by endpoint and model; kept for the life of the process."""
+"""What was found out, by endpoint and model; kept as long as the process runs."""
 
 
 async def server_of(model: BaseChatModel) -> Server:
-    """Find out what serves a model; `UNKNOWN` where it cannot be told."""
+    """Find out what serves a model; `UNKNOWN` if it does not tell."""
     endpoint = endpoint_of(model)
     if not endpoint or OPENAI_HOST in endpoint or not speaks_openai(model) or _is_azure(model):
         return UNKNOWN
@@ -56,7 +56,7 @@ async def server_of(model: BaseChatModel) -> Server:
     if key not in _KNOWN:
         found = await _within_time(_asked(model, endpoint))
         if found is None:
-            return UNKNOWN  # it may say more the next time
+            return UNKNOWN  # It may say more the next time.
         _KNOWN[key] = found
     return _KNOWN[key]
 
@@ -69,8 +69,9 @@ def require_tools(server: Server, who: str) -> None:
     """
     if not server.takes_tools:
         raise ModelUnavailableError(
-            f"{who} would never see its tools: the chat template that {server.program} has for it knows "
-            "none. Give the server one with tools (--jinja, --chat-template), or use bound steps"
+            f"{who} would never see its tools: the chat template that {server.program} has for it "
+            "supports no tools. Give the server one with tools (--jinja, --chat-template), or use "
+            "bound steps"
         )
 
 
@@ -79,11 +80,11 @@ def _is_azure(model: BaseChatModel) -> bool:
 
 
 async def _within_time(asking: Any) -> Server | None:
-    """Give what is found out; None where it cannot be said yet, `UNKNOWN` where the answer tells nothing."""
+    """Return what is found out; None if it cannot be known yet, `UNKNOWN` if the answer tells nothing."""
     try:
         async with asyncio.timeout(_ANSWER_S):
             found: Server = await asking
-    except Exception as error:  # whatever goes wrong here, the call itself will say it better
+    except Exception as error:  # Whatever goes wrong here, the call itself will report it better.
         return None if _may_pass(error) else UNKNOWN
     return found
 
@@ -111,6 +112,6 @@ async def _asked(model: BaseChatModel, endpoint: str) -> Server:
 def _with_template(server: Server, props: Any) -> Server:
     template = str(props.get("chat_template") or "")
     says = (props.get("chat_template_caps") or {}).get("supports_tools")
-    # Older servers do not name what a template can do; each that shows tools names them.
+    # Older servers do not say what a template can do; all that support tools mention them.
     takes_tools = "tools" in template if says is None else bool(says)
     return replace(server, takes_tools=takes_tools or not template, thinks=bool(_THINKING.search(template)))

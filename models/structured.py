@@ -1,4 +1,4 @@
-"""Asks a model for one JSON object, and has it repaired a bounded number of times."""
+"""Ask a model for one JSON object, and have it repaired a bounded number of times."""
 
 from __future__ import annotations
 
@@ -68,27 +68,27 @@ async def call_structured(
 ) -> T:
     """Ask for one JSON object and return it validated.
 
-    Where a text form is given, that is asked for instead. It is taken as well as JSON is, whatever was asked
-    for; a model that writes neither, or fails twice at the form, is asked for JSON.
+    If there is a text form, it is requested first. Both the text form and JSON are accepted, whatever was
+    requested. A model that writes neither, or fails twice at the text form, is asked for JSON.
 
     Args:
         model: Any chat model; the way to ask it for JSON is found out and remembered.
-        schema: What the answer is validated with; numbers given for texts are accepted.
+        schema: Validates the answer; numbers in place of texts are accepted.
         messages: The prompt.
-        role: Who is asking; callbacks and traces see it.
+        role: The asking role; callbacks and traces see it.
         meter: Counts every attempt.
-        json_schema: What the model is shown, with ``title``; by default ``wire_schema(schema)``.
-        check: Gives one sentence per problem that a schema cannot express.
-        form: A shorter way to write the same, as text.
-        max_repairs: How often the problems are sent back.
-        config: Where callbacks, tags and metadata come from.
+        json_schema: The schema for the model, with ``title``; by default ``wire_schema(schema)``.
+        check: Returns one sentence per problem that a schema cannot express.
+        form: A shorter text form of the same.
+        max_repairs: How often problems are sent back.
+        config: Contains callbacks, tags and metadata.
         backoff: How long to wait before transient failures are tried again.
 
     Raises:
-        ModelCallError: One of its kinds; ``ModelOutputError`` when no repair helped.
+        ModelCallError: One of its kinds; ``ModelOutputError`` if no repair helped.
         BudgetExceededError: The meter allowed no further attempt.
     """
-    # What is written for a program is no part of a conversation that clients show.
+    # Text for a program is not part of the conversation that clients show.
     asking = with_marks(role_config(config, role), {}, tags=[TAG_NOSTREAM])
     wire = json_schema or wire_schema(schema)
 
@@ -103,7 +103,7 @@ async def call_structured(
 
 @dataclass
 class _Question(Generic[T]):
-    """What a model is asked, in whichever mode, with the repairs so far."""
+    """The request to a model, in whichever mode, with the repairs so far."""
 
     schema: type[T]
     wire: dict[str, Any]
@@ -111,10 +111,10 @@ class _Question(Generic[T]):
     check: Check[T] | None
     form: TextForm[T] | None
     bounds: bool
-    """Whether its texts may be bounded: a reason may, what goes on to tools may not."""
+    """Whether its texts may be bounded: a reason may, text for tools may not."""
     repairs: list[BaseMessage] = field(default_factory=list)
     held: Literal["", "wide", "tight"] = ""
-    """Under which bounds of its grammar the last answer was written, if under any."""
+    """The bounds of the grammar under which the last answer was written, if there were any."""
 
     def in_mode(self, mode: Mode) -> list[BaseMessage]:
         if mode == "text" and self.form is not None:
@@ -131,7 +131,7 @@ class _Question(Generic[T]):
         return read_answer(answer, self.schema, title, self.check, self.form, asked_for_text=in_text)
 
     def reminder(self, mode: Mode) -> str:
-        """Say how the form is written that is asked for next."""
+        """Explain the form that is requested next."""
         return self.form.reminder if mode == "text" and self.form is not None else ""
 
 
@@ -153,7 +153,7 @@ async def _repaired_answer(asked: MeteredModel, question: _Question[T], max_repa
         cut_off_before, cut_off = cut_off, was_cut_off(answer)
         if cut_off and cut_off_before and mode != "text":
             break
-        # Under its grammar the text only has to be bounded more tightly.
+        # Under its grammar, only the texts need tighter bounds.
         modes = (
             modes_for(asked.model, question.form)
             if cut_off and question.held == "wide"
@@ -167,7 +167,7 @@ async def _repaired_answer(asked: MeteredModel, question: _Question[T], max_repa
 async def _ask_in_a_mode(
     asked: MeteredModel, question: _Question[T], modes: Sequence[Mode]
 ) -> tuple[Mode, AIMessage]:
-    """Ask in the first of the modes that the model accepts, and remember it."""
+    """Ask in the first mode that the model accepts, and remember it."""
     rejection: Exception | None = None
     for mode in modes:
         try:
@@ -208,7 +208,7 @@ async def _ask_in_mode(asked: MeteredModel, question: _Question[T], mode: Mode) 
 
 
 async def _ask_under_grammar(asked: MeteredModel, question: _Question[T]) -> AIMessage | None:
-    """Ask for the text form under its grammar; None where the server takes none."""
+    """Ask for the text form under its grammar; None if the server does not support one."""
     grammar = None if question.form is None else question.form.grammar
     tight = bool(question.held)
     settings = await grammar_settings(asked.model, grammar, tight=tight)
@@ -227,7 +227,7 @@ async def _ask_under_grammar(asked: MeteredModel, question: _Question[T]) -> AIM
 
 
 def _repair(answer: AIMessage, problems: Sequence[str], reminder: str, *, cut_off: bool) -> list[BaseMessage]:
-    """Show the model its answer and what is wrong with it; as text, so that no tool result is owed."""
+    """Show the model its answer and its problems as text, so that no tool result is needed."""
     parts = (part if isinstance(part, str) else json.dumps(part) for part in parts_of(answer))
     given = "\n".join(parts).strip()
     quoted = given if len(given) <= _QUOTED_ANSWER else f"{given[:_QUOTED_ANSWER]}\n… (shortened)"
@@ -243,5 +243,5 @@ def _feedback(problems: Sequence[str], reminder: str, *, cut_off: bool) -> str:
     named = [f"- {one_line(problem, 400)}" for problem in problems[:_NAMED_PROBLEMS]]
     if len(problems) > _NAMED_PROBLEMS:
         named.append(f"- and {len(problems) - _NAMED_PROBLEMS} more")
-    again = " ".join(filter(None, ["Give the whole answer again, with this put right.", reminder]))
+    again = " ".join(filter(None, ["Give the whole answer again, corrected.", reminder]))
     return "\n".join(["Your answer cannot be used:", *named, again])

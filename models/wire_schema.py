@@ -1,4 +1,4 @@
-"""The JSON Schemas that models are shown, in the form that all providers read alike."""
+"""Make the JSON Schemas for models, in a form that all providers read in the same way."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["bounded", "closed_schema", "is_strict", "takes_any_keys", "wire_sche
 
 
 def wire_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """Derive what a model is shown from a pydantic class.
+    """Derive the schema for a model from a pydantic class.
 
-    References are inlined, objects are closed and every property is required, which is
-    the form that strict and plain modes of all providers read alike.
+    References are inlined, objects are closed and every property is required. Strict and plain modes of all
+    providers read this form in the same way.
 
     Raises:
         ValueError: The class contains itself.
@@ -37,11 +37,11 @@ def closed_schema(full: dict[str, Any]) -> dict[str, Any]:
 
 
 LONGEST_TEXT = 1_000
-"""Characters of a text in an answer to us, such as a reason; a weak model may never end one."""
+"""The most characters of a text for us, such as a reason, because a weak model may never end one."""
 
 
 def bounded(schema: Any) -> Any:
-    """Bound the texts of a schema of ours, where nothing else says how long they may be."""
+    """Bound the texts of our own schema that have no limit."""
     if isinstance(schema, list):
         return [bounded(item) for item in schema]
     if not isinstance(schema, dict):
@@ -67,7 +67,7 @@ def _inline(node: Any, definitions: dict[str, Any], inside: tuple[str, ...]) -> 
 
 
 def _close(node: Any, *, is_names: bool = False) -> Any:
-    """Close objects, require all properties, drop titles and defaults (they mean nothing here)."""
+    """Close objects, require all properties, and remove titles and defaults, which mean nothing here."""
     if isinstance(node, list):
         return [_close(item) for item in node]
     if not isinstance(node, dict):
@@ -96,7 +96,7 @@ def is_strict(schema: Any) -> bool:
 
 
 def takes_any_keys(schema: Any) -> bool:
-    """Tell whether an object in this schema may hold keys that it does not name."""
+    """Tell whether an object in this schema may have keys that it does not name."""
     if isinstance(schema, list):
         return any(map(takes_any_keys, schema))
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Ask a person whether a plan may run, and record the answer as a fact."""
+"""Ask a person whether a plan may run, and record the answer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_approval(models: ChatModels, toolbox: Toolbox) -> Node:
 
 @dataclass(frozen=True, eq=False)
 class _Approval:
-    """The approval node, with what a plan would use."""
+    """The approval node."""
 
     models: ChatModels
     toolbox: Toolbox
@@ -52,14 +52,14 @@ class _Approval:
         if plan is None:
             return {"approval": {"decision": "rejected", "feedback": []}, "status": "rejected"}
         if not is_taken_in(state):
-            # A client went past the planner, which takes a goal and its plan in.
+            # A client skipped the planner, which accepts the goal and its plan.
             return {"approval": {"decision": "rejected", "feedback": []}}
         if run.stop.is_set():
             return _stopped(state)
         if not run.can_ask:
             raise ApprovalImpossibleError(
-                f"the plan needs approval (approval={run.settings.approval!r}) and nobody can be asked: "
-                'give the agent a checkpointer=, or run it with Context(approval="never")'
+                f"the plan needs approval (approval={run.settings.approval!r}), but nobody can be "
+                'asked: give the agent a checkpointer=, or run it with Context(approval="never")'
             )
         if _was_edited_in_state(state, plan) and not _was_refused(state, plan):
             return _to_validator(state, plan)
@@ -128,7 +128,7 @@ class _Approval:
         return self._rejected(answer, plan, said, run) | {"audit": audit}
 
     def _has_other_tools(self, state: State) -> bool:
-        """Tell whether the agent was built anew with other tools since the plan was shown."""
+        """Tell whether the agent was rebuilt with other tools since the plan was shown."""
         approval: Mapping[str, Any] = state.get("approval") or {}
         shown = approval.get("grants") or {}
         return bool(changed_tools(self.toolbox.fingerprints(shown.get("tools", ())), shown))
@@ -158,7 +158,7 @@ def _stopped(state: State) -> Update:
 
 
 def _tell(runtime: Runtime[Any], run: Run, update: Update, answer: Answer) -> None:
-    """Send the event of what became of the answer; a plan that was edited may be so in the state only."""
+    """Send the event for the answer; an edited plan may exist only in the state."""
     match update["approval"]["decision"]:
         case "edited":
             emit(runtime, run, "plan_edited", by=answer["by"], edited=update["draft"]["plan"])
@@ -169,7 +169,7 @@ def _tell(runtime: Runtime[Any], run: Run, update: Update, answer: Answer) -> No
 
 
 def _to_validator(state: State, edited: Mapping[str, Any]) -> Update:
-    """Hand an edited plan to the validator; the approval goes on naming the plan that was valid last."""
+    """Hand an edited plan to the validator; the approval still names the last valid plan."""
     before = state.get("approval")
     approval: dict[str, Any] = {"decision": "edited", "feedback": feedback_of(state)}
     if before and "plan_hash" in before:
@@ -179,19 +179,19 @@ def _to_validator(state: State, edited: Mapping[str, Any]) -> Update:
 
 
 def _was_edited_in_state(state: State, plan: Plan) -> bool:
-    """Tell whether a client changed the plan in the state since it was validated."""
+    """Tell whether a client changed the plan in the state after its validation."""
     approval = state.get("approval")
     return approval is None or approval.get("plan_hash") != plan_hash(plan, state.get("inputs"))
 
 
 def _was_refused(state: State, plan: Plan) -> bool:
-    """Tell whether it is this plan that the validator has just refused."""
+    """Tell whether the validator has just refused this plan."""
     draft = state.get("draft")
     return bool(state.get("plan_issues")) and draft is not None and draft["plan"] == plan
 
 
 def _decisions(state: State) -> int:
-    """Count the answers about plans so far: the same plan may be asked about again."""
+    """Count the answers about plans so far, because the same plan may be asked about again."""
     answered = {f"plan_{past}" for past in _PAST.values()}
     return sum(event["event"] in answered for event in state.get("audit") or ())
 
@@ -200,7 +200,7 @@ _PAST = {"approve": "approved", "edit": "edited", "reject": "rejected", "respond
 
 
 def _shown_plan(state: State, plan: Plan) -> Mapping[str, Any]:
-    """Show a person's own edit again when it has issues, so that nothing of it is lost."""
+    """Show a person's own edit again if it has issues, so that no part of it is lost."""
     draft = state.get("draft")
     refused = draft is not None and draft["source"] == "person" and bool(state.get("plan_issues"))
     return draft["plan"] if refused and draft is not None else plan

@@ -1,4 +1,4 @@
-"""Open an epoch: check that this plan may run, and pick up what had finished before."""
+"""Open an epoch: check that this plan may run, and collect results that already exist."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..state import Plan, State, StepResult, feedback_of
 from ..storage.ledger import Ledger
 from ..tools.toolbox import Toolbox
 
-__all__ = ["make_dispatcher"]
+__all__ = ["make_dispatcher", "recorded_results"]
 
 
 def make_dispatcher(toolbox: Toolbox) -> Node:
-    """Build the dispatcher node: a plan runs if its approval is on record, else it is asked for again."""
+    """Build the dispatcher node: a plan runs if its approval is recorded; otherwise it needs one again."""
 
     async def dispatcher(state: State, config: RunnableConfig) -> Update:
         run, plan = run_of(config), state.get("plan")
@@ -28,12 +28,12 @@ def make_dispatcher(toolbox: Toolbox) -> Node:
             record = await standing_approval(run, state, toolbox)
         if record is None:
             needed = {"decision": "needed", "plan_hash": validated, "feedback": said}
-            trigger = "no approval of this plan is on record"
+            trigger = "no approval of this plan is recorded"
             return {
                 "approval": needed,
                 "audit": [audit_event(run, state, "approval_missing", trigger=trigger)],
             }
-        adopted = await _recorded_results(run.ledger, plan, state.get("results") or {})
+        adopted = await recorded_results(run.ledger, plan, state.get("results") or {})
         update: Update = {
             "status": "running",
             "approval": approval_state(record, said),
@@ -45,10 +45,8 @@ def make_dispatcher(toolbox: Toolbox) -> Node:
     return dispatcher
 
 
-async def _recorded_results(
-    ledger: Ledger, plan: Plan, known: dict[str, StepResult]
-) -> dict[str, StepResult]:
-    """Find results of this plan's steps that the ledger holds and the state lost (a crash, a fork)."""
+async def recorded_results(ledger: Ledger, plan: Plan, known: dict[str, StepResult]) -> dict[str, StepResult]:
+    """Find this plan's results that are in the ledger but not in the state (after a crash or a fork)."""
     recorded = await ledger.results(plan["id"])
     return {
         step["id"]: recorded[step["id"]]["result"]

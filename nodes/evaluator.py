@@ -1,4 +1,4 @@
-"""Decide, after an epoch, what its failures mean for the plan: go on, patch, replan, abort or finish."""
+"""Decide, after an epoch, what its failures mean for the plan: continue, patch, replan, abort or finish."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ __all__ = ["make_evaluator"]
 
 
 _WEIGHT = {"patch": 1, "replan": 2, "abort": 3}
-"""When several steps failed, the decision that concerns most of the plan is taken."""
+"""If several steps failed, the decision with the highest weight is taken."""
 
 
 def make_evaluator(models: ChatModels) -> Node:
-    """Build the evaluator node: the results of an epoch in; one decision about the plan out."""
+    """Build the evaluator node: results of an epoch in, one decision about the plan out."""
     return _Evaluator(models)
 
 
 @dataclass(frozen=True, eq=False)
 class _Evaluator:
-    """The evaluator, with the models that could revise a plan."""
+    """The evaluator, with the models that can revise a plan."""
 
     models: ChatModels
 
@@ -83,7 +83,7 @@ class _Evaluator:
 
     def _cannot_plan_on(self, round_: int, run: Run) -> str | None:
         if round_ > run.settings.max_rounds:
-            return f"The next steps may not be planned any more (max_rounds={run.settings.max_rounds})."
+            return f"No more steps may be planned (max_rounds={run.settings.max_rounds})."
         if not self.models.has("planner", run.settings.models):
             return "There is no model to plan the next steps."
         spent = run.meter.exhausted()
@@ -111,7 +111,7 @@ def _noted(run: Run, state: State, evaluation: Evaluation) -> AuditEvent:
 
 
 def _goes_on(evaluation: Evaluation, state: State) -> bool:
-    """Tell whether this decision would have the run spend more than its last answer costs."""
+    """Tell whether the run spends more after this decision than its last answer costs."""
     if evaluation["decision"] != "continue":
         return evaluation["decision"] in ("patch", "replan")
     return bool(_pending(state)) or _is_due(state)
@@ -134,7 +134,7 @@ def _is_due(state: State) -> bool:
 def _weightiest(
     plan: Plan | None, decisions: Mapping[str, Evaluation], results: Mapping[str, StepResult]
 ) -> Evaluation | None:
-    """Combine what executors decided about steps that are still failed in the current plan."""
+    """Combine the executors' decisions about steps that are still failed in the current plan."""
     current = {step["id"] for step in steps_of(plan)}
     open_ones = [
         decision

@@ -1,4 +1,4 @@
-"""The task of one step: wait at the gate, run the attempt loop, record the result, release the dependents."""
+"""Run one step's task: wait at the gate, run the attempts, record the result, release the dependents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import StorageError, ThreadBusyError
 from ..execution.attempts import AttemptLoop, Outcome
 from ..execution.epoch import Epoch, epoch_of, read_state
 from ..execution.gate import StepWithheldError
-from ..execution.work import StepWork
+from ..execution.work import StepWork, costs_nothing
 from ..models.chat import ChatModels
 from ..plan.identity import step_fingerprint
 from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
@@ -37,7 +37,7 @@ __all__ = ["StepOrder", "make_executor"]
 
 
 class StepOrder(TypedDict):
-    """What the dispatcher sends: only the id, since a checkpoint would hold a copy per step."""
+    """What the dispatcher sends: only the id, or each checkpoint would hold a copy per step."""
 
     step_id: str
 
@@ -49,13 +49,13 @@ StepAgent = CompiledStateGraph[Any, Any, Any, Any] | None
 def make_executor(models: ChatModels, toolbox: Toolbox, step_agent: StepAgent) -> Node:
     """Build the executor node.
 
-    What goes wrong with a step becomes a failed result. A fault that stops the run (the storage fails, an
-    answer fits no question) is raised when no other executor of the epoch is at work any more.
+    A problem with a step becomes a failed result. A fault that stops the run (the storage fails, an answer
+    fits no question) is raised only after all other executors of the epoch have stopped.
     """
 
     async def executor(order: StepOrder, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
         run, state = run_of(config), read_state(config)
-        step_id = str(order.get("step_id", ""))  # Command(goto="executor") names none: nothing runs
+        step_id = str(order.get("step_id", ""))  # Command(goto="executor") names no step, so nothing runs.
         epoch = await epoch_of(run, state, config, runtime, toolbox, models)
 
         async def execute() -> Outcome:
@@ -71,7 +71,7 @@ def make_executor(models: ChatModels, toolbox: Toolbox, step_agent: StepAgent) -
                 fault = error
                 epoch.gate.halt(f"{step_id} met a fault: {type(error).__name__}")
                 epoch.gate.publish(step_id, error)
-        # Raised now, it would cancel the siblings, perhaps in the middle of a write.
+        # Raising it now would cancel the siblings, perhaps in the middle of a write.
         await epoch.at_rest()
         raise fault
 
@@ -93,7 +93,7 @@ async def _carry_out(
         await _record(outcome.result, state, epoch, run)
     except StepWithheldError as withheld:
         epoch.gate.publish(step_id, withheld)
-        # A re-entry of this superstep does not run this task again; the mark tells it so.
+        # LangGraph does not run this task again when the superstep is entered again; the mark says so.
         return {"decisions": {step_id: None}}
     except Exception as error:
         if isinstance(error, GraphBubbleUp) or _stops_the_run(error):
@@ -112,7 +112,7 @@ async def _execute(
     config: RunnableConfig,
     runtime: Runtime[Context],
 ) -> Outcome:
-    """Wait for the step's dependencies and make its attempts, unless its result is on record."""
+    """Wait for the step's dependencies and make its attempts, unless its result is recorded."""
     plan, step = state.get("plan"), epoch.steps.get(step_id)
     if plan is None or step is None:
         raise StepWithheldError(f"{step_id} is not a step of the current plan")
@@ -135,14 +135,14 @@ async def _execute(
 
 
 def _stops_the_run(error: Exception) -> bool:
-    """Tell a fault after which the run can be resumed from one of the step, as a damaged artifact is."""
+    """Tell whether a fault stops the run; any other one, such as a damaged artifact, fails its step."""
     if isinstance(error, ArtifactDamagedError):
         return False
     return isinstance(error, StorageError | ThreadBusyError) or is_invalid_resume(error)
 
 
 def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:
-    """Turn a fault of ours into a failed result: raising would cancel the siblings, also in a write."""
+    """Turn a fault of ours into a failed result; raising it would cancel siblings, even during a write."""
     now = run.timestamp()
     message = run.redact(f"internal error: {type(error).__name__}: {error}")
     failure: Failure = {"code": "internal_error", "message": message}
@@ -152,15 +152,21 @@ def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:
 
 
 async def _record(result: StepResult, state: State, epoch: Epoch, run: Run) -> None:
-    """Put a result on record: the step never runs again."""
+    """Record a result, after which the step never runs again."""
     plan, step_id = state["plan"], result["step_id"]
     if plan is not None and result["status"] in ("done", "skipped"):
         fingerprint = step_fingerprint(epoch.steps[step_id])
-        await run.ledger.record_result(plan["id"], step_id, fingerprint, dict(result))
+        await run.ledger.record_result(
+            plan["id"],
+            step_id,
+            fingerprint,
+            dict(result),
+            replaceable=costs_nothing(epoch.steps[step_id], result),
+        )
 
 
 def _finish(outcome: Outcome, epoch: Epoch, run: Run, runtime: Runtime[Context]) -> Update:
-    """Release the dependents, and hand everything to the state."""
+    """Release the dependents, and write everything into the state."""
     result, decision = outcome.result, outcome.decision
     step_id = result["step_id"]
     if decision is not None and decision["decision"] in ("replan", "abort"):
@@ -168,5 +174,7 @@ def _finish(outcome: Outcome, epoch: Epoch, run: Run, runtime: Runtime[Context])
     epoch.gate.publish(step_id, result)
     emit_end_of_step(runtime, run, result)
     warn_of_budget(runtime, run)
-    update: Update = {"results": {step_id: result}, "usage": result["usage"], "audit": outcome.audit}
+    update: Update = {"results": {step_id: result}, "usage": result["usage"]}
+    if outcome.audit:
+        update["audit"] = outcome.audit
     return update | ({"decisions": {step_id: decision}} if decision is not None else {})

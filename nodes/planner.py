@@ -1,4 +1,4 @@
-"""Turn a goal into a draft of a plan, or into the reason why there is none."""
+"""Turn a goal into a draft of a plan, or into the reason why no plan is possible."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ __all__ = ["make_planner"]
 
 
 def make_planner(models: ChatModels, toolbox: Toolbox) -> Node:
-    """Build the planner node: goal, tools, feedback, earlier issues and results in; a draft out."""
+    """Build the planner node: goal, tools, feedback, earlier issues and results in, a draft out."""
     return _Planner(models, toolbox)
 
 
 @dataclass(frozen=True, eq=False)
 class _Planner:
-    """The planner, with what it plans for."""
+    """The planner node."""
 
     models: ChatModels
     toolbox: Toolbox
@@ -73,14 +73,14 @@ class _Planner:
         started = _start(state, run) if run.begins or _is_new_goal(state) else {}
         run.begins = False
         if started and run.follows_up and (doubts := await run.effects.doubts_of_thread()):
-            await settle_doubts(run, doubts)  # of goals before this one
+            await settle_doubts(run, doubts)  # These belong to earlier goals.
         spoken = [*(state.get("messages") or []), *started.get("messages", ())]
         view: State = {**state, **started, "messages": spoken}  # type: ignore[typeddict-item]
         if started and (given := state.get("plan")) is not None:
             draft = {"plan": await _with_unused_id(given, run), "source": "given", "attempt": 1}
             return {**started, "plan": None, "draft": draft}
         if started and (issues := secrets_in_inputs(state.get("inputs") or {})):
-            # No plan could use them, so no model is asked for one.
+            # No plan could use them, so no model is asked.
             return {**started, **_cannot_plan(view, run, issues[0]["message"]), "plan_issues": issues}
         key = self._key(view, run)
         recall = _recalled(view, runtime, run, key) if started else _withdrawn(state, run)
@@ -88,12 +88,12 @@ class _Planner:
         planned = recalled or await self._plan(view, config, runtime, run, key)
         planned["audit"] = [*noted, *planned["audit"]]
         if started:
-            # What an earlier goal spent gives way; this is LangGraph's Overwrite as plain JSON.
+            # It removes what an earlier goal spent. This is LangGraph's Overwrite as plain JSON.
             planned["usage"] = {"__overwrite__": planned["usage"]}
         return {**started, **planned}
 
     def _key(self, state: State, run: Run) -> str | None:
-        """Say what is asked of the planner, if a plan of another run may answer it; see ``plan/reuse.py``."""
+        """Return the key of the planner's request if a cached plan may answer it; see ``plan/reuse.py``."""
         if run.cached_plans is None or not _stands_alone(state):
             return None
         return plan_key(
@@ -190,7 +190,7 @@ class _Planner:
     async def _reads_ahead(
         self, state: State, run: Run, tab: Tab, config: RunnableConfig, runtime: Runtime[Context]
     ) -> ReadsAhead | None:
-        """Make what reads ahead for the plan to be written, where that is allowed; an earlier plan's ends."""
+        """Build the reader that starts reads early, if that is allowed; stop the one of an earlier plan."""
         await _drop_reads(run)
         if not may_read_ahead(run, self.toolbox):
             return None
@@ -208,9 +208,9 @@ def _is_new_goal(state: State) -> bool:
 
 
 def _start(state: State, run: Run) -> Update:
-    """Clear what belongs to an earlier goal on this thread; its messages stay."""
+    """Clear what belongs to an earlier goal on this thread; keep its messages."""
     goal = state.get("goal") or ""
-    # A question about the run before may stand between the goal's message and this, and words that answer it.
+    # A question about the run before, and its answer, may stand between the goal's message and this point.
     spoken = (message for message in reversed(state.get("messages") or []) if not is_for_people(message))
     new = takewhile(lambda message: isinstance(message, HumanMessage), spoken)
     said = any(message.text.strip() == goal.strip() for message in new)
@@ -234,12 +234,12 @@ def _start(state: State, run: Run) -> Update:
 
 
 async def _with_unused_id(plan: Any, run: Run) -> Any:
-    """Give a plan an id that this thread has not run: old results under it are those of another goal.
+    """Give a plan an id that is new on this thread, because results under old ids belong to other goals.
 
-    Here and not in the validator, so that a fork from any later checkpoint knows what had finished.
+    This happens here and not in the validator, so that a fork from any later checkpoint finds finished steps.
     """
     if not isinstance(plan, Mapping) or not isinstance(plan.get("id", ""), str):
-        return plan  # the validator will say what is wrong with it
+        return plan  # The validator will say what is wrong with it.
     if not plan.get("id") or await run.ledger.approvals(plan["id"]):
         return first_revision(plan, run.new_plan_id())
     return plan
@@ -261,14 +261,14 @@ def _messages(
     today: str = "",
     seen: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """Write the prompt: what is the same in every run first, so that providers can keep its beginning.
+    """Write the prompt: what is the same in every run comes first, so that providers can cache it.
 
     Args:
-        classes: Classes of models that a step may ask for.
-        names_only: Whether the values of inputs are kept back.
+        classes: Model classes that a step may name.
+        names_only: Whether to leave out the values of inputs.
         ended: How the steps of a rolling plan ended.
         today: The date; "" where the prompt is only the key of a cached plan.
-        seen: Forms of outputs that earlier runs saw.
+        seen: Output forms that earlier runs saw.
     """
     inputs = state.get("inputs") or {}
     return render_prompt(
@@ -293,7 +293,7 @@ def _inputs(inputs: Mapping[str, Any], mark: str) -> str:
 
 
 def _input_names(inputs: Mapping[str, Any], mark: str) -> str:
-    """Keep the values from a planner whose plan may serve others: what it cannot see it cannot fix."""
+    """Hide the inputs' values if the plan may serve others: the planner cannot copy what it cannot see."""
     if not inputs:
         return ""
     told = "Inputs, as name: type (their values change from run to run; refer to them as ${inputs.name}):\n"
@@ -305,11 +305,13 @@ def _feedback(state: State, mark: str, form: DraftForm) -> str:
     parts = []
     if rejected := feedback_of(state):
         said = "\n".join(f"{n}. {text}" for n, text in enumerate(rejected, start=1))
-        parts.append(f"A person rejected your plan. All they have said so far, latest last:\n{said}")
+        parts.append(
+            f"A person rejected your plan. Everything they have said so far, the latest last:\n{said}"
+        )
         if plan := _rejected_plan(state):
             parts.append(f"The rejected plan:\n{quote('plan', _steps_text(plan, form), mark)}")
     draft = state.get("draft")
-    # A plan of the cache is none that the planner would know.
+    # The planner does not know a plan from the cache.
     if (issues := state.get("plan_issues")) and not (draft and draft["source"] == "cache"):
         listed = "\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues[:20])
         written = quote("plan", _steps_text(draft["plan"] if draft else {}, form), mark)
@@ -328,7 +330,7 @@ def _feedback(state: State, mark: str, form: DraftForm) -> str:
 
 
 _PROGRESS_CHARACTERS = 24_000
-"""Room for what earlier steps produced; a long rolling plan must not outgrow the model."""
+"""Characters for the results of earlier steps, so that a long rolling plan fits the model's context."""
 
 
 _WORDS: dict[DraftForm, dict[str, str]] = {
@@ -347,11 +349,11 @@ _WORDS: dict[DraftForm, dict[str, str]] = {
         "`finished` and no steps.",
     },
 }
-"""How the planner of a rolling plan is told what to write, in each form."""
+"""What the planner of a rolling plan is told to write, in each form."""
 
 
 def _progress(state: State, run: Run, form: DraftForm, ended: Sequence[str]) -> str:
-    """Tell the planner of a rolling plan how far it came, and how often it may still be asked."""
+    """Tell the planner of a rolling plan how far the plan is, and how often it may be asked again."""
     if not _is_next_round(state):
         return ""
     left, words = run.settings.max_rounds - state["rounds"], _WORDS[form]
@@ -365,7 +367,7 @@ def _progress(state: State, run: Run, form: DraftForm, ended: Sequence[str]) -> 
 
 
 async def _ended_steps(state: State, run: Run) -> list[str]:
-    """Say of each step of a rolling plan how it ended."""
+    """Say how each step of a rolling plan ended."""
     if not _is_next_round(state):
         return []
     steps, results = _kept_steps(state), state.get("results") or {}
@@ -390,17 +392,17 @@ def _steps_text(plan: Mapping[str, Any], form: DraftForm) -> str:
 # --- the plan cache ----------------------------------------------------------------------
 
 Noted = tuple[Update | None, list[AuditEvent]]
-"""What the node writes, or None where the model is to be asked; and what there is to note first."""
+"""What the node writes, or None if the model must be asked; and what to note first."""
 
 
 def _stands_alone(state: State) -> bool:
-    """Tell whether the planner is asked nothing but the goal: no conversation, attachments or results."""
+    """Tell whether the planner sees only the goal: no conversation, attachments or results."""
     said = earlier_messages(state) or feedback_of(state) or attachments_of(state)
     return not (said or state.get("results"))
 
 
 async def _recalled(state: State, runtime: Runtime[Context], run: Run, key: str | None) -> Noted:
-    """Draft the plan of an earlier run of this goal, if one is kept."""
+    """Draft a cached plan of an earlier run of this goal, if there is one."""
     found, noted = (
         await run.reuse.recall(key, state.get("goal") or "", run.new_plan_id()) if key else (None, [])
     )
@@ -413,7 +415,7 @@ async def _recalled(state: State, runtime: Runtime[Context], run: Run, key: str 
 
 
 async def _withdrawn(state: State, run: Run) -> Noted:
-    """Drop what was recalled and is not to run as it is: it has issues, or a person rejected it."""
+    """Drop a cached plan that cannot run unchanged: it has issues, or a person rejected it."""
     draft = state.get("draft")
     proposed = draft["plan"] if draft and state.get("plan_issues") else state.get("plan")
     return None, await run.reuse.withdraw(proposed, _trigger(state))
@@ -433,12 +435,12 @@ def _trigger(state: State) -> str:
 
 
 def _is_next_round(state: State) -> bool:
-    """Tell whether a rolling plan is to be planned on, and not planned anew."""
+    """Tell whether a rolling plan needs its next steps, and not a new plan."""
     return state.get("plan") is not None and state.get("rounds", 0) > 0
 
 
 def _kept_steps(state: State) -> list[Step]:
-    """List the steps that stay: what is settled, and in a rolling plan whatever has ended."""
+    """List the steps that stay: settled steps, and in a rolling plan every step that has ended."""
     results, rolling = state.get("results") or {}, _is_next_round(state)
     return [
         step
@@ -454,7 +456,7 @@ async def _drop_reads(run: Run) -> None:
 
 
 def _taken_ids(state: State) -> set[str]:
-    """List the ids that new steps are not to have: those of a plan of which something stays."""
+    """List the ids that new steps must not use: those of a plan from which steps stay."""
     return used_ids(state.get("plan"), state.get("audit") or ()) if _kept_steps(state) else set()
 
 
@@ -470,7 +472,7 @@ def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
     kept = _kept_steps(state)
     steps = new_steps(draft, kept)
     asks_only = bool(steps) and all("ask" in step for step in steps)
-    # A plan that only asks is made for the sake of the answers.
+    # A plan that contains only questions must continue after the answers.
     complete = (draft.complete and not asks_only) or draft.outcome == "finished"
     if current := state.get("plan"):
         replaced = set(steps_by_id(current)) - {step["id"] for step in kept}

@@ -1,4 +1,4 @@
-"""Revise the plan: new steps for what failed, or for everything not yet done. Finished work stays."""
+"""Revise the plan: write new steps for what failed, or for everything not done. Finished work stays."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ __all__ = ["make_replanner"]
 
 
 def make_replanner(models: ChatModels, toolbox: Toolbox) -> Node:
-    """Build the replanner node: a failure in; a draft of the next revision out."""
+    """Build the replanner node: a failure in, a draft of the next revision out."""
     return _Replanner(models, toolbox)
 
 
 @dataclass(frozen=True, eq=False)
 class _Replanner:
-    """The replanner, with the models that write a revision and the tools that it may use."""
+    """The replanner node."""
 
     models: ChatModels
     toolbox: Toolbox
@@ -95,15 +95,15 @@ class _Replanner:
 
 @dataclass(frozen=True, kw_only=True)
 class _Brief:
-    """What a revision is written for, and from.
+    """What a revision is for, and what it starts from.
 
     Attributes:
-        classes: Classes of models that a step may ask for.
-        replaced: The steps that give way.
-        taken: Ids that new steps are not to have.
+        classes: Model classes that a step may name.
+        replaced: The steps that are replaced.
+        taken: Ids that new steps must not use.
         accounts: How each step ended, by its id.
-        replaced_before: How steps ended that earlier revisions replaced.
-        seen: Forms of outputs that tools had in earlier runs.
+        replaced_before: How the steps ended that earlier revisions replaced.
+        seen: Output forms of tools in earlier runs.
     """
 
     state: State
@@ -119,7 +119,7 @@ class _Brief:
     seen: Mapping[str, Any]
 
     def messages(self, form: DraftForm) -> list[BaseMessage]:
-        """Ask for it."""
+        """Ask the model for the revision."""
         run, mark = self.run, self.run.mark
         finished, open_steps = self._told(form)
         return render_prompt(
@@ -138,17 +138,17 @@ class _Brief:
         )
 
     def _told(self, form: DraftForm) -> tuple[list[str], list[str]]:
-        """Say how the steps that stay ended, and those that give way."""
+        """Say how the steps ended, both those that stay and those that are replaced."""
         told: dict[bool, list[str]] = {True: [], False: []}
         for step in self.plan["steps"]:
-            # A call in lines has no words of its own.
+            # A call in lines has no description.
             task = f"({step['task']}) " if "call" in step and step.get("task") else ""
             account = f"{written_step(step, form)}\n{task}{self.accounts[step['id']]}"
             told[step["id"] in self.replaced].append(account)
         return [*told[False], *self.replaced_before], told[True]
 
     def revision(self, draft: PlanDraft) -> Plan:
-        """Make the next revision of what was written."""
+        """Make the next revision from what the model wrote."""
         redact = self.run.redact
         new, answer = redact(steps_from_draft(draft)), redact(answer_of(draft))
         rationale = redact(draft.rationale)
@@ -156,7 +156,7 @@ class _Brief:
 
 
 def _proposed(revision: Plan, brief: _Brief, runtime: Runtime[Context]) -> Update:
-    """Hand the revision to the validator, and put on record what it changes."""
+    """Hand the revision to the validator, and record what it changes."""
     state, run, evaluation = brief.state, brief.run, brief.evaluation
     run.authored.add(digest(revision))
     difference = plan_difference(brief.plan, revision)
@@ -177,7 +177,7 @@ def _proposed(revision: Plan, brief: _Brief, runtime: Runtime[Context]) -> Updat
 
 
 def _replaced(plan: Plan, evaluation: Evaluation, state: State) -> set[str]:
-    """Choose the steps that give way: the failing ones and their descendants, or all that is not done."""
+    """Choose the steps to replace: the failed ones and their descendants, or all that are not done."""
     results = state.get("results") or {}
     done = {step_id for step_id, result in results.items() if is_settled(result)}
     if evaluation["decision"] == "patch":
@@ -190,15 +190,15 @@ _WORDS: dict[DraftForm, dict[str, str]] = {
     "lines": {"references": "as `$name` or `$name.path`", "names": "under a new name: `name = tool(…)`"},
     "fields": {"references": 'as "${step_id}" or "${step_id.path}"', "names": "with a new id"},
 }
-"""How the replanner is told what to call steps, in each form."""
+"""What the replanner is told about naming steps, in each form."""
 
 
 _ROOM = 24_000
-"""Characters for what all steps did and gave."""
+"""Characters for the calls and outputs of all steps."""
 
 
 async def _accounts(plan: Plan, state: State, run: Run) -> dict[str, str]:
-    """Say of each step how it ended, its calls and its output."""
+    """Describe each step: how it ended, its calls and its output."""
     results, room = state.get("results") or {}, max(300, _ROOM // (2 * max(1, len(plan["steps"]))))
     return {
         step["id"]: await account_of(step, results.get(step["id"]), state, run, min(room, 4000))
@@ -207,7 +207,7 @@ async def _accounts(plan: Plan, state: State, run: Run) -> dict[str, str]:
 
 
 def _reason(evaluation: Evaluation, already: str) -> str:
-    """Word why the plan is revised; an error that stands beside its step is not written again."""
+    """Say why the plan is revised; an error that is shown with its step is not repeated."""
     parts = [evaluation.get("reason", ""), evaluation.get("hint", ""), *evaluation.get("evidence", [])]
     new = [
         part for part in dict.fromkeys(parts) if part and not is_said(_CODE.sub("", part, count=1), already)
@@ -216,7 +216,7 @@ def _reason(evaluation: Evaluation, already: str) -> str:
 
 
 _CODE = re.compile(r"^[a-z_]+: ")
-"""The code before an error's message."""
+"""The code in front of an error's message."""
 
 
 def _said(state: State) -> str:

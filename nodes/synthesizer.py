@@ -1,4 +1,4 @@
-"""Write the answer: whatever happened, it says what was done, what was not, and what was not verified."""
+"""Write the answer: it always says what was done, what was not done, and what was not verified."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def make_synthesizer(models: ChatModels, toolbox: Toolbox, form: OutputForm | No
 
     Args:
         models: The chat models by role.
-        toolbox: The tools whose outputs are remembered by their form.
-        form: The form of the structured output, if one was asked for.
+        toolbox: The tools; the forms of their outputs are recorded.
+        form: The form of the structured output, if there is one.
     """
     return _Synthesizer(models, toolbox, form)
 
 
 @dataclass(frozen=True, eq=False)
 class _Synthesizer:
-    """The synthesizer, with who writes and in which form."""
+    """The synthesizer node."""
 
     models: ChatModels
     toolbox: Toolbox
@@ -108,7 +108,7 @@ class _Synthesizer:
         }
 
     async def _remember(self, state: State, run: Run, tab: Tab, seconds: float) -> None:
-        """Keep what the run took, for the estimates of later ones."""
+        """Record what the run took, for estimates of later runs."""
         if (plan := state.get("plan")) is None:
             return
         model_of = self.models.names(run.settings.models)
@@ -123,7 +123,7 @@ class _Synthesizer:
     async def _structured_answer(
         self, form: OutputForm, state: State, run: Run, tab: Tab, config: RunnableConfig
     ) -> tuple[RunStatus, Json, AIMessage]:
-        """Write the output in the form asked for; what does not come in this form is not done."""
+        """Write the output in the requested form; an output in another form does not count as done."""
         try:
             output = await _fitting_output(form, state, run)
             if output is None:
@@ -140,7 +140,7 @@ class _Synthesizer:
     async def _answer(
         self, state: State, status: RunStatus, run: Run, tab: Tab, config: RunnableConfig
     ) -> AIMessage:
-        """Take the answer that needs no model, else have it written; the report where there is neither."""
+        """Return the answer that needs no model, else a model's answer, else the report."""
         report = report_text(state, status)
         if status in ("failed", "rejected") and not state.get("results"):
             return AIMessage(report)
@@ -168,16 +168,16 @@ class _Synthesizer:
         return _with_note(run.redact(written), _checks_nobody_made(state), first=_not_verified(state, run))
 
 
-_IN_DOUBT = "May have happened, and nobody knows (resume the thread to say what became of it)"
+_IN_DOUBT = "May have happened, but nobody knows (resume the thread to say whether it did)"
 
 
-_SETTLED = "Was in doubt, and a person has said what became of it"
+_SETTLED = "Was in doubt; a person has said whether it happened"
 
 
 async def _doubts(state: State, run: Run) -> tuple[list[str], list[AuditEvent]]:
-    """Ask about writes in doubt before the run ends; name them, with what was said of those asked about.
+    """Ask about writes in doubt before the run ends; name them, and what was said about them.
 
-    A plan within another one leaves it to the root, and who cancelled a run is told instead.
+    A sub-plan leaves this to the root. If the run was cancelled, nobody is asked; the writes are only named.
 
     Raises:
         langgraph.errors.GraphInterrupt: While an answer is missing.
@@ -186,7 +186,7 @@ async def _doubts(state: State, run: Run) -> tuple[list[str], list[AuditEvent]]:
     plan_id = plan.get("id")
     if run.work is not None or not (run.follows_up or isinstance(plan_id, str)):
         return [], []
-    # Another goal of the thread may have left doubts, before a fork or a goal that has no plan yet.
+    # Another goal of the thread may have left doubts, before a fork or before the goal has a plan.
     doubts = await (run.effects.doubts_of_thread() if run.follows_up else run.effects.doubts(str(plan_id)))
     evaluation = state.get("evaluation")
     cancelled = evaluation is not None and evaluation.get("cancelled", False)
@@ -205,7 +205,7 @@ def _status(state: State, *, strict: bool) -> RunStatus:
 
 
 def _with_note(written: AIMessage, note: str, *, first: str = "") -> AIMessage:
-    """Add what is ours to say about a run: a model may forget it, or hide what stands below its answer."""
+    """Add our own remarks about the run: a model may forget them, or hide what follows its answer."""
     if not note and not first:
         return written
     text = without_html(written.text) if note else written.text
@@ -213,32 +213,32 @@ def _with_note(written: AIMessage, note: str, *, first: str = "") -> AIMessage:
 
 
 def _not_verified(state: State, run: Run) -> str:
-    """Begin an answer that rests on what nobody checked; what a sub-plan answers goes on to a step."""
+    """Warn at the start of an answer that uses unchecked results, unless it goes to a parent's step."""
     plan = state.get("plan")
     return not_verified(plan, state.get("results") or {}) if plan and run.work is None else ""
 
 
 def _unstreamed(config: RunnableConfig) -> RunnableConfig:
-    """Keep what the model says from being streamed token by token, before it is made harmless."""
+    """Do not stream the model's tokens before the text is made harmless."""
     return {**config, "tags": [*(config.get("tags") or []), TAG_NOSTREAM]}
 
 
 def _with_safe_links(message: AIMessage, state: State, run: Run, *, is_json: bool) -> AIMessage:
     safe = neutralise_links(message.text, _own_links(state, run))
     if is_json and safe != message.text:
-        safe = as_code(message.text)  # JSON stays JSON, and as code it is not rendered
+        safe = as_code(message.text)  # JSON stays JSON; shown as code, it is not rendered.
     return AIMessage(safe, id=message.id)
 
 
 def _own_links(state: State, run: Run) -> set[str]:
-    """Collect the links that came from the person, not from a tool or a model."""
+    """Collect the links that came from the person, and not from a tool or a model."""
     said = [message.text for message in state.get("messages") or [] if message.type == "human"]
     given = [state.get("inputs") or {}, handed_in(state)]
     return link_targets([state.get("goal") or "", run.settings.instructions, *said, *strings_in(given)])
 
 
 def _checks_nobody_made(state: State) -> str:
-    """Name the steps of a finished run with a check that nobody could make: a model may leave them out."""
+    """Name a finished run's steps with a check that nobody could make; a model may leave them out."""
     results = state.get("results") or {}
     lines = [
         f"- {step['id']}: {'; '.join(gaps)}"
@@ -254,7 +254,7 @@ def _is_check(outcome: CriterionResult) -> bool:
 
 
 async def _only_output(state: State, run: Run) -> Json:
-    """Return the exact output of a plan of one step; None where there are more."""
+    """Return the exact output of a plan of one step; None if there are more."""
     steps = steps_of(state.get("plan"))
     if len(steps) != 1:
         return None
@@ -263,13 +263,13 @@ async def _only_output(state: State, run: Run) -> Json:
 
 
 async def _direct_answer(state: State, run: Run) -> str | None:
-    """Return the answer where no model is needed to write it: it was planned, or is a step's output."""
+    """Return an answer that needs no model: the planned one, or a step's output."""
     planned = await planned_answer(state, run)
     return planned if planned is not None else await _only_answer(state, run)
 
 
 async def _only_answer(state: State, run: Run) -> str | None:
-    """Return the output of a plan of one agent step: it is the answer already."""
+    """Return the output of a plan of one agent step, which is already the answer."""
     if any("call" in step for step in steps_of(state.get("plan"))):
         return None
     output = await _only_output(state, run)
@@ -277,7 +277,7 @@ async def _only_answer(state: State, run: Run) -> str | None:
 
 
 async def _fitting_output(form: OutputForm, state: State, run: Run) -> Json:
-    """Return the output of a plan of one step if it has the form already; None otherwise."""
+    """Return the output of a plan of one step if it already has the form; otherwise None."""
     output = await _only_output(state, run)
     try:
         return await run_bounded(form.read, output) if isinstance(output, dict) else None
@@ -308,7 +308,7 @@ async def _for_prompt(step: Step, result: StepResult | None, state: State, run: 
 
 
 _ROOM = 20_000
-"""Characters of a step's output that the answer is written from."""
+"""Characters of each step's output for writing the answer."""
 
 
 # --- the report, with no model -----------------------------------------------------------
@@ -324,7 +324,7 @@ _SECTIONS = {
 
 
 def report_text(state: State, status: RunStatus) -> str:
-    """Write the deterministic report of a run: every step under how it ended, nothing claimed unchecked."""
+    """Write the report of a run without a model: list every step by how it ended, claim nothing unchecked."""
     parts = [_headline(state, status)]
     if issues := state.get("plan_issues"):
         parts.append("\n".join(f"- {issue['code']}: {issue['message']}" for issue in issues))
@@ -353,7 +353,7 @@ def _headline(state: State, status: RunStatus) -> str:
     }
     evaluation = state.get("evaluation")
     if evaluation and evaluation.get("cancelled"):
-        # First why it ended: that it was cancelled is no failure of the run.
+        # The reason comes first: a cancelled run has not failed.
         done = words["partial"] if status == "partial" else "No step was done." if status == "failed" else ""
         return f"{reason_of(state)} {done}".strip()
     cut_short = is_rolling(state.get("plan")) and bool(state.get("results"))
@@ -374,7 +374,7 @@ def _section(result: StepResult | None) -> str:
 
 
 _REPORT_CHARACTERS = 20_000
-"""Room for outputs in a report; the whole outputs stand in the results."""
+"""Characters for outputs in a report; the results hold the whole outputs."""
 
 
 def _line(step: Step, result: StepResult | None, room: int) -> str:

@@ -1,4 +1,4 @@
-"""Refuse what cannot run, and find out whether a person must approve what can."""
+"""Refuse a plan that cannot run, and find out whether a person must approve one that can."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..people.approvals import (
     approval_state,
     grants_of,
     inputs_digest,
+    maker_of,
     record_approval,
     standing_approval,
 )
@@ -34,13 +35,13 @@ __all__ = ["make_validator"]
 
 
 def make_validator(models: ChatModels, toolbox: Toolbox) -> Node:
-    """Build the validator node: a draft in; a plan with the approval it needs, or issues out."""
+    """Build the validator node: a draft in, a plan with its approval or the issues out."""
     return _Validator(models, toolbox)
 
 
 @dataclass(frozen=True, eq=False)
 class _Validator:
-    """The validator, with what a plan is held against."""
+    """The validator node."""
 
     models: ChatModels
     toolbox: Toolbox
@@ -49,7 +50,7 @@ class _Validator:
         run, draft = run_of(config), state.get("draft")
         if draft is None:
             return {}
-        # A client may have written the draft into the state: the rules look for the marks of secrets.
+        # A client may have written the draft into the state, so the rules look for the marks of secrets.
         draft = run.redact(draft)
         facts = await self._facts(state, draft, run)
         plan, issues = await run_bounded(self._judged, draft, facts)
@@ -63,10 +64,10 @@ class _Validator:
         return update
 
     def _judged(self, draft: Draft, facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
-        """Validate a plan; one by a model loses an answer that could not be filled, and says so.
+        """Validate a plan; remove a model's planned answer if it could not be filled in, and say so.
 
-        It is written from the results then, which costs less than another plan. But where it refers to what
-        there is not, the plan may lack a step.
+        The answer is then written from the results, which costs less than another plan. But if the answer
+        refers to a step that does not exist, the plan may lack that step.
         """
         plan, issues = validate_plan(draft["plan"], facts)
         only_its_answer = bool(issues) and all(_is_form_of_answer(issue) for issue in issues)
@@ -124,14 +125,14 @@ class _Validator:
         }
 
     async def _approval(self, state: State, draft: Draft, plan: Plan, run: Run) -> Approval:
-        """Look up or record what allows this plan to run; ``needed`` when only a person can."""
+        """Find or record what allows this plan to run; return ``needed`` if only a person can."""
         said = feedback_of(state)
         state = {**state, "plan": plan}
         record = await standing_approval(run, state, self.toolbox)
         grants = await grants_of(run, state, self.toolbox)
         if record is None and (implied := await self._implied_decision(draft, state, grants, run)):
             await record_approval(run, state, self.toolbox, *implied)
-            # Where its maker may not approve this plan, it is none.
+            # An edit by somebody who may not approve this plan does not approve it.
             record = await standing_approval(run, state, self.toolbox)
         if record is None:
             fingerprint = plan_hash(plan, state.get("inputs"))
@@ -141,9 +142,9 @@ class _Validator:
     async def _implied_decision(
         self, draft: Draft, state: State, grants: Grants, run: Run
     ) -> tuple[str, By] | None:
-        """Say what approves it already, and whose that is: an edit, or an approval that it stays within.
+        """Return what already approves the plan, and who did: an edit, or an earlier approval that covers it.
 
-        Each is for the inputs that there were; approvals of earlier versions do not name them.
+        Each is for the inputs of that time; approvals of earlier versions do not name them.
         """
         plan, inputs = state["plan"], inputs_digest(state)
         assert plan is not None, "only a plan can be approved"
@@ -151,19 +152,14 @@ class _Validator:
         earlier = [record for record in recorded if record.get("inputs", inputs) == inputs]
         edits = [one for one in earlier if one.get("edit") == draft["plan"] and "inputs" in one]
         if draft["source"] == "person" and edits:
-            return "edited", _maker(edits[-1])
+            return "edited", maker_of(edits[-1])
         if digest(draft["plan"]) not in run.authored:
             return None
-        # A standing grant has an end, and was asked for this revision already.
+        # A standing grant expires, and was already checked for this revision.
         lasting = [record for record in earlier if "until" not in record]
         given = [record for record in lasting if record["decision"] in ("approved", "edited")]
         covering = [record for record in given if is_within(grants, record["grants"])]
-        return ("approved", _maker(covering[-1])) if covering else None
-
-
-def _maker(record: Mapping[str, Any]) -> By:
-    by: By | None = record.get("by")
-    return by or {"kind": "person"}
+        return ("approved", maker_of(covering[-1])) if covering else None
 
 
 def _is_form_of_answer(issue: PlanIssue) -> bool:
@@ -196,24 +192,24 @@ def _refused(state: State, draft: Draft, run: Run, issues: list[Any]) -> Update:
 
 
 def _kept(previous: Plan | None, drafted: Any) -> int:
-    """Count the steps that a draft, which may be anything, leaves exactly as they were."""
+    """Count the steps that a draft, which may have any form, leaves unchanged."""
     before = set(step_fingerprints(previous).values())
     steps = drafted.get("steps") if before and isinstance(drafted, Mapping) else None
     return sum(digest(step) in before for step in steps) if isinstance(steps, list) else 0
 
 
 async def _fingerprints(plan: Plan | None, run: Run) -> dict[str, str]:
-    """Look up what the finished steps were when they ran: the state's plan may have been edited since."""
+    """Find the finished steps as they were when they ran, since the state's plan may have been edited."""
     rows = await run.ledger.results(plan["id"]) if plan else {}
     return {step_id: row["fingerprint"] for step_id, row in rows.items()}
 
 
 async def _with_new_ids(plan: Plan, current: Plan, state: State, run: Run) -> Plan:
-    """Give the steps of an edit that are to run again new ids.
+    """Give new ids to the steps of an edit that must run again.
 
-    They are told by the revision that ran last, as the plan in the state may have been edited since: here, as
-    another fork may have run another one since. A later one on record is this very edit, which a crash cut
-    off, or of another fork, whose ids mean something else.
+    They are compared with the revision that ran last in this fork, because the plan in the state may have
+    been edited since, and another fork may have run another one. A later revision on record is either this
+    edit, which a crash interrupted, or one of another fork, whose ids have other meanings.
     """
     results, approval = state.get("results") or {}, state.get("approval")
     approved = approval.get("plan_hash") if approval else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidAnswerError
 from ..people.editing import editable_plan, editable_step
+from ..people.forms import amount_in, json_or_text
 from ..people.questions import QUESTIONS, RUNNER_STOPPED, OpenQuestion, read_answer
 from ..plan.files.plan_files import dump_plan, read_plan_text
 
@@ -82,20 +82,12 @@ def _decision(question: OpenQuestion, form: Mapping[str, str]) -> Json:
     if instructions := form.get("instructions", "").strip():
         args["instructions"] = instructions
     if args["decision"] in ("supply", "happened"):
-        args["output"] = _json_or_text(form.get("output", ""))
+        args["output"] = json_or_text(form.get("output", ""))
     if args["decision"] == "extend":
-        args["by"] = _amount(form.get("by", "")) if form.get("by", "").strip() else question.args.get("by")
+        args["by"] = amount_in(form.get("by", "")) if form.get("by", "").strip() else question.args.get("by")
     if form.get(RUNNER_STOPPED):
         args[RUNNER_STOPPED] = True
     return {"type": "edit", "args": args}
-
-
-def _amount(text: str) -> float:
-    try:
-        amount = float(text.replace(",", "").replace("_", ""))
-    except ValueError:
-        raise InvalidAnswerError(f"{text!r} is no amount: give a number above zero") from None
-    return int(amount) if amount.is_integer() else amount
 
 
 def _words(question: OpenQuestion, form: Mapping[str, str]) -> Json:
@@ -105,11 +97,4 @@ def _words(question: OpenQuestion, form: Mapping[str, str]) -> Json:
     said = form.get("choice") or form.get("message", "")
     if not said.strip():
         raise InvalidAnswerError("this answer is empty. The question stays open.")
-    return {"type": "respond", "message": said} if question.name in QUESTIONS else _json_or_text(said)
-
-
-def _json_or_text(text: str) -> Json:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return {"type": "respond", "message": said} if question.name in QUESTIONS else json_or_text(said)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
@@ -25,10 +25,11 @@ from ..errors import (
     ThreadNotFoundError,
     known,
 )
+from ..graph.control import fork_outlook
 from ..people.editing import editable_plan
 from ..people.questions import OpenQuestion
 from ..plan.files.plan_files import dump_plan, read_plan_text
-from ..report import write_report
+from ..report import RunRecord, run_record, write_report
 from ..report.html import html_policy, markdown, style
 from ..report.markup import Markup, element
 from .answers import answer_of, editable, is_editable
@@ -36,10 +37,14 @@ from .board import Board
 from .editor import Edit, edit_page
 from .frame import Frame, note
 from .guard import Access, Guard, RefusedError, form_token, person_of, read_form
+from .history import Moment, address, fork_page
 from .lists import inbox, new_run, runs
 from .live import Live, Watch
 from .one_run import Shown, one_run, said_by, step_drawer, time_chart
-from .threads import Thread, Threads, questions_of, waiting_in
+from .threads import Past, Thread, Threads, config_of, questions_of, waiting_in
+
+if TYPE_CHECKING:
+    from langgraph.types import StateSnapshot
 
 __all__ = ["create_app", "looking"]
 
@@ -91,7 +96,7 @@ def _warm_up() -> None:
         _file(name)
 
 
-_RUN = "/runs/{thread:path}"
+_RUN = "/runs/{thread:id}"
 
 
 class _Pages:
@@ -102,7 +107,7 @@ class _Pages:
         self.access = access
 
     def routes(self) -> list[Route]:
-        """List the addresses, the special ones first: a thread's id may hold anything."""
+        """List the addresses."""
         return [
             Route("/", self.inbox),
             Route("/events", self.all_events),
@@ -110,7 +115,7 @@ class _Pages:
             Route("/runs", self.runs),
             Route(f"{_RUN}/events", self.events),
             Route(f"{_RUN}/report", self.report),
-            Route(f"{_RUN}/steps/{{step}}", self.step),
+            Route(f"{_RUN}/steps/{{step:id}}", self.step),
             Route(_RUN, self.run),
         ]
 
@@ -135,9 +140,16 @@ class _Pages:
     # --- one run ------------------------------------------------------------------------------
 
     async def run(self, request: Request) -> Response:
-        """Show one run, or its time chart alone."""
-        if "timeline" in request.query_params:
-            return HTMLResponse(time_chart(await self.threads.record(request.path_params["thread"])))
+        """Show one run, or its time chart alone; or as it was at a moment, by its number or its name."""
+        thread, asked = request.path_params["thread"], request.query_params
+        if "timeline" in asked:
+            return HTMLResponse(time_chart(await self.threads.record(thread)))
+        if "moment" in asked:
+            moment = _moment(await self.threads.moments(thread), asked["moment"])
+            return RedirectResponse(address(await self._frame(request), thread, moment), 303)
+        if "at" in asked:
+            shown = _as_it_was(thread, await self.threads.past(thread, asked["at"]))
+            return HTMLResponse(one_run(await self._frame(request), shown))
         return HTMLResponse(await self._run_page(request))
 
     async def _run_page(
@@ -146,14 +158,15 @@ class _Pages:
         thread, threads = request.path_params["thread"], self.threads
         version = threads.live(thread).version  # before anything is read: what changes meanwhile is told
         snapshot = await threads.snapshot(thread)
-        spoken = run_redactor().value([*snapshot.values.get("messages", ())])
         shown = Shown(
             record=await threads.record(thread),
             status=threads.status_of(thread, snapshot),
             busy=threads.is_running(thread),
             questions=questions_of(snapshot),
+            kept=threads.kept(thread),
             impossible=threads.impossible(snapshot.values),
-            conversation=[said for message in spoken if (said := said_by(message))],
+            conversation=_conversation(snapshot),
+            words=run_redactor().text(threads.live(thread).words),
             fault=threads.faults.get(thread, ""),
             refused=refused,
             version=version,
@@ -165,8 +178,11 @@ class _Pages:
     async def step(self, request: Request) -> Response:
         """Show all about a step, as a piece of the run's page."""
         thread, step = request.path_params["thread"], request.path_params["step"]
-        record = await self.threads.record(thread)
-        may_retry = not self.threads.is_running(thread) and record["ended"]
+        if at := request.query_params.get("at"):
+            record, may_retry = _as_it_was(thread, await self.threads.past(thread, at)).record, False
+        else:
+            record = await self.threads.record(thread)
+            may_retry = not self.threads.is_running(thread) and record["ended"]
         drawer = step_drawer(record, step, await self._frame(request), may_retry=may_retry)
         if drawer is None:
             named = known(one["id"] for one in record["steps"])
@@ -199,6 +215,8 @@ class _Pages:
         if live is not None:
             live.watches.add(watch)
             watch.put("steps", dict(live.outcomes))
+            if live.words:
+                watch.put("words", live.words)
             if since is not None and since != str(live.version):
                 watch.put("stale", {"plan": True, "rest": True})
         elif since is not None and since != str(self.threads.version):
@@ -242,8 +260,8 @@ class _Changes(_Pages):
         self.board = board
 
     def routes(self) -> list[Route]:
-        """List the addresses, those that change something first."""
-        question = f"{_RUN}/answers/{{question}}"
+        """List the addresses."""
+        question = f"{_RUN}/answers/{{question:id}}"
         return [
             Route("/new", self.new),
             Route("/new", self.start, methods=["POST"]),
@@ -254,6 +272,8 @@ class _Changes(_Pages):
             Route(f"{_RUN}/go-on", self.go_on, methods=["POST"]),
             Route(f"{_RUN}/cancel", self.cancel, methods=["POST"]),
             Route(f"{_RUN}/retry", self.retry, methods=["POST"]),
+            Route(f"{_RUN}/fork", self.ask_to_fork),
+            Route(f"{_RUN}/fork", self.fork, methods=["POST"]),
             *super().routes(),
         ]
 
@@ -419,12 +439,59 @@ class _Changes(_Pages):
 
         return await self._changed(request, again)
 
+    async def ask_to_fork(self, request: Request) -> Response:
+        """Say what becomes of what was done, if a run goes on from an earlier moment."""
+        thread, moment = await self._forked(request, request.query_params.get("at", ""))
+        outlook = await fork_outlook(self.board.agent_for(thread), config_of(thread, moment.forks_from))
+        return HTMLResponse(fork_page(await self._frame(request), thread, moment, outlook))
+
+    async def fork(self, request: Request) -> Response:
+        """Go on from an earlier moment."""
+        thread, moment = await self._forked(request, (await read_form(request)).get("at", ""))
+        await self.board.fork(thread, moment.forks_from, person_of(request))
+        return await self._to(request, "runs", thread)
+
+    async def _forked(self, request: Request, at: str) -> tuple[str, Moment]:
+        thread = request.path_params["thread"]
+        past = await self.board.past(thread, at)
+        moment = past.moments[past.number]
+        if not moment.forks_from:
+            raise InvalidInputError("the run had ended at this moment; choose one before it")
+        return thread, moment
+
     async def _changed(
         self, request: Request, change: Callable[[str, Mapping[str, str]], Awaitable[None]]
     ) -> Response:
         form, thread = await read_form(request), request.path_params["thread"]
         await change(thread, form)
         return await self._to(request, "runs", thread)
+
+
+def _moment(moments: Sequence[Moment], asked: str) -> Moment:
+    """Find a moment by its number, from 1, or the ``last`` one."""
+    number = len(moments) if asked == "last" else int(asked) if asked.isdecimal() else 0
+    if not 1 <= number <= len(moments):
+        raise InvalidInputError(f"there is no moment {asked!r}; this run has {len(moments)} so far")
+    return moments[number - 1]
+
+
+def _as_it_was(thread: str, past: Past) -> Shown:
+    record: RunRecord = run_redactor().value(run_record(past.snapshot, thread=thread))
+    return Shown(
+        record=record,
+        status=record["status"],
+        busy=False,
+        questions=questions_of(past.snapshot),
+        kept=(),
+        impossible=(),
+        conversation=_conversation(past.snapshot),
+        past=past,
+    )
+
+
+def _conversation(snapshot: StateSnapshot) -> list[tuple[str, str]]:
+    spoken = run_redactor().value([*snapshot.values.get("messages", ())])
+    return [said for message in spoken if (said := said_by(message))]
 
 
 def _back(frame: Frame, thread: str) -> Markup:

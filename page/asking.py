@@ -26,6 +26,7 @@ def question_card(
     impossible: Collection[str] = (),
     about: object = "",
     busy: bool = False,
+    kept: bool = False,
     refused: str = "",
     typed: Mapping[str, str] = _NO_FORM,
 ) -> Markup:
@@ -38,6 +39,7 @@ def question_card(
         impossible: Decisions that could not be carried out, which are not offered.
         about: A line about the run, where it is not on the run's own page.
         busy: Whether the run still works on other steps.
+        kept: Whether an answer has come, and waits until those have ended.
         refused: Why the last answer was not taken.
         typed: What the form held then.
     """
@@ -49,20 +51,22 @@ def question_card(
         element("code", step) if isinstance(step, str) else "",
         id=f"title-{question.id}",
     )
-    if busy:
-        ways: Markup = element(
-            "p", "You can answer when the steps that still run have ended.", class_="muted"
-        )
-    else:
-        ways = frame.form(
-            frame.link("runs", thread, "answers", question.id),
-            note(refused) if refused else "",
-            element("input", type="hidden", name="back", value="inbox") if about else "",
-            *_ways(question, impossible, typed),
-            _edit_link(frame, thread, question),
-        )
+    ways: Markup | str = frame.form(
+        frame.link("runs", thread, "answers", question.id),
+        note(refused) if refused else "",
+        element("input", type="hidden", name="back", value="inbox") if about else "",
+        *_ways(question, impossible, typed),
+        _edit_link(frame, thread, question),
+    )
+    if kept:
+        words = "Your answer is kept. It goes in when the steps that run now have ended."
+        other = element("details", element("summary", "Answer differently …"), ways)
+        ways = join([element("p", words, class_="kept", role="status"), other])
+    elif busy and not frame.read_only:
+        words = "Other steps still run. Your answer is kept, and goes in when they have ended."
+        ways = join([element("p", words, class_="muted"), ways])
     # A form that somebody fills in stays as it is while the page changes around it.
-    key = f"question-{question.id}{'-busy' if busy else ''}"
+    key = f"question-{question.id}{'-kept' if kept else ''}"
     said = element("div", markdown(question.description), class_="asked", dir="auto", tabindex="0")
     return element(
         "article",

@@ -6,21 +6,22 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from langgraph.types import Command
 
 from ..context import run_redactor, to_context
 from ..errors import PlanExecuteError, ThreadBusyError
-from ..graph.control import cancel_run, edit_plan, retry_steps
+from ..graph.control import cancel_run, check_may_answer, edit_plan, retry_steps
 from ..people.questions import is_ours
 from ..report import RunRecord, aread_run
 from ..storage.persistence import list_threads
 from ..threads.requirements import check_can_go_on, impossible_decisions
-from .threads import Threads, config_of
+from .threads import MOST_CHECKPOINTS, Threads, config_of
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
     from langgraph.types import StateSnapshot
 
     from ..graph.agent import PlanExecuteAgent
@@ -34,6 +35,13 @@ PlanReader = Callable[[str, Mapping[str, str], Mapping[str, Any]], tuple[dict[st
 
 It gives the plan and the inputs, and raises `InvalidPlanError` with the issues.
 """
+
+
+class _Kept(NamedTuple):
+    """An answer that came while other steps ran, and whose it is."""
+
+    answer: Any
+    person: str | None
 
 
 class Board(Threads):
@@ -53,6 +61,8 @@ class Board(Threads):
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._agents: dict[str, PlanExecuteAgent] = {}
         self._refusals: dict[str, Exception] = {}
+        self._kept: dict[str, dict[str, _Kept]] = {}
+        self._closing = False
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -60,9 +70,14 @@ class Board(Threads):
         """List the threads of the database."""
         return await asyncio.to_thread(lambda: list(list_threads(self.agent.checkpointer)))  # type: ignore[arg-type]
 
-    async def state(self, thread: str) -> StateSnapshot:
+    async def state(self, thread: str, checkpoint: str | None = None) -> StateSnapshot:
         """Read a thread's state."""
-        return await self.agent.aget_state(config_of(thread))
+        return await self.agent.aget_state(config_of(thread, checkpoint))
+
+    async def history(self, thread: str) -> Sequence[StateSnapshot]:
+        """Read the newest states of a thread, newest first."""
+        states = self.agent.aget_state_history(config_of(thread), limit=MOST_CHECKPOINTS)
+        return [one async for one in states]
 
     async def read(self, thread: str) -> RunRecord:
         """Read all about a run, with what the store has of it."""
@@ -79,6 +94,10 @@ class Board(Threads):
     def hears(self, thread: str) -> bool:
         """Tell whether this process runs a thread."""
         return thread in self._tasks
+
+    def kept(self, thread: str) -> Collection[str]:
+        """Name the questions whose answers wait until the steps that run have ended."""
+        return self._kept.get(thread, {}).keys()
 
     # --- running ----------------------------------------------------------------------------
 
@@ -106,9 +125,18 @@ class Board(Threads):
     async def answer(self, thread: str, question_id: str, answer: Any, person: str | None) -> None:
         """Answer a question and go on; return when the answer is on disk.
 
+        While other steps run, the answer is kept until they have ended: the graph takes none before.
+
         Raises:
             PlanExecuteError: If it was refused; the question is still open then.
         """
+        if thread in self._tasks:
+            await check_may_answer(self.agent_for(thread), config_of(thread), question_id, person=person)
+        if thread in self._tasks:
+            self._kept.setdefault(thread, {})[question_id] = _Kept(answer, person)
+            self.live(thread).tell("stale", {"rest": True})
+            self.changed()
+            return
         await self._begin(thread, Command(resume={question_id: answer}), person)
 
         async def is_kept() -> bool:
@@ -128,6 +156,17 @@ class Board(Threads):
         agent = self.agent_for(thread)
         check_can_go_on(agent, agent.toolbox, await self.snapshot(thread))
         await self._begin(thread, None, person)
+        self._raise_if_refused(thread)
+
+    async def fork(self, thread: str, checkpoint: str, person: str | None) -> None:
+        """Go on from an earlier checkpoint, as LangGraph forks.
+
+        Raises:
+            PlanExecuteError: If it cannot go on from there, or somebody runs the thread.
+        """
+        agent = self.agent_for(thread)
+        check_can_go_on(agent, agent.toolbox, await self.state(thread, checkpoint))
+        await self._begin(thread, None, person, checkpoint=checkpoint)
         self._raise_if_refused(thread)
 
     async def retry(self, thread: str, step_ids: list[str] | None, person: str | None) -> None:
@@ -163,7 +202,13 @@ class Board(Threads):
         self.changed()
 
     async def _begin(
-        self, thread: str, given: Any, person: str | None, settings: Mapping[str, Any] | None = None
+        self,
+        thread: str,
+        given: Any,
+        person: str | None,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        checkpoint: str | None = None,
     ) -> None:
         """Start to run a thread, and return when it is held here or was refused."""
         if thread in self._tasks:
@@ -173,7 +218,7 @@ class Board(Threads):
         agent = self.agent_for(thread)
         # Alone, a name changes no setting of the thread.
         told = {**(settings or {}), **({} if person is None else {"person": person})}
-        task = asyncio.create_task(self._run(agent, thread, given, told))
+        task = asyncio.create_task(self._run(agent, thread, config_of(thread, checkpoint), given, told))
         self._tasks[thread], self._agents[thread] = task, agent
 
         async def is_held() -> bool:
@@ -194,26 +239,51 @@ class Board(Threads):
             raise self._refusals.pop(thread)
 
     async def _run(
-        self, agent: PlanExecuteAgent, thread: str, given: Any, settings: Mapping[str, Any]
+        self,
+        agent: PlanExecuteAgent,
+        thread: str,
+        config: RunnableConfig,
+        given: Any,
+        settings: Mapping[str, Any],
     ) -> None:
         live = self.live(thread)
         live.begin()
         begun = False
         try:
-            events = agent.astream(
-                given, config_of(thread), context=to_context(settings or None), stream_mode="custom"
-            )
-            async for event in events:
+            told = to_context(settings or None)
+            modes = ["custom", "messages"]
+            async for mode, new in agent.astream(given, config, context=told, stream_mode=modes):
                 begun = True
-                live.hear(event)
-                if event["type"] == "question_open":
-                    self.changed()
+                if mode == "messages":
+                    live.hear_words(*new)
+                elif isinstance(new, Mapping):  # a tool may write anything
+                    live.hear(new)
+                    if new.get("type") == "question_open":
+                        self.changed()
         except Exception as error:
             self._note_fault(thread, error, refused=not begun)
         finally:
             del self._tasks[thread], self._agents[thread]
             live.stopped()
             self.changed()
+        await self._give_kept(thread)
+
+    async def _give_kept(self, thread: str) -> None:
+        """Go on with the answers that came meanwhile; those of each person are given by themselves."""
+        kept = self._kept.pop(thread, {})
+        if kept and thread in self.faults:
+            self.faults[thread] += " No answer that was kept until then was given."
+        if not kept or thread in self.faults:
+            return
+        asked = {one.id for one in (await self.state(thread)).interrupts}
+        kept = {question: one for question, one in kept.items() if question in asked}
+        if not kept or thread in self._tasks or self._closing:
+            return
+        person = next(iter(kept.values())).person
+        given = {question: one.answer for question, one in kept.items() if one.person == person}
+        if later := {question: one for question, one in kept.items() if question not in given}:
+            self._kept[thread] = later
+        await self._begin(thread, Command(resume=given), person)
 
     def _note_fault(self, thread: str, error: Exception, *, refused: bool) -> None:
         if refused:
@@ -224,6 +294,7 @@ class Board(Threads):
 
     async def close(self) -> None:
         """Stop what runs; each thread can go on from where it is."""
+        self._closing = True
         tasks = [*self._tasks.values()]
         for task in tasks:
             task.cancel()

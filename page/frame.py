@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+
+from starlette.convertors import Convertor, register_url_convertor
 
 from ..report.markup import Markup, element, exact
 
@@ -28,7 +30,7 @@ class Frame:
 
     def link(self, *parts: str) -> str:
         """Return the path of a page."""
-        return self.base + "/" + "/".join(quote(part, safe="") for part in parts)
+        return self.base + "/" + "/".join(map(_segment, parts))
 
     def form(self, action: str, *parts: object, **attributes: object) -> Markup:
         """Write a form that this page takes; "" where nothing can be changed."""
@@ -90,6 +92,29 @@ class Frame:
             state,
             element("span", id="link", role="status"),
         )
+
+
+def _segment(part: str) -> str:
+    """Write an id as one part of a path; servers decode it once, and a slash or dots must not count then."""
+    once = part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="")
+    return quote(once, safe="")
+
+
+class Id(Convertor[str]):
+    """An id in a path, as `Frame.link` writes it; Starlette's own takes a slash in it for the path's."""
+
+    regex = "[^/]+"
+
+    def convert(self, value: str) -> str:
+        """Read it."""
+        return unquote(value)
+
+    def to_string(self, value: str) -> str:
+        """Write it as far as Starlette, which quotes it once more."""
+        return quote(value, safe="")
+
+
+register_url_convertor("id", Id())
 
 
 def field(label: str, name: str, value: str = "", *, rows: int = 0, hint: str = "", **more: object) -> Markup:

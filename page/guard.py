@@ -8,7 +8,7 @@ import inspect
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -172,7 +172,7 @@ class Guard:
         session = self.access.exchange(token)
         if session is None:
             return None  # used before, perhaps by this very browser
-        answer = RedirectResponse(request.url.path, 303)
+        answer = RedirectResponse(quote(request.url.path), 303)
         answer.set_cookie(_cookie(request), session, path="/", httponly=True, samesite="strict")
         return answer
 

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from langchain_core.messages import AIMessageChunk
+
+from ..models.json_text import without_thinking
 from ..people.questions import OpenQuestion
 from ..report.steps import outcome_of
 
@@ -65,6 +68,10 @@ class Live:
         self.running: dict[str, str] = {}
         """What each step that runs is doing."""
         self.outcomes: dict[str, str] = {}
+        self.words = ""
+        """The answer as far as a model has written it; "" while none does."""
+        self._message: str | None = None
+        self._written = ""
         self.watches: set[Watch] = set()
         self.version = 0
         """Grows with each change for which a page must be loaded again."""
@@ -81,6 +88,7 @@ class Live:
     def begin(self) -> None:
         """Forget how steps ended: some of them may run again."""
         self.outcomes.clear()
+        self.words, self._message, self._written = "", None, ""
         self.tell("begun", True)
         self.tell("stale", {"plan": True, "rest": True})
 
@@ -121,9 +129,20 @@ class Live:
         self.outcomes[step_id] = outcome
         self.tell("steps", {step_id: outcome})
 
+    def hear_words(self, piece: Any, about: Mapping[str, Json]) -> None:
+        """Take in a piece of a message, if it is of the answer; after a failed call it is written anew."""
+        if about.get("langgraph_node") != "synthesizer" or not isinstance(piece, AIMessageChunk):
+            return
+        begun = self._written if piece.id == self._message else ""
+        self._message, self._written = piece.id, begun + str(piece.text)
+        if words := without_thinking(self._written).strip():
+            self.words = words
+            self.tell("words", words)
+
     def stopped(self) -> None:
         """Forget what ran: nothing does any more."""
         self.running.clear()
+        self.words, self._message, self._written = "", None, ""
         self.tell("now", [])
         self.tell("stale", {"plan": True, "rest": True})
 

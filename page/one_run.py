@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..people.questions import OpenQuestion
@@ -15,6 +15,8 @@ from ..report.record import RunRecord
 from ..report.words import OUTCOMES, Share, say_cost, say_seconds
 from .asking import question_card
 from .frame import Frame, note, status_badge
+from .history import past_panel
+from .threads import Past
 
 __all__ = ["Shown", "anchors_of", "one_run", "said_by", "step_drawer", "time_chart"]
 
@@ -29,10 +31,13 @@ class Shown:
     Attributes:
         status: As in the list of runs.
         busy: Whether this process runs it.
+        words: The answer as far as a model has written it.
         fault: Why a run of this process stopped.
+        kept: Questions whose answers have come and wait.
         impossible: Decisions that could not be carried out.
         conversation: Who said what, oldest first.
         refused: The answer that was not taken: the question, why, and what the form held.
+        past: The moment that is shown; None: it is as it is now.
         version: That of the run's `Live` before all this was read.
     """
 
@@ -40,11 +45,14 @@ class Shown:
     status: str
     busy: bool
     questions: Sequence[OpenQuestion]
+    kept: Collection[str]
     impossible: Collection[str]
     conversation: Sequence[tuple[str, str]]
+    words: str = ""
     fault: str = ""
     refused: tuple[str, str, Mapping[str, str]] | None = None
     version: int = 0
+    past: Past | None = None
 
 
 def anchors_of(record: RunRecord) -> dict[str, str]:
@@ -53,13 +61,17 @@ def anchors_of(record: RunRecord) -> dict[str, str]:
 
 
 def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
-    """Write the page; without the drawings where the browser has them."""
-    record = shown.record
-    title = record["goal"] or record["thread"]
+    """Write the page; without the drawings where the browser has them. What was can only be looked at."""
+    record, past, page = shown.record, shown.past, frame
+    title, thread = record["goal"] or record["thread"], record["thread"]
+    panel: Markup | str = ""
+    if past is not None:
+        panel = past_panel(frame, thread, past.moments, past.number)
+        frame = replace(frame, read_only=True)
     aside = element(
         "div",
         _live("questions", _questions(frame, shown)),
-        _live("answer", _titled("answer", record), _titled("issues", record)),
+        _live("answer", _answer(shown), _titled("issues", record)),
         _live("conversation", _conversation(shown.conversation)),
         _live("decisions", _titled("decisions", record)),
         _live("usage", _titled("usage", record)),
@@ -67,13 +79,15 @@ def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
         class_="aside",
     )
     drawings = "" if rest_only else _drawings(record)
-    return frame.document(
+    follows = f"{frame.link('runs', thread, 'events')}?since={shown.version}"
+    return page.document(
         title[:80],
+        panel,
         _head(frame, shown),
         element("div", drawings, aside, class_="columns"),
         _drawer(),
-        data_follows=f"{frame.link('runs', record['thread'], 'events')}?since={shown.version}",
-        data_run=frame.link("runs", record["thread"]),
+        data_follows=follows if past is None else None,
+        data_run=frame.link("runs", thread),
         data_outcomes=json.dumps({name: [one.mark, one.label] for name, one in OUTCOMES.items()}),
     )
 
@@ -87,13 +101,25 @@ def _titled(key: str, record: RunRecord) -> Markup | str:
     return join([element("h2", PARTS[key][0]), body]) if body else ""
 
 
+def _answer(shown: Shown) -> Markup | str:
+    """Write the answer; while a model writes it, as the text that there is."""
+    if not shown.words:
+        return _titled("answer", shown.record)
+    words = element("div", shown.words, id="words", class_="panel answer", dir="auto", tabindex="0")
+    return join([element("h2", PARTS["answer"][0], " ", element("small", "is being written")), words])
+
+
 # --- the head ----------------------------------------------------------------------------
 
 
 def _head(frame: Frame, shown: Shown) -> Markup:
     record = shown.record
     words = element("span", record["reason"] or "", class_="muted", dir="auto")
-    links = element("a", "Report", href=frame.link("runs", record["thread"], "report"))
+    links: Markup | str = ""
+    if shown.past is None:
+        run, report = (frame.link("runs", record["thread"], *more) for more in ((), ("report",)))
+        ways = [element("a", "Report", href=report), element("a", "History", href=f"{run}?moment=last")]
+        links = join(ways, " ")
     return element(
         "div",
         element("h1", record["goal"] or "(no goal)", dir="auto"),
@@ -162,6 +188,7 @@ def _questions(frame: Frame, shown: Shown) -> Markup | str:
             question,
             impossible=shown.impossible,
             busy=shown.busy,
+            kept=question.id in shown.kept,
             refused=why if question.id == refused_id else "",
             typed=typed if question.id == refused_id else {},
         )

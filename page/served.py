@@ -21,7 +21,7 @@ from ..report import RunRecord, run_record
 from .app import create_app, looking
 from .components import app as components
 from .guard import Access
-from .threads import Threads, config_of
+from .threads import MOST_CHECKPOINTS, Threads, config_of
 
 __all__ = ["ServerThreads", "app"]
 
@@ -46,28 +46,19 @@ class ServerThreads(Threads):
         self._busy = {str(one["thread_id"]) for one in found if one["status"] == "busy"}
         return [(str(one["thread_id"]), str(one["updated_at"])) for one in found]
 
-    async def state(self, thread: str) -> StateSnapshot:
+    async def state(self, thread: str, checkpoint: str | None = None) -> StateSnapshot:
         """Read a thread's state."""
         try:
-            found: Mapping[str, Any] = await get_client().threads.get_state(thread)
+            at: Any = None if checkpoint is None else {"checkpoint_ns": "", "checkpoint_id": checkpoint}
+            found: Any = await get_client().threads.get_state(thread, checkpoint=at)
         except (NotFoundError, UnprocessableEntityError):  # the latter: no id that the server gives
             found = {}
-        values = dict(found.get("values") or {})
-        values["messages"] = convert_to_messages(values.get("messages") or [])
-        interrupts = tuple(
-            Interrupt(value=one["value"], id=one["id"]) for one in found.get("interrupts") or ()
-        )
-        tasks = tuple(PregelTask(str(one["id"]), str(one["name"]), ()) for one in found.get("tasks") or ())
-        return StateSnapshot(
-            values=values,
-            next=tuple(found.get("next") or ()),
-            config=config_of(thread),
-            metadata=None,
-            created_at=found.get("created_at"),
-            parent_config=None,
-            tasks=tasks,
-            interrupts=interrupts,
-        )
+        return _snapshot(thread, found)
+
+    async def history(self, thread: str) -> Sequence[StateSnapshot]:
+        """Read the newest states of a thread, newest first."""
+        found: Any = await get_client().threads.get_history(thread, limit=MOST_CHECKPOINTS)
+        return [_snapshot(thread, one) for one in found]
 
     async def read(self, thread: str) -> RunRecord:
         """Read all about a run, as far as the state has it."""
@@ -76,6 +67,29 @@ class ServerThreads(Threads):
     def is_running(self, thread: str) -> bool:
         """Tell whether the server was running a thread when it was asked last."""
         return thread in self._busy
+
+
+def _snapshot(thread: str, found: Mapping[str, Any]) -> StateSnapshot:
+    """Read a state as a server writes it."""
+    values = dict(found.get("values") or {})
+    values["messages"] = convert_to_messages(values.get("messages") or [])
+    before = found.get("parent_checkpoint")
+    return StateSnapshot(
+        values=values,
+        next=tuple(found.get("next") or ()),
+        config=config_of(thread, _id(found.get("checkpoint"))),
+        metadata=found.get("metadata"),
+        created_at=found.get("created_at"),
+        parent_config=config_of(thread, _id(before)) if before else None,
+        tasks=tuple(PregelTask(str(one["id"]), str(one["name"]), ()) for one in found.get("tasks") or ()),
+        interrupts=tuple(
+            Interrupt(value=one["value"], id=one["id"]) for one in found.get("interrupts") or ()
+        ),
+    )
+
+
+def _id(checkpoint: Mapping[str, Any] | None) -> str:
+    return str((checkpoint or {}).get("checkpoint_id") or "")
 
 
 _threads = ServerThreads()

@@ -7,24 +7,28 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 
 from ..context import run_redactor
-from ..errors import PlanExecuteError, ThreadNotFoundError
+from ..errors import InvalidInputError, PlanExecuteError, ThreadNotFoundError
 from ..people.questions import OpenQuestion
 from ..report import RunRecord
 from ..state import FINAL_STATUSES
+from .history import AFTER, Moment, as_of, checkpoint_of, moments_of
 from .live import Live, Watch
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-__all__ = ["Thread", "Threads", "config_of", "questions_of", "waiting_in"]
+__all__ = ["MOST_CHECKPOINTS", "Past", "Thread", "Threads", "config_of", "questions_of", "waiting_in"]
 
 _log = logging.getLogger(__name__)
 
+MOST_CHECKPOINTS = 300
+"""How far back the history of a run goes; steps that run together need one."""
+_MOST_HISTORIES = 20
 _LOOKS_EVERY_S = 2.0
 """How often the storage is asked about what others run."""
 
@@ -47,9 +51,18 @@ class Thread:
     cost: float | None
 
 
-def config_of(thread: str) -> RunnableConfig:
-    """Name a thread to LangGraph."""
-    return {"configurable": {"thread_id": thread}}
+class Past(NamedTuple):
+    """A run as it was: its state, all moments, and which of them it is."""
+
+    snapshot: StateSnapshot
+    moments: list[Moment]
+    number: int
+
+
+def config_of(thread: str, checkpoint: str | None = None) -> RunnableConfig:
+    """Name a thread to LangGraph, or a checkpoint of it."""
+    named = {} if checkpoint is None else {"checkpoint_id": checkpoint}
+    return {"configurable": {"thread_id": thread, **named}}
 
 
 class Threads(ABC):
@@ -69,14 +82,19 @@ class Threads(ABC):
         self.version = 0
         self._ended: dict[tuple[str, str], Thread] = {}
         self._waiting: int | None = None
+        self._moments: dict[str, tuple[tuple[str, int], list[Moment]]] = {}
 
     @abstractmethod
     async def listed(self) -> Sequence[tuple[str, str]]:
         """List the ids of threads and when each was last written (ISO 8601), newest first."""
 
     @abstractmethod
-    async def state(self, thread: str) -> StateSnapshot:
-        """Read a thread's state; one that is not there was never created."""
+    async def state(self, thread: str, checkpoint: str | None = None) -> StateSnapshot:
+        """Read a thread's state, now or at a checkpoint; one that is not there was never created."""
+
+    @abstractmethod
+    async def history(self, thread: str) -> Sequence[StateSnapshot]:
+        """Read the newest `MOST_CHECKPOINTS` states of a thread, newest first."""
 
     @abstractmethod
     async def read(self, thread: str) -> RunRecord:
@@ -88,6 +106,10 @@ class Threads(ABC):
 
     def impossible(self, values: Mapping[str, Any]) -> Collection[str]:  # noqa: ARG002 - who runs it knows
         """Name decisions that could not be carried out on a thread with this state, as far as is known."""
+        return ()
+
+    def kept(self, thread: str) -> Collection[str]:  # noqa: ARG002 - unless it takes answers
+        """Name the open questions whose answers have come and wait."""
         return ()
 
     def hears(self, thread: str) -> bool:  # noqa: ARG002 - unless it runs threads itself
@@ -121,8 +143,8 @@ class Threads(ABC):
         found = run_redactor().value(self._described(thread, at, snapshot))
         if found["status"] in FINAL_STATUSES and not snapshot.tasks:
             self._ended[thread, at] = Thread(**found, questions=[], impossible=())
-        questions, impossible = questions_of(snapshot), self.impossible(snapshot.values)
-        return Thread(**found, questions=questions, impossible=impossible)
+        questions = [one for one in questions_of(snapshot) if one.id not in self.kept(thread)]
+        return Thread(**found, questions=questions, impossible=self.impossible(snapshot.values))
 
     def _described(self, thread: str, at: str, snapshot: StateSnapshot) -> dict[str, Any]:
         values = snapshot.values
@@ -156,6 +178,39 @@ class Threads(ABC):
         if snapshot.created_at is None:
             raise ThreadNotFoundError(f"there is no thread {thread!r}")
         return snapshot
+
+    async def moments(self, thread: str) -> list[Moment]:
+        """List what happened in a run, oldest first; it is read again when there is more of it.
+
+        Raises:
+            ThreadNotFoundError: If there is no such thread.
+        """
+        now = await self.snapshot(thread)
+        here = checkpoint_of(now)
+        version = here, len(now.values.get("results") or ())
+        known = self._moments.pop(thread, None)
+        if known is None or known[0] != version:
+            before = [one for one in await self.history(thread) if checkpoint_of(one) < here]
+            known = version, run_redactor().value(moments_of([now, *before]))
+        self._moments[thread] = known
+        if len(self._moments) > _MOST_HISTORIES:
+            del self._moments[next(iter(self._moments))]
+        return known[1]
+
+    async def past(self, thread: str, at: str) -> Past:
+        """Read a run as it was.
+
+        Raises:
+            ThreadNotFoundError: If there is no such thread.
+            InvalidInputError: If nothing is known of this moment.
+        """
+        moments = await self.moments(thread)
+        number = next((number for number, one in enumerate(moments) if one.at == at), None)
+        if number is None:
+            raise InvalidInputError(f"thread {thread!r} has no moment {at!r}, or it is not kept any more")
+        checkpoint, now = at.partition(AFTER)[0], await self.snapshot(thread)
+        then = now if checkpoint_of(now) == checkpoint else await self.state(thread, checkpoint)
+        return Past(as_of(then, at), moments, number)
 
     async def record(self, thread: str) -> RunRecord:
         """Read all about a run, without secrets; a step that runs now is marked so."""

@@ -1,1 +1,1 @@
-"""What a person is asked, how an answer is read, what is on record of it."""
+"""Ask a person, read the answer, and record it."""

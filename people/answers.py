@@ -1,4 +1,4 @@
-"""Answers to open questions: each is matched by id and read before the run goes on."""
+"""Match answers with open questions by id, and read them before the run continues."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ __all__ = [
 
 
 def check_resumable(snapshot: StateSnapshot | None, has_saver: bool) -> None:
-    """Refuse to go on where there is nothing to go on with.
+    """Refuse to continue if there is nothing to continue.
 
     Raises:
         ConfigurationError: If there is no checkpointer.
@@ -91,13 +91,13 @@ def check_command(
     *,
     by_chat: bool = False,
 ) -> Command[Any]:
-    """Read the answers of a ``Command``; one without answers passes.
+    """Read the answers of a ``Command``; a command without answers passes.
 
     Args:
         command: What the caller sent.
         snapshot: The thread's state.
         has_saver: Whether there is a checkpointer.
-        overdue: Safe answers to questions that waited too long; a late answer counts no more.
+        overdue: Safe answers to questions that waited too long; a late answer does not count.
         by_chat: Whether it may come from a client of chat, which sends no ids: then an answer without one is
             for the question that those show.
 
@@ -118,7 +118,7 @@ def check_command(
     assert snapshot is not None
     if not snapshot.interrupts:
         name = thread_name(snapshot)
-        raise NothingToResumeError(f"no question is open on thread {name!r}; go on with None as input")
+        raise NothingToResumeError(f"no question is open on thread {name!r}; continue it with None as input")
     questions = {question.id: question for question in snapshot.interrupts}
     shown = current_question(snapshot.interrupts, snapshot.values.get("messages") or []) if by_chat else None
     answers = {} if set(overdue) == set(questions) else _answers(command.resume, questions, shown)
@@ -126,14 +126,15 @@ def check_command(
 
 
 def _refuse_goto(command: Command[Any]) -> None:
-    """Refuse to go to a node: LangGraph would run it beside the open ones, or where its input is missing."""
+    """Refuse to go to a node: LangGraph would run it next to open ones, or without its input."""
     targets = (
         command.goto if isinstance(command.goto, list | tuple) else [command.goto] if command.goto else []
     )
     names = [one.node if isinstance(one, Send) else str(one) for one in targets]
     instead = (
-        "Use Command(resume=…) to answer, None as input to go on, retry_steps to run steps again, "
-        f"edit_plan to change the plan, and goto={END!r} without an answer to end the run."
+        "Use Command(resume=…) to answer, None as input to continue, retry_steps to run steps "
+        f"again, edit_plan to change the plan, and goto={END!r} without an answer to end the "
+        "run."
     )
     if inner := [name for name in names if name != END]:
         raise InvalidInputError(
@@ -145,13 +146,13 @@ def _refuse_goto(command: Command[Any]) -> None:
 
 @contextmanager
 def wrong_answers_named() -> Iterator[None]:
-    """Say in our words that an answer does not have the form that a tool or a middleware asked for."""
+    """Explain that an answer does not have the form that a tool or a middleware wants."""
     try:
         yield
     except ValidationError as error:
         if not is_invalid_resume(error):
             raise
-        # Not the answer itself: it may hold a secret.
+        # The answer itself may contain a secret.
         problems = (
             f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg']}" for one in error.errors()[:5]
         )
@@ -161,7 +162,7 @@ def wrong_answers_named() -> Iterator[None]:
 
 
 def _answers(resume: Any, questions: Mapping[str, Interrupt], shown: Interrupt | None) -> dict[str, Any]:
-    """Match answers with open questions by id, and read each one, so that a bad one never starts the run."""
+    """Match answers with open questions by id, and read each, so that a bad one never starts the run."""
     listed = open_questions(list(questions.values()))
     if resume is None or resume == {} or resume == []:
         raise InvalidAnswerError(f"the answer is empty. Open: {listed}")
@@ -182,7 +183,7 @@ def _answers(resume: Any, questions: Mapping[str, Interrupt], shown: Interrupt |
 
 
 def refused_questions(given: Any, snapshot: StateSnapshot | None) -> list[str]:
-    """Name the questions of ours that an input was refused for."""
+    """Return our own questions for which an input was refused."""
     if snapshot is None:
         return []
     current = current_question(snapshot.interrupts, snapshot.values.get("messages") or [])
@@ -214,7 +215,7 @@ def _read(question: Any, answer: Any) -> Any:
 
 
 def _tool_call_answer(question: Mapping[str, Any], answer: Any) -> dict[str, Any]:
-    """Check an answer to LangChain's own human-in-the-loop middleware, which takes one shape only."""
+    """Check an answer to LangChain's own human-in-the-loop middleware, which accepts one format only."""
     given = answer.get("decisions") if isinstance(answer, Mapping) and "decisions" in answer else answer
     decisions = list(given) if isinstance(given, list | tuple) else [given]
     requests, configs = question["action_requests"], question.get("review_configs") or []
@@ -241,8 +242,8 @@ def _tool_decision(decision: Any, request: Mapping[str, Any], allowed: Sequence[
     kind = _INBOX.get(str(kind), kind)
     if kind not in allowed or not isinstance(given, Mapping):
         raise InvalidAnswerError(
-            f"{decision!r} is no decision on the call of {request['name']!r}; allowed: {known(allowed)}; "
-            "the question stays open"
+            f"{decision!r} is not a decision on the call of {request['name']!r}; allowed: "
+            f"{known(allowed)}; the question stays open"
         )
     args = given.get("args")
     if kind == "edit" and "edited_action" not in given:
@@ -266,7 +267,7 @@ def _tool_decision(decision: Any, request: Mapping[str, Any], allowed: Sequence[
 
 
 def answers_of_earlier_version(resume: Mapping[str, Any], snapshot: StateSnapshot | None) -> dict[str, Any]:
-    """Return the answers to questions of ours that an earlier version asked, by what they are about."""
+    """Return the answers to questions of an earlier version, by their subject."""
     return {
         older_question_id(question_name(one.value), one.value.get("step_id")): resume[one.id]
         for one in (snapshot.interrupts if snapshot is not None else ())
@@ -281,17 +282,17 @@ async def keep_answers(
     saver: BaseCheckpointSaver[Any] | None,
     who_answered: Callable[[str], By],
 ) -> Command[Any] | None:
-    """Put the answers to our questions on record, and return what is left for LangGraph to hand out.
+    """Record the answers to our questions, and return the rest for LangGraph to hand out.
 
     Args:
         command: The answers, by the id of their question.
         snapshot: The thread's state.
         ledger: Where they are kept.
         saver: Where the questions are marked as answered; None: nowhere.
-        who_answered: Tells whose the answer to a question is.
+        who_answered: Returns who gave the answer to a question.
     """
     given = command.resume if isinstance(command.resume, Mapping) else {}
-    # Whether an answer fits a tool's own schema, only the tool can tell.
+    # Only the tool can tell whether an answer fits the tool's own schema.
     final = {one.id for one in snapshot.interrupts if is_ours(one.id) and _is_final(one)}
     ours = {key: answer for key, answer in given.items() if key in final}
     for key, answer in ours.items():
@@ -307,15 +308,15 @@ async def keep_answers(
 
 
 def _is_final(question: Interrupt) -> bool:
-    """Tell whether the answer has been read already, or whatever it is will be taken."""
+    """Tell whether the answer has been read already, or will be accepted whatever it is."""
     return question_name(question.value) in QUESTIONS or question.response_schema is None
 
 
 async def bare_answer(config: RunnableConfig, question: Interrupt, ledger: Ledger) -> dict[str, Any]:
-    """Take an answer without id that a parent graph was handed for the one open question, if there is one.
+    """Take an answer without an id, handed to a parent graph, for the one open question, if there is one.
 
-    LangGraph 1.2.22 hands out such answers by position, and after a crash once more: those that were
-    taken before are on record and count for nothing.
+    LangGraph 1.2.22 hands out such answers by position, and once more after a crash. Answers that were taken
+    before are recorded and do not count again.
 
     Raises:
         pydantic.ValidationError: If it does not fit; the parent's question stays open.
@@ -330,7 +331,7 @@ async def bare_answer(config: RunnableConfig, question: Interrupt, ledger: Ledge
             for known_digest in taken:
                 answer = context.run(interrupt, None)
                 if digest(answer) != known_digest:
-                    break  # the parent had forgotten those, and this one is new
+                    break  # The parent had forgotten those, and this one is new.
             else:
                 answer = context.run(lambda: interrupt(question.value, response_schema=form))
         except GraphInterrupt:
@@ -344,7 +345,7 @@ async def bare_answer(config: RunnableConfig, question: Interrupt, ledger: Ledge
 
 
 def overdue_answers(snapshot: StateSnapshot | None, waits_s: float | None) -> dict[str, Any]:
-    """Answer questions that have waited longer than ``waits_s`` seconds with their safe default, by id."""
+    """Answer questions older than ``waits_s`` seconds with their safe default, by id."""
     if snapshot is None or waits_s is None:
         return {}
     return {

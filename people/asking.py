@@ -1,4 +1,4 @@
-"""Ask a person from within a node, and tell of the question."""
+"""Ask a person from within a node, and send an event about the question."""
 
 from __future__ import annotations
 
@@ -15,11 +15,21 @@ from ..run import Run, emit
 from ..safety.markdown import plain_line
 from ..state import By
 from .deciders import Use, deciders_of
-from .questions import Answer, older_question_id, question_id, question_value, read_answer, with_refusal
+from .questions import (
+    QUESTIONS,
+    Answer,
+    older_question_id,
+    question_id,
+    question_name,
+    question_value,
+    read_answer,
+    with_refusal,
+)
 
 __all__ = [
     "ask_anything",
     "ask_person",
+    "note_uses",
 ]
 
 
@@ -34,17 +44,17 @@ async def ask_person(
     uses: Sequence[Use] = (),
     **record: Any,
 ) -> Answer:
-    """Ask a person from within a node, and return the answer once there is one of somebody who may give it.
+    """Ask a person from within a node, and return the answer of somebody who may give it.
 
     Args:
         run: The run that asks.
-        key: What tells this question from all others of the thread, as JSON: its work and its occasion.
+        key: Distinguishes this question from all others of the thread, as JSON: its work and its occasion.
         name: One of :data:`~plan_execute.people.questions.QUESTIONS`.
-        args: What is proposed; a person may edit it.
-        description: Markdown that a person can decide from.
+        args: The proposal, which a person may edit.
+        description: Markdown with what a person needs to decide.
         step_id: The step that it is about; a client finds it in the question.
-        uses: What the decision lets be done, which rules may say who decides.
-        record: What else the question carries; ``asked_at`` (ISO 8601) where it opened before now.
+        uses: What the decision allows; rules may say who decides about it.
+        record: More fields of the question; ``asked_at`` (ISO 8601) where it opened before now.
 
     Raises:
         langgraph.errors.GraphInterrupt: While there is no answer.
@@ -66,21 +76,31 @@ async def ask_person(
 async def ask_anything(
     run: Run, key: Sequence[Any], value: Any, schema: dict[str, Any] | None, step_id: str | None = None
 ) -> Any:
-    """Ask a question that a tool or another graph has, and return the answer as it was given.
+    """Ask a question of a tool or another graph, and return the answer unchanged.
 
     Args:
         run: The run that asks.
-        key: What tells this question from all others of the thread, as JSON.
-        value: What is asked.
-        schema: JSON schema of the answer, which the caller holds it to; None: any answer will do.
+        key: Distinguishes this question from all others of the thread, as JSON.
+        value: The question.
+        schema: JSON schema of the answer, which the caller checks; None accepts any answer.
         step_id: The step that it is about.
 
     Raises:
         langgraph.errors.GraphInterrupt: While there is no answer.
     """
-    question = Interrupt(value, response_schema=schema)
-    raw, _ = await _answer(run, key, question, "", step_id, lambda _: None)
+    question, deciders = Interrupt(value, response_schema=schema), deciders_of(run)
+    uses: Any = await run.ledger.uses([question_id(run.ledger.thread_id, key)]) if deciders.rules else [[]]
+    raw, _ = await _answer(run, key, question, "", step_id, lambda by: deciders.refusal("", uses[0], by))
     return run.redact(raw)
+
+
+async def note_uses(run: Run, stop: GraphInterrupt, use: Use) -> None:
+    """Put on record that questions which a tool or an agent asks itself are about this call of it."""
+    open_ = stop.args[0] if stop.args else ()
+    asked = [one.id for one in open_ if question_name(one.value) not in QUESTIONS]
+    for question, known in zip(asked, await run.ledger.uses(asked), strict=True):
+        if use not in known:
+            await run.ledger.record_uses(question, [*known, use])
 
 
 async def _answer(
@@ -91,11 +111,11 @@ async def _answer(
     step_id: str | None,
     refusal: Callable[[By], str | None],
 ) -> tuple[Any, By]:
-    """Find the answer under the question's id, and whose it is, or stop with the question."""
+    """Find the answer and who gave it by the question's id, or stop with the question."""
     found = question_id(run.ledger.thread_id, key)
     answered = await _given(run, found, older_question_id(name, step_id)) or await run.ledger.answer(found)
     if answered is not None and (why := refusal(answered[1])):
-        # It came through a graph around this one, or before a rule was added.
+        # It came through a parent graph, or before a rule was added.
         await run.ledger.forget_answer(found)
         run.given.pop(found, None)
         run.refusals[found] = why
@@ -109,7 +129,7 @@ async def _answer(
 
 
 async def _given(run: Run, found: str, older: str) -> tuple[Any, By] | None:
-    """Take the answer that this run was handed, and put it on record."""
+    """Take the answer that was handed to this run, and record it."""
     key = found if run.given.get(found) is not None else older
     answer = run.given.get(found) if key == found else run.given.pop(older, None)
     if answer is None:

@@ -1,4 +1,4 @@
-"""The words that approve when a person writes them in a chat: a fixed list, so that no model decides it."""
+"""List the words that approve in a chat, so that no model decides it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ WORDS_OF_APPROVAL: dict[str, tuple[str, ...]] = {
     "ja": ("はい", "承認", "承認します"),
     "ko": ("네", "예", "승인"),
 }
-"""By language. The whole text has to be one of them; case and one mark at its end do not count.
+"""Approving words by language. The whole text must be one of them, ignoring case and one final mark.
 
-What says something else in another language is left out: ``tak`` is *yes* in Polish and *not* in Malay.
+Words with another meaning in another language are left out: ``tak`` is *yes* in Polish and *not* in Malay.
 """
 
 _ALL = frozenset(word for words in WORDS_OF_APPROVAL.values() for word in words)
 
 
 def is_approval(text: str) -> bool:
-    """Tell whether a text says yes, and nothing else."""
+    """Tell whether a text says yes and nothing else."""
     plain = text.strip().replace("’", "'").casefold()
     said = plain[:-1] if plain.endswith((".", "!", "。", "！")) else plain
     return " ".join(said.split()) in _ALL

@@ -1,4 +1,4 @@
-"""What is asked when the soft share of a budget is used up, and what follows from the answer."""
+"""Ask when the soft share of a budget is used up, and apply the answer."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .questions import Answer
 __all__ = ["ask_about_budget"]
 
 _ANSWERED = "budget_answered"
-"""The event that an answer leaves: a run that goes on after it asks anew."""
+"""The event for an answer; a run that continues after it asks again at the next limit."""
 
 
 async def ask_about_budget(
     soft: SoftLimit, decided: Evaluation, left: Sequence[str], state: State, run: Run
 ) -> tuple[Evaluation, list[AuditEvent]]:
-    """Ask whether to extend the budget; return what is decided then, and the answer for the record.
+    """Ask whether to extend the budget; return the decision, and the answer for the record.
 
     Args:
         soft: The budget.
-        decided: What is to be done, if there is room for it.
+        decided: The decision so far, if the budget has room for it.
         left: Ids of the steps that have not run.
         state: The graph's state.
-        run: The run; its budget is extended here, and on record before the answer counts.
+        run: The run; its budget is extended here and recorded before the answer counts.
 
     Raises:
         langgraph.errors.GraphInterrupt: While there is no answer.
@@ -63,10 +63,9 @@ def _proposal(soft: SoftLimit, left: Sequence[str]) -> tuple[dict[str, Any], str
         "by": limit,
     }
     description = (
-        f"**{soft.used:g} of {soft.limit:g}** of the budget `{soft.budget}` are used up. "
-        f"Still to do: {', '.join(left)}.\n"
-        f"- `extend`: go on with `by` more of it (proposed: {limit:g})\n"
-        "- `finish`: end with what there is\n- `abort`: end the run"
+        f"**{soft.used:g} of {soft.limit:g}** of the budget `{soft.budget}` are used up. Still "
+        f"to do: {', '.join(left)}.\n- `extend`: continue with `by` more of it (proposed: "
+        f"{limit:g})\n- `finish`: end with what there is\n- `abort`: end the run"
     )
     return args, description
 

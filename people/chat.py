@@ -1,7 +1,7 @@
-"""Questions as chat: what stands of them in ``messages``, and how a person's words are read as an answer.
+"""Show questions in ``messages``, and read a person's words as an answer.
 
-Clients of chat draw a question only under a message with a tool call of its name. The messages have ids
-made of the question's id, so that a question that is asked again is not said again.
+Chat clients draw a question only below a message with a tool call of its name. The messages have ids made
+from the question's id, so that a repeated question is not shown twice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Json = Any
 
 
 def question_message(question: Interrupt) -> AIMessage:
-    """Write a question as a message of the conversation, with a tool call for each of its actions."""
+    """Write a question as a chat message with a tool call for each of its actions."""
     calls = list(_calls(question))
     texts = [str(request.get("description") or "") for request in _requests(question.value)]
     said = "\n\n".join(filter(None, texts)) or _in_words(question.value)
@@ -45,12 +45,12 @@ def question_message(question: Interrupt) -> AIMessage:
 def answer_messages(
     question: Interrupt, answer: Json, said: str | None = None, *, by_nobody: bool = False
 ) -> list[AnyMessage]:
-    """Write the decision on a question as the results of its calls.
+    """Write the decision on a question as the results of its tool calls.
 
     Args:
         question: The question.
-        answer: The answer, which has been found to fit.
-        said: What a person wrote in the chat, if the answer came like that.
+        answer: The answer, which has been checked.
+        said: What a person wrote, if the answer came from the chat.
         by_nobody: Whether it is the safe default.
     """
     text = _decided(question.value, answer, None if by_nobody else said)
@@ -58,18 +58,18 @@ def answer_messages(
 
 
 def closing_messages(messages: Sequence[AnyMessage]) -> list[ToolMessage]:
-    """Answer the calls of questions that nobody will answer: each call of a conversation has a result."""
+    """Answer the calls of questions that nobody will answer, because each call needs a result."""
     return [_result(call, "The question was not answered.") for call in _unanswered_calls(messages)]
 
 
 def retold(question: Interrupt, messages: Sequence[AnyMessage]) -> list[list[BaseMessage]]:
-    """Return the updates after which a question stands in the conversation as it is asked now."""
+    """Return the updates that put a question into the conversation as it is asked now."""
     message = question_message(question)
     before = next((one for one in messages if one.id == message.id), None)
     if before is None:
         return [[message]]
     answered = {one.id for one in messages} & {ANSWER_ID + _id_of(call) for call in _calls(question)}
-    if answered:  # it is asked again, after a fork
+    if answered:  # It is asked again, after a fork.
         return [[RemoveMessage(id=str(old)) for old in (message.id, *answered)], [message]]
     return [] if (before.content, getattr(before, "tool_calls", [])) == _said(message) else [[message]]
 
@@ -85,10 +85,10 @@ def asks(message: AnyMessage, question: Interrupt) -> bool:
 
 
 def current_question(questions: Sequence[Interrupt], messages: Sequence[AnyMessage]) -> Interrupt | None:
-    """Return the question that an answer without an id is for: the one in the conversation, else the first.
+    """Return the question for an answer without an id: the one in the conversation, else the first.
 
     Args:
-        questions: Those that are open, in their order.
+        questions: The open questions, in order.
         messages: The conversation.
     """
     waiting = {call["id"] for call in _unanswered_calls(messages)}
@@ -117,7 +117,7 @@ def _id_of(call: ToolCall) -> str:
 
 
 def _in_words(value: Json) -> str:
-    """Write what a tool of somebody else asks."""
+    """Write the question of a foreign tool."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str, indent=2)
 
 
@@ -134,7 +134,7 @@ def _unanswered_calls(messages: Sequence[AnyMessage]) -> list[ToolCall]:
 
 
 def _decided(value: Json, answer: Json, said: str | None) -> str:
-    """Say in a sentence what was decided, and how what a person wrote was taken."""
+    """Describe the decision in a sentence, and how a person's words were read."""
     if question_name(value) not in QUESTIONS:
         return "Answered."
     read = read_answer(value, answer)
@@ -159,11 +159,11 @@ _DECIDED = {
 
 
 def answer_in_words(value: Json, text: str) -> Json:
-    """Read what a person wrote while a question was open as the answer to it.
+    """Read a person's message during an open question as the answer to it.
 
     Only a fixed list of words approves (``people/assent.py``), and the name of a decision is that decision.
-    All else rejects, with the text as the reason; to a question about a write's outcome it is no answer. A
-    question in words is answered by the text.
+    Any other text rejects, and is the reason; it is no answer to a question whether a write happened. If the
+    question asks for words, the text is the answer.
     """
     name = question_name(value)
     if name == "ask_person":
@@ -175,7 +175,7 @@ def answer_in_words(value: Json, text: str) -> Json:
     if name not in QUESTIONS:
         return {"decisions": [approved for _ in _requests(value)]}
     decision = said.casefold()
-    # What became of a write must be said in as many words: "yes" may mean that it happened.
+    # Whether a write happened must be said explicitly: "yes" could mean that it did.
     if decision in QUESTIONS[name].decisions or name == "resolve_unknown_outcome":
         return {"type": "edit", "args": {"decision": decision}}
     return approved

@@ -1,7 +1,7 @@
-"""Who decides: whom an answer is from, and whose answer counts.
+"""Know who gave an answer, and whose answer counts.
 
-Rules are requirements: a decision counts only where each rule that speaks of it lets its maker decide. So a
-later run can add rules, and never loosens one.
+Rules are requirements: a decision counts only if each rule that applies lets its maker decide. So a later run
+can add rules but never loosen one.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ __all__ = [
 
 
 def authenticated_user(configurable: Mapping[str, Any]) -> str:
-    """Return the user that a server has authenticated; "" where there is none.
+    """Return the user whom a server has authenticated; "" if there is none.
 
-    langgraph-api 0.16.7 takes these keys out of what clients send, and writes them itself.
+    langgraph-api 0.16.7 removes these keys from what clients send, and writes them itself.
     """
     user = configurable.get("langgraph_auth_user")
     identity = user.get("identity") if isinstance(user, Mapping) else getattr(user, "identity", None)
@@ -47,7 +47,7 @@ def authenticated_user(configurable: Mapping[str, Any]) -> str:
 
 
 def person_of(configurable: Mapping[str, Any], asked: Context | None) -> By:
-    """Tell who gives the orders of a run: the server's user, else whom the caller names."""
+    """Return who gives the orders of a run: the server's user, else the person whom the caller names."""
     name = authenticated_user(configurable) or (asked.person if asked is not None else None)
     return {"kind": "person", "id": name} if name else {"kind": "person"}
 
@@ -56,7 +56,7 @@ def person_of(configurable: Mapping[str, Any], asked: Context | None) -> By:
 
 
 class Use(TypedDict):
-    """A tool that a decision lets be called, or is about; what a rule may speak of."""
+    """A tool that a decision allows or is about; rules may refer to it."""
 
     tool: str
     effect: Effect
@@ -91,7 +91,7 @@ def _use(tool: str, toolbox: Toolbox, resources: Iterable[str | None]) -> Use:
 
 
 def uses_in(value: Any, toolbox: Toolbox) -> list[Use]:
-    """Return what an open question is about, as it says itself; of others than ours, the calls it names."""
+    """Return what an open question is about; for foreign questions, the calls that they name."""
     if question_name(value) in QUESTIONS:
         return list(value.get("uses") or ())
     requests = value.get("action_requests") if isinstance(value, Mapping) else None
@@ -104,20 +104,20 @@ def uses_in(value: Any, toolbox: Toolbox) -> list[Use]:
 
 @dataclass(frozen=True)
 class Deciders:
-    """The rules of a run about who decides what.
+    """A run's rules about who decides what.
 
     Attributes:
         rules: The rules.
-        requesters: Who gave the goal, in this branch of the conversation or another; empty: nobody knows.
+        requesters: Who gave the goal, in this branch of the conversation or another; empty if nobody knows.
     """
 
     rules: Sequence[Approvers]
     requesters: frozenset[str]
 
     def refusal(self, question: str, uses: Sequence[Use], by: By | str) -> str | None:
-        """Say why a decision does not count, and whose would; None: it does.
+        """Return why a decision does not count, and who may decide; None if it counts.
 
-        What follows where nobody answers is the safe default, which is nobody's decision.
+        The safe default, for when nobody answers, is nobody's decision.
         """
         applying = self._applying(question, uses)
         by = as_by(by)
@@ -132,9 +132,11 @@ class Deciders:
         return f"{who}. {self.in_words(question, uses)}"
 
     def in_words(self, question: str, uses: Sequence[Use]) -> str:
-        """Say who may decide; an empty text where anybody may."""
+        """Say who may decide; an empty text if anybody may."""
         applying = self._applying(question, uses)
-        requester = f"who started the run ({', '.join(sorted(self.requesters)) or 'nobody knows who'})"
+        requester = (
+            f"the person who started the run ({', '.join(sorted(self.requesters)) or 'nobody knows who'})"
+        )
         return " ".join(
             _rule_in_words(rule) + ("." if rule.requester else f", but not {requester}.") for rule in applying
         )
@@ -150,16 +152,16 @@ class Deciders:
 
 
 def requesters_of(state: Mapping[str, Any], known: Mapping[str, Sequence[str]]) -> frozenset[str]:
-    """Tell who gave the present goal: a fork may have gone back to a goal of somebody else.
+    """Return who gave the current goal: a fork may have gone back to somebody else's goal.
 
     Args:
-        state: Where the thread stands.
+        state: The thread's state.
         known: Who gave each goal, by how many had ended before it.
     """
     plan = state.get("plan")
-    plan_id = plan.get("id") if isinstance(plan, Mapping) else None  # nobody may have checked it yet
+    plan_id = plan.get("id") if isinstance(plan, Mapping) else None  # Nobody may have checked it yet.
     ended = [event["plan_id"] for event in state.get("audit") or () if event["event"] == "finished"]
-    # The present goal may have ended, too. A plan may have an id that another goal's had: then both count.
+    # The current goal may have ended too. A plan may reuse the id of another goal's plan: then both count.
     numbers = {len(ended), sum(one != plan_id for one in ended) if plan_id else len(ended)}
     named = {name for number in numbers for name in known.get(str(number), ())}
     return frozenset(named or {name for names in known.values() for name in names})
@@ -171,7 +173,7 @@ def deciders_of(run: Run) -> Deciders:
 
 
 def _applies(rule: Approvers, question: str, uses: Sequence[Use]) -> bool:
-    # A question of others than ours asks for a tool call, as a confirmation does.
+    # A foreign question asks for a tool call, as a confirmation does.
     asked = question if question in QUESTIONS else "confirm_call"
     if rule.question is not None and rule.question != asked:
         return False
@@ -185,7 +187,7 @@ def _speaks_of(rule: Approvers, use: Use) -> bool:
         return False
     if rule.tool is not None and not fnmatchcase(use["tool"], rule.tool):
         return False
-    # What is not known yet may turn out to be what the rule speaks of.
+    # An unknown resource may turn out to be the one that the rule names.
     resource = rule.resource
     return resource is None or use["open"] or any(fnmatchcase(one, resource) for one in use["resources"])
 
@@ -198,4 +200,4 @@ def _rule_in_words(rule: Approvers) -> str:
 
 
 def _listed(who: Sequence[str]) -> str:
-    return "anybody who is known" if "*" in who else " or ".join(sorted(who))
+    return "anybody whose id is known" if "*" in who else " or ".join(sorted(who))

@@ -1,4 +1,4 @@
-"""What a person is given to edit of a plan: all that is theirs to change, and no more."""
+"""Prepare what a person edits of a plan: everything that they may change, and no more."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEFAULTS: tuple[Any, ...] = ("", [], {}, None)
 
 
 def editable_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plan without its id and revision, and without what means the same if left out.
+    """Return a plan without its id and revision, and without fields that have their default.
 
     Its fields, and those of its steps, come in the order of `Plan` and `Step`; unknown ones come last.
     """
@@ -26,11 +26,11 @@ def editable_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def editable_step(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a step without what means the same if left out, its fields in the order of `Step`."""
+    """Return a step without fields that have their default, in the field order of `Step`."""
     return _without_defaults(step, Step.__annotations__)
 
 
 def _without_defaults(value: Mapping[str, Any], order: Iterable[str]) -> dict[str, Any]:
-    # `tools: []` says that a step is an agent without tools, and a task is there to be written.
+    # `tools: []` marks an agent without tools, and a task is there to be filled in.
     ordered = {key: value[key] for key in (*order, *value) if key in value}
     return {key: part for key, part in ordered.items() if part not in _DEFAULTS or key in ("tools", "task")}

@@ -1,4 +1,4 @@
-"""Read what a person fills in where a server asks for values of certain types."""
+"""Read the values that a person fills in, as text or in the fields of a form."""
 
 from __future__ import annotations
 
@@ -6,18 +6,41 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import known
+from ..errors import InvalidAnswerError, known
 from ..safety.depth import read_json
 from ..safety.schemas import BadSchemaError, read_schema
 
-__all__ = ["choices_of", "fields_in_words", "filled_in"]
+__all__ = ["amount_in", "choices_of", "fields_in_words", "filled_in", "json_or_text"]
 
 Json = Any
 _WORDS = {"yes": True, "true": True, "no": False, "false": False}
 
 
+def amount_in(text: str) -> float:
+    """Read how much a budget grows by.
+
+    Raises:
+        InvalidAnswerError: If it is no number above zero.
+    """
+    try:
+        amount = float(text.replace("_", "").replace(",", "").removeprefix("$"))
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < float("inf"):
+        raise InvalidAnswerError(f"{text!r} is no amount: give a number above zero")
+    return int(amount) if amount.is_integer() else amount
+
+
+def json_or_text(text: str) -> Json:
+    """Read JSON; any other text stands for itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def filled_in(schema: Mapping[str, Json], given: Json) -> dict[str, Json]:
-    """Return the values of a form, with defaults; text becomes what a field asks for.
+    """Return the values of a form, with defaults; convert text to each field's type.
 
     Args:
         schema: JSON Schema of an object of plain values.
@@ -46,7 +69,7 @@ def filled_in(schema: Mapping[str, Json], given: Json) -> dict[str, Json]:
 
 
 def choices_of(schema: Mapping[str, Json]) -> list[str]:
-    """List what the only field of a form can be; empty where it can be anything, or there are more fields."""
+    """List the values of the form's only field; empty if it can be anything, or there are more fields."""
     fields = [*_fields(schema).values()]
     if len(fields) != 1:
         return []
@@ -56,7 +79,7 @@ def choices_of(schema: Mapping[str, Json]) -> list[str]:
 
 
 def fields_in_words(schema: Mapping[str, Json]) -> list[str]:
-    """Describe each field in a line: its name, type, choices and words."""
+    """Describe each field in a line: name, type, choices and description."""
     required = schema.get("required") or []
     return [_in_words(name, field, name in required) for name, field in _fields(schema).items()]
 
@@ -80,7 +103,7 @@ def _in_words(name: str, field: Mapping[str, Json], required: bool) -> str:
 
 
 def _typed(field: Mapping[str, Json], value: Json) -> Json:
-    """Read a text as what the field asks for; one that cannot be read so is left for the check to name."""
+    """Convert a text to the field's type; if that fails, the check will report it."""
     kind = field.get("type")
     if not isinstance(value, str) or kind == "string":
         return value

@@ -1,4 +1,4 @@
-"""A plan in words: the Markdown that a person decides from."""
+"""Describe a plan in Markdown, so that a person can decide."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def describe_plan(
     values: Mapping[str, Any] | None = None,
     done: Sequence[EffectRecord] = (),
 ) -> str:
-    """Describe a plan that waits for approval: writes first, then the DAG in order, changes and estimate.
+    """Describe a plan that waits for approval: writes first, then the steps in order, changes and estimate.
 
     Args:
         state: The graph's state; its plan is the valid one.
-        shown: What the question proposes: that plan, or a person's edit that has issues.
-        toolbox: For the tools' effects.
+        shown: The proposed plan: the valid one, or a person's edit that has issues.
+        toolbox: Knows the tools' effects.
         earlier: The approvals on record for this plan, oldest first.
-        origin: Where the plan is from, if it is not the planner's answer to this goal.
-        estimate: What it will take.
-        values: What references stand for, as far as that is known.
-        done: The calls of plans that a fork left behind.
+        origin: Where the plan comes from, if the planner did not write it for this goal.
+        estimate: An estimate of what it will take.
+        values: The known values of references.
+        done: The calls of plans that a fork abandoned.
     """
     plan = state.get("plan")
     parts = [f"**Goal:** {_said(shown.get('goal') or state.get('goal') or '')}"]
@@ -49,7 +49,8 @@ def describe_plan(
     if issues := state.get("plan_issues"):
         parts.append("**Your edit cannot run yet:**\n" + "\n".join(map(_issue_line, issues)))
         parts.append(
-            "Mend it and send the whole plan again, approve the plan before your edit, or reject it."
+            "Correct it and send the whole plan again, approve the plan as it was before your "
+            "edit, or reject it."
         )
     if shown.get("rationale"):
         parts.append(f"**Why this plan:** {_said(shown['rationale'])}")
@@ -68,7 +69,7 @@ def describe_plan(
 
 
 def call_in_words(tool: str, args: Mapping[str, Any], effect: str = "") -> str:
-    """Write a call with all its arguments: in one line, or where that is long, one line per argument."""
+    """Write a call with all its arguments: in one line, or one line per argument if that is long."""
     kind = f" [{effect}]" if effect else ""
     whole = json.dumps(args, ensure_ascii=False, default=str)
     if len(whole) <= _ONE_LINE:
@@ -85,7 +86,7 @@ def _json(value: Any) -> str:
 
 
 def calls_in_a_table(calls: Mapping[int, Mapping[str, Any]]) -> str:
-    """Write the calls of a loop with all their arguments: one row for each item."""
+    """Write a loop's calls with all their arguments: one row per item."""
     names = list(dict.fromkeys(name for args in calls.values() for name in args))
     rows = [
         [str(index), *(code_span(_json(args[name])) if name in args else "" for name in names)]
@@ -96,14 +97,14 @@ def calls_in_a_table(calls: Mapping[int, Mapping[str, Any]]) -> str:
 
 
 def step_in_words(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
-    """Say what a step does, in plain text that nothing in the plan can format."""
+    """Say what a step does, as plain text that the plan cannot format."""
     task = filled(step.get("task") or "", values)
     title = f": {_said(task)}" if task else ""
     return f"**{plain_line(step['id'])}**{title} — {_details(step, toolbox, values)}"
 
 
 def _said(text: Any) -> str:
-    """Quote what a model wrote: it must not look like what we say about the plan, nor hide it."""
+    """Quote a model's text: it must not look like our own text, nor hide it."""
     return plain_line(str(text))
 
 
@@ -133,7 +134,7 @@ def _writes(plan: Plan, toolbox: Toolbox) -> str:
 
 
 def _done_before(done: Sequence[EffectRecord]) -> str:
-    """Name what an approval does not undo: what plans have done that a fork left behind."""
+    """Name what an approval does not undo: the work of plans that a fork abandoned."""
     lines = [
         f"- {call_in_words(record.tool, record.args).rstrip()} in step {plain_line(record.step_id)}: "
         + ("happened" if record.succeeded else "may have happened")
@@ -163,7 +164,7 @@ def _rolling(plan: Plan) -> str:
 
 
 def _answer(plan: Plan) -> str:
-    """Say what will be answered, where no model writes it from the results."""
+    """Show the planned answer, if no model writes one from the results."""
     return f"**Answers:** {_said(plan['answer'])}" if plan.get("answer") else ""
 
 
@@ -174,7 +175,7 @@ def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
         call = call_in_words(tool, filled(step["call"]["args"], values), toolbox.effect(tool))
     elif "plan" in step:
         goal = _said(filled(step["plan"]["goal"], values))
-        parts.append(f"a plan of its own for: {goal} — you are asked about it then")
+        parts.append(f"a plan of its own for: {goal} — you will be asked about it")
     elif "ask" in step:
         parts.append(f"asks you: {_said(filled(step['ask']['question'], values))}")
         choices = [_said(filled(choice, values)) for choice in step["ask"].get("choices") or ()]
@@ -191,7 +192,7 @@ def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
     parts += [f"touches {code_span(known)}" for known in sorted(resources_of(step, toolbox, values))]
     later = sorted(open_resources(step, toolbox, values))
     parts += [f"**known only at run time:** {code_span(resource)}" for resource in later]
-    is_long = call.endswith("\n")  # its arguments have lines of their own, which come last
+    is_long = call.endswith("\n")  # Arguments have lines of their own, which come last.
     return "; ".join([*parts, call.rstrip()] if is_long else [*([call] if call else []), *parts])
 
 
@@ -217,7 +218,7 @@ def _circumstances(step: Step) -> Iterator[str]:
 
 
 def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]], toolbox: Toolbox) -> str:
-    """Say what is new since the revision that was approved last."""
+    """Say what is new since the last approved revision."""
     approved = [record for record in earlier if record.get("steps") is not None]
     if not approved:
         return ""
@@ -227,7 +228,7 @@ def _changes(plan: Plan, earlier: Sequence[Mapping[str, Any]], toolbox: Toolbox)
         "new": [step_id for step_id in now if step_id not in before],
         "changed": [step_id for step_id in now if before.get(step_id, now[step_id]) != now[step_id]],
         "gone": [step_id for step_id in before if step_id not in now],
-        "tools that are not as they were": _other_tools(plan, approved[-1], toolbox),
+        "tools that have changed": _other_tools(plan, approved[-1], toolbox),
     }
     lines = [f"- {what}: {', '.join(map(plain_line, ids))}" for what, ids in changes.items() if ids]
     return "**Since the plan you approved:**\n" + "\n".join(lines) if lines else ""

@@ -1,9 +1,8 @@
 """What a person is asked, and how their answer is read.
 
-A question is an interrupt value in LangChain's human-in-the-loop shape, so that
-Studio, Agent Chat UI and Agent Inbox can show it. An answer may come in any of
-their shapes; :func:`read_answer` turns it into one canonical form or says what
-is wrong with it.
+A question is an interrupt value in LangChain's human-in-the-loop format, so Studio, Agent Chat UI and Agent
+Inbox can show it. An answer may come in any of their formats; :func:`read_answer` turns it into one canonical
+form or says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -60,13 +59,13 @@ _TYPES: dict[str, AnswerType] = {
 
 @dataclass(frozen=True)
 class Question:
-    """One kind of question: what may be answered, and the decisions it offers, if it offers any.
+    """One kind of question: the allowed answers, and the decisions it offers, if any.
 
     Attributes:
         name: The action's name, as clients see it.
         allowed: Types of answer.
-        decisions: Values of ``args["decision"]``; empty for a question of yes, no or edit.
-        safe_default: What a rejection, or nobody's answer, means where there are decisions.
+        decisions: Values of ``args["decision"]``; empty if the answers are yes, no and edit.
+        safe_default: The decision that a rejection or a missing answer means.
     """
 
     name: str
@@ -76,7 +75,7 @@ class Question:
 
 
 _ASK = "ask_person"
-"""A question in words: its answer is what it was asked for."""
+"""A question in words; the text is the answer."""
 
 _DECIDE: tuple[AnswerType, ...] = ("approve", "edit", "reject", "respond")
 
@@ -114,7 +113,7 @@ class Answer(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class OpenQuestion:
-    """A question that waits for a person; ``value`` is all that was asked, as LangGraph keeps it."""
+    """A question that waits for a person; ``value`` is all of it, as LangGraph stores it."""
 
     id: str
     name: str
@@ -124,7 +123,7 @@ class OpenQuestion:
 
     @classmethod
     def of(cls, interrupt: Interrupt) -> OpenQuestion:
-        """Read an interrupt, also one that is none of ours (a tool's, or a middleware's)."""
+        """Read an interrupt, also a foreign one (of a tool or a middleware)."""
         value = interrupt.value
         requests = value.get("action_requests") if isinstance(value, Mapping) else None
         first = requests[0] if requests else {}
@@ -135,7 +134,7 @@ class OpenQuestion:
 
     @property
     def label(self) -> str:
-        """The question's name and the start of its id, for a line that names it."""
+        """The question's name and the start of its id, for messages."""
         return f"{self.name or 'a question'} [{self.id[:8]}]"
 
     def as_json(self) -> dict[str, Any]:
@@ -149,40 +148,40 @@ class OpenQuestion:
 
 
 _OURS = hashlib.sha256(b"plan_execute").hexdigest()[:8]
-"""How the ids of our questions end: people name a question by the beginning of its id."""
+"""The ending of our questions' ids; people name a question by the beginning of its id."""
 
 
 def question_id(thread_id: str, key: Sequence[Json]) -> str:
     """Return the id of a question: 32 hexadecimal digits, as LangGraph's have.
 
     Args:
-        thread_id: The thread that asks.
-        key: What tells the question from all others of the thread.
+        thread_id: The asking thread.
+        key: Distinguishes the question from all others of the thread.
     """
     text = json.dumps([thread_id, *key], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24] + _OURS
 
 
 def older_question_id(name: str, step_id: str | None) -> str:
-    """Name a question of an earlier version, whose ids tell nothing about what was asked."""
+    """Return the name of a question of an earlier version, whose id says nothing about its content."""
     return f"{name}/{step_id or ''}"
 
 
 def is_ours(question_id: str) -> bool:
-    """Tell whether an id names a question that is answered by key, and not one of a tool or middleware."""
+    """Tell whether an id belongs to a question that is answered by key, and not to a foreign one."""
     return question_id.endswith(_OURS)
 
 
 def question_value(name: str, args: Mapping[str, Json], description: str) -> dict[str, Json]:
-    """Return what a client is shown of a question, in LangChain's human-in-the-loop shape.
+    """Return a question for clients, in LangChain's human-in-the-loop format.
 
     Args:
         name: One of :data:`QUESTIONS`.
-        args: What is proposed; a person may edit it.
-        description: Markdown that a person can decide from.
+        args: The proposal, which a person may edit.
+        description: Markdown with what a person needs to decide.
     """
     question = QUESTIONS[name]
-    # Front ends write a value into a field to edit, and fail at null (Agent Inbox).
+    # Agent Inbox writes a value into an edit field, and crashes on null.
     shown = {key: "" if value is None else value for key, value in args.items()}
     # Agent Inbox reads `arguments`, LangChain's own middleware and Agent Chat UI read `args`.
     request = {"name": question.name, "args": shown, "arguments": dict(shown), "description": description}
@@ -191,10 +190,10 @@ def question_value(name: str, args: Mapping[str, Json], description: str) -> dic
 
 
 def with_refusal(value: Json, refusal: str | None) -> Json:
-    """Return a question's interrupt value with the reason why the last answer to it was not taken."""
+    """Return a question's interrupt value with the reason why the last answer was not accepted."""
     if refusal is None:
         return value
-    before = f"**Your answer was not taken:** {refusal}\n\n"
+    before = f"**Your answer was not accepted:** {refusal}\n\n"
     if isinstance(value, str):
         return before + value
     requests = value.get("action_requests") if isinstance(value, Mapping) else None
@@ -205,7 +204,7 @@ def with_refusal(value: Json, refusal: str | None) -> Json:
 
 
 def answer_model(value: Mapping[str, Json]) -> type[RootModel[Any]]:
-    """Build a response schema that lets LangGraph refuse a bad answer and keep the question open."""
+    """Build a response schema with which LangGraph refuses a bad answer and keeps the question open."""
 
     class HumanAnswer(RootModel[Any]):
         @model_validator(mode="before")
@@ -221,13 +220,13 @@ def answer_model(value: Mapping[str, Json]) -> type[RootModel[Any]]:
 
 
 def question_name(value: Json) -> str:
-    """Return the name of a question from its interrupt value, "" if it is none of ours."""
+    """Return the name of a question from its interrupt value; "" for a foreign one."""
     requests = value.get("action_requests") if isinstance(value, Mapping) else None
     return str(requests[0].get("name", "")) if requests else ""
 
 
 def safe_answer(value: Json, waited_s: float) -> Json | None:
-    """Return the answer that ends a question when nobody gives one; None where there is no safe default.
+    """Return the safe default as an answer; None if the question has none.
 
     Args:
         value: The question's interrupt value.
@@ -249,9 +248,9 @@ def safe_answer(value: Json, waited_s: float) -> Json | None:
 def read_answer(value: Mapping[str, Json], raw: Json, by: By | None = None) -> Answer:
     """Read an answer to the question with this interrupt value.
 
-    Accepts ``{"decisions": [{"type": …}]}``, Agent Inbox's ``[{"type": "accept", …}]``, and the
-    shorthands ``{"type": …}``, ``{"decision": …}``, ``"approve"`` and a decision's name alone. Whose it is
-    comes from ``by``, and never from what it says itself.
+    Accepts ``{"decisions": [{"type": …}]}``, Agent Inbox's ``[{"type": "accept", …}]``, and the shorthands
+    ``{"type": …}``, ``{"decision": …}``, ``"approve"`` and a decision's name alone. ``by`` says who gave it;
+    the answer itself does not.
 
     Raises:
         InvalidAnswerError: If it fits nothing; the message says what is allowed.
@@ -282,14 +281,14 @@ def _read(value: Mapping[str, Json], raw: Json) -> Answer:
 
 
 def _answered(question: Question, shape: Mapping[str, Json], proposed: Mapping[str, Json]) -> Answer:
-    """Read the answer to a question in words: it stands in the args, in a message, or is the whole text."""
+    """Read the answer to a question in words: from the args, from a message, or the whole text."""
     named = shape.get("type")
     if set(shape) == {"type"} and isinstance(named, str) and _TYPES.get(named.strip().lower()) != "reject":
         shape = {"type": "respond", "message": named}
     elif named is None and "answer" in shape:
         shape = {"type": "edit", "args": {"answer": shape["answer"]}}
     elif shape.keys() <= _fields(proposed) and not (isinstance(named, str) and named in _TYPES):
-        shape = {"type": "edit", "args": {"answer": dict(shape)}}  # the form, filled in
+        shape = {"type": "edit", "args": {"answer": dict(shape)}}  # The completed form.
     kind = _answer_type(question, shape)
     if kind == "reject":
         return {"type": "reject", "message": _message(shape)}
@@ -322,7 +321,7 @@ def _chosen(question: Question, given: Json, choices: Sequence[str]) -> Json:
     said = str(given).strip().casefold()
     chosen = next((choice for choice in choices if choice.strip().casefold() == said), None)
     if chosen is None:
-        raise _refuse(question, f"{given!r} is none of the choices: {', '.join(choices)}")
+        raise _refuse(question, f"{given!r} is not one of the choices: {', '.join(choices)}")
     return chosen
 
 
@@ -422,7 +421,7 @@ def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Js
     decision = question.safe_default if answer["type"] == "reject" else args.get("decision")
     stated = decision in ("supply", "happened") and "output" in answer.get("args", {})
     if args.get("output") == proposed.get("output") == "" and not stated:
-        args["output"] = None  # the field was left empty
+        args["output"] = None  # The field was left empty.
     if decision not in question.decisions:
         raise _refuse(question, f"its decision is {decision!r}")
     given = answer.get("args", {}) if decision != proposed.get("decision") else args
@@ -437,17 +436,17 @@ def _with_decision(question: Question, answer: Answer, proposed: Mapping[str, Js
 
 
 RUNNER_STOPPED = "runner_stopped"
-"""The argument by which a person confirms that whoever ran the thread before does not run any more."""
+"""The argument by which a person confirms that the thread's former runner has stopped."""
 
 
 def may_still_run(former: Mapping[str, Json]) -> str:
-    """Say who ran the thread before, when it was last seen, and until when its lease runs."""
+    """Say who ran the thread before, when it was last seen, and when its lease ends."""
     seen, ends = (_time(former[key]) for key in ("last_seen", "lease_ends"))
     return (
-        f"Its former runner (`{former['runner']}`) was last seen at {seen}. "
-        "It may still be alive, and making that call. "
-        f"Its lease ends at {ends}; until then `happened` and `run_again` are taken only with "
-        f"`{RUNNER_STOPPED}: true`, which says that you have made sure that it does not run any more."
+        f"Its former runner (`{former['runner']}`) was last seen at {seen}. It may still be "
+        f"alive and making that call. Its lease ends at {ends}. Until then `happened` and "
+        f"`run_again` are accepted only with `{RUNNER_STOPPED}: true`, which says that you have "
+        "made sure that it has stopped."
     )
 
 
@@ -456,7 +455,7 @@ def _time(seconds: float) -> str:
 
 
 def _require_stopped(question: Question, value: Mapping[str, Json], answer: Answer) -> None:
-    """Refuse to say what became of a write while whoever made it may still be at it."""
+    """Refuse a decision about a write while its maker may still be making the call."""
     former = value.get("former_runner")
     if former is None or answer["decision"] not in ("happened", "run_again"):
         return
@@ -477,7 +476,7 @@ def _amount(question: Question, by: Json) -> float:
 
 
 def _edited_calls(question: Question, given: Json, count: int) -> list[Json]:
-    """Read the edited arguments of the calls of a loop: one object for each, in their order."""
+    """Read the edited arguments of a loop's calls: one object for each, in order."""
     if isinstance(given, list) and len(given) == count and all(isinstance(one, Mapping) for one in given):
         return given
     raise _refuse(question, f"an edit needs args.tool_args as a list of {count} JSON objects")

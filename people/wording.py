@@ -1,4 +1,4 @@
-"""What questions and decisions are called, wherever a person is asked."""
+"""Name questions and decisions, wherever a person is asked."""
 
 from __future__ import annotations
 
@@ -38,4 +38,4 @@ DECISIONS: dict[str, dict[str, str]] = {
 """What each decision means, by question."""
 
 NEED_A_MODEL = frozenset({"patch", "replan"})
-"""Decisions that nobody can carry out without a model."""
+"""Decisions that need a model."""

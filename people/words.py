@@ -1,4 +1,4 @@
-"""What people have said about a plan, for the models that go on from it."""
+"""Collect what people have said about a plan, for the models that continue it."""
 
 from __future__ import annotations
 

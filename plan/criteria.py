@@ -1,7 +1,7 @@
-"""The success criteria that a plan may name: of each its type, parameter, rule, check and words.
+"""The success criteria that a plan may name: type, parameter, rule, check and wording of each.
 
-A new criterion is one more `Kind` here, at the place in `KINDS` that its cost gives it. The
-validator, the checks, the published schema, both notations and the prompts all read it from there.
+A new criterion is one more `Kind` here, at the position in `KINDS` that fits its cost. The validator, the
+checks, the published schema, both notations and the prompts all read it from there.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Kind(ABC):
 
     Attributes:
         type: Its name in a plan.
-        parameter: The one field that it takes beside ``type``; empty where it takes none.
+        parameter: Its only field besides ``type``; empty if it has none.
         form: The Python type of the parameter.
-        meaning: What the parameter says, for those who write plan files.
-        told: How a step's agent is told of it; the parameter's value follows.
-        example: A value of the parameter, for those who write plans.
-        on_disk: Whether the check waits for a disk.
-        by_model: Whether a model is asked: then there is no ``gap`` to compute.
+        meaning: The meaning of the parameter, for people who write plan files.
+        told: Its wording for a step's agent; the parameter's value follows.
+        example: An example value of the parameter, for people who write plans.
+        on_disk: Whether the check reads a disk.
+        by_model: Whether a model is asked; then ``gap`` is not called.
     """
 
     type: ClassVar[str]
@@ -74,7 +74,7 @@ class Kind(ABC):
         return (self.parameter,) if self.parameter else ()
 
     def value_of(self, criterion: Criterion) -> Json:
-        """Return the parameter's value; an empty text where the type takes none."""
+        """Return the parameter's value; an empty text if the type has none."""
         return criterion.get(self.parameter, "")
 
     def criterion(self, value: Json) -> Criterion:
@@ -82,13 +82,13 @@ class Kind(ABC):
         return {"type": self.type, **dict.fromkeys(self.parameters, value)}
 
     def problem(self, criterion: Criterion, step: Step) -> Problem | None:
-        """Say why the criterion could not be checked, before anything runs."""
+        """Return why the criterion could not be checked, before anything runs."""
         given = set(criterion) - {"type"}
         if given != {*self.parameters}:
             return "bad_criterion", f"takes {self.parameter or 'no parameter'}, got {known(given)}"
         value = self.value_of(criterion)
         if self.parameter and isinstance(value, str) and not value.strip():
-            return "bad_criterion", f"its {self.parameter} is empty, so that nothing could decide it"
+            return "bad_criterion", f"its {self.parameter} is empty, so there is nothing to check"
         return self._value_problem(value, step)
 
     def _value_problem(self, _value: Json, _step: Step) -> Problem | None:
@@ -96,7 +96,7 @@ class Kind(ABC):
 
     @abstractmethod
     def gap(self, value: Json, output: Json, evidence: Sequence[Evidence]) -> str | None:
-        """Say what is missing, or None when the criterion is met; references in the value are resolved."""
+        """Return what is missing, or None if the criterion is met; references in the value are resolved."""
 
 
 class _NotEmpty(Kind):
@@ -109,19 +109,20 @@ class _NotEmpty(Kind):
 
 class _MaxLength(Kind):
     type, parameter, form = "max_length", "max", Annotated[int, Field(ge=0)]
-    told, meaning = "its length is at most ", "the most characters of a text, or items of a list"
+    told = "its length is at most "
+    meaning = "the maximum number of characters of a text, or of items of a list"
     example: ClassVar[Json] = 300
 
     def gap(self, value: Json, output: Json, _evidence: Sequence[Evidence]) -> str | None:
         if not isinstance(output, str | list):
-            return f"only a text or a list has a length, and the output is {as_text(output)[:100]}"
+            return f"only a text or a list has a length, but the output is {as_text(output)[:100]}"
         unit = "characters" if isinstance(output, str) else "items"
         return None if len(output) <= value else f"the output has {len(output)} {unit}, more than {value}"
 
 
 class _Matches(Kind):
     type, parameter, told = "matches", "pattern", "it matches the regular expression "
-    meaning = "a regular expression that is searched in the output's text, or in its JSON"
+    meaning = "a regular expression that must be found in the output's text, or in its JSON"
 
     def _value_problem(self, value: Json, _step: Step) -> Problem | None:
         if "${" in value:
@@ -135,14 +136,14 @@ class _Matches(Kind):
     def gap(self, value: Json, output: Json, _evidence: Sequence[Evidence]) -> str | None:
         try:
             found = is_found(compile_pattern(value), as_text(output))
-        except PatternError as error:  # a reference in it is resolved at run time only
+        except PatternError as error:  # A reference in it is resolved only at run time.
             return f"{value!r} is not a regular expression: {error}"
         return None if found else f"the output does not match the pattern {value!r}"
 
 
 class _JsonSchema(Kind):
     type, parameter, form = "json_schema", "schema", dict[str, Any]
-    told, meaning = "it is JSON that fits this schema: ", "what the output has to fit"
+    told, meaning = "it is JSON that fits this schema: ", "the schema that the output must fit"
     example: ClassVar[Json] = {"type": "array"}
 
     def _value_problem(self, value: Json, _step: Step) -> Problem | None:
@@ -152,7 +153,7 @@ class _JsonSchema(Kind):
     def gap(self, value: Json, output: Json, _evidence: Sequence[Evidence]) -> str | None:
         try:
             problems = read_schema(value).problems(output)
-        except BadSchemaError as error:  # a reference in it is resolved at run time only
+        except BadSchemaError as error:  # A reference in it is resolved only at run time.
             return f"the schema itself is not valid: {error}"
         if not problems:
             return None
@@ -161,7 +162,7 @@ class _JsonSchema(Kind):
 
 class _Expression(Kind):
     type, parameter, told = "expression", "expression", "this JMESPath expression over it is true: "
-    meaning, example = "a JMESPath over the output that has to be truthy", "total > `0`"
+    meaning, example = "a JMESPath expression over the output that must give a true value", "total > `0`"
 
     def _value_problem(self, value: Json, _step: Step) -> Problem | None:
         try:
@@ -170,7 +171,7 @@ class _Expression(Kind):
             return error.code, str(error)
         if looks_at_output:
             return None
-        return "bad_criterion", f"{value[:80]!r} looks at nothing of the output, and so decides nothing"
+        return "bad_criterion", f"{value[:80]!r} does not use the output, so it checks nothing"
 
     def gap(self, value: Json, output: Json, _evidence: Sequence[Evidence]) -> str | None:
         try:
@@ -182,7 +183,7 @@ class _Expression(Kind):
 
 class _ToolSucceeded(Kind):
     type, parameter, told = "tool_succeeded", "tool", "a call of this tool succeeded: "
-    meaning = "a tool of the step that must have been called with success"
+    meaning = "a tool of the step whose last call must have succeeded"
 
     def _value_problem(self, value: Json, step: Step) -> Problem | None:
         tools = granted_tools(step)
@@ -200,18 +201,18 @@ class _ToolSucceeded(Kind):
 
 class _FileExists(Kind):
     type, parameter, told = "file_exists", "path", "this file exists: "
-    meaning, on_disk = "a file that must be there", True
+    meaning, on_disk = "a file that must exist", True
 
     def gap(self, value: Json, _output: Json, _evidence: Sequence[Evidence]) -> str | None:
         try:
             exists = Path(value).exists()
         except (OSError, ValueError) as error:
-            return f"the path {value!r} cannot be looked at: {error}"
+            return f"the path {value!r} cannot be checked: {error}"
         return None if exists else f"there is no file {value!r}"
 
 
 def located(criterion: Criterion, folders: Sequence[Path]) -> Criterion:
-    """Return a criterion about a file with the path that is there below one of the folders, if one is."""
+    """Return a criterion about a file with the path of the file in one of the folders, if it exists there."""
     path = criterion.get("path")
     if criterion["type"] != "file_exists" or not isinstance(path, str) or Path(path).is_absolute():
         return criterion
@@ -229,7 +230,7 @@ def _is_there(path: Path) -> bool:
 
 class _Judge(Kind):
     type, parameter, told = "judge", "criterion", ""
-    meaning, by_model = "free text that a model holds against the evidence", True
+    meaning, by_model = "a sentence that a model checks against the evidence", True
 
     def gap(self, _value: Json, _output: Json, _evidence: Sequence[Evidence]) -> str | None:
         raise AssertionError("a model is asked")
@@ -264,7 +265,7 @@ def is_judged(criteria: Sequence[Criterion]) -> bool:
 
 @cache
 def criteria_format() -> TypeAdapter[list[Criterion]]:
-    """Build what reads a list of criteria: their types, and the parameters of all types."""
+    """Build the type that reads a list of criteria: their types, and the parameters of all types."""
     fields: dict[str, Any] = {"type": Required[Literal[*KINDS]]}
     fields |= {name: kind.form for kind in KINDS.values() for name in kind.parameters}
     described = cast(Any, TypedDict)("Criterion", fields, total=False)
@@ -277,10 +278,10 @@ def criteria_format() -> TypeAdapter[list[Criterion]]:
 
 
 def read_criteria(written: str) -> list[Criterion]:
-    """Read what stands for a step's criteria in either notation.
+    """Read a step's criteria in either notation.
 
-    It is a criterion as a JSON object, a list of them, or one sentence for a judge. Whether the criteria are
-    valid is the validator's to say.
+    They are a criterion as a JSON object, a list of criteria, or one sentence for a judge. The validator
+    checks whether they are valid.
     """
     try:
         value = read_json(written)
@@ -297,7 +298,7 @@ def _read(part: dict[str, Json] | str) -> Criterion:
 
 
 def examples() -> str:
-    """List an example of each criterion that code can check, as plans write it."""
+    """List an example of each criterion that code can check, in the notation of plans."""
     return ", ".join(
         json.dumps(kind.criterion(kind.example), ensure_ascii=False)
         for kind in KINDS.values()
@@ -306,7 +307,7 @@ def examples() -> str:
 
 
 def written_criteria(criteria: Sequence[Criterion]) -> str | list[Criterion | str]:
-    """Write a step's criteria as `read_criteria` reads them: a judge's sentence alone is just that."""
+    """Write a step's criteria for `read_criteria`; a judge's sentence alone stays a sentence."""
     parts = [one["criterion"] if one["type"] == "judge" else one for one in criteria]
     return parts[0] if len(parts) == 1 and isinstance(parts[0], str) else parts
 

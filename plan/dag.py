@@ -1,4 +1,4 @@
-"""The order of a plan's steps: what waits for what, what can still run, how far it is."""
+"""Order a plan's steps: what waits for what, what can still run, how far the plan is."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = [
 
 
 def topological_order(steps: Sequence[Step]) -> list[Step]:
-    """Order steps so that each comes after what it depends on, else as written.
+    """Order steps so that each follows its dependencies, otherwise as written.
 
-    Steps that share an id stand together, after what any of them depends on.
+    Steps that share an id stand together, after the dependencies of all of them.
 
     Raises:
         graphlib.CycleError: If there is no such order.
@@ -43,7 +43,7 @@ def topological_order(steps: Sequence[Step]) -> list[Step]:
 
 
 def descendants(steps: Sequence[Step], roots: Iterable[str]) -> set[str]:
-    """Collect the ids of everything that depends on ``roots``, directly or not (without them)."""
+    """Collect the ids of everything that depends on ``roots``, directly or not (without the roots)."""
     found: set[str] = set()
     reached = set(roots)
     for step in topological_order(steps):
@@ -56,7 +56,7 @@ def descendants(steps: Sequence[Step], roots: Iterable[str]) -> set[str]:
 def pending_steps(plan: Plan, results: Mapping[str, StepResult]) -> list[Step]:
     """List the steps that can still run, in topological order.
 
-    These are the steps without a result, and blocked ones whose dependencies have been mended.
+    These are the steps without a result, and blocked steps whose dependencies have since succeeded.
     """
     pending: dict[str, Step] = {}
     for step in topological_order(plan["steps"]):
@@ -72,12 +72,12 @@ def pending_steps(plan: Plan, results: Mapping[str, StepResult]) -> list[Step]:
 
 
 def is_released(step: Step, dep: str, result: StepResult | None) -> bool:
-    """Tell whether a step may run as far as one of its dependencies goes."""
+    """Tell whether one of its dependencies lets a step run."""
     return result is not None if dep in step.get("if_failed", ()) else is_satisfied(result)
 
 
 def is_called_for(step: Step, steps: Mapping[str, Step], results: Mapping[str, StepResult]) -> bool:
-    """Tell whether ``else_of`` and ``if_failed`` let a step run, when what they name has ended."""
+    """Tell whether ``else_of`` and ``if_failed`` let a step run, once the steps that they name have ended."""
     other, failed = step.get("else_of"), step.get("if_failed")
     if other and not _skipped_by_when(steps[other], steps, results):
         return False
@@ -85,13 +85,13 @@ def is_called_for(step: Step, steps: Mapping[str, Step], results: Mapping[str, S
 
 
 def _skipped_by_when(step: Step, steps: Mapping[str, Step], results: Mapping[str, StepResult]) -> bool:
-    """Tell whether a step's own ``when`` was what skipped it, and not its ``else_of``."""
+    """Tell whether a step was skipped by its own ``when``, and not by its ``else_of``."""
     result = results.get(step["id"])
     return result is not None and _skipped_by_condition(result) and is_called_for(step, steps, results)
 
 
 def _has_failed(result: StepResult | None) -> bool:
-    """Tell whether a step failed, also if it was skipped for that, or could not run after one that failed."""
+    """Tell whether a step failed, was skipped because it failed, or could not run after a failure."""
     return result is not None and result["status"] != "done" and result["error"] is not None
 
 
@@ -105,7 +105,7 @@ def remaining_path(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[
 
     Args:
         steps: The steps of an acyclic plan.
-        seconds: Expected duration per step id; one for a step that is not named.
+        seconds: Expected duration per step id; 1 for other steps.
     """
     length = {step["id"]: 0.0 for step in steps}
     for step in reversed(topological_order(steps)):
@@ -117,21 +117,21 @@ def remaining_path(steps: Sequence[Step], seconds: Mapping[str, float]) -> dict[
 
 
 def is_rolling(plan: Mapping[str, Any] | None) -> bool:
-    """Tell whether more steps are to be planned when these are done (``complete: false``)."""
+    """Tell whether more steps will be planned when these are done (``complete: false``)."""
     return plan is not None and plan.get("complete", True) is False
 
 
 def next_round_is_due(plan: Plan | None, results: Mapping[str, StepResult]) -> bool:
-    """Tell whether the planner is to be asked for the next steps: all there are have ended."""
+    """Tell whether to ask the planner for the next steps, because all steps so far have ended."""
     return plan is not None and is_rolling(plan) and not pending_steps(plan, results)
 
 
 def run_status(plan: Plan | None, results: Mapping[str, StepResult], *, strict: bool = False) -> RunStatus:
     """Tell how a run ended: done, partial, or failed when no step is done.
 
-    A step that was skipped by its ``when`` (no error) counts as done; one that was skipped
-    because it failed does not. A plan that was to go on is never done.
-    With ``strict``, a step whose result nobody could verify is not done.
+    A step that was skipped by its ``when`` (no error) counts as done; one that was skipped because it failed
+    does not. A plan that is not complete is never done. With ``strict``, a step whose result nobody could
+    verify is not done.
     """
     ended = [step["id"] for step in steps_of(plan)]
     done = {i for i, r in results.items() if r["status"] == "done"}

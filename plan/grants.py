@@ -1,7 +1,7 @@
-"""What approving a plan allows: tools, effects, and the resources that its calls touch.
+"""Compute what an approval of a plan allows: tools, effects, and the resources that its calls touch.
 
-A resource that can be known is resolved. One that hangs on an output to come is granted as
-the very reference that the person saw; a revision with another one has to be approved.
+A resource that is known is resolved. A resource that depends on a later output is granted as exactly the
+reference that the person saw; a revision with another reference needs approval.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 Values = Mapping[str, Any]
-"""What references stand for, as far as it is known: inputs, and outputs by step id."""
+"""The known values of references: inputs, and outputs by step id."""
 
 
 def plan_grants(plan: Plan, toolbox: Tools, values: Values) -> Grants:
-    """Tell what approving a plan allows."""
+    """Return what approving a plan allows."""
     tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
     return {
         "tools": tools,
@@ -48,7 +48,7 @@ def plan_grants(plan: Plan, toolbox: Tools, values: Values) -> Grants:
 
 
 def is_within(asked: Grants, allowed: Grants) -> bool:
-    """Tell whether a plan adds no tool, effect or resource beyond what was approved."""
+    """Tell whether a plan adds no tool, effect or resource to what was approved."""
     new, old = dict[str, Any](asked), dict[str, Any](allowed)
     parts = ("tools", "effects", "resources", "at_run_time")
     adds_none = all(set(new.get(part, ())) <= set(old.get(part, ())) for part in parts)
@@ -56,9 +56,9 @@ def is_within(asked: Grants, allowed: Grants) -> bool:
 
 
 def covers(standing: Mapping[str, Any], asked: Grants) -> bool:
-    """Tell whether a plan lies within a standing grant, whose resources are patterns such as ``mail:*``.
+    """Tell whether a standing grant covers a plan; its resources are patterns such as ``mail:*``.
 
-    What is known only at run time is covered by ``*`` alone.
+    Only ``*`` covers a resource that is known only at run time.
     """
     patterns = standing["resources"]
     return (
@@ -70,7 +70,7 @@ def covers(standing: Mapping[str, Any], asked: Grants) -> bool:
 
 
 def changed_tools(now: Mapping[str, str], approved: Mapping[str, Any]) -> list[str]:
-    """List the tools that are others than those approved; approvals of older versions do not tell."""
+    """List the tools that have changed since the approval; approvals of older versions do not say."""
     then = approved.get("fingerprints", {})
     return sorted(name for name, fingerprint in now.items() if then.get(name, fingerprint) != fingerprint)
 
@@ -78,13 +78,13 @@ def changed_tools(now: Mapping[str, str], approved: Mapping[str, Any]) -> list[s
 def resources_of(
     step: Step, toolbox: Tools, values: Values, tools: Collection[str] | None = None
 ) -> set[str]:
-    """Name the resources that a step's calls (of these tools) will touch, as far as they are known."""
+    """List the known resources that a step's calls (of these tools) will touch."""
     named = granted_tools(step) if tools is None else tools
     return {known for name in named for known in touched(step, name, toolbox, values) if known is not None}
 
 
 def open_resources(step: Step, toolbox: Tools, values: Values) -> set[str]:
-    """Name the resources of a step that are known only at run time, as the plan writes them."""
+    """List a step's resources that are known only at run time, as written in the plan."""
     return {
         _as_written(step, name, toolbox)
         for name in granted_tools(step)
@@ -93,7 +93,7 @@ def open_resources(step: Step, toolbox: Tools, values: Values) -> set[str]:
 
 
 def touched(step: Step, tool: str, toolbox: Tools, values: Values) -> set[str | None]:
-    """Name the resources of a tool's calls in a step; None stands for those that are not known."""
+    """List the resources of a tool's calls in a step; None stands for an unknown one."""
     if toolbox.template(tool) is None:
         return set()
     args = step["call"]["args"] if "call" in step else {}
@@ -101,7 +101,7 @@ def touched(step: Step, tool: str, toolbox: Tools, values: Values) -> set[str | 
 
 
 def _scopes(step: Step, values: Values) -> list[Values]:
-    """Return what is known in each run of a step: one, or one per item where the list is known."""
+    """Return the known values for each run of a step: one, or one per item if the list is known."""
     items = _known(step["for_each"], values) if "for_each" in step else None
     if isinstance(items, list):
         return [{**values, "item": item, "index": at} for at, item in enumerate(items)]
@@ -109,7 +109,7 @@ def _scopes(step: Step, values: Values) -> list[Values]:
 
 
 def filled(value: Any, values: Values) -> Any:
-    """Write a part of a plan with the values that are known; the rest stays as it is written."""
+    """Write a part of a plan with the known values; the rest stays as it is written."""
     if isinstance(value, Mapping):
         return {key: filled(member, values) for key, member in value.items()}
     if isinstance(value, list):
@@ -150,12 +150,12 @@ def _as_written(step: Step, name: str, toolbox: Tools) -> str:
 
 
 def asks_for_values(step: Mapping[str, Any], confirm: str, toolbox: Tools) -> bool:
-    """Tell whether a person is to see the arguments of a step's call before it is made.
+    """Tell whether a person must see the arguments of a step's call before it is made.
 
     Args:
         step: The step.
-        confirm: Of which calls the settings want it: ``marked`` or ``computed``.
-        toolbox: For the tool's effect.
+        confirm: The setting: ``marked`` or ``computed``.
+        toolbox: Knows the tool's effect.
     """
     # A person who approved the step itself saw its final values.
     if "call" not in step or step.get("approve"):

@@ -1,4 +1,4 @@
-"""What a plan and its steps are: hashes of their content, ids, differences between revisions."""
+"""Identify plans and steps: hashes of their content, ids, and differences between revisions."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def input_values(plan: Plan | Mapping[str, Any], given: Mapping[str, Json] | Non
 
 
 def plan_hash(plan: Plan, inputs: Mapping[str, Json] | None) -> str:
-    """Hash what a plan would do: steps, inputs, what it answers (SHA-256, hex)."""
+    """Hash what a plan would do: steps, inputs and answer (SHA-256, hex)."""
     answer = {"answer": plan["answer"]} if plan.get("answer") else {}
     return digest({"steps": plan["steps"], "inputs": input_values(plan, inputs), **answer})
 
 
 def step_fingerprint(step: Step) -> str:
-    """Hash a step's content, so that a result is never taken for that of another step."""
+    """Hash a step's content, so that a result is never assigned to another step."""
     return digest(step)
 
 
@@ -44,7 +44,7 @@ def step_fingerprints(plan: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def plan_difference(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> dict[str, list[str]]:
-    """Name the steps that were added, removed and changed from one revision to the next."""
+    """List the steps that were added, removed and changed from one revision to the next."""
     before, after = steps_by_id(old), steps_by_id(new)
     return {
         "added": [i for i in after if i not in before],
@@ -56,7 +56,7 @@ def plan_difference(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
 def lost_checks(
     old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, difference: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """Name the new steps of a revision that replace steps with a check, when none of them has one."""
+    """List the new steps of a revision that replace steps with a check, if none of them has one."""
     before, after = steps_by_id(old), steps_by_id(new)
     had = any(_is_checked(before[step_id]) for step_id in difference["removed"])
     has = any(_is_checked(after[step_id]) for step_id in difference["added"])
@@ -68,7 +68,7 @@ def _is_checked(step: Step) -> bool:
 
 
 def lost_its_check(step: Step, plan_id: str, audit: Iterable[AuditEvent]) -> bool:
-    """Tell whether nothing checks a step because a model's revision dropped the check there was."""
+    """Tell whether nothing checks a step because a model's revision dropped its check."""
     return not _is_checked(step) and any(
         step["id"] in (event.get("difference") or {}).get("unchecked", ())
         for event in audit

@@ -1,4 +1,4 @@
-"""Make literals of a plan inputs, so that one plan serves many cases."""
+"""Turn literals of a plan into inputs, so that one plan serves many cases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ArgumentSchema", "InputMaker", "NewInput", "declared_inputs", "holds
 Json = Any
 Path = tuple[str | int, ...]
 ArgumentSchema = Callable[[str], Mapping[str, Any]]
-"""Gives the JSON Schema of a tool's arguments."""
+"""Returns the JSON Schema of a tool's arguments."""
 
 # --- inputs ------------------------------------------------------------------------------
 
@@ -24,7 +24,7 @@ _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list:
 
 
 def declared_inputs(declared: Mapping[str, Any], values: Mapping[str, Json]) -> dict[str, dict[str, Any]]:
-    """Declare inputs so that a run without values does what one with these values did."""
+    """Declare inputs so that a run without values repeats the run with these values."""
     found = {name: dict(spec) for name, spec in declared.items()}
     for name, value in values.items():
         spec = found.get(name) or _declaration(value)
@@ -42,10 +42,10 @@ def _declaration(value: Json) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class NewInput:
-    """A wish to make a literal of the plan an input.
+    """A request to turn a literal of the plan into an input.
 
     Attributes:
-        path: Where it stands: ``weather.city`` (an argument) or ``steps.weather.call.args.city``.
+        path: The literal's path: ``weather.city`` (an argument) or ``steps.weather.call.args.city``.
         name: The input's name.
     """
 
@@ -57,7 +57,7 @@ class NewInput:
         """Read ``PATH=NAME``.
 
         Raises:
-            InvalidInputError: If it is not of that form.
+            InvalidInputError: If it has another form.
         """
         path, sign, name = text.rpartition("=")
         if not sign or not path.strip() or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name.strip()):
@@ -68,12 +68,12 @@ class NewInput:
 
 
 def _literal(value: Json) -> Json:
-    """Read a part of a plan that holds no reference: what it stands for."""
+    """Return the value of a part of a plan that contains no reference."""
     return resolve(value, {})
 
 
 def holds_references(value: Json) -> bool:
-    """Tell whether any text of a value holds a reference."""
+    """Tell whether any text of a value contains a reference."""
     found: list[bool] = []
     map_strings(value, lambda text: found.append(bool(_references(text))))
     return any(found)
@@ -87,7 +87,7 @@ def _references(text: str) -> list[Any]:
 
 
 class InputMaker:
-    """Replaces literals of steps by references to inputs, and declares those."""
+    """Replaces literals of steps with references to inputs, and declares the inputs."""
 
     def __init__(
         self,
@@ -104,18 +104,19 @@ class InputMaker:
         self._argument_schema = argument_schema
 
     def make(self, wanted: NewInput) -> None:
-        """Make one literal an input.
+        """Turn one literal into an input.
 
         Raises:
-            InvalidInputError: If the path leads to no literal, or the name has another value.
+            InvalidInputError: If there is no literal at the path, or the input has another value.
         """
         at, path = self._locate(wanted)
         value = _value_at(self.steps[at], path)
         if wanted.name not in self._declared:
             if holds_references(value):
                 raise InvalidInputError(
-                    f"{wanted.path} is not a literal: {json.dumps(value, ensure_ascii=False)[:80]} holds a "
-                    "reference. Lift a literal, or one inside it by the name of an input that has its value"
+                    f"{wanted.path} is not a literal: {json.dumps(value, ensure_ascii=False)[:80]} contains "
+                    "a reference. Lift a literal. If an input's value is a part of this text, lift it by "
+                    "that input's name"
                 )
             self._declared[wanted.name] = self._declare(at, path, _literal(value))
             changed: Json = _reference(wanted.name)
@@ -127,7 +128,7 @@ class InputMaker:
             self.steps = [_lifted_throughout(step, literal, wanted.name) for step in self.steps]
 
     def _with_known_input(self, wanted: NewInput, value: Json) -> Json:
-        """Put an input that is declared already where its default stands, alone or inside a text."""
+        """Use an input that is already declared in place of its default, alone or inside a text."""
         spec = self._declared[wanted.name]
         if "default" not in spec:
             raise InvalidInputError(
@@ -140,8 +141,8 @@ class InputMaker:
         if inside == value:
             shown, other = (json.dumps(v, ensure_ascii=False)[:80] for v in (known_value, value))
             raise InvalidInputError(
-                f"the input {wanted.name!r} is {shown} already, and {wanted.path} is {other}, "
-                "which neither is nor holds that; lift it by another name"
+                f"the input {wanted.name!r} already has the value {shown}, but {wanted.path} is {other}, "
+                "which neither equals nor contains it; lift it by another name"
             )
         return inside
 
@@ -182,7 +183,7 @@ def _reference(name: str) -> str:
 
 
 def stands_for(literal: Json, value: Json) -> bool:
-    """Tell whether a part of a plan that holds no reference is this value; 1, 1.0 and true are three."""
+    """Tell whether a part of a plan without references equals this value; 1, 1.0 and true differ."""
     return json.dumps(_literal(literal), sort_keys=True) == json.dumps(value, sort_keys=True)
 
 
@@ -193,7 +194,7 @@ def _may_be_lifted(path: Path) -> bool:
 
 
 def _liftable(step: Mapping[str, Any]) -> Iterable[Path]:
-    """Name the places of a step whose values are literals and may be references instead."""
+    """List the places of a step whose literal values could be references instead."""
     for root in (("call", "args"), ("task",), ("success_criteria",), ("plan", "goal")):
         if (path := _path_to(step, list(root))) is not None:
             yield from (leaf for leaf in _leaves(_value_at(step, path), path) if _may_be_lifted(leaf))
@@ -213,7 +214,7 @@ def _shown(step_id: str, path: Path) -> str:
 
 
 def _path_to(value: Json, names: Sequence[str]) -> Path | None:
-    """Follow names through a JSON value, a name with dots too; None: they lead nowhere."""
+    """Follow names through a JSON value, including names with dots; None if they lead nowhere."""
     if not names:
         return ()
     for length in range(len(names), 0, -1):
@@ -232,10 +233,10 @@ def _value_at(value: Json, path: Path) -> Json:
 
 
 def left_literals(plan: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Find where a plan still holds the default of an input as a literal, also within a text.
+    """Find where a plan still contains an input's default as a literal, also within a text.
 
     Returns:
-        For each: the place, as it is lifted; the input's name; the value.
+        For each: the path for lifting it, the input's name, and the value.
     """
     defaults = {name: plan["inputs"][name].get("default") for name in names}
     texts = {name: value for name, value in defaults.items() if isinstance(value, str) and value.strip()}
@@ -261,7 +262,7 @@ def _replaced(value: Json, path: Path, new: Json) -> Json:
 
 
 def _inside(text: str, literal: str, wanted: NewInput) -> str:
-    """Put an input where its value stands as whole words in the literal parts of a text."""
+    """Replace a value with its input where it appears as whole words in a text's literal parts."""
     words = re.compile(rf"(?<!\w){re.escape(escaped(literal))}(?!\w)") if literal else re.compile(r"(?!)")
     parts, at = [], 0
     for _, start, end in _references(text):
@@ -269,7 +270,7 @@ def _inside(text: str, literal: str, wanted: NewInput) -> str:
         at = end
     parts.append((text[at:], True))
     if any(is_literal and re.search(rf"\$(?={words.pattern})", part) for part, is_literal in parts):
-        raise InvalidInputError(f"{wanted.path}: a $ stands before {literal!r}, and $${{ would be a literal")
+        raise InvalidInputError(f"{wanted.path}: {literal!r} follows a $, and $${{ would be a literal")
     return "".join(
         words.sub(lambda _: _reference(wanted.name), part) if is_literal else part
         for part, is_literal in parts

@@ -1,7 +1,7 @@
-"""References in the notations of other tools, such as ``{{step.x}}``, which models write by habit.
+"""Find references in other tools' notations, such as ``{{step.x}}``, which models write by habit.
 
-They would reach a tool as the characters that they are. What names nothing in the plan
-(``$HOME``, ``$5``, ``{{user_template}}``) is left alone.
+A tool would get them as literal characters. Names that are not in the plan (``$HOME``, ``$5``,
+``{{user_template}}``) are left alone.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import NamedTuple
 __all__ = ["OtherNotation", "other_notations"]
 
 Lookup = Callable[[str, str], str | None]
-"""Gives the reference for a name and the path behind it; None: it names nothing."""
+"""Returns the reference for a name and the path after it; None if the name is unknown."""
 
 
 class OtherNotation(NamedTuple):
     """A reference in another notation.
 
     Attributes:
-        text: What is written.
-        right: The reference that is meant.
+        text: The text.
+        right: The intended reference.
         literal: How to write the characters themselves.
     """
 
@@ -38,7 +38,7 @@ _BRACKETS = [
     for pair in (*_FREE, *_NARROW)
     for opening, closing in (pair,)
 ]
-"""What stands between brackets; the narrow ones have other uses, so a name without a path is not enough."""
+"""The text between brackets; narrow brackets have other uses, so there a name needs a path."""
 _MARKED = [
     (re.compile(rf"(?<![$\\])\$(?!\d){_NAME}(?!\w|[.,]\d)"), "$"),
     (re.compile(rf"(?<![\w#])#E{_NAME}(?!\w)"), "#E"),
@@ -50,7 +50,7 @@ _KEY = re.compile(r"""\[(['"])(\w+)\1\]""")
 
 
 def other_notations(text: str, lookup: Lookup) -> Iterator[OtherNotation]:
-    """Find what is meant as a reference, and is none, in a text of a plan."""
+    """Find texts that are meant as references but are not."""
     if not any(mark in text for mark in "{<[$#"):
         return
     rest = _OURS.sub(lambda ours: "\0" * len(ours[0]), text)

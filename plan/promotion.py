@@ -1,4 +1,4 @@
-"""Make a reusable plan of a run that succeeded: its last revision, cleaned, with inputs where values were."""
+"""Make a reusable plan from a run that succeeded: its last revision, cleaned, with inputs for values."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ Json = Any
 
 @dataclass(frozen=True)
 class Promotion:
-    """A reusable plan, and what was done to make it.
+    """A reusable plan, and what was changed to make it.
 
     Attributes:
-        plan: The plan, without what belongs to the run it is from.
-        dropped: Ids of steps that are not in it.
-        renamed: Cleaned ids by what they were.
-        by_hand: What people did in that run and a run of this plan will not do.
+        plan: The plan, without what belongs to its run.
+        dropped: Ids of the steps that were left out.
+        renamed: Cleaned ids by original id.
+        by_hand: What people did by hand, which a run of this plan will not repeat.
     """
 
     plan: dict[str, Any]
@@ -63,18 +63,18 @@ def promote(
     Args:
         plan: The final revision.
         results: The results of the run.
-        inputs: The input values of the run; they become defaults, so that running it does the same.
+        inputs: The input values of the run; they become defaults, so that a new run does the same.
         audit: The decisions of the run.
         new_inputs: Literals that become inputs.
-        everywhere: Whether a lifted literal becomes the input wherever else it stands as a whole value.
-        argument_schema: Knows the tools, for a lifted argument to be declared as its tool does.
+        everywhere: Whether the input replaces the literal everywhere else too, where it is a whole value.
+        argument_schema: Returns the tools' schemas, from which a lifted argument is declared.
 
     Raises:
-        NotPromotableError: If the run did not end ``done``, or what it ran is not on record whole.
+        NotPromotableError: If the run did not end ``done``, or what it ran was not recorded completely.
         InvalidInputError: If a literal cannot be lifted.
     """
     if (status := run_status(plan, results)) != "done":
-        raise NotPromotableError(f"only a run that ended done can be promoted; this one is {status}")
+        raise NotPromotableError(f"only a run that ended as done can be promoted; this one is {status}")
     alive, dropped = _alive(plan, results)
     edited = _edited_calls(plan, audit)
     kept = [_as_it_ran(step, results[step["id"]]) if step["id"] in edited else step for step in alive]
@@ -99,7 +99,7 @@ def promote(
 
 
 def _alive(plan: Plan, results: Mapping[str, StepResult]) -> tuple[list[Step], list[str]]:
-    """Split off steps that failed or were given up."""
+    """Separate steps that failed or were given up."""
     dead = [step["id"] for step in plan["steps"] if not _may_work(results.get(step["id"]))]
     alive: list[Any] = []
     for step in plan["steps"]:
@@ -111,7 +111,8 @@ def _alive(plan: Plan, results: Mapping[str, StepResult]) -> tuple[list[Step], l
                     )
             if missing := [one for one in _branches_on(step) if one in dead]:
                 raise NotPromotableError(
-                    f"step {step['id']!r} runs only as {missing[0]!r} ended, which did not succeed"
+                    f"step {step['id']!r} runs only because of how {missing[0]!r} ended, and {missing[0]!r} "
+                    "did not succeed"
                 )
             alive.append({**step, "depends_on": [dep for dep in step["depends_on"] if dep not in dead]})
     gone = [step_id for step_id in results if step_id not in steps_by_id(plan)]
@@ -125,11 +126,12 @@ def _branches_on(step: Step) -> list[str]:
 def _answer(
     plan: Plan, inputs: Mapping[str, Json], dropped: Collection[str], renamed: Mapping[str, str]
 ) -> str:
-    """Keep the planned answer, unless it speaks of a step that is gone, or of what this run's inputs were.
+    """Keep the planned answer, unless it mentions a removed step or this run's inputs.
 
-    One that names no step may be a guess of a planner, which no run gave and every run of a file would.
-    With lifted literals it is not kept at all: its words may hold what is an input now. Nor is it where a
-    person edited a call when it was approved: its words are about the call that was planned.
+    An answer that names no step may be a planner's guess; no run returned it, but every run of the file
+    would. If literals were lifted, no answer is kept, because its words may contain what is now an input. If
+    a person edited a call when approving it, none is kept either, because its words are about the planned
+    call.
     """
     answer = words = plan.get("answer", "")
     for reference in reversed(references_in(answer)):
@@ -140,7 +142,7 @@ def _answer(
 
 
 def _is_said(value: Json, words: str) -> bool:
-    """Tell whether words name a value, or a text within it."""
+    """Tell whether words contain a value, or a text within it."""
     named = strings_in(str(value) if isinstance(value, int | float) else value)
     return any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", words, re.I) for text in named if text.strip())
 
@@ -152,7 +154,7 @@ def _may_work(result: StepResult | None) -> bool:
 
 
 def _edited_calls(plan: Plan, audit: Iterable[AuditEvent]) -> set[str]:
-    """Name the bound steps whose arguments a person changed when the step was approved."""
+    """List the bound steps whose arguments a person changed when approving the step."""
     ids = steps_by_id(plan)
     return {
         step_id
@@ -163,7 +165,7 @@ def _edited_calls(plan: Plan, audit: Iterable[AuditEvent]) -> set[str]:
 
 
 def _as_it_ran(step: Step, result: StepResult) -> Step:
-    """Take literal arguments from the call that was made; what is a reference stays one."""
+    """Take literal arguments from the call that was made; references stay references."""
     made = next((call["args"] for call in reversed(result["evidence"]) if call["ok"]), None)
     if made is None:
         return step
@@ -171,8 +173,8 @@ def _as_it_ran(step: Step, result: StepResult) -> Step:
     for name, value in made.items():
         if isinstance(value, dict) and ABRIDGED in value and not holds_references(planned.get(name)):
             raise NotPromotableError(
-                f"the argument {name!r} of step {step['id']!r} was edited before it ran, and is too long "
-                "to be on record"
+                f"the argument {name!r} of step {step['id']!r} was edited before it ran, and is too "
+                "long to be recorded"
             )
     args = {
         name: planned[name]
@@ -184,7 +186,7 @@ def _as_it_ran(step: Step, result: StepResult) -> Step:
 
 
 def _clean_ids(steps: Iterable[Step], used: set[str]) -> dict[str, str]:
-    """Give steps the ids they had before revisions: ``pack_r2`` becomes ``pack`` where that is free."""
+    """Give steps their ids from before revisions: ``pack_r2`` becomes ``pack`` if that is free."""
     ids = [step["id"] for step in steps]
     taken, renamed = set(ids), {}
     for step_id in ids:
@@ -198,7 +200,7 @@ def _clean_ids(steps: Iterable[Step], used: set[str]) -> dict[str, str]:
 
 
 def _tidy(step: Mapping[str, Any], step_id: str) -> dict[str, Any]:
-    """Put the fields in their usual order, without those that say nothing."""
+    """Put the fields into their usual order, without empty ones."""
     ordered = {key: step[key] for key in Step.__annotations__ if key in step} | {"id": step_id}
     return {
         key: value
@@ -223,7 +225,7 @@ def _by_hand(plan: Plan, audit: Iterable[AuditEvent]) -> list[str]:
 
 
 def _used_inputs(plan: Plan, values: Mapping[str, Json]) -> dict[str, Json]:
-    """Give the values of declared inputs, and of those that are referred to without being declared."""
+    """Return the values of declared inputs, and of undeclared inputs that are referred to."""
     text = json.dumps([plan["steps"], plan.get("answer", "")])
     declared = plan.get("inputs") or {}
     return {
@@ -234,7 +236,7 @@ def _used_inputs(plan: Plan, values: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def needs_model(plan: Mapping[str, Any]) -> list[str]:
-    """Name the steps of a plan that a model runs or judges."""
+    """List the steps of a plan that a model runs or judges."""
     return [
         step["id"]
         for step in plan["steps"]

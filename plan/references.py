@@ -1,10 +1,10 @@
-"""References between steps: ``${weather.temp_c}`` in a plan, and the value it stands for.
+"""Read references between steps, such as ``${weather.temp_c}``, and compute their values.
 
-A reference is a JMESPath expression between ``${`` and ``}`` over the outputs of
-earlier steps by step id, ``inputs``, and inside ``for_each`` also ``item`` and
-``index``. A string that is exactly one reference stands for the exact value; inside
-longer text the value is rendered. ``$${`` writes a literal ``${``, and ``$${}`` stands
-for nothing: it keeps apart what would be read as a reference in another notation.
+A reference is a JMESPath expression between ``${`` and ``}`` over the outputs of earlier steps by step id,
+over ``inputs``, and inside ``for_each`` also over ``item`` and ``index``. A string that consists of one
+reference stands for the exact value; inside longer text the value is rendered. ``$${`` writes a literal
+``${``. ``$${}`` is replaced by nothing, and separates characters that would otherwise look like a reference
+in another notation.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class BadReferenceError(ValueError):
     """A reference that cannot be parsed: not closed, empty, or not JMESPath.
 
     Attributes:
-        code: The code of the issue that it makes of a plan.
+        code: The code of the plan's issue.
     """
 
     def __init__(self, message: str, code: str = "bad_expression") -> None:
@@ -61,7 +61,7 @@ class BadReferenceError(ValueError):
 
 
 class Reference(NamedTuple):
-    """One reference in a text: its expression and where it stands (start, end)."""
+    """One reference in a text: its expression and position (start, end)."""
 
     expression: str
     start: int
@@ -75,7 +75,7 @@ def references_in(text: str) -> list[Reference]:
     """Find the references of one string, in order.
 
     Raises:
-        BadReferenceError: If one is not closed or empty.
+        BadReferenceError: If one is empty or not closed.
     """
     return [part for part in _split(text) if isinstance(part, Reference)]
 
@@ -115,7 +115,7 @@ def _split(text: str) -> tuple[str | Reference, ...]:
 
 
 def escaped(text: str) -> str:
-    """Write a text so that a plan takes it literally."""
+    """Escape a text so that a plan takes it literally."""
     return text.replace("${", "$${").replace("$${}", "$${$${}}")
 
 
@@ -159,7 +159,7 @@ _ROOTLESS = {"literal", "identity", "index", "slice", "expref"}
 
 @lru_cache(maxsize=4096)
 def expression_roots(expression: str) -> frozenset[str]:
-    """Collect the names an expression looks up at its top: step ids, ``inputs``, ``item``.
+    """Collect the names that an expression looks up at its top level: step ids, ``inputs``, ``item``.
 
     Raises:
         BadReferenceError: If the expression is not JMESPath.
@@ -172,7 +172,7 @@ def _roots(node: Mapping[str, Any]) -> Iterator[str]:
     if kind == "field":
         yield node["value"]
     elif kind in _LEFT_ONLY:
-        # What is right of these is looked up in the value on the left.
+        # The right side of these is looked up in the value of the left side.
         yield from _roots(children[0]) if children else ()
     elif kind not in _ROOTLESS:
         for child in children:
@@ -181,7 +181,7 @@ def _roots(node: Mapping[str, Any]) -> Iterator[str]:
 
 
 def is_rooted(expression: str) -> bool:
-    """Tell whether an expression begins with names: not with a literal, nor with all there is (``@``, ``*``).
+    """Tell whether an expression begins with names, and not with a literal or everything (``@``, ``*``).
 
     Raises:
         BadReferenceError: If the expression is not JMESPath.
@@ -191,14 +191,14 @@ def is_rooted(expression: str) -> bool:
 
 
 def _calls_now(node: Mapping[str, Any]) -> bool:
-    """Tell whether an expression uses the run's clock, which stands for a name."""
+    """Tell whether an expression uses the run's clock, which counts as a name."""
     if node["type"] == "function_expression" and node["value"] == "now":
         return True
     return any(isinstance(child, Mapping) and _calls_now(child) for child in node.get("children", ()))
 
 
 def looks_at_everything(expression: str) -> bool:
-    """Tell whether an expression begins with all there is, instead of a name.
+    """Tell whether an expression begins with everything there is, and not with a name.
 
     Raises:
         BadReferenceError: If the expression is not JMESPath.
@@ -215,19 +215,19 @@ def _looks_at_everything(node: Mapping[str, Any]) -> bool:
 
 
 def looked_up(expression: str) -> list[tuple[int, int, str]]:
-    """Find where an expression looks up a name at its top, as (start, end, name).
+    """Find the positions (start, end, name) where an expression looks up a top-level name.
 
-    Names after a dot, in filters, behind a pipe or ``&``, and keys of ``{…}`` are fields of values.
-    Nothing is found in what is not JMESPath.
+    Names after a dot, in filters, after a pipe or ``&``, and keys of ``{…}`` are fields of values. In text
+    that is not JMESPath nothing is found.
     """
     try:
         parts = tokens(expression)
     except ExpressionError:
         return []
-    kinds = ["", *(token["type"] for token in parts)]  # so that kinds[at] is what stands before parts[at]
+    kinds = ["", *(token["type"] for token in parts)]  # Now kinds[at] is the token before parts[at].
     found: list[tuple[int, int, str]] = []
-    opened = [False]  # for each open bracket: whether names in it belong to a value
-    here = [False]  # the same up to the next comma: behind a pipe or & they do
+    opened = [False]  # For each open bracket: whether names in it belong to a value.
+    here = [False]  # The same until the next comma: after a pipe or & they do.
     for at, token in enumerate(parts):
         kind = token["type"]
         if kind in _OPENING:
@@ -246,8 +246,8 @@ def looked_up(expression: str) -> list[tuple[int, int, str]]:
 
 
 def _opens_a_value(before: list[str], kind: str) -> bool:
-    """Tell whether the names in a bracket are fields of the value in front of it."""
-    if kind == "lparen":  # of a function, which a dot may stand before
+    """Tell whether the names in a bracket are fields of the value before it."""
+    if kind == "lparen":  # A function's bracket; a dot may precede the function.
         return before[-2:] == ["dot", "unquoted_identifier"]
     return kind == "filter" or before[-1] in _VALUE_ENDS or before[-1] == "dot"
 
@@ -255,7 +255,7 @@ def _opens_a_value(before: list[str], kind: str) -> bool:
 _OPENING = {"lparen", "lbracket", "lbrace", "filter"}
 _CLOSING = {"rparen", "rbracket", "rbrace"}
 _NOT_A_LOOKUP = {"colon", "lparen"}
-"""What follows the key of a ``{…}`` and the name of a function."""
+"""The tokens after the key of a ``{…}`` and after the name of a function."""
 _NAMES = {"unquoted_identifier", "quoted_identifier"}
 _VALUE_ENDS = {*_NAMES, "rbracket", "rbrace", "rparen", "flatten", "star"}
 
@@ -270,12 +270,12 @@ def _parsed(expression: str) -> Any:
 
 
 def plain_path(expression: str) -> list[str] | None:
-    """Return ``["weather", "temp_c"]`` for a plain dotted path, None for anything richer."""
+    """Return ``["weather", "temp_c"]`` for a plain dotted path, None for any other expression."""
     return _field_path(_parsed(expression))
 
 
 def paths_in(expression: str) -> Iterator[tuple[list[str], bool]]:
-    """Yield the dotted paths that an expression compares, counts or is, each with whether it is all of it."""
+    """Yield the dotted paths that an expression uses as values, each with whether it is the whole."""
     nodes = [parsed := _parsed(expression)]
     while nodes:
         node = nodes.pop()
@@ -286,7 +286,7 @@ def paths_in(expression: str) -> Iterator[tuple[list[str], bool]]:
 
 
 _OVER_THE_ROOT = {"comparator", "and_expression", "or_expression", "not_expression", "function_expression"}
-"""Expressions whose parts look at the same value as they do."""
+"""Expressions whose parts are evaluated on the same value as the whole."""
 
 
 def _field_path(node: Mapping[str, Any]) -> list[str] | None:
@@ -317,7 +317,7 @@ def search(expression: str, scope: Mapping[str, Json]) -> Json:
 
 
 def holds(expression: str, scope: Mapping[str, Json]) -> bool:
-    """Tell whether a condition holds: JMESPath takes false, null, and what is empty for false.
+    """Tell whether a condition holds: for JMESPath, false, null and empty values are false.
 
     Raises:
         UnresolvedReferenceError: If it fails on these values.
@@ -327,10 +327,10 @@ def holds(expression: str, scope: Mapping[str, Json]) -> bool:
 
 
 def resolve(value: Json, scope: Mapping[str, Json]) -> Json:
-    """Replace the references in a JSON value, at any depth, with what they stand for.
+    """Replace the references in a JSON value, at any depth, with their values.
 
     Args:
-        value: Strings, lists and dicts are searched; dict keys are left alone.
+        value: Strings, lists and dicts are searched; dict keys are not.
         scope: Outputs by step id, and ``inputs``.
 
     Raises:
@@ -360,7 +360,7 @@ def _resolve_text(text: str, scope: Mapping[str, Json]) -> Json:
 
 
 def _joined(parts: Iterable[str]) -> str:
-    """Join the parts of a text; what they add up to counts."""
+    """Join the parts of a text; their total length counts."""
     work, held = current_work(), []
     for part in parts:
         work.spend(len(part) // _CHARACTERS_A_STEP)
@@ -369,7 +369,7 @@ def _joined(parts: Iterable[str]) -> str:
 
 
 def fill(text: str, scope: Mapping[str, Json], show: Callable[[Reference, Json], str]) -> str:
-    """Write a text with its references filled; ``show`` writes each value, also where it is the whole text.
+    """Write a text with its references filled in; ``show`` writes each value, even if it is the whole text.
 
     Raises:
         UnresolvedReferenceError: If a reference has no value.
@@ -386,7 +386,7 @@ def fill(text: str, scope: Mapping[str, Json], show: Callable[[Reference, Json],
 
 def _lookup(expression: str, scope: Mapping[str, Json]) -> Json:
     value, tree = search(expression, scope), _parsed(expression)
-    # A value was found, unless a function or an object was made of one that was not.
+    # A value was found, unless a function or an object used one that was not.
     is_found = value is not None and tree["type"] not in _COMBINED and "(" not in expression
     if not is_found and (missing := _unfound(tree, scope)):
         raise UnresolvedReferenceError(f"${{{expression}}} has no value: {missing}")
@@ -394,14 +394,14 @@ def _lookup(expression: str, scope: Mapping[str, Json]) -> Json:
 
 
 _MAY_FIND_NOTHING = {"not_null", "type"}
-"""Functions that ask whether there is a value."""
+"""Functions that ask whether a value exists."""
 _COMBINED = {"function_expression", "multi_select_list", "multi_select_dict", "key_val_pair"}
 _PROJECTIONS = {"projection", "value_projection", "filter_projection", "flatten"}
 _CHAINS = {"pipe", "subexpression", "index_expression"}
 
 
 def _unfound(node: Mapping[str, Any], scope: Mapping[str, Json]) -> str | None:
-    """Say which part of an expression leads to nothing: the whole of it, or what a function is given."""
+    """Return which part of an expression finds nothing: the whole, or an argument of a function."""
     if node["type"] in _COMBINED:
         parts = () if node.get("value") in _MAY_FIND_NOTHING else node["children"]
     elif node["type"] in _CHAINS:
@@ -413,9 +413,9 @@ def _unfound(node: Mapping[str, Any], scope: Mapping[str, Json]) -> str | None:
 
 
 def _why_null(node: Mapping[str, Any], value: Json, before: str = "") -> str | None:
-    """Say what an expression did not find; None: it found a value, and be it null."""
+    """Return what an expression did not find; None if it found a value, even null."""
     kind, children = node["type"], node.get("children", ())
-    if value is None:  # a null that is really there, or stands for a skipped step
+    if value is None:  # A null that really exists, or stands for a skipped step.
         return None
     if kind in ("field", "index"):
         return _lacks(value, node["value"], before or "the plan")
@@ -439,7 +439,7 @@ def _why_null(node: Mapping[str, Any], value: Json, before: str = "") -> str | N
 
 
 def _visit(node: Any, value: Json) -> Json:
-    """Evaluate a part of an expression that was evaluated as a whole before."""
+    """Evaluate a part of an expression after the whole was evaluated."""
     return evaluate_part(node, value)
 
 
@@ -457,7 +457,7 @@ def _lacks(value: Json, key: str | int, named: str) -> str | None:
 
 
 def _written(node: Mapping[str, Any], before: str) -> str:
-    """Write a path as it stands in the plan; what is richer is named by what it begins with."""
+    """Write a path as in the plan; name a richer expression by its beginning."""
     kind, children = node["type"], node.get("children", ())
     if kind == "field":
         return f"{before}.{node['value']}" if before else str(node["value"])
@@ -469,7 +469,7 @@ def _written(node: Mapping[str, Any], before: str) -> str:
 
 
 def render(value: Json) -> str:
-    """Write a value inside text: strings as they are, everything else as JSON."""
+    """Write a value inside text: strings unchanged, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -502,7 +502,7 @@ def strings_in(value: Json) -> Iterator[str]:
 
 
 def field_with(step: Mapping[str, Any], where: str, expression: str) -> tuple[str | int, ...]:
-    """Find where in a step a reference stands, given the part that `step_references` names."""
+    """Find the position of a reference in a step, given the part that `step_references` names."""
     field: tuple[str | int, ...] = tuple(where.split("."))
     value: Json = step
     for name in field:
@@ -511,7 +511,7 @@ def field_with(step: Mapping[str, Any], where: str, expression: str) -> tuple[st
 
 
 def unreadable_field(step: Mapping[str, Any]) -> tuple[str | int, ...]:
-    """Find where in a step the first reference stands that cannot be parsed; ``()`` if there is none."""
+    """Find the position of the first reference in a step that cannot be parsed; ``()`` if there is none."""
     for where, value in reference_fields(step):
         for text in strings_in(value):
             try:
@@ -530,7 +530,7 @@ def _places(value: Json, expression: str, field: tuple[str | int, ...]) -> Itera
 
 
 def roots_in(text: str) -> set[str]:
-    """Collect the steps that the references in a text look up, with ``inputs`` where they do.
+    """Collect the steps that the references in a text use, and ``inputs`` if they use them.
 
     Raises:
         BadReferenceError: If one cannot be parsed.
@@ -539,7 +539,7 @@ def roots_in(text: str) -> set[str]:
 
 
 def step_references(step: Step | Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List the references of a step as (where, expression), its ``when`` included.
+    """List the references of a step as (where, expression), including its ``when``.
 
     Raises:
         BadReferenceError: If one cannot be parsed.

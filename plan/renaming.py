@@ -1,4 +1,4 @@
-"""Give steps other ids: every use of an id follows, in dependencies and in references."""
+"""Rename steps: every use of an id follows, in dependencies and in references."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["rename_in_text", "rename_uses"]
 
 
 def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
-    """Follow a renaming in a step's dependencies and references (not in its own id)."""
+    """Apply a renaming to a step's dependencies and references (not to its own id)."""
     changes = {old: new for old, new in renamed.items() if old != new}
     depends_on = [renamed.get(dep, dep) for dep in step.get("depends_on", ())]
     if not changes:
@@ -32,7 +32,7 @@ def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
 
 
 def rename_in_text(text: str, renamed: Mapping[str, str]) -> str:
-    """Follow a renaming in the references of a text."""
+    """Apply a renaming to the references of a text."""
     return _follow({old: new for old, new in renamed.items() if old != new}, text)
 
 
@@ -40,7 +40,7 @@ def _follow(changes: Mapping[str, str], text: str) -> str:
     try:
         references = references_in(text)
     except BadReferenceError:
-        return text  # the validator will say what is wrong with it
+        return text  # The validator will say what is wrong with it.
     for _, start, end in reversed(references):
         inside = _follow_expression(changes, text[start + 2 : end - 1])
         text = f"{text[:start]}${{{inside}}}{text[end:]}"
@@ -48,11 +48,11 @@ def _follow(changes: Mapping[str, str], text: str) -> str:
 
 
 def _follow_expression(changes: Mapping[str, str], expression: str) -> str:
-    """Rename the steps that an expression looks up; names of fields stay."""
+    """Rename the steps that an expression uses; names of fields stay."""
     for old, new in changes.items():
         if not (
             old.isascii() and old.isidentifier()
-        ):  # what a model wrote and no JMESPath reads: a word is told by its borders
+        ):  # In a model's text that is not JMESPath, a word is recognised by its borders.
             borders = r"(?<![\w.'\"`\[&-])" if old[:1].isalpha() else r"^\s*"
             expression = re.sub(rf"{borders}{re.escape(old)}(?=\s*(?:[.,\[|)]|$))", new, expression)
     for start, end, name in reversed(looked_up(expression)):

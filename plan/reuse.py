@@ -1,9 +1,9 @@
-"""Plans that worked are used again: what a plan is asked for, and when one is recalled, kept and dropped.
+"""Reuse plans that worked: compute their key, and decide when one is recalled, kept and dropped.
 
-An entry of the plan cache is the planner's answer to exactly what its key covers, proved by a run. So what
-the key does not cover keeps a plan out: earlier messages, a person's feedback or edits, the values of
-inputs (the planner is told their names only), and revisions, which were written with sight of one run's
-outputs.
+An entry of the plan cache is the planner's answer to exactly what its key covers, and a run has shown that it
+works. So a plan is not kept if it depends on anything else: earlier messages, a person's feedback or edits,
+the values of inputs (the planner is told only their names), and revisions, which are written with one run's
+outputs in sight.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ _NO_LIMITS = frozenset(
         "soft_share",
     }
 )
-"""Settings that say how a plan is approved and run; every other one, also a new one, is part of the key."""
+"""Settings about how a plan is approved and run. All others, including new ones, are part of the key."""
 
 
 # --- what a plan is asked for ------------------------------------------------------------
 
 
 def normalised_goal(goal: str) -> str:
-    """Write a goal in one way, as far as that cannot change what it means.
+    """Normalise a goal as far as that cannot change its meaning.
 
-    Unicode is composed (NFC), line ends are LF, and runs of spaces in a line of prose become one. Case
-    stays, as file names and code depend on it, and so do compatibility characters: NFKC would read ``10²``
-    as ``102``. Where the goal quotes something or has several lines, inner spaces may matter and stay.
+    Unicode is composed (NFC), line ends become LF, and runs of spaces in a line of prose become one. Case is
+    kept, because file names and code depend on it. So are compatibility characters: NFKC would read ``10²``
+    as ``102``. If the goal quotes something or has several lines, inner spaces may matter and are kept.
     """
     text = unicodedata.normalize("NFC", goal).replace("\r\n", "\n").replace("\r", "\n").strip()
     return text if re.search(r"[\n'\"`“”„«»‘’]", text) else " ".join(text.split())
 
 
 def input_types(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """Name the inputs with their JSON types: all that a planner may know whose plan serves other values."""
+    """List the inputs with their JSON types: all that a planner may know if its plan serves other values."""
     return {name: _json_type(inputs[name]) for name in sorted(inputs)}
 
 
@@ -93,13 +93,13 @@ def plan_key(
     """Hash everything that a planner's answer depends on.
 
     Args:
-        goal: The goal, however it is spaced.
+        goal: The goal, with any spacing.
         inputs: Values whose names and types count.
-        prompt: The planner's prompt for no goal: its version, the instructions, and every tool and named
+        prompt: The planner's prompt without a goal: its version, the instructions, and every tool and named
             agent with its description, effect and argument schema.
         schema: The form of the answer.
         model: The planner, with its endpoint.
-        settings: Its limits count.
+        settings: The settings; their limits count.
     """
     limits = settings.model_dump(mode="json", exclude=set(_NO_LIMITS))
     return digest(
@@ -120,14 +120,14 @@ def plan_key(
 
 @dataclass(frozen=True)
 class Recalled:
-    """A plan of the cache, under an id of its own, and the hit: ``{"thread_id", "stored_at", "age_s"}``."""
+    """A cached plan under an id of its own, and the hit: ``{"thread_id", "stored_at", "age_s"}``."""
 
     plan: Plan
     hit: dict[str, Any]
 
 
 def describe_recalled(hit: Mapping[str, Any]) -> str:
-    """Say where a recalled plan is from."""
+    """Say where a recalled plan comes from."""
     return f"from the plan cache: it worked in thread {hit['thread_id']}, {say_duration(hit['age_s'])} ago"
 
 
@@ -135,31 +135,31 @@ _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
 
 def _names_another_year(plan: Plan, goal: str) -> bool:
-    """Tell whether a plan names a year that the goal does not: its planner took it from the date."""
+    """Tell whether a plan names a year that the goal does not; its planner took it from the date."""
     steps = json.dumps([plan["steps"], plan.get("answer", "")], ensure_ascii=False)
     return not set(_YEAR.findall(steps)) <= set(_YEAR.findall(goal))
 
 
 def _did_its_part(result: StepResult | None) -> bool:
-    """Tell whether a step is done, or was left out by its condition."""
+    """Tell whether a step is done, or was skipped by its condition."""
     if result is None or result.get("failed_items"):
         return False
     return result["status"] == "done" or (result["status"] == "skipped" and result["error"] is None)
 
 
 _OWN = ("id", "revision", "goal")
-"""What a plan has of its run, and the run that uses it again has its own of."""
+"""Fields that belong to one run; a run that uses the plan again sets its own."""
 
 
 class PlanReuse:
-    """How a run finds, keeps and drops plans that worked.
+    """Finds, keeps and drops plans that worked.
 
     Args:
-        policy: For how long plans are kept, and how many; None: this run keeps and recalls none.
-        plans: The entries of the run's tenant; None with it.
-        ledger: Where it is on record what a plan was asked for.
+        policy: For how long plans are kept, and how many; None if this run keeps and recalls none.
+        plans: The entries of the run's tenant; None without a policy.
+        ledger: The records of what each plan was asked for.
         redact: Keeps secrets out of what is kept.
-        note: Writes an event for the audit, of a state with a plan.
+        note: Writes an audit event for a state with a plan.
     """
 
     def __init__(
@@ -174,14 +174,14 @@ class PlanReuse:
         self._redact, self._note = redact, note
 
     async def recall(self, key: str, goal: str, new_id: str) -> tuple[Recalled | None, list[AuditEvent]]:
-        """Look for a plan that worked for this key, and say what there is to note.
+        """Look for a plan that worked for this key, and return what there is to note.
 
-        An entry that cannot be read is no plan, and the audit says so.
+        An entry that cannot be read is ignored, and the audit says so.
 
         Args:
-            key: What is asked for.
-            goal: The goal, as it is worded this time.
-            new_id: The id that the plan has in this run.
+            key: The key.
+            goal: The goal in its current wording.
+            new_id: The plan's id in this run.
         """
         if self._plans is None or self._policy is None:
             return None, []
@@ -205,7 +205,7 @@ class PlanReuse:
     async def note_origin(
         self, plan_id: str, key: str, model: str, hit: Mapping[str, Any] | None = None
     ) -> None:
-        """Put on record what a plan was asked for, so that a later run of the thread can keep or drop it."""
+        """Record what a plan was asked for, so that a later run of the thread can keep or drop it."""
         if self._plans is None or self._policy is None:
             return
         origin = {
@@ -219,12 +219,12 @@ class PlanReuse:
         await self._ledger.record_origin(plan_id, origin)
 
     async def recalled_from(self, plan_id: str) -> dict[str, Any] | None:
-        """Return the hit that a plan is (see :class:`Recalled`); None for a plan that is none."""
+        """Return the hit of a recalled plan (see :class:`Recalled`); None for any other plan."""
         origin = await self._ledger.origin(plan_id)
         return origin["hit"] if origin else None
 
     async def withdraw(self, plan: Mapping[str, Any] | None, reason: str) -> list[AuditEvent]:
-        """Take a plan out of the cache's sight that is not to run as it is: a hit is dropped."""
+        """Drop a cached plan that cannot run unchanged."""
         plan_id = plan.get("id") if plan else None
         origin = await self._ledger.origin(plan_id) if plan_id else None
         if plan_id is None or origin is None:
@@ -234,7 +234,7 @@ class PlanReuse:
         return events
 
     async def settle(self, state: State, status: str) -> list[AuditEvent]:
-        """Keep the plan of a run that ended done as it was first written; drop a hit that did not."""
+        """Keep the plan of a run that ended as done without changes; drop a hit whose run did not."""
         plan = state.get("plan")
         origin = await self._ledger.origin(plan.get("id", "")) if plan else None
         if plan is None or origin is None:
@@ -246,12 +246,12 @@ class PlanReuse:
             return []
         reason = "its run had to change it" if status == "done" else f"its run ended {status}"
         dropped = await self._drop(state, origin, reason)
-        # From now on it is a plan like any other: run again by a person, it may prove itself.
+        # From now on it is a plan like any other: if a person runs it again, it may be kept.
         await self._ledger.record_origin(plan["id"], {**origin, "hit": None})
         return dropped
 
     async def _worked_as_written(self, state: State, plan: Plan) -> bool:
-        """Tell whether the planner's plan did it all: nothing revised, edited, left out or given by hand."""
+        """Tell whether the plan did it all: nothing was revised, edited, left out or done by hand."""
         ran = [record for record in await self._ledger.approvals(plan["id"]) if "steps" in record]
         unchanged = {record["plan_hash"] for record in ran} == {plan_hash(plan, state.get("inputs"))}
         by_hand = any(
@@ -261,7 +261,7 @@ class PlanReuse:
         )
         results = state.get("results") or {}
         did_all = all(_did_its_part(results.get(step["id"])) for step in plan["steps"])
-        # Whoever changes a plan, planner, replanner or person, makes the next revision of it.
+        # Everybody who changes a plan (planner, replanner, person) makes the next revision of it.
         is_first = plan.get("revision") == 1 and plan.get("complete", True)
         is_of_a_day = _names_another_year(plan, state.get("goal") or "")
         return bool(is_first and unchanged and did_all) and not by_hand and not is_of_a_day
@@ -290,6 +290,6 @@ class PlanReuse:
         return [self._note(state, "cached_plan_dropped", by="cache", trigger=reason)]
 
     def _plans_of(self, origin: Mapping[str, Any]) -> CachedPlans:
-        """Find the tenant that a plan was asked for by: a later run may not say it again."""
+        """Find the tenant for which a plan was asked; a later run may not name it again."""
         store = self._plans.store if self._plans else self._ledger.store
         return CachedPlans(store, origin["namespace"])

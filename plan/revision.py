@@ -1,4 +1,4 @@
-"""Make the next revision of a plan: new ids for new meanings, the rest stays."""
+"""Make the next revision of a plan: new work gets new ids, everything else stays."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = [
 
 
 def first_revision(plan: Mapping[str, Any], plan_id: str) -> Plan:
-    """Let a plan begin a history of its own."""
+    """Start a new history for a plan."""
     return {**plan, "id": plan_id, "revision": 1}  # type: ignore[typeddict-item]
 
 
 def edited_revision(plan: Plan, current: Plan) -> Plan:
-    """Let a plan that a person wrote follow the one that it replaces."""
+    """Make a person's plan the next revision of the one that it replaces."""
     return {**plan, "id": current["id"], "revision": current["revision"] + 1}
 
 
@@ -36,15 +36,15 @@ def with_new_ids_for_reruns(
     *,
     taken: Collection[str] = (),
 ) -> Plan:
-    """Give steps that a person changed after they had failed new ids, and so what depends on them.
+    """Give new ids to steps that a person changed after they failed, and to their dependents.
 
-    A step keeps its id for as long as it means the same; one without a result may change freely.
+    A step keeps its id as long as its meaning is the same; a step without a result may change freely.
 
     Args:
-        plan: The plan as the person left it.
-        before: Fingerprints of the steps as they were, by id.
+        plan: The plan after the person's edit.
+        before: Fingerprints of the steps before the edit, by id.
         results: Results so far.
-        taken: More ids that new ones are not to be.
+        taken: More ids that must not be used.
     """
     now = step_fingerprints(plan)
     ended = {i for i, result in results.items() if result["status"] != "done" and i in now}
@@ -59,8 +59,8 @@ def with_new_ids_for_reruns(
 
 
 def _following(plan: Plan, renamed: Mapping[str, str]) -> Plan:
-    """Let the answer follow steps that were replaced under new ids."""
-    # An older version may have stored a plan with a field that plans have no longer.
+    """Update the answer's references to steps that were replaced under new ids."""
+    # An older version may have stored a plan with a field that no longer exists.
     followed: Any = {key: value for key, value in plan.items() if key in Plan.__annotations__}
     if answer := plan.get("answer"):
         followed["answer"] = rename_in_text(answer, renamed)
@@ -76,11 +76,11 @@ def revised_plan(
     *,
     answer: str = "",
 ) -> Plan:
-    """Make the next revision: the steps in ``replaced`` give way to ``new_steps``.
+    """Make the next revision: ``new_steps`` replace the steps in ``replaced``.
 
-    A new step whose id any revision has used before (``taken``) gets a new one, followed in
-    the other new steps. Steps that are not replaced stay exactly as they are; the answer that was
-    planned before does not, as it says what other steps would have found.
+    A new step whose id any revision has used before (``taken``) gets a new id, and the other new steps'
+    references follow. All other steps stay unchanged. The planned answer is removed, because it says what the
+    replaced steps would have found.
     """
     revision = plan.get("revision", 1) + 1
     renamed: dict[str, str] = {}
@@ -92,7 +92,8 @@ def revised_plan(
     asked_about = {tool for step in plan["steps"] if step.get("approve") for tool in granted_tools(step)}
     confirmed = {step["call"]["tool"] for step in plan["steps"] if step.get("confirm")}
     for step in added:
-        # What a person wanted to see before it runs, no revision runs unseen. Only a call can be confirmed.
+        # If a person wants to see a step before it runs, a revision must not run it unseen. Only a call can
+        # be confirmed.
         if "call" in step and step["call"]["tool"] in confirmed:
             step["confirm"] = True
         if (asked_about if "call" in step else asked_about | confirmed).intersection(granted_tools(step)):
@@ -104,6 +105,6 @@ def revised_plan(
 
 
 def with_answer(plan: Plan, answer: str) -> Plan:
-    """Let a plan hold this answer, or none where it is empty."""
+    """Set this answer in a plan, or remove it if it is empty."""
     changed: Any = {**plan, "answer": answer}
     return {key: value for key, value in changed.items() if key != "answer" or value}  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""What is wrong with a JSON Schema in a plan, or with a value that it describes."""
+"""Find problems with a JSON Schema in a plan, or with a value that it describes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["schema_problem", "value_problem"]
 
 
 def schema_problem(schema: dict[str, Any]) -> str | None:
-    """Say why something cannot be used as a JSON Schema."""
+    """Return why a value cannot be used as a JSON Schema."""
     try:
         notes = read_schema(schema).notes
     except (BadSchemaError, WorkLimitError) as error:
@@ -25,12 +25,12 @@ _TYPES = {"string", "number", "integer", "boolean", "array", "object", "null"}
 
 
 def _allows_anything(schema: dict[str, Any]) -> str | None:
-    """Find fields where keywords belong, as in ``{"id": "string"}``: such a schema checks nothing."""
+    """Find fields in the place of keywords, as in ``{"id": "string"}``: such a schema checks nothing."""
     fields = {name: kind for name, kind in schema.items() if isinstance(kind, str) and kind in _TYPES}
     if fields and set(schema) - _SAYS_NOTHING <= set(fields) and "type" not in fields:
         properties = {name: {"type": kind} for name, kind in fields.items()}
         right = json.dumps({"type": "object", "properties": properties}, ensure_ascii=False)[:300]
-        return f"checks nothing: {', '.join(fields)} are no keywords of JSON Schema; write {right}"
+        return f"checks nothing: {', '.join(fields)} are not keywords of JSON Schema; write {right}"
     inner = [*_dicts(schema.get("properties", {})), schema.get("items")]
     return next(
         (found for part in inner if isinstance(part, dict) and (found := _allows_anything(part))), None
@@ -42,7 +42,7 @@ def _dicts(value: Any) -> list[Any]:
 
 
 def value_problem(schema: dict[str, Any], value: Any) -> str | None:
-    """Say how an input's value differs from what is declared; formats count, unlike in an output's schema."""
+    """Return how an input's value differs from its declaration; unlike for outputs, formats count."""
     shown = json.dumps(value, ensure_ascii=False, default=str)[:80]
     try:
         problem = read_schema(schema).best_problem(value)

@@ -1,4 +1,4 @@
-"""What checking a plan asks of the tools there are: it does not load what tools are made of."""
+"""What plan checks need to know about tools; this module does not load the tools' own code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Tools"]
 
 
 class Tools(Protocol):
-    """What is asked of a toolbox."""
+    """What plan checks ask a toolbox."""
 
     @property
     def agents(self) -> Mapping[str, Any]:
@@ -26,7 +26,7 @@ class Tools(Protocol):
         ...
 
     def effect(self, name: str) -> Effect:
-        """Return what a tool, or a named agent, does to the world."""
+        """Return the effect of a tool or a named agent."""
         ...
 
     def effects(self, names: Iterable[str]) -> list[Effect]:
@@ -34,29 +34,29 @@ class Tools(Protocol):
         ...
 
     def fingerprints(self, names: Iterable[str]) -> dict[str, str]:
-        """Return digests of what a person approves tools for."""
+        """Return digests of the tool properties that a person approves."""
         ...
 
     def template(self, name: str) -> str | None:
-        """Return what a tool declares as its resource."""
+        """Return a tool's declared resource."""
         ...
 
     def template_fields(self, name: str) -> list[str]:
-        """List the arguments that a tool's resource is named by."""
+        """List the arguments that occur in a tool's resource."""
         ...
 
     def known_resource(self, name: str, args: Mapping[str, Any] | None) -> str | None:
-        """Return the resource that a call touches, where it is known."""
+        """Return the resource that a call touches, if it is known."""
         ...
 
     def arguments_schema(self, name: str) -> dict[str, Any]:
-        """Return the JSON Schema of what may be passed to a tool."""
+        """Return the JSON Schema of a tool's arguments."""
         ...
 
     def output_schema(self, name: str) -> Mapping[str, Any] | None:
-        """Return the JSON Schema that a tool declares for its output."""
+        """Return the JSON Schema of a tool's output."""
         ...
 
     def missing_state(self, name: str) -> list[str]:
-        """List the fields of a graph's state that a tool asks for, and that a bound step does not have."""
+        """List the state fields that a tool needs and that a bound step does not have."""
         ...

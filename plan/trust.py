@@ -1,4 +1,4 @@
-"""Which steps use what nobody checks: a person sees it before a write does."""
+"""Find steps that use unchecked output, so that a person sees it before a write does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["outputs_used", "unverified_sources"]
 
 
 def unverified_sources(plan: Plan) -> Mapping[str, list[str]]:
-    """Return the steps whose output each step uses, itself or through others, and that nothing checks."""
+    """Return, for each step, the unchecked steps whose output it uses directly or indirectly."""
     steps = steps_by_id(plan)
     found: dict[str, list[str]] = {}
     for step_id, step in steps.items():
@@ -24,7 +24,7 @@ def unverified_sources(plan: Plan) -> Mapping[str, list[str]]:
 
 
 def outputs_used(step: Step) -> set[str]:
-    """Name the steps whose outputs a step is given; an agent sees all that it depends on."""
+    """List the steps whose outputs a step gets; an agent sees all its dependencies."""
     named = {root for _, expression in step_references(step) for root in expression_roots(expression)}
     return named.union(step["depends_on"]) if "tools" in step or "agent" in step else named
 

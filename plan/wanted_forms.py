@@ -1,4 +1,4 @@
-"""Say which parts of an agent's answer other steps take, where its step declares no form."""
+"""Find which parts of an agent's answer other steps use, if its step declares no form."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["form_wanted"]
 
 
 def form_wanted(plan: Plan, step: Step) -> dict[str, Any] | None:
-    """Return the JSON Schema of what other steps take from an agent step; None where they take all of it.
+    """Return the JSON Schema of the parts of an agent step that others use; None if they use all of it.
 
-    What only conditions and the answer name may be missing, and what is only a part of an expression: it may
-    be one of two that are looked for, as in ``${a.x || a.y}``.
+    Parts that only conditions and the answer name may be missing. So may a part within a larger expression,
+    which may be one of two alternatives, as in ``${a.x || a.y}``.
     """
     if "tools" not in step or "output_schema" in step or "for_each" in step:
         return None
@@ -35,7 +35,7 @@ def form_wanted(plan: Plan, step: Step) -> dict[str, Any] | None:
 
 
 def _uses(plan: Plan, step_id: str) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield where a step's output is looked into, the path, and whether the path is all of the expression."""
+    """Yield each use of a step's parts: where, the path, and whether the path is the whole expression."""
     found = [pair for other in plan["steps"] for pair in step_references(other)]
     found += [("answer", one.expression) for one in references_in(plan.get("answer") or "")]
     for where, expression in found:

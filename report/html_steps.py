@@ -30,6 +30,7 @@ KINDS = {
     "call": "tool call, no model",
     "tools": "agent",
     "agent": "named agent",
+    "ask": "question to a person",
     "plan": "sub-plan",
     "unknown": "not on record",
 }

@@ -182,8 +182,15 @@ class Meter:
             return self._book.calls[kind]
         return self._spent.get(kind, 0) + (self._reserved if kind == "model_calls" else 0)
 
-    async def cover(self, model: BaseChatModel | None, messages: Sequence[BaseMessage]) -> Reserved | None:
+    async def cover(
+        self, model: BaseChatModel | None, messages: Sequence[BaseMessage], name: str = ""
+    ) -> Reserved | None:
         """Reserve the worst of a call in what its tenant may spend.
+
+        Args:
+            model: Whom it goes to; None: only the name is known.
+            messages: What is sent.
+            name: The model's.
 
         Raises:
             BudgetExceededError: If a limit leaves no room.
@@ -191,7 +198,8 @@ class Meter:
         if self.periods is None:
             return None
         limits = self.call_limits()
-        return await self.periods.reserve(worst_of(self.prices, model, messages, limits), limits.seconds)
+        worst = worst_of(self.prices, model, messages, limits, name)
+        return await self.periods.reserve(worst, limits.seconds)
 
     async def settle(self, covered: Reserved | None, usage: Usage) -> None:
         """Book what a call used in the place of what was reserved for it."""
@@ -254,7 +262,7 @@ class Tab:
     def __init__(self, meter: Meter, earlier: Usage | None = None) -> None:
         self._meter = meter
         self.usage: Usage = add_usage({}, earlier or {})
-        self._by_others: dict[Hashable, tuple[str, Reserved | None]] = {}
+        self._by_others: dict[Hashable, tuple[str, str, Reserved | None]] = {}
 
     def reserve_model_call(self, role: str) -> None:  # noqa: ARG002 - the protocol names the role
         """Take room for one model call; raises BudgetExceededError."""
@@ -262,7 +270,9 @@ class Tab:
 
     def record_model_call(self, role: str, message: AIMessage | None, model: BaseChatModel | None) -> None:
         """Count a model call, its tokens and its cost; ``message`` is None when the call failed."""
-        usage = self._usage_of(role, message, model)
+        self._record(self._usage_of(role, message, model))
+
+    def _record(self, usage: Usage) -> None:
         self._meter.settle_model_call(usage)
         self.usage = add_usage(self.usage, usage)
 
@@ -282,47 +292,72 @@ class Tab:
 
     # calls that somebody else makes, who tells when each begins and ends
 
-    async def begin_call(self, call: Hashable, role: str, messages: Sequence[BaseMessage]) -> None:
-        """Count a call that begins, on record when this returns; raises BudgetExceededError."""
-        covered = await self.cover(None, messages)
+    async def begin_call(
+        self, call: Hashable, role: str, messages: Sequence[BaseMessage], name: str = ""
+    ) -> None:
+        """Count a call that begins, on record when this returns.
+
+        Args:
+            call: What tells it from others.
+            role: Whose part the model plays.
+            messages: What it is sent.
+            name: What the model is called, where that is known before it answers.
+
+        Raises:
+            BudgetExceededError: If a budget leaves no room.
+        """
+        covered = await self._meter.cover(None, messages, name)
         try:
-            self.reserve_model_call(role)
+            self.begin_blocking_call(call, role, name, covered)
         except BudgetExceededError:
             await self.settle(covered, None, None)
             raise
-        self._by_others[call] = role, covered
         try:
             await self.keep()
         except BaseException:
             await self.end_call(call, None)  # nobody tells of the end of a call that could not begin
             raise
 
+    def begin_blocking_call(
+        self, call: Hashable, role: str, name: str = "", covered: Reserved | None = None
+    ) -> None:
+        """Count a call in the run alone, without waiting for anything; raises BudgetExceededError."""
+        self.reserve_model_call(role)
+        self._by_others[call] = role, name, covered
+
     async def end_call(self, call: Hashable, said: AIMessage | None) -> None:
         """Count what a call used; ``said`` is None when it failed. A call that was not begun is none."""
         if call in self._by_others:
-            role, covered = self._by_others.pop(call)
-            self.record_model_call(role, said, None)
-            await self.settle(covered, said, None)
+            role, name, covered = self._by_others.pop(call)
+            usage = self._usage_of(role, said, None, name)
+            self._record(usage)
+            await self.settle_usage(covered, usage)
 
     async def end_calls(self) -> None:
         """Count calls as failed whose end nobody told: LangChain is silent where one is cancelled."""
         for call in [*self._by_others]:
             await self.end_call(call, None)
 
-    def _usage_of(self, role: str, message: AIMessage | None, model: BaseChatModel | None) -> Usage:
+    def _usage_of(
+        self, role: str, message: AIMessage | None, model: BaseChatModel | None, name: str = ""
+    ) -> Usage:
         metadata = message.usage_metadata if message is not None else None
         counted: dict[str, Any] = {
             "model_calls": 1,
             "input_tokens": metadata["input_tokens"] if metadata else 0,
             "output_tokens": metadata["output_tokens"] if metadata else 0,
         }
-        cost = self._meter.prices.cost(model, message) if message is not None else None
+        cost = self._meter.prices.cost(model, message, name) if message is not None else None
         if cost is not None:
             counted["cost"] = cost
         total = counted["input_tokens"] + counted["output_tokens"]
-        named = answering_model(message, model)
+        named = name or answering_model(message, model)
         by_model = {"by_model": {named: counted}} if named else {}
         return {**counted, "total_tokens": total, "by_role": {role: counted}, **by_model}  # type: ignore[typeddict-item]
+
+    def exhausted(self) -> BudgetExceededError | None:
+        """Return the first budget that leaves no room for a model call, if there is one."""
+        return self._meter.exhausted()
 
     def call_limits(self) -> CallLimits:
         """Return what one model call may take."""

@@ -281,12 +281,13 @@ def worst_of(
     model: BaseChatModel | None,
     messages: Sequence[BaseMessage],
     limits: CallLimits,
+    name: str = "",
 ) -> Amounts:
     """Say what a call may use: what it sends, by its length, and the longest answer that it may get."""
     sent = sum(len(_text(message).encode("utf-8", "surrogatepass")) for message in messages)
     given, answer = sent // _BYTES_PER_TOKEN + 1, limits.tokens or ANSWER_TOKENS
     tokens: Any = {"input_tokens": given, "output_tokens": answer, "total_tokens": given + answer}
-    cost = prices.cost(model, AIMessage("", usage_metadata=tokens))
+    cost = prices.cost(model, AIMessage("", usage_metadata=tokens), name)
     return {"max_model_calls": 1, "max_tokens": given + answer, "max_cost": cost or 0.0}
 
 

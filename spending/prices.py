@@ -57,18 +57,19 @@ class PriceTable:
         """Return the user's price of a model; a dated name costs what the one without its date does."""
         return self._own.get(name) or self._own.get(_DATED.sub("", name))
 
-    def cost(self, model: BaseChatModel | None, answer: AIMessage) -> float | None:
+    def cost(self, model: BaseChatModel | None, answer: AIMessage, name: str = "") -> float | None:
         """Return what an answer cost; None where the price or the number of tokens is not known.
 
         Args:
             model: The model that was called, perhaps with fallbacks; None where only its answer is known.
             answer: What it said. The name in it counts: a fallback may have answered.
+            name: What counts where neither says a name.
         """
         used = answer.usage_metadata
         if used is None:
             return None
         asked = members_of(model) if model is not None else [None]
-        costs = (self._cost(_name_in(answer, member), member, used) for member in asked)
+        costs = (self._cost(_name_in(answer, member) or name, member, used) for member in asked)
         return next((cost for cost in costs if cost is not None), None)
 
     def _cost(self, name: str, model: BaseChatModel | None, used: UsageMetadata) -> float | None:

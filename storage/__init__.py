@@ -1,1 +1,1 @@
-"""What is kept: checkpoints and store in SQLite or PostgreSQL, adapters for others, the ledger, outputs."""
+"""Store data: checkpoints and store in SQLite or PostgreSQL, adapters for others, the ledger, outputs."""

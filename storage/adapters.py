@@ -1,8 +1,8 @@
-"""One async face over sync and async savers and stores, usable from any event loop.
+"""Adapt sync and async savers and stores to one async interface that works in any event loop.
 
-The product has a single, asynchronous implementation. These adapters let it run over whatever
-checkpointer or store it is handed: a sync one is called in a small pool of the adapter's own, an async
-one is called in the event loop it was made in.
+There is a single, asynchronous implementation. These adapters let it run with any checkpointer or store: a
+sync one is called in a small thread pool of the adapter's own, an async one in the event loop in which it was
+made.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ __all__ = [
 T = TypeVar("T")
 
 _ACCESS = {"get_tuple": Access.READ, "put": Access.WRITE, "put_writes": Access.WRITE}
-"""Calls on a checkpointer that may share a transaction."""
+"""Checkpointer calls that may share a transaction."""
 
 
 class ThreadHold(Protocol):
-    """A thread's lock that may be lost while it is held, and through which its holder can be told to stop."""
+    """A thread's lock that may be lost while held, and through which its holder can be told to stop."""
 
     former: dict[str, Any] | None
     """Who ran the thread before and may still be alive."""
@@ -76,8 +76,9 @@ class HeldThread:
     """A thread that is held.
 
     Attributes:
-        former: Who ran the thread before, went without a word and may still be alive; None: nobody.
-        watch: See `ThreadHold.watch`; None: the kernel holds the lock, has no signals and never loses it.
+        former: Who ran the thread before, stopped without a sign and may still be alive; None if nobody did.
+        watch: See `ThreadHold.watch`; None if the kernel holds the lock, which has no signals
+            and is never lost.
     """
 
     former: dict[str, Any] | None = None
@@ -85,13 +86,13 @@ class HeldThread:
 
 
 class _Wrapper:
-    """What both adapters do with what they wrap."""
+    """The parts that both adapters share."""
 
     wrapped: Any
     _bridge: Bridge
 
     def __getattr__(self, name: str) -> Any:
-        # copy.copy asks for dunders before `wrapped` is there
+        # copy.copy looks up dunders before `wrapped` exists.
         if name.startswith("__") or "wrapped" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.wrapped, name)
@@ -102,7 +103,7 @@ class _Wrapper:
 
 
 class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
-    """A checkpointer with both faces over any checkpointer, and the last place that keeps secrets out.
+    """A checkpointer with sync and async methods over any checkpointer; the last place that removes secrets.
 
     Attributes:
         wrapped: The original. Attributes that the adapter lacks are looked up there.
@@ -120,26 +121,27 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
     def for_a_run(self) -> AsyncSaver:
         """Return the adapter of one run that holds its thread.
 
-        The door reads the checkpoint that the run starts from, and LangGraph again: that is one read.
+        The door reads the checkpoint from which the run starts, and LangGraph reads it again; this makes it
+        one read.
         """
         mine = copy.copy(self)
         mine._keeps_next_read = True
         return mine
 
     async def idle(self) -> None:
-        """Wait until no call is under way: LangGraph leaves some behind when a run is cancelled."""
+        """Wait until no call is active: LangGraph leaves some behind when a run is cancelled."""
         await self._bridge.idle()
 
     @property
     def locks_threads(self) -> bool:
-        """Whether the wrapped saver lets a thread have one runner only (it has a ``thread_lock``)."""
+        """Whether the wrapped saver allows a thread only one runner (it has a ``thread_lock``)."""
         return hasattr(self.wrapped, "thread_lock")
 
     def thread_lock(self, thread_id: str) -> AbstractContextManager[ThreadHold | None]:
-        """Hold a thread for one runner, as the wrapped saver does it.
+        """Hold a thread for one runner, through the wrapped saver.
 
         Raises:
-            InvalidInputError: If the id can be none.
+            InvalidInputError: If the id is not valid.
             ThreadBusyError: On entering, at once, if another runner holds it.
         """
         checked_thread_id(thread_id)
@@ -152,7 +154,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         """Hold a thread as `thread_lock` does, without blocking the event loop.
 
         Yields:
-            The hold; None: the saver locks no threads.
+            The hold; None if the saver locks no threads.
 
         Raises:
             ThreadBusyError: On entering, at once, if another runner holds it.
@@ -179,11 +181,11 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
             [hold] = entered
             yield HeldThread() if hold is None else HeldThread(hold.former, hold.watch)
         finally:
-            # also when the wait for it was cancelled, and then the wait for its end, before its turn had come
+            # Also if the wait for it was cancelled, and then the wait for its end, before it had its turn.
             await self._bridge.in_thread(leave)
 
     async def signal_stop(self, thread_id: str) -> bool:
-        """Tell whoever holds a thread to stop; return whether the storage can (see `ThreadHold.watch`)."""
+        """Tell a thread's holder to stop; return whether the storage can do that (see `ThreadHold.watch`)."""
         signal = getattr(self.wrapped, "signal_stop", None)
         if signal is not None:
             await self._bridge.in_thread(lambda: signal(thread_id))
@@ -209,7 +211,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         return self.wrapped.config_specs
 
     def get_next_version(self, current: Any, channel: None) -> Any:
-        """Return the version after ``current``, as the wrapped saver counts."""
+        """Return the version after ``current``, by the wrapped saver's count."""
         return self.wrapped.get_next_version(current, channel)
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> BaseCheckpointSaver[Any]:
@@ -235,7 +237,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         found: CheckpointTuple | None = await self._async("get_tuple", config)
         if self._keeps_next_read:
             self._keeps_next_read = False
-            # LangGraph writes into the checkpoint that it reads.
+            # LangGraph changes the checkpoint that it reads.
             kept_one = found and found._replace(checkpoint=copy_checkpoint(found.checkpoint))
             self._kept = address, kept_one
         return found
@@ -345,7 +347,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """Return what each channel was built from."""
+        """Return the values and writes from which each channel was built."""
         history: Mapping[str, DeltaChannelHistory] = self._sync(
             "get_delta_channel_history", config=config, channels=channels
         )
@@ -354,7 +356,7 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """Return what each channel was built from."""
+        """Return the values and writes from which each channel was built."""
         history: Mapping[str, DeltaChannelHistory] = await self._async(
             "get_delta_channel_history", config=config, channels=channels
         )
@@ -367,7 +369,7 @@ def _address(config: RunnableConfig) -> tuple[Any, ...]:
 
 
 def _check_thread(*args: Any) -> None:
-    """Refuse an id that the storage would stumble over, where a call names a thread or has a config first."""
+    """Refuse an id that the storage cannot handle, if the call's first argument is a thread or a config."""
     first = args[0] if args else None
     named = first.get("configurable", {}).get("thread_id") if isinstance(first, Mapping) else first
     if isinstance(named, str):
@@ -375,20 +377,20 @@ def _check_thread(*args: Any) -> None:
 
 
 def _redactor(config: RunnableConfig) -> Redactor:
-    # a client's update_state belongs to no run
+    # A client's update_state belongs to no run.
     return redactor_of(config) or run_redactor()
 
 
 def _clean_put(
     config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new: ChannelVersions
 ) -> tuple[RunnableConfig, Checkpoint, CheckpointMetadata]:
-    """Take the secrets out of a checkpoint and of what a saver keeps beside it, the caller's config too.
+    """Remove the secrets from a checkpoint and its metadata, including the caller's config.
 
-    The values that an earlier checkpoint has, too, are clean; a copy made by hand names none as ``new``.
+    Values that an earlier checkpoint also has are clean. A copy made by hand names none as ``new``.
     """
     configurable, values = config["configurable"], checkpoint["channel_values"]
     written = {channel: values[channel] for channel in new if channel in values} if new else values
-    # What LangGraph's savers copy into the metadata (langgraph-checkpoint 4.3).
+    # The keys that LangGraph's savers copy into the metadata (langgraph-checkpoint 4.3).
     copied = {
         key: value
         for key, value in configurable.items()
@@ -408,11 +410,11 @@ def _clean_writes(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> 
 
 
 def _whole(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
-    """List what a task wrote, which LangGraph hands over as a deque, without half of it.
+    """List what a task wrote, without incomplete writes; LangGraph passes them as a deque.
 
-    LangGraph 1.2.22 saves what a task had written when it failed or was cancelled beside the error and takes
-    it for the whole on resume: a node that was cancelled between its update and its routing is not run again,
-    and the run ends there.
+    If a task fails or is cancelled, LangGraph 1.2.22 saves its writes so far next to the error, and takes
+    them for complete on resume. A node cancelled between its update and its routing would not run again, and
+    the run would end there.
     """
     if all(channel != ERROR for channel, _ in writes):
         return list(writes)
@@ -424,7 +426,7 @@ async def _collect(items: AsyncIterator[T]) -> list[T]:
 
 
 class AsyncStore(_Wrapper, BaseStore):
-    """A store with both faces over any store.
+    """A store with sync and async methods over any store.
 
     Attributes:
         wrapped: The original. Attributes that the adapter lacks are looked up there.
@@ -449,7 +451,7 @@ class AsyncStore(_Wrapper, BaseStore):
         """Execute several operations."""
         wanted = list(ops)
         if not all(_is_ours(op) for op in wanted):
-            return await self._abatch(wanted)  # a tool's own use of the store is the tool's own affair
+            return await self._abatch(wanted)  # A tool's own use of the store is the tool's business.
         with _faults(self):
             return await self._abatch(wanted)
 
@@ -471,7 +473,7 @@ class AsyncStore(_Wrapper, BaseStore):
 
 
 def _is_ours(op: Op) -> bool:
-    """Tell whether an operation is on our records, not on what a tool keeps in the same store."""
+    """Tell whether an operation is on our records, and not on a tool's data in the same store."""
     if isinstance(op, SearchOp):
         return op.namespace_prefix[:1] == (ROOT,)
     return isinstance(op, GetOp | PutOp) and op.namespace[:1] == (ROOT,)
@@ -479,9 +481,9 @@ def _is_ours(op: Op) -> bool:
 
 @contextmanager
 def _faults(adapter: AsyncSaver | AsyncStore) -> Iterator[None]:
-    """Raise what a call on the storage raises as an error of ours, and let the work that made it know.
+    """Turn a storage call's exception into our error, and tell the work that made the call.
 
-    A checkpointer is also handed values that it cannot write: that is no fault of the storage.
+    A checkpointer may also get values that it cannot write; that is not a storage fault.
     """
     try:
         yield
@@ -498,7 +500,7 @@ def _faults(adapter: AsyncSaver | AsyncStore) -> Iterator[None]:
 
 
 def _is_of_storage(error: Exception) -> bool:
-    # by the names that PEP 249 gives the errors of every database's client
+    # These are PEP 249's names for the errors of every database client.
     names = {cls.__name__ for cls in type(error).__mro__}
     return isinstance(error, OSError) or not names.isdisjoint({"DatabaseError", "InterfaceError"})
 
@@ -508,7 +510,7 @@ def async_saver(saver: BaseCheckpointSaver[Any]) -> AsyncSaver: ...
 @overload
 def async_saver(saver: bool | None) -> bool | None: ...
 def async_saver(saver: BaseCheckpointSaver[Any] | bool | None) -> AsyncSaver | bool | None:
-    """Return ``saver`` with both faces; what LangGraph takes instead of one (None, a bool) passes through."""
+    """Return ``saver`` with both interfaces; LangGraph's other values (None, a bool) pass through."""
     if saver is None or isinstance(saver, bool | AsyncSaver):
         return saver
     return AsyncSaver(saver)
@@ -519,7 +521,7 @@ def async_store(store: BaseStore) -> AsyncStore: ...
 @overload
 def async_store(store: None) -> None: ...
 def async_store(store: BaseStore | None) -> AsyncStore | None:
-    """Return ``store`` with both faces; None passes through."""
+    """Return ``store`` with both interfaces; None passes through."""
     if store is None or isinstance(store, AsyncStore):
         return store
     return AsyncStore(store)
@@ -528,20 +530,20 @@ def async_store(store: BaseStore | None) -> AsyncStore | None:
 async def write_beside(
     saver: BaseCheckpointSaver[Any], config: RunnableConfig, updates: Sequence[tuple[str, Any]]
 ) -> None:
-    """Add updates of channels to those that stand beside a checkpoint, without making a new one.
+    """Add channel updates as pending writes of a checkpoint, without making a new one.
 
-    A new checkpoint would leave behind the results of siblings that had finished, which are pending writes of
-    the old one. LangGraph keeps the update of a ``Command`` like this, too.
+    A new checkpoint would lose the results of finished siblings, which are pending writes of the old one.
+    LangGraph stores the update of a ``Command`` in the same way.
 
     Args:
         saver: The checkpointer.
         config: Names the checkpoint.
-        updates: Pairs of a channel and its update, in their order.
+        updates: Pairs of a channel and its update, in order.
     """
     found = await saver.aget_tuple(config)
     if found is None or not updates:
         return
-    # A saver numbers the writes of a task from 0 and keeps those that are there.
+    # A saver numbers a task's writes from 0 and keeps existing ones.
     earlier = [
         (channel, value)
         for task, channel, value in found.pending_writes or ()

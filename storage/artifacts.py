@@ -1,8 +1,8 @@
-"""Large outputs, kept in the store under a digest of their content, so that states and ledgers stay small.
+"""Keep large outputs in the store under a digest of their content, so that states and ledgers stay small.
 
-The state and the ledger hold a *handle* in their place: ``{"$artifact": {"digest", "bytes", "type", "items",
-"preview"}}``. A handle names content of its own thread only. An output that looks like one is itself kept as
-an artifact: a handle in a result is always ours, and what a tool or a model says is never taken for one.
+The state and the ledger hold a *handle* instead: ``{"$artifact": {"digest", "bytes", "type", "items",
+"preview"}}``. A handle refers only to content of its own thread. An output that looks like a handle is itself
+stored as an artifact. So a handle in a result is always ours, never the words of a tool or a model.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ __all__ = [
 Json = Any
 
 HANDLE = "$artifact"
-"""The one key of a handle."""
+"""The only key of a handle."""
 
 PREVIEW_CHARACTERS = 600
-"""How much of an output its handle shows; as much as the prompts that list finished steps."""
+"""How much of an output its handle shows: as much as the prompts that list finished steps."""
 
 PIECE_CHARACTERS = 1_000_000
-"""Most characters of an artifact's text in one row: stores limit their size."""
+"""The most characters of an artifact's text in one row, because stores limit row sizes."""
 
 CACHE_CHARACTERS = 64 * 1024 * 1024
-"""How much text of artifacts a run holds in memory for the steps to come."""
+"""How much artifact text a run keeps in memory for later steps."""
 
 _PIECES_AT_ONCE = 16
 _ALGORITHM = "sha256:"
@@ -52,16 +52,16 @@ _DIGEST = re.compile(f"{_ALGORITHM}([0-9a-f]{{64}})")
 
 
 class ArtifactDamagedError(StorageDamagedError):
-    """One artifact is missing or is not what was put away: the steps that need it fail, the run goes on."""
+    """An artifact is missing or was changed: the steps that need it fail, the run continues."""
 
 
 class Artifacts:
     """The large outputs of one thread, in a store whose async methods work (see `async_store`).
 
     Args:
-        store: None: outputs stay where they are, whatever their size.
+        store: None if outputs stay inline, whatever their size.
         thread_id: The thread they belong to.
-        limit: Bytes of JSON text (UTF-8) above which an output is put away.
+        limit: Bytes of JSON text (UTF-8) above which an output becomes an artifact.
     """
 
     def __init__(self, store: BaseStore | None = None, thread_id: str = "", limit: int = 32768) -> None:
@@ -73,12 +73,12 @@ class Artifacts:
         self._reading: dict[str, asyncio.Future[str]] = {}
 
     async def put_away(self, output: Json) -> Json:
-        """Return what stands for an output in the state: itself, or a handle on the artifact made of it.
+        """Return an output in the form for the state: itself, or the handle of the artifact made from it.
 
         The artifact is in the store when this returns.
 
         Raises:
-            ValueError: For NaN and infinity; ``TypeError`` for what else is not JSON.
+            ValueError: For NaN and infinity; ``TypeError`` for other values that are not JSON.
         """
         text = dump(output)
         data = text.encode()
@@ -93,14 +93,14 @@ class Artifacts:
         return {HANDLE: _description(output, digest, len(data))}
 
     async def value(self, output: Json, step_id: str) -> Json:
-        """Return the exact output that something in a result stands for; a copy, the caller's to change.
+        """Return the exact output for a value in a result; it is a copy, which the caller may change.
 
         Args:
-            output: As it stands in the state or the ledger.
-            step_id: Whose output it is, for the error.
+            output: The value in the state or the ledger.
+            step_id: The step, for the error.
 
         Raises:
-            ArtifactDamagedError: If the artifact is missing, or is not what was put away.
+            ArtifactDamagedError: If the artifact is missing or was changed.
         """
         if not _looks_like_handle(output):
             return copy.deepcopy(output)
@@ -114,7 +114,7 @@ class Artifacts:
         return json.loads(await self._text(digest, step_id))
 
     async def shown(self, output: Json, step_id: str, limit: int) -> str:
-        """Show the beginning of an output, read from its artifact where its handle shows less."""
+        """Show the beginning of an output; read it from its artifact if its handle shows less."""
         described = described_artifact(output)
         if described is not None and len(described["preview"]) < min(limit, described["bytes"]):
             try:
@@ -136,7 +136,7 @@ class Artifacts:
         await self._store.abatch([*rows, PutOp(self._namespace, f"{digest}-{len(rows)}", None)])
 
     async def _text(self, digest: str, step_id: str) -> str:
-        """Return an artifact's text; those who ask for the same one at once share the reading."""
+        """Return an artifact's text; simultaneous requests for the same one share the reading."""
         if digest in self._cached:
             self._cached.move_to_end(digest)
             return self._cached[digest]
@@ -190,7 +190,7 @@ def artifacts_of(thread_id: str) -> tuple[str, ...]:
 
 
 def shown(output: Json, limit: int) -> str:
-    """Show the beginning of an output as it stands in a result; of a handle, what its preview has."""
+    """Show the beginning of an output in a result; for a handle, show its preview."""
     described = described_artifact(output)
     if described is None:
         return preview(unwrapped(output), limit)
@@ -202,13 +202,13 @@ def _looks_like_handle(output: Json) -> bool:
 
 
 def unwrapped(output: Json) -> Json:
-    """Return the output within a handle that only keeps it from being taken for one."""
+    """Return the output within a handle that only marks it as not being a handle."""
     said = output[HANDLE] if _looks_like_handle(output) else None
     return said["value"] if isinstance(said, Mapping) and "value" in said else output
 
 
 def described_artifact(output: Json) -> Mapping[str, Any] | None:
-    """Return what a handle says of its artifact; None for anything else, and for a forgery that says less."""
+    """Return a handle's description of its artifact; None for anything else and for incomplete forgeries."""
     said = output[HANDLE] if _looks_like_handle(output) else None
     if not (isinstance(said, Mapping) and isinstance(said.get("preview"), str)):
         return None

@@ -1,6 +1,6 @@
-"""How async calls reach a storage: in one thread that shares commits, in its event loop, or in a pool.
+"""Send async calls to a storage: to one thread that shares commits, to its event loop, or to a pool.
 
-Faults that such a call meets are noted for the piece of work that made it.
+A fault in such a call is reported to the piece of work that made it.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ T = TypeVar("T")
 
 
 class Access(IntEnum):
-    """The transaction that a call may share; of several calls it is what the most demanding one needs."""
+    """The transaction that a call may share; several calls use what the most demanding one needs."""
 
     ALONE = 0
-    """It is no part of a transaction, or opens its own."""
+    """It is not part of a transaction, or opens its own."""
     READ = 1
     WRITE = 2
     DURABLE = 3
-    """It may return only when the disk has what it wrote."""
+    """It may return only when its writes are on disk."""
 
 
 class OpenTransaction(Protocol):
-    """Opens a transaction that the calls of its body become part of."""
+    """Opens a transaction for the calls of its body."""
 
     def __call__(self, *, write: bool, durable: bool) -> AbstractContextManager[object]:
         """Open it."""
@@ -54,19 +54,19 @@ class _Call:
     result: Any = None
     error: BaseException | None = None
     ended: bool = False
-    """Whether its event loop knows that it has ended."""
+    """Whether its event loop has been told that it ended."""
 
     def run(self) -> None:
-        """Do the work, and keep how it ended."""
+        """Do the work, and keep its result or exception."""
         try:
             self.result, self.error = self.work(), None
-        except StopIteration as stop:  # a future cannot hold it
+        except StopIteration as stop:  # A future cannot hold a StopIteration.
             self.error = RuntimeError(f"a call on the storage raised StopIteration: {stop}")
         except BaseException as error:
             self.error = error
 
     def settle(self) -> None:
-        """Tell who waits, in its event loop."""
+        """Tell the waiting caller, in its event loop."""
         self.ended = True
         if self.future.done():
             return
@@ -77,13 +77,13 @@ class _Call:
 
 
 _MOST_TOGETHER = 64
-"""Calls in a transaction: other processes wait for it."""
+"""Calls per transaction, because other processes wait for it."""
 
 
 class StorageThread:
-    """Runs calls one after the other, and those that wait at the same moment in one transaction.
+    """Runs calls one after the other; those that wait at the same moment share one transaction.
 
-    A wait for the disk costs as much for one write as for many, and a change of threads for a result costs
+    Waiting for the disk costs the same for one write as for many, and switching threads for a result costs
     more than most results.
 
     Args:
@@ -101,15 +101,15 @@ class StorageThread:
         self._process = os.getpid()
 
     def call(self, work: Callable[[], T], access: Access = Access.ALONE) -> asyncio.Future[T]:
-        """Let the thread do the work; the future is of the calling event loop.
+        """Have the thread do the work; the future belongs to the calling event loop.
 
-        Work that joins others may be done again, after what it did in the database was undone: another's
-        failure must not be its own.
+        Work that shares a transaction may run again after its changes were undone, so that another call's
+        failure does not become its own.
         """
         return self._begin(work, access).future
 
     async def result_of(self, work: Callable[[], T], access: Access = Access.ALONE) -> T:
-        """Let the thread do the work and await its result; cancelled, wait for its end."""
+        """Have the thread do the work and await the result; if cancelled, wait for its end."""
         call = self._begin(work, access)
         try:
             return await call.future  # type: ignore[no-any-return]
@@ -122,7 +122,7 @@ class StorageThread:
     def _begin(self, work: Callable[[], Any], access: Access) -> _Call:
         call = _Call(work, access, asyncio.get_running_loop().create_future())
         if not self._takes(call):
-            call.run()  # which will say that the database is closed, or another process's
+            call.run()  # The call will report that the database is closed, or belongs to another process.
             call.settle()
         return call
 
@@ -137,11 +137,11 @@ class StorageThread:
             return True
 
     def _is_forked(self) -> bool:
-        """Tell whether this is a forked child: it has no such thread, and perhaps a guard held for ever."""
+        """Tell whether this is a forked child, without this thread and maybe with a guard held forever."""
         return os.getpid() != self._process
 
     def close(self) -> None:
-        """Let the calls that wait end, and then the thread."""
+        """Let the waiting calls end, and then the thread."""
         if self._is_forked():
             return
         with self._guard:
@@ -155,7 +155,7 @@ class StorageThread:
     def _start(self) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            thread.start()  # which a process with too many threads cannot: a later call tries again
+            thread.start()  # A process with too many threads cannot start one: a later call tries again.
             self._thread = thread
 
     def _work(self) -> None:
@@ -177,22 +177,22 @@ class StorageThread:
                 return
 
     def _run(self, calls: list[_Call]) -> None:
-        # Of those that failed together nothing is in the database. Alone, each meets its own fault only.
+        # The database has nothing of those that failed together. Alone, each meets only its own fault.
         for call in self._run_together(calls) if len(calls) > 1 else calls:
             call.run()
 
     def _run_together(self, calls: list[_Call]) -> Iterable[_Call]:
-        """Run calls in one transaction; return those that are to be run alone."""
+        """Run calls in one transaction; return those that must run alone."""
         most, begun = max(call.access for call in calls), False
         try:
             with self._transaction(write=most >= Access.WRITE, durable=most == Access.DURABLE):
                 begun = True
                 for call in calls:
                     call.result = call.work()
-        except BaseException as error:  # also one that is no Exception: this thread is everybody's
+        except BaseException as error:  # Catches everything, because all callers share this thread.
             if begun:
                 return calls
-            # All have waited as long as one may for another process, and need not wait one after the other.
+            # All have waited as long as one may wait for another process, so they need not wait in turn.
             for call in calls:
                 call.error = error if call.access >= Access.WRITE else None
             return [call for call in calls if call.error is None]
@@ -200,7 +200,7 @@ class StorageThread:
 
 
 def _groups(waiting: deque[_Call]) -> Iterator[list[_Call]]:
-    """Divide calls into those that share a transaction; their order stays."""
+    """Divide calls into groups that share a transaction, in the same order."""
     while waiting:
         group = [waiting.popleft()]
         while group[0].access and waiting and waiting[0].access:
@@ -209,12 +209,12 @@ def _groups(waiting: deque[_Call]) -> Iterator[list[_Call]]:
 
 
 def _tell(calls: list[_Call]) -> None:
-    """Settle the futures in their loops, with one call into each."""
+    """Settle the futures in their loops, with one call into each loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
     for call in calls:
         by_loop.setdefault(call.future.get_loop(), []).append(call)
     for loop, told in by_loop.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # The loop is closed, so nobody waits any more.
             loop.call_soon_threadsafe(_settle, told)
 
 
@@ -255,10 +255,10 @@ class Bridge:
             return await self.in_thread(blocking)
 
     async def in_thread(self, blocking: Callable[[], T], access: Access = Access.ALONE) -> T:
-        """Run a blocking call in the wrapped object's thread, or the pool; cancelled, wait for its end.
+        """Run a blocking call in the wrapped object's thread, or in the pool; if cancelled, wait for its end.
 
-        Who is cancelled may close the database next, and SqliteSaver 3.1.2 then crashes the process
-        when a call is still under way.
+        A cancelled caller may close the database next, and SqliteSaver 3.1.2 then crashes the process if a
+        call is still active.
         """
         if self._thread is not None:
             return await self._thread.result_of(blocking, access)
@@ -272,12 +272,12 @@ class Bridge:
             raise
 
     async def idle(self) -> None:
-        """Wait until no call of this event loop is under way.
+        """Wait until this event loop has no active call.
 
-        A thread does its calls in their order: what comes next need not wait for those before it.
+        A thread runs its calls in order, so the next call need not wait for those before it.
         """
         loop = asyncio.get_running_loop()
-        # a copy is made in one go: calls of other event loops come and go meanwhile
+        # A copy is made in one go, because other event loops add and remove calls meanwhile.
         while mine := {call for call in self._under_way.copy() if call.get_loop() is loop}:
             await asyncio.wait(mine)
 
@@ -288,10 +288,10 @@ class Bridge:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(native(), self._home))
 
     def check_sync(self) -> None:
-        """Raise where a sync call would wait for the event loop that it blocks.
+        """Raise if a sync call would wait for the event loop that it blocks.
 
         Raises:
-            ConfigurationError: The calling thread runs the wrapped object's own loop, or nobody runs it.
+            ConfigurationError: This thread runs the wrapped object's loop, or that loop is not running.
         """
         if self._home is None:
             return
@@ -328,8 +328,8 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 # --- faults that a piece of work meets ---------------------------------------------------
 
-# Libraries, and an embedder's middleware, stand between the storage and who started the work. They turn any
-# exception into something else: a tool's failure, a model's, an answer.
+# Libraries and an embedder's middleware are between the storage and the caller. They turn any exception into
+# something else: a tool's failure, a model's failure, an answer.
 
 _collected: ContextVar[tuple[tuple[object, ...], list[PlanExecuteError]] | None] = ContextVar(
     "collected", default=None
@@ -338,9 +338,9 @@ _collected: ContextVar[tuple[tuple[object, ...], list[PlanExecuteError]] | None]
 
 @contextmanager
 def collect_faults(*storage: object) -> Iterator[list[PlanExecuteError]]:
-    """Collect the faults of these adapters that the body and the tasks it starts meet.
+    """Collect the faults of these adapters in the body and the tasks that it starts.
 
-    Faults of other storage, such as that of an agent within a tool, are not the body's.
+    Faults of other storage, such as that of an agent within a tool, do not count.
     """
     faults: list[PlanExecuteError] = []
     token = _collected.set((storage, faults))
@@ -351,13 +351,13 @@ def collect_faults(*storage: object) -> Iterator[list[PlanExecuteError]]:
 
 
 def note_fault(storage: object, fault: PlanExecuteError) -> None:
-    """Let the work that called this adapter know of its fault."""
+    """Report this adapter's fault to the work that called it."""
     watched = _collected.get()
     if watched is not None and any(storage is each for each in watched[0]):
         watched[1].append(fault)
 
 
 def is_collected_fault(error: BaseException) -> bool:
-    """Tell whether an error is such a fault, which is nobody's to take for something else."""
+    """Tell whether an error is such a fault, which nobody may convert into something else."""
     watched = _collected.get()
     return watched is not None and any(error is fault for fault in watched[1])

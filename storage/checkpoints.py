@@ -1,9 +1,9 @@
 """LangGraph's checkpointer and store on an SQLite file, with each channel value written once.
 
-SqliteSaver writes all channel values with each checkpoint. Ours are beside the checkpoints that hold them.
+SqliteSaver writes all channel values with each checkpoint. Ours are in a table of their own.
 
-A value is written once per version, whatever number of checkpoints has it. A channel never gets the same
-version with another value in a thread, also not in a fork: see `DistinctVersions`.
+A value is written once per version, however many checkpoints have it. In a thread, a channel never gets the
+same version with another value, even in a fork: see `DistinctVersions`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from langgraph.store.sqlite import SqliteStore
 from ..errors import StorageDamagedError
 from ..langgraph_private import CursorHook
 from .calls import Access
-from .ledger import DURABLE
+from .ledger import must_last
 from .rows import Change, changed
 from .sqlite import Database, refusal, thread_lock
 
@@ -52,27 +52,27 @@ _READ = (
     "SELECT type, value FROM checkpoint_blobs"
     " WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?"
 )
-# not the value: SQLite would read all its pages
+# Without the value, all of whose pages SQLite would read.
 _FIND = (
     "SELECT 1 FROM checkpoint_blobs WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?"
 )
 
 _SHORT_TEXT = 64
-"""Longest text that stays in the checkpoint, where it takes less than a row of its own."""
+"""The longest text that stays in the checkpoint, where it takes less space than a row of its own."""
 
 
 def strict_serializer() -> JsonPlusSerializer:
-    """Make the serializer that revives only types LangGraph holds safe; others come back as plain data."""
+    """Make the serializer that restores only types LangGraph considers safe; others become plain data."""
     return JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
 
 
 class DistinctVersions:
-    """Lets a checkpointer give no version of a channel twice, also not in a fork."""
+    """Lets a checkpointer never give a version of a channel twice, even in a fork."""
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """Return the version after ``current``.
 
-        LangGraph's savers tell forks apart by `random`, which repeats itself where a program seeds it
+        LangGraph's savers distinguish forks by `random`, which repeats itself if a program seeds it
         (SqliteSaver 3.1.2, PostgresSaver 3.2.0).
         """
         number: str = super().get_next_version(current, channel).partition(".")[0]  # type: ignore[misc]
@@ -80,7 +80,7 @@ class DistinctVersions:
 
 
 def split(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:
-    """Return the checkpoint as its row keeps it, and the values to keep apart."""
+    """Return the checkpoint for its row, and the values that are stored separately."""
     values = checkpoint["channel_values"]
     apart = {
         channel: value
@@ -98,7 +98,7 @@ def _is_small(value: Any) -> bool:
 
 
 def join(row: Checkpoint, blobs: ChannelBlobs) -> Checkpoint | None:
-    """Return the checkpoint that `split` took apart; None: some of its values are not in the table."""
+    """Return the checkpoint that `split` divided; None if some of its values are missing from the table."""
     rest: dict[str, Any] = {**row}
     values = {**row["channel_values"]}
     for channel in rest.pop(_APART):
@@ -110,7 +110,7 @@ def join(row: Checkpoint, blobs: ChannelBlobs) -> Checkpoint | None:
 
 
 class ChannelBlobs(NamedTuple):
-    """The values of one thread's namespace, within the transaction of the cursor."""
+    """The values of one thread's namespace, within the cursor's transaction."""
 
     cursor: sqlite3.Cursor
     serde: SerializerProtocol
@@ -120,7 +120,7 @@ class ChannelBlobs(NamedTuple):
     def write(self, values: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Write the values whose versions are not in the table yet.
 
-        LangGraph's ``new_versions`` is not relied on: whoever copies a checkpoint by hand leaves it empty.
+        LangGraph's ``new_versions`` is not used, because a checkpoint copied by hand leaves it empty.
         """
         new = [channel for channel in values if not self._has(channel, versions[channel])]
         self.cursor.executemany(
@@ -129,7 +129,7 @@ class ChannelBlobs(NamedTuple):
         )
 
     def read(self, channel: str, version: Any) -> tuple[Any] | None:
-        """Return the value that the channel had at this version, alone in a tuple; None: it is not there."""
+        """Return the channel's value at this version, alone in a tuple; None if it is missing."""
         key = self._key(channel, version)
         row: tuple[str, bytes] | None = self.cursor.execute(_READ, key).fetchone()
         return None if row is None else (self.serde.loads_typed(row),)
@@ -156,7 +156,7 @@ class LocalSaver(DistinctVersions, SqliteSaver):
 
     @property
     def database(self) -> Path:
-        """The file, next to which the locks of its threads are."""
+        """The file; the locks of its threads are next to it."""
         return self.shared.path
 
     def thread_lock(self, thread_id: str) -> AbstractContextManager[None]:
@@ -168,7 +168,7 @@ class LocalSaver(DistinctVersions, SqliteSaver):
         return thread_lock(self.database, thread_id)
 
     def cursor(self, transaction: bool = True) -> AbstractContextManager[sqlite3.Cursor]:  # type: ignore[override]
-        """Open a transaction: to write, or (``transaction=False``) to read."""
+        """Open a transaction for writing, or for reading (``transaction=False``)."""
         return self.shared.transaction(write=transaction)
 
     def put(
@@ -178,7 +178,7 @@ class LocalSaver(DistinctVersions, SqliteSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint, and those of its values that no earlier one has."""
+        """Store a checkpoint, and those of its values that no earlier checkpoint has."""
         row, apart = split(checkpoint)
         with self.cursor() as cursor:
             self._blobs(cursor, config).write(apart, checkpoint["channel_versions"])
@@ -198,7 +198,7 @@ class LocalSaver(DistinctVersions, SqliteSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        """List checkpoints, newest first; read before the first is given, so none blocks other calls."""
+        """List checkpoints, newest first; all are read before the first is returned, so none blocks calls."""
         with self.cursor(transaction=False) as cursor:
             rows = super().list(config, filter=filter, before=before, limit=limit)
             return iter([self._whole(cursor, found) for found in rows])
@@ -206,9 +206,9 @@ class LocalSaver(DistinctVersions, SqliteSaver):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """Return what each channel was built from."""
+        """Return the values and writes from which each channel was built."""
         with self.cursor(transaction=False):
-            # LangGraph's walk with get_tuple: SqliteSaver's own one looks for values in the checkpoints' rows
+            # LangGraph's walk with get_tuple; SqliteSaver's own looks for values in the checkpoints' rows.
             return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)
 
     def delete_thread(self, thread_id: str) -> None:
@@ -239,43 +239,42 @@ class LocalStore(CursorHook, SqliteStore):
         self.storage_thread = database.thread
 
     def open_cursor(self, *, transaction: bool = True) -> AbstractContextManager[sqlite3.Cursor]:  # type: ignore[override]
-        """Open a transaction, to write or only to read."""
+        """Open a transaction for writing or only for reading."""
         return self.shared.transaction(write=transaction)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """Execute the operations in one transaction, on the disk at return if one is of the ledger."""
+        """Execute the operations in one transaction, which is on disk at return if one is of the ledger."""
         wanted = [*ops]
         access = self.access_of(wanted)
         with self.shared.transaction(write=access >= Access.WRITE, durable=access == Access.DURABLE):
             return super().batch(wanted)
 
-    def access_of(self, ops: Iterable[Op]) -> Access:
-        """Say what transaction the operations need."""
-        puts = [op for op in ops if isinstance(op, PutOp)]
-        if any(op.namespace[:2] in DURABLE for op in puts):
+    def access_of(self, ops: Sequence[Op]) -> Access:
+        """Return the transaction that the operations need."""
+        if must_last(ops):
             return Access.DURABLE
-        return Access.WRITE if puts else Access.READ
+        return Access.WRITE if any(isinstance(op, PutOp) for op in ops) else Access.READ
 
     def change(self, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:
-        """Change a row in one transaction, on the disk at return; other processes wait for it."""
+        """Change a row in one transaction, which is on disk at return; other processes wait for it."""
         with self.shared.transaction(durable=True):
             return changed(self, namespace, key, make)
 
     def atomic(self, thread_id: str) -> AbstractContextManager[Any]:  # noqa: ARG002 - PostgreSQL locks by it
-        """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
+        """Make the body's deletions of a thread all or nothing, including its checkpoints."""
         return self.shared.transaction(durable=True)
 
     def delete_below(self, namespace: tuple[str, ...], limit: int | None = None) -> int:
-        """Delete rows of a namespace and of those below it, unread, and return how many.
+        """Delete rows of a namespace and of those below it without reading them, and return how many.
 
         Args:
             namespace: The namespace.
-            limit: At most so many; None: all.
+            limit: The most rows; None for all.
         """
         path = ".".join(namespace)
         with self.shared.transaction() as cursor:
             cursor.execute(
-                # "/" is the character after "."
+                # "/" is the character after ".".
                 "DELETE FROM store WHERE rowid IN (SELECT rowid FROM store"
                 " WHERE prefix = ? OR (prefix > ? AND prefix < ?) LIMIT ?)",
                 (path, f"{path}.", f"{path}/", -1 if limit is None else limit),

@@ -1,8 +1,9 @@
-"""Commits of the ledger, counted in the database and beside it, so that a lost write-ahead log is noticed.
+"""Count the ledger's commits in the database and next to it, to notice a lost write-ahead log.
 
-SQLite takes a log that was cut off, damaged or deleted for a shorter one, and says nothing. The file beside
-the database is written after each commit and never waits for the disk, so it is never ahead of a whole
-database: not after a kill, a power cut or a checkpoint. A copy of the database elsewhere has no such file.
+If the log was truncated, damaged or deleted, SQLite takes it for a shorter log and reports nothing. The file
+next to the database is written after each commit and never waits for the disk. So it is never ahead of a
+complete database: not after a kill, a power failure or a checkpoint. A copy of the database in another place
+has no such file.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ _EXISTS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ledger_c
 
 
 class Count(NamedTuple):
-    """How many commits of its ledger a database has seen.
+    """The number of ledger commits that a database has seen.
 
     Attributes:
-        file: A random name of the database, which only copies of it share.
+        file: A random name of the database, which only its copies share.
         number: The commits.
     """
 
@@ -32,7 +33,7 @@ class Count(NamedTuple):
 
 
 def add_count(connection: sqlite3.Connection) -> None:
-    """Begin to count in a database that does not count yet."""
+    """Start counting in a database without a count."""
     connection.execute(_SCHEMA)
     connection.execute(
         "INSERT INTO ledger_commits SELECT ?, 0 WHERE NOT EXISTS (SELECT 1 FROM ledger_commits)",
@@ -41,13 +42,13 @@ def add_count(connection: sqlite3.Connection) -> None:
 
 
 def add_commit(cursor: sqlite3.Cursor) -> Count:
-    """Count the transaction that is open."""
+    """Count the open transaction."""
     cursor.execute("UPDATE ledger_commits SET number = number + 1")
     return Count(*cursor.execute("SELECT file, number FROM ledger_commits").fetchone())
 
 
 def read_count(connection: sqlite3.Connection) -> Count | None:
-    """Read what the database says; None: a version made it that did not count."""
+    """Read the database's count; None if a version without a count made it."""
     if not connection.execute(_EXISTS).fetchone():
         return None
     row = connection.execute("SELECT file, number FROM ledger_commits").fetchone()
@@ -55,21 +56,21 @@ def read_count(connection: sqlite3.Connection) -> Count | None:
 
 
 class CountFile:
-    """The file beside the database that says how many commits there were."""
+    """The file next to the database with the number of commits."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: int | None = None
 
     def read(self) -> Count | None:
-        """Read what was told last; None: nothing, or what a power cut made of it."""
+        """Read the last recorded count; None if there is none, or a power failure damaged it."""
         if not self.path.exists():
             return None
         name, _, number = self.path.read_bytes().decode("ascii", "replace").strip().partition(" ")
         return Count(name, int(number)) if number.isdecimal() else None
 
     def tell(self, count: Count) -> None:
-        """Write down a count once its commit is done."""
+        """Record a count after its commit."""
         if self._file is None:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
@@ -77,7 +78,7 @@ class CountFile:
         os.write(self._file, f"{count.file} {count.number:020d}\n".encode())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

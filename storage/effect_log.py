@@ -1,7 +1,7 @@
-"""What is known of the calls with an effect that a thread has made: their intents and their outcomes.
+"""Keep the calls with an effect that a thread has made: their intents and their outcomes.
 
-Only one runner holds a thread at a time, so what the log has read or written once it
-keeps in memory: a call costs two writes and no read.
+A thread has one runner at a time, so the log keeps in memory what it has read or written: a call costs two
+writes and no read.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Json = Any
 
 @dataclass(frozen=True)
 class EffectRecord:
-    """What is known of one call.
+    """The record of one call.
 
     Attributes:
         call: Its identity.
         tool: The tool's name.
         args: Its arguments; large ones are abridged.
-        effect: What the tool does; only of a ``write`` must somebody know whether it happened.
-        outcome: ``{"ok", "output", "error"}``, and ``"unknown": True`` where it counts as failed and may have
-            happened; None: started, and nobody knows how it ended.
-        starts: How often it was started: more than once when a person had it run again.
-        settled: How many of the starts did not happen, as a person said.
-        revision: The revision of the plan that made it; None: not on record.
-        started_at: When it was started last, in seconds since the epoch; None: not on record.
-        goal: How many goals of the conversation had ended before its own; None: not on record.
+        effect: The tool's effect; only for a ``write`` does it matter whether it happened.
+        outcome: ``{"ok", "output", "error"}``, and ``"unknown": True`` if it counts as failed and may have
+            happened; None if it was started and its end is unknown.
+        starts: How often it was started: more than once if a person ordered it again.
+        settled: How many of the starts did not happen, according to a person.
+        revision: The revision of the plan that made it; None if not recorded.
+        started_at: When it was last started, in seconds since the epoch; None if not recorded.
+        goal: How many goals of the conversation had ended before its own; None if not recorded.
     """
 
     call: CallId
@@ -58,7 +58,7 @@ class EffectRecord:
 
     @property
     def counts_as_failed(self) -> bool:
-        """Whether it counts as failed, and may have happened all the same."""
+        """Whether it counts as failed but may have happened."""
         unknown = self.outcome is not None and bool(self.outcome.get("unknown"))
         return self.effect == "write" and unknown and self.starts > self.settled
 
@@ -69,21 +69,21 @@ class EffectRecord:
 
     @property
     def may_have_happened(self) -> bool:
-        """Whether it is known to have happened, or nobody knows that it did not."""
+        """Whether it happened, or may have happened."""
         return self.succeeded or self.in_doubt or self.counts_as_failed
 
     @property
     def step_id(self) -> str:
-        """The step that made it, at the innermost place."""
+        """The step that made it, at the innermost level."""
         return self.call.work.path[-1].step_id
 
     def as_row(self) -> dict[str, Json]:
-        """Return what is stored beside its key."""
+        """Return the stored value, without the key."""
         return {key: value for key, value in asdict(self).items() if key != "call"}
 
     @classmethod
     def of_row(cls, thread_id: str, plan_id: str, key: str, row: Mapping[str, Json]) -> EffectRecord:
-        """Read a row; one of an earlier version names the step, the attempt, the item and the call."""
+        """Read a row; in an earlier version's row, the fields name the step, attempt, item and call."""
         read = json.loads(key)
         if isinstance(read[0], str):
             step_id, attempt, item, name = read
@@ -94,12 +94,12 @@ class EffectRecord:
 
 
 class EffectLog:
-    """The calls with an effect of one thread.
+    """A thread's calls with an effect.
 
     Args:
         ledger: The thread's record.
-        is_new: Whether the plans of this run are new to the thread, so that nothing of them is on record.
-        is_first: Whether the thread is new, so that nothing at all is on record.
+        is_new: Whether this run's plans are new to the thread, so that there are no records of them.
+        is_first: Whether the thread is new, so that there are no records at all.
     """
 
     def __init__(self, ledger: Ledger, *, is_new: bool, is_first: bool = False) -> None:
@@ -112,7 +112,7 @@ class EffectLog:
         self._line: frozenset[str] = frozenset()
 
     def stand_in(self, line: Iterable[str], goal: int) -> None:
-        """Say where in the conversation the run stands; until then it is not known what forks left behind.
+        """Set the run's place in the conversation; before that, abandoned plans of forks are unknown.
 
         Args:
             line: The plans of the present goal and of those before it.
@@ -121,14 +121,14 @@ class EffectLog:
         self._line, self._goal = frozenset(line), goal
 
     async def find(self, call: CallId) -> EffectRecord | None:
-        """Return what is known of a call; None: it was never started."""
+        """Return the record of a call; None if it was never started."""
         return (await self._plan(call.work.plan_id)).get(call.row_key)
 
     async def same_calls(self, call: CallId) -> list[EffectRecord]:
-        """List the other calls with the same content, once those under way have ended.
+        """List the other calls with the same content, after active ones have ended.
 
-        They are those of the root plan, and of plans that a fork left behind. A call that this one is part of
-        is none of them: it would wait for itself.
+        They belong to the root plan, and to plans that a fork abandoned. A call that contains this one is
+        left out, because it would wait for itself.
         """
         records = [*(await self._plan(call.work.plan_id)).values(), *await self.left_behind()]
         same = [one.call for one in records if one.call.content == call.content]
@@ -140,9 +140,9 @@ class EffectLog:
         return [record for record in found if record is not None]
 
     async def left_behind(self) -> list[EffectRecord]:
-        """List the calls of plans that a fork left behind, as far as they may have happened.
+        """List the calls of plans that a fork abandoned, if they may have happened.
 
-        Plans of goals before the present one are not among them: who sends another message asks anew.
+        Plans of earlier goals are left out, because another message is a new request.
         """
         if self._goal is None:
             return []
@@ -155,7 +155,7 @@ class EffectLog:
         ]
 
     async def doubts(self, plan_id: str, path: Sequence[Place] = ()) -> list[EffectRecord]:
-        """List the calls of a root plan in doubt, those below a path only; what runs now is not in doubt."""
+        """List a root plan's calls in doubt, or only those below a path; active calls are not in doubt."""
         records, depth = await self._plan(plan_id), len(path)
         return [
             record
@@ -166,14 +166,14 @@ class EffectLog:
         ]
 
     async def doubts_of_thread(self) -> list[EffectRecord]:
-        """List the calls in doubt of all root plans that the thread has had."""
+        """List the calls in doubt of all the thread's root plans."""
         return [record for plan_id in list(await self._all()) for record in await self.doubts(plan_id)]
 
     async def begin(self, record: EffectRecord) -> None:
-        """Record that a call is about to start. Return when that is durable.
+        """Record that a call is about to start. Return when the record is durable.
 
         Args:
-            record: The call as of its first start.
+            record: The call at its first start.
         """
         before = await self.find(record.call)
         record = replace(record, started_at=time.time(), goal=self._goal)
@@ -185,7 +185,7 @@ class EffectLog:
     async def retract(self, call: CallId) -> None:
         """Take back the last start of a call that was not made.
 
-        None of its earlier starts happened: whoever had it made again has said so.
+        None of its earlier starts happened: the person who ordered it again has said so.
         """
         record = await self._known(call)
         if record.starts == 1:
@@ -208,7 +208,7 @@ class EffectLog:
         await self._put(replace(record, settled=record.starts))
 
     def end(self, call: CallId) -> None:
-        """Note that a call is not under way any more, however it ended."""
+        """Note that a call has ended, in whatever way."""
         if (ending := self._under_way.pop(call, None)) is not None:
             ending.set()
 

@@ -1,7 +1,7 @@
-"""Encryption at rest: the local checkpointer and store with rows that are encrypted by AES-GCM.
+"""Encrypt data at rest: the local checkpointer and store with rows that are encrypted by AES-GCM.
 
-Encrypted are the values: checkpoints, pending writes, metadata, and every value in the store. The addresses
-of rows stay readable, since the database finds rows by them: ids of threads, checkpoints, plans and steps,
+The values are encrypted: checkpoints, pending writes, metadata, and every value in the store. The addresses
+of rows stay readable, because the database finds rows by them: ids of threads, checkpoints, plans and steps,
 channel names, versions, times.
 """
 
@@ -44,7 +44,7 @@ KEY_BYTES = (16, 24, 32)
 _NONCE_BYTES = 12
 _NAME = "aesgcm"
 _KEY_CHECK = (b"plan_execute", ("key check",))
-"""What a new database holds encrypted, and for which place: another key cannot decrypt it."""
+"""The text that a new database stores encrypted, and its place: another key cannot decrypt it."""
 _ENCRYPTED = "sealed"
 """The only key of an encrypted value, in the store and in metadata."""
 _ADDRESS = ("thread_id", "checkpoint_ns", "checkpoint_id")
@@ -54,7 +54,7 @@ def read_key(given: bytes | str) -> bytes:
     """Read a key: its bytes, or the text of their base64 in the usual or the URL-safe alphabet.
 
     Raises:
-        ConfigurationError: If it is neither, or has no size that AES knows; the key is not quoted.
+        ConfigurationError: If it has another form or a size that AES does not support; the key is not quoted.
     """
     key = given if isinstance(given, bytes) else _decoded(given.strip())
     if len(key) not in KEY_BYTES:
@@ -69,12 +69,12 @@ def read_key(given: bytes | str) -> bytes:
 def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
-    except ValueError:  # binascii.Error is one, and so is what other alphabets give
+    except ValueError:  # binascii.Error is a ValueError, and so are errors from other alphabets.
         return b""
 
 
 class Cipher:
-    """AES-GCM with a random nonce per value, bound to the place that the value stands in.
+    """AES-GCM with a random nonce per value, bound to the value's place.
 
     Args:
         key: 16, 24 or 32 bytes.
@@ -100,7 +100,7 @@ class Cipher:
         return nonce + self._aes.encrypt(nonce, plain, _address(place))
 
     def decrypt(self, encrypted: bytes, place: Sequence[str]) -> bytes:
-        """Return what was encrypted for this place.
+        """Return the plain value that was encrypted for this place.
 
         Raises:
             StorageDamagedError: If it was changed, or encrypted for another place or with another key.
@@ -110,10 +110,12 @@ class Cipher:
         try:
             return self._aes.decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], _address(place))
         except (InvalidTag, ValueError, TypeError) as error:
-            raise self.damage(f"was changed, or is not from there ({' '.join(place)})") from error
+            raise self.damage(
+                f"was changed, or was moved there from another place ({' '.join(place)})"
+            ) from error
 
     def mark(self, connection: sqlite3.Connection) -> None:
-        """Let a new database tell by what its key is known."""
+        """Store in a new database what its key is recognised by."""
         connection.execute("INSERT INTO encryption VALUES (?, ?)", (_NAME, self.encrypt(*_KEY_CHECK)))
 
     def check(self, connection: sqlite3.Connection) -> None:
@@ -126,7 +128,7 @@ class Cipher:
             raise EncryptionKeyError(what) from error
 
     def damage(self, what: str) -> StorageDamagedError:
-        """Word what is wrong with a row."""
+        """Describe the problem with a row."""
         return StorageDamagedError(
             f"{self.path} is encrypted and holds a row that {what}; nothing was changed"
         )
@@ -137,7 +139,7 @@ def _address(place: Sequence[str]) -> bytes:
 
 
 class RowCipher(CipherProtocol):
-    """The cipher as LangGraph's serializers take it; who reads or writes a row says which one it is.
+    """The cipher in the form that LangGraph's serializers take; the caller names the row.
 
     Rows are read and written in transactions, one at a time, so one place at a time is enough.
     """
@@ -148,7 +150,7 @@ class RowCipher(CipherProtocol):
 
     @contextmanager
     def at(self, *place: str) -> Iterator[None]:
-        """Bind what is encrypted and decrypted in the body to a place."""
+        """Bind encryption and decryption in the body to a place."""
         before, self._place = self._place, place
         try:
             yield
@@ -167,7 +169,7 @@ class RowCipher(CipherProtocol):
 
 
 class RefusingSerializer(EncryptedSerializer):
-    """LangGraph's encrypted serializer, which refuses rows that are not encrypted instead of taking them."""
+    """LangGraph's encrypted serializer, but it refuses rows that are not encrypted."""
 
     cipher: RowCipher
 
@@ -212,7 +214,7 @@ class EncryptedSaver(LocalSaver):
         """Store a checkpoint, its metadata encrypted too."""
         place = config["configurable"]
         address = (str(place["thread_id"]), place["checkpoint_ns"], checkpoint["id"])
-        # the caller's config is among the metadata: what LangGraph would copy from it is encrypted as well
+        # The metadata contain the caller's config; what LangGraph would copy from it is encrypted as well.
         whole = get_checkpoint_metadata(config, metadata)
         text = json.dumps(whole, ensure_ascii=False)
         encrypted: Any = {_ENCRYPTED: _encrypted(self._cipher, text, ("metadata", *address))}
@@ -244,7 +246,7 @@ class EncryptedSaver(LocalSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        """List checkpoints, newest first; what they are filtered by is read from the opened metadata."""
+        """List checkpoints, newest first; filters use the decrypted metadata."""
         where, values = search_where(config, None, before)
         with self.cursor(transaction=False) as cursor:
             columns = ", ".join(_ADDRESS)
@@ -267,7 +269,7 @@ class EncryptedSaver(LocalSaver):
     def _unnamed(self, write: tuple[str, str, Any]) -> tuple[str, str, Any]:
         task_id, channel, named = write
         if not isinstance(named, list) or named[:2] != [task_id, channel]:
-            raise self._cipher.damage(f"is another one's ({task_id} {channel})")
+            raise self._cipher.damage(f"belongs to another row ({task_id} {channel})")
         return task_id, channel, named[2]
 
     def _blobs(self, cursor: sqlite3.Cursor, config: RunnableConfig) -> ChannelBlobs:
@@ -284,7 +286,7 @@ class EncryptedBlobs(ChannelBlobs):
                 super().write({channel: value}, versions)
 
     def read(self, channel: str, version: Any) -> tuple[Any] | None:
-        """Return the value that the channel had at this version, alone in a tuple; None: it is not there."""
+        """Return the channel's value at this version, alone in a tuple; None if it is missing."""
         with self._at(channel, version):
             return super().read(channel, version)
 
@@ -342,7 +344,7 @@ def _decrypted(cipher: Cipher, held: Mapping[str, Any], place: Sequence[str]) ->
 
 
 def _exact(cursor: sqlite3.Cursor, config: RunnableConfig) -> RunnableConfig | None:
-    """Name the checkpoint that a config asks for: the one it names, or the thread's latest."""
+    """Return the checkpoint of a config: the named one, or the thread's latest."""
     place = config["configurable"]
     if get_checkpoint_id(config):
         return {"configurable": {**place, "checkpoint_ns": place.get("checkpoint_ns", "")}}

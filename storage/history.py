@@ -1,4 +1,4 @@
-"""What earlier runs leave for later ones, in all threads: what steps took, and the forms of outputs."""
+"""Keep data of earlier runs for later ones, across threads: what steps took, and the forms of outputs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .rows import ROOT, encode, load, put, search
 __all__ = ["History", "OutputForms", "Sample"]
 
 _PLACES = 200
-"""Runs that are remembered at most."""
+"""The most runs that are kept."""
 _PER_KIND = 20
-"""Samples of one kind that a run leaves at most, spread over all it had."""
+"""The most samples of one kind that a run leaves, spread over all it had."""
 
 
 class Sample(TypedDict):
@@ -26,16 +26,16 @@ class Sample(TypedDict):
     model_calls: int
     tokens: int
     cost: NotRequired[float]
-    """Only where all its model calls had a price."""
+    """Only if all its model calls had a price."""
 
 
 class History:
-    """Samples that an estimate is made of, by the kind of work that they are of.
+    """Samples for estimates, by the kind of work.
 
-    One row per run, in a bounded number of places: a row of an old run gives way to that of a new one.
+    There is one row per run, in a bounded number of places: a new run replaces an old one.
 
     Args:
-        store: Where the runs are kept; they are not told apart by thread.
+        store: Holds the runs, of all threads together.
     """
 
     def __init__(self, store: BaseStore) -> None:
@@ -43,7 +43,7 @@ class History:
         self._space = (ROOT, "history")
 
     def rows(self, run_id: str, samples: Mapping[str, Sequence[Sample]]) -> list[PutOp]:
-        """Make the row that keeps the samples of a run by kind; the same run again replaces it."""
+        """Make the row with a run's samples by kind; the same run replaces it."""
         if not samples:
             return []
         row = {"samples": {kind: _spread(taken) for kind, taken in samples.items()}}
@@ -65,11 +65,11 @@ def _spread(taken: Sequence[Sample]) -> list[Sample]:
 
 
 class OutputForms:
-    """Forms of outputs that tools gave: one row per tool, with names and types, no values.
+    """Forms of tools' outputs: one row per tool, with names and types but no values.
 
     Args:
-        store: Where they are kept; they are not told apart by thread.
-        tenant: Whose they are: names of fields may tell what another's data are about.
+        store: Holds the forms, of all threads together.
+        tenant: The owner, because field names may reveal what data are about.
     """
 
     def __init__(self, store: BaseStore, tenant: str = "") -> None:
@@ -77,10 +77,10 @@ class OutputForms:
         self._space = (ROOT, "output_forms", *([encode(tenant)] if tenant else []))
 
     async def known(self, tools: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """Return the forms of tools that were seen.
+        """Return the known output forms of tools.
 
         Args:
-            tools: Fingerprints by name: another tool of the same name has another form.
+            tools: Fingerprints by name: another tool of the same name has another entry.
         """
         return await self._known(tools, [])
 
@@ -93,7 +93,7 @@ class OutputForms:
     async def keep(
         self, tools: Mapping[str, str], forms: Mapping[str, Mapping[str, Any]], *, beside: list[PutOp]
     ) -> None:
-        """Keep what was seen now, where it is something else than before, and other rows in the same go."""
+        """Store the new forms that differ from before, together with other rows."""
         known = await self._known({name: tools[name] for name in forms}, beside)
         rows = [
             put(self._space, _key(name, tools[name]), {"form": form})

@@ -1,4 +1,4 @@
-"""Ids: of threads, of checkpoints with their times, of pieces of work and of the calls they make."""
+"""Make ids of threads, of checkpoints with their times, of pieces of work and of their calls."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ __all__ = [
 ]
 
 LONGEST_ID = 512
-"""Bytes in UTF-8: PostgreSQL's indexes take some 2,700, and escaping in a store's labels triples them."""
+"""Bytes in UTF-8: PostgreSQL's indexes take about 2,700, and escaping in a store's labels triples them."""
 
 
 def thread_id_of(configurable: Mapping[str, Any]) -> str:
-    """Return the id of the thread that a config names.
+    """Return the id of a config's thread.
 
     Raises:
         ConfigurationError: If it names none.
-        InvalidInputError: If no storage could keep it.
+        InvalidInputError: If no storage could store it.
     """
     if configurable.get("thread_id") is None:
         raise ConfigurationError(
@@ -47,7 +47,7 @@ def checked_thread_id(given: object) -> str:
     """Return a thread's id as text.
 
     Raises:
-        InvalidInputError: If it is blank, too long, or holds what a storage could not keep.
+        InvalidInputError: If it is blank, too long, or contains something that no storage could store.
     """
     thread_id = str(given)
     size = len(thread_id.encode(errors="surrogatepass"))
@@ -66,19 +66,19 @@ def checked_thread_id(given: object) -> str:
 
 
 _EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
-"""When the count in the ids of checkpoints began; LangGraph sorts checkpoints by their ids."""
+"""The zero of the time in checkpoint ids, by which LangGraph sorts checkpoints."""
 
 
 def checkpoint_time(checkpoint_id: str) -> datetime | None:
-    """Return the time in a checkpoint's id; None for an id without one."""
+    """Return the time in a checkpoint's id; None for an id without a time."""
     ticks = _ticks(checkpoint_id)
     return None if ticks is None else _EPOCH + timedelta(microseconds=ticks // 10)
 
 
 def sort_after(checkpoint_id: str) -> None:
-    """Let the checkpoints that this process makes from now on sort after this one.
+    """Make sure that this process's next checkpoints sort after this one.
 
-    Where the clock went back, new ones would be taken for older ones, and the thread would stand still.
+    If the clock went back, new ones would count as older ones, and the thread would make no progress.
     """
     ticks = _ticks(checkpoint_id)
     if ticks is not None:
@@ -92,7 +92,7 @@ def _ticks(checkpoint_id: str) -> int | None:
         return None
     if number.version != 6:
         return None
-    # RFC 9562 §5.6: 48 high bits, the version, 12 low bits, counting 100 ns since 1582-10-15
+    # RFC 9562 §5.6: 48 high bits, the version, 12 low bits, counting 100 ns since 1582-10-15.
     return (number.int >> 80) << 12 | (number.int >> 64) & 0xFFF
 
 
@@ -101,13 +101,13 @@ def _ticks(checkpoint_id: str) -> int | None:
 
 @dataclass(frozen=True)
 class Place:
-    """One step on the way from the root plan down to a piece of work.
+    """One level on the way from the root plan down to a piece of work.
 
     Attributes:
         step_id: The step.
-        item: Which item of a ``for_each``, from 0; None where there is none.
+        item: The item of a ``for_each``, from 0; None without one.
         attempt: The number of the attempt, from 1.
-        asked: Fingerprint of what an agent or a planner was asked; "" for a step that makes its call itself.
+        asked: Fingerprint of what an agent or a planner was asked; "" for a bound step.
     """
 
     step_id: str
@@ -122,7 +122,7 @@ class Place:
 
 @dataclass(frozen=True)
 class WorkId:
-    """Names one piece of work: the same in every process, superstep, fork and revision.
+    """Identifies one piece of work: the same in every process, superstep, fork and revision.
 
     Attributes:
         thread_id: The thread.
@@ -135,24 +135,25 @@ class WorkId:
     path: tuple[Place, ...] = ()
 
     def at(self, place: Place) -> WorkId:
-        """Return the identity of the work at a place within this work."""
+        """Return the identity of work at a place within this work."""
         return replace(self, path=(*self.path, place))
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all of it, as 32 hexadecimal digits."""
+        """The SHA-256 of all of it, as 32 hexadecimal digits."""
         return _digest([self.thread_id, self.plan_id, path_as_json(self.path)])[:32]
 
 
 @dataclass(frozen=True)
 class CallId:
-    """Names one call of a tool that has an effect.
+    """Identifies one call of a tool that has an effect.
 
     Attributes:
-        work: The work that makes it.
+        work: The work that makes the call.
         content: Fingerprint of the tool and its arguments.
-        order: Which of the agent's calls that asked for the same, from 0; None: the step's own call.
-        instead_of: Fingerprint of what the agent asked for, where somebody changed that; "" elsewhere.
+        order: Number of this call among the agent's calls with the same content, from 0; None: the
+            step's own.
+        instead_of: Fingerprint of the agent's own request, if somebody changed it; else "".
     """
 
     work: WorkId
@@ -165,7 +166,7 @@ class CallId:
         return self.work.at(Place(self._as_step, self.order, number))
 
     def encloses(self, other: CallId) -> bool:
-        """Tell whether the other call is made in a run that the tool of this one started."""
+        """Tell whether this call's tool started the run in which the other call is made."""
         depth, path = len(self.work.path), other.work.path
         if self.work.plan_id != other.work.plan_id:
             return False
@@ -181,12 +182,12 @@ class CallId:
 
     @property
     def row_key(self) -> str:
-        """The key of the call's row among those of its root plan."""
+        """The key of the call's row among the rows of its root plan."""
         return dump([path_as_json(self.work.path), self.content, self.order, *self._changed])
 
     @property
     def idempotency_key(self) -> str:
-        """SHA-256 in hexadecimal over all of it: the same in every process and after every crash."""
+        """The SHA-256 of all of it in hexadecimal: the same in every process and after every crash."""
         return _digest([self.work.thread_id, self.work.plan_id, self.row_key])
 
 

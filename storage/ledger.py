@@ -1,43 +1,52 @@
-"""Durable record of what was started and finished outside the graph's state, kept in any LangGraph store."""
+"""Record durably what was started and finished, outside the graph's state, in any LangGraph store."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langgraph.store.base import BaseStore, GetOp, Item, PutOp
+from langgraph.store.base import BaseStore, GetOp, Item, Op, PutOp
 
 from ..safety.redaction import Redactor
 from ..state import Attempt, By
 from .ids import CallId
-from .rows import ROOT, decode, dump, encode, load, put, search
+from .rows import ROOT, decode, dump, encode, is_replaceable, load, put, search
 
 __all__ = [
-    "DURABLE",
     "Ledger",
     "Opening",
     "ledger_of",
+    "must_last",
     "thread_of",
 ]
 
 _KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "queue", "threads")
 
-DURABLE = frozenset((ROOT, kind) for kind in (*_KINDS, "spend") if kind != "threads")
-"""Beginnings of the namespaces that the promises rest on: the local store commits their rows with
-``synchronous=FULL``. The rest of a thread, its settings and requests to stop, may be lost with the power."""
+_LASTING = frozenset((ROOT, kind) for kind in (*_KINDS, "spend") if kind != "threads")
+"""Beginnings of the namespaces that the promises rest on."""
+
+
+def must_last(ops: Iterable[Op]) -> bool:
+    """Tell whether operations put a row that the disk must have before anything goes on.
+
+    The rest may be lost with the power, never by a kill: a thread's settings, requests to stop, and results
+    that can be had again without harm.
+    """
+    puts = (op for op in ops if isinstance(op, PutOp))
+    return any(op.namespace[:2] in _LASTING and not is_replaceable(op) for op in puts)
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a run has to know of its thread before it starts.
+    """What a run must know about its thread before it starts.
 
     Attributes:
-        settings: What the thread was started with; None: nothing is on record.
-        unbooked_s: Seconds that earlier runs of the goal spent after their last node had ended.
-        extensions: What a person has added to the budgets of the goal.
+        settings: The settings at the thread's start; None if nothing is recorded.
+        unbooked_s: Seconds that earlier runs of the goal spent after their last node.
+        extensions: Extensions of the goal's budgets by a person.
         calls: ``{"since", "calls"}``: how many calls the goal has begun, and since which checkpoint it runs.
         requesters: Who gave each goal of the conversation, by how many had ended before it.
     """
@@ -52,14 +61,14 @@ class Opening:
 class Ledger:
     """The records of one thread, in a store whose async methods work (see `async_store`).
 
-    Values are stored as JSON text inside the store's JSON value, because stores change bare JSON:
-    SqliteStore 3.1.2 refuses integers over 64 bits, PostgreSQL's jsonb refuses NUL and reorders keys,
-    InMemoryStore keeps the caller's own object.
+    Values are stored as JSON text inside the store's JSON value, because stores change bare JSON: SqliteStore
+    3.1.2 refuses integers over 64 bits, PostgreSQL's jsonb refuses NUL and reorders keys, and InMemoryStore
+    keeps the caller's own object.
 
     Args:
-        store: Where the rows are.
+        store: Holds the rows.
         thread_id: The thread.
-        redactor: Keeps secrets out of the rows; None: there is nothing new to record.
+        redactor: Keeps secrets out of the rows; None if nothing new will be recorded.
 
     Raises:
         TypeError: By every ``record_*``, ``begin_*`` and ``finish_*``, for a value that is not JSON.
@@ -72,14 +81,14 @@ class Ledger:
         self.thread_id = thread_id
         self._approvals: dict[str, dict[str, dict[str, Any]]] = {}
         self._empty: set[tuple[str, ...]] = set()
-        """Kinds of records, each with the plan of which there are none."""
+        """Kinds of records, each with the plan of which there are no rows."""
 
     def begin_plan(self, plan_id: str) -> None:
-        """Note that a plan's id was made just now: what is on record of it, this ledger has written."""
+        """Note that a plan's id is new, so that this ledger has written all its records."""
         self._empty |= {(kind, encode(plan_id)) for kind in ("approvals", "results", "attempts", "items")}
         self._empty.add(("origin", plan_id))
 
-    # approvals; only one runner holds a thread at a time, so they are read once
+    # Approvals. A thread has one runner at a time, so they are read once.
 
     async def approval(self, plan_id: str, plan_hash: str) -> dict[str, Any] | None:
         """Return the approval recorded for this plan hash."""
@@ -92,10 +101,11 @@ class Ledger:
         return [row["approval"] for row in sorted(rows, key=lambda row: row["number"])]
 
     async def record_approval(self, plan_id: str, plan_hash: str, approval: dict[str, Any]) -> None:
-        """Record an approval; a second one of the same hash replaces the first and counts as the latest."""
+        """Record an approval; a second one for the same hash replaces the first and counts as the latest."""
         known = await self._approvals_of(plan_id)
         row = {"number": 1 + max((row["number"] for row in known.values()), default=-1), "approval": approval}
-        await self._put(self._space("approvals", plan_id), plan_hash, row)
+        by_nobody = approval.get("decision") == "not_required"
+        await self._put(self._space("approvals", plan_id), plan_hash, row, replaceable=by_nobody)
         known[plan_hash] = json.loads(dump(self._redactor.value(row)))
 
     async def _approvals_of(self, plan_id: str) -> dict[str, dict[str, Any]]:
@@ -104,22 +114,22 @@ class Ledger:
         return self._approvals[plan_id]
 
     async def approved_plans(self) -> set[str]:
-        """Name the plans of the thread that have an approval, by whatever decision."""
+        """List the thread's plans that have an approval, by whatever decision."""
         rows = await search(self.store, self._space("approvals"), below=True)
         return {decode(row.namespace[-1]) for row in rows}
 
     async def grant(self) -> dict[str, Any] | None:
-        """Return what the thread's plan may do without asking, by a standing grant."""
+        """Return what a standing grant allows the thread's plan to do without asking."""
         return await self._get(self._space("approvals"), "grant")
 
     async def record_grant(self, grant: dict[str, Any]) -> None:
         """Record a standing grant; it replaces an earlier one."""
         await self._put(self._space("approvals"), "grant", grant)
 
-    # a thread
+    # The thread.
 
     async def opening(self) -> Opening:
-        """Read, in one go, what a run has to know before it starts."""
+        """Read, in one go, what a run must know before it starts."""
         names = ("settings", "unbooked", "budgets", "calls", "requesters")
         found = await self.store.abatch([GetOp(self._space("threads"), encode(name)) for name in names])
         settings, unbooked, budgets, calls, requesters = (
@@ -134,68 +144,68 @@ class Ledger:
         )
 
     async def record_requesters(self, requesters: Mapping[str, Sequence[str]]) -> None:
-        """Record who gave each goal of the conversation; several did where it was given again in a fork."""
+        """Record who gave each goal of the conversation; after a fork there may be several."""
         await self._put(self._space("threads"), "requesters", dict(requesters))
 
     async def record_settings(self, settings: dict[str, Any]) -> None:
         """Record the settings that the thread was started with."""
         await self._put(self._space("threads"), "settings", settings)
 
-    # where plans come from
+    # The origin of plans.
 
     async def origin(self, plan_id: str) -> dict[str, Any] | None:
-        """Return what is on record about where a plan came from (see ``plan/reuse.py``)."""
+        """Return the recorded origin of a plan (see ``plan/reuse.py``)."""
         if ("origin", plan_id) in self._empty:
             return None
         return await self._get(self._space("threads"), _origin(plan_id))
 
     async def record_origin(self, plan_id: str, origin: dict[str, Any]) -> None:
-        """Record where a plan came from; the same plan again replaces it."""
+        """Record the origin of a plan; the same plan replaces it."""
         self._empty.discard(("origin", plan_id))
         await self._put(self._space("threads"), _origin(plan_id), origin)
 
     async def forget_origin(self, plan_id: str) -> None:
-        """Forget where a plan came from."""
+        """Forget the origin of a plan."""
         await self.store.adelete(self._space("threads"), encode(_origin(plan_id)))
 
-    # time
+    # Time.
 
     async def leave_unbooked_seconds(self, seconds: float) -> None:
-        """Record what a run spent after its last node had ended, for the next run of this goal."""
+        """Record what a run spent after its last node, for the next run of this goal."""
         await self._put(self._space("threads"), "unbooked", {"seconds": seconds})
 
-    # calls
+    # Calls.
 
     async def record_calls(self, calls: dict[str, int], since: str) -> None:
-        """Record how many calls were begun by the goal that runs since this checkpoint."""
+        """Record the number of begun calls of the goal that runs since this checkpoint."""
         await self._put(self._space("threads"), "calls", {"since": since, "calls": calls})
 
     async def record_budget_extensions(self, extensions: Mapping[str, Any]) -> None:
-        """Record all that was added to the budgets of this goal."""
+        """Record all extensions of this goal's budgets."""
         await self._put(self._space("threads"), "budgets", {"extensions": dict(extensions)})
 
-    # who ran it before
+    # The former runner.
 
     async def record_lost_runner(self, runner: dict[str, Any]) -> None:
-        """Record who ran the thread, went without a word and may be alive; a later one replaces it."""
+        """Record a runner that stopped without a sign and may be alive; a later one replaces it."""
         await self._put(self._space("threads"), "lost_runner", runner)
 
     async def lost_runner(self) -> dict[str, Any] | None:
         """Return the last such runner: ``{"runner", "last_seen", "lease_ends"}``; see `Hold.former`."""
         return await self._get(self._space("threads"), "lost_runner")
 
-    # stopping
+    # Stopping.
 
     async def request_stop(self) -> None:
-        """Ask whoever runs this thread to stop."""
+        """Ask the runner of this thread to stop."""
         await self._put(self._space("threads"), "stop", {"at": time.time()})
 
     async def stop_requested(self, *, since: float) -> bool:
-        """Tell whether somebody asked for the run to stop, ``since`` a time in seconds since the epoch."""
+        """Tell whether somebody has asked the run to stop ``since`` a time in seconds since the epoch."""
         row = await self._get(self._space("threads"), "stop")
         return row is not None and row["at"] >= since
 
-    # results
+    # Results.
 
     async def result(self, plan_id: str, step_id: str, fingerprint: str) -> dict[str, Any] | None:
         """Return the step's result if it was recorded under the same fingerprint."""
@@ -207,16 +217,22 @@ class Ledger:
         return await self._rows(self._space("results", plan_id))
 
     async def record_result(
-        self, plan_id: str, step_id: str, fingerprint: str, result: dict[str, Any]
+        self,
+        plan_id: str,
+        step_id: str,
+        fingerprint: str,
+        result: dict[str, Any],
+        *,
+        replaceable: bool = False,
     ) -> None:
         """Record a finished step."""
         row = {"fingerprint": fingerprint, "result": result}
-        await self._put(self._space("results", plan_id), step_id, row)
+        await self._put(self._space("results", plan_id), step_id, row, replaceable=replaceable)
 
     async def forget_result(self, plan_id: str, step_id: str) -> None:
-        """Forget a step's result and attempts, so that it runs again as a person ordered.
+        """Forget a step's result and attempts, so that it runs again on a person's order.
 
-        Its effects stay on record: they happened. Items of a failed step that succeeded stay too.
+        Its effects stay recorded, because they happened. Succeeded items of a failed step stay too.
         """
         attempts, items = self._space("attempts", plan_id, step_id), self._space("items", plan_id, step_id)
         finished = await self._get(self._space("results", plan_id), step_id) is not None
@@ -225,16 +241,16 @@ class Ledger:
         rows_to_delete = [(self._space("results", plan_id), encode(step_id)), *rows]
         await self.store.abatch([PutOp(namespace, key, None) for namespace, key in rows_to_delete])
 
-    # attempts
+    # Attempts.
 
     async def attempts(self, plan_id: str, step_id: str, fingerprint: str) -> list[Attempt]:
-        """Return the step's attempts under this fingerprint, first to last."""
+        """Return the step's attempts under this fingerprint, in order."""
         rows = await self._rows(self._space("attempts", plan_id, step_id))
         mine = [row for row in rows.values() if row["fingerprint"] == fingerprint]
         return [row["attempt"] for row in sorted(mine, key=lambda row: row["number"])]
 
     async def attempts_of_plan(self, plan_id: str) -> dict[tuple[str, str], list[Attempt]]:
-        """Return all attempts of a plan's steps, first to last, by (step id, fingerprint)."""
+        """Return all attempts of a plan's steps, in order, by (step id, fingerprint)."""
         space = self._space("attempts", plan_id)
         rows = [] if self._is_empty(space) else await search(self.store, space, below=True)
         loaded = [(decode(row.namespace[-1]), load(row)) for row in rows]
@@ -246,11 +262,11 @@ class Ledger:
     async def record_attempt(
         self, plan_id: str, step_id: str, fingerprint: str, number: int, attempt: Attempt
     ) -> None:
-        """Record one attempt; the same number again replaces it."""
+        """Record one attempt; the same number replaces it."""
         row = {"fingerprint": fingerprint, "number": number, "attempt": attempt}
         await self._put(self._space("attempts", plan_id, step_id), f"{fingerprint}/{number}", row)
 
-    # items of a for_each
+    # Items of a for_each.
 
     async def items(self, plan_id: str, step_id: str, fingerprint: str) -> dict[int, dict[str, Any]]:
         """Return ``{"item", "attempt"}`` of every item that was attempted, by its index.
@@ -262,16 +278,25 @@ class Ledger:
         return {row["index"]: row for row in mine.values() if "index" in row}
 
     async def record_item(
-        self, plan_id: str, step_id: str, fingerprint: str, index: int, item: str, attempt: Attempt
+        self,
+        plan_id: str,
+        step_id: str,
+        fingerprint: str,
+        index: int,
+        item: str,
+        attempt: Attempt,
+        *,
+        replaceable: bool = False,
     ) -> None:
         """Record the last attempt at one item; ``item`` is a digest of its value."""
         row = {"fingerprint": fingerprint, "index": index, "item": item, "attempt": attempt}
-        await self._put(self._space("items", plan_id, step_id), f"{fingerprint}/{index}", row)
+        key = f"{fingerprint}/{index}"
+        await self._put(self._space("items", plan_id, step_id), key, row, replaceable=replaceable)
 
-    # answers to questions
+    # Answers to questions.
 
     async def answer(self, question_id: str) -> tuple[Any, By] | None:
-        """Return the answer to a question, and whose it is; None: nobody has answered it."""
+        """Return the answer to a question, and who gave it; None if there is none."""
         row = await self._get(self._space("answers"), question_id)
         if row is None:
             return None
@@ -283,64 +308,74 @@ class Ledger:
         return answer, {"kind": "timeout" if by_nobody else "person"}
 
     async def record_answer(self, question_id: str, answer: Any, by: By) -> None:
-        """Record the answer to a question, and whose it is; another one replaces it."""
+        """Record the answer to a question, and who gave it; another one replaces it."""
         await self._put(self._space("answers"), question_id, {"answer": answer, "by": by})
 
     async def forget_answer(self, question_id: str) -> None:
-        """Forget the answer to a question, which turned out not to fit."""
+        """Forget the answer to a question, because it does not fit."""
         await self.store.adelete(self._space("answers"), encode(question_id))
 
     async def forget_answers(self) -> None:
-        """Forget all answers, so that an older checkpoint asks its questions anew."""
+        """Forget all answers, so that an older checkpoint asks its questions again."""
         rows = await search(self.store, self._space("answers"))
         if rows:
             await self.store.abatch([PutOp(row.namespace, row.key, None) for row in rows])
 
     async def bare_answers(self, namespace: str) -> list[str]:
-        """Return digests of the answers without id that a parent graph has handed in, in their order."""
+        """Return digests of the answers without an id from a parent graph, in order."""
         row = await self._get(self._space("answers"), _bare(namespace))
         return [] if row is None else list(row["digests"])
 
     async def record_bare_answers(self, namespace: str, digests: list[str]) -> None:
-        """Record digests of the answers without id that a parent graph has handed in, in their order."""
+        """Record digests of the answers without an id from a parent graph, in order."""
         await self._put(self._space("answers"), _bare(namespace), {"digests": digests})
 
+    async def uses(self, question_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """Return what calls each of these questions is about, which tools or agents ask themselves."""
+        gets = [GetOp(self._space("answers"), encode(_uses(one))) for one in question_ids]
+        found = await self.store.abatch(gets) if gets else []
+        return [load(row)["uses"] if isinstance(row, Item) else [] for row in found]
+
+    async def record_uses(self, question_id: str, uses: Sequence[Mapping[str, Any]]) -> None:
+        """Record what calls such a question is about."""
+        await self._put(self._space("answers"), _uses(question_id), {"uses": [*uses]})
+
     async def tool_question(self, call: CallId) -> dict[str, Any] | None:
-        """Return what the tool of a call asked last; None: it has not asked."""
+        """Return the last question of a call's tool; None if it has not asked."""
         return await self._get(self._space("answers"), _tool(call))
 
     async def record_tool_question(self, call: CallId, question: dict[str, Any]) -> None:
-        """Record what the tool of a call asks: ``{"start", "id", "value", "schema"}``."""
+        """Record the question of a call's tool: ``{"start", "id", "value", "schema"}``."""
         await self._put(self._space("answers"), _tool(call), question)
 
     async def stand_of_call(self, call: CallId) -> dict[str, Any] | None:
-        """Return where a call stood when its server asked; None: it has not asked, or begins anew."""
+        """Return a call's state from when its server asked; None if it has not asked, or starts over."""
         return await self._get(self._space("answers"), _stand(call))
 
     async def record_stand_of_call(self, call: CallId, stand: dict[str, Any]) -> None:
-        """Record where a call stands, so that it goes on from there once its question is answered."""
+        """Record the state of a call, so that it continues from there after the answer."""
         await self._put(self._space("answers"), _stand(call), stand)
 
-    # effects; see `EffectLog`
+    # Effects; see `EffectLog`.
 
     async def effects(self, plan_id: str) -> dict[str, dict[str, Any]]:
         """Return the rows of a root plan's calls with an effect, by key."""
         return await self._rows(self._space("effects", plan_id))
 
     async def effects_of_thread(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Return the rows of all calls of the thread with an effect, each with its root plan and key."""
+        """Return the rows of all the thread's calls with an effect, each with its root plan and key."""
         rows = await search(self.store, self._space("effects"), below=True)
         return [(decode(row.namespace[-1]), decode(row.key), load(row)) for row in rows]
 
     async def record_effect(self, call: CallId, row: dict[str, Any]) -> None:
-        """Record what is known of a call. Return when that is durable."""
+        """Record a call's state. Return when the record is durable."""
         await self._put(self._space("effects", call.work.plan_id), call.row_key, row)
 
     async def forget_effect(self, call: CallId) -> None:
         """Forget a call that was not made."""
         await self.store.adelete(self._space("effects", call.work.plan_id), encode(call.row_key))
 
-    # rows
+    # Rows.
 
     def _space(self, kind: str, *ids: str) -> tuple[str, ...]:
         return (ROOT, kind, encode(self.thread_id), *map(encode, ids))
@@ -349,17 +384,24 @@ class Ledger:
         item = await self.store.aget(namespace, encode(key))
         return None if item is None else load(item)
 
-    async def _put(self, namespace: tuple[str, ...], key: str, row: dict[str, Any]) -> None:
+    async def _put(
+        self, namespace: tuple[str, ...], key: str, row: dict[str, Any], *, replaceable: bool = False
+    ) -> None:
         self._empty.discard(namespace[1:4:2])
-        await self.store.abatch([put(namespace, key, self._redactor.value(row))])
+        clean = self._redactor.value(row)
+        await self.store.abatch([put(namespace, key, clean, replaceable=replaceable)])
 
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         found = [] if self._is_empty(namespace) else await search(self.store, namespace)
         return {decode(item.key): load(item) for item in found}
 
     def _is_empty(self, namespace: tuple[str, ...]) -> bool:
-        """Tell whether it is known that the plan of a namespace has no such rows."""
+        """Tell whether it is known that the namespace's plan has no such rows."""
         return namespace[1:4:2] in self._empty
+
+
+def _uses(question_id: str) -> str:
+    return f"uses/{question_id}"
 
 
 def _tool(call: CallId) -> str:
@@ -379,7 +421,7 @@ def _origin(plan_id: str) -> str:
 
 
 def ledger_of(thread_id: str) -> list[tuple[str, ...]]:
-    """List the namespaces that hold, or are above, all records of a thread."""
+    """List the namespaces that contain all records of a thread."""
     return [(ROOT, kind, encode(thread_id)) for kind in _KINDS]
 
 
@@ -388,6 +430,6 @@ def _succeeded(row: dict[str, Any]) -> bool:
 
 
 def thread_of(namespace: tuple[str, ...]) -> str | None:
-    """Return the id of the thread whose records a namespace holds; None: it holds something else."""
+    """Return the id of the thread whose records are in a namespace; None if it contains something else."""
     is_thread_s = namespace[:1] == (ROOT,) and len(namespace) > 2 and namespace[1] in (*_KINDS, "artifacts")
     return decode(namespace[2]) if is_thread_s else None

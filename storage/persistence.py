@@ -1,4 +1,4 @@
-"""Opens a database and gives its checkpointer and store; here an SQLite file, plain or encrypted."""
+"""Open a database and return its checkpointer and store; here an SQLite file, plain or encrypted."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = [
 
 
 class Persistence(NamedTuple):
-    """What a graph keeps its state in; both work sync and async, from any event loop."""
+    """The storage of a graph's state; both parts work sync and async, from any event loop."""
 
     checkpointer: AsyncSaver
     store: AsyncStore
 
 
 class OpenDatabase(Protocol):
-    """A database that is open."""
+    """An open database."""
 
     def close(self) -> None:
         """Close it."""
@@ -80,17 +80,17 @@ def local_persistence(
     """Keep checkpoints and store in the SQLite file ``path``.
 
     Use the result as ``with`` or ``async with``; it yields ``Persistence(checkpointer, store)``. Parent
-    folders are made, and a new file is readable by its owner only.
+    folders are created, and only the owner can read a new file.
 
     Args:
         path: The file.
         encryption_key: 16, 24 or 32 bytes, or the text of their base64: a new file's contents are
-            encrypted with it (AES-GCM), and later it is needed to open the file. None: it is plain.
+            encrypted with it (AES-GCM), and later it is needed to open the file. None for a plain file.
 
     Raises:
-        ConfigurationError: The key has not the right form, or the ``encryption`` extra is not installed.
-        EncryptionKeyError: On entering: the key is missing, another one, or the file is plain.
-        StorageDamagedError: On entering: the file is no database, cut off, damaged or lacks a table.
+        ConfigurationError: The key has the wrong form, or the ``encryption`` extra is not installed.
+        EncryptionKeyError: On entering: the key is missing or wrong, or the file is plain.
+        StorageDamagedError: On entering: the file is no database, truncated, damaged, or lacks a table.
         SchemaVersionError: On entering: a newer version wrote the file.
         StorageError: On entering: anything else that keeps the file from being used. Nothing was changed.
     """
@@ -115,9 +115,9 @@ class LocalPersistence(DatabasePersistence):
 
 
 def list_threads(checkpointer: AsyncSaver) -> Iterator[tuple[str, str]]:
-    """Give each thread's id and the time of its latest checkpoint (ISO 8601, UTC), newest first.
+    """Yield each thread's id and the time of its latest checkpoint (ISO 8601, UTC), newest first.
 
-    The time is read from the checkpoint's id, so nothing is deserialised; it is "" for an id without one.
+    The time is read from the checkpoint's id, so nothing is deserialised; it is "" for an id without a time.
     """
     with _shared(checkpointer).transaction(write=False) as cursor:
         rows = cursor.execute(

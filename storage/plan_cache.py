@@ -1,4 +1,4 @@
-"""Plans that worked, kept in a LangGraph store until they expire."""
+"""Keep plans that worked in a LangGraph store until they expire."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ __all__ = [
 ]
 
 FORMAT = 1
-"""Format of the entries; those of another one are ignored, never guessed at."""
+"""Format of the entries; entries in another format are ignored."""
 DEFAULT_NAMESPACE = "default"
 
 _ENTRIES = (ROOT, "cached_plans")
 _HITS = (ROOT, "cached_plan_hits")
 _CLOCK_TOLERANCE_S = 300.0
-"""How far ahead of our clock an entry may be dated: clocks are set, and machines differ."""
+"""How far in the future an entry may be dated, because clocks are set and machines differ."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class PlanCache:
     """How plans that worked are kept and used again.
 
     Attributes:
-        ttl_s: Seconds for which a plan may be used after the run that proved it. Using it does not renew it.
+        ttl_s: Seconds for which a plan may be used after the run in which it worked. Use does not extend it.
         namespace: The tenant; a plan is never used in another one. A function gets the run's
             ``config["configurable"]`` and returns it, for an agent that serves several tenants.
-        max_entries: Plans kept per namespace; beyond it the oldest give way.
+        max_entries: Plans kept per namespace; beyond that, the oldest are dropped.
         now: Seconds since the epoch.
     """
 
@@ -73,7 +73,7 @@ class PlanCache:
         """Return the tenant of a run.
 
         Raises:
-            ConfigurationError: If the function that chooses it gives no text.
+            ConfigurationError: If the function that chooses it returns no text.
         """
         return _checked(self.namespace(configurable) if callable(self.namespace) else self.namespace)
 
@@ -89,7 +89,7 @@ def _checked(namespace: object) -> str:
 
 
 def to_plan_cache(given: PlanCache | timedelta | float | None) -> PlanCache | None:
-    """Read what an embedder gave as ``plan_cache``; None: plans are not kept.
+    """Read an embedder's ``plan_cache``; None if plans are not kept.
 
     Raises:
         ConfigurationError: If it is something else.
@@ -115,11 +115,11 @@ class CachedPlan:
 
     Attributes:
         goal: The goal as it was given.
-        plan: Its steps, inputs and rationale.
+        plan: The plan's steps, inputs and rationale.
         model: The planner that wrote it.
-        thread_id: The thread whose run proved it.
+        thread_id: The thread in which it worked.
         stored_at: When that was.
-        expires_at: From when on it may not be used.
+        expires_at: From this time on it may not be used.
     """
 
     goal: str
@@ -156,8 +156,8 @@ class CachedPlans:
         """Return the entry of a key if it may still be used ``now``.
 
         Args:
-            key: What the plan was asked for (see ``plan/reuse.py``).
-            now: Seconds since the epoch, by our clock: not every store lets entries expire.
+            key: The key (see ``plan/reuse.py``).
+            now: Seconds since the epoch, by our clock, because not every store expires entries.
             ttl_s: The reader's limit; the writer's holds too.
 
         Raises:
@@ -171,10 +171,10 @@ class CachedPlans:
         return found if usable else None
 
     async def keep(self, key: str, entry: CachedPlan, *, max_entries: int) -> None:
-        """Keep a plan; what had expired by then, and the oldest beyond ``max_entries``, gives way."""
+        """Keep a plan; drop expired plans, and the oldest beyond ``max_entries``."""
         row = {"format": FORMAT, **vars(entry)}
         await self.store.abatch([put(self._entries, key, row)])
-        # What cannot be read may belong to another version: it is left alone.
+        # An unreadable entry may belong to another version, so it is left alone.
         others = {
             item.key: other
             for item in await search(self.store, self._entries)
@@ -185,18 +185,18 @@ class CachedPlans:
         await self._delete(set(others) - set(fresh[: max_entries - 1]))
 
     async def drop(self, key: str, *, stored_at: float | None = None) -> bool:
-        """Drop an entry, only the one of ``stored_at`` if given, and tell whether it was there."""
+        """Drop an entry, or only the one of ``stored_at``, and tell whether it existed."""
         item = await self.store.aget(self._entries, encode(key))
         if item is None:
             return False
         found = _read_or_none(item)
         if stored_at is not None and found is not None and found.stored_at != stored_at:
-            return False  # another run has proved another plan since
+            return False  # Another run has stored another plan since.
         await self._delete([encode(key)])
         return True
 
     async def count_hit(self, key: str) -> None:
-        """Count that an entry was used; beside the entry, so that counting never brings one back."""
+        """Count a use of an entry; the count is stored separately, so that it never restores an entry."""
         item = await self.store.aget(self._hits, encode(key))
         await self.store.abatch([put(self._hits, key, {"hits": _hits(item) + 1})])
 
@@ -216,7 +216,7 @@ class CachedPlans:
 
 @dataclass(frozen=True)
 class ListedPlan:
-    """An entry as a person looks at it; ``plan`` is None where it cannot be read, for ``problem``."""
+    """An entry for a person to see; if it cannot be read, ``plan`` is None and ``problem`` says why."""
 
     namespace: str
     key: str
@@ -248,7 +248,7 @@ def _hits(item: Item | None) -> int:
     try:
         return int(load(item)["hits"]) if item is not None else 0
     except (KeyError, TypeError, ValueError):
-        return 0  # a count that was damaged starts again: nothing depends on it
+        return 0  # A damaged count starts again, because nothing depends on it.
 
 
 def _read(item: Item) -> CachedPlan:
@@ -284,7 +284,7 @@ def read_duration(text: str) -> float:
     """Read a length of time such as ``90s``, ``1.5h`` or ``7d`` and return it in seconds.
 
     Raises:
-        ConfigurationError: If it is none, or not above zero.
+        ConfigurationError: If it is not a length of time above zero.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", text, re.ASCII)
     seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0

@@ -1,4 +1,4 @@
-"""Checkpointer and store in a PostgreSQL database, refused with a reason where it is not as it should be."""
+"""Checkpointer and store in a PostgreSQL database, refused with a reason if it is not as expected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..langgraph_private import BlobHook, CursorHook
 from .checkpoints import DistinctVersions, strict_serializer
-from .ledger import DURABLE, thread_of
+from .ledger import must_last, thread_of
 from .persistence import DatabasePersistence
 from .rows import Change, changed
 
@@ -43,24 +43,24 @@ from .postgres_locks import LEASE_S, RUNNERS, Hold, ThreadLocks
 __all__ = ["PostgresPersistence", "postgres_persistence"]
 
 OLDEST_SERVER = 12
-"""The oldest major version of the server that is accepted."""
+"""The oldest accepted major version of the server."""
 
 POOL_SIZE = 4
-"""Connections of one process at most, besides the one that holds its threads."""
+"""The most connections of one process, besides the one that holds its threads."""
 
 WAIT_S = 10.0
 """How long a call waits for a connection of the pool."""
 
 SET_UP_WAIT_S = 60.0
-"""How long opening waits for another process that is making the tables."""
+"""How long opening waits for another process that creates the tables."""
 
 _LONGEST_LEASE_S = 3600.0
 
 _IDLE_IN_TRANSACTION_S = 10
-"""How long a transaction may wait for its process before the server gives it up."""
+"""How long the server lets a transaction wait for its process."""
 
 _CHECK_AFTER_S = 1.0
-"""How long a connection may lie idle before it is tried, as the server may have restarted since."""
+"""Idle time after which a connection is tested, because the server may have restarted."""
 
 _DEFAULTS = {
     "connect_timeout": "10",
@@ -70,13 +70,13 @@ _DEFAULTS = {
     "tcp_user_timeout": "15000",
     "application_name": "plan_execute",
 }
-"""libpq's settings where the address has none: a server that is gone is noticed within seconds."""
+"""libpq's settings if the address has none: a lost server is noticed within seconds."""
 
 _DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 )
 
-Row = Any  # LangGraph's cursors give dicts, ours tuples
+Row = Any  # LangGraph's cursors return dicts, ours tuples.
 Connection = psycopg.Connection[Row]
 
 
@@ -86,17 +86,17 @@ def postgres_persistence(
     """Keep checkpoints and store in the PostgreSQL database at ``url``, shared by any number of processes.
 
     Use the result as ``with`` or ``async with``; it yields ``Persistence(checkpointer, store)``. Tables are
-    made on first use, in the first schema of the search path. A thread has one runner at a time, over all
-    processes: the server holds a lock for it, and frees that when the process dies, or hangs.
+    created on first use, in the first schema of the search path. A thread has one runner at a time, over all
+    processes: the server holds a lock for it, and releases the lock if the process dies or hangs.
 
     Args:
         url: ``postgresql://user:password@host/database``, or any other conninfo string of libpq.
-        pool_size: Connections of this process at most; one more holds the threads it runs.
-        lease_s: After how many seconds without a sign of life from this process others may take its
-            threads over. It gives one every third of that, whatever its event loop does.
+        pool_size: The most connections of this process; one more holds the threads that it runs.
+        lease_s: Others may take over this process's threads after this many seconds without a sign of life.
+            The process gives one every third of that, whatever its event loop does.
 
     Raises:
-        ConfigurationError: If ``url`` is no address, ``pool_size`` is less than 1, or ``lease_s`` than 1.
+        ConfigurationError: If ``url`` is not an address, or ``pool_size`` or ``lease_s`` is less than 1.
         StorageDamagedError: On entering: the database lacks a table.
         SchemaVersionError: On entering: a newer version wrote it.
         StorageError: On entering: it cannot be reached or used. Nothing was changed.
@@ -125,7 +125,7 @@ class PostgresPersistence(DatabasePersistence):
 
 class _PooledConnection(psycopg.Connection[Row]):
     used_at = 0.0
-    """When a call last ended well, by the monotonic clock."""
+    """When a call last succeeded, by the monotonic clock."""
 
 
 class Database:
@@ -135,7 +135,7 @@ class Database:
         self.place = _place(parameters)
         self.parameters = parameters
         self.queue: Any = None
-        """The tables of the queue, once somebody needed them."""
+        """The queue's tables, after they were first needed."""
         self.pool: ConnectionPool[_PooledConnection] = ConnectionPool(
             make_conninfo(**parameters),
             connection_class=_PooledConnection,
@@ -148,7 +148,7 @@ class Database:
             open=False,
         )
         self.locks = ThreadLocks(lambda: _connect(parameters), self.pool.check, self.place, lease_s)
-        # The connection on which a thread of Python has a transaction open.
+        # The connection on which a Python thread has an open transaction.
         self._open = threading.local()
 
     def close(self) -> None:
@@ -157,12 +157,12 @@ class Database:
         self.pool.close()
 
     def connect(self) -> Connection:
-        """Open a connection beside the pool."""
+        """Open a connection outside the pool."""
         return _connect(self.parameters)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Use the connection of the transaction that this thread has open, else one of the pool."""
+        """Use the connection of this thread's open transaction, else one of the pool."""
         current: Connection | None = getattr(self._open, "connection", None)
         if current is not None:
             yield current
@@ -175,12 +175,12 @@ class Database:
     def transaction(
         self, *, write: bool = True, durable: bool = False, threads: Collection[str] = ()
     ) -> Iterator[psycopg.Cursor[Any]]:
-        """Run the body in a transaction, or as part of the one this thread has open.
+        """Run the body in a transaction, or as part of this thread's open one.
 
         Args:
-            write: Whether the body writes; what only reads sees one state of the database.
-            durable: Return only when the disk has it, also where ``synchronous_commit`` is off for the rest.
-            threads: The threads of which the body writes; those that this process runs must still be held.
+            write: Whether the body writes; a body that only reads sees one state of the database.
+            durable: Return only when it is on disk, even if ``synchronous_commit`` is off otherwise.
+            threads: The threads of the body's writes; those that this process runs must still be held.
         """
         self.refuse_lost(threads)
         with self.connection() as connection:
@@ -189,7 +189,7 @@ class Database:
                     self._confirm(cursor, threads)
                     yield cursor
                 return
-            # One round trip to begin, one for all that the body writes and the commit.
+            # One round trip to begin, one for all the body's writes and the commit.
             with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
                 if durable:
                     cursor.execute(_DURABLE)
@@ -220,7 +220,7 @@ def _check_if_idle(connection: _PooledConnection) -> None:
 
 
 def _limit_idling(connection: _PooledConnection) -> None:
-    # A process that hangs amid a transaction would keep what it has locked for ever.
+    # A process that hangs during a transaction would keep its locks forever.
     connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION_S}s'")
 
 
@@ -232,7 +232,7 @@ class _PooledCursors(CursorHook):
     @contextmanager
     def open_cursor(self, *, pipeline: bool = False) -> Iterator[psycopg.Cursor[Any]]:  # type: ignore[override]
         """Open a cursor on a connection of the pool."""
-        # without PostgresSaver's lock, by which all calls of a process would wait for each other
+        # This avoids PostgresSaver's lock, by which all calls of a process would wait for each other.
         del pipeline
         with (
             self.shared.connection() as connection,
@@ -257,7 +257,7 @@ class PooledSaver(_PooledCursors, DistinctVersions, BlobHook, PostgresSaver):
         return self._thread_lock(thread_id)
 
     def signal_stop(self, thread_id: str) -> None:
-        """Tell whoever holds a thread, in whatever process, to stop."""
+        """Tell a thread's holder, in whatever process, to stop."""
         with self.shared.connection() as connection:
             self.shared.locks.signal_stop(connection, thread_id)
 
@@ -298,7 +298,7 @@ class PooledSaver(_PooledCursors, DistinctVersions, BlobHook, PostgresSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        """List checkpoints, newest first; read before the first is given, so none keeps a connection."""
+        """List checkpoints, newest first; all are read before the first is returned, to free the pool."""
         return iter([*super().list(config, filter=filter, before=before, limit=limit)])
 
     def delete_thread(self, thread_id: str) -> None:
@@ -307,12 +307,12 @@ class PooledSaver(_PooledCursors, DistinctVersions, BlobHook, PostgresSaver):
             super().delete_thread(thread_id)
 
     def writable(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values as they can be written."""
+        """Return the values in a form that can be written."""
         return {name: value.text if isinstance(value, _Apart) else value for name, value in values.items()}
 
 
 class _Apart:
-    """A text that PostgresSaver would put into a jsonb value, which cannot hold it."""
+    """Matches a text that PostgresSaver would put into a jsonb value, which cannot hold it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -334,35 +334,34 @@ class PooledStore(_PooledCursors, PostgresStore):
         self.shared = database
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """Execute the operations: in one transaction if any writes, while its threads are still held."""
+        """Execute the operations, in one transaction if any writes, while the threads are still held."""
         wanted = [*ops]
         self.shared.refuse_lost(_threads_of(wanted))
         puts = [op for op in wanted if isinstance(op, PutOp)]
         if not puts:
             return super().batch(wanted)
-        durable = any(op.namespace[:2] in DURABLE for op in puts)
-        with self.shared.transaction(threads=_threads_of(puts), durable=durable):
+        with self.shared.transaction(threads=_threads_of(puts), durable=must_last(puts)):
             return super().batch(wanted)
 
     def change(self, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:
-        """Change a row in one transaction, on the disk at return; other processes wait for it."""
+        """Change a row in one transaction, which is on disk at return; other processes wait for it."""
         with self.shared.transaction(durable=True) as cursor:
-            # Not the row's own lock: it may not be there yet.
+            # Not the row's own lock, because the row may not exist yet.
             cursor.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (".".join((*namespace, key)),)
             )
             return changed(self, namespace, key, make)
 
     def atomic(self, thread_id: str) -> AbstractContextManager[Any]:
-        """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
+        """Make the body's deletions of a thread all or nothing, including its checkpoints."""
         return self.shared.transaction(durable=True, threads=[thread_id])
 
     def delete_below(self, namespace: tuple[str, ...], limit: int | None = None) -> int:
-        """Delete rows of a namespace and of those below it, unread, and return how many.
+        """Delete rows of a namespace and of those below it without reading them, and return how many.
 
         Args:
             namespace: The namespace.
-            limit: At most so many; None: all.
+            limit: The most rows; None for all.
         """
         path, thread_id = ".".join(namespace), thread_of(namespace)
         below = re.sub(r"([\\%_])", r"\\\1", path) + ".%"
@@ -379,13 +378,13 @@ _DELETE_BELOW = (
 
 
 def _threads_of(ops: Sequence[Op]) -> list[str]:
-    """Name the threads whose ledger the operations read or write, in the order in which rows are locked."""
+    """List the threads whose ledger the operations read or write, in the order of locking."""
     spaces = [op.namespace for op in ops if isinstance(op, GetOp | PutOp)]
     spaces += [op.namespace_prefix for op in ops if isinstance(op, SearchOp)]
     return sorted({thread for space in spaces if (thread := thread_of(space)) is not None})
 
 
-# opening
+# Opening.
 
 MIGRATIONS = (
     "CREATE TABLE IF NOT EXISTS plan_execute_migrations (v integer PRIMARY KEY)",
@@ -393,7 +392,7 @@ MIGRATIONS = (
     " runner text NOT NULL, since timestamptz NOT NULL DEFAULT now())",
     f"ALTER TABLE {RUNNERS} ADD COLUMN IF NOT EXISTS until timestamptz",
 )
-"""Our own tables; the place of a migration is its number, as in LangGraph's lists."""
+"""Our own tables; a migration's position is its number, as in LangGraph's lists."""
 
 _SCHEMAS: dict[str, tuple[Sequence[str], tuple[str, ...]]] = {
     "checkpoint_migrations": (
@@ -403,14 +402,14 @@ _SCHEMAS: dict[str, tuple[Sequence[str], tuple[str, ...]]] = {
     "store_migrations": (PostgresStore.MIGRATIONS, ("store",)),
     "plan_execute_migrations": (MIGRATIONS, (RUNNERS,)),
 }
-"""What each table of migrations counts, and the tables that are there when all have been made."""
+"""What each table of migrations counts, and the tables that exist after all of them."""
 
 _SETTING_UP = 0x504C4558
-"""Advisory lock ("PLEX") of the process that makes or changes tables."""
+"""Advisory lock ("PLEX") of the process that creates or changes tables."""
 
 
 def open_database(parameters: Mapping[str, Any], pool_size: int, lease_s: float = LEASE_S) -> Database:
-    """Check the database, make the tables that it lacks, and open a pool."""
+    """Check the database, create missing tables, and open a pool."""
     database = Database(parameters, pool_size, lease_s)
     with explained(database.place, "; nothing was changed"), _connect(parameters) as connection:
         _check_server(connection, database.place)
@@ -427,19 +426,20 @@ def open_database(parameters: Mapping[str, Any], pool_size: int, lease_s: float 
 
 
 def parameters(url: str) -> dict[str, Any]:
-    """Read an address, and fill in what it does not say."""
+    """Read an address, and add defaults."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        # not libpq's message, which may repeat a part of the password
+        # Without libpq's message, which may repeat a part of the password.
         raise ConfigurationError(
-            "that is no address of a PostgreSQL database; postgresql://user:password@host/database is one"
+            "this is not the address of a PostgreSQL database; an address looks like "
+            "postgresql://user:password@host/database"
         ) from None
     return {**_DEFAULTS, **given}
 
 
 def _place(parameters: Mapping[str, Any]) -> str:
-    """Name the database, without its password."""
+    """Return the database's address without its password."""
     user = f"{parameters['user']}@" if parameters.get("user") else ""
     port = f":{parameters['port']}" if parameters.get("port") else ""
     return f"postgresql://{user}{parameters.get('host') or ''}{port}/{parameters.get('dbname') or ''}"
@@ -464,7 +464,7 @@ def _check_server(connection: Connection, place: str) -> None:
 
 
 def _is_current(connection: Connection, place: str) -> bool:
-    """Tell whether all tables are there, in the format that this version knows."""
+    """Tell whether all tables exist in this version's format."""
     return all(
         _exists(connection, counter)
         and _version(connection, place, counter) == len(migrations) - 1
@@ -475,20 +475,20 @@ def _is_current(connection: Connection, place: str) -> bool:
 
 @contextmanager
 def alone(connection: Connection, place: str) -> Iterator[None]:
-    """Wait until no other process makes tables: LangGraph's own migrations trip over each other."""
+    """Wait until no other process creates tables, because LangGraph's migrations conflict with each other."""
     deadline = time.monotonic() + SET_UP_WAIT_S
-    # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY would wait for those who wait for it.
+    # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY would wait for its waiters.
     while not _scalar(connection, "SELECT pg_try_advisory_lock(%s)", _SETTING_UP):
         if time.monotonic() > deadline:
             what = f"is being set up by another process for more than {SET_UP_WAIT_S:g} s"
             raise _refusal(StorageError, place, what)
         time.sleep(0.05)
-    # the end of the session frees it, whatever happens
+    # The end of the session releases it, whatever happens.
     yield
 
 
 def _set_up(connection: Connection, place: str) -> None:
-    """Make the tables that are missing, once those that are there have been found to be right."""
+    """Create missing tables, after the existing ones have been checked."""
     made = {counter: _migrations_made(connection, place, counter) for counter in _SCHEMAS}
     if made["checkpoint_migrations"] < len(PostgresSaver.MIGRATIONS):
         PostgresSaver(connection).setup()
@@ -501,12 +501,14 @@ def _set_up(connection: Connection, place: str) -> None:
 
 
 def _migrations_made(connection: Connection, place: str, counter: str) -> int:
-    """Count the migrations that were made, and refuse tables that do not fit their number."""
+    """Count the completed migrations, and refuse tables that do not match their number."""
     migrations, tables = _SCHEMAS[counter]
     there = {name for name in tables if _exists(connection, name)}
     if not _exists(connection, counter):
         if there:
-            raise _refusal(StorageError, place, f"has a table of something else ({', '.join(sorted(there))})")
+            raise _refusal(
+                StorageError, place, f"has a table of another program ({', '.join(sorted(there))})"
+            )
         return 0
     made, newest = _version(connection, place, counter), len(migrations) - 1
     if made > newest:
@@ -525,7 +527,7 @@ def _version(connection: Connection, place: str, counter: str) -> int:
     try:
         made = _scalar(connection, sql.SQL("SELECT max(v) FROM {}").format(sql.Identifier(counter)))
     except psycopg.errors.UndefinedColumn:
-        raise _refusal(StorageError, place, f"has a table of something else ({counter})") from None
+        raise _refusal(StorageError, place, f"has a table of another program ({counter})") from None
     return -1 if made is None else int(made)
 
 
@@ -542,7 +544,7 @@ def _scalar(connection: Connection, statement: str | sql.Composed, *parameters: 
     return None if row is None else row[0]
 
 
-# errors
+# Errors.
 
 _REASONS: dict[str, tuple[type[StorageError], str]] = {
     "08": (StorageError, "cannot be reached"),
@@ -560,12 +562,12 @@ _REASONS: dict[str, tuple[type[StorageError], str]] = {
     "58": (StorageError, "cannot be read or written"),
     "XX": (StorageDamagedError, "is damaged"),
 }
-"""What a class of SQLSTATE, or one of its codes, means."""
+"""The meaning of an SQLSTATE class or code."""
 
 
 @contextmanager
 def explained(place: str, end: str = "") -> Iterator[None]:
-    """Turn PostgreSQL's errors about the database into ours; errors of the program pass."""
+    """Turn PostgreSQL's errors about the database into ours; the program's errors pass."""
     try:
         yield
     except psycopg.Error as error:
@@ -587,5 +589,5 @@ def _reason(error: psycopg.Error) -> tuple[type[StorageError], str] | None:
 
 
 def _refusal(kind: type[StorageError], place: str, what: str) -> StorageError:
-    """Word an error: the database, what is wrong with it, and that it is as it was."""
+    """Describe an error: the database, what is wrong, and that nothing was changed."""
     return kind(f"{place} {what}; nothing was changed")

@@ -1,16 +1,16 @@
-"""One runner per thread on PostgreSQL: the server holds the lock, and frees it when its holder is gone.
+"""Allow one runner per thread on PostgreSQL: the server holds the lock, and releases a dead holder's.
 
 Two things together say who runs a thread. An *advisory lock* belongs to a session of the server, which ends
-with the process that opened it; so a dead worker's threads are free at once. A *row* in
-``plan_execute_runners`` names the holder by a token. Every write of a run reads both in its own transaction
-(`Hold.confirm`): a runner that lost its session, or whose thread was taken over since, cannot write any more,
+with the process that opened it. So a dead worker's threads are free at once. A *row* in
+``plan_execute_runners`` names the holder by a token. Every write of a run checks both in its own transaction
+(`Hold.confirm`): a runner that lost its session, or whose thread was taken over, cannot write any more,
 whatever it believes.
 
-A process that hangs keeps its session: the kernel answers for it. So the row is a *lease* as well, which a
-thread of the holder renews; who wants the thread when the lease is over ends the session that holds it.
+A process that hangs keeps its session, because the kernel answers for it. So the row is also a *lease*, which
+a thread of the holder renews. After the lease, a process that wants the thread ends the holder's session.
 
-The same thread waits for what the server says through the session: that it has ended, or, by ``NOTIFY``, that
-somebody asks for a run to stop.
+The same thread of the holder waits for the server's messages on the session: that it has ended, or, by
+``NOTIFY``, that somebody asks a run to stop.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _RENEW = (
     "UPDATE plan_execute_runners SET until = now() + make_interval(secs => %s)"
     " WHERE thread_id = %s AND token = %s RETURNING pg_backend_pid()"
 )
-# Of one that is a lock's number: it says which thread, and of which schema.
+# One half of a lock's number says which thread and schema it is for.
 _STOPS = "plan_execute_stops"
 _SIGNAL_STOP = "SELECT pg_notify(%s, %s)"
 # pg_locks shows the two halves of an advisory lock's number as OIDs.
@@ -74,19 +74,19 @@ _FORMER = (
     " WHERE thread_id = %s"
 )
 _WHO = "SELECT runner, since FROM plan_execute_runners WHERE thread_id = %s"
-# A shared lock is had at once unless somebody holds the exclusive one. FOR SHARE lets who takes the thread
-# over wait until this transaction has ended, so that it reads all that was written before.
+# A shared lock is granted at once unless somebody holds the exclusive one. FOR SHARE makes a new holder wait
+# for this transaction, so that it reads everything written before.
 _CONFIRM = (
     "SELECT token, pg_try_advisory_xact_lock_shared(%s) FROM plan_execute_runners"
     " WHERE thread_id = %s FOR SHARE"
 )
 
 _SESSION_SETTINGS = {
-    # A machine that lost its power says no goodbye: the server drops its sessions after 10 + 3 * 5 seconds.
+    # A machine without power sends no goodbye: the server drops its sessions after 10 + 3 * 5 seconds.
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
-    # Who takes a thread over waits for the last transaction of who had it.
+    # A new holder waits for the last transaction of the old one.
     "lock_timeout": "5s",
 }
 
@@ -98,23 +98,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Hold:
-    """A thread that this process runs, or ran until it was lost."""
+    """A thread that this process runs, or ran until it lost the thread."""
 
     thread_id: str
     key: int
     token: UUID
     session: Connection
     backend: int = 0
-    """Process id of the server's session; a pooler in between may switch to another one."""
+    """Process id of the server's session; a pooler in between may switch to another session."""
     former: dict[str, Any] | None = None
     """Who ran the thread before, went without a word and may still be alive: ``{"runner", "last_seen",
     "lease_ends"}``, the times in seconds since the epoch by this machine's clock."""
     loss: PlanExecuteError | None = None
-    """Why it is not held any more, once that was noticed."""
+    """Why it is not held any more, after that was noticed."""
     must_stop: threading.Event = field(default_factory=threading.Event)
-    """Set when somebody has asked for it, or the thread is lost."""
+    """Set if somebody has asked for it, or the thread is lost."""
     stop: Callable[[], None] | None = None
-    """What `watch` was given."""
+    """The functions given to `watch`."""
 
     def watch(self, stop: Callable[[], None]) -> None:
         """Call ``stop``, from any thread, once somebody asks the holder to stop or the lock is lost."""
@@ -129,7 +129,7 @@ class Hold:
             self.stop()
 
     def confirm(self, cursor: psycopg.Cursor[Any]) -> None:
-        """Let the cursor's transaction go on only while the thread is held.
+        """Let the cursor's transaction continue only while the thread is held.
 
         Raises:
             ThreadBusyError: If another runner has taken it over.
@@ -142,12 +142,12 @@ class Hold:
             raise self.lost()
 
     def refuse_if_lost(self) -> None:
-        """Raise, without asking the server, what was raised when the loss was noticed."""
+        """Raise again, without asking the server, the error of the loss."""
         if self.loss is not None:
             raise type(self.loss)(str(self.loss))
 
     def taken_over(self) -> PlanExecuteError:
-        """Note that another runner has the thread, and return the error that says so."""
+        """Note that another runner has the thread, and return the error for that."""
         return self._lose(
             ThreadBusyError(
                 f"thread {self.thread_id!r} was taken over by another runner, after the connection that held "
@@ -156,7 +156,7 @@ class Hold:
         )
 
     def lost(self) -> PlanExecuteError:
-        """Note that the session has ended, and return the error that says so."""
+        """Note that the session has ended, and return the error for that."""
         return self._lose(
             StorageError(
                 f"the connection that held thread {self.thread_id!r} was lost, and with it the thread; this "
@@ -177,8 +177,8 @@ class ThreadLocks:
 
     Args:
         connect: Opens a session.
-        suspect: Is called when a session is found to have ended: other connections may have, too.
-        place: What to call the database in messages.
+        suspect: Called if a session has ended, because other connections may have ended too.
+        place: The database's name in messages.
         lease_s: How long a thread is held without a sign of life from this process.
     """
 
@@ -199,7 +199,7 @@ class ThreadLocks:
         self._coming: Hold | None = None
         self._closed = False
         self._guard = threading.RLock()
-        # Holds that have ended, and whose session could not sign off any more.
+        # Holds that have ended, but whose session could not release them.
         self._ended: set[UUID] = set()
 
     @contextmanager
@@ -216,7 +216,7 @@ class ThreadLocks:
             self._free(hold)
 
     def close(self) -> None:
-        """End the session; the server frees what it holds."""
+        """End the session; the server releases what it holds."""
         with self._guard:
             self._closed = True
             if self._session is not None:
@@ -229,7 +229,7 @@ class ThreadLocks:
             self._told.close()
 
     def signal_stop(self, connection: Connection, thread_id: str) -> None:
-        """Tell whoever holds a thread to stop, over any connection to the database."""
+        """Tell a thread's holder to stop, over any connection to the database."""
         connection.execute(_SIGNAL_STOP, (_STOPS, str(_key(connection, thread_id))))
 
     def _take(self, thread_id: str) -> Hold:
@@ -240,7 +240,7 @@ class ThreadLocks:
                 raise ThreadBusyError(f"thread {thread_id!r} of {self._place} is being run by this process")
             session = self._live_session()
             key = _key(session, thread_id)
-            # Whom the lock shows may be told to stop at once.
+            # A holder that the lock shows can be told to stop at once.
             hold = self._coming = Hold(thread_id, key, uuid4(), session)
             taken, hold.backend = _row(session, _TAKE, key)
             if not taken and not self._take_over(session, thread_id, key):
@@ -258,13 +258,13 @@ class ThreadLocks:
             return hold
 
     def _former(self, session: Connection, thread_id: str) -> dict[str, Any] | None:
-        """Return who has left a row behind, unless it is known that nothing of it runs any more."""
+        """Return the former runner of a leftover row, unless it is known to have ended."""
         row = session.execute(_FORMER, (thread_id,)).fetchone()
         if row is None or row[0] in self._ended or _is_gone(row[1]):
             return None
         _, runner, since, lease_left_s = row
         lease_ends = time.time() + (lease_left_s or 0.0)
-        # It renews its lease every third of it, so it was alive when the lease had this long to run.
+        # It renews its lease three times per lease, so it was alive when the lease had this long to run.
         last_seen = max(since.timestamp(), lease_ends - self._lease_s)
         return {"runner": runner, "last_seen": last_seen, "lease_ends": lease_ends}
 
@@ -285,7 +285,7 @@ class ThreadLocks:
         return True
 
     def _start_keeping(self) -> None:
-        # Not in the event loop: a tool that blocks it is work, no sign of death.
+        # Not in the event loop: a tool that blocks it works, and is not dead.
         if self._keeping is None:
             # Wakes the thread, to end or to wait for another session.
             self._told, self._tell = socket.socketpair()
@@ -293,12 +293,12 @@ class ThreadLocks:
             self._keeping.start()
 
     def _keep(self) -> None:
-        """Renew the leases in time, and hear at once what the server says."""
+        """Renew the leases in time, and receive the server's messages at once."""
         due = time.monotonic()
         while not self._closed:
             if time.monotonic() >= due:
                 due = time.monotonic() + self._lease_s / 3
-                # One by one: a transaction over many rows could wait for one that waits for it.
+                # One by one: a transaction over many rows could deadlock.
                 for hold in [*self.held.values()]:
                     self._renew(hold)
             self._wait_for_word(max(0.0, due - time.monotonic()))
@@ -309,7 +309,7 @@ class ThreadLocks:
         except psycopg.Error:
             self._notice_end_of(hold.session)
             return
-        with self._guard:  # it may have been freed meanwhile
+        with self._guard:  # It may have been released meanwhile.
             if self.held.get(hold.thread_id) is not hold:
                 return
             if row is None:
@@ -318,7 +318,7 @@ class ThreadLocks:
                 hold.lost()
 
     def _wait_for_word(self, timeout_s: float) -> None:
-        """Wait until the server says something through the session, and read it."""
+        """Wait until the server sends something on the session, and read it."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._told, selectors.EVENT_READ)
             with self._guard:
@@ -334,7 +334,7 @@ class ThreadLocks:
     def _listen_to(self, session: Connection, selector: selectors.BaseSelector) -> None:
         try:
             selector.register(session.fileno(), selectors.EVENT_READ)
-        except psycopg.Error:  # it has ended just now
+        except psycopg.Error:  # It has just ended.
             self._notice_end_of(session)
 
     def _read(self, session: Connection) -> None:
@@ -361,7 +361,7 @@ class ThreadLocks:
                 hold.session.execute(_SIGN_OFF, (hold.thread_id, hold.token))
             except psycopg.Error:
                 self._ended.add(hold.token)
-                _log.debug("cannot sign off from thread %r", hold.thread_id, exc_info=True)
+                _log.debug("cannot release thread %r", hold.thread_id, exc_info=True)
             finally:
                 self._unlock(hold)
                 del self.held[hold.thread_id]
@@ -405,7 +405,7 @@ def _row(session: Connection, statement: str, *parameters: Any) -> tuple[Any, ..
 
 
 def _key(session: Connection, thread_id: str) -> int:
-    # Advisory locks are the whole database's, and other schemas of it have threads of their own.
+    # Advisory locks belong to the whole database, and its other schemas have threads of their own.
     (schema,) = _row(session, "SELECT current_schema()")
     seed = f"plan_execute\0{schema}\0{thread_id}".encode()
     return int.from_bytes(hashlib.sha256(seed).digest()[:8], signed=True)
@@ -417,17 +417,17 @@ def _runner() -> str:
 
 @cache
 def _machine() -> str:
-    """Name this machine, with its boot and container where it tells them: each numbers processes anew."""
+    """Identify this machine with its boot and container, if known: each numbers its processes separately."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()
         place = boot + str(Path("/proc/self/ns/pid").readlink())
-    except OSError:  # not Linux
+    except OSError:  # Not Linux.
         return socket.gethostname()
     return f"{socket.gethostname()}/{hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
 
 def _is_gone(runner: str) -> bool:
-    """Tell whether a runner was a process of this place that has ended; of others nobody knows."""
+    """Tell whether a runner was a process of this place that has ended; False for others."""
     found = re.fullmatch(rf"process (\d+) on {re.escape(_machine())}", runner)
     if found is None or "/" not in _machine():
         return False

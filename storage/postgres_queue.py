@@ -1,4 +1,4 @@
-"""procrastinate's jobs in the database of the threads: a schema of their own, beside ours."""
+"""Keep procrastinate's jobs in the threads' database, in a schema of their own."""
 
 from __future__ import annotations
 
@@ -29,15 +29,23 @@ except ImportError as error:
 __all__ = ["JobTables", "as_storage_error"]
 
 _MADE = "plan_execute_made"
-"""The table that names the migrations of procrastinate that were made."""
+"""The table with the names of procrastinate's completed migrations."""
 
 _INDEXES = """
-CREATE INDEX plan_execute_first_of_queue ON procrastinate_jobs (queue_name, scheduled_at NULLS FIRST)
-    WHERE status = 'todo';
-CREATE INDEX plan_execute_next_of_queue ON procrastinate_jobs (queue_name, priority DESC, id)
-    WHERE status = 'todo';
+CREATE INDEX IF NOT EXISTS plan_execute_first_of_queue
+    ON procrastinate_jobs (queue_name, scheduled_at NULLS FIRST) WHERE status = 'todo';
+CREATE INDEX IF NOT EXISTS plan_execute_next_of_queue
+    ON procrastinate_jobs (queue_name, priority DESC, id) WHERE status = 'todo';
 """
-"""The first and the next job of each queue are found without reading the others."""
+"""Indexes that find the first and the next job of each queue without reading the others."""
+
+_LACKS_INDEXES = """
+SELECT pg_has_role(jobs.relowner, 'USAGE') AND has_schema_privilege(jobs.relnamespace, 'CREATE') AND (
+    SELECT count(*) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+    WHERE indrelid = jobs.oid AND relname IN ('plan_execute_first_of_queue', 'plan_execute_next_of_queue')
+) < 2 FROM pg_class jobs WHERE jobs.oid = to_regclass(%s)
+"""
+"""Tells whether indexes are to be made: earlier versions made none, and some users may not."""
 
 _PLANNER = ("enable_sort", "enable_incremental_sort", "enable_seqscan", "enable_bitmapscan")
 """What the planner must not do for workers: a queue that grew since it was analyzed would be sorted whole
@@ -47,14 +55,14 @@ _DROP = "DELETE FROM procrastinate_jobs WHERE queueing_lock = %s AND status = 't
 
 
 class JobTables:
-    """The tables of procrastinate in one database, made when they are first needed.
+    """procrastinate's tables in one database, created when they are first needed.
 
     Args:
         database: The database of the threads.
 
     Raises:
-        SchemaVersionError: If a newer procrastinate made them.
-        StorageError: If they cannot be made.
+        SchemaVersionError: If a newer procrastinate created them.
+        StorageError: If they cannot be created.
     """
 
     def __init__(self, database: Database) -> None:
@@ -67,16 +75,16 @@ class JobTables:
             self.made_now = not _is_current(connection, self.schema) and self._set_up(connection)
 
     def _set_up(self, connection: psycopg.Connection[Any]) -> bool:
-        """Make or change the tables; tell whether there were none."""
+        """Create or change the tables; tell whether there were none."""
         with alone(connection, self.database.place):
-            if _is_current(connection, self.schema):  # another process has made them meanwhile
+            if _is_current(connection, self.schema):  # Another process has created them meanwhile.
                 return False
             with connection.transaction():
                 return _make(connection, self.schema, self.database.place)
 
     @contextmanager
     def transaction(self, thread_id: str) -> Iterator[psycopg.Cursor[Any]]:
-        """Run the body in a transaction in which procrastinate's tables and ours are found."""
+        """Run the body in a transaction that finds both procrastinate's tables and ours."""
         with self.database.transaction(durable=True, threads=[thread_id]) as cursor:
             cursor.execute("SELECT set_config('search_path', %s, true)", (self._path,))
             yield cursor
@@ -90,7 +98,7 @@ class JobTables:
         self._manager.defer_job(job, connection=cursor.connection)
 
     def drop(self, cursor: psycopg.Cursor[Any], queueing_lock: str) -> None:
-        """Delete the job that waits with this queueing lock."""
+        """Delete the waiting job with this queueing lock."""
         cursor.execute(_DROP, (queueing_lock,))
 
     def add_unless_waiting(self, thread_id: str, job: Job) -> bool:
@@ -103,7 +111,7 @@ class JobTables:
         return True
 
     def connector(self) -> PsycopgConnector:
-        """Return what procrastinate's worker reaches the tables with, to be opened in its event loop."""
+        """Return procrastinate's connector to the tables, to be opened in the worker's event loop."""
 
         async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
             await connection.set_autocommit(True)
@@ -119,12 +127,12 @@ class JobTables:
         )
 
     def explained(self, error: Exception) -> StorageError | None:
-        """Word an error of procrastinate's connection as ours; None: it is another one."""
+        """Turn an error of procrastinate's connection into ours; None for another error."""
         return as_storage_error(error, self.database.place)
 
 
 def as_storage_error(error: Exception, place: str) -> StorageError | None:
-    """Word an error of procrastinate's connection as ours; None: it is another one."""
+    """Turn an error of procrastinate's connection into ours; None for another error."""
     cause = error.__cause__ if isinstance(error, ConnectorException) else error
     if not isinstance(cause, psycopg.Error):
         return error if isinstance(error, StorageError) else None
@@ -138,11 +146,11 @@ def as_storage_error(error: Exception, place: str) -> StorageError | None:
 
 
 def at(seconds: float) -> datetime:
-    """Return a time as procrastinate wants it."""
+    """Return a time in procrastinate's form."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
-# making the tables
+# Creating the tables.
 
 
 def _migrations() -> list[Path]:
@@ -150,7 +158,7 @@ def _migrations() -> list[Path]:
 
 
 def _made(connection: psycopg.Connection[Any], schema: str) -> set[str] | None:
-    """Name the migrations that were made; None: there is no table yet."""
+    """Return the names of completed migrations; None if there is no table yet."""
     table = sql.Identifier(schema, _MADE)
     found = connection.execute("SELECT to_regclass(%s)", (table.as_string(),)).fetchone()
     if found is None or found[0] is None:
@@ -159,7 +167,11 @@ def _made(connection: psycopg.Connection[Any], schema: str) -> set[str] | None:
 
 
 def _is_current(connection: psycopg.Connection[Any], schema: str) -> bool:
-    return _made(connection, schema) == {path.name for path in _migrations()}
+    if _made(connection, schema) != {path.name for path in _migrations()}:
+        return False
+    jobs = sql.Identifier(schema, "procrastinate_jobs").as_string()
+    (lacks_indexes,) = connection.execute(_LACKS_INDEXES, (jobs,)).fetchone() or (False,)
+    return not lacks_indexes
 
 
 def _make(connection: psycopg.Connection[Any], schema: str, place: str) -> bool:
@@ -173,7 +185,6 @@ def _make(connection: psycopg.Connection[Any], schema: str, place: str) -> bool:
     connection.execute("SELECT set_config('search_path', quote_ident(%s), true)", (schema,))
     if made is None:
         connection.execute(SchemaManager.get_schema())
-        connection.execute(_INDEXES)
         connection.execute(f"CREATE TABLE {_MADE} (name text PRIMARY KEY)")
     for path in _migrations():
         if made is not None and path.name not in made:
@@ -182,4 +193,5 @@ def _make(connection: psycopg.Connection[Any], schema: str, place: str) -> bool:
             connection.execute(
                 sql.SQL("INSERT INTO {} VALUES (%s)").format(sql.Identifier(_MADE)), (path.name,)
             )
+    connection.execute(_INDEXES)
     return made is None

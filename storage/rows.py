@@ -1,4 +1,4 @@
-"""How records become rows of a LangGraph store: values as JSON text, labels that every store takes."""
+"""Turn records into rows of a LangGraph store: values as JSON text, labels that every store accepts."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = [
     "decode",
     "dump",
     "encode",
+    "is_replaceable",
     "load",
     "put",
     "read",
@@ -27,17 +28,17 @@ __all__ = [
 ]
 
 ROOT = "plan_execute"
-"""First label of every namespace of ours."""
+"""First label of all our namespaces."""
 _PAGE = 1000
 
 
 async def search(store: BaseStore, namespace: tuple[str, ...], *, below: bool = False) -> list[SearchItem]:
     """Find the rows of a namespace, or those of the namespaces one label below it."""
-    # Widened, not paged: stores sort by a timestamp of whole seconds, so offsets may skip among equals.
+    # The limit grows instead of an offset: stores sort by whole seconds, so pages could skip equal ones.
     limit = _PAGE
     while len(found := await store.asearch(namespace, limit=limit)) == limit:
         limit *= 4
-    # PostgresStore matches prefixes as text: a search for thread "t1" finds "t10" as well.
+    # PostgresStore matches prefixes as text: a search for thread "t1" also finds "t10".
     depth = len(namespace)
     return [
         item for item in found if item.namespace[:depth] == namespace and len(item.namespace) == depth + below
@@ -45,13 +46,13 @@ async def search(store: BaseStore, namespace: tuple[str, ...], *, below: bool = 
 
 
 def encode(text: str) -> str:
-    """Make a label or key of a text."""
-    # Labels of LangGraph stores refuse dots, NUL and the empty string. A lone % never comes out of quote.
+    """Turn a text into a label or key."""
+    # LangGraph stores refuse labels with dots, NUL and empty ones. quote never returns a lone %.
     return quote(text, safe="", errors="surrogatepass").replace(".", "%2E") or "%"
 
 
 def decode(label: str) -> str:
-    """Return the text that a label or key was made of."""
+    """Return the text of a label or key."""
     return "" if label == "%" else unquote(label, errors="surrogatepass")
 
 
@@ -62,15 +63,31 @@ def dump(value: Any) -> str:
         TypeError: If it is not JSON.
         ValueError: If it holds NaN or infinity.
     """
-    # Stores encode this text once more; escaping here would make a row of Chinese three times as long.
-    # A lone surrogate stays escaped: no store can hold it.
+    # Stores encode this text again; escaping here would make a row of Chinese three times as long.
+    # A lone surrogate stays escaped, because no store can hold it.
     text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def put(namespace: tuple[str, ...], key: str, value: Any) -> PutOp:
-    """Make a row of a value, with a key of any text; it never expires."""
-    return PutOp(namespace, encode(key), {"json": dump(value)}, index=False, ttl=None)
+_REPLACEABLE = "replaceable"
+
+
+def put(namespace: tuple[str, ...], key: str, value: Any, *, replaceable: bool = False) -> PutOp:
+    """Make a row of a value, with any text as key; it never expires.
+
+    Args:
+        namespace: Where it stands.
+        key: Its key.
+        value: What it holds.
+        replaceable: Whether it can be made again without harm; then no call waits for the disk.
+    """
+    mark = {_REPLACEABLE: True} if replaceable else {}
+    return PutOp(namespace, encode(key), {"json": dump(value), **mark}, index=False, ttl=None)
+
+
+def is_replaceable(op: PutOp) -> bool:
+    """Tell whether a row can be made again without harm."""
+    return op.value is not None and _REPLACEABLE in op.value
 
 
 def load(item: Item) -> dict[str, Any]:
@@ -82,7 +99,7 @@ def load(item: Item) -> dict[str, Any]:
 # --- a row that many write -----------------------------------------------------------------
 
 Change = Callable[[dict[str, Any] | None], dict[str, Any] | None]
-"""Makes a row of what is there (None: nothing); None: it stays. It may be called again, and has no effect."""
+"""Returns the new row for the existing one (None if there is none), or None to keep it. It may run twice."""
 
 _TURN = threading.Lock()
 
@@ -90,10 +107,10 @@ _TURN = threading.Lock()
 async def change(
     store: BaseStore, namespace: tuple[str, ...], key: str, make: Change
 ) -> dict[str, Any] | None:
-    """Change a row with nobody else's change between look and write, and return what is there then.
+    """Change a row without another change between reading and writing, and return the result.
 
-    The stores of this package do it in one transaction, over all processes. Any other store has no way to:
-    there it holds among the runs of this process.
+    This package's stores do it in one transaction, over all processes. Other stores cannot; with them it
+    holds only among the runs of this process.
     """
     atomic = getattr(store, "change", None)
     if atomic is not None:
@@ -104,8 +121,8 @@ async def change(
 async def change_alone(
     store: BaseStore, namespace: tuple[str, ...], key: str, make: Change
 ) -> dict[str, Any] | None:
-    """Change a row of a store that has no way to; no other change of this process comes between."""
-    # Runs may be in several event loops, which share no lock of asyncio.
+    """Change a row of a store without transactions; other changes of this process wait."""
+    # Runs may be in several event loops, which cannot share an asyncio lock.
     while not _TURN.acquire(blocking=False):  # noqa: ASYNC110 - no event tells of a lock of threads
         await asyncio.sleep(0.002)
     try:
@@ -121,7 +138,7 @@ async def change_alone(
 
 
 def changed(store: BaseStore, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:
-    """Change a row within a transaction that the caller has open, and return what is there then."""
+    """Change a row within the caller's open transaction, and return the result."""
     [found] = store.batch([GetOp(namespace, encode(key))])
     before = load(found) if isinstance(found, Item) else None
     made = make(before)
@@ -131,6 +148,6 @@ def changed(store: BaseStore, namespace: tuple[str, ...], key: str, make: Change
 
 
 async def read(store: BaseStore, namespace: tuple[str, ...], key: str) -> dict[str, Any] | None:
-    """Read a row; None: there is none."""
+    """Read a row; None if there is none."""
     found = await store.aget(namespace, encode(key))
     return None if found is None else load(found)

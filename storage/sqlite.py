@@ -1,4 +1,4 @@
-"""One SQLite file and the locks beside it, refused with a reason where it is not as it should be."""
+"""One SQLite file and the locks next to it; refused with a reason if it is not as expected."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 BUSY_TIMEOUT_S = 5.0
-"""How long a transaction waits for another process's before it fails."""
+"""How long a transaction waits for another process's transaction before it fails."""
 
 QUICK_CHECK_BYTES = 64 * 1024 * 1024
-"""Larger files are checked by header and schema only: quick_check reads every page."""
+"""Larger files are checked only by header and schema, because quick_check reads every page."""
 
 APPLICATION_ID = 0x504C4558
 """SQLite's ``application_id`` of our files ("PLEX")."""
@@ -44,13 +44,13 @@ DATABASE_VERSION = 1
 """SQLite's ``user_version`` of our plain files."""
 
 ENCRYPTED_VERSION = 2
-"""``user_version`` of encrypted files, so that versions that cannot decrypt refuse them."""
+"""``user_version`` of encrypted files, so that versions that cannot decrypt them refuse them."""
 
 PAGE_BYTES = 16384
-"""Page size of new files: a row of 3 KB, a usual step's result, wastes a quarter of 4096 or 8192 bytes."""
+"""Page size of new files: for a typical result of 3 KB, 4096 or 8192 bytes would waste a quarter."""
 
 LOG_BYTES = 4 * 1024 * 1024
-"""Size of the write-ahead log at which SQLite starts it over, if no reader needs it."""
+"""Size of the write-ahead log at which SQLite restarts it, if no reader needs it."""
 
 _BLOBS_SCHEMA = """CREATE TABLE checkpoint_blobs (
     thread_id TEXT NOT NULL,
@@ -70,10 +70,10 @@ _opening = threading.Lock()
 
 
 class Database:
-    """One connection, which checkpointer and store share a transaction at a time.
+    """One connection, whose transactions checkpointer and store share.
 
-    SqliteSaver and SqliteStore 3.1.2 on connections of their own gave "database is locked", because the
-    store upgrades a deferred transaction; both also commit what an error left half done.
+    SqliteSaver and SqliteStore 3.1.2 on connections of their own gave "database is locked", because the store
+    upgrades a deferred transaction. Both also commit incomplete work after an error.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,29 +81,33 @@ class Database:
         self.connection = _connect(path.as_uri())
         self.count = _count_file(path)
         self.thread = StorageThread(self.transaction, "plan-execute-storage")
-        """Where the async calls are made; sync ones are made where they come from."""
+        """Where async calls run; sync calls run in the caller's thread."""
         self._lock = threading.RLock()
         self._opener: int | None = None
-        """The thread that has a transaction open."""
+        """The Python thread that has an open transaction."""
+        self._durable: bool | None = None
+        """Whether commits wait for the disk now; None: as SQLite was built."""
         self._closed = False
         self._process = os.getpid()
 
     @contextmanager
     def transaction(self, *, write: bool = True, durable: bool = False) -> Iterator[sqlite3.Cursor]:
-        """Run the body in a transaction, or as part of the one this thread has open.
+        """Run the body in a transaction, or as part of this thread's open one.
 
         Args:
-            write: Take the write lock at once, so that the transaction cannot fail half way.
-            durable: Return only when the disk has it, else when the operating system has it.
+            write: Take the write lock at once, so that the transaction cannot fail halfway.
+            durable: Return only when it is on disk, else when the operating system has it.
         """
         if self._opener == threading.get_ident():
-            # LangGraph opens several in a call; what guards the outer one guards these.
+            # LangGraph opens several in one call; the outer one's guard covers them.
             with closing(self.connection.cursor()) as cursor:
                 yield cursor
             return
         with self._held(), closing(self.connection.cursor()) as cursor:
-            # synchronous can be set between transactions only
-            self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            # SQLite allows a change of synchronous only between transactions.
+            if self._durable is not durable:
+                self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             self.connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             self._opener = threading.get_ident()
             try:
@@ -125,15 +129,15 @@ class Database:
             return cursor.fetchall()
 
     def shrink(self, pages: int) -> None:
-        """Give at most so many unused pages back to the disk, in a transaction."""
+        """Return at most so many unused pages to the disk, in a transaction."""
         with self._held():
             # Its rows have no columns: `execute` would stop after the first one, which is one page.
             self.connection.executescript(f"PRAGMA incremental_vacuum({pages})")
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """Keep other threads out, and refuse what would use the connection where that cannot be."""
-        # before the lock, which another thread may have held when the process was forked
+        """Keep other threads out, and refuse to use the connection after a fork or close."""
+        # Before taking the lock, which another thread may have held when the process forked.
         if self._is_forked():
             raise StorageError(
                 f"{self.path} was opened before this process was forked, and SQLite's connections cannot be "
@@ -148,13 +152,13 @@ class Database:
         return os.getpid() != self._process
 
     def _roll_back(self) -> None:
-        # SQLite itself has rolled back after some errors, such as a full disk
+        # SQLite itself rolls back after some errors, such as a full disk.
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Close the file when the calls under way have ended; later use raises `StorageError`."""
-        if self._is_forked():  # the parent's to close
+        """Close the file after the active calls have ended; later use raises `StorageError`."""
+        if self._is_forked():  # The parent process closes it.
             return
         self.thread.close()
         with self._lock:
@@ -163,23 +167,23 @@ class Database:
             self.count.close()
 
 
-# opening
+# Opening.
 
 
 class Key(Protocol):
     """The key of an encrypted database."""
 
     def mark(self, connection: sqlite3.Connection) -> None:
-        """Put into the table of a new database by what the key is known."""
+        """Stores in a new database what its key is recognised by."""
 
     def check(self, connection: sqlite3.Connection) -> None:
         """Raise `EncryptionKeyError` if an encrypted database has another key."""
 
 
 def open_database(path: Path, key: Key | None = None) -> Database:
-    """Check the file, make it if there is none, and open it."""
-    # One at a time, and never a file handle of our own on an existing database: POSIX drops all
-    # locks of a process on a file, SQLite's too, when the process closes any handle of it.
+    """Check the file, create it if it does not exist, and open it."""
+    # One process at a time, and never a file handle of our own on an existing database: closing any handle of
+    # a file drops all POSIX locks of the process on it, including SQLite's.
     with _opening:
         with _explained_os(path):
             _check_place(path)
@@ -190,20 +194,21 @@ def open_database(path: Path, key: Key | None = None) -> Database:
 
 
 def _make(path: Path, key: Key | None) -> bool:
-    """Make the file beside its place, and move it there when it is complete and on the disk.
+    """Create the file next to its place, and move it there when it is complete and on disk.
 
-    A kill leaves a whole file or none. Returns whether it was made: another process may have been first.
+    A kill leaves a complete file or none. Returns whether this process created it; another may have been
+    first.
     """
     draft = path.with_name(path.name + ".new")
     with _alone(path):
         if not _is_fresh(path):
             return False
-        _remove(draft)  # what a kill has left
+        _remove(draft)  # A kill left this.
         try:
             _make_private_file(draft)
             _open(draft, key).close()
             _sync(draft)
-            # what an earlier file of this name has left would be taken for the new one's
+            # SQLite would take leftovers of an earlier file of this name for the new file's.
             path.with_name(path.name + "-journal").unlink(missing_ok=True)
             _count_file(path).path.unlink(missing_ok=True)
             draft.replace(path)
@@ -215,7 +220,7 @@ def _make(path: Path, key: Key | None) -> bool:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time make the file."""
+    """Let one process at a time create the file."""
     lock = FileLock(_lock_folder(path) / "creation.lock", mode=0o600, is_singleton=False)
     try:
         lock.acquire(timeout=BUSY_TIMEOUT_S)
@@ -234,7 +239,7 @@ def _remove(draft: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder."""
+    """Wait until a file, or the names in a folder, are on disk."""
     is_folder = path.is_dir()
     if is_folder and os.name == "nt":
         return  # Windows opens no folders
@@ -260,7 +265,7 @@ def _check_place(path: Path) -> None:
         raise refusal(StorageError, path, "is a folder, not a database file")
     if path.exists() and not path.is_file():
         raise refusal(StorageError, path, "is not a regular file")
-    # the mode as well: to root every file is writable
+    # Check the mode as well, because root can write every file.
     if path.exists() and (not os.access(path, os.W_OK) or not path.stat().st_mode & 0o222):
         raise refusal(StorageError, path, "is read-only")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -273,23 +278,23 @@ def _is_fresh(path: Path) -> bool:
         return False
     wal = path.with_name(path.name + "-wal")
     if wal.exists() and (path.exists() or wal.stat().st_size):
-        # SQLite would delete the log, and with it the only copy of what it holds
+        # SQLite would delete the log, and with it the only copy of its content.
         raise refusal(StorageDamagedError, path, f"is missing or empty, but its log {wal.name} exists")
     return True
 
 
 def _make_private_file(path: Path) -> None:
-    # SQLite gives -wal and -shm the mode of the database
+    # SQLite gives -wal and -shm the database's mode.
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 
 def _check_content(path: Path, key: Key | None) -> None:
-    """Look at the file through a read-only connection, which leaves file and log as they are.
+    """Check the file through a read-only connection, which leaves file and log unchanged.
 
-    Only what a kill amid a transaction has left in a rollback journal is undone first, as SQLite does.
+    SQLite first undoes only what a kill during a transaction left in a rollback journal.
     """
-    # SQLite 3.40 takes a file of one byte for an empty one
+    # SQLite 3.40 takes a file of one byte for an empty one.
     if path.stat().st_size < _SMALLEST_PAGE:
         raise refusal(StorageDamagedError, path, "is not an SQLite database, or is cut off")
     mode = "rw" if path.with_name(path.name + "-journal").exists() else "ro"
@@ -313,7 +318,7 @@ def _check_identity(connection: sqlite3.Connection, path: Path, key: Key | None)
         return
     if owner != APPLICATION_ID:
         found = ", ".join(sorted(tables)[:5])
-        raise refusal(StorageError, path, f"is a database of something else (its tables: {found})")
+        raise refusal(StorageError, path, f"is a database of another program (its tables: {found})")
     newest = ENCRYPTED_VERSION if _ENCRYPTION in tables else DATABASE_VERSION
     if version > newest:
         raise refusal(
@@ -327,7 +332,7 @@ def _check_identity(connection: sqlite3.Connection, path: Path, key: Key | None)
 
 
 def _check_key(connection: sqlite3.Connection, path: Path, key: Key | None) -> None:
-    """Refuse a database and a key that do not belong together."""
+    """Refuse a key that does not fit the database."""
     known = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (_ENCRYPTION,)).fetchone()
     if known and key is None:
         raise EncryptionKeyError(
@@ -336,28 +341,28 @@ def _check_key(connection: sqlite3.Connection, path: Path, key: Key | None) -> N
         )
     if not known and key is not None:
         raise EncryptionKeyError(
-            f"{path} is not encrypted, and a database cannot be encrypted afterwards: "
-            "leave the key away, or start a new file; nothing was changed"
+            f"{path} is not encrypted, and a database cannot be encrypted afterwards: leave out the "
+            "key, or start a new file; nothing was changed"
         )
     if key is not None:
         key.check(connection)
 
 
 def _check_count(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a database that has seen fewer commits than its last one has told."""
+    """Refuse a database that has seen fewer commits than were recorded."""
     beside = _count_file(path)
     with _explained_os(beside.path):
-        told = beside.read()  # before the database is read, which others may be writing
+        told = beside.read()  # Read the file before the database, to which others may be writing.
     count = read_count(connection)
     if told is None or count is None or told.file != count.file or told.number <= count.number:
         return
     raise refusal(
         StorageDamagedError,
         path,
-        f"is older than its ledger says: the last {told.number - count.number} of {told.number} commits are "
-        f"missing. Its log {path.name}-wal was cut off, damaged or deleted, or an older copy was put in its "
-        "place; what was done since then would be done again. To go on with it all the same, delete "
-        f"{beside.path}",
+        f"is older than its ledger says: the last {told.number - count.number} of {told.number} "
+        f"commits are missing. Its log {path.name}-wal was cut off, damaged or deleted, or an "
+        "older copy was put in its place; work that was done since then would be repeated. To "
+        f"use it anyway, delete {beside.path}",
     )
 
 
@@ -377,31 +382,35 @@ def _prepare(database: Database, key: Key | None) -> None:
     with database.transaction():
         if not _pragma(database.connection, "application_id"):
             _create_tables(database.connection, key)
-        else:  # another process may have made it since it was looked at
+        else:  # Another process may have created it since the check.
             _check_key(database.connection, database.path, key)
         add_count(database.connection)
     with _explained(database.path):
-        # bring the file to the installed libraries' own schema, if that is newer
+        # Upgrade the file to the installed libraries' own schema, if that is newer.
         SqliteSaver(database.connection).setup()
         SqliteStore(database.connection).setup()
 
 
 def _write_ahead(database: Database) -> None:
-    # the default counts pages, of whatever size
+    # The default counts pages, whatever their size.
     database.connection.execute(f"PRAGMA wal_autocheckpoint={LOG_BYTES // PAGE_BYTES}")
     if _pragma(database.connection, "journal_mode") == "wal":
         return
     database.connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
-    # so that what deleted threads leave can be given back piece by piece, while others write
+    # So the space of deleted threads can be returned piece by piece while others write.
     database.connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-    # the switch writes one page; a kill amid it would leave a journal that read-only checks cannot undo
+    # The switch writes one page; a kill during it would leave a journal that read-only checks cannot undo.
     _pragma(database.connection, "journal_mode=MEMORY")
     if (mode := _pragma(database.connection, "journal_mode=WAL")) != "wal":
-        raise refusal(StorageError, database.path, f"is where SQLite cannot write ahead (mode {mode})")
+        raise refusal(
+            StorageError,
+            database.path,
+            f"is in a place where SQLite cannot use a write-ahead log (mode {mode})",
+        )
 
 
 def _create_tables(connection: sqlite3.Connection, key: Key | None) -> None:
-    # in one transaction, which the libraries' own setup is not: a kill leaves all tables or none
+    # In one transaction, unlike the libraries' own setup: a kill leaves all tables or none.
     for statement in (*_library_schema(), _BLOBS_SCHEMA):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -419,7 +428,7 @@ def _library_schema() -> list[str]:
         return [sql for sql in scratch.iterdump() if sql not in ("BEGIN TRANSACTION;", "COMMIT;")]
 
 
-# errors
+# Errors.
 
 _REASONS: dict[int, tuple[type[StorageError], str]] = {
     sqlite3.SQLITE_BUSY: (StorageError, f"was locked by another process for more than {BUSY_TIMEOUT_S:g} s"),
@@ -435,11 +444,11 @@ _REASONS: dict[int, tuple[type[StorageError], str]] = {
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors about the file into ours; errors of the program pass."""
+    """Turn SQLite's errors about the file into ours; the program's errors pass."""
     try:
         yield
     except sqlite3.Error as error:
-        # the low byte is the primary code, the rest details it
+        # The low byte is the primary code; the rest adds detail.
         reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
         if reason is None:
             raise
@@ -455,18 +464,18 @@ def _explained_os(path: Path) -> Iterator[None]:
 
 
 def refusal(kind: type[StorageError], path: Path, what: str) -> StorageError:
-    """Word an error: the file, what is wrong with it, and that it is as it was."""
+    """Describe an error: the file, what is wrong, and that nothing was changed."""
     return kind(f"{path} {what}; nothing was changed")
 
 
-# threads
+# Threads.
 
 
 @contextmanager
 def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
-    """Hold a thread of this database for one runner; the kernel releases it when the process dies.
+    """Hold a thread of this database for one runner; the kernel releases it if the process dies.
 
-    The lock excludes other runners in this process too, and may be released by another Python thread.
+    The lock also excludes other runners in this process, and another Python thread may release it.
 
     Raises:
         ThreadBusyError: At once, if another runner holds it.
@@ -486,13 +495,13 @@ def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
 
 
 def lock_file(database: Path, thread_id: str) -> Path:
-    """Return the file that whoever runs the thread has locked."""
+    """Return the file that a thread's runner has locked."""
     name = hashlib.sha256(thread_id.encode(errors="surrogatepass")).hexdigest()[:32]
     return database.with_name(database.name + ".locks") / f"{name}.lock"
 
 
 def _lock_folder(database: Path) -> Path:
-    """Return the folder of the database's lock files; it is there then."""
+    """Return the folder of the database's lock files; create it if needed."""
     folder = lock_file(database, "").parent
     with _explained_os(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -117,7 +117,7 @@ class Server:
         assert self.client.threads.get(thread)["status"] == "interrupted"
         asked = self.state(thread)["tasks"][-1]["interrupts"][-1]
         told = str(asked["value"]["action_requests"][0]["description"])
-        assert told.startswith("**Your answer was not taken:** "), told
+        assert told.startswith("**Your answer was not accepted:** "), told
         return told
 
     def refusal(self, thread: str, graph: str = "plan_execute", **what: Any) -> str:

@@ -61,7 +61,7 @@ ALL = [look, hold, note, count]
 
 def authenticate(request):
     """Know whoever sends this header."""
-    return "eve" if request.headers.get("x-user") == "eve" else None
+    return request.headers.get("x-user") if request.headers.get("x-user") in ("eve", "bob") else None
 '''
 
 PLANS = {
@@ -107,6 +107,26 @@ inputs:
 steps:
   - id: a
     call: {tool: look, args: {q: "${inputs.what} ${inputs.times}"}}
+""",
+    "two": """
+goal: look up tea and milk
+steps:
+  - id: a
+    call: {tool: look, args: {q: tea}}
+  - id: b
+    call: {tool: look, args: {q: milk}}
+""",
+    "meanwhile": """
+goal: ask while something runs
+steps:
+  - id: h
+    call: {tool: hold, args: {q: milk}}
+  - id: what
+    ask: {question: "What shall be looked up?", choices: [tea, milk]}
+  - id: who
+    ask: {question: "For whom?"}
+  - id: a
+    call: {tool: look, args: {q: "${what} for ${who}"}}
 """,
     "ask": """
 goal: ask what to look up

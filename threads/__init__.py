@@ -1,1 +1,1 @@
-"""Submitting, scheduling and deleting threads."""
+"""Submit, schedule and delete threads."""

@@ -1,8 +1,8 @@
-"""Delete threads for good, and give the space they took back to the disk.
+"""Delete threads permanently, and return their space to the disk.
 
-What decides is one transaction: after it the thread is gone, with its ledger. What may be large, or is no
-part of the database, goes after it: artifacts, workspace, lock file. A note in the store says that this is
-still to be done; whoever deletes next does it, if a kill came between.
+One transaction decides: after it the thread and its ledger are gone. What may be large, or is not in the
+database, is deleted afterwards: artifacts, workspace, lock file. A note in the store says that this remains
+to be done; if a kill interrupts it, the next deletion completes it.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ __all__ = ["delete_thread", "file_of", "finish_deletions", "give_space_back", "s
 
 _NOTES = (ROOT, "deletions")
 _ROWS_AT_ONCE = 16
-"""Artifact rows, of up to a million characters, that one transaction deletes: others must not wait long."""
+"""Artifact rows, of up to a million characters, that one transaction deletes, so that others wait briefly."""
 _PAGES_AT_ONCE = 256
 
 
 class _Store(Protocol):
-    """What `local_persistence` and `postgres_persistence` have, and LangGraph's own stores have not."""
+    """What `local_persistence` and `postgres_persistence` offer, and LangGraph's own stores do not."""
 
     def atomic(self, thread_id: str) -> AbstractContextManager[Any]:
-        """Let what the body deletes of a thread be all or nothing, also of its checkpoints."""
+        """Make the body's deletions of a thread all or nothing, including its checkpoints."""
 
     def delete_below(self, namespace: tuple[str, ...], limit: int | None = None) -> int:
-        """Delete rows of a namespace and of those below it, unread, and return how many."""
+        """Delete rows of a namespace and of those below it without reading them, and return how many."""
 
 
 def delete_thread(persistence: Persistence, thread_id: str, workspaces: Path | None = None) -> None:
-    """Delete a thread: checkpoints, values and ledger all or, on an error, none; then what else it left.
+    """Delete a thread's checkpoints, values and ledger together, or none on an error; then everything else.
 
     The caller holds the thread's lock (the checkpointer's `thread_lock`).
 
     Args:
-        persistence: A database of ours.
+        persistence: One of our databases.
         thread_id: The thread.
-        workspaces: The folder of the threads' workspaces; None: none is deleted.
+        workspaces: The folder of the threads' workspaces; None if none is deleted.
     """
     saver, store = persistence
     rows = _rows_of(persistence)
@@ -63,19 +63,19 @@ def delete_thread(persistence: Persistence, thread_id: str, workspaces: Path | N
 
 
 def finish_deletions(persistence: Persistence, workspaces: Path | None = None) -> None:
-    """Do what a kill kept earlier deletions from doing."""
+    """Complete deletions that a kill interrupted."""
     saver, store = persistence
     for note in store.search(_NOTES, limit=10_000):
         thread_id: str = json.loads(note.value["json"])
         try:
             with saver.thread_lock(thread_id):
                 if saver.get_tuple({"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}):
-                    # Begun anew since: what is there now is the new thread's.
+                    # The thread was begun again since, so its content belongs to the new thread.
                     store.delete(_NOTES, note.key)
                 else:
                     _clear(persistence, thread_id, workspaces)
         except ThreadBusyError:
-            continue  # begun anew, and being run: the note stays until it has checkpoints
+            continue  # It was begun again and is being run: the note stays until it has checkpoints.
 
 
 def _clear(persistence: Persistence, thread_id: str, workspaces: Path | None) -> None:
@@ -91,10 +91,10 @@ def _clear(persistence: Persistence, thread_id: str, workspaces: Path | None) ->
 
 
 def give_space_back(persistence: Persistence) -> str | None:
-    """Shrink the file by what deleted threads left in it; return what stood in the way, if anything did.
+    """Shrink the file by the space of deleted threads; return what prevented that, if anything did.
 
-    Other processes may go on using the file: pages are moved a few at a time. A file of a version that did
-    not make it so has to be written anew, which needs free disk for a copy, and that nobody runs a thread.
+    Other processes may use the file meanwhile: pages are moved a few at a time. A file of a version that was
+    not prepared for this must be rewritten, which needs free disk for a copy, and no running thread.
     """
     if file_of(persistence) is None:
         return "the server keeps the space for new threads; VACUUM FULL gives it back to the disk"
@@ -111,14 +111,14 @@ def give_space_back(persistence: Persistence) -> str | None:
         ((busy_readers, *_),) = database.maintain("PRAGMA wal_checkpoint(TRUNCATE)")
     except StorageError as error:
         return f"the space is free for new threads, but could not be given back to the disk: {error}"
-    return "another process is reading; the log shrinks when it has done" if busy_readers else None
+    return "another process is reading; the log shrinks when it has finished" if busy_readers else None
 
 
 _INCREMENTAL = 2
 
 
 def file_of(persistence: Persistence) -> Path | None:
-    """Return the file that keeps the threads; None: a server does."""
+    """Return the file that contains the threads; None if a server does."""
     file: Path | None = getattr(persistence.checkpointer.wrapped, "database", None)
     return file
 

@@ -1,4 +1,4 @@
-"""procrastinate's worker, fitted to ours: what it is handed, how it starts again, and what a dead one had."""
+"""Adapt procrastinate's worker: which jobs it gets, how it restarts, and who takes over from a dead one."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ __all__ = ["Jobs", "dispatch"]
 _log = logging.getLogger(__name__)
 _LONGEST_OUTAGE_PAUSE_S = 30.0
 LOOK = "plan_execute.schedules"
-"""The task that starts what the schedules say, and its queue."""
+"""The task, and its queue, that starts what the schedules say."""
 _FOR_ALL = (LATER, LOOK)
-"""Queues whose jobs any worker can do; one that ends when nothing is left does not wait for them."""
+"""Queues whose jobs any worker can do; a worker that runs until idle does not wait for them."""
 _STALLED_AFTER_S = 24 * 3600.0
-"""procrastinate's own measure of a dead worker, which its locks show much sooner (see `Jobs.rescue`)."""
+"""procrastinate's own limit for a dead worker; its lock shows that much sooner (see `Jobs.rescue`)."""
 
-# The first job of each queue, with an index that jumps from one queue to the next.
+# The first job of each queue, with an index that jumps from one queue to the next; and those in hand, in the
+# same statement: between two, a job that is handed out again would be in neither.
 _QUEUES = """
 WITH RECURSIVE first AS (
     (SELECT queue_name, args, scheduled_at FROM procrastinate_jobs WHERE status = 'todo'
@@ -49,8 +50,9 @@ WITH RECURSIVE first AS (
         ORDER BY queue_name, scheduled_at NULLS FIRST LIMIT 1) AS next
 )
 SELECT queue_name, args, scheduled_at IS NULL OR scheduled_at <= now() AS is_due FROM first
+UNION ALL SELECT queue_name, args, FALSE FROM procrastinate_jobs WHERE status = 'doing'
 """
-# Of the queues that have one, that whose next job goes first.
+# The queue, among those with jobs, whose next job is the first.
 _ORDER = """
 SELECT name FROM unnest(%(queues)s::varchar[]) AS name, LATERAL (
     SELECT priority, id FROM procrastinate_jobs
@@ -58,7 +60,7 @@ SELECT name FROM unnest(%(queues)s::varchar[]) AS name, LATERAL (
     ORDER BY priority DESC, id LIMIT 1) AS next
 ORDER BY priority DESC, id
 """
-# As procrastinate takes one, but of one queue: over several it reads past the jobs of all others.
+# Like procrastinate's own query, but for one queue: over several it reads past the jobs of all others.
 _TAKE = """
 UPDATE procrastinate_jobs SET status = 'doing', worker_id = %(worker_id)s WHERE id = (
     SELECT id FROM procrastinate_jobs
@@ -67,7 +69,7 @@ UPDATE procrastinate_jobs SET status = 'doing', worker_id = %(worker_id)s WHERE 
 RETURNING id, status, task_name, priority, lock, queueing_lock, args, scheduled_at, queue_name, attempts,
     worker_id
 """
-_IN_HAND = "SELECT queue_name, args, worker_id FROM procrastinate_jobs WHERE status = 'doing'"
+_IN_HAND = "SELECT worker_id FROM procrastinate_jobs WHERE status = 'doing'"
 _RESCUE = """
 WITH gone AS (DELETE FROM procrastinate_jobs WHERE status = 'doing' AND worker_id IS NULL RETURNING *)
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, queueing_lock, args)
@@ -87,17 +89,17 @@ async def dispatch(
     grace_s: float,
     poll_s: float,
 ) -> None:
-    """Hand out threads until it is told to stop, or nothing is left; outages of the database are waited out.
+    """Hand out threads until told to stop, or until nothing is left; wait while the database is away.
 
     Args:
-        take: Goes on with a thread.
+        take: Continues a thread.
         tables: The jobs.
-        agent: Has the tools and models that decide which threads it is handed.
+        agent: Its tools and models decide which threads it gets.
         stop: Set it to stop.
         concurrency: Threads at the same time.
         until_idle: Return when no thread is left that could be handed to it, now or later.
-        grace_s: How long threads may go on after ``stop``.
-        poll_s: How often it looks for threads whose time has come, and for workers that died.
+        grace_s: How long threads may continue after ``stop``.
+        poll_s: How often it looks for due threads and dead workers.
 
     Raises:
         StorageDamagedError: If the database is damaged.
@@ -116,7 +118,7 @@ async def dispatch(
                 if known is None or isinstance(known, StorageDamagedError | SchemaVersionError):
                     raise (known or error) from error
                 _log.warning("the queue cannot be reached now: %s", known)
-            # Many workers that lost the database together must not come back together.
+            # Workers that lost the database together must not all come back at the same moment.
             await asyncio.wait({stopping}, timeout=pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(pause * 2, _LONGEST_OUTAGE_PAUSE_S)
     finally:
@@ -152,13 +154,13 @@ class _Shift:
             concurrency=concurrency,
             fetch_job_polling_interval=poll_s,
             shutdown_graceful_timeout=grace_s,
-            delete_jobs=DeleteJobCondition.ALWAYS,  # our rows say what became of a thread
+            delete_jobs=DeleteJobCondition.ALWAYS,  # Our rows record the outcome of a thread.
             install_signal_handlers=False,
             stalled_worker_timeout=_STALLED_AFTER_S,
         )
 
     async def run(self, stopping: asyncio.Task[Any]) -> None:
-        """Work until it is told to stop, nothing is left, or the database is away."""
+        """Work until told to stop, until nothing is left, or until the database is away."""
         async with self._app.open_async(), self._jobs.signed_in:
             running: asyncio.Task[None] = asyncio.create_task(self._worker.run())  # type: ignore[no-untyped-call]
             rescuing = asyncio.create_task(self._rescue())
@@ -177,7 +179,7 @@ class _Shift:
         self._worker.stop()  # type: ignore[no-untyped-call]
 
     async def _cut_off(self, running: asyncio.Task[None]) -> None:
-        """End at once what has not ended: the wait for it was given up."""
+        """End at once what has not ended, because the wait for it was given up."""
         if not running.done():
             self._stop()
             for task in self._under_way:
@@ -202,14 +204,14 @@ class _Shift:
             await asyncio.sleep(self._poll_s * random.uniform(0.5, 1.5))  # noqa: S311
 
     async def _look_for_the_end(self) -> None:
-        """Stop where nothing is left to be handed out."""
+        """Stop if nothing is left to hand out."""
         if self._until_idle and not self._under_way and not await self._jobs.has_more():
             self.found_nothing = True
             self._stop()
 
 
 class Jobs(JobManager):
-    """Shows procrastinate's worker the queues whose needs the agent meets, and the jobs of dead workers."""
+    """Gives procrastinate's worker the queues that the agent can serve, and the jobs of dead workers."""
 
     def __init__(
         self, connector: Any, agent: PlanExecuteAgent, when_empty: Callable[[], Awaitable[None]]
@@ -221,13 +223,13 @@ class Jobs(JobManager):
         self._worker_id: int | None = None
 
     async def register_worker(self) -> int:
-        """Register the worker, and hold a lock for as long as it lives."""
+        """Register the worker, and hold a lock as long as it lives."""
         self._worker_id = worker_id = await super().register_worker()
         await self.signed_in.enter_async_context(self._hold(worker_id))
         return worker_id
 
     async def fetch_job(self, queues: Any, worker_id: int) -> Job | None:  # noqa: ARG002
-        """Take the next job of a queue whose needs the agent meets."""
+        """Take the next job of a queue that the agent can serve."""
         for queue in await self._due():
             rows = await self.connector.execute_query_all_async(_TAKE, queue=queue, worker_id=worker_id)
             if rows:
@@ -236,7 +238,7 @@ class Jobs(JobManager):
         return None
 
     async def _due(self) -> list[str]:
-        """Name the queues that it may be handed a job of now, that with the next one first."""
+        """List the queues with a job for it now, in order of their next jobs."""
         mine = [name for name, is_due in await self._queues() if is_due]
         if len(mine) < 2:
             return mine
@@ -248,21 +250,18 @@ class Jobs(JobManager):
         await self._when_empty()
 
     async def retry_job(self, job: Job, **options: Any) -> None:  # type: ignore[override]
-        """Put a job back, unless its thread has another one by now."""
+        """Return a job to the queue, unless its thread has another one by now."""
         try:
             await super().retry_job(job, **options)
         except UniqueViolation:
             await super().finish_job(job, Status.FAILED, True)
 
     async def has_more(self) -> bool:
-        """Tell whether there is a thread that the agent could go on with, now or later."""
-        if any(name not in _FOR_ALL for name, _ in await self._queues()):
-            return True
-        rows = await self.connector.execute_query_all_async(_IN_HAND)
-        return any(self._is_for_me(row["args"]) for row in rows if row["queue_name"] not in _FOR_ALL)
+        """Tell whether there is a thread that the agent could continue, now or later."""
+        return any(name not in _FOR_ALL for name, _ in await self._queues())
 
     async def rescue(self) -> None:
-        """Have the jobs of workers that died handed out again."""
+        """Make the jobs of dead workers available again."""
         rows = await self.connector.execute_query_all_async(_IN_HAND)
         others = {row["worker_id"] for row in rows} - {self._worker_id}
         for worker_id in others - {None}:
@@ -275,7 +274,7 @@ class Jobs(JobManager):
             await self.connector.execute_query_async(_RESCUE)
 
     async def _queues(self) -> list[tuple[str, bool]]:
-        """Name the queues whose needs the agent meets, and say whether a job of each is due."""
+        """List the queues that the agent can serve, each with whether a job is due that nobody has."""
         rows = await self.connector.execute_query_all_async(_QUEUES)
         return [
             (row["queue_name"], row["is_due"])
@@ -288,6 +287,6 @@ class Jobs(JobManager):
         return not needs.missing(self._agent.toolbox, self._agent.models)
 
     def _hold(self, worker_id: int) -> Any:
-        """Hold the lock that shows that a worker lives, as a thread is held: it is lost with its process."""
+        """Hold the lock that shows that a worker lives; like a thread's hold, it ends with its process."""
         saver: Any = self._agent.checkpointer
         return saver.hold_thread(f"{RUN}:worker:{worker_id}")

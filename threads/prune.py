@@ -1,4 +1,4 @@
-"""Delete threads whose runs have ended, and give their space back."""
+"""Delete threads whose runs have ended, and return their space."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["PruneReport", "PrunedThread", "prune_threads"]
 
 @dataclass(frozen=True)
 class PrunedThread:
-    """A thread that was, or was not, deleted."""
+    """A thread that was deleted or kept."""
 
     thread: str
     status: str
-    """How its run ended; ``open`` or ``waiting`` if it has not, ``foreign`` if it is not ours to tell."""
+    """How its run ended; ``open`` or ``waiting`` if it has not, ``foreign`` if it is not our run."""
     at: str
-    """When it was last written to (ISO 8601, UTC); "" if that is not known."""
+    """When it was last written (ISO 8601, UTC); "" if that is unknown."""
     kept: str | None = None
     """Why it was kept; None: it was deleted."""
 
@@ -42,7 +42,7 @@ class PruneReport:
     """What `prune_threads` did."""
 
     threads: list[PrunedThread]
-    """Those that were deleted, and those that were chosen and kept all the same."""
+    """The deleted threads, and the chosen ones that were kept."""
     bytes_before: int
     bytes_after: int
     """Size of the database with its log and of the deleted workspaces; the same as before in a dry run."""
@@ -52,12 +52,12 @@ class PruneReport:
 
     @property
     def deleted(self) -> list[PrunedThread]:
-        """Those that were deleted; in a dry run, that would be."""
+        """The deleted threads; in a dry run, those that would be deleted."""
         return [thread for thread in self.threads if thread.kept is None]
 
     @property
     def kept(self) -> list[PrunedThread]:
-        """Those that were chosen and kept."""
+        """The chosen threads that were kept."""
         return [thread for thread in self.threads if thread.kept is not None]
 
     def as_json(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class _Choice:
     now: datetime
 
     def reason_to_keep(self, thread: PrunedThread) -> str | None:
-        """Say why a thread is not among those that are to be deleted; None: it is."""
+        """Return why a thread is not to be deleted; None if it is."""
         if thread.status not in FINAL_STATUSES:
             return None if self.force else "its run has not ended (force deletes it)"
         if thread.status not in self.statuses:
@@ -104,14 +104,14 @@ def prune_threads(
 ) -> PruneReport:
     """Delete threads whose runs have ended: checkpoints, ledger, artifacts, workspace; then shrink the file.
 
-    A thread that somebody runs is kept. After a kill a thread is whole, or gone; what is left of one that
-    is gone is deleted by the next call.
+    A thread that is being run is kept. After a kill a thread is complete or gone; the next call deletes the
+    rest of one that is gone.
 
     Args:
         storage: A file, or what `local_persistence` or `postgres_persistence` returns, not yet entered.
-        threads: Only these; none: all.
-        older_than: Only those that were last written to so long ago.
-        statuses: Only those that ended so: done, partial, failed, rejected.
+        threads: Only these; empty means all.
+        older_than: Only those that were last written at least so long ago.
+        statuses: Only those that ended with this status: done, partial, failed, rejected.
         force: Delete the named ones although their runs have not ended.
         dry_run: Only say what would be deleted.
         workspaces: The folder of the threads' workspaces; None: the one next to the file.
@@ -178,11 +178,11 @@ def _delete(
 
 
 def _judge(agent: PlanExecuteAgent, choice: _Choice, thread: str, at: str) -> PrunedThread | None:
-    """Tell whether a thread is to be deleted, or why not; None: nobody meant it."""
+    """Tell whether a thread is to be deleted, or why not; None if it was not chosen."""
     try:
         found = PrunedThread(thread, _status(agent, thread), at)
     except PlanExecuteError as error:
-        # Another version wrote it, or it is damaged: only who names it can want it gone.
+        # Another version wrote it, or it is damaged: it is deleted only if it is named.
         return PrunedThread(thread, "foreign", at, None if choice.force else str(error))
     reason = choice.reason_to_keep(found)
     return None if reason and thread not in choice.named else replace(found, kept=reason)
@@ -195,7 +195,7 @@ def _status(agent: PlanExecuteAgent, thread: str) -> str:
         return "waiting"
     if snapshot.tasks:
         return "open"
-    # A parent graph may use the names of our channels; this one only we write.
+    # A parent graph may use our channels' names; only we write this one.
     ours = snapshot.values.get("schema_version") is not None
     status = str(snapshot.values.get("status"))
     return status if ours and status in FINAL_STATUSES else "foreign"

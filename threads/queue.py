@@ -1,7 +1,7 @@
-"""Threads that wait for a worker: a row says what became of each, a job of procrastinate hands it out.
+"""Keep threads that wait for a worker: a row records the state of each, and a procrastinate job hands it out.
 
-What a thread is to do stands in its checkpoint, as in any other thread's. The row and the job change in one
-transaction, by whoever holds the thread. So the row is what counts: a job too many finds nothing to do.
+What a thread should do is in its checkpoint, as for any other thread. The row and the job change in one
+transaction, made by the holder of the thread. So the row counts: an extra job finds nothing to do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RUN = "plan_execute.run"
 """The name of procrastinate's task."""
 
 LATER = "later"
-"""The queue of threads that wait for a person for some time: then any worker may give the safe default."""
+"""The queue of threads that wait long for a person; any worker may give the safe default."""
 
 _ROOT = (ROOT, "queue")
 _KEY = "open"
@@ -39,22 +39,22 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
 
 @dataclass(frozen=True)
 class QueuedThread:
-    """A thread that a worker should go on with.
+    """A thread that a worker should continue.
 
     Attributes:
         thread_id: The thread.
         at: When it was submitted, in seconds since the epoch.
-        due: Not before this time.
-        context: Settings it was submitted with; None: those of the thread.
-        resume: Answers that only the run itself can read, by question; the others are in its checkpoint.
-        attempts: How often a worker took it and did not come to an end, with nothing done meanwhile.
-        progress: What the thread had done when it was taken last.
-        error: Why the last attempt did not come to an end, if it could say so.
-        parked: Why no worker takes it any more; None: they do.
-        asks: Whether it waits for a person, and is due when their time is over.
+        due: The earliest time.
+        context: The submitted settings; None means those of the thread.
+        resume: Answers that only the run itself can read, by question; others are in its checkpoint.
+        attempts: How often a worker took it without an end or any progress.
+        progress: The thread's progress when it was last taken.
+        error: Why the last attempt did not end, if that is known.
+        parked: Why no worker takes it any more; None if they do.
+        asks: Whether it waits for a person; it is then due when the time to answer is over.
         priority: The highest goes first, then the oldest.
-        tools: What it needs of a worker: tools,
-        roles: and models for these roles.
+        tools: The tools that it needs,
+        roles: and the roles for which it needs a model.
     """
 
     thread_id: str
@@ -73,7 +73,7 @@ class QueuedThread:
 
     @property
     def needs(self) -> Needs:
-        """What it needs of a worker."""
+        """What it needs from a worker."""
         return Needs(tuple(self.tools), tuple(self.roles))
 
     @property
@@ -82,32 +82,34 @@ class QueuedThread:
         return self.parked is None and self.due <= time.time()
 
     def needing(self, needs: Needs) -> QueuedThread:
-        """Note what it needs."""
+        """Record what it needs."""
         return replace(self, tools=needs.tools, roles=needs.roles)
 
     def begun(self, progress: str) -> QueuedThread:
-        """Count an attempt; what the thread has got done since the last one starts the count anew."""
+        """Count an attempt; progress since the last one restarts the count."""
         attempts = self.attempts + 1 if progress == self.progress else 1
-        # If this attempt kills its worker too, the next worker is given some time.
+        # If this attempt kills its worker too, the next worker gets some time.
         due = time.time() + pause_before(attempts - 1)
         return replace(self, attempts=attempts, progress=progress, due=due, asks=False)
 
     def failed(self, error: str, max_attempts: int) -> QueuedThread:
-        """Put it off for a while, or for good after so many attempts."""
+        """Postpone it, or park it after too many attempts."""
         if self.attempts >= max_attempts:
-            return replace(self, error=error, parked=f"{_times(self.attempts)} failed, at last: {error}")
+            return replace(
+                self, error=error, parked=f"{_times(self.attempts)} failed, most recently: {error}"
+            )
         return replace(self, error=error, due=time.time() + pause_before(self.attempts))
 
     @property
     def what_keeps(self) -> str | None:
-        """Say what keeps the workers from it; None: nothing."""
+        """Return why no worker takes it; None if there is no reason."""
         if self.parked or self.error or self.attempts or self.asks or not self.needs:
             return self.parked or self.error
         return f"waits for a worker with {self.needs}"
 
 
 def pause_before(attempts: int) -> float:
-    """Return how long a thread rests after so many attempts, in seconds."""
+    """Return the pause after this number of attempts, in seconds."""
     return min(_FIRST_PAUSE_S * 2 ** (attempts - 1), _LONGEST_PAUSE_S) if attempts else 0.0
 
 
@@ -119,8 +121,8 @@ class Queue:
     """The threads of one PostgreSQL database that wait for a worker.
 
     Args:
-        store: Where the rows are.
-        tables: Where the jobs are.
+        store: Holds the rows.
+        tables: Holds the jobs.
         redactor: Keeps secrets out of the rows.
     """
 
@@ -134,25 +136,25 @@ class Queue:
         return await queued_thread(self._store, thread_id)
 
     async def put(self, queued: QueuedThread) -> None:
-        """Write a thread's row, and let workers have it when it is due; the caller holds the thread."""
+        """Write a thread's row, and offer it to workers when it is due; the caller holds the thread."""
         await self._change(queued.thread_id, queued, None if queued.parked is not None else _job(queued))
 
     async def note(self, queued: QueuedThread) -> None:
-        """Write the row of a thread that a worker has in hand; its job is that worker's."""
+        """Write the row of a thread that a worker holds; the worker has its job."""
         await self._store.abatch([self._row(queued)])
 
     async def remove(self, thread_id: str) -> None:
-        """Take a thread out of the queue; the caller holds the thread."""
+        """Remove a thread from the queue; the caller holds the thread."""
         await self._change(thread_id, None, None)
 
     async def again(self, thread_id: str, after_s: float) -> None:
-        """Let a worker look at a thread again, which somebody else holds now and may do so already."""
+        """Let a worker look again at a thread that somebody else may hold now."""
         if (queued := await self.get(thread_id)) is not None and queued.parked is None:
             job = _job(replace(queued, due=max(queued.due, time.time() + after_s)))
             await _in_thread(lambda: self.tables.add_unless_waiting(thread_id, job))
 
     async def adopt(self) -> None:
-        """Make jobs for the rows that a version without procrastinate left."""
+        """Make jobs for the rows of a version without procrastinate."""
         for row in await search(self._store, _ROOT, below=True):
             await self.again(decode(row.namespace[-1]), 0.0)
 
@@ -174,13 +176,13 @@ class Queue:
 
 
 async def queued_thread(store: AsyncStore, thread_id: str) -> QueuedThread | None:
-    """Return a thread's row of any storage: an older version wrote them to files too."""
+    """Return a thread's row from any storage: an older version wrote rows to files too."""
     row = await store.aget(_space(thread_id), _KEY)
     return None if row is None else _read(thread_id, row)
 
 
 async def _in_thread(call: Callable[[], Any]) -> None:
-    # To its end, whoever gives up waiting: it must not come after what is done next.
+    # Wait until it has ended, even if the caller gives up: it must not come after the next write.
     await asyncio.shield(asyncio.to_thread(call))
 
 
@@ -192,7 +194,7 @@ def _job(queued: QueuedThread) -> Job:
     return Job(
         queue=LATER if queued.asks else queued.needs.queue,
         priority=queued.priority,
-        lock=None,  # the thread's own lock decides who runs it
+        lock=None,  # The thread's own lock decides who runs it.
         queueing_lock=_lock(queued.thread_id),
         task_name=RUN,
         task_kwargs={"thread": queued.thread_id, "tools": [*queued.tools], "roles": [*queued.roles]},

@@ -1,4 +1,4 @@
-"""What a thread needs of who runs it, so that no step fails only because of who that is."""
+"""Compute what a thread needs from its runner, so that no step fails because the runner lacks it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Needs", "check_can_go_on", "impossible_decisions", "needs_of"]
 
 @dataclass(frozen=True)
 class Needs:
-    """Tools, and roles of models that the settings of the thread do not fill themselves.
+    """Tools, and roles for which the thread's own settings name no model.
 
     Attributes:
         tools: Names of tools.
@@ -45,7 +45,7 @@ class Needs:
         return sha256(json.dumps([self.tools, self.roles]).encode()).hexdigest()[:32]
 
     def missing(self, toolbox: Toolbox, models: ChatModels) -> Needs:
-        """Return what is not among these tools and models."""
+        """Return what these tools and models lack."""
         tools = tuple(name for name in self.tools if name not in toolbox)
         return Needs(tools, tuple(role for role in self.roles if not models.has(role)))  # type: ignore[arg-type]
 
@@ -58,7 +58,7 @@ class Needs:
 
 
 def needs_of(snapshot: StateSnapshot, context: Any) -> Needs:
-    """Tell what the next run of a thread needs: with these settings, if it begins a goal."""
+    """Return what the next run of a thread needs: with these settings, if it begins a goal."""
     values = snapshot.values
     if values.get("status") is None or values["status"] in FINAL_STATUSES:
         if values.get("plan") is not None:
@@ -79,7 +79,7 @@ def check_can_go_on(
     again: bool = False,
     not_to_run: Collection[str] = (),
 ) -> None:
-    """Refuse to go on with a plan whose tools or model were not given this time: its steps would fail.
+    """Refuse to continue a plan whose tools or model were not given this time: its steps would fail.
 
     Args:
         agent: Knows the models.
@@ -108,14 +108,17 @@ def check_can_go_on(
         )
     if "executor" in lacks.roles:
         raise MissingModelError(
-            "the plan of this thread has steps that need a model, and none is configured."
+            "the plan of this thread has steps that need a model, but none is configured."
         )
     if lacks.roles:
-        raise MissingModelError("the plan of this thread is to go on, which needs a model to plan it.")
+        raise MissingModelError(
+            "the plan of this thread is not complete, so a model has to plan its next steps, but "
+            "none is configured."
+        )
 
 
 def impossible_decisions(agent: PlanExecuteAgent, values: Mapping[str, Any]) -> frozenset[str]:
-    """Name the decisions that need a model, where neither the agent nor the thread's settings have one."""
+    """List the decisions that need a model, if neither the agent nor the thread's settings have one."""
     models = Context(**(values.get("settings") or {})).models
     return frozenset() if agent.models.has("replanner", models) else NEED_A_MODEL
 
@@ -140,7 +143,7 @@ def _sorted(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _named_tools(plan: Any) -> Iterator[str]:
-    """Name the tools of a plan that nobody has checked yet: the run says what is wrong with its form."""
+    """List the tools of a plan that has not been checked; the run reports problems with its form."""
     steps = plan.get("steps") if isinstance(plan, Mapping) else None
     for step in steps if isinstance(steps, list) else ():
         call = step.get("call") if isinstance(step, Mapping) else None

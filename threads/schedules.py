@@ -1,7 +1,7 @@
-"""Plans that run again and again: rows in the store, and once a minute a look at which are due.
+"""Run plans on a schedule: rows in the store, and once a minute a look at which are due.
 
-A run has a thread of its own, whose id is made of the schedule's name and the time it was due. So a look
-that died half-way does not start a run twice. Who looks holds the schedule, as a run holds its thread.
+A run has a thread of its own, whose id consists of the schedule's name and the due time. So a look that died
+half-way does not start a run twice. The process that looks holds the schedule, as a run holds its thread.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ Missed = Literal["skip", "once", "all"]
 
 _ROOT = (ROOT, "schedules")
 _LATE_S = 300.0
-"""A run that starts later than this after it was due was missed."""
+"""A run that would start later than this after its due time was missed."""
 _MOST_MISSED = 100
-"""So many runs at most wait to be started; of more, the last ones."""
+"""The most runs that wait to be started; if there are more, the last ones are kept."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,19 +46,19 @@ class Schedule:
     Attributes:
         name: Its name; the ids of its threads begin with it.
         cron: Five fields: minute, hour, day of the month, month, day of the week.
-        timezone: In which the fields are read, such as ``Europe/Berlin``.
+        timezone: The time zone of the fields, such as ``Europe/Berlin``.
         plan: The plan.
         inputs: Its inputs.
         context: Settings of the runs; None: the defaults.
-        grant: What the runs may do without asking; None: they ask as any run does.
-        overlap: While the last run has not ended: leave this one out, let it wait, or cancel the last one.
-        missed: Of the runs that nobody started in time: none, the last one, or all of them.
-        priority: That of its threads.
-        paused: Whether none starts.
+        grant: What the runs may do without asking; None if they ask as any run does.
+        overlap: If the last run has not ended: skip this one, let it wait, or cancel the last one.
+        missed: Which missed runs to start: none, the last one, or all of them.
+        priority: The priority of its threads.
+        paused: Whether no run starts.
         due: When the next one is due, in seconds since the epoch.
-        waiting: When those were due that wait for the last one to end.
+        waiting: The due times of runs that wait for the last one to end.
         thread: The last run's.
-        note: Why the last one that was due did not start, if it did not.
+        note: Why the last due run did not start, if it did not.
     """
 
     name: str
@@ -78,32 +78,32 @@ class Schedule:
     note: str | None = None
 
     def next_after(self, seconds: float) -> float:
-        """Return when it is due next after a time."""
+        """Return the next due time after a time."""
         from croniter import croniter  # type: ignore[import-untyped]
 
         start = datetime.fromtimestamp(seconds, ZoneInfo(self.timezone))
         return float(croniter(self.cron, start).get_next(datetime).timestamp())
 
     def thread_of(self, due: float) -> str:
-        """Name the thread of the run that is due at a time."""
+        """Return the thread id of the run that is due at a time."""
         return f"{self.name}-{datetime.fromtimestamp(due, UTC):%Y%m%dT%H%M%SZ}"
 
     def came_due(self, now: float) -> Schedule:
-        """Move the runs that are due by now to those that wait to be started, as far as they count."""
+        """Move due runs to the waiting ones, as far as missed runs count."""
         if self.paused or self.due > now:
             return self
         times = self._due_by(now)
         in_time = [each for each in times if now - each <= _LATE_S]
         kept = {"skip": in_time, "once": times[-1:], "all": times}[self.missed]
-        note = None if kept else f"nobody started the run that was due at {_shown(times[-1])} in time"
+        note = None if kept else f"the run that was due at {_shown(times[-1])} was not started in time"
         waiting = (*self.waiting, *kept)[-_MOST_MISSED:]
         return replace(self, due=self.next_after(now), waiting=waiting, note=note)
 
     def _due_by(self, now: float) -> list[float]:
-        """List the times by now at which it was due, the earliest first; of many, the last ones."""
+        """List the due times until now, the earliest first; if there are many, the last ones."""
         from croniter import croniter
 
-        # A time that is just now counts too.
+        # A time that is exactly now counts too.
         backwards = croniter(self.cron, datetime.fromtimestamp(int(now) + 1, ZoneInfo(self.timezone)))
         times: list[float] = []
         while len(times) < _MOST_MISSED:
@@ -115,10 +115,10 @@ class Schedule:
 
 
 def new_schedule(now: float, **fields: Any) -> Schedule:
-    """Make a schedule whose first run is the next one.
+    """Make a schedule whose first run is the next due one.
 
     Raises:
-        InvalidInputError: If the name, the times or the time zone are none.
+        InvalidInputError: If the name, the times or the time zone are not valid.
     """
     from croniter import CroniterBadDateError, croniter
 
@@ -127,33 +127,35 @@ def new_schedule(now: float, **fields: Any) -> Schedule:
         raise InvalidInputError(f"a schedule's name has letters, digits, - and _, unlike {made.name!r}")
     if len(made.cron.split()) != 5 or not croniter.is_valid(made.cron):
         raise InvalidInputError(
-            f"{made.cron!r} is not when to run: five fields are, such as '0 7 * * 1' for Mondays at seven"
+            f"{made.cron!r} is not a time of five fields, such as '0 7 * * 1' for Mondays at seven"
         )
     try:
         ZoneInfo(made.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise InvalidInputError(f"there is no time zone {made.timezone!r}; Europe/Berlin is one") from error
+        raise InvalidInputError(
+            f"there is no time zone {made.timezone!r}; an example is Europe/Berlin"
+        ) from error
     for given, words in ((made.overlap, get_args(Overlap)), (made.missed, get_args(Missed))):
         if given not in words:
-            raise InvalidInputError(f"{given!r} is none of {known(words)}")
+            raise InvalidInputError(f"{given!r} is not one of {known(words)}")
     try:
         return replace(made, due=made.next_after(now))
     except CroniterBadDateError as error:
-        raise InvalidInputError(f"{made.cron!r} names a day that no year has") from error
+        raise InvalidInputError(f"{made.cron!r} names a day that does not exist in any year") from error
 
 
 def read_grant(words: Mapping[str, str], by: Mapping[str, str], now: datetime) -> dict[str, Any]:
     """Read a standing grant: ``tools``, ``effects``, ``resources`` (comma-separated) and ``until`` (a date).
 
     Raises:
-        InvalidInputError: If a part is unknown or missing, or the date is none or over.
+        InvalidInputError: If a part is unknown or missing, or the date is not valid or in the past.
     """
     parts = ("tools", "effects", "resources", "until")
     if unknown := sorted(set(words) - {*parts}):
-        raise InvalidInputError(f"a grant has {known(parts)}, not {unknown[0]!r}")
+        raise InvalidInputError(f"a grant's fields are {known(parts)}, not {unknown[0]!r}")
     if missing := [part for part in ("tools", "until") if not words.get(part)]:
         raise InvalidInputError(
-            f"a grant needs {missing[0]}=…: what may run unattended is named, and has an end"
+            f"a grant needs {missing[0]}=…: it must say what may run unattended, and until when"
         )
     lists = {part: sorted(filter(None, map(str.strip, words.get(part, "").split(",")))) for part in parts[:3]}
     if unknown := sorted({*lists["effects"]} - {"read", "idempotent", "write"}):
@@ -161,7 +163,7 @@ def read_grant(words: Mapping[str, str], by: Mapping[str, str], now: datetime) -
     try:
         until = datetime.fromisoformat(words["until"])
     except ValueError as error:
-        raise InvalidInputError(f"until={words['until']} is no date, such as 2027-01-31") from error
+        raise InvalidInputError(f"until={words['until']} is not a date such as 2027-01-31") from error
     until = until if until.tzinfo else until.replace(tzinfo=UTC)
     if until <= now:
         raise InvalidInputError(f"until={words['until']} is over")
@@ -192,8 +194,8 @@ class Schedules:
             await queue_of(agent)
         except ConfigurationError as error:
             raise ConfigurationError(
-                f"schedules need a queue, and {error}. A line of cron starts a plan without one: "
-                "0 7 * * 1  plan-execute run --plan FILE --db PATH --yes --json"
+                f"schedules need a queue, and {error}. Without a queue, a line of cron can start a "
+                "plan: 0 7 * * 1  plan-execute run --plan FILE --db PATH --yes --json"
             ) from error
         return cls(agent)
 
@@ -224,7 +226,7 @@ class Schedules:
             await self._put(schedule)
 
     async def pause(self, name: str, now: float, *, paused: bool = True) -> Schedule:
-        """Let none of its runs start, or let them start again; those due meanwhile are left out."""
+        """Pause or continue its runs; runs that were due meanwhile are skipped."""
         async with self._held(name):
             found = await self.get(name)
             changed = replace(found, paused=paused, due=found.next_after(now), note=None)
@@ -238,7 +240,7 @@ class Schedules:
             await self._store.adelete(_ROOT, encode(name))
 
     async def run_now(self, name: str, now: float) -> str:
-        """Start a run at once, whatever else it does; return its thread."""
+        """Start a run at once, independent of its times; return its thread."""
         async with self._held(name):
             found = await self.get(name)
             thread = await self._start(found, now)
@@ -252,12 +254,12 @@ class Schedules:
                 async with self._held(schedule.name):
                     await self._put(await self._advance((await self.get(schedule.name)).came_due(now)))
             except ThreadBusyError:
-                continue  # somebody else looks at it
+                continue  # Another process is looking at it.
             except PlanExecuteError as error:
                 _log.warning("schedule %s: %s", schedule.name, error)
 
     async def _advance(self, schedule: Schedule) -> Schedule:
-        """Start what waits, as far as the last run lets it."""
+        """Start waiting runs, if the last run allows it."""
         while schedule.waiting and not schedule.paused:
             due, *others = schedule.waiting
             later = replace(schedule, waiting=tuple(others), note=None)
@@ -266,7 +268,7 @@ class Schedules:
                 if schedule.overlap == "queue":
                     return schedule
                 if schedule.overlap == "skip":
-                    note = f"the run of {_shown(due)} was left out: {schedule.thread} has not ended"
+                    note = f"the run of {_shown(due)} was skipped: {schedule.thread} has not ended"
                     schedule = replace(later, note=note)
                     continue
                 await cancel_run(self._agent, {"configurable": {"thread_id": schedule.thread}})
@@ -277,14 +279,15 @@ class Schedules:
     async def _start(self, schedule: Schedule, due: float) -> str:
         thread = schedule.thread_of(due)
         begun = await self._agent.aget_state({"configurable": {"thread_id": thread}})
-        if begun.values:  # who started it died before it said so, or even before a worker could have it
+        # The process that started it died before it recorded that, or before a worker could have it.
+        if begun.values:
             is_left = (
                 begun.tasks and not begun.interrupts and await queued_thread(self._store, thread) is None
             )
             return await self._submit(schedule, None, thread) if is_left else thread
         plan = schedule.plan
         if schedule.grant is not None:
-            # The grant names the plan that it is for: what somebody asks on the thread later is another one.
+            # The grant names its plan, so that a later goal on the thread is not covered.
             plan = {**plan, "id": uuid4().hex}
             grant = {**schedule.grant, "schedule": schedule.name, "plan_id": plan["id"]}
             await Ledger(self._store, thread, self._redactor).record_grant(grant)

@@ -1,4 +1,4 @@
-"""Hand a thread to the workers: like ``invoke``, but somebody else runs it, now or later."""
+"""Hand a thread to the workers: like ``invoke``, but another process runs it, now or later."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["asubmit", "has_queue", "queue_of", "submit"]
 
 _LETS_GO_WITHIN_S = 5.0
-"""How long a worker may take to let go of a thread that waits for a person."""
+"""The most time that a worker takes to release a thread that waits for a person."""
 
 
 async def asubmit(
@@ -44,15 +44,15 @@ async def asubmit(
     context: Any = None,
     priority: int = 0,
 ) -> str:
-    """Leave a goal, an answer, or a thread that stopped, to the workers (see ``work``); return at once.
+    """Hand a goal, an answer, or a stopped thread to the workers (see ``work``); return at once.
 
-    It is on disk when this returns. The agent here needs neither the models nor the tools.
+    It is stored when this returns. The agent needs neither the models nor the tools.
 
     Args:
         agent: Any agent on the database of the workers.
         input: What ``invoke`` takes: ``{"goal": …}``, ``{"plan": …}`` and so on, with ``"abandon": True``
-            also where a run is open, which is ended first; a ``Command(resume=…)`` with answers; None to
-            go on with a thread that stopped, or that the workers have given up.
+            to end an open run first; a ``Command(resume=…)`` with answers; None to
+            continue a thread that stopped or was parked.
         thread_id: The thread; None: a new one.
         context: Settings, as for ``invoke``.
         priority: The highest goes first, then the oldest.
@@ -62,7 +62,7 @@ async def asubmit(
 
     Raises:
         ThreadError: If the thread is being run, or its state does not allow the input.
-        InvalidInputError: If the input has not the right form.
+        InvalidInputError: If the input has the wrong form.
         ConfigurationError: If a setting is wrong, or there is no queue: the storage is not PostgreSQL.
     """
     thread_id = uuid4().hex[:12] if thread_id is None else checked_thread_id(thread_id)
@@ -84,14 +84,14 @@ async def asubmit(
             await prepare()
             return thread_id
         except ThreadBusyError:
-            # A question is seen a moment before the worker that asked it lets go of the thread.
+            # A question appears a moment before its worker releases the thread.
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.05)
 
 
 async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context: Any, priority: int) -> None:
-    """Write down what the thread is to do, and put it into the queue."""
+    """Record what the thread should do, and put it into the queue."""
     config: RunnableConfig = {CONF: {"thread_id": thread_id}}
     async with enter(agent, input, config, context, heard=False, elsewhere=True) as entry:
         redactor = run_of(entry.config).redactor
@@ -102,11 +102,11 @@ async def _prepare(agent: PlanExecuteAgent, input: Any, thread_id: str, context:
         settings = entry.settings.model_dump(mode="json", exclude_defaults=True)
         given, name = to_context(context), run_of(entry.config).person.get("id")
         asked = settings if given is not None and given.model_fields_set - {"person"} else {}
-        # The worker goes on in the name of who handed it in.
+        # The worker continues in the name of the person who submitted it.
         asked |= {"person": name} if name else {}
         queue = await queue_of(agent, redactor)
         if not isinstance(entry.input, dict) and (before := await queue.get(thread_id)) is not None:
-            resume = {**(before.resume or {}), **(resume or {})} or None  # no worker has handed them in yet
+            resume = {**(before.resume or {}), **(resume or {})} or None  # No worker has used them yet.
         queued = QueuedThread(thread_id, context=asked or None, resume=resume, priority=priority)
         needs = needs_of(await agent.aget_state(config), asked or None)
         await queue.put(queued.needing(needs))
@@ -120,15 +120,15 @@ def submit(
     context: Any = None,
     priority: int = 0,
 ) -> str:
-    """Leave a goal, an answer, or a thread that stopped, to the workers; see :func:`asubmit`."""
+    """Hand a goal, an answer, or a stopped thread to the workers; see :func:`asubmit`."""
     agent.check_sync()
-    abandons = isinstance(input, Mapping) and ABANDON in input  # its last report may be a model's
+    abandons = isinstance(input, Mapping) and ABANDON in input  # A model may write its last report.
     wait = run if abandons else run_to_end
     return wait(asubmit(agent, input, thread_id, context=context, priority=priority))
 
 
 async def queue_of(agent: PlanExecuteAgent, redactor: Any = None) -> Queue:
-    """Return the queue of an agent's database, made if there is none yet.
+    """Return the queue of an agent's database; create it if there is none.
 
     Raises:
         ConfigurationError: If the database is not PostgreSQL, or the extra is not installed.

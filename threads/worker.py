@@ -1,7 +1,7 @@
-"""A worker: procrastinate hands out threads, and the thread's lock decides who runs each.
+"""Run a worker: procrastinate hands out threads, and the thread's lock decides who runs each.
 
-The lock is held from the look at the thread's row until what became of it is written there. So two workers
-never have one thread, whatever procrastinate believes, and a dead one's are free when its lock is.
+The lock is held from reading the thread's row until the outcome is written there. So two workers never have
+the same thread, whatever procrastinate believes, and a dead worker's threads are free when its lock is.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ __all__ = ["TakenThread", "awork", "work"]
 
 _log = logging.getLogger(__name__)
 _SUBMITTER_LETS_GO_S = (0.02, 0.05, 0.1, 0.2)
-"""When a thread is tried again that is held: who submits it lets go a moment after a worker is told."""
+"""When to retry a held thread: its submitter releases it a moment after the worker is told."""
 _BUSY_RESTS_S = 1.0
-"""How long a thread is left alone that somebody else holds."""
+"""How long to leave a thread alone that another process holds."""
 
 
 @dataclass(frozen=True)
 class TakenThread:
-    """A thread that a worker took, and what came of it.
+    """A thread that a worker took, and the outcome.
 
     Attributes:
         thread_id: The thread.
         status: How its run ended (``done``, ``partial``, ``failed``, ``rejected``); ``waiting`` for a person;
-            ``put off`` to be tried again; ``parked``: given up; ``left`` to others: this worker stops.
+            ``put off`` to be retried; ``parked``; ``left`` to others because this worker stops.
         seconds: How long it was held.
         reason: Why it was put off or parked.
     """
@@ -74,24 +74,24 @@ async def awork(
 ) -> Counter[str]:
     """Run the threads of the queue (see ``submit``), by priority and age, with any number of workers.
 
-    Needs a PostgreSQL database, and the extra ``workers``. A worker takes threads that need only tools and
-    models that it has. One that waits for a person leaves the queue until somebody submits the answer. One
-    whose run raises is put off, longer each time; one that does so ``max_attempts`` times, or whose workers
-    die so often with no step finished meanwhile, is parked: it stays in the queue with the reason until it is
-    submitted again.
+    This needs a PostgreSQL database and the extra ``workers``. A worker takes only threads whose tools and
+    models it has. A thread that waits for a person leaves the queue until the answer is submitted. If a run
+    raises, it is retried later, after longer and longer pauses. If that happens ``max_attempts`` times, or
+    its workers die so often with no step finished in between, it is parked: it stays in the queue with the
+    reason until it is submitted again.
 
     Args:
         agent: Runs the threads; its checkpointer and store are those of ``postgres_persistence``.
         concurrency: Threads at the same time.
-        until_idle: Return when the queue holds nothing that this worker could do, now or later.
+        until_idle: Return when the queue has nothing that this worker could do, now or later.
         max_attempts: Attempts, with nothing done in between, after which a thread is parked.
-        grace_s: How long runs may go on to their end after ``stop``; then they are cut off, to be resumed.
-        poll_s: How often a worker looks for threads whose time has come, and for workers that died; of new
-            threads the database tells it.
+        grace_s: How long runs may finish after ``stop``; then they are interrupted, to be resumed.
+        poll_s: How often a worker looks for due threads and dead workers; the database
+            notifies it of new threads.
         stop: Set it to stop.
-        on_thread: Is told of each thread that was taken, when it is let go.
+        on_thread: Called for each thread that was taken, when it is released.
         on_event: Gets the runs' events.
-        agent_for: Gives the agent for a thread, where they differ (in the workspace of tools, say).
+        agent_for: Returns the agent for a thread, if they differ (for example in the tools' workspace).
 
     Returns:
         How many threads were taken, by `TakenThread.status`.
@@ -125,7 +125,7 @@ async def awork(
 def work(agent: PlanExecuteAgent, **options: Any) -> Counter[str]:
     """Run the threads of the queue until SIGTERM or SIGINT; see :func:`awork` for the options.
 
-    The first signal lets runs go on for ``grace_s`` seconds, the second cuts them off at once.
+    The first signal lets runs continue for ``grace_s`` seconds, the second interrupts them at once.
     """
     return asyncio.run(_work_until_signalled(agent, options))
 
@@ -138,9 +138,9 @@ async def _work_until_signalled(agent: PlanExecuteAgent, options: dict[str, Any]
 
 @contextmanager
 def _signals(stop: asyncio.Event) -> Iterator[None]:
-    """Let the first signal set ``stop``, and the second cancel the task that waits for it."""
+    """Set ``stop`` at the first signal, and cancel the waiting task at the second."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can be told of signals
+        yield  # Only the main thread can receive signals.
         return
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -157,7 +157,7 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
 
 
 class _Worker:
-    """What one worker does with a thread that it is handed."""
+    """What one worker does with a thread."""
 
     on_event: Callable[[dict[str, Any]], object] | None
     on_thread: Callable[[TakenThread], object] | None
@@ -170,7 +170,7 @@ class _Worker:
         self._max_attempts = max_attempts
 
     async def take(self, thread_id: str) -> None:
-        """Go on with a thread, unless somebody else holds it: then it is put back for later."""
+        """Continue a thread, unless another process holds it; then return it for later."""
         began = time.monotonic()
         try:
             async with AsyncExitStack() as stack:
@@ -183,7 +183,7 @@ class _Worker:
             await asyncio.shield(self.queue.again(thread_id, 0.0))
             raise
         except StorageError as error:
-            _log.warning("thread %s: what became of it could not be written: %s", thread_id, error)
+            _log.warning("thread %s: its outcome could not be recorded: %s", thread_id, error)
             raise
         if came is not None:
             self._tell(TakenThread(thread_id, came[0], round(time.monotonic() - began, 3), came[1]))
@@ -198,19 +198,19 @@ class _Worker:
         return await stack.enter_async_context(saver.hold_thread(thread_id))
 
     async def _go_on(self, thread_id: str, hold: Any) -> tuple[str, str | None] | None:
-        """Go on with a thread that is held here; give its status and the reason, None: it was not taken."""
+        """Continue a held thread; return its status and the reason, or None if it was not taken."""
         queued = await self.queue.get(thread_id)
         if queued is None or queued.parked is not None:
             return None
         if not queued.is_due:
-            await self.queue.put(queued)  # so that it is handed out again when it is
+            await self.queue.put(queued)  # So it is handed out again when it is due.
             return None
         begun = replace(queued, attempts=queued.attempts + 1)
         try:
             agent, config = self.agent_for(thread_id), _config(thread_id)
             snapshot = await agent.aget_state(config)
             if not snapshot.tasks:
-                await self.queue.remove(thread_id)  # ended, or deleted, past the queue
+                await self.queue.remove(thread_id)  # It ended, or was deleted, outside the queue.
                 return None
             needs = needs_of(snapshot, queued.context)
             if not queued.asks and (lacking := needs.missing(agent.toolbox, agent.models)):
@@ -224,13 +224,13 @@ class _Worker:
             await self._run(agent, begun, snapshot, hold)
             return await self._conclude(await agent.aget_state(config), begun)
         except asyncio.CancelledError:
-            # Whoever goes on finds it as if this worker had not taken it.
+            # The next runner finds it as if this worker had not taken it.
             await asyncio.shield(self._settle(replace(queued, due=0.0)))
             self._tell(TakenThread(thread_id, "left", 0.0))
             raise
         except Exception as error:
             reason = describe_exception("the run", error, run_redactor())
-            # Where the error is none of ours, only its traceback says where it comes from.
+            # For a foreign error, only its traceback says where it comes from.
             _log.warning("thread %s: %s", thread_id, reason, exc_info=not isinstance(error, PlanExecuteError))
             return await self._settle(begun.failed(reason, self._max_attempts))
 
@@ -255,7 +255,7 @@ class _Worker:
         return ("parked", queued.parked) if queued.parked is not None else ("put off", queued.error)
 
     async def _conclude(self, snapshot: StateSnapshot, queued: QueuedThread) -> tuple[str, str | None]:
-        """Take a thread out of the queue whose run has ended, or waits for a person."""
+        """Remove a thread from the queue if its run has ended, or waits for a person."""
         if snapshot.tasks and not snapshot.interrupts:
             return await self._settle(queued.failed("it stopped before its end", self._max_attempts))
         if (due := safe_default_at(snapshot, _patience(snapshot))) is not None:
@@ -277,7 +277,7 @@ def _config(thread_id: str) -> RunnableConfig:
 
 
 def _progress(snapshot: StateSnapshot) -> str:
-    """Name what the thread has got done: its checkpoint, and the steps that have ended since."""
+    """Identify the thread's progress: its checkpoint, and the steps that have ended since."""
     checkpoint_id = snapshot.config["configurable"].get("checkpoint_id", "")
     return f"{checkpoint_id}:{len(snapshot.values.get('results') or {})}"
 

@@ -1,1 +1,1 @@
-"""What can be done: tools with their effects, and calling them."""
+"""Provide tools with their effects, and call them."""

@@ -1,4 +1,4 @@
-"""Named agents: graphs and runnables of the embedder's that a step can hand its work to."""
+"""Read named agents: the embedder's graphs and runnables, to which a step can hand its work."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class NamedAgent:
 
     Attributes:
         name: Its name in plans.
-        runnable: What runs: it gets ``{"messages": […]}``.
-        effect: What it does to the world, ``write`` if undeclared.
-        description: What the planner is told about it.
+        runnable: The runnable; it gets ``{"messages": […]}``.
+        effect: Its effect, ``write`` if undeclared.
+        description: The planner's description of it.
     """
 
     name: str
@@ -36,7 +36,7 @@ class NamedAgent:
     @property
     def is_remote(self) -> bool:
         """Whether it runs on another LangGraph server."""
-        # By its class's name: to import RemoteGraph only to look would cost every start a tenth of a second.
+        # By its class's name, because importing RemoteGraph for a check would cost every start 0.1 s.
         return any(cls.__name__ == "RemoteGraph" for cls in type(self.runnable).__mro__)
 
 
@@ -44,7 +44,7 @@ def named_agents(given: Mapping[str, Any] | None) -> dict[str, NamedAgent]:
     """Read the embedder's agents; ``agent.with_config(metadata={"effect": …, "description": …})`` declares.
 
     Raises:
-        ConfigurationError: If a name cannot stand in a plan, or what it names cannot be run.
+        ConfigurationError: If a name is not valid in a plan, or the agent cannot be run.
     """
     return {name: _named(name, agent) for name, agent in (given or {}).items()}
 

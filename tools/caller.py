@@ -1,4 +1,4 @@
-"""What a call may want of the run that makes it: a person's answer, and to be heard while it works."""
+"""What a call may need from its run: a person's answer, and a way to report progress."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["CALLER", "Caller", "Reply", "ToolQuestion"]
 
 Json = Any
 Reply = Mapping[str, Json] | None
-"""What a person filled in; empty where nothing was to be filled in. None: they declined."""
+"""A person's completed form; empty if there was nothing to fill in; None if they declined."""
 
 
 @dataclass(frozen=True)
 class ToolQuestion:
-    """What a server asks the person during a call.
+    """A server's question to the person during a call.
 
     Attributes:
-        message: Its words.
-        server: Who asks.
-        schema: JSON Schema of the object that is to be filled in.
-        url: An address that the person is to open instead; "": none.
+        message: The text.
+        server: The asking server.
+        schema: JSON Schema of the object to fill in.
+        url: An address for the person to open instead; "" if there is none.
     """
 
     message: str
@@ -38,8 +38,8 @@ class Caller(Protocol):
         """Ask a person, and return the replies in the same order.
 
         Args:
-            questions: All that is asked at this point of the call.
-            first: How many questions the call has asked before.
+            questions: All questions at this point of the call.
+            first: The number of earlier questions of the call.
 
         Raises:
             ToolFailedError: If nobody can be asked.
@@ -47,14 +47,14 @@ class Caller(Protocol):
         """
 
     async def kept(self) -> dict[str, Json] | None:
-        """Return where an earlier start of this call stood when it asked; None: it has not asked."""
+        """Return the state that an earlier start of this call had when it asked; None if it has not asked."""
 
     async def keep(self, stand: dict[str, Json]) -> None:
-        """Keep where the call stands, for the start that follows the answer."""
+        """Keep the state of the call, for the start after the answer."""
 
     def tell(self, progress: float, total: float | None, message: str | None) -> None:
-        """Tell how far the call has come."""
+        """Report the progress of the call."""
 
 
 CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
-"""The caller of the call that the running task makes."""
+"""The caller of the running task's call."""

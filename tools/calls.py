@@ -1,4 +1,4 @@
-"""Call one tool with exact arguments and get its exact output, with no model in between."""
+"""Call one tool with exact arguments and return its exact output, without a model in between."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 Json = Any
 KEYS_ONLY = Redactor()
-"""Knows no secret by its value: it takes out what has the form of a key."""
+"""Knows no secret by value; it removes text that has the form of a key."""
 
 
 async def call_tool(
@@ -53,16 +53,16 @@ async def call_tool(
     """Call a tool and return its output as JSON, without secrets.
 
     Args:
-        node: The tool's own node, if there is one already: to make it takes as long as a call.
-        key: The call's idempotency key, for a tool that asks for it.
-        redactor: Keeps secrets out of the output and of what the tool raises.
+        node: The tool's node, if it exists already, because making one takes as long as a call.
+        key: The call's idempotency key, for a tool that takes it.
+        redactor: Removes secrets from the output and the tool's exception.
 
     Raises:
         BadArgumentsError: If the arguments do not fit the tool's own schema.
         ToolFailedError: If the tool raises, or reports its failure as a value.
     """
     require_credentials(tool.name, args)
-    # A tool that turns its own errors into text would make a failed call look like a success.
+    # If a tool turns its own errors into text, a failed call would look like a success.
     strict = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
     call = ToolCall(name=tool.name, args=args, id=call_id, type="tool_call")
     try:
@@ -88,38 +88,38 @@ async def call_tool(
 
 
 def require_credentials(name: str, args: Mapping[str, Json]) -> None:
-    """Refuse a call that would be made with the mark of a secret in the secret's place.
+    """Refuse a call with the mark of a secret in place of the secret.
 
     Raises:
         BadArgumentsError: If an argument was a secret; the message names it.
     """
     if secret := lost_credential(args):
         raise BadArgumentsError(
-            f"{name}: an argument was a secret ({secret}), and secrets are not passed on: "
-            "let the tool read it from its own environment"
+            f"{name}: an argument was a secret ({secret}), and secrets are not passed to tools: let "
+            "the tool read it from its own environment"
         )
 
 
 def without_secrets(failure: ToolFailedError, redactor: Redactor) -> ToolFailedError:
-    """Return what a tool itself says about its failure, such as the output of a command, without secrets."""
+    """Return the tool's own words about its failure, such as a command's output, without secrets."""
     return ToolFailedError(redactor.text(str(failure)), is_answer=failure.is_answer)
 
 
 _LOST = {"TimeoutError", "ConnectionError", "TransportError", "Timeout", "ClientConnectionError"}
-"""What is raised where an answer did not come: Python's own, and that of httpx, requests and aiohttp."""
+"""Exceptions after which the answer is lost: Python's own, and those of httpx, requests and aiohttp."""
 _NOT_SENT = {"ConnectionRefusedError", "ConnectError", "ConnectTimeout", "PoolTimeout"}
 """Those of them that are raised before anything is sent."""
 
 
 def failed_call(name: str, error: BaseException, redactor: Redactor = KEYS_ONLY) -> ToolFailedError:
-    """Make of what a tool raised the failure of its call; after a lost answer it may have done its work."""
+    """Turn a tool's exception into its call's failure; if the answer was lost, it may have done its work."""
     classes = {one.__name__ for one in type(error).__mro__}
     is_answer = not classes & _LOST or bool(classes & _NOT_SENT)
     return ToolFailedError(describe_exception(name, error, redactor), is_answer=is_answer)
 
 
 def describe_exception(name: str, error: BaseException, redactor: Redactor = KEYS_ONLY) -> str:
-    """Say in one line what a tool raised. Secrets are taken out first: the cut would leave halves of them."""
+    """Describe a tool's exception in one line. Secrets are removed first, or the cut would leave halves."""
     text = redactor.text(str(error)).strip() or "no message"
     return f"{name} raised {type(error).__name__}: {shortened(text, 800)}"
 
@@ -133,7 +133,7 @@ def _first_problems(error: ValidationError) -> str:
 def _inject(
     node: ToolNode, tool: BaseTool, call: ToolCall, config: RunnableConfig, runtime: Runtime[Any]
 ) -> dict[str, Json]:
-    """Add what the tool asks to be given by the runtime (ToolRuntime, store), never by the plan."""
+    """Add the arguments that the runtime provides (ToolRuntime, store), never the plan."""
     tool_runtime: ToolRuntime[Any, Any] = ToolRuntime(
         state={"messages": []},
         context=runtime.context,
@@ -149,7 +149,7 @@ def _takes_call_id(tool: BaseTool) -> bool:
     schema = tool.args_schema
     fields = schema.model_fields if isinstance(schema, type) and issubclass(schema, BaseModel) else {}
     marks = [mark for field in fields.values() for mark in field.metadata]
-    # LangChain's own list of what it injects (private in langchain-core 1.7.2).
+    # LangChain's own list of injected arguments (private in langchain-core 1.7.2).
     return InjectedToolCallId in map(_class_of, marks) or "tool_call_id" in tool._injected_args_keys
 
 
@@ -158,7 +158,7 @@ def _class_of(mark: Any) -> Any:
 
 
 async def _with_call_id(tool: BaseTool, call: dict[str, Any], config: RunnableConfig) -> Any:
-    """Call a tool that asks for the id of its call; LangChain would give only a text."""
+    """Call a tool that takes its call's id; LangChain would return only a text."""
     function = getattr(tool, "coroutine", None)
     if function is None:
         return await tool.ainvoke(call, config)
@@ -183,7 +183,7 @@ def _plain(tool: BaseTool, output: Any, redactor: Redactor) -> Json:
 
 
 def abridged(args: Mapping[str, Json], limit: int) -> dict[str, Json]:
-    """Return arguments for the record: as they are, or, over ``limit``, the beginnings of the long ones.
+    """Return arguments for the record: unchanged, or over ``limit`` with only the beginnings of long ones.
 
     Args:
         args: The arguments of a call; often whole outputs of earlier steps.
@@ -199,15 +199,15 @@ def abridged(args: Mapping[str, Json], limit: int) -> dict[str, Json]:
 
 
 ABRIDGED = "$abridged"
-"""The one key of what stands for a long argument on record."""
+"""The only key of a shortened argument on record."""
 
 
 def last_line(text: str) -> str:
-    """Return what an error says at its end, where the whole of it has been shown already."""
+    """Return the end of an error's text if the rest has already been shown."""
     lines = text.strip().splitlines()
     return text if len(lines) < 2 else f"… {lines[-1].strip()}"
 
 
 def ended_with(output: Json, *, ok: bool) -> str:
-    """Shorten what a call gave for the record; a failed call's text keeps its end."""
+    """Shorten a call's output for the record; a failed call's text keeps its end."""
     return preview(output) if ok else shortened(output, BRIEF * 3)

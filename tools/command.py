@@ -109,15 +109,15 @@ class Commands:
             async with asyncio.timeout(self.time_limit_s):
                 return await run_in_thread(process.wait)
         except TimeoutError:
-            # Without the cause, which would count as a failure that may pass.
+            # Without the cause, which would count as a transient failure.
             too_long = f"{_shown(command)} took longer than {self.time_limit_s:g} s"
             raise ToolFailedError(too_long, is_answer=False) from None
         finally:
-            # Also after a good end: nothing that it left in the background goes on unseen.
+            # Also after success: nothing that it left in the background may continue unseen.
             await _killed(process)
 
     def _prepare(self, command: Sequence[str], folder: str) -> _Start:
-        """Check a command and find what it needs; asks the file system, so not on the event loop."""
+        """Check a command and find its program; this reads the file system, so not on the event loop."""
         if not command or command[0] not in self.allowed:
             named = repr(command[0]) if command else "an empty command"
             raise ToolFailedError(f"{named} is not allowed; allowed programs: {known(self.allowed)}")
@@ -139,7 +139,7 @@ class Commands:
         return found
 
     def _path(self) -> str:
-        """Leave out of the PATH what a command or a file tool could have written."""
+        """Leave out of the PATH every folder in which a command or a file tool could have written."""
         root = self.root.resolve()
         folders = [Path(name) for name in os.get_exec_path() if os.path.isabs(name)]
         return os.pathsep.join(str(at) for at in folders if not at.resolve().is_relative_to(root))

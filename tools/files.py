@@ -30,10 +30,10 @@ def file_tools(root: Path) -> list[BaseTool]:
 
 @dataclass(frozen=True)
 class FileTools:
-    """What can be done to the files of one folder.
+    """Operations on the files of one folder.
 
     Attributes:
-        folder: The folder that they are confined to.
+        folder: The folder to which they are confined.
         max_bytes: The largest file that is read, searched or written.
         max_entries: The most files that a listing names, and a search looks into.
         max_matches: The most lines that a search returns.
@@ -45,7 +45,7 @@ class FileTools:
     max_matches: int = 200
 
     def tools(self) -> list[BaseTool]:
-        """Make the tools. Only writing names its resource: reads conflict with nothing."""
+        """Make the tools. Only writing declares a resource, because reads conflict with nothing."""
         write = {"effect": "write", "resource": "file:{path}"}
         return [
             *(
@@ -58,7 +58,8 @@ class FileTools:
     def list_files(self, path: str = ".", pattern: str = "*") -> dict[str, Any]:
         """List the files below a folder whose names match a pattern such as *.md, with their sizes.
 
-        `complete` is false if there are more; `skipped` names what is no file or could not be opened.
+        `complete` is false if there are more; `skipped` names entries that are not files or could not be
+        opened.
         """
         files: list[dict[str, Any]] = []
         skipped: list[dict[str, str]] = []
@@ -77,9 +78,9 @@ class FileTools:
     def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> str:
         """Read a UTF-8 text file, or a part of it: at most `limit` bytes, from byte `offset` on.
 
-        Where the file goes on after a part, a last line says so, with the offset to read on from.
+        If the file continues after a part, a last line says so, with the offset to read on from.
         """
-        if offset < 0 or (limit is not None and limit < 4):  # a character has up to four bytes
+        if offset < 0 or (limit is not None and limit < 4):  # A character has up to four bytes.
             raise ToolFailedError(f"offset={offset}, limit={limit}: give an offset from 0 and a limit from 4")
         with self.folder.parent(path) as (folder, name):
             if offset == 0 and limit is None:
@@ -90,7 +91,7 @@ class FileTools:
         with os.fdopen(open_regular(name, folder), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if offset > size:
-                raise ToolFailedError(f"{path!r} has {size:,} bytes; offset={offset} is behind its end")
+                raise ToolFailedError(f"{path!r} has {size:,} bytes; offset={offset} is after its end")
             file.seek(offset)
             content = file.read(limit)
             further = bool(file.read(1))
@@ -128,9 +129,9 @@ class FileTools:
         return {"matches": matches[: self.max_matches], "skipped": skipped, "complete": False}
 
     def write_file(self, path: str, text: str) -> dict[str, Any]:
-        """Write a UTF-8 text file, whole or not at all; one that is there is replaced, folders are made."""
+        """Write a UTF-8 text file, whole or not at all; replace an existing one, create missing folders."""
         if str(PurePosixPath(path)) != path:
-            # One file has one name, so that two steps that write it at the same time are noticed.
+            # One spelling per file, so that two steps that write it at the same time are noticed.
             raise ToolFailedError(f"{path!r} must be written as {str(PurePosixPath(path))!r}")
         try:
             content = text.encode()
@@ -154,21 +155,21 @@ class FileTools:
 
 
 def _entries(top: int, at: str, skipped: list[dict[str, str]]) -> Iterator[tuple[str, str, int]]:
-    """Yield each entry that is no folder: its path as text, its name, its folder's descriptor."""
+    """Yield each entry that is not a folder: its path as text, its name, its folder's descriptor."""
 
     def note(error: OSError) -> None:
         skipped.append({"path": _shown(str(error.filename or "?")), "reason": _reason(error)})
 
     for below, folders, names, folder in os.fwalk(".", dir_fd=top, onerror=note):
         if below.count("/") >= DEPTH_LIMIT:
-            # os.fwalk calls itself for each level until Python 3.12, and holds a descriptor.
+            # os.fwalk is recursive until Python 3.12, and holds a descriptor per level.
             skipped.extend(
                 {"path": _shown(os.path.normpath(os.path.join(at, below, f))), "reason": "too deep"}
                 for f in folders
             )
             folders.clear()
         folders.sort()
-        # Links to folders stand among the folders, and are not walked into.
+        # Links to folders are listed among the folders, and are not followed.
         links = [name for name in folders if _is_link(name, folder)]
         for name in sorted([*names, *links]):
             yield _shown(os.path.normpath(os.path.join(at, below, name))), name, folder
@@ -178,11 +179,11 @@ def _is_link(name: str, folder: int) -> bool:
     try:
         return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except FileNotFoundError:
-        return False  # gone since it was listed
+        return False  # It has disappeared since it was listed.
 
 
 def _shown(path: str) -> str:
-    """Write a path as text that can be stored; a name that is no UTF-8 gets replacement characters."""
+    """Write a path as text that can be stored; a name that is not UTF-8 gets replacement characters."""
     return os.fsencode(path).decode(errors="replace")
 
 
@@ -205,7 +206,7 @@ def _as_text(content: bytes, path: str) -> str:
 
 
 def _whole_characters(content: bytes, path: str, offset: int, *, further: bool) -> tuple[str, int]:
-    """Return the text of a part of a file, and where it ends: before a character that is cut in two."""
+    """Return a part of a file as text, and where it ends: before a character that would be cut in two."""
     decoder = getincrementaldecoder("utf-8")()
     try:
         text = decoder.decode(content, final=not further)
@@ -230,7 +231,7 @@ def _matching_lines(content: str, text: str, path: str, limit: int) -> list[dict
 
 
 def _replace(name: str, folder: int, content: bytes) -> None:
-    """Write beside the file and rename: whoever reads sees the old text or the new, never a part."""
+    """Write next to the file and rename: readers see the old text or the new one, never a part."""
     mode = _mode_of(name, folder)
     beside = f".plan-execute-{secrets.token_hex(8)}.part"
     created = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder)
@@ -250,7 +251,7 @@ def _replace(name: str, folder: int, content: bytes) -> None:
 
 
 def _mode_of(name: str, folder: int) -> int | None:
-    """Return the permissions of the file that is replaced; None: there is none yet."""
+    """Return the permissions of the file that is replaced; None if there is none yet."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

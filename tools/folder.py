@@ -1,4 +1,4 @@
-"""A folder that paths cannot leave: what file tools and commands are confined to."""
+"""A folder that paths cannot leave, for file tools and commands."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW"
 _FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 DEPTH_LIMIT = 100
-"""Folders within each other. One write could make thousands, which no walk would survive."""
+"""The most nested folders. One write could make thousands, which no walk would survive."""
 
 
 class ConfinedFolder:
-    """Opens what is below a root folder, and nothing else.
+    """Opens files and folders below a root folder, and nothing else.
 
-    A path is resolved and must end below the root; then each component of the resolved path is
-    opened relative to the one before it, following no link. A link that is put in the way between
-    the two makes the call fail, it cannot lead out. Links that stay inside work. What may lead out
-    is a hard link or a mount that somebody else has put below the root.
+    A path is resolved and must end below the root. Then each component of the resolved path is opened
+    relative to the one before it, without following links. A link that is created in between makes the call
+    fail, but cannot lead out. Links that stay inside work. Only a hard link or a mount that somebody else has
+    put below the root may lead out.
 
     Args:
-        root: The folder; made when it is first used.
+        root: The folder; created when it is first used.
 
     Raises:
         ConfigurationError: If this system cannot open files relative to a folder (Windows).
@@ -36,15 +36,17 @@ class ConfinedFolder:
 
     def __init__(self, root: Path) -> None:
         if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
-            raise ConfigurationError("tools confined to a folder need openat(), which this system lacks")
+            raise ConfigurationError(
+                "tools confined to a folder need openat(), which this system does not have"
+            )
         self.root = Path(os.path.abspath(root))
 
     @contextmanager
     def folder(self, path: str) -> Iterator[tuple[int, str]]:
-        """Open a folder; give its descriptor and its resolved path relative to the root.
+        """Open a folder; return its descriptor and its resolved path relative to the root.
 
         Raises:
-            ToolFailedError: If it is outside the root, missing, or no folder.
+            ToolFailedError: If it is outside the root, missing, or not a folder.
         """
         parts = self._parts(path)
         with _said(path), _closing(self._walk(parts)) as opened:
@@ -52,11 +54,11 @@ class ConfinedFolder:
 
     @contextmanager
     def parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """Open the folder that holds a file; give its descriptor and the file's own name.
+        """Open the folder of a file; return its descriptor and the file's own name.
 
         Args:
             path: The file, which need not exist.
-            make: Whether missing folders are made.
+            make: Whether missing folders are created.
 
         Raises:
             ToolFailedError: If it is outside the root or its folder cannot be opened.
@@ -109,7 +111,7 @@ def open_regular(name: str, folder: int) -> int:
         OSError: If it cannot be opened.
         ToolFailedError: If it is not a regular file.
     """
-    # Looked at before it is opened, because opening alone may already do something to a device.
+    # Check before opening, because opening alone may already do something to a device.
     if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         raise ToolFailedError(f"{name!r} is not a regular file")
     opened = os.open(name, _FILE, dir_fd=folder)
@@ -120,7 +122,7 @@ def open_regular(name: str, folder: int) -> int:
 
 
 def _check(path: str) -> None:
-    """Refuse what is no relative path, before the file system is asked anything."""
+    """Refuse everything but a relative path, before asking the file system."""
     if not path or "\0" in path:
         raise ToolFailedError(f"{path!r} is not a path: it is empty or holds a NUL")
     try:
@@ -130,12 +132,12 @@ def _check(path: str) -> None:
     if os.path.isabs(path) or ".." in PurePosixPath(path).parts:
         raise ToolFailedError(f"{path!r} is outside the folder: give a relative path without '..'")
     if len(PurePosixPath(path).parts) > DEPTH_LIMIT:
-        raise ToolFailedError(f"a path of more than {DEPTH_LIMIT} folders within each other is not opened")
+        raise ToolFailedError(f"a path of more than {DEPTH_LIMIT} nested folders is not opened")
 
 
 @contextmanager
 def _said(path: str) -> Iterator[None]:
-    """Word what the system says about a path, without the path of the root."""
+    """Describe a system error about a path, without the path of the root."""
     try:
         yield
     except OSError as error:

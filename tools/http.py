@@ -27,12 +27,12 @@ _TEXT_TYPES = re.compile(
     r"|json|xml|yaml|x-yaml|javascript|ecmascript|x-ndjson|jsonl|toml)"
 )
 _CHARSETS = frozenset({"utf-8", "utf-8-sig", "ascii", "iso8859-1", "iso8859-15", "cp1252", "utf-16"})
-# A server that ignores the second could send a few bytes that unpack to gigabytes.
+# A server that ignores the second header could send a few bytes that unpack to gigabytes.
 _HEADERS = {"User-Agent": "plan-execute", "Accept-Encoding": "identity"}
 _LAST_PORT = 65_535
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # IANA's registries of special addresses. Python's own is_global depends on its version: before 3.11.10 it
-# takes most of 192.0.0.0/24 for public.
+# considers most of 192.0.0.0/24 public.
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
 _SPECIAL = (
     *(
@@ -61,7 +61,7 @@ def http_tool(*, allow_hosts: Collection[str] = ()) -> BaseTool:
     """Make the tool ``http_get`` with the usual limits.
 
     Args:
-        allow_hosts: Hosts that may have private addresses, as they stand in URLs.
+        allow_hosts: Hosts that may have private addresses, as written in URLs.
     """
     return HttpGet(allow_hosts=frozenset(allow_hosts)).tool()
 
@@ -70,16 +70,16 @@ def http_tool(*, allow_hosts: Collection[str] = ()) -> BaseTool:
 class HttpGet:
     """Fetches text.
 
-    What may be fetched is decided for each redirect anew: the host is resolved, all its addresses
-    must be public, and the connection is made to an address that was checked. It is a read, so it
-    needs no approval, though a URL can carry data away: do not give it to steps that see secrets.
+    Every redirect is checked again: the host is resolved, all its addresses must be public, and the
+    connection is made to an address that was checked. It is a read, so it needs no approval, but a URL can
+    carry data out: do not give it to steps that see secrets.
 
     Attributes:
-        allow_hosts: Hosts that may have private addresses, as they stand in URLs.
+        allow_hosts: Hosts that may have private addresses, as written in URLs.
         max_bytes: The largest body.
         max_redirects: How many redirects are followed.
         time_limit_s: Seconds for everything together.
-        verify: Which certificates are trusted; None: those of certifi.
+        verify: Which certificates are trusted; None for those of certifi.
     """
 
     allow_hosts: frozenset[str] = frozenset()
@@ -96,14 +96,15 @@ class HttpGet:
             return await self.get(url)
 
         tool = StructuredTool.from_function(coroutine=http_get, metadata={"effect": "read"})
-        tool.func = lambda url: run_to_end(self.get(url))  # LangChain tools can be called without a loop too
+        # LangChain tools can also be called without a loop.
+        tool.func = lambda url: run_to_end(self.get(url))
         return tool
 
     async def get(self, url: str) -> dict[str, Any]:
         """Fetch a URL and return ``{url, status, content_type, text}``, the URL after redirects.
 
         Raises:
-            ToolFailedError: If it may not be fetched, is too large, or is no text.
+            ToolFailedError: If it may not be fetched, is too large, or is not text.
             TimeoutError: If it takes too long.
             httpx.HTTPError: If the server cannot be reached or answers with an error status.
         """
@@ -111,14 +112,17 @@ class HttpGet:
             async with asyncio.timeout(self.time_limit_s):
                 return await self._follow(httpx.Request("GET", url, headers=_HEADERS))
         except httpx.InvalidURL as error:
-            raise ToolFailedError(f"{url!r} is not a URL, or redirects to what is none: {error}") from error
+            raise ToolFailedError(
+                f"{url!r} is not a URL, or redirects to something that is not one: {error}"
+            ) from error
         except TimeoutError as error:
             raise TimeoutError(f"{url} took longer than {self.time_limit_s:g} s") from error
 
     async def _follow(self, request: httpx.Request) -> dict[str, Any]:
         verify = await run_in_thread(_trusted) if self.verify is None else self.verify
         transport = CheckedTransport(self.allow_hosts, verify)
-        # Without the environment: a proxy would connect elsewhere than was checked, .netrc holds passwords.
+        # Without the environment: a proxy would connect elsewhere than checked, and .netrc contains
+        # passwords.
         client = httpx.AsyncClient(transport=transport, trust_env=False, timeout=self.time_limit_s)
         async with client:
             for _ in range(self.max_redirects + 1):
@@ -150,7 +154,7 @@ class HttpGet:
 
 
 class CheckedTransport(httpx.AsyncBaseTransport):
-    """Connects to public addresses only, and to the very address that was checked.
+    """Connects only to public addresses, and to exactly the address that was checked.
 
     Args:
         allow_hosts: Hosts that may have any address.
@@ -192,7 +196,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address belongs to the public internet, also where it wraps an IPv4 address."""
+    """Tell whether an address is on the public internet, also if it wraps an IPv4 address."""
     found: Address = ipaddress.ip_address(address.partition("%")[0])
     wrapped = _wrapped(found) if isinstance(found, ipaddress.IPv6Address) else None
     if wrapped is not None:
@@ -214,11 +218,11 @@ def _check_url(url: httpx.URL) -> None:
     if url.scheme not in _SCHEMES or not url.host or (url.port or 0) > _LAST_PORT:
         raise ToolFailedError(f"{str(url)!r} is not a URL of {' or '.join(_SCHEMES)}")
     if url.userinfo:
-        raise ToolFailedError(f"the URL of {url.host} holds a user or a password, which would be recorded")
+        raise ToolFailedError(f"the URL of {url.host} contains a user or a password, which would be recorded")
 
 
 def _pinned(request: httpx.Request, address: str) -> httpx.Request:
-    """Send a request to an address: the Host header and the certificate's name stay the host's."""
+    """Send a request to an address; the Host header and the certificate's name stay the host's."""
     return httpx.Request(
         request.method,
         request.url.copy_with(host=address),

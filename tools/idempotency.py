@@ -1,4 +1,4 @@
-"""Give a tool the idempotency key of its call: the same when the call is made again after a crash."""
+"""Give a tool the idempotency key of its call: the same if the call is made again after a crash."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ __all__ = ["InjectedIdempotencyKey", "keyed_tool", "with_idempotency_key"]
 
 
 class InjectedIdempotencyKey(InjectedToolArg):
-    """Marks the parameter of a tool that takes the key of the call; models and plans never see or set it.
+    """Marks the parameter of a tool that takes the call's key; models and plans never see or set it.
 
-    The key is 64 hexadecimal characters. A call that is made again after a crash, in whatever process,
-    has the same key, and so have its tries after a passing failure; another attempt has another one.
+    The key is 64 hexadecimal characters. A call that is made again after a crash, in whatever process, has
+    the same key, and so have its retries after a transient error; another attempt has another key.
 
-    Example:
-        >>> def pay(amount: int, key: Annotated[str, InjectedIdempotencyKey()]) -> str:
-        ...     "Pay, once per key."
+    Example: >>> def pay(amount: int, key: Annotated[str, InjectedIdempotencyKey()]) -> str: ... "Pay, once
+    per key."
     """
 
 
 def with_idempotency_key(tool: BaseTool, args: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return the arguments with the key where the tool asks for it, whatever stood there."""
+    """Return the arguments with the key if the tool takes it, replacing any given value."""
     return {**args, **dict.fromkeys(_parameters(tool), key)}
 
 
 def keyed_tool(tool: BaseTool, key: str) -> BaseTool:
-    """Return the tool with the key for one call in it, where it asks for one.
+    """Return the tool with the key for one call in it, if it takes one.
 
-    ToolNode takes every injected argument out of a call, so that no model can forge one
-    (langgraph-prebuilt 1.1.2): the key can only come with the tool.
+    ToolNode removes every injected argument from a call, so that no model can forge one (langgraph-prebuilt
+    1.1.2). So the key can only come with the tool.
     """
     if not any(True for _ in _parameters(tool)):
         return tool
@@ -44,7 +43,7 @@ def keyed_tool(tool: BaseTool, key: str) -> BaseTool:
 
 
 class _KeyedTool(BaseTool):
-    """A tool for one call, whose key it adds."""
+    """A tool for one call, which adds the call's key."""
 
     wrapped: BaseTool
     key: str
@@ -59,7 +58,7 @@ class _KeyedTool(BaseTool):
 
 
 def _parameters(tool: BaseTool) -> Iterator[str]:
-    """Name the parameters that take the key, whether its function or its argument schema marks them."""
+    """List the parameters that take the key, whether its function or its argument schema marks them."""
     for function in _functions(tool):
         yield from _marked(function)
     schema = tool.args_schema
@@ -74,11 +73,11 @@ def _functions(tool: BaseTool) -> list[Callable[..., Any]]:
 
 
 _MARKED: WeakKeyDictionary[FunctionType, tuple[str, ...]] = WeakKeyDictionary()
-"""What was found in plain functions: reading their annotations takes longer than many a call."""
+"""Results for plain functions, because reading their annotations takes longer than many calls."""
 
 
 def _marked(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Name the parameters of a function that take the key."""
+    """List the parameters of a function that take the key."""
     if not isinstance(function, FunctionType):
         return tuple(name for name, hint in _hints(function).items() if _is_marked(hint))
     if function not in _MARKED:

@@ -1,7 +1,7 @@
-"""Tools of MCP servers: named in the common ``mcpServers`` JSON, called from whichever event loop.
+"""Use the tools of MCP servers, configured in the common ``mcpServers`` JSON, from any event loop.
 
-The servers have an event loop of their own, in a daemon thread. A server that hangs holds up nobody
-else, and a session that one loop began can serve calls of another.
+The servers have an event loop of their own, in a daemon thread. A server that hangs delays nobody else, and
+calls from any loop can use the same session.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ Json = Any
 
 _LOOP = "plan-execute-mcp"
 _CLOSE_S = 8.0
-"""How long the end of the process waits for the servers'; each has been killed by then."""
+"""How long the end of the process waits for the servers to end; each has been killed by then."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
-"""What no model provider takes in the name of a tool."""
+"""Characters that no model provider accepts in the name of a tool."""
 _LONGEST_NAME = 64
 
 
@@ -78,14 +78,14 @@ def mcp_tools(
 ) -> McpTools:
     """Start the MCP servers of files and return their tools.
 
-    What a tool does to the world is read from its annotations: ``readOnlyHint`` means ``read``,
-    ``idempotentHint`` means ``idempotent``, anything else ``write``. They are the server's own word:
-    override those of a server that you do not trust, here or with ``effects`` in the file.
+    The effect of a tool is read from its annotations: ``readOnlyHint`` means ``read``, ``idempotentHint``
+    means ``idempotent``, anything else ``write``. They are the server's own words: override those of a server
+    that you do not trust, here or with ``effects`` in the file.
 
     Args:
-        sources: JSON files, or what one holds: ``{"mcpServers": {name: {"command": …} | {"url": …}}}``.
-        effects: What single tools do, by their names as returned; ``*``: all others. Wins over the file.
-        prefix: Put each server's name before the names of its tools, as ``"prefix": true`` does for one.
+        sources: JSON files, or the content of one: ``{"mcpServers": {name: {"command": …} | {"url": …}}}``.
+        effects: Effects of single tools, by their returned names; ``*`` for all others. Takes precedence.
+        prefix: Put each server's name before its tools' names, as ``"prefix": true`` does for one.
         start_timeout_s: How long a server may take until it has listed its tools (default: the file's
             ``startTimeout``, else 60).
         call_timeout_s: How long one call may take (default: the file's ``timeout``, else 120).
@@ -119,7 +119,7 @@ def mcp_tools(
 
 
 async def amcp_tools(*sources: Source, **options: Any) -> McpTools:
-    """Return the tools without holding up the event loop; see :func:`mcp_tools`."""
+    """Return the tools without blocking the event loop; see :func:`mcp_tools`."""
     return await asyncio.to_thread(mcp_tools, *sources, **options)
 
 
@@ -143,7 +143,7 @@ def _on_the_loop(work: Coroutine[Any, Any, T]) -> Future[T]:
 
 
 class _Server:
-    """A server as seen from other event loops; its process ends with this object, and at exit."""
+    """A server for callers in other event loops; its process ends with this object, and at exit."""
 
     def __init__(self, server: McpServer) -> None:
         self.server = server
@@ -154,7 +154,7 @@ class _Server:
 
         self._process = os.getpid()
         self._connection = McpConnection(self.server)
-        # Without waiting: garbage may be collected on any event loop.
+        # Without waiting, because garbage collection may run on any event loop.
         weakref.finalize(self, _submit_close, self._connection, self._process).atexit = False
         _SERVERS.add(self)
 
@@ -163,7 +163,7 @@ class _Server:
 
     def submit_call(self, tool: str, args: dict[str, Json], asker: Asker) -> Future[types.CallToolResult]:
         if self._process != os.getpid():
-            self._connect()  # in a forked process the session is its parent's
+            self._connect()  # In a forked process the session belongs to the parent.
         return _on_the_loop(self._connection.call(tool, args, asker))
 
     def submit_close(self) -> Future[None] | None:
@@ -179,7 +179,7 @@ def _submit_close(connection: McpConnection, process: int) -> Future[None] | Non
 
 def _await_all(ends: Sequence[Future[None] | None]) -> None:
     for end in ends:
-        with suppress(TimeoutError):  # a server that cannot be killed must not hold up the end of the program
+        with suppress(TimeoutError):  # A server that cannot be killed must not delay the end of the program.
             if end is not None:
                 end.result(_CLOSE_S)
 
@@ -190,7 +190,7 @@ def _close_all() -> None:
 
 
 def _tools_of(servers: Sequence[_Server]) -> list[list[BaseTool]]:
-    """Start all servers at the same time; say of each that fails why."""
+    """Start all servers at the same time; report the reason of each that fails."""
     listings = [server.submit_list() for server in servers]
     made, problems = [], []
     for server, listing in zip(servers, listings, strict=True):
@@ -216,7 +216,7 @@ def _refuse_unknown(server: McpServer, key: str, named: Any, there: Sequence[str
 
 
 def _part_names(tools: Sequence[McpTool]) -> None:
-    """Part names that are the same once cut or made safe: a hash of the whole name ends them."""
+    """Distinguish names that are equal after shortening, by a hash of the whole name at their end."""
     count = Counter(tool.name for tool in tools)
     for tool in tools:
         if count[tool.name] > 1 and tool.name != tool.whole_name:
@@ -258,17 +258,17 @@ def _override(tools: Mapping[str, BaseTool], effects: Mapping[str, Effect], wher
 
 
 class McpTool(BaseTool):
-    """A tool of an MCP server, which gives plain JSON."""
+    """A tool of an MCP server, which returns plain JSON."""
 
     original: str
     """Its name at the server."""
     whole_name: str
-    """The same, with the server's before it where that is asked for: of any length, with any characters."""
+    """The same, after the server's name if that is configured: of any length, with any characters."""
     _server: _Server = PrivateAttr()
 
     @classmethod
     def of(cls, server: _Server, found: BaseTool) -> McpTool:
-        """Make a tool of what langchain.mcp read: name, description, arguments, annotations."""
+        """Make a tool from what langchain.mcp read: name, description, arguments, annotations."""
         name = f"{server.server.name}_{found.name}" if server.server.prefix else found.name
         tool = cls(
             name=_NOT_IN_NAMES.sub("_", name)[:_LONGEST_NAME],
@@ -281,7 +281,7 @@ class McpTool(BaseTool):
         tool._server = server
         return tool
 
-    # Not a StructuredTool: its parameter `config` would take the place of an argument of that name.
+    # Not a StructuredTool, whose parameter `config` would replace an argument of that name.
     def _run(self, /, *_: Any, **arguments: Any) -> Json:
         call = self._server.submit_call(self.original, arguments, _alone(self.original))
         return _plain(self.original, call.result())
@@ -298,17 +298,19 @@ class McpTool(BaseTool):
 
 
 def _alone(tool: str) -> Asker:
-    """Return what a call brings that no run makes: nobody can be asked."""
+    """Return the asker of a call outside a run: nobody can be asked."""
     from .mcp_session import Asker
 
     async def refuse(questions: Sequence[ToolQuestion], *_: object) -> list[Reply]:
-        raise ToolFailedError(f"{tool}: {questions[0].server} asks the person, and no run makes this call")
+        raise ToolFailedError(
+            f"{tool}: {questions[0].server} asks the person, but this call is not part of a run"
+        )
 
     return Asker(refuse)
 
 
 async def _asker_of(caller: Caller) -> Asker:
-    """Let the servers' loop ask the caller, who lives on this one."""
+    """Let the servers' loop ask the caller, which runs on this one."""
     from .mcp_session import Asker
 
     stand = await caller.kept() or {"asked": 0, "kept": None}
@@ -325,7 +327,7 @@ async def _asker_of(caller: Caller) -> Asker:
 
 
 def _plain(name: str, result: types.CallToolResult) -> Json:
-    """Return what a call gave as plain JSON: structured content first, else a text, else all blocks.
+    """Return a call's result as plain JSON: structured content first, else text, else all blocks.
 
     Raises:
         ToolFailedError: If the server says that the call failed.
@@ -333,7 +335,7 @@ def _plain(name: str, result: types.CallToolResult) -> Json:
     blocks = [_block(content.model_dump(mode="json", exclude_none=True)) for content in result.content]
     texts = [block["text"] for block in blocks if block["type"] == "text"]
     if result.is_error:
-        raise ToolFailedError(f"{name}: {' '.join(texts) or 'the server says that it failed, and not why'}")
+        raise ToolFailedError(f"{name}: {' '.join(texts) or 'the server says that it failed, but not why'}")
     if result.structured_content is not None:
         return _unwrapped(result.structured_content, texts)
     if not blocks:
@@ -342,9 +344,10 @@ def _plain(name: str, result: types.CallToolResult) -> Json:
 
 
 def _unwrapped(structured: dict[str, Json], texts: Sequence[str]) -> Json:
-    """Take a value out of ``{"result": value}`` where the server put it there only to have an object.
+    """Take a value out of ``{"result": value}`` if the server put it there only to have an object.
 
-    The text of the answer tells: it shows the value alone. Else an empty list would not count as empty.
+    The answer's text tells, because it shows only the value. Otherwise an empty list would not count as
+    empty.
     """
     if set(structured) != {"result"}:
         return structured
@@ -355,7 +358,7 @@ def _unwrapped(structured: dict[str, Json], texts: Sequence[str]) -> Json:
 
 
 def _block(content: dict[str, Json]) -> dict[str, Json]:
-    """Write a content block as LangChain does, so that models that see images see it; without a random id."""
+    """Convert a content block to LangChain's form, in which models see images; without a random id."""
     held = content.get("resource") or {}
     if content["type"] == "text":
         return {"type": "text", "text": content["text"]}

@@ -1,4 +1,4 @@
-"""Read the common ``mcpServers`` JSON into servers, and refuse what is wrong in it by its name."""
+"""Read the common ``mcpServers`` JSON into servers, and refuse errors in it by name."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Transport = Literal["stdio", "streamable_http", "sse"]
 Protocol = Literal["auto", "legacy"]
 
 START_TIMEOUT_S, CALL_TIMEOUT_S = 60.0, 120.0
-"""Limits where neither file nor caller says another; ``npx`` and ``uvx`` may have to download the server."""
+"""Default limits; ``npx`` and ``uvx`` may have to download the server."""
 _LONGEST_S = 3600.0
-"""A larger number was meant in milliseconds, as some other programs take it."""
+"""A larger number was meant in milliseconds, as in some other programs."""
 
 _TRANSPORTS: dict[str, Transport] = {
     "stdio": "stdio",
@@ -33,10 +33,10 @@ _TRANSPORTS: dict[str, Transport] = {
     "streamableHttp": "streamable_http",
     "sse": "sse",
 }
-"""What ``type`` (VS Code, Claude Code) or ``transport`` (others) may say."""
+"""Values of ``type`` (VS Code, Claude Code) or ``transport`` (others)."""
 
 _HOLDERS = ("mcpServers", "servers")
-"""Where the servers stand: the first in nearly every program, the second in VS Code's ``mcp.json``."""
+"""Keys with the servers: the first in nearly every program, the second in VS Code's ``mcp.json``."""
 
 _COMMON = (
     "type",
@@ -52,7 +52,7 @@ _COMMON = (
 _STDIO = ("command", "args", "env", "cwd")
 _HTTP = ("url", "headers")
 _OF_OTHERS = ("alwaysAllow", "autoApprove", "description", "gallery", "name", "version")
-"""Keys of other programs that change nothing here: what may run is decided by approving the plan."""
+"""Other programs' keys without effect here: approving the plan decides what may run."""
 _SECRET_HEADERS = ("*AUTHORIZATION*", "*COOKIE*", "*KEY*", "*TOKEN*", "*SECRET*", "*PASSWORD*")
 
 
@@ -63,7 +63,7 @@ class McpServer:
     Attributes:
         name: Its name in the file.
         origin: The file, for messages.
-        transport: How it is spoken to.
+        transport: How to connect to it.
         command: The program of a ``stdio`` server, with ``args``, ``env`` (on top of a few variables
             that every server gets, such as ``PATH``) and ``cwd`` (None: the current folder).
         url: Where an HTTP server listens, with ``headers``.
@@ -99,7 +99,7 @@ def read_mcp_servers(source: Source) -> list[McpServer]:
     """Read the servers that are not disabled.
 
     Args:
-        source: A JSON file, or what one holds: ``{"mcpServers": {name: {…}}}``.
+        source: A JSON file, or the content of one: ``{"mcpServers": {name: {…}}}``.
 
     Raises:
         ConfigurationError: If it cannot be read, or something in it is wrong; the message names the
@@ -131,7 +131,7 @@ def _servers(data: Any, origin: str) -> list[McpServer]:
     holders = [name for name in _HOLDERS if isinstance(data, Mapping) and name in data]
     if not holders:
         found = known(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
-        raise ConfigurationError(f'{origin}: there is no "mcpServers" at its top; found: {found}')
+        raise ConfigurationError(f'{origin}: there is no "mcpServers" at its top level; found: {found}')
     named = data[holders[0]]
     if not isinstance(named, Mapping):
         raise ConfigurationError(f"{origin}: {holders[0]} must map names to servers, not {_kind(named)}")
@@ -141,14 +141,14 @@ def _servers(data: Any, origin: str) -> list[McpServer]:
 
 @dataclass
 class _Entry:
-    """One server as the file has it; every complaint names the file, the server and the key."""
+    """One server as written in the file; every error names the file, the server and the key."""
 
     origin: str
     name: str
     data: Any
 
     def server(self) -> McpServer | None:
-        """Read the entry; None: the server is disabled."""
+        """Read the entry; None if the server is disabled."""
         if not isinstance(self.data, Mapping):
             raise self._error("", f"must be an object with command or url, not {_kind(self.data)}")
         if self._flag("disabled"):
@@ -216,7 +216,7 @@ class _Entry:
         if not url.startswith(("http://", "https://")):
             raise self._error("url", f"must begin with http:// or https://, not {url[:40]!r}")
         headers = self._mapping("headers")
-        # "Bearer abc": what is secret is abc, which may come back without the word before it.
+        # "Bearer abc": the secret is abc, which may come back without the word before it.
         values = {name: text if ";" in text else text.split(" ")[-1] for name, text in headers.items()}
         declare_variables(self.name, values, secret=_SECRET_HEADERS)
         return {"url": url, "headers": headers}

@@ -1,4 +1,4 @@
-"""Keep one session with one MCP server: start it when it is needed, end it when it is not, start it again."""
+"""Keep one session with one MCP server: start it when needed, end it, and start it again."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ T = TypeVar("T")
 Json = Any
 
 _PATIENCE_S = 3.0
-"""How long a program may take to show that it lives, after a call was called off."""
+"""How long a program may take to show that it lives after a call was cancelled."""
 _PACE_S = 0.25
-"""How long to wait before asking again a server that says it is not ready yet (as the SDK's own driver)."""
+"""How long to wait before asking a server again that is not ready yet (as the SDK's own driver does)."""
 _MOST_PAGES = 1000
 _MOST_TAKEN_BACK = 3
 _STOPPED = "it was stopped"
@@ -48,13 +48,13 @@ Ask = Callable[[Sequence[ToolQuestion], int, dict[str, Json] | None], Awaitable[
 
 
 class Asker:
-    """What a call brings from its caller.
+    """What a call gets from its caller.
 
     Attributes:
         ask: Asks a person. The others are how many questions the call has asked before, and what the
             server is to be sent with the answers, where it can go on from there.
-        tell: Takes progress; None: nobody listens.
-        kept: What an earlier start of the call was to send with the answers.
+        tell: Takes progress; None if nobody listens.
+        kept: What an earlier start of the call had to send with the answers.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Asker:
         return await self._ask(questions, before, kept)
 
     def begin_anew(self) -> None:
-        """Forget where an earlier start stood."""
+        """Forget the state of an earlier start."""
         self.kept, self._asked = None, 0
 
 
 class _Call:
-    """A call under way. A server of the older protocol asks while its answer is being waited for."""
+    """An active call. A server of the older protocol asks while it waits for the call's result."""
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
@@ -84,7 +84,7 @@ class _Call:
         self.over = asyncio.Event()
 
     async def reply(self, question: ToolQuestion) -> Reply:
-        """Return what a person says; where there is no answer yet, the call is stopped first."""
+        """Return a person's answer; if there is none yet, stop the call first."""
         try:
             [reply] = await self._asker.ask([question])
         except Exception as error:
@@ -95,30 +95,30 @@ class _Call:
     async def stop(self, error: Exception) -> None:
         if not self.stopped.done():
             self.stopped.set_exception(error)
-        await self.over.wait()  # the server learns that the call is off before it gets a reply
+        await self.over.wait()  # The server learns that the call is cancelled before it gets a reply.
 
 
 _CALL: ContextVar[_Call | None] = ContextVar("mcp_call", default=None)
-"""The call that a message of an HTTP server belongs to: its client runs in the context of the call."""
+"""The call of an HTTP server's message; its client runs in the call's context."""
 
 
 class _RefusedError(ToolFailedError):
-    """The server knows the call, and does not make it."""
+    """The server knows the call, but will not make it."""
 
 
 class _AnewError(Exception):
-    """The call was taken back before it did anything, and is to be made once more."""
+    """The call was taken back before it did anything, and must be made once more."""
 
 
 class _AskFirstError(Exception):
-    """The server makes the call only after the person has been somewhere."""
+    """The server makes the call only after the person has opened an address."""
 
     def __init__(self, questions: Sequence[ToolQuestion]) -> None:
         self.questions = questions
 
 
 class _Live:
-    """A session that is open until its way has ended."""
+    """A session that is open until its connection has ended."""
 
     def __init__(self, client: Client[Any], way: Way, words: LastWords) -> None:
         self.client, self.way, self.words = client, way, words
@@ -131,7 +131,7 @@ class _Live:
         return bool(self.why) or self.way.ended.is_set()
 
     async def close(self, after: Iterable[_Call]) -> None:
-        """End the session, once these calls are over."""
+        """End the session after these calls are over."""
         for call in after:
             await call.over.wait()
         await self.client.close()  # type: ignore[no-untyped-call]
@@ -142,10 +142,10 @@ class _Live:
 
 
 class McpConnection:
-    """One server. Everything here runs on one event loop, that of the servers.
+    """One server. Everything here runs on the servers' event loop.
 
-    The session is kept between calls: a server may hold a browser or a database connection, and
-    to start one may take seconds. One that has ended is started again by the next call.
+    The session is kept between calls, because a server may hold a browser or a database connection, and
+    starting one may take seconds. If it has ended, the next call starts it again.
     """
 
     def __init__(self, server: McpServer) -> None:
@@ -169,17 +169,17 @@ class McpConnection:
         for _ in range(1 + _MOST_TAKEN_BACK):
             live = await self._ready()
             listing, limit = _listed(live.client), self.server.start_timeout_s
-            with suppress(_AnewError):  # it has forgotten the session, and gets another one
+            with suppress(_AnewError):  # The server has forgotten the session, and gets another one.
                 return await self._answer(live, listing, limit, "list its tools")
-        raise ToolFailedError(f"{self.server} does not keep its session")
+        raise ToolFailedError(f"{self.server} loses its session again and again")
 
     async def call(self, tool: str, args: dict[str, Json], asker: Asker) -> types.CallToolResult:
-        """Call a tool by the server's own name for it.
+        """Call a tool by the server's name for it.
 
         Raises:
             ToolFailedError: If the server does not start, answer in time, or says that it failed.
             ConnectionError: If it ended during the call.
-            Exception: What ``asker`` raises where there is no answer yet; the call is called off then.
+            Exception: What ``asker`` raises if there is no answer yet; the call is then cancelled.
         """
         kept = asker.kept
         result = None if kept is None else _RESULT.validate_python(kept)
@@ -193,12 +193,12 @@ class McpConnection:
             except _RefusedError:
                 if asker.kept is None:
                     raise
-                asker.begin_anew()  # the server was started again, and does not know its own words any more
+                asker.begin_anew()  # The server was restarted, and does not know its own state any more.
                 result = None
         return result
 
     async def close(self) -> None:
-        """End the server, if it runs, and return when it is gone, and those that it took the place of."""
+        """End the server, if it runs, and return when it and its predecessors are gone."""
         for start in self._starting:
             start.cancel()
         if self._live is not None:
@@ -263,14 +263,14 @@ class McpConnection:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._ending.discard(task)
         if not task.cancelled():
-            task.exception()  # what a session says at its end has been said where it mattered
+            task.exception()  # The error at a session's end has been reported where it mattered.
 
     # --- one call --------------------------------------------------------------------------
 
     async def _made(
         self, tool: str, args: dict[str, Json], asker: Asker, answers: Mapping[str, Any]
     ) -> types.CallToolResult | types.InputRequiredResult:
-        """Make the call; again where it turns out not to have been made, or is to be made later."""
+        """Make the call; again if it was not made, or must be made later."""
         taken_back = 0
         while True:
             try:
@@ -281,7 +281,9 @@ class McpConnection:
             except _AnewError:
                 taken_back += 1
                 if taken_back > _MOST_TAKEN_BACK:
-                    raise ToolFailedError(f"{tool}: {self.server} does not keep its session") from None
+                    raise ToolFailedError(
+                        f"{tool}: {self.server} loses its session again and again"
+                    ) from None
                 if not answers:
                     asker.begin_anew()
             except _AskFirstError as first:
@@ -293,7 +295,7 @@ class McpConnection:
     ) -> types.CallToolResult | types.InputRequiredResult:
         call, session = _Call(asker), live.client.session
         params = types.CallToolRequestParams(name=tool, arguments=args, **answers)
-        # Not session.call_tool: its check of the result would report a write that was made as failed.
+        # Not session.call_tool: its check of the result would report a completed write as failed.
         sent = session.send_request(
             types.CallToolRequest(params=params), _RESULT, progress_callback=asker.tell
         )
@@ -319,7 +321,7 @@ class McpConnection:
         what: str,
         stopped: asyncio.Future[None] | None = None,
     ) -> T:
-        """Await an answer, word that the call is stopped, or the end of the time; whichever is first."""
+        """Await an answer, a stop of the call, or the time limit; whichever is first."""
         lost, context = asyncio.Event(), copy_context()
         context.run(SESSION_LOST.set, lost)
         answer = asyncio.create_task(asked, context=context)
@@ -334,7 +336,7 @@ class McpConnection:
             raise self._failed("gave no answer", late, live.words, is_answer=False)
         finally:
             if not answer.done():
-                answer.cancel()  # the client tells the server
+                answer.cancel()  # The client tells the server.
                 if self.server.transport == "stdio" and live.doubt is None:
                     live.doubt = asyncio.create_task(self._look_after(live))
                 await asyncio.wait([answer])
@@ -346,7 +348,7 @@ class McpConnection:
         code = error.code if isinstance(error, MCPError) else None
         if code == types.URL_ELICITATION_REQUIRED:
             raise _AskFirstError(self._addresses(error.data))  # type: ignore[attr-defined]
-        # A call that was taken may have been made, also where what was sent after it came too late.
+        # An accepted call may have been made, even if a later message came too late.
         if lost.is_set() and code != types.CONNECTION_CLOSED:
             self._end(live, "it does not know the session any more", after=live.calls)
             raise _AnewError
@@ -364,12 +366,12 @@ class McpConnection:
         raise self._failed(odd, short(error), live.words, is_answer=False) from error
 
     async def _look_after(self, live: _Live) -> None:
-        """End a program that does not react after a call was called off."""
+        """End a program that does not react after a call was cancelled."""
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 await live.client.session.list_tools()
         except Exception as error:
-            self._end(live, f"it did not answer after a call was called off ({short(error)})")
+            self._end(live, f"it did not answer after a call was cancelled ({short(error)})")
         finally:
             live.doubt = None
 
@@ -382,19 +384,21 @@ class McpConnection:
     async def _fill_in(
         self, tool: str, result: types.InputRequiredResult, asker: Asker
     ) -> dict[str, types.ElicitResult] | None:
-        """Answer a server of the newer protocol, which ends the call with what it wants to know."""
+        """Answer a server of the newer protocol, which ends the call with its question."""
         wanted = result.input_requests or {}
         if not wanted:
             await asyncio.sleep(_PACE_S)
             return None
         if others := [one for one in wanted.values() if not isinstance(one, types.ElicitRequest)]:
-            raise ToolFailedError(f"{tool}: {self.server} asks for {others[0].method}, which it does not get")
+            raise ToolFailedError(
+                f"{tool}: {self.server} asks for {others[0].method}, which is not supported"
+            )
         questions = [self._question(one.params) for one in wanted.values()]
         replies = await asker.ask(questions, result.model_dump(mode="json", by_alias=True, exclude_none=True))
         return {name: _as_result(reply) for name, reply in zip(wanted, replies, strict=True)}
 
     async def _elicited(self, *asked: Any) -> ElicitResult[Any]:
-        """Answer a server of the older protocol, which asks while it makes the call."""
+        """Answer a server of the older protocol, which asks during the call."""
         _, _, params, _ = asked
         call = _CALL.get() or await self._asking_call()
         reply = None if call is None else await call.reply(self._question(params))
@@ -403,8 +407,8 @@ class McpConnection:
     async def _asking_call(self) -> _Call | None:
         """Find the call that a program asks about: over stdio nothing says which one.
 
-        Calls that do not ask come to their end. Where as many questions as calls are left, they fail: one
-        that asks twice looks like two that ask, and one that does not ask may be in the middle of a write.
+        Calls that do not ask come to their end. If as many questions as calls remain, they fail: one that
+        asks twice looks like two that ask, and one that does not ask may be in the middle of a write.
         """
         live = self._live
         assert live is not None
@@ -418,8 +422,8 @@ class McpConnection:
                     return standing[0]
                 self._one_at_a_time = self._one_at_a_time or bool(standing)
                 why = (
-                    f"{self.server} asked something while it made {len(standing)} calls, and does not say "
-                    'about which of them; with "protocol": "legacy" they are made one at a time'
+                    f"{self.server} asked a question during {len(standing)} calls, but did not say which of "
+                    'them it is about; with "protocol": "legacy" calls are made one at a time'
                 )
                 for call in standing:
                     call.stopped.set_exception(ConnectionError(why))
@@ -438,12 +442,12 @@ class McpConnection:
         try:
             named = types.ElicitationRequiredErrorData.model_validate(data).elicitations
         except ValidationError as error:
-            raise self._failed("refused", "it wants an address opened and names none", LastWords()) from error
+            raise self._failed("refused", "it wants an address opened but names none", LastWords()) from error
         return [self._question(params) for params in named]
 
 
 async def _drop(_: object) -> None:
-    """Take what a server logs: it is for whoever runs the server."""
+    """Take a server's log messages, which are for the server's operator."""
 
 
 def _as_result(reply: Reply) -> types.ElicitResult:
@@ -461,7 +465,7 @@ async def _listed(client: Client[Any]) -> list[BaseTool]:
             page = await client.session.list_tools(params=params)
         except MCPError as error:
             if error.code == types.METHOD_NOT_FOUND:
-                return []  # a server of resources or prompts only
+                return []  # A server with only resources or prompts.
             raise
         for found in page.tools:
             tool = await as_langchain_tool(found, client)

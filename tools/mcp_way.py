@@ -1,4 +1,4 @@
-"""The way to one MCP server: the program or the address, what went wrong on the way, and the words for it."""
+"""Connect to one MCP server, by program or address, and describe what went wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CONNECT_S = 30.0
 
 
 class _QuietClient(logging.Filter):
-    """Keeps tracebacks of the clients from the terminal: what matters of them is in our errors."""
+    """Keeps the clients' tracebacks out of the terminal; our errors contain what matters."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
@@ -51,7 +51,7 @@ for _name in (
 
 
 class LastWords:
-    """The last lines that a server printed where no protocol is spoken; they tell why it ended."""
+    """The last lines that a server printed outside of the protocol; they tell why it ended."""
 
     _LINES, _WIDTH, _WAIT_S = 5, 300, 0.5
 
@@ -62,12 +62,12 @@ class LastWords:
         self._end.set()
 
     async def take_garbage(self, message: object) -> None:
-        """Note what was no message: the client hands on the error of the one who could not read it."""
+        """Note text that was not a message, from the client's error about it."""
         if isinstance(message, Exception):
             self._garbage = self._garbage or _garbage_in(message)[: self._WIDTH]
 
     def open_errors(self) -> Any:
-        """Open what the server gets as its stderr; a thread reads it to its end."""
+        """Open the server's stderr; a thread reads it to its end."""
         reading, writing = os.pipe()
         self._end.clear()
         work = functools.partial(self._read, reading, asyncio.get_running_loop())
@@ -76,14 +76,14 @@ class LastWords:
 
     def _read(self, descriptor: int, loop: asyncio.AbstractEventLoop) -> None:
         with os.fdopen(descriptor, "rb") as lines:
-            # bounded: a server may print megabytes without a line break
+            # Bounded, because a server may print megabytes without a line break.
             while line := lines.readline(65_536):
                 if text := line.decode(errors="replace").strip():
                     self._errors.append(text[: self._WIDTH])
         loop.call_soon_threadsafe(self._end.set)
 
     async def spoken(self) -> None:
-        """Wait a little for what a server that has ended said last: it comes on another way than its end."""
+        """Wait a little for the last words of a server that has ended, which arrive separately."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._WAIT_S):
                 await self._end.wait()
@@ -100,11 +100,11 @@ class LastWords:
 # --- the way to a server -----------------------------------------------------------------
 
 SESSION_LOST: ContextVar[asyncio.Event | None] = ContextVar("mcp_session_lost", default=None)
-"""Set where a server that was started again refuses a request, whose context its client runs in."""
+"""Set when a restarted server refuses a request; its client runs in the request's context."""
 
 
 class Way(ClientTransport):
-    """The way to one server; it notes when the session ends, and why."""
+    """The connection to one server; it notes when the session ends, and why."""
 
     def __init__(self, server: McpServer, words: LastWords) -> None:
         self._server, self._words = server, words
@@ -129,7 +129,7 @@ class Way(ClientTransport):
 
     @asynccontextmanager
     async def _program(self, options: dict[str, Any]) -> AsyncIterator[ClientSession]:
-        # Not FastMCP's own: it ends at the first byte on stdout that is no UTF-8.
+        # Not FastMCP's own, which ends at the first byte on stdout that is not UTF-8.
         with self._words.open_errors() as errors:
             program, *arguments = await run_in_thread(_leashed, self._server)
             parameters = StdioServerParameters(
@@ -143,7 +143,7 @@ class Way(ClientTransport):
                 stdio_client(parameters, errlog=errors) as (read, write),
                 self._session(read, write, **options) as session,
             ):
-                errors.close()  # the server's own copy is the last: the reading thread ends with it
+                errors.close()  # The server's own copy is the last one: the reading thread ends with it.
                 yield session
 
     @asynccontextmanager
@@ -180,9 +180,9 @@ class Way(ClientTransport):
 
 
 class _Watched:
-    """The messages of a server: lists of tools as the client takes them, and word of the end.
+    """A server's messages: lists of tools in the client's form, and the end of the session.
 
-    The session would tell of the end only who asks it next.
+    The session would report the end only to the next caller.
     """
 
     def __init__(self, stream: Any, ended: asyncio.Event) -> None:
@@ -210,16 +210,16 @@ class _Watched:
 
 
 def _with_plain_schemas(item: Any) -> Any:
-    """Put right what makes the client refuse all tools of a server where one has a careless schema.
+    """Repair a careless schema, because of which the client would refuse all tools of a server.
 
-    A tool that takes nothing is often listed with ``{}``; mcp 2.3 wants ``"type": "object"`` in all of them.
+    A tool without arguments is often listed with ``{}``; mcp 2.3 wants ``"type": "object"`` in all of them.
     """
     result = _object(getattr(getattr(item, "message", None), "result", None))
     tools = result.get("tools")
     for tool in tools if isinstance(tools, list) else ():
         if isinstance(tool, dict):
             tool["inputSchema"] = {**_object(tool.get("inputSchema")), "type": "object"}
-            newer = "resultType" in result  # before the protocol of 2026 an output is an object
+            newer = "resultType" in result  # Before the protocol of 2026, an output is an object.
             if not newer and _object(tool.get("outputSchema")).get("type") != "object":
                 tool.pop("outputSchema", None)
     return item
@@ -237,14 +237,14 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 def _leashed(server: McpServer) -> list[str]:
-    """Return the command that starts a server, on Linux such that it does not outlive this process.
+    """Return the command that starts a server, on Linux so that it does not outlive this process.
 
-    A server sees the end of its input, and ends. One that hangs does not look; and a process that a
-    signal ends (uvicorn ends itself so) has no time to kill it.
+    A server sees the end of its input, and ends. A server that hangs does not look. And a process that is
+    ended by a signal (uvicorn ends itself so) has no time to kill it.
     """
     path = server.env.get("PATH") or get_default_environment().get("PATH")
     command = os.path.expanduser(server.command)
-    # A path is relative to the folder that the server is started in.
+    # A path is relative to the folder in which the server is started.
     found = shutil.which(os.path.join(server.cwd or "", command) if os.sep in command else command, path=path)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, "not found", server.command)
@@ -258,7 +258,7 @@ def _leashed(server: McpServer) -> list[str]:
 
 
 def _garbage_in(error: Exception) -> str:
-    """Find what was no message in the error of the one who could not read it."""
+    """Find text that was not a message in the client's error about it."""
     found = (
         next((item["input"] for item in error.errors() if item.get("input")), None)
         if isinstance(error, ValidationError)
@@ -268,7 +268,7 @@ def _garbage_in(error: Exception) -> str:
 
 
 def _refusal_in_words(response: httpx2.Response, server: McpServer) -> str:
-    """Say what an HTTP error asks for; one that wants a login is told from one that wants a token."""
+    """Say what an HTTP error asks for; a server that wants a login differs from one that wants a token."""
     said = f"it answered HTTP {response.status_code}"
     if response.status_code >= 500:
         return said
@@ -276,8 +276,9 @@ def _refusal_in_words(response: httpx2.Response, server: McpServer) -> str:
     wants_login = "resource_metadata" in response.headers.get("www-authenticate", "")
     if wants_login and not has_token:
         return (
-            f"{said}: it wants a login with OAuth, which is not done here; "
-            'get a token from whoever runs it, and give it as "headers": {"Authorization": "Bearer ${TOKEN}"}'
+            f"{said}: it wants a login with OAuth, which is not supported; "
+            "get a token from the server's operator, and give it as "
+            '"headers": {"Authorization": "Bearer ${TOKEN}"}'
         )
     return f"{said}: check its headers"
 
@@ -291,13 +292,13 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, httpx2.TransportError):
         return f"it cannot be reached at {error.request.url.copy_with(query=None)} ({short(error)})"
     closed = isinstance(error, MCPError) and error.code == types.CONNECTION_CLOSED
-    # the second where it was gone before the first request could be written
+    # The second if it was gone before the first request could be written.
     if closed or isinstance(error, anyio.BrokenResourceError):
         return "it ended before it was ready"
     return short(error)
 
 
 def short(error: BaseException) -> str:
-    """Return what an error says, in one line that is not too long."""
+    """Return an error's text in one line that is not too long."""
     text = re.sub(r"\s+", " ", str(error)).strip()
     return text[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What form a tool's output has: as it declares, or as an output that was seen shows."""
+"""Find the form of a tool's output: as declared, or as seen in an output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEEPEST = 4
 
 
 def declared_form(tool: BaseTool) -> Mapping[str, Any] | None:
-    """Return the JSON Schema of what a tool gives, from its metadata or its function's annotation."""
+    """Return the JSON Schema of a tool's output, from its metadata or its function's annotation."""
     if isinstance(declared := (tool.metadata or {}).get(OUTPUT_SCHEMA), Mapping):
         return declared
     if not isinstance(tool, StructuredTool) or tool.response_format != "content":
@@ -31,12 +31,12 @@ def declared_form(tool: BaseTool) -> Mapping[str, Any] | None:
         gives = get_type_hints(tool.func or tool.coroutine).get("return", Any)
         schema = TypeAdapter(gives).json_schema(mode="serialization")
     except (NameError, TypeError, PydanticUserError, PydanticInvalidForJsonSchema):
-        return None  # an annotation that says nothing about JSON
+        return None  # An annotation that says nothing about JSON.
     return schema if is_telling(schema) else None
 
 
 def is_telling(schema: Mapping[str, Any]) -> bool:
-    """Tell whether a form says more than that there is a list, an object or anything."""
+    """Tell whether a form says more than that it is a list, an object or anything."""
     kind = schema.get("type")
     if kind == "array":
         return is_telling(schema.get("items") or {})
@@ -44,7 +44,7 @@ def is_telling(schema: Mapping[str, Any]) -> bool:
 
 
 def seen_form(output: Json, depth: int = _DEEPEST) -> dict[str, Any]:
-    """Say which form an output has: names and types, no values; of an object that is a table, no names."""
+    """Return the form of an output: names and types, no values; no names for an object that is a table."""
     if isinstance(output, dict):
         named = len(output) <= _MOST_FIELDS and all(_NAME.fullmatch(key) for key in output)
         if not named or not depth:

@@ -1,4 +1,4 @@
-"""Values as text for people and prompts."""
+"""Write values as text for people and prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["BRIEF", "as_text", "preview", "shortened"]
 
 
 def as_text(value: Any) -> str:
-    """Write a value for people and prompts: a text as it is, anything else as JSON."""
+    """Write a value for people and prompts: text unchanged, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -23,7 +23,7 @@ def preview(value: Any, limit: int = BRIEF) -> str:
 
 
 def shortened(value: Any, limit: int) -> str:
-    """Shorten a value in the middle, and say how much is left out: an error stands at the end of its text."""
+    """Shorten a value in the middle, and say by how much, because an error is at the end of its text."""
     text = as_text(value)
     left_out, head = len(text) - limit, limit * 3 // 8
     if left_out <= 0:

@@ -1,8 +1,7 @@
-"""Daemon threads: one for each call of a blocking tool, and event loops that run in one of their own.
+"""Run daemon threads: one for each call of a blocking tool, and event loops in threads of their own.
 
-Blocking tools do not run in asyncio's default executor: on two cores it has six threads, which blocked
-tools use up, and its threads are joined at exit, so that one hanging tool would
-keep the process alive for ever.
+Blocking tools do not run in asyncio's default executor. On two cores it has six threads, which blocked tools
+use up, and its threads are joined at exit, so one hanging tool would keep the process alive forever.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ _loops: dict[str, asyncio.AbstractEventLoop] = {}
 _starting = threading.Lock()
 
 ANSWERS_WITHIN_S = 10.0
-"""A loop that begins nothing for so long is taken to wait for whoever wants it to."""
+"""A loop that begins nothing for this long is assumed to wait for the caller."""
 
 
 def loop_in_thread(name: str) -> asyncio.AbstractEventLoop:
-    """Start a loop once per process: connections that are kept belong to a loop."""
+    """Start a loop once per process, because open connections belong to a loop."""
     with _starting:
         if name not in _loops:
             loop = asyncio.new_event_loop()
@@ -43,7 +42,7 @@ def loop_in_thread(name: str) -> asyncio.AbstractEventLoop:
 
 
 def _forget_loops() -> None:
-    _loops.clear()  # a forked child has no such threads
+    _loops.clear()  # A forked child does not have these threads.
     _starting.release()
 
 
@@ -59,8 +58,8 @@ def begin_in(
     """Start a task on the loop of another thread, in a copy of the caller's context.
 
     Returns:
-        None, with ``work`` closed, if the loop waits for the caller: the caller runs on it, or is a thread
-        that something on it has started and waits for.
+        None, with ``work`` closed, if the loop waits for the caller: the caller runs on it, or is a
+        thread for which something on it waits.
     """
     begun: Future[asyncio.Task[T]] = Future()
     context = contextvars.copy_context()
@@ -74,7 +73,7 @@ def begin_in(
         try:
             return begun.result(within_s)
         except TimeoutError:
-            if not begun.cancel():  # it has begun after all
+            if not begun.cancel():  # It has begun after all.
                 return begun.result()
     work.close()
     return None
@@ -94,7 +93,7 @@ def called_here(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corout
 async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     """Call a blocking function in a daemon thread of its own and await its result.
 
-    Cancelling the await abandons the thread: Python cannot stop it.
+    Cancelling the await abandons the thread, because Python cannot stop it.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -114,10 +113,11 @@ async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) ->
         try:
             result = context.run(call, *args, **kwargs)
         except StopIteration as stop:
-            error = RuntimeError(f"the tool raised StopIteration: {stop}")  # a future cannot hold it
+            # A future cannot hold a StopIteration.
+            error = RuntimeError(f"the tool raised StopIteration: {stop}")
         except Exception as raised:
             error = raised
-        except BaseException as raised:  # SystemExit and the like would end the event loop
+        except BaseException as raised:  # SystemExit and the like would end the event loop.
             error = RuntimeError(f"the tool raised {type(raised).__name__}: {raised}")
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, error)
@@ -127,7 +127,7 @@ async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) ->
 
 
 async def run_bounded(check: Callable[..., T], /, *args: Any) -> T:
-    """Make a check of bounded work: here if it takes next to no time, else once more in a thread.
+    """Make a check of bounded work: here if it takes almost no time, else again in a thread.
 
     Raises:
         WorkLimitError: If it takes more than a check may.

@@ -1,4 +1,4 @@
-"""The tools an agent was given: their argument schemas, effects and resources."""
+"""Hold an agent's tools: their argument schemas, effects and resources."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _EFFECT_RANK: dict[str, int] = {"read": 0, "idempotent": 1, "write": 2}
 
 
 def as_tool(given: BaseTool | Callable[..., Any]) -> BaseTool:
-    """Turn a plain function into a tool; leave tools as they are.
+    """Turn a plain function into a tool; leave tools unchanged.
 
     Raises:
-        ConfigurationError: If it is neither, or a function without a docstring.
+        ConfigurationError: If it is neither, or is a function without a docstring.
     """
     if isinstance(given, BaseTool):
         return given
@@ -50,7 +50,7 @@ def as_tool(given: BaseTool | Callable[..., Any]) -> BaseTool:
 
 
 class Toolbox:
-    """Tools by name. A tool's effect comes from its metadata, from MCP annotations, else it is ``write``."""
+    """Tools by name. A tool's effect is from its metadata, else MCP annotations, else ``write``."""
 
     def __init__(
         self, tools: Iterable[BaseTool | Callable[..., Any]] = (), agents: Mapping[str, Any] | None = None
@@ -88,7 +88,7 @@ class Toolbox:
         """Return a tool.
 
         Raises:
-            ConfigurationError: If there is none of that name; the message names the known ones.
+            ConfigurationError: If no tool has that name; the message names the known ones.
         """
         try:
             return self._tools[name]
@@ -96,20 +96,20 @@ class Toolbox:
             raise ConfigurationError(f"unknown tool {name!r}; known tools: {known(self._tools)}") from None
 
     def node(self, name: str) -> ToolNode:
-        """Return the node of a tool alone, which knows what to inject into its calls; it is made once."""
+        """Return the node of one tool, which knows what to inject into its calls; it is made once."""
         if name not in self._nodes:
             self._nodes[name] = ToolNode([self.get(name)])
         return self._nodes[name]
 
     def missing_state(self, name: str) -> list[str]:
-        """List the fields of a graph's state that a tool asks for, and that a bound step does not have."""
+        """List the state fields that a tool needs and that a bound step does not have."""
         asked, optional = state_asked_by(self.node(name), name)
         return [
             field for arg, field in asked.items() if field not in (None, "messages") and arg not in optional
         ]
 
     def effect(self, name: str) -> Effect:
-        """Return what a tool, or a named agent, does to the world; ``write`` for an unknown one."""
+        """Return the effect of a tool or a named agent; ``write`` for an unknown one."""
         if name in self._granted:
             return self._granted[name]
         return _declared_effect(self._tools[name]) if name in self._tools else "write"
@@ -119,26 +119,26 @@ class Toolbox:
         return sorted({self.effect(name) for name in names}, key=_EFFECT_RANK.__getitem__)
 
     def folders(self, thread_id: str) -> list[Path]:
-        """List the folders that paths of built-in file tools start from, for a thread."""
+        """List the base folders of paths in built-in file tools, for a thread."""
         found = (folder_of_tool(tool, thread_id) for tool in self._tools.values())
         return list(dict.fromkeys(folder for folder in found if folder is not None))
 
     def template(self, name: str) -> str | None:
-        """Return what a tool declares as its resource: a name, or a template over its arguments."""
+        """Return a tool's declared resource: a name, or a template over its arguments."""
         declared = (self._tools[name].metadata or {}).get("resource") if name in self._tools else None
         return None if declared is None else str(declared)
 
     def template_fields(self, name: str) -> list[str]:
-        """List the arguments that a tool's resource is named by."""
+        """List the arguments that occur in a tool's resource."""
         fields = [field for _, field, _, _ in Formatter().parse(self.template(name) or "") if field]
         return [field.split(".")[0].split("[")[0] for field in fields]
 
     def known_resource(self, name: str, args: Mapping[str, Any] | None) -> str | None:
-        """Return the resource that a call touches; None where the tool has none, or an argument is not known.
+        """Return the resource that a call touches; None if the tool has none, or an argument is unknown.
 
         Args:
             name: The tool.
-            args: Final values; those that are not known are left out.
+            args: Final values, without unknown ones.
         """
         template, given, fields = self.template(name), args or {}, self.template_fields(name)
         if template is None or not given.keys() >= set(fields):
@@ -146,7 +146,7 @@ class Toolbox:
         return template.format_map(given) if fields else template
 
     def fingerprints(self, names: Iterable[str]) -> dict[str, str]:
-        """Return digests of what a person approves tools for: their effects, resources and arguments."""
+        """Return digests of the tool properties that a person approves: effects, resources and arguments."""
         return {name: self._fingerprint(name) for name in names}
 
     def _fingerprint(self, name: str) -> str:
@@ -156,24 +156,24 @@ class Toolbox:
         return self._fingerprints[name]
 
     def arguments_schema(self, name: str) -> dict[str, Any]:
-        """Return the JSON Schema of what a model or a plan may pass to a tool."""
+        """Return the JSON Schema of a tool's arguments for models and plans."""
         if name not in self._schemas:
             self._schemas[name] = _arguments_schema(self.get(name))
         return self._schemas[name]
 
     def output_schema(self, name: str) -> Mapping[str, Any] | None:
-        """Return the JSON Schema that a tool's metadata says its output fits, as that of an MCP tool does.
+        """Return the JSON Schema of a tool's output from its metadata, as for an MCP tool.
 
-        An annotation is not taken for it: it tells the planner what to expect, and holds nobody to it.
+        An annotation is not used here: it tells the planner what to expect, but binds nobody.
         """
         declared = (self._tools[name].metadata or {}).get(OUTPUT_SCHEMA) if name in self._tools else None
         return declared if isinstance(declared, Mapping) else None
 
     def check_arguments(self, name: str, args: Mapping[str, Any]) -> None:
-        """Hold the final arguments of a call to the tool's JSON Schema, where nothing else does.
+        """Check a call's final arguments against the tool's JSON Schema, if nothing else does.
 
-        A pydantic model checks what it is given when the tool is called; LangChain passes on whatever
-        there is where the schema is a dict, as that of an MCP tool (langchain-core 1.4).
+        A pydantic model checks its input when the tool is called. If the schema is a dict, as for an MCP
+        tool, LangChain passes on everything (langchain-core 1.4).
 
         Raises:
             BadArgumentsError: If they do not fit; the message names the argument.
@@ -194,7 +194,7 @@ class Toolbox:
         return {name: self.arguments_schema(name) for name in self._tools}
 
     def inventory(self) -> list[dict[str, Any]]:
-        """Describe every tool: name, description, argument schema, effect, and its output where declared."""
+        """Describe every tool: name, description, argument schema, effect, and its output if declared."""
         return [
             {
                 "name": tool.name,
@@ -218,7 +218,7 @@ def _declared_effect(tool: BaseTool) -> Effect:
 
 
 def _annotated_effect(metadata: Mapping[str, Any]) -> Literal["read", "idempotent", "write"]:
-    """Read MCP's tool annotations, where langchain.mcp puts them, or langchain-mcp-adapters before it did."""
+    """Read MCP's tool annotations from langchain.mcp's place, or from that of langchain-mcp-adapters."""
     told = _within(_within(_within(metadata, "mcp"), "tool"), "annotations")
     if told.get("read_only_hint") or metadata.get("readOnlyHint"):
         return "read"
@@ -238,7 +238,7 @@ def _arguments_schema(tool: BaseTool) -> dict[str, Any]:
 
 
 class _OneText(BaseModel):
-    """What a classic ``Tool`` takes. LangChain offers it to models by the other name."""
+    """The argument of a classic ``Tool``. LangChain offers it to models by the other name."""
 
     model_config = ConfigDict(title="input")
 
@@ -246,7 +246,7 @@ class _OneText(BaseModel):
 
 
 def _with_object_schema(tool: BaseTool) -> BaseTool:
-    """Give a tool with a bare JSON Schema one that providers take, and say what of it is not checked."""
+    """Give a tool with a plain JSON Schema one that providers accept, and log what is not checked."""
     schema = tool.args_schema
     if isinstance(tool, Tool) and schema is None:
         return tool.model_copy(update={"args_schema": _OneText})
@@ -264,11 +264,11 @@ def _with_object_schema(tool: BaseTool) -> BaseTool:
 
 
 _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
-"""What OpenAI asks for where a tool takes nothing."""
+"""What OpenAI wants for a tool without arguments."""
 
 
 def _giving_json(tool: BaseTool) -> BaseTool:
-    """Let a tool's function run outside the event loop if it blocks, and give JSON for what it returns."""
+    """Run a tool's function outside the event loop if it blocks, and return its result as JSON."""
     if not isinstance(tool, StructuredTool | Tool):
         return tool
     function = tool.coroutine or (tool.func and _threaded(tool.func))
@@ -286,7 +286,7 @@ def _giving_json(tool: BaseTool) -> BaseTool:
 def _threaded(func: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(func)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        # A generator does its work when it is read, so that is done in the thread too.
+        # A generator does its work when it is read, so that happens in the thread too.
         return await run_in_thread(lambda: drained(func(*args, **kwargs)))
 
     return call

@@ -19,7 +19,7 @@ TOOLSETS: dict[str, str] = {
     "http": "fetch text from public web addresses",
     "command:PROGRAM,…": "run these programs in the workspace, such as command:git,python",
 }
-"""What each set is for, by the form of its name."""
+"""The purpose of each set, by the form of its name."""
 
 
 def toolset(name: str, *, root: Path) -> list[BaseTool]:
@@ -27,10 +27,10 @@ def toolset(name: str, *, root: Path) -> list[BaseTool]:
 
     Args:
         name: ``files``, ``http``, or ``command:`` and the programs that may run: ``command:git,python``.
-        root: The workspace, which files and commands are confined to; made when it is first used.
+        root: The workspace of files and commands; created when it is first used.
 
     Raises:
-        ConfigurationError: If there is no such set; the message names the known ones.
+        ConfigurationError: If the set does not exist; the message names the known ones.
     """
     kind, colon, programs = name.strip().partition(":")
     if kind == "files" and not colon:
@@ -51,7 +51,7 @@ def toolset(name: str, *, root: Path) -> list[BaseTool]:
 
 
 def names_of_toolsets(listed: str) -> list[str]:
-    """Read names with commas between them; ``command:`` comes last, as its programs have commas too."""
+    """Read names separated by commas; ``command:`` comes last, as its programs have commas too."""
     plain, colon, programs = listed.partition(":")
     *before, last = plain.split(",")
     names = [*before, f"{last}{colon}{programs}"]
@@ -59,18 +59,19 @@ def names_of_toolsets(listed: str) -> list[str]:
 
 
 def toolset_of_each_thread(name: str, folder_of: Callable[[str], Path]) -> list[BaseTool]:
-    """Make the tools of a set for many threads: each call works in the folder of the thread that makes it.
+    """Make the tools of a set for many threads: each call works in the folder of its thread.
 
     Args:
         name: As for :func:`toolset`.
-        folder_of: Gives the folder of a thread by its id.
+        folder_of: Returns the folder of a thread by its id.
     """
 
-    @functools.lru_cache(maxsize=64)  # a server has any number of threads, and making tools takes no time
+    # A server has any number of threads, and making tools takes almost no time.
+    @functools.lru_cache(maxsize=64)
     def made(thread: str) -> dict[str, BaseTool]:
         return {tool.name: tool for tool in toolset(name, root=folder_of(thread))}
 
-    # What a tool is called and takes does not depend on the folder.
+    # A tool's name and arguments do not depend on the folder.
     tools = [_of_calling_thread(tool, made) for tool in toolset(name, root=folder_of(""))]
     for tool in tools:
         for called in (getattr(tool, "func", None), getattr(tool, "coroutine", None)):
@@ -80,16 +81,16 @@ def toolset_of_each_thread(name: str, folder_of: Callable[[str], Path]) -> list[
 
 
 _FOLDER_OF = "plan_execute_folder_of"
-"""Attribute of what a tool calls: the function that gives the folder of a thread by its id."""
+"""Attribute of a tool's function: the function that returns a thread's folder by its id."""
 
 
 def folder_of_tool(tool: BaseTool, thread_id: str) -> Path | None:
-    """Return the folder that paths of a built-in file tool start from; None for any other tool."""
+    """Return the base folder of paths in a built-in file tool; None for any other tool."""
     function = getattr(tool, "func", None)
     if (folder_of := getattr(function, _FOLDER_OF, None)) is not None:
         found: Path = folder_of(thread_id)
         return found
-    from .files import FileTools  # most runs have none
+    from .files import FileTools  # Most runs have none.
 
     owner = getattr(function, "__self__", None)
     return owner.folder.root if isinstance(owner, FileTools) else None
@@ -97,12 +98,12 @@ def folder_of_tool(tool: BaseTool, thread_id: str) -> Path | None:
 
 def _of_calling_thread(tool: BaseTool, made: Callable[[str], dict[str, BaseTool]]) -> BaseTool:
     if not isinstance(tool, StructuredTool):
-        raise TypeError(f"{tool.name} is no StructuredTool")  # all built-in tools are
+        raise TypeError(f"{tool.name} is no StructuredTool")  # All built-in tools are.
 
     def own() -> Any:
         thread = (get_config().get("configurable") or {}).get("thread_id")
         if not thread:
-            raise ToolFailedError(f"{tool.name} works in the folder of a thread, and this run has no thread")
+            raise ToolFailedError(f"{tool.name} works in the folder of a thread, but this run has no thread")
         return made(str(thread))[tool.name]
 
     if tool.coroutine is not None:

@@ -1,4 +1,4 @@
-"""Turn what tools give into plain JSON that means the same, or say that it cannot be done."""
+"""Turn tools' return values into plain JSON with the same meaning, or say that it cannot be done."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ __all__ = ["drained", "plain_output", "spoken", "taken", "to_json"]
 
 Json = Any
 MOST_ITEMS = 1_000_000
-"""Items of one iterator; one that never ends must not fill the memory."""
+"""Items of one iterator, because one that never ends must not fill the memory."""
 
 
 def to_json(value: Any) -> Json:
-    """Turn any value into plain JSON: models, dates and paths by their usual form, the rest as text.
+    """Turn any value into plain JSON: models, dates and paths in their usual form, the rest as text.
 
-    Arrays and tables come whole: an array as a list, a table as a list of rows. A decimal number becomes a
-    number where that is exact, else text. Half characters are replaced, as no store and no model takes them.
+    Arrays and tables are complete: an array becomes a list, a table a list of rows. A decimal number becomes
+    a number if that is exact, else text. Lone surrogates are replaced, because no store and no model accepts
+    them.
 
     Raises:
-        ValueError: If a part of it has no form in JSON, or it nests too deep.
+        ValueError: If a part of it has no JSON form, or it is nested too deeply.
     """
     return _plain(value, 0)
 
 
 def plain_output(name: str, output: Any) -> Json:
-    """Turn what a tool returned into plain JSON.
+    """Turn a tool's return value into plain JSON.
 
     Raises:
         ToolFailedError: If that cannot be done.
@@ -64,12 +65,12 @@ def plain_output(name: str, output: Any) -> Json:
 
 
 async def taken(name: str, output: Any, *, with_artifact: bool) -> Any:
-    """Take what a tool's function returned: its message, or plain JSON.
+    """Read what a tool's function returned: its message, or plain JSON.
 
     Args:
         name: The tool.
-        output: A value, or what has to be awaited for one.
-        with_artifact: Whether it is a pair of what is told to models and an artifact, which stays as it is.
+        output: A value, or an awaitable of one.
+        with_artifact: Whether it is a pair of content for models and an artifact, which stays unchanged.
 
     Raises:
         ToolFailedError: If it is not JSON.
@@ -91,17 +92,17 @@ async def _all_of(items: AsyncIterator[Any]) -> list[Any]:
     async for item in items:
         taken.append(item)
         if len(taken) > MOST_ITEMS:
-            raise ToolFailedError(f"it gives more than {MOST_ITEMS:,} items one after the other")
+            raise ToolFailedError(f"it gives more than {MOST_ITEMS:,} items")
     return taken
 
 
 def drained(output: Any) -> Any:
-    """Return the items of an iterator as a list, and any other value as it is."""
+    """Return the items of an iterator as a list, and any other value unchanged."""
     return _listed(output) if isinstance(output, Iterator) else output
 
 
 def spoken(output: Any, name: str) -> Any:
-    """Take only the tool's message from a Command, or from several: a tool may not steer the graph."""
+    """Take only the tool's message from a Command, or from several: a tool may not control the graph."""
     if isinstance(output, list) and output and all(isinstance(one, ToolMessage | Command) for one in output):
         return spoken(output[0], name)
     if not isinstance(output, Command):
@@ -130,7 +131,7 @@ def _plain(value: Any, depth: int) -> Json:
 
 
 def _scalar(value: str | bytes | int | float | Decimal) -> Json:
-    """Write as text what checkpoints cannot hold: NaN, infinities, integers beyond 64 bits."""
+    """Write values that checkpoints cannot hold as text: NaN, infinities, integers beyond 64 bits."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, bytes):
@@ -160,7 +161,7 @@ def _object(items: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Json]:
     made: dict[str, Json] = {}
     for key, item in items:
         if (name := _key(key)) in made:
-            raise ValueError(f"two of its keys are both written {name!r}")
+            raise ValueError(f"two of its keys are both {name!r} when written")
         made[name] = _plain(item, depth + 1)
     return made
 
@@ -175,7 +176,7 @@ def _key(key: Any) -> str:
 def _listed(items: Any) -> list[Any]:
     taken = list(islice(items, MOST_ITEMS + 1)) if isinstance(items, Iterator) else list(items)
     if isinstance(items, Iterator) and len(taken) > MOST_ITEMS:
-        raise ValueError(f"it gives more than {MOST_ITEMS:,} items one after the other")
+        raise ValueError(f"it gives more than {MOST_ITEMS:,} items")
     return taken
 
 
@@ -183,17 +184,17 @@ def _listed(items: Any) -> list[Any]:
 
 
 def _object_of_a_library(value: Any, depth: int) -> Json:
-    """Read an object by what its class can do: no library is imported to know its own."""
+    """Read an object by the methods of its class, without importing its library."""
     kind = type(value)
     if kind.__name__ in ("NaTType", "NAType"):
-        return None  # pandas' words for a missing value
+        return None  # pandas' names for a missing value.
     if isinstance(value, BaseModel) or hasattr(kind, "__pydantic_serializer__"):
         return _plain(to_jsonable_python(value, fallback=lambda part: _plain(part, depth + 1)), depth)
     if dataclasses.is_dataclass(value):
         named = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
         return _object(named, depth)
     if isinstance(value, Coroutine | AsyncIterator):
-        raise ValueError(f"it is a {kind.__name__}, which somebody has to await")
+        raise ValueError(f"it is a {kind.__name__}, which must be awaited")
     for means, read in _READERS.items():
         if all(hasattr(kind, name) for name in means.split()):
             return _plain(read(value), depth)
@@ -202,7 +203,7 @@ def _object_of_a_library(value: Any, depth: int) -> Json:
 
 
 def _fallback(value: Any) -> str:
-    """Return the text of an object; of one that has none of its own, without its address in memory."""
+    """Return the text of an object; if it has no text of its own, without its memory address."""
     kind: Any = type(value)
     if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
         return f"<{kind.__module__}.{kind.__qualname__} object>"
@@ -210,19 +211,19 @@ def _fallback(value: Any) -> str:
 
 
 def _rows(table: Any) -> list[dict[str, Any]]:
-    """Return a pandas table by its rows; an index that was set is a column, as ``reset_index`` makes it."""
+    """Return a pandas table as rows; a set index is a column, as ``reset_index`` makes it."""
     if type(table.index).__name__ != "RangeIndex":
         table = table.reset_index()
     names = [_key(name) for name in table.columns]
     if len(set(names)) < len(names):
-        raise ValueError(f"two columns of the table have one name; there are: {', '.join(names)}")
+        raise ValueError(f"two columns of the table have the same name; there are: {', '.join(names)}")
     return [
         dict(zip(names, map(_present, row), strict=True)) for row in table.itertuples(index=False, name=None)
     ]
 
 
 def _series(series: Any) -> Any:
-    """Return a pandas series as a list, or by the labels of an index that was set."""
+    """Return a pandas series as a list, or by the labels of a set index."""
     values = list(map(_present, series.tolist()))
     if type(series.index).__name__ == "RangeIndex":
         return values
@@ -234,21 +235,21 @@ def _series(series: Any) -> Any:
 
 
 def _present(value: Any) -> Any:
-    """Return None for NaN: it is how pandas keeps a missing value."""
+    """Return None for NaN, which is pandas' missing value."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _array(array: Any) -> Any:
-    """Return an array of numpy, or what is like one, as Python values."""
+    """Return a numpy array, or something like it, as Python values."""
     kind = getattr(getattr(array, "dtype", None), "kind", "")
-    if kind == "M":  # tolist() gives nanoseconds as a bare number
+    if kind == "M":  # tolist() returns nanoseconds as a plain number.
         return _dates(array.astype(str).tolist())
     if kind == "m":
         return array.astype("timedelta64[us]").tolist()
     if names := getattr(getattr(array, "dtype", None), "names", None):
         return _records(array.tolist(), names)
     values = array.tolist()
-    return float(values) if type(values) is type(array) else values  # a long double gives itself
+    return float(values) if type(values) is type(array) else values  # A long double returns itself.
 
 
 def _dates(texts: Any) -> Any:
@@ -273,4 +274,4 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "toarray": lambda matrix: matrix.toarray(),
     "__array__": lambda array: array.__array__(),
 }
-"""How objects are read, by the names that their class must have; the first that fits."""
+"""How to read objects, by the names that their class must have; the first that fits."""

@@ -1,4 +1,4 @@
-"""Where the built-in tools of a thread work, next to its database."""
+"""Choose the folders in which a thread's built-in tools work, next to its database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def data_folder() -> Path:
 def server_workspaces() -> Path:
     """Return the folder of all workspaces of a LangGraph server.
 
-    Not the current folder: a server with hot reload would start anew at every file that a tool writes.
+    It is not the current folder, because a server with hot reload would restart at every file that a tool
+    writes.
     """
     return data_folder() / "server.workspaces"
 
@@ -30,8 +31,8 @@ def workspaces_of(database: Path) -> Path:
 
 
 def workspace_of(workspaces: Path, thread_id: str) -> Path:
-    """Return the folder that file tools and commands of a thread are confined to, unless told otherwise."""
-    # A thread's id may be any text, so it is not always the name of a folder.
+    """Return the folder of a thread's file tools and commands, unless another one is given."""
+    # A thread's id may be any text, so it is not always valid as a folder name.
     plain = re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", thread_id, re.ASCII)
     hashed = sha256(thread_id.encode(errors="surrogatepass")).hexdigest()[:32]
     return workspaces / (thread_id if plain else f"thread.{hashed}")

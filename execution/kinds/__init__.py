@@ -1,1 +1,1 @@
-"""How a step of each kind is carried out."""
+"""Carry out a step of each kind."""

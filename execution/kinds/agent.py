@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
-    AIMessage,
     AnyMessage,
     BaseMessage,
     HumanMessage,
-    ToolCall,
     ToolMessage,
 )
 from langchain_core.runnables import RunnableConfig
@@ -27,20 +25,19 @@ from ...plan.criteria import kind_of
 from ...run import OUTER_KEY, STEP_KEY, StepScope
 from ...safety.schemas import read_schema
 from ...state import Criterion, Evidence, Step
-from ...tools.calls import abridged, ended_with
 from ...tools.texts import as_text, shortened
 from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import AGENT, role_config, with_marks
+from ..counting import MiddlewareCalls, counting, with_counter
 from ..endings import CANNOT_FIELD, Ending, ending_of
+from ..evidence import calls_not_in, evidence_of
 from ..turns import result_text
 from .ask import ask_for_agent
 
-__all__ = ["CALLED_WITH", "answer_of", "evidence_of", "nested_config", "run_agent_step", "step_messages"]
+__all__ = ["answer_of", "nested_config", "run_agent_step", "step_messages"]
 
 Json = Any
-CALLED_WITH = "plan_execute_args"
-"""Key in a tool message's metadata: the arguments of the call, where they are not those the model gave."""
 
 
 async def run_agent_step(
@@ -56,7 +53,7 @@ async def run_agent_step(
     """Let the agent do the step and return its last message, as JSON where the step declares a schema.
 
     Args:
-        messages: What it is told.
+        messages: The messages that it gets.
         evidence: The tool calls it made are appended to it.
 
     Raises:
@@ -72,7 +69,7 @@ async def run_agent_step(
     said = await _talk(agent, messages, nested, scope, evidence)
     while (ending := _ending(said, toolbox, scope, evidence)).kind == "question":
         answer = await ask_for_agent(scope, str(ending.said), occasion=len(said))
-        # The conversation has ended, so this goes on with it, and does not resume it.
+        # The conversation has ended, so this continues it and does not resume it.
         goes_on: RunnableConfig = {**nested, "configurable": {**nested["configurable"], RESUMING: False}}
         said = await _talk(agent, [HumanMessage(answer)], goes_on, scope, evidence)
     if ending.kind == "cannot":
@@ -84,10 +81,10 @@ async def run_agent_step(
 
 
 def _require_parts(schema: dict[str, Any], output: Json) -> None:
-    """Refuse an answer without the parts that other steps take; a declared form is a check of the step."""
+    """Refuse an answer that lacks parts which other steps use; a declared form is checked as a criterion."""
     if problems := read_schema(schema).problems(output):
         taken = known(schema["properties"]) if "properties" in schema else "a list"
-        raise ModelOutputError(f"other steps take {taken} from the answer, but {problems[0]}")
+        raise ModelOutputError(f"other steps use {taken} from the answer, but {problems[0]}")
 
 
 async def _talk(
@@ -97,15 +94,15 @@ async def _talk(
     scope: StepScope,
     evidence: list[Evidence],
 ) -> list[AnyMessage]:
-    """Let the agent go on until it ends, and return the whole conversation."""
-    # A turn must be on disk before its tools start: asked again after a kill, the model gives its
-    # calls new ids, and the ledger would not know them.
+    """Let the agent continue until it ends, and return the whole conversation."""
+    # A turn must be on disk before its tools start: asked again after a kill, the model uses new call ids,
+    # which the ledger would not know.
     durability: dict[str, Any] = {"durability": "sync"} if scope.run.can_ask else {}
     try:
-        final = await agent.ainvoke({"messages": list(messages)}, config, **durability)
+        with counting(scope.tab):
+            final = await agent.ainvoke({"messages": list(messages)}, config, **durability)
     except (Exception, asyncio.CancelledError):
-        known = {seen["call_id"] for seen in evidence}
-        evidence += [seen for seen in scope.calls if seen["call_id"] not in known]
+        evidence += calls_not_in(evidence, scope.calls)
         raise
     if scope.unanswered is not None:
         raise scope.unanswered
@@ -117,10 +114,9 @@ def _ending(
     said: Sequence[AnyMessage], toolbox: Toolbox, scope: StepScope, evidence: list[Evidence]
 ) -> Ending:
     """Note the calls of a conversation that has ended, and read how."""
-    found = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes)
-    known = {seen["call_id"] for seen in found}
+    found = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes, marked=True)
     # What a middleware took out of the conversation was done all the same.
-    evidence[:] = [*(seen for seen in scope.calls if seen["call_id"] not in known), *found]
+    evidence[:] = [*calls_not_in(found, scope.calls), *found]
     return ending_of(answer_of(said, scope.output_schema), scope.output_schema)
 
 
@@ -133,12 +129,12 @@ def step_messages(
     hints: Sequence[str],
     scope: StepScope,
 ) -> list[BaseMessage]:
-    """Write what an agent is told about its step: a system and a human message.
+    """Write the agent's messages about its step: a system and a human message.
 
     Args:
         criteria: Its success criteria with references resolved.
-        material: What it works on, shown as data: outputs of other steps, an item, by their names.
-        hints: What an earlier attempt lacked, or a person asked for.
+        material: What it works on, as data by name: outputs of other steps, an item.
+        hints: What an earlier attempt lacked, or what a person asked for.
     """
     mark = scope.run.mark
     return render_prompt(
@@ -155,7 +151,7 @@ def step_messages(
 
 
 def _shown(output: Json) -> str:
-    """Show an output exactly; only one that no prompt can hold is cut."""
+    """Show an output exactly; cut it only if no prompt can hold it."""
     return shortened(output, 100_000)
 
 
@@ -163,8 +159,8 @@ def _format(schema: dict[str, Any] | None) -> str:
     if not schema:
         return ""
     return (
-        f'Your last message must be JSON: {{"{CANNOT_FIELD}": "why"}} if the step cannot be done, else what '
-        f"fits this schema:\n{json.dumps(schema)}"
+        f'Your last message must be JSON: {{"{CANNOT_FIELD}": "why"}} if the step cannot be '
+        f"done, otherwise a value that fits this schema:\n{json.dumps(schema)}"
     )
 
 
@@ -178,12 +174,12 @@ def _checks(criteria: Sequence[Criterion]) -> str:
 
 
 def _step_config(config: RunnableConfig, scope: StepScope) -> RunnableConfig:
-    nested = nested_config(config, scope, "step_agent")
+    nested = with_counter(nested_config(config, scope, "step_agent"), MiddlewareCalls(scope.tab))
     return {**nested, "configurable": {**nested["configurable"], STEP_KEY: scope}}
 
 
 _NO_STREAM = StreamProtocol(lambda _: None, set())
-"""Where LangGraph 1.2.22 finds that a graph has a parent, whose event writer it then uses."""
+"""The config key by which LangGraph 1.2.22 finds a parent graph, whose event writer it then uses."""
 
 
 def nested_config(
@@ -191,14 +187,14 @@ def nested_config(
 ) -> RunnableConfig:
     """Give an attempt that calls a graph a checkpoint namespace of its own.
 
-    The namespace is that of the work, so that it goes on from any superstep, fork or edit. LangGraph
-    numbers subgraph calls within a node by their order; without the node's scratchpad the namespace
-    stays as it is given.
+    The namespace is that of the work, so that the work continues in any superstep, fork or edit. LangGraph
+    numbers subgraph calls within a node by their order; without the node's scratchpad the namespace stays
+    unchanged.
 
     Args:
         config: The attempt's.
         scope: What the attempt may do.
-        agent: Who does the step, for traces; None: nobody, it is planned.
+        agent: The agent that does the step, for traces; None for a sub-plan.
         call: Identity of a call within the attempt that is a graph of its own; "": the attempt itself.
     """
     inherited = config["configurable"]
@@ -208,11 +204,11 @@ def nested_config(
         item = "" if scope.item is None else f"_item_{scope.item}"
         part = f"attempt_{scope.attempt}{item}:{scope.step_id}"
         configurable["checkpoint_ns"] = f"{of_the_graph}{bar}executor:{call or scope.work.digest}|{part}"
-        configurable[RESUMING] = True  # it goes on if there is something to go on with
+        configurable[RESUMING] = True  # It continues if a checkpoint exists.
     configurable[OUTER_KEY] = scope
-    # Without a stream of its own to hand down, a graph gives its subgraphs a writer that drops everything.
+    # Without a stream of its own to pass on, a graph gives its subgraphs a writer that drops everything.
     stream = inherited.get(STREAM, _NO_STREAM)
-    # Clients of chat that ask for subgraphs show the `messages` of any values as the conversation.
+    # Chat clients that ask for subgraphs show the `messages` of any values as the conversation.
     configurable[STREAM] = StreamProtocol(stream.__call__, stream.modes - {"values"})
     if agent is None:
         return {**with_marks(config, {}), "configurable": configurable}
@@ -221,7 +217,7 @@ def nested_config(
 
 
 def answer_of(said: Sequence[AnyMessage], schema: dict[str, Any] | None) -> Json:
-    """Return the last message of a conversation, as JSON where a form is asked for.
+    """Return the last message of a conversation, as JSON if a form is declared.
 
     Raises:
         ModelCallError: If it was cut off, withheld or refused, or says nothing.
@@ -235,7 +231,7 @@ def answer_of(said: Sequence[AnyMessage], schema: dict[str, Any] | None) -> Json
     try:
         return extract_json(text)
     except ValueError:
-        return text  # a string may be what the schema asks for; the check will tell
+        return text  # The schema may want a string; the check will tell.
 
 
 def _direct_result(result: ToolMessage) -> str:
@@ -243,48 +239,3 @@ def _direct_result(result: ToolMessage) -> str:
     if result.status == "error":
         raise ToolFailedError(f"{result.name} failed: {result.text}")
     return str(result.text)
-
-
-def evidence_of(said: Sequence[AnyMessage], toolbox: Toolbox, limit: int) -> list[Evidence]:
-    """List the tool calls of a conversation with their outcomes; arguments over the limit are abridged.
-
-    A call is answered in its own turn, under its own name: ids are the model's, and one that it
-    uses again would lend a failed call the success of another.
-    """
-    evidence: list[Evidence] = []
-    waiting: list[tuple[ToolCall, Evidence]] = []
-    for message in said:
-        if isinstance(message, AIMessage):
-            waiting = [(call, _unanswered(call, toolbox, limit)) for call in message.tool_calls]
-            evidence += [seen for _, seen in waiting]
-        elif isinstance(message, ToolMessage):
-            answered = next((pair for pair in waiting if _answers(message, pair[0])), None)
-            if answered is not None:
-                waiting.remove(answered)
-                _ended(answered[1], message, limit)
-    return evidence
-
-
-def _ended(seen: Evidence, answer: ToolMessage, limit: int) -> None:
-    """Write into the evidence of a call how it ended."""
-    ok = answer.status != "error"
-    made: Any = answer.response_metadata.get(CALLED_WITH, seen["whole"]["args"])
-    seen["ok"], seen["args"] = ok, abridged(made, limit)
-    seen["output_preview"] = ended_with(answer.text, ok=ok)
-    seen["whole"] = {"args": made, "output": answer.text}
-
-
-def _unanswered(call: ToolCall, toolbox: Toolbox, limit: int) -> Evidence:
-    return {
-        "tool": call["name"],
-        "args": abridged(call["args"], limit),
-        "ok": False,
-        "output_preview": "",
-        "effect": toolbox.effect(call["name"]),
-        "call_id": call["id"] or "",
-        "whole": {"args": call["args"]},
-    }
-
-
-def _answers(message: ToolMessage, call: ToolCall) -> bool:
-    return message.tool_call_id == (call["id"] or "") and message.name in (None, call["name"])

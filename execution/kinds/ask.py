@@ -17,7 +17,7 @@ Json = Any
 
 
 async def run_ask_step(ask: Mapping[str, Json], scope: StepScope) -> Json:
-    """Ask what the plan wants to know, with references filled, and return the answer.
+    """Ask the plan's question, with references filled in, and return the answer.
 
     Raises:
         UnansweredError: If there is no answer.
@@ -27,10 +27,10 @@ async def run_ask_step(ask: Mapping[str, Json], scope: StepScope) -> Json:
 
 
 async def ask_for_agent(scope: StepScope, question: str, *, occasion: int) -> str:
-    """Ask what an agent wants to know, and return the answer in words.
+    """Ask an agent's question, and return the answer as text.
 
     Args:
-        occasion: Tells this question from an earlier one of the same conversation.
+        occasion: Distinguishes this question from earlier ones of the same conversation.
 
     Raises:
         UnansweredError: If there is no answer.
@@ -41,7 +41,7 @@ async def ask_for_agent(scope: StepScope, question: str, *, occasion: int) -> st
 
 async def _answer(scope: StepScope, question: str, choices: Sequence[str], occasion: int) -> Json:
     if not scope.run.can_ask:
-        raise UnansweredError(f"nobody can be asked, since there is no checkpointer: {question}")
+        raise UnansweredError(f"nobody can be asked, because there is no checkpointer: {question}")
     args = {"question": question, "choices": list(choices), "answer": ""}
     offered = "".join(f"\n- {plain_line(choice)}" for choice in choices)
     description = f"Step **{scope.step_id}** asks: {plain_line(question)}" + (offered and f"\n{offered}")

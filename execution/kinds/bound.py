@@ -27,7 +27,7 @@ __all__ = ["run_bound_step"]
 
 Json = Any
 _TRIES = 4
-"""Tries of a read or idempotent call that fails in a way that may pass."""
+"""Tries of a read or idempotent call after transient errors."""
 
 
 async def run_bound_step(
@@ -72,7 +72,7 @@ async def run_bound_step(
 
 @dataclass(frozen=True)
 class _BoundCall:
-    """The call of a bound step, with all that it needs to be made."""
+    """The call of a bound step, with everything that is needed to make it."""
 
     name: str
     args: dict[str, Json]
@@ -82,7 +82,7 @@ class _BoundCall:
     runtime: Runtime[Any]
 
     async def with_retries(self, this: CallId, config: RunnableConfig) -> Json:
-        """Make the call; one that changes nothing is made again after a failure that may pass."""
+        """Make the call; a call that changes nothing is retried after a transient error."""
         tries = 1 if self.toolbox.effect(self.name) == "write" else _TRIES
         try:
             return await retry_transient(lambda: self._once(this, config), tries=tries)
@@ -109,5 +109,5 @@ class _BoundCall:
             )
         except ToolFailedError as failure:
             raised = failure.__cause__
-            # What the tool raised, not our word for it, tells whether the failure may pass.
+            # The tool's own exception, not our message for it, tells whether the error is transient.
             raise (raised if raised is not None and is_transient(raised) else failure) from None

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackManager
 from langchain_core.messages import AnyMessage, BaseMessage
 from langchain_core.messages.utils import convert_to_messages
 from langchain_core.runnables import RunnableConfig
@@ -16,16 +15,16 @@ from pydantic import TypeAdapter
 
 from ...errors import PlanExecuteError, StepError
 from ...run import StepScope
-from ...spending.budget import Tab
 from ...state import Effect, Evidence, Step, Usage, agent_grant
 from ...storage.ids import CallId
 from ...tools.agents import NamedAgent
 from ...tools.calls import failed_call
 from ...tools.toolbox import Toolbox
 from ...tools.values import to_json
+from ..counting import CallsCounter, with_counter
 from ..effects import call_once
-from ..middleware import CallsCounter
-from .agent import answer_of, evidence_of, nested_config
+from ..evidence import evidence_of
+from .agent import answer_of, nested_config
 
 __all__ = ["run_named_agent"]
 
@@ -44,12 +43,12 @@ async def run_named_agent(
     config: RunnableConfig,
     runtime: Runtime[Any],
 ) -> Json:
-    """Hand the step to the agent and return what it answers as plain JSON.
+    """Hand the step to the agent and return its answer as plain JSON.
 
-    The answer is its ``structured_response``, or its last message, or what it returned if it has neither.
+    The answer is its ``structured_response``, or its last message, or whatever it returned.
 
     Args:
-        request: What it is told, task and material.
+        request: The message to the agent: task and material.
         evidence: The call of the agent, and the tool calls it made, are appended to it.
 
     Raises:
@@ -62,13 +61,13 @@ async def run_named_agent(
     evidence.append(seen)
 
     async def call(this: CallId) -> Json:
-        # Before anything of it is cut to a preview: half a secret would not be found any more.
+        # This happens before previews are cut, because half a secret would not be recognised.
         answer = scope.run.redact(await _invoke(agent, request, this.idempotency_key, scope, config))
         said = _messages(answer)
         evidence.extend(evidence_of(said, toolbox, limit))
         return _output(answer, said, step)
 
-    # The other server knows what became of a remote call, so nobody needs to be asked.
+    # The other server knows whether a remote call happened, so nobody needs to be asked.
     effect: Effect = "idempotent" if agent.is_remote else agent.effect
     try:
         output = await call_once(scope, name, args, effect, call)
@@ -85,7 +84,7 @@ async def _invoke(
     try:
         if agent.is_remote:
             return await _ask_remote(agent, request, key, scope, config)
-        counted = _with_handler(nested_config(config, scope, agent.name), _Counting(scope.tab))
+        counted = with_counter(nested_config(config, scope, agent.name), _Counting(scope.tab))
         return await agent.runnable.ainvoke({"messages": [request]}, counted)
     except (GraphBubbleUp, PlanExecuteError):
         raise
@@ -98,7 +97,7 @@ async def _invoke(
 async def _ask_remote(
     agent: NamedAgent, request: BaseMessage, key: str, scope: StepScope, config: RunnableConfig
 ) -> Any:
-    from .remote import ask_remote  # it needs the client of LangGraph servers, which most runs do not
+    from .remote import ask_remote  # It needs the client of LangGraph servers, which most runs do not.
 
     covered, spent = await scope.tab.cover(None, [request]), Usage()
     try:
@@ -141,25 +140,8 @@ def _output(answer: Any, said: Sequence[AnyMessage], step: Step) -> Json:
     return answer_of(said, step.get("output_schema")) if said else to_json(answer)
 
 
-def _with_handler(config: RunnableConfig, handler: AsyncCallbackHandler) -> RunnableConfig:
-    callbacks = config.get("callbacks")
-    if isinstance(callbacks, BaseCallbackManager):
-        manager = callbacks.copy()
-        manager.add_handler(handler, inherit=True)
-        return {**config, "callbacks": manager}
-    return {**config, "callbacks": [*(callbacks or []), handler]}
-
-
 class _Counting(CallsCounter):
-    """Counts the model and tool calls of an agent that is not ours against the run's budgets."""
-
-    def __init__(self, tab: Tab) -> None:
-        self._tab = tab
-
-    @property
-    def tab(self) -> Tab:
-        """Where the calls are counted: the agent's own graphs have configs of their own."""
-        return self._tab
+    """Counts the calls of tools, too."""
 
     async def on_tool_start(self, *_: Any, **__: Any) -> None:
         self.tab.tool_call()

@@ -1,8 +1,8 @@
-"""Ask a graph on another LangGraph server, so that a crash here does not repeat what it does there.
+"""Ask a graph on another LangGraph server, so that a crash here does not repeat its work there.
 
-Each attempt has a thread of its own on that server, under an id that every process derives
-anew. On re-entry the thread says how far the work is: it is waited for, asked about or taken
-as done, never started twice.
+Each attempt has a thread of its own on that server, under an id that every process can derive. On re-entry
+the state of this thread decides: the program waits for the run, answers its question or takes its result, but
+never starts it twice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["ask_remote"]
 
 _UNDER_WAY = ("pending", "running")
 _JOINS = 6
-"""How often a run that goes on elsewhere is waited for anew after the connection broke."""
+"""How often to wait again for a remote run after the connection broke."""
 
 
 async def ask_remote(
@@ -62,7 +62,7 @@ async def ask_remote(
         if state.interrupts:
             await talk.pass_on_answers(state)
         elif state.next:
-            await talk.say(None)  # the server stopped amid the run
+            await talk.say(None)  # The server stopped during the run.
         else:
             return dict(state.values)
 
@@ -80,7 +80,7 @@ class _Conversation:
         self._address: RunnableConfig = {"configurable": {"thread_id": thread_id}}
 
     async def state(self) -> StateSnapshot | None:
-        """Return the thread's state; None where there is no such thread."""
+        """Return the thread's state; None if there is no such thread."""
         try:
             # The client itself tries for eight seconds to connect.
             return await retry_transient(lambda: self._graph.aget_state(self._address), tries=2)
@@ -93,22 +93,22 @@ class _Conversation:
         """Run the thread with an input or a command until it ends or asks, or the connection breaks."""
         begun: list[Any] = []
         try:
-            # Our own death must not stop what may be amid a write: the next process waits for it.
+            # If this process dies, that must not stop a write there: the next process waits for it.
             stream = self._graph.astream(
                 given,
                 self._config,
                 stream_mode="values",
                 on_disconnect="continue",
-                # A connection that breaks is made again by the client, which then misses no event.
+                # The client reconnects after a broken connection, and then misses no event.
                 stream_resumable=True,
                 on_run_created=begun.append,
             )
             async for _ in stream:
                 pass
         except GraphInterrupt:
-            return  # the state says what is asked
+            return  # The state holds the question.
         except httpx.TransportError:
-            # The run goes on there: it is waited for, not started again.
+            # The run continues there, so wait for it and do not start another.
             if not begun and not await self._is_under_way():
                 raise
         except asyncio.CancelledError:
@@ -116,7 +116,7 @@ class _Conversation:
             raise
 
     async def settled_state(self) -> StateSnapshot:
-        """Wait until no run of the thread is under way, and return its state.
+        """Wait until the thread has no active run, and return its state.
 
         Raises:
             ToolFailedError: If its last run failed.
@@ -138,7 +138,7 @@ class _Conversation:
         return state
 
     async def pass_on_answers(self, state: StateSnapshot) -> None:
-        """Ask a person what the remote graph asks, all of it at once, and send the answers."""
+        """Ask a person all questions of the remote graph at once, and send the answers."""
         answers, open_ = {}, []
         for question in sorted(state.interrupts, key=lambda one: one.id):
             key = [self._thread_id, question.id]
@@ -153,7 +153,7 @@ class _Conversation:
         await self.say(Command(resume=answers))
 
     async def _is_under_way(self) -> bool:
-        """Tell whether a run of the thread is under way there, as far as the server can be asked."""
+        """Tell whether a run of the thread is active there, as far as the server can be asked."""
         client = self._client()
         with suppress(httpx.HTTPError):
             runs = await retry_transient(lambda: client.runs.list(self._thread_id, limit=1))
@@ -162,7 +162,7 @@ class _Conversation:
 
     async def _cancel(self) -> None:
         client = self._client()
-        with suppress(httpx.HTTPError):  # what cannot be reached cannot be cancelled
+        with suppress(httpx.HTTPError):  # A server that cannot be reached cannot cancel.
             for run in await client.runs.list(self._thread_id, limit=1):
                 if run["status"] in _UNDER_WAY:
                     await client.runs.cancel(self._thread_id, run["run_id"])
@@ -175,4 +175,4 @@ class _Conversation:
 
 def _fault(state: StateSnapshot | None, redactor: Redactor) -> str:
     faults = [str(task.error) for task in state.tasks if task.error] if state is not None else []
-    return redactor.text(faults[0])[:500] if faults else "it says no reason"
+    return redactor.text(faults[0])[:500] if faults else "it gives no reason"

@@ -43,31 +43,31 @@ async def run_sub_plan(
 ) -> Json:
     """Plan and run ``goal`` within this run's budgets and return its answer, or its final outputs.
 
-    Those are handed on where ``plan`` takes the output as a value or in parts; else the answer, which is
-    read as JSON if a schema is declared.
+    The final outputs are returned if ``plan`` uses the output as a value or in parts; otherwise the answer
+    is, read as JSON if a schema is declared.
 
-    Its plan is approved on its own, because nobody could know it when the parent's was.
+    Its plan is approved separately, because nobody could know it when the parent plan was approved.
 
     Args:
-        goal: What is to be reached.
+        goal: The goal of the sub-plan.
         step: The step whose goal it is.
         plan: The plan of that step.
-        toolbox: Says which arguments are texts.
-        hints: What an earlier attempt lacked, or a person asked for.
+        toolbox: Knows which arguments are texts.
+        hints: What an earlier attempt lacked, or what a person asked for.
         evidence: The tool calls of its steps are appended to it.
 
     Raises:
         SubPlanError: If it did not end ``done``; the message is its answer.
         langgraph.errors.GraphInterrupt: While a person is being asked.
     """
-    under_way = CALL_UNDER_WAY.set(None)  # the sub-plan is the work of the step, not of a call around it
+    under_way = CALL_UNDER_WAY.set(None)  # The sub-plan is the work of the step, not of a call around it.
     try:
         final = await scope.run.graph.ainvoke(
             {"goal": "\n\n".join([goal, *hints])}, nested_config(config, scope), context=scope.run.settings
         )
     finally:
         CALL_UNDER_WAY.reset(under_way)
-    # Its calls were counted on the shared meter already.
+    # The shared meter has counted its calls already.
     scope.tab.note(final["usage"])
     evidence += await _calls_within(final, scope)
     answer = final.get("final_answer") or ""
@@ -85,13 +85,13 @@ async def run_sub_plan(
     try:
         return extract_json(answer)
     except ValueError:
-        return answer  # a string may be what the schema asks for; the check will tell
+        return answer  # The schema may want a string; the check will tell.
 
 
 async def _calls_within(final: Mapping[str, Any], scope: StepScope) -> list[Evidence]:
-    """Return the calls of a sub-plan's steps for the check of its own, uncut as far as that is known.
+    """Return the calls of a sub-plan's steps for the check of its output, in full length if known.
 
-    What this process has seen is known; of what ran before a restart, the outputs of bound steps.
+    This process knows what it has seen itself; of earlier runs it knows only the outputs of bound steps.
     """
     whole = {_identity(call): call["whole"] for call in scope.within if "whole" in call}
     steps, calls = steps_by_id(final.get("plan")), list[Evidence]()
@@ -121,7 +121,7 @@ def _fits(schema: dict[str, Any], value: Json) -> bool:
 
 
 async def _final_outputs(final: Mapping[str, Any], scope: StepScope) -> Json:
-    """Return the output of the last step; of several that nothing depends on, their outputs by id."""
+    """Return the output of the last step; if several steps are last, their outputs by id."""
     steps, results = steps_of(final["plan"]), final["results"]
     needed = {dep for step in steps for dep in step["depends_on"]}
     outputs = {
@@ -133,7 +133,7 @@ async def _final_outputs(final: Mapping[str, Any], scope: StepScope) -> Json:
 
 
 def _is_taken_as_value(plan: Plan, step_id: str, toolbox: Toolbox) -> bool:
-    """Tell whether a plan refers to parts of a step's output, or to all of it where no text is wanted."""
+    """Tell whether a plan uses parts of a step's output, or the whole output where text does not fit."""
     for step in plan["steps"]:
         if step_id in expression_roots(step.get("when", "`true`")):
             return True
@@ -145,7 +145,7 @@ def _is_taken_as_value(plan: Plan, step_id: str, toolbox: Toolbox) -> bool:
 
 
 def _without_texts(tool: str, args: Mapping[str, Json], toolbox: Toolbox) -> Json:
-    """Leave out the arguments that are texts, unless they look into the output."""
+    """Leave out arguments that are texts, unless they refer to parts of the output."""
     properties = toolbox.arguments_schema(tool).get("properties", {})
     return [
         value

@@ -1,1 +1,1 @@
-"""What is checked before a run: who may enter, what stands on the thread, what goes in."""
+"""Check what enters before a run: who it is, the thread's state, and the input."""

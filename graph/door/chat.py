@@ -1,4 +1,4 @@
-"""The conversation at the door: words that answer a question, and questions that go out as messages."""
+"""Handle the conversation at the door: words that answer a question, and questions written as messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Redact = Callable[[Any], Any]
 _ASKED_AT = "asked_at"
 """Key in a question's message: when it was asked, in seconds since the epoch."""
 _UI = "ui"
-"""Where LangGraph's generative UI has its messages among the values."""
+"""The key of LangGraph's generative UI messages among the values."""
 
 
 # --- in ----------------------------------------------------------------------------------
@@ -52,11 +52,11 @@ class Words:
     message: HumanMessage
     answer: Command[Any]
     too_early: bool
-    """Whether it was sent before the question was asked: then nobody can have meant it as the answer."""
+    """Whether it was sent before the question was asked, so that it cannot be meant as the answer."""
 
 
 def says_something(given: Any) -> bool:
-    """Tell whether an input is a message of a person, and no goal or plan that a program hands in."""
+    """Tell whether an input is a person's message, and not a goal or plan from a program."""
     if not isinstance(given, Mapping) or given.get("goal") is not None or given.get("plan") is not None:
         return False
     messages = read_messages(given.get("messages"))
@@ -64,12 +64,12 @@ def says_something(given: Any) -> bool:
 
 
 def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None) -> Words | None:
-    """Read a message as the answer to the question that it comes after; None where it is none.
+    """Read a message as the answer to the preceding question; None if it is not one.
 
     Args:
         given: The input of a run.
         snapshot: The thread's state.
-        sent_at: When the input was sent, in seconds since the epoch; a server queues it while another runs.
+        sent_at: When the input was sent, in seconds since the epoch; a server queues it during another run.
     """
     if snapshot is None or not snapshot.interrupts or not says_something(given):
         return None
@@ -79,7 +79,7 @@ def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None)
     assert question is not None
     asked_at = _asked_at(question, said)
     answer = answer_in_words(question.value, _all_of(message))
-    # What somebody wants instead is heard whenever they said it.
+    # A different wish counts whenever it was written.
     wants_another_plan = question_name(question.value) == "approve_plan" and answer["type"] == "reject"
     unasked = sent_at is not None and (asked_at is None or sent_at < asked_at)
     return Words(
@@ -90,7 +90,7 @@ def words_for(given: Any, snapshot: StateSnapshot | None, sent_at: float | None)
 
 
 def _all_of(message: HumanMessage) -> str:
-    """Return what a person wrote, and what they attached by its name: "yes" to a picture is no plain yes."""
+    """Return a person's text with the names of attachments: "yes" to a picture is not a plain yes."""
     blocks = message.content if isinstance(message.content, list) else []
     attached = [one for one in blocks if isinstance(one, dict) and one.get("type") != "text"]
     names = ", ".join(name_of({"type": "an attachment", **one}) for one in attached)
@@ -98,7 +98,7 @@ def _all_of(message: HumanMessage) -> str:
 
 
 def _as_one(given: Sequence[AnyMessage], said: Sequence[AnyMessage]) -> HumanMessage:
-    """Join what a person has written at once: a "yes" does not undo the "no" before it."""
+    """Join a person's messages: a "yes" does not undo the "no" before it."""
     known = {message.id for message in said if message.id is not None}
     written = [message for message in reversed(given) if message.id not in known]
     together = [*takewhile(lambda message: isinstance(message, HumanMessage), written)][::-1] or [given[-1]]
@@ -114,7 +114,7 @@ def _blocks(content: str | list[Any]) -> list[Any]:
 
 
 def is_for_an_earlier_question(snapshot: StateSnapshot | None, sent_at: float | None) -> bool:
-    """Tell whether an answer that names no question was sent before the one that the chat shows was asked."""
+    """Tell whether an answer without a question id was sent before the shown question was asked."""
     if snapshot is None or not snapshot.interrupts or sent_at is None:
         return False
     said = snapshot.values.get("messages") or []
@@ -135,13 +135,13 @@ async def tell_answers(
     redact: Redact,
     overdue: Collection[str] = (),
 ) -> None:
-    """Write into the conversation what was decided, beside the checkpoint that is gone on from.
+    """Write the decision into the conversation, as pending writes of the checkpoint that continues.
 
     Args:
         saver: The checkpointer.
         snapshot: The thread's state.
         answers: The answers by the id of their question.
-        words: What a person wrote, if the answer came like that.
+        words: What a person wrote, if the answer came from the chat.
         redact: Keeps secrets out.
         overdue: Questions that got their safe default.
     """
@@ -164,7 +164,7 @@ async def tell_answers(
 
 
 def _others_in_chat(answers: Mapping[str, Any], messages: Sequence[AnyMessage]) -> Iterator[RemoveMessage]:
-    """Take back a question that is not answered yet; it is asked again after what was answered before it."""
+    """Remove an unanswered question; it is asked again after the answers before it."""
     open_ = {message.tool_call_id for message in closing_messages(messages)}
     for message in messages:
         question = str(message.id or "").removeprefix(QUESTION_ID)
@@ -176,10 +176,10 @@ def _others_in_chat(answers: Mapping[str, Any], messages: Sequence[AnyMessage]) 
 
 
 async def tell_question(agent: CompiledAgent, saver: Any, run: Run) -> dict[str, Any] | None:
-    """Write the question that a run stops with into the conversation.
+    """Write the question at which a run stops into the conversation.
 
     Returns:
-        What of the state a client is to see now; None where no question is open.
+        The part of the state that a client should see now; None if no question is open.
     """
     address: RunnableConfig = {"configurable": {SAVER: saver, "thread_id": run.ledger.thread_id}}
     snapshot = await agent.aget_state(address)
@@ -198,7 +198,7 @@ async def tell_question(agent: CompiledAgent, saver: Any, run: Run) -> dict[str,
 
 
 class LastValues:
-    """The last values that a run streamed: with a message that was told since, they are sent once more.
+    """The last values that a run streamed; they are sent again with messages that were added since.
 
     So is the last checkpoint of the mode ``debug``, which a server keeps as the values of the thread.
 
@@ -219,15 +219,15 @@ class LastValues:
 
     @property
     def make_a_chat(self) -> bool:
-        """Tell whether who watches shows a conversation, and has no use for events, progress among them."""
+        """Tell whether the caller shows a conversation and ignores events, including progress."""
         return self._to_a_chat and "custom" not in self._modes
 
     def pass_on(self, chunk: Any) -> Iterator[Any]:
-        """Give a chunk if it was asked for, and after progress of the UI the same in words, as a message.
+        """Yield a chunk if it was requested, and after UI progress the same as a message in words.
 
-        What an agent says to itself is not given: a chat would show it as part of the conversation. A client
-        of a server is given a question when it is written down, and so can be answered: LangGraph tells it
-        while other steps still run.
+        An agent's inner conversation is left out, because a chat would show it. A client of a server gets a
+        question when it is written down and can be answered; LangGraph would send it while other steps still
+        run.
         """
         mode, inner, payload, wrap = self._opened(chunk)
         to_itself = self._to_a_chat and inner and mode == "messages"
@@ -247,19 +247,19 @@ class LastValues:
         elif mode == "custom" and str(payload.get("id")).startswith(PROGRESS_ID) and self._last is not None:
             text = AIMessage(payload["props"]["text"], id=payload["id"])
             messages = [*(self._last[0].get("messages") or []), text]
-            # Clients forget what `custom` has told them of the UI when values come without it.
+            # Clients forget the UI from `custom` when values arrive without it.
             yield from self.again({"messages": messages, _UI: [payload]})
 
     def again(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
-        """Give the values with what was told since, if anything was."""
+        """Yield the values with messages that were added since, if there are any."""
         if self._last is not None and told is not None:
             values, wrap = self._last
-            # A caller may have asked for a part of the state only.
+            # A caller may have requested only a part of the state.
             shown = {key: told[key] for key in told if key in values or key in (INTERRUPT, _UI)}
             yield wrap({**values, **shown})
 
     def with_question(self, told: Mapping[str, Any] | None) -> Iterator[Any]:
-        """Give the values and the checkpoint with the question that the run stops with, if it does."""
+        """Yield the values and the checkpoint with the question at which the run stops, if there is one."""
         yield from (chunk for mode, chunk in self._questions if told is None or mode != "values")
         yield from self.again(told)
         if self._checkpoint is not None and told is not None:
@@ -270,7 +270,7 @@ class LastValues:
             yield wrap({**said, "payload": {**kept, "values": values, "tasks": tasks}})
 
     def _opened(self, chunk: Any) -> tuple[str, bool, Any, Callable[[dict[str, Any]], Any]]:
-        """Return a chunk's mode, whether a subgraph sent it, what is in it, and how to put values in."""
+        """Return a chunk's mode, whether a subgraph sent it, its content, and how to put values in."""
         if isinstance(chunk, dict) and {"type", "ns", "data"} <= chunk.keys():
             return chunk["type"], bool(chunk["ns"]), chunk["data"], lambda values: _part(chunk, values)
         if not isinstance(self._modes, list) and not self._subgraphs:

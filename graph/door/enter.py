@@ -1,4 +1,4 @@
-"""The door: what is checked and prepared before a run, because no node could do it."""
+"""The door: check and prepare a run, because no node could do it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .visit import arrive
 __all__ = ["HOLD_KEY", "Entry", "enter"]
 
 HOLD_KEY = "__plan_execute_hold"
-"""Key under which who holds the thread already puts the hold, in ``configurable``."""
+"""The key in ``configurable`` under which a caller that already holds the thread puts the hold."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ async def enter(
         given: Its input.
         config: LangGraph's config.
         context: The settings asked for.
-        heard: Whether anybody listens to the run's events.
-        refusal: Why an answer was not taken; its question is asked again.
-        elsewhere: Whether another process will run it, which has the models; here it is only prepared.
+        heard: Whether the run's events are read.
+        refusal: Why an answer was not accepted; its question is asked again.
+        elsewhere: Whether another process, which has the models, will run it; here it is only prepared.
     """
     configurable = _configurable(config)
     nested = TASK in configurable
@@ -95,24 +95,24 @@ async def enter(
 
 _log = logging.getLogger(__name__)
 _STOP_LOOK_S = 1.0
-"""How often a run looks for a request to stop where the lock of its thread has no signal for one.
+"""How often a run looks for a request to stop if its thread's lock has no signal for that.
 
-That is the lock of an SQLite file: the kernel holds it, so there is no lease to look at when it is renewed.
+That is an SQLite file's lock: the kernel holds it, so there is no lease whose renewal could look.
 """
 _FEW_S = 0.1
-"""What a run may take after its answer without a row of its own, where no budget counts it.
+"""What a run may use after its answer without a row of its own, if no budget counts it.
 
-Only retried steps go on counting."""
+Only retried steps continue the count.
+"""
 _SILENT_S = 1.0
-"""After which silence a person who watches is shown again how far the run is."""
+"""After this silence a client is shown the progress again."""
 
 
 @asynccontextmanager
 async def _stoppable(run: Run, entered: float, held: _Held) -> AsyncIterator[None]:
-    """Let the run be told to stop after it was ``entered`` (seconds since the epoch).
+    """Stop the run when it is told to after it was ``entered`` (seconds since the epoch).
 
-    A run that does not hold its thread any more is stopped too: its steps may only end, and nothing of it can
-    be written.
+    A run that no longer holds its thread is stopped too: its steps may only end, and it can write nothing.
     """
     run.stop.follow(held.stop)
     if held.hold is None or held.hold.watch is not None:
@@ -135,7 +135,7 @@ async def _stoppable(run: Run, entered: float, held: _Held) -> AsyncIterator[Non
 
 @asynccontextmanager
 async def _shown_again(run: Run) -> AsyncIterator[None]:
-    """Show who watches the run that it goes on, also while nothing else is to be told."""
+    """Show clients that the run continues, even if nothing else is sent."""
 
     async def show() -> None:
         while True:
@@ -160,7 +160,7 @@ async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 def _configurable(config: RunnableConfig) -> dict[str, Any]:
-    """Copy it, without a parent that there is not: a server takes these keys from its clients as JSON."""
+    """Copy it without a false parent, because a server accepts these keys from clients as JSON."""
     given = dict(config.get("configurable") or {})
     has_parent = callable(given.get(READ))
     return {key: value for key, value in given.items() if has_parent or key not in FROM_A_PARENT}
@@ -172,7 +172,7 @@ def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:
 
 
 class _Held(NamedTuple):
-    """A run's claim to its thread: the hold where the saver can lock, and what tells the run to stop."""
+    """A run's claim on its thread: the hold if the saver can lock, and the request to stop."""
 
     hold: HeldThread | None
     stop: StopSignal
@@ -180,13 +180,13 @@ class _Held(NamedTuple):
 
 @asynccontextmanager
 async def _held(agent: CompiledAgent, saver: Any, thread_id: str, hold: Any) -> AsyncIterator[_Held]:
-    """Hold the thread where the saver can; a server, or an embedder's own saver, keeps its own order.
+    """Hold the thread if the saver can lock; servers and other savers keep their own order.
 
     Args:
         agent: Whose run it is.
         saver: Its checkpointer.
         thread_id: The thread.
-        hold: The hold that the caller has; what a client sends is JSON, and counts for nothing.
+        hold: The hold that the caller has; a client can only send JSON, which does not count.
     """
     if isinstance(hold, HeldThread):
         holding: Any = nullcontext(hold)
@@ -202,7 +202,7 @@ async def _held(agent: CompiledAgent, saver: Any, thread_id: str, hold: Any) -> 
 
 @contextmanager
 def _registered(agent: CompiledAgent, thread_id: str, stop: StopSignal) -> Iterator[None]:
-    """Let `cancel_run` see the run where no lock shows it, and stop it where it runs in this process."""
+    """Let `cancel_run` find the run in this process if no lock shows it, and stop it."""
     agent.running.add((thread_id, stop))
     try:
         yield
@@ -211,6 +211,6 @@ def _registered(agent: CompiledAgent, thread_id: str, stop: StopSignal) -> Itera
 
 
 def _inherited(configurable: Mapping[str, Any]) -> Context | None:
-    """Return the parent's context, which LangGraph hands down to subgraphs, if it is one of ours."""
+    """Return the parent's context, which LangGraph passes to subgraphs, if it is one of ours."""
     context = getattr(configurable.get(RUNTIME), "context", None)
     return context if isinstance(context, Context) else None

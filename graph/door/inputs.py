@@ -1,4 +1,4 @@
-"""The input of a run: what is refused, and what of it reaches the graph."""
+"""Check the input of a run, and select what reaches the graph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["as_json", "check_input", "goes_on_without_a_word", "read_messages"]
 _log = logging.getLogger(__name__)
 
 MAX_GOAL_CHARACTERS = 100_000
-"""A longer goal belongs into a file or an input: it would stand in every prompt and checkpoint."""
+"""A longer goal belongs into a file or an input, because it is part of every prompt and checkpoint."""
 
 
 def check_input(
@@ -36,19 +36,19 @@ def check_input(
     forks: bool = False,
     by_chat: bool = False,
 ) -> Any:
-    """Check what a caller hands in, and return what the graph is to get.
+    """Check the caller's input, and return the graph's input.
 
     Args:
-        given: A mapping with a new goal, a ``Command``, or None to go on.
+        given: A mapping with a new goal, a ``Command``, or None to continue.
         snapshot: The thread's state, if there is a thread.
         has_saver: Whether there is a checkpointer.
-        nested: Whether a parent graph hands in its state, which may hold other keys.
+        nested: Whether the input is a parent graph's state, which may have other keys.
         overdue: Safe answers to questions that waited too long.
         by_chat: Whether an answer may come without the id of its question.
-        forks: Whether an earlier checkpoint is named: a goal may start there whatever was under way.
+        forks: Whether an earlier checkpoint is named, from which a goal may always start.
 
     Raises:
-        InvalidInputError: If the input has not the right form, or no goal.
+        InvalidInputError: If the input has the wrong form, or no goal.
         ThreadError: If the thread's state does not allow it.
     """
     if isinstance(given, Command):
@@ -65,10 +65,10 @@ def check_input(
 
 
 def goes_on_without_a_word(given: Any, snapshot: StateSnapshot | None, run_id: str | None) -> bool:
-    """Tell whether the input means None where a run has stopped.
+    """Tell whether the input means None for a stopped run.
 
-    An empty one does, since some servers take no None. So does that of a run which a server starts again
-    after its own death: the checkpoint bears the run's id.
+    An empty input does, because some servers accept no None. So does the input of a run that a server
+    restarts after its own death: the checkpoint has the run's id.
     """
     if snapshot is None or not snapshot.tasks or snapshot.interrupts:
         return False
@@ -86,15 +86,15 @@ def _refuse_unfinished(snapshot: StateSnapshot) -> None:
     if snapshot.interrupts:
         raise QuestionOpenError(
             f"thread {thread_name(snapshot)!r} waits for an answer, so a new goal cannot start: "
-            f"{open_questions(snapshot.interrupts)}. Answer with Command(resume=…), "
-            'say "abandon": True beside the goal, or use another thread.'
+            f"{open_questions(snapshot.interrupts)}. Answer with Command(resume=…), send "
+            '"abandon": True with the goal, or use another thread.'
         )
-    # Not `next`: it leaves out tasks whose writes were saved before the run stopped (langgraph 1.2.22).
+    # `next` leaves out tasks whose writes were saved before the run stopped (langgraph 1.2.22).
     if snapshot.tasks:
         raise ThreadUnfinishedError(
-            f"the run of thread {thread_name(snapshot)!r} has not ended "
-            f"(in: {known({task.name for task in snapshot.tasks})}). "
-            "Go on with None (or {}) as input, or use another thread."
+            f"the run of thread {thread_name(snapshot)!r} has not ended (in: "
+            f"{known({task.name for task in snapshot.tasks})}). Continue with None (or {{}}) as "
+            "input, or use another thread."
         )
 
 
@@ -102,24 +102,24 @@ _INPUT_KEYS = tuple(InputState.__annotations__)
 
 
 def _read_input(given: Mapping[str, Any], before: Sequence[AnyMessage], *, strict: bool) -> dict[str, Any]:
-    """Read a new goal. All keys are set, so that nothing of an earlier goal on the thread remains.
+    """Read a new goal. All keys are set, so that nothing of the thread's earlier goal remains.
 
     Args:
         given: The input.
-        before: The conversation so far; what is still asked in it is closed.
-        strict: Whether keys that are no input are to be told of.
+        before: The conversation so far; its open questions are closed.
+        strict: Whether to report unknown keys.
     """
     unknown = sorted(set(map(str, given)) - set(_INPUT_KEYS)) if strict else []
     messages = read_messages(given.get("messages"))
     plan, inputs = given.get("plan"), given.get("inputs") or {}
     if not isinstance(inputs, Mapping):
         raise InvalidInputError(f"inputs must be a mapping of names to values, not {type(inputs).__name__}")
-    # Copies: what a caller later does to its own objects must not reach the run.
+    # Copies, so that later changes by the caller do not reach the run.
     plan, inputs = as_json("plan", plan), as_json("inputs", dict(inputs))
     goal = _goal(given.get("goal"), plan, messages, unknown)
     if unknown:
         _log.warning("unknown input %r is ignored; known inputs: %s", unknown[0], known(_INPUT_KEYS))
-    # Agent Chat UI answers open calls itself, with "Successfully handled tool call."
+    # Agent Chat UI itself answers open calls with "Successfully handled tool call."
     said = [message for message in messages if not _answers_a_question(message, before)]
     return {"goal": goal, "messages": [*closing_messages(before), *said], "plan": plan, "inputs": inputs}
 
@@ -130,10 +130,10 @@ def _answers_a_question(message: AnyMessage, before: Sequence[AnyMessage]) -> bo
 
 
 def read_messages(given: Any) -> list[AnyMessage]:
-    """Read messages in any form that LangChain takes.
+    """Read messages in any form that LangChain accepts.
 
     Raises:
-        InvalidInputError: If they are none.
+        InvalidInputError: If they are not messages.
     """
     if not given:
         return []
@@ -158,13 +158,13 @@ def _goal(given: Any, plan: Any, messages: Sequence[AnyMessage], unknown: Sequen
     if len(goal) > MAX_GOAL_CHARACTERS:
         raise InvalidInputError(
             f"the goal has {len(goal):,} characters; at most {MAX_GOAL_CHARACTERS:,} are allowed. "
-            "Put long material into inputs or a file that a tool can read."
+            "Put long texts into inputs or a file that a tool can read."
         )
     return goal
 
 
 def _said(message: HumanMessage) -> str:
-    """Return what a person wrote, or what they attached without a word."""
+    """Return a person's text, or the names of attachments without text."""
     attached = attachments_in(message)
     if message.text.strip() or not attached:
         return str(message.text)
@@ -172,10 +172,10 @@ def _said(message: HumanMessage) -> str:
 
 
 def as_json(name: str, value: Any) -> Any:
-    """Return a copy of what a caller hands in, as plain JSON.
+    """Return a copy of the caller's value as plain JSON.
 
     Raises:
-        InvalidInputError: If it is not plain JSON, or nests too deep.
+        InvalidInputError: If it is not plain JSON, or is nested too deeply.
     """
     if is_too_deep(value):
         raise InvalidInputError(too_deep_message(name))

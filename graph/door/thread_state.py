@@ -1,4 +1,4 @@
-"""What stands on a thread: its newest state, and whether this version may go on with it."""
+"""Read a thread's newest state, and decide whether this version may continue it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ __all__ = [
 async def look_at(
     agent: CompiledAgent, configurable: dict[str, Any], saver: Any, nested: bool
 ) -> tuple[StateSnapshot | None, bool]:
-    """Return the state at the checkpoint that is named, or the newest, with the questions that are open.
+    """Return the state at the named checkpoint or the newest one, with its open questions.
 
     Returns:
-        The state, None where nothing is kept; and whether it is an earlier one, from which a run forks.
+        The state, or None if nothing is kept; and whether it is an earlier one, from which a run forks.
 
     Raises:
         SchemaVersionError: If another version wrote it.
@@ -56,7 +56,7 @@ async def look_at(
     check_clock(newest)
     forks = _checkpoint_of(snapshot) != _checkpoint_of(newest)
     if not forks:
-        # Clients of chat name the newest checkpoint, too; LangGraph 1.2.24 would replay it.
+        # Chat clients name the newest checkpoint too; LangGraph 1.2.24 would replay it.
         configurable.pop("checkpoint_id", None)
         snapshot = newest
     return snapshot._replace(interrupts=_unanswered(snapshot)), forks
@@ -67,16 +67,16 @@ def _checkpoint_of(snapshot: StateSnapshot) -> str:
 
 
 def _unanswered(snapshot: StateSnapshot) -> tuple[Interrupt, ...]:
-    """Pick the questions that are open; an older checkpoint shows those too that were answered since.
+    """Select the open questions; an older checkpoint also shows questions answered since then.
 
-    A second answer to one of those would not count: LangGraph 1.2.22 goes on with the first.
+    A second answer to one of those would not count: LangGraph 1.2.22 continues with the first.
     """
     open_ = {question.id for task in snapshot.tasks if task.result is None for question in task.interrupts}
     return tuple(question for question in snapshot.interrupts if question.id in open_)
 
 
 def stands_before_a_goal(snapshot: StateSnapshot) -> bool:
-    """Tell whether a goal was taken in and not begun: nobody has looked at its plan, if one was handed in."""
+    """Tell whether a goal was accepted but not begun, so that a given plan has not been checked."""
     status = snapshot.values.get("status")
     has_none_under_way = status is None or status in FINAL_STATUSES
     return has_none_under_way and any(task.name in (START, "planner") for task in snapshot.tasks)
@@ -86,21 +86,22 @@ def plan_of(snapshot: StateSnapshot) -> Plan:
     """Return the thread's plan.
 
     Raises:
-        InvalidInputError: If it has none, or one that was handed in and that nobody has looked at yet.
+        InvalidInputError: If it has none, or a given one that has not been checked.
     """
     if stands_before_a_goal(snapshot):
         raise InvalidInputError(
-            "the run of this thread has not begun, so its plan is not checked yet and cannot be changed: "
-            'go on with it first (None as input), or hand in another goal or plan with "abandon": True'
+            "the run of this thread has not begun, so its plan is not checked yet and cannot be "
+            "changed. Continue the run first (None as input), or send another goal or plan with "
+            '"abandon": True'
         )
     plan = checked_plan(snapshot)
     if plan is None:
-        raise InvalidInputError("the thread has no plan that could be changed or run again")
+        raise InvalidInputError("the thread has no plan to change or run again")
     return plan
 
 
 def checked_plan(snapshot: StateSnapshot) -> Plan | None:
-    """Return the thread's plan if it is one, and not what somebody handed in or wrote into the state."""
+    """Return the thread's plan if it is valid, and not what somebody gave or wrote into the state."""
     plan = snapshot.values.get("plan")
     if stands_before_a_goal(snapshot) or not isinstance(plan, Mapping):
         return None
@@ -117,7 +118,7 @@ def was_edited_after_its_end(snapshot: StateSnapshot) -> bool:
 
 
 async def reopen(agent: CompiledAgent, address: dict[str, Any], snapshot: StateSnapshot) -> None:
-    """Let a finished run go on with its edited plan: it is validated and, where required, asked about."""
+    """Let a finished run continue with its edited plan, which is validated and needs approval if required."""
     update = {
         "draft": {"plan": snapshot.values["plan"], "source": "person", "attempt": 1},
         "approval": {**snapshot.values["approval"], "decision": "edited"},
@@ -129,7 +130,7 @@ async def reopen(agent: CompiledAgent, address: dict[str, Any], snapshot: StateS
 
 
 async def reopen_to_settle(agent: CompiledAgent, address: dict[str, Any], snapshot: StateSnapshot) -> None:
-    """Let a run that has ended ask what became of its writes in doubt, and write its answer anew."""
+    """Let an ended run ask about its writes in doubt, and write its answer again."""
     ended = snapshot.values.get("evaluation")
     update = {"evaluation": {**ended, "cancelled": False} if ended else None}
     await agent.aupdate_state({"configurable": address}, update, as_node="evaluator")
@@ -150,14 +151,14 @@ def check_version(snapshot: StateSnapshot) -> None:
 
 
 _CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How far ahead of this machine's clock a checkpoint may be dated: clocks are set, and machines differ."""
+"""How far in the future a checkpoint may be dated, because clocks are set and machines differ."""
 
 
 def check_clock(newest: StateSnapshot) -> None:
-    """Refuse a thread whose newest checkpoint is dated in the future; let new ones sort after it.
+    """Refuse a thread whose newest checkpoint is dated in the future; make sure that new ones sort after it.
 
-    Checkpoints are sorted by the times in their ids: what is written with a clock that went back is
-    never the newest, and the thread would show none of it.
+    Checkpoints are sorted by the times in their ids. If the clock went back, new checkpoints are never the
+    newest, and the thread would not show them.
 
     Raises:
         StorageError: If it is dated more than five minutes ahead.
@@ -166,9 +167,10 @@ def check_clock(newest: StateSnapshot) -> None:
     made, now = checkpoint_time(checkpoint_id), datetime.now(UTC)
     if made is not None and made > now + _CLOCK_TOLERANCE:
         raise StorageError(
-            f"the newest checkpoint of thread {newest.config['configurable'].get('thread_id')!r} is dated "
-            f"{made:%Y-%m-%d %H:%M:%S} UTC, but this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC: it "
-            "went back, or was ahead then. What is written now would sort before it and be lost. "
-            "Nothing was changed; set the clock right and go on, or wait until that time has come."
+            f"the newest checkpoint of thread {newest.config['configurable'].get('thread_id')!r} is "
+            f"dated {made:%Y-%m-%d %H:%M:%S} UTC, but this machine's clock says "
+            f"{now:%Y-%m-%d %H:%M:%S} UTC: it was set back, or was ahead then. Anything written now "
+            "would be sorted before that checkpoint and be lost. Nothing was changed. Set the "
+            "clock and continue, or wait until that time."
         )
     sort_after(checkpoint_id)

@@ -1,4 +1,4 @@
-"""A run on its way in: what is on record where it goes, what it may start with, and what it is then."""
+"""Prepare a run on its way in: read the thread's records, choose its settings, and build it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from ...people.answers import (
     overdue_answers,
     refused_questions,
 )
-from ...people.deciders import Deciders, authenticated_user, person_of, requesters_of, uses_in
+from ...people.deciders import Deciders, Use, authenticated_user, person_of, requesters_of, uses_in
 from ...people.questions import QUESTIONS, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY, Redactor
@@ -70,7 +70,7 @@ __all__ = ["Visit", "arrive", "check_new_run"]
 
 
 class Checked(NamedTuple):
-    """An input as LangGraph may have it.
+    """An input in LangGraph's form.
 
     Attributes:
         input: The input.
@@ -91,24 +91,25 @@ class Visit:
 
     Attributes:
         agent: The graph.
-        config: LangGraph's config, as the caller gave it.
+        config: The caller's LangGraph config.
         configurable: The copy of its ``configurable`` that the run gets.
         saver: The checkpointer.
-        store: Where the ledger is kept.
-        volatile: Whether that is memory only.
+        store: The store of the ledger.
+        volatile: Whether that store is only in memory.
         thread_id: The thread.
-        nested: Whether another graph runs it, as one of its nodes.
+        nested: Whether another graph runs it as a node.
         parent: The run whose step it is: a sub-plan, or a named agent that plans itself.
-        person: Who gives its orders.
-        snapshot: The state where it begins; None: nothing is kept.
-        words: The message in it that answers a question; None: there is none.
-        input: The input; of a message that answers, the answer.
-        forks: Whether that is an earlier state, from which it forks.
-        resumed: Whether it goes on with a goal that has begun.
-        record: What is on record of the thread.
-        settings: What holds for it.
+        person: Who ordered the run.
+        snapshot: The state where it begins; None if nothing is kept.
+        words: The message that answers a question; None if there is none.
+        input: The input; for a message that answers, the answer.
+        forks: Whether the state is an earlier one, from which it forks.
+        resumed: Whether it continues a goal that has begun.
+        record: The thread's record.
+        settings: Its settings.
         redactor: Knows its secrets.
         ledger: The records of its thread.
+        uses: The calls that open questions of tools and agents are about, by the id of the question.
     """
 
     agent: CompiledAgent
@@ -130,12 +131,13 @@ class Visit:
     settings: Context
     redactor: Redactor
     ledger: Ledger
+    uses: Mapping[str, Sequence[Use]]
 
     async def checked(self, refusal: str, *, elsewhere: bool) -> Checked:
-        """Hold the input against what is on record.
+        """Check the input against the thread's records.
 
         Args:
-            refusal: Why an answer was not taken; "": none was refused.
+            refusal: Why an answer was not accepted; "" if none was refused.
             elsewhere: Whether another process will run it.
         """
         checked, refusals, overdue = self.input, dict[str, str](), dict[str, Any]()
@@ -164,15 +166,15 @@ class Visit:
             _require_requester(self.settings, self.person)
         if self.settings.spend_limits and self.volatile:
             raise ConfigurationError(
-                "spend_limits are counted over runs, and nothing would keep that: give the agent a store="
+                "spend_limits count over several runs, so they need a store: give the agent a store="
             )
         await _require_models(self.agent, goal, self.settings)
         if self.forks and self.resumed and not self.nested:
-            # What was asked after that checkpoint is asked anew; a write that was settled stays settled.
+            # Questions after that checkpoint are asked again; the outcome of a settled write stays.
             await self.ledger.forget_answers()
 
     def _read(self, overdue: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
-        """Read the input; a server's client finds in the open question why it was refused."""
+        """Read the input; a refused input adds the reason to the open question, for a server's client."""
         snapshot, served = self.snapshot, is_served(self.config)
         answer = self.input.resume if isinstance(self.input, Command) else None
         named = answer is None or is_by_id(answer)
@@ -204,7 +206,7 @@ class Visit:
 
     @property
     def _requesters(self) -> frozenset[str]:
-        """Who gave the goal: it is given now, or was before."""
+        """Who gave the goal, now or earlier."""
         if self.parent is not None:
             return self.parent.requesters
         values = self.snapshot.values if self.snapshot is not None else {}
@@ -212,7 +214,7 @@ class Visit:
 
     @property
     def _known_requesters(self) -> Mapping[str, Sequence[str]]:
-        """Who gave each goal of the conversation, with whoever gives one now."""
+        """Who gave each goal of the conversation, including the current one."""
         known, name = self.record.requesters, self.person.get("id")
         if self.resumed or not name:
             return known
@@ -221,10 +223,10 @@ class Visit:
         return {**known, number: sorted({*known.get(number, ()), name})}
 
     def _require_allowed(self, read: Any, overdue: Mapping[str, Any]) -> None:
-        """Refuse answers of somebody who may not decide.
+        """Refuse answers of people who may not decide.
 
         Raises:
-            NotAllowedError: If one is; the message names who may.
+            NotAllowedError: If there is one; the message says who may decide.
         """
         answers = read.resume if isinstance(read, Command) and isinstance(read.resume, Mapping) else {}
         for question in self.snapshot.interrupts if self.snapshot is not None else ():
@@ -232,19 +234,17 @@ class Visit:
                 raise NotAllowedError(f"{why} The question stays open.")
 
     def _refusal(self, question: Interrupt) -> str | None:
-        name = question_name(question.value)
-        if not name:
-            return None  # a tool asks for something
-        return self._deciders.refusal(name, uses_in(question.value, self.agent.toolbox), self.person)
+        uses = [*uses_in(question.value, self.agent.toolbox), *self.uses.get(question.id, ())]
+        return self._deciders.refusal(question_name(question.value), uses, self.person)
 
     async def _tell_answers(self, answers: Mapping[str, Any], overdue: Collection[str] = ()) -> None:
         if isinstance(self.saver, AsyncSaver) and self.snapshot is not None:
             await tell_answers(self.saver, self.snapshot, answers, self.words, self.redactor.value, overdue)
 
     async def _kept(self, command: Command[Any], overdue: Collection[str]) -> Command[Any] | None:
-        """Put answers on record; where LangGraph must not take the run for a fork, it gets them too."""
+        """Record answers; LangGraph gets them too if it would otherwise take the run for a fork."""
         assert self.snapshot is not None, "an answer was matched with an open question"
-        # Without a store, the open question holds the attempts that were made.
+        # Without a store, the open question holds the attempts so far.
         fork = self.configurable.get("checkpoint_id")
         marks = not (command.graph or fork or self.volatile)
         saver = self.saver if isinstance(self.saver, AsyncSaver) and marks else None
@@ -257,7 +257,7 @@ class Visit:
         )
 
     async def _answers_from_parent(self) -> dict[str, Any]:
-        """Return the answers that came to a graph around this one, by the id of their question."""
+        """Return the answers that came through a parent graph, by the id of their question."""
         by_id = dict(self.configurable.get(RESUME_MAP) or {})
         if self.parent is not None:
             return {**self.parent.given, **by_id}
@@ -268,16 +268,16 @@ class Visit:
             if question.id in by_id and question_name(question.value) in QUESTIONS:
                 read_answer(question.value, by_id[question.id])
             elif question.id in by_id and self._refusal(question):
-                del by_id[question.id]  # the middleware that asks knows no rules: it stays open
+                del by_id[question.id]  # The asking middleware knows no rules, so the question stays open.
         self.configurable[RESUME_MAP] = by_id
         return by_id
 
     async def run(self, checked: Checked, heard: bool) -> Run:
-        """Make the run, with what earlier ones of its goal have spent.
+        """Make the run, including what earlier runs of its goal have spent.
 
         Args:
             checked: Its input.
-            heard: Whether anybody listens to its events.
+            heard: Whether its events are read.
         """
         if self.parent is None and (given := self._known_requesters) != self.record.requesters:
             await self.ledger.record_requesters(given)
@@ -327,9 +327,9 @@ class Visit:
         return EffectLog(self.ledger, is_new=not self.resumed, is_first=is_first)
 
     async def _meter(self) -> Meter:
-        """Go on counting where earlier runs of the goal stopped; a new goal starts from nothing.
+        """Continue the count of earlier runs of the goal; a new goal starts at zero.
 
-        What is part of another run spends from its budget.
+        A nested run spends from the budget of its parent.
         """
         snapshot, resumed, record = self.snapshot, self.resumed, self.record
         begun = snapshot if snapshot is not None and resumed and not stands_before_a_goal(snapshot) else None
@@ -339,9 +339,9 @@ class Visit:
                 self.parent.meter.spend(spent or {})
             return self.parent.meter
         if record.unbooked_s:
-            await self.ledger.leave_unbooked_seconds(0.0)  # they are taken over
+            await self.ledger.leave_unbooked_seconds(0.0)  # They are taken over.
         extensions = record.extensions
-        if extensions and not resumed:  # they were for the goal before
+        if extensions and not resumed:  # They belong to the previous goal.
             extensions = {}
             await self.ledger.record_budget_extensions(extensions)
         counted: dict[str, Any] = {"prices": self.agent.prices, "extensions": extensions}
@@ -350,15 +350,15 @@ class Visit:
         if self.settings.spend_limits:
             counted["periods"] = Periods(self.store, self.settings.tenant or "", self.settings.spend_limits)
             await counted["periods"].refresh()
-        clock = asyncio.get_running_loop().time  # the one that time limits go by
+        clock = asyncio.get_running_loop().time  # Time limits use this one.
         unbooked_s = record.unbooked_s if resumed else 0.0
         return Meter(self.settings, spent, clock, unbooked_s=unbooked_s, **counted)
 
     async def _counted_calls(self) -> dict[str, Any]:
-        """Take over how many calls the goal has begun, and have the next ones written down."""
+        """Take over the count of the goal's begun calls, and record the next ones."""
         snapshot, row, ledger = self.snapshot, self.record.calls, self.ledger
         here = str(snapshot.config["configurable"].get("checkpoint_id", "")) if snapshot is not None else ""
-        # A goal that was cut off before anything of it was on disk is given again at the same checkpoint.
+        # A goal that was interrupted before anything was stored is given again at the same checkpoint.
         going_on = row is not None and (self.resumed or row["since"] == here)
         since = str(row["since"]) if row is not None and going_on else here
         calls = dict(row["calls"]) if row is not None and going_on else None
@@ -378,9 +378,9 @@ async def arrive(
     *,
     nested: bool,
 ) -> Visit:
-    """Read what is on record where a run goes, and combine it with what it asks for.
+    """Read the thread's record, and combine it with the settings of this run.
 
-    A finished run whose plan was edited in the state, or that left a write in doubt, is opened again.
+    A finished run is opened again if its plan was edited in the state, or if it left a write in doubt.
     """
     store, volatile = _store(agent, configurable, bool(saver))
     snapshot, forks = await look_at(agent, configurable, saver, nested)
@@ -396,7 +396,7 @@ async def arrive(
     redactor = run_redactor(settings.secret_names)
     changed = {
         "instructions": redactor.text(settings.instructions),
-        # No client can choose another's tenant where its own is known.
+        # If the client's own tenant is known, it cannot choose another.
         "tenant": agent.policy.tenant or authenticated_user(configurable) or settings.tenant,
     }
     settings = settings.model_copy(update=changed)
@@ -426,13 +426,21 @@ async def arrive(
         settings=settings,
         redactor=redactor,
         ledger=ledger,
+        uses=await _uses(snapshot, settings, ledger),
     )
+
+
+async def _uses(snapshot: StateSnapshot | None, settings: Context, ledger: Ledger) -> dict[str, Any]:
+    """Look up the calls that open questions of others than ours are about, where a rule may speak of them."""
+    open_ = snapshot.interrupts if snapshot is not None and settings.approvers else ()
+    asked = [one.id for one in open_ if question_name(one.value) not in QUESTIONS]
+    return dict(zip(asked, await ledger.uses(asked), strict=True))
 
 
 async def _reopened(
     agent: CompiledAgent, here: dict[str, Any], snapshot: StateSnapshot, ledger: Ledger
 ) -> bool:
-    """Open a finished run again whose plan was edited in the state, or that left a write in doubt."""
+    """Open a finished run again if its plan was edited in the state, or if it left a write in doubt."""
     if was_edited_after_its_end(snapshot):
         await reopen(agent, here, snapshot)
         return True
@@ -452,13 +460,13 @@ def _parent_of(configurable: Mapping[str, Any]) -> Run | None:
 
 
 def _plan_of(values: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Return id and revision of the plan that a run goes on with."""
+    """Return id and revision of the plan that a run continues."""
     plan = values.get("plan")
     return (plan["id"], plan["revision"]) if plan and "id" in plan and "revision" in plan else None
 
 
 def _work(configurable: dict[str, Any], parent: Run | None) -> WorkId | None:
-    """Return the piece of work that a nested run is: of a step, or of a call that a step is making."""
+    """Return the piece of work of a nested run: that of a step, or of a step's call."""
     if parent is None:
         return None
     under_way = CALL_UNDER_WAY.get()
@@ -476,7 +484,7 @@ def _within(configurable: Mapping[str, Any], parent: Run | None) -> tuple[str, .
 
 
 def _stop_signal(parent: Run | None) -> StopSignal:
-    """Make the run's request to stop: a nested one stops with its parent."""
+    """Make the run's request to stop: a nested run stops with its parent."""
     stop = StopSignal()
     if parent is not None:
         stop.follow(parent.stop)
@@ -484,11 +492,11 @@ def _stop_signal(parent: Run | None) -> StopSignal:
 
 
 def _store(agent: CompiledAgent, configurable: Mapping[str, Any], has_saver: bool) -> tuple[Any, bool]:
-    """Return where the ledger is kept, and whether that is memory only."""
+    """Return the store of the ledger, and whether it is only in memory."""
     runtime = configurable.get(RUNTIME)
     store = getattr(runtime, "store", None) or agent.store
     if store is None:
-        # A run that nothing can resume leaves nothing behind.
+        # A run that nothing can resume keeps no records.
         return (agent.memory if has_saver else InMemoryStore()), True
     return async_store(store), False
 
@@ -496,7 +504,7 @@ def _store(agent: CompiledAgent, configurable: Mapping[str, Any], has_saver: boo
 def _cached_plans(
     agent: CompiledAgent, configurable: Mapping[str, Any], store: Any, volatile: bool
 ) -> CachedPlans | None:
-    """Open the plan cache of the run's tenant; without a store it lives as long as the agent."""
+    """Open the plan cache of the run's tenant; without a store it exists as long as the agent."""
     if agent.plan_cache is None:
         return None
     shown = {key: value for key, value in configurable.items() if not key.startswith("__")}
@@ -504,7 +512,7 @@ def _cached_plans(
 
 
 def _lasts(store: Any, saver: Any, volatile: bool) -> bool:
-    """Tell whether the store lives as long as the checkpoints, so that these may refer to what it holds."""
+    """Tell whether the store lasts as long as the checkpoints, so that they may refer to its content."""
     if volatile or not saver:
         return False
     store, saver = getattr(store, "wrapped", store), getattr(saver, "wrapped", saver)
@@ -517,9 +525,9 @@ def _settings(
     asked: Context | None,
     policy: Context,
 ) -> Context:
-    """Combine what the agent, the thread's start and this run ask for; protection is never loosened.
+    """Combine the settings of the agent, the thread's start and this run; protection is never loosened.
 
-    A context that says only who is there asks for nothing. Who that is holds for this run alone.
+    A context that only names the person changes no setting. The name is valid for this run alone.
     """
     if on_record is None and snapshot is not None:
         on_record = snapshot.values.get("settings")
@@ -527,7 +535,7 @@ def _settings(
     asks = asked is not None and bool(asked.model_fields_set - {"person"})
     settings = (asked if asks else started) or Context()
     before = [one for one in (started, policy) if one is not None]
-    # What a policy does not say is not its default.
+    # A missing field of a policy does not mean its default.
     asked_for = [one.approval for one in before if one is started or "approval" in one.model_fields_set]
     names = (*started.secret_names, *settings.secret_names) if started is not None else settings.secret_names
     kept: dict[str, Any] = {
@@ -548,14 +556,14 @@ def _together(rules: Iterable[Iterable[T]]) -> tuple[T, ...]:
 async def check_new_run(
     agent: CompiledAgent, given: Mapping[str, Any], former: StateSnapshot, context: Any, *, elsewhere: bool
 ) -> None:
-    """Check what a new goal needs, before the run that is open on its thread is ended for it.
+    """Check what a new goal needs, before the thread's open run is ended for it.
 
     Args:
         agent: The graph.
         given: The input, which has been checked.
         former: The state of the open run.
         context: The settings asked for.
-        elsewhere: Whether another process will run it, which has the models.
+        elsewhere: Whether another process, which has the models, will run it.
 
     Raises:
         ConfigurationError: If a setting is wrong, or a model or its price is needed and missing.
@@ -566,7 +574,7 @@ async def check_new_run(
 
 
 async def _require_models(agent: CompiledAgent, goal: Mapping[str, Any] | None, settings: Context) -> None:
-    """Refuse a new goal that nobody can plan, and a budget that could not be held."""
+    """Refuse a new goal that nobody can plan, and a budget that could not be enforced."""
     if goal is not None:
         _require_planner(agent, goal, settings)
     if settings.escalate and (problem := agent.models.problem_with(settings.escalate, settings.models)):
@@ -577,7 +585,7 @@ async def _require_models(agent: CompiledAgent, goal: Mapping[str, Any] | None, 
 
 
 def _require_prices(agent: CompiledAgent, settings: Context) -> None:
-    """Refuse a budget that could not be held, because calls of a model would count as free."""
+    """Refuse a budget that could not be enforced, because some model calls would count as free."""
     used = {
         f" of the {role}": agent.models.get(role, settings.models)
         for role in ROLES
@@ -591,10 +599,10 @@ def _require_prices(agent: CompiledAgent, settings: Context) -> None:
 
 
 def _require_requester(settings: Context, person: By) -> None:
-    """Refuse a goal of nobody where its requester may not decide: anybody could be that."""
+    """Refuse a goal without a known requester if requesters may not decide: anybody could be that one."""
     if not person.get("id") and any(not rule.requester for rule in settings.approvers):
         raise ConfigurationError(
-            "approvers keeps who started the run from deciding, and nothing says who that is: "
+            "approvers does not let the person who started the run decide, but nothing says who that is: "
             "set Context(person=…) (--person), or let the server authenticate its users"
         )
 
@@ -602,7 +610,7 @@ def _require_requester(settings: Context, person: By) -> None:
 def _require_planner(agent: CompiledAgent, checked: Mapping[str, Any], settings: Context) -> None:
     if checked.get("plan") is None and not agent.models.has("planner", settings.models):
         raise MissingModelError(
-            "planning a goal needs a model and none is configured: give the agent one (a server and the "
+            "planning a goal needs a model, but none is configured: give the agent one (a server and the "
             "command line read PLAN_EXECUTE_MODEL), name one in the context (`models`, key `planner`), "
-            "or hand in a plan of bound steps"
+            "or give a plan of bound steps"
         )

@@ -1,8 +1,7 @@
-"""What is said to models: one Markdown file per role, rendered strictly.
+"""Render the prompts: one Markdown file per role, rendered strictly.
 
-A prompt file has an optional ``---`` line: what is above it is the system
-message, what is below the human message. ``{{name}}`` stands for a variable.
-A variable that is missing or unknown is an error, never an empty string.
+A prompt file may have a ``---`` line: the text above it is the system message, the text below it the human
+message. ``{{name}}`` is a variable. A missing or unknown variable is an error, never an empty string.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ __all__ = [
 
 PROMPTS = ("planner", "replanner", "executor", "evaluator", "judge", "synthesizer")
 _FRAGMENTS = ("plan_lines", "plan_fields")
-"""What stands within prompts of several roles."""
+"""Parts that the prompts of several roles share."""
 _VARIABLE = re.compile(r"\{\{(\w+)\}\}")
 
 
-# Read at import: a server's event loop must not wait for a file.
+# Read at import, because a server's event loop must not wait for a file.
 _TEMPLATES = {
     name: files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8")
     for name in (*PROMPTS, *_FRAGMENTS)
@@ -53,7 +52,7 @@ def render_prompt(name: str, **variables: str) -> list[BaseMessage]:
 
 
 def fill_fragment(name: str, **variables: str) -> str:
-    """Fill a part that prompts of several roles have in common.
+    """Fill in a part that the prompts of several roles share.
 
     Raises:
         ConfigurationError: If a variable is missing or not used by it.
@@ -73,7 +72,7 @@ def _checked(name: str, variables: Mapping[str, str]) -> str:
 
 
 def _fill(text: str, variables: Mapping[str, str]) -> str:
-    """Fill a text; a line whose variables all are empty is left out."""
+    """Fill in a text; leave out a line whose variables are all empty."""
     lines = (
         _VARIABLE.sub(lambda found: variables[found[1]], line)
         for line in text.split("\n")
@@ -89,17 +88,17 @@ def _is_empty(line: str, variables: Mapping[str, str]) -> bool:
 # --- text that comes from outside ---------------------------------------------------------
 
 _BLANKED = "[…]"
-"""Stands where a text held the mark. Nothing at all would let ``deaddeadbeefbeef`` close up to it."""
+"""Replaces the mark in a text; without a replacement, ``deaddeadbeefbeef`` could close up to it."""
 
 
 def quote(label: str, text: str, mark: str, *, inline: bool = False) -> str:
-    """Delimit text that comes from outside, so that it reads as data and cannot end its own quotation.
+    """Delimit text from outside, so that it reads as data and cannot end its own quotation.
 
     Args:
-        label: What it is, for example ``output of weather``; never text from outside.
-        text: The text; any occurrence of ``mark`` in it, in any case, is blanked out.
+        label: A label such as ``output of weather``; never text from outside.
+        text: The text; every occurrence of ``mark`` in it, ignoring case, is blanked out.
         mark: A random word that the text cannot know; "" only where the prompt is not sent (a cache's key).
-        inline: Whether it stands within a sentence; one of several lines gets lines of its own all the same.
+        inline: Whether it is within a sentence; text of several lines still gets its own lines.
     """
     safe = re.sub(re.escape(mark), _BLANKED, text, flags=re.IGNORECASE) if mark else text
     edge = "" if inline and len(safe.splitlines()) <= 1 else "\n"
@@ -110,15 +109,15 @@ _QUOTATION = re.compile(r"<data [0-9a-f]{8} [^>\n]*>\n?|\n?</data [0-9a-f]{8}>")
 
 
 def unquote(text: str) -> str:
-    """Take the delimiters out of what a model says: one that repeats its material repeats them too."""
+    """Remove the delimiters from a model's answer, because a model that repeats its material repeats them."""
     return _QUOTATION.sub("", text)
 
 
 def fill_quoted(text: str, scope: Mapping[str, Any], mark: str) -> str:
-    """Fill the references of a text that a model will read: what they stand for is quoted.
+    """Fill in the references of a text that a model will read, with their values quoted.
 
-    The text is an instruction; what another step produced is not, and must not become one by
-    standing in it. Numbers, true, false and null stand as they are.
+    The text is an instruction; another step's output is not, and must not become one by being inserted.
+    Numbers, true, false and null are inserted unchanged.
 
     Raises:
         UnresolvedReferenceError: If a reference has no value.
@@ -134,18 +133,18 @@ def fill_quoted(text: str, scope: Mapping[str, Any], mark: str) -> str:
 
 
 _DELIMITERS = re.compile(
-    r"</?\s*data\s+[0-9a-f]{6,}"  # ours, whoever's mark it holds
-    r"|<\|\s*/?\w{2,24}\s*\|>"  # <|im_start|>, <|eot_id|>, <|system|>
+    r"</?\s*data\s+[0-9a-f]{6,}"  # Our delimiter, with any mark.
+    r"|<\|\s*/?\w{2,24}\s*\|>"  # For example <|im_start|>, <|eot_id|>, <|system|>.
     r"|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>",
     re.IGNORECASE,
 )
 
 
 def find_delimiter(text: str, mark: str) -> str | None:
-    """Find in a text what could only stand there to end a quotation or to open a message of its own.
+    """Find text that could only serve to end a quotation or to open a message of its own.
 
-    That is this run's mark, which nobody outside can know by chance, our delimiter with any other,
-    and the delimiters of chat templates.
+    That is this run's mark, which nobody outside can know, our delimiter with any other mark, and the
+    delimiters of chat templates.
     """
     if mark.lower() in text.lower():
         return "the delimiter of this run"

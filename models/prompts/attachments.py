@@ -1,4 +1,4 @@
-"""Images and files that a person attached to their message, for models that take them."""
+"""Show images and files that a person attached to models that accept them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _INPUTS = {
     "audio": "audio_inputs",
     "video": "video_inputs",
 }
-"""What a model's profile says of a kind of content."""
+"""The profile field for each kind of content."""
 
 
 def attachments_of(state: State) -> list[Block]:
-    """List what came with the goal: in the messages of the person since the last answer."""
+    """List the attachments of the goal: in the person's messages since the last answer."""
     found: list[Block] = []
     for message in reversed([one for one in state.get("messages") or [] if not is_for_people(one)]):
         if isinstance(message, AIMessage):
@@ -35,7 +35,7 @@ def attachments_of(state: State) -> list[Block]:
 
 
 def attachments_in(message: AnyMessage) -> list[Block]:
-    """List what a person attached to a message, in the form that LangChain's chat models take."""
+    """List the attachments of a message, in the form that LangChain's chat models accept."""
     if not isinstance(message, HumanMessage) or isinstance(message.content, str):
         return []
     blocks = (block for block in message.content if isinstance(block, dict))
@@ -43,7 +43,7 @@ def attachments_in(message: AnyMessage) -> list[Block]:
 
 
 def _normal(block: Block) -> Block:
-    """Write a block of Agent Chat UI (``mimeType``, ``data``) as LangChain for Python reads it."""
+    """Convert a block of Agent Chat UI (``mimeType``, ``data``) to LangChain's Python form."""
     data = block.get("base64") or block.get("data")
     mime_type = block.get("mime_type") or block.get("mimeType")
     if not (data and mime_type):
@@ -55,7 +55,7 @@ def _normal(block: Block) -> Block:
 
 
 def name_of(block: Mapping[str, Any]) -> str:
-    """Name an attachment for people."""
+    """Describe an attachment for people."""
     metadata = block.get("metadata") or {}
     name = block.get("filename") or metadata.get("filename") or metadata.get("name")
     return str(name or block.get("mime_type") or block.get("mimeType") or block["type"])
@@ -64,12 +64,12 @@ def name_of(block: Mapping[str, Any]) -> str:
 def with_attachments(
     prompt: Sequence[BaseMessage], blocks: Sequence[Block], model: BaseChatModel
 ) -> list[BaseMessage]:
-    """Add attachments to the end of a prompt, or the sentence that the model cannot see them.
+    """Add attachments to the end of a prompt, or a sentence that the model cannot see them.
 
     Args:
         prompt: Ends with a human message.
-        blocks: What is attached.
-        model: Who is asked; one whose profile says nothing is taken to see everything.
+        blocks: The attachments.
+        model: The model; one whose profile says nothing is assumed to see everything.
     """
     if not blocks:
         return list(prompt)

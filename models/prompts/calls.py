@@ -1,4 +1,4 @@
-"""Say which tools were called, with what, and how each call ended, in the words of a prompt."""
+"""List tool calls in a prompt: tool, arguments, and how each call ended."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ...tools.texts import shortened
 __all__ = ["describe_calls", "is_said"]
 
 _LEAST = 300
-"""Characters that the arguments, and the output, of a call get at least."""
+"""The fewest characters for a call's arguments, and for its output."""
 _TAIL = 200
 
 
 def describe_calls(calls: Sequence[Evidence], room: int, *, already: str = "", outputs: bool = True) -> str:
-    """List calls, one after the other, as ``tool(arguments) -> how it ended: what it gave``.
+    """List calls, one after the other, as ``tool(arguments) -> how it ended: output``.
 
     Args:
         calls: The calls.
         room: Characters for all of them; each gets an equal share.
-        already: A text that the prompt holds anyway: an error in it is not written again.
-        outputs: Whether to say what calls that succeeded gave.
+        already: A text that the prompt already contains; an error in it is not repeated.
+        outputs: Whether to include the outputs of successful calls.
     """
     share = max(_LEAST, room // max(1, 2 * len(calls)))
     return "\n".join(_line(call, share, already, outputs) for call in calls) or "(no tool was called)"
 
 
 def is_said(text: str, already: str) -> bool:
-    """Tell whether a text, by its end, stands in another one."""
+    """Tell whether another text contains the end of a text."""
     return bool(text.strip()) and text.strip()[-_TAIL:] in already
 
 

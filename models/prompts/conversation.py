@@ -1,4 +1,4 @@
-"""Show the conversation before a goal, with what was found for the goals in it."""
+"""Show the conversation before a goal, with the findings of its earlier goals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MESSAGES = 10
 
 
 def earlier_messages(state: State) -> list[AnyMessage]:
-    """List the exchange before this goal, without the questions of runs and what was decided on them."""
+    """List the exchange before this goal, without runs' questions and the decisions on them."""
     goal = (state.get("goal") or "").strip()
     said = [message for message in state.get("messages") or [] if not is_for_people(message)]
     stated = [n for n, message in enumerate(said) if message.type == "human" and message.text.strip() == goal]

@@ -1,4 +1,4 @@
-"""Say which tools there are, and how a plan that uses them is written, in the words of a prompt."""
+"""Describe the tools, and how to write a plan with them, in a prompt."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ class Inventory(Protocol):
 def quoted_tools(tools: Inventory, seen: Mapping[str, Any]) -> str:
     """Describe the inventory: one tool a line, as a call with the types of its arguments.
 
-    The quotation's mark is made of what is quoted, not of the run, so that the prompt begins alike in
-    every run and a provider can keep it. Knowing it helps nobody: whatever in the text holds it is blanked.
+    The quotation's mark is made from the quoted text, not from the run, so that the prompt begins the same in
+    every run and a provider can cache it. Knowing the mark helps nobody, because every occurrence in the text
+    is blanked.
 
     Args:
         tools: The inventory.
-        seen: Forms of outputs that earlier runs saw, for tools that declare none.
+        seen: Output forms that earlier runs saw, for tools that declare none.
     """
     lines = [
         signature({**tool, "output": tool["output"] or seen.get(tool["name"])}) for tool in tools.inventory()
@@ -44,7 +45,7 @@ def quoted_tools(tools: Inventory, seen: Mapping[str, Any]) -> str:
 
 
 def describe_effects(tools: Inventory) -> str:
-    """Say what the marks beside the tools mean; nothing where all of them only read."""
+    """Explain the marks next to the tools; nothing if all of them only read."""
     if all(tool["effect"] == "read" for tool in tools.inventory()):
         return ""
     return " Use one that is marked [write], which changes the world, only where the goal asks for it."
@@ -57,7 +58,7 @@ def describe_form(
     model_classes: Sequence[str] = (),
     sub_plans: bool,
 ) -> str:
-    """Describe how a plan is written, with the kinds of steps that this inventory and these models add."""
+    """Describe how to write a plan, with the kinds of steps that this inventory and these models allow."""
     how = {"lines": "plan_lines", "fields": "plan_fields"}[form]
     forms = _kinds(form, inventory, sub_plans=sub_plans)
     if model_classes:
@@ -96,7 +97,7 @@ _KINDS = {
         "- `goal`: for a part too large to plan here, the goal of a plan of its own; else null.",
     ),
 }
-"""How branches, functions, a step for an agent and a sub-plan are introduced in each form."""
+"""How each form introduces branches, functions, agent steps and sub-plans."""
 
 
 def _kinds(form: Literal["lines", "fields"], inventory: Inventory, *, sub_plans: bool) -> list[str]:
@@ -109,7 +110,7 @@ def _kinds(form: Literal["lines", "fields"], inventory: Inventory, *, sub_plans:
 
 
 def _takes_numbers(tool: Mapping[str, Any]) -> bool:
-    """Tell whether a tool takes numbers or dates, which a plan may have to work out."""
+    """Tell whether a tool takes numbers or dates, which a plan may have to compute."""
     arguments = tool["arguments"].get("properties", {}).values()
     return any(
         isinstance(one, Mapping)

@@ -1,4 +1,4 @@
-"""Write a tool as a short signature: all that its JSON Schema says, in a fraction of the tokens."""
+"""Write a tool as a short signature: everything in its JSON Schema, with far fewer tokens."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SAID = {
     *("type", "title", "description", "default", "properties", "required", "items", "enum", "const"),
     *("anyOf", "oneOf", "$ref", "$defs"),
 }
-"""Keywords that the notation has a place for; any other is written out."""
+"""Keywords for which the notation has a place; all others are written out."""
 _DEEPEST = 4
 
 
 def signature(tool: Schema) -> str:
     """Write a tool of the inventory: ``search(query: string, limit: integer = 5) [write]: what it does``.
 
-    The form of its output stands after an arrow, where it is known; the effect is left out where the tool
-    only reads. What the schema says of single arguments follows, a line each.
+    The form of its output follows an arrow, if it is known; the effect is left out if the tool only reads.
+    Remarks on single arguments follow, one line each.
     """
     schema = tool["arguments"]
     effect = "" if tool["effect"] == "read" else f" [{tool['effect']}]"
@@ -61,7 +61,7 @@ def _default(part: Any) -> str:
 
 
 def _type(part: Any, known: Schema, depth: int) -> str:
-    """Name the type of a value: ``string``, ``number[]``, ``"a"|"b"``, ``{x: number, y?: string}``."""
+    """Write the type of a value: ``string``, ``number[]``, ``"a"|"b"``, ``{x: number, y?: string}``."""
     if not isinstance(part, Mapping):
         return "any"
     if "$ref" in part:

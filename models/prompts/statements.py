@@ -1,8 +1,8 @@
-"""What a judge is asked to tell apart: the criterion, and a control that is false by construction.
+"""Build a judge's two statements: the criterion, and a control that is known to be false.
 
-A judge that an output has talked into saying "met" says it of everything. So it judges two
-statements at once, in random order: the criterion, and that the output holds a word which nobody
-who wrote the output can know. Whoever finds that the second holds is not believed about the first.
+If an output has talked a judge into saying "met", the judge says it about everything. So it judges two
+statements at once, in random order: the criterion, and that the output contains a word which no author of the
+output can know. If a judge finds that the second holds, its finding on the first does not count.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Statements(NamedTuple):
 
 
 def state_criterion(criterion: str, draw: str) -> Statements:
-    """Put a criterion beside its control.
+    """Combine a criterion with its control.
 
     Args:
         criterion: The criterion.
-        draw: At least 13 random hex digits: twelve are the control's word, the last one the order.
+        draw: At least 13 random hex digits: twelve for the control's word, the last one for the order.
     """
     real = f"The output meets this criterion: {criterion}"
     control = _CONTROL.format(word=draw[:12])
@@ -43,7 +43,7 @@ def state_criterion(criterion: str, draw: str) -> Statements:
 
 
 def control_letter(prompt: str) -> Letter | None:
-    """Find the control in a judge's prompt, for a scripted judge; None: it is no such prompt."""
+    """Find the control in a judge's prompt, for a scripted judge; None for other prompts."""
     found = _STATED_CONTROL.search(prompt)
     if found is None:
         return None

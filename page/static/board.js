@@ -33,10 +33,7 @@ async function refresh(drawings) {
     const answer = await fetch(address);
     if (!answer.ok) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const piece of page.querySelectorAll("[data-live], [data-drawn]")) {
-      const old = byId(piece.id);
-      if (old) Idiomorph.morph(old, piece, { morphStyle: "outerHTML", callbacks });
-    }
+    putIn(page);
     if (drawings) {
       size(scale);
       colour(latest);  // the drawing may be older than what was told meanwhile
@@ -49,6 +46,13 @@ async function refresh(drawings) {
     const next = again;
     again = null;
     if (next) refresh(next.drawings);
+  }
+}
+
+function putIn(page) {
+  for (const piece of page.querySelectorAll("[data-live], [data-drawn]")) {
+    const old = byId(piece.id);
+    if (old) Idiomorph.morph(old, piece, { morphStyle: "outerHTML", callbacks });
   }
 }
 
@@ -109,6 +113,15 @@ function now(doing) {
   if (found) found.textContent = doing.length ? `Now: ${doing.slice(0, 12).join(", ")}${doing.length > 12 ? " …" : ""}` : "";
 }
 
+// The answer as a model writes it: text, whatever it holds. Who reads the end of it goes on seeing the end.
+function write(words) {
+  const box = byId("words");
+  if (!box) return refresh(false);
+  const atEnd = box.scrollTop + box.clientHeight > box.scrollHeight - 30;
+  box.textContent = words;
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
+
 let stale = null;
 const MOST_BARS = 150;
 
@@ -122,6 +135,7 @@ function take(news) {
   }
   if (news.spent) spend(news.spent);
   if (news.now) now(news.now);
+  if (news.words) write(news.words);
   if (news.waiting !== undefined) count(news.waiting);
   if (news.stale) refresh(Boolean(news.stale.plan));
   if (news.changed && !body.dataset.run) refresh(false);
@@ -217,6 +231,25 @@ byId("plan")?.addEventListener("pointerdown", (down) => {
   down.preventDefault();
 });
 
+// --- a run as it was ---------------------------------------------------------------------
+
+// Shows the moment that the slider stands at; of several, the last one. Without this its form does the same.
+let moment = null;
+
+document.addEventListener("input", async (event) => {
+  const slider = event.target;
+  if (slider.form?.id !== "scrub") return;
+  const mine = moment = slider.value;
+  const answer = await fetch(`${slider.form.getAttribute("action")}?moment=${mine}`);
+  if (!answer.ok || mine !== moment) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (mine !== moment) return;
+  history.replaceState(null, "", new URL(answer.url).pathname + new URL(answer.url).search);
+  putIn(page);
+  size(scale);
+  if (open) show(open);
+});
+
 // --- an edit ---------------------------------------------------------------------------
 
 // What is wrong, or what changes, as one types; a later text overtakes an earlier one.
@@ -240,10 +273,12 @@ document.querySelector("[data-checked]")?.addEventListener("input", (event) => {
 let open = null;
 let before = null;
 
+const asWas = () => (byId("past") ? location.search : "");
+
 async function show(step) {
   const drawer = byId("drawer");
   const first = open !== step;
-  const answer = await fetch(`${body.dataset.run}/steps/${encodeURIComponent(step)}`);
+  const answer = await fetch(`${body.dataset.run}/steps/${encodeURIComponent(encodeURIComponent(step))}${asWas()}`);
   byId("step").innerHTML = await answer.text();  // written by the server, where every text is escaped
   if (!first) return;
   if (open === null) before = document.activeElement;

@@ -1,1 +1,1 @@
-"""Plans as files: read with the place of every value, written whole, described for editors."""
+"""Read plan files with the place of every value, write them, and describe them for editors."""

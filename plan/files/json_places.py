@@ -40,13 +40,13 @@ def read_json(text: str) -> Marked:
         place = Place(error.lineno, error.colno)
         raise UnreadableError(Problem(f"is not JSON: {error.msg}", place)) from error
     except RecursionError:
-        _Walk(text).marked(None)  # refuses it where it is too deep
+        _Walk(text).marked(None)  # It refuses text that is nested too deeply.
         raise
     return _Walk(text).marked(value)
 
 
 class _Walk:
-    """Goes over a valid JSON text and notes the place of every value."""
+    """Walks through a valid JSON text and notes the place of every value."""
 
     def __init__(self, text: str) -> None:
         self._found = Marked()
@@ -77,7 +77,7 @@ class _Walk:
                 if problem := check_new(inner[-1], seen, place):
                     self._found.problems.append(problem)
                 self._found.places[inner] = place
-                next(self._tokens)  # the colon
+                next(self._tokens)  # Skip the colon.
                 self._value(*next(self._tokens), inner)
 
     def _array(self, path: KeyPath) -> None:

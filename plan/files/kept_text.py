@@ -1,4 +1,4 @@
-"""Change a plan file that a person wrote, and keep what does not change: comments, order, quotes."""
+"""Change a plan file that a person wrote, and keep the rest of it: comments, order, quotes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ __all__ = ["FOREIGN_BREAKS", "with_changes"]
 Json = Any
 
 FOREIGN_BREAKS = frozenset("\r\x85\u2028\u2029")
-"""Line breaks to YAML that are none to people; in all styles but one they would be folded."""
+"""Line breaks for YAML but not for people; every style but one would fold them."""
 
 
 def with_changes(text: str, plan: Mapping[str, Json]) -> str | None:
-    """Write a plan into the text of an earlier one; lines about what is the same stay as they are.
+    """Write a plan into an earlier text; lines whose content is the same stay unchanged.
 
     Args:
         text: YAML that a person wrote.
-        plan: What it is to say.
+        plan: The plan that the text must hold.
 
     Returns:
-        A text that is read as the plan; None: the two have no step in common, or no way was found.
+        A text that reads as the plan; None if the two have no step in common, or it cannot be done.
     """
     try:
         found = read_yaml(text)
@@ -46,7 +46,7 @@ def with_changes(text: str, plan: Mapping[str, Json]) -> str | None:
         changed = _with_values(moved, read_yaml(moved).value, plan)
         return changed if read_yaml(changed).value == plan else None
     except (UnreadableError, YAMLError):
-        return None  # what was put together is no YAML: the layout is one that this does not know
+        return None  # The combined text is not YAML: its layout is not known here.
 
 
 def _step_ids(plan: Any) -> set[str]:
@@ -62,7 +62,7 @@ def _id(step: Any) -> str:
 
 
 def _with_steps(text: str, found: Marked, plan: Mapping[str, Json]) -> str:
-    """Bring the lines of the steps into the order of the plan: some go, and new ones come in between."""
+    """Put the lines of the steps into the plan's order: remove some and insert new ones."""
     now, wanted = [_id(step) for step in found.value["steps"]], [_id(step) for step in plan["steps"]]
     if now == wanted:
         return text
@@ -88,7 +88,7 @@ def _first_line(lines: list[str], start: int) -> int:
 
 
 def _end_of_steps(lines: list[str], after: int, last: int) -> int:
-    """Return the line behind the last step: the next one that is indented less than its dash."""
+    """Return the line after the last step: the next one with less indentation than its dash."""
     depth = len(lines[last]) - len(lines[last].lstrip())
     for number in range(last + 1, len(lines)):
         line = lines[number]
@@ -112,7 +112,7 @@ def _written(step: Mapping[str, Json], indent: str) -> str:
 
 
 def _with_values(text: str, now: Json, wanted: Mapping[str, Json]) -> str:
-    """Change the values that differ, and take over only the lines that this changes."""
+    """Change the values that differ, and rewrite only their lines."""
     writer = _writer()
     tree, mapping, dash = load_yaml_guess_indent(text, yaml=writer)
     writer.indent(mapping=mapping or 2, sequence=(dash or 0) + 2, offset=dash or 0)
@@ -134,7 +134,7 @@ def _dumped(writer: YAML, tree: Any) -> str:
 
 
 def _merged(text: str, before: str, after: str) -> str:
-    """Take the lines of the text where writing it again changed nothing but their look."""
+    """Keep a line of the text if writing it again changes only its look."""
     own, old, new = (one.splitlines(keepends=True) for one in (text, before, after))
     if len(own) != len(old):
         return after
@@ -145,7 +145,7 @@ def _merged(text: str, before: str, after: str) -> str:
 
 
 def _change(node: Any, now: Json, wanted: Json) -> None:
-    """Change a mapping or a list in place; ``now`` is how we read it, which ruamel may do otherwise."""
+    """Change a mapping or a list in place; ``now`` is our reading of it, which may differ from ruamel's."""
     if isinstance(wanted, Mapping):
         for key in [key for key in now if key not in wanted]:
             del node[_key(node, key)]
@@ -165,7 +165,7 @@ _NOTHING = object()
 
 
 def _key(node: Any, key: str) -> Any:
-    """Return what ruamel takes a key for, such as a number."""
+    """Return the form in which ruamel reads a key, such as a number."""
     return next((own for own in node if str(own) == key), key)
 
 
@@ -178,13 +178,13 @@ def _put(node: Any, key: Any, now: Json, wanted: Json) -> None:
     if alike and anchor is None:
         _change(inner, now, wanted)
         return
-    if anchor is not None:  # it is used in another place, too, and stays there
+    if anchor is not None:  # An alias uses it in another place too, where it stays.
         inner.yaml_set_anchor(anchor, always_dump=True)
     node[key] = _as_node(wanted, node[key] if now is not _NOTHING else None)
 
 
 def _as_node(value: Json, before: Any = None) -> Any:
-    """Return what ruamel writes as this value, a text in quotes like those it had ``before``."""
+    """Return the value in ruamel's form, with quotes like those of ``before``."""
     if isinstance(value, Mapping):
         return {str(key): _as_node(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -201,7 +201,7 @@ def _as_node(value: Json, before: Any = None) -> Any:
 
 
 def _is_plain(value: str) -> bool:
-    """Tell whether a text needs no quotes, neither in YAML 1.2 nor in 1.1, where `yes` is none."""
+    """Tell whether a text needs no quotes in YAML 1.2 and 1.1, where `yes` needs them."""
     resolver: Any = yaml.resolver.Resolver
     resolved: str = resolver().resolve(yaml.ScalarNode, value, (True, False))
     return resolved.endswith(":str") and not looks_like_no_text(value)

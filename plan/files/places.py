@@ -1,4 +1,4 @@
-"""Places in a text: where the readers of plan files found a value, and what is wrong there."""
+"""Places in a text: where the readers of plan files found a value or a problem."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is wrong with a text, and where if that is known."""
+    """A problem in a text, and its place if that is known."""
 
     message: str
     place: Place | None = None
@@ -50,9 +50,9 @@ class UnreadableError(Exception):
 
 @dataclass
 class Marked:
-    """A value that was read, the place of everything in it, and what cannot stay as it is.
+    """A value that was read, the place of everything in it, and its problems.
 
-    A member of a mapping stands where its key is.
+    The place of a mapping's member is the place of its key.
     """
 
     value: Any = None
@@ -67,26 +67,26 @@ def place_at(text: str, position: int) -> Place:
 
 
 def check_depth(path: Sequence[Any], place: Place) -> None:
-    """Refuse nesting that only an attack or an accident has.
+    """Refuse nesting so deep that it is an attack or an accident.
 
     Raises:
-        UnreadableError: There is nothing sensible to go on with.
+        UnreadableError: It cannot be read any further.
     """
     if len(path) > MAX_DEPTH:
         raise UnreadableError(Problem(f"is nested more than {MAX_DEPTH} levels deep", place))
 
 
 def check_new(key: str, seen: dict[str, Place], place: Place) -> Problem | None:
-    """Find a key that stands in its mapping twice (one of both would be lost), and note where it stands."""
+    """Refuse a key that appears twice in its mapping (one value would be lost), and note its place."""
     first = seen.setdefault(key, place)
     if first is place:
         return None
-    return Problem(f"the key {key!r} stands here twice (first in line {first.line})", place)
+    return Problem(f"the key {key!r} appears twice here (first in line {first.line})", place)
 
 
 def check_integer(digits: str, place: Place) -> Problem | None:
-    """Find an integer that no checkpoint can hold."""
-    too_long = len(digits) > 40  # Python refuses to read thousands of digits
+    """Find an integer that no checkpoint can store."""
+    too_long = len(digits) > 40  # Python refuses to read thousands of digits.
     if too_long or not -(2**63) <= int(digits, 0 if digits[:2] in ("0o", "0x") else 10) < 2**64:
         shown = digits if len(digits) <= 30 else f"{digits[:30]}… ({len(digits)} digits)"
         return Problem(f"the integer {shown} does not fit 64 bits; put it in quotes if it is text", place)
@@ -94,5 +94,5 @@ def check_integer(digits: str, place: Place) -> Problem | None:
 
 
 def not_json(value: str, place: Place) -> Problem:
-    """Word what is wrong with a number such as NaN."""
-    return Problem(f"{value} is not a number that JSON has; put it in quotes if it is text", place)
+    """Describe the problem with a number such as NaN."""
+    return Problem(f"{value} is not a valid JSON number; put it in quotes if it is text", place)

@@ -1,4 +1,4 @@
-"""Plans as YAML or JSON files, with the place of every value so that an issue can point at it."""
+"""Read and write plans as YAML or JSON files; an issue can point at the place of each value."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 
 MAX_BYTES = 5 * 1024 * 1024
 SCHEMA_NAME = "plan.schema.json"
-"""What the JSON Schema of plan files is called wherever it is published."""
+"""The name of plan files' JSON Schema wherever it is published."""
 STDIN = Path("-")
 """Stands for the standard input, or output."""
 
@@ -45,9 +45,9 @@ class PlanFile:
     """A plan as read from a file.
 
     Attributes:
-        plan: What the file says, without what only editors and readers need (``$schema``, ``$comment``).
+        plan: The plan in the file, without ``$schema`` and ``$comment``, which are for editors and readers.
         path: The file; `STDIN` for the standard input.
-        places: Where everything stands.
+        places: The place of each value.
     """
 
     plan: dict[str, Any]
@@ -61,14 +61,14 @@ class PlanFile:
 
 
 _FOR_EDITORS = ("$schema", "$comment")
-"""Keys of the whole document that are no part of the plan; JSON has no comments of its own."""
+"""Keys of the document that are not part of the plan; JSON has no comments."""
 
 
 def load_plan_file(path: str | os.PathLike[str]) -> PlanFile:
     """Read a plan; ``.json`` as JSON, everything else as YAML 1.2 (so dates and `yes` stay text).
 
     Raises:
-        InvalidPlanError: With a ``malformed_plan`` issue for everything that cannot be read as it is,
+        InvalidPlanError: With a ``malformed_plan`` issue for everything that cannot be read,
             each with its ``line`` and ``column`` where they are known.
     """
     source = Path(path)
@@ -82,7 +82,7 @@ def read_plan_text(text: str, name: str) -> PlanFile:
 
     Args:
         text: YAML.
-        name: What to call it in a message.
+        name: Its name in messages.
 
     Raises:
         InvalidPlanError: As `load_plan_file`.
@@ -96,7 +96,7 @@ def load_mapping(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
 
     Args:
         path: The file; `STDIN` for the standard input.
-        what: What it should be, for the message: "input values are".
+        what: Its name in messages, such as "a file of input values".
 
     Raises:
         InvalidPlanError: As `load_plan_file`.
@@ -116,14 +116,16 @@ def _load(source: Path, what: str) -> Marked:
 
 
 def _checked(read: Callable[[], Marked], name: str, what: str) -> Marked:
-    """Refuse what cannot be read, or only in part."""
+    """Refuse what cannot be read completely."""
     try:
         found = read()
         problems: Sequence[Problem] = found.problems
     except UnreadableError as error:
         raise _invalid(name, error.problems) from error
     if not problems and not isinstance(found.value, dict):
-        problems = [Problem(f"{what} is a mapping, this is {_kind(found.value)}", found.places.get(()))]
+        problems = [
+            Problem(f"{what} must be a mapping, but this is {_kind(found.value)}", found.places.get(()))
+        ]
     if problems:
         raise _invalid(name, problems)
     return found
@@ -173,7 +175,9 @@ _ENCODINGS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""What a mark at the beginning says; Windows writes it. UTF-32 first: its mark begins like UTF-16's."""
+"""Encodings by the mark at the beginning, which Windows writes; UTF-32's begins like UTF-16's, so it is
+first.
+"""
 
 
 def _decoded(content: bytes) -> str:
@@ -184,12 +188,12 @@ def _decoded(content: bytes) -> str:
         before = content[: error.start].decode(encoding, "replace")
         message = f"is not {encoding.removesuffix('-sig').upper()} text; save it as UTF-8"
         raise UnreadableError(Problem(message, place_at(before, len(before)))) from error
-    # A lone \r is a line break to nobody but old Macs; both readers count \n.
+    # A lone \r is a line break only on old Macs; both readers count \n.
     return text.replace("\r\n", "\n")
 
 
 def _read_either(text: str) -> Marked:
-    """Read the standard input, whose name says nothing: JSON if it is JSON, else YAML."""
+    """Read the standard input, whose name does not tell its format: JSON if it is JSON, else YAML."""
     try:
         return read_json(text)
     except UnreadableError:
@@ -205,16 +209,17 @@ def _kind(value: Any) -> str:
 
 
 def issue_place(plan_file: PlanFile, issue: Mapping[str, Any]) -> Place | None:
-    """Return the place of the field that a validation issue is about, or of what it should stand in.
+    """Return the place of the field that a validation issue is about, or of what should contain it.
 
-    None: no step of the file has the issue's step id.
+    None if no step of the file has the issue's step id.
     """
     path: KeyPath = tuple(issue.get("field") or ())
     if (step_id := issue.get("step_id")) is not None:
         steps = _steps_called(plan_file.plan, str(step_id))
         if not steps:
             return None
-        # Where two steps have one id, the second is one too many, and other issues are where their field is.
+        # If two steps share an id, the second is the one too many; other issues belong to the step with the
+        # field.
         meant = steps[-1:] if issue["code"] == "duplicate_id" else steps
         paths: list[KeyPath] = [("steps", index, *path) for index in meant]
         path = next((one for one in paths if one in plan_file.places), paths[0])
@@ -228,7 +233,7 @@ def _steps_called(plan: Mapping[str, Any], step_id: str) -> list[int]:
     return [
         index
         for index, step in enumerate(steps if isinstance(steps, list) else ())
-        # a file may say `id: 1`, which the plan calls "1"
+        # A file may say `id: 1`, which is "1" in the plan.
         if isinstance(step, dict) and str(step.get("id")) == step_id
     ]
 
@@ -247,9 +252,9 @@ def dump_plan(
 
     Args:
         plan: The plan.
-        format: How.
-        header: Lines that say where it is from: a comment in YAML, ``$comment`` in JSON.
-        schema: Where the JSON Schema is, for editors.
+        format: ``yaml`` or ``json``.
+        header: Lines about the plan's origin: a comment in YAML, ``$comment`` in JSON.
+        schema: The path of the JSON Schema, for editors.
 
     Raises:
         TypeError: The plan holds something that is not JSON.
@@ -270,7 +275,7 @@ def _printable(text: str) -> str:
 
 
 class _PlanDumper(yaml.SafeDumper):
-    """Block style, multi-line text as ``|``, and quotes where YAML 1.1 or 1.2 would see no text."""
+    """Use block style, ``|`` for multi-line text, and quotes where YAML 1.1 or 1.2 would not read text."""
 
     def ignore_aliases(self, _: Any) -> bool:
         return True
@@ -278,7 +283,7 @@ class _PlanDumper(yaml.SafeDumper):
 
 def _represent_text(dumper: _PlanDumper, text: str) -> yaml.ScalarNode:
     if not FOREIGN_BREAKS.isdisjoint(text):
-        # PyYAML 6.0 folds these like line breaks in every other style
+        # PyYAML 6.0 folds these like line breaks in every other style.
         style: str | None = '"'
     elif "\n" in text:
         style = "|"
@@ -291,14 +296,16 @@ _PlanDumper.add_representer(str, _represent_text)
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
-    """Refuse a file that `save_plan_file` could not write, before there is anything to write.
+    """Refuse a path that `save_plan_file` could not write, before there is anything to write.
 
     Raises:
-        ConfigurationError: Its name, its folder, or that it is there already.
+        ConfigurationError: If its name or folder is wrong, or it already exists.
     """
     _format_of(path)
     if path.is_dir() or not path.parent.is_dir():
-        raise ConfigurationError(f"{path} cannot be written: no such folder, or it is one")
+        raise ConfigurationError(
+            f"{path} cannot be written: its folder does not exist, or it is a folder itself"
+        )
     if path.exists() and not overwrite:
         raise ConfigurationError(f"{path} is there already; --force overwrites it")
 
@@ -306,15 +313,15 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
 def save_plan_file(
     plan: dict[str, Any], path: str | os.PathLike[str], *, header: Sequence[str] = (), overwrite: bool = True
 ) -> None:
-    """Write a plan to a ``.yaml``, ``.yml`` or ``.json`` file, whole or not at all.
+    """Write a plan to a ``.yaml``, ``.yml`` or ``.json`` file, completely or not at all.
 
-    A file with a header names the JSON Schema too, where `SCHEMA_NAME` is found near it. A YAML file that is
-    there and has steps of these ids is changed where the plan differs; its comments, order and quotes stay.
+    A file with a header also names the JSON Schema, if `SCHEMA_NAME` is found near it. In an existing YAML
+    file with steps of these ids, only the differences are written; its comments, order and quotes stay.
 
     Raises:
         ConfigurationError: The name ends in something else, or the file is there and may not be overwritten.
     """
-    target = Path(path).resolve()  # what a link points to is written, the link stays
+    target = Path(path).resolve()  # Write the file that a link points to; the link stays.
     schema = _schema_near(target.parent) if header else None
     text = dump_plan(plan, format=_format_of(target), header=header, schema=schema)
     if overwrite and _format_of(target) == "yaml" and target.is_file():
@@ -323,7 +330,7 @@ def save_plan_file(
 
 
 def _changed_file(path: Path, plan: dict[str, Any]) -> str | None:
-    """Put the plan into a person's file; None: the file cannot be read, or is about something else."""
+    """Write the plan into a person's file; None if the file cannot be read, or is about something else."""
     try:
         text = _decoded(_content(path))
     except UnreadableError:
@@ -332,7 +339,7 @@ def _changed_file(path: Path, plan: dict[str, Any]) -> str | None:
 
 
 def _schema_near(folder: Path) -> str | None:
-    """Find the published schema for files of this folder: in it, or above it up to the repository's root."""
+    """Find the published schema for files of this folder, in it or above it up to the repository's root."""
     for above in (folder, *folder.parents):
         for found in (above / SCHEMA_NAME, above / "docs" / SCHEMA_NAME):
             if found.is_file():

@@ -1,4 +1,4 @@
-"""The JSON Schema of plan files, made of the types in `state`: editors know what the validator knows."""
+"""Make the JSON Schema of plan files from the types in `state`, so that editors know the same rules."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def schema_text() -> str:
 def plan_schema() -> dict[str, Any]:
     """Build the JSON Schema (draft 2020-12) of a plan file.
 
-    It refuses what `plan/rules/` calls malformed, as far as a schema can say: not that ids are
-    unique, references lead somewhere, or arguments fit their tools.
+    It refuses what `plan/rules/` calls malformed, as far as a schema can: it does not check that ids are
+    unique, that references resolve, or that arguments fit their tools.
     """
     schema = TypeAdapter(Plan).json_schema()
     definitions = schema.pop("$defs")
@@ -58,7 +58,7 @@ def plan_schema() -> dict[str, Any]:
 
 
 def _describe(name: str, definition: dict[str, Any]) -> None:
-    """Take the titles out, which only repeat names, and put in what the type says about its fields."""
+    """Remove titles, which only repeat names, and add the documentation of fields from the type."""
     definition.pop("title", None)
     said = _field_docstrings().get(name, {})
     for field, spec in definition.get("properties", {}).items():
@@ -69,7 +69,7 @@ def _describe(name: str, definition: dict[str, Any]) -> None:
 
 @cache
 def _field_docstrings() -> dict[str, dict[str, str]]:
-    """Read the text under each field of the types in `state`, which only its source holds."""
+    """Read the text under each field of the types in `state`, which only the source contains."""
     found: dict[str, dict[str, str]] = {}
     for node in ast.parse(inspect.getsource(state)).body:
         if isinstance(node, ast.ClassDef):
@@ -123,7 +123,7 @@ def _narrow_step(step: dict[str, Any]) -> None:
 
 
 def _narrow_criterion(criterion: dict[str, Any]) -> None:
-    """Let each type of criterion have its own parameter and no other."""
+    """Give each type of criterion its own parameter and no other."""
     said = criterion["properties"]
     said["type"]["description"] = "How it is checked; the cheapest criteria are checked first, models last."
     for kind in KINDS.values():
@@ -137,30 +137,32 @@ def _narrow_criterion(criterion: dict[str, Any]) -> None:
         }
         for kind in KINDS.values()
     ]
-    # The branches say it narrower, and editors offer what stands here.
+    # The branches are stricter; editors offer these for completion.
     criterion["properties"] = said
 
 
 def _input() -> dict[str, Any]:
-    """Describe the declaration of an input; its words are those of JSON Schema, more are allowed."""
+    """Describe the declaration of an input with keywords of JSON Schema; others are allowed too."""
     one_type = {"enum": _TYPE_NAMES}
     return {
-        "description": "A parameter: a JSON Schema of its values, and the value when none is given.",
+        "description": "A parameter: a JSON Schema for its values, and a default value.",
         "type": "object",
         "properties": {
             "type": {
-                "description": "What values may be.",
+                "description": "The type of the values.",
                 "anyOf": [one_type, {"type": "array", "items": one_type, "minItems": 1, "uniqueItems": True}],
             },
-            "default": {"description": "The value when none is given; without it a run has to give one."},
+            "default": {
+                "description": "The value if none is given. Without a default, a run must give a value."
+            },
             "description": {"type": "string", "description": "What it is for."},
-            "enum": {"type": "array", "description": "All values there are."},
-            "format": {"type": "string", "description": "Such as date, date-time, email or uuid."},
+            "enum": {"type": "array", "description": "The allowed values."},
+            "format": {"type": "string", "description": "For example date, date-time, email or uuid."},
             "pattern": {"type": "string", "description": "A regular expression over text."},
             "minimum": {"type": "number"},
             "maximum": {"type": "number"},
-            "items": {"type": ["object", "boolean"], "description": "What the items of an array may be."},
-            "properties": {"type": "object", "description": "What the members of an object may be."},
+            "items": {"type": ["object", "boolean"], "description": "What the items of an array must be."},
+            "properties": {"type": "object", "description": "What the members of an object must be."},
             "required": {"type": "array", "items": {"type": "string"}},
         },
     }

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, for whatever a person keeps of a run."""
+"""Write files completely or not at all, for everything that a person keeps from a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["write_whole"]
 
 
 def write_whole(target: Path, text: str, check: Callable[[], None] = lambda: None) -> None:
-    """Write a text file (UTF-8) beside its place, and move it there when it is complete and on disk.
+    """Write a text file (UTF-8) next to its place, and move it there when it is complete and on disk.
 
     Args:
         target: The file; it keeps its permissions, a new one gets the usual ones.
-        text: What it is to hold.
-        check: Called last before the file takes its place; what it raises leaves everything as it was.
+        text: The new content.
+        check: Called just before the file takes its place; if it raises, nothing changes.
     """
     mode = _mode_of(target)
     handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -34,7 +34,7 @@ def write_whole(target: Path, text: str, check: Callable[[], None] = lambda: Non
 
 
 def _mode_of(target: Path) -> int:
-    """Give the permissions that the file has, or that a new one would get."""
+    """Return the permissions of the file, or those that a new file would get."""
     if target.exists():
         return target.stat().st_mode & 0o777
     umask = os.umask(0)

@@ -1,4 +1,4 @@
-"""Read YAML 1.2 with the place of every value, from the parser's events, so that nothing expands unseen."""
+"""Read YAML 1.2 with the place of every value, from the parser's events, so that each alias is checked."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from .places import (
 __all__ = ["MAX_ALIASED", "looks_like_no_text", "read_yaml"]
 
 MAX_ALIASED = 100_000
-"""How many values all aliases of a file may stand for together; a long text counts as several."""
+"""The most values that all aliases of a file may expand to; a long text counts as several."""
 
 _LONG_TEXT = 100
 
-# libyaml's parser is ten times as fast and gives the same events
+# libyaml's parser is ten times as fast and gives the same events.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# YAML 1.2's core schema: PyYAML's own is 1.1, which reads `no` as False, 1:30 as 90 and 1e3 as text.
+# YAML 1.2's core schema: PyYAML uses 1.1, which reads `no` as False, 1:30 as 90 and 1e3 as text.
 _CONSTANTS = {"": None, "~": None} | {
     word: value
     for name, value in (("null", None), ("true", True), ("false", False))
@@ -71,15 +71,15 @@ def read_yaml(text: str) -> Marked:
 
 
 def _check_depth_before(text: str, error: yaml.MarkedYAMLError) -> None:
-    """Refuse deep nesting that the library refuses first: it reads ahead, and PyYAML 6.0.4 has a limit.
+    """Refuse deep nesting here, because PyYAML 6.0.4 reads ahead and fails at a limit of its own.
 
     Raises:
-        UnreadableError: What stands before the error is nested too deep.
+        UnreadableError: If the text before the error is nested too deeply.
     """
     if error.problem_mark is None:
         return
     depth = 0
-    with suppress(yaml.MarkedYAMLError):  # the text is cut in the middle
+    with suppress(yaml.MarkedYAMLError):  # The text is cut in the middle.
         for event in yaml.parse(text[: error.problem_mark.index], Loader=_Loader):
             depth -= isinstance(event, yaml.CollectionEndEvent)
             check_depth(range(depth), _place(event))
@@ -97,11 +97,11 @@ class _Build:
         self._count = 0
 
     def document(self) -> Marked:
-        next(self._events)  # the start of the stream
+        next(self._events)  # The start of the stream.
         if isinstance(next(self._events), yaml.StreamEndEvent):
             raise UnreadableError(Problem("is empty"))
         self._found.value = self._value(next(self._events), ())
-        next(self._events)  # the end of the document
+        next(self._events)  # The end of the document.
         second = next(self._events)
         if not isinstance(second, yaml.StreamEndEvent):
             message = "holds more than one document (a line of --- begins another); a plan file is one"
@@ -152,7 +152,7 @@ class _Build:
 
     def _key(self, event: Any, path: KeyPath) -> str:
         if isinstance(event, yaml.ScalarEvent):
-            # a key is text in JSON, so `1:` and `null:` are too
+            # A key is text in JSON, so `1:` and `null:` are too.
             key = str(event.value)
             self._count += len(key) // _LONG_TEXT
             return key
@@ -160,7 +160,7 @@ class _Build:
         return str(self._value(event, (*path, "(key)")))
 
     def _merged(self, value: Any, event: Any) -> dict[str, Any]:
-        """Read what stands after ``<<``; where several mappings have a key, the first counts."""
+        """Read the value after ``<<``; if several mappings have a key, the first one counts."""
         mappings = value if isinstance(value, list) else [value]
         if all(isinstance(mapping, dict) for mapping in mappings):
             return {key: item for mapping in reversed(mappings) for key, item in mapping.items()}
@@ -176,8 +176,8 @@ class _Build:
     def _alias(self, event: Any, path: KeyPath) -> Any:
         if event.anchor not in self._anchors:
             self._problem(
-                f"*{event.anchor} refers to no value that is complete before it; "
-                "put it in quotes if it is text",
+                f"*{event.anchor} must refer to an anchor that ends before it; put it in quotes if it "
+                "is text",
                 event,
             )
             return None
@@ -185,13 +185,13 @@ class _Build:
         self._aliased += size
         self._count += size
         if self._aliased > MAX_ALIASED:
-            message = f"its aliases stand for more than {MAX_ALIASED} values"
+            message = f"its aliases expand to more than {MAX_ALIASED} values"
             raise UnreadableError(Problem(message, _place(event)))
         return _copied(value, path, _place(event))
 
     def _scalar(self, event: Any) -> Any:
         self._count += len(event.value) // _LONG_TEXT
-        # implicit[0]: written plain and without a tag, so its form says what it is
+        # implicit[0] means written plain and without a tag, so its form tells the type.
         if not event.implicit[0] or event.tag in _TEXT_TAGS:
             return event.value
         text = event.value
@@ -206,7 +206,7 @@ class _Build:
 
     def _float(self, event: Any) -> float:
         text = event.value
-        # Python writes .inf and .nan without the dot
+        # Python writes .inf and .nan without the dot.
         number = float(text.replace(".i", "i").replace(".I", "I").replace(".n", "n").replace(".N", "N"))
         if not isfinite(number):
             self._found.problems.append(not_json(text, _place(event)))
@@ -214,7 +214,7 @@ class _Build:
 
 
 def _copied(value: Any, path: KeyPath, place: Place) -> Any:
-    """Copy what an alias stands for; aliases of aliases may be nested deeper than anything in the text."""
+    """Copy the value of an alias; aliases of aliases may be nested deeper than the text itself."""
     check_depth(path, place)
     if isinstance(value, dict):
         return {key: _copied(item, (*path, key), place) for key, item in value.items()}

@@ -1,1 +1,1 @@
-"""The forms in which models write plans."""
+"""The notations in which models write plans."""

@@ -12,7 +12,7 @@ _LETTER = re.compile(r"(?:LETTER|SYLLABLE) (?:SHORT |SMALL )?(\w+)")
 
 
 def in_ascii(text: str) -> str:
-    """Spell a text in ASCII: accents go, other scripts are spelled by the Unicode names of their letters."""
+    """Spell a text in ASCII: remove accents, and use the Unicode names of letters of other scripts."""
     return text if text.isascii() else "".join(map(_spelled, text))
 
 
@@ -27,6 +27,6 @@ def _spelled(char: str) -> str:
 
 
 def unused(name: str, used: Collection[str]) -> str:
-    """Number a name that is in use already."""
+    """Add a number to a name that is already in use."""
     again = (f"{name[:60]}_{number}" for number in range(2, len(used) + 3))
     return name if name not in used else next(other for other in again if other not in used)

@@ -1,7 +1,6 @@
-"""Conditions as models write them, in JMESPath: ``stock == 0 and name == "x"`` is no JMESPath yet.
+"""Translate models' conditions such as ``stock == 0 and name == "x"`` into JMESPath.
 
-JMESPath takes a bare number for a mistake, and a bare ``true`` or a text in double quotes for the name
-of a field, which is seldom there.
+JMESPath rejects a bare number, and reads a bare ``true`` or a text in double quotes as a field name.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _JOINTS = {"and": "&&", "or": "||", "not": "!"}
 
 
 def jmespath_condition(said: str) -> str:
-    """Write a condition in JMESPath; what is JMESPath already stays as it is."""
+    """Write a condition in JMESPath; valid JMESPath stays unchanged."""
     parts = [(found.lastgroup or "", found[0]) for found in _PARTS.finditer(said)]
     words = [at for at, (_, text) in enumerate(parts) if not text.isspace()]
     operands, opened = set[int](), [""]

@@ -1,11 +1,11 @@
-"""How a model writes a plan, and how that becomes a plan.
+"""Turn what a model writes into a plan.
 
-It is asked for lines (``lines.py``), which cost a fifth of the tokens and can be read while they are
-written, and for JSON where that fails; either is taken, whatever was asked for.
+The model is asked for lines (``lines.py``), which cost a fifth of the tokens and can be read while they are
+written, and for JSON if that fails. Either is accepted, whatever was asked for.
 
-The JSON form is small on purpose: in its schema every field is required, with no defaults, no free
-dicts, no unions but nullable. Only such a schema means the same in strict
-json_schema, strict function calling, plain function calling and JSON mode.
+The JSON form is deliberately small: in its schema every field is required, with no defaults, no free-form
+objects, and no unions except nullable. Only such a schema means the same in strict json_schema, strict
+function calling, plain function calling and JSON mode.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class DraftStep(BaseModel):
-    """One step as a model writes it; the schema asks for some of it only where it can be of use."""
+    """One step as a model writes it; the schema asks only for fields that can be useful."""
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
@@ -65,7 +65,7 @@ class DraftStep(BaseModel):
     @field_validator("arguments", "output_schema", "success_criterion", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
-        """Take JSON as the text of it: many models write it so, whatever the schema says."""
+        """Accept JSON as text in place of JSON: many models write it so, whatever the schema says."""
         return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
@@ -75,7 +75,7 @@ class PlanDraft(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     outcome: Literal["plan", "single_step", "finished", "cannot_plan", "question"]
-    """``question`` is never offered: the person is asked the ``rationale`` before there can be a plan."""
+    """``question`` is never offered; it asks the person the ``rationale`` before there can be a plan."""
     rationale: str = ""
     complete: bool = True
     steps: list[DraftStep]
@@ -83,13 +83,13 @@ class PlanDraft(BaseModel):
 
 
 def asking_draft(question: str) -> PlanDraft:
-    """Return a plan that only asks the person; the planner goes on with the answer."""
+    """Return a plan that only asks the person; the planner continues with the answer."""
     step = DraftStep(id="asked", task=question, ask=question)
     return PlanDraft(outcome="plan", complete=False, steps=[step])
 
 
 Occasion = Literal["goal", "next_steps", "revision"]
-"""What a model writes steps for: a goal, the next round of a rolling plan, a plan that has to change."""
+"""Why a model writes steps: for a goal, the next round of a rolling plan, or a plan that must change."""
 
 _OUTCOMES: dict[Occasion, list[str]] = {
     "goal": ["plan", "single_step", "cannot_plan"],
@@ -108,10 +108,10 @@ def draft_schema(
 ) -> dict[str, Any]:
     """Build the JSON Schema that the model sees: names are enums of the inventory.
 
-    What nothing in the inventory makes useful is left out, and everything else is required.
+    Fields that are useless with this inventory are left out; all others are required.
 
-    Parsing stays lenient about tool names, so that a wrong one becomes an issue that
-    names the known tools. Whether a plan is complete is the planner's to say.
+    Parsing stays lenient about tool names, so that a wrong one becomes an issue that names the known tools.
+    The planner says whether a plan is complete.
     """
     schema = copy.deepcopy(_inlined(PlanDraft.model_json_schema()))
     schema["title"], schema["description"] = "write_plan", "Write the plan."
@@ -142,7 +142,7 @@ def draft_schema(
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """Inline the step's definition and drop titles: some endpoints know no ``$ref``."""
+    """Inline the step's definition and remove titles, because some endpoints do not support ``$ref``."""
     step = schema.pop("$defs")["DraftStep"]
     schema["properties"]["steps"]["items"] = step
     for part in (schema, step):
@@ -155,7 +155,7 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def draft_problems(draft: PlanDraft, occasion: Occasion = "goal", kept: Sequence[Step] = ()) -> list[str]:
-    """Say what makes a draft unreadable as a plan; used in the bounded repair of the call."""
+    """Return why a draft cannot be read as a plan, for the bounded repair of the call."""
     problems = [problem for step in draft.steps for problem in _json_problems(step)]
     if draft.outcome == "cannot_plan" and not draft.rationale.strip():
         problems.append("cannot_plan needs the reason as rationale")
@@ -171,15 +171,15 @@ def draft_problems(draft: PlanDraft, occasion: Occasion = "goal", kept: Sequence
 
 
 def _next_steps_problems(draft: PlanDraft, kept: Sequence[Step]) -> list[str]:
-    """A round either adds a step or says that the plan is complete: else it would be asked for ever."""
+    """Require a round to add a step or to say that the plan is complete, or it would go on forever."""
     new = new_steps(draft, kept)
     if draft.outcome == "finished" and new:
         names = ", ".join(step["id"] for step in new)
         return [f"finished takes no steps, but there are: {names}; answer plan if they are still needed"]
     if draft.outcome != "finished" and not new and not draft.complete:
         return [
-            "there is no step that is not in the plan already; write the next steps, each with a new id, "
-            "or answer finished when the goal is reached"
+            "all these steps are in the plan already; write the next steps, each with a new id, or "
+            "answer finished when the goal is reached"
         ]
     return []
 
@@ -197,22 +197,22 @@ def _json_problems(step: DraftStep) -> Iterator[str]:
 
 
 def steps_from_draft(draft: PlanDraft) -> list[Step]:
-    """Turn a model's steps into plan steps; ids are normalised together with every use of them."""
+    """Turn a model's steps into plan steps; ids and all their uses are normalised together."""
     renamed = _normal_ids(draft)
     return [rename_uses(_step(raw, renamed[raw.id]), renamed) for raw in draft.steps]
 
 
 def answer_of(draft: PlanDraft) -> str:
-    """Return the answer that a model planned, with normalised ids; empty where it planned none.
+    """Return the answer that a model planned, with normalised ids; empty if there is none.
 
-    Models that may write null write its name, too.
+    Models that may write null also write the word "null".
     """
     said = (draft.answer or "").strip()
     return "" if said.lower() in ("null", "none") else rename_in_text(said, _normal_ids(draft))
 
 
 def _normal_ids(draft: PlanDraft) -> dict[str, str]:
-    """Give every step an id that a plan may have; what a model tells apart stays apart."""
+    """Give every step a valid id; ids that differ stay different."""
     normal: dict[str, str] = {}
     for raw in draft.steps:
         if raw.id not in normal:
@@ -221,10 +221,10 @@ def _normal_ids(draft: PlanDraft) -> dict[str, str]:
 
 
 def new_steps(draft: PlanDraft, kept: Sequence[Step]) -> list[Step]:
-    """Turn a model's steps into plan steps, without those that only say again what stays.
+    """Turn a model's steps into plan steps, without steps that only repeat finished ones.
 
-    Models like to write the whole plan once more. Under the same id and with the same work,
-    a step is the one that is there already; taken for a new one, it would run again.
+    Models like to write the whole plan again. A step with the same id and the same work is the existing one;
+    as a new step, it would run again.
     """
     staying = {step["id"]: step for step in kept}
     return [
@@ -238,13 +238,13 @@ _WORK = ("call", "tools", "agent", "ask", "plan", "for_each", "when", "else_of",
 
 
 def _same_work(left: Step, right: Step) -> bool:
-    """Tell whether two steps do the same; a fixed call says what is done whatever the task is called."""
+    """Tell whether two steps do the same; for a fixed call, the task's wording does not matter."""
     same = all(left.get(key) == right.get(key) for key in _WORK)
     return same and ("call" in left or left.get("task", "").strip() == right.get("task", "").strip())
 
 
 def _normal_id(raw: str) -> str:
-    """Make an id of what a model wrote: ``1`` becomes ``step_1``, ``step-1`` becomes ``step_1``."""
+    """Turn a model's id into a valid one: ``1`` becomes ``step_1``, ``step-1`` becomes ``step_1``."""
     name = re.sub(r"\W+", "_", in_ascii(raw.strip()), flags=re.ASCII).strip("_")
     if not name[:1].isalpha():
         name = f"step_{name}" if name else "step"
@@ -253,7 +253,7 @@ def _normal_id(raw: str) -> str:
 
 def _step(raw: DraftStep, step_id: str) -> Step:
     step: Step = {"id": step_id, "task": raw.task, "depends_on": list(raw.depends_on)}
-    # One kind of step is meant; where a model gives several, the validator says so.
+    # One kind of step is meant; if a model gives several, the validator reports it.
     if raw.call:
         step["call"] = {"tool": raw.call, "args": read_json(raw.arguments or "{}")}
     if raw.agent:

@@ -1,8 +1,9 @@
-"""A grammar (GBNF) of the plans in lines that one inventory allows, for servers that hold a model to one.
+"""Build a grammar (GBNF) of the plans in lines that one inventory allows, for servers that enforce one.
 
-It is narrower than what ``lines.py`` reads: names of tools, arguments and enums are those of the inventory, a
-reference names an earlier step, arguments go by name, options stand in one order, and texts, lists and steps
-are bounded. Whatever it produces can be read. A text holds no ``$1`` and no other notation for a reference.
+It is narrower than what ``lines.py`` reads. Names of tools, arguments and enums come from the inventory, a
+reference names an earlier step, arguments are named, options have one order, and texts, lists and steps are
+bounded. Everything that it produces can be read. A text contains no ``$1`` and no other notation for a
+reference.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Bounds:
 
     Attributes:
         steps: Steps of a plan.
-        text: Characters of a text, and as many again behind each reference in it.
+        text: Characters of a text, and as many again after each reference in it.
         items: Items of a list, and members of an object.
     """
 
@@ -37,7 +38,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a value stands: in which step, and whether that runs once for each item of a list."""
+    """The context of a value: its step, and whether the step runs once per item of a list."""
 
     step: int
     has_item: bool = False
@@ -62,12 +63,12 @@ def line_grammar(
     Args:
         tools: The JSON Schema of the arguments of each tool.
         agents: Names of the agents.
-        model_classes: Classes of models that a step may ask for.
+        model_classes: Model classes that a step may name.
         sub_plans: Whether a step may be a goal of its own.
-        earlier: Ids of steps that are there already.
+        earlier: Ids of existing steps.
         inputs: Names of the inputs.
-        occasion: What is written.
-        bounds: How much it may hold.
+        occasion: What the plan is written for.
+        bounds: The size limits.
     """
     grammar = _Grammar(tools, agents, model_classes, sub_plans, earlier, inputs, bounds)
     ends = ['"impossible: " words "\\n"', *(['"finished\\n"'] if occasion == "next_steps" else [])]
@@ -89,7 +90,7 @@ _FIXED = {
     "integer": '"-"? ("0" | [1-9] [0-9]{0,11})',
     "boolean": '"true" | "false"',
     "plain": r'[^"\\$#<{\[\x00-\x1F\x7F]',
-    # Each of these could begin a reference in another notation; so only what cannot.
+    # Each of these could begin a reference in another notation, so only harmless continuations may follow.
     "special": r'"\\" ["\\nt] | "\\u0024" | money | "# " | "{" open-brace | "[" open-bracket | tag',
     "money": '"$" ([1-9] [0-9]{2,8} | [0-9]{1,8} [.,] [0-9]{2})',
     "open-brace": r'"\\\"" | [}.,;:!?*/+=|&()\]-]',
@@ -169,7 +170,7 @@ class _Grammar:
         self.rules[f"work-{place}"] = _any_of(kinds)
 
     def _call(self, tool: str, schema: Schema, place: _Place) -> str:
-        """Write the call of a tool, or nothing if its names cannot stand in a line."""
+        """Write a tool's call; nothing if its names cannot be written in a line."""
         names, required = schema.get("properties") or {}, set(schema.get("required") or ())
         sayable = [name for name in names if _NAME.fullmatch(name)]
         if not _TOOL.fullmatch(tool) or not required <= set(sayable):
@@ -181,7 +182,7 @@ class _Grammar:
             )
             for name in sayable
         ]
-        # Two arguments without names of their own could be given the same one.
+        # Two arguments without fixed names could get the same name.
         free = f'(name "=" {self._value({}, place, {})})?' if schema.get("additionalProperties") else '""'
         inside = _listed(given) if names else free
         return f'{_literal(tool + "(")} ({inside}) ")" (" confirm=true")?'
@@ -216,7 +217,7 @@ class _Grammar:
     # --- values --------------------------------------------------------------------------
 
     def _roots(self, step: int) -> str:
-        """Name the steps that this one may refer to."""
+        """List the steps that this one may refer to."""
         return _any_of(map(_literal, [*map(str, range(1, step)), *self._earlier]))
 
     def _add_reference(self, place: _Place) -> None:
@@ -235,7 +236,7 @@ class _Grammar:
         self.rules[f"text-{place}"] = f'"\\"" chunk{inner} "\\""'
 
     def _value(self, schema: Any, place: _Place, known: Schema, depth: int = _DEEPEST) -> str:
-        """Name the rule for a value of this schema."""
+        """Return the rule for a value of this schema."""
         key = (json.dumps([schema, known], sort_keys=True, default=str), place, depth)
         if key not in self._values:
             kinds = [*self._kinds(schema if isinstance(schema, Mapping) else {}, place, known, depth)]
@@ -245,7 +246,7 @@ class _Grammar:
         return self._values[key]
 
     def _kinds(self, schema: Schema, place: _Place, known: Schema, depth: int) -> Iterator[str]:
-        """List the forms of a value: one that a schema does not bound is any JSON, up to a depth."""
+        """List the forms of a value; if the schema does not restrict it, any JSON up to a depth."""
         if "$ref" in schema and depth:
             named = known.get(str(schema["$ref"]).rpartition("/")[2])
             yield self._value(named, place, known, depth - 1)
@@ -295,7 +296,7 @@ class _Grammar:
 
 
 def _listed(parts: Iterable[tuple[str, bool]]) -> str:
-    """Write parts in their order, of which some may be left out, with commas between."""
+    """Write parts in order, some of them optional, with commas between."""
     rest = list(parts)
     ways = []
     for at, (first, needed) in enumerate(rest):
@@ -315,6 +316,6 @@ def _json(value: Any) -> str:
 
 
 def _literal(text: str) -> str:
-    """Quote characters that stand as they are."""
+    """Quote literal characters."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'

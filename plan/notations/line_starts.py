@@ -1,7 +1,7 @@
-"""Find the lines of a plan in a reply, and what each of them is.
+"""Find the lines of a plan in a reply, and classify each.
 
-A model puts bullets, quotation marks, bold type, ``Step 2:`` and more before a step. All that is taken away
-here. What remains is a step, an option of the step before, the answer, a note, an end, or prose.
+A model puts bullets, quotation marks, bold type, ``Step 2:`` and more before a step. All that is removed
+here. The rest is a step, an option of the previous step, the answer, a note, an end, or prose.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Kind = Literal["step", "option", "answer", "note", "end", "prose", "closing", "s
 
 @dataclass(frozen=True)
 class Line:
-    """One line, which goes on over line ends within brackets and texts.
+    """One line; it may continue on further lines within brackets and texts.
 
     Attributes:
         number: From 1.
-        said: What is written, shortened.
-        kind: ``suspect`` is prose that could be work, ``closing`` prose that speaks of the plan or to its
+        said: The text, shortened.
+        kind: ``suspect`` is prose that could be work, ``closing`` is prose about the plan or to its
             reader; ``break`` is an empty line, a fence or a rule.
-        work: What follows the label; of a note or an end, its words.
-        label: How other steps refer to it; ``_1`` for a number.
+        work: The text after the label; for a note or an end, its words.
+        label: The name by which other steps refer to it; ``_1`` for a number.
         title: The words of a second label, as in ``1. Look it up: look("x")``.
-        closed: Whether every bracket and text in it is.
-        is_list_item: Whether a number, a letter, a bullet or a name stands before it.
-        is_indented: Whether it stands further right than the margin, or has a bullet.
+        closed: Whether every bracket and text in it is closed.
+        is_list_item: Whether a number, a letter, a bullet or a name precedes it.
+        is_indented: Whether it is indented, or has a bullet.
         end: ``more``, ``finished`` or ``impossible``.
     """
 
@@ -50,7 +50,7 @@ class Line:
 
 
 def label_named(name: str) -> str:
-    """Return the label for a number or a name; those that are no ids begin with ``_``."""
+    """Return the label for a number or a name; labels that are not ids begin with ``_``."""
     if name.isdecimal():
         return f"_{int(name)}"
     return name if name.isascii() else "_" + re.sub(r"\W+", "_", in_ascii(name))
@@ -94,7 +94,7 @@ _TITLE = re.compile(r"(?P<title>[^\W\d][^:：\"'(=\n]{1,80})[:：][*`]*\s*")
 _QUOTES = "\"'“„«「‘"
 _CALL = re.compile(r"[A-Za-z_][\w.-]*\s*\(")
 _BARE_CALL = re.compile(r"[A-Za-z_][\w.-]*\(")
-"""How a step without a label begins: only so, since prose stands in the same place."""
+"""How a step without a label begins; nothing else, because prose may be in the same place."""
 _WHO = re.compile(rf"(?:(?P<who>[A-Za-z_][\w.-]*)\s*)?[{_QUOTES}]")
 _RETURN = re.compile(rf"return\b[*`]*\s*(?=[{_QUOTES}$`])", re.IGNORECASE)
 _END = re.compile(
@@ -103,7 +103,7 @@ _END = re.compile(
 )
 OPTION = re.compile(
     r"(?P<option>tools?|after|depends_on|check|for_each|each|if_failed|else_of|if|when|output|confirm"
-    # prose says "Model: …", too
+    # Prose says "Model: …", too.
     rf"|model(?=\s*=|\s*[:：]\s*[\"']?(?:{'|'.join(MODEL_CLASSES)})\b))\s*[:=：](?!=)\s*",
     re.IGNORECASE,
 )
@@ -116,7 +116,7 @@ _IN_ORDER = re.compile(
     r"[\s>*_]*(?:and\s+)?(?:first|second|third|then|next|finally|lastly|after\s+that|afterwards?)\b",
     re.IGNORECASE,
 )
-"""How prose begins that goes on with the work."""
+"""How prose begins that continues with the work."""
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+(?=\S)")
 _CLOSING = re.compile(
     r"[\s>*_(]*(?:(?:th(?:is|ese|at)|the|my|all|both)\s+(?:(?:above|whole|entire)\s+)?(?:plan|steps|calls|order|"
@@ -127,11 +127,11 @@ _CLOSING = re.compile(
     r"no (?:other|further|more)\b|thanks?\b|done\b|explanation\b|rationale\b)",
     re.IGNORECASE,
 )
-"""How sentences begin behind a plan that are no part of it; any other could be work without a label."""
+"""How sentences after a plan begin that are not part of it; others could be work without a label."""
 
 
 class _Finder:
-    """Tells what a line is, knowing the names of tools and agents."""
+    """Classifies a line, using the names of tools and agents."""
 
     def __init__(self, tools: Collection[str], agents: Collection[str]) -> None:
         self._agents = {*agents, "goal"}
@@ -141,14 +141,14 @@ class _Finder:
         )
 
     def line(self, line: str, number: int) -> tuple[Line, int | None]:
-        """Tell what a line is, and where its work begins if it may go on behind the line's end."""
+        """Classify a line, and find where its work begins if it may continue after the end of the line."""
         plain = Line(number, _shortened(line), "prose")
         if _BREAK.fullmatch(line):
             return replace(plain, kind="break"), None
         if _JSON.match(line):
             return replace(plain, kind="json"), None
         decoration = _DECORATION.match(line)
-        assert decoration is not None  # it matches nothing, too
+        assert decoration is not None  # It also matches nothing.
         at, bullet = decoration.end(), bool(decoration["bullet"])
         plain = replace(
             plain, is_list_item=bullet, is_indented=bullet or bool(decoration["margin"].strip("\ufeff"))
@@ -165,7 +165,7 @@ class _Finder:
         return self._prose(plain, line), None
 
     def _note(self, plain: Line, words: str) -> Line:
-        """Take a note; one that looks like a step may be one that was to be left out, or a heading."""
+        """Take a note; if it looks like a step, it may be one to leave out, or a heading."""
         number = _NUMBER.match(words)
         start = number.end() if number else 0
         is_work = self._known_call.search(words) or (
@@ -174,7 +174,7 @@ class _Finder:
         return replace(plain, kind="suspect" if is_work else "note", work=words)
 
     def _fixed(self, plain: Line, line: str, at: int) -> tuple[Line, int | None] | None:
-        """Find the answer or an end, which may have a number like a step."""
+        """Find the answer or an end, which may be numbered like a step."""
         numbered = _NUMBER.match(line, at)
         for start in (at, numbered.end() if numbered else at):
             if answer := _RETURN.match(line, start):
@@ -196,7 +196,7 @@ class _Finder:
         )
 
     def _step(self, plain: Line, line: str, at: int) -> tuple[Line, int | None]:
-        """Find the labels of a step; the work begins at None if the line is no step."""
+        """Find the labels of a step; the work begins at None if the line is not a step."""
         label, title, start = None, "", at
         if (number := _NUMBER.match(line, at)) and (
             number["blank"] is None or self._begins_work(line, number.end(), labelled=True)
@@ -236,7 +236,7 @@ class _Finder:
 
 
 def _numbered(number: str) -> str:
-    """Name a number; one such as ``1.1`` is no number that a reference could name."""
+    """Return the label of a number; a number such as ``1.1`` cannot be referenced."""
     return label_named(number) if number.isdecimal() else "_" + "_".join(part for part in number.split("."))
 
 
@@ -270,7 +270,7 @@ BRACKETS = {"[": 1, "(": 1, "{": 1, "]": -1, ")": -1, "}": -1}
 
 
 def _closing(text: str, at: int) -> int | None:
-    """Find the line end that no bracket and no text reaches over; None if something is never closed."""
+    """Find the end of line outside of brackets and texts; None if something is never closed."""
     depth = 0
     while found := _MARKS.search(text, at):
         mark, at = found[0], found.end()

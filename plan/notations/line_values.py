@@ -18,13 +18,13 @@ Json = Any
 
 
 class ProblemError(Exception):
-    """What is wrong with a line."""
+    """A problem in a line."""
 
 
 _BLANKS = re.compile(r"\s+")
 _BETWEEN = re.compile(r"(?:[\s,;|.。，；…*`]|#[^\n]*)+")
 _SAME_AS = {"tool": "tools", "depends_on": "after", "for_each": "each", "when": "if"}
-"""The names that the JSON form has for options, and a slip."""
+"""Names of options in the JSON form and a common slip, with the right option."""
 _NEXT_OPTION = re.compile(rf"[\s,;]+(?:{OPTION.pattern})|\s#|$", re.IGNORECASE)
 _AND = re.compile(r"(?:,|\band\b)(?=\s*[\w$\"'])(?!\s*\w+\s*[:=])")
 _ARGUMENT = re.compile(r"([A-Za-z_][\w-]*)\s*=(?!=)\s*")
@@ -63,13 +63,13 @@ class Scanner:
         return option_named(found[1]) if found else None
 
     def rest(self) -> str:
-        """Return what is left, shortened."""
+        """Return the rest of the line, shortened."""
         self.take(_BETWEEN)
         rest = " ".join(self._text[self._at :].split())
         return rest if len(rest) <= 60 else f"{rest[:60]}…"
 
     def argument_names(self) -> Iterator[str | None]:
-        """Read a call to its closing bracket: give each argument's name, whose value is to be read."""
+        """Read a call to its closing bracket: yield each argument's name, whose value the caller reads."""
         while not self._takes(")"):
             named = self.take(_ARGUMENT)
             yield named[1] if named else None
@@ -83,7 +83,7 @@ class Scanner:
             raise ProblemError(f"expected , or {closing} before: {self.rest() or 'the end'}")
 
     def value(self, *, bare: bool = False) -> Json:
-        """Read one value; a word without quotes is one where it is ``bare``.
+        """Read one value; if ``bare``, a word without quotes is a value too.
 
         Raises:
             ProblemError: If there is none.
@@ -103,7 +103,7 @@ class Scanner:
         return self._word(bare=bare)
 
     def _quoted_reference(self) -> str | None:
-        """Read a text that is nothing but a reference, where a text could mean nothing else."""
+        """Read a text that consists of one reference, where plain text makes no sense."""
         found = _QUOTED.match(self._text, self._at)
         inner = Scanner(_unquoted(found[0]).strip(), self._labels) if found else None
         if found is None or inner is None or not inner._text.startswith("$"):
@@ -120,7 +120,7 @@ class Scanner:
         return self._text[self._at : self._at + 1] in ("{", "[")
 
     def names(self) -> list[Json]:
-        """Read a list of names, with brackets or without."""
+        """Read a list of names, with or without brackets."""
         value = self.value(bare=True)
         found = list(value) if isinstance(value, list) else [value]
         while self.take(_AND):
@@ -143,10 +143,10 @@ class Scanner:
             self._next("}")
 
     def text(self) -> str:
-        """Read a text in quotes; what is escaped in it is as in JSON.
+        """Read a text in quotes, with the escapes of JSON.
 
         Raises:
-            ProblemError: If it names a step by ``$1``, which within a text is no reference.
+            ProblemError: If it names a step by ``$1``, which is not a reference inside a text.
         """
         quoted = self._quoted()
         for dollar in _DOLLAR.finditer(_BRACED.sub("", quoted)):
@@ -157,7 +157,7 @@ class Scanner:
                 )
         for found in other_notations(quoted, self._meant):
             raise ProblemError(
-                f"{found.text} is no reference: write {found.right}, or {found.literal} for the text"
+                f"{found.text} is not a reference: write {found.right}, or {found.literal} for the text"
             )
         return _BRACED.sub(lambda found: f"${{{_expression(found[1])}}}", _unescaped(quoted))
 
@@ -183,7 +183,7 @@ class Scanner:
         return found[0]
 
     def condition(self) -> str:
-        """Read a condition, in quotes or without, where steps are named with a ``$`` or without."""
+        """Read a condition, with or without quotes, in which steps are named with or without a ``$``."""
         self.take(_BLANKS)
         is_quoted = self._text[self._at : self._at + 1] in TEXTS
         said = _unescaped(self._quoted()) if is_quoted else self._to_next_option()
@@ -196,7 +196,7 @@ class Scanner:
             return f"${{{_expression(found)}}}"
         root = self.take(_ROOT)
         if root is None:
-            raise ProblemError("a $ stands before a step's number or name")
+            raise ProblemError("a $ must be followed by a step's number or name")
         return f"${{{label_named(root[1])}{jmespath_condition(self._path())}}}"
 
     def _path(self) -> str:
@@ -221,17 +221,19 @@ class Scanner:
             return f"${{{word}{self._path()}}}"
         if bare:
             return word
-        raise ProblemError(f"{word} is no value: quote a text, and write ${word} for a step of that name")
+        raise ProblemError(
+            f"{word} is not a value: put text in quotes, and write ${word} for a step of that name"
+        )
 
 
 def option_named(name: str) -> str | None:
-    """Return the option that a name means; None if it means none."""
+    """Return the option for a name; None if there is none."""
     lower = name.lower()
     return _SAME_AS.get(lower, lower) if OPTION.fullmatch(f"{name}=") else None
 
 
 def _expression(said: str) -> str:
-    """Write an expression over steps that are named ``$1`` in JMESPath over their labels."""
+    """Translate an expression with ``$1`` into JMESPath over labels."""
     first = _FIRST_NUMBER.match(said)
     if first:
         said = f"{label_named(first[1])}{said[first.end() :]}"
@@ -250,9 +252,9 @@ _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)|\"", re.DOTALL)
 
 
 def _unescaped(quoted: str) -> str:
-    """Read a text in quotes: escapes are those of JSON, and any other backslash stands for itself."""
+    """Read a text in quotes, with the escapes of JSON; any other backslash stands for itself."""
     text: str = json.loads(f'"{_ESCAPE.sub(_as_json, _unquoted(quoted))}"', strict=False)
-    # Nothing could store or send half a character.
+    # Half of a surrogate pair could not be stored or sent.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -271,7 +273,7 @@ def _as_json(found: re.Match[str]) -> str:
 
 
 def _bracket_end(text: str, at: int) -> int:
-    """Find the end of what is in the bracket that opens here."""
+    """Find the end of the bracket that opens here."""
     depth = 0
     for found in _NESTING.finditer(text, at):
         depth += BRACKETS.get(found[0], 0)

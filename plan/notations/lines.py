@@ -25,7 +25,7 @@ The grammar, where blanks may stand anywhere and a bracket or a text may go on o
     value     = JSON | 'text' | True | False | None | reference
     reference = "$" ( number | name ) [ path ] | "${" expression "}"
     note      = "#" words                             the plan's rationale
-    answer    = "return" ( text | reference )         the final answer, where outputs need only be put in
+    answer    = "return" ( text | reference )         the final answer, if it only needs outputs filled in
     end       = "more" | "finished" | "impossible:" reason
 
 Bullets and the like before a step are taken away (see ``line_starts.py``). Prose before the plan is skipped,
@@ -66,12 +66,12 @@ Wire = dict[str, Any]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a plan in lines may name.
+    """The names that a plan in lines may use.
 
     Attributes:
         signatures: Names of the arguments of each tool, in order.
         agents: Names of the agents.
-        taken: Ids of steps there are already, which no new step is called by itself.
+        taken: Ids of existing steps, which are not given to new steps automatically.
     """
 
     signatures: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -80,10 +80,10 @@ class Vocabulary:
 
 
 def read_lines(text: str, words: Vocabulary) -> Wire | None:
-    """Read a plan in lines as the JSON form; None where there is no line of a plan.
+    """Read a plan in lines into the JSON form; None if there is no line of a plan.
 
     Raises:
-        TextFormError: If some of it cannot be read; it names the lines.
+        TextFormError: If some of it cannot be read; the error names the lines.
     """
     reply = _Reply(words)
     reply.read(text)
@@ -93,7 +93,7 @@ def read_lines(text: str, words: Vocabulary) -> Wire | None:
 
 
 def complete_lines(text: str, words: Vocabulary) -> list[Wire]:
-    """Read the steps of a plan that is still being written, up to the first that cannot be read."""
+    """Read the steps of a plan that is still being written, up to the first unreadable one."""
     reply = _Reply(words)
     reply.read(text[: text.rfind("\n") + 1], is_whole=False)
     return reply.steps()
@@ -113,11 +113,11 @@ class _Reply:
         self._notes: list[str] = []
         self._answer: str | None = None
         self._is_plan = False
-        """Whether there is more than texts in quotes, which any prose may hold."""
+        """Whether there is more than quoted texts, which any prose may contain."""
         self._is_open = False
-        """Whether the line before belongs to a step: prose right behind it may be more of that."""
+        """Whether the previous line belongs to a step; prose right after it may continue the step."""
         self._since_a_step: list[Line] = []
-        """Prose since the last step: part of the plan if another step follows."""
+        """Prose since the last step; it belongs to the plan if another step follows."""
         self._may_be_lost: list[Line] = []
         self._numbers: set[str] = set()
         self._end = ""
@@ -128,7 +128,7 @@ class _Reply:
         self._numbers = {line.label for line in lines if line.label}
         for line in lines:
             if line.kind == "json" and not self._steps:
-                break  # it is a plan in JSON, perhaps a broken one
+                break  # It is a plan in JSON, possibly a broken one.
             try:
                 self._take(line)
             except ProblemError as problem:
@@ -140,7 +140,7 @@ class _Reply:
             self.problems += self._unknown_numbers()
 
     def _take(self, line: Line) -> None:
-        """Take one line; what is no part of the plan is kept until it is known whether it stands in one."""
+        """Take one line; keep lines outside the plan until it is known whether they belong to it."""
         if line.kind in ("step", "option", "answer"):
             self._may_be_lost += self._since_a_step
             self._since_a_step, self._is_open = [], True
@@ -162,13 +162,13 @@ class _Reply:
             self._is_open = False
 
     def _could_be_work(self, line: Line) -> bool:
-        """Tell whether prose may be part of the plan: behind a step, whatever does not close the reply."""
+        """Tell whether prose may be part of the plan: after a step, unless it closes the reply."""
         if line.kind in ("suspect", "json"):
             return True
         return (line.kind == "prose" and bool(self._steps)) or (line.kind == "closing" and self._is_open)
 
     def _is_option(self, line: Line) -> bool:
-        """Tell whether ``check: "…"`` belongs to the step before: only a step with a name is called so."""
+        """Tell whether ``check: "…"`` belongs to the previous step; only a step with a name is called so."""
         if line.label or line.title.lower() not in _OPTION_NAMES or not self._steps:
             return False
         return not line.closed or self._steps[-1]["id"].startswith("_")
@@ -185,12 +185,13 @@ class _Reply:
         again = [one for one in (label, name) if one in self._labels]
         self._labels |= {
             one: one for one in (label, name) if one and one not in again
-        }  # what refers to it is right
+        }  # What refers to it is right.
         if not line.closed:
             raise ProblemError("a bracket or a text is not closed")
         if _CONDITIONAL.match(line.title):
             raise ProblemError(
-                f"{line.title!r} is no condition here: write if=, else_of=, if_failed= or each= behind a step"
+                f"{line.title!r} is not a condition here: write if=, else_of=, if_failed= or each= "
+                "after a step"
             )
         if again:
             raise ProblemError(f"there are two steps {again[0].lstrip('_')}")
@@ -207,7 +208,7 @@ class _Reply:
         return {**step, "id": label}
 
     def _ordinal(self) -> str:
-        """Label a step that has no label by its place, unless another step has that number."""
+        """Label a step without a label by its position, unless another step has that number."""
         place = f"_{len(self._steps) + 1}"
         return place if place not in {*self._numbers, *self._labels} else f"_at_{len(self._labels) + 1}"
 
@@ -223,16 +224,18 @@ class _Reply:
         return found
 
     def _add_option(self, line: Line) -> None:
-        """Add an option on a line of its own to the step before."""
+        """Add an option on its own line to the previous step."""
         if not self._steps:
-            raise ProblemError("an option stands behind the step that it is for, and there is no step before")
+            raise ProblemError(
+                "an option follows the step that it belongs to, but there is no step before it"
+            )
         if not line.closed:
             raise ProblemError("a bracket or a text is not closed")
         written = f"{line.title}={line.work}" if line.kind == "step" else line.work
         added = self._options(Scanner(written, {*self._labels, *self._words.taken}))
         step = self._steps[-1]
         if again := [name for name in added if step.get(name)]:
-            raise ProblemError(f"the step before has this option already ({', '.join(again)})")
+            raise ProblemError(f"the step before already has this option ({', '.join(again)})")
         step |= added
 
     def _final(self, line: Line) -> str:
@@ -242,7 +245,7 @@ class _Reply:
         scanner = Scanner(line.work, {*self._labels, *self._words.taken})
         answer = str(scanner.value())
         if not line.closed or (rest := scanner.rest()):
-            raise ProblemError(f'the answer is return "text with ${{1}}" and nothing behind it, not: {rest}')
+            raise ProblemError(f'the answer is return "text with ${{1}}" with nothing after it, not: {rest}')
         return answer
 
     def _work(self, scanner: Scanner) -> Wire:
@@ -272,7 +275,7 @@ class _Reply:
     def _arguments(
         self, tool: str, scanner: Scanner, order: Sequence[str] | None = None
     ) -> tuple[Wire, Wire]:
-        """Read the arguments of a call, and the options of its step that stand among them."""
+        """Read a call's arguments, and the options of its step among them."""
         given, options, order = dict[str, Json](), Wire(), order or self._words.signatures.get(tool)
         if order is None:
             raise ProblemError(f"there is no tool {tool!r}; known tools: {known(self._words.signatures)}")
@@ -289,7 +292,7 @@ class _Reply:
         return given, options
 
     def _name(self, step: Wire, title: str) -> str:
-        """Make an id of what a step is called or does; the same words give the same id as the plan grows."""
+        """Make an id from a step's name or work; the same words give the same id while the plan grows."""
         if title.isascii() and title:
             return title
         said = [step["call"], next(_short_texts(step["arguments"]), "")] if step["call"] else [step["task"]]
@@ -307,9 +310,9 @@ class _Reply:
             named = [*step["depends_on"], *step["if_failed"], step["else_of"] or ""]
             labels |= {label for label in named if label.startswith("_")}
             for label in sorted(labels - set(self._labels)):
-                yield f"step {step['id'].lstrip('_')} refers to step {label[1:]}, and there is none"
+                yield f"step {step['id'].lstrip('_')} refers to step {label[1:]}, which does not exist"
         for label in sorted({*_NUMBERED.findall(self._answer or "")} - set(self._labels)):
-            yield f"return refers to step {label[1:]}, and there is none"
+            yield f"return refers to step {label[1:]}, which does not exist"
 
     def steps(self) -> list[Wire]:
         """The steps in the JSON form, under their ids."""
@@ -324,7 +327,7 @@ class _Reply:
         if not (self._is_plan or self._end):
             return None
         if self._steps and self._end in ("impossible", "finished"):
-            raise TextFormError([f"{self._end!r} stands alone; here it follows steps"])
+            raise TextFormError([f"{self._end!r} must be the only line, but there are steps"])
         outcome = {"impossible": "cannot_plan", "finished": "finished"}.get(self._end, "plan")
         return {
             "outcome": outcome,
@@ -354,7 +357,7 @@ _EMPTY: Wire = {
     "model": None,
 }
 _ASK = "ask"
-"""What a question to the person is written like a call of."""
+"""The names of the call that asks the person."""
 _WORDS_OF_A_NAME, _LONGEST_NAME = 5, 40
 _CALL = re.compile(r"([A-Za-z_][\w.-]*)\s*\(")
 _WHO = re.compile(rf"([A-Za-z_][\w.-]*)?\s*(?=[{''.join(TEXTS)}])")
@@ -372,14 +375,14 @@ _CONDITIONAL = re.compile(
     r"(?:if|when|unless|else|elif|otherwise|for|foreach|while|repeat|on|in\s+case|except|catch|only)(?:\b|_)",
     re.IGNORECASE,
 )
-"""How a label begins that says when, or how often, a step is to run."""
+"""How a label begins that says when, or how often, a step runs."""
 _OPTION_NAMES = (
     *("tools", "tool", "after", "check", "each", "if", "output", "if_failed", "else_of"),
     *("confirm", "model"),
 )
 _LOST = (
-    'this is neither a step nor an option of one: write a step as tool(arguments) or "work in words", and '
-    "what is no part of the plan behind a #"
+    "this is neither a step nor an option of one: write a step as tool(arguments) or "
+    '"work in words", and put comments behind a #'
 )
 
 
@@ -415,7 +418,7 @@ def _steps_named(option: str, labels: list[str]) -> Wire:
 
 
 def _lists(value: Json) -> str:
-    """Read what a step runs for each of: a list, or several lists that go side by side."""
+    """Read the list of a loop, or several lists side by side."""
     lists = value if isinstance(value, list) else [value]
     lists = [f"${{_{one}}}" if type(one) is int else one for one in lists]
     if not lists or not all(isinstance(one, str) and _is_reference(one) for one in lists):
@@ -431,7 +434,7 @@ def _is_reference(text: str) -> bool:
 
 
 def _names_in(item: Json) -> Iterator[str]:
-    """Name the steps or tools that an item of a list names: a number, a name, a reference, or several."""
+    """List the steps or tools in an item of a list of names: a number, a name, a reference, or several."""
     if isinstance(item, int) and not isinstance(item, bool):
         yield str(item)
         return
@@ -443,7 +446,7 @@ def _names_in(item: Json) -> Iterator[str]:
 
 
 class TextFormError(ValueError):
-    """What stands in the way of reading an answer in a text form, one sentence each."""
+    """Problems of reading an answer in a text form, one sentence each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))

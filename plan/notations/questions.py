@@ -15,10 +15,10 @@ _LONGEST = 2_000
 
 
 def question_in(answer: str) -> str | None:
-    """Find the question that an answer is; None if it is none.
+    """Find the question in an answer; None if it is not a question.
 
-    The answer is to be one that holds no step: then ``question: …``, or words that end with a
-    question mark, ask the person something.
+    The answer must contain no step. Then ``question: …``, or text that ends with a question mark, asks the
+    person something.
     """
     said = answer.strip()
     if not said or said[0] in "{[" or len(said) > _LONGEST:
@@ -27,6 +27,6 @@ def question_in(answer: str) -> str | None:
 
 
 def marked_question(answer: str) -> str | None:
-    """Find the question in an answer that is nothing but ``question: …``, which could be a step's label."""
+    """Find the question in an answer that is only ``question: …``, which could also be a step's label."""
     marked = _MARKED.fullmatch(answer.strip())
     return (marked["question"].strip(_QUOTES) or None) if marked else None

@@ -1,4 +1,4 @@
-"""Write the steps of a plan in the notation that a planner is asked for: it reads what it is to write."""
+"""Write the steps of a plan in the planner's notation, so that a planner reads what it should write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAME = (
     *("id", "task", "depends_on", "tools", "agent", "for_each", "when"),
     *("else_of", "if_failed", "confirm", "model"),
 )
-"""Fields that a step of a plan and one that a model writes have in common."""
+"""Fields that a plan's step and a model's step have in common."""
 _PATH = re.compile(r"\w+(\.[A-Za-z_]\w*|\[\d+\])*")
 
 

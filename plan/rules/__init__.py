@@ -1,8 +1,7 @@
-"""What keeps a plan from running: small pure rules, a module for each thing that they are about.
+"""Check what keeps a plan from running: small pure rules, one module per subject.
 
-A plan is first checked against its format, then normalised (dependencies that
-references imply are added), then every rule looks at it. A message names the step,
-the offending value and what would have been accepted.
+A plan is first checked against its format, then normalised (dependencies from references are added), and then
+checked by every rule. A message names the step, the offending value and what would have been accepted.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ __all__ = ["PlanFacts", "validate_plan"]
 
 
 _WORK_A_STEP, _MOST_COUNTED = 100, 10_000
-"""What a step takes without its schemas and patterns: a long plan is not checked on an event loop."""
+"""Estimated work per step without schemas and patterns: long plans are not checked on an event loop."""
 
 
 def validate_plan(raw: Any, facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
-    """Check a plan from anywhere and normalise it.
+    """Check a plan from any source and normalise it.
 
-    It may take some time: on an event loop, call it through ``run_bounded``.
+    This may take some time: on an event loop, call it through ``run_bounded``.
 
     Returns:
-        The normalised plan (None when it is not even of the right form), and its issues;
+        The normalised plan (None if it does not even have the right form), and its issues;
         the plan can run when there are none.
     """
     return within(Work.of_a_plan(), _validated, raw, facts)
@@ -67,4 +66,4 @@ _RULES: tuple[Rule, ...] = (
 """Rules on any plan."""
 
 _RULES_ON_ORDER: tuple[Rule, ...] = (*revisions.RULES, _types, *conflicts.RULES)
-"""Rules on a plan whose order is known, and in which nothing else is wrong."""
+"""Rules for plans whose order is known, and which have no other issue."""

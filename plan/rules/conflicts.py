@@ -1,4 +1,4 @@
-"""Whether two steps may write the same thing at the same time."""
+"""Check whether two steps may write the same thing at the same time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _write_conflicts(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     writers: dict[str, list[Step]] = {}
     for step in plan["steps"]:
         if is_satisfied(facts.results.get(step["id"])):
-            continue  # what has ended runs beside nothing
+            continue  # A step that has ended runs at the same time as nothing.
         for resource in _written_resources(step, facts.toolbox):
             writers.setdefault(resource, []).append(step)
     for resource, steps in writers.items():

@@ -1,4 +1,4 @@
-"""Whether the criteria of steps can be checked."""
+"""Check whether the criteria of steps can be checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan is held against, and how an issue of it is worded."""
+"""Hold what a plan is checked against, and build its issues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PlanFacts", "Rule", "issue"]
 
 
 def _unknown_class(named: str) -> str:
-    """Say what is wrong with a class or model where nobody knows which models there are."""
+    """Return the problem with a model or class if no models are known."""
     if named in MODEL_CLASSES or not names_a_class(named):
         return ""
     return f"there is no class {named!r} of models; known classes: {', '.join(MODEL_CLASSES)}"
@@ -21,20 +21,20 @@ def _unknown_class(named: str) -> str:
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """What a plan is held against.
+    """What a plan is checked against.
 
     Attributes:
         toolbox: The tools there are.
         step_limit: How many steps the plan may have.
         inputs: Input values given for this run.
         has_model: Whether agent steps can run at all.
-        has_planner: Whether sub-plans can be planned, and a rolling plan can go on.
-        model_problem: Says of a class or a model that a step asks for what is wrong with it; "": nothing.
+        has_planner: Whether sub-plans and the next steps of a rolling plan can be planned.
+        model_problem: Returns the problem with a class or a model that a step names; "" if there is none.
         may_nest: Whether sub-plans are within the limit of depth.
         previous: The revision that this one replaces.
         results: Results so far; finished steps must stay as they are.
-        finished: What the finished steps were when they ran: fingerprints by step id.
-        goal: The goal, where the plan itself does not say.
+        finished: Fingerprints of the finished steps when they ran, by step id.
+        goal: The goal, if the plan itself does not state it.
     """
 
     toolbox: Tools
@@ -54,7 +54,7 @@ Rule = Callable[[Plan, PlanFacts], Iterator[PlanIssue]]
 
 
 def issue(code: str, step: Mapping[str, Any] | None, message: str, *field: str | int) -> PlanIssue:
-    """Word an issue of a step, or of the plan; ``field`` is where in it."""
+    """Build an issue of a step, or of the plan; ``field`` is the place in it."""
     step_id = step.get("id") if step else None
     issue: PlanIssue = {
         "code": code,

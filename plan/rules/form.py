@@ -1,4 +1,4 @@
-"""Whether something is of the form of a plan at all, and what a plan may leave out."""
+"""Check whether a value has the form of a plan, and fill in defaults."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _plan_format() -> TypeAdapter[Plan]:
 
 
 def form_issues(raw: Any) -> Iterator[PlanIssue]:
-    """Say what keeps this from being read as a plan: fields, types, kinds of steps."""
+    """Return what keeps this from being read as a plan: fields, types, kinds of steps."""
     if not isinstance(raw, Mapping):
         yield issue(
             "malformed_plan", None, f"a plan is a JSON object with a list of steps, not {type(raw).__name__}"
@@ -115,11 +115,13 @@ def _kind_issues(step: Step) -> Iterator[PlanIssue]:
     if kinds == ["ask"] and not step["ask"]["question"].strip():
         yield issue("malformed_plan", step, f"step {step['id']!r}: its question is empty", "ask", "question")
     if step.get("confirm") and kinds != ["call"]:
-        message = f"step {step['id']!r}: only a call can be confirmed, and it is a step of kind {kinds[-1:]}"
+        message = f"step {step['id']!r}: only a call can be confirmed, but this step is of kind {kinds[-1:]}"
         yield issue("malformed_plan", step, message, "confirm")
     for field in MODEL_FIELDS:
         if step.get(field) is not None and kinds != ["tools"]:
-            message = f"step {step['id']!r}: {field} is for steps with tools, and this is one of {kinds[-1:]}"
+            message = (
+                f"step {step['id']!r}: {field} is for steps with tools, but this step is of kind {kinds[-1:]}"
+            )
             yield issue("malformed_plan", step, message, field)
         elif step.get(field) == "":
             yield issue("malformed_plan", step, f"step {step['id']!r}: {field} is empty", field)
@@ -131,7 +133,7 @@ def _kind_issues(step: Step) -> Iterator[PlanIssue]:
 
 
 def normalised(raw: Mapping[str, Any], facts: PlanFacts) -> Plan:
-    """Fill in what a plan may leave out. Input values given for undeclared names are declared."""
+    """Fill in defaults. Input values given for undeclared names are declared."""
     previous: Mapping[str, Any] = facts.previous or {}
     steps = [
         {

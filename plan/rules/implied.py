@@ -1,4 +1,4 @@
-"""The dependencies that references imply."""
+"""Add the dependencies that references imply."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["with_implied_dependencies"]
 
 
 def with_implied_dependencies(plan: Plan) -> tuple[Plan, list[PlanIssue]]:
-    """Let each step depend on those that it refers to, and say where that would be a circle."""
+    """Make each step depend on the steps that it refers to, and report circles."""
     ids = steps_by_id(plan)
     issues: list[PlanIssue] = []
     for step_id in list(ids):

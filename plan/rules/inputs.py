@@ -1,4 +1,4 @@
-"""Whether the inputs are declared well, and have values that fit."""
+"""Check whether the inputs are declared correctly and have values that fit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _inputs(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 
 def _declared_as(schema: Mapping[str, Any]) -> str:
-    """Say in a few words what an input may be."""
+    """Describe the allowed values of an input in a few words."""
     if "enum" in schema:
         return "one of " + ", ".join(json.dumps(value, ensure_ascii=False) for value in schema["enum"])
     kind = schema.get("type", "any value" if not schema else "a JSON Schema")

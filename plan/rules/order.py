@@ -1,4 +1,4 @@
-"""Whether the steps can be put in an order: how many there are, what they are called, what waits for what."""
+"""Check whether the steps can be ordered: their number, their ids, their dependencies."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _dependencies(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
 
 
 def _branches(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
-    """Check what ``else_of`` and ``if_failed`` name."""
+    """Check the steps that ``else_of`` and ``if_failed`` name."""
     ids = steps_by_id(plan)
     for step in plan["steps"]:
         other, failed = step.get("else_of"), step.get("if_failed") or []
@@ -72,8 +72,8 @@ def _branches(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
                 yield issue("unknown_dependency", step, message, *place)
         if other in ids and other != step["id"] and "when" not in ids[other]:
             message = (
-                f"step {step['id']!r}: else_of names {other!r}, which has no when and so is never skipped by "
-                f"it; steps with one: {known(one for one in ids if 'when' in ids[one])}"
+                f"step {step['id']!r}: else_of names {other!r}, which has no when, so no condition can "
+                f"skip it; steps with a when: {known(one for one in ids if 'when' in ids[one])}"
             )
             yield issue("bad_reference", step, message, "else_of")
 
@@ -96,7 +96,7 @@ def _cycles(plan: Plan, _: PlanFacts) -> Iterator[PlanIssue]:
 
 
 def is_ordered(plan: Plan) -> bool:
-    """Tell whether ids and dependencies leave an order in which steps can run."""
+    """Tell whether ids and dependencies allow an order in which steps can run."""
     facts: Any = None
     return not any(True for rule in (_ids, _dependencies, _cycles) for _ in rule(plan, facts))
 

@@ -1,4 +1,4 @@
-"""Whether every reference names a step or an input that there is."""
+"""Check whether every reference names an existing step or input."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def _answer(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 
 _WRITTEN_OUT = ("call.args", "plan.goal")
-"""What a model writes of a step that no model reads before it has its effect."""
+"""Parts of a step that take effect before any model reads them."""
 
 
 def _notations(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
-    """Find references in other notations: nobody would resolve them."""
+    """Find references in other notations, which nobody would resolve."""
     ids, inputs = set(steps_by_id(plan)), {*plan["inputs"], *facts.inputs}
     for step in plan["steps"]:
         loop = {"item", "index"} if "for_each" in step else set()
@@ -82,7 +82,7 @@ def _notations(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 
 def _lookup(names: Collection[str], inputs: Collection[str]) -> Lookup:
-    """Return how a name in another notation is meant, if it names something in the plan."""
+    """Return what a name in another notation means, if it names something in the plan."""
 
     def look_up(name: str, path: str) -> str | None:
         plain = re.sub(r"\W", "_", name)
@@ -100,28 +100,28 @@ def _lookup(names: Collection[str], inputs: Collection[str]) -> Lookup:
 def _notation_problems(text: str, lookup: Lookup) -> Iterator[str]:
     for found in other_notations(text, lookup):
         yield (
-            f"{found.text!r} is no reference; write {found.right}, or {found.literal} for these characters "
-            "as they are"
+            f"{found.text!r} is not a reference; write {found.right}, or {found.literal} for these "
+            "characters as they are"
         )
 
 
 def reference_problem(
     expression: str, names: set[str], inputs: set[str], *, may_be_constant: bool = False
 ) -> tuple[str, str] | None:
-    """Give the code and the words for a reference that nothing answers to, unless it may be a constant."""
+    """Return the issue of a reference to nothing, unless it may be a constant."""
     try:
         roots, path = expression_roots(expression), plain_path(expression)
     except BadReferenceError as error:
         return error.code, str(error)
     if looks_at_everything(expression) if may_be_constant else not is_rooted(expression):
         return "bad_reference", (
-            f"${{{expression}}} begins with no name; a reference begins with one of: {known(names)}; "
-            "a text or number stands in a plan without ${…}"
+            f"${{{expression}}} does not begin with a name; a reference begins with one of: "
+            f"{known(names)}; write a text or a number without ${{…}}"
         )
     if unknown := sorted(roots - names):
         first, there = unknown[0], known(names, given=unknown[0])
         return "unresolved_reference", (
-            f"${{{expression}}} refers to {first!r}, neither a step nor inputs; known: {there}"
+            f"${{{expression}}} refers to {first!r}, which is neither a step nor inputs; known: {there}"
         )
     if path and path[0] == "inputs" and len(path) > 1 and path[1] not in inputs:
         return (
@@ -132,7 +132,7 @@ def reference_problem(
 
 
 def is_reference(value: Any) -> bool:
-    """Tell whether a value is exactly one reference; an unreadable one is another rule's business."""
+    """Tell whether a value is exactly one reference; another rule reports unreadable ones."""
     try:
         return is_single_reference(value)
     except BadReferenceError:
@@ -140,7 +140,7 @@ def is_reference(value: Any) -> bool:
 
 
 def holds_reference(value: Any) -> bool:
-    """Tell whether a value is a reference, or one stands as a whole value within it."""
+    """Tell whether a value is a reference, or contains one as a whole value."""
     found: list[bool] = []
     map_strings(value, lambda text: found.append(is_reference(text)))
     return any(found)

@@ -1,4 +1,4 @@
-"""Whether a revision leaves alone what is done."""
+"""Check whether a revision leaves finished work alone."""
 
 from __future__ import annotations
 

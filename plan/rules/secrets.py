@@ -1,4 +1,4 @@
-"""Whether a plan or its inputs hold a secret."""
+"""Check whether a plan or its inputs contain a secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["RULES", "secrets_in_inputs"]
 
 
 _MUST_BE_EXACT = ("call", "success_criteria", "output_schema", "when", "for_each")
-"""What of a step cannot be redacted without making it another step."""
+"""Parts of a step that cannot be redacted without changing the step."""
 
 
 def _secrets(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
@@ -26,7 +26,7 @@ def _secrets(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 
 def secrets_in_inputs(inputs: Mapping[str, Any]) -> list[PlanIssue]:
-    """List the inputs that were a secret, or held one: no call can be made with the rest."""
+    """List the inputs that were, or contained, a secret: no call can be made with the redacted value."""
     found = ((name, secret) for name, value in inputs.items() for secret in marks_in(value))
     return [_secret_issue(None, f"the input {name!r}", secret) for name, secret in found]
 
@@ -35,8 +35,8 @@ def _secret_issue(step: Step | None, where: str, secret: str, *field: str) -> Pl
     return issue(
         "secret_in_plan",
         step,
-        f"{where} holds a secret ({secret}), which a plan must not: let the tool read it from its own "
-        "environment",
+        f"{where} contains a secret ({secret}), which a plan must not: let the tool read it "
+        "from its own environment",
         *field,
     )
 

@@ -1,4 +1,4 @@
-"""Whether there is what the steps need to run: tools with fitting arguments, agents, models."""
+"""Check whether everything that the steps need exists: tools with fitting arguments, agents, models."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def _agents(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
             yield issue(
                 "unknown_agent",
                 step,
-                f"step {step['id']!r} asks for agent {step['agent']!r}; "
-                f"known agents: {known(facts.toolbox.agents)}",
+                f"step {step['id']!r} names the agent {step['agent']!r}; known agents: "
+                f"{known(facts.toolbox.agents)}",
                 "agent",
             )
         if kind == "tools" and not facts.has_model:
             yield issue(
                 "missing_model",
                 step,
-                f"step {step['id']!r} needs a model and none is configured; give one, or fix its call",
+                f"step {step['id']!r} needs a model, but none is configured; give one, or fix its call",
                 "tools",
             )
 
@@ -63,14 +63,15 @@ def _sub_plans(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
             message = "a sub-plan would be deeper than max_depth allows; write its steps here"
             yield issue("depth_exceeded", step, f"step {step['id']!r}: {message}", "plan")
         if not facts.has_planner:
-            message = "a sub-plan needs a model to plan it and none is configured"
+            message = "a sub-plan needs a model to plan it, but none is configured"
             yield issue("missing_model", step, f"step {step['id']!r}: {message}", "plan")
 
 
 def _planner(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     if is_rolling(plan) and not facts.has_planner:
         message = (
-            "the plan is to go on (complete: false), which needs a model to plan, and none is configured"
+            "the plan is not complete (complete: false), so a model has to plan its next steps, "
+            "but none is configured"
         )
         yield issue("missing_model", None, message, "complete")
 
@@ -98,8 +99,8 @@ def _state(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
         who = f"step {step['id']!r}, tool {step['call']['tool']!r}"
         for field in facts.toolbox.missing_state(step["call"]["tool"]):
             message = (
-                f"{who}: it asks for {field!r} of an agent's state, "
-                "and a bound step has only 'messages'; let an agent call it (tools)"
+                f"{who}: it needs {field!r} of an agent's state, but a bound step has only 'messages'; "
+                "let an agent call it (tools)"
             )
             yield issue("bad_arguments", step, message, "call", "tool")
 
@@ -113,7 +114,7 @@ def _argument_problems(
         for name in args:
             if name not in properties:
                 yield f"unknown argument {name!r}; known arguments: {known(properties, given=name)}", [name]
-    # An argument whose name is misspelt is not missing too: that is one mistake.
+    # An argument with a misspelt name is not also missing: that is one mistake.
     meant = {nearest(name, set(properties) - set(args)) for name in args if name not in properties}
     misspelt = tuple(f"{name!r} is a required" for name in meant if name)
     for error in read.problems(args):
@@ -125,11 +126,11 @@ def _argument_problems(
 
 
 _TEXT_RULES = {"pattern", "format", "minLength", "maxLength", "enum", "const"}
-"""What can only be told of a text once the references in it have their values."""
+"""Keywords that can be checked on a text only after its references have values."""
 
 
 def _is_open(error: Problem) -> bool:
-    """Tell whether an error says something about a value that is only known at run time."""
+    """Tell whether an error is about a value that is known only at run time."""
     if is_reference(error.instance):
         return True
     if error.validator in _TEXT_RULES and isinstance(error.instance, str) and "${" in error.instance:

@@ -1,4 +1,4 @@
-"""What is known before a run about the types of outputs, and references that these rule out."""
+"""Check references against the types of outputs that are known before a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Schema = Mapping[str, Any]
 
 
 def type_issues(plan: Plan, toolbox: Tools) -> Iterator[PlanIssue]:
-    """Find references that the declared type of what they refer to rules out."""
+    """Find references that the declared type of their target rules out."""
     outputs = {step_id: _output_schema(step, toolbox) for step_id, step in steps_by_id(plan).items()}
     declared = {**outputs, "inputs": {"type": "object", "properties": plan["inputs"]}}
     for step in plan["steps"]:
@@ -30,7 +30,7 @@ def type_issues(plan: Plan, toolbox: Tools) -> Iterator[PlanIssue]:
 
 
 def _output_schema(step: Step, toolbox: Tools) -> Schema:
-    """Return what a step's output is declared as, by itself or by its tool; ``{}`` allows anything."""
+    """Return the declared type of a step's output, from the step or its tool; ``{}`` allows anything."""
     schema: Schema | None = step.get("output_schema")
     if schema is None:
         schema = (toolbox.output_schema(step["call"]["tool"]) if "call" in step else None) or {}
@@ -47,7 +47,7 @@ def _loop_names(step: Step, declared: Mapping[str, Schema]) -> dict[str, Schema]
 def _problems(
     step: Step, declared: Mapping[str, Schema], toolbox: Tools
 ) -> Iterator[tuple[str, tuple[str | int, ...]]]:
-    """Yield each problem, and where in the step it is."""
+    """Yield each problem with its place in the step."""
     for where, expression in step_references(step):
         path = plain_path(expression)
         if path and path[0] in declared and (problem := _path_problem(declared[path[0]], path)):
@@ -64,7 +64,7 @@ def _problems(
 def _argument_problems(
     step: Step, declared: Mapping[str, Schema], toolbox: Tools
 ) -> Iterator[tuple[str, str]]:
-    """Compare the declared type of what is referenced with the type the tool's argument wants."""
+    """Compare the declared type of a reference's target with the type of the tool's argument."""
     if "call" not in step:
         return
     properties = toolbox.arguments_schema(step["call"]["tool"]).get("properties", {})
@@ -76,7 +76,7 @@ def _argument_problems(
 
 
 def _declared_as(reference: str, declared: Mapping[str, Schema]) -> Schema:
-    """Return the schema of what a single reference stands for; ``{}`` where nothing is known."""
+    """Return the schema of a single reference's target; ``{}`` if nothing is known."""
     path = plain_path(references_in(reference)[0].expression)
     if not path or path[0] not in declared or _path_problem(declared[path[0]], path):
         return {}
@@ -95,7 +95,7 @@ def _kind(schema: Schema) -> str | None:
 
 
 def _path_problem(schema: Schema, path: list[str]) -> str | None:
-    """Say what a schema rules out along a path; what it leaves open is allowed."""
+    """Return what a schema rules out along a path; what it leaves open is allowed."""
     for depth, name in enumerate(path[1:], start=1):
         kind = schema.get("type")
         if kind is not None and "object" not in (kind if isinstance(kind, list) else [kind]):

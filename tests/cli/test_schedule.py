@@ -46,7 +46,7 @@ def test_a_grant_without_an_end_is_refused_and_so_is_a_file(cli):
     assert "until" in refused.err
     refused = cli(*ADD)
     assert refused.code == 2
-    assert "A line of cron" in refused.err
+    assert "a line of cron can start a plan" in refused.err
 
 
 def test_a_worker_on_a_file_says_nothing_but_why_it_cannot_work(cli):

@@ -33,7 +33,7 @@ def test_a_plan_file_with_a_secret_exits_2_with_its_line_and_stores_nothing(cli,
 def test_an_input_with_a_secret_exits_2_too(cli):
     done = cli.run_plan("read.yaml", "--input", f"what=my {SECRET}", **ENV)
     assert done.code == 2
-    assert "the input 'what' holds a secret (SHOP_API_KEY)" in done.err
+    assert "the input 'what' contains a secret (SHOP_API_KEY)" in done.err
     assert SECRET not in done.err
 
 

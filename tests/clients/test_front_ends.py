@@ -129,7 +129,7 @@ def test_broken_edit_is_explained(client):
     client.asks("approve_plan")
     client.edit('{"id"' if client.folder != "deep-agents-ui" else '{\n  "id"', "{id")
     client.until(
-        lambda: "Your answer was not taken" in client.read(), "nothing says what is wrong with the edit"
+        lambda: "Your answer was not accepted" in client.read(), "nothing says what is wrong with the edit"
     )
     client.picture("explained")
     client.asks("approve_plan")

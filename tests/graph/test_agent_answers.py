@@ -342,6 +342,6 @@ async def test_an_agent_is_told_which_parts_of_its_answer_other_steps_take() -> 
         think("a", task="find tea"), bound("b", "look", {"q": "${a.id}"})
     )
     assert '"required": ["id"]' in str(model.calls[0].messages)
-    assert "other steps take id from the answer" in _told(model, 1)
+    assert "other steps use id from the answer" in _told(model, 1)
     assert (result["results"]["a"]["attempts"], tools.named("look")) == (2, ["t1"])
     assert result["results"]["a"]["verdict"] == "unverified", "a form says nothing about what is in it"

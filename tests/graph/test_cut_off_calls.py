@@ -38,7 +38,7 @@ async def test_a_write_that_timed_out_is_asked_about_and_never_patched_away() ->
     (question,) = await thread.questions()
     assert question.value["action_requests"][0]["name"] == "handle_step_failure"
     assert question.value["action_requests"][0]["args"]["error"]["code"] == "timeout"
-    assert "may have happened" in question.value["action_requests"][0]["description"]
+    assert "may still have happened" in question.value["action_requests"][0]["description"]
     go.set()
     assert await asyncio.to_thread(done.wait, 60)
     result = await thread.answer({"decision": "supply", "output": "it was paid"})

@@ -272,7 +272,7 @@ async def test_a_model_whose_template_drops_tools_is_not_asked_and_the_error_say
         result = await Thread(agent_on(stub), ONCE).run(think("a", tools=["look"]))
     error = result["results"]["a"]["error"]
     assert error["code"] == "model_unavailable"
-    assert "the chat template that llama.cpp has for it knows none" in error["message"]
+    assert "the chat template that llama.cpp has for it supports no tools" in error["message"]
     assert not any(request.body.get("tools") for request in stub.requests)
 
 

@@ -107,7 +107,7 @@ async def test_a_tool_that_is_not_what_it_was_when_approved_is_asked_about(chang
     await again.answer({"decision": "skip"})
     question = await again.question()
     assert (question["name"], disk.written) == ("approve_plan", [])
-    assert "tools that are not as they were: save" in question["description"]
+    assert "tools that have changed: save" in question["description"]
     while "__interrupt__" in (result := await again.answer("approve")):
         assert (await again.question())["name"] == "handle_step_failure"
         result = await again.answer({"decision": "skip"})

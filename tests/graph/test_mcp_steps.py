@@ -116,7 +116,7 @@ async def test_an_agent_is_shown_images_where_its_model_takes_them_and_links_in_
     assert [("base64" in image, "url" in image) for image in images] == [(True, False), (False, True)] * seen
     words = " ".join(block.get("text", "") for block in told)
     assert "a link to https://shop.example/leaflet.pdf" in words
-    assert ("image (image/png), which this model cannot take in" in words) is not seen
+    assert ("image (image/png), which this model cannot process" in words) is not seen
 
 
 async def test_a_reference_that_the_declared_output_of_a_tool_rules_out_is_an_issue(shop):

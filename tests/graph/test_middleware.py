@@ -5,6 +5,7 @@ docs/middleware.md has a row for each of these.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ from langchain.agents.middleware import (
     wrap_tool_call,
 )
 from langchain_core.decisions import BaseDecisionModel, ClassifierResponse
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
 from pages import CHECKOUT
 from plans import Thread, agent_with, think
@@ -90,7 +91,8 @@ class Decider(BaseDecisionModel):
             "confidence": 1.0,
         }
         answers = dict.fromkeys(questions, choice if self.route else noul)
-        return ClassifierResponse.model_validate({"model": self.model, "answers": answers})
+        used = {"input_tokens": 7, "output_tokens": 1}
+        return ClassifierResponse.model_validate({"model": self.model, "answers": answers, "usage": used})
 
 
 # --- what works --------------------------------------------------------------------------
@@ -287,6 +289,112 @@ async def test_a_tool_of_a_middleware_is_used_where_it_is_given_to_the_agent_too
     assert offered[-1] == ()
 
 
+# --- what is counted ---------------------------------------------------------------------
+
+
+def _deciding(kind: str) -> Any:
+    if kind == "auto mode":
+        return AutoModeMiddleware(tools=["look"], classifier=Decider(risk=0.1))
+    choices = {"deep": ModelChoice(model=ScriptedModel([LOOK, "done"]), criteria="all")}
+    return ModelRouterMiddleware(choices=choices, instructions="Choose.", classifier=Decider(route="deep"))
+
+
+def _thinking(kind: str, own: Any) -> Any:
+    """Make a middleware that calls a model of its own before each turn, and says so to nobody."""
+    if kind == "async":
+
+        @before_model
+        async def think_first(state: Any, runtime: Any) -> None:
+            await own.ainvoke("what now?")
+    elif kind == "in a thread":
+
+        @before_model
+        async def think_first(state: Any, runtime: Any) -> None:
+            await asyncio.to_thread(own.invoke, "what now?")
+    else:
+
+        @before_model
+        def think_first(state: Any, runtime: Any) -> None:
+            own.invoke("what now?")
+
+    return think_first
+
+
+@pytest.mark.parametrize("kind", ["auto mode", "router"])
+async def test_calls_of_decision_models_count_once_with_their_tokens(kind: str) -> None:
+    result, tools, _ = await _run([LOOK, "done"], _deciding(kind))
+    assert tools.calls == [("look", "x")]
+    decider = result["usage"]["by_model"]["decider"]
+    assert decider["model_calls"] == 1
+    assert (decider["input_tokens"], decider["output_tokens"]) == (7, 1)
+    assert result["usage"]["by_role"]["executor"]["model_calls"] == 3
+
+
+@pytest.mark.parametrize(("kind", "limit", "asked"), [("auto mode", 1, 1), ("router", 0, 0)])
+async def test_a_hard_budget_stops_decision_models(kind: str, limit: int, asked: int) -> None:
+    context = ONCE.model_copy(update={"max_model_calls": limit})
+    result, tools, _ = await _run([LOOK, "done"], _deciding(kind), context=context)
+    assert (result["status"], result["error"]["code"], tools.calls) == ("failed", "budget_exceeded", [])
+    assert result["usage"].get("model_calls", 0) == asked
+
+
+@pytest.mark.parametrize("kind", ["async", "in a thread", "blocking"])
+async def test_a_model_that_ones_own_middleware_calls_is_counted_and_held_to_the_budget(
+    kind: str,
+) -> None:
+    own = ScriptedModel(["hm"], strict=False)
+    own.model_name = "own"
+    result, _, _ = await _run([LOOK, "done"], _thinking(kind, own))
+    assert result["usage"]["by_model"]["own"]["model_calls"] == len(own.calls) == 2
+    assert result["usage"]["by_role"]["executor"]["model_calls"] == 4
+    context = ONCE.model_copy(update={"max_model_calls": 2})
+    result, _, _ = await _run([LOOK, "done"], _thinking(kind, own), context=context)
+    assert (result["error"]["code"], len(own.calls)) == ("budget_exceeded", 3)
+    assert result["usage"]["model_calls"] == 2, "its first turn took the second call"
+
+
+async def test_calls_of_decision_models_count_against_the_budget_of_a_day() -> None:
+    day = [{"per": "day", "max_model_calls": 2}]
+    context = Context(approval="never", on_failure="abort", max_attempts=1, spend_limits=day)
+    result, tools, _ = await _run([LOOK, "done"], _deciding("auto mode"), context=context)
+    assert tools.calls == [("look", "x")]
+    assert (result["error"]["code"], result["usage"]["model_calls"]) == ("budget_exceeded", 2)
+
+
+async def test_calls_of_middleware_cost_what_the_users_prices_say() -> None:
+    own = Toolset()
+    model = ScriptedModel({"executor": [LOOK, "done"], "synthesizer": ["ok"]})
+    prices = {"decider": {"input": 1_000_000, "output": 0}}
+    agent = agent_with(own.tools, model, middleware=[_deciding("auto mode")], prices=prices)
+    result = await Thread(agent, ONCE.model_copy(update={"max_model_calls": 9})).run(
+        think("a", tools=["look"])
+    )
+    assert result["usage"]["by_model"]["decider"]["cost"] == 7
+
+
+async def test_what_runs_inside_a_tool_is_not_taken_for_a_call_of_middleware() -> None:
+    inner = ScriptedModel({"executor": ["hm", CALL(("look", {"q": "y"})), "done"], "synthesizer": ["ok"]})
+    own = Toolset()
+    nested = agent_with(own.tools, inner, middleware=[_deciding("auto mode")], checkpointer=None, store=None)
+    inside: list[Any] = []
+
+    @tool
+    async def ask(q: str) -> str:
+        """Ask another agent."""
+        await inner.ainvoke(q)
+        said = await nested.ainvoke({"plan": {"steps": [think("n", tools=["look"])]}}, context=ONCE)
+        inside.append(said["usage"])
+        return "asked"
+
+    model = ScriptedModel({"executor": [CALL(("ask", {"q": "x"})), "done"], "synthesizer": ["ok"]})
+    agent = agent_with([ask], model, middleware=[_deciding("auto mode")])
+    result = await Thread(agent, ONCE).run(think("a", tools=["ask"]))
+    assert result["results"]["a"]["status"] == "done", result["results"]["a"]["error"]
+    assert result["usage"]["by_role"]["executor"]["model_calls"] == 2
+    assert inside[0]["by_model"]["decider"]["model_calls"] == 1
+    assert inside[0]["by_role"]["executor"]["model_calls"] == 3
+
+
 # --- what is refused ---------------------------------------------------------------------
 
 
@@ -375,6 +483,72 @@ async def test_a_call_of_a_tool_that_was_not_granted_is_refused_though_a_middlew
 
     _, tools, _ = await _run([LOOK, "done"], rename)
     assert tools.calls == []
+
+
+def _answering(text: str, *, call: bool = False, keep: list[Any] | None = None) -> Any:
+    """Make a middleware that answers for a tool: instead of it, or with words of its own afterwards."""
+
+    @wrap_tool_call
+    async def answer(request: Any, handler: Callable[..., Any]) -> Any:
+        if keep:
+            return keep[0].model_copy(update={"tool_call_id": request.tool_call["id"]})
+        if call:
+            made = await handler(request)
+            if keep is not None:
+                keep.append(made)
+        return ToolMessage(text, tool_call_id=request.tool_call["id"], name=request.tool_call["name"])
+
+    return answer
+
+
+LOOKED = [{"type": "tool_succeeded", "tool": "look"}]
+
+
+async def test_a_middleware_that_answers_for_a_tool_is_no_evidence_that_it_was_called() -> None:
+    result, tools, model = await _run([LOOK, "done"], _answering("found x"), success_criteria=LOOKED)
+    assert (result["status"], result["error"]["code"], tools.calls) == ("failed", "check_failed", [])
+    (call,) = result["evidence"]
+    assert (call["tool"], call["ok"], "not called" in call["output_preview"]) == ("look", False, True)
+    assert "found x" in _shown(model, 1), "the model is told all the same"
+
+
+async def test_a_write_that_a_middleware_only_says_was_made_does_not_make_the_step_done() -> None:
+    result, tools, _ = await _run([CALL(("wr", {"text": "x"})), "done"], _answering("written"), tools=["wr"])
+    assert (result["status"], tools.calls) == ("failed", [])
+
+
+async def test_a_call_that_was_made_is_evidence_whatever_a_middleware_tells_the_model() -> None:
+    result, tools, _ = await _run([LOOK, "done"], _answering("?", call=True), success_criteria=LOOKED)
+    assert (result["status"], tools.calls) == ("done", [("look", "x")])
+    assert [(call["ok"], call["output_preview"]) for call in result["evidence"]] == [(True, "?")]
+
+
+async def test_a_failed_call_of_which_a_middleware_says_that_it_went_well_is_none_that_did() -> None:
+    told = _answering("fine", call=True)
+    result, _, _ = await _run([CALL(("broken", {"q": "x"})), "done"], told, tools=["broken"])
+    assert [call["ok"] for call in result["evidence"]] == [False]
+
+
+async def test_an_answer_that_a_middleware_kept_of_another_call_is_no_evidence_of_this_one() -> None:
+    keeping = _answering("found x", call=True, keep=[])
+    again = CALL(("look", {"q": "y"}))
+    result, tools, _ = await _run([LOOK, again, "done"], keeping)
+    assert tools.calls == [("look", "x")]
+    assert [call["ok"] for call in result["evidence"]] == [True, False]
+
+
+async def test_what_was_called_in_an_earlier_run_stays_evidence_after_a_question() -> None:
+    own = Toolset()
+    replies = [LOOK, CALL(("wr", {"text": "x"})), CALL(("wr", {"text": "y"})), "done"]
+    model = ScriptedModel({"executor": replies, "synthesizer": ["ok"]})
+    asking = HumanInTheLoopMiddleware(interrupt_on={"wr": True})
+    thread = Thread(agent_with(own.tools, model, middleware=[_answering("?", call=True), asking]), ONCE)
+    await thread.run(think("a", tools=["look", "wr"]))
+    await thread.answer({"decisions": [{"type": "respond", "message": "written"}]})
+    result = await thread.answer({"decisions": [{"type": "approve"}]})
+    assert own.calls == [("look", "x"), ("wr", "y")]
+    calls = [(call["tool"], call["ok"]) for call in result["results"]["a"]["evidence"]]
+    assert calls == [("look", True), ("wr", False), ("wr", True)], "a person answered for the second"
 
 
 async def test_a_middleware_that_swallows_a_failure_of_the_guard_makes_no_answer_of_it() -> None:

@@ -41,7 +41,7 @@ async def test_a_plan_in_lines_is_run_as_the_same_plan_in_json() -> None:
 async def test_lines_that_cannot_be_read_go_back_and_are_mended_as_lines() -> None:
     result, tools, model = await _run("1. look(x)\n2. look($1)", '1. look("x")\n2. look($1)')
     assert (result["status"], len(tools.calls), len(model.calls)) == ("done", 2, 3)
-    assert "line 1: x is no value" in str(model.calls[1].messages[-1].text)
+    assert "line 1: x is not a value" in str(model.calls[1].messages[-1].text)
     assert model.calls[1].messages[0] == model.calls[0].messages[0]
 
 

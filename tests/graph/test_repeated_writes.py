@@ -338,7 +338,7 @@ async def test_a_fork_that_plans_anew_asks_before_it_makes_a_finished_write_agai
     await thread.agent.ainvoke(None, await earlier(thread, node))
     question = await thread.question()
     assert (question["name"], question["args"]["tool_args"]) == ("resolve_unknown_outcome", {"to": "Ann"})
-    assert "of a plan that a fork of this thread left behind" in question["description"]
+    assert "of a plan that a fork of this thread replaced" in question["description"]
     await thread.answer(decide("happened", output="it is there"))
     assert (await thread.question())["args"]["tool_args"] == {"to": "Bob"}
     result = await thread.answer(decide("run_again"))

@@ -127,7 +127,7 @@ async def test_a_planner_that_only_repeats_itself_does_not_loop_and_nothing_runs
     result = await thread.send({"goal": "g"})
     assert (result["status"], tools.named("wr")) == ("partial", ["once"])
     assert _asked(model) <= 5
-    assert "no step that is not in the plan already" in _said(model, 2)
+    assert "all these steps are in the plan already" in _said(model, 2)
     assert "not complete" in result["final_answer"]
 
 

@@ -90,7 +90,7 @@ async def test_an_input_with_a_secret_in_it_is_refused_with_and_without_a_plan(t
     for given in ({"plan": plan(bound("a", "fetch", {"url": "x"}))}, {"goal": "fetch it"}):
         result = await Thread(agent, FREE).send({**given, "inputs": inputs})
         assert (result["status"], codes(result)) == ("failed", ["secret_in_plan"])
-        assert f"the input {next(iter(inputs))!r} holds a secret" in result["final_answer"]
+        assert f"the input {next(iter(inputs))!r} contains a secret" in result["final_answer"]
         assert SECRET not in str(result)
     assert (called, model.calls) == ([], [])
 
@@ -156,7 +156,7 @@ async def test_an_agent_is_told_that_secrets_are_not_passed_on(tools, called):
     assert called == []
     [call] = result["results"]["a"]["evidence"]
     assert (call["ok"], call["args"]["token"]) == (False, "[redacted PLANTED_API_KEY]")
-    assert "secrets are not passed on" in call["output_preview"]
+    assert "secrets are not passed to tools" in call["output_preview"]
 
 
 async def test_what_a_named_agent_says_is_redacted_before_it_is_cut_to_previews(tools):

@@ -124,4 +124,4 @@ async def test_a_bound_tool_that_asks_for_state_that_is_not_there_is_refused_bef
         assert result["results"]["b"]["output"] == "hello None"
         return
     assert (result["status"], ran) == ("failed", [])
-    assert "asks for 'user' of an agent's state" in result["plan_issues"][0]["message"]
+    assert "it needs 'user' of an agent's state" in result["plan_issues"][0]["message"]

@@ -15,12 +15,12 @@ from toolset import Toolset
         (
             {"output_schema": {"id": "string", "n": "integer"}},
             "bad_schema",
-            'id, n are no keywords of JSON Schema; write {"type": "object", "properties": {"id": ',
+            'id, n are not keywords of JSON Schema; write {"type": "object", "properties": {"id": ',
         ),
         (
             {"output_schema": {"type": "array", "items": {"name": "string"}}},
             "bad_schema",
-            "name are no keywords",
+            "name are not keywords",
         ),
         (
             {"success_criteria": [{"type": "judge", "criterion": " "}]},
@@ -31,7 +31,7 @@ from toolset import Toolset
         (
             {"success_criteria": [{"type": "expression", "expression": "`1` == `1`"}]},
             "bad_criterion",
-            "looks at nothing of the output",
+            "does not use the output",
         ),
     ],
 )

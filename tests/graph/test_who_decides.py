@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from langchain.agents.middleware import HumanInTheLoopMiddleware
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import Command
+from langgraph.types import Command, interrupt
 from plans import Thread, agent_with, bound, draft, draft_step, plan, think
 
 from plan_execute import Context, ScriptedModel, edit_plan, retry_steps
@@ -386,6 +386,72 @@ async def test_a_middlewares_question_about_a_call_is_held_against_the_rules_too
     assert calls.made == []
     await thread.send(Command(resume=[{"type": "accept"}]), who("boss"))
     assert calls.made == ["x"]
+
+
+async def _with_a_tool_that_asks(kind: str, rules: list[dict[str, Any]]) -> tuple[Thread, list[Any]]:
+    """Start a run that ends at a question which a tool, or a named agent, asks itself."""
+    said: list[Any] = []
+
+    @tool
+    def sign(text: str) -> str:
+        """Sign something."""
+        said.append(interrupt(f"sign {text}?"))
+        return "signed"
+
+    sign.metadata = {"effect": "write", "resource": "contracts:{text}"}
+
+    def clerk(state: MessagesState) -> dict[str, Any]:
+        said.append(interrupt("sign it?"))
+        return {"messages": [AIMessage("signed")]}
+
+    model = ScriptedModel({"executor": [ScriptedModel.tool_calls(("sign", {"text": "x"})), "signed"]})
+    clerks = StateGraph(MessagesState).add_node("clerk", clerk).add_edge(START, "clerk").compile()
+    thread = Thread(agent_with([sign], model, agents={"clerk": clerks}))
+    steps = {
+        "bound": bound("a", "sign", {"text": "x"}),
+        "agent": think("a", tools=["sign"]),
+        "named": {"id": "a", "task": "sign", "agent": "clerk", "depends_on": []},
+        "loop": {**bound("a", "sign", {"text": "${item}"}), "for_each": "${inputs.all}"},
+    }
+    given = {**plan(steps[kind]), **({"inputs": {"all": {"default": ["x"]}}} if kind == "loop" else {})}
+    await thread.send({"plan": given}, who("ann", approval="never", approvers=rules))
+    (question,) = await thread.questions()
+    assert question.value in ("sign x?", "sign it?")
+    return thread, said
+
+
+@pytest.mark.parametrize("kind", ["bound", "agent", "named", "loop"])
+async def test_a_question_that_a_tool_asks_itself_is_answered_by_who_may_decide_about_its_call(
+    kind: str,
+) -> None:
+    thread, said = await _with_a_tool_that_asks(kind, [{"who": ["boss"], "effect": "write"}])
+    assert "boss" in await refused(thread, "yes", "eve")
+    assert said == []
+    result = await thread.send(Command(resume="yes"), who("boss"))
+    assert (result["status"], said) == ("done", ["yes"])
+
+
+@pytest.mark.parametrize("kind", ["bound", "agent"])
+@pytest.mark.parametrize(
+    ("rule", "speaks"),
+    [
+        ({"tool": "sign"}, True),
+        ({"resource": "contracts:x"}, True),
+        ({"question": "confirm_call"}, True),
+        ({}, True),
+        ({"resource": "contracts:y"}, False),
+        ({"tool": "pay"}, False),
+        ({"question": "ask_person"}, False),
+    ],
+    ids=str,
+)
+async def test_rules_speak_of_the_call_whose_tool_asks(kind: str, rule: Any, speaks: bool) -> None:
+    thread, said = await _with_a_tool_that_asks(kind, [{"who": ["boss"], **rule}])
+    if speaks:
+        await refused(thread, "yes", "eve")
+    else:
+        await thread.send(Command(resume="yes"), who("eve"))
+    assert said == ([] if speaks else ["yes"])
 
 
 async def test_the_plan_of_a_sub_plan_is_approved_by_who_may_and_not_by_who_started_the_run() -> None:

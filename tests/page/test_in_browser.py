@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from importlib.resources import files
 from pathlib import Path
+from threading import Event
 
 import pytest
 from browser import NAMES, PROGRAM
-from served_page import PLANS
+from openai_stub import OpenAIStub, Reply
+from served_page import HOSTILE, PLANS
 
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason=f"THE PAGE WAS NOT TRIED IN A BROWSER: no {', '.join(NAMES)} on the PATH"
@@ -31,10 +34,12 @@ def tab(browser, page):
     """Open the page's printed address in the browser."""
     page.start()
     browser.open(page.printed)
-    page.client.cookies.update(
-        {one["name"]: one["value"] for one in browser.send("Network.getCookies")["cookies"]}
-    )
+    page.client.cookies.update({one["name"]: one["value"] for one in cookies(browser)})
     return browser
+
+
+def cookies(tab):
+    return tab.send("Network.getCookies")["cookies"]
 
 
 def wait(tab, expression):
@@ -157,6 +162,56 @@ def test_an_edit_is_checked_while_it_is_typed(tab, page):
     assert tab.refused == []
 
 
+def test_the_answer_appears_as_the_model_writes_it(tab, page):
+    """The stub holds the end back. The last words come then: they might be a part of a secret."""
+    ends = Event()
+    said = f"# Tea\n\n{HOSTILE} was found, and it is *hot*. There is no more to say of it."
+    with OpenAIStub([Reply(said, hold=ends)]) as stub:
+        page.stop()
+        page.variables |= {"OPENAI_API_KEY": "k"}
+        page.start("--model", "openai:m", "--base-url", stub.base_url)
+        tab.open(page.printed)
+        page.client.cookies.update({one["name"]: one["value"] for one in cookies(tab)})
+        path = page.begin("two")
+        tab.open(page.address + path)
+        wait(tab, "document.querySelector('#words').textContent.includes('it is *hot*.')")
+        picture(tab, "run-answer-1200")
+        assert tab.evaluate("document.querySelector('#words').childElementCount") == 0, "it is text"
+        tab.evaluate("window.here = 1")
+        ends.set()
+        wait(tab, "document.querySelector('#answer em').textContent === 'hot'")
+    assert tab.evaluate("window.here") == 1
+    assert (tab.refused, tab.dialogs) == ([], 0)
+
+
+def test_a_run_is_scrubbed_through_and_gone_on_with_by_keyboard(tab, page):
+    path = page.begin("ask")
+    page.post(page.question(page.wait_for_status(path, "waiting")), {"type": "respond", "choice": "tea"})
+    page.wait_for_status(path, "done")
+    tab.open(page.address + path)
+    click(tab, "#head a[href*=moment]")
+    wait(tab, "document.querySelector('#past').textContent.includes('The run ended: done')")
+    tab.evaluate("window.here = 1; document.querySelector('#scrub input').focus()")
+    for said in ("The run was evaluated", "a done", "what done", "The plan is valid"):
+        press(tab, "ArrowLeft")
+        wait(tab, f"document.querySelector('#past > p').textContent.includes('{said}')")
+    assert tab.evaluate(f"{outcome('a')}.contains('open')")
+    assert tab.evaluate("[window.here, document.activeElement.name, location.search.slice(0, 4)]") == [
+        1,
+        "moment",
+        "?at=",
+    ]
+    tab.evaluate("location.hash = 'step-what'")
+    wait(tab, "document.querySelector('#step .mark').textContent === '○'")
+    press(tab, "Escape")
+    click(tab, "#past a[href*=fork]")
+    wait(tab, "document.querySelector('h1').textContent.startsWith('Go on from an earlier moment')")
+    click(tab, "button.approve")
+    wait(tab, "document.querySelector('#head .badge').textContent === 'done'")
+    assert page.calls == ["look tea"]
+    assert tab.refused == []
+
+
 # --- looks -------------------------------------------------------------------------------
 
 
@@ -170,8 +225,10 @@ def pages(tab, page):
     approval = page.begin("write")
     page.wait_for_status(approval, "waiting")
     edit = page.question(page.get(approval)) + "/edit"
+    history = page.client.get(f"{failed}?moment=1", follow_redirects=True).text
+    valid = re.findall(r'href="([^"]+)"[^>]*>The plan is valid', history)[0]
     return {
-        "inbox": "/", "runs": "/runs", "new": "/new",
+        "past": valid, "fork": valid.replace("?", "/fork?"), "inbox": "/", "runs": "/runs", "new": "/new",
         "edit": edit, "run-done": done, "run-failed": failed, "run-approval": approval,
         "step": f"{failed}#step-a",
     }  # fmt: skip

@@ -3,8 +3,11 @@
 import html
 import json
 import re
+from getpass import getuser
 
 from served_page import HOSTILE, PLANS, text_of
+
+from plan_execute import Context, create_plan_execute_agent, local_persistence
 
 
 def test_a_plan_runs_when_it_was_approved(page):
@@ -62,7 +65,7 @@ def test_an_answer_that_does_not_fit_is_explained_and_kept(page):
     where = page.question(page.wait_for_status(path, "waiting"))
     refused = page.post(where, {"type": "respond", "choice": "coffee"})
     assert refused.status_code == 422
-    assert "'coffee' is none of the choices: tea, milk" in text_of(refused.text)
+    assert "'coffee' is not one of the choices: tea, milk" in text_of(refused.text)
     assert page.question(page.get(path)) == where, "the question is still open"
 
 
@@ -144,6 +147,58 @@ def test_a_run_goes_on_after_the_page_was_killed(page):
     assert page.calls.count("look tea") == 1, "what was finished is not done again"
 
 
+def where_to(page, path, question):
+    """Give where the answer to a question of a run goes, once it is asked."""
+    cards = page.wait(path, lambda shown: question in shown).split("<article")
+    return re.search('action="([^"]+/answers/[^"]+)"', next(card for card in cards if question in card))[1]
+
+
+def test_questions_are_answered_while_other_steps_run(page):
+    page.start().signed_in()
+    path = page.begin("meanwhile")
+    page.wait_for_call("hold milk")
+    what, who = where_to(page, path, "What shall be"), where_to(page, path, "For whom?")
+    assert page.post(what, {"type": "respond", "choice": "coffee"}).status_code == 422
+    assert "Other steps still run" in text_of(page.get(path))
+    assert page.post(what, {"type": "respond", "choice": "milk"}).status_code == 303
+    assert text_of(page.get(path)).count("Your answer is kept.") == 1
+    assert page.get("/").count("<article") == 1, "what is answered waits for nobody"
+    assert page.post(what, {"type": "respond", "choice": "tea"}).status_code == 303, "it may be changed"
+    assert page.post(who, {"type": "respond", "message": "eve"}).status_code == 303
+    assert page.calls == ["hold milk"]
+    (page.folder / "go").touch()
+    page.wait_for_status(path, "done")
+    assert page.calls == ["hold milk", "look tea for eve"]
+
+
+def test_what_somebody_may_not_decide_is_refused_while_other_steps_run(page):
+    policy = page.folder / "policy.json"
+    policy.write_text('{"approvers": [{"who": ["eve"], "question": "ask_person"}]}')
+    page.variables["PLAN_EXECUTE_POLICY"] = str(policy)
+    page.start("--auth", "mytools:authenticate")
+    page.client.headers["X-User"] = "eve"
+    path = page.begin("meanwhile")
+    page.wait_for_call("hold milk")
+    where = where_to(page, path, "For whom?")
+    page.client.headers["X-User"] = "bob"
+    refused = page.post(where, {"type": "reject", "message": "no"})
+    assert (refused.status_code, "bob may not decide this" in text_of(refused.text)) == (422, True)
+    assert "Your answer is kept." not in page.get(path)
+
+
+def test_an_answer_that_was_kept_is_asked_for_again_when_the_page_was_killed(page):
+    page.start().signed_in()
+    path = page.begin("meanwhile")
+    page.wait_for_call("hold milk")
+    page.post(where_to(page, path, "For whom?"), {"type": "reject", "message": "no"})
+    where_to(page, path, "What shall be")
+    page.kill()
+    (page.folder / "go").touch()
+    page.start().signed_in()
+    assert page.wait_for_status(path, "waiting").count("<article") == 2
+    assert "Your answer is kept." not in page.get(path)
+
+
 def test_an_answer_is_kept_though_the_page_is_killed(page):
     page.start().signed_in()
     path = page.begin("ask")
@@ -180,6 +235,128 @@ def test_what_failed_can_be_run_again(page):
     page.post(f"{path}/retry", {})
     page.wait_for_status(path, "done")
     assert page.calls == ["look bad", "look bad", "look b"]
+
+
+def test_a_step_that_asks_has_its_place_in_the_page_and_in_the_report(page):
+    page.start().signed_in()
+    path = page.begin("ask")
+    page.wait_for_status(path, "waiting")
+    for shown in (page.get(f"{path}/steps/what"), page.get(f"{path}/report")):
+        assert "question to a person" in shown
+
+
+def moments(page, path):
+    """List the moments of a run: what happened, and the address that shows it as it was."""
+    shown = page.client.get(f"{path}?moment=last", follow_redirects=True).text
+    listed = shown.partition('class="moments"')[2].partition("</ol>")[0]
+    return [
+        (text_of(words), html.unescape(href))
+        for href, words in re.findall('<a href="([^"]+)"[^>]*>(.*?)</a>', listed)
+    ]
+
+
+def at(page, path, words):
+    return next(href for said, href in moments(page, path) if words in said)
+
+
+def test_a_run_is_seen_as_it_was(page):
+    page.start().signed_in()
+    path = page.begin("write")
+    page.post(page.question(page.wait_for_status(path, "waiting")), {"type": "approve"})
+    page.wait_for_status(path, "done")
+    said = [words for words, _ in moments(page, path)]
+    me = getuser()
+    assert [words.split(" (")[0] for words in said] == [
+        "The goal was given",
+        "The plan is valid",
+        f"The plan was approved by person {me}",
+        "a done",
+        "w done",
+        "The run was evaluated: continue",
+        "The run ended: done",
+    ]
+    shown = page.get(at(page, path, "a done"))
+    assert "As it was" in shown
+    assert 'data-fact="done">1 of 2<' in shown
+    assert "Written by" in shown
+    assert "<form" not in shown.replace('<form id="find"', "").replace('<form method="get"', "")
+    step = at(page, path, "a done").replace("?", "/steps/w?")
+    assert "noted" not in page.get(step)
+    assert "noted" in page.get(at(page, path, "w done").replace("?", "/steps/w?"))
+    assert 'data-fact="done">0 of 2<' in page.get(at(page, path, "The goal was given"))
+    assert "Back to now" in shown
+    assert page.client.get(f"{path}?moment=2").headers["location"] == at(page, path, "The plan is valid")
+
+
+def test_what_happens_now_is_part_of_the_history(page):
+    page.start().signed_in()
+    path = page.begin("hold")
+    page.wait_for_call("hold milk")
+    page.wait(path, lambda shown: 'data-fact="done">1 of 3<' in shown)
+    assert moments(page, path)[-1][0] == "a done"
+    (page.folder / "go").touch()
+    page.wait_for_status(path, "done")
+    assert "b done" in [words for words, _ in moments(page, path)]
+
+
+def test_a_moment_that_is_not_there_is_refused(page):
+    page.start().signed_in()
+    path = page.begin("ask")
+    page.wait_for_status(path, "waiting")
+    for query in ("moment=0", "moment=99", "moment=x", "at=1f0", "at=", "at=%27"):
+        answer = page.client.get(f"{path}?{query}")
+        assert (answer.status_code, "moment" in text_of(answer.text)) == (422, True), query
+    assert page.client.get("/runs/none?moment=1").status_code == 404
+
+
+def test_a_run_goes_on_from_an_earlier_moment(page):
+    page.start().signed_in()
+    path = page.begin("ask")
+    where = page.question(page.wait_for_status(path, "waiting"))
+    page.post(where, {"type": "respond", "choice": "tea"})
+    page.wait_for_status(path, "done")
+    asked = at(page, path, "The plan is valid")
+    fork = re.search('href="([^"]+/fork[^"]+)"', page.get(asked))[1]
+    said = text_of(page.get(html.unescape(fork)))
+    assert "Kept, and not run again: a, what." in said
+    assert "is asked about before another plan makes it again" in said
+    assert page.post(f"{path}/fork", {"at": asked.partition("?at=")[2]}).status_code == 303
+    page.wait_for_status(path, "done")
+    assert page.calls == ["look tea"], "what is finished is not done again"
+    words = [words for words, _ in moments(page, path)]
+    assert words.count("The run ended: done") == 2
+    assert [word for word in words if word.startswith("Kept from before: ")] == ["Kept from before: a, what"]
+    assert "on a way that was left behind" in page.get(at(page, path, "a done"))
+
+
+def test_a_write_is_asked_about_before_a_run_from_an_earlier_moment_makes_it_again(page):
+    page.start().signed_in()
+    path = page.begin("write")
+    page.post(page.question(page.wait_for_status(path, "waiting")), {"type": "approve"})
+    page.wait_for_status(path, "done")
+    given = at(page, path, "The goal was given").partition("?at=")[2]
+    assert "The plan is made anew first." in page.get(f"{path}/fork?at={given}")
+    page.post(f"{path}/fork", {"at": given})
+    page.post(
+        page.question(page.wait(path, lambda shown: "May this plan run?" in shown)), {"type": "approve"}
+    )
+    where = page.question(page.wait(path, lambda shown: 'value="run_again"' in shown))
+    page.post(where, {"type": "decide", "decision": "happened", "output": "noted"})
+    page.wait_for_status(path, "done")
+    assert page.calls.count("note some tea") == 1
+
+
+def test_no_run_goes_on_from_its_end_or_while_it_runs(page):
+    page.start().signed_in()
+    done = page.begin("two")
+    page.wait_for_status(done, "done")
+    end = at(page, done, "The run ended").partition("?at=")[2]
+    assert "/fork" not in page.get(at(page, done, "The run ended"))
+    assert page.client.get(f"{done}/fork?at={end}").status_code == 422
+    path = page.begin("hold")
+    page.wait_for_call("hold milk")
+    valid = at(page, path, "The plan is valid").partition("?at=")[2]
+    assert page.post(f"{path}/fork", {"at": valid}).status_code == 409
 
 
 def test_runs_are_found_by_status_and_words(page):
@@ -256,3 +433,30 @@ def test_what_changed_between_a_page_and_its_events_is_told(page):
         told = next(line for line in events.iter_lines() if line.startswith("data:"))
     news = json.loads(told.removeprefix("data:"))
     assert news == {"waiting": 1, "changed": True}
+
+
+IDS = ["a/report", "a/events", "a/steps/b", "runs", "..", ".", "a b/ü", "100%", "a%2Fb", "/", "x?at=1#y"]
+
+
+def test_a_thread_may_have_any_id(page):
+    with local_persistence(page.folder / "t.db") as (checkpointer, store):
+        agent = create_plan_execute_agent(None, tools=[tea], checkpointer=checkpointer, store=store)
+        for thread in IDS:
+            plan = {"goal": f"of {thread}", "steps": [{"id": "b", "call": {"tool": "tea", "args": {}}}]}
+            config = {"configurable": {"thread_id": thread}}
+            agent.invoke({"plan": plan}, config, context=Context(approval="never"))
+    page.start().signed_in()
+    links = {html.unescape(one) for one in re.findall(r'href="(/runs/[^"]+)"', page.get("/runs"))}
+    found = {html.unescape(re.search("<h1[^>]*>of (.*?)</h1>", page.get(link))[1]): link for link in links}
+    assert {*found} == {*IDS}
+    for thread, link in found.items():
+        assert f"of {thread}" in html.unescape(page.get(f"{link}/report"))
+        assert "some tea" in page.get(f"{link}/steps/b")
+        follows = html.unescape(re.search('data-follows="([^"]+)"', page.get(link))[1])
+        with page.client.stream("GET", follows) as events:
+            assert '"b": "done"' in next(line for line in events.iter_lines() if line.startswith("data:"))
+
+
+def tea() -> str:
+    """Give tea."""
+    return "some tea"

@@ -50,7 +50,7 @@ def test_a_thread_from_the_future_is_refused_with_both_times_and_is_left_as_it_i
     before = count(agent)
     newest = checkpoint_time(agent.get_state(thread()).config["configurable"]["checkpoint_id"])
     for given in (Command(resume="approve"), None, WRITING):
-        with pytest.raises(StorageError, match="set the clock right") as refused:
+        with pytest.raises(StorageError, match="Set the clock") as refused:
             agent.invoke(given, thread())
         assert f"{newest:%Y-%m-%d %H:%M}" in str(refused.value)
         assert time.strftime("%Y-%m-%d", time.gmtime()) in str(refused.value)

@@ -234,7 +234,9 @@ def test_a_run_that_raises_is_put_off_and_parked_after_so_many_attempts(boss, st
     assert 3 < row(boss, "t").due - before < 6 + time.time() - before
     put(boss, replace(row(boss, "t"), due=0.0))
     assert work(agent, max_attempts=2, until_idle=True) == {"parked": 1}
-    assert row(boss, "t").parked.startswith("2 attempts failed, at last: the run raised ConfigurationError")
+    assert row(boss, "t").parked.startswith(
+        "2 attempts failed, most recently: the run raised ConfigurationError"
+    )
     assert work(agent, until_idle=True) == {}
     # Submitted again, with what was wrong mended, it begins anew.
     submit(boss, None, "t", context=FREE)
@@ -389,6 +391,44 @@ def test_what_a_version_without_procrastinate_queued_is_taken_over(boss, storage
     assert work(agent, until_idle=True) == {"done": 1}
     assert log.calls() == {"a": 1}
     assert row(boss, "parked").parked == "5 attempts failed"
+
+
+def indexes(storage):
+    store = storage["store"]
+    with store.shared.connection() as connection:
+        return {
+            name
+            for (name,) in connection.execute(
+                "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() || '_queue'"
+                " AND indexname LIKE 'plan_execute%_of_queue'"
+            )
+        }
+
+
+def test_a_queue_that_an_earlier_version_made_gets_its_indexes_when_it_is_opened(boss, storage):
+    submit(boss, plan(bound("a", "send")), "t")
+    made = indexes(storage)
+    assert made == {"plan_execute_first_of_queue", "plan_execute_next_of_queue"}
+    with storage["store"].shared.connection() as connection:
+        (schema,) = connection.execute("SELECT current_schema()").fetchone()
+        for name in made:
+            connection.execute(f"DROP INDEX {schema}_queue.{name}")
+    storage["store"].shared.queue = None
+    submit(boss, plan(bound("b", "send")), "u")
+    assert indexes(storage) == made
+
+
+def test_who_may_make_no_index_uses_the_queue_without_it(boss, storage, tmp_path, agent, log):
+    submit(boss, plan(bound("a", "send")), "t", context=FREE)
+    with storage["store"].shared.connection() as connection:
+        (schema,) = connection.execute("SELECT current_schema()").fetchone()
+        connection.execute(f"DROP INDEX {schema}_queue.plan_execute_next_of_queue")
+        connection.execute(f"CREATE ROLE guest_{schema} IN ROLE pg_read_all_data, pg_write_all_data")
+    with postgres_persistence(f"{schema_of(tmp_path)}%20-crole%3Dguest_{schema}") as (saver, store):
+        guest = create_plan_execute_agent(None, checkpointer=saver, store=store)
+        submit(guest, plan(bound("b", "send")), "u", context=FREE)
+    assert indexes(storage) == {"plan_execute_first_of_queue"}
+    assert work(agent, until_idle=True) == {"done": 2}
 
 
 def test_a_queue_that_a_newer_procrastinate_made_is_refused(boss, storage):

@@ -34,6 +34,15 @@ def test_what_waits_and_what_was_done_is_shown(server):
     assert 'class="badge done"' in shown
     assert 'href="/board/static/style.css"' in shown
     assert HOSTILE in page(server, f"/runs/{done}/steps/a")
+    first = page(
+        server,
+        httpx.get(f"{server.url}/board/runs/{done}?moment=1").headers["location"].removeprefix("/board"),
+    )
+    assert "As it was" in first
+    assert 'data-fact="done">0 of 1<' in first
+    for words in ("The goal was given", "The plan is valid", "a done", "The run ended: done"):
+        assert words in first
+    assert "/fork" not in first
     assert "--waiting" in httpx.get(f"{server.url}/board/static/style.css").text
     assert httpx.get(f"{server.url}/board/runs/none").status_code == 404
 
@@ -42,7 +51,12 @@ def test_nothing_can_be_changed_there(server):
     thread = server.new_thread()
     server.run(thread, input=plan(bound("a", "keep", args={"name": "n"})), context=ALWAYS)
     question = server.questions(thread)[0]["id"]
-    for path in ("/new", f"/runs/{thread}/answers/{question}", f"/runs/{thread}/cancel"):
+    for path in (
+        "/new",
+        f"/runs/{thread}/answers/{question}",
+        f"/runs/{thread}/cancel",
+        f"/runs/{thread}/fork",
+    ):
         answer = httpx.post(
             f"{server.url}/board{path}", data={"type": "approve"}, headers={"Origin": server.url}
         )

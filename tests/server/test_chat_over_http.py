@@ -229,7 +229,7 @@ def test_words_that_are_none_of_the_choices_stand_before_the_question_that_is_as
     server.run(thread, input=chat("the middle"))
     assert status(server, thread) == "interrupted"
     assert [kind for kind, _ in kinds(server, thread)] == ["human", "human", "ai"]
-    assert "'the middle' is none of the choices: left, right" in said(server, thread)[-1]["content"]
+    assert "'the middle' is not one of the choices: left, right" in said(server, thread)[-1]["content"]
     assert server.run(thread, input=chat("Right"))["results"]["which"]["output"] == "right"
 
 

@@ -126,7 +126,7 @@ def test_input_that_is_no_goal_is_refused_with_what_is_wrong_and_nothing_is_left
 
 def test_a_goal_without_a_model_fails_with_the_reason_and_the_server_goes_on(server):
     told = server.refusal(server.new_thread(), input={"goal": "Plan my week"})
-    assert told.startswith("MissingModelError: planning a goal needs a model and none is configured")
+    assert told.startswith("MissingModelError: planning a goal needs a model, but none is configured")
     assert server.run(server.new_thread(), input=write("after"), context=NEVER)["status"] == "done"
 
 

@@ -149,7 +149,7 @@ def test_an_answer_to_a_question_that_was_answered_at_an_older_checkpoint_is_ref
         finished, command={"resume": "reject"}, checkpoint_id=older["checkpoint"]["checkpoint_id"]
     )
     assert told.startswith("NothingToResumeError: no question is open on thread")
-    assert "go on with None as input" in told, "which asks it again"
+    assert "continue it with None as input" in told, "which asks it again"
 
 
 def test_a_step_edited_in_a_fork_never_reports_the_outcome_of_what_it_was_before(server):

@@ -68,7 +68,7 @@ def assert_refused(server, client, thread, mark, words):
     assert server.calls(mark) == []
     assert client.threads.get(thread)["status"] == "interrupted"
     told = asked(client, thread)["description"]
-    assert told.startswith("**Your answer was not taken:** "), told
+    assert told.startswith("**Your answer was not accepted:** "), told
     assert words in told
 
 

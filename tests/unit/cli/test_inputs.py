@@ -62,5 +62,5 @@ def test_values_of_a_file_are_exact_and_a_single_value_wins(tmp_path, name):
 def test_a_file_that_is_no_mapping_is_refused_with_its_place(tmp_path):
     file = tmp_path / "values.yaml"
     file.write_text("- 1\n")
-    with pytest.raises(InvalidPlanError, match=r"values.yaml:1:1: a file of input values is a mapping"):
+    with pytest.raises(InvalidPlanError, match=r"values.yaml:1:1: a file of input values must be a mapping"):
         GivenInputs.read(None, file)

@@ -119,7 +119,7 @@ def test_a_provider_that_is_not_installed_is_named_with_the_package_to_install()
 @pytest.mark.parametrize("name", ["opnai:gpt-5", "manager:x", "qwen3:8b"])
 def test_a_provider_that_does_not_exist_is_refused_with_the_known_ones(name: str) -> None:
     word = name.partition(":")[0]
-    known = r"anthropic, .*ollama, openai, .*A name that a server of your own knows needs its base URL"
+    known = r"anthropic, .*ollama, openai, .*A model on a server of your own needs that server's base URL"
     with pytest.raises(ConfigurationError, match=rf"no provider '{word}'.*; known: {known}"):
         ChatModels(name).get("planner")
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from langchain_core.messages import AIMessageChunk
+
 from plan_execute.page.live import Live, Watch
 
 SPENT = {"model_calls": 0, "total_tokens": 0, "tool_calls": 1, "seconds": 0.5}
@@ -64,6 +66,20 @@ def test_a_stored_state_is_told_as_far_as_it_differs():
     assert live.version == 0
     live.see({"plan": plan | {"revision": 2}, "results": {"a": done}}, [])
     assert live.version == 1
+
+
+def words_of(*pieces, node="synthesizer"):
+    live = Live()
+    for message, text in pieces:
+        live.hear_words(AIMessageChunk(text, id=message), {"langgraph_node": node})
+    return live.words
+
+
+def test_the_answer_is_told_as_it_is_written_without_what_a_model_thinks():
+    assert words_of(("1", "<think>hm")) == ""
+    assert words_of(("1", "<think>hm"), ("1", "</think> It is"), ("1", " done")) == "It is done"
+    assert words_of(("1", "It is"), ("2", "Another")) == "Another", "a call that failed is made again"
+    assert words_of(("1", "to myself"), node="executor") == ""
 
 
 async def test_what_tools_write_into_the_stream_is_nothing_of_ours():

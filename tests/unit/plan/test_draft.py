@@ -209,9 +209,9 @@ KEPT: Any = [bound("a", "look", {"q": "x"}, task="do a"), {"id": "t", "task": "d
         (draft(draft_step("a", "look", {"q": "x"}, task="another name")), None),
         (
             draft(draft_step("a", "look", {"q": "x"}), draft_step("t"), complete=False),
-            "not in the plan already",
+            "in the plan already",
         ),
-        (draft(complete=False), "not in the plan already"),
+        (draft(complete=False), "in the plan already"),
         (draft(draft_step("b"), outcome="finished"), "finished takes no steps, but there are: b"),
         (draft(outcome="cannot_plan", rationale=" "), "the reason"),
     ],

@@ -171,20 +171,20 @@ def test_what_holds_no_step_is_no_plan_in_lines(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("1. note(x)", "line 1: x is no value: quote a text"),
+        ("1. note(x)", "line 1: x is not a value: put text in quotes"),
         ('\n1. fly("x")', "line 2: there is no tool 'fly'; known tools: add_up, newest"),
         ('1. poet "x"', "line 1: there is no agent 'poet'; known agents: coder"),
-        ('1. newest()\n2. note("{{1.name}}")', "line 2: {{1.name}} is no reference: write"),
-        ('1. newest()\n2. note("to <1.name>")', "line 2: <1.name> is no reference: write"),
-        ('1. newest()\n2. note("#E1")', "line 2: #E1 is no reference: write ${1}"),
+        ('1. newest()\n2. note("{{1.name}}")', "line 2: {{1.name}} is not a reference: write"),
+        ('1. newest()\n2. note("to <1.name>")', "line 2: <1.name> is not a reference: write"),
+        ('1. newest()\n2. note("#E1")', "line 2: #E1 is not a reference: write ${1}"),
         ('1. newest()\n2. note("a $1 b")', "line 2: within a text write ${1} for the output of step 1"),
         ("1. Look it up", 'line 1: a step is tool(arguments) or "work in words", in quotes'),
         ('1. note("x\n2. newest()', "line 1: a bracket or a text is not closed"),
         ('1. newest("x")', "line 1: newest takes the arguments"),
         ('1. note("x", text="y")', "line 1: note is given the argument 'text' twice"),
-        ("1. note($7)", "step 1 refers to step 7, and there is none"),
-        ('1. note("x") if="$7"', "step 1 refers to step 7, and there is none"),
-        ("1. newest() after=[7]", "step 1 refers to step 7, and there is none"),
+        ("1. note($7)", "step 1 refers to step 7, which does not exist"),
+        ('1. note("x") if="$7"', "step 1 refers to step 7, which does not exist"),
+        ("1. newest() after=[7]", "step 1 refers to step 7, which does not exist"),
         ("1. newest()\n1. newest()", "line 2: there are two steps 1"),
         ("1. note(007)", "line 1: "),
         ("1. note(2nd)", "line 1: "),
@@ -194,7 +194,7 @@ def test_what_holds_no_step_is_no_plan_in_lines(text: str) -> None:
         ("1. newest() output=7", "line 1: output= is a JSON Schema"),
         ("1. newest() tools=[{}]", "line 1: a list of names holds {}"),
         ("1. newest() please", "line 1: this cannot be read: please"),
-        ("1. newest()\nfinished", "'finished' stands alone"),
+        ("1. newest()\nfinished", "'finished' must be the only line"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(text: str, named: str) -> None:
@@ -253,7 +253,7 @@ def test_an_answer_that_cannot_be_read_is_named_and_never_ignored(line: str, nam
 
 
 def test_an_answer_that_refers_to_a_step_there_is_not_is_named_as_the_plan_may_lack_it() -> None:
-    assert problems('1. newest()\nreturn "${3}"') == ("return refers to step 3, and there is none",)
+    assert problems('1. newest()\nreturn "${3}"') == ("return refers to step 3, which does not exist",)
 
 
 def test_an_answer_is_no_step_of_a_plan_that_is_still_being_written() -> None:

@@ -161,27 +161,27 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ("goal: x\nsteps: []\ngoal: y\n", 3, "'goal' stands here twice (first in line 1)"),
-        ("goal: x\ninputs: {a: 1, a: 2}\n", 2, "'a' stands here twice"),
+        ("goal: x\nsteps: []\ngoal: y\n", 3, "'goal' appears twice here (first in line 1)"),
+        ("goal: x\ninputs: {a: 1, a: 2}\n", 2, "'a' appears twice here"),
         ("goal: x\n---\ngoal: y\n", 2, "more than one document"),
-        ("- a\n- b\n", 1, "a plan is a mapping, this is a list"),
+        ("- a\n- b\n", 1, "a plan must be a mapping, but this is a list"),
         ("just text\n", 1, "this is text"),
         ("", None, "is empty"),
         ("# nothing\n", None, "is empty"),
-        ("a: 1\nb: .nan\n", 2, "not a number that JSON has"),
-        ("a: 1\nb: -.INF\n", 2, "not a number that JSON has"),
-        ("a: 1e999\n", 1, "not a number that JSON has"),
+        ("a: 1\nb: .nan\n", 2, "not a valid JSON number"),
+        ("a: 1\nb: -.INF\n", 2, "not a valid JSON number"),
+        ("a: 1e999\n", 1, "not a valid JSON number"),
         (f"a: {'9' * 5000}\n", 1, "(5000 digits) does not fit 64 bits"),
         ("a: 1\nb: !!python/object/apply:os.system ['true']\n", 2, "tag"),
         ("a: !!binary aGk=\n", 1, "tag"),
-        ("a: &x [*x]\n", 1, "*x refers to no value"),
-        ("a: *y\n", 1, "*y refers to no value"),
+        ("a: &x [*x]\n", 1, "*x must refer to an anchor"),
+        ("a: *y\n", 1, "*y must refer to an anchor"),
         ("a: 1\n? [x]\n: 2\n", 2, "a key must be text"),
         ("a: [1\nb: 2\n", 2, "is not YAML"),
         ("a: 1\n\tb: 2\n", 2, "is not YAML"),
-        (BOMB, 5, "aliases stand for more than"),
-        (f"a: &a {'x' * 2_000_000}\nb: [{'*a,' * 1000}]\n", 2, "aliases stand for more than"),
-        (f"a: &a {{{'x' * 1000}: 1}}\nb: [{'*a,' * 20_000}]\n", 2, "aliases stand for more than"),
+        (BOMB, 5, "aliases expand to more than"),
+        (f"a: &a {'x' * 2_000_000}\nb: [{'*a,' * 1000}]\n", 2, "aliases expand to more than"),
+        (f"a: &a {{{'x' * 1000}: 1}}\nb: [{'*a,' * 20_000}]\n", 2, "aliases expand to more than"),
         (b"a: 1\nb: \xff\n", 2, "not UTF-8"),
         ("a: 1\nb: \x00\n", 2, "the character U+0000 may not stand in it"),
     ],
@@ -196,10 +196,10 @@ def test_bad_yaml_is_refused_with_its_line(tmp_path, text, line, says):
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ('{"a": 1,\n"a": 2}', 2, "'a' stands here twice (first in line 1)"),
-        ('{"a": 1,\n"b": NaN}', 2, "NaN is not a number that JSON has"),
-        ('{"a":\n-Infinity}', 2, "not a number that JSON has"),
-        ('{"a": 1e999}', 1, "not a number that JSON has"),
+        ('{"a": 1,\n"a": 2}', 2, "'a' appears twice here (first in line 1)"),
+        ('{"a": 1,\n"b": NaN}', 2, "NaN is not a valid JSON number"),
+        ('{"a":\n-Infinity}', 2, "not a valid JSON number"),
+        ('{"a": 1e999}', 1, "not a valid JSON number"),
         ('{"a":\n}', 2, "is not JSON"),
         ("[1]", 1, "this is a list"),
         ("", 1, "is not JSON"),
@@ -351,7 +351,7 @@ def test_without_libyaml_the_same_is_read_and_refused(tmp_path, monkeypatch):
     fast = load_plan_file(written(tmp_path, YAML))
     monkeypatch.setattr(marked_yaml, "_Loader", marked_yaml.yaml.SafeLoader)
     assert load_plan_file(written(tmp_path, YAML)) == fast
-    assert "aliases stand for more than" in refused(written(tmp_path, BOMB))[0]
+    assert "aliases expand to more than" in refused(written(tmp_path, BOMB))[0]
     assert refused(written(tmp_path, "a: [1\nb: 2\n"))[1] == 2
 
 

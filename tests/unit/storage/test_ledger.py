@@ -12,7 +12,7 @@ from langgraph.store.sqlite import SqliteStore
 
 from plan_execute.storage.adapters import async_store
 from plan_execute.storage.ids import CallId, Place, WorkId
-from plan_execute.storage.ledger import DURABLE, Ledger, Opening, ledger_of
+from plan_execute.storage.ledger import Ledger, Opening, ledger_of, must_last
 from plan_execute.storage.persistence import local_persistence
 from plan_execute.storage.rows import change, put
 from plan_execute.threads.queue import Queue, QueuedThread
@@ -165,7 +165,10 @@ async def test_what_promises_rest_on_is_in_the_namespaces_that_the_local_store_c
     store = InMemoryStore()
     await record_everything(Ledger(store, "t"))
     await change(store, ("plan_execute", "spend", "acme"), "2026-11", lambda _: {"days": {}})
-    assert {namespace[:2] for namespace in store.list_namespaces()} == DURABLE | {("plan_execute", "threads")}
+    kinds = {namespace[:2] for namespace in store.list_namespaces()}
+    lasting = {kind for kind in kinds if must_last([put((*kind, "t"), "k", {})])}
+    assert lasting == kinds - {("plan_execute", "threads")}
+    assert not must_last([put((*kind, "t"), "k", {}, replaceable=True) for kind in kinds])
 
 
 async def test_whose_an_answer_is_stands_beside_it_and_earlier_versions_had_it_inside():

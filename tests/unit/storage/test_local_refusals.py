@@ -115,14 +115,14 @@ def test_a_file_of_ours_without_any_table_does_not_start_over(path):
 def test_a_database_of_something_else_is_refused(tmp_path):
     path = tmp_path / "browser.db"
     changed(path, "CREATE TABLE bookmarks (url)", "CREATE TABLE cookies (name)")
-    refused(path, StorageError, "is a database of something else (its tables: bookmarks, cookies)")
+    refused(path, StorageError, "is a database of another program (its tables: bookmarks, cookies)")
 
 
 def test_a_plain_langgraph_database_is_something_else_too(tmp_path):
     path = tmp_path / "langgraph.db"
     with SqliteSaver.from_conn_string(str(path)) as saver:
         saver.setup()
-    refused(path, StorageError, "is a database of something else")
+    refused(path, StorageError, "is a database of another program")
 
 
 def test_a_newer_version_is_refused(path):

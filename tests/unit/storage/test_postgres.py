@@ -221,7 +221,9 @@ def refused(address, kind, match):
 @pytest.mark.parametrize("address", ["threads.db", "", "http://h/db", "postgresql://u:sec%ret@h/db"])
 def test_what_is_no_address_is_refused_without_repeating_it(address):
     if address:
-        assert "sec%ret" not in refused(address, ConfigurationError, "no address of a PostgreSQL database")
+        assert "sec%ret" not in refused(
+            address, ConfigurationError, "not the address of a PostgreSQL database"
+        )
 
 
 def test_a_pool_needs_a_connection(url):
@@ -244,13 +246,13 @@ def test_a_wrong_password_or_database_says_so(server):
 @pytest.mark.parametrize("table", ["checkpoints", "store", "plan_execute_runners"])
 def test_a_table_of_something_else_is_left_alone(url, table):
     execute(url, f"CREATE TABLE {table} (mine text)")
-    refused(url, StorageError, f"has a table of something else .{table}.; nothing was changed")
+    refused(url, StorageError, f"has a table of another program .{table}.; nothing was changed")
     assert tables(url) == {table}
 
 
 def test_a_table_of_migrations_of_something_else_is_left_alone(url):
     execute(url, "CREATE TABLE store_migrations (name text)")
-    refused(url, StorageError, "has a table of something else .store_migrations.; nothing was changed")
+    refused(url, StorageError, "has a table of another program .store_migrations.; nothing was changed")
     assert tables(url) == {"store_migrations"}
 
 

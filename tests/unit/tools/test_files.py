@@ -322,7 +322,7 @@ def test_a_large_file_is_read_part_by_part_and_each_part_says_where_to_read_on(r
     [
         ({"offset": -1}, "offset from 0"),
         ({"limit": 3}, "limit from 4"),
-        ({"offset": 99}, "has 3 bytes; offset=99 is behind its end"),
+        ({"offset": 99}, "has 3 bytes; offset=99 is after its end"),
         ({"offset": 1, "limit": 9}, "is not UTF-8 text .byte 0xa4 at 1"),
     ],
 )
@@ -418,7 +418,7 @@ def test_two_steps_that_write_one_file_at_the_same_time_are_refused(root):
 
 def test_a_path_of_very_many_folders_is_not_made(tools, root):
     """One write of 3,000 folders made every later listing fail."""
-    with pytest.raises(ToolFailedError, match="100 folders"):
+    with pytest.raises(ToolFailedError, match="100 nested folders"):
         tools.write_file("d/" * 3000 + "f", "x")
     tools.write_file("d/" * 99 + "f", "x")
     assert tools.read_file("d/" * 99 + "f") == "x"

@@ -241,7 +241,7 @@ async def test_a_redirect_to_another_scheme_is_refused(server, http, to):
 
 
 async def test_a_redirect_with_a_password_is_refused(server, http):
-    with pytest.raises(ToolFailedError, match="holds a user or a password"):
+    with pytest.raises(ToolFailedError, match="contains a user or a password"):
         await http.get(server.redirect("/", f"http://me:mine@{LOOPBACK}:{server.server_port}/"))
 
 

@@ -236,7 +236,7 @@ async def test_where_a_program_does_not_say_which_call_it_asks_about_none_is_mad
         calls = [tool.ainvoke({}) for tool in sorted(tools, key=lambda tool: tool.name, reverse=True)]
         errors = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
     assert [type(error) for error in errors] == [ConnectionError] * 2
-    assert "does not say about which of them" in str(errors[0])
+    assert "did not say which of them it is about" in str(errors[0])
     assert sorted(log.read_text().splitlines()[1:]) == ["ask", "write"]
 
 
@@ -378,7 +378,10 @@ def test_a_server_that_forgets_its_session_when_it_is_asked_for_its_tools_is_ask
 def test_a_server_that_never_keeps_its_session_is_refused(tmp_path):
     with http_server(tmp_path / "log.txt", "forgetful99") as (url, _):
         config = servers(web={"url": url, "protocol": "legacy"})
-        with pytest.raises(ConfigurationError, match=r"'web'.* does not keep its session"), mcp_tools(config):
+        with (
+            pytest.raises(ConfigurationError, match=r"'web'.* loses its session again and again"),
+            mcp_tools(config),
+        ):
             pass
 
 

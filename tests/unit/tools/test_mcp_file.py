@@ -94,8 +94,8 @@ def test_what_is_wrong_is_named(tmp_path, entry, message):
     ("text", "message"),
     [
         ("{", r"is not JSON: .* \(line 1, column 2\)"),
-        ("[]", r'there is no "mcpServers" at its top; found: list'),
-        ('{"mcpservers": {}}', r'there is no "mcpServers" at its top; found: mcpservers'),
+        ("[]", r'there is no "mcpServers" at its top level; found: list'),
+        ('{"mcpservers": {}}', r'there is no "mcpServers" at its top level; found: mcpservers'),
         ('{"mcpServers": []}', r"mcpServers must map names to servers, not a list"),
         ("[" * 100_000, r"is nested too deeply|is not JSON"),
     ],

@@ -159,8 +159,8 @@ def test_what_pandas_gives_comes_whole_with_null_where_a_value_is_missing(value:
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ({1: "a", "1": "b"}, "two of its keys are both written '1'"),
-        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns of the table have one name"),
+        ({1: "a", "1": "b"}, "two of its keys are both '1' when written"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns of the table have the same name"),
     ],
 )
 def test_what_would_be_lost_is_refused_by_name(value: Any, problem: str) -> None:
