@@ -42,9 +42,9 @@ _STRICTNESS: dict[str, int] = {"never": 0, "writes": 1, "always": 2}
 _MODEL_ROLES = ("default", "planner", "executor", "evaluator", "replanner", "synthesizer", *MODEL_CLASSES)
 
 MAX_MODEL_STEPS = 50
-"""Steps that a model may write into one plan when ``max_steps`` is not set."""
+"""The most steps that a model may write into one plan if ``max_steps`` is not set."""
 MAX_GIVEN_STEPS = 10_000
-"""Steps that a plan from a person or a file may have when ``max_steps`` is not set."""
+"""The most steps of a plan from a person or a file if ``max_steps`` is not set."""
 
 SECRET_NAMES = (
     "*API_KEY",
@@ -59,7 +59,7 @@ SECRET_NAMES = (
     "*PASSWD",
     "*PASSPHRASE",
 )
-"""Environment variables whose values are secrets when ``secret_names`` is not set."""
+"""Environment variables whose values are secrets if ``secret_names`` is not set."""
 
 
 QuestionName = Literal[
@@ -74,16 +74,22 @@ QuestionName = Literal[
 
 
 class Approvers(BaseModel):
-    """A rule about who decides; without conditions it speaks of every decision, not of questions in words."""
+    """A rule about who decides; without conditions it applies to every decision except questions in words."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    who: tuple[str, ...] = Field(min_length=1, description="Ids of persons, or globs; * is anybody known.")
-    question: QuestionName | None = Field(default=None, description="Only of this question.")
-    effect: Effect | None = Field(default=None, description="Only of tools with this effect.")
-    tool: str | None = Field(default=None, description="Only of this tool; a glob.")
-    resource: str | None = Field(default=None, description="Only of what touches this resource; a glob.")
-    requester: bool = Field(default=True, description="Whether who started the run may decide too.")
+    who: tuple[str, ...] = Field(
+        min_length=1, description="Ids of persons, or globs; * is anybody whose id is known."
+    )
+    question: QuestionName | None = Field(default=None, description="Only about this question.")
+    effect: Effect | None = Field(default=None, description="Only about tools with this effect.")
+    tool: str | None = Field(default=None, description="Only about this tool; a glob.")
+    resource: str | None = Field(
+        default=None, description="Only about calls that touch this resource; a glob."
+    )
+    requester: bool = Field(
+        default=True, description="Whether the person who started the run may decide too."
+    )
 
 
 class SpendLimit(BaseModel):
@@ -104,33 +110,33 @@ class SpendLimit(BaseModel):
 
 
 class Context(BaseModel):
-    """Settings of one run. A resume without them uses those the thread was started with."""
+    """Settings of one run. A resume without them uses those with which the thread was started."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="plan_execute settings")
 
     approval: ApprovalPolicy = Field(
         default="writes",
         title="Plan approval",
-        description="Ask before a plan runs: always, when it holds a write, never.",
+        description="Ask before a plan runs: always, only if it contains a write, or never.",
     )
     person: str | None = Field(
         default=None,
         min_length=1,
         title="Person",
-        description="Who gives the goal, or the answer. Not kept for later runs of the thread; a server's "
-        "authenticated user stands before it.",
+        description="Who gives the goal or the answer. Not kept for later runs of the thread; a user that "
+        "a server has authenticated takes precedence.",
     )
     approvers: tuple[Approvers, ...] = Field(
         default=(),
         title="Who may decide",
-        description="Rules such as {who: [ann], effect: write, requester: false}. A decision counts where "
-        "every rule that speaks of it lets its maker decide; a later run can only add rules.",
+        description="Rules such as {who: [ann], effect: write, requester: false}. A decision counts only "
+        "if every rule that applies allows it; a later run can only add rules.",
     )
     confirm: ConfirmPolicy = Field(
         default="marked",
         title="Confirm calls",
-        description="Ask with the final arguments before a call: of steps marked `confirm` only, or also "
-        "before every write whose arguments come from outputs, an agent's included (`computed`).",
+        description="Show the final arguments before a call and ask: only for steps marked `confirm`, or "
+        "also for every write whose arguments come from outputs, including an agent's (`computed`).",
     )
     strict: bool = Field(
         default=False,
@@ -140,7 +146,7 @@ class Context(BaseModel):
     on_failure: OnFailure = Field(
         default="auto",
         title="On failure",
-        description="What follows a failed step that does not say so itself.",
+        description="What happens after a step failed that has no policy of its own.",
     )
     max_steps: int | None = Field(
         default=None,
@@ -160,14 +166,14 @@ class Context(BaseModel):
         ge=0,
         le=1000,
         title="Rounds of a rolling plan",
-        description="How often the planner may be asked for the next steps; these are no revisions.",
+        description="How often the planner may be asked for the next steps; these are not revisions.",
     )
     max_iterations: int = Field(default=12, ge=1, le=1000, title="ReAct turns per attempt of an agent step")
     max_inline_bytes: int = Field(
         default=32768,
         ge=256,
         title="Bytes of an output that stay in the state",
-        description="A larger one goes to a lasting store; the state then holds a handle and a preview.",
+        description="A larger output goes to a lasting store; the state then holds a handle and a preview.",
     )
     step_timeout_s: float | None = Field(
         default=300.0, gt=0, title="Seconds per attempt of a step", description="None: no limit."
@@ -179,13 +185,13 @@ class Context(BaseModel):
         default=None,
         ge=1,
         title="Tokens per answer of a model",
-        description="Sent with each request, as is what max_tokens leaves. None: the model's own limit.",
+        description="Each request carries this or what max_tokens leaves. None: the model's own limit.",
     )
     plan_grammar: GrammarPolicy = Field(
         default="auto",
         title="Grammar for plans",
-        description="Hold planners to a grammar made of the tools: where the server says that it is "
-        "llama.cpp or vLLM (`auto`), in the form that one of these takes, or never (`off`).",
+        description="Make planners follow a grammar built from the tools: if the server says that it is "
+        "llama.cpp or vLLM (`auto`), in the form of one of these, or never (`off`).",
     )
     decision_timeout_s: float | None = Field(
         default=None,
@@ -216,33 +222,33 @@ class Context(BaseModel):
         default=None,
         min_length=1,
         title="Tenant",
-        description="Whose spending counts together; a server's authenticated user stands before it.",
+        description="Whose spending counts together; a server's authenticated user takes precedence.",
     )
     soft_share: float | None = Field(
         default=None,
         gt=0,
         le=1,
         title="Soft share of the budgets",
-        description="Share of any budget, such as 0.8, at which no new step starts before a person has said "
+        description="Share of any budget, such as 0.8, at which no new step starts until a person has said "
         "whether to extend it. None: nobody is asked, and the run ends at the limit.",
     )
     models: dict[str, str] = Field(
         default_factory=dict,
         title="Models by role",
-        description="Role (or `default`), or class that steps ask for (`fast`, `strong`), to model name.",
+        description="Role (or `default`), or class that steps name (`fast`, `strong`), to model name.",
     )
     escalate: str | None = Field(
         default=None,
         min_length=1,
         title="Model that tries again",
         description="Class (such as `strong`) or name of the model for agent steps whose last result was not "
-        "good enough, unless a step says so itself. None: the same model.",
+        "good enough; a step can choose its own. None: the same model.",
     )
     neutralise_links: bool = Field(
         default=False,
         title="Neutralise links in the answer",
         description="Show links, images and HTML of the final answer as text, unless their targets come "
-        "from the goal, the conversation, the inputs, the instructions or a plan that was handed in.",
+        "from the goal, the conversation, the inputs, the instructions or a given plan.",
     )
     instructions: str = Field(
         default="",
@@ -257,7 +263,7 @@ class Context(BaseModel):
     time_zone: str | None = Field(
         default=None,
         title="Time zone",
-        description="IANA name, such as Europe/Berlin: what today's date is in prompts. None: the machine's.",
+        description="IANA name, such as Europe/Berlin, for today's date in prompts. None: the machine's.",
     )
 
     secret_names: tuple[str, ...] = Field(
@@ -284,13 +290,13 @@ class Context(BaseModel):
     def step_limit(self, *, by_model: bool, kept: int = 0) -> int:
         """Return how many steps a plan may have.
 
-        Without ``max_steps``, what a model's revision has ``kept`` of the plan before does not count.
+        Without ``max_steps``, steps that a model's revision has ``kept`` do not count.
         """
         return self.max_steps or (MAX_MODEL_STEPS + kept if by_model else MAX_GIVEN_STEPS)
 
 
 def to_context(value: Any) -> Context | None:
-    """Read a context from what a caller passed; None and ``{}`` mean absent.
+    """Read a context from the caller's value; None and ``{}`` mean absent.
 
     Raises:
         ConfigurationError: If a field is unknown or has a wrong value; the message names it.
@@ -311,14 +317,14 @@ _OF_A_POLICY = ("approval", "approvers", "spend_limits", "tenant")
 
 
 def read_policy(given: Context | Mapping[str, Any] | str | os.PathLike[str] | None) -> Context:
-    """Read what holds for every run of an agent: settings, or a YAML or JSON file of them.
+    """Read the rules for every run of an agent: settings, or a YAML or JSON file of them.
 
     Raises:
-        ConfigurationError: If the file cannot be read, or says what is no matter of a policy.
+        ConfigurationError: If the file cannot be read, or sets something that a policy cannot set.
     """
     place = "policy"
     if isinstance(given, str | os.PathLike):
-        import yaml  # settings are read wherever anything starts, and most have no policy
+        import yaml  # Every start reads the settings, and most have no policy.
 
         place = f"policy {os.fspath(given)}"
         try:
@@ -345,9 +351,9 @@ def _explain(error: ValidationError) -> str:
 
 
 def secret_values(names: Iterable[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Read the secrets that these names, or globs, stand for; upper and lower case are the same.
+    """Read the secrets with these names or globs; case does not matter.
 
-    Without ``environ``, of this process and of the programs that it starts (see ``declare_variables``).
+    Without ``environ``, those of this process and of the programs that it starts (see ``declare_variables``).
     """
     env = os.environ if environ is None else environ
     patterns = tuple(name.upper() for name in names)
@@ -355,22 +361,22 @@ def secret_values(names: Iterable[str], environ: Mapping[str, str] | None = None
     if environ is None:
         for (label, value), own_patterns in _DECLARED.items():
             if _matches(label.rpartition(".")[2], (*patterns, *own_patterns)):
-                # two files may give a server of the same name another value
+                # Two files may give a server of the same name another value.
                 found[label if label not in found else f"{label}_{len(found)}"] = value
     return {name: value for name, value in found.items() if len(value) >= SHORTEST_SECRET}
 
 
-@lru_cache(maxsize=4096)  # it is asked of every variable for every run
+@lru_cache(maxsize=4096)  # Every run checks every variable.
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name.upper().replace("-", "_"), glob) for glob in patterns)
 
 
 _DECLARED: dict[tuple[str, str], tuple[str, ...]] = {}
-"""What configuration files hand to other programs: name and value; kept for the life of the process."""
+"""Variables that configuration files pass to other programs; kept as long as the process runs."""
 
 
 def declare_variables(owner: str, variables: Mapping[str, str], secret: Iterable[str] = ()) -> None:
-    """Treat what another program is given like variables of our own: by their names, some are secrets.
+    """Treat another program's variables like our own: by their names, some are secrets.
 
     Args:
         owner: The program; secrets are marked as ``owner.NAME``.
@@ -385,7 +391,7 @@ _VARIABLE = re.compile(r"\$\{(?:env:)?([^{}:]+)(?::-([^{}]*))?\}")
 
 
 def expand_variables(text: str, environ: Mapping[str, str] | None = None) -> str:
-    """Replace ``${NAME}``, ``${env:NAME}`` and ``${NAME:-default}`` by variables of the environment.
+    """Replace ``${NAME}``, ``${env:NAME}`` and ``${NAME:-default}`` with environment variables.
 
     Raises:
         ConfigurationError: If a variable is not set; the message names it.
@@ -405,7 +411,7 @@ def expand_variables(text: str, environ: Mapping[str, str] | None = None) -> str
 
 
 def run_redactor(names: Iterable[str] = SECRET_NAMES) -> Redactor:
-    """Return what keeps the secrets of these names, as they are now, and texts like keys out of a run."""
+    """Return the redactor for the current secrets of these names, and for texts that look like keys."""
     return Redactor.of(secret_values(names))
 
 
@@ -415,17 +421,17 @@ def stricter(left: ApprovalPolicy, right: ApprovalPolicy) -> ApprovalPolicy:
 
 
 def needs_approval(policy: ApprovalPolicy, effects: Iterable[str]) -> bool:
-    """Tell whether a plan with these effects may run only after a person has said so."""
+    """Tell whether a plan with these effects needs a person's approval."""
     return policy == "always" or (policy == "writes" and "write" in effects)
 
 
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _CAPTURING = ("true", "span_only", "span_and_event")
-"""What the variable of OpenTelemetry's own GenAI instrumentations says for content on spans."""
+"""Values of OpenTelemetry's own GenAI variable that ask for content on spans."""
 
 
 class Environment(BaseModel):
-    """What the process environment says, for the command line and the server's graph."""
+    """Settings from the process environment, for the command line and the server's graph."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -448,10 +454,10 @@ class Environment(BaseModel):
 
     @property
     def requests_per_second(self) -> float | None:
-        """How often a model may be asked.
+        """The rate limit for models.
 
         Raises:
-            ConfigurationError: If ``PLAN_EXECUTE_RATE_LIMIT`` is no number.
+            ConfigurationError: If ``PLAN_EXECUTE_RATE_LIMIT`` is not a number.
         """
         try:
             return None if self.rate_limit is None else float(self.rate_limit)

@@ -105,12 +105,12 @@ __all__ = [
 
 
 def known(names: Iterable[str], *, limit: int = 20, given: object = None) -> str:
-    """Name the known ones, sorted, for the end of an error message.
+    """List the known names, sorted, for the end of an error message.
 
     Args:
-        names: What would have been accepted.
+        names: The accepted names.
         limit: How many to name before "and N more".
-        given: What was given instead; a known name that is like it is asked about.
+        given: What was given instead; the message suggests a known name that is similar.
     """
     ordered = sorted(names)
     if not ordered:
@@ -122,7 +122,7 @@ def known(names: Iterable[str], *, limit: int = 20, given: object = None) -> str
 
 
 def nearest(given: object, names: Iterable[str]) -> str | None:
-    """Return the name that a misspelt one is most like; None: it is like none."""
+    """Return the name that is most like a misspelt one; None if none is."""
     if not isinstance(given, str):
         return None
     from difflib import get_close_matches
@@ -135,8 +135,8 @@ def nearest(given: object, names: Iterable[str]) -> str | None:
 class PlanExecuteError(RuntimeError):
     """Base of everything plan_execute raises on purpose.
 
-    A ``RuntimeError``, because the LangGraph server shows clients the message of those, and
-    "An internal error occurred" for exception types that it does not know (langgraph-api 0.16.7).
+    It is a ``RuntimeError``, because the LangGraph server shows clients the messages of those, and "An
+    internal error occurred" for unknown exception types (langgraph-api 0.16.7).
     """
 
     code: ClassVar[str] = "plan_execute_error"
@@ -149,7 +149,7 @@ class ConfigurationError(PlanExecuteError):
 
 
 class MissingModelError(ConfigurationError):
-    """A model is needed for this goal or plan and none is configured."""
+    """This goal or plan needs a model, but none is configured."""
 
     code = "missing_model"
 
@@ -255,7 +255,7 @@ class ModelTruncatedError(ModelCallError):
 
 
 class ModelOverflowError(ModelCallError):
-    """The request is longer than the model's context: sent again, it would be so again."""
+    """The request is longer than the model's context; sending it again would not help."""
 
     code = "model_overflow"
 
@@ -273,7 +273,7 @@ class ContentFilterError(ModelCallError):
 
 
 class ModelOutputError(ModelCallError):
-    """No usable answer came, also after bounded repair."""
+    """No usable answer came, even after bounded repair."""
 
     code = "model_output"
 
@@ -294,7 +294,7 @@ class ToolFailedError(StepError):
     """A tool raised an exception.
 
     Args:
-        is_answer: Whether it tells how the call ended; else the tool may have done its work.
+        is_answer: Whether the error is the call's result; otherwise the tool may have done its work.
     """
 
     code = "tool_failed"
@@ -311,7 +311,7 @@ class BadArgumentsError(StepError):
 
 
 class RepeatedCallError(StepError):
-    """A write that has been made, or may have been, would be made again, and nobody can be asked."""
+    """A write that happened, or may have happened, would be repeated, and nobody can be asked."""
 
     code = "repeated_call"
 
@@ -329,7 +329,7 @@ class WorkLimitError(UnresolvedReferenceError):
 
 
 class RejectedError(StepError):
-    """A person rejected the call, or should have been asked about it and nobody could be."""
+    """A person rejected the call, or nobody could be asked about it."""
 
     code = "rejected"
 
@@ -341,13 +341,13 @@ class CannotError(StepError):
 
 
 class NothingDoneError(StepError):
-    """An agent was to change something, made no successful write, and nothing else shows that it is done."""
+    """An agent had to change something, made no successful write, and nothing else shows that it is done."""
 
     code = "nothing_done"
 
 
 class UnansweredError(StepError):
-    """A question to the person that was declined, or that nobody answers."""
+    """A person declined a question, or nobody answered it."""
 
     code = "unanswered"
 
@@ -359,7 +359,7 @@ class ItemsFailedError(StepError):
 
 
 class OutcomeUnknownError(StepError):
-    """Writes of a loop may have happened, and the record of them is gone: only a person can decide."""
+    """Writes of a loop may have happened, but their record is lost: only a person can decide."""
 
     code = "outcome_unknown"
 
@@ -377,7 +377,7 @@ class StepTimeoutError(StepError):
 
 
 class StepStoppedError(StepError):
-    """The step was cut off because somebody told the run to stop."""
+    """The step was interrupted because somebody told the run to stop."""
 
     code = "stopped"
 
@@ -407,18 +407,18 @@ class StorageError(PlanExecuteError):
 
 
 class StorageDamagedError(StorageError):
-    """What is there is not, or no longer, a usable database."""
+    """There is no usable database, or it is no longer usable."""
 
     code = "storage_damaged"
 
 
 class EncryptionKeyError(StorageError):
-    """The database is encrypted and the key is missing or another one; or it is plain and there is a key."""
+    """The database is encrypted and its key is missing or wrong; or it is plain and there is a key."""
 
     code = "encryption_key"
 
 
 class SchemaVersionError(StorageError):
-    """The state was written by a newer or an unknown version."""
+    """A newer or unknown version wrote the state."""
 
     code = "schema_version"

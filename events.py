@@ -1,9 +1,9 @@
-"""What a run tells while it goes on: the events of its custom stream.
+"""What a run reports: the events of its custom stream.
 
-Every event is a plain JSON object with the fields of :class:`Base`; ``type`` says which one of
-:data:`Event` it is. Steps of a sub-plan send the same events, with the ids of the steps
-that they are the work of in ``within``. A client skips types it does not know: later
-versions may send more, and tools may write events of their own into the same stream.
+Every event is a plain JSON object with the fields of :class:`Base`; ``type`` says which one of :data:`Event`
+it is. Steps of a sub-plan send the same events, with the ids of the steps that they are the work of in
+``within``. A client skips types it does not know: later versions may send more, and tools may write events of
+their own into the same stream.
 
     async for event in agent.astream({"goal": "…"}, config, stream_mode="custom"):
         if event["type"] == "step_finished":
@@ -64,27 +64,27 @@ __all__ = [
 
 
 class Spent(TypedDict):
-    """What the goal has used up so far, over all its runs; ``seconds`` is wall time."""
+    """What the goal has used so far, over all its runs; ``seconds`` is wall time."""
 
     model_calls: int
     total_tokens: int
     tool_calls: int
     seconds: float
     cost: NotRequired[float]
-    """Only where a price is known."""
+    """Only if a price is known."""
 
 
 class Base(TypedDict):
-    """What every event says: when, of which thread, plan and revision, and about which step."""
+    """The fields of every event: time, thread, plan, revision and step."""
 
     at: str
     """ISO 8601 in UTC, with milliseconds."""
     thread_id: str
     plan_id: str | None
     revision: int | None
-    """Revision of the plan that the event is about; None where there is no plan yet."""
+    """Revision of the event's plan; None if there is no plan yet."""
     step_id: str | None
-    """None: it concerns the whole plan."""
+    """None if it concerns the whole plan."""
     within: list[str]
     """Steps whose sub-plan sent it, the outermost first; empty for the plan of the thread itself."""
     spent: Spent
@@ -108,7 +108,7 @@ class PlanContinued(Base):
 
 
 class PlanValidated(Base):
-    """The rules were held against a plan; without issues it may run."""
+    """A plan was checked against the rules; without issues it may run."""
 
     type: Literal["plan_validated"]
     source: PlanSource
@@ -125,7 +125,7 @@ class PlanApproved(Base):
 
 
 class PlanEdited(Base):
-    """A person changed the plan; their version, as it came, is validated next."""
+    """A person changed the plan; their version is validated next."""
 
     type: Literal["plan_edited"]
     by: By
@@ -133,7 +133,7 @@ class PlanEdited(Base):
 
 
 class PlanRejected(Base):
-    """A person refused the plan, or nobody answered in time."""
+    """A person rejected the plan, or nobody answered in time."""
 
     type: Literal["plan_rejected"]
     by: By
@@ -141,7 +141,7 @@ class PlanRejected(Base):
 
 
 class ReadAhead(Base):
-    """A read began while its plan is still being written, which may yet turn out not to hold it."""
+    """A read began while its plan is still being written; the plan may turn out not to contain it."""
 
     type: Literal["read_ahead"]
     tool: str
@@ -163,7 +163,7 @@ class StepAttempt(Base):
 
 
 class ToolCall(Base):
-    """A tool is called; ``args`` may be abridged. Of a ``for_each``, ``item`` counts from 0."""
+    """A tool is called; ``args`` may be shortened. In a ``for_each``, ``item`` counts from 0."""
 
     type: Literal["tool_call"]
     tool: str
@@ -175,7 +175,7 @@ class ToolCall(Base):
 
 
 class ToolFinished(Base):
-    """The call of that ``call_id`` ended."""
+    """The call with this ``call_id`` ended."""
 
     type: Literal["tool_finished"]
     tool: str
@@ -185,14 +185,14 @@ class ToolFinished(Base):
 
 
 class ToolProgress(Base):
-    """The call of that ``call_id`` tells how far it has come, in units of its own."""
+    """The call with this ``call_id`` reports its progress, in units of its own."""
 
     type: Literal["tool_progress"]
     tool: str
     call_id: str
     progress: float
     total: float | None
-    """Where it is known, what ``progress`` ends at."""
+    """The final value of ``progress``, if it is known."""
     message: str
 
 
@@ -216,11 +216,11 @@ class StepFinished(Base):
     error: Failure | None
     attempts: int
     usage: Usage
-    """What the step has spent by itself."""
+    """What the step itself has spent."""
 
 
 class Evaluated(Base):
-    """What the results mean for the plan."""
+    """The evaluator's decision about the results."""
 
     type: Literal["evaluated"]
     decision: DecisionKind

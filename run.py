@@ -1,7 +1,7 @@
 """What one run of the graph holds in memory: settings, ledger, meter and gates.
 
-The door makes a :class:`Run` for each call of ``stream``/``astream`` and hands it
-to the nodes in the config; nothing of it is ever written to a checkpoint.
+The door makes a :class:`Run` for each call of ``stream``/``astream`` and passes it to the nodes in the
+config. It is never written to a checkpoint.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ RUN_KEY = "__plan_execute_run"
 
 
 class StopSignal:
-    """A request to stop, from any thread, that many steps wait for at once, with one future between them."""
+    """A request to stop, from any thread; all waiting steps share one future."""
 
     def __init__(self) -> None:
         self._asked: asyncio.Future[None] | None = None
@@ -77,7 +77,7 @@ class StopSignal:
         self._followers: list[StopSignal] = []
 
     def follow(self, other: StopSignal) -> None:
-        """Be set as soon as ``other`` is."""
+        """Be set when ``other`` is."""
         other._followers.append(self)
         if other.is_set():
             self.set()
@@ -90,7 +90,7 @@ class StopSignal:
         """Tell the run to stop."""
         self._is_set = True
         if self._asked is not None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # The loop is closed, so nobody waits any more.
                 self._asked.get_loop().call_soon_threadsafe(self._tell)
         for follower in self._followers:
             follower.set()
@@ -100,7 +100,7 @@ class StopSignal:
             self._asked.set_result(None)
 
     def asked(self) -> asyncio.Future[None]:
-        """Return a future of the running loop that is done once the run was told to stop."""
+        """Return a future of the running loop that is done after the run was told to stop."""
         if self._asked is None:
             self._asked = asyncio.get_running_loop().create_future()
             if self._is_set:
@@ -110,43 +110,43 @@ class StopSignal:
 
 @dataclass(repr=False)
 class Run:
-    """One run of one thread. Debug streams print the config that holds it, and it may hold secrets.
+    """One run of one thread. Debug streams print the config that contains it, so it hides secrets.
 
     Attributes:
         settings: The effective settings: what the thread was started with, tightened by this run.
         ledger: The durable record of this thread.
         thread_id: The thread.
         within: Steps whose sub-plan this run is, the outermost first.
-        heard: Whether anybody listens to its events.
-        warned: Budgets of which it was told that their soft share is used up.
-        about: Id and revision of the plan that runs now; events name it.
+        heard: Whether its events are read.
+        warned: Budgets for which the run has sent a warning.
+        about: Id and revision of the current plan, for events.
         artifacts: Its large outputs.
         meter: What the run has spent, against its budgets.
         can_ask: Whether there is a checkpointer, so that a person can be asked.
-        volatile: Whether the ledger lives in memory only, and may have forgotten an earlier run.
-        resumed: Whether the run goes on from a checkpoint instead of starting a goal.
-        nested: Whether the graph runs inside another one, which keeps the answers it was given.
-        underway: Whether steps may have been started by an earlier run of this goal.
+        volatile: Whether the ledger is only in memory, and may have lost an earlier run.
+        resumed: Whether the run continues from a checkpoint instead of starting a goal.
+        nested: Whether the graph runs inside another one, which stores its answers.
+        underway: Whether an earlier run of this goal may have started steps.
         mark: A random word that delimits untrusted text in prompts.
         effects: The calls with an effect of this thread; a nested run shares its parent's.
-        work: The piece of work that this run is, where a step planned it; None: it is the root.
-        given: Answers that this run was handed, by the id of their question.
-        person: Who handed them in, and gives the orders of this run.
-        requesters: Who gave the goal, in this branch of the conversation or another; empty: nobody knows.
-        overdue: Questions among those whose answer is the safe default, as nobody gave one.
-        refusals: Why the last answer to a question was not taken, by the id of the question.
-        begins: Whether it was handed a goal that the planner has not taken in yet.
+        work: The run's piece of work if it is a sub-plan; None for the root.
+        given: Answers given to this run, by the id of their question.
+        person: Who gave the answers and ordered this run.
+        requesters: Who gave the goal, in this branch of the conversation or another; empty if nobody knows.
+        overdue: Questions among those that got the safe default, because nobody answered.
+        refusals: Why the last answer to a question was not accepted, by the id of the question.
+        begins: Whether it has a new goal that the planner has not accepted yet.
         answered: Whether it has written its answer, and so stops without a question.
         follows_up: Whether the thread has had a goal before.
         epochs: What the executors of each superstep share, by checkpoint.
-        stop: Set when somebody asks for the run to stop.
+        stop: Set when somebody asks the run to stop.
         graph: The agent itself, for sub-plans.
-        depth: How many plans this one is within.
-        ahead: Reads that began while the plan was written (``execution/reads_ahead.py``); None: none did.
-        shown: How far it is, where people watch it in a front end; None: they do not.
-        tenant: The user that a server has authenticated; "" where there is none.
-        plan_cache: How plans that worked are kept; None: this run keeps and recalls none.
-        cached_plans: The entries of this run's tenant; None with it.
+        depth: The number of plans around this one.
+        ahead: Reads that began while the plan was written (``execution/reads_ahead.py``); None if none did.
+        shown: The progress for people in a front end; None without one.
+        tenant: The user that a server has authenticated; "" if there is none.
+        plan_cache: How plans that worked are kept; None if this run keeps and recalls none.
+        cached_plans: The entries of this run's tenant; None without a ``plan_cache``.
         redactor: Keeps secrets out of what is stored and shown.
         authored: Digests of the drafts that planner and replanner wrote in this run; a draft that
             a client put into the state is not among them.
@@ -195,7 +195,7 @@ class Run:
     _shown_at: float = 0.0
 
     def show(self, runtime: AnyRuntime) -> None:
-        """Send how far the run is, to people who watch; from now on again when it has been silent."""
+        """Send the progress to clients, and again after each silence from now on."""
         if self.shown is None:
             return
         if self._show is None:
@@ -205,7 +205,7 @@ class Run:
         self._show()
 
     def show_again(self, silent_s: float) -> None:
-        """Send how far the run is if nothing was sent of it for so many seconds."""
+        """Send the progress if nothing was sent for so many seconds."""
         if self._show is not None and self.clock() - self._shown_at >= silent_s:
             self._show()
 
@@ -222,22 +222,22 @@ class Run:
 
     @property
     def history(self) -> History:
-        """What earlier runs of this store took."""
+        """What steps took in earlier runs of this store."""
         return History(self.ledger.store)
 
     @property
     def output_forms(self) -> OutputForms:
-        """What tools gave in earlier runs of this user."""
+        """The forms of tools' outputs in earlier runs of this user."""
         return OutputForms(self.ledger.store, self.tenant)
 
     def who_answered(self, question_id: str) -> By:
-        """Tell who gave the answer to a question that this run was handed."""
+        """Return who gave an answer to this run."""
         return {"kind": "timeout"} if question_id in self.overdue else self.person
 
     def soft_limit(self) -> SoftLimit | None:
-        """Return the budget that a person is to be asked about before anything new starts.
+        """Return the budget about which a person must be asked before anything new starts.
 
-        A sub-plan goes on, up to the limit: the plan it is part of asks.
+        A sub-plan continues up to the limit, because its parent plan asks.
         """
         share = self.settings.soft_share
         return self.meter.soft_limit(share) if share and self.can_ask and not self.within else None
@@ -248,7 +248,7 @@ class Run:
         return self.depth < self.settings.max_depth
 
     async def extend_budget(self, budget: str, by: float) -> None:
-        """Add to a budget, as a person said; that is on record when this returns."""
+        """Extend a budget on a person's order; the extension is recorded when this returns."""
         if budget in BUDGETS:
             self.meter.extend(budget, by)
             await self.ledger.record_budget_extensions(self.meter.extensions)
@@ -256,7 +256,7 @@ class Run:
             await self.meter.periods.extend(budget, by)
 
     def new_plan_id(self) -> str:
-        """Return the id of a new plan; a sub-plan's is that of its work, whoever plans it again."""
+        """Return the id of a new plan; a sub-plan's id is that of its work, whoever plans it again."""
         if self.work is not None:
             return self.work.digest
         plan_id = self.new_id()
@@ -264,11 +264,11 @@ class Run:
         return plan_id
 
     def root_work(self, plan_id: str) -> WorkId:
-        """Return the identity of the work that a plan of this run belongs to."""
+        """Return the identity of the work to which a plan of this run belongs."""
         return self.work or WorkId(self.ledger.thread_id, plan_id)
 
     def find_place(self, state: State) -> None:
-        """Find where in the conversation a root run stands: then calls are known that a fork left behind."""
+        """Find a root run's place in the conversation, so that calls of abandoned plans are known."""
         plan, audit = state.get("plan"), state.get("audit") or ()
         if self.nested or plan is None:
             return
@@ -286,7 +286,7 @@ class Run:
 
     @property
     def today(self) -> str:
-        """The date and the time zone, as a prompt says it."""
+        """The date and the time zone for a prompt."""
         zone = self.settings.time_zone
         now = self.now().astimezone(ZoneInfo(zone) if zone else None)
         return f"{now:%A}, {now:%Y-%m-%d}, time zone {zone or now.tzname()} (UTC{now.isoformat()[-6:]})"
@@ -300,7 +300,7 @@ def run_of(config: RunnableConfig) -> Run:
     """Return the run that a node belongs to.
 
     Raises:
-        ConfigurationError: If the graph was entered around the agent's own ``stream``/``astream``.
+        ConfigurationError: If the graph was not entered through the agent's own ``stream``/``astream``.
     """
     run = config.get("configurable", {}).get(RUN_KEY)
     if not isinstance(run, Run):
@@ -311,7 +311,7 @@ def run_of(config: RunnableConfig) -> Run:
 
 
 def audit_event(run: Run, state: State | Mapping[str, Any], event: str, **details: Any) -> AuditEvent:
-    """Write down a decision, with the plan it was about and what had been spent by then."""
+    """Record a decision with its plan and what had been spent by then."""
     plan = state.get("plan") or {}
     base: AuditEvent = {
         "at": run.timestamp(),
@@ -334,14 +334,14 @@ def emit(
     plan: Plan | None = None,
     **details: Any,
 ) -> None:
-    """Send an event on the custom stream; see :mod:`plan_execute.events` for what each kind holds.
+    """Send an event on the custom stream; :mod:`plan_execute.events` defines the fields of each kind.
 
     Args:
-        runtime: Whose stream it goes to.
+        runtime: The runtime with the stream.
         run: The run that it is about.
         kind: One of ``EVENT_TYPES``.
         step_id: The step that it is about.
-        plan: The plan that it is about, and shows; None: it is about the one that runs.
+        plan: The plan that it is about, and shows; None for the current plan.
         details: The fields of this kind of event.
     """
     if not run.heard:
@@ -373,11 +373,11 @@ def emit_end_of_step(runtime: Runtime[Any], run: Run, result: StepResult) -> Non
 
 
 WARNED_SHARE = 0.8
-"""Share of a budget at which a run warns, where its settings have no soft share."""
+"""Share of a budget at which a run warns if its settings have no soft share."""
 
 
 def warn_of_budget(runtime: AnyRuntime, run: Run) -> None:
-    """Send the event of a budget whose soft share is used up, once in a run."""
+    """Send the event for a budget whose soft share is used up, once per run."""
     soft = run.meter.soft_limit(run.settings.soft_share or WARNED_SHARE)
     if soft is not None and soft.budget not in run.warned:
         run.warned.add(soft.budget)
@@ -385,7 +385,7 @@ def warn_of_budget(runtime: AnyRuntime, run: Run) -> None:
 
 
 OUTER_KEY = "__plan_execute_outer"
-"""Key of the scope of the step that a nested plan is the work of."""
+"""Key of the scope of the step whose work is a nested plan."""
 STEP_KEY = "__plan_execute_step"
 """Key of the step's scope in the config of an agent step; tools and models cannot reach it."""
 
@@ -402,7 +402,7 @@ async def _no_item_stands(_: Place, __: str) -> bool:
 
 @dataclass(repr=False)
 class StepScope:
-    """What one attempt of a step may do; enforced where models and tools are called.
+    """The limits of one attempt of a step, enforced where models and tools are called.
 
     Attributes:
         run: The run it belongs to.
@@ -411,29 +411,29 @@ class StepScope:
         work: The identity of the attempt's work.
         step_id: The step.
         attempt: Number of this attempt, from 1.
-        item: Which item of a ``for_each``, from 0; None where there is none.
+        item: The item of a ``for_each``, from 0; None without one.
         tools: Names of the tools that the approved plan grants.
         max_iterations: Turns of the ReAct loop.
         tab: Where calls are counted.
-        model: The model this run wants for the step; None: the one the agent was built with.
-        output_schema: What its output is declared as.
-        doubtful: Whether writes may have been started by a run whose record was lost.
-        is_ordered: Whether a person ordered this attempt, who knew how the one before it ended.
-        writing: How many calls that change the world are under way, those of a sub-plan included.
-        no_write: Set while there is none.
-        outer: The step that this one's plan is part of, in a sub-plan.
+        model: This run's model for the step; None for the agent's own.
+        output_schema: The declared form of its output.
+        doubtful: Whether a run with a lost record may have started writes.
+        is_ordered: Whether a person ordered this attempt, knowing how the previous one ended.
+        writing: The number of active calls that change the world, including those of a sub-plan.
+        no_write: Set while there are none.
+        outer: In a sub-plan, the step to which the plan belongs.
         begun_at: When the work began, if that was before the attempt did.
-        recovered: Whether what earlier entries of the attempt spent has been counted.
-        calls: The tool calls of this entry, for an attempt that is cut off, or whose conversation was.
-        marks: What was written on the answers of its calls, by the model's ids of the calls.
-        turns: Turns that this entry knows of, those that are no longer in the conversation included.
+        recovered: Whether the spending of the attempt's earlier entries has been counted.
+        calls: The tool calls of this entry, for an interrupted attempt or a shortened conversation.
+        marks: What was written into the answers of its calls, by the model's call ids.
+        turns: The turns that this entry knows of, including those removed from the conversation.
         unanswered: Why the last turn has no answer; a middleware may have put a text in its place.
-        still_stands: Tells of a step id whether the step is part of the plan and has not failed.
-        item_stands: Tells of another item's place whether the list asks for this call there, too.
+        still_stands: Tells whether the step of an id is part of the plan and has not failed.
+        item_stands: Tells whether the list also asks for this call at another item's position.
         nothing_to_do: Whether the agent declared that nothing needed doing.
         is_given: Whether it works with outputs of other steps.
-        within: The calls of the steps of its sub-plan that this process made, uncut.
-        found_sound: Whether it is a sub-plan of which each result was verified.
+        within: The calls of its sub-plan's steps that this process made, in full length.
+        found_sound: Whether it is a sub-plan whose results were all verified.
     """
 
     run: Run
@@ -468,7 +468,7 @@ class StepScope:
 
     @contextmanager
     def write(self) -> Iterator[None]:
-        """Mark a call that changes the world as under way: nothing cuts it off, here and further out."""
+        """Mark a call that changes the world as active, so that nothing interrupts it at any level."""
         scopes = [self]
         while (outer := scopes[-1].outer) is not None:
             scopes.append(outer)
@@ -484,7 +484,7 @@ class StepScope:
                     scope.no_write.set()
 
     def begin_call(self, runtime: AnyRuntime, call: Mapping[str, Any], effect: Effect) -> Evidence:
-        """Tell of a tool call (``{name, args, id}``) that begins, and return its evidence: not ok yet."""
+        """Send the event of a starting tool call (``{name, args, id}``); return its evidence, not ok yet."""
         seen: Evidence = {
             "tool": call["name"],
             "args": abridged(call["args"], self.run.settings.max_inline_bytes),
@@ -499,7 +499,7 @@ class StepScope:
         return seen
 
     def end_call(self, runtime: AnyRuntime, seen: Evidence, *, ok: bool, output: Any) -> None:
-        """Write into the evidence how a call ended, and tell of it."""
+        """Write how a call ended into its evidence, and send the event."""
         seen["ok"], seen["output_preview"] = ok, ended_with(output, ok=ok)
         seen.setdefault("whole", {})["output"] = output
         told: dict[str, Any] = {key: seen[key] for key in ("tool", "call_id", "ok", "output_preview")}
@@ -511,7 +511,7 @@ class StepScope:
 
 @dataclass
 class CallUnderWay:
-    """A call that a step is making; its tool may run an agent of ours, whose work belongs to the call."""
+    """A call of a step; its tool may run an agent of ours, whose work belongs to the call."""
 
     scope: StepScope
     call: CallId

@@ -19,11 +19,11 @@ from typing_extensions import TypedDict
 if TYPE_CHECKING:
     from langchain_core.messages import AnyMessage
 else:
-    # Evaluated once a graph is built of the state: who only reads plans does not load LangChain.
+    # Evaluated when a graph is built from the state, so that reading plans does not load LangChain.
     AnyMessage = ForwardRef("__import__('langchain_core.messages').messages.AnyMessage")
 
 SCHEMA_VERSION = 1
-"""Version of the state's format; a newer one is refused, never guessed."""
+"""Version of the state's format; a newer one is refused."""
 
 Json: TypeAlias = Any
 """A JSON value: dict, list, str, int, float, bool or None."""
@@ -37,9 +37,9 @@ PlanSource = Literal["planner", "replanner", "person", "given", "cache"]
 StepKind = Literal["call", "tools", "agent", "ask", "plan"]
 
 MODEL_CLASSES = ("fast", "strong")
-"""Classes of models that a step may ask for; which models they are, the run's settings say."""
+"""Model classes that a step may name; the run's settings say which models they are."""
 MODEL_FIELDS: tuple[Literal["model", "escalate"], ...] = ("model", "escalate")
-"""Fields in which a step asks for a class or a model."""
+"""Fields in which a step names a class or a model."""
 STEP_KINDS: tuple[StepKind, ...] = ("call", "tools", "agent", "ask", "plan")
 FINAL_STATUSES: frozenset[str] = frozenset({"done", "partial", "failed", "rejected"})
 RESERVED_IDS = frozenset({"inputs", "item", "index"})
@@ -57,7 +57,8 @@ class Call(TypedDict):
     args: NotRequired[dict[str, Json]]
     """Its arguments; text may hold references such as ``${weather.temp_c}`` and ``${inputs.city}``.
 
-    A plan that was written may leave them out; a plan that runs has them."""
+    A written plan may leave them out; a plan that runs has them.
+    """
 
 
 @with_config(extra="forbid")
@@ -75,18 +76,20 @@ class Ask(TypedDict):
     question: str
     """What the person is asked; may hold references."""
     choices: NotRequired[list[str]]
-    """What may be answered; anything, where none are named."""
+    """The accepted answers; if none are named, any answer."""
 
 
 Criterion: TypeAlias = dict[str, Json]
 """How success is recognised: a ``type`` and its parameter; `plan/criteria.py` knows the types."""
 
 QUESTION_ID, ANSWER_ID, PROGRESS_ID = "question-", "answer-", "progress-"
-"""How the ids of messages begin that show people what is asked, decided and done; no model reads those."""
+"""The beginnings of ids of messages that show questions, decisions and progress to people; models do not see
+them.
+"""
 
 
 TOOLS_CALLED = "tools_called"
-"""Type of the note in a result that its agent called none of its tools; no criterion of a plan."""
+"""Type of the note that an agent called none of its tools; not a criterion of a plan."""
 
 
 @with_config(extra="forbid")
@@ -94,9 +97,9 @@ class Step(TypedDict, total=False):
     """One node of the plan. Exactly one of ``call``, ``tools``, ``agent``, ``ask``, ``plan`` is present."""
 
     id: Required[str]
-    """The step's name, by which others depend on it and refer to its output."""
+    """The step's name; other steps depend on it and refer to its output by this name."""
     task: str
-    """What to do, in words; the agent of an agent step is told this. May hold references."""
+    """What to do, in words, for the agent of an agent step. May hold references."""
     depends_on: list[str]
     """Steps that must have succeeded before this one starts. A reference implies it."""
     call: Call
@@ -104,7 +107,7 @@ class Step(TypedDict, total=False):
     tools: list[str]
     """The tools that the step's agent may call; none (``[]``) for pure reasoning."""
     agent: str
-    """The name of an executor graph that the embedding program gives."""
+    """The name of an agent that the embedding program provides."""
     ask: Ask
     """A question to the person: the step runs without a model."""
     plan: SubPlan
@@ -112,31 +115,31 @@ class Step(TypedDict, total=False):
     for_each: str
     """A reference to a list: the step runs once per item, which it knows as ``${item}`` and ``${index}``."""
     when: str
-    """A JMESPath over earlier outputs and ``inputs``; where it is false the step is skipped."""
+    """A JMESPath expression over earlier outputs and ``inputs``; if it is false, the step is skipped."""
     else_of: str
-    """The step whose condition decides: this one runs exactly when that one was skipped by its ``when``."""
+    """A step with a ``when``: this step runs exactly if that ``when`` skipped the other one."""
     if_failed: list[str]
-    """Steps of which one has to fail for this one to run; where all succeed it is skipped."""
+    """This step runs only if at least one of these steps failed; otherwise it is skipped."""
     output_schema: dict[str, Json]
-    """A JSON Schema that the output has to fit."""
+    """A JSON Schema that the output must fit."""
     success_criteria: list[Criterion]
-    """How success is recognised; all of them have to be met."""
+    """How success is recognised; all of them must be met."""
     on_failure: OnFailure
-    """What follows when all attempts have failed; ``auto`` lets a model decide."""
+    """What happens after the last failed attempt; ``auto`` lets a model decide."""
     max_attempts: int
-    """How often the step is tried."""
+    """The number of attempts."""
     timeout_s: float
-    """Seconds that one attempt may take."""
+    """The most seconds of one attempt."""
     max_iterations: int
-    """Turns that the step's agent may take."""
+    """The most turns of the step's agent."""
     model: str
-    """Who does a step with ``tools``: a class of models (``fast``, ``strong``), or the name of a model."""
+    """The model of a step with ``tools``: a class (``fast``, ``strong``), or a model's name."""
     escalate: str
-    """The class or model that tries again once a result of the step was not good enough."""
+    """The class or model that tries again after a result was not good enough."""
     approve: bool
     """Whether a person is asked before the step runs."""
     confirm: bool
-    """Whether a person sees the arguments of the call as they are when it is to be made; of a ``call``."""
+    """Whether a person sees the final arguments before the call; only for a ``call``."""
 
 
 @with_config(extra="forbid")
@@ -144,21 +147,23 @@ class Plan(TypedDict, total=False):
     """Revision n of a DAG of steps for one goal."""
 
     id: str
-    """Given by the run; a plan file needs none."""
+    """Set by the run; a plan file does not need it."""
     revision: int
-    """Counts the versions of a plan in a run; a plan file needs none."""
+    """Counts the versions of a plan in a run; a plan file does not need it."""
     goal: str
     """What the plan is for."""
     rationale: str
-    """Why it is made like this."""
+    """Why the plan is made like this."""
     complete: bool
-    """False: when these steps are done the planner is asked for the next ones."""
+    """False: when these steps are done, the planner is asked for the next ones."""
     inputs: dict[str, dict[str, Json]]
-    """Parameters by name: a JSON Schema each, perhaps with a ``default``; ``${inputs.name}`` is the value."""
+    """Parameters by name: a JSON Schema each, optionally with a ``default``; ``${inputs.name}`` is the value.
+    """
     answer: str
-    """What to answer, with references to outputs, if every step is done and met; None: it is written then."""
+    """The answer, with references to outputs, if every step is done and met; None: it is written afterwards.
+    """
     steps: Required[list[Step]]
-    """What is done; a step starts as soon as what it needs is there."""
+    """The steps; each starts as soon as its dependencies have succeeded."""
 
 
 class PlanIssue(TypedDict):
@@ -172,7 +177,7 @@ class PlanIssue(TypedDict):
 
 
 class Draft(TypedDict, total=False):
-    """A proposed revision that has not been found valid yet."""
+    """A proposed revision that has not passed the validator yet."""
 
     plan: Required[dict[str, Json]]
     source: Required[PlanSource]
@@ -183,7 +188,7 @@ class Draft(TypedDict, total=False):
 
 
 class CriterionResult(TypedDict):
-    """The outcome of one success criterion; ``passed`` is None when it could not be told."""
+    """The outcome of one success criterion; ``passed`` is None if it could not be checked."""
 
     type: str
     passed: bool | None
@@ -200,7 +205,7 @@ class Evidence(TypedDict):
     effect: Effect
     call_id: str
     whole: NotRequired[dict[str, Json]]
-    """``args`` and ``output`` uncut, for the check of the attempt only; never on record."""
+    """The full ``args`` and ``output``, only for the check of the attempt; never recorded."""
 
 
 class Failure(TypedDict):
@@ -220,7 +225,7 @@ class RoleUsage(TypedDict, total=False):
 
 
 class Usage(TypedDict, total=False):
-    """What was spent: totals, by role and by model. ``seconds`` is wall time; ``cost`` only where priced."""
+    """What was spent: totals, by role and by model. ``seconds`` is wall time; ``cost`` needs known prices."""
 
     model_calls: int
     input_tokens: int
@@ -234,7 +239,7 @@ class Usage(TypedDict, total=False):
 
 
 class FailedItem(TypedDict):
-    """One item of a ``for_each`` that failed: its place in the list, from 0, and why."""
+    """One failed item of a ``for_each``: its position in the list, from 0, and the reason."""
 
     index: int
     error: Failure
@@ -270,7 +275,7 @@ class By(TypedDict):
 
     kind: Decider
     id: NotRequired[str]
-    """Which person, where that is known."""
+    """The person's id, if it is known."""
 
 
 class Evaluation(TypedDict, total=False):
@@ -283,7 +288,7 @@ class Evaluation(TypedDict, total=False):
     by: By
     evidence: list[str]
     cancelled: bool
-    """Whether the run was ended from outside: then nobody is asked anything more."""
+    """Whether the run was ended from outside: then nobody is asked any more."""
 
 
 class Attempt(TypedDict):
@@ -298,13 +303,13 @@ class Attempt(TypedDict):
     error: Failure | None
     """Why it failed."""
     decision: Evaluation | None
-    """What follows from its failure, once that is decided."""
+    """The decision about its failure."""
     usage: Usage
     started_at: str | None
     ended_at: str | None
     failed_items: NotRequired[list[FailedItem]]
     model: NotRequired[str]
-    """The class or model that made it, where the step or the run's settings named one."""
+    """The class or model that made it, if the step or the run's settings named one."""
 
 
 class Grants(TypedDict):
@@ -314,13 +319,13 @@ class Grants(TypedDict):
     effects: list[str]
     resources: list[str]
     at_run_time: NotRequired[list[str]]
-    """Resources that are known only at run time, as the plan writes them."""
+    """Resources that are known only at run time, as written in the plan."""
     fingerprints: NotRequired[dict[str, str]]
-    """Effect and arguments of each tool as they were."""
+    """Effect and arguments of each tool at that time."""
 
 
 class Approval(TypedDict, total=False):
-    """The last decision on a plan; the store's record of it is what executors trust."""
+    """The last decision on a plan; executors trust the store's record of it."""
 
     decision: Required[Literal["needed", "not_required", "approved", "edited", "rejected"]]
     plan_hash: str
@@ -329,11 +334,11 @@ class Approval(TypedDict, total=False):
     grants: Grants
     at: str
     by: By
-    """Whose approval it is."""
+    """Who approved."""
 
 
 class AuditEvent(TypedDict, total=False):
-    """One decision on record: what triggered it, on what evidence, what changed, cost so far."""
+    """One recorded decision: trigger, evidence, changes, and the cost so far."""
 
     at: Required[str]
     event: Required[str]
@@ -352,17 +357,17 @@ class AuditEvent(TypedDict, total=False):
 
 
 def as_by(given: By | str) -> By:
-    """Say who decided in today's form; a text is what kind of decider it was."""
+    """Return the maker of a decision in today's form; older records have only the kind, as text."""
     return {"kind": given} if isinstance(given, str) else given  # type: ignore[typeddict-item]
 
 
 def kind_of(by: By | str | None) -> str:
-    """Tell what kind of decider it was; an empty text where nothing says so."""
+    """Return the kind of maker of a decision; "" if it is unknown."""
     return as_by(by)["kind"] if by else ""
 
 
 def decider_in_words(by: By | str | None) -> str:
-    """Name who decided: the kind, and of a person the id."""
+    """Describe the maker of a decision: the kind, and for a person the id."""
     return " ".join(filter(None, (kind_of(by), as_by(by).get("id", "") if by else "")))
 
 
@@ -387,7 +392,7 @@ def new_evaluation(
 
 
 def new_attempt(number: int, started_at: str | None, ended_at: str | None, error: Failure | None) -> Attempt:
-    """Make an attempt that has produced nothing; the one who makes it fills in what it did."""
+    """Make an attempt without a result; its maker adds what it did."""
     return {
         "number": number,
         "output": None,
@@ -452,14 +457,14 @@ def merge_by_id(current: dict[str, Any] | None, update: Mapping[str, Any] | None
 
 
 def add_said(current: Any, update: Any) -> Any:
-    """Add messages as LangGraph's ``add_messages`` does, which is loaded once it is needed."""
+    """Add messages as LangGraph's ``add_messages`` does, but load it only when it is needed."""
     from langgraph.graph.message import add_messages
 
     return add_messages(current, update)
 
 
 def add_usage(current: Usage | None, update: Usage | None) -> Usage:
-    """Add numbers up, per role too. An update that is None starts again from nothing."""
+    """Add numbers, also per role. An update that is None restarts from nothing."""
     if update is None:
         return {}
     return _add(current or {}, update)  # type: ignore[return-value]
@@ -541,28 +546,28 @@ class State(TypedDict, total=False):
     replans: int
     """Revisions made because reality disagreed with the plan."""
     rounds: int
-    """How often a rolling plan was to be planned on; counted when the evaluator decides it."""
+    """How often a rolling plan needed its next steps; counted by the evaluator."""
     settings: dict[str, Json]
-    """The Context the thread was started with."""
+    """The Context with which the thread was started."""
     earlier: list[dict[str, str]]
-    """Internal: what the goals before this one on the thread have found: ``plan_id``, ``goal``, ``found``."""
+    """Internal: the findings of the thread's earlier goals: ``plan_id``, ``goal``, ``found``."""
     final_answer: str
     """Empty until the synthesizer wrote it."""
     output: Json
-    """Structured final output, when a response format was asked for."""
+    """Structured final output, if a response format was requested."""
     schema_version: int
     """Version of this format, written when a run starts."""
     draft: Draft | None
     """Internal: the proposed revision between its author and the validator."""
     decisions: Annotated[dict[str, Evaluation], merge_by_id]
-    """Internal: what executors decided about their failures, until the evaluator acts on it."""
+    """Internal: the executors' decisions about failures, until the evaluator acts on them."""
 
 
 # --- questions about the state -----------------------------------------------------------
 
 
 def is_for_people(message: AnyMessage) -> bool:
-    """Tell whether a message shows a person a question, a decision or how far a run is."""
+    """Tell whether a message shows a question, a decision or progress to a person."""
     return str(message.id or "").startswith((QUESTION_ID, ANSWER_ID, PROGRESS_ID))
 
 
@@ -586,7 +591,7 @@ def reason_of(state: State) -> str:
 
 
 def accepted_at(state: State) -> str:
-    """Return when the plan was accepted first (ISO 8601): ``now()``, the same after any resume."""
+    """Return when the plan was first accepted (ISO 8601): ``now()``, the same after any resume."""
     plan = state.get("plan")
     times = (event["at"] for event in state.get("audit") or () if plan and event.get("plan_id") == plan["id"])
     return next(times, "")
@@ -596,13 +601,13 @@ def accepted_at(state: State) -> str:
 
 
 def step_kind(step: Mapping[str, Any]) -> StepKind | None:
-    """Tell what kind of step it is, or None when it is not exactly one kind."""
+    """Return the kind of a step, or None if it has not exactly one kind."""
     kinds = [kind for kind in STEP_KINDS if step.get(kind) is not None]
     return kinds[0] if len(kinds) == 1 else None
 
 
 def names_a_class(model: str) -> bool:
-    """Tell whether what a step asks for is meant as a class: a model's name has more than letters in it."""
+    """Tell whether a step names a class and not a model, whose name has more than letters."""
     return model.replace("_", "").isalpha()
 
 
@@ -612,7 +617,7 @@ def needs_a_model(step: Mapping[str, Any]) -> bool:
 
 
 def agent_grant(name: str) -> str:
-    """Return the name under which a named agent stands beside the tools: in grants, evidence, ledger."""
+    """Return the name of a named agent among the tools: in grants, evidence and ledger."""
     return f"agent:{name}"
 
 
@@ -626,7 +631,7 @@ def granted_tools(step: Mapping[str, Any]) -> list[str]:
 
 
 def steps_of(plan: Mapping[str, Any] | None) -> list[Step]:
-    """List a plan's steps; there are none where there is no plan."""
+    """List a plan's steps; empty without a plan."""
     return list(plan["steps"]) if plan is not None else []
 
 
@@ -648,7 +653,7 @@ def is_settled(result: StepResult | None) -> bool:
 
 
 def is_taken_in(state: State) -> bool:
-    """Tell whether the planner has taken the goal in: a plan that was handed in has its id from then on."""
+    """Tell whether the planner has accepted the goal: a given plan has its id from then on."""
     under_way = state.get("status") is not None and state["status"] not in FINAL_STATUSES
     return under_way or {"id", "revision"} <= (state.get("plan") or {}).keys()
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from economy_jobs import Job, Ref
 from economy_model import Body, Said, Script, compact
-from economy_scripts import system_of, told, tool_results, work
+from economy_scripts import react, system_of, told, tool_results, work
 
-__all__ = ["crewai", "langchain", "llm_compiler", "without_brackets"]
+__all__ = ["crewai", "deepagents", "langchain", "llm_compiler", "without_brackets"]
 
 
 # --- LLMCompiler of LlamaIndex -----------------------------------------------------------
@@ -117,3 +117,23 @@ def langchain(job: Job) -> Script:
 
 def _action(name: str, what: Any) -> str:
     return f"Action:\n```\n{compact({'action': name, 'action_input': what})}\n```"
+
+
+# --- deepagents --------------------------------------------------------------------------
+
+
+def deepagents(job: Job) -> Script:
+    """Script its agent as ReAct: in each turn all calls that are possible by then, in the end the answer.
+
+    It writes no to-do list: since 0.7 only OpenAI's Codex models are offered ``write_todos``, and the system
+    prompt is empty. It starts no subagent: that is for "complex, context-heavy" work and adds two calls.
+    So this is the least that its agent can cost.
+    """
+    answer = react(job)
+
+    def script(body: Body) -> tuple[str, Said]:
+        offered = [tool["function"]["name"] for tool in body["tools"]]
+        assert "write_todos" not in offered, "it has a to-do list: script when it is written"
+        return answer(body)
+
+    return script

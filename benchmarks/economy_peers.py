@@ -6,6 +6,7 @@
 - ``CrewAI`` is an agent with ``planning=True``; ``CrewAI, observing`` one with ``PlanningConfig()``, its
   default form, which asks the model about every step that has ended (with one attempt at planning).
 - ``LangChain PlanAndExecute`` is the chain of langchain-experimental.
+- ``deepagents`` is what its ``create_deep_agent`` makes of a model and tools.
 
 Without figures: ``llmcompiler`` (2.0.1, LLMCompiler as a graph of LangGraph, with the prompts of a finance
 assistant that answers in Chinese) and ``planneragent`` (0.1.1, the LangGraph tutorial's plan-and-execute with
@@ -31,7 +32,7 @@ from typing import Any
 
 from economy_jobs import Job
 from economy_model import Model, Script
-from economy_peer_scripts import crewai, langchain, llm_compiler, without_brackets
+from economy_peer_scripts import crewai, deepagents, langchain, llm_compiler, without_brackets
 from openai_stub import OpenAIStub
 
 __all__ = ["measure_peers"]
@@ -53,12 +54,14 @@ class Peer:
 LLAMA_INDEX = ("llama-index-packs-agents-llm-compiler==0.3.1", "llama-index-llms-openai-like==0.4.0")
 CREWAI = ("crewai==1.15.30",)
 LANGCHAIN = ("langchain-experimental==0.4.2", "langchain-classic==1.0.8", "langchain-openai==1.7.3")
+DEEPAGENTS = ("deepagents==0.7.32", "langchain-openai==1.7.3")
 
 PEERS = (
     Peer("LLMCompiler (LlamaIndex)", LLAMA_INDEX, "economy_peer_llm_compiler.py", llm_compiler),
     Peer("CrewAI", CREWAI, "economy_peer_crewai.py", crewai, ("low",)),
     Peer("CrewAI, observing", CREWAI, "economy_peer_crewai.py", crewai, ("medium",)),
     Peer("LangChain PlanAndExecute", LANGCHAIN, "economy_peer_langchain.py", langchain),
+    Peer("deepagents", DEEPAGENTS, "economy_peer_deepagents.py", deepagents),
 )
 
 

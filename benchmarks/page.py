@@ -58,9 +58,9 @@ compresses that, and SQLite does not. Growth is linear if the ratio to the 100-s
     "throughput": """\
 Many threads (conversations) at the same time, on one SQLite file and on one PostgreSQL server whose commits
 wait for the disk. Each is a run of five bound steps that return at once, so only the program itself is
-measured. “Our nodes” is a graph of plain LangGraph with the same nodes, which only make the calls: the wiring
-alone, without approvals, ledger, checks and redaction. The processor time of the PostgreSQL server is not
-counted.""",
+measured. “Our nodes” is a graph of plain LangGraph with the same nodes, which only make the calls: the cost
+of the graph alone, without approvals, ledger, checks and redaction. The processor time of the PostgreSQL
+server is not counted.""",
     "loops": """\
 A `for_each` of one step over a long list, and the same loop killed with SIGKILL and resumed.""",
     "start_up": """\

@@ -1,7 +1,7 @@
-"""Count the calls of models that others than we make for a step: middleware, and agents that are not ours.
+"""Count the model calls that others make for a step: middleware, and the embedder's agents.
 
-LangChain tells callbacks of each call, of decision models as of links of a chain. Our own calls are counted
-where they are made, and whoever runs inside a tool counts for itself.
+LangChain reports each call to callbacks, both of decision models and of links of a chain. Our own calls are
+counted where they are made, and an agent that runs inside a tool counts for itself.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ..spending.budget import Tab
 __all__ = ["CallsCounter", "MiddlewareCalls", "counting", "with_counter"]
 
 _COUNTING: ContextVar[Tab | None] = ContextVar("counting", default=None)
-"""Where calls of models that middleware makes are counted; None: no middleware makes calls here."""
+"""The tab for model calls of middleware; None if no middleware makes calls here."""
 
 
 @contextmanager
 def counting(tab: Tab | None) -> Iterator[None]:
-    """Have the calls of models in the body counted on a tab; None: not by callbacks."""
+    """Count the body's model calls on a tab; None: do not count by callbacks."""
     token = _COUNTING.set(tab)
     try:
         yield
@@ -39,19 +39,19 @@ def counting(tab: Tab | None) -> Iterator[None]:
 
 
 class CallsCounter(AsyncCallbackHandler):
-    """Counts all calls of models against the budgets of the run that a tab belongs to."""
+    """Counts all model calls against the budgets of a tab's run."""
 
     raise_error = True
-    """A budget that is used up ends who makes the calls."""
+    """A spent budget ends the caller."""
 
     def __init__(self, tab: Tab) -> None:
         self.tab = tab
         self._loop = asyncio.get_running_loop()
 
     def __getattribute__(self, name: str) -> Any:
-        """Give a thread what it waits for; where code blocks the event loop, refuse a call at once.
+        """Give a thread what it waits for; refuse a call at once if code blocks the event loop.
 
-        In both cases langchain-core 1.8.3 would lose what a coroutine raises.
+        In both cases langchain-core 1.8.3 would lose a coroutine's exception.
         """
         found = super().__getattribute__(name)
         if name in _TOLD and _in_a_thread():
@@ -65,7 +65,7 @@ class CallsCounter(AsyncCallbackHandler):
 
     @property
     def counts(self) -> bool:
-        """Whether a call that begins now is to be counted."""
+        """Whether to count a call that begins now."""
         return True
 
     async def on_chat_model_start(
@@ -85,7 +85,7 @@ class CallsCounter(AsyncCallbackHandler):
     async def on_chain_start(
         self, serialized: dict[str, Any], inputs: Any, *, run_id: UUID, **details: Any
     ) -> None:
-        """Allow a call, if it is one: langchain-core 1.8.3 tells of decision models in this way."""
+        """Allow a call, if it is one: langchain-core 1.8.3 reports decision models in this way."""
         del serialized
         if details.get("run_type") == "llm":
             asked = json.dumps(inputs, default=str, ensure_ascii=False)
@@ -97,17 +97,17 @@ class CallsCounter(AsyncCallbackHandler):
         name = str((details.get("metadata") or {}).get("ls_model_name") or "")
         if asyncio.get_running_loop() is self._loop:
             await self.tab.begin_call(call, "executor", messages, name)
-        else:  # the run's loop is blocked until this returns
+        else:  # The run's loop is blocked until this returns.
             self.tab.begin_blocking_call(call, "executor", name)
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
-        """Count what it used."""
+        """Count the call's usage."""
         generations = [one for some in response.generations for one in some]
         said = next((getattr(one, "message", None) for one in generations), None)
         await self.tab.end_call(run_id, said if isinstance(said, AIMessage) else None)
 
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
-        """Count what a decision model used."""
+        """Count a decision model's usage."""
         used, name = getattr(outputs, "usage", None), getattr(outputs, "model", "")
         said = AIMessage("", usage_metadata=used, response_metadata={"model_name": name})
         await self.tab.end_call(run_id, said)
@@ -134,16 +134,16 @@ def _in_a_thread() -> bool:
 
 
 class MiddlewareCalls(CallsCounter):
-    """Counts the calls that are made for a step and counted nowhere else: those of middleware."""
+    """Counts the calls for a step that nothing else counts: those of middleware."""
 
     @property
     def counts(self) -> bool:
-        """Whether a call that begins now is to be counted; what runs inside a tool inherits callbacks."""
+        """Whether to count a call that begins now; a tool's inner calls inherit the callbacks."""
         return _COUNTING.get() is self.tab
 
 
 def with_counter(config: RunnableConfig, counter: CallsCounter) -> RunnableConfig:
-    """Return a config whose calls of models a counter is told of."""
+    """Return a config whose model calls are reported to a counter."""
     callbacks = config.get("callbacks")
     if isinstance(callbacks, BaseCallbackManager):
         manager = callbacks.copy()

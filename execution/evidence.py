@@ -1,4 +1,4 @@
-"""What is known of the calls that an agent made: which tools were called, with what, and how that ended."""
+"""Keep an agent's calls as evidence: which tools were called, with what, and how each call ended."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..tools.toolbox import Toolbox
 __all__ = ["CALLED_WITH", "MADE", "MARKS", "calls_not_in", "evidence_of"]
 
 CALLED_WITH = "plan_execute_args"
-"""Key in a tool message's metadata: the arguments of the call, where they are not those the model gave."""
+"""Key in a tool message's metadata: the call's arguments, if they differ from the model's."""
 MADE = "plan_execute_made"
-"""Key in the same: whether the call succeeded. Where it is missing, the tool was not called."""
+"""Key in the same metadata: whether the call succeeded. If it is missing, the tool was not called."""
 MARKS = (CALLED_WITH, MADE)
 _NOT_MADE = "The tool was not called. Somebody answered in its place."
 
 
 def calls_not_in(found: Sequence[Evidence], calls: Sequence[Evidence]) -> list[Evidence]:
-    """List the calls of which nothing is found: a middleware may have taken them out of the conversation."""
+    """List the calls without a trace, because a middleware may have removed them from the conversation."""
     known = {(seen["call_id"], seen["tool"]) for seen in found}
     return [seen for seen in calls if (seen["call_id"], seen["tool"]) not in known]
 
@@ -32,14 +32,14 @@ def evidence_of(
 ) -> list[Evidence]:
     """List the tool calls of a conversation with their outcomes.
 
-    A call is answered in its own turn, under its own name: ids are the model's, and one that it
-    uses again would lend a failed call the success of another.
+    Each call gets its answer in its own turn and under its own name. Ids come from the model: if it used one
+    again, a failed call could get the success of another.
 
     Args:
         said: The conversation.
-        toolbox: What the tools do.
-        limit: Arguments of more bytes are abridged.
-        marked: Whether answers of tools carry :data:`MADE`; one without it is of somebody else.
+        toolbox: Knows the tools' effects.
+        limit: Longer arguments are shortened.
+        marked: Whether answers of tools carry :data:`MADE`; an answer without it comes from somebody else.
     """
     evidence: list[Evidence] = []
     waiting: list[tuple[ToolCall, Evidence]] = []
@@ -56,7 +56,7 @@ def evidence_of(
 
 
 def _ended(seen: Evidence, answer: ToolMessage, limit: int, *, marked: bool) -> None:
-    """Write into the evidence of a call how it ended."""
+    """Add to the evidence of a call how it ended."""
     is_error = answer.status == "error"
     mark = answer.response_metadata.get(MADE) if marked else not is_error
     if mark is None and not is_error:

@@ -201,7 +201,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         else:
             answer = _message(output, call)
         ok = answer.status != "error"
-        # A person or a middleware may have changed the call: the model's own turn does not say so.
+        # A person or a middleware may have changed the call, which the model's own turn does not show.
         changes = {CALLED_WITH: args} if args != asked["args"] else {}
         answer.response_metadata = scope.marks[call_id] = {MADE: ok, **changes}
         _ended(scope, request, seen, ok=ok, output=answer.text)

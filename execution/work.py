@@ -528,7 +528,7 @@ def broken_attempt(number: int, error: PlanExecuteError, started_at: str) -> Att
 
 
 def costs_nothing(step: Step, made: Attempt | StepResult) -> bool:
-    """Tell whether a bound step only read, with no model: what a power failure takes of it is read again."""
+    """Tell whether a bound step only read, without a model: if a power failure loses it, it is read again."""
     reads = all(call["effect"] == "read" for call in made["evidence"])
     return "call" in step and reads and not made["usage"].get("model_calls")
 

@@ -63,13 +63,14 @@ class PriceTable:
         Args:
             model: The model that was called, perhaps with fallbacks; None where only its answer is known.
             answer: What it said. The name in it counts: a fallback may have answered.
-            name: What counts where neither says a name.
+            name: What was asked for by name; it counts where no price is known for what the answer says.
         """
         used = answer.usage_metadata
         if used is None:
             return None
         asked = members_of(model) if model is not None else [None]
-        costs = (self._cost(_name_in(answer, member) or name, member, used) for member in asked)
+        named = ((said, member) for member in asked for said in (_name_in(answer, member), name))
+        costs = (self._cost(said, member, used) for said, member in named if said)
         return next((cost for cost in costs if cost is not None), None)
 
     def _cost(self, name: str, model: BaseChatModel | None, used: UsageMetadata) -> float | None:

@@ -45,7 +45,7 @@ SELECT pg_has_role(jobs.relowner, 'USAGE') AND has_schema_privilege(jobs.relname
     WHERE indrelid = jobs.oid AND relname IN ('plan_execute_first_of_queue', 'plan_execute_next_of_queue')
 ) < 2 FROM pg_class jobs WHERE jobs.oid = to_regclass(%s)
 """
-"""Tells whether indexes are to be made: earlier versions made none, and some users may not."""
+"""Tells whether to create indexes: earlier versions created none, and some users may not."""
 
 _PLANNER = ("enable_sort", "enable_incremental_sort", "enable_seqscan", "enable_bitmapscan")
 """What the planner must not do for workers: a queue that grew since it was analyzed would be sorted whole

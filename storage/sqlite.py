@@ -86,7 +86,7 @@ class Database:
         self._opener: int | None = None
         """The Python thread that has an open transaction."""
         self._durable: bool | None = None
-        """Whether commits wait for the disk now; None: as SQLite was built."""
+        """Whether commits wait for the disk now; None means SQLite's default."""
         self._closed = False
         self._process = os.getpid()
 
@@ -242,7 +242,7 @@ def _sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk."""
     is_folder = path.is_dir()
     if is_folder and os.name == "nt":
-        return  # Windows opens no folders
+        return  # Windows cannot open folders.
     handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)

@@ -37,8 +37,8 @@ _FOR_ALL = (LATER, LOOK)
 _STALLED_AFTER_S = 24 * 3600.0
 """procrastinate's own limit for a dead worker; its lock shows that much sooner (see `Jobs.rescue`)."""
 
-# The first job of each queue, with an index that jumps from one queue to the next; and those in hand, in the
-# same statement: between two, a job that is handed out again would be in neither.
+# The first job of each queue, with an index that jumps from one queue to the next, and active jobs. One
+# statement reads both, or it could miss a job that is handed out again in between.
 _QUEUES = """
 WITH RECURSIVE first AS (
     (SELECT queue_name, args, scheduled_at FROM procrastinate_jobs WHERE status = 'todo'
@@ -274,7 +274,7 @@ class Jobs(JobManager):
             await self.connector.execute_query_async(_RESCUE)
 
     async def _queues(self) -> list[tuple[str, bool]]:
-        """List the queues that the agent can serve, each with whether a job is due that nobody has."""
+        """List the queues that the agent can serve, each with whether a due job is free."""
         rows = await self.connector.execute_query_all_async(_QUEUES)
         return [
             (row["queue_name"], row["is_due"])

@@ -1,8 +1,8 @@
-"""A tool that runs programs the careful way: an allow-list, no shell, one folder, limits.
+"""A tool that runs programs carefully: an allow-list, no shell, one folder, limits.
 
-This keeps mistakes in. It does not keep a hostile program in: whoever may run ``python`` (or
-``git``, whose settings can name programs) may do anything that the user may. Run commands of a
-model that you do not trust in a container.
+This contains mistakes. It does not contain a hostile program: whoever may run ``python`` (or ``git``, whose
+settings can name programs) may do anything that the user may do. Run commands of a model that you do not
+trust in a container.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _GRACE_S = 1.0
 
 
 def command_tool(root: Path, allowed: Sequence[str], *, time_limit_s: float = 60.0) -> BaseTool:
-    """Make the tool ``run_command``; what a command does is not known, so its effect is ``write``."""
+    """Make the tool ``run_command``; its effect is ``write``, because nobody knows what a command does."""
     commands = Commands(root, tuple(allowed), time_limit_s=time_limit_s)
 
     async def run_command(command: list[str], folder: str = ".") -> str:
-        """Run a program in a folder and return what it printed."""
+        """Run a program in a folder and return its output."""
         return await commands.run(command, folder)
 
     run_command.__doc__ = (
         "Run a program, without a shell, and return what it printed, errors included. "
-        "It is killed after a while, and so is what it leaves in the background. "
+        "It is killed after a time limit, together with what it leaves in the background. "
         'The command is a list such as ["python", "-m", "unittest"]; '
         f"allowed programs: {known(commands.allowed)}."
     )
     tool = StructuredTool.from_function(coroutine=run_command, metadata={"effect": "write"})
-    # LangChain tools can be called without an event loop too.
+    # LangChain tools can also be called without an event loop.
     tool.func = lambda command, folder=".": run_to_end(commands.run(command, folder))
     return tool
 
@@ -67,8 +67,8 @@ class Commands:
         root: The folder; no command starts outside it, and it is the command's home folder.
         allowed: Names of the programs that may run; ``python`` is the running interpreter.
         time_limit_s: Seconds until a command is killed, with every process of its group.
-        output_limit: How many bytes of the output are kept; its end, where programs say what went wrong.
-        environment: Variables on top of the few that a command gets; nothing is inherited but ``PATH``.
+        output_limit: How many bytes at the end of the output are kept, where programs say what went wrong.
+        environment: Variables in addition to the few that a command gets; only ``PATH`` is inherited.
 
     Raises:
         ConfigurationError: If no program is allowed, or one is not a plain name.
@@ -87,9 +87,9 @@ class Commands:
             raise ConfigurationError(f"allowed commands are plain names such as git: {named}")
 
     async def run(self, command: Sequence[str], folder: str = ".") -> str:
-        """Run a command and return what it printed, errors included.
+        """Run a command and return its output, including errors.
 
-        Cancelling kills it. A process that leaves the command's group is not found again.
+        Cancelling kills the command. A process that leaves the command's group is not found again.
 
         Raises:
             ToolFailedError: If it is not allowed, ends with another code than 0, or takes too long.
@@ -98,7 +98,7 @@ class Commands:
         output = _Output(self.output_limit)
         reading = asyncio.ensure_future(run_in_thread(output.read, process.stdout))
         code = await self._ended(process, command)
-        # Only a process that has left the group can still hold the pipe: it is not waited for.
+        # Only a process that has left the group can still hold the pipe; we do not wait for it.
         await asyncio.wait({reading}, timeout=_GRACE_S)
         if code != 0:
             raise ToolFailedError(f"{_shown(command)} ended with {code}: {_end(output.text())}")
@@ -157,7 +157,7 @@ class Commands:
 
 
 def _variables_of_windows() -> dict[str, str]:
-    """Give the variables without which programs do not start there."""
+    """Return the variables without which programs do not start on Windows."""
     names = ("SYSTEMROOT", "TEMP", "TMP", "PATHEXT")
     return {name: value for name in names if (value := expand_variables(f"${{{name}:-}}"))}
 
@@ -194,7 +194,7 @@ async def _killed(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Output:
-    """What a command prints: its last bytes, and how many were before them."""
+    """A command's output: its last bytes, and how many came before them."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -202,7 +202,7 @@ class _Output:
         self._size = 0
 
     def read(self, pipe: IO[bytes]) -> None:
-        """Read until everybody who holds the pipe has closed it."""
+        """Read until every process that holds the pipe has closed it."""
         with pipe:
             while chunk := os.read(pipe.fileno(), _CHUNK):
                 last = self._kept + chunk

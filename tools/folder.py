@@ -87,7 +87,7 @@ class ConfinedFolder:
 
 
 def resolved_below(root: Path, path: str) -> Path:
-    """Resolve a relative path, which need not exist; the root is made if it is missing.
+    """Resolve a relative path, which need not exist; create the root if it is missing.
 
     Raises:
         ToolFailedError: If it does not end below the root.

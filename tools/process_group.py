@@ -1,4 +1,4 @@
-"""A program with all that it starts: begun as a group of its own, and killed as one."""
+"""Start a program as a process group, and kill it with everything that it started."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ OWN_GROUP: Final[dict[str, Any]] = {
     "start_new_session": True,
     "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
 }
-"""Options of ``Popen``: POSIX takes the first and Windows the second."""
+"""Options of ``Popen``: POSIX uses the first and Windows the second."""
 
-# macOS says "not permitted" of a group of which only ended processes are left.
+# macOS reports "not permitted" for a group in which only ended processes are left.
 _NOBODY_LEFT = (ProcessLookupError, PermissionError) if sys.platform == "darwin" else (ProcessLookupError,)
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Kill every process of a group that was started with ``OWN_GROUP``.
 
-    On Windows it kills the program's children, found by their parents. It cannot find those of a program that
-    has already ended.
+    On Windows it kills the program's children, which it finds by their parents. It cannot find the children
+    of a program that has already ended.
     """
     if hasattr(os, "killpg"):
         with suppress(*_NOBODY_LEFT):
@@ -36,4 +36,4 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         taskkill = os.path.join(expand_variables("${SYSTEMROOT}"), "System32", "taskkill.exe")
         command = [taskkill, "/F", "/T", "/PID", str(process.pid)]
         subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - a program of Windows
-        process.kill()  # if taskkill could not
+        process.kill()  # If taskkill could not.

@@ -113,9 +113,9 @@ async def _talk(
 def _ending(
     said: Sequence[AnyMessage], toolbox: Toolbox, scope: StepScope, evidence: list[Evidence]
 ) -> Ending:
-    """Note the calls of a conversation that has ended, and read how."""
+    """Record the calls of an ended conversation, and read how it ended."""
     found = evidence_of(said, toolbox, scope.run.settings.max_inline_bytes, marked=True)
-    # What a middleware took out of the conversation was done all the same.
+    # Calls that a middleware removed from the conversation were still made.
     evidence[:] = [*calls_not_in(found, scope.calls), *found]
     return ending_of(answer_of(said, scope.output_schema), scope.output_schema)
 

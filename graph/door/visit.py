@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
@@ -67,6 +68,8 @@ from .thread_state import look_at, reopen, reopen_to_settle, stands_before_a_goa
 T = TypeVar("T")
 
 __all__ = ["Visit", "arrive", "check_new_run"]
+
+_log = logging.getLogger(__name__)
 
 
 class Checked(NamedTuple):
@@ -348,6 +351,7 @@ class Visit:
         if self.settings.max_tool_calls is not None or self.settings.max_model_calls is not None:
             counted |= await self._counted_calls()
         if self.settings.spend_limits:
+            _warn_of(self.store)
             counted["periods"] = Periods(self.store, self.settings.tenant or "", self.settings.spend_limits)
             await counted["periods"].refresh()
         clock = asyncio.get_running_loop().time  # Time limits use this one.
@@ -431,7 +435,7 @@ async def arrive(
 
 
 async def _uses(snapshot: StateSnapshot | None, settings: Context, ledger: Ledger) -> dict[str, Any]:
-    """Look up the calls that open questions of others than ours are about, where a rule may speak of them."""
+    """Look up the calls of open foreign questions, if rules may apply to them."""
     open_ = snapshot.interrupts if snapshot is not None and settings.approvers else ()
     asked = [one.id for one in open_ if question_name(one.value) not in QUESTIONS]
     return dict(zip(asked, await ledger.uses(asked), strict=True))
@@ -499,6 +503,22 @@ def _store(agent: CompiledAgent, configurable: Mapping[str, Any], has_saver: boo
         # A run that nothing can resume keeps no records.
         return (agent.memory if has_saver else InMemoryStore()), True
     return async_store(store), False
+
+
+def _warn_of(store: Any) -> None:
+    """Say so where limits over all runs hold in one process only, and others may use the store."""
+    kept = getattr(store, "wrapped", store)
+    if not hasattr(kept, "change") and not isinstance(kept, InMemoryStore):
+        _warn_of_kind(type(kept).__name__)
+
+
+@cache
+def _warn_of_kind(store: str) -> None:
+    _log.warning(
+        "spend_limits hold in this process only: %s cannot look and write in one step, so runs of several "
+        "processes may go over a limit together. local_persistence and postgres_persistence hold them",
+        store,
+    )
 
 
 def _cached_plans(

@@ -92,7 +92,9 @@ class Decider(BaseDecisionModel):
         }
         answers = dict.fromkeys(questions, choice if self.route else noul)
         used = {"input_tokens": 7, "output_tokens": 1}
-        return ClassifierResponse.model_validate({"model": self.model, "answers": answers, "usage": used})
+        return ClassifierResponse.model_validate(
+            {"model": f"{self.model}-v2", "answers": answers, "usage": used}
+        )
 
 
 # --- what works --------------------------------------------------------------------------

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import SummarizationMiddleware
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
+from langgraph.store.sqlite.aio import AsyncSqliteStore
 from plans import Thread, agent_with, think
 
-from plan_execute import Context, ScriptedModel
+from plan_execute import Context, ScriptedModel, local_persistence
 from plan_execute.context import SpendLimit
 from plan_execute.errors import ConfigurationError
 from plan_execute.graph.agent import PlanExecuteAgent
+from plan_execute.graph.door.visit import _warn_of_kind
 from plan_execute.spending.periods import Periods
 from plan_execute.storage.ledger import Ledger
 
@@ -27,7 +31,7 @@ def spending(*limits: dict[str, Any], **settings: Any) -> Context:
     return Context(**given)
 
 
-def agent(store: InMemoryStore, **options: Any) -> tuple[PlanExecuteAgent, ScriptedModel]:
+def agent(store: BaseStore, **options: Any) -> tuple[PlanExecuteAgent, ScriptedModel]:
     model = ScriptedModel({"executor": ["x"] * 99, "synthesizer": ["ok"] * 99}, latency_s=0.01)
     return agent_with((), model, store=store, checkpointer=InMemorySaver(), **options), model
 
@@ -164,3 +168,22 @@ async def test_a_call_of_a_middleware_that_is_cut_off_leaves_nothing_reserved() 
         await working
     await spent.refresh()
     assert spent._row["open"] == {}
+
+
+async def test_a_store_that_other_processes_may_use_and_that_cannot_hold_limits_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _warn_of_kind.cache_clear()
+    with local_persistence(tmp_path / "own.db") as own:
+        for store in (own.store, InMemoryStore()):
+            built, _ = agent(store)
+            await Thread(built, spending(CALLS)).run(think("a"))
+    assert "spend_limits" not in caplog.text
+    async with AsyncSqliteStore.from_conn_string(str(tmp_path / "store.db")) as store:
+        await store.setup()
+        built, _ = agent(store)
+        await Thread(built, Context(approval="never")).run(think("a"))
+        assert "spend_limits" not in caplog.text, "nothing is limited"
+        for _ in range(2):
+            await Thread(built, spending(CALLS)).run(think("a"))
+    assert caplog.text.count("spend_limits hold in this process only: AsyncSqliteStore") == 1

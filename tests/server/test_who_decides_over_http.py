@@ -102,7 +102,7 @@ def test_a_client_cannot_send_who_it_is(server, users):
 def test_who_started_the_run_does_not_approve_it_and_another_does(server, users):
     thread = begun(users, "ann", "own", person="boss")
     answer(users["ann"], thread)
-    assert_refused(server, users["ann"], thread, "own", "but not who started the run (ann)")
+    assert_refused(server, users["ann"], thread, "own", "but not the person who started the run (ann)")
     answer(users["boss"], thread)
     assert server.calls("own") == ["write"]
     values = users["boss"].threads.get_state(thread)["values"]
