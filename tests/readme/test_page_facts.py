@@ -144,6 +144,13 @@ def test_the_readme_is_read_in_three_minutes():
     assert len(text_of("README.md").splitlines()) <= 160
 
 
+def test_only_the_page_that_says_when_it_works_installs_an_extra_by_name_alone():
+    """The program is on no index: by name pip finds it only where it is installed."""
+    named = re.compile(r"pip install[^\n`]*'plan-execute\[")
+    by_name = [page for page in page_names() if named.search(text_of(page))]
+    assert by_name == ["docs/install.md"]
+
+
 def test_the_page_about_secrets_names_them_all():
     page = text_of("docs/secrets.md")
     assert [name for name in SECRET_NAMES if f"`{name}`" not in page] == []
