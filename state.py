@@ -217,6 +217,8 @@ class RoleUsage(TypedDict, total=False):
     input_tokens: int
     output_tokens: int
     cost: float
+    roles: dict[str, int]
+    """Of a model: how many of its calls were made for which role."""
 
 
 class Usage(TypedDict, total=False):
@@ -282,6 +284,8 @@ class Evaluation(TypedDict, total=False):
     hint: str
     by: By
     evidence: list[str]
+    at: str
+    """When it was decided (ISO 8601, UTC); absent in records of earlier versions."""
     cancelled: bool
     """Whether the run was ended from outside: then nobody is asked anything more."""
 
