@@ -589,6 +589,11 @@ def reason_of(state: State) -> str:
     return evaluation.get("reason", "") if evaluation else ""
 
 
+def begun_at(state: Mapping[str, Any]) -> str | None:
+    """Return when the first decision of a thread was made (ISO 8601); None: none is on record."""
+    return next((event["at"] for event in state.get("audit") or ()), None)
+
+
 def accepted_at(state: State) -> str:
     """Return when the plan was accepted first (ISO 8601): ``now()``, the same after any resume."""
     plan = state.get("plan")

@@ -44,6 +44,8 @@ class Entry:
         reason: What keeps the workers from it.
         done: How many of its steps are done.
         steps: How many it has.
+        started_at: When its first decision was made (ISO 8601, UTC).
+        cost: What it has cost, where there are prices.
         questions: What it waits for: ``id``, ``name``, ``asks``.
     """
 
@@ -55,6 +57,8 @@ class Entry:
     reason: str | None = None
     done: int = 0
     steps: int = 0
+    started_at: str | None = None
+    cost: float | None = None
     questions: tuple[dict[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -79,16 +83,22 @@ class Wanted:
     statuses: frozenset[str] = frozenset()
     goal: str = ""
     since: datetime | None = None
+    started: datetime | None = None
+    cost: float | None = None
 
     @property
     def is_all(self) -> bool:
         """Whether no thread is left out."""
-        return not (self.statuses or self.goal or self.since)
+        return self == ALL
 
     def takes(self, entry: Entry) -> bool:
         """Tell whether a list shows this thread."""
-        named = {entry.status, entry.shown_status}
-        return (not self.statuses or bool(self.statuses & named)) and self.goal.lower() in entry.goal.lower()
+        return (
+            (not self.statuses or bool(self.statuses & {entry.status, entry.shown_status}))
+            and self.goal.lower() in entry.goal.lower()
+            and (self.started is None or _time(entry.started_at or entry.at) >= self.started)
+            and (self.cost is None or (entry.cost is not None and entry.cost >= self.cost))
+        )
 
 
 ALL = Wanted()
@@ -109,6 +119,7 @@ def entries(
 
 
 def _entry(agent: PlanExecuteAgent, thread: str, at: str) -> Entry:
+    from ..state import begun_at
     from .commands_worker import queued_now, queued_status, what_keeps
     from .driving import overdue_questions
     from .views import asked, look_up, open_questions, results_of
@@ -128,6 +139,8 @@ def _entry(agent: PlanExecuteAgent, thread: str, at: str) -> Entry:
         reason=what_keeps(agent, queued),
         done=sum(result["status"] == "done" for result in results.values()),
         steps=len(steps),
+        started_at=begun_at(values),
+        cost=(values.get("usage") or {}).get("cost"),
         questions=tuple(
             {"id": one.id, "name": one.name, "asks": asked(one)} for one in open_questions(snapshot)
         ),
@@ -227,11 +240,15 @@ def list_lines(
         headings: Whether a line of headings comes first.
     """
     when = [entry.at[:16].replace("T", " ") if width is None else _ago(entry.at, now) for entry in found]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (entry.thread, time, entry.shown_status, entry.progress)
         for entry, time in zip(found, when, strict=True)
     ]
-    names = ("THREAD", "LAST", "STATUS", "STEPS")
+    names: tuple[str, ...] = ("THREAD", "LAST", "STATUS", "STEPS")
+    if any(entry.cost is not None for entry in found):
+        names = (*names, "COST")
+        costs = ["-" if entry.cost is None else f"{entry.cost:.4g}" for entry in found]
+        rows = [(*row, cost) for row, cost in zip(rows, costs, strict=True)]
     sizes = [max(map(len, column)) for column in zip(*rows, *([names] if headings else []), strict=True)]
     narrow = width is not None and width < _NARROW
     if headings:

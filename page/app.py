@@ -36,7 +36,7 @@ from .board import Board
 from .editor import Edit, edit_page
 from .frame import Frame, note
 from .guard import Access, Guard, RefusedError, form_token, person_of, read_form
-from .lists import inbox, new_run, runs
+from .lists import Wanted, inbox, new_run, runs
 from .live import Live, Watch
 from .one_run import Shown, one_run, said_by, step_drawer, time_chart
 from .threads import Thread, Threads, questions_of, waiting_in
@@ -129,8 +129,8 @@ class _Pages:
     async def runs(self, request: Request) -> Response:
         """Show all runs that match."""
         since, listed = self.threads.version, await self.threads.threads()
-        asked, frame = request.query_params, await self._frame(request, listed)
-        return HTMLResponse(runs(frame, listed, since, asked.get("status", ""), asked.get("q", "")))
+        frame = await self._frame(request, listed)
+        return HTMLResponse(runs(frame, listed, since, Wanted.of(request.query_params)))
 
     # --- one run ------------------------------------------------------------------------------
 

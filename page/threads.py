@@ -15,7 +15,7 @@ from ..context import run_redactor
 from ..errors import PlanExecuteError, ThreadNotFoundError
 from ..people.questions import OpenQuestion
 from ..report import RunRecord
-from ..state import FINAL_STATUSES
+from ..state import FINAL_STATUSES, begun_at
 from .live import Live, Watch
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Thread:
     id: str
     at: str
     """When it was last written, ISO 8601."""
+    started: str
+    """When its first decision was made, ISO 8601."""
     goal: str
     status: str
     """As in the state; or ``waiting``, ``running`` (here), ``stopped`` (or run elsewhere)."""
@@ -130,6 +132,7 @@ class Threads(ABC):
         return {
             "id": thread,
             "at": at,
+            "started": begun_at(values) or at,
             "goal": str(values.get("goal") or plan.get("goal") or ""),
             "status": self.status_of(thread, snapshot),
             "done": sum(result["status"] == "done" for result in results.values()),
