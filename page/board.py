@@ -18,6 +18,7 @@ from ..people.questions import is_ours
 from ..report import RunRecord, aread_run
 from ..storage.persistence import list_threads
 from ..threads.requirements import check_can_go_on, impossible_decisions
+from ..threads.schedules import Schedules
 from .threads import Threads, config_of
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ class Board(Threads):
     def hears(self, thread: str) -> bool:
         """Tell whether this process runs a thread."""
         return thread in self._tasks
+
+    async def schedules(self) -> Schedules:
+        """Return the schedules of the database."""
+        return await Schedules.of(self.agent)
 
     # --- running ----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from ..storage.plan_cache import time_ago
 from .asking import question_card
 from .frame import Frame, field, moment, note, status_badge
 from .threads import Thread
+from .typed_plans import Declared, input_fields, plan_field
 
 __all__ = ["STATUSES", "Wanted", "inbox", "new_run", "runs"]
 
@@ -203,7 +204,7 @@ _APPROVALS = {
 
 
 def new_run(
-    frame: Frame, typed: Mapping[str, str], refused: str = "", inputs: Sequence[tuple[str, str, str]] = ()
+    frame: Frame, typed: Mapping[str, str], refused: str = "", inputs: list[Declared] | None = None
 ) -> str:
     """Write the form that starts a run.
 
@@ -211,7 +212,7 @@ def new_run(
         frame: The page.
         typed: What the form held.
         refused: Why it was not taken.
-        inputs: The inputs that the plan declares: name, hint, value.
+        inputs: The inputs that the plan declares.
     """
     chosen = typed.get("approval") or "writes"
     radios = [
@@ -225,8 +226,8 @@ def new_run(
         )
         for name, meaning in _APPROVALS.items()
     ]
-    given = [field(name, f"input.{name}", value, hint=hint) for name, hint, value in inputs]
     plan = typed.get("plan", "")
+    schedule = element("button", "Schedule …", formaction=frame.link("schedules", "new"))
     form = frame.form(
         frame.link("new"),
         note(refused) if refused else "",
@@ -234,20 +235,12 @@ def new_run(
         element(
             "details",
             element("summary", "Or a plan"),
-            field(
-                "Plan file",
-                "plan",
-                plan,
-                rows=max(10, min(30, plan.count("\n") + 2)),
-                hint="YAML or JSON. Then no goal is needed.",
-                class_="code",
-                spellcheck="false",
-            ),
+            plan_field(plan, "YAML or JSON. Then no goal is needed."),
             open=bool(plan),
         ),
-        element("fieldset", element("legend", "Inputs of the plan"), *given) if given else "",
+        input_fields(inputs or []),
         element("fieldset", element("legend", "Ask for approval"), *radios),
-        element("p", element("button", "Start", class_="approve"), class_="buttons"),
+        element("p", element("button", "Start", class_="approve"), schedule, class_="buttons"),
         class_="new",
     )
     return frame.document("New run", element("h1", "New run"), join([form]), here="new")

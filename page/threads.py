@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import RunnableConfig
 
 from ..context import run_redactor
-from ..errors import PlanExecuteError, ThreadNotFoundError
+from ..errors import ConfigurationError, PlanExecuteError, ThreadNotFoundError
 from ..people.questions import OpenQuestion
 from ..report import RunRecord
 from ..state import FINAL_STATUSES, begun_at
@@ -20,6 +20,8 @@ from .live import Live, Watch
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
+
+    from ..threads.schedules import Schedules
 
 __all__ = ["Thread", "Threads", "config_of", "questions_of", "waiting_in"]
 
@@ -95,6 +97,14 @@ class Threads(ABC):
     def hears(self, thread: str) -> bool:  # noqa: ARG002 - unless it runs threads itself
         """Tell whether the events of a thread's run come in here, which say more than what is stored."""
         return False
+
+    async def schedules(self) -> Schedules:
+        """Return the schedules that are kept beside the threads.
+
+        Raises:
+            ConfigurationError: If there can be none; the message says what they need.
+        """
+        raise ConfigurationError("here schedules are cron jobs of the LangGraph server: see its API")
 
     # --- looking ----------------------------------------------------------------------------
 
