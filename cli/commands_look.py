@@ -19,6 +19,7 @@ from .options import (
     ReportOutput,
     SourceOptions,
     Thread,
+    complete_threads,
     read_words,
 )
 from .terminal import Screen
@@ -265,6 +266,7 @@ def graph(
         str | None,
         typer.Argument(
             metavar="[FILE | THREAD]",
+            autocompletion=complete_threads,
             help="The plan to draw, of a file or of a thread (default: the graph of the program itself).",
         ),
     ] = None,

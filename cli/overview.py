@@ -320,23 +320,32 @@ def overview_lines(
             yield f"{title}{f' ({len(members)})' if len(members) > len(shown) else ''}"
             yield from (f"  {line}" for line in list_lines(shown, width - 2, now=now))
             yield ""
-    yield from _next(found, way)
+    yield from _next(found, way, width)
 
 
-def _next(found: Sequence[Entry], way: Callable[[str], str]) -> Iterator[str]:
+def _next(found: Sequence[Entry], way: Callable[[str], str], width: int) -> Iterator[str]:
     """Name what is to be done next, the most pressing first."""
     yield "Next"
+    steps = dict(_steps_next(found, way))
+    room = max(map(len, steps))
+    narrow = room + max(map(len, steps.values())) + 4 > width
+    for command, what in steps.items():
+        yield from (f"  {command}", f"    {what}") if narrow else (f"  {command:<{room}}  {what}",)
+
+
+def _steps_next(found: Sequence[Entry], way: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     if waiting := [entry for entry in found if entry.questions]:
-        yield f"  {way(waiting[-1].thread)}    answer the question that waits longest"
+        yield way(waiting[-1].thread), "answer the question that waits longest"
     if stopped := [entry for entry in found if entry.status == "stopped"]:
-        yield f"  {way(stopped[0].thread)}    go on with what stopped"
+        yield way(stopped[0].thread), "go on with what stopped"
     if not found:
-        yield "  plan-execute demo tour             see how it works; needs no key"
-        yield "  plan-execute run FILE.yaml         run a plan"
-        yield "  plan-execute run 'GOAL' --model M  let a model plan and run a goal"
+        yield "plan-execute demo tour", "see how it works; needs no key"
+        yield "plan-execute run FILE.yaml", "run a plan"
+        yield "plan-execute run 'GOAL' --model M", "let a model plan and run a goal"
     elif not waiting:
-        yield f"  plan-execute show {found[0].thread}    look at the last run"
-    yield "  plan-execute --help    all commands"
+        yield f"plan-execute show {found[0].thread}", "look at the last run"
+        yield f"plan-execute report {found[0].thread} -o report.html", "what happened in it, as a page"
+    yield "plan-execute --help", "all commands"
 
 
 def _time(at: str) -> datetime:

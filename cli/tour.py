@@ -117,11 +117,12 @@ def _show_what_next(screen: Screen, thread: str, where: str) -> None:
     for command, what in (
         (f"show {thread}", "the plan, each step and the answer"),
         (f"history {thread}", "every decision, and who made it"),
-        (f"report {thread} -o report.html", "all of it as a page"),
-        (f"graph {thread}", "the plan as a picture"),
-        ("list", "all threads; `plan-execute` alone says what waits"),
+        (f"report {thread} -o report.html", "all of it as a page for your browser"),
+        (f"graph {thread}", "its plan, drawn in the terminal"),
+        ("list", "all threads"),
+        ("", "what waits, and what to do next"),
     ):
-        screen.note(f"   {program} {command}{where}    {what}")
+        screen.note(f"   {what}:\n      {program}{command and f' {command}'}{where if command else ''}")
 
 
 # --- one part, in a process of its own --------------------------------------------------

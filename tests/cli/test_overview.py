@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from plan_execute.cli.overview import Entry, list_lines
+from plan_execute.cli.overview import Entry, list_lines, overview_lines
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +138,15 @@ def test_a_list_is_chosen_by_when_runs_were_started_and_what_they_cost(three):
     assert three("list", "--min-cost", "0.01").err.strip() == "No thread is like this."
     refused = three("list", "--started", "soon")
     assert (refused.code, "--started: 'soon' is not a length of time" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_what_to_do_next_stands_in_columns_or_in_a_narrow_window_below_each_other(width):
+    now = datetime.now(UTC)
+    ended = [Entry("weekly", now.isoformat(), "done", "g", done=1, steps=1)]
+    lines = list(overview_lines(ended, lambda thread: f"plan-execute resume {thread}", width=width, now=now))
+    _, *todo = lines[lines.index("Next") :]
+    if width == 40:
+        assert todo[:2] == ["  plan-execute show weekly", "    look at the last run"]
+    else:
+        assert len({len(line) - len(line.split("  ")[-1].lstrip()) for line in todo}) == 1, todo
