@@ -114,10 +114,11 @@ def complete_threads(context: typer.Context, incomplete: str) -> list[str]:
     """Name the threads that begin like this, for a shell; those of a server are not asked for."""
     import sqlite3
 
+    from ..context import Environment
     from ..storage.thread_names import thread_names
-    from .sources import Place, Sources
+    from .places import Place
 
-    place: Place = Sources.read(SourceOptions(db=context.params.get("db"))).database
+    place = Place.chosen(context.params.get("db"), Environment.read())
     if place.is_server or place.missing():
         return []
     try:

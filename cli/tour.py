@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from .driving import Session
-    from .sources import Place
+    from .places import Place
 
 __all__ = ["tour"]
 
@@ -137,7 +137,7 @@ def _play(part: str, database: str, thread: str, folder: Path, *, plain: bool) -
     from ..graph import create_plan_execute_agent
     from ..models.scripted import ScriptedModel
     from .driving import Session
-    from .sources import Place
+    from .places import Place
 
     screen = Screen(json=False, plain=plain)
     tools = release_tools(folder / "wordcount")

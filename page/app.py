@@ -39,7 +39,7 @@ from .frame import Frame, note
 from .guard import Access, Guard, RefusedError, form_token, person_of, read_form
 from .lists import Wanted, inbox, new_run, runs
 from .live import Live, Watch
-from .one_run import Shown, one_run, said_by, step_drawer, time_chart
+from .one_run import Shown, one_run, step_drawer, time_chart
 from .schedules import ScheduleRoutes, schedule_list
 from .threads import Thread, Threads, questions_of, waiting_in
 from .typed_plans import Declared, declared_inputs, typed_inputs
@@ -158,14 +158,12 @@ class _Pages:
         thread, threads = request.path_params["thread"], self.threads
         version = threads.live(thread).version  # before anything is read: what changes meanwhile is told
         snapshot = await threads.snapshot(thread)
-        spoken = run_redactor().value([*snapshot.values.get("messages", ())])
         shown = Shown(
             record=await threads.record(thread),
             status=threads.status_of(thread, snapshot),
             busy=threads.is_running(thread),
             questions=questions_of(snapshot),
             impossible=threads.impossible(snapshot.values),
-            conversation=[said for message in spoken if (said := said_by(message))],
             fault=threads.faults.get(thread, ""),
             refused=refused,
             version=version,

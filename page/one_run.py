@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..people.questions import OpenQuestion
-from ..report.html import PARTS, markdown, part
+from ..report.html import PARTS, part
 from ..report.html_steps import step_section
 from ..report.markup import Markup, element, join
 from ..report.record import RunRecord
@@ -16,9 +15,8 @@ from ..report.words import OUTCOMES, Share, say_cost, say_seconds
 from .asking import question_card
 from .frame import Frame, note, status_badge
 
-__all__ = ["Shown", "anchors_of", "one_run", "said_by", "step_drawer", "time_chart"]
+__all__ = ["Shown", "anchors_of", "one_run", "step_drawer", "time_chart"]
 
-_MESSAGES = 60
 _TO_COME = ("running", "done", "failed", "waiting")
 
 
@@ -31,7 +29,6 @@ class Shown:
         busy: Whether this process runs it.
         fault: Why a run of this process stopped.
         impossible: Decisions that could not be carried out.
-        conversation: Who said what, oldest first.
         refused: The answer that was not taken: the question, why, and what the form held.
         version: That of the run's `Live` before all this was read.
     """
@@ -41,7 +38,6 @@ class Shown:
     busy: bool
     questions: Sequence[OpenQuestion]
     impossible: Collection[str]
-    conversation: Sequence[tuple[str, str]]
     fault: str = ""
     refused: tuple[str, str, Mapping[str, str]] | None = None
     version: int = 0
@@ -60,7 +56,7 @@ def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
         "div",
         _live("questions", _questions(frame, shown)),
         _live("answer", _titled("answer", record), _titled("issues", record)),
-        _live("conversation", _conversation(shown.conversation)),
+        _live("conversation", _titled("conversation", record)),
         _live("decisions", _titled("decisions", record)),
         _live("usage", _titled("usage", record)),
         _live("settings", _titled("settings", record)),
@@ -170,19 +166,6 @@ def _questions(frame: Frame, shown: Shown) -> Markup | str:
     return join([element("h2", "Waiting for an answer"), *cards]) if cards else ""
 
 
-def _conversation(said: Sequence[tuple[str, str]]) -> Markup | str:
-    if not said:
-        return ""
-    listed = [
-        element("li", element("b", who), element("div", markdown(words), dir="auto"), class_="said-by")
-        for who, words in said[-_MESSAGES:]
-    ]
-    left = len(said) - len(listed)
-    note = element("p", f"{left:,} earlier messages are in the report.", class_="muted") if left else ""
-    summary = element("summary", element("h2", "Conversation"))
-    return element("details", summary, note, element("ol", *listed, class_="talk", tabindex="0"))
-
-
 # --- the drawings ------------------------------------------------------------------------
 
 
@@ -259,10 +242,3 @@ def step_drawer(record: RunRecord, step_id: str, frame: Frame, *, may_retry: boo
         class_="inline",
     )
     return join([element("h2", step_id), retry if may_retry and step["status"] else "", section])
-
-
-def said_by(message: Any) -> tuple[str, str] | None:
-    """Tell who said a message of the conversation, and what; None: nothing was said."""
-    words = message.text if isinstance(message.text, str) else message.text()
-    names = {"human": "You", "ai": "plan-execute", "tool": "Decision"}
-    return (names.get(message.type, message.type), words) if words.strip() else None

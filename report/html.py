@@ -523,6 +523,33 @@ def _changed(what: str, ids: Sequence[str], anchors: Mapping[str, str]) -> list[
     return [element("details", element("summary", title, say_count(len(ids), "step")), links)]
 
 
+# --- what was said ------------------------------------------------------------------------
+
+_MESSAGES = 60
+_WORDS = 4000
+"""Characters of a message."""
+
+
+def _conversation(record: RunRecord, _: Mapping[str, str]) -> Markup | str:
+    said = record["conversation"][-_MESSAGES:]
+    if not said:
+        return ""
+    listed = [
+        element(
+            "li",
+            element("b", one["who"]),
+            element("div", markdown(shortened(one["words"], _WORDS)[0]), dir="auto"),
+            class_="said-by",
+        )
+        for one in said
+    ]
+    earlier = len(record["conversation"]) - len(said)
+    words = f"{say_count(earlier, 'earlier message')} in the JSON." if earlier else ""
+    summary = element("summary", say_count(len(record["conversation"]), "message"))
+    note = element("p", words, class_="muted") if words else ""
+    return element("details", summary, note, element("ol", *listed, class_="talk", tabindex="0"))
+
+
 # --- what was spent, and by which settings -----------------------------------------------
 
 
@@ -585,6 +612,7 @@ PARTS: dict[str, tuple[str, Part]] = {
     "timeline": ("What ran when", _timeline),
     "steps": ("Steps", _steps),
     "decisions": ("Decisions", _decisions),
+    "conversation": ("Conversation", _conversation),
     "usage": ("What was spent", _usage),
     "settings": ("Settings", _settings),
 }

@@ -13,6 +13,7 @@ from ..people.questions import OpenQuestion
 from ..people.wording import TITLES
 from ..plan.identity import input_values
 from ..state import FINAL_STATUSES, decider_in_words
+from .conversation import Said, said_in
 from .steps import StepRecord, step_records
 from .story import Decision, Story, tell_story
 from .timeline import Asked, Timeline, make_timeline, seconds_of
@@ -79,6 +80,7 @@ class RunRecord(TypedDict):
     timeline: Timeline
     decisions: list[Decision]
     """In the order in which they were made."""
+    conversation: list[Said]
     story: Story
     """What broke, who decided, and what changed."""
 
@@ -160,6 +162,7 @@ def run_record(
         "steps": steps,
         "timeline": timeline,
         "decisions": decisions,
+        "conversation": list(said_in(values.get("messages") or ())),
         "story": tell_story(steps, decisions[earlier:], asked, ended=status in FINAL_STATUSES),
     }
 

@@ -131,3 +131,10 @@ def test_each_model_tells_what_it_did(small):
         "synthesizer": 1,
     }
     assert "planner 1, executor 2, evaluator 1, synthesizer 1" in Page(write_report(small)).text
+
+
+def test_the_conversation_is_told_folded(small):
+    assert [one["who"] for one in small["conversation"]][-1] == "plan-execute"
+    html = write_report(small)
+    assert f"<summary>{len(small['conversation'])} messages</summary>" in html or "1 message<" in html
+    assert Page(html).named("ol", "talk")
