@@ -310,11 +310,13 @@ def run_of(config: RunnableConfig) -> Run:
     return run
 
 
-def audit_event(run: Run, state: State | Mapping[str, Any], event: str, **details: Any) -> AuditEvent:
-    """Record a decision with its plan and what had been spent by then."""
+def audit_event(
+    run: Run, state: State | Mapping[str, Any], event: str, *, at: str | None = None, **details: Any
+) -> AuditEvent:
+    """Record a decision with its plan and what had been spent by then; ``at`` None: now."""
     plan = state.get("plan") or {}
     base: AuditEvent = {
-        "at": run.timestamp(),
+        "at": at or run.timestamp(),
         "event": event,
         "plan_id": plan.get("id"),
         "revision": plan.get("revision"),

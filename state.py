@@ -222,6 +222,8 @@ class RoleUsage(TypedDict, total=False):
     input_tokens: int
     output_tokens: int
     cost: float
+    roles: dict[str, int]
+    """Of a model: how many of its calls were made for which role."""
 
 
 class Usage(TypedDict, total=False):
@@ -287,6 +289,8 @@ class Evaluation(TypedDict, total=False):
     hint: str
     by: By
     evidence: list[str]
+    at: str
+    """When it was decided (ISO 8601, UTC); absent in records of earlier versions."""
     cancelled: bool
     """Whether the run was ended from outside: then nobody is asked any more."""
 
@@ -588,6 +592,11 @@ def reason_of(state: State) -> str:
     """Return the reason of the last evaluation."""
     evaluation = state.get("evaluation")
     return evaluation.get("reason", "") if evaluation else ""
+
+
+def begun_at(state: Mapping[str, Any]) -> str | None:
+    """Return when the first decision of a thread was made (ISO 8601); None: none is on record."""
+    return next((event["at"] for event in state.get("audit") or ()), None)
 
 
 def accepted_at(state: State) -> str:

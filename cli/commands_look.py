@@ -19,6 +19,7 @@ from .options import (
     ReportOutput,
     SourceOptions,
     Thread,
+    complete_threads,
     read_words,
 )
 from .terminal import Screen
@@ -96,6 +97,14 @@ def list_(
         str | None,
         typer.Option("--since", metavar="TIME", help="Only what did something within this time, such as 2d."),
     ] = None,
+    started: Annotated[
+        str | None,
+        typer.Option("--started", metavar="TIME", help="Only what was started within this time, such as 7d."),
+    ] = None,
+    min_cost: Annotated[
+        float | None,
+        typer.Option("--min-cost", metavar="COST", help="Only what cost at least so much, such as 0.5."),
+    ] = None,
     json: JsonOutput = False,
 ) -> int:
     """List threads, newest first: progress, status, goal, and what they wait for."""
@@ -106,7 +115,7 @@ def list_(
     from .sources import Sources, open_agent
 
     now = datetime.now(UTC)
-    wanted = _wanted(status, goal, since, now)
+    wanted = _wanted(status, goal, since, started, min_cost, now)
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     found: list[Entry] = []
     rest = 0
@@ -125,22 +134,36 @@ def list_(
     if rest:
         screen.note(f"… and {rest} more (--limit)")
     elif not found:
-        screen.note("There are no threads yet." if wanted.is_all else _NONE_FITS[bool(goal or since)])
+        screen.note("There are no threads yet." if wanted.is_all else "No thread is like this.")
     return DONE
 
 
-_NONE_FITS = ("No thread has this status.", "No thread is like this.")
-
-
-def _wanted(status: list[str] | None, goal: str, since: str | None, now: datetime) -> Wanted:
+def _wanted(
+    status: list[str] | None,
+    goal: str,
+    since: str | None,
+    started: str | None,
+    min_cost: float | None,
+    now: datetime,
+) -> Wanted:
     """Read which threads are listed."""
-    from datetime import timedelta
-
-    from ..storage.plan_cache import read_duration
     from .overview import Wanted
 
-    begin = now - timedelta(seconds=read_duration(since)) if since is not None else None
-    return Wanted(read_words("--status", status, _statuses()), goal, begin)
+    statuses = read_words("--status", status, _statuses())
+    return Wanted(statuses, goal, _ago("--since", since, now), _ago("--started", started, now), min_cost)
+
+
+def _ago(option: str, time: str | None, now: datetime) -> datetime | None:
+    """Read since when, from how long ago."""
+    from ..errors import ConfigurationError
+    from ..storage.plan_cache import time_ago
+
+    if time is None:
+        return None
+    try:
+        return time_ago(time, now)
+    except ConfigurationError as error:
+        raise BadUsageError(f"{option}: {error}") from error
 
 
 def _statuses() -> set[str]:
@@ -243,6 +266,7 @@ def graph(
         str | None,
         typer.Argument(
             metavar="[FILE | THREAD]",
+            autocompletion=complete_threads,
             help="The plan to draw, of a file or of a thread (default: the graph of the program itself).",
         ),
     ] = None,

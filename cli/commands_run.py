@@ -337,7 +337,8 @@ def demo(
     from ..graph import create_plan_execute_agent
     from ..graph.server import watched_by
     from .driving import Session, drive
-    from .sources import Place, who_is_there
+    from .places import Place
+    from .sources import who_is_there
 
     screen = Screen(json=json, plain=plain)
     if name == "tour":
@@ -356,7 +357,7 @@ def demo(
 
 def _tour(screen: Screen, db: str | None, *, plain: bool, refused: bool) -> int:
     from ..context import Environment
-    from .sources import Place
+    from .places import Place
     from .tour import tour
 
     if refused:

@@ -61,6 +61,7 @@ __all__ = [
     "WhichCalls",
     "Workspace",
     "Yes",
+    "complete_threads",
     "read_words",
     "with_single_options",
 ]
@@ -109,10 +110,28 @@ class ReportForm(StrEnum):
     json = "json"
 
 
+def complete_threads(context: typer.Context, incomplete: str) -> list[str]:
+    """Name the threads that begin like this, for a shell; those of a server are not asked for."""
+    import sqlite3
+
+    from ..context import Environment
+    from ..storage.thread_names import thread_names
+    from .places import Place
+
+    place = Place.chosen(context.params.get("db"), Environment.read())
+    if place.is_server or place.missing():
+        return []
+    try:
+        return [name for name in thread_names(Path(place.name)) if name.startswith(incomplete)]
+    except sqlite3.Error:  # the command itself says what is wrong with the database
+        return []
+
+
 Thread = Annotated[
     str | None,
     typer.Argument(
         metavar="[THREAD]",
+        autocompletion=complete_threads,
         help="The thread's id, as `run` printed it (default: choose one of the last ones).",
     ),
 ]

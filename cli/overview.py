@@ -44,6 +44,8 @@ class Entry:
         reason: What keeps the workers from it.
         done: How many of its steps are done.
         steps: How many it has.
+        started_at: When its first decision was made (ISO 8601, UTC).
+        cost: What it has cost, where there are prices.
         questions: What it waits for: ``id``, ``name``, ``asks``.
     """
 
@@ -55,6 +57,8 @@ class Entry:
     reason: str | None = None
     done: int = 0
     steps: int = 0
+    started_at: str | None = None
+    cost: float | None = None
     questions: tuple[dict[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -79,16 +83,22 @@ class Wanted:
     statuses: frozenset[str] = frozenset()
     goal: str = ""
     since: datetime | None = None
+    started: datetime | None = None
+    cost: float | None = None
 
     @property
     def is_all(self) -> bool:
         """Whether no thread is left out."""
-        return not (self.statuses or self.goal or self.since)
+        return self == ALL
 
     def takes(self, entry: Entry) -> bool:
         """Tell whether a list shows this thread."""
-        named = {entry.status, entry.shown_status}
-        return (not self.statuses or bool(self.statuses & named)) and self.goal.lower() in entry.goal.lower()
+        return (
+            (not self.statuses or bool(self.statuses & {entry.status, entry.shown_status}))
+            and self.goal.lower() in entry.goal.lower()
+            and (self.started is None or _time(entry.started_at or entry.at) >= self.started)
+            and (self.cost is None or (entry.cost is not None and entry.cost >= self.cost))
+        )
 
 
 ALL = Wanted()
@@ -109,6 +119,7 @@ def entries(
 
 
 def _entry(agent: PlanExecuteAgent, thread: str, at: str) -> Entry:
+    from ..state import begun_at
     from .commands_worker import queued_now, queued_status, what_keeps
     from .driving import overdue_questions
     from .views import asked, look_up, open_questions, results_of
@@ -128,6 +139,8 @@ def _entry(agent: PlanExecuteAgent, thread: str, at: str) -> Entry:
         reason=what_keeps(agent, queued),
         done=sum(result["status"] == "done" for result in results.values()),
         steps=len(steps),
+        started_at=begun_at(values),
+        cost=(values.get("usage") or {}).get("cost"),
         questions=tuple(
             {"id": one.id, "name": one.name, "asks": asked(one)} for one in open_questions(snapshot)
         ),
@@ -227,11 +240,15 @@ def list_lines(
         headings: Whether a line of headings comes first.
     """
     when = [entry.at[:16].replace("T", " ") if width is None else _ago(entry.at, now) for entry in found]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (entry.thread, time, entry.shown_status, entry.progress)
         for entry, time in zip(found, when, strict=True)
     ]
-    names = ("THREAD", "LAST", "STATUS", "STEPS")
+    names: tuple[str, ...] = ("THREAD", "LAST", "STATUS", "STEPS")
+    if any(entry.cost is not None for entry in found):
+        names = (*names, "COST")
+        costs = ["-" if entry.cost is None else f"{entry.cost:.4g}" for entry in found]
+        rows = [(*row, cost) for row, cost in zip(rows, costs, strict=True)]
     sizes = [max(map(len, column)) for column in zip(*rows, *([names] if headings else []), strict=True)]
     narrow = width is not None and width < _NARROW
     if headings:
@@ -303,23 +320,32 @@ def overview_lines(
             yield f"{title}{f' ({len(members)})' if len(members) > len(shown) else ''}"
             yield from (f"  {line}" for line in list_lines(shown, width - 2, now=now))
             yield ""
-    yield from _next(found, way)
+    yield from _next(found, way, width)
 
 
-def _next(found: Sequence[Entry], way: Callable[[str], str]) -> Iterator[str]:
+def _next(found: Sequence[Entry], way: Callable[[str], str], width: int) -> Iterator[str]:
     """Name what is to be done next, the most pressing first."""
     yield "Next"
+    steps = dict(_steps_next(found, way))
+    room = max(map(len, steps))
+    narrow = room + max(map(len, steps.values())) + 4 > width
+    for command, what in steps.items():
+        yield from (f"  {command}", f"    {what}") if narrow else (f"  {command:<{room}}  {what}",)
+
+
+def _steps_next(found: Sequence[Entry], way: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     if waiting := [entry for entry in found if entry.questions]:
-        yield f"  {way(waiting[-1].thread)}    answer the question that waits longest"
+        yield way(waiting[-1].thread), "answer the question that waits longest"
     if stopped := [entry for entry in found if entry.status == "stopped"]:
-        yield f"  {way(stopped[0].thread)}    go on with what stopped"
+        yield way(stopped[0].thread), "go on with what stopped"
     if not found:
-        yield "  plan-execute demo tour             see how it works; needs no key"
-        yield "  plan-execute run FILE.yaml         run a plan"
-        yield "  plan-execute run 'GOAL' --model M  let a model plan and run a goal"
+        yield "plan-execute demo tour", "see how it works; needs no key"
+        yield "plan-execute run FILE.yaml", "run a plan"
+        yield "plan-execute run 'GOAL' --model M", "let a model plan and run a goal"
     elif not waiting:
-        yield f"  plan-execute show {found[0].thread}    look at the last run"
-    yield "  plan-execute --help    all commands"
+        yield f"plan-execute show {found[0].thread}", "look at the last run"
+        yield f"plan-execute report {found[0].thread} -o report.html", "what happened in it, as a page"
+    yield "plan-execute --help", "all commands"
 
 
 def _time(at: str) -> datetime:

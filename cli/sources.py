@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..context import Context, Environment
 from ..errors import ConfigurationError, MissingModelError, ThreadNotFoundError, known
-from ..tools.workspaces import data_folder
 from .exits import BadUsageError
 from .options import CacheOptions, SourceOptions
+from .places import Place
 
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
-    from ..storage.persistence import Persistence
     from ..storage.plan_cache import PlanCache
     from ..tools.toolbox import Toolbox
 
 __all__ = [
-    "Place",
     "Sources",
     "look_in_this_folder",
     "make_agent",
@@ -36,60 +32,6 @@ __all__ = [
     "read_plan_cache",
     "read_settings",
 ]
-
-
-class Place(NamedTuple):
-    """A path, or an address that starts with ``postgresql://`` or ``postgres://``."""
-
-    name: str
-
-    @classmethod
-    def default(cls) -> Place:
-        """Return the file in the user's data folder."""
-        return cls(str(data_folder() / "threads.db"))
-
-    @property
-    def is_server(self) -> bool:
-        """Whether a server keeps the threads."""
-        return self.name.startswith(("postgresql://", "postgres://"))
-
-    @property
-    def shown(self) -> str:
-        """The name as it may be printed: without a password."""
-        if not self.is_server:
-            return self.name
-        bare = re.sub(r"(?<=//)([^:@/]*):[^@]*@", r"\1@", self.name)
-        return re.sub(r"([?&])password=[^&]*&?", r"\1", bare).rstrip("?&")
-
-    @property
-    def workspaces(self) -> Path:
-        """The folder of the threads' workspaces: next to the file, or in the user's data folder."""
-        if self.is_server:
-            return data_folder() / f"{sha256(self.shown.encode()).hexdigest()[:16]}.workspaces"
-        return Path(f"{self.name}.workspaces")
-
-    def missing(self) -> bool:
-        """Tell whether there is no file yet; a server is asked when it is opened."""
-        return not self.is_server and not Path(self.name).exists()
-
-    def open(self, encryption_key: str | None = None) -> AbstractContextManager[Persistence]:
-        """Return the persistence, to be entered.
-
-        Raises:
-            ConfigurationError: If there is a key for a server, or one that has not the right form.
-        """
-        if self.is_server:
-            if encryption_key is not None:
-                raise ConfigurationError(
-                    "an encryption key is for a database in a file, not for a PostgreSQL server. "
-                    "Unset PLAN_EXECUTE_ENCRYPTION_KEY to use this server"
-                )
-            from ..storage.postgres import postgres_persistence
-
-            return postgres_persistence(self.name)
-        from ..storage.persistence import local_persistence
-
-        return local_persistence(self.name, encryption_key=encryption_key)
 
 
 # --- sources --------------------------------------------------------------------------
@@ -137,7 +79,7 @@ class Sources:
             tools=tuple(given.tools or _listed(env.tools)),
             model=given.model or env.model,
             base_url=given.base_url or env.base_url,
-            database=Place(named) if (named := given.db or env.database) else Place.default(),
+            database=Place.chosen(given.db, env),
             toolsets=tuple(given.toolsets or filter(None, [env.toolsets])),
             mcp=tuple(given.mcp or _listed(env.mcp)),
             rate_limit=env.requests_per_second if given.rate_limit is None else given.rate_limit,

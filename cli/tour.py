@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from .driving import Session
-    from .sources import Place
+    from .places import Place
 
 __all__ = ["tour"]
 
@@ -116,11 +116,12 @@ def _show_what_next(screen: Screen, thread: str, where: str) -> None:
     for command, what in (
         (f"show {thread}", "the plan, each step and the answer"),
         (f"history {thread}", "every decision, and who made it"),
-        (f"report {thread} -o report.html", "all of it as a page"),
-        (f"graph {thread}", "the plan as a picture"),
-        ("list", "all threads; `plan-execute` alone says what waits"),
+        (f"report {thread} -o report.html", "all of it as a page for your browser"),
+        (f"graph {thread}", "its plan, drawn in the terminal"),
+        ("list", "all threads"),
+        ("", "what waits, and what to do next"),
     ):
-        screen.note(f"   {program} {command}{where}    {what}")
+        screen.note(f"   {what}:\n      {program}{command and f' {command}'}{where if command else ''}")
 
 
 # --- one part, in a process of its own --------------------------------------------------
@@ -135,7 +136,7 @@ def _play(part: str, database: str, thread: str, folder: Path, *, plain: bool) -
     from ..graph import create_plan_execute_agent
     from ..models.scripted import ScriptedModel
     from .driving import Session
-    from .sources import Place
+    from .places import Place
 
     screen = Screen(json=False, plain=plain)
     tools = release_tools(folder / "wordcount")

@@ -46,6 +46,7 @@ export interface RoleUsage {
   input_tokens?: number;
   output_tokens?: number;
   cost?: number;
+  roles?: Record<string, number>;
 }
 
 export interface Step {

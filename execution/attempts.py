@@ -186,7 +186,7 @@ class AttemptLoop:
             if RejectedError.code in failure_codes(attempt):
                 return Outcome(self._result("failed", made, error=attempt["error"]), None, self.audit)
             if attempt["decision"] is None:
-                attempt["decision"] = await self._decide(made)
+                attempt["decision"] = {**await self._decide(made), "at": self.run.timestamp()}
                 await self._record_attempt(attempt)
             decision = attempt["decision"]
             assert decision is not None, "each failed attempt has a decision"
@@ -323,10 +323,15 @@ class AttemptLoop:
         )
 
     def _note(self, decision: Evaluation) -> None:
+        """Write a decision down, when it is replayed too: what a question cut short has left no record."""
+        audit = self.work.state.get("audit") or ()
+        if any(event["at"] == decision.get("at") and self.step["id"] in _about(event) for event in audit):
+            return  # a person has ordered the step again since
         event = audit_event(
             self.run,
             self.work.state,
             "step_failure",
+            at=decision.get("at"),
             step_id=self.step["id"],
             decision=decision["decision"],
             by=decision.get("by", "policy"),
@@ -336,6 +341,13 @@ class AttemptLoop:
         self.audit.append(event)
 
     # --- asking a person -----------------------------------------------------------------
+
+    def _decided(self, answer: Answer, decision: Any, reason: str, **more: Any) -> Evaluation:
+        """Say what a person has decided, and when."""
+        return {
+            **self._evaluation(decision, reason, by=answer["by"], **more),
+            "at": answer.get("at") or self.run.timestamp(),
+        }
 
     async def _ask_about_failure(self, made: list[Attempt], proposed: Evaluation) -> Evaluation:
         error = failure_of(made[-1])
@@ -358,7 +370,7 @@ class AttemptLoop:
         )
         # The message of a rejection is its reason; the result holds the failure itself.
         reason = (answer["message"] if answer["type"] == "reject" else "") or error["message"]
-        decided = self._evaluation(answer["decision"], reason, by=answer["by"], hint=answer["message"])
+        decided = self._decided(answer, answer["decision"], reason, hint=answer["message"])
         if answer["decision"] == "supply":
             made[-1] = {**made[-1], "output": await self._supplied(answer["args"]["output"], made[-1])}
         return decided
@@ -405,7 +417,7 @@ class AttemptLoop:
         shown = digest(values)  # An approval covers only what was shown.
         ordered = sum(_orders(event, self.step["id"]) for event in self.work.state.get("audit") or ())
         answer = await self._ask("approve_step", ordered, {"step": self.step}, description, shown=shown)
-        self._note(self._evaluation("continue", f"approve_step: {answer['type']}", by=answer["by"]))
+        self._note(self._decided(answer, "continue", f"approve_step: {answer['type']}"))
         if answer["type"] == "reject":
             return self._refused(answer)
         if answer["type"] == "edit":
@@ -458,6 +470,11 @@ class AttemptLoop:
             output=made[-1]["output"] if has_output else None,
             verdict=verdict,
         )
+
+
+def _about(event: AuditEvent) -> Sequence[str]:
+    """Name the steps that a decision about a failure, or an order to run steps again, is about."""
+    return event["evidence"] if event["event"] == "steps_retried" else [event.get("step_id") or ""]
 
 
 def _orders(event: AuditEvent, step_id: str) -> bool:

@@ -110,10 +110,11 @@ async def retry_steps(
         steps = [step for step in plan["steps"] if step["id"] in again]
         await _require_allowed(agent, snapshot, ledger, "handle_step_failure", steps, by)
         asked = await _open_failures(ledger, plan, results)
-        for step_id in again:
-            await _retire(ledger, plan, steps_by_id(plan)[step_id], results.get(step_id), by)
         reason = f"a person ordered {'these' if again else 'the next'} steps again"
-        evaluation = new_evaluation("continue", reason, by=by, step_ids=again)
+        at = _now()
+        evaluation: Evaluation = {**new_evaluation("continue", reason, by=by, step_ids=again), "at": at}
+        for step_id in again:
+            await _retire(ledger, plan, steps_by_id(plan)[step_id], results.get(step_id), by, at)
         update = {
             "results": {**results, **dict.fromkeys(again)},
             "usage": total_usage(asked[step_id]["usage"] for step_id in again if step_id in asked),
@@ -144,7 +145,7 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
     return [step_id for step_id in steps if step_id in affected]
 
 
-async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | None, by: By) -> None:
+async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | None, by: By, at: str) -> None:
     """Keep the attempts so far, so that the next one has a number and effects of its own."""
     fingerprint = step_fingerprint(step)
     recorded = await ledger.attempts(plan["id"], step["id"], fingerprint)
@@ -152,8 +153,10 @@ async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | N
     made = max(len(recorded), result["attempts"] if result else 0)
     for number in range(1, made + 1):
         base = recorded[number - 1] if number <= len(recorded) else _unrecorded(number, result)
-        ordered = new_evaluation("retry", "ordered", by=by, step_ids=[step["id"]])
-        attempt: Attempt = {**base, "decision": ordered, "usage": {}}
+        decided = base["decision"]
+        if decided is None or decided["decision"] != "retry":
+            decided = {**new_evaluation("retry", "ordered", by=by, step_ids=[step["id"]]), "at": at}
+        attempt: Attempt = {**base, "decision": decided, "usage": {}}
         await ledger.record_attempt(plan["id"], step["id"], fingerprint, number, attempt)
 
 
@@ -572,6 +575,10 @@ def _ledger(agent: CompiledAgent, config: RunnableConfig) -> Ledger:
     return Ledger(store, thread_id_of(config["configurable"]))
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 async def _leave(
     agent: CompiledAgent,
     config: RunnableConfig,
@@ -589,7 +596,7 @@ async def _leave(
     """
     plan: Mapping[str, Any] = checked_plan(snapshot) or {}
     audit = {
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "at": evaluation.get("at") or _now(),
         "event": event,
         "plan_id": plan.get("id"),
         "revision": plan.get("revision"),

@@ -106,7 +106,12 @@ class _Approval:
         said = feedback_of(state)
         audit = [
             audit_event(
-                run, state, "plan_" + _PAST[answer["type"]], by=answer["by"], trigger=answer["message"]
+                run,
+                state,
+                "plan_" + _PAST[answer["type"]],
+                at=answer.get("at"),
+                by=answer["by"],
+                trigger=answer["message"],
             )
         ]
         if answer["type"] == "approve" and (

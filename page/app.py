@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from ..context import run_redactor
 from ..errors import (
+    ConfigurationError,
     InvalidInputError,
     PlanExecuteError,
     ThreadBusyError,
@@ -29,7 +30,7 @@ from ..errors import (
 from ..graph.control import fork_outlook
 from ..people.editing import editable_plan
 from ..people.questions import OpenQuestion
-from ..plan.files.plan_files import dump_plan, read_plan_text
+from ..plan.files.plan_files import dump_plan
 from ..report import RunRecord, run_record, write_report
 from ..report.html import html_policy, markdown, style
 from ..report.markup import Markup, element
@@ -39,14 +40,13 @@ from .editor import Edit, edit_page
 from .frame import Frame, note
 from .guard import Access, Guard, RefusedError, form_token, person_of, read_form
 from .history import Moment, address, fork_page
-from .lists import inbox, new_run, runs
+from .lists import Wanted, inbox, new_run, runs
 from .live import Live, Watch
-from .one_run import Shown, one_run, said_by, step_drawer, time_chart
+from .one_run import Shown, one_run, step_drawer, time_chart
+from .schedules import ScheduleRoutes, schedule_list
 from .step_form import with_fields
 from .threads import Past, Thread, Threads, config_of, questions_of, waiting_in
-
-if TYPE_CHECKING:
-    from langgraph.types import StateSnapshot
+from .typed_plans import Declared, declared_inputs, typed_inputs
 
 __all__ = ["create_app", "looking"]
 
@@ -116,6 +116,7 @@ class _Pages:
             Route("/events", self.all_events),
             Route("/static/{file}", _static),
             Route("/runs", self.runs),
+            Route("/schedules", self.schedules),
             Route(f"{_RUN}/events", self.events),
             Route(f"{_RUN}/report", self.report),
             Route(f"{_RUN}/steps/{{step:id}}", self.step),
@@ -137,8 +138,16 @@ class _Pages:
     async def runs(self, request: Request) -> Response:
         """Show all runs that match."""
         since, listed = self.threads.version, await self.threads.threads()
-        asked, frame = request.query_params, await self._frame(request, listed)
-        return HTMLResponse(runs(frame, listed, since, asked.get("status", ""), asked.get("q", "")))
+        frame = await self._frame(request, listed)
+        return HTMLResponse(runs(frame, listed, since, Wanted.of(request.query_params)))
+
+    async def schedules(self, request: Request) -> Response:
+        """Show the schedules, or what they need."""
+        try:
+            found = await (await self.threads.schedules()).all()
+        except ConfigurationError as error:
+            return HTMLResponse(schedule_list(await self._frame(request), error))
+        return HTMLResponse(schedule_list(await self._frame(request), found))
 
     # --- one run ------------------------------------------------------------------------------
 
@@ -172,7 +181,6 @@ class _Pages:
             questions=questions_of(snapshot),
             kept=threads.kept(thread),
             impossible=threads.impossible(snapshot.values),
-            conversation=_conversation(snapshot),
             words=run_redactor().text(threads.live(thread).words),
             fault=threads.faults.get(thread, ""),
             refused=refused,
@@ -272,6 +280,7 @@ class _Changes(_Pages):
         return [
             Route("/new", self.new),
             Route("/new", self.start, methods=["POST"]),
+            *ScheduleRoutes(self.board, self._frame).routes(),
             Route(f"{question}/edit", self.edit_question),
             Route(question, self.answer, methods=["POST"]),
             Route(f"{_RUN}/plan", self.edit_plan),
@@ -295,9 +304,9 @@ class _Changes(_Pages):
     async def start(self, request: Request) -> Response:
         """Start a run, or ask for the inputs of its plan first."""
         form = await read_form(request)
-        inputs: list[tuple[str, str, str]] = []
+        inputs: list[Declared] = []
         try:
-            inputs = _inputs(form)
+            inputs = declared_inputs(form)
             if any(f"input.{name}" not in form for name, _, _ in inputs):
                 return HTMLResponse(new_run(await self._frame(request), form, inputs=inputs))
             settings = {"approval": form.get("approval") or "writes"}
@@ -312,11 +321,7 @@ class _Changes(_Pages):
             raise InvalidInputError("give either a goal or a plan")
         if goal:
             return {"goal": goal}
-        prefix = "input."
-        texts = {
-            key.removeprefix(prefix): text for key, text in form.items() if key.startswith(prefix) and text
-        }
-        steps, typed = self.board.read_plan(form["plan"], texts, {})
+        steps, typed = self.board.read_plan(form["plan"], typed_inputs(form), {})
         return {"plan": steps, "inputs": typed}
 
     async def answer(self, request: Request) -> Response:
@@ -510,14 +515,8 @@ def _as_it_was(thread: str, past: Past) -> Shown:
         questions=questions_of(past.snapshot),
         kept=(),
         impossible=(),
-        conversation=_conversation(past.snapshot),
         past=past,
     )
-
-
-def _conversation(snapshot: StateSnapshot) -> list[tuple[str, str]]:
-    spoken = run_redactor().value([*snapshot.values.get("messages", ())])
-    return [said for message in spoken if (said := said_by(message))]
 
 
 def _back(frame: Frame, thread: str) -> Markup:
@@ -526,20 +525,6 @@ def _back(frame: Frame, thread: str) -> Markup:
 
 def _said(error: Exception) -> str:
     return run_redactor().text(str(error))
-
-
-def _inputs(form: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """List the inputs that a plan declares: name, what is said of it, the text to begin with."""
-    text = form.get("plan", "").strip()
-    declared = read_plan_text(text, "the plan").plan.get("inputs") if text else None
-    found = []
-    for name, spec in declared.items() if isinstance(declared, Mapping) else ():
-        about = spec if isinstance(spec, Mapping) else {}
-        default = about.get("default")
-        begin = default if isinstance(default, str) else "" if default is None else json.dumps(default)
-        hint = ", ".join(str(about[key]) for key in ("type", "description") if key in about)
-        found.append((str(name), hint, form.get(f"input.{name}", begin)))
-    return found
 
 
 @cache

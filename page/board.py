@@ -18,6 +18,7 @@ from ..people.questions import is_ours
 from ..report import RunRecord, aread_run
 from ..storage.persistence import list_threads
 from ..threads.requirements import check_can_go_on, impossible_decisions
+from ..threads.schedules import Schedules
 from .threads import MOST_CHECKPOINTS, Threads, config_of
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class Board(Threads):
     def kept(self, thread: str) -> Collection[str]:
         """Name the questions whose answers wait until the steps that run have ended."""
         return self._kept.get(thread, {}).keys()
+
+    async def schedules(self) -> Schedules:
+        """Return the schedules of the database."""
+        return await Schedules.of(self.agent)
 
     # --- running ----------------------------------------------------------------------------
 

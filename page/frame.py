@@ -79,6 +79,7 @@ class Frame:
         links = [
             ("inbox", self.link(), ["Inbox ", count]),
             ("runs", self.link("runs"), ["Runs"]),
+            ("schedules", self.link("schedules"), ["Schedules"]),
             *([] if self.read_only else [("new", self.link("new"), ["New run"])]),
         ]
         listed = [

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from ..errors import InvalidInputError, PlanExecuteError
 from ..report.markup import Markup, element, join
 from ..report.words import say_cost, say_count
+from ..storage.plan_cache import time_ago
 from .asking import question_card
 from .frame import Frame, field, moment, note, status_badge
 from .threads import Thread
+from .typed_plans import Declared, input_fields, plan_field
 
-__all__ = ["STATUSES", "inbox", "new_run", "runs"]
+__all__ = ["STATUSES", "Wanted", "inbox", "new_run", "runs"]
 
 STATUSES = ("waiting", "running", "stopped", "done", "partial", "failed", "rejected")
 _SHOWN = 100
@@ -74,21 +79,67 @@ def _stopped(frame: Frame, stopped: Sequence[Thread]) -> Markup:
 # --- all runs ----------------------------------------------------------------------------
 
 
-def runs(frame: Frame, threads: Sequence[Thread], since: int, status: str, words: str) -> str:
-    """Write the list of runs, as far as they match; what changes after ``since`` is told."""
-    found = [one for one in threads if _matches(one, status, words)]
-    options = [element("option", "any status", value="")]
-    options += [element("option", one, selected=one == status) for one in STATUSES]
+@dataclass(frozen=True)
+class Wanted:
+    """Which runs a list shows; what is empty leaves none out.
+
+    Attributes:
+        status: Their status.
+        words: Words of the goal or the thread's id.
+        started: How long ago they were started at most, such as ``7d``.
+        cost: What they cost at least, as it was typed.
+    """
+
+    status: str = ""
+    words: str = ""
+    started: str = ""
+    cost: str = ""
+
+    @classmethod
+    def of(cls, asked: Mapping[str, str]) -> Wanted:
+        """Read what an address asks for."""
+        return cls(*(asked.get(name, "").strip() for name in ("status", "q", "started", "cost")))
+
+    def choose(self, threads: Sequence[Thread], now: datetime) -> list[Thread]:
+        """Choose the runs that are wanted.
+
+        Raises:
+            InvalidInputError: If the cost is no number.
+            ConfigurationError: If ``started`` is no length of time.
+        """
+        words = self.words.casefold().split()
+        since = time_ago(self.started, now) if self.started else None
+        least = self._least()
+        return [
+            one
+            for one in threads
+            if (not self.status or one.status == self.status)
+            and all(word in f"{one.id} {one.goal}".casefold() for word in words)
+            and (since is None or datetime.fromisoformat(one.started) >= since)
+            and (least is None or (one.cost is not None and one.cost >= least))
+        ]
+
+    def _least(self) -> float | None:
+        try:
+            return float(self.cost) if self.cost else None
+        except ValueError as error:
+            raise InvalidInputError(f"{self.cost!r} is no cost: write a number, such as 0.5") from error
+
+
+def runs(frame: Frame, threads: Sequence[Thread], since: int, wanted: Wanted) -> str:
+    """Write the list of runs, as far as they are wanted; what changes after ``since`` is told."""
+    refused: Markup | str = ""
+    found: list[Thread] = []
+    try:
+        found = wanted.choose(threads, datetime.now(UTC))
+    except PlanExecuteError as error:
+        refused = note(str(error))
     search = element(
         "form",
-        element(
-            "label", element("span", "Status ", class_="label"), element("select", *options, name="status")
-        ),
-        element(
-            "label",
-            element("span", "Goal or thread ", class_="label"),
-            element("input", type="search", name="q", value=words),
-        ),
+        _chosen("Status ", "status", _STATUSES, wanted.status),
+        _typed("Goal or thread ", "q", wanted.words, type="search"),
+        _chosen("Started ", "started", _STARTED, wanted.started),
+        _typed("Cost at least ", "cost", wanted.cost, inputmode="decimal", size=6),
         element("button", "Show"),
         method="get",
         action=frame.link("runs"),
@@ -96,20 +147,37 @@ def runs(frame: Frame, threads: Sequence[Thread], since: int, status: str, words
         role="search",
     )
     count = say_count(len(found), "run") + (f", the newest {_SHOWN} of them" if len(found) > _SHOWN else "")
-    head = [element("th", name, scope="col") for name in ("Goal", "Status", "Steps", "Cost", "Last written")]
+    names = ("Goal", "Status", "Steps", "Cost", "Started", "Last written")
+    head = [element("th", name, scope="col") for name in names]
     rows = [_row(frame, one) for one in found[:_SHOWN]]
     table = element("table", element("thead", element("tr", *head)), element("tbody", *rows), class_="runs")
     body = table if rows else element("p", "No run matches.", class_="empty-page")
     listed = element("div", element("p", count, class_="muted"), body, id="list", data_live=True)
-    parts = [element("h1", "Runs"), search, listed]
+    parts = [element("h1", "Runs"), search, refused or listed]
     return frame.document("Runs", *parts, here="runs", data_follows=_changes(frame, since))
 
 
-def _matches(one: Thread, status: str, words: str) -> bool:
-    wanted = words.casefold().split()
-    return (not status or one.status == status) and all(
-        word in f"{one.id} {one.goal}".casefold() for word in wanted
-    )
+_STATUSES = {"": "any status"} | {status: status for status in STATUSES}
+_STARTED = {
+    "": "at any time",
+    "1h": "in the last hour",
+    "1d": "in the last day",
+    "7d": "in 7 days",
+    "30d": "in 30 days",
+}
+
+
+def _chosen(label: str, name: str, choices: Mapping[str, str], chosen: str) -> Markup:
+    named = choices if chosen in choices else {**choices, chosen: chosen}
+    options = [
+        element("option", words, value=value, selected=value == chosen) for value, words in named.items()
+    ]
+    return element("label", element("span", label, class_="label"), element("select", *options, name=name))
+
+
+def _typed(label: str, name: str, value: str, **more: object) -> Markup:
+    box = element("input", name=name, value=value, **more)
+    return element("label", element("span", label, class_="label"), box)
 
 
 def _row(frame: Frame, one: Thread) -> Markup:
@@ -120,6 +188,7 @@ def _row(frame: Frame, one: Thread) -> Markup:
         element("td", status_badge(one.status), " ", element("span", asked, class_="muted")),
         element("td", f"{one.done} of {one.steps}" if one.steps else "–"),
         element("td", say_cost(one.cost) if one.cost is not None else "–"),
+        element("td", moment(one.started)),
         element("td", moment(one.at)),
     ]
     return element("tr", *cells, id=f"row-{one.id}")
@@ -135,7 +204,7 @@ _APPROVALS = {
 
 
 def new_run(
-    frame: Frame, typed: Mapping[str, str], refused: str = "", inputs: Sequence[tuple[str, str, str]] = ()
+    frame: Frame, typed: Mapping[str, str], refused: str = "", inputs: list[Declared] | None = None
 ) -> str:
     """Write the form that starts a run.
 
@@ -143,7 +212,7 @@ def new_run(
         frame: The page.
         typed: What the form held.
         refused: Why it was not taken.
-        inputs: The inputs that the plan declares: name, hint, value.
+        inputs: The inputs that the plan declares.
     """
     chosen = typed.get("approval") or "writes"
     radios = [
@@ -157,8 +226,8 @@ def new_run(
         )
         for name, meaning in _APPROVALS.items()
     ]
-    given = [field(name, f"input.{name}", value, hint=hint) for name, hint, value in inputs]
     plan = typed.get("plan", "")
+    schedule = element("button", "Schedule …", formaction=frame.link("schedules", "new"))
     form = frame.form(
         frame.link("new"),
         note(refused) if refused else "",
@@ -166,20 +235,12 @@ def new_run(
         element(
             "details",
             element("summary", "Or a plan"),
-            field(
-                "Plan file",
-                "plan",
-                plan,
-                rows=max(10, min(30, plan.count("\n") + 2)),
-                hint="YAML or JSON. Then no goal is needed.",
-                class_="code",
-                spellcheck="false",
-            ),
+            plan_field(plan, "YAML or JSON. Then no goal is needed."),
             open=bool(plan),
         ),
-        element("fieldset", element("legend", "Inputs of the plan"), *given) if given else "",
+        input_fields(inputs or []),
         element("fieldset", element("legend", "Ask for approval"), *radios),
-        element("p", element("button", "Start", class_="approve"), class_="buttons"),
+        element("p", element("button", "Start", class_="approve"), schedule, class_="buttons"),
         class_="new",
     )
     return frame.document("New run", element("h1", "New run"), join([form]), here="new")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import quote
 
 from ..people.questions import OpenQuestion
-from ..report.html import PARTS, markdown, part
+from ..report.html import PARTS, part
 from ..report.html_steps import step_section
 from ..report.markup import Markup, element, join
 from ..report.record import RunRecord
@@ -20,9 +19,8 @@ from .frame import Frame, note, status_badge
 from .history import moments_list, past_panel
 from .threads import Past
 
-__all__ = ["Shown", "anchors_of", "one_run", "said_by", "step_drawer", "time_chart"]
+__all__ = ["Shown", "anchors_of", "one_run", "step_drawer", "time_chart"]
 
-_MESSAGES = 60
 _TO_COME = ("running", "done", "failed", "waiting")
 
 
@@ -37,7 +35,6 @@ class Shown:
         fault: Why a run of this process stopped.
         kept: Questions whose answers have come and wait.
         impossible: Decisions that could not be carried out.
-        conversation: Who said what, oldest first.
         refused: The answer that was not taken: the question, why, and what the form held.
         past: The moment that is shown; None: it is as it is now.
         version: That of the run's `Live` before all this was read.
@@ -49,7 +46,6 @@ class Shown:
     questions: Sequence[OpenQuestion]
     kept: Collection[str]
     impossible: Collection[str]
-    conversation: Sequence[tuple[str, str]]
     words: str = ""
     fault: str = ""
     refused: tuple[str, str, Mapping[str, str]] | None = None
@@ -76,7 +72,7 @@ def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
         "div",
         _live("questions", _questions(frame, shown)),
         _live("answer", _answer(shown), _titled("issues", record)),
-        _live("conversation", _conversation(shown.conversation)),
+        _live("conversation", _titled("conversation", record)),
         _live("decisions", _titled("decisions", record)),
         _live("usage", _titled("usage", record)),
         _live("settings", _titled("settings", record)),
@@ -203,19 +199,6 @@ def _questions(frame: Frame, shown: Shown) -> Markup | str:
     return join([element("h2", "Waiting for an answer"), *cards]) if cards else ""
 
 
-def _conversation(said: Sequence[tuple[str, str]]) -> Markup | str:
-    if not said:
-        return ""
-    listed = [
-        element("li", element("b", who), element("div", markdown(words), dir="auto"), class_="said-by")
-        for who, words in said[-_MESSAGES:]
-    ]
-    left = len(said) - len(listed)
-    note = element("p", f"{left:,} earlier messages are in the report.", class_="muted") if left else ""
-    summary = element("summary", element("h2", "Conversation"))
-    return element("details", summary, note, element("ol", *listed, class_="talk", tabindex="0"))
-
-
 # --- the drawings ------------------------------------------------------------------------
 
 
@@ -312,10 +295,3 @@ def _ways_with(step: StepRecord, thread: str, frame: Frame, *, runs: bool) -> Ma
         edit = f"{frame.link('runs', thread, 'plan')}?step={quote(step['id'])}"
         parts.append(element("a", "Edit or skip it", href=edit))
     return element("div", *parts, class_="actions")
-
-
-def said_by(message: Any) -> tuple[str, str] | None:
-    """Tell who said a message of the conversation, and what; None: nothing was said."""
-    words = message.text if isinstance(message.text, str) else message.text()
-    names = {"human": "You", "ai": "plan-execute", "tool": "Decision"}
-    return (names.get(message.type, message.type), words) if words.strip() else None

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from langchain_core.runnables import RunnableConfig
 
 from ..context import run_redactor
-from ..errors import InvalidInputError, PlanExecuteError, ThreadNotFoundError
+from ..errors import ConfigurationError, InvalidInputError, PlanExecuteError, ThreadNotFoundError
 from ..people.questions import OpenQuestion
 from ..report import RunRecord
-from ..state import FINAL_STATUSES
+from ..state import FINAL_STATUSES, begun_at
 from .history import AFTER, Moment, as_of, checkpoint_of, moments_of
 from .live import Live, Watch
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
+
+    from ..threads.schedules import Schedules
 
 __all__ = ["MOST_CHECKPOINTS", "Past", "Thread", "Threads", "config_of", "questions_of", "waiting_in"]
 
@@ -40,6 +42,8 @@ class Thread:
     id: str
     at: str
     """When it was last written, ISO 8601."""
+    started: str
+    """When its first decision was made, ISO 8601."""
     goal: str
     status: str
     """As in the state; or ``waiting``, ``running`` (here), ``stopped`` (or run elsewhere)."""
@@ -116,6 +120,14 @@ class Threads(ABC):
         """Tell whether the events of a thread's run come in here, which say more than what is stored."""
         return False
 
+    async def schedules(self) -> Schedules:
+        """Return the schedules that are kept beside the threads.
+
+        Raises:
+            ConfigurationError: If there can be none; the message says what they need.
+        """
+        raise ConfigurationError("here schedules are cron jobs of the LangGraph server: see its API")
+
     # --- looking ----------------------------------------------------------------------------
 
     async def threads(self) -> list[Thread]:
@@ -152,6 +164,7 @@ class Threads(ABC):
         return {
             "id": thread,
             "at": at,
+            "started": begun_at(values) or at,
             "goal": str(values.get("goal") or plan.get("goal") or ""),
             "status": self.status_of(thread, snapshot),
             "done": sum(result["status"] == "done" for result in results.values()),

@@ -14,6 +14,7 @@ from langgraph.types import Interrupt
 from ..run import Run, emit
 from ..safety.markdown import plain_line
 from ..state import By
+from ..storage.ledger import GivenAnswer
 from .deciders import Use, deciders_of
 from .questions import (
     QUESTIONS,
@@ -67,10 +68,13 @@ async def ask_person(
         description += f"\n\n{plain_line(who)}"
         record["uses"] = list(uses)
     value = question_value(name, args, description) | record
-    raw, by = await _answer(
+    given = await _answer(
         run, [name, *key], Interrupt(value), name, step_id, lambda by: deciders.refusal(name, uses, by)
     )
-    return run.redact(read_answer(value, raw, by))
+    answer = read_answer(value, given.answer, given.by)
+    if given.at is not None:
+        answer["at"] = given.at
+    return run.redact(answer)
 
 
 async def ask_anything(
@@ -90,8 +94,8 @@ async def ask_anything(
     """
     question, deciders = Interrupt(value, response_schema=schema), deciders_of(run)
     uses: Any = await run.ledger.uses([question_id(run.ledger.thread_id, key)]) if deciders.rules else [[]]
-    raw, _ = await _answer(run, key, question, "", step_id, lambda by: deciders.refusal("", uses[0], by))
-    return run.redact(raw)
+    given = await _answer(run, key, question, "", step_id, lambda by: deciders.refusal("", uses[0], by))
+    return run.redact(given.answer)
 
 
 async def note_uses(run: Run, stop: GraphInterrupt, use: Use) -> None:
@@ -110,17 +114,18 @@ async def _answer(
     name: str,
     step_id: str | None,
     refusal: Callable[[By], str | None],
-) -> tuple[Any, By]:
+) -> GivenAnswer:
     """Find the answer and who gave it by the question's id, or stop with the question."""
     found = question_id(run.ledger.thread_id, key)
     answered = await _given(run, found, older_question_id(name, step_id)) or await run.ledger.answer(found)
-    if answered is not None and (why := refusal(answered[1])):
+    if answered is not None and (why := refusal(answered.by)):
         # It came through a parent graph, or before a rule was added.
         await run.ledger.forget_answer(found)
         run.given.pop(found, None)
         run.refusals[found] = why
         answered = None
     if answered is None:
+        await run.ledger.record_question(found, name, next(iter(run.within), step_id))
         runtime = Runtime(stream_writer=get_stream_writer())
         emit(runtime, run, "question_open", step_id=step_id, question=name, question_id=found)
         value = with_refusal(question.value, run.refusals.get(found))
@@ -128,12 +133,10 @@ async def _answer(
     return answered
 
 
-async def _given(run: Run, found: str, older: str) -> tuple[Any, By] | None:
+async def _given(run: Run, found: str, older: str) -> GivenAnswer | None:
     """Take the answer that was handed to this run, and record it."""
     key = found if run.given.get(found) is not None else older
     answer = run.given.get(found) if key == found else run.given.pop(older, None)
     if answer is None:
         return None
-    by = run.who_answered(key)
-    await run.ledger.record_answer(found, answer, by)
-    return answer, by
+    return await run.ledger.record_answer(found, answer, run.who_answered(key))

@@ -42,6 +42,7 @@ async def ask_about_budget(
         run,
         state,
         _ANSWERED,
+        at=answer.get("at"),
         decision=answer["decision"] + (f" by {amount:g}" if amount is not None else ""),
         by=answer["by"],
         trigger=answer["message"],

@@ -106,6 +106,8 @@ class Answer(TypedDict, total=False):
     args: dict[str, Json]
     message: str
     by: By
+    at: str
+    """When it was given (ISO 8601, UTC)."""
 
 
 # --- what waits for an answer -------------------------------------------------------------

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 
 from ..safety.visible_text import one_line, width
 from .layout import Box, Drawing, Point, draw_layers
 from .markup import Markup, element, join
 from .steps import StepRecord
-from .timeline import Bar, Timeline
+from .timeline import Bar, Piece, Timeline, Wait
 from .words import OUTCOMES, say_count, say_seconds
 
-__all__ = ["MOST_DRAWN", "draw_gantt", "draw_plan"]
+__all__ = ["MOST_DRAWN", "draw_gantt", "draw_plan", "fit", "instead_of"]
 
 MOST_DRAWN = 4000
 """Steps above which no drawing is made: it could not be read, and takes seconds."""
@@ -33,14 +35,20 @@ def draw_plan(
 ) -> tuple[Markup, int]:
     """Draw the steps of the plan; also tell how many implied lines were left out.
 
+    A line of dashes leads from a step that failed to what a revision put in its place.
+
     Args:
-        steps: In an order in which they can run.
+        steps: In an order in which they can run; those that a revision has dropped are drawn faint.
         anchors: The id of each step's section.
         critical: The steps of the critical path, in order.
     """
     place = {step["id"]: at for at, step in enumerate(steps)}
     # An edge back is one of a cycle in a plan that was refused: the issues name it.
     needs = [[place[d] for d in step["depends_on"] if place.get(d, at) < at] for at, step in enumerate(steps)]
+    instead = {(place[i], at) for at, step in enumerate(steps) for i in instead_of(step, steps) if i in place}
+    instead = {(u, v) for u, v in instead if u < v and u not in needs[v]}
+    for u, v in sorted(instead):
+        needs[v].append(u)
     dense = len(steps) >= _DENSE_FROM
     box, rows = (_DENSE, _DENSE_ROWS) if dense else (_ROOMY_COLUMNS, _ROOMY)
     drawing = draw_layers(needs, box, rows)
@@ -54,7 +62,7 @@ def draw_plan(
     svg = element(
         "svg",
         _clip(box),
-        *_lines(drawing, marked),
+        *_lines(drawing, marked, instead),
         *boxes,
         class_="dag" + (" dense" if dense else ""),
         viewBox=f"0 0 {drawing.width:.0f} {drawing.height:.0f}",
@@ -66,6 +74,12 @@ def draw_plan(
     return svg, drawing.left_out
 
 
+def instead_of(step: StepRecord, steps: Sequence[StepRecord]) -> Sequence[str]:
+    """Name the failed steps in whose place this one begins: of what a revision added, the first ones."""
+    added = {other["id"] for other in steps if other["mends"]}
+    return () if added & {*step["depends_on"]} else step["mends"]
+
+
 def _clip(box: Box) -> Markup:
     """Keep labels inside their box, whatever the font makes of their width."""
     inside = element("rect", width=f"{box.width:g}", height=f"{box.height:g}")
@@ -75,19 +89,20 @@ def _clip(box: Box) -> Markup:
 # --- lines -------------------------------------------------------------------------------
 
 
-def _lines(drawing: Drawing, marked: set[tuple[int, int]]) -> list[Markup]:
-    """Write all plain lines as one path, those of the critical path as another, and the arrow heads."""
-    plain: dict[str, None] = {}
-    strong: dict[str, None] = {}
-    heads: dict[str, None] = {}
-    strong_heads: dict[str, None] = {}
+def _lines(drawing: Drawing, marked: set[tuple[int, int]], instead: set[tuple[int, int]]) -> list[Markup]:
+    """Write all lines of a kind as one path, and their arrow heads as another."""
+    lines: dict[str, dict[str, None]] = {"": {}, " instead": {}, " critical": {}}
+    heads: dict[str, dict[str, None]] = {kind: {} for kind in lines}
     for edge, points in drawing.links.items():
-        critical = edge in marked
-        pieces = strong if critical else plain
-        pieces |= dict.fromkeys(_curves(points, downwards=drawing.downwards))
-        (strong_heads if critical else heads)[_head(points[-1], downwards=drawing.downwards)] = None
-    written = [("line", plain), ("head", heads), ("line critical", strong), ("head critical", strong_heads)]
-    return [element("path", d="".join(pieces), class_=name) for name, pieces in written if pieces]
+        kind = " instead" if edge in instead else " critical" if edge in marked else ""
+        lines[kind] |= dict.fromkeys(_curves(points, downwards=drawing.downwards))
+        heads[kind][_head(points[-1], downwards=drawing.downwards)] = None
+    return [
+        element("path", d="".join(pieces), class_=name + kind)
+        for kind in lines
+        for name, pieces in (("line", lines[kind]), ("head", heads[kind]))
+        if pieces
+    ]
 
 
 def _curves(points: Sequence[Point], *, downwards: bool) -> list[str]:
@@ -129,7 +144,9 @@ def _box(step: StepRecord, at: Point, box: Box, anchor: str, *, dense: bool, cri
         parts.append(element("text", "◆", x=f"{box.width - 16:g}", y=name_y, class_="critical-mark"))
     frame = element("rect", width=f"{box.width:g}", height=f"{box.height:g}", rx="7")
     label = element("g", *parts, clip_path="url(#in-box)")
-    kind = f"node {step['outcome']}" + (" critical" if critical else "")
+    kind = (
+        f"node {step['outcome']}" + (" critical" if critical else "") + ("" if step["in_plan"] else " gone")
+    )
     x, y = at
     return element(
         "a",
@@ -153,9 +170,9 @@ def _second_line(step: StepRecord) -> str:
 
 def _tooltip(step: StepRecord) -> str:
     took = say_seconds(step["seconds"])
-    return join(
-        [f"{step['id']}: {OUTCOMES[step['outcome']].label}", took, one_line(_second_line(step))[:200]], "\n"
-    )
+    gone = "" if step["in_plan"] else ", of an earlier revision"
+    name = f"{step['id']}: {OUTCOMES[step['outcome']].label}{gone}"
+    return join([name, took, one_line(_second_line(step))[:200]], "\n")
 
 
 def fit(text: str, columns: int) -> str:
@@ -170,7 +187,7 @@ def fit(text: str, columns: int) -> str:
 
 # --- the time chart ------------------------------------------------------------------------
 
-_PLOT, _END = 760.0, 100.0
+_PLOT, _END = 720.0, 150.0
 """Widths of the axis, and of the room for the last bar's words."""
 _MARKS, _COLUMN, _MOST_COLUMNS = 46.0, 6.9, 26
 """Widths of what stands before a name, and of a character of it."""
@@ -202,21 +219,25 @@ class Scale:
     left: float
 
     @classmethod
-    def of(cls, bars: Sequence[Bar]) -> Scale:
-        """Fit the axis to the bars."""
-        spans = _busy_spans(bars)
+    def of(cls, timeline: Timeline) -> Scale:
+        """Fit the axis to what happened."""
+        spans = _busy_spans(timeline)
         shown = sum(end - start for start, end in spans)
         room = max(_PLOT / 3, _PLOT - _GAP * (len(spans) - 1))
-        columns = min(_MOST_COLUMNS, max((width(bar["step_id"]) for bar in bars), default=0))
+        names = [bar["step_id"] for bar in timeline["bars"]]
+        names += [wait["title"] for wait in timeline["waits"] if wait["step_id"] not in names]
+        columns = min(_MOST_COLUMNS, max(map(width, names), default=0))
         return cls(spans, room / shown if shown else 0.0, _MARKS + _COLUMN * columns)
 
     def x(self, second: float) -> float:
         """Return the place of a second of the run."""
-        at = self.left
+        at, before = self.left, 0.0
         for start, end in self.spans:
+            if second < start:
+                return at - _GAP * (start - second) / max(start - before, 1e-9)
             if second <= end:
-                return at + max(0.0, second - start) * self.px
-            at += (end - start) * self.px + _GAP
+                return at + (second - start) * self.px
+            at, before = at + (end - start) * self.px + _GAP, end
         return at - _GAP
 
     @property
@@ -244,11 +265,12 @@ class Scale:
         return [(before[1], after[0]) for before, after in itertools.pairwise(self.spans)]
 
 
-def _busy_spans(bars: Sequence[Bar]) -> list[tuple[float, float]]:
-    """Join the bars to times in which something ran; short pauses between them stay in."""
+def _busy_spans(timeline: Timeline) -> list[tuple[float, float]]:
+    """Join what happened to times in which steps worked; short pauses between them stay in."""
+    worked = [piece for bar in timeline["bars"] for piece in bar["pieces"]]
+    waited = [at for wait in timeline["waits"] for at in (wait["start_s"], wait["start_s"] + wait["seconds"])]
     spans: list[tuple[float, float]] = []
-    for bar in bars:
-        start, end = bar["start_s"], bar["start_s"] + bar["seconds"]
+    for start, end in sorted([*worked, *([at, at] for at in waited)]):
         if spans and start <= spans[-1][1]:
             spans[-1] = (spans[-1][0], max(spans[-1][1], end))
         else:
@@ -271,15 +293,19 @@ def draw_gantt(
     timeline: Timeline, steps: Mapping[str, StepRecord], anchors: Mapping[str, str]
 ) -> tuple[Markup, Markup]:
     """Draw the axis, which stays in sight, and the bars below it."""
-    bars = timeline["bars"]
-    dense = len(bars) >= _DENSE_BARS_FROM
+    rows: list[tuple[float, Callable[..., Markup]]] = [
+        (_begins(bar), partial(_row, bar, steps[bar["step_id"]], anchors)) for bar in timeline["bars"]
+    ]
+    of_the_run = [wait for wait in timeline["waits"] if wait["step_id"] not in steps]
+    rows += [(wait["start_s"], partial(_row_of_wait, wait)) for wait in of_the_run]
+    dense = len(rows) >= _DENSE_BARS_FROM
     row = _DENSE_ROW if dense else _ROW
-    scale, height = Scale.of(bars), row * len(bars) + 6
+    scale, height = Scale.of(timeline), row * len(rows) + 6
     grid = [_grid_line(scale.x(tick), height) for tick in scale.ticks()]
     gaps = [_gap(scale.x(start), height) for start, _ in scale.gaps()]
-    rows = [_row(bar, steps[bar["step_id"]], at * row, row, scale, anchors) for at, bar in enumerate(bars)]
+    drawn = [draw(at * row, row, scale) for at, (_, draw) in enumerate(sorted(rows, key=itemgetter(0)))]
     axis = _svg("gantt axis", scale.end, _TOP, *_tick_labels(scale))
-    return axis, _svg("gantt bars" + (" dense" if dense else ""), scale.end, height, *grid, *gaps, *rows)
+    return axis, _svg("gantt bars" + (" dense" if dense else ""), scale.end, height, *grid, *gaps, *drawn)
 
 
 def _svg(name: str, wide: float, high: float, *parts: Markup) -> Markup:
@@ -321,43 +347,72 @@ def _gap(x: float, height: float) -> Markup:
     return element("rect", x=f"{x:.1f}", y="0", width=f"{_GAP:g}", height=f"{height:g}", class_="idle")
 
 
+def _begins(bar: Bar) -> float:
+    """Tell where a row's first mark stands."""
+    return min([bar["start_s"], *(start for start, _ in bar["waits"])])
+
+
 def _row(
-    bar: Bar, step: StepRecord, top: float, row: float, scale: Scale, anchors: Mapping[str, str]
+    bar: Bar, step: StepRecord, anchors: Mapping[str, str], top: float, row: float, scale: Scale
 ) -> Markup:
-    x, end = scale.x(bar["start_s"]), scale.x(bar["start_s"] + bar["seconds"])
-    length, thick = max(2.5, end - x), row - 7
-    baseline = f"{top + row / 2 + 4:g}"
     outcome = OUTCOMES[step["outcome"]]
-    parts = [
-        element(
-            "title", f"{step['id']}: {outcome.label}, {_took(bar, step)}, from {say_seconds(bar['start_s'])}"
-        ),
-        element("rect", x="0", y=f"{top:g}", width=f"{scale.end:g}", height=f"{row:g}", class_="row"),
-        element("text", "◆" if bar["critical"] else "", x="2", y=baseline, class_="critical-mark"),
-        element("text", outcome.mark, x="16", y=baseline, class_="mark"),
-        element("text", fit(step["id"], _MOST_COLUMNS), x="32", y=baseline, class_="name"),
-        element(
-            "rect",
-            x=f"{x:.1f}",
-            y=f"{top + 3.5:g}",
-            width=f"{length:.1f}",
-            height=f"{thick:g}",
-            rx="2",
-            class_="bar",
-        ),
-        *(_attempt(scale.x(at), top + 3.5, thick) for at in bar["attempts_s"]),
-        element("text", _took(bar, step), x=f"{x + length + 6:.1f}", y=baseline, class_="took"),
+    took = _took(bar, step)
+    title = f"{step['id']}: {outcome.label}, {took}, from {say_seconds(bar['start_s'])}"
+    marks = ("◆" if bar["critical"] else "", outcome.mark)
+    shapes = [_stretch("wait", piece, top, row, scale) for piece in bar["waits"]]
+    shapes += [
+        _stretch("bar tried" if part[1] in bar["attempts_s"] else "bar", part, top, row, scale)
+        for piece in bar["pieces"]
+        for part in _attempts_in(piece, bar["attempts_s"])
     ]
+    end = max((end for _, end in (*bar["pieces"], *bar["waits"])), default=bar["start_s"])
     kind = f"entry {step['outcome']}" + (" critical" if bar["critical"] else "")
-    return element("a", *parts, href=f"#{anchors[step['id']]}", class_=kind)
+    kind += "" if step["in_plan"] else " gone"
+    words = _words(title, marks, step["id"], took, scale.x(end), top, row, scale)
+    return element("a", *words, *shapes, href=f"#{anchors[step['id']]}", class_=kind)
 
 
-def _attempt(x: float, top: float, thick: float) -> Markup:
-    return element(
-        "line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=f"{top:g}", y2=f"{top + thick:g}", class_="attempt"
-    )
+def _row_of_wait(wait: Wait, top: float, row: float, scale: Scale) -> Markup:
+    """Draw what the whole run waited for."""
+    piece = [wait["start_s"], wait["start_s"] + wait["seconds"]]
+    took = f"{say_seconds(wait['seconds'])}{'' if wait['ended'] else ' …'}"
+    title = f"{wait['title']} {took}" + (f", by {wait['by']}" if wait["by"] else "")
+    marks = ("", OUTCOMES["waiting"].mark)
+    words = _words(title, marks, wait["title"], took, scale.x(piece[1]), top, row, scale)
+    shape = _stretch("wait", piece, top, row, scale)
+    return element("a", *words, shape, href="#decisions", class_="entry waiting")
+
+
+def _words(
+    title: str, marks: tuple[str, str], name: str, took: str, end: float, top: float, row: float, scale: Scale
+) -> list[Markup]:
+    """Write all of a row but its bars."""
+    baseline = f"{top + row / 2 + 4:g}"
+    return [
+        element("title", title),
+        element("rect", x="0", y=f"{top:g}", width=f"{scale.end:g}", height=f"{row:g}", class_="row"),
+        element("text", marks[0], x="2", y=baseline, class_="critical-mark"),
+        element("text", marks[1], x="16", y=baseline, class_="mark"),
+        element("text", fit(name, _MOST_COLUMNS), x="32", y=baseline, class_="name"),
+        element("text", took, x=f"{end + 8:.1f}", y=baseline, class_="took"),
+    ]
+
+
+def _stretch(kind: str, piece: Piece, top: float, row: float, scale: Scale) -> Markup:
+    x, end = scale.x(piece[0]), scale.x(piece[1])
+    size = {"width": f"{max(2.5, end - x):.1f}", "height": f"{row - 7:g}"}
+    return element("rect", x=f"{x:.1f}", y=f"{top + 3.5:g}", **size, rx="2", class_=kind)
+
+
+def _attempts_in(piece: Piece, ends: Sequence[float]) -> list[Piece]:
+    """Cut a time of work where attempts ended."""
+    cuts = [piece[0], *(at for at in ends if piece[0] < at < piece[1]), piece[1]]
+    return [[start, end] for start, end in itertools.pairwise(cuts)]
 
 
 def _took(bar: Bar, step: StepRecord) -> str:
     again = f" ×{step['attempts']}" if step["attempts"] > 1 else ""
-    return say_seconds(bar["seconds"]) + again + ("" if bar["ended"] else " …")
+    worked = say_seconds(bar["worked_s"]) + again if bar["pieces"] else ""
+    waited = say_seconds(sum(end - start for start, end in bar["waits"])) if bar["waits"] else ""
+    open_ = "" if bar["ended"] else " …"
+    return f"{worked}{' + ' if worked and waited else ''}{waited}{' waiting' if waited else ''}{open_}"

@@ -11,15 +11,17 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from ..safety.visible_text import one_line, visible
-from .drawings import MOST_DRAWN, draw_gantt, draw_plan
+from .drawings import MOST_DRAWN, draw_gantt, draw_plan, fit
 from .html_steps import badge, step_links, step_section, value_block
 from .markup import Markup, element, join
-from .record import Decision, RunRecord
+from .record import RunRecord
+from .story import Break, Change, Decided, Decision
 from .words import (
     OUTCOMES,
     Share,
     say_cost,
     say_count,
+    say_roles,
     say_seconds,
     say_time,
     say_timeline,
@@ -32,7 +34,7 @@ from .words import (
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
-__all__ = ["PARTS", "anchored", "html_policy", "markdown", "part", "style", "write_html"]
+__all__ = ["PARTS", "anchored", "html_policy", "markdown", "part", "story_columns", "style", "write_html"]
 
 _ANSWER_CHARACTERS = 200_000
 
@@ -102,9 +104,80 @@ def _header(record: RunRecord, links: Sequence[Markup]) -> Markup:
         element("p", one_line(record["reason"])[:600], class_="muted", dir="auto")
         if record["reason"]
         else "",
+        story_columns(record, anchored(record)),
         _facts(record),
         element("nav", *links, aria_label="Sections"),
     )
+
+
+# --- what happened -----------------------------------------------------------------------
+
+_MOST_TOLD = 6
+"""Lines of a column, and steps named in a line; the sections below have all."""
+
+
+def story_columns(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
+    """Write what broke, who decided and what changed, beside each other; "" where there is no plan."""
+    story = record["story"]
+    if record["plan"] is None and not story["decided"]:
+        return ""
+    broke = [_broken(one, anchors) for one in story["broke"]]
+    if story["unverified"]:
+        broke.append(join(["Nobody could check ", _some_steps(story["unverified"], anchors), "."]))
+    columns = (
+        ("What broke", broke, "Nothing failed." if record["timeline"]["bars"] else "Nothing ran."),
+        ("Who decided", [_decided_by(one, anchors) for one in story["decided"]], "Nobody had to."),
+        ("What changed", [_change(one, anchors) for one in story["changed"]], "No write is on record."),
+    )
+    return element("div", *(_column(*column) for column in columns), class_="story")
+
+
+def _column(title: str, lines: Sequence[Markup], nothing: str) -> Markup:
+    listed = [element("li", line, dir="auto") for line in lines[:_MOST_TOLD]]
+    more = len(lines) - len(listed)
+    note = element("li", f"and {more:,} more, below", class_="muted") if more else ""
+    body = element("ul", *listed, note) if listed else element("p", nothing, class_="muted")
+    return element("section", element("h2", title), body)
+
+
+def _some_steps(step_ids: Sequence[str], anchors: Mapping[str, str]) -> Markup:
+    more = f" and {len(step_ids) - _MOST_TOLD:,} more" if len(step_ids) > _MOST_TOLD else ""
+    return join([step_links(step_ids[:_MOST_TOLD], anchors), more])
+
+
+def _broken(one: Break, anchors: Mapping[str, str]) -> Markup:
+    times = f" {one['failures']} times" if one["failures"] > 1 else ""
+    error = element("span", fit(one["error"], 160), class_="error")
+    blocked = join([" Not run because of it: ", _some_steps(one["blocked"], anchors), "."])
+    return join(
+        [
+            element("b", step_links([one["step_id"]], anchors)),
+            f" failed{times}: ",
+            error,
+            f" – {one['then']}.",
+            blocked if one["blocked"] else "",
+        ]
+    )
+
+
+def _decided_by(one: Decided, anchors: Mapping[str, str]) -> Markup:
+    who = element("b", one["who"] or "nobody yet", class_="" if one["who"] else "badge waiting")
+    about = join([" · ", step_links([one["step_id"]], anchors)]) if one["step_id"] else ""
+    waited = f", after {say_seconds(one['waited_s'])}" if (one["waited_s"] or 0) >= 1 else ""
+    return join([who, " ", one["did"], about, waited])
+
+
+def _change(one: Change, anchors: Mapping[str, str]) -> Markup:
+    if one["kind"] == "call":
+        return join(
+            [element("code", fit(one["said"], 64)), " · ", step_links([one["step_id"] or ""], anchors)]
+        )
+    signs = [
+        element("span", sign, _some_steps(ids, anchors), class_=kind)
+        for kind, sign, ids in (("added", " + ", one["added"]), ("removed", " − ", one["removed"]))
+        if ids
+    ]
+    return join([one["said"], ":" if signs else "", *signs])
 
 
 def _facts(record: RunRecord) -> Markup:
@@ -127,6 +200,7 @@ def _facts(record: RunRecord) -> Markup:
             if plan and plan["revision"]
             else "",
         ),
+        ("Models", ", ".join(sorted(usage.get("by_model") or {}))),
         ("Model calls", _number(usage, "model_calls")),
         ("Tokens", _number(usage, "total_tokens")),
         ("Tool calls", _number(usage, "tool_calls")),
@@ -154,7 +228,7 @@ def _questions(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
     return join(
         element(
             "div",
-            element("h3", question["name"] or "A question", " ", _about(question["step_id"], anchors)),
+            element("h3", question["title"], " ", _about(question["step_id"], anchors)),
             markdown(question["description"]),
             class_="panel waiting",
             dir="auto",
@@ -216,7 +290,7 @@ def markdown(words: str) -> Markup:
 
 
 def _plan(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
-    steps = [step for step in record["steps"] if step["in_plan"]]
+    steps = [step for step in record["steps"] if step["in_plan"] or step["started_at"]]
     plan = record["plan"]
     if plan is None:
         return ""
@@ -254,6 +328,8 @@ def _drawn(record: RunRecord, steps: Sequence[Any], anchors: Mapping[str, str]) 
     critical = [link["step_id"] for link in record["timeline"]["critical_path"]]
     drawing, left_out = draw_plan(steps, anchors, critical)
     note = f"{left_out:,} dependencies that follow from others are not drawn. " if left_out else ""
+    if not all(step["in_plan"] for step in steps):
+        note += "A faint box is a step of an earlier revision; dashes lead to what took its place. "
     parts = [_legend(record, critical=bool(critical)), element("div", drawing, class_="scroll", tabindex="0")]
     return join([*parts, element("p", note, "A box leads to its step.", class_="muted")])
 
@@ -286,11 +362,9 @@ def _timeline(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
         return ""
     by_id = {step["id"]: step for step in record["steps"]}
     axis, bars = draw_gantt(timeline, by_id, anchors)
-    marks = (
-        "White lines in a bar: another attempt. "
-        if any(bar["attempts_s"] for bar in timeline["bars"])
-        else ""
-    )
+    failed = any(bar["attempts_s"] for bar in timeline["bars"])
+    marks = "Red at the start of a bar: attempts that failed. " if failed else ""
+    marks += "A dashed bar: a person was asked. " if timeline["waits"] else ""
     never = timeline["never_ran"]
     parts = [
         element("p", say_timeline(timeline)),
@@ -308,13 +382,14 @@ def _timeline(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
 
 def _critical_path(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
     timeline = record["timeline"]
-    seconds = {bar["step_id"]: bar["seconds"] for bar in timeline["bars"]}
+    seconds = {bar["step_id"]: bar["worked_s"] for bar in timeline["bars"]}
     path = timeline["critical_path"]
     work = sum(seconds[link["step_id"]] for link in path)
     waited = max(0.0, timeline["seconds"] - work)
     head = (
-        f"The critical path, the chain that determined the end: {say_count(len(path), 'step')}, "
-        f"{say_seconds(work)} of work and {say_seconds(waited)} between them."
+        f"The critical path: {say_count(len(path), 'step')} that each had to wait for the one before, "
+        f"with {say_seconds(work)} of work and {say_seconds(waited)} between them. "
+        "The run ends earlier only if one of these does."
     )
     listed = [
         element(
@@ -322,7 +397,7 @@ def _critical_path(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
             step_links([link["step_id"]], anchors),
             f" {say_seconds(seconds[link['step_id']])}, {_BECAUSE[link['because']]} ",
             step_links([link["after"]], anchors) if link["after"] else "",
-            f" + {say_seconds(link['waited_s'])}" if link["waited_s"] >= 0.05 else "",
+            f", {say_seconds(link['waited_s'])} later" if link["waited_s"] >= 0.05 else "",
         )
         for link in path
     ]
@@ -340,18 +415,10 @@ def _steps(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
     critical = {link["step_id"] for link in record["timeline"]["critical_path"]}
     share = Share.of(len(record["steps"]))
 
-    def sections(*, in_plan: bool) -> list[Markup]:
-        return [
-            step_section(
-                step, f"step-{at}", anchors, share, record["thread"], critical=step["id"] in critical
-            )
-            for at, step in enumerate(record["steps"], start=1)
-            if step["in_plan"] is in_plan
-        ]
-
-    earlier = sections(in_plan=False)
-    heading = [element("h3", "Steps that only earlier revisions had")] if earlier else []
-    return join([*sections(in_plan=True), *heading, *earlier])
+    return join(
+        step_section(step, f"step-{at}", anchors, share, record["thread"], critical=step["id"] in critical)
+        for at, step in enumerate(record["steps"], start=1)
+    )
 
 
 def _decisions(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
@@ -456,6 +523,33 @@ def _changed(what: str, ids: Sequence[str], anchors: Mapping[str, str]) -> list[
     return [element("details", element("summary", title, say_count(len(ids), "step")), links)]
 
 
+# --- what was said ------------------------------------------------------------------------
+
+_MESSAGES = 60
+_WORDS = 4000
+"""Characters of a message."""
+
+
+def _conversation(record: RunRecord, _: Mapping[str, str]) -> Markup | str:
+    said = record["conversation"][-_MESSAGES:]
+    if not said:
+        return ""
+    listed = [
+        element(
+            "li",
+            element("b", one["who"]),
+            element("div", markdown(shortened(one["words"], _WORDS)[0]), dir="auto"),
+            class_="said-by",
+        )
+        for one in said
+    ]
+    earlier = len(record["conversation"]) - len(said)
+    words = f"{say_count(earlier, 'earlier message')} in the JSON." if earlier else ""
+    summary = element("summary", say_count(len(record["conversation"]), "message"))
+    note = element("p", words, class_="muted") if words else ""
+    return element("details", summary, note, element("ol", *listed, class_="talk", tabindex="0"))
+
+
 # --- what was spent, and by which settings -----------------------------------------------
 
 
@@ -465,23 +559,31 @@ def _usage(record: RunRecord, _: Mapping[str, str]) -> Markup | str:
         return ""
     spent = element("ul", *(element("li", line) for line in record["spent"])) if record["spent"] else ""
     calls, seconds = usage.get("tool_calls") or 0, usage.get("seconds") or 0.0
-    said = f"{say_count(calls, 'tool call')}, {say_seconds(seconds)} of running time."
-    parts = [usage.get("by_role") or {}, usage.get("by_model") or {}] if usage.get("model_calls") else []
-    tables = [_usage_table(part, usage) for part in parts if part]
-    return join([*tables, element("p", said), spent])
+    said = say_count(calls, "tool call") + (f", {say_seconds(seconds)} of running time" if seconds else "")
+    parts = {"Role": usage.get("by_role"), "Model": usage.get("by_model")} if usage.get("model_calls") else {}
+    tables = [_usage_table(title, part, usage) for title, part in parts.items() if part]
+    return join([*tables, element("p", said, "."), spent])
 
 
-def _usage_table(parts: Mapping[str, Any], usage: Mapping[str, Any]) -> Markup:
+def _usage_table(title: str, parts: Mapping[str, Any], usage: Mapping[str, Any]) -> Markup:
     roles = {name: used for name, used in parts.items() if isinstance(used, Mapping)}
     columns = ["model_calls", "input_tokens", "output_tokens"] + (
         ["cost"] if usage.get("cost") is not None else []
     )
     titles = {"model_calls": "model calls", "input_tokens": "tokens in", "output_tokens": "tokens out"}
-    head = element("tr", element("th"), *(element("th", titles.get(name, name)) for name in columns))
+    did = any(say_roles(used) for used in roles.values())
+    names = [title, *(["did"] if did else []), *(titles.get(name, name) for name in columns)]
+    head = element("tr", *(element("th", name, scope="col") for name in names))
     total = {**{name: sum(used.get(name) or 0 for used in roles.values()) for name in columns}, **usage}
     rows = [(role, used) for role, used in sorted(roles.items())] + [("all", total)]
     body = [
-        element("tr", element("th", role), *(_cell(used, name) for name in columns)) for role, used in rows
+        element(
+            "tr",
+            element("th", role, scope="row"),
+            element("td", say_roles(used), class_="words") if did else "",
+            *(_cell(used, name) for name in columns),
+        )
+        for role, used in rows
     ]
     table = element("table", element("thead", head), element("tbody", *body), class_="numbers")
     return element("div", table, class_="table")
@@ -510,6 +612,7 @@ PARTS: dict[str, tuple[str, Part]] = {
     "timeline": ("What ran when", _timeline),
     "steps": ("Steps", _steps),
     "decisions": ("Decisions", _decisions),
+    "conversation": ("Conversation", _conversation),
     "usage": ("What was spent", _usage),
     "settings": ("Settings", _settings),
 }

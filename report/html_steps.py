@@ -94,6 +94,7 @@ def _summary(step: StepRecord, *, critical: bool) -> Markup:
         "summary",
         element("span", outcome.mark, class_="mark", aria_hidden="true"),
         element("b", element("bdi", step["id"] or "(no id)")),
+        element("span", "of an earlier revision", class_="muted") if not step["in_plan"] else "",
         element("span", "◆", class_="critical-mark mono", title="on the critical path") if critical else "",
         element("span", one_line(said)[:240], class_="said", dir="auto"),
         element("span", " · ".join(word for word in end if word), class_="end"),
@@ -284,15 +285,15 @@ def _attempts(step: StepRecord) -> Markup | str:
 def _attempt(made: Try) -> Markup:
     decided = f" → {made['decision']}" if made.get("decision") else ""
     by = f" by {made['by']}" if made.get("by") and decided else ""
-    return element(
-        "li", f"Attempt {made.get('number')}: ", _error(made.get("error"), brief=True) or "ended", decided, by
-    )
+    at = f"Attempt {made.get('number')}, {say_time(made.get('started_at'))}: "
+    return element("li", at, _error(made.get("error"), brief=True) or "ended", decided, by)
 
 
 def _time(step: StepRecord) -> str:
     if not step["started_at"]:
         return ""
     began = say_time(step["started_at"])
-    return (
-        f"{say_seconds(step['seconds'])}, from {began}" if step["seconds"] is not None else f"since {began}"
-    )
+    if step["seconds"] is None:
+        return f"since {began}"
+    waited = f", and {say_seconds(step['waited_s'])} waiting for a person" if step["waited_s"] else ""
+    return f"{say_seconds(step['seconds'])}, from {began}{waited}"

@@ -89,6 +89,7 @@ async def aread_run(agent: PlanExecuteAgent, config: RunnableConfig) -> RunRecor
         thread=thread,
         approvals=await ledger.approvals(plan_id),
         attempts=_in_order(attempts),
+        waits=await ledger.waits(),
         spent=await spent_in_words(store, snapshot.values.get("settings")),
         earlier_steps=await _earlier_steps(agent, config, missing_steps(snapshot.values), plan_id),
     )

@@ -10,15 +10,19 @@ from ..safety.visible_text import one_line, visible
 from ..state import decider_in_words
 from ..tools.calls import last_line
 from ..tools.texts import shortened as both_ends
+from .drawings import instead_of
 from .html_steps import KINDS
-from .record import Decision, RunRecord
+from .record import RunRecord
 from .steps import StepRecord
+from .story import Change, Decision
+from .timeline import Piece
 from .words import (
     OUTCOMES,
     Share,
     say_cost,
     say_count,
     say_models,
+    say_roles,
     say_seconds,
     say_time,
     say_timeline,
@@ -42,6 +46,7 @@ def write_markdown(record: RunRecord) -> str:
     """Write the report of a run as Markdown (CommonMark with tables)."""
     share = Share.of(len(record["steps"]))
     sections = [
+        ("What happened", _story(record)),
         ("Waiting for an answer", _questions(record)),
         ("Why the plan cannot run", _issues(record)),
         ("Answer", _answer(record)),
@@ -114,10 +119,40 @@ def _head(record: RunRecord) -> Iterator[str]:
         yield f"- Spent: {', '.join(spent)}"
 
 
+def _story(record: RunRecord) -> Iterator[str]:
+    story = record["story"]
+    for broken in story["broke"]:
+        times = f" {broken['failures']} times" if broken["failures"] > 1 else ""
+        error = plain(shortened(broken["error"], 300)[0])
+        blocked = ", ".join(map(code, broken["blocked"]))
+        not_run = f" Not run because of it: {blocked}." if blocked else ""
+        failed = f"{code(broken['step_id'])} failed{times}: {error} – {plain(broken['then'])}."
+        yield f"- **Broke:** {failed}{not_run}"
+    if story["unverified"]:
+        yield f"- **Not checked:** {', '.join(map(code, story['unverified']))}"
+    for one in story["decided"]:
+        about = f" ({code(one['step_id'])})" if one["step_id"] else ""
+        waited = f", after {say_seconds(one['waited_s'])}" if (one["waited_s"] or 0) >= 1 else ""
+        yield f"- **Decided:** {plain(one['who'] or 'nobody yet')} – {plain(one['did'])}{about}{waited}"
+    for change in story["changed"]:
+        yield f"- **Changed:** {_change(change)}"
+
+
+def _change(change: Change) -> str:
+    if change["kind"] == "call":
+        return f"{code(shortened(change['said'], 200)[0])} by {code(change['step_id'])}"
+    parts = [
+        f"{sign} {', '.join(map(code, ids))}"
+        for sign, ids in (("+", change["added"]), ("−", change["removed"]))
+        if ids
+    ]
+    return f"{plain(change['said'])}{': ' if parts else ''}{'; '.join(parts)}"
+
+
 def _questions(record: RunRecord) -> Iterator[str]:
     for question in record["questions"]:
         about = f" about {code(question['step_id'])}" if question["step_id"] else ""
-        yield f"**{plain(question['name'] or 'A question')}**{about}"
+        yield f"**{plain(question['title'])}**{about}"
         yield _quoted(question["description"])
 
 
@@ -156,7 +191,7 @@ def _plan(record: RunRecord) -> Iterator[str]:
     if record["inputs"]:
         yield "Inputs:"
         yield _block(record["inputs"], 2000)
-    steps = [step for step in record["steps"] if step["in_plan"]]
+    steps = [step for step in record["steps"] if step["in_plan"] or step["started_at"]]
     if 0 < len(steps) <= _DRAWN_UP_TO:
         yield _mermaid(steps)
 
@@ -172,6 +207,7 @@ def mermaid_of(steps: Sequence[StepRecord]) -> str:
     for at, step in enumerate(steps):
         lines.append(f'  s{at}["{OUTCOMES[step["outcome"]].mark} {_label(step["id"])}"]:::{step["outcome"]}')
         lines += [f"  s{number[dep]} --> s{at}" for dep in step["depends_on"] if dep in number]
+        lines += [f"  s{number[failed]} -.-> s{at}" for failed in instead_of(step, steps) if failed in number]
     used = dict.fromkeys(step["outcome"] for step in steps)
     lines += [f"  classDef {outcome} {_COLOURS[outcome]}" for outcome in used]
     return "\n".join(lines)
@@ -187,7 +223,7 @@ _COLOURS = {
     "empty": "fill:#dff3f6,stroke:#0f7483,color:#1c2128",
     "unverified": "fill:#fdf1d0,stroke:#8a5a00,color:#1c2128",
     "failed": "fill:#fde7e8,stroke:#c01c28,color:#1c2128",
-    "waiting": "fill:#e1effc,stroke:#0b5cad,color:#1c2128",
+    "waiting": "fill:#fdeadb,stroke:#a3460a,color:#1c2128",
     "blocked": "fill:#f0eafb,stroke:#6f42c1,color:#1c2128,stroke-dasharray:2 3",
     "skipped": "fill:#eceff2,stroke:#57606a,color:#1c2128,stroke-dasharray:5 3",
     "open": "fill:#ffffff,stroke:#57606a,color:#1c2128,stroke-dasharray:5 3",
@@ -198,7 +234,8 @@ def _timeline(record: RunRecord) -> Iterator[str]:
     timeline = record["timeline"]
     if not timeline["bars"]:
         return
-    yield f"{say_timeline(timeline)} `*` is on the critical path."
+    waits = " Dots: a person was asked." if timeline["waits"] else ""
+    yield f"{say_timeline(timeline)} `*` is on the critical path.{waits}"
     yield "\n".join(["```text", *_chart(record), "```"])
     chain = " → ".join(code(link["step_id"]) for link in timeline["critical_path"])
     yield f"Critical path: {chain}"
@@ -210,17 +247,34 @@ def _chart(record: RunRecord) -> Iterator[str]:
     timeline = record["timeline"]
     outcomes = {step["id"]: OUTCOMES[step["outcome"]].mark for step in record["steps"]}
     bars, total = timeline["bars"][:_CHART_UP_TO], timeline["seconds"] or 1.0
-    room = max(len(bar["step_id"]) for bar in bars)
+    waits = [wait for wait in timeline["waits"] if wait["step_id"] not in outcomes]
+    room = max(map(len, [*(bar["step_id"] for bar in bars), *(wait["title"] for wait in waits)]), default=0)
     for bar in bars:
-        start = round(bar["start_s"] / total * _CHART_COLUMNS)
-        length = max(1, round(bar["seconds"] / total * _CHART_COLUMNS))
-        drawn = f"{' ' * min(start, _CHART_COLUMNS - 1)}{'█' * length}"[:_CHART_COLUMNS]
+        drawn = _drawn(bar["pieces"], bar["waits"], total)
         mark = "*" if bar["critical"] else " "
         # A fence cannot end here: an id has no line break, and a line does not begin with it.
         name = f"{mark} {outcomes[bar['step_id']]} {one_line(bar['step_id']):<{room}}"
-        yield f"{name} |{drawn:<{_CHART_COLUMNS}}| {say_seconds(bar['seconds'])}"
+        waited = sum(end - start for start, end in bar["waits"])
+        took = [say_seconds(bar["worked_s"])] if bar["pieces"] else []
+        took += [f"{say_seconds(waited)} waiting"] if waited else []
+        yield f"{name} |{drawn}| {' + '.join(took)}"
+    for wait in waits:
+        if True:
+            drawn = _drawn((), [[wait["start_s"], wait["start_s"] + wait["seconds"]]], total)
+            yield f"  ‖ {wait['title']:<{room}} |{drawn}| {say_seconds(wait['seconds'])}"
     if left_out := len(timeline["bars"]) - len(bars):
         yield f"… and {left_out:,} more"
+
+
+def _drawn(worked: Sequence[Piece], waited: Sequence[Piece], total: float) -> str:
+    """Draw work as blocks and waiting for people as dots."""
+    columns = [" "] * _CHART_COLUMNS
+    for sign, pieces in (("·", waited), ("█", worked)):
+        for start, end in pieces:
+            first = min(round(start / total * _CHART_COLUMNS), _CHART_COLUMNS - 1)
+            last = max(first + 1, round(end / total * _CHART_COLUMNS))
+            columns[first:last] = sign * (min(last, _CHART_COLUMNS) - first)
+    return "".join(columns)
 
 
 # --- steps -------------------------------------------------------------------------------
@@ -349,9 +403,15 @@ def _usage(record: RunRecord) -> Iterator[str]:
 
 
 def _usage_table(what: str, spent: Mapping[str, Any]) -> str:
-    lines = [f"| {what} | model calls | tokens in | tokens out | cost |", "|---|---:|---:|---:|---:|"]
+    lines = [
+        f"| {what} | did | model calls | tokens in | tokens out | cost |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
     for name, used in sorted(spent.items()):
         cost = say_cost(used["cost"]) if used.get("cost") is not None else "–"
-        cells = [f"{used.get(part) or 0:,}" for part in ("model_calls", "input_tokens", "output_tokens")]
+        cells = [
+            say_roles(used),
+            *(f"{used.get(part) or 0:,}" for part in ("model_calls", "input_tokens", "output_tokens")),
+        ]
         lines.append(f"| {plain(name).replace('|', '/')} | {' | '.join(cells)} | {cost} |")
     return "\n".join(lines)

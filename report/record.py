@@ -10,16 +10,21 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 
 from ..context import Context
 from ..people.questions import OpenQuestion
+from ..people.wording import TITLES
 from ..plan.identity import input_values
 from ..state import FINAL_STATUSES, decider_in_words
+from .conversation import Said, said_in
 from .steps import StepRecord, step_records
-from .timeline import Timeline, make_timeline, seconds_of
+from .story import Decision, Story, tell_story
+from .timeline import Asked, Timeline, make_timeline, seconds_of
 from .words import event_title, status_words
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-__all__ = ["FORMAT", "Decision", "Question", "RunRecord", "missing_steps", "run_record"]
+    from ..storage.ledger import Wait
+
+__all__ = ["FORMAT", "Question", "RunRecord", "missing_steps", "run_record"]
 
 Json = Any
 
@@ -32,25 +37,9 @@ class Question(TypedDict):
 
     id: str
     name: str
-    step_id: str | None
-    description: str
-
-
-class Decision(TypedDict):
-    """A decision on record, and what had been spent by then."""
-
-    at: str
-    event: str
     title: str
     step_id: str | None
-    revision: int | None
-    decision: str
-    by: str
-    trigger: str
-    evidence: list[str]
-    difference: dict[str, list[str]]
-    usage: dict[str, Json]
-    earlier_goal: bool
+    description: str
 
 
 class RunRecord(TypedDict):
@@ -90,6 +79,10 @@ class RunRecord(TypedDict):
     steps: list[StepRecord]
     timeline: Timeline
     decisions: list[Decision]
+    """In the order in which they were made."""
+    conversation: list[Said]
+    story: Story
+    """What broke, who decided, and what changed."""
 
 
 def run_record(
@@ -100,6 +93,7 @@ def run_record(
     attempts: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     earlier_steps: Mapping[str, Mapping[str, Any]] | None = None,
     refused: Mapping[str, Any] | None = None,
+    waits: Sequence[Wait] = (),
     spent: Sequence[str] = (),
     made_at: str | None = None,
 ) -> RunRecord:
@@ -112,6 +106,7 @@ def run_record(
         attempts: The attempts in the store, by step: those that failed.
         earlier_steps: Steps that only earlier revisions of the plan had; see `missing_steps`.
         refused: The plan that was refused, where the state no longer has it.
+        waits: What people were asked, as the store has it.
         spent: What its tenant has spent of each budget of a day or a month, in words.
         made_at: When the record is made; None: now.
     """
@@ -125,16 +120,24 @@ def run_record(
     given = values.get("inputs")
     inputs = input_values(plan, given) if plan is not None and not was_refused else dict(given or {})
     waiting = {question["step_id"] for question in questions if question["step_id"]}
-    steps = step_records(plan, results, inputs, attempts or {}, waiting, earlier_steps or {})
-    decisions = _decisions(audit, plan)
-    own = [event for event, decision in zip(audit, decisions, strict=True) if not decision["earlier_goal"]]
+    audit, earlier = _in_time(audit, plan)
+    decisions = [_decision(event, earlier_goal=at < earlier) for at, event in enumerate(audit)]
+    own = audit[earlier:]
+    steps = step_records(
+        plan, results, inputs, attempts or {}, waiting, earlier_steps or {}, _mended_by_revisions(own)
+    )
+    asked = _asked(waits, own, audit[:earlier], {question["id"] for question in questions})
+    made_at = made_at or datetime.now(UTC).isoformat(timespec="seconds")
+    slots = int((values.get("settings") or {}).get("max_parallel") or Context().max_parallel)
+    timeline = make_timeline(steps, own, slots, asked, made_at)
+    _tell_work_from_waiting(steps, timeline)
     settings = dict(values.get("settings") or {})
     status = "waiting" if questions else str(values.get("status") or "planning")
     approval = values.get("approval") or {}
     return {
         "format": FORMAT,
         "thread": thread,
-        "made_at": made_at or datetime.now(UTC).isoformat(timespec="seconds"),
+        "made_at": made_at,
         "goal": str(values.get("goal") or (plan or {}).get("goal") or ""),
         "status": status,
         "status_words": status_words(status),
@@ -157,8 +160,10 @@ def run_record(
         "spent": list(spent),
         "outcomes": _count(step["outcome"] for step in steps if step["in_plan"]),
         "steps": steps,
-        "timeline": make_timeline(steps, own, int(settings.get("max_parallel") or Context().max_parallel)),
+        "timeline": timeline,
         "decisions": decisions,
+        "conversation": list(said_in(values.get("messages") or ())),
+        "story": tell_story(steps, decisions[earlier:], asked, ended=status in FINAL_STATUSES),
     }
 
 
@@ -223,6 +228,7 @@ def _question(question: OpenQuestion) -> Question:
     return {
         "id": question.id,
         "name": question.name,
+        "title": _title(question.name),
         "step_id": str(step_id) if step_id is not None else None,
         "description": question.description,
     }
@@ -234,8 +240,10 @@ def _approval_in_state(approval: Mapping[str, Any]) -> list[dict[str, Json]]:
     return [shown] if shown else []
 
 
-def _decisions(audit: Sequence[Mapping[str, Any]], plan: Mapping[str, Any] | None) -> list[Decision]:
-    """Word the decisions on record; those of earlier goals of the thread are marked."""
+def _in_time(
+    audit: Sequence[Mapping[str, Any]], plan: Mapping[str, Any] | None
+) -> tuple[list[Mapping[str, Any]], int]:
+    """Put decisions in the order of their times; tell how many are of earlier goals of the thread."""
     current = (plan or {}).get("id")
     ends = [
         at
@@ -243,8 +251,66 @@ def _decisions(audit: Sequence[Mapping[str, Any]], plan: Mapping[str, Any] | Non
         if event.get("event") == "finished" and event.get("plan_id") != current
     ]
     # A run without a plan ends with one too: only what is followed by something was an earlier goal's.
-    earlier = max((at for at in ends if at < len(audit) - 1), default=-1)
-    return [_decision(event, earlier_goal=at <= earlier) for at, event in enumerate(audit)]
+    earlier = max((at for at in ends if at < len(audit) - 1), default=-1) + 1
+    # Steps that run beside each other leave theirs one step after the other.
+    return [*audit[:earlier], *sorted(audit[earlier:], key=lambda event: _seconds(event.get("at")))], earlier
+
+
+def _title(name: str) -> str:
+    """Say in a few words what is asked."""
+    return TITLES.get(name, name or "A question")
+
+
+def _mended_by_revisions(audit: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Tell which failed steps each step that a revision added is there for."""
+    failed: list[str] = []
+    mended: dict[str, list[str]] = {}
+    for event in audit:
+        if event.get("event") == "step_failure" and event.get("decision") in ("patch", "replan"):
+            failed.append(str(event.get("step_id")))
+        elif event.get("event") == "plan_revised":
+            added = (event.get("difference") or {}).get("added") or ()
+            mended |= dict.fromkeys(map(str, added), failed)
+            failed = []
+    return mended
+
+
+def _asked(
+    waits: Sequence[Wait],
+    own: Sequence[Mapping[str, Any]],
+    earlier: Sequence[Mapping[str, Any]],
+    open_ids: set[str],
+) -> list[Asked]:
+    """List what people were asked for this goal; a question that was dropped ends with the next decision."""
+    since = max((_seconds(event.get("at")) for event in earlier), default=0.0)
+    asked: list[Asked] = []
+    for wait in waits:
+        begun = _seconds(wait.asked_at)
+        later = (event["at"] for event in own if _seconds(event.get("at")) > begun)
+        answered_at = wait.answered_at or (
+            None if wait.question_id in open_ids else next(later, wait.asked_at)
+        )
+        if begun > since:
+            by = decider_in_words(wait.by) if wait.answered_at else ""
+            asked.append(
+                {
+                    "title": _title(wait.name),
+                    "step_id": wait.step_id,
+                    "asked_at": wait.asked_at,
+                    "answered_at": answered_at,
+                    "by": by,
+                }
+            )
+    return asked
+
+
+def _tell_work_from_waiting(steps: Sequence[StepRecord], timeline: Timeline) -> None:
+    """Let the time of a step be what it worked; what it waited for people stands beside it."""
+    bars = {bar["step_id"]: bar for bar in timeline["bars"]}
+    for step in steps:
+        if (bar := bars.get(step["id"])) is not None and step["seconds"] is not None:
+            step["seconds"] = bar["worked_s"]
+            step["waited_s"] = round(sum(end - start for start, end in bar["waits"]), 3)
 
 
 def _decision(event: Mapping[str, Any], *, earlier_goal: bool) -> Decision:

@@ -43,6 +43,7 @@ class Try(TypedDict, total=False):
     ended_at: str | None
     error: dict[str, Any] | None
     decision: str
+    decided_at: str | None
     reason: str
     by: str
 
@@ -80,6 +81,11 @@ class StepRecord(TypedDict):
     started_at: str | None
     finished_at: str | None
     seconds: float | None
+    """How long it worked."""
+    waited_s: float
+    """How long it waited for people."""
+    mends: list[str]
+    """The failed steps for which a revision added it."""
     usage: dict[str, Json]
 
 
@@ -103,8 +109,9 @@ def step_records(
     tries: Mapping[str, Sequence[Mapping[str, Any]]],
     waiting: set[str],
     earlier: Mapping[str, Mapping[str, Any]],
+    mended: Mapping[str, Sequence[str]] | None = None,
 ) -> list[StepRecord]:
-    """Record the steps of a plan in an order in which they can run, then those of earlier revisions.
+    """Record the steps of a plan, and in their place those of earlier revisions, as they can run.
 
     Args:
         plan: The plan, which need not be valid: a refused one is shown as it was written.
@@ -113,6 +120,7 @@ def step_records(
         tries: The attempts on record, by step.
         waiting: Steps that wait for a person's answer.
         earlier: Steps of earlier revisions, as far as they are known.
+        mended: The failed steps for which revisions added steps.
     """
     steps = _ordered([step for step in (plan or {}).get("steps") or () if isinstance(step, Mapping)])
     outputs = {step_id: unwrapped(result.get("output")) for step_id, result in results.items()}
@@ -122,9 +130,30 @@ def step_records(
         for i in {**results, **earlier}
         if i not in {step.get("id") for step in steps}
     ]
-    return [_step_record(step, results, tries, waiting, scope) for step in steps] + [
-        _step_record(step, results, tries, set(), scope, in_plan=False) for step in dropped
+    in_plan = {id(step) for step in steps}
+    records = [
+        _step_record(step, results, tries, waiting, scope, in_plan=id(step) in in_plan)
+        for step in _with_dropped(steps, dropped)
     ]
+    for record in records:
+        record["mends"] = list((mended or {}).get(record["id"], ()))
+    return records
+
+
+def _with_dropped(
+    steps: Sequence[Mapping[str, Any]], dropped: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Put steps that revisions have dropped after what they depended on; what is not known of stands last."""
+    placed, last = list(steps), [step for step in dropped if "depends_on" not in step]
+    put = set()
+    for step in _ordered([step for step in dropped if "depends_on" in step]):
+        needs = {*step["depends_on"]}
+        at = max((n for n, other in enumerate(placed, start=1) if other.get("id") in needs), default=0)
+        while at < len(placed) and id(placed[at]) in put:
+            at += 1
+        placed.insert(at, step)
+        put.add(id(step))
+    return placed + last
 
 
 def _step_record(
@@ -217,6 +246,8 @@ def _record(
         "started_at": result.get("started_at"),
         "finished_at": result.get("finished_at"),
         "seconds": None if started is None or finished is None else round(max(0.0, finished - started), 3),
+        "waited_s": 0.0,
+        "mends": [],
         "usage": dict(result.get("usage") or {}),
     }
 
@@ -244,6 +275,7 @@ def _try(attempt: Mapping[str, Any]) -> Try:
         "ended_at": attempt.get("ended_at"),
         "error": attempt.get("error"),
         "decision": str(decided.get("decision") or ""),
+        "decided_at": decided.get("at"),
         "reason": str(decided.get("reason") or ""),
         "by": decider_in_words(decided.get("by")),
     }

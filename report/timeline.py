@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypedDict
 
-__all__ = ["Bar", "Link", "Timeline", "make_timeline", "seconds_of"]
+__all__ = ["Asked", "Bar", "Link", "Piece", "Timeline", "Wait", "make_timeline", "seconds_of"]
+
+Piece = list[float]
+"""When something began, and when it ended, in seconds."""
 
 Because = Literal["start", "dependency", "slot", "revision"]
 
 
 class Bar(TypedDict):
-    """When a step ran. Seconds count from the start of the first step."""
+    """When a step ran. Seconds count from when the first step began, or a person was asked before it."""
 
     step_id: str
     start_s: float
     seconds: float
+    """From its start to its end, with all that was no work of it."""
+    worked_s: float
+    pieces: list[Piece]
+    """When it worked: not while it waited for a person, and not after the run had ended for a while."""
+    waits: list[Piece]
+    """When it waited for a person."""
     attempts_s: list[float]
     """When an attempt ended and another one followed, as far as that is on record."""
     ended: bool
@@ -34,19 +44,44 @@ class Link(TypedDict):
     """Between the end of what it followed and its own start."""
 
 
+class Asked(TypedDict):
+    """A question to a person, as it is on record (ISO 8601)."""
+
+    title: str
+    step_id: str | None
+    asked_at: str
+    answered_at: str | None
+    """None: it is open."""
+    by: str
+
+
+class Wait(TypedDict):
+    """When the whole run, or a step of it, waited for a person."""
+
+    title: str
+    step_id: str | None
+    start_s: float
+    seconds: float
+    by: str
+    ended: bool
+
+
 class Timeline(TypedDict):
     """When everything ran.
 
-    ``seconds`` is from the first start to the last end, ``active_s`` the part of it in which anything ran,
-    ``busy_s`` the sum of all bars, ``at_once`` the most at the same time.
+    ``seconds`` is from the first start to the last end, ``active_s`` the part of it in which steps worked,
+    ``waited_s`` the part in which none did and a person was asked, ``busy_s`` the sum of what all worked,
+    ``at_once`` the most at the same time.
     """
 
     started_at: str | None
     seconds: float
     active_s: float
+    waited_s: float
     busy_s: float
     at_once: int
     bars: list[Bar]
+    waits: list[Wait]
     critical_path: list[Link]
     never_ran: list[str]
 
@@ -61,6 +96,18 @@ class Ran(NamedTuple):
     ran: bool
     ended: bool
     attempts: Sequence[float]
+    pieces: Sequence[Piece]
+    waits: Sequence[Piece]
+
+    @property
+    def first(self) -> float:
+        """When it worked or waited first."""
+        return min([self.start, *(start for start, _ in self.waits)])
+
+    @property
+    def last(self) -> float:
+        """When it worked or waited last."""
+        return max([self.end, *(end for _, end in self.waits)])
 
 
 _AT_ONCE = 0.01
@@ -76,7 +123,11 @@ def seconds_of(moment: Any) -> float | None:
 
 
 def make_timeline(
-    steps: Sequence[Mapping[str, Any]], audit: Iterable[Mapping[str, Any]], slots: int
+    steps: Sequence[Mapping[str, Any]],
+    audit: Sequence[Mapping[str, Any]],
+    slots: int,
+    asked: Sequence[Asked] = (),
+    now: str | None = None,
 ) -> Timeline:
     """Make the timeline of a run.
 
@@ -84,39 +135,81 @@ def make_timeline(
         steps: The records of its steps.
         audit: Its decisions: a revision holds up the steps it adds.
         slots: How many steps may run at the same time.
+        asked: What people were asked.
+        now: Until when open questions have waited (ISO 8601).
     """
-    spans = {span.step_id: span for step in steps if (span := _span(step)) is not None}
-    bars = sorted((span for span in spans.values() if span.ran), key=lambda span: (span.start, span.end))
-    zero = bars[0].start if bars else 0.0
+    questions = [(one, piece) for one in asked if (piece := _asked_piece(one, now)) is not None]
+    over = _over(audit)
+    spans = {span.step_id: span for step in steps if (span := _span(step, questions, over)) is not None}
+    bars = sorted(
+        (span for span in spans.values() if span.ran or span.waits), key=lambda span: (span.first, span.last)
+    )
+    moments = [at for span in bars for at in (span.first, span.last)]
+    moments += [at for _, piece in questions for at in piece]
+    zero, end = min(moments, default=0.0), max(moments, default=0.0)
     path = _critical_path(spans, _added_at(audit), slots)
     critical = {link["step_id"] for link in path}
-    first = min((step for step in steps if step["started_at"]), key=_start_of, default=None)
+    pieces = [piece for span in bars for piece in span.pieces]
+    waits = [piece for _, piece in questions]
+    active = _length(pieces)
     return {
-        "started_at": first["started_at"] if first is not None else None,
-        "seconds": round(max((span.end for span in bars), default=zero) - zero, 3),
-        "active_s": round(_active(bars), 3),
-        "busy_s": round(sum(span.end - span.start for span in bars), 3),
-        "at_once": _at_once(bars),
+        "started_at": datetime.fromtimestamp(zero, UTC).isoformat(timespec="milliseconds")
+        if moments
+        else None,
+        "seconds": round(end - zero, 3),
+        "active_s": round(active, 3),
+        "waited_s": round(_length([*pieces, *waits]) - active, 3),
+        "busy_s": round(sum(end - start for start, end in pieces), 3),
+        "at_once": _at_once(pieces),
         "bars": [_bar(span, zero, critical) for span in bars],
+        "waits": [_wait(one, piece, zero) for one, piece in questions],
         "critical_path": path,
         "never_ran": [step["id"] for step in steps if step["id"] not in spans or not spans[step["id"]].ran],
     }
 
 
-def _start_of(step: Mapping[str, Any]) -> float:
-    return seconds_of(step["started_at"]) or float("inf")
-
-
-def _span(step: Mapping[str, Any]) -> Ran | None:
+def _span(
+    step: Mapping[str, Any], questions: Sequence[tuple[Asked, Piece]], over: Sequence[Piece]
+) -> Ran | None:
     start, end = seconds_of(step["started_at"]), seconds_of(step["finished_at"])
-    if end is None:
+    waits = [piece for one, piece in questions if one["step_id"] == step["id"]]
+    if end is None and not waits:
         return None
+    ended = step["outcome"] != "waiting"
+    if end is None:
+        return Ran(step["id"], waits[0][0], waits[-1][1], step["depends_on"], False, ended, [], [], waits)
     followed = step["tries"][: max(0, step["attempts"] - 1)]
     ends = [at for attempt in followed if (at := seconds_of(attempt.get("ended_at"))) is not None]
     attempts = [at for at in ends if at < end]
     begin = end if start is None else min(start, end)
-    ended = step["outcome"] != "waiting"
-    return Ran(step["id"], begin, end, step["depends_on"], start is not None, ended, attempts)
+    pieces = [] if start is None else _without([[begin, end]], [*waits, *over])
+    return Ran(step["id"], begin, end, step["depends_on"], start is not None, ended, attempts, pieces, waits)
+
+
+def _asked_piece(one: Asked, now: str | None) -> Piece | None:
+    start, end = seconds_of(one["asked_at"]), seconds_of(one["answered_at"] or now)
+    return None if start is None or end is None else [start, max(start, end)]
+
+
+def _over(audit: Sequence[Mapping[str, Any]]) -> list[Piece]:
+    """Tell when the run had ended, until a person ordered more."""
+    return [
+        [start, end]
+        for before, after in itertools.pairwise(audit)
+        if before.get("event") == "finished"
+        and (start := seconds_of(before.get("at"))) is not None
+        and (end := seconds_of(after.get("at"))) is not None
+    ]
+
+
+def _without(pieces: Sequence[Piece], others: Sequence[Piece]) -> list[Piece]:
+    """Cut others out of pieces."""
+    left = list(pieces)
+    for start, end in others:
+        cut = [one for one in left if one[0] < end and one[1] > start]
+        parts = [part for begin, stop in cut for part in ([begin, start], [end, stop]) if part[0] < part[1]]
+        left = [one for one in left if one not in cut] + parts
+    return sorted(left)
 
 
 def _bar(span: Ran, zero: float, critical: set[str]) -> Bar:
@@ -124,30 +217,47 @@ def _bar(span: Ran, zero: float, critical: set[str]) -> Bar:
         "step_id": span.step_id,
         "start_s": round(span.start - zero, 3),
         "seconds": round(span.end - span.start, 3),
+        "worked_s": round(sum(end - start for start, end in span.pieces), 3),
+        "pieces": _from(span.pieces, zero),
+        "waits": _from(span.waits, zero),
         "attempts_s": [round(at - zero, 3) for at in span.attempts],
         "ended": span.ended,
         "critical": span.step_id in critical,
     }
 
 
-def _active(bars: Sequence[Ran]) -> float:
-    """Add up the time in which at least one step ran; the bars come by their start."""
+def _from(pieces: Sequence[Piece], zero: float) -> list[Piece]:
+    return [[round(at - zero, 3) for at in piece] for piece in pieces]
+
+
+def _wait(one: Asked, piece: Piece, zero: float) -> Wait:
+    return {
+        "title": one["title"],
+        "step_id": one["step_id"],
+        "start_s": round(piece[0] - zero, 3),
+        "seconds": round(piece[1] - piece[0], 3),
+        "by": one["by"],
+        "ended": one["answered_at"] is not None,
+    }
+
+
+def _length(pieces: Iterable[Piece]) -> float:
+    """Add up the time that pieces take together."""
     total, until = 0.0, float("-inf")
-    for span in bars:
-        total += max(0.0, span.end - max(span.start, until))
-        until = max(until, span.end)
+    for start, end in sorted(pieces):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
     return total
 
 
-def _at_once(bars: Sequence[Ran]) -> int:
-    """Count the most steps that ran at the same time; an end at the moment of a start comes first."""
-    changes = [(span.end, -1) for span in bars if span.end > span.start]
-    changes += [(span.start, 1) for span in bars if span.end > span.start]
+def _at_once(pieces: Sequence[Piece]) -> int:
+    """Count the most that ran at the same time; an end at the moment of a start comes first."""
+    changes = [change for start, end in pieces if end > start for change in ((end, -1), (start, 1))]
     running = most = 0
     for _, change in sorted(changes):
         running += change
         most = max(most, running)
-    return max(most, min(1, len(bars)))
+    return max(most, min(1, len(pieces)))
 
 
 def _added_at(audit: Iterable[Mapping[str, Any]]) -> dict[str, float]:

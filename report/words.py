@@ -24,6 +24,7 @@ __all__ = [
     "say_cost",
     "say_count",
     "say_models",
+    "say_roles",
     "say_seconds",
     "say_time",
     "say_timeline",
@@ -142,14 +143,23 @@ def say_time(moment: str | None) -> str:
 
 
 def say_timeline(timeline: Mapping[str, Any]) -> str:
-    """Say in a sentence how long steps ran, and how many of them together."""
-    seconds, active = timeline["seconds"], timeline["active_s"]
-    together = timeline["busy_s"] / active if active else 1.0
-    part = f", in {say_seconds(active)} of which something ran" if seconds - active > seconds / 20 else ""
+    """Say what the time went to, and how many steps worked at the same time."""
+    seconds, active, waited = timeline["seconds"], timeline["active_s"], timeline["waited_s"]
+    parts = {"steps worked": active, "a person was asked": waited, "neither": seconds - active - waited}
+    told = [f"{say_seconds(part)} {what}" for what, part in parts.items() if part > seconds / 50]
+    of_it = f": {', '.join(told)}" if len(told) > 1 else ""
+    ran = sum(bool(bar["pieces"]) for bar in timeline["bars"])
+    most = timeline["at_once"]
+    together = (
+        f" At most {most} ran at the same time."
+        if most > 1
+        else " One ran after the other."
+        if ran > 1
+        else ""
+    )
     return (
-        f"{say_count(len(timeline['bars']), 'step')} ran within {say_seconds(seconds)}{part}, "
-        f"from {say_time(timeline['started_at'])}: {together:.1f} at a time on average, "
-        f"{timeline['at_once']} at most."
+        f"{say_count(ran, 'step')} ran. It took {say_seconds(seconds)} from the first start "
+        f"({say_time(timeline['started_at'])}) to the last end{of_it}.{together}"
     )
 
 
@@ -183,7 +193,15 @@ def say_usage(usage: Mapping[str, Any]) -> list[str]:
 def say_models(usage: Mapping[str, Any]) -> list[str]:
     """Say what each model was used for, where that is on record."""
     models = {name: used for name, used in (usage.get("by_model") or {}).items() if isinstance(used, Mapping)}
-    return [f"{name}: {', '.join(say_usage(used))}" for name, used in sorted(models.items())]
+    return [
+        f"{name}{f' ({roles})' if (roles := say_roles(used)) else ''}: {', '.join(say_usage(used))}"
+        for name, used in sorted(models.items())
+    ]
+
+
+def say_roles(used: Mapping[str, Any]) -> str:
+    """Say in which roles a model was called, and how often."""
+    return ", ".join(f"{role} {calls:,}" for role, calls in (used.get("roles") or {}).items())
 
 
 SIGNED = "Made by plan-execute "

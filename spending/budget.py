@@ -352,7 +352,7 @@ class Tab:
             counted["cost"] = cost
         total = counted["input_tokens"] + counted["output_tokens"]
         named = name or answering_model(message, model)
-        by_model = {"by_model": {named: counted}} if named else {}
+        by_model = {"by_model": {named: {**counted, "roles": {role: 1}}}} if named else {}
         return {**counted, "total_tokens": total, "by_role": {role: counted}, **by_model}  # type: ignore[typeddict-item]
 
     def exhausted(self) -> BudgetExceededError | None:

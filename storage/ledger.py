@@ -6,7 +6,8 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from langgraph.store.base import BaseStore, GetOp, Item, Op, PutOp
 
@@ -16,8 +17,10 @@ from .ids import CallId
 from .rows import ROOT, decode, dump, encode, is_replaceable, load, put, search
 
 __all__ = [
+    "GivenAnswer",
     "Ledger",
     "Opening",
+    "Wait",
     "ledger_of",
     "must_last",
     "thread_of",
@@ -56,6 +59,25 @@ class Opening:
     extensions: dict[str, Any]
     calls: dict[str, Any] | None
     requesters: Mapping[str, Sequence[str]]
+
+
+class GivenAnswer(NamedTuple):
+    """The answer to a question, whose it is, and when it was given (ISO 8601, UTC; None: not on record)."""
+
+    answer: Any
+    by: By
+    at: str | None
+
+
+class Wait(NamedTuple):
+    """A question from when it was asked to when it was answered (ISO 8601, UTC); None: it was not."""
+
+    question_id: str
+    name: str
+    step_id: str | None
+    asked_at: str
+    answered_at: str | None
+    by: By | None
 
 
 class Ledger:
@@ -295,30 +317,60 @@ class Ledger:
 
     # Answers to questions.
 
-    async def answer(self, question_id: str) -> tuple[Any, By] | None:
-        """Return the answer to a question, and who gave it; None if there is none."""
+    async def answer(self, question_id: str) -> GivenAnswer | None:
+        """Return the answer to a question; None if there is none."""
         row = await self._get(self._space("answers"), question_id)
         if row is None:
             return None
         answer = row["answer"]
         if "by" in row:
-            return answer, row["by"]
+            return GivenAnswer(answer, row["by"], row.get("at"))
         # An earlier version put it into the answer.
         by_nobody = isinstance(answer, dict) and answer.get("by") == "timeout"
-        return answer, {"kind": "timeout" if by_nobody else "person"}
+        return GivenAnswer(answer, {"kind": "timeout" if by_nobody else "person"}, None)
 
-    async def record_answer(self, question_id: str, answer: Any, by: By) -> None:
+    async def record_answer(self, question_id: str, answer: Any, by: By) -> GivenAnswer:
         """Record the answer to a question, and who gave it; another one replaces it."""
-        await self._put(self._space("answers"), question_id, {"answer": answer, "by": by})
+        given = GivenAnswer(answer, by, _now())
+        await self._put(self._space("answers"), question_id, given._asdict())
+        return given
 
     async def forget_answer(self, question_id: str) -> None:
         """Forget the answer to a question, because it does not fit."""
         await self.store.adelete(self._space("answers"), encode(question_id))
 
+    async def record_question(self, question_id: str, name: str, step_id: str | None) -> None:
+        """Record when a question was asked first, for reports."""
+        if await self._get(self._space("threads"), _asked(question_id)) is None:
+            row = {"name": name, "step_id": step_id, "at": _now()}
+            await self._put(self._space("threads"), _asked(question_id), row)
+
+    async def waits(self) -> list[Wait]:
+        """List what the thread has waited for people for, in the order in which it was asked."""
+        rows = await self._rows(self._space("threads"))
+        asked = {key.removeprefix(_ASKED): row for key, row in rows.items() if key.startswith(_ASKED)}
+        answers = await self._rows(self._space("answers")) if asked else {}
+        found = [
+            Wait(
+                id,
+                row["name"],
+                row["step_id"],
+                row["at"],
+                (given := answers.get(id, {})).get("at"),
+                given.get("by"),
+            )
+            for id, row in asked.items()
+        ]
+        return sorted(found, key=lambda wait: wait.asked_at)
+
     async def forget_answers(self) -> None:
         """Forget all answers, so that an older checkpoint asks its questions again."""
-        rows = await search(self.store, self._space("answers"))
-        if rows:
+        asked = [
+            row
+            for row in await search(self.store, self._space("threads"))
+            if decode(row.key).startswith(_ASKED)
+        ]
+        if rows := [*await search(self.store, self._space("answers")), *asked]:
             await self.store.abatch([PutOp(row.namespace, row.key, None) for row in rows])
 
     async def bare_answers(self, namespace: str) -> list[str]:
@@ -418,6 +470,17 @@ def _bare(namespace: str) -> str:
 
 def _origin(plan_id: str) -> str:
     return f"origin/{plan_id}"
+
+
+_ASKED = "asked/"
+
+
+def _asked(question_id: str) -> str:
+    return _ASKED + question_id
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def ledger_of(thread_id: str) -> list[tuple[str, ...]]:

@@ -18,6 +18,7 @@ from .checkpoints import LocalSaver, LocalStore
 from .encryption import Cipher, EncryptedSaver, EncryptedStore, read_key
 from .ids import checkpoint_time
 from .sqlite import Database, open_database
+from .thread_names import LATEST_CHECKPOINTS
 
 __all__ = [
     "DatabasePersistence",
@@ -120,10 +121,7 @@ def list_threads(checkpointer: AsyncSaver) -> Iterator[tuple[str, str]]:
     The time is read from the checkpoint's id, so nothing is deserialised; it is "" for an id without a time.
     """
     with _shared(checkpointer).transaction(write=False) as cursor:
-        rows = cursor.execute(
-            "SELECT thread_id, MAX(checkpoint_id) AS latest FROM checkpoints"
-            " WHERE checkpoint_ns = '' GROUP BY thread_id ORDER BY latest DESC"
-        ).fetchall()
+        rows = cursor.execute(LATEST_CHECKPOINTS).fetchall()
     return ((thread_id, _time_of(checkpoint_id)) for thread_id, checkpoint_id in rows)
 
 

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "list_cached_plans",
     "read_duration",
     "say_duration",
+    "time_ago",
     "to_plan_cache",
 ]
 
@@ -291,6 +292,17 @@ def read_duration(text: str) -> float:
     if not 0.0 < seconds < float("inf"):
         raise ConfigurationError(f"{text!r} is not a length of time: write a number above 0 and s, m, h or d")
     return seconds
+
+
+def time_ago(text: str, now: datetime) -> datetime:
+    """Return the moment that was so long ago; the beginning of the calendar at most.
+
+    Raises:
+        ConfigurationError: If the text is no length of time.
+    """
+    seconds = read_duration(text)
+    first = datetime.min.replace(tzinfo=now.tzinfo)
+    return first if seconds > (now - first).total_seconds() else now - timedelta(seconds=seconds)
 
 
 def say_duration(seconds: float) -> str:

@@ -170,11 +170,12 @@ class ServedPage:
         self.process: subprocess.Popen[bytes] | Started | None = None
         self.address, self.client = "", httpx.Client()
         self.variables: dict[str, str] = {}
+        self.database = "t.db"
 
     def command(self, *options: str) -> list[str]:
         program = shutil.which("plan-execute", path=str(Path(sys.executable).parent))
         assert program is not None
-        return [program, "serve", "--db", "t.db", "--tools", "mytools:ALL", "--port", "0", *options]
+        return [program, "serve", "--db", self.database, "--tools", "mytools:ALL", "--port", "0", *options]
 
     def start(self, *options: str, **client: Any) -> ServedPage:
         """Start it, and sign in with the address that it prints."""

@@ -33,7 +33,7 @@ _EFFECT_RANK: dict[str, int] = {"read": 0, "idempotent": 1, "write": 2}
 
 
 def as_tool(given: BaseTool | Callable[..., Any]) -> BaseTool:
-    """Turn a plain function into a tool; leave tools unchanged.
+    """Turn a plain function into a tool, with the function's ``metadata``; leave tools unchanged.
 
     Raises:
         ConfigurationError: If it is neither, or is a function without a docstring.
@@ -43,10 +43,13 @@ def as_tool(given: BaseTool | Callable[..., Any]) -> BaseTool:
     if not callable(given):
         raise ConfigurationError(f"a tool must be a LangChain tool or a function, not {type(given).__name__}")
     try:
-        return make_tool(given)
+        made = make_tool(given)
     except (ValueError, TypeError) as error:
         name = getattr(given, "__name__", repr(given))
         raise ConfigurationError(f"{name} cannot be made a tool: {error}") from error
+    if isinstance(declared := getattr(given, "metadata", None), Mapping):
+        made.metadata = {**declared}
+    return made
 
 
 class Toolbox:

@@ -2,8 +2,11 @@
 
 import re
 import shutil
+from datetime import UTC, datetime
 
 import pytest
+
+from plan_execute.cli.overview import Entry, list_lines, overview_lines
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +119,34 @@ def test_at_a_terminal_a_command_without_a_thread_offers_the_last_ones(three, te
     window.press("a")
     assert window.wait() == 0
     assert three("show", "asks", "--json").json["status"] == "done"
+
+
+def test_a_list_has_a_column_of_costs_where_something_has_a_price():
+    now = datetime.now(UTC)
+    entries = [Entry("a", now.isoformat(), "done", "g", cost=0.25), Entry("b", now.isoformat(), "done", "h")]
+    heading, first, second = list_lines(entries, 100, now=now, headings=True)
+    at = heading.index("COST")
+    assert (first[at : at + 4], second[at]) == ("0.25", "-")
+    assert "COST" not in next(list_lines(entries[1:], 100, now=now, headings=True))
+
+
+def test_a_list_is_chosen_by_when_runs_were_started_and_what_they_cost(three):
+    everything = three("list", "--json", "--started", "1h").json["threads"]
+    assert len(everything) == 3
+    assert all(entry["started_at"] <= entry["at"] for entry in everything)
+    assert three("list", "--json", "--min-cost", "0.01").json["threads"] == [], "nothing has a price"
+    assert three("list", "--min-cost", "0.01").err.strip() == "No thread is like this."
+    refused = three("list", "--started", "soon")
+    assert (refused.code, "--started: 'soon' is not a length of time" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_what_to_do_next_stands_in_columns_or_in_a_narrow_window_below_each_other(width):
+    now = datetime.now(UTC)
+    ended = [Entry("weekly", now.isoformat(), "done", "g", done=1, steps=1)]
+    lines = list(overview_lines(ended, lambda thread: f"plan-execute resume {thread}", width=width, now=now))
+    _, *todo = lines[lines.index("Next") :]
+    if width == 40:
+        assert todo[:2] == ["  plan-execute show weekly", "    look at the last run"]
+    else:
+        assert len({len(line) - len(line.split("  ")[-1].lstrip()) for line in todo}) == 1, todo

@@ -3,7 +3,7 @@
 import pytest
 from postgres_server import server
 
-from plan_execute.cli.sources import Place
+from plan_execute.cli.places import Place
 
 
 @pytest.fixture

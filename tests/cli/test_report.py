@@ -85,8 +85,8 @@ def test_json_prints_one_document_beside_the_file_too(report, tmp_path):
 @pytest.mark.parametrize(
     ("thread", "question", "step"),
     [
-        ("asks", "approve_plan", "### ○ `a` — not ended"),
-        ("waits", "handle_step_failure", "### ✓ `a` — done"),
+        ("asks", "May this plan run?", "### ○ `a` — not ended"),
+        ("waits", "A step failed", "### ✓ `a` — done"),
     ],
 )
 def test_a_run_that_waits_says_so_and_shows_what_there_is(report, thread, question, step):

@@ -1,5 +1,7 @@
 """What a run tells at a terminal: a loop its progress, an error its end, an answer in whole words."""
 
+import pytest
+
 TOOLS = ("--tools", "mytools:ALL")
 LOOP = """
 goal: a loop
@@ -55,3 +57,14 @@ def test_help_shows_the_usual_commands_and_options_first(cli):
 def test_completion_of_a_shell_names_commands_and_options(cli):
     words = {"_PLAN_EXECUTE_COMPLETE": "complete_bash", "COMP_WORDS": "plan-execute re", "COMP_CWORD": "1"}
     assert cli(**words).out.split() == ["resume", "retry", "report"]
+
+
+@pytest.mark.parametrize("command", ["show", "resume", "report", "retry", "promote", "graph"])
+def test_completion_of_a_shell_names_threads(cli, command):
+    cli.run_plan("read.yaml", "--thread", "weekly")
+    cli.run_plan("read.yaml", "--thread", "weekend")
+    words = {"_PLAN_EXECUTE_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    assert cli(**words, COMP_WORDS=f"plan-execute {command} wee").out.split() == ["weekend", "weekly"]
+    assert cli(**words, COMP_WORDS=f"plan-execute {command} x").out.split() == []
+    elsewhere = {**words, "COMP_CWORD": "4", "COMP_WORDS": f"plan-execute {command} --db none.db wee"}
+    assert cli(**elsewhere).out.split() == []

@@ -444,6 +444,11 @@ def test_runs_are_found_by_status_and_words(page):
     assert held in page.get("/runs?q=WORD+for")
     assert asked not in page.get("/runs?q=WORD+for")
     assert "No run matches." in page.get("/runs?q=nothing+like+this")
+    assert asked in page.get("/runs?started=1h")
+    assert "No run matches." in page.get("/runs?cost=0.01"), "nothing has a price"
+    assert "is no cost: write a number" in page.get("/runs?cost=cheap")
+    assert "is not a length of time" in page.get("/runs?started=soon")
+    assert asked in page.get("/runs?started=999999999999d"), "longer than there are years"
 
 
 def test_what_is_not_there_is_said(page):

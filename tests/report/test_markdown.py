@@ -35,9 +35,17 @@ def test_no_text_of_a_run_makes_a_heading_of_its_own(hostile):
     text = write_report(hostile, "md")
     headings = re.findall(r"^#{1,6} .*", text, re.MULTILINE)
     sections = [line for line in headings if line.startswith("## ")]
-    assert sections == ["## Answer", "## Plan", "## What ran when", "## Steps", "## Decisions", "## Settings"]
+    assert sections == [
+        "## What happened",
+        "## Answer",
+        "## Plan",
+        "## What ran when",
+        "## Steps",
+        "## Decisions",
+        "## Settings",
+    ]
     parsed = [token.tag for token in tokens(text) if token.type == "heading_open" and token.level == 0]
-    assert parsed.count("h2") == 6
+    assert parsed.count("h2") == 7
     assert parsed.count("h3") == 3
 
 
@@ -48,7 +56,7 @@ def test_it_tells_the_same_as_the_page(revised):
         "flowchart TD",
         '["✓ fetch_r2"]:::done',
         "Critical path: `list` → `fetch` → `fetch_r2`",
-        "Never ran: `maybe`, `merge`",
+        "Never ran: `merge`, `maybe`",
         "### ✗ `fetch` — failed",
         "- Attempt 1: `tool_failed`",
         "   - removed: `fetch`, `merge`",
@@ -61,7 +69,8 @@ def test_it_tells_the_same_as_the_page(revised):
 def test_a_question_that_is_open_comes_first(waiting):
     text = write_report(waiting, "md")
     assert text.index("## Waiting for an answer") < text.index("## Plan")
-    assert "**handle\\_step\\_failure**" in text or "**handle_step_failure**" in text
+    assert "**A step failed** about `fetch`" in text
+    assert "- **Decided:** nobody yet – A step failed (`fetch`)" in text
 
 
 def test_mermaid_and_the_chart_hold_nothing_of_a_hostile_name():

@@ -8,7 +8,7 @@ import pytest
 
 from plan_execute.report.drawings import Scale, _tick
 from plan_execute.report.timeline import make_timeline
-from plan_execute.report.words import say_seconds, say_time
+from plan_execute.report.words import say_seconds, say_time, say_timeline
 
 START = datetime(2026, 7, 1, 8, tzinfo=UTC)
 
@@ -71,6 +71,38 @@ def test_bars_tell_parallelism_attempts_and_who_never_ran():
     assert timeline["never_ran"] == ["d", "e"]
 
 
+def asked(start, end, step_id=None):
+    answered = None if end is None else at(end)
+    return {"title": "?", "step_id": step_id, "asked_at": at(start), "answered_at": answered, "by": "person"}
+
+
+def test_waiting_for_a_person_is_no_work():
+    steps = [step("a", 10, 20), step("b", 20, 110, "a")]
+    questions = [asked(0, 10), asked(21, 109, "b")]
+    timeline = make_timeline(steps, (), 8, questions)
+    assert (timeline["seconds"], timeline["active_s"], timeline["waited_s"]) == (110.0, 12.0, 98.0)
+    assert timeline["bars"][1]["pieces"] == [[20.0, 21.0], [109.0, 110.0]]
+    assert timeline["bars"][1]["waits"] == [[21.0, 109.0]]
+    assert [wait["step_id"] for wait in timeline["waits"]] == [None, "b"]
+    assert "12 s steps worked, 1 min 38 s a person was asked" in say_timeline(timeline)
+
+
+def test_what_is_asked_now_has_waited_until_now():
+    steps = [step("a", 0, 1), step("b", None, None, "a", outcome="waiting")]
+    timeline = make_timeline(steps, (), 8, [asked(1, None, "b")], at(50))
+    assert timeline["bars"][1]["waits"] == [[1.0, 50.0]]
+    assert timeline["waits"][0]["ended"] is False
+    assert timeline["never_ran"] == ["b"]
+
+
+def test_a_step_did_not_work_while_its_run_had_ended():
+    steps = [step("a", 0, 3605, tries=[5])]
+    audit = [{"event": "finished", "at": at(6)}, {"event": "steps_retried", "at": at(3600)}]
+    timeline = make_timeline(steps, audit, 8)
+    assert timeline["bars"][0]["pieces"] == [[0.0, 6.0], [3600.0, 3605.0]]
+    assert timeline["bars"][0]["worked_s"] == 11.0
+
+
 def test_nothing_ran_and_times_that_cannot_be_read_are_no_error():
     broken = step("a", 0, 1) | {"started_at": "yesterday", "finished_at": 7}
     timeline = make_timeline([broken, step("b", None, None)], [{"event": "plan_accepted", "at": None}], 8)
@@ -79,7 +111,7 @@ def test_nothing_ran_and_times_that_cannot_be_read_are_no_error():
 
 def test_a_night_in_which_nothing_ran_does_not_squeeze_the_bars():
     timeline = make_timeline([step("a", 0, 10), step("b", 40_000, 40_010, "a")], (), 8)
-    scale = Scale.of(timeline["bars"])
+    scale = Scale.of(timeline)
     assert scale.gaps() == [(10.0, 40_000.0)]
     assert scale.x(10) - scale.x(0) == pytest.approx(scale.x(40_010) - scale.x(40_000))
     assert scale.x(10) - scale.x(0) > 300
@@ -87,7 +119,7 @@ def test_a_night_in_which_nothing_ran_does_not_squeeze_the_bars():
 
 @pytest.mark.parametrize("seconds", [0.003, 0.4, 1, 7.5, 59, 61, 3600, 7201, 90_000, 10_000_000])
 def test_ticks_are_few_different_and_within_the_axis(seconds):
-    scale = Scale.of(make_timeline([step("a", 0, seconds)], (), 8)["bars"])
+    scale = Scale.of(make_timeline([step("a", 0, seconds)], (), 8))
     said = [_tick(tick, scale.step) for tick in scale.ticks()]
     assert 3 <= len(said) <= 10
     assert len(set(said)) == len(said)

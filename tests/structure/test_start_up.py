@@ -7,6 +7,8 @@ from importlib.metadata import version
 
 import pytest
 
+from plan_execute import create_plan_execute_agent, local_persistence
+
 HEAVY = ("langgraph", "langchain_core", "langchain", "pydantic", "openai", "langchain_openai", "httpx")
 
 IMPORT = "import plan_execute"
@@ -49,6 +51,24 @@ def test_a_plan_file_is_checked_without_langchain_and_langgraph(tmp_path):
     plan.write_text("goal: look\nsteps:\n  - {id: a, call: {tool: look, args: {place: here}}}\n")
     modules = modules_after(VALIDATE.format(plan=str(plan)))
     assert "jsonschema" in modules, "it was checked"
+    assert modules.isdisjoint({*HEAVY} - {"pydantic"}), modules.intersection(HEAVY)
+
+
+def test_a_shell_is_told_the_names_of_threads_without_langgraph(tmp_path):
+    database = tmp_path / "runs.db"
+    with local_persistence(database) as (checkpointer, store):
+        agent = create_plan_execute_agent(tools=[], checkpointer=checkpointer, store=store)
+        plan = {"goal": "g", "steps": [{"id": "a", "ask": {"question": "Well?"}}]}
+        agent.invoke({"plan": plan}, {"configurable": {"thread_id": "weekly"}})
+    code = f"""
+import os
+os.environ.update(_PLAN_EXECUTE_COMPLETE="complete_bash", COMP_WORDS="plan-execute show wee", COMP_CWORD="2")
+os.environ["PLAN_EXECUTE_DB"] = {str(database)!r}
+{HELP}"""
+    command = [sys.executable, "-c", LISTING.format(code=code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["weekly"], done.stderr
+    modules = set(json.loads(done.stderr.splitlines()[-1]))
     assert modules.isdisjoint({*HEAVY} - {"pydantic"}), modules.intersection(HEAVY)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -175,10 +176,27 @@ async def test_whose_an_answer_is_stands_beside_it_and_earlier_versions_had_it_i
     ledger = Ledger(InMemoryStore(), "t")
     ann = {"kind": "person", "id": "ann"}
     await ledger.record_answer("k", {"type": "approve", "by": "timeout"}, ann)
-    assert await ledger.answer("k") == ({"type": "approve", "by": "timeout"}, ann)
+    given = await ledger.answer("k")
+    assert (given.answer, given.by) == ({"type": "approve", "by": "timeout"}, ann)
+    assert datetime.fromisoformat(given.at) <= datetime.now(UTC)
     for answer, kind in (({"type": "reject", "by": "timeout"}, "timeout"), ("approve", "person")):
         await ledger.store.abatch([put(("plan_execute", "answers", "t"), "old", {"answer": answer})])
-        assert await ledger.answer("old") == (answer, {"kind": kind})
+        assert await ledger.answer("old") == (answer, {"kind": kind}, None)
+
+
+async def test_a_question_waits_from_when_it_was_asked_first_until_its_answer():
+    ledger = Ledger(InMemoryStore(), "t")
+    assert await ledger.waits() == []
+    await ledger.record_question("k", "approve_step", "a")
+    [asked] = await ledger.waits()
+    await ledger.record_question("k", "approve_step", "a")
+    await ledger.record_answer("k", "approve", {"kind": "person", "id": "ann"})
+    [waited] = await ledger.waits()
+    assert (asked.name, asked.step_id, asked.answered_at) == ("approve_step", "a", None)
+    assert (waited.asked_at, waited.by["id"]) == (asked.asked_at, "ann")
+    assert waited.answered_at >= waited.asked_at
+    await ledger.forget_answers()
+    assert await ledger.waits() == [], "an older checkpoint asks anew"
 
 
 async def test_a_change_of_a_row_may_leave_it_as_it_is(store):

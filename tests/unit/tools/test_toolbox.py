@@ -25,6 +25,17 @@ def save(path: str, text: str) -> str:
     return path
 
 
+def test_a_function_keeps_what_is_declared_at_it() -> None:
+    def mail(to: str) -> str:
+        """Send a mail."""
+        return to
+
+    mail.metadata = {"effect": "read", "resource": "mail:{to}"}  # type: ignore[attr-defined]
+    toolbox = Toolbox([mail])
+    assert toolbox.effect("mail") == "read"
+    assert toolbox.known_resource("mail", {"to": "ada"}) == "mail:ada"
+
+
 def test_a_function_becomes_a_tool_that_writes_unless_it_says_otherwise() -> None:
     toolbox = Toolbox([look])
     assert toolbox.names == ["look"]
