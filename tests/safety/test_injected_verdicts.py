@@ -30,7 +30,7 @@ async def test_a_judge_that_obeys_the_output_it_judges_is_not_believed(kind: str
     result = await Thread(agent_with(world.tools, model), ONCE).run({**step, "success_criteria": JUDGED})
     assert ("verdict", "met") in model.orders("evaluator"), "it was asked, and it obeyed"
     assert result["results"]["a"]["verdict"] == "unverified"
-    assert "not believed" in result["results"]["a"]["criteria"][0]["gap"]
+    assert "does not count" in result["results"]["a"]["criteria"][0]["gap"]
     assert "Done, not verified" in result["final_answer"]
 
 
