@@ -119,7 +119,8 @@ def _event(event: Mapping[str, Any]) -> str:
     about = f": {decision}" if event.get("event") in ("evaluated", "step_failure", "finished") else ""
     step = f" ({event['step_id']})" if event.get("step_id") else ""
     by = decider_in_words(event.get("by"))
-    return f"{event_title(event)}{about}{step}{f' by {by}' if by.startswith('person') else ''}"
+    who = f" by {by.removeprefix('person').strip() or 'a person'}" if by.startswith("person") else ""
+    return f"{event_title(event)}{about}{step}{who}"
 
 
 def as_of(snapshot: StateSnapshot, at: str) -> StateSnapshot:

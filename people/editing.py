@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..state import Plan, Step
+from ..state import Call, Plan, Step
 
 __all__ = ["editable_plan", "editable_step"]
 
@@ -27,7 +27,10 @@ def editable_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 def editable_step(step: Mapping[str, Any]) -> dict[str, Any]:
     """Return a step without fields that have their default, in the field order of `Step`."""
-    return _without_defaults(step, Step.__annotations__)
+    edited = _without_defaults(step, Step.__annotations__)
+    if isinstance(call := edited.get("call"), Mapping):
+        edited["call"] = _without_defaults(call, Call.__annotations__)
+    return edited
 
 
 def _without_defaults(value: Mapping[str, Any], order: Iterable[str]) -> dict[str, Any]:

@@ -571,16 +571,14 @@ def _usage_table(title: str, parts: Mapping[str, Any], usage: Mapping[str, Any])
         ["cost"] if usage.get("cost") is not None else []
     )
     titles = {"model_calls": "model calls", "input_tokens": "tokens in", "output_tokens": "tokens out"}
-    did = any(say_roles(used) for used in roles.values())
-    names = [title, *(["did"] if did else []), *(titles.get(name, name) for name in columns)]
+    names = [title, *(titles.get(name, name) for name in columns)]
     head = element("tr", *(element("th", name, scope="col") for name in names))
     total = {**{name: sum(used.get(name) or 0 for used in roles.values()) for name in columns}, **usage}
     rows = [(role, used) for role, used in sorted(roles.items())] + [("all", total)]
     body = [
         element(
             "tr",
-            element("th", role, scope="row"),
-            element("td", say_roles(used), class_="words") if did else "",
+            element("th", role, element("small", did) if (did := say_roles(used)) else "", scope="row"),
             *(_cell(used, name) for name in columns),
         )
         for role, used in rows
