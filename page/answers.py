@@ -20,7 +20,7 @@ _EDITED = {"approve_plan": "plan", "approve_step": "step", "confirm_call": "tool
 
 
 def is_editable(question: OpenQuestion) -> bool:
-    """Tell whether a person may change what was proposed."""
+    """Tell whether a person may edit what was proposed."""
     return _EDITED.get(question.name, "") in question.args
 
 
@@ -42,7 +42,7 @@ def form_fields(question: OpenQuestion) -> dict[str, Mapping[str, Json]]:
 
 
 def answer_of(question: OpenQuestion, form: Mapping[str, str]) -> Json:
-    """Make an answer of a form, and see whether it fits.
+    """Make an answer from a form, and check that it fits.
 
     Raises:
         InvalidAnswerError: If it does not.
@@ -65,7 +65,7 @@ def _rejection(question: OpenQuestion, form: Mapping[str, str]) -> Json:
 
 
 def _of_all(question: OpenQuestion, decision: dict[str, str]) -> Json:
-    """Answer ours as it is, and somebody else's once for each of its actions."""
+    """Give one decision to our question, and one for each action to a question of a middleware."""
     if question.name in QUESTIONS:
         return decision
     return {"decisions": [decision for _ in question.value["action_requests"]]}

@@ -61,7 +61,7 @@ _STATIC = {
 
 
 def create_app(threads: Threads, access: Access) -> Starlette:
-    """Make the application that shows threads, and changes them if they are a `Board`, for who has access."""
+    """Make the application that shows threads to those with access; a `Board` it also changes."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -81,7 +81,7 @@ def create_app(threads: Threads, access: Access) -> Starlette:
 
 @asynccontextmanager
 async def looking(threads: Threads) -> AsyncIterator[None]:
-    """Look for what others change while the page is served."""
+    """Look for changes by other processes while the page is served."""
     await asyncio.to_thread(_warm_up)
     task = asyncio.create_task(threads.look_around())
     try:
@@ -91,7 +91,7 @@ async def looking(threads: Threads) -> AsyncIterator[None]:
 
 
 def _warm_up() -> None:
-    """Read what is read once: an event loop must not wait for files."""
+    """Load the files that are read only once: an event loop must not wait for them."""
     markdown("")
     style()
     for name in _STATIC:
@@ -152,7 +152,7 @@ class _Pages:
     # --- one run ------------------------------------------------------------------------------
 
     async def run(self, request: Request) -> Response:
-        """Show one run, or its time chart alone; or as it was at a moment, by its number or its name."""
+        """Show one run, or only its time chart; with a moment's number or name, as it was then."""
         thread, asked = request.path_params["thread"], request.query_params
         rest = "rest" in asked
         if "moment" in asked:
@@ -172,7 +172,7 @@ class _Pages:
         self, request: Request, refused: tuple[str, str, Mapping[str, str]] | None = None
     ) -> str:
         thread, threads = request.path_params["thread"], self.threads
-        version = threads.live(thread).version  # before anything is read: what changes meanwhile is told
+        version = threads.live(thread).version  # before anything is read, so that later changes are reported
         snapshot = await threads.snapshot(thread)
         shown = Shown(
             record=await threads.record(thread),
@@ -325,7 +325,7 @@ class _Changes(_Pages):
         return {"plan": steps, "inputs": typed}
 
     async def answer(self, request: Request) -> Response:
-        """Answer a question; where the answer does not fit, show why, with all that was typed."""
+        """Answer a question; if the answer does not fit, show why, and keep what was typed."""
         form, thread = await read_form(request), request.path_params["thread"]
         question = await self._question(request)
         if form.get("type") in ("edit", "check", "add", "remove"):
@@ -351,7 +351,7 @@ class _Changes(_Pages):
         """Show what a question is about, to be edited."""
         question = await self._question(request)
         if not is_editable(question):
-            raise InvalidInputError("nothing of this question can be edited")
+            raise InvalidInputError("this question has nothing that can be edited")
         return await self._editor(request, await self._edit_of(request, question))
 
     async def _edit_of(self, request: Request, question: OpenQuestion) -> Edit:
@@ -407,7 +407,8 @@ class _Changes(_Pages):
             frame.link("runs", thread, "plan"),
             frame.link("runs", thread),
             run_redactor().text(dump_plan(editable_plan(plan), format="yaml")),
-            "Finished steps stay, changed ones run. To edit is to approve; open questions are withdrawn.",
+            "Finished steps stay, and changed steps run. An edit counts as approval, "
+            "and withdraws open questions.",
             tools=self._tools(thread),
             stops=self.board.is_running(thread),
         )
@@ -469,7 +470,7 @@ class _Changes(_Pages):
         return await self._changed(request, again)
 
     async def ask_to_fork(self, request: Request) -> Response:
-        """Say what becomes of what was done, if a run goes on from an earlier moment."""
+        """Show which steps stay and which run again if a run goes on from an earlier moment."""
         thread, moment = await self._forked(request, request.query_params.get("at", ""))
         if self.board.is_running(thread):
             raise ThreadBusyError("this run is under way: stop it, and then go on from an earlier moment")

@@ -37,7 +37,7 @@ def question_card(
         thread: Who asks.
         question: What is asked.
         impossible: Decisions that could not be carried out, which are not offered.
-        about: A line about the run, where it is not on the run's own page.
+        about: A line about the run, if the question is not on the run's own page.
         busy: Whether the run still works on other steps.
         kept: Whether an answer has come, and waits until those have ended.
         refused: Why the last answer was not taken.
@@ -59,11 +59,11 @@ def question_card(
         _edit_link(frame, thread, question),
     )
     if kept:
-        words = "Your answer is kept. It goes in when the steps that run now have ended."
+        words = "Your answer is kept. It is given when the steps that run now have ended."
         other = element("details", element("summary", "Answer differently …"), ways)
         ways = join([element("p", words, class_="kept", role="status"), other])
     elif busy and not frame.read_only:
-        words = "Other steps still run. Your answer is kept, and goes in when they have ended."
+        words = "Other steps still run. Your answer is kept, and given when they have ended."
         ways = join([element("p", words, class_="muted"), ways])
     # A form that somebody fills in stays as it is while the page changes around it.
     key = f"question-{question.id}{'-kept' if kept else ''}"
@@ -140,7 +140,7 @@ def _decide(
         by = typed.get("by") or str(question.args.get("by") or "")
         more.append(field("Extend by", "by", by, inputmode="decimal"))
     if isinstance(question.value, Mapping) and question.value.get("former_runner") is not None:
-        words = "I have made sure that its former runner does not run any more"
+        words = "I have made sure that the process that ran it has stopped"
         box = element("input", type="checkbox", name=RUNNER_STOPPED, value="1")
         more.append(element("label", box, " ", words, class_="choice"))
     legend = element("legend", "What now?")
@@ -165,7 +165,7 @@ def _fields(question: OpenQuestion, typed: Mapping[str, str]) -> Sequence[object
 
 
 def _value(name: str, schema: Mapping[str, Any], typed: Mapping[str, str], *, required: bool) -> Markup:
-    """Write a field of a form; what may be chosen is chosen."""
+    """Write a field of a form: a choice if the schema lists the values."""
     default = schema.get("default")
     value = typed.get(f"field.{name}") or ("" if default is None else str(default))
     label = str(schema.get("title") or name) + (" (required)" if required else "")

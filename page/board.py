@@ -39,14 +39,14 @@ It gives the plan and the inputs, and raises `InvalidPlanError` with the issues.
 
 
 class _Kept(NamedTuple):
-    """An answer that came while other steps ran, and whose it is."""
+    """An answer that came while other steps ran, and who gave it."""
 
     answer: Any
     person: str | None
 
 
 class Board(Threads):
-    """Shows the threads of a database, and runs them in the name of whoever orders it.
+    """Shows the threads of a database, and runs them in the name of the person who asks for it.
 
     Attributes:
         agent: Reads threads, and ends them; it needs no tools.
@@ -89,7 +89,7 @@ class Board(Threads):
         return thread in self._tasks
 
     def impossible(self, values: Mapping[str, Any]) -> Collection[str]:
-        """Name the decisions that a thread with this state cannot have carried out here."""
+        """Name the decisions that could not be carried out here on a thread with this state."""
         return impossible_decisions(self.agent, values)
 
     def hears(self, thread: str) -> bool:
@@ -111,8 +111,8 @@ class Board(Threads):
 
         Args:
             given: Its input.
-            settings: What it is told.
-            person: Who orders it, as for all that changes a run; None: nobody knows.
+            settings: Its settings.
+            person: Who orders it, as in all methods that change a run; None if nobody knows.
 
         Raises:
             PlanExecuteError: If it was refused; there is no thread then.
@@ -130,7 +130,7 @@ class Board(Threads):
     async def answer(self, thread: str, question_id: str, answer: Any, person: str | None) -> None:
         """Answer a question and go on; return when the answer is on disk.
 
-        While other steps run, the answer is kept until they have ended: the graph takes none before.
+        While other steps run, the answer is kept until they have ended: the graph accepts none before that.
 
         Raises:
             PlanExecuteError: If it was refused; the question is still open then.
@@ -175,7 +175,7 @@ class Board(Threads):
         self._raise_if_refused(thread)
 
     async def stop(self, thread: str) -> None:
-        """Stop a run of this process where it is; it can go on. What runs is cut off, as by Ctrl-C.
+        """Stop a run of this process as Ctrl-C does: running steps are cut off, and it can go on.
 
         Raises:
             InvalidInputError: If this process does not run it.
@@ -257,7 +257,7 @@ class Board(Threads):
         self.faults.pop(thread, None)
         self._refusals.pop(thread, None)
         agent = self.agent_for(thread)
-        # Alone, a name changes no setting of the thread.
+        # A person's name, given alone, changes no setting of the thread.
         told = {**(settings or {}), **({} if person is None else {"person": person})}
         task = asyncio.create_task(self._run(agent, thread, config_of(thread, checkpoint), given, told))
         self._tasks[thread], self._agents[thread] = task, agent
@@ -269,8 +269,8 @@ class Board(Threads):
         self.changed()
 
     async def _wait_for(self, thread: str, is_so: Callable[[], Awaitable[bool]]) -> None:
-        """Wait until it is so, or the thread is not run here any more."""
-        while thread in self._tasks and not await is_so():  # noqa: ASYNC110 - nobody tells of it
+        """Wait until the condition holds, or this process no longer runs the thread."""
+        while thread in self._tasks and not await is_so():  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(0.02)
 
     def _raise_if_refused(self, thread: str) -> None:
@@ -310,10 +310,10 @@ class Board(Threads):
         await self._give_kept(thread)
 
     async def _give_kept(self, thread: str) -> None:
-        """Go on with the answers that came meanwhile; those of each person are given by themselves."""
+        """Go on with the answers that came meanwhile, one person's answers at a time."""
         kept = self._kept.pop(thread, {})
         if kept and thread in self.faults:
-            self.faults[thread] += " No answer that was kept until then was given."
+            self.faults[thread] += " The answers that were kept until then were not given."
         if not kept or thread in self.faults:
             return
         asked = {one.id for one in (await self.state(thread)).interrupts}

@@ -1,4 +1,4 @@
-"""Where a plan, a step or a call is edited: issues as one types, the difference before it is applied."""
+"""The editor of a plan, step or call: shows issues while you type, and changes before they are applied."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Edit:
         target: The path that takes the edit.
         back: The path of what is shown when nothing is changed.
         original: Its text before.
-        consequence: What becomes of the edit.
-        tools: The tools that there are, where it is a plan; None: it is no plan.
-        stops: Whether a run is stopped for it.
+        consequence: What happens when it is applied, in words.
+        tools: The known tools if a plan is edited, else None.
+        stops: Whether applying it stops a running run.
     """
 
     what: str
@@ -90,8 +90,8 @@ def edit_page(
 
 
 _STOPS = (
-    "This run goes on while you edit. It is stopped for your edit if that can run: what runs then is cut "
-    "off, a read is made again, and a write that was cut off is asked about."
+    "This run goes on while you edit. If your edit can run, the run is stopped for it, and the steps that "
+    "run then are cut off: a read is repeated, and you are asked about a write."
 )
 
 

@@ -1,4 +1,4 @@
-"""What all pages have: the head, the way around, forms that may be sent."""
+"""What all pages share: the head, the navigation, and forms with a token."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Frame:
         return self.base + "/" + "/".join(map(_segment, parts))
 
     def form(self, action: str, *parts: object, **attributes: object) -> Markup:
-        """Write a form that this page takes; "" where nothing can be changed."""
+        """Write a form with the page's token; "" if the page is read-only."""
         if self.read_only:
             return Markup("")
         token = element("input", type="hidden", name="form_token", value=self.token)
@@ -59,7 +59,7 @@ class Frame:
             element("script", src=self.link("static", "idiomorph.min.js"), defer=True),
             element("script", src=self.link("static", "board.js"), type="module"),
         )
-        skip = element("a", "To the content", href="#main", class_="skip")
+        skip = element("a", "Skip to the content", href="#main", class_="skip")
         main = element("main", *parts, id="main", tabindex="-1")
         written = element(
             "body",
@@ -96,13 +96,13 @@ class Frame:
 
 
 def _segment(part: str) -> str:
-    """Write an id as one part of a path; servers decode it once, and a slash or dots must not count then."""
+    """Write an id as one part of a path, quoted twice: servers decode once, and must see no slash or dots."""
     once = part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="")
     return quote(once, safe="")
 
 
 class Id(Convertor[str]):
-    """An id in a path, as `Frame.link` writes it; Starlette's own takes a slash in it for the path's."""
+    """An id in a path, as `Frame.link` writes it; Starlette's own converter would split it at a slash."""
 
     regex = "[^/]+"
 
@@ -111,7 +111,7 @@ class Id(Convertor[str]):
         return unquote(value)
 
     def to_string(self, value: str) -> str:
-        """Write it as far as Starlette, which quotes it once more."""
+        """Quote it once; Starlette quotes it again."""
         return quote(value, safe="")
 
 
@@ -135,7 +135,7 @@ def moment(at: str) -> Markup:
 
 
 def note(words: str, kind: str = "failed") -> Markup:
-    """Write what went wrong, where a screen reader says it at once."""
+    """Write what went wrong, so that a screen reader says it at once."""
     return element("p", words, class_=f"note {kind}", role="alert", dir="auto")
 
 
@@ -143,6 +143,6 @@ _LABELS = {"stopped": "stopped, or run elsewhere", "running": "running"}
 
 
 def status_badge(status: str) -> Markup:
-    """Write how a run stands."""
+    """Write a run's status."""
     kind = "open" if status == "stopped" else status
     return element("span", _LABELS.get(status, status), class_=f"badge {kind}")

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["Access", "Authenticate", "Guard", "RefusedError", "form_token", "person_of", "read_form"]
 
 Authenticate = Callable[[Request], str | Awaitable[str | None] | None]
-"""Tells who sends a request; None: nobody who may."""
+"""Returns who sends a request; None if they may not use the page."""
 
 _LONGEST_BODY = 4 * 1024 * 1024
 _READS = ("GET", "HEAD")
@@ -44,7 +44,7 @@ class Access:
 
     Attributes:
         hosts: The values of the Host header that are answered; another name that leads here is not (DNS
-            rebinding). None: the server before this one looks after that.
+            rebinding). None: the server in front of this one checks that.
         authenticate: Tells who sends a request; None: whoever has opened the address with the token.
         read_only: Whether nothing may be changed.
         person: Who opens the address with the token, by name; None: nobody knows.
@@ -55,26 +55,26 @@ class Access:
     read_only: bool = False
     person: str | None = None
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
-    """Is in the address that is printed, and is good for one browser."""
+    """The token in the printed address; it works for one browser."""
 
     def __post_init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._sessions: set[str] = set()
 
     async def who(self, request: Request) -> str | None:
-        """Name whoever sends a request: a session of this process, or whom ``authenticate`` knows."""
+        """Identify who sends a request: by their session, or by ``authenticate``."""
         if self.authenticate is None:
             session = request.cookies.get(_cookie(request), "")
             return session if session in self._sessions else None
         found = self.authenticate(request)
-        return (await found if inspect.isawaitable(found) else found) or None  # no name is nobody's
+        return (await found if inspect.isawaitable(found) else found) or None  # an empty name is nobody
 
     def person_of(self, who: str) -> str | None:
         """Name the person whom `who` has found; a session has no name."""
         return self.person if self.authenticate is None else who
 
     def exchange(self, token: str) -> str | None:
-        """Give a session for the token, once."""
+        """Exchange the token for a session, once."""
         if not self.token or not hmac.compare_digest(token.encode(), self.token.encode()):
             return None
         self.token = ""
@@ -83,12 +83,12 @@ class Access:
         return session
 
     def form_token(self, who: str) -> str:
-        """Return what a form of this person must hold."""
+        """Return the token that this person's forms must contain."""
         return hmac.new(self._key, who.encode(), hashlib.sha256).hexdigest()
 
 
 def form_token(request: Request) -> str:
-    """Return what each form of the page must hold."""
+    """Return the token that each form of the page must contain."""
     access: Access = request.scope["page_access"]
     return access.form_token(request.scope["page_who"])
 
@@ -116,10 +116,12 @@ async def read_form(request: Request) -> dict[str, str]:
         )
     except ValueError as error:
         raise RefusedError(f"this is no form: {error}") from error
-    # A text area sends the line ends of the network.
+    # Browsers send the text of a text area with CRLF line ends.
     form = {name: value.replace("\r\n", "\n") for name, value in pairs}
     if not hmac.compare_digest(form.pop("form_token", "").encode(), form_token(request).encode()):
-        raise RefusedError("this form is not of this page, or of before its last start: load the page again")
+        raise RefusedError(
+            "this form is not from this page, or is older than its last start: load the page again"
+        )
     return form
 
 
@@ -148,7 +150,7 @@ class Guard:
         await (refusal or self.app)(scope, receive, with_headers)
 
     async def _refusal(self, request: Request) -> Response | None:
-        """Return why a request is not answered, or None; what the page needs to know of it is noted."""
+        """Return the refusal of a request; else None, and the request's scope says who sends it."""
         access, host = self.access, request.headers.get("host", "").lower()
         if access.hosts is not None and host not in access.hosts:
             return _refused(400, f"this server is not called {host!r}")
@@ -182,8 +184,8 @@ class Guard:
             return PlainTextResponse("Sign in to see this page.\n", 401, basic)
         return _refused(
             401,
-            "open the address that `plan-execute serve` printed; it is good for one browser, and a new one "
-            "is printed at each start",
+            "open the address that `plan-execute serve` printed; "
+            "it works for one browser, and each start prints a new one",
         )
 
 

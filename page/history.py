@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 AFTER = "@"
-"""Stands between a checkpoint and the step whose end is meant."""
+"""Separates the checkpoint from the step in a moment's name."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Moment:
     """Something that happened in a run, after which it can be seen as it was.
 
     LangGraph keeps a checkpoint when all steps that were sent together have ended. The moments in between
-    are made of the times of the results.
+    are made from the times of the results.
 
     Attributes:
-        at: Its name in addresses: that of a checkpoint, and the step whose end it is.
+        at: Its name in addresses: a checkpoint's id, followed by the step whose end it is, if any.
         when: When it was, ISO 8601.
         words: What happened.
-        forks_from: The checkpoint from which a run goes on from here; "": from nowhere, it had ended.
-        left: Whether a run that went on from an earlier moment has left it behind.
+        forks_from: The checkpoint from which a run can go on; "" if the run had ended.
+        left: Whether the run later went on from an earlier moment, so that this one is on an old branch.
     """
 
     at: str
@@ -138,7 +138,7 @@ def as_of(snapshot: StateSnapshot, at: str) -> StateSnapshot:
 
 
 def past_panel(frame: Frame, record: RunRecord, moments: Sequence[Moment], here: int) -> Markup:
-    """Say that a page shows what was, with the ways to other moments and to now.
+    """Say that a page shows the past, with links to other moments and to now.
 
     It tells the browser which plan is drawn and how each step stood, so that only colours need to change.
     """
@@ -149,7 +149,7 @@ def past_panel(frame: Frame, record: RunRecord, moments: Sequence[Moment], here:
         there = 0 <= to < len(moments)
         return element("a", words, href=address(frame, thread, moments[to]) if there else None, rel=rel)
 
-    which = " on a way that was left behind" if moment.left else ""
+    which = " on a branch that was left behind" if moment.left else ""
     said = [element("b", f"As it was{which}"), f" at {say_time(moment.when)}: "]
     slider = element(
         "input",
@@ -218,15 +218,15 @@ def address(frame: Frame, thread: str, moment: Moment) -> str:
 
 
 def fork_page(frame: Frame, thread: str, moment: Moment, outlook: Outlook) -> str:
-    """Ask whether a run is to go on from an earlier moment, and say what becomes of what was done."""
+    """Ask whether a run is to go on from an earlier moment, and say which steps stay and which run."""
     said = [
         f"The run goes on from {say_time(moment.when)}: {moment.words}.",
-        "The plan is made anew first." if outlook.plans else "",
+        "A new plan is written first." if outlook.plans else "",
         f"Kept, and not run again: {known(outlook.kept, limit=40)}." if outlook.kept else "",
         f"These steps run: {known(outlook.runs, limit=40)}." if outlook.runs else "",
-        "A write that has been made, or may have been, is asked about before another plan makes it again. "
-        "What was asked and answered after this moment is asked anew.",
-        "What the run did since stays in its history.",
+        "You are asked before another plan repeats a write that was made, or may have been made. "
+        "Questions that were answered after this moment are asked again.",
+        "What the run has done since then stays in its history.",
     ]
     form = frame.form(
         frame.link("runs", thread, "fork"),

@@ -22,7 +22,7 @@ _SHOWN = 100
 
 
 def inbox(frame: Frame, threads: Sequence[Thread], since: int) -> str:
-    """Write what waits, oldest first, and what has stopped; what changes after ``since`` is told."""
+    """Write what waits, oldest first, and what has stopped; changes after ``since`` are sent later."""
     waiting = sorted((one for one in threads if one.questions), key=lambda one: one.at)
     stopped = [one for one in threads if one.status == "stopped"]
     cards = [
@@ -67,7 +67,7 @@ def _stopped(frame: Frame, stopped: Sequence[Thread]) -> Markup:
         )
         for one in stopped[:_SHOWN]
     ]
-    words = "These runs have not ended, and this page does not run them. Nothing of them is lost."
+    words = "These runs have not ended, and this page does not run them. Nothing is lost."
     body = [
         element("h2", "Stopped, or run elsewhere"),
         element("p", words, class_="muted"),
@@ -81,7 +81,7 @@ def _stopped(frame: Frame, stopped: Sequence[Thread]) -> Markup:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which runs a list shows; what is empty leaves none out.
+    """Which runs a list shows; an empty field excludes none.
 
     Attributes:
         status: Their status.
@@ -123,11 +123,11 @@ class Wanted:
         try:
             return float(self.cost) if self.cost else None
         except ValueError as error:
-            raise InvalidInputError(f"{self.cost!r} is no cost: write a number, such as 0.5") from error
+            raise InvalidInputError(f"{self.cost!r} is not a cost: write a number, such as 0.5") from error
 
 
 def runs(frame: Frame, threads: Sequence[Thread], since: int, wanted: Wanted) -> str:
-    """Write the list of runs, as far as they are wanted; what changes after ``since`` is told."""
+    """Write the list of the wanted runs; the browser is told of changes after ``since``."""
     refused: Markup | str = ""
     found: list[Thread] = []
     try:
@@ -199,7 +199,7 @@ def _row(frame: Frame, one: Thread) -> Markup:
 _APPROVALS = {
     "writes": "if the plan holds a write (default)",
     "always": "before every plan",
-    "never": "never; writes run unasked",
+    "never": "never; writes run without a question",
 }
 
 

@@ -1,4 +1,4 @@
-"""What changes in a run while somebody looks at it, sent to each browser as far as it has not seen it."""
+"""Sends each browser what has changed in a run since it was told last."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Watch:
         self._woken = asyncio.Event()
 
     def put(self, key: str, value: Json) -> None:
-        """Note what is new; of steps, the last word about each counts."""
+        """Note what is new; for each step only the newest counts."""
         old = self._new.get(key)
         self._new[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
         self._woken.set()
@@ -130,7 +130,7 @@ class Live:
         self.tell("steps", {step_id: outcome})
 
     def hear_words(self, piece: Any, about: Mapping[str, Json]) -> None:
-        """Take in a piece of a message, if it is of the answer; after a failed call it is written anew."""
+        """Take in a piece of the answer, which a failed call makes start anew; other messages are skipped."""
         if about.get("langgraph_node") != "synthesizer" or not isinstance(piece, AIMessageChunk):
             return
         begun = self._written if piece.id == self._message else ""
@@ -140,7 +140,7 @@ class Live:
             self.tell("words", words)
 
     def stopped(self) -> None:
-        """Forget what ran: nothing does any more."""
+        """Forget what ran, because nothing runs any more."""
         self.running.clear()
         self.words, self._message, self._written = "", None, ""
         self.tell("now", [])

@@ -36,7 +36,7 @@ class Shown:
         kept: Questions whose answers have come and wait.
         impossible: Decisions that could not be carried out.
         refused: The answer that was not taken: the question, why, and what the form held.
-        past: The moment that is shown; None: it is as it is now.
+        past: The moment that is shown; None for now.
         version: That of the run's `Live` before all this was read.
     """
 
@@ -59,7 +59,7 @@ def anchors_of(record: RunRecord) -> dict[str, str]:
 
 
 def one_run(frame: Frame, shown: Shown, *, rest_only: bool = False) -> str:
-    """Write the page; without the drawings where the browser has them. What was can only be looked at."""
+    """Write the page, without the drawings if the browser has them. A past moment is read-only."""
     record, past, page = shown.record, shown.past, frame
     title, thread = record["goal"] or record["thread"], record["thread"]
     panel: Markup | str = ""
@@ -102,7 +102,7 @@ def _titled(key: str, record: RunRecord) -> Markup | str:
 
 
 def _answer(shown: Shown) -> Markup | str:
-    """Write the answer; while a model writes it, as the text that there is."""
+    """Write the answer; while a model writes it, the text so far."""
     if not shown.words:
         return _titled("answer", shown.record)
     words = element("div", shown.words, id="words", class_="panel answer", dir="auto", tabindex="0")
@@ -266,7 +266,7 @@ def step_drawer(record: RunRecord, step_id: str, frame: Frame, *, runs: bool) ->
         record: The run.
         step_id: The step.
         frame: The page.
-        runs: Whether the run is under way here: it is stopped for what is to be changed.
+        runs: Whether this process runs it; a change then stops it first.
     """
     step = next((one for one in record["steps"] if one["id"] == step_id), None)
     if step is None:

@@ -46,7 +46,9 @@ def _row(frame: Frame, one: Schedule) -> Markup:
     about = [
         element("b", one.name),
         element("span", one.plan.get("goal") or "", class_="muted", dir="auto"),
-        element("span", "Runs unasked, as far as its grant goes.", class_="muted") if one.grant else "",
+        element("span", "Runs without asking, as far as its grant allows.", class_="muted")
+        if one.grant
+        else "",
         element("span", one.note, class_="error") if one.note else "",
         element("span", "Last run: ", last, class_="muted") if last else "",
     ]
@@ -78,7 +80,7 @@ def _moment(due: float, zone: str) -> Markup:
 _OVERLAP = {"skip": "leave this run out", "queue": "let it wait", "cancel": "cancel the last one"}
 _MISSED = {"once": "run the last of them", "skip": "run none", "all": "run all, one after the other"}
 _GRANT = {
-    "tools": "Which tools, separated by commas. Without any, its runs ask as any run does.",
+    "tools": "Which tools, separated by commas. If you name none, its runs ask like any other run.",
     "effects": "read, idempotent, write (default: read)",
     "resources": "Patterns, such as mail:*",
     "until": "A date, such as 2027-01-31",
@@ -96,7 +98,7 @@ def _form(
     form = frame.form(
         frame.link("schedules"),
         note(refused) if refused else "",
-        field("Name", "name", typed.get("name", ""), hint="Its runs' threads begin with it."),
+        field("Name", "name", typed.get("name", ""), hint="The names of its runs' threads begin with it."),
         field("When", "cron", typed.get("cron", ""), hint=cron),
         field("Time zone", "timezone", typed.get("timezone", "UTC"), hint="Such as Europe/Berlin."),
         plan_field(typed.get("plan", ""), "YAML or JSON."),
@@ -202,7 +204,7 @@ class ScheduleRoutes:
 def _require_plan(form: Mapping[str, str]) -> None:
     if not form.get("plan", "").strip():
         raise InvalidInputError(
-            "a schedule runs a plan: write one, or let `plan-execute plan GOAL -o FILE` make it of a goal"
+            "a schedule runs a plan: write one, or let `plan-execute plan GOAL -o FILE` make one from a goal"
         )
 
 

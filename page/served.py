@@ -51,7 +51,7 @@ class ServerThreads(Threads):
         try:
             at: Any = None if checkpoint is None else {"checkpoint_ns": "", "checkpoint_id": checkpoint}
             found: Any = await get_client().threads.get_state(thread, checkpoint=at)
-        except (NotFoundError, UnprocessableEntityError):  # the latter: no id that the server gives
+        except (NotFoundError, UnprocessableEntityError):  # the latter for an id that is no UUID
             found = {}
         return _snapshot(thread, found)
 
@@ -101,7 +101,7 @@ async def _lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
 
 
-# Who may read is the server's affair: ``enable_custom_route_auth`` holds its own authentication before this.
+# The server decides who may read: ``enable_custom_route_auth`` puts its authentication in front of this.
 _access = Access(hosts=None, authenticate=lambda _: "a client of the server", read_only=True)
 app = Starlette(
     routes=[*components.routes, Mount("/board", create_app(_threads, _access))], lifespan=_lifespan

@@ -1,4 +1,4 @@
-"""The form of one step beside the text of its plan: what is put into it goes into the text."""
+"""The form of one step beside the text of its plan: changes in the form go into the text."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Json = Any
 _NEVER = "`false`"
 """A condition that never holds: its step is skipped."""
 _WAS = "was"
-"""The field that tells what the form held at first: only what differs from it goes into the text."""
+"""The field with the form's first values: only what differs from them goes into the text."""
 
 
 def with_fields(text: str, form: Mapping[str, str]) -> tuple[str, str]:
-    """Put what was changed in the form into the text; comments and order stay where they can.
+    """Put what was changed in the form into the text; comments and order are kept where possible.
 
     Args:
         text: The plan.
@@ -176,7 +176,7 @@ def step_form(text: str, chosen: str, tools: Sequence[str]) -> Markup:
     try:
         steps = _steps(read_plan_text(text, "the plan").plan)
     except InvalidPlanError:
-        return _fields(element("p", "The form is back when the text can be read.", class_="muted"))
+        return _fields(element("p", "The form comes back when the text can be read.", class_="muted"))
     if not steps:
         return _fields(element("p", "The plan has no steps.", class_="muted"))
     ids = [str(step.get("id")) for step in steps]

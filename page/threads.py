@@ -117,7 +117,7 @@ class Threads(ABC):
         return ()
 
     def hears(self, thread: str) -> bool:  # noqa: ARG002 - unless it runs threads itself
-        """Tell whether the events of a thread's run come in here, which say more than what is stored."""
+        """Tell whether this process gets a run's events, which say more than the stored state."""
         return False
 
     async def schedules(self) -> Schedules:
@@ -135,12 +135,12 @@ class Threads(ABC):
         version = self.version
         each = [await self._thread(thread, at) for thread, at in await self.listed()]
         found = [one for one in each if one is not None]
-        if self.version == version:  # else some of it is old already
+        if self.version == version:  # else some of it is out of date
             self._waiting = waiting_in(found)
         return found
 
     async def waiting(self) -> int:
-        """Count the open questions; what has not changed since is not counted again."""
+        """Count the open questions, again only if something has changed."""
         if self._waiting is None:
             return waiting_in(await self.threads())
         return self._waiting
@@ -173,7 +173,7 @@ class Threads(ABC):
         }
 
     def status_of(self, thread: str, snapshot: StateSnapshot) -> str:
-        """Tell a thread's status, as far as this process can: a run of others looks like one that stopped."""
+        """Tell a thread's status. A run of another process looks like one that stopped."""
         if self.is_running(thread):
             return "running"
         if snapshot.interrupts:
@@ -220,7 +220,7 @@ class Threads(ABC):
         moments = await self.moments(thread)
         number = next((number for number, one in enumerate(moments) if one.at == at), None)
         if number is None:
-            raise InvalidInputError(f"thread {thread!r} has no moment {at!r}, or it is not kept any more")
+            raise InvalidInputError(f"thread {thread!r} has no moment {at!r}, or it is no longer kept")
         checkpoint, now = at.partition(AFTER)[0], await self.snapshot(thread)
         then = now if checkpoint_of(now) == checkpoint else await self.state(thread, checkpoint)
         return Past(as_of(then, at), moments, number)
@@ -242,7 +242,7 @@ class Threads(ABC):
         return self.lives.setdefault(thread, Live())
 
     async def look_around(self) -> None:
-        """Look for what others change, as long as this process lives."""
+        """Look for changes by other processes, as long as this process lives."""
         seen: Any = None
         while True:
             await asyncio.sleep(_LOOKS_EVERY_S)

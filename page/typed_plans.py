@@ -1,4 +1,4 @@
-"""What a form says of a plan: its text, and the values of its inputs."""
+"""What a form says about a plan: its text, and the values of its inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["declared_inputs", "input_fields", "plan_field", "typed_inputs"]
 _PREFIX = "input."
 
 Declared = tuple[str, str, str]
-"""Of an input: its name, what is said of it, and the text to begin with."""
+"""An input's name, its description, and the text to begin with."""
 
 
 def declared_inputs(form: Mapping[str, str]) -> list[Declared]:

@@ -275,7 +275,7 @@ def test_the_plan_of_a_run_is_changed_while_it_runs(page):
     path = page.begin("hold")
     page.wait_for_call("hold milk")
     page.wait(path, lambda shown: 'data-fact="done">1 of 3<' in shown)
-    assert "It is stopped for your edit" in text_of(page.get(f"{path}/plan"))
+    assert "the run is stopped for it" in text_of(page.get(f"{path}/plan"))
     cannot = PLANS["hold"].replace("q: tea", "q: coffee")
     for kind, code in (("check", 200), ("edit", 422)):
         refused = page.post(f"{path}/plan", {"type": kind, "edited": cannot})
@@ -392,14 +392,14 @@ def test_a_run_goes_on_from_an_earlier_moment(page):
     fork = re.search('href="([^"]+/fork[^"]+)"', page.get(asked))[1]
     said = text_of(page.get(html.unescape(fork)))
     assert "Kept, and not run again: a, what." in said
-    assert "is asked about before another plan makes it again" in said
+    assert "You are asked before another plan repeats a write" in said
     assert page.post(f"{path}/fork", {"at": asked.partition("?at=")[2]}).status_code == 303
     page.wait_for_status(path, "done")
     assert page.calls == ["look tea"], "what is finished is not done again"
     words = [words for words, _ in moments(page, path)]
     assert words.count("The run ended: done") == 2
     assert [word for word in words if word.startswith("Kept from before: ")] == ["Kept from before: a, what"]
-    assert "on a way that was left behind" in page.get(at(page, path, "a done"))
+    assert "on a branch that was left behind" in page.get(at(page, path, "a done"))
 
 
 def test_a_write_is_asked_about_before_a_run_from_an_earlier_moment_makes_it_again(page):
@@ -408,7 +408,7 @@ def test_a_write_is_asked_about_before_a_run_from_an_earlier_moment_makes_it_aga
     page.post(page.question(page.wait_for_status(path, "waiting")), {"type": "approve"})
     page.wait_for_status(path, "done")
     given = at(page, path, "The goal was given").partition("?at=")[2]
-    assert "The plan is made anew first." in page.get(f"{path}/fork?at={given}")
+    assert "A new plan is written first." in page.get(f"{path}/fork?at={given}")
     page.post(f"{path}/fork", {"at": given})
     page.post(
         page.question(page.wait(path, lambda shown: "May this plan run?" in shown)), {"type": "approve"}
@@ -446,7 +446,7 @@ def test_runs_are_found_by_status_and_words(page):
     assert "No run matches." in page.get("/runs?q=nothing+like+this")
     assert asked in page.get("/runs?started=1h")
     assert "No run matches." in page.get("/runs?cost=0.01"), "nothing has a price"
-    assert "is no cost: write a number" in page.get("/runs?cost=cheap")
+    assert "is not a cost: write a number" in page.get("/runs?cost=cheap")
     assert "is not a length of time" in page.get("/runs?started=soon")
     assert asked in page.get("/runs?started=999999999999d"), "longer than there are years"
 
