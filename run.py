@@ -284,6 +284,13 @@ class Run:
         """Open a tab on the run's meter."""
         return Tab(self.meter, earlier)
 
+    async def tab_of(self, work: WorkId) -> Tab:
+        """Open the tab of an attempt in which others may call models, with what they used in earlier runs."""
+        tab = Tab(self.meter, write_others=partial(self.ledger.record_spent_by_others, work))
+        if self.resumed:
+            tab.take_over(await self.ledger.spent_by_others(work))
+        return tab
+
     @property
     def today(self) -> str:
         """The date and the time zone for a prompt."""

@@ -154,6 +154,8 @@ class StepWork:
         named = self._model_named(before)
         ordered = self.ordered or was_ordered_again(before)
         scope = self._scope(number, item, hint, named, ordered=ordered)
+        if "call" not in self.step:  # A bound step makes no model calls but its own.
+            scope.tab = await self.run.tab_of(scope.work)
         evidence: list[Evidence] = []
         attempt = new_attempt(number, started_at, None, None)
         if named is not None:

@@ -525,7 +525,7 @@ async def _require_allowed(
 async def _deciders(agent: CompiledAgent, snapshot: StateSnapshot, ledger: Ledger) -> Deciders:
     record = await ledger.opening()
     started = to_context(record.settings or snapshot.values.get("settings")) or Context()
-    rules = [*agent.policy.approvers, *started.approvers]
+    rules = list(dict.fromkeys([*agent.policy.approvers, *started.approvers]))
     return Deciders(rules, requesters_of(snapshot.values, record.requesters))
 
 
@@ -538,12 +538,11 @@ async def check_may_answer(
         ThreadNotFoundError: If there is no such thread.
         NotAllowedError: If the thread's rules do not let this person decide it.
     """
-    snapshot = await _existing(agent, config)
-    deciders = await _deciders(agent, snapshot, _ledger(agent, config))
-    for asked in snapshot.interrupts:
-        name = question_name(asked.value) if asked.id == question_id else ""
-        uses = uses_in(asked.value, agent.toolbox)
-        if name and (why := deciders.refusal(name, uses, _orderer(config, person))):
+    snapshot, ledger = await _existing(agent, config), _ledger(agent, config)
+    deciders, [on_record] = await _deciders(agent, snapshot, ledger), await ledger.uses([question_id])
+    for value in [one.value for one in snapshot.interrupts if one.id == question_id]:
+        uses: Any = [*uses_in(value, agent.toolbox), *on_record]
+        if why := deciders.refusal(question_name(value), uses, _orderer(config, person)):
             raise NotAllowedError(f"{why} The question stays open.")
 
 

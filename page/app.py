@@ -501,10 +501,11 @@ class _Changes(_Pages):
 
 def _moment(moments: Sequence[Moment], asked: str) -> Moment:
     """Find a moment by its number, from 1, or the ``last`` one."""
-    number = len(moments) if asked == "last" else int(asked) if asked.isdecimal() else 0
-    if not 1 <= number <= len(moments):
-        raise InvalidInputError(f"there is no moment {asked!r}; this run has {len(moments)} so far")
-    return moments[number - 1]
+    numbered = {str(number): moment for number, moment in enumerate(moments, 1)}
+    found = moments[-1] if moments and asked == "last" else numbered.get(asked)
+    if found is None:
+        raise InvalidInputError(f"there is no moment {asked[:20]!r}; this run has {len(moments)} so far")
+    return found
 
 
 def _as_it_was(thread: str, past: Past) -> Shown:

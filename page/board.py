@@ -311,14 +311,21 @@ class Board(Threads):
 
     async def _give_kept(self, thread: str) -> None:
         """Go on with the answers that came meanwhile, one person's answers at a time."""
-        kept = self._kept.pop(thread, {})
-        if kept and thread in self.faults:
-            self.faults[thread] += " The answers that were kept until then were not given."
-        if not kept or thread in self.faults:
+        if thread not in self._kept:
             return
-        asked = {one.id for one in (await self.state(thread)).interrupts}
+        if thread not in self.faults:
+            try:
+                asked = {one.id for one in (await self.state(thread)).interrupts}
+            except PlanExecuteError as error:
+                self._note_fault(thread, error, refused=False)
+        if thread in self._tasks or self._closing:
+            return  # A run that has begun meanwhile gives them when it ends.
+        kept = self._kept.pop(thread, {})
+        if thread in self.faults:
+            self.faults[thread] += " The answers that were kept until then were not given."
+            return
         kept = {question: one for question, one in kept.items() if question in asked}
-        if not kept or thread in self._tasks or self._closing:
+        if not kept:
             return
         person = next(iter(kept.values())).person
         given = {question: one.answer for question, one in kept.items() if one.person == person}

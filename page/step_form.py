@@ -45,6 +45,8 @@ def with_fields(text: str, form: Mapping[str, str]) -> tuple[str, str]:
     plan = read_plan_text(text, "the plan").plan
     steps, at = _place(plan, form.get("shown", ""))
     step = steps[at]
+    if gone := changed.keys() - _texts(step).keys():
+        raise InvalidInputError(f"the step has no {min(gone)!r} any more: show it again")
     for name, value in changed.items():
         step = _with(step, name, value)
     steps[at] = step

@@ -42,20 +42,20 @@ class Extension(TypedDict):
 
 
 class _Book:
-    """The calls of a goal that were begun, over all its runs; written down before they are made."""
+    """A count that goes on over several runs; it is written down before the next call is made."""
 
-    def __init__(self, calls: Mapping[str, int], write: Callable[[Calls], Awaitable[None]]) -> None:
-        self.calls: Calls = {kind: calls.get(kind, 0) for kind in ("model_calls", "tool_calls")}
+    def __init__(self, counted: Mapping[str, Any], write: Callable[[Any], Awaitable[None]]) -> None:
+        self.counted = dict(counted)
         self._write = write
-        self._kept: Calls = {}
+        self._kept: dict[str, Any] = {}
         self._lock = asyncio.Lock()
 
     async def keep(self) -> None:
         async with self._lock:  # an older count must not overtake a newer one
-            if self.calls != self._kept:
-                calls = dict(self.calls)
-                await self._write(calls)
-                self._kept = calls
+            if self.counted != self._kept:
+                counted = dict(self.counted)
+                await self._write(counted)
+                self._kept = counted
 
 
 class Meter:
@@ -94,7 +94,9 @@ class Meter:
         self._clock = clock
         self._spent: Usage = add_usage({}, spent or {})
         self._reserved = 0
-        self._book = None if write_calls is None else _Book(calls or self._spent, write_calls)  # type: ignore[arg-type]
+        begun: Mapping[str, Any] = calls or self._spent
+        kinds = {kind: begun.get(kind, 0) for kind in ("model_calls", "tool_calls")}
+        self._book = None if write_calls is None else _Book(kinds, write_calls)
         # A run that stopped at a question had spent time that no node could write down.
         self._started = self._lap = clock() - unbooked_s
 
@@ -179,7 +181,7 @@ class Meter:
     def _begun(self, kind: Literal["model_calls", "tool_calls"]) -> int:
         """Count the calls that were begun, those under way included."""
         if self._book is not None:
-            return self._book.calls[kind]
+            return int(self._book.counted[kind])
         return self._spent.get(kind, 0) + (self._reserved if kind == "model_calls" else 0)
 
     async def cover(
@@ -229,7 +231,7 @@ class Meter:
             raise error
         self._reserved += 1
         if self._book is not None:
-            self._book.calls["model_calls"] += 1
+            self._book.counted["model_calls"] += 1
 
     def reserve_tool_call(self) -> None:
         """Count one tool call before it is made.
@@ -241,7 +243,7 @@ class Meter:
             raise error
         self.spend({"tool_calls": 1})
         if self._book is not None:
-            self._book.calls["tool_calls"] += 1
+            self._book.counted["tool_calls"] += 1
 
     def settle_model_call(self, usage: Usage) -> None:
         """Replace a reservation by what the call really used."""
@@ -257,12 +259,23 @@ class Tab:
     """What one node or step spends, counted on the run's meter as well.
 
     It is the ``ModelMeter`` that structured calls expect.
+
+    Args:
+        meter: The run's.
+        earlier: What was spent already, and is on the meter.
+        write_others: Puts on record what calls of others used, which no conversation shows.
     """
 
-    def __init__(self, meter: Meter, earlier: Usage | None = None) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        earlier: Usage | None = None,
+        write_others: Callable[[Usage], Awaitable[None]] | None = None,
+    ) -> None:
         self._meter = meter
         self.usage: Usage = add_usage({}, earlier or {})
         self._by_others: dict[Hashable, tuple[str, str, Reserved | None]] = {}
+        self._others = None if write_others is None else _Book({}, write_others)
 
     def reserve_model_call(self, role: str) -> None:  # noqa: ARG002 - the protocol names the role
         """Take room for one model call; raises BudgetExceededError."""
@@ -331,12 +344,27 @@ class Tab:
             role, name, covered = self._by_others.pop(call)
             usage = self._usage_of(role, said, None, name)
             self._record(usage)
+            self._note_others(usage)
             await self.settle_usage(covered, usage)
 
+    def _note_others(self, usage: Usage) -> None:
+        if self._others is not None:
+            self._others.counted = dict(add_usage(self._others.counted, usage))  # type: ignore[arg-type]
+
     async def end_calls(self) -> None:
-        """Count calls as failed whose end nobody told: LangChain is silent where one is cancelled."""
+        """Count calls as failed whose end nobody told: LangChain is silent where one is cancelled.
+
+        Return when what all calls used is on record.
+        """
         for call in [*self._by_others]:
             await self.end_call(call, None)
+        await self.keep()
+
+    def take_over(self, usage: Usage) -> None:
+        """Count what calls of others used in an earlier entry of the same attempt."""
+        self._meter.spend(usage)
+        self.note(usage)
+        self._note_others(usage)
 
     def _usage_of(
         self, role: str, message: AIMessage | None, model: BaseChatModel | None, name: str = ""
@@ -396,8 +424,10 @@ class Tab:
         self.usage = add_usage(self.usage, usage)
 
     async def keep(self) -> None:
-        """Return when the calls counted are on record, where they have a budget."""
+        """Return when the calls counted are on record, where they have a budget or are made by others."""
         await self._meter.keep()
+        if self._others is not None:
+            await self._others.keep()
 
     def close(self) -> Usage:
         """Return what was spent, with the wall time since the run's last lap."""

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from langgraph.store.base import BaseStore, GetOp, Item, Op, PutOp
 
 from ..safety.redaction import Redactor
-from ..state import Attempt, By
-from .ids import CallId
+from ..state import Attempt, By, Usage
+from .ids import CallId, WorkId
 from .rows import ROOT, decode, dump, encode, is_replaceable, load, put, search
 
 __all__ = [
@@ -201,6 +201,15 @@ class Ledger:
     async def record_calls(self, calls: dict[str, int], since: str) -> None:
         """Record the number of begun calls of the goal that runs since this checkpoint."""
         await self._put(self._space("threads"), "calls", {"since": since, "calls": calls})
+
+    async def spent_by_others(self, work: WorkId) -> Usage:
+        """Return what models used that others, such as middleware, have called in an attempt."""
+        found: Any = await self._get(self._space("threads"), _spent(work))
+        return found or Usage()
+
+    async def record_spent_by_others(self, work: WorkId, usage: Usage) -> None:
+        """Record what models used that others have called in an attempt; it replaces an earlier record."""
+        await self._put(self._space("threads"), _spent(work), dict(usage))
 
     async def record_budget_extensions(self, extensions: Mapping[str, Any]) -> None:
         """Record all extensions of this goal's budgets."""
@@ -466,6 +475,10 @@ def _stand(call: CallId) -> str:
 
 def _bare(namespace: str) -> str:
     return f"bare/{namespace}"
+
+
+def _spent(work: WorkId) -> str:
+    return f"spent/{work.digest}"
 
 
 def _origin(plan_id: str) -> str:

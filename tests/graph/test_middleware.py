@@ -41,6 +41,7 @@ from langchain.agents.middleware import (
 from langchain_core.decisions import BaseDecisionModel, ClassifierResponse
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
+from langgraph.types import interrupt
 from pages import CHECKOUT
 from plans import Thread, agent_with, think
 from toolset import Toolset
@@ -353,6 +354,34 @@ async def test_a_model_that_ones_own_middleware_calls_is_counted_and_held_to_the
     result, _, _ = await _run([LOOK, "done"], _thinking(kind, own), context=context)
     assert (result["error"]["code"], len(own.calls)) == ("budget_exceeded", 3)
     assert result["usage"]["model_calls"] == 2, "its first turn took the second call"
+
+
+async def test_calls_of_middleware_count_over_questions_and_hold_the_budget_of_tokens() -> None:
+    @tool
+    def ask(q: str) -> str:
+        """Ask a person."""
+        return str(interrupt(q))
+
+    ask.metadata = {"effect": "read"}
+
+    async def run(context: Context) -> tuple[dict[str, Any], Any]:
+        own = ScriptedModel(["hm"], strict=False)
+        own.model_name = "own"
+        turns = [CALL(("ask", {"q": q})) for q in ("one", "two")]
+        model = ScriptedModel({"executor": [*turns, "done"], "synthesizer": ["ok"]})
+        thread = Thread(agent_with([ask], model, middleware=[_thinking("async", own)]), context)
+        result = await thread.run(think("a", tools=["ask"]))
+        while await thread.questions():
+            result = await thread.answer("yes")
+        return result, own
+
+    result, own = await run(ONCE)
+    assert result["usage"]["by_model"]["own"]["model_calls"] == len(own.calls) == 3
+    assert result["results"]["a"]["usage"]["model_calls"] == 6
+    tokens = result["usage"]["by_model"]["own"]["input_tokens"]
+    result, own = await run(ONCE.model_copy(update={"max_tokens": tokens}))
+    assert result["results"]["a"]["error"]["code"] == "budget_exceeded"
+    assert len(own.calls) < 3
 
 
 async def test_calls_of_decision_models_count_against_the_budget_of_a_day() -> None:

@@ -140,6 +140,19 @@ async def test_what_a_named_agent_asks_reaches_a_person_and_the_answer_reaches_i
     assert sorted(made) == ["blue", "red"]
 
 
+async def test_model_calls_of_a_named_agent_count_over_its_questions() -> None:
+    model = ScriptedModel(["hm"], strict=False)
+
+    async def ask(state: Any) -> dict[str, Any]:
+        await model.ainvoke("what now?")
+        return {"messages": [AIMessage(str(interrupt("who?")))]}
+
+    thread = Thread(agent_with((), agents={"coder": graph_of(ask)}), FREE)
+    await thread.run(by("coder"))
+    result = await thread.answer("me")
+    assert result["usage"]["model_calls"] == len(model.calls) == 2
+
+
 async def test_a_failing_agent_is_a_failed_step_and_a_write_is_not_repeated_by_itself() -> None:
     made = []
 

@@ -100,3 +100,18 @@ def test_a_step_that_the_text_has_no_more_is_named():
     for was in ("[", "[1]", json.dumps({"task": 1})):
         with pytest.raises(InvalidInputError, match="'was'"):
             with_fields(TEXT, {**shown(TEXT, "a"), "was": was})
+
+
+@pytest.mark.parametrize(
+    ("step", "part", "now"),
+    [
+        ("a", "arg.q", ("call: {tool: look, args: {q: tea, n: 3, deep: {x: [1]}}}", "tools: [look]")),
+        ("a", "arg.q", ("q: tea, ", "")),
+        ("a", "tool", ("call: {tool: look, args: {q: tea, n: 3, deep: {x: [1]}}}", "call: look")),
+        ("b", "ask", ('ask: {question: "How much?", choices: [one, two]}', "plan: {goal: g}")),
+    ],
+)
+def test_a_part_that_the_text_has_no_more_is_named(step, part, now):
+    form = shown(TEXT, step) | {f"f.{part}": "x"}
+    with pytest.raises(InvalidInputError, match=f"no '{part}' any more"):
+        with_fields(TEXT.replace(*now), form)
