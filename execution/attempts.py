@@ -58,6 +58,7 @@ from ..state import (
     steps_by_id,
 )
 from ..storage.artifacts import ArtifactDamagedError, shown
+from ..storage.effect_log import EffectRecord
 from ..storage.ids import Place, path_as_json
 from ..tools.texts import shortened
 from ..tools.threads import run_bounded
@@ -351,15 +352,17 @@ class AttemptLoop:
 
     async def _ask_about_failure(self, made: list[Attempt], proposed: Evaluation) -> Evaluation:
         error = failure_of(made[-1])
+        lost = await self.run.effects.lost(self.run.root_work(self.work.plan_id), self.step["id"])
         args = {
             "step_id": self.step["id"],
             "error": error,
-            "decision": "retry",
+            # Whoever only says yes must not repeat a write that may have happened.
+            "decision": "abort" if lost else "retry",
             "instructions": "",
             "output": made[-1]["output"],
         }
         can_revise = self.work.models.has("replanner", self.run.settings.models)
-        description = _describe_failure(self.step, made, proposed, can_revise=can_revise)
+        description = _describe_failure(self.step, made, proposed, lost, can_revise=can_revise)
         answer = await self._ask(
             "handle_step_failure",
             len(made),
@@ -482,7 +485,14 @@ def _orders(event: AuditEvent, step_id: str) -> bool:
     return event["event"] == "steps_retried" and step_id in event.get("evidence", ())
 
 
-def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation, *, can_revise: bool) -> str:
+def _describe_failure(
+    step: Step,
+    made: list[Attempt],
+    proposed: Evaluation,
+    lost: Sequence[EffectRecord],
+    *,
+    can_revise: bool,
+) -> str:
     error = failure_of(made[-1])
     lines = [
         f"Step **{step['id']}** failed after {len(made)} attempt{'s' if len(made) > 1 else ''}"
@@ -492,7 +502,10 @@ def _describe_failure(step: Step, made: list[Attempt], proposed: Evaluation, *, 
     if "call" in step:
         made_with = next((call["args"] for call in made[-1]["evidence"]), step["call"]["args"])
         lines.append(f"It calls {call_in_words(step['call']['tool'], made_with)}")
-    if error["code"] == StepTimeoutError.code:
+    if lost:
+        calls = ", ".join(call_in_words(record.tool, record.args, record.effect) for record in lost)
+        lines.append(f"This may have happened: {calls}. `retry` makes it again.")
+    elif error["code"] == StepTimeoutError.code:
         lines.append("It was interrupted: if the call changes something, that may still have happened.")
     if made[-1]["output"] is not None:
         lines.append(f"Its output: {plain_line(shown(made[-1]['output'], 500))}")

@@ -91,6 +91,7 @@ async def _carry_out(
         with clock_at(accepted_at(state)):
             outcome = await execute()
         await _record(outcome.result, state, epoch, run)
+        await run.meter.keep()
     except StepWithheldError as withheld:
         epoch.gate.publish(step_id, withheld)
         # LangGraph does not run this task again when the superstep is entered again; the mark says so.

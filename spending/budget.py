@@ -28,8 +28,8 @@ from .prices import PriceTable, answering_model
 
 __all__ = ["BUDGETS", "Budget", "Calls", "Extension", "Meter", "Tab"]
 
-Calls = dict[str, int]
-"""``{"model_calls", "tool_calls"}``: calls that were begun."""
+Calls = dict[str, float]
+"""``{"model_calls", "tool_calls"}``: calls that were begun; ``seconds`` of the goal by then, if limited."""
 Budget = Literal["max_seconds", "max_model_calls", "max_tokens", "max_cost", "max_tool_calls"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
@@ -68,7 +68,7 @@ class Meter:
         clock: Callable[[], float] = time.monotonic,
         *,
         unbooked_s: float = 0.0,
-        calls: Mapping[str, int] | None = None,
+        calls: Mapping[str, float] | None = None,
         write_calls: Callable[[Calls], Awaitable[None]] | None = None,
         prices: PriceTable | None = None,
         extensions: Mapping[str, Extension] | None = None,
@@ -81,7 +81,7 @@ class Meter:
             spent: What earlier runs of the goal have spent, as the state has it.
             clock: Seconds.
             unbooked_s: Seconds of earlier runs that are not in ``spent``.
-            calls: Calls that earlier runs have begun, as they are on record.
+            calls: Calls that earlier runs have begun, and their seconds, as they are on record.
             write_calls: Puts the calls begun on record; None where none of them has a budget.
             prices: What model calls cost; None: what is known of list prices.
             extensions: What a person has added to budgets of this goal.
@@ -98,7 +98,9 @@ class Meter:
         kinds = {kind: begun.get(kind, 0) for kind in ("model_calls", "tool_calls")}
         self._book = None if write_calls is None else _Book(kinds, write_calls)
         # A run that stopped at a question had spent time that no node could write down.
-        self._started = self._lap = clock() - unbooked_s
+        # One that was killed has left what it had spent when its last call began.
+        killed_s = (calls or {}).get("seconds", 0.0) - self._spent.get("seconds", 0.0)
+        self._started = self._lap = clock() - max(unbooked_s, killed_s)
 
     def lap(self) -> float:
         """Return the seconds since the last lap (or the start), for the usage of a node."""
@@ -209,9 +211,12 @@ class Meter:
             await self.periods.settle(covered, amounts_of(usage))
 
     async def keep(self) -> None:
-        """Return when the calls begun are on record, where they have a budget."""
-        if self._book is not None:
-            await self._book.keep()
+        """Return when the calls begun, and the seconds, are on record, if they have a budget."""
+        if self._book is None:
+            return
+        if self._settings.max_seconds is not None:
+            self._book.counted["seconds"] = round(self.seconds(), 3)
+        await self._book.keep()
 
     def _first_over(self, *budgets: Budget) -> BudgetExceededError | None:
         for budget in budgets:

@@ -165,6 +165,17 @@ class EffectLog:
             and record.call.work.path[:depth] == tuple(path)
         ]
 
+    async def lost(self, work: WorkId, step_id: str) -> list[EffectRecord]:
+        """List a step's calls that count as failed but may have happened; ``work`` is that of its plan."""
+        depth = len(work.path)
+        return [
+            record
+            for record in (await self._plan(work.plan_id)).values()
+            if record.counts_as_failed
+            and record.call.work.path[:depth] == work.path
+            and record.call.work.path[depth].step_id == step_id
+        ]
+
     async def doubts_of_thread(self) -> list[EffectRecord]:
         """List the calls in doubt of all the thread's root plans."""
         return [record for plan_id in list(await self._all()) for record in await self.doubts(plan_id)]

@@ -198,7 +198,7 @@ class Ledger:
 
     # Calls.
 
-    async def record_calls(self, calls: dict[str, int], since: str) -> None:
+    async def record_calls(self, calls: Mapping[str, float], since: str) -> None:
         """Record the number of begun calls of the goal that runs since this checkpoint."""
         await self._put(self._space("threads"), "calls", {"since": since, "calls": calls})
 

@@ -348,7 +348,8 @@ class Visit:
             extensions = {}
             await self.ledger.record_budget_extensions(extensions)
         counted: dict[str, Any] = {"prices": self.agent.prices, "extensions": extensions}
-        if self.settings.max_tool_calls is not None or self.settings.max_model_calls is not None:
+        limits = (self.settings.max_tool_calls, self.settings.max_model_calls, self.settings.max_seconds)
+        if any(limit is not None for limit in limits):
             counted |= await self._counted_calls()
         if self.settings.spend_limits:
             _warn_of(self.store)

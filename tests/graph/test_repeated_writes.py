@@ -232,7 +232,11 @@ async def test_who_lets_a_write_fail_and_orders_it_again_is_not_asked_twice(step
     await cut_off(thread, mail, step, inputs={"names": {"default": ["Ann"]}})
     await thread.send(None)
     await thread.answer(decide("fail"))
-    assert (await thread.question())["name"] == "handle_step_failure"
+    question = await thread.question()
+    # Who only says yes makes no write again that may have happened.
+    assert (question["name"], question["args"]["decision"]) == ("handle_step_failure", "abort")
+    assert "This may have happened" in question["description"]
+    assert "`retry` makes it again" in question["description"]
     result = await thread.answer(decide("retry"))
     assert (mail.sent, result["status"]) == (["Ann", "Ann"], "done")
 

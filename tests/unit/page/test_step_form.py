@@ -88,7 +88,7 @@ def test_a_step_is_removed_and_another_one_added():
 
 
 def test_a_text_that_cannot_be_read_has_no_form():
-    assert "The form is back" in step_form("steps: [", "a", [])
+    assert "The form comes back" in step_form("steps: [", "a", [])
     with pytest.raises(InvalidPlanError):
         with_fields("steps: [", shown(TEXT, "a") | {"f.task": "x"})
 

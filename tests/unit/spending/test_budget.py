@@ -32,6 +32,23 @@ def test_reservations_count_before_the_calls_are_made() -> None:
     assert (spent.value.budget, spent.value.spent, spent.value.limit) == ("max_model_calls", 2, 2)
 
 
+async def test_seconds_of_a_run_that_was_killed_count_up_to_its_last_call() -> None:
+    kept: list[dict[str, float]] = []
+
+    async def write(calls: dict[str, float]) -> None:
+        kept.append(dict(calls))
+
+    now = [0.0]
+    first = Meter(Context(max_seconds=8), {"seconds": 1.0}, lambda: now[0], write_calls=write)
+    now[0] = 6.0
+    first.reserve_tool_call()
+    await first.keep()
+    second = Meter(Context(max_seconds=8), {"seconds": 1.0}, lambda: 100.0, calls=kept[-1], write_calls=write)
+    assert (kept[-1]["seconds"], second.seconds()) == (7.0, 7.0)
+    booked = Meter(Context(max_seconds=8), {"seconds": 7.5}, lambda: 0.0, calls=kept[-1], write_calls=write)
+    assert booked.seconds() == 7.5
+
+
 def test_a_settled_reservation_stays_spent_also_when_the_call_failed() -> None:
     meter = _meter(max_model_calls=1)
     tab = Tab(meter)
