@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..plan.dag import is_rolling, topological_order
@@ -12,8 +12,9 @@ from ..plan.identity import input_values, step_fingerprints
 from ..plan.trust import unverified_sources
 from ..safety.markdown import code_span, plain_line
 from ..spending.estimates import Estimate, describe_estimate
-from ..state import Plan, PlanIssue, State, Step, granted_tools
+from ..state import Plan, PlanIssue, State, Step, granted_tools, is_satisfied
 from ..storage.effect_log import EffectRecord
+from ..tools.texts import shortened
 from ..tools.toolbox import Toolbox
 
 __all__ = ["call_in_words", "describe_plan", "step_in_words"]
@@ -52,15 +53,16 @@ def describe_plan(
             "Correct it and send the whole plan again, approve the plan as it was before your "
             "edit, or reject it."
         )
+    parts.append(_what_broke(state))
     if shown.get("rationale"):
         parts.append(f"**Why this plan:** {_said(shown['rationale'])}")
     if plan is not None and shown is plan:
         parts += [
             _inputs(plan, state),
-            _writes(plan, toolbox),
+            _writes(plan, toolbox, _finished(state)),
             _done_before([record for record in done if record.effect == "write"]),
             _changes(plan, earlier, toolbox),
-            _steps(plan, toolbox, values or {}),
+            _steps(plan, toolbox, values or {}, _finished(state)),
             _rolling(plan),
             _answer(plan),
             describe_estimate(estimate) if estimate is not None else "",
@@ -118,12 +120,31 @@ def _inputs(plan: Plan, state: State) -> str:
     return f"**Inputs:** {listed}" if listed else ""
 
 
-def _writes(plan: Plan, toolbox: Toolbox) -> str:
+def _what_broke(state: State) -> str:
+    """Name the failures that a revision is the answer to."""
+    evaluation, results = state.get("evaluation"), state.get("results") or {}
+    if evaluation is None or evaluation["decision"] not in ("patch", "replan"):
+        return ""
+    failed = [results[step] for step in evaluation.get("step_ids", ()) if step in results]
+    lines = [
+        f"- **{plain_line(one['step_id'])}**: {code_span(shortened(one['error']['message'], 600))}"
+        for one in failed
+        if one["error"] is not None
+    ]
+    return "**What failed:**\n" + "\n".join(lines) if lines else ""
+
+
+def _finished(state: State) -> frozenset[str]:
+    """Name the steps that do not run again."""
+    return frozenset(step for step, result in (state.get("results") or {}).items() if is_satisfied(result))
+
+
+def _writes(plan: Plan, toolbox: Toolbox, finished: Collection[str]) -> str:
     """Name what may change the world before anything else."""
     lines, unverified = [], unverified_sources(plan)
     for step in topological_order(plan["steps"]):
         tools = [name for name in granted_tools(step) if toolbox.effect(name) == "write"]
-        if tools:
+        if tools and step["id"] not in finished:
             named = ", ".join(map(code_span, tools))
             uses = ", ".join(map(plain_line, unverified[step["id"]]))
             lines.append(
@@ -149,12 +170,15 @@ def _done_before(done: Sequence[EffectRecord]) -> str:
 _MOST_DONE = 20
 
 
-def _steps(plan: Plan, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
+def _steps(plan: Plan, toolbox: Toolbox, values: Mapping[str, Any], finished: Collection[str]) -> str:
     lines = [
         f"{number}. {step_in_words(step, toolbox, values)}"
+        + (" — finished, does not run again" if step["id"] in finished else "")
         for number, step in enumerate(topological_order(plan["steps"]), start=1)
     ]
-    return f"**Steps:** {len(lines)}\n" + "\n".join(lines)
+    to_run = sum(step["id"] not in finished for step in plan["steps"])
+    count = f"{len(lines)}" if to_run == len(lines) else f"{len(lines)}, {to_run} of them still to run"
+    return f"**Steps:** {count}\n" + "\n".join(lines)
 
 
 def _rolling(plan: Plan) -> str:
