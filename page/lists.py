@@ -53,7 +53,8 @@ def _changes(frame: Frame, since: int) -> str:
 
 def _about(frame: Frame, one: Thread) -> Markup:
     name = element("a", one.goal or one.id, href=frame.link("runs", one.id), dir="auto")
-    return element("p", name, " ", moment(one.at), class_="about")
+    thread = element("code", one.id, title="thread", class_="muted")
+    return element("p", name, " ", thread, " ", moment(one.at), class_="about")
 
 
 def _stopped(frame: Frame, stopped: Sequence[Thread]) -> Markup:

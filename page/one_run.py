@@ -118,7 +118,10 @@ def _head(frame: Frame, shown: Shown) -> Markup:
     links: Markup | str = ""
     if shown.past is None:
         run, report = (frame.link("runs", record["thread"], *more) for more in ((), ("report",)))
-        ways = [element("a", "Report", href=report), element("a", "History", href=f"{run}?moment=last")]
+        # The command line asks for the thread's id.
+        thread = element("code", record["thread"], title="thread", class_="muted")
+        history = element("a", "History", href=f"{run}?moment=last")
+        ways = [element("a", "Report", href=report), history, thread]
         links = join(ways, " ")
     return element(
         "div",
