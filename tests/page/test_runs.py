@@ -342,7 +342,7 @@ def test_a_run_is_seen_as_it_was(page):
     assert [words.split(" (")[0] for words in said] == [
         "The goal was given",
         "The plan is valid",
-        f"The plan was approved by person {me}",
+        f"The plan was approved by {me}",
         "a done",
         "w done",
         "The run was evaluated: continue",
