@@ -44,7 +44,8 @@ def serve(
         typer.Option(
             "--auth",
             metavar="MODULE:FUNCTION",
-            help="The function that tells who sends a request: Starlette's Request in, a name or None out.",
+            help="A function that tells who sends a request. "
+            "It gets Starlette's Request, and returns a name or None.",
         ),
     ] = None,
     name: Annotated[

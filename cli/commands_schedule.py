@@ -61,7 +61,8 @@ def add(
         typer.Option(
             "--overlap",
             metavar="HOW",
-            help="If the last run has not ended: skip this one, queue it, or cancel that one (default: skip).",
+            help="If the last run has not ended: skip the new run, queue it, "
+            "or cancel the last run (default: skip).",
         ),
     ] = "skip",
     missed: Annotated[
