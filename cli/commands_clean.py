@@ -33,7 +33,9 @@ def prune(
     older_than: Annotated[
         str | None,
         typer.Option(
-            "--older-than", metavar="AGE", help="Only what was last written to so long ago: 30d, 12h."
+            "--older-than",
+            metavar="AGE",
+            help="Only threads last written to at least this long ago: 30d, 12h.",
         ),
     ] = None,
     status: Annotated[
@@ -41,18 +43,18 @@ def prune(
         typer.Option(
             "--status",
             metavar="WORDS",
-            help="Only runs that ended so, separated by commas: done, partial, failed, rejected.",
+            help="Only runs with these final statuses, separated by commas: done, partial, failed, rejected.",
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Delete the named threads although their runs have not ended.")
+        bool, typer.Option("--force", help="Delete the named threads even if their runs have not ended.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     db: Database = None,
     json: JsonOutput = False,
 ) -> int:
-    """Delete threads whose runs have ended, with all that is kept of them, and shrink the database.
+    """Delete threads whose runs have ended, with everything that is kept of them, and shrink the database.
 
     A thread that is being run is kept. In a terminal you are asked first.
     """
@@ -176,7 +178,7 @@ def list_(namespace: Namespace = None, db: Database = None, json: JsonOutput = F
 @cache.command("clear")
 def clear(
     goal: Annotated[str | None, typer.Option("--goal", metavar="TEXT", help="Those of this goal.")] = None,
-    expired: Annotated[bool, typer.Option("--expired", help="Those whose time is over.")] = False,
+    expired: Annotated[bool, typer.Option("--expired", help="Those that have expired.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     namespace: Namespace = None,
     db: Database = None,

@@ -80,7 +80,7 @@ def inbox(db: Database = None, json: JsonOutput = False) -> int:
 def list_(
     db: Database = None,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, help="At most so many (default: 50).")
+        int, typer.Option("--limit", metavar="N", min=1, help="Show at most this many (default: 50).")
     ] = 50,
     status: Annotated[
         list[str] | None,
@@ -95,15 +95,19 @@ def list_(
     ] = "",
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="TIME", help="Only what did something within this time, such as 2d."),
+        typer.Option(
+            "--since", metavar="TIME", help="Only threads that were active within this time, such as 2d."
+        ),
     ] = None,
     started: Annotated[
         str | None,
-        typer.Option("--started", metavar="TIME", help="Only what was started within this time, such as 7d."),
+        typer.Option("--started", metavar="TIME", help="Only runs started within this time, such as 7d."),
     ] = None,
     min_cost: Annotated[
         float | None,
-        typer.Option("--min-cost", metavar="COST", help="Only what cost at least so much, such as 0.5."),
+        typer.Option(
+            "--min-cost", metavar="COST", help="Only runs that cost at least this much, such as 0.5."
+        ),
     ] = None,
     json: JsonOutput = False,
 ) -> int:
@@ -134,7 +138,7 @@ def list_(
     if rest:
         screen.note(f"… and {rest} more (--limit)")
     elif not found:
-        screen.note("There are no threads yet." if wanted.is_all else "No thread is like this.")
+        screen.note("There are no threads yet." if wanted.is_all else "No thread matches.")
     return DONE
 
 
@@ -185,8 +189,8 @@ def show(
 ) -> int:
     """Show a thread: status, plan, questions, answer.
 
-    Questions that nobody answered in time get their safe default first; where steps
-    may run after it, that needs the run's --tools and --model.
+    Questions that nobody answered in time get their safe default first. If steps may run after it, this
+    needs the run's --tools and --model.
     """
     from ..people.wording import NEED_A_MODEL
     from ..spending.periods import spent_in_words
@@ -387,7 +391,7 @@ def _form(target: Path | None, chosen: ReportForm | None) -> ReportFormat:
         return chosen.value
     if named is None:
         raise BadUsageError(
-            f"{target} does not end in what a report can be: {', '.join(_FORMS)}. "
+            f"{target} has an unknown ending; a report can be {', '.join(_FORMS)}. "
             "Or say it with --format html, md or json"
         )
     return named

@@ -26,9 +26,9 @@ def models(
     base_url: BaseUrl = None,
     json: JsonOutput = False,
 ) -> int:
-    """Say what is known of models: price, context window, what they take.
+    """Show what is known about models: price, context window, kinds of input.
 
-    Prices are yours, or the list prices of their providers. Nothing is contacted.
+    Prices are your own, or the providers' list prices. No server is contacted.
     """
     from ..spending.model_facts import model_facts
     from ..spending.prices import read_prices
@@ -51,7 +51,7 @@ def models(
 
 
 def _made(name: str, base_url: str | None) -> BaseChatModel | str:
-    """Make the model, which tells its endpoint and abilities; its name where key or package is missing."""
+    """Make the model, which knows its endpoint and abilities; give its name if key or package is missing."""
     from ..models.chat import ChatModels
     from ..spending.list_prices import listed_by_name
 

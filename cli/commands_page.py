@@ -28,13 +28,15 @@ def serve(
     host: Annotated[
         str,
         typer.Option(
-            "--host", metavar="ADDRESS", help="Where to listen; one that others reach needs --auth."
+            "--host",
+            metavar="ADDRESS",
+            help="The address to listen on; one that others can reach needs --auth.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
         int,
         typer.Option(
-            "--port", metavar="N", min=0, max=65535, help="Where to listen; 0: any port that is free."
+            "--port", metavar="N", min=0, max=65535, help="The port to listen on; 0 takes any free port."
         ),
     ] = 8420,
     auth: Annotated[
@@ -42,7 +44,8 @@ def serve(
         typer.Option(
             "--auth",
             metavar="MODULE:FUNCTION",
-            help="Tells who sends a request: gets Starlette's Request, and returns a name or None.",
+            help="A function that tells who sends a request. "
+            "It gets Starlette's Request, and returns a name or None.",
         ),
     ] = None,
     name: Annotated[
@@ -50,7 +53,7 @@ def serve(
         typer.Option(
             "--name",
             metavar="HOST[:PORT]",
-            help="A name under which browsers reach the page, behind a proxy say. May be repeated.",
+            help="A name under which browsers reach the page, for example behind a proxy. May be repeated.",
         ),
     ] = None,
     read_only: Annotated[
@@ -61,8 +64,8 @@ def serve(
 ) -> int:
     """Show what waits and what runs in a browser, and run it.
 
-    It prints an address that is good for one browser. Runs that are started there
-    are run by this process; when it ends they can go on from where they are.
+    It prints an address that works for one browser. Runs that you start there run in this process. If it
+    ends, they can be continued later.
     """
     from .sources import Sources, open_agent, who_is_there
 
@@ -151,7 +154,7 @@ def _agents(sources: Sources, shared: Any) -> Callable[[str], Any]:
 
 
 def plan_reader(sources: Sources, toolbox: Toolbox) -> PlanReader:
-    """Make what reads a plan that somebody typed as a plan file is read."""
+    """Make the function that reads a typed plan in the way that a plan file is read."""
     from ..plan.files.plan_files import read_plan_text
     from .plan_files import GivenInputs, check_plan, refusal
 

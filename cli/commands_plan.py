@@ -57,7 +57,7 @@ def plan(
     from .sources import Sources
 
     if output not in (None, STDIN):
-        check_writable(output, overwrite=force)  # before a model is paid for
+        check_writable(output, overwrite=force)  # checked before a model call is paid for
     screen, sources = Screen(json=json), Sources.read(source_options)
     sources.require_model()
     values = GivenInputs.read(inputs, inputs_file).values()
@@ -205,8 +205,8 @@ def validate(
 ) -> int:
     """Check a plan file; needs neither a model nor a database.
 
-    Every issue is printed with its line and column. Inputs without a default are
-    no issue: a run has to give them.
+    Every issue is printed with its line and column. Inputs without a default are not an issue: a run has to
+    give them.
     """
     from ..errors import InvalidPlanError
     from .plan_files import GivenInputs, UncheckedToolbox, check_plan_file
@@ -294,7 +294,10 @@ def promote(
         ),
     ] = None,
     everywhere: Annotated[
-        bool, typer.Option("--everywhere", help="Lift a literal wherever else it stands as a whole value.")
+        bool,
+        typer.Option(
+            "--everywhere", help="Also lift a literal in every other place where it is the whole value."
+        ),
     ] = False,
     force: Force = False,
     source_options: PromotionOptions,
@@ -355,7 +358,7 @@ def _require_done(thread: str, snapshot: StateSnapshot) -> None:
         }
         way = ways.get(status, "let it end first" if snapshot.next else "only what worked is worth keeping")
         raise NotPromotableError(
-            f"thread {thread!r} is {status}, and only a run that ended done can be promoted; {way}"
+            f"thread {thread!r} is {status}, and only a run that ended as done can be promoted; {way}"
         )
 
 
@@ -371,7 +374,7 @@ def _require_valid(plan: dict[str, Any], toolbox: Tools) -> None:
 
 
 def _header(thread: str, snapshot: StateSnapshot, promotion: Promotion) -> list[str]:
-    """Say where the plan is from, and what a new run of it will do otherwise."""
+    """Say where the plan is from, and what will be different in a new run."""
     from datetime import UTC, datetime
     from importlib.metadata import version
 

@@ -260,7 +260,7 @@ def retry(
 ) -> int:
     """Run failed or chosen steps again.
 
-    What depends on them runs again too; other finished work is kept.
+    Steps that depend on them run again, too. Other finished steps are kept.
     """
     from ..graph.control import retry_steps
     from ..graph.loop import run as run_now
@@ -315,8 +315,8 @@ def demo(
         str,
         typer.Argument(
             metavar="[NAME]",
-            help="Which example: release (default), scaffold, report; or tour: a release that is approved, "
-            "killed, resumed, and mended.",
+            help="Which example: release (default), scaffold, report; "
+            "or tour: a release that is approved, killed, resumed and repaired.",
         ),
     ] = "release",
     ending: Annotated[
@@ -330,7 +330,8 @@ def demo(
 ) -> int:
     """Run a scripted example with real tools.
 
-    It needs no key and no model, and leaves nothing behind; the tour leaves its thread, to be looked at.
+    It needs no key and no model, and leaves nothing behind. Only the tour leaves its thread, for you to
+    look at.
     """
     from ..context import Environment
     from ..examples import DEMOS, build_demo
@@ -391,8 +392,8 @@ def edit(
 ) -> int:
     """Change the plan of a paused or finished run, and go on with it.
 
-    Finished steps stay. Changed steps run; those that had failed get new ids,
-    and so does what depends on them. Editing a plan is approving it.
+    Finished steps stay. Changed steps run. Steps that had failed get new ids, and so do the steps that
+    depend on them. An edit also approves the plan.
     """
     screen = Screen(json=json, plain=plain)
     if plan is None and not screen.interactive:

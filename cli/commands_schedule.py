@@ -51,7 +51,9 @@ def add(
     timezone: Annotated[
         str,
         typer.Option(
-            "--timezone", metavar="ZONE", help="Of the times, such as Europe/Berlin (default: UTC)."
+            "--timezone",
+            metavar="ZONE",
+            help="The time zone of the fields, such as Europe/Berlin (default: UTC).",
         ),
     ] = "UTC",
     overlap: Annotated[
@@ -59,7 +61,8 @@ def add(
         typer.Option(
             "--overlap",
             metavar="HOW",
-            help="While the last run goes on: skip this one, queue it, or cancel the last (default: skip).",
+            help="If the last run has not ended: skip the new run, queue it, "
+            "or cancel the last run (default: skip).",
         ),
     ] = "skip",
     missed: Annotated[
@@ -67,7 +70,7 @@ def add(
         typer.Option(
             "--missed",
             metavar="HOW",
-            help="Of the runs that no worker started in time: skip them, run once, or all (default: once).",
+            help="Which missed runs to start: skip (none), once (the last), or all (default: once).",
         ),
     ] = "once",
     grant: Annotated[
@@ -131,7 +134,7 @@ def pause(
     go_on: Annotated[bool, typer.Option("--off", help="End the pause.")] = False,
     json: JsonOutput = False,
 ) -> int:
-    """Start no runs until the pause is ended; those that were due meanwhile are left out."""
+    """Start no runs until the pause ends; runs that are due meanwhile are skipped."""
     found = _with_schedules(
         SourceOptions(db=db), lambda schedules: schedules.pause(name, time.time(), paused=not go_on)
     )
@@ -140,7 +143,7 @@ def pause(
 
 
 def run_now(name: Name, db: Database = None, json: JsonOutput = False) -> int:
-    """Queue a run at once, beside those at the set times."""
+    """Queue a run at once, in addition to those at the set times."""
     screen = Screen(json=json)
     thread = _with_schedules(SourceOptions(db=db), lambda schedules: schedules.run_now(name, time.time()))
     if json:

@@ -1,4 +1,4 @@
-"""The command that runs what others have queued, worker, and what the other commands need of the queue."""
+"""The command `worker`, which runs queued threads, and what the other commands need from the queue."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def worker(
             "--grace",
             metavar="SECONDS",
             min=0,
-            help="How long runs may go on to their end after Ctrl-C or SIGTERM (default: 20).",
+            help="How long runs may continue after Ctrl-C or SIGTERM (default: 20).",
         ),
     ] = 20.0,
     attempts: Annotated[
@@ -49,7 +49,7 @@ def worker(
             "--max-attempts",
             metavar="N",
             min=1,
-            help="Give a thread up after so many attempts with nothing done in between (default: 5).",
+            help="Give up a thread after this many attempts without progress (default: 5).",
         ),
     ] = 5,
     json: JsonOutput = False,
@@ -132,7 +132,7 @@ def queued_now(agent: PlanExecuteAgent, thread: str) -> QueuedThread | None:
 
 
 def queued_status(queued: QueuedThread | None, snapshot: StateSnapshot) -> str:
-    """Name the status of a thread: the queue has a say in it while there is something to do."""
+    """Name the status of a thread; while something is to be done, it depends on the queue too."""
     from .views import status_of
 
     status = status_of(snapshot)

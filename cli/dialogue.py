@@ -140,7 +140,7 @@ class Before:
     text: str = ""
 
     def text_of(self, plan: Mapping[str, Any]) -> str:
-        """Return the text to edit: their own, with what has become of the plan since."""
+        """Return the text to edit: the person's own, updated with later changes of the plan."""
         shown = editable_plan(plan)
         theirs = with_changes(self.text, shown) if self.text else None
         return theirs or dump_plan(shown, format="yaml", header=_ABOUT_A_PLAN)
@@ -155,7 +155,7 @@ class Before:
         ]
 
     def difference(self, plan: Mapping[str, Any]) -> list[str]:
-        """Hold a plan against the one that was approved, line by line."""
+        """Compare a plan with the one that was approved, line by line."""
         if self.approved is None or self.approved == plan:
             return []
         old, new = (dump_plan(dict(p), format="yaml").splitlines() for p in (self.approved, plan))
@@ -231,7 +231,7 @@ def _approve_plan(screen: Screen, question: OpenQuestion, before: Before) -> Ans
     difference = before.difference(plan)
     choices = {
         "approve": "run this plan",
-        "edit": "change the plan in your editor; an edit that is valid counts as approved",
+        "edit": "change the plan in your editor; a valid edit counts as approval",
         "reject": "say what should be different",
         **({"diff": "show every line that differs from the plan you approved"} if difference else {}),
         "later": LATER,
@@ -354,7 +354,7 @@ _MORE: dict[str, tuple[str, str, Callable[[str], Any]]] = {
 
 
 def _ask_anything(screen: Screen, question: OpenQuestion) -> Answer | None:
-    """Ask a question of somebody else's (a tool's, a middleware's), whose answers we do not know."""
+    """Ask a question of a tool or a middleware, whose answers we do not know."""
     screen.data(json.dumps(question.value, ensure_ascii=False, indent=2, default=str))
     said = screen.ask_line("Your answer (JSON, or else text; empty: leave the question open):")
     return json_or_text(said) if said else None

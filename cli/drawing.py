@@ -36,7 +36,7 @@ def picture_format(output: Path | None, chosen: Picture | None, *, in_a_window: 
     if chosen is not None and named is not None and named != chosen:
         raise BadUsageError(f"--format {chosen.value} and a file called {output.name} contradict each other")
     if (found := chosen or named) is None:
-        raise BadUsageError(f"{output} does not end in what a picture can be: {', '.join(_FORMS)}")
+        raise BadUsageError(f"{output} has an unknown ending; a picture can be {', '.join(_FORMS)}")
     return found
 
 

@@ -59,7 +59,7 @@ _ON_THE_COMMAND_LINE = (QuestionOpenError, ThreadUnfinishedError)
 
 @dataclass
 class _Early:
-    """What the person was asked while other steps ran: all they were asked, and what they answered."""
+    """All that the person was asked while other steps ran, and what they answered."""
 
     asked: set[str] = field(default_factory=set)
     answers: dict[str, Any] = field(default_factory=dict)
@@ -139,7 +139,7 @@ def answer_open_questions(session: Session) -> int:
 
 
 def _supervised(session: Session, begin: Callable[[], None]) -> int:
-    """Begin, ask and go on until the end; what stops it on the way is told with how to go on."""
+    """Begin, ask and go on until the end; an error on the way says how to go on."""
     with interruptible(session.view.note_stop, session.resume):
         try:
             begin()
@@ -163,7 +163,7 @@ def follow(session: Session, given: Any, context: Context | None = None) -> None
 
 
 def _note_running(running: set[str], event: Any) -> bool:
-    """Keep in mind which steps are being carried out; tell whether one of them has just asked something."""
+    """Note which steps are being carried out; tell whether one of them has just asked something."""
     if not isinstance(event, Mapping) or event.get("within") or not event.get("step_id"):
         return False
     if event.get("type") == "step_started":
@@ -176,7 +176,7 @@ def _note_running(running: set[str], event: Any) -> bool:
 def _ask_meanwhile(session: Session, running: Collection[str]) -> None:
     """Ask while other steps run; they go on meanwhile, and the answers are given when they have ended.
 
-    Where all of them end or ask within a moment, nothing is asked here: the questions come together then.
+    If all of them end or ask within a moment, nothing is asked here, and the questions come together.
     """
     for _ in range(_LOOKS):
         snapshot = session.snapshot()
@@ -190,7 +190,7 @@ def _ask_meanwhile(session: Session, running: Collection[str]) -> None:
         answers = ask_person(session.screen, new, impossible=session.impossible)
         session.early.answers |= answers
         if answers:
-            session.screen.note("Your answer counts when what runs now has ended.")
+            session.screen.note("Your answer is given when the steps that run now have ended.")
 
 
 _LOOKS, _PAUSE_S = 10, 0.1
@@ -303,7 +303,7 @@ _WITH_MORE = {
     "supply": '{"decision": "supply", "output": …}',
     "happened": '{"decision": "happened", "output": …}',
 }
-"""Decisions that say nothing alone."""
+"""Decisions that need more than their name."""
 _ANSWERS = {
     "approve_plan": ("--approve", "--reject 'what should be different'"),
     "approve_step": ("--approve", "--reject 'why'"),

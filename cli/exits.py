@@ -47,7 +47,7 @@ _WAYS_PAST_A_QUESTION = (
 
 
 class BadUsageError(typer.TyperException):
-    """Options that do not go together, or that say nothing that can be read."""
+    """Options that do not go together, or that cannot be read."""
 
 
 class Stopped(Exception):

@@ -30,7 +30,7 @@ def show_progress(screen: Screen, event: Any) -> None:
 
 
 def line_of(event: Any) -> Line:
-    """Word an event as a line; what is none of ours has none."""
+    """Word an event as a line; events of others have none."""
     kind = event.get("type") if isinstance(event, Mapping) else None
     make = _LINES.get(kind) if isinstance(kind, str) else None
     line = make(event) if make is not None and "spent" in event else None
@@ -189,10 +189,10 @@ class Lines:
         self._failed: Counter[str] = Counter()
 
     def take_up(self, values: Callable[[], Mapping[str, Any]]) -> None:
-        """Nothing is to be known of what happened before."""
+        """Nothing needs to be known about what happened before."""
 
     def note_stop(self) -> None:
-        """Nothing is to be said: what stops is told at its end."""
+        """Nothing is said now: the end says what stopped."""
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -240,7 +240,7 @@ class Live:
             self.plan.seed(values())
 
     def note_stop(self) -> None:
-        """Say that the run was told to stop: what must not be cut off may take its time."""
+        """Say that the run was told to stop; what must not be cut off may finish first."""
         self.plan.stopping()
 
     @contextmanager

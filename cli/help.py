@@ -30,8 +30,8 @@ _GROUPS = {
     "Limits": (
         "--budget --soft-share --max-parallel --max-replans --max-cost-per-day --max-cost-per-month --tenant"
     ),
-    "When something is to be decided": "--confirm --strict --on-failure --person",
-    "Plans that are used again": "--cache --cache-ttl --cache-namespace",
+    "Decisions": "--confirm --strict --on-failure --person",
+    "Reusing plans": "--cache --cache-ttl --cache-namespace",
     "Where and how": "--db --thread --abandon --queue --priority --plain --inputs --question",
 }
 """Options that stand below the usual ones, by what they are for."""

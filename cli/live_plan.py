@@ -75,7 +75,7 @@ class _Plan:
     dropped: list[str] = field(default_factory=list)
 
     def step(self, step_id: str) -> _Step:
-        """Return a step; one that no plan told of (its plan was validated before we came) is added."""
+        """Return a step; one that is not known yet (its plan was validated earlier) is added."""
         return self.steps.setdefault(step_id, _Step(step_id))
 
     def take(self, plan: Mapping[str, Any]) -> None:
@@ -103,7 +103,7 @@ class _Plan:
 def _in_order(steps: Sequence[Any]) -> Sequence[Any]:
     try:
         return topological_order(steps)
-    except ValueError:  # what a person proposes may go in a circle until it is mended
+    except ValueError:  # a person's edit may contain a cycle until it is fixed
         return steps
 
 
@@ -207,7 +207,7 @@ class LivePlan:
 
     Attributes:
         phase: What goes on between the steps, in a word or two; "" while steps run.
-        changes: Counts what was told; whoever draws needs to draw again when it has grown.
+        changes: Counts the events; when it has grown, the view must be drawn again.
         questions: Names of the questions that are open, by id.
         warnings: Soft limits that were reached, by budget.
         approved: The plan that was approved last; None before.
@@ -247,7 +247,7 @@ class LivePlan:
         # The warning that led to the question is told once more when its node is entered with the answer.
         self._just_extended = "extend_budget" in self.questions.values()
         self.questions.clear()
-        self.warnings.clear()  # a budget that is low still is told of again
+        self.warnings.clear()  # a budget that is still low is reported again
         self.phase = "" if self.phase == "waiting for you" else self.phase
         self._over, self._told = False, self._clock()
         for plan in self._every_plan():
@@ -349,7 +349,7 @@ class LivePlan:
     def _validated(self, event: Event) -> None:
         plan = event.get("plan")
         if event["issues"] or plan is None:
-            self._say(event, "mending the plan")
+            self._say(event, "repairing the plan")
             return
         path = tuple(event["within"])
         if path:

@@ -46,7 +46,7 @@ def can_draw(stream: TextIO) -> bool:
 
 
 class PlanView:
-    """Draws a run into whatever window there is; never more lines or cells than it has."""
+    """Draws a run into a window, and never more lines or cells than the window has."""
 
     def __init__(self, plan: LivePlan, lock: threading.Lock) -> None:
         self._plan = plan
@@ -148,7 +148,7 @@ def cut_in_the_middle(text: str, width: int) -> str:
 
 
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
-"""Terminals that know synchronized updates show what is between them at once; the others skip them."""
+"""Terminals with synchronized updates show everything between these at once; others ignore them."""
 
 
 class _Net:

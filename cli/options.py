@@ -194,7 +194,7 @@ Escalate = Annotated[
     typer.Option(
         "--escalate",
         metavar="NAME",
-        help="Class (such as strong) or model that tries agent steps again whose result was not good enough.",
+        help="Class (such as strong) or model that retries an agent step whose result was not good enough.",
     ),
 ]
 BaseUrl = Annotated[
@@ -264,12 +264,12 @@ ReportFormatOption = Annotated[
         "--format", metavar="WHAT", help="html, md or json (default: what the file's name ends in)."
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there already.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")]
 UseCache = Annotated[
     bool | None,
     typer.Option(
         "--cache/--no-cache",
-        help="Use the plan again that did this goal before, and keep the one that does it now "
+        help="Reuse the plan of an earlier run of this goal, and keep the plan of this run "
         "(default: --no-cache, unless PLAN_EXECUTE_CACHE says for how long plans are kept).",
     ),
 ]
@@ -286,7 +286,7 @@ CacheNamespace = Annotated[
     typer.Option(
         "--cache-namespace",
         metavar="NAME",
-        help="Whose plans: they are never used in another namespace. [env: PLAN_EXECUTE_CACHE_NAMESPACE]",
+        help="The cache's namespace: its plans are used in no other one. [env: PLAN_EXECUTE_CACHE_NAMESPACE]",
     ),
 ]
 JsonOutput = Annotated[
@@ -301,7 +301,7 @@ DryRun = Annotated[
     typer.Option(
         "--dry-run",
         help="Run nothing: show the steps, their effects, what you would be asked, and an estimate. "
-        "A goal is planned for it.",
+        "A goal is planned, which calls the model.",
     ),
 ]
 Queued = Annotated[
@@ -310,7 +310,9 @@ Queued = Annotated[
 ]
 Priority = Annotated[
     int,
-    typer.Option("--priority", metavar="N", help="Of a queued thread: the highest goes first (default: 0)."),
+    typer.Option(
+        "--priority", metavar="N", help="Priority in the queue: the highest goes first (default: 0)."
+    ),
 ]
 Yes = Annotated[
     bool,
@@ -379,7 +381,9 @@ Person = Annotated[
 ]
 Tenant = Annotated[
     str | None,
-    typer.Option("--tenant", metavar="NAME", help="Whose spending counts together, by day and month."),
+    typer.Option(
+        "--tenant", metavar="NAME", help="The tenant whose spending this counts as, by day and month."
+    ),
 ]
 MaxCostPerDay = Annotated[
     float | None,
@@ -430,7 +434,7 @@ def read_words(option: str, given: Iterable[str] | None, names: Collection[str])
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Where a command gets its tools, model and storage from, as far as options say so."""
+    """The options that say where a command gets its tools, model and storage from."""
 
     tools: Tools = None
     toolsets: Toolsets = None

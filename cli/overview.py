@@ -40,7 +40,7 @@ class Entry:
         at: When it did something last (ISO 8601, UTC).
         status: Its status; ``stopped`` where it has not ended and nobody runs it.
         goal: What it is for.
-        overdue: Whether a question of it was answered by nobody in time.
+        overdue: Whether nobody answered one of its questions in time.
         reason: What keeps the workers from it.
         done: How many of its steps are done.
         steps: How many it has.
@@ -67,7 +67,7 @@ class Entry:
 
     @property
     def shown_status(self) -> str:
-        """The status, or that its time to answer is over."""
+        """The status, or that the time to answer has passed."""
         return "overdue" if self.overdue else self.status
 
     @property
@@ -78,7 +78,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which threads a list shows; what is empty leaves none out."""
+    """Which threads a list shows; an empty field excludes none."""
 
     statuses: frozenset[str] = frozenset()
     goal: str = ""

@@ -1,4 +1,4 @@
-"""Change the plan of a run: what a person is shown, what they hand in, and what becomes of it."""
+"""Change the plan of a run: show it to a person, read their edit, and apply it."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def _point_out(change: PlanEdit, draft: _Draft, issues: Sequence[Mapping[str, An
     draft.header = [
         "This plan cannot run yet:",
         *listed,
-        "Mend it and save. To change nothing, empty the file.",
+        "Fix it and save. To change nothing, empty the file.",
     ]
     for line in listed:
         change.session.screen.note(f"The edited plan cannot run: {line.strip()}")
@@ -249,7 +249,7 @@ def _issue_lines(issues: Sequence[Mapping[str, Any]], above: int) -> Iterator[st
 
 
 def _keep(change: PlanEdit, draft: _Draft) -> None:
-    """Put an edit that was not stored where the person finds it: nothing they wrote is lost."""
+    """Save an edit that was not stored, so that nothing that the person wrote is lost."""
     if draft.text == change.text:
         return
     handle, path = tempfile.mkstemp(prefix="plan-execute-edit-", suffix=".yaml")

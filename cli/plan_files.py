@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class GivenInputs:
-    """What a person gave: texts by name, which still have to be understood, and exact values of a file."""
+    """The given inputs: texts by name, whose types are not known yet, and exact values from a file."""
 
     texts: Mapping[str, str]
     exact: Mapping[str, Any]
@@ -64,7 +64,7 @@ class GivenInputs:
         return cls(texts, load_mapping(file, "a file of input values"))
 
     def values(self, declared: Any = None) -> dict[str, Any]:
-        """Understand the texts as what a plan declares; without a declaration as JSON if they are, else text.
+        """Read the texts as the plan declares them; without a declaration as JSON if possible, else as text.
 
         Args:
             declared: The plan's ``inputs``, of whatever form.
@@ -110,7 +110,7 @@ def _refuse_constant(name: str) -> Any:
 # --- checks ---------------------------------------------------------------------------
 
 _ABOUT_MEANS = ("unknown_tool", "unknown_agent", "missing_model")
-"""Issues that are not the plan's, but of who looks at it."""
+"""Issues that come from the place where the plan is checked, and not from the plan."""
 
 
 def read_plan(
@@ -214,7 +214,7 @@ def _all_issues(plan: dict[str, Any], facts: PlanFacts) -> tuple[Plan | None, li
 
 
 def _follows(issue: PlanIssue, earlier: Sequence[PlanIssue]) -> bool:
-    """Tell that an issue is only there because a malformed field was left out: that is one mistake."""
+    """Tell whether an issue exists only because a malformed field was left out: that is one mistake."""
     if issue["step_id"] is None:
         return False
     fields = [one["field"][0] for one in earlier if one["step_id"] == issue["step_id"] and one.get("field")]
@@ -249,7 +249,7 @@ def _path_of(plan: Mapping[str, Any], issue: PlanIssue) -> list[str | int]:
 
 
 def _useless(plan: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Refuse values for a plan that has no inputs: whoever gave them expects something else of it."""
+    """Refuse values for a plan that has no inputs: whoever gave them expects it to have some."""
     if plan.get("inputs") or not inputs or "inputs." in json.dumps(plan.get("steps"), default=str):
         return []
     message = f"the plan has no input {next(iter(inputs))!r}; it declares no inputs"
@@ -281,7 +281,7 @@ class UncheckedToolbox:
     """Holds every tool and named agent, and knows nothing about any: each may write, and take anything."""
 
     agents: Mapping[str, Any] = _AnyAgents()
-    names: list[str] = []  # noqa: RUF012 - of none is anything known
+    names: list[str] = []  # noqa: RUF012 - nothing is known about any tool
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str)

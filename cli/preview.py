@@ -1,4 +1,4 @@
-"""What a run of a plan would do: its steps, their effects, what would be asked, and what it takes."""
+"""What a run of a plan would do: its steps, their effects, its questions, and an estimate."""
 
 from __future__ import annotations
 

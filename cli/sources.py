@@ -337,15 +337,15 @@ def in_the_name_of(settings: Context | None, person: str | None) -> Context | No
 
 
 def read_plan_cache(given: CacheOptions = _NO_CACHE_ASKED, *, for_goal: bool) -> PlanCache | None:
-    """Read how plans are kept from the options and the environment; None: they are not.
+    """Read from the options and the environment how plans are kept; None if they are not kept.
 
     Args:
         given: The options.
-        for_goal: Whether a goal is run: a given plan is asked of nobody.
+        for_goal: Whether a goal is run; a given plan needs no cache.
     """
     wanted, ttl, namespace = given.wanted, given.ttl, given.namespace
     if not for_goal and (wanted or ttl or namespace):
-        raise BadUsageError("a plan that is given needs no cache: --cache goes with a goal")
+        raise BadUsageError("a given plan needs no cache: --cache goes with a goal")
     env = Environment.read()
     if not for_goal or not (env.plan_cache if wanted is None else wanted):
         if ttl or namespace:

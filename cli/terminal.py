@@ -82,7 +82,7 @@ def single_keys(stream: TextIO) -> Iterator[Keys]:
     try:
         yield Keys(lambda: _read_key(terminal))
     finally:
-        # The rest of a word that somebody typed is dropped too: it answers nothing that comes next.
+        # The rest of a typed word is dropped too, so that it does not answer the next question.
         termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
 
 
@@ -128,7 +128,7 @@ class Screen:
 
     @property
     def live(self) -> bool:
-        """Whether a run is drawn live; what cannot be drawn on gets lines."""
+        """Whether a run is drawn live; a terminal that cannot draw gets lines."""
         if not self._may_draw:
             return False
         from .live_screen import can_draw

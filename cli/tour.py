@@ -1,4 +1,4 @@
-"""The demo that tells the whole story: approve, run, be killed, go on, fail, mend, and look at it.
+"""The demo that shows everything: a run is approved, killed, continued, fails and is repaired.
 
 Each part is a process of its own, as with any run: the first one is killed in the middle of a step, and
 another one goes on with the thread. The thread stays in the database; only the project is thrown away.
@@ -72,8 +72,12 @@ class _Parts:
         try:
             if not self._kill(first):
                 return first.returncode
-            self._title("2. The process was killed (kill -9) while it built the wheel. Another one goes on:")
-            self._screen.note("   what is done is not done again; then a test fails, and the plan is mended.")
+            self._title(
+                "2. The process was killed (kill -9) while it built the wheel. Another process goes on:"
+            )
+            self._screen.note(
+                "   finished steps are not repeated; then a test fails, and the plan is repaired."
+            )
             return self._start("go-on").wait()
         except KeyboardInterrupt:  # the part got the same one, and says so
             first.wait()

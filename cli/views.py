@@ -68,7 +68,7 @@ def results_of(snapshot: StateSnapshot) -> dict[str, Any]:
 
 
 def recalled(values: Mapping[str, Any]) -> str | None:
-    """Say from where in the plan cache the current plan is; None: the planner or somebody else wrote it."""
+    """Say from which cache entry the current plan is; None if it is not from the plan cache."""
     plan = values.get("plan") or {}
     for event in reversed(values.get("audit") or ()):
         is_this = event.get("plan_id") == plan.get("id") and event.get("revision") == plan.get("revision")

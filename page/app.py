@@ -362,7 +362,7 @@ class _Changes(_Pages):
             frame.link("runs", thread, "answers", question.id),
             frame.link("runs", thread),
             run_redactor().text(editable(question)),
-            "An edit that is valid counts as approved.",
+            "A valid edit counts as approval.",
             tools=self._tools(thread) if question.name == "approve_plan" else None,
         )
 

@@ -75,13 +75,13 @@ def draw_plan(
 
 
 def instead_of(step: StepRecord, steps: Sequence[StepRecord]) -> Sequence[str]:
-    """Name the failed steps in whose place this one begins: of what a revision added, the first ones."""
+    """Name the failed steps that this one replaces; only the first added steps replace any."""
     added = {other["id"] for other in steps if other["mends"]}
     return () if added & {*step["depends_on"]} else step["mends"]
 
 
 def _clip(box: Box) -> Markup:
-    """Keep labels inside their box, whatever the font makes of their width."""
+    """Keep labels inside their box, however wide the font is."""
     inside = element("rect", width=f"{box.width:g}", height=f"{box.height:g}")
     return element("defs", element("clipPath", inside, id="in-box"))
 
@@ -106,7 +106,7 @@ def _lines(drawing: Drawing, marked: set[tuple[int, int]], instead: set[tuple[in
 
 
 def _curves(points: Sequence[Point], *, downwards: bool) -> list[str]:
-    """Write a line piece by piece, so that what lines share is written once."""
+    """Write a line in pieces, so that pieces that several lines share are written once."""
     pieces = []
     for (x, y), (to_x, to_y) in itertools.pairwise(points):
         if (x == to_x) if downwards else (y == to_y):
@@ -266,7 +266,7 @@ class Scale:
 
 
 def _busy_spans(timeline: Timeline) -> list[tuple[float, float]]:
-    """Join what happened to times in which steps worked; short pauses between them stay in."""
+    """Join the times in which steps worked, together with short pauses between them."""
     worked = [piece for bar in timeline["bars"] for piece in bar["pieces"]]
     waited = [at for wait in timeline["waits"] for at in (wait["start_s"], wait["start_s"] + wait["seconds"])]
     spans: list[tuple[float, float]] = []
@@ -327,7 +327,7 @@ def _tick_label(x: float, said: str, kind: str) -> Markup:
 
 
 def _tick(second: float, step: float) -> str:
-    """Say a tick's second exactly: what a length of time would round away is told as a clock does."""
+    """Say a tick's second exactly, as a clock does if a rounded length of time would hide digits."""
     if second == 0:
         return "0"
     if second < 60:

@@ -126,7 +126,7 @@ def story_columns(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str
         broke.append(join(["Nobody could check ", _some_steps(story["unverified"], anchors), "."]))
     columns = (
         ("What broke", broke, "Nothing failed." if record["timeline"]["bars"] else "Nothing ran."),
-        ("Who decided", [_decided_by(one, anchors) for one in story["decided"]], "Nobody had to."),
+        ("Who decided", [_decided_by(one, anchors) for one in story["decided"]], "Nobody had to decide."),
         ("What changed", [_change(one, anchors) for one in story["changed"]], "No write is on record."),
     )
     return element("div", *(_column(*column) for column in columns), class_="story")
@@ -191,7 +191,7 @@ def _facts(record: RunRecord) -> Markup:
     facts: list[tuple[str, object]] = [
         ("Thread", element("bdi", record["thread"])),
         ("Started", say_time(record["started_at"])),
-        ("Ended" if record["ended"] else "Last on record", say_time(record["last_at"])),
+        ("Ended" if record["ended"] else "Last recorded", say_time(record["last_at"])),
         ("Running time", say_seconds(usage.get("seconds"))),
         ("Steps ran for", say_seconds(timeline["active_s"]) if timeline["bars"] else ""),
         (
@@ -217,7 +217,7 @@ def _number(usage: Mapping[str, Any], key: str) -> str:
 
 
 def _footer(record: RunRecord) -> Markup:
-    note = "What models and tools wrote is shown as text; what would be invisible in it, as ⟨U+…⟩."
+    note = "What models and tools wrote is shown as text; invisible characters are shown as ⟨U+…⟩."
     return element("footer", element("p", signature(record), " ", note))
 
 
@@ -273,7 +273,7 @@ def _renderer() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     renderer = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    # What leads or loads from elsewhere stays as it was written: as text.
+    # Links and images stay as they were written, as text.
     return renderer.disable(["link", "image", "autolink", "reference", "html_block", "html_inline"])
 
 
@@ -329,9 +329,9 @@ def _drawn(record: RunRecord, steps: Sequence[Any], anchors: Mapping[str, str]) 
     drawing, left_out = draw_plan(steps, anchors, critical)
     note = f"{left_out:,} dependencies that follow from others are not drawn. " if left_out else ""
     if not all(step["in_plan"] for step in steps):
-        note += "A faint box is a step of an earlier revision; dashes lead to what took its place. "
+        note += "A faint box is a step of an earlier revision; a dashed line leads to its replacement. "
     parts = [_legend(record, critical=bool(critical)), element("div", drawing, class_="scroll", tabindex="0")]
-    return join([*parts, element("p", note, "A box leads to its step.", class_="muted")])
+    return join([*parts, element("p", note, "Click a box to see its step.", class_="muted")])
 
 
 def _legend(record: RunRecord, *, critical: bool) -> Markup:
@@ -369,7 +369,7 @@ def _timeline(record: RunRecord, anchors: Mapping[str, str]) -> Markup | str:
     parts = [
         element("p", say_timeline(timeline)),
         element("div", axis, bars, class_="scroll", tabindex="0"),
-        element("p", marks, "A bar leads to its step.", class_="muted"),
+        element("p", marks, "Click a bar to see its step.", class_="muted"),
         _critical_path(record, anchors),
     ]
     if never:
@@ -387,9 +387,9 @@ def _critical_path(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
     work = sum(seconds[link["step_id"]] for link in path)
     waited = max(0.0, timeline["seconds"] - work)
     head = (
-        f"The critical path: {say_count(len(path), 'step')} that each had to wait for the one before, "
+        f"The critical path: {say_count(len(path), 'step')} that each waited for the one before, "
         f"with {say_seconds(work)} of work and {say_seconds(waited)} between them. "
-        "The run ends earlier only if one of these does."
+        "The run could have ended earlier only if one of them had."
     )
     listed = [
         element(

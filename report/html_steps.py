@@ -76,7 +76,7 @@ def step_section(
 ) -> Markup:
     """Write everything about one step, folded unless it is ``opened`` or somebody has to look at it.
 
-    The ``anchor`` stands within what is folded: a browser that goes to it unfolds the section.
+    The ``anchor`` is inside the folded part, so that a browser that goes to it unfolds the section.
     """
     body = element("div", _fields(step, anchors, share, thread), class_="body", id=anchor)
     opened = opened or step["outcome"] in _OPEN_AT_FIRST

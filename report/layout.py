@@ -52,7 +52,7 @@ _TRUNK = 14.0
 """Room that a line takes in a layer that it only passes."""
 _MARGIN = 12.0
 _MANY_LINES = 3000
-"""Above it, lines that others imply are left out: nobody could follow them."""
+"""With more lines than this, those that others imply are left out: nobody could follow them."""
 _ROWS_UP_TO = 5
 """Boxes in the largest layer up to which layers are rows, so that the drawing fits a page's width."""
 
@@ -102,7 +102,7 @@ class _Layers:
     layer_of: list[int]
     rows: list[list[int]]
     count: int
-    """Boxes are numbered below it, trunks from it on."""
+    """Numbers below this are boxes, the others are trunks."""
     before: dict[int, list[int]] = field(default_factory=dict)
     after: dict[int, list[int]] = field(default_factory=dict)
     trunks: dict[tuple[int, int], int] = field(default_factory=dict)

@@ -19,7 +19,7 @@ class Markup(str):
 
 
 _IS_PLAIN = re.compile("[ !#-%(-;=?-~\n]*").fullmatch
-"""Most texts need nothing; to see that is faster than to change nothing."""
+"""Most texts need no change; checking for that is faster than replacing nothing."""
 _VOID = {"meta", "link", "br", "input", "rect", "path", "circle", "line", "use"}
 
 

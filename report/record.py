@@ -53,11 +53,11 @@ class RunRecord(TypedDict):
     """As in the state; ``waiting`` while a question is open."""
     status_words: str
     reason: str
-    """Why it ended as it did, where that is on record."""
+    """Why it ended as it did, if that is recorded."""
     ended: bool
     started_at: str | None
     last_at: str | None
-    """When it ended; of a run that has not, when something was put on record last."""
+    """When it ended; if it has not, when something was last recorded."""
     answer: str
     output: Json
     plan: dict[str, Json] | None
@@ -216,7 +216,7 @@ def _about(plan: Mapping[str, Any], audit: Sequence[Mapping[str, Any]]) -> dict[
 
 
 def _reason(audit: Sequence[Mapping[str, Any]]) -> str:
-    """Say why the run ended: what its last decision was triggered by."""
+    """Say why the run ended: the trigger of its last decision."""
     ends = [event for event in audit if event.get("event") == "finished"]
     return str(ends[-1].get("trigger") or "") if ends else ""
 
@@ -250,9 +250,9 @@ def _in_time(
         for at, event in enumerate(audit)
         if event.get("event") == "finished" and event.get("plan_id") != current
     ]
-    # A run without a plan ends with one too: only what is followed by something was an earlier goal's.
+    # A run without a plan also ends with one; it belongs to an earlier goal only if something follows.
     earlier = max((at for at in ends if at < len(audit) - 1), default=-1) + 1
-    # Steps that run beside each other leave theirs one step after the other.
+    # Steps that run in parallel record their decisions one step after the other.
     return [*audit[:earlier], *sorted(audit[earlier:], key=lambda event: _seconds(event.get("at")))], earlier
 
 
@@ -305,7 +305,7 @@ def _asked(
 
 
 def _tell_work_from_waiting(steps: Sequence[StepRecord], timeline: Timeline) -> None:
-    """Let the time of a step be what it worked; what it waited for people stands beside it."""
+    """Count only its work as a step's time; the time it waited for people is separate."""
     bars = {bar["step_id"]: bar for bar in timeline["bars"]}
     for step in steps:
         if (bar := bars.get(step["id"])) is not None and step["seconds"] is not None:

@@ -49,7 +49,7 @@ class Try(TypedDict, total=False):
 
 
 class StepRecord(TypedDict):
-    """Everything about one step. Of one that only an earlier revision had, at least what its result says."""
+    """Everything about one step; if only an earlier revision had it, at least what its result says."""
 
     id: str
     task: str
@@ -71,7 +71,7 @@ class StepRecord(TypedDict):
     has_output: bool
     output: Json
     artifact: dict[str, Json] | None
-    """What is said of an output that is kept outside the state."""
+    """What is known about an output that is kept outside the state."""
     criteria: list[Criterion]
     evidence: list[dict[str, Json]]
     failed_items: list[dict[str, Json]]
@@ -143,7 +143,7 @@ def step_records(
 def _with_dropped(
     steps: Sequence[Mapping[str, Any]], dropped: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """Put steps that revisions have dropped after what they depended on; what is not known of stands last."""
+    """Put steps that revisions have dropped after what they depended on; unknown ones come last."""
     placed, last = list(steps), [step for step in dropped if "depends_on" not in step]
     put = set()
     for step in _ordered([step for step in dropped if "depends_on" in step]):
@@ -181,7 +181,7 @@ def _ordered(steps: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _so_far(made: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Tell what there is of a step that has no result yet: its attempts, where they are on record."""
+    """Tell what is known about a step that has no result yet: its attempts, if they are recorded."""
     if not made:
         return {}
     last = made[-1]
@@ -316,7 +316,7 @@ def _looked_up(expression: str, scope: Mapping[str, Json]) -> Given:
 
 
 def _criteria(step: Mapping[str, Any], result: Mapping[str, Any]) -> list[Criterion]:
-    """Join what the plan wants with what became of it; of each type both stand in the plan's order."""
+    """Join the plan's criteria with their outcomes; within each type both are in the plan's order."""
     wanted: list[tuple[str, Json]] = []
     if "output_schema" in step:
         wanted.append(("json_schema", step["output_schema"]))  # it is checked as one

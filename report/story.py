@@ -138,18 +138,18 @@ def _then(
         good = all(
             other["outcome"] in ("done", "empty", "skipped") for other in steps if other["id"] in mended
         )
-        return f"revision {revision} of the plan {'went around it' if good else 'was to go around it'}"
+        return f"revision {revision} of the plan {'worked around it' if good else 'tried to work around it'}"
     if step["outcome"] == "skipped":
         return "the run went on without it"
     if step["outcome"] == "open":
         return "it has not run again yet"
     if decision == "continue":
-        return "the plan said what follows"
-    return "the run ended without it" if ended else "nothing has come of it yet"
+        return "the plan said what to do then"
+    return "the run ended without it" if ended else "nothing has been done about it yet"
 
 
 def _blocked_by(step_id: str, steps: Sequence[StepRecord]) -> list[str]:
-    """Name the steps that are blocked by one, directly or not; of the plan that stands."""
+    """Name the steps of the current plan that one step blocks, directly or not."""
     blocked = {step_id}
     for step in steps:
         if step["in_plan"] and step["outcome"] == "blocked" and blocked & {*step["depends_on"]}:
@@ -163,12 +163,12 @@ _DID = {
     "plan_approved": "approved the plan",
     "plan_edited": "edited the plan",
     "plan_rejected": "rejected the plan",
-    "steps_retried": "ordered steps again",
+    "steps_retried": "had steps run again",
     "cancelled": "ended the run",
-    "outcomes_settled": "said what became of writes in doubt",
+    "outcomes_settled": "said what became of writes with an unknown outcome",
 }
 _AFTER_A_FAILURE = {
-    "retry": "had it tried again",
+    "retry": "had it retried",
     "skip": "let the run go on without it",
     "patch": "had this part of the plan revised",
     "replan": "had the rest of the plan revised",
@@ -226,7 +226,7 @@ def _waited(one: Decision, asked: Sequence[Asked]) -> float | None:
 
 
 def _answered(decisions: Sequence[Decision], asked: Sequence[Asked]) -> Iterator[Decided]:
-    """List open questions, and answers that no decision on record stands for."""
+    """List open questions, and answers that no recorded decision covers."""
     on_record = {(one["at"], one["by"]) for one in decisions}
     for one in asked:
         if one["answered_at"] is not None and (not one["by"] or (one["answered_at"], one["by"]) in on_record):
@@ -242,7 +242,7 @@ def _answered(decisions: Sequence[Decision], asked: Sequence[Asked]) -> Iterator
 
 
 def _when(one: Decided) -> tuple[bool, float]:
-    """Order by time, after what nobody has answered yet."""
+    """Order by time; open questions come first."""
     return (bool(one["who"]), seconds_of(one["at"]) or 0.0)
 
 

@@ -21,7 +21,7 @@ class Bar(TypedDict):
     step_id: str
     start_s: float
     seconds: float
-    """From its start to its end, with all that was no work of it."""
+    """From its start to its end, including the time in which it did not work."""
     worked_s: float
     pieces: list[Piece]
     """When it worked: not while it waited for a person, and not after the run had ended for a while."""
@@ -41,7 +41,7 @@ class Link(TypedDict):
     """What its start followed: the run's start, a dependency, a slot that became free, a revision."""
     after: str | None
     waited_s: float
-    """Between the end of what it followed and its own start."""
+    """Seconds between the end of what it followed and its own start."""
 
 
 class Asked(TypedDict):
@@ -87,7 +87,7 @@ class Timeline(TypedDict):
 
 
 class Ran(NamedTuple):
-    """A step with its times, in seconds since the epoch; one that never ran has its end for a start."""
+    """A step with its times, in seconds since the epoch; if it never ran, its start is its end."""
 
     step_id: str
     start: float
@@ -111,11 +111,11 @@ class Ran(NamedTuple):
 
 
 _AT_ONCE = 0.01
-"""Seconds between an end and a start that count as none: times are on record in milliseconds."""
+"""Seconds between an end and a start that count as zero, because times are recorded in milliseconds."""
 
 
 def seconds_of(moment: Any) -> float | None:
-    """Read a moment of the record; None where there is none that can be read."""
+    """Read a moment of the record; None if there is none, or it cannot be read."""
     try:
         return datetime.fromisoformat(moment).timestamp()
     except (TypeError, ValueError):
@@ -192,7 +192,7 @@ def _asked_piece(one: Asked, now: str | None) -> Piece | None:
 
 
 def _over(audit: Sequence[Mapping[str, Any]]) -> list[Piece]:
-    """Tell when the run had ended, until a person ordered more."""
+    """List the times between an end of the run and its continuation by a person."""
     return [
         [start, end]
         for before, after in itertools.pairwise(audit)
@@ -203,7 +203,7 @@ def _over(audit: Sequence[Mapping[str, Any]]) -> list[Piece]:
 
 
 def _without(pieces: Sequence[Piece], others: Sequence[Piece]) -> list[Piece]:
-    """Cut others out of pieces."""
+    """Cut other times out of pieces."""
     left = list(pieces)
     for start, end in others:
         cut = [one for one in left if one[0] < end and one[1] > start]
@@ -301,8 +301,8 @@ def _held_up_by(
 ) -> tuple[Because, Ran | None]:
     """Tell what a step's start followed.
 
-    That is the dependency that ended last; but for a step that a revision added later, the end before
-    that revision, and for one that then found all slots taken, the end that gave it one.
+    Normally this is the dependency that ended last. For a step that a revision added later, it is the last
+    end before that revision. If all slots were taken then, it is the end that freed a slot.
     """
     ended = [dep for name in span.needs if (dep := spans.get(name)) and dep.end <= span.start + _AT_ONCE]
     last = max(ended, key=lambda dep: dep.end, default=None)

@@ -60,10 +60,10 @@ OUTCOMES: dict[str, Outcome] = {
 }
 
 _STATUSES = {
-    "planning": "Not finished: the plan is being made, or the run was stopped while it was.",
+    "planning": "Not finished: the plan is being written, or the run was stopped before the plan was ready.",
     "running": "Not finished: it is running, or was stopped before its end. This is what there is so far.",
     "waiting": "Not finished: it waits for a person's answer. This is what there is so far.",
-    "done": "The run ended, and what it was for is done.",
+    "done": "The run ended, and its work is done.",
     "partial": "The run ended before everything was done.",
     "failed": "The run ended, and no step succeeded.",
     "rejected": "The plan was rejected, and nothing more was run.",
@@ -77,7 +77,7 @@ EVENTS = {
     "plan_cached": "The plan was kept in the cache",
     "plan_accepted": "The plan is valid",
     "plan_refused": "The plan cannot run",
-    "outcomes_settled": "A person said what became of writes in doubt",
+    "outcomes_settled": "A person said what became of writes with an unknown outcome",
     "plan_approved": "The plan was approved",
     "plan_edited": "The plan was edited",
     "plan_rejected": "The plan was rejected",
@@ -85,10 +85,10 @@ EVENTS = {
     "approval_missing": "No approval of this plan is on record",
     "cannot_plan": "No plan could be made",
     "cannot_replan": "No revision could be made",
-    "step_failure": "A step's failure was decided about",
+    "step_failure": "A decision was made about a failed step",
     "evaluated": "The run was evaluated",
     "budget_answered": "A person was asked about a budget",
-    "steps_retried": "Steps were ordered again",
+    "steps_retried": "Steps were told to run again",
     "cancelled": "The run was cancelled",
     "finished": "The run ended",
 }
@@ -219,7 +219,7 @@ _NEVER = {"secret_names"}
 
 
 def settings_that_matter(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List settings as (title, value): a few always, the others where they are not as by default."""
+    """List settings as (title, value): a few always, the others only if they differ from the default."""
     defaults = Context().model_dump(mode="json")
     fields = Context.model_fields
     settings = {**{name: defaults[name] for name in _ALWAYS}, **settings}
@@ -245,7 +245,7 @@ _ALL_CALLS = 20_000
 
 @dataclass(frozen=True)
 class Share:
-    """What one step may take of a report.
+    """How much of a report one step may take.
 
     Attributes:
         text: Characters of an output.
@@ -272,7 +272,7 @@ def as_text(value: Json) -> str:
 
 
 def shortened(value: Json, limit: int) -> tuple[str, str]:
-    """Write the beginning of a value, and a note about what was left out; none where that is nothing."""
+    """Write the beginning of a value, and a note about what was left out, if anything."""
     text, left_out = cut(as_text(value), limit)
     return text, f"… {left_out:,} more characters" if left_out else ""
 

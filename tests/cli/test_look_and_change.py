@@ -38,7 +38,7 @@ def test_list_can_be_limited_to_some_statuses(cli):
     assert named("--status", "waiting", "--status", "done", "--limit", "2") == (["third", "second"], 1)
     assert named("--status", "done", "--limit", "1") == (["third"], 1)
     none = cli("list", "--status", "failed")
-    assert (none.code, none.out, none.err.strip()) == (0, "", "No thread is like this.")
+    assert (none.code, none.out, none.err.strip()) == (0, "", "No thread matches.")
 
 
 def test_list_refuses_an_unknown_status_and_names_the_known(cli):

@@ -135,7 +135,7 @@ def test_a_list_is_chosen_by_when_runs_were_started_and_what_they_cost(three):
     assert len(everything) == 3
     assert all(entry["started_at"] <= entry["at"] for entry in everything)
     assert three("list", "--json", "--min-cost", "0.01").json["threads"] == [], "nothing has a price"
-    assert three("list", "--min-cost", "0.01").err.strip() == "No thread is like this."
+    assert three("list", "--min-cost", "0.01").err.strip() == "No thread matches."
     refused = three("list", "--started", "soon")
     assert (refused.code, "--started: 'soon' is not a length of time" in refused.err) == (2, True)
 

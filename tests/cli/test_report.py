@@ -140,7 +140,7 @@ def test_a_thread_that_is_not_there_is_an_error_that_writes_nothing(report, tmp_
 def test_an_unknown_ending_names_the_known_ones_and_format_overrules_it(report, tmp_path):
     code, _, err = report("ended", "-o", "r.pdf")
     assert code == 2
-    assert "r.pdf does not end in what a report can be: .html, .htm, .md, .markdown, .json." in err
+    assert "r.pdf has an unknown ending; a report can be .html, .htm, .md, .markdown, .json." in err
     assert report("ended", "-o", "r.txt", "--format", "md")[0] == 0
     assert (tmp_path / "r.txt").read_text(encoding="utf-8").startswith("# look")
     code, _, err = report("ended", "-o", "r.html", "--format", "md")

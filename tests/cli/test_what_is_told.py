@@ -50,7 +50,7 @@ def test_help_shows_the_usual_commands_and_options_first(cli):
     assert "--install-completion" in text
     options, _, groups = cli("run", "--help").out.partition("Tools and models:")
     assert sum(line.startswith("  -") for line in options.splitlines()) == 10
-    for title in ("Limits:", "When something is to be decided:", "Where and how:"):
+    for title in ("Limits:", "Decisions:", "Where and how:"):
         assert title in groups
 
 

@@ -52,7 +52,7 @@ def test_no_text_of_a_run_makes_a_heading_of_its_own(hostile):
 def test_it_tells_the_same_as_the_page(revised):
     text = write_report(revised, "md")
     for said in (
-        "**done** — The run ended, and what it was for is done.",
+        "**done** — The run ended, and its work is done.",
         "flowchart TD",
         '["✓ fetch_r2"]:::done',
         "Critical path: `list` → `fetch` → `fetch_r2`",

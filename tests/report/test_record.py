@@ -43,7 +43,7 @@ def test_steps_have_their_outcome_inputs_output_criteria_and_cost(small):
     assert steps["pack"]["usage"]["model_calls"] == 2, "its own and the judge's"
     assert steps["weather"]["evidence"][0]["args"] == {"name": "weather"}
     assert small["plan"]["source"] == "planner"
-    assert small["status_words"] == "The run ended, and what it was for is done."
+    assert small["status_words"] == "The run ended, and its work is done."
 
 
 def test_a_revised_run_keeps_its_dropped_steps_with_what_they_were_to_do(revised):

@@ -55,7 +55,7 @@ async def test_a_question_tells_who_answered_it_and_how_long_it_was_open():
     story = record["story"]
     assert [(one["who"], one["did"], one["step_id"]) for one in story["decided"]] == [
         ("ada", "approved the plan", None),
-        ("ada", "had it tried again", "get"),
+        ("ada", "had it retried", "get"),
         ("ada", "answered: May this call be made?", "tell"),
     ]
     assert all(one["waited_s"] is not None for one in story["decided"])
@@ -109,14 +109,14 @@ async def test_a_run_in_which_all_went_well_says_so(small):
     assert small["story"]["unverified"] == ["letter"]
     text = Page(write_report(small)).text
     assert "Nobody could check letter." in text
-    assert "Nobody had to." in text
+    assert "Nobody had to decide." in text
     assert "No write is on record." in text
 
 
 def test_a_revision_tells_what_it_went_around(revised):
     broken = revised["story"]["broke"]
     assert [(one["step_id"], one["then"]) for one in broken] == [
-        ("fetch", "revision 2 of the plan went around it")
+        ("fetch", "revision 2 of the plan worked around it")
     ]
     assert [(one["added"], one["removed"]) for one in revised["story"]["changed"]] == [
         (["fetch_r2"], ["fetch", "merge"])
