@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,9 +22,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
 
+from ..errors import BudgetExceededError
 from ..spending.budget import Tab
 
 __all__ = ["CallsCounter", "MiddlewareCalls", "counting", "with_counter"]
+
+_log = logging.getLogger(__name__)
 
 _COUNTING: ContextVar[Tab | None] = ContextVar("counting", default=None)
 """The tab for model calls of middleware; None if no middleware makes calls here."""
@@ -55,13 +60,37 @@ class CallsCounter(AsyncCallbackHandler):
         """
         found = super().__getattribute__(name)
         if name in _TOLD and _in_a_thread():
-            return partial(self._wait_for, found)
-        if name in _STARTS and self.counts and (error := self.tab.exhausted()):
+            return partial(self._wait_for, found, begins=name.endswith("_start"))
+        if name in _TOLD and (error := self.no_room(name)):
             raise error
         return found
 
-    def _wait_for(self, told: Callable[..., Coroutine[Any, Any, None]], *args: Any, **details: Any) -> None:
-        asyncio.run_coroutine_threadsafe(told(*args, **details), self._loop).result()
+    def _wait_for(
+        self, told: Callable[..., Coroutine[Any, Any, None]], *args: Any, begins: bool, **details: Any
+    ) -> None:
+        """Tell the run's loop, and wait, unless it is blocked, perhaps by who waits for this thread."""
+        mine, begun = threading.Lock(), threading.Event()
+
+        async def tell() -> None:
+            if mine.acquire(blocking=False):
+                begun.set()
+                await told(*args, **details)
+
+        done = asyncio.run_coroutine_threadsafe(tell(), self._loop)
+        if begun.wait(_PATIENCE_S):
+            done.result()
+        elif begins and mine.acquire(blocking=False):
+            _log.warning("a thread calls a model or a tool while other code blocks the event loop")
+            with _ONE_AT_A_TIME:
+                asyncio.run(told(*args, **details))
+
+    def no_room(self, event: str) -> BudgetExceededError | None:
+        """Return why a call that is about to begin may not."""
+        return self.tab.exhausted() if event in _MODEL_STARTS and self.counts else None
+
+    def on_its_loop(self) -> bool:
+        """Tell whether the run's loop can do something now; else it is blocked until this returns."""
+        return asyncio.get_running_loop() is self._loop
 
     @property
     def counts(self) -> bool:
@@ -95,9 +124,9 @@ class CallsCounter(AsyncCallbackHandler):
         if not self.counts:
             return
         name = str((details.get("metadata") or {}).get("ls_model_name") or "")
-        if asyncio.get_running_loop() is self._loop:
+        if self.on_its_loop():
             await self.tab.begin_call(call, "executor", messages, name)
-        else:  # The run's loop is blocked until this returns.
+        else:
             self.tab.begin_blocking_call(call, "executor", name)
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
@@ -121,8 +150,11 @@ class CallsCounter(AsyncCallbackHandler):
         await self.tab.end_call(run_id, None)
 
 
-_STARTS = frozenset({"on_chat_model_start", "on_llm_start"})
-_TOLD = frozenset(name for name in vars(CallsCounter) if name.startswith("on_"))
+_MODEL_STARTS = frozenset({"on_chat_model_start", "on_llm_start"})
+_TOLD = frozenset({*(name for name in vars(CallsCounter) if name.startswith("on_")), "on_tool_start"})
+_PATIENCE_S = 5.0
+"""How long a thread waits for an event loop that does not begin what it is told."""
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def _in_a_thread() -> bool:

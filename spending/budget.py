@@ -180,6 +180,10 @@ class Meter:
         over = self._first_over("max_seconds", "max_model_calls", "max_tokens", "max_cost")
         return over or (self.periods.exhausted() if self.periods is not None else None)
 
+    def no_tool_call(self) -> BudgetExceededError | None:
+        """Return the first budget that leaves no room for a tool call, if there is one."""
+        return self._first_over("max_tool_calls", "max_seconds")
+
     def _begun(self, kind: Literal["model_calls", "tool_calls"]) -> int:
         """Count the calls that were begun, those under way included."""
         if self._book is not None:
@@ -244,7 +248,7 @@ class Meter:
         Raises:
             BudgetExceededError: If the budget of tool calls or of seconds leaves no room.
         """
-        if error := self._first_over("max_tool_calls", "max_seconds"):
+        if error := self.no_tool_call():
             raise error
         self.spend({"tool_calls": 1})
         if self._book is not None:
@@ -391,6 +395,10 @@ class Tab:
     def exhausted(self) -> BudgetExceededError | None:
         """Return the first budget that leaves no room for a model call, if there is one."""
         return self._meter.exhausted()
+
+    def no_tool_call(self) -> BudgetExceededError | None:
+        """Return the first budget that leaves no room for a tool call, if there is one."""
+        return self._meter.no_tool_call()
 
     def call_limits(self) -> CallLimits:
         """Return what one model call may take."""

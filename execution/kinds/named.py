@@ -146,5 +146,10 @@ def _output(answer: Any, said: Sequence[AnyMessage], step: Step) -> Json:
 class _Counting(CallsCounter):
     """Counts the calls of tools, too."""
 
+    def no_room(self, event: str) -> BudgetExceededError | None:
+        return self.tab.no_tool_call() if event == "on_tool_start" else super().no_room(event)
+
     async def on_tool_start(self, *_: Any, **__: Any) -> None:
         self.tab.tool_call()
+        if self.on_its_loop():
+            await self.tab.keep()

@@ -8,6 +8,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.store.memory import InMemoryStore
@@ -151,6 +152,54 @@ async def test_model_calls_of_a_named_agent_count_over_its_questions() -> None:
     await thread.run(by("coder"))
     result = await thread.answer("me")
     assert result["usage"]["model_calls"] == len(model.calls) == 2
+
+
+def _each(call: Any, make: Any) -> None:
+    for n in range(5):
+        call(make(n))
+
+
+def _in_turn(call: Any, make: Any) -> Any:
+    return lambda _: _each(call.invoke, make)
+
+
+def _at_once(call: Any, make: Any) -> Any:
+    return lambda _: call.batch([make(n) for n in range(5)])
+
+
+def _blocking(work: Any) -> Any:
+    async def agent(state: Any) -> Any:
+        return work(state)
+
+    return agent
+
+
+def _in_a_thread(work: Any) -> Any:
+    return work
+
+
+@pytest.mark.parametrize("where", [_in_a_thread, _blocking])
+@pytest.mark.parametrize("how", [_in_turn, _at_once])
+@pytest.mark.parametrize("budget", ["max_tool_calls", "max_model_calls"])
+async def test_calls_that_an_agent_makes_without_await_are_held_to_the_budgets(
+    where: Any, how: Any, budget: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plan_execute.execution.counting._PATIENCE_S", 0.05)
+    made: list[int] = []
+
+    @tool
+    def poke(n: int) -> int:
+        """Poke."""
+        made.append(n)
+        return n
+
+    model = ScriptedModel(["hm"], strict=False)
+    work = how(poke, lambda n: {"n": n}) if budget == "max_tool_calls" else how(model, lambda _: "what now?")
+    agent = agent_with((), agents={"coder": reading(graph_of(where(work)))})
+    context = Context.model_validate({"approval": "never", "on_failure": "abort", budget: 2})
+    result = await Thread(agent, context).run(by("coder"))
+    assert result["results"]["a"]["error"]["code"] == "budget_exceeded"
+    assert len(made) + len(model.calls) == 2
 
 
 async def test_a_failing_agent_is_a_failed_step_and_a_write_is_not_repeated_by_itself() -> None:
