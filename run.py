@@ -434,7 +434,6 @@ class StepScope:
         begun_at: When the work began, if that was before the attempt did.
         recovered: Whether the spending of the attempt's earlier entries has been counted.
         calls: The tool calls of this entry, for an interrupted attempt or a shortened conversation.
-        marks: What was written into the answers of its calls, by the model's call ids.
         turns: The turns that this entry knows of, including those removed from the conversation.
         unanswered: Why the last turn has no answer; a middleware may have put a text in its place.
         still_stands: Tells whether the step of an id is part of the plan and has not failed.
@@ -465,7 +464,6 @@ class StepScope:
     begun_at: str | None = None
     recovered: bool = False
     calls: list[Evidence] = field(default_factory=list)
-    marks: dict[str, dict[str, Any]] = field(default_factory=dict)
     turns: int = 0
     unanswered: Exception | None = None
     still_stands: Callable[[str], bool] = lambda _: False

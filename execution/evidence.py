@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 
+from ..run import StepScope
 from ..state import Evidence
 from ..tools.calls import abridged, ended_with
 from ..tools.toolbox import Toolbox
 
-__all__ = ["CALLED_WITH", "MADE", "MARKS", "calls_not_in", "evidence_of"]
+__all__ = ["ANSWER", "CALLED_WITH", "MADE", "MARKS", "calls_not_in", "evidence_of"]
 
 CALLED_WITH = "plan_execute_args"
 """Key in a tool message's metadata: the call's arguments, if they differ from the model's."""
 MADE = "plan_execute_made"
 """Key in the same metadata: whether the call succeeded. If it is missing, the tool was not called."""
 MARKS = (CALLED_WITH, MADE)
+ANSWER: ContextVar[tuple[StepScope, dict[str, Any]] | None] = ContextVar("answer", default=None)
+"""The step, and the marks of the answer to the call being made: models use an id twice in a turn."""
 _NOT_MADE = "The tool was not called. Somebody answered in its place."
 
 

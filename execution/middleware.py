@@ -16,7 +16,7 @@ from langgraph.types import Command
 from ..errors import ConfigurationError
 from ..run import step_scope_of
 from ..tools.toolbox import Toolbox
-from .evidence import MARKS
+from .evidence import ANSWER, MARKS
 
 __all__ = ["Outermost", "check_middleware", "tool_name"]
 
@@ -129,10 +129,12 @@ class Outermost(AgentMiddleware[Any, Any]):
         request: ToolCallRequest,
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
-        marks, call_id = step_scope_of(get_config()).marks, str(request.tool_call["id"] or "")
-        marks.pop(call_id, None)  # models use ids again
-        answer = await handler(request)
-        mark = marks.pop(call_id, {})
+        mark: dict[str, Any] = {}
+        token = ANSWER.set((step_scope_of(get_config()), mark))
+        try:
+            answer = await handler(request)
+        finally:
+            ANSWER.reset(token)
         if isinstance(answer, ToolMessage):
             return _with_mark(answer, mark)
         if isinstance(answer.update, dict) and isinstance(said := answer.update.get("messages"), list):

@@ -51,7 +51,7 @@ from ..tracing.marks import current_span
 from .counting import counting
 from .effects import call_once, content_of
 from .endings import with_cannot
-from .evidence import CALLED_WITH, MADE
+from .evidence import ANSWER, CALLED_WITH, MADE
 from .granted import asks_for_a_call, confirmed_call
 from .middleware import Outermost, check_middleware, tool_name
 from .turns import as_text, correction_of, raise_if_no_result
@@ -203,7 +203,10 @@ class StepGuard(AgentMiddleware[Any, Any]):
         ok = answer.status != "error"
         # A person or a middleware may have changed the call, which the model's own turn does not show.
         changes = {CALLED_WITH: args} if args != asked["args"] else {}
-        answer.response_metadata = scope.marks[call_id] = {MADE: ok, **changes}
+        answer.response_metadata = {MADE: ok, **changes}
+        if (around := ANSWER.get()) is not None and around[0] is scope:
+            around[1].clear()
+            around[1].update(answer.response_metadata)
         _ended(scope, request, seen, ok=ok, output=answer.text)
         return answer
 

@@ -560,6 +560,35 @@ async def test_a_failed_call_of_which_a_middleware_says_that_it_went_well_is_non
     assert [call["ok"] for call in result["evidence"]] == [False]
 
 
+async def test_a_failed_call_is_none_that_went_well_though_another_of_its_turn_has_its_id() -> None:
+    both = asyncio.Barrier(2)
+
+    class Waiting(AgentMiddleware[Any, Any]):
+        async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+            answer = await handler(request)
+            await both.wait()
+            return answer
+
+    @tool
+    async def pay(n: int) -> str:
+        """Pay."""
+        raise ValueError("no money")
+
+    own = Toolset()
+    calls = [
+        {"name": "pay", "args": {"n": 1}, "id": "x", "type": "tool_call"},
+        {"name": "look", "args": {"q": "x"}, "id": "x", "type": "tool_call"},
+    ]
+    turn = AIMessage("", tool_calls=calls)
+    model = ScriptedModel({"executor": [turn, "done"], "synthesizer": ["ok"]})
+    paid = {"type": "tool_succeeded", "tool": "pay"}
+    agent = agent_with([pay, *own.tools], model, middleware=[Waiting()])
+    result = await Thread(agent, ONCE).run(think("a", tools=["pay", "look"], success_criteria=[paid]))
+    step = result["results"]["a"]
+    assert (step["status"], step["error"]["code"]) == ("failed", "check_failed")
+    assert [(call["tool"], call["ok"]) for call in step["evidence"]] == [("pay", False), ("look", True)]
+
+
 async def test_an_answer_that_a_middleware_kept_of_another_call_is_no_evidence_of_this_one() -> None:
     keeping = _answering("found x", call=True, keep=[])
     again = CALL(("look", {"q": "y"}))
