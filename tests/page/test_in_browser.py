@@ -226,7 +226,7 @@ def test_form_and_text_of_a_plan_follow_each_other(tab, page):
     wait(tab, "document.querySelector('[name=\"f.arg.q\"]').value === 'oats'")
     wait(tab, "document.querySelector('#check').textContent.includes('unknown_tool')")
     put(tab, "[name='f.tool']", "look")
-    wait(tab, r"/q: oats\s+tool: look/.test(document.querySelector('textarea.code').value)")
+    wait(tab, r"/tool: look\s+args:\s+q: oats/.test(document.querySelector('textarea.code').value)")
     put(tab, "select[name=step]", "b")
     wait(tab, "document.querySelector('[name=shown]').value === 'b'")
     click(tab, "[name='f.skip']")

@@ -330,7 +330,9 @@ def test_a_run_stopped_at_any_moment_goes_on_with_none(tmp_path, kind, chunks):
         for _ in range(chunks):
             next(stream)
         stream.close()
-        values = agent.invoke(None, thread())
+        snapshot = agent.get_state(thread())
+        # On a busy machine the run may reach its end before it hears of the stop.
+        values = agent.invoke(None, thread()) if snapshot.tasks else snapshot.values
         assert values["status"] == "done"
         assert values["results"]["c"]["output"] == "nap c: put b: look a: "
 
