@@ -249,14 +249,16 @@ def _show_output(screen: Screen, sources: Sources, thread: str, step: str) -> in
 
 def history(thread: Thread = None, db: Database = None, json: JsonOutput = False) -> int:
     """Print every decision of a thread, and why."""
+    from ..tools.threads import run_to_end
     from .overview import the_thread
     from .sources import Sources, open_agent
-    from .views import audit_lines, look_up
+    from .views import audit_lines, look_up, with_answers
 
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     thread = the_thread(screen, sources, thread, "look at")
     with open_agent(sources, existing=True) as agent:
         audit = look_up(agent, thread).values.get("audit") or []
+        audit = run_to_end(with_answers(agent, thread, audit))
     if json:
         screen.document({"thread": thread, "audit": audit})
         return DONE

@@ -12,7 +12,7 @@ from ..people.wording import TITLES
 from ..plan.dag import topological_order
 from ..report.words import say_models
 from ..state import decider_in_words, kind_of
-from ..tools.texts import preview, shortened
+from ..tools.texts import as_text, preview, shortened
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -31,6 +31,7 @@ __all__ = [
     "thread_lines",
     "title_of",
     "values_of",
+    "with_answers",
 ]
 
 
@@ -170,6 +171,30 @@ def _step_line(step: Mapping[str, Any], result: Mapping[str, Any] | None) -> str
     outcome = f"done, {result['verdict']}" if result["status"] == "done" else result["status"]
     error = f" — {shortened(result['error']['message'], 300)}" if result["error"] else ""
     return f"{_MARKS[result['status']]} {title} [{outcome}]{error}"
+
+
+async def with_answers(
+    agent: PlanExecuteAgent, thread: str, audit: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Add the answers that people gave to questions and that no decision of the audit covers."""
+    from ..storage.ledger import Ledger
+
+    assert agent.store is not None
+    ledger, known, answered = Ledger(agent.store, thread), {event["at"] for event in audit}, []
+    for wait in await ledger.waits():
+        given = await ledger.answer(wait.question_id) if wait.answered_at not in known else None
+        if wait.answered_at is not None and given is not None:
+            answered.append(
+                {
+                    "at": wait.answered_at,
+                    "event": "answered",
+                    "step_id": wait.step_id,
+                    "by": given.by,
+                    "trigger": TITLES.get(wait.name, wait.name),
+                    "evidence": [as_text(given.answer)],
+                }
+            )
+    return sorted([*audit, *answered], key=lambda event: event["at"])
 
 
 def audit_lines(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -90,6 +90,16 @@ def test_history_prints_every_decision_in_order(cli):
     assert "by person" in text
 
 
+def test_history_prints_what_a_person_answered_to_a_step_that_asks(cli):
+    (cli.folder / "ask.yaml").write_text("steps:\n- id: colour\n  ask: {question: Which colour?}\n")
+    cli("run", "--plan", "ask.yaml", "--thread", "t")
+    assert cli("resume", "t", "--answer", "green").code == 0
+    [answered] = [one for one in cli("history", "t", "--json").json["audit"] if one["event"] == "answered"]
+    assert (answered["step_id"], answered["by"]["kind"]) == ("colour", "person")
+    assert "green" in answered["evidence"][0]
+    assert "A question to you" in cli("history", "t").out
+
+
 def test_looking_at_a_thread_that_is_not_there_exits_2_and_makes_no_database(cli):
     for command in ("show", "history", "cancel", "retry"):
         done = cli(command, "nope", "--json")
