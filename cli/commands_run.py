@@ -126,7 +126,9 @@ def _names_a_file(text: str) -> bool:
 def resume(
     thread: Thread = None,
     *,
-    approve: Annotated[bool, typer.Option("--approve", help="Answer yes to the open question.")] = False,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Answer yes, or take the proposed decision.")
+    ] = False,
     reject: Annotated[
         str | None,
         typer.Option("--reject", metavar="TEXT", help="Answer no, and say what should be different."),

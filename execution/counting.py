@@ -11,6 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -68,7 +69,7 @@ class CallsCounter(AsyncCallbackHandler):
     def _wait_for(
         self, told: Callable[..., Coroutine[Any, Any, None]], *args: Any, begins: bool, **details: Any
     ) -> None:
-        """Tell the run's loop, and wait, unless it is blocked, perhaps by who waits for this thread."""
+        """Tell the run's loop, and wait. A blocked loop may itself be waiting for this thread."""
         mine, begun = threading.Lock(), threading.Event()
 
         async def tell() -> None:
@@ -77,19 +78,22 @@ class CallsCounter(AsyncCallbackHandler):
                 await told(*args, **details)
 
         done = asyncio.run_coroutine_threadsafe(tell(), self._loop)
-        if begun.wait(_PATIENCE_S):
-            done.result()
-        elif begins and mine.acquire(blocking=False):
+        in_time = begun.wait(_PATIENCE_S)
+        if not in_time and not begins:
+            done.add_done_callback(_log_fault)  # The loop takes in the end when it is free.
+        elif not in_time and mine.acquire(blocking=False):
             _log.warning("a thread calls a model or a tool while other code blocks the event loop")
             with _ONE_AT_A_TIME:
                 asyncio.run(told(*args, **details))
+        else:
+            done.result()
 
     def no_room(self, event: str) -> BudgetExceededError | None:
         """Return why a call that is about to begin may not."""
         return self.tab.exhausted() if event in _MODEL_STARTS and self.counts else None
 
     def on_its_loop(self) -> bool:
-        """Tell whether the run's loop can do something now; else it is blocked until this returns."""
+        """Tell whether this is the run's loop; if not, that one is blocked until this returns."""
         return asyncio.get_running_loop() is self._loop
 
     @property
@@ -155,6 +159,11 @@ _TOLD = frozenset({*(name for name in vars(CallsCounter) if name.startswith("on_
 _PATIENCE_S = 5.0
 """How long a thread waits for an event loop that does not begin what it is told."""
 _ONE_AT_A_TIME = threading.Lock()
+
+
+def _log_fault(told: Future[None]) -> None:
+    if not told.cancelled() and (fault := told.exception()) is not None:
+        _log.error("the end of a call could not be counted", exc_info=fault)
 
 
 def _in_a_thread() -> bool:

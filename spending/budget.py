@@ -42,7 +42,7 @@ class Extension(TypedDict):
 
 
 class _Book:
-    """A count that goes on over several runs; it is written down before the next call is made."""
+    """A count over several runs, recorded before the next call is made."""
 
     def __init__(self, counted: Mapping[str, Any], write: Callable[[Any], Awaitable[None]]) -> None:
         self.counted = dict(counted)
@@ -98,7 +98,7 @@ class Meter:
         kinds = {kind: begun.get(kind, 0) for kind in ("model_calls", "tool_calls")}
         self._book = None if write_calls is None else _Book(kinds, write_calls)
         # A run that stopped at a question had spent time that no node could write down.
-        # One that was killed has left what it had spent when its last call began.
+        # A killed run has recorded its seconds up to its last call.
         killed_s = (calls or {}).get("seconds", 0.0) - self._spent.get("seconds", 0.0)
         self._started = self._lap = clock() - max(unbooked_s, killed_s)
 
@@ -196,8 +196,8 @@ class Meter:
         """Reserve the worst of a call in what its tenant may spend.
 
         Args:
-            model: Whom it goes to; None: only the name is known.
-            messages: What is sent.
+            model: The model that is called; None if only its name is known.
+            messages: The messages of the request.
             name: The model's.
 
         Raises:
@@ -215,7 +215,7 @@ class Meter:
             await self.periods.settle(covered, amounts_of(usage))
 
     async def keep(self) -> None:
-        """Return when the calls begun, and the seconds, are on record, if they have a budget."""
+        """Record the calls begun, and the seconds, if they have a budget."""
         if self._book is None:
             return
         if self._settings.max_seconds is not None:
@@ -271,8 +271,8 @@ class Tab:
 
     Args:
         meter: The run's.
-        earlier: What was spent already, and is on the meter.
-        write_others: Puts on record what calls of others used, which no conversation shows.
+        earlier: Usage that the meter has counted already.
+        write_others: Records the usage of calls that others make, because no conversation shows them.
     """
 
     def __init__(
@@ -309,21 +309,21 @@ class Tab:
         await self.settle_usage(covered, self._usage_of("", message, model))
 
     async def settle_usage(self, covered: Reserved | None, usage: Usage) -> None:
-        """Book what came of several calls in the place of what was reserved for them."""
+        """Replace the reservation for several calls by what they used."""
         await self._meter.settle(covered, usage)
 
-    # calls that somebody else makes, who tells when each begins and ends
+    # Calls that others make, such as middleware; they report the start and the end of each.
 
     async def begin_call(
         self, call: Hashable, role: str, messages: Sequence[BaseMessage], name: str = ""
     ) -> None:
-        """Count a call that begins, on record when this returns.
+        """Count and record a call that begins.
 
         Args:
-            call: What tells it from others.
-            role: Whose part the model plays.
-            messages: What it is sent.
-            name: What the model is called, where that is known before it answers.
+            call: The call's key.
+            role: The role of the model.
+            messages: The messages of the request.
+            name: The model's name, if it is known before the answer.
 
         Raises:
             BudgetExceededError: If a budget leaves no room.
@@ -337,7 +337,7 @@ class Tab:
         try:
             await self.keep()
         except BaseException:
-            await self.end_call(call, None)  # nobody tells of the end of a call that could not begin
+            await self.end_call(call, None)  # Nobody reports the end of a call that could not begin.
             raise
 
     def begin_blocking_call(
@@ -348,7 +348,7 @@ class Tab:
         self._by_others[call] = role, name, covered
 
     async def end_call(self, call: Hashable, said: AIMessage | None) -> None:
-        """Count what a call used; ``said`` is None when it failed. A call that was not begun is none."""
+        """Count what a call used; ``said`` is None if it failed. Ignore a call that never began."""
         if call in self._by_others:
             role, name, covered = self._by_others.pop(call)
             usage = self._usage_of(role, said, None, name)
@@ -361,7 +361,7 @@ class Tab:
             self._others.counted = dict(add_usage(self._others.counted, usage))  # type: ignore[arg-type]
 
     async def end_calls(self) -> None:
-        """Count calls as failed whose end nobody told: LangChain is silent where one is cancelled.
+        """Count calls without a reported end as failed: LangChain reports none for a cancelled call.
 
         Return when what all calls used is on record.
         """
@@ -370,7 +370,7 @@ class Tab:
         await self.keep()
 
     def take_over(self, usage: Usage) -> None:
-        """Count what calls of others used in an earlier entry of the same attempt."""
+        """Count what others used in an earlier entry of the same attempt."""
         self._meter.spend(usage)
         self.note(usage)
         self._note_others(usage)
@@ -437,7 +437,7 @@ class Tab:
         self.usage = add_usage(self.usage, usage)
 
     async def keep(self) -> None:
-        """Return when the calls counted are on record, where they have a budget or are made by others."""
+        """Record the counted calls that have a budget or that others made."""
         await self._meter.keep()
         if self._others is not None:
             await self._others.keep()
