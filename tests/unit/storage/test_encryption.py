@@ -184,7 +184,8 @@ def test_the_key_does_not_show_in_the_environments_text():
 
 TAMPERED = {
     "a checkpoint": "UPDATE checkpoints SET checkpoint = CAST(substr(checkpoint, 1, 40) || x'00' AS BLOB)",
-    "a value": "UPDATE checkpoint_blobs SET value = CAST(x'00' || substr(value, 2) AS BLOB)",
+    "a value": """UPDATE checkpoint_blobs SET value = CAST(
+        iif(substr(value, 1, 1) = x'00', x'01', x'00') || substr(value, 2) AS BLOB)""",
     "a cut value": "UPDATE checkpoint_blobs SET value = x''",
     "a write": "UPDATE writes SET value = x'0011'",
     "the metadata": """UPDATE checkpoints SET metadata = '{"sealed": "AAAA"}'""",
