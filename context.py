@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -76,7 +77,7 @@ QuestionName = Literal[
 class Approvers(BaseModel):
     """A rule about who decides; without conditions it applies to every decision except questions in words."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     who: tuple[str, ...] = Field(
         min_length=1, description="Ids of persons, or globs; * is anybody whose id is known."
@@ -95,7 +96,7 @@ class Approvers(BaseModel):
 class SpendLimit(BaseModel):
     """What a tenant may spend in a day or a month (UTC), over all its threads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     per: Literal["day", "month"]
     max_cost: float | None = Field(default=None, ge=0, description="Cost; every model needs a price.")
@@ -112,7 +113,7 @@ class SpendLimit(BaseModel):
 class Context(BaseModel):
     """Settings of one run. A resume without them uses those with which the thread was started."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="plan_execute settings")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="plan_execute settings", defer_build=True)
 
     approval: ApprovalPolicy = Field(
         default="writes",
@@ -430,10 +431,9 @@ _CAPTURING = ("true", "span_only", "span_and_event")
 """Values of OpenTelemetry's own GenAI variable that ask for content on spans."""
 
 
-class Environment(BaseModel):
+@dataclass(frozen=True)
+class Environment:
     """Settings from the process environment, for the command line and the server's graph."""
-
-    model_config = ConfigDict(frozen=True)
 
     model: str | None = None
     base_url: str | None = None
@@ -441,7 +441,7 @@ class Environment(BaseModel):
     tools: str | None = None
     database: str | None = None
     editor: str | None = None
-    encryption_key: str | None = Field(default=None, repr=False)
+    encryption_key: str | None = field(default=None, repr=False)
     prices: str | None = None
     plan_cache: str | None = None
     plan_cache_namespace: str | None = None

@@ -2,27 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
-from . import (
-    commands_clean,
-    commands_look,
-    commands_models,
-    commands_page,
-    commands_plan,
-    commands_run,
-    commands_schedule,
-    commands_worker,
-)
 from .exits import DONE, BadUsageError, report_failure
 from .help import Command, Commands
 from .options import with_single_options
 from .terminal import Screen
 
 __all__ = ["app", "run_command_line"]
+
+_HOMES = {
+    "run": "run",
+    "resume": "run",
+    "plan": "plan",
+    "validate": "plan",
+    "schema": "plan",
+    "inbox": "look",
+    "list": "look",
+    "show": "look",
+    "history": "look",
+    "report": "look",
+    "edit": "run",
+    "retry": "run",
+    "cancel": "run",
+    "worker": "worker",
+    "serve": "page",
+    "promote": "plan",
+    "prune": "clean",
+    "models": "models",
+    "graph": "look",
+    "demo": "run",
+    "cache": "clean",
+    "schedule": "schedule",
+}
+"""The module of each command, and of each group of commands, after ``commands_``."""
+
+
+class _Loaded(Mapping[str, Any]):
+    """The commands by name; each is loaded when it is asked for, as most starts need one of them."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _load(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_HOMES)
+
+    def __len__(self) -> int:
+        return len(_HOMES)
+
+
+@cache
+def _load(name: str) -> Any:
+    module = import_module(f".commands_{_HOMES[name]}", __package__)
+    found = getattr(module, name, None) or getattr(module, f"{name}_")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        alone.add_typer(found, name=name)
+        group: Any = typer.main.get_command(alone)
+        return group.commands[name]
+    alone.command(name, cls=Command)(with_single_options(found))
+    return typer.main.get_command(alone)
+
+
+class _Program(Commands):
+    """The program with its commands."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{**given, "commands": _Loaded()})
+
 
 app = typer.Typer(
     name="plan-execute",
@@ -32,7 +84,7 @@ app = typer.Typer(
     # With rich's markup typer would import rich for every --help.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    cls=Commands,
+    cls=_Program,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -54,35 +106,10 @@ def _root(
     _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> int:
     if context.invoked_subcommand is None:
-        return commands_look.overview()
+        from .commands_look import overview
+
+        return overview()
     return DONE
-
-
-for _command in (
-    commands_run.run,
-    commands_run.resume,
-    commands_plan.plan,
-    commands_plan.validate,
-    commands_plan.schema,
-    commands_look.inbox,
-    commands_look.list_,
-    commands_look.show,
-    commands_look.history,
-    commands_look.report,
-    commands_run.edit,
-    commands_run.retry,
-    commands_run.cancel,
-    commands_worker.worker,
-    commands_page.serve,
-    commands_plan.promote,
-    commands_clean.prune,
-    commands_models.models,
-    commands_look.graph,
-    commands_run.demo,
-):
-    app.command(_command.__name__.rstrip("_"), cls=Command)(with_single_options(_command))
-app.add_typer(commands_clean.cache, name="cache")
-app.add_typer(commands_schedule.schedule, name="schedule")
 
 
 def run_command_line(arguments: Sequence[str]) -> int:

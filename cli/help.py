@@ -67,9 +67,9 @@ class Command(TyperCommand):
 class Commands(TyperGroup):
     """The program, whose help shows the usual commands first."""
 
-    def list_commands(self, context: Any) -> list[str]:
+    def list_commands(self, context: Any) -> list[str]:  # noqa: ARG002 - typer gives it
         """Name the commands: the usual ones first."""
-        names = super().list_commands(context)
+        names = list(self.commands)
         return [name for name in _USUAL_COMMANDS if name in names] + [
             name for name in names if name not in _USUAL_COMMANDS
         ]
