@@ -7,14 +7,12 @@ pins what no other test would miss; ``test_langgraph_private.py`` finds any othe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from langgraph._internal._constants import NULL_TASK_ID
-from langgraph.checkpoint.base import id as ids
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    # Who only looks at what is kept does not load what runs graphs.
+    # Who only looks at what is kept does not load LangGraph.
     from langchain_core.messages import ToolCall
     from langchain_core.runnables import RunnableConfig
     from langchain_core.tools import BaseTool
@@ -22,9 +20,16 @@ if TYPE_CHECKING:
     from langgraph.prebuilt import ToolNode, ToolRuntime
 
 __all__ = [
+    "CHECKPOINT_VERSION",
+    "ENTRY",
     "FROM_A_PARENT",
     "NAMESPACE",
+    "NEXT_NODE",
+    "NOT_OUTPUT",
     "NO_TASK",
+    "NO_WRITES",
+    "OVERWRITE",
+    "QUESTIONS",
     "READ",
     "REPLAY_STATE",
     "RESUME_MAP",
@@ -32,22 +37,26 @@ __all__ = [
     "RUNTIME",
     "SAVER",
     "SCRATCHPAD",
+    "SENT_TASKS",
     "STREAM",
     "TASK",
     "BlobHook",
     "CursorHook",
+    "StoredQuestion",
     "inject_tool_args",
     "is_of_a_task",
     "is_served",
     "keeps_subgraphs_apart",
     "made_into",
     "path_text",
+    "place_of_task",
     "read_channels",
     "sent_at",
     "sent_orders",
     "served_run",
     "sort_ids_after",
     "state_asked_by",
+    "unpacked",
     "uses_default_pool",
 ]
 
@@ -80,8 +89,78 @@ REPLAY_STATE = "__pregel_replay_state"
 """Where a fork takes the checkpoints of subgraphs from."""
 FROM_A_PARENT = (TASK, RESUMING, SCRATCHPAD, RESUME_MAP, REPLAY_STATE)
 """What a graph believes about the parent that called it; a client of a server could send these."""
-NO_TASK = NULL_TASK_ID
+NO_TASK = "00000000-0000-0000-0000-000000000000"
 """The task of updates that belong to no node: beside a checkpoint they count as its state."""
+
+
+# --- what a checkpoint holds -----------------------------------------------------------------
+
+CHECKPOINT_VERSION = 4
+"""The form of checkpoints."""
+ENTRY = "__start__"
+"""The node that takes the input in, and the channel that brings it."""
+NEXT_NODE = "branch:to:"
+"""What the channel that starts a node is called, before the node's name."""
+SENT_TASKS = "__pregel_tasks"
+"""The channel of what was sent to nodes."""
+QUESTIONS = "__interrupt__"
+"""The channel of what a task asks."""
+NOT_OUTPUT = frozenset({"__error__", "__error_source_node__", "__resume__", QUESTIONS})
+"""Channels that say how a task goes on; any other write means that it has ended."""
+NO_WRITES = "__no_writes__"
+"""What a task writes that has ended and has nothing to write."""
+OVERWRITE = "__overwrite__"
+"""Marks an update that replaces a value instead of being added to it."""
+_PATH = re.compile(r"~__pregel_(?:push, (\d+)|pull, (\w+))")
+
+
+def place_of_task(path: str) -> int | str:
+    """Return which task a path beside its writes means: the number of what was sent, or the node.
+
+    Raises:
+        ValueError: If the path is of another form.
+    """
+    found = _PATH.match(path)
+    if found is None:
+        raise ValueError(path)
+    return found[2] or int(found[1])
+
+
+class StoredQuestion(NamedTuple):
+    """An ``Interrupt``."""
+
+    value: Any
+    id: str
+
+
+class StoredTask(NamedTuple):
+    """A ``Send``."""
+
+    node: str
+
+
+def unpacked(kind: str, data: bytes) -> Any:
+    """Read a value that LangGraph has stored, if it is plain data.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    import ormsgpack
+
+    if kind == "null":
+        return None
+    if kind != "msgpack":
+        raise ValueError(kind)
+    return ormsgpack.unpackb(data, ext_hook=_known_object, option=ormsgpack.OPT_NON_STR_KEYS)
+
+
+def _known_object(code: int, data: bytes) -> Any:
+    module, name, given, *_ = unpacked("msgpack", data)
+    if (code, module, name) == (2, "langgraph.types", "Interrupt"):
+        return StoredQuestion(given["value"], given["id"])
+    if (code, module, name) == (1, "langgraph.types", "Send"):
+        return StoredTask(given[0])
+    raise ValueError(name)
 
 
 def is_of_a_task(key: str) -> bool:
@@ -135,6 +214,8 @@ def path_text(path: Any) -> str:
 
 def sort_ids_after(ticks: int) -> None:
     """Let the checkpoint ids that this process makes from now on sort after a time (100 ns since 1582)."""
+    from langgraph.checkpoint.base import id as ids
+
     if ticks > (ids._last_v6_timestamp or 0):
         ids._last_v6_timestamp = ticks  # type: ignore[assignment]
 

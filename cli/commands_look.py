@@ -39,12 +39,12 @@ def overview() -> int:
     from datetime import UTC, datetime
 
     from .overview import entries, overview_lines, window_width
-    from .sources import Sources, open_agent
+    from .sources import Sources, open_threads
 
     screen, sources = Screen(json=False), Sources.read()
     found: list[Entry] = []
     if not sources.database.missing():
-        with open_agent(sources) as agent:
+        with open_threads(sources) as agent:
             found = list(islice(entries(agent), 50))
     width = window_width() or 100
     for line in overview_lines(found, sources.resume_command, width=width, now=datetime.now(UTC)):
@@ -60,12 +60,12 @@ def inbox(db: Database = None, json: JsonOutput = False) -> int:
     from datetime import UTC, datetime
 
     from .overview import entries, inbox_lines
-    from .sources import Sources, open_agent
+    from .sources import Sources, open_threads
 
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     waiting: list[Entry] = []
     if not sources.database.missing():
-        with open_agent(sources) as agent:
+        with open_threads(sources) as agent:
             waiting = [entry for entry in entries(agent) if entry.questions][::-1]
     if json:
         screen.document({"waiting": [entry.as_json() for entry in waiting]})
@@ -114,9 +114,9 @@ def list_(
     """List threads, newest first: progress, status, goal, and what they wait for."""
     from datetime import UTC, datetime
 
-    from ..storage.persistence import list_threads
+    from ..storage.thread_names import list_threads
     from .overview import entries, list_lines, window_width
-    from .sources import Sources, open_agent
+    from .sources import Sources, open_threads
 
     now = datetime.now(UTC)
     wanted = _wanted(status, goal, since, started, min_cost, now)
@@ -124,8 +124,8 @@ def list_(
     found: list[Entry] = []
     rest = 0
     if not sources.database.missing():
-        with open_agent(sources) as agent:
-            threads = list_threads(agent.checkpointer)  # type: ignore[arg-type]
+        with open_threads(sources) as agent:
+            threads = list_threads(agent.checkpointer)
             matching = entries(agent, wanted, threads)
             found = list(islice(matching, limit))
             rest = sum(1 for _ in (threads if wanted.is_all else matching))
@@ -159,11 +159,11 @@ def _wanted(
 
 def _ago(option: str, time: str | None, now: datetime) -> datetime | None:
     """Read since when, from how long ago."""
+    if time is None:
+        return None
     from ..errors import ConfigurationError
     from ..storage.plan_cache import time_ago
 
-    if time is None:
-        return None
     try:
         return time_ago(time, now)
     except ConfigurationError as error:
@@ -193,25 +193,31 @@ def show(
     needs the run's --tools and --model.
     """
     from ..people.wording import NEED_A_MODEL
-    from ..spending.periods import spent_in_words
-    from ..tools.threads import run_to_end
     from .commands_worker import queued_now, queued_status, what_keeps
-    from .driving import apply_safe_defaults, overdue_questions, show_ways_to_answer
     from .overview import the_thread
-    from .sources import Sources, open_agent
-    from .views import look_up, open_questions, thread_lines, values_of
+    from .sources import Sources, open_agent, open_threads
+    from .views import (
+        look_up,
+        open_questions,
+        overdue_questions,
+        show_ways_to_answer,
+        spent_of,
+        thread_lines,
+        values_of,
+    )
 
     screen = Screen(json=json)
     sources = Sources.read(source_options)
     thread = the_thread(screen, sources, thread, "show")
     if step is not None:
         return _show_output(screen, sources, thread, step)
-    with open_agent(sources, existing=True) as agent:
+    # Only LangGraph reads the messages, which are part of the document.
+    with (open_agent if json else open_threads)(sources, existing=True) as agent:
         snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
-        reason = what_keeps(agent, queued)
-        assert agent.store is not None
-        spent = run_to_end(spent_in_words(agent.store, snapshot.values.get("settings")))
+        reason, spent = what_keeps(agent, queued), spent_of(agent, snapshot)
     if overdue_questions(snapshot):
+        from .driving import apply_safe_defaults
+
         snapshot = apply_safe_defaults(sources, screen, thread) or snapshot
     status = queued_status(queued, snapshot)
     if json:
@@ -251,12 +257,12 @@ def history(thread: Thread = None, db: Database = None, json: JsonOutput = False
     """Print every decision of a thread, and why."""
     from ..tools.threads import run_to_end
     from .overview import the_thread
-    from .sources import Sources, open_agent
+    from .sources import Sources, open_threads
     from .views import audit_lines, look_up, with_answers
 
     screen, sources = Screen(json=json), Sources.read(SourceOptions(db=db))
     thread = the_thread(screen, sources, thread, "look at")
-    with open_agent(sources, existing=True) as agent:
+    with open_threads(sources, existing=True) as agent:
         audit = look_up(agent, thread).values.get("audit") or []
         audit = run_to_end(with_answers(agent, thread, audit))
     if json:

@@ -162,10 +162,10 @@ def resume(
 
     from ..threads.requirements import check_can_go_on
     from .commands_worker import leave_to_workers
-    from .driving import Session, drive, note_overdue, overdue_questions
+    from .driving import Session, drive, note_overdue
     from .overview import can_go_on, the_thread
     from .sources import Sources, in_the_name_of, open_agent, who_is_there
-    from .views import look_up, open_questions
+    from .views import look_up, open_questions, overdue_questions
 
     screen = Screen(json=json, plain=plain)
     sources = Sources.read(source_options, prices=prices)

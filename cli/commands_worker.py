@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..context import Context
     from ..graph.agent import PlanExecuteAgent
+    from ..storage.latest import ThreadSource
     from ..threads.queue import QueuedThread
     from ..threads.worker import TakenThread
     from .sources import Sources
@@ -121,13 +122,16 @@ def leave_to_workers(
     return DONE
 
 
-def queued_now(agent: PlanExecuteAgent, thread: str) -> QueuedThread | None:
+def queued_now(agent: ThreadSource, thread: str) -> QueuedThread | None:
     """Return a thread's place in the queue; None: it is not in it."""
-    from ..storage.adapters import AsyncStore
+    from ..storage.latest import StoredRows
+    from ..storage.ledger import queue_of_thread
+
+    if isinstance(agent.store, StoredRows) and not agent.store.rows(queue_of_thread(thread)):
+        return None
     from ..threads.queue import queued_thread
     from ..tools.threads import run_to_end
 
-    assert isinstance(agent.store, AsyncStore)
     return run_to_end(queued_thread(agent.store, thread))
 
 
@@ -143,12 +147,14 @@ def queued_status(queued: QueuedThread | None, snapshot: StateSnapshot) -> str:
     return status if queued.attempts else "queued"
 
 
-def what_keeps(agent: PlanExecuteAgent, queued: QueuedThread | None) -> str | None:
+def what_keeps(agent: ThreadSource, queued: QueuedThread | None) -> str | None:
     """Say what keeps the workers from a thread."""
+    if queued is None:
+        return None
     from ..threads.submission import has_queue
 
-    if queued is not None and not has_queue(agent):
+    if not has_queue(agent):
         return (
             "an older version queued it, and a file has no queue any more: go on with `plan-execute resume`"
         )
-    return queued.what_keeps if queued else None
+    return queued.what_keeps

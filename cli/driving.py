@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
-from ..context import Context, stricter, to_context
+from ..context import Context, stricter
 from ..errors import (
     InvalidAnswerError,
     MissingModelError,
@@ -20,9 +19,7 @@ from ..errors import (
     QuestionOpenError,
     ThreadUnfinishedError,
 )
-from ..people.answers import overdue_answers
 from ..people.questions import OpenQuestion
-from ..people.wording import DECISIONS
 from ..plan.dag import descendants
 from ..plan.identity import plan_hash
 from ..state import steps_of
@@ -32,7 +29,16 @@ from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
 from .sources import Sources, in_the_name_of, open_agent, who_is_there
 from .terminal import Screen
-from .views import look_up, open_questions, recalled, results_of, status_of
+from .views import (
+    look_up,
+    open_questions,
+    overdue_questions,
+    patience_of,
+    recalled,
+    results_of,
+    show_ways_to_answer,
+    status_of,
+)
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -49,8 +55,6 @@ __all__ = [
     "drive",
     "follow",
     "note_overdue",
-    "overdue_questions",
-    "show_ways_to_answer",
 ]
 
 _ON_THE_COMMAND_LINE = (QuestionOpenError, ThreadUnfinishedError)
@@ -270,48 +274,6 @@ def _waiting(session: Session, questions: list[OpenQuestion]) -> int:
     return WAITING
 
 
-def show_ways_to_answer(
-    screen: Screen, resume: str, questions: Sequence[OpenQuestion], impossible: Collection[str] = ()
-) -> None:
-    """Write the commands that answer the open questions.
-
-    Args:
-        screen: Where to.
-        resume: The command that goes on with the thread.
-        questions: What is asked.
-        impossible: Decisions that could not be carried out.
-    """
-    screen.note("Answer with one of:")
-    for question in questions:
-        which = f" --question {question.id[:8]}" if len(questions) > 1 else ""
-        for answer, what in _ways_to_answer(question, impossible):
-            screen.note(f"  {resume}{which} {answer}{f'    {what}' if what else ''}")
-
-
-def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list[tuple[str, str]]:
-    """List the options that answer a question, each with what it means."""
-    if decisions := DECISIONS.get(question.name):
-        return [
-            (f"--answer {shlex.quote(_WITH_MORE.get(word, word))}", what)
-            for word, what in decisions.items()
-            if word not in impossible
-        ]
-    return [(answer, "") for answer in _ANSWERS.get(question.name, ("--answer JSON",))]
-
-
-_WITH_MORE = {
-    "supply": '{"decision": "supply", "output": …}',
-    "happened": '{"decision": "happened", "output": …}',
-}
-"""Decisions that need more than their name."""
-_ANSWERS = {
-    "approve_plan": ("--approve", "--reject 'what should be different'"),
-    "approve_step": ("--approve", "--reject 'why'"),
-    "confirm_call": ("--approve", "--reject 'why'"),
-    "ask_person": ("--answer 'your answer'", "--reject 'why not'"),
-}
-
-
 def _result(session: Session, snapshot: StateSnapshot, status: str) -> dict[str, Any]:
     names = ("goal", "final_answer", "output", "plan", "plan_issues", "replans", "usage")
     values = {name: snapshot.values.get(name) for name in names}
@@ -349,20 +311,11 @@ _ENDS_ITS_STEP = {"approve_step", "confirm_call", "handle_step_failure", "extend
 """Questions whose safe default neither calls a tool of their step nor asks a model."""
 
 
-def overdue_questions(snapshot: StateSnapshot) -> list[OpenQuestion]:
-    """List the open questions that have waited longer than the thread's ``decision_timeout_s``."""
-    late = overdue_answers(snapshot, _patience(snapshot))
-    return [question for question in open_questions(snapshot) if question.id in late]
-
-
-def _patience(snapshot: StateSnapshot) -> float | None:
-    return (to_context(snapshot.values.get("settings")) or Context()).decision_timeout_s
-
-
 def note_overdue(screen: Screen, snapshot: StateSnapshot, overdue: Sequence[OpenQuestion]) -> None:
     """Say which questions get their safe default, and why."""
     named = ", ".join(question.label for question in overdue)
-    screen.note(f"Nobody answered within {_patience(snapshot):g} s, so the safe default applies to: {named}.")
+    waited = patience_of(snapshot)
+    screen.note(f"Nobody answered within {waited:g} s, so the safe default applies to: {named}.")
 
 
 def check_can_end(

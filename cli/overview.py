@@ -15,7 +15,7 @@ from .exits import BadUsageError
 from .terminal import Screen
 
 if TYPE_CHECKING:
-    from ..graph.agent import PlanExecuteAgent
+    from ..storage.latest import ThreadSource
     from .sources import Sources
 
 __all__ = [
@@ -105,12 +105,12 @@ ALL = Wanted()
 
 
 def entries(
-    agent: PlanExecuteAgent, wanted: Wanted = ALL, threads: Iterable[tuple[str, str]] | None = None
+    agent: ThreadSource, wanted: Wanted = ALL, threads: Iterable[tuple[str, str]] | None = None
 ) -> Iterator[Entry]:
     """Describe the threads that are wanted, newest first."""
-    from ..storage.persistence import list_threads
+    from ..storage.thread_names import list_threads
 
-    for thread, at in threads if threads is not None else list_threads(agent.checkpointer):  # type: ignore[arg-type]
+    for thread, at in threads if threads is not None else list_threads(agent.checkpointer):
         if wanted.since is not None and _time(at) < wanted.since:
             return
         entry = _entry(agent, thread, at)
@@ -118,11 +118,10 @@ def entries(
             yield entry
 
 
-def _entry(agent: PlanExecuteAgent, thread: str, at: str) -> Entry:
+def _entry(agent: ThreadSource, thread: str, at: str) -> Entry:
     from ..state import begun_at
     from .commands_worker import queued_now, queued_status, what_keeps
-    from .driving import overdue_questions
-    from .views import asked, look_up, open_questions, results_of
+    from .views import asked, look_up, open_questions, overdue_questions, results_of
 
     snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
     values, results = snapshot.values, results_of(snapshot)
@@ -147,12 +146,12 @@ def _entry(agent: PlanExecuteAgent, thread: str, at: str) -> Entry:
     )
 
 
-def _is_run(agent: PlanExecuteAgent, thread: str) -> bool:
+def _is_run(agent: ThreadSource, thread: str) -> bool:
     """Tell whether somebody runs a thread now."""
     from ..errors import ThreadBusyError
 
     try:
-        with agent.checkpointer.thread_lock(thread):  # type: ignore[union-attr]
+        with agent.checkpointer.thread_lock(thread):
             return False
     except ThreadBusyError:
         return True
@@ -190,9 +189,9 @@ def the_thread(
     """
     if named is not None:
         return named
-    from .sources import open_agent
+    from .sources import open_threads
 
-    with open_agent(sources, existing=True) as agent:
+    with open_threads(sources, existing=True) as agent:
         last = list(islice((entry for entry in entries(agent) if fits(entry)), _OFFERED))
     if not last:
         raise BadUsageError(f"no thread is there to {command}; `plan-execute list` names all")

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from .places import Place
 
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
+    from ..storage.latest import ThreadSource
     from ..storage.plan_cache import PlanCache
     from ..tools.toolbox import Toolbox
 
@@ -28,6 +29,7 @@ __all__ = [
     "look_in_this_folder",
     "make_agent",
     "open_agent",
+    "open_threads",
     "read_budgets",
     "read_plan_cache",
     "read_settings",
@@ -233,6 +235,29 @@ def open_agent(
         raise ThreadNotFoundError(f"there is no thread yet: {sources.database.name} does not exist")
     with sources.database.open(sources.encryption_key) as (checkpointer, store):
         yield make_agent(sources, toolbox, checkpointer, store, plan_cache)
+
+
+@contextmanager
+def open_threads(sources: Sources, *, existing: bool = False) -> Iterator[ThreadSource]:
+    """Open the storage to look at threads, without LangGraph where that is possible.
+
+    Raises:
+        ThreadNotFoundError: If the database must be there already, and is not.
+    """
+    if sources.database.is_server or sources.encryption_key is not None or sources.database.missing():
+        with open_agent(sources, existing=existing) as agent:
+            yield agent
+        return
+    from ..storage.latest import StoredThreads
+    from ..storage.sqlite import open_database
+
+    def agent_on_it() -> PlanExecuteAgent:
+        from ..storage.persistence import persistence_on
+
+        return make_agent(sources, None, *persistence_on(database))
+
+    with closing(open_database(Path(sources.database.name).expanduser().resolve())) as database:
+        yield StoredThreads(database, agent_on_it)
 
 
 def make_agent(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import BaseMessage
-
 from ..errors import ThreadNotFoundError
-from ..people.wording import TITLES
+from ..people.wording import DECISIONS, TITLES
 from ..plan.dag import topological_order
 from ..report.words import say_models
 from ..state import decider_in_words, kind_of
@@ -17,16 +16,21 @@ from ..tools.texts import as_text, preview, shortened
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-    from ..graph.agent import PlanExecuteAgent
     from ..people.questions import OpenQuestion
+    from ..storage.latest import ThreadSource
+    from .terminal import Screen
 
 __all__ = [
     "asked",
     "audit_lines",
     "look_up",
     "open_questions",
+    "overdue_questions",
+    "patience_of",
     "recalled",
     "results_of",
+    "show_ways_to_answer",
+    "spent_of",
     "status_of",
     "thread_lines",
     "title_of",
@@ -35,7 +39,7 @@ __all__ = [
 ]
 
 
-def look_up(agent: PlanExecuteAgent, thread: str) -> StateSnapshot:
+def look_up(agent: ThreadSource, thread: str) -> StateSnapshot:
     """Read a thread's state.
 
     Raises:
@@ -43,7 +47,7 @@ def look_up(agent: PlanExecuteAgent, thread: str) -> StateSnapshot:
     """
     snapshot = agent.get_state({"configurable": {"thread_id": thread}})
     if snapshot.created_at is None:
-        place = getattr(getattr(agent.checkpointer, "wrapped", None), "database", None)
+        place = getattr(agent.checkpointer, "database", None)
         where = f" in {place}; --db takes another database" if place else ""
         raise ThreadNotFoundError(
             f"there is no thread {thread!r}; `plan-execute list` names those there are{where}"
@@ -58,6 +62,28 @@ def open_questions(snapshot: StateSnapshot) -> list[OpenQuestion]:
     return [OpenQuestion.of(interrupt) for interrupt in snapshot.interrupts]
 
 
+def overdue_questions(snapshot: StateSnapshot) -> list[OpenQuestion]:
+    """List the open questions that have waited longer than the thread's ``decision_timeout_s``."""
+    from ..people.questions import overdue_answers
+
+    if not snapshot.interrupts:
+        return []
+    late = overdue_answers(snapshot, patience_of(snapshot))
+    return [question for question in open_questions(snapshot) if question.id in late]
+
+
+def patience_of(snapshot: StateSnapshot) -> float | None:
+    """Tell how many seconds a thread's questions wait for an answer; None: for ever."""
+    from ..context import Context
+
+    settings = snapshot.values.get("settings") or {}
+    # Making a Context would take longer than all the rest of a list.
+    waits: float | None = settings.get(
+        "decision_timeout_s", Context.model_fields["decision_timeout_s"].default
+    )
+    return waits
+
+
 def status_of(snapshot: StateSnapshot) -> str:
     """Tell a thread's status; ``waiting`` while a question is open."""
     return "waiting" if snapshot.interrupts else str(snapshot.values.get("status") or "planning")
@@ -66,6 +92,17 @@ def status_of(snapshot: StateSnapshot) -> str:
 def results_of(snapshot: StateSnapshot) -> dict[str, Any]:
     """Give the results by step; LangGraph adds those of a superstep that has not ended."""
     return dict(snapshot.values.get("results") or {})
+
+
+def spent_of(agent: ThreadSource, snapshot: StateSnapshot) -> list[str]:
+    """Say what the thread's tenant has spent of each limit of a day or a month."""
+    settings = snapshot.values.get("settings") or {}
+    if not settings.get("spend_limits"):
+        return []
+    from ..spending.periods import spent_in_words
+    from ..tools.threads import run_to_end
+
+    return run_to_end(spent_in_words(agent.store, settings))
 
 
 def recalled(values: Mapping[str, Any]) -> str | None:
@@ -88,6 +125,8 @@ def values_of(snapshot: StateSnapshot) -> dict[str, Any]:
 
 
 def _is_message(value: Any) -> bool:
+    from langchain_core.messages import BaseMessage
+
     return isinstance(value, BaseMessage)
 
 
@@ -174,7 +213,7 @@ def _step_line(step: Mapping[str, Any], result: Mapping[str, Any] | None) -> str
 
 
 async def with_answers(
-    agent: PlanExecuteAgent, thread: str, audit: Sequence[Mapping[str, Any]]
+    agent: ThreadSource, thread: str, audit: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
     """Add the answers that people gave to questions and that no decision of the audit covers."""
     from ..storage.ledger import Ledger
@@ -213,3 +252,48 @@ def audit_lines(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         ]
         yield from (f"    {line}" for line in changed)
         yield from (f"    - {preview(str(piece), 300)}" for piece in event.get("evidence") or ())
+
+
+# --- ways to answer --------------------------------------------------------------------
+
+
+def show_ways_to_answer(
+    screen: Screen, resume: str, questions: Sequence[OpenQuestion], impossible: Collection[str] = ()
+) -> None:
+    """Write the commands that answer the open questions.
+
+    Args:
+        screen: Where to.
+        resume: The command that goes on with the thread.
+        questions: What is asked.
+        impossible: Decisions that could not be carried out.
+    """
+    screen.note("Answer with one of:")
+    for question in questions:
+        which = f" --question {question.id[:8]}" if len(questions) > 1 else ""
+        for answer, what in _ways_to_answer(question, impossible):
+            screen.note(f"  {resume}{which} {answer}{f'    {what}' if what else ''}")
+
+
+def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list[tuple[str, str]]:
+    """List the options that answer a question, each with what it means."""
+    if decisions := DECISIONS.get(question.name):
+        return [
+            (f"--answer {shlex.quote(_WITH_MORE.get(word, word))}", what)
+            for word, what in decisions.items()
+            if word not in impossible
+        ]
+    return [(answer, "") for answer in _ANSWERS.get(question.name, ("--answer JSON",))]
+
+
+_WITH_MORE = {
+    "supply": '{"decision": "supply", "output": …}',
+    "happened": '{"decision": "happened", "output": …}',
+}
+"""Decisions that need more than their name."""
+_ANSWERS = {
+    "approve_plan": ("--approve", "--reject 'what should be different'"),
+    "approve_step": ("--approve", "--reject 'why'"),
+    "confirm_call": ("--approve", "--reject 'why'"),
+    "ask_person": ("--answer 'your answer'", "--reject 'why not'"),
+}

@@ -16,7 +16,7 @@ from ..errors import InvalidInputError, PlanExecuteError, ThreadBusyError
 from ..graph.control import cancel_run, check_edit, check_may_answer, edit_plan, retry_steps
 from ..people.questions import is_ours
 from ..report import RunRecord, aread_run
-from ..storage.persistence import list_threads
+from ..storage.thread_names import list_threads
 from ..threads.requirements import check_can_go_on, impossible_decisions
 from ..threads.schedules import Schedules
 from .threads import MOST_CHECKPOINTS, Threads, config_of
@@ -69,7 +69,7 @@ class Board(Threads):
 
     async def listed(self) -> Sequence[tuple[str, str]]:
         """List the threads of the database."""
-        return await asyncio.to_thread(lambda: list(list_threads(self.agent.checkpointer)))  # type: ignore[arg-type]
+        return await asyncio.to_thread(lambda: list(list_threads(self.agent.checkpointer)))
 
     async def state(self, thread: str, checkpoint: str | None = None) -> StateSnapshot:
         """Read a thread's state."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -35,7 +34,6 @@ from .questions import (
     older_question_id,
     question_name,
     read_answer,
-    safe_answer,
 )
 
 __all__ = [
@@ -46,9 +44,7 @@ __all__ = [
     "is_by_id",
     "keep_answers",
     "open_questions",
-    "overdue_answers",
     "refused_questions",
-    "safe_default_at",
     "thread_name",
     "wrong_answers_named",
 ]
@@ -339,38 +335,3 @@ async def bare_answer(config: RunnableConfig, question: Interrupt, ledger: Ledge
     answer = answer.root if isinstance(answer, RootModel) else answer
     await ledger.record_bare_answers(namespace, [*taken, digest(answer)])
     return {question.id: answer}
-
-
-# --- questions that nobody answered ------------------------------------------------------
-
-
-def overdue_answers(snapshot: StateSnapshot | None, waits_s: float | None) -> dict[str, Any]:
-    """Answer questions older than ``waits_s`` seconds with their safe default, by id."""
-    if snapshot is None or waits_s is None:
-        return {}
-    return {
-        question.id: answer
-        for question in snapshot.interrupts
-        if _age_s(question, snapshot) > waits_s
-        and (answer := safe_answer(question.value, waits_s)) is not None
-    }
-
-
-def safe_default_at(snapshot: StateSnapshot, waits_s: float | None) -> float | None:
-    """Return when the first open question gets its safe default, in seconds since the epoch; None: never."""
-    if waits_s is None:
-        return None
-    ends = [q for q in snapshot.interrupts if safe_answer(q.value, waits_s) is not None]
-    return min((_asked_at(question, snapshot) + waits_s for question in ends), default=None)
-
-
-def _age_s(question: Interrupt, snapshot: StateSnapshot) -> float:
-    """Return for how many seconds a question has been open."""
-    return datetime.now(UTC).timestamp() - _asked_at(question, snapshot)
-
-
-def _asked_at(question: Interrupt, snapshot: StateSnapshot) -> float:
-    """Return since when a question has been open, in seconds since the epoch."""
-    asked_at = question.value.get("asked_at") if isinstance(question.value, Mapping) else None
-    since = datetime.fromisoformat(asked_at or snapshot.created_at or datetime.now(UTC).isoformat())
-    return since.timestamp()

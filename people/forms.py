@@ -8,7 +8,6 @@ from typing import Any
 
 from ..errors import InvalidAnswerError, known
 from ..safety.depth import read_json
-from ..safety.schemas import BadSchemaError, read_schema
 
 __all__ = ["amount_in", "choices_of", "fields_in_words", "filled_in", "json_or_text"]
 
@@ -49,6 +48,8 @@ def filled_in(schema: Mapping[str, Json], given: Json) -> dict[str, Json]:
     Raises:
         ValueError: If they do not fit; the message names the field, or the fields there are.
     """
+    from ..safety.schemas import BadSchemaError, read_schema
+
     fields = _fields(schema)
     if isinstance(given, str) and given.lstrip().startswith("{"):
         given = read_json(given)

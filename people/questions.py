@@ -14,16 +14,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Required
+from typing import TYPE_CHECKING, Any, Literal, Required
 
-from langgraph.types import Interrupt
-from pydantic import RootModel, model_validator
 from typing_extensions import TypedDict
 
 from ..errors import InvalidAnswerError, known
 from ..safety.depth import is_too_deep, read_json, too_deep_message
 from ..state import By
 from .forms import filled_in
+
+if TYPE_CHECKING:
+    # Who only lists questions does not load LangGraph.
+    from langgraph.types import Interrupt, StateSnapshot
+    from pydantic import RootModel
 
 __all__ = [
     "QUESTIONS",
@@ -35,11 +38,13 @@ __all__ = [
     "is_ours",
     "may_still_run",
     "older_question_id",
+    "overdue_answers",
     "question_id",
     "question_name",
     "question_value",
     "read_answer",
     "safe_answer",
+    "safe_default_at",
     "with_refusal",
 ]
 
@@ -207,6 +212,7 @@ def with_refusal(value: Json, refusal: str | None) -> Json:
 
 def answer_model(value: Mapping[str, Json]) -> type[RootModel[Any]]:
     """Build a response schema with which LangGraph refuses a bad answer and keeps the question open."""
+    from pydantic import RootModel, model_validator
 
     class HumanAnswer(RootModel[Any]):
         @model_validator(mode="before")
@@ -511,3 +517,38 @@ def _check_edit(question: Question, answer: Answer, proposed: Mapping[str, Json]
             raise _refuse(question, "an edited call needs its args as a JSON object")
         edited["call"] = {"args": dict(call_args)}
     return {**answer, "args": edited}
+
+
+# --- questions that nobody answered ------------------------------------------------------
+
+
+def overdue_answers(snapshot: StateSnapshot | None, waits_s: float | None) -> dict[str, Any]:
+    """Answer questions older than ``waits_s`` seconds with their safe default, by id."""
+    if snapshot is None or waits_s is None:
+        return {}
+    return {
+        question.id: answer
+        for question in snapshot.interrupts
+        if _age_s(question, snapshot) > waits_s
+        and (answer := safe_answer(question.value, waits_s)) is not None
+    }
+
+
+def safe_default_at(snapshot: StateSnapshot, waits_s: float | None) -> float | None:
+    """Return when the first open question gets its safe default, in seconds since the epoch; None: never."""
+    if waits_s is None:
+        return None
+    ends = [q for q in snapshot.interrupts if safe_answer(q.value, waits_s) is not None]
+    return min((_asked_at(question, snapshot) + waits_s for question in ends), default=None)
+
+
+def _age_s(question: Interrupt, snapshot: StateSnapshot) -> float:
+    """Return for how many seconds a question has been open."""
+    return datetime.now(UTC).timestamp() - _asked_at(question, snapshot)
+
+
+def _asked_at(question: Interrupt, snapshot: StateSnapshot) -> float:
+    """Return since when a question has been open, in seconds since the epoch."""
+    asked_at = question.value.get("asked_at") if isinstance(question.value, Mapping) else None
+    since = datetime.fromisoformat(asked_at or snapshot.created_at or datetime.now(UTC).isoformat())
+    return since.timestamp()

@@ -20,7 +20,6 @@ from ..errors import known
 from ..safety.depth import read_json
 from ..safety.expressions import ExpressionError, evaluate
 from ..safety.patterns import PatternError, compile_pattern, is_found
-from ..safety.schemas import BadSchemaError, read_schema
 from ..state import Criterion, Evidence, Step, granted_tools
 from ..tools.texts import as_text
 from .references import BadReferenceError, expression_roots, looks_at_everything
@@ -151,6 +150,8 @@ class _JsonSchema(Kind):
         return ("bad_schema", problem) if problem else None
 
     def gap(self, value: Json, output: Json, _evidence: Sequence[Evidence]) -> str | None:
+        from ..safety.schemas import BadSchemaError, read_schema
+
         try:
             problems = read_schema(value).problems(output)
         except BadSchemaError as error:  # A reference in it is resolved only at run time.

@@ -1,4 +1,7 @@
-"""Find problems with a JSON Schema in a plan, or with a value that it describes."""
+"""Find problems with a JSON Schema in a plan, or with a value that it describes.
+
+What evaluates schemas is loaded where there is one: it takes longer than all other checks of a plan.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import json
 from typing import Any
 
 from ..errors import WorkLimitError
-from ..safety.schemas import BadSchemaError, read_schema
 
 __all__ = ["schema_problem", "value_problem"]
 
 
 def schema_problem(schema: dict[str, Any]) -> str | None:
     """Return why a value cannot be used as a JSON Schema."""
+    from ..safety.schemas import BadSchemaError, read_schema
+
     try:
         notes = read_schema(schema).notes
     except (BadSchemaError, WorkLimitError) as error:
@@ -43,6 +47,8 @@ def _dicts(value: Any) -> list[Any]:
 
 def value_problem(schema: dict[str, Any], value: Any) -> str | None:
     """Return how an input's value differs from its declaration; unlike for outputs, formats count."""
+    from ..safety.schemas import read_schema
+
     shown = json.dumps(value, ensure_ascii=False, default=str)[:80]
     try:
         problem = read_schema(schema).best_problem(value)

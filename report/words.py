@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from ..context import Context
@@ -209,6 +208,8 @@ SIGNED = "Made by plan-execute "
 
 def signature(record: Mapping[str, Any]) -> str:
     """Say what made a report, and when."""
+    from importlib.metadata import version
+
     return f"{SIGNED}{version('plan-execute')} on {say_time(record['made_at'])}."
 
 

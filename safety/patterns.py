@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-
-import regex
+from typing import TYPE_CHECKING
 
 from .work import current_work
+
+if TYPE_CHECKING:
+    import regex
 
 __all__ = ["PatternError", "compile_pattern", "compile_schema_pattern", "is_found"]
 
@@ -36,6 +38,8 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
 
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> regex.Pattern[str]:
+    import regex
+
     try:
         return regex.compile(pattern)
     except RecursionError as error:

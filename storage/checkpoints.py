@@ -151,6 +151,7 @@ class LocalSaver(DistinctVersions, SqliteSaver):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.connection, serde=strict_serializer())
+        database.upgrade(SqliteSaver(database.connection).setup)
         self.shared = database
         self.storage_thread = database.thread
 
@@ -234,6 +235,7 @@ class LocalStore(CursorHook, SqliteStore):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.connection)
+        database.upgrade(SqliteStore(database.connection).setup)
         self.is_setup = True
         self.shared = database
         self.storage_thread = database.thread

@@ -7,26 +7,32 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
-
-from langgraph.store.base import BaseStore, GetOp, Item, Op, PutOp
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..safety.redaction import Redactor
 from ..state import Attempt, By, Usage
 from .ids import CallId, WorkId
-from .rows import ROOT, decode, dump, encode, is_replaceable, load, put, search
+from .rows import ROOT, decode, deletion, dump, encode, is_replaceable, load, put, read, read_all, search
+
+if TYPE_CHECKING:
+    # Who only looks at what is on record does not load LangGraph.
+    from langgraph.store.base import BaseStore, Op
 
 __all__ = [
+    "QUEUE",
     "GivenAnswer",
     "Ledger",
     "Opening",
     "Wait",
     "ledger_of",
     "must_last",
+    "queue_of_thread",
     "thread_of",
 ]
 
-_KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", "queue", "threads")
+QUEUE = "queue"
+"""The kind of the row of a thread that waits for a worker."""
+_KINDS = ("approvals", "results", "attempts", "items", "answers", "effects", QUEUE, "threads")
 
 _LASTING = frozenset((ROOT, kind) for kind in (*_KINDS, "spend") if kind != "threads")
 """Beginnings of the namespaces that the promises rest on."""
@@ -38,6 +44,8 @@ def must_last(ops: Iterable[Op]) -> bool:
     The rest may be lost with the power, never by a kill: a thread's settings, requests to stop, and results
     that can be had again without harm.
     """
+    from langgraph.store.base import PutOp
+
     puts = (op for op in ops if isinstance(op, PutOp))
     return any(op.namespace[:2] in _LASTING and not is_replaceable(op) for op in puts)
 
@@ -153,10 +161,8 @@ class Ledger:
     async def opening(self) -> Opening:
         """Read, in one go, what a run must know before it starts."""
         names = ("settings", "unbooked", "budgets", "calls", "requesters")
-        found = await self.store.abatch([GetOp(self._space("threads"), encode(name)) for name in names])
-        settings, unbooked, budgets, calls, requesters = (
-            load(row) if isinstance(row, Item) else None for row in found
-        )
+        found = await read_all(self.store, self._space("threads"), names)
+        settings, unbooked, budgets, calls, requesters = found
         return Opening(
             settings,
             float(unbooked["seconds"]) if unbooked is not None else 0.0,
@@ -270,7 +276,7 @@ class Ledger:
         found = [row for row in await search(self.store, items) if finished or not _succeeded(load(row))]
         rows = [(row.namespace, row.key) for row in [*await search(self.store, attempts), *found]]
         rows_to_delete = [(self._space("results", plan_id), encode(step_id)), *rows]
-        await self.store.abatch([PutOp(namespace, key, None) for namespace, key in rows_to_delete])
+        await self.store.abatch([deletion(namespace, key) for namespace, key in rows_to_delete])
 
     # Attempts.
 
@@ -380,7 +386,7 @@ class Ledger:
             if decode(row.key).startswith(_ASKED)
         ]
         if rows := [*await search(self.store, self._space("answers")), *asked]:
-            await self.store.abatch([PutOp(row.namespace, row.key, None) for row in rows])
+            await self.store.abatch([deletion(row.namespace, row.key) for row in rows])
 
     async def bare_answers(self, namespace: str) -> list[str]:
         """Return digests of the answers without an id from a parent graph, in order."""
@@ -393,9 +399,8 @@ class Ledger:
 
     async def uses(self, question_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Return what calls each of these questions is about, which tools or agents ask themselves."""
-        gets = [GetOp(self._space("answers"), encode(_uses(one))) for one in question_ids]
-        found = await self.store.abatch(gets) if gets else []
-        return [load(row)["uses"] if isinstance(row, Item) else [] for row in found]
+        found = await read_all(self.store, self._space("answers"), map(_uses, question_ids))
+        return [[] if row is None else row["uses"] for row in found]
 
     async def record_uses(self, question_id: str, uses: Sequence[Mapping[str, Any]]) -> None:
         """Record what calls such a question is about."""
@@ -442,8 +447,7 @@ class Ledger:
         return (ROOT, kind, encode(self.thread_id), *map(encode, ids))
 
     async def _get(self, namespace: tuple[str, ...], key: str) -> dict[str, Any] | None:
-        item = await self.store.aget(namespace, encode(key))
-        return None if item is None else load(item)
+        return await read(self.store, namespace, key)
 
     async def _put(
         self, namespace: tuple[str, ...], key: str, row: dict[str, Any], *, replaceable: bool = False
@@ -494,6 +498,11 @@ def _asked(question_id: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def queue_of_thread(thread_id: str) -> tuple[str, ...]:
+    """Return the namespace of a thread's row in the queue."""
+    return (ROOT, QUEUE, encode(thread_id))
 
 
 def ledger_of(thread_id: str) -> list[tuple[str, ...]]:

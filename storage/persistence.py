@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,17 +15,15 @@ from ..errors import ConfigurationError
 from .adapters import AsyncSaver, AsyncStore
 from .checkpoints import LocalSaver, LocalStore
 from .encryption import Cipher, EncryptedSaver, EncryptedStore, read_key
-from .ids import checkpoint_time
 from .sqlite import Database, open_database
-from .thread_names import LATEST_CHECKPOINTS
 
 __all__ = [
     "DatabasePersistence",
     "LocalPersistence",
     "OpenDatabase",
     "Persistence",
-    "list_threads",
     "local_persistence",
+    "persistence_on",
 ]
 
 
@@ -75,6 +72,11 @@ class DatabasePersistence(ABC):
         await asyncio.to_thread(self.__exit__)
 
 
+def persistence_on(database: Database) -> Persistence:
+    """Return the checkpointer and the store on an open database that is not encrypted."""
+    return Persistence(AsyncSaver(LocalSaver(database)), AsyncStore(LocalStore(database)))
+
+
 def local_persistence(
     path: str | os.PathLike[str], *, encryption_key: bytes | str | None = None
 ) -> LocalPersistence:
@@ -107,29 +109,13 @@ class LocalPersistence(DatabasePersistence):
 
     def _open(self) -> tuple[Database, LocalSaver, LocalStore]:
         database, cipher = open_database(self.path, self._cipher), self._cipher
-        if cipher is None:
-            return database, LocalSaver(database), LocalStore(database)
-        return database, EncryptedSaver(database, cipher), EncryptedStore(database, cipher)
+        try:
+            if cipher is None:
+                return database, LocalSaver(database), LocalStore(database)
+            return database, EncryptedSaver(database, cipher), EncryptedStore(database, cipher)
+        except BaseException:
+            database.close()
+            raise
 
     def _open_already(self) -> str:
         return f"{self.path} is already open here: call local_persistence again"
-
-
-def list_threads(checkpointer: AsyncSaver) -> Iterator[tuple[str, str]]:
-    """Yield each thread's id and the time of its latest checkpoint (ISO 8601, UTC), newest first.
-
-    The time is read from the checkpoint's id, so nothing is deserialised; it is "" for an id without a time.
-    """
-    with _shared(checkpointer).transaction(write=False) as cursor:
-        rows = cursor.execute(LATEST_CHECKPOINTS).fetchall()
-    return ((thread_id, _time_of(checkpoint_id)) for thread_id, checkpoint_id in rows)
-
-
-def _shared(checkpointer: AsyncSaver) -> Database:
-    database: Database = checkpointer.shared
-    return database
-
-
-def _time_of(checkpoint_id: str) -> str:
-    made = checkpoint_time(checkpoint_id)
-    return "" if made is None else made.isoformat()

@@ -10,15 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langgraph.store.base import BaseStore, Item, PutOp
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from ..errors import ConfigurationError
 from ..state import Plan
-from .rows import ROOT, decode, encode, load, put, search
+from .rows import ROOT, decode, deletion, encode, load, put, search
+
+if TYPE_CHECKING:
+    # Who only reads a time does not load LangGraph.
+    from langgraph.store.base import BaseStore, Item
 
 __all__ = [
     "DEFAULT_NAMESPACE",
@@ -210,7 +213,7 @@ class CachedPlans:
         return (*_HITS, encode(self.namespace))
 
     async def _delete(self, keys: Any) -> None:
-        deletions = [PutOp(space, key, None) for key in keys for space in (self._entries, self._hits)]
+        deletions = [deletion(space, key) for key in keys for space in (self._entries, self._hits)]
         if deletions:
             await self.store.abatch(deletions)
 

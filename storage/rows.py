@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote
 
-from langgraph.store.base import BaseStore, GetOp, Item, PutOp, SearchItem
+if TYPE_CHECKING:
+    # Who only looks at rows does not load LangGraph.
+    from langgraph.store.base import BaseStore, GetOp, Item, PutOp, SearchItem
 
 __all__ = [
     "ROOT",
@@ -18,12 +19,14 @@ __all__ = [
     "change_alone",
     "changed",
     "decode",
+    "deletion",
     "dump",
     "encode",
     "is_replaceable",
     "load",
     "put",
     "read",
+    "read_all",
     "search",
 ]
 
@@ -81,8 +84,17 @@ def put(namespace: tuple[str, ...], key: str, value: Any, *, replaceable: bool =
         value: What it holds.
         replaceable: Whether it can be made again without harm; then no call waits for the disk.
     """
+    from langgraph.store.base import PutOp
+
     mark = {_REPLACEABLE: True} if replaceable else {}
     return PutOp(namespace, encode(key), {"json": dump(value), **mark}, index=False, ttl=None)
+
+
+def deletion(namespace: tuple[str, ...], key: str) -> PutOp:
+    """Make what deletes a row; the key is that of the store."""
+    from langgraph.store.base import PutOp
+
+    return PutOp(namespace, key, None)
 
 
 def is_replaceable(op: PutOp) -> bool:
@@ -122,12 +134,13 @@ async def change_alone(
     store: BaseStore, namespace: tuple[str, ...], key: str, make: Change
 ) -> dict[str, Any] | None:
     """Change a row of a store without transactions; other changes of this process wait."""
+    import asyncio
+
     # Runs may be in several event loops, which cannot share an asyncio lock.
     while not _TURN.acquire(blocking=False):  # noqa: ASYNC110 - no event tells of a lock of threads
         await asyncio.sleep(0.002)
     try:
-        [found] = await store.abatch([GetOp(namespace, encode(key))])
-        before = load(found) if isinstance(found, Item) else None
+        before = await read(store, namespace, key)
         made = make(before)
         if made is None:
             return before
@@ -139,8 +152,7 @@ async def change_alone(
 
 def changed(store: BaseStore, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:
     """Change a row within the caller's open transaction, and return the result."""
-    [found] = store.batch([GetOp(namespace, encode(key))])
-    before = load(found) if isinstance(found, Item) else None
+    [before] = _loaded(store.batch([_get(namespace, key)]))
     made = make(before)
     if made is not None:
         store.batch([put(namespace, key, made)])
@@ -151,3 +163,21 @@ async def read(store: BaseStore, namespace: tuple[str, ...], key: str) -> dict[s
     """Read a row; None if there is none."""
     found = await store.aget(namespace, encode(key))
     return None if found is None else load(found)
+
+
+async def read_all(
+    store: BaseStore, namespace: tuple[str, ...], keys: Iterable[str]
+) -> list[dict[str, Any] | None]:
+    """Read rows of a namespace in one go, in the order of the keys; None for those that are not there."""
+    gets = [_get(namespace, key) for key in keys]
+    return _loaded(await store.abatch(gets)) if gets else []
+
+
+def _get(namespace: tuple[str, ...], key: str) -> GetOp:
+    from langgraph.store.base import GetOp
+
+    return GetOp(namespace, encode(key))
+
+
+def _loaded(found: Iterable[Any]) -> list[dict[str, Any] | None]:
+    return [None if row is None else load(row) for row in found]

@@ -7,14 +7,11 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
-
-from filelock import FileLock, Timeout
-from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.store.sqlite import SqliteStore
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import (
     EncryptionKeyError,
@@ -23,8 +20,10 @@ from ..errors import (
     StorageError,
     ThreadBusyError,
 )
-from .calls import StorageThread
 from .commit_count import CountFile, add_commit, add_count, read_count
+
+if TYPE_CHECKING:
+    from .calls import StorageThread
 
 __all__ = [
     "lock_file",
@@ -80,8 +79,6 @@ class Database:
         self.path = path
         self.connection = _connect(path.as_uri())
         self.count = _count_file(path)
-        self.thread = StorageThread(self.transaction, "plan-execute-storage")
-        """Where async calls run; sync calls run in the caller's thread."""
         self._lock = threading.RLock()
         self._opener: int | None = None
         """The Python thread that has an open transaction."""
@@ -89,6 +86,13 @@ class Database:
         """Whether commits wait for the disk now; None means SQLite's default."""
         self._closed = False
         self._process = os.getpid()
+
+    @cached_property
+    def thread(self) -> StorageThread:
+        """Where async calls run; sync calls run in the caller's thread."""
+        from .calls import StorageThread
+
+        return StorageThread(self.transaction, "plan-execute-storage")
 
     @contextmanager
     def transaction(self, *, write: bool = True, durable: bool = False) -> Iterator[sqlite3.Cursor]:
@@ -122,6 +126,11 @@ class Database:
             if count is not None:
                 with _explained_os(self.count.path):
                     self.count.tell(count)
+
+    def upgrade(self, setup: Callable[[], None]) -> None:
+        """Bring the file to an installed library's own schema, if that is newer."""
+        with self._held():
+            setup()
 
     def maintain(self, statement: str) -> list[Any]:
         """Execute a statement that cannot be part of a transaction, and return its rows."""
@@ -160,7 +169,8 @@ class Database:
         """Close the file after the active calls have ended; later use raises `StorageError`."""
         if self._is_forked():  # The parent process closes it.
             return
-        self.thread.close()
+        if "thread" in vars(self):
+            self.thread.close()
         with self._lock:
             self._closed = True
             self.connection.close()
@@ -221,6 +231,8 @@ def _make(path: Path, key: Key | None) -> bool:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Let one process at a time create the file."""
+    from filelock import FileLock, Timeout
+
     lock = FileLock(_lock_folder(path) / "creation.lock", mode=0o600, is_singleton=False)
     try:
         lock.acquire(timeout=BUSY_TIMEOUT_S)
@@ -385,10 +397,6 @@ def _prepare(database: Database, key: Key | None) -> None:
         else:  # Another process may have created it since the check.
             _check_key(database.connection, database.path, key)
         add_count(database.connection)
-    with _explained(database.path):
-        # Upgrade the file to the installed libraries' own schema, if that is newer.
-        SqliteSaver(database.connection).setup()
-        SqliteStore(database.connection).setup()
 
 
 def _write_ahead(database: Database) -> None:
@@ -422,6 +430,9 @@ def _create_tables(connection: sqlite3.Connection, key: Key | None) -> None:
 
 
 def _library_schema() -> list[str]:
+    from langgraph.checkpoint.sqlite import SqliteSaver
+    from langgraph.store.sqlite import SqliteStore
+
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
         SqliteSaver(scratch).setup()
         SqliteStore(scratch).setup()
@@ -480,6 +491,8 @@ def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
     Raises:
         ThreadBusyError: At once, if another runner holds it.
     """
+    from filelock import FileLock, Timeout
+
     path = Path(database).resolve()
     file = lock_file(path, thread_id)
     _lock_folder(path)

@@ -1,4 +1,4 @@
-"""The names of threads in a local database, read without LangGraph: a shell asks for them at each Tab."""
+"""The names of threads in a database, read without LangGraph: a shell asks for them at each Tab."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-__all__ = ["LATEST_CHECKPOINTS", "thread_names"]
+from .ids import checkpoint_time
 
-LATEST_CHECKPOINTS = (
+__all__ = ["list_threads", "thread_names"]
+
+_LATEST = (
     "SELECT thread_id, MAX(checkpoint_id) AS latest FROM checkpoints"
     " WHERE checkpoint_ns = '' GROUP BY thread_id ORDER BY latest DESC"
 )
@@ -23,4 +26,22 @@ def thread_names(path: Path) -> Iterator[str]:
         sqlite3.Error: If it cannot be read.
     """
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.5)) as connection:
-        yield from (thread for thread, _ in connection.execute(LATEST_CHECKPOINTS))
+        yield from (thread for thread, _ in connection.execute(_LATEST))
+
+
+def list_threads(checkpointer: Any) -> Iterator[tuple[str, str]]:
+    """Yield each thread's id and the time of its latest checkpoint (ISO 8601, UTC), newest first.
+
+    The time is read from the checkpoint's id, so nothing is deserialised; it is "" for an id without a time.
+
+    Args:
+        checkpointer: One of this package's, on its database (``shared``).
+    """
+    with checkpointer.shared.transaction(write=False) as cursor:
+        rows = cursor.execute(_LATEST).fetchall()
+    return ((thread_id, _time_of(checkpoint_id)) for thread_id, checkpoint_id in rows)
+
+
+def _time_of(checkpoint_id: str) -> str:
+    made = checkpoint_time(checkpoint_id)
+    return "" if made is None else made.isoformat()

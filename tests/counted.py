@@ -83,9 +83,10 @@ class _CountedSaver(_Counted):
         with self.countdown.around("checkpoint"):
             return super().put(*args)  # type: ignore[misc]
 
-    def put_writes(self, *args: Any) -> None:
+    # LangGraph looks for the name `task_path` in the signature.
+    def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         with self.countdown.around("pending"):
-            super().put_writes(*args)  # type: ignore[misc]
+            super().put_writes(config, writes, task_id, task_path)  # type: ignore[misc]
 
 
 class _CountedStore(_Counted):
@@ -103,10 +104,10 @@ class _AsyncCountedSaver(_Counted):
         with self.countdown.around("checkpoint"):
             return await super().aput(*args)  # type: ignore[misc]
 
-    async def aput_writes(self, *args: Any) -> None:
+    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         await asyncio.sleep(self.delay_s)
         with self.countdown.around("pending"):
-            await super().aput_writes(*args)  # type: ignore[misc]
+            await super().aput_writes(config, writes, task_id, task_path)  # type: ignore[misc]
 
 
 class _AsyncCountedStore(_Counted):

@@ -14,7 +14,8 @@ from ..errors import InvalidInputError, PlanExecuteError, ThreadBusyError, Threa
 from ..graph.build import create_plan_execute_agent
 from ..graph.door.thread_state import check_version
 from ..state import FINAL_STATUSES
-from ..storage.persistence import LocalPersistence, Persistence, list_threads, local_persistence
+from ..storage.persistence import LocalPersistence, Persistence, local_persistence
+from ..storage.thread_names import list_threads
 from ..tools.workspaces import workspaces_of
 from .deletion import delete_thread, file_of, finish_deletions, give_space_back, stored_bytes
 

@@ -16,6 +16,7 @@ from langgraph.store.base import Item, PutOp
 
 from ..safety.redaction import Redactor
 from ..storage.adapters import AsyncStore
+from ..storage.ledger import QUEUE, queue_of_thread
 from ..storage.rows import ROOT, decode, encode, load, put, search
 from .requirements import Needs
 
@@ -32,7 +33,7 @@ RUN = "plan_execute.run"
 LATER = "later"
 """The queue of threads that wait long for a person; any worker may give the safe default."""
 
-_ROOT = (ROOT, "queue")
+_ROOT = (ROOT, QUEUE)
 _KEY = "open"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
 
@@ -159,7 +160,7 @@ class Queue:
             await self.again(decode(row.namespace[-1]), 0.0)
 
     async def _change(self, thread_id: str, queued: QueuedThread | None, job: Job | None) -> None:
-        row = PutOp(_space(thread_id), _KEY, None) if queued is None else self._row(queued)
+        row = PutOp(queue_of_thread(thread_id), _KEY, None) if queued is None else self._row(queued)
 
         def change() -> None:
             with self.tables.transaction(thread_id) as cursor:
@@ -172,12 +173,12 @@ class Queue:
 
     def _row(self, queued: QueuedThread) -> Any:
         row = self._redactor.value({k: v for k, v in asdict(queued).items() if k != "thread_id"})
-        return put(_space(queued.thread_id), _KEY, row)
+        return put(queue_of_thread(queued.thread_id), _KEY, row)
 
 
-async def queued_thread(store: AsyncStore, thread_id: str) -> QueuedThread | None:
+async def queued_thread(store: Any, thread_id: str) -> QueuedThread | None:
     """Return a thread's row from any storage: an older version wrote rows to files too."""
-    row = await store.aget(_space(thread_id), _KEY)
+    row = await store.aget(queue_of_thread(thread_id), _KEY)
     return None if row is None else _read(thread_id, row)
 
 
@@ -209,7 +210,3 @@ def _lock(thread_id: str) -> str:
 def _read(thread_id: str, item: Item) -> QueuedThread:
     row: Mapping[str, Any] = load(item)
     return QueuedThread(thread_id, **row)
-
-
-def _space(thread_id: str) -> tuple[str, ...]:
-    return (*_ROOT, encode(thread_id))

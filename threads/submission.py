@@ -29,6 +29,7 @@ from .requirements import needs_of
 
 if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
+    from ..storage.latest import ThreadSource
 
 __all__ = ["asubmit", "has_queue", "queue_of", "submit"]
 
@@ -153,7 +154,7 @@ async def queue_of(agent: PlanExecuteAgent, redactor: Any = None) -> Queue:
     return Queue(store, database.queue, redactor)
 
 
-def has_queue(agent: PlanExecuteAgent) -> bool:
+def has_queue(agent: ThreadSource) -> bool:
     """Tell whether the agent's database can have a queue."""
     saver, store = agent.checkpointer, agent.store
     if not (isinstance(saver, AsyncSaver) and saver.locks_threads and isinstance(store, AsyncStore)):

@@ -23,7 +23,7 @@ from langgraph.types import Command, StateSnapshot
 from ..context import Context, run_redactor, to_context
 from ..errors import ConfigurationError, PlanExecuteError, StorageError, ThreadBusyError
 from ..graph.door.enter import HOLD_KEY
-from ..people.answers import safe_default_at
+from ..people.questions import safe_default_at
 from ..tools.calls import describe_exception
 from .queue import Queue, QueuedThread
 from .requirements import Needs, needs_of

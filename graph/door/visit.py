@@ -42,11 +42,10 @@ from ...people.answers import (
     bare_answer,
     is_by_id,
     keep_answers,
-    overdue_answers,
     refused_questions,
 )
 from ...people.deciders import Deciders, Use, authenticated_user, person_of, requesters_of, uses_in
-from ...people.questions import QUESTIONS, question_name, read_answer
+from ...people.questions import QUESTIONS, overdue_answers, question_name, read_answer
 from ...run import CALL_UNDER_WAY, OUTER_KEY, RUN_KEY, Run, StepScope, StopSignal
 from ...safety.redaction import REDACTOR_KEY, Redactor
 from ...spending.budget import Meter

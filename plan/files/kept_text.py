@@ -17,15 +17,12 @@ from ruamel.yaml.scalarstring import (
 )
 from ruamel.yaml.util import load_yaml_guess_indent
 
-from .places import Marked, UnreadableError
+from .places import FOREIGN_BREAKS, Marked, UnreadableError
 from .yaml_places import looks_like_no_text, read_yaml
 
-__all__ = ["FOREIGN_BREAKS", "with_changes"]
+__all__ = ["with_changes"]
 
 Json = Any
-
-FOREIGN_BREAKS = frozenset("\r\x85\u2028\u2029")
-"""Line breaks for YAML but not for people; every style but one would fold them."""
 
 
 def with_changes(text: str, plan: Mapping[str, Json]) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 __all__ = [
+    "FOREIGN_BREAKS",
     "MAX_DEPTH",
     "KeyPath",
     "Marked",
@@ -21,6 +22,9 @@ __all__ = [
 ]
 
 MAX_DEPTH = 64
+
+FOREIGN_BREAKS = frozenset("\r\x85\u2028\u2029")
+"""Line breaks for YAML but not for people; every style but one would fold them."""
 
 KeyPath = tuple[str | int, ...]
 """Where a value is in a document, such as ``("steps", 0, "id")``; ``()`` is the whole."""

@@ -15,8 +15,7 @@ import yaml
 
 from ...errors import ConfigurationError, InvalidPlanError
 from .json_places import read_json
-from .kept_text import FOREIGN_BREAKS, with_changes
-from .places import KeyPath, Marked, Place, Problem, UnreadableError, place_at
+from .places import FOREIGN_BREAKS, KeyPath, Marked, Place, Problem, UnreadableError, place_at
 from .whole_files import write_whole
 from .yaml_places import looks_like_no_text, read_yaml
 
@@ -331,6 +330,8 @@ def save_plan_file(
 
 def _changed_file(path: Path, plan: dict[str, Any]) -> str | None:
     """Write the plan into a person's file; None if the file cannot be read, or is about something else."""
+    from .kept_text import with_changes
+
     try:
         text = _decoded(_content(path))
     except UnreadableError:

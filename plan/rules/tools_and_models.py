@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import WorkLimitError, known, nearest
-from ...safety.schemas import BadSchemaError, Problem, read_schema
 from ...state import MODEL_FIELDS, Plan, PlanIssue, granted_tools, step_kind
 from ..dag import is_rolling
 from .facts import PlanFacts, Rule, issue
 from .references import holds_reference, is_reference
+
+if TYPE_CHECKING:
+    from ...safety.schemas import Problem
 
 __all__ = ["RULES"]
 
@@ -78,7 +80,9 @@ def _planner(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
-        if "call" in step and step["call"]["tool"] in facts.toolbox:
+        if "call" in step and step["call"]["tool"] in facts.toolbox.names:
+            from ...safety.schemas import BadSchemaError
+
             who = f"step {step['id']!r}, tool {step['call']['tool']!r}"
             try:
                 schema = facts.toolbox.arguments_schema(step["call"]["tool"])
@@ -108,6 +112,8 @@ def _state(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 def _argument_problems(
     schema: dict[str, Any], args: dict[str, Any]
 ) -> Iterator[tuple[str, Sequence[str | int]]]:
+    from ...safety.schemas import read_schema
+
     read = read_schema(schema)
     properties = schema.get("properties", {})
     if schema.get("additionalProperties") in (None, False):

@@ -14,7 +14,8 @@ import secret_child
 from crash_child import Workplace
 from secret_child import finish
 
-from plan_execute.storage.persistence import list_threads, local_persistence
+from plan_execute.storage.persistence import local_persistence
+from plan_execute.storage.thread_names import list_threads
 
 PROGRAM = str(shutil.which("plan-execute", path=str(Path(sys.executable).parent)))
 KEY = base64.b64encode(bytes(range(32))).decode()

@@ -13,7 +13,7 @@ from savers import thread
 from plan_execute import local_persistence
 from plan_execute.errors import NothingToResumeError
 from plan_execute.storage.ids import checkpoint_time
-from plan_execute.storage.persistence import list_threads
+from plan_execute.storage.thread_names import list_threads
 
 FILES = sorted(path.name for path in FOLDER.glob("*.db"))
 

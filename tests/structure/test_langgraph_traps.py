@@ -6,14 +6,19 @@ from typing import Annotated, Any
 
 import pytest
 from langchain_core.tools import tool
+from langgraph._internal import _constants as constants
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode, ToolRuntime
+from langgraph.pregel._algo import task_path_str
+from langgraph.pregel._checkpoint import LATEST_VERSION
 from langgraph.pregel._read import ChannelRead
+from langgraph.pregel._task_status import CONTROL_WRITES
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
+from plan_execute import langgraph_private
 from plan_execute.storage.adapters import write_beside
 
 THREAD = {"configurable": {"thread_id": "1"}}
@@ -259,3 +264,18 @@ async def test_an_update_of_the_state_leaves_behind_what_stands_beside_the_check
     await write_beside(saver, THREAD, [("results", {"b": 1})])
     await graph.aupdate_state(THREAD, {"plan": {}}, as_node=START)
     assert set((await graph.aget_state(THREAD)).values["results"]) == {"a"}
+
+
+def test_what_checkpoints_hold_is_called_as_before():
+    assert langgraph_private.CHECKPOINT_VERSION == LATEST_VERSION
+    assert langgraph_private.ENTRY == START
+    assert langgraph_private.NO_TASK == constants.NULL_TASK_ID
+    assert langgraph_private.NO_WRITES == constants.NO_WRITES
+    assert langgraph_private.OVERWRITE == constants.OVERWRITE
+    assert langgraph_private.QUESTIONS == constants.INTERRUPT
+    assert langgraph_private.SENT_TASKS == constants.TASKS
+    assert {*langgraph_private.NOT_OUTPUT} == {*CONTROL_WRITES}
+    assert langgraph_private.place_of_task(task_path_str((constants.PUSH, 12))) == 12
+    assert langgraph_private.place_of_task(task_path_str((constants.PULL, "planner"))) == "planner"
+    with pytest.raises(ValueError, match="other"):
+        langgraph_private.place_of_task("~other, planner")

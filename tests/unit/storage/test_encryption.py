@@ -18,7 +18,8 @@ from plan_execute.errors import (
     StorageDamagedError,
 )
 from plan_execute.storage.encryption import read_key
-from plan_execute.storage.persistence import list_threads, local_persistence
+from plan_execute.storage.persistence import local_persistence
+from plan_execute.storage.thread_names import list_threads
 from plan_execute.threads.deletion import delete_thread
 
 KEY = bytes(range(32))

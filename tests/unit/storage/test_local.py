@@ -24,7 +24,8 @@ from plan_execute.storage import sqlite as local
 from plan_execute.storage.effect_log import EffectLog
 from plan_execute.storage.ids import CallId, Place, WorkId
 from plan_execute.storage.ledger import Ledger
-from plan_execute.storage.persistence import Persistence, list_threads, local_persistence
+from plan_execute.storage.persistence import Persistence, local_persistence
+from plan_execute.storage.thread_names import list_threads
 from plan_execute.threads.deletion import delete_thread
 
 

@@ -15,7 +15,8 @@ from langgraph.graph import START, StateGraph
 
 from plan_execute.errors import StorageDamagedError
 from plan_execute.storage import sqlite as local
-from plan_execute.storage.persistence import Persistence, list_threads, local_persistence
+from plan_execute.storage.persistence import Persistence, local_persistence
+from plan_execute.storage.thread_names import list_threads
 from plan_execute.threads.deletion import delete_thread
 
 BIG = "x" * 100_000

@@ -25,7 +25,8 @@ from plan_execute.errors import (
 )
 from plan_execute.storage import postgres
 from plan_execute.storage.ledger import Ledger
-from plan_execute.storage.persistence import Persistence, list_threads
+from plan_execute.storage.persistence import Persistence
+from plan_execute.storage.thread_names import list_threads
 from plan_execute.threads.deletion import delete_thread
 
 TABLES = {
