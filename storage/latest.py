@@ -127,14 +127,15 @@ class _Reading:
         self._held = self._checkpoint["channel_values"]
         self._apart = self._checkpoint["channels_apart"]
         self._versions = self._checkpoint["channel_versions"]
-        channels = {*self._versions, *self._held}
-        if self._checkpoint["v"] != CHECKPOINT_VERSION or not channels <= _CHANNELS:
-            raise ValueError(channels)
+        self._channels = {*self._held, *self._apart}
+        known = _CHANNELS.issuperset([*self._versions, *self._channels])
+        if self._checkpoint["v"] != CHECKPOINT_VERSION or not known:
+            raise ValueError(self._checkpoint["v"])
 
     def state(self) -> Latest:
         """Read it, and apply what tasks have written since."""
-        values = {name: self._value(name) for name in LOOKED_AT if name in self._held or name in self._apart}
-        values = {name: kind() for name, (_, kind) in REDUCERS.items()} | values
+        values = {name: kind() for name, (_, kind) in REDUCERS.items()}
+        values |= {name: self._value(name) for name in LOOKED_AT & self._channels}
         tasks = self._tasks()
         ended, questions, updates = set(), {}, []
         for task_id, path, channel, *packed in self._cursor.execute(_WRITES, self._address).fetchall():
@@ -168,14 +169,13 @@ class _Reading:
 
     def _tasks(self) -> dict[int | str, str]:
         """Return the node of each task: those that were sent, by number, and those that are due, by node."""
-        sent = self._value(SENT_TASKS) if SENT_TASKS in self._apart else ()
+        sent = self._value(SENT_TASKS) if SENT_TASKS in self._channels else ()
         tasks: dict[int | str, str] = {number: one.node for number, one in enumerate(sent)}
         if not {*tasks.values()} <= {*NODES}:
             raise ValueError(tasks)
         for node, trigger in _TRIGGERS.items():
-            is_there = trigger in self._held or trigger in self._apart
             seen = self._checkpoint["versions_seen"].get(node, {}).get(trigger)
-            if is_there and (seen is None or self._versions[trigger] > seen):
+            if trigger in self._channels and (seen is None or self._versions[trigger] > seen):
                 tasks[node] = node
         return tasks
 
