@@ -304,7 +304,7 @@ def cancel(
         if outcome == "cancelled":
             snapshot = look_up(agent, thread)
         if json:
-            screen.document({"thread": thread, "cancel": outcome, "status": status_of(snapshot)})
+            screen.document({"thread": thread, "cancel": outcome, "status": status_of(agent, snapshot)})
         elif outcome == "requested":
             screen.data(f"The process that runs thread {thread} was asked to stop.")
         else:
@@ -429,7 +429,7 @@ def _unchanged(session: Session) -> int:
     from .views import status_of
 
     if session.screen.json:
-        status = status_of(session.snapshot())
+        status = status_of(session.agent, session.snapshot())
         session.screen.document({"thread": session.thread, "changed": False, "status": status})
     session.screen.note("Nothing was changed.")
     return DONE
@@ -443,7 +443,8 @@ def _stored(session: Session, change: PlanEdit) -> int:
     plan = snapshot.values["plan"]
     if session.screen.json:
         difference = plan_difference(change.current, plan)
-        described = {"thread": session.thread, "changed": True, "status": status_of(snapshot)}
-        session.screen.document({**described, "difference": difference, "plan": plan})
+        status, thread = status_of(session.agent, snapshot), session.thread
+        described = {"thread": thread, "changed": True, "status": status, "difference": difference}
+        session.screen.document({**described, "plan": plan})
     session.screen.note(f"Stored as revision {plan['revision']}. Run it with: {session.resume}")
     return DONE

@@ -249,13 +249,13 @@ def conclude(session: Session) -> int:
     snapshot, screen = session.snapshot(), session.screen
     if questions := open_questions(snapshot):
         return _waiting(session, questions)
-    status = status_of(snapshot)
+    status = status_of(session.agent, snapshot)
     if screen.json:
         screen.document(_result(session, snapshot, status))
     elif answer := snapshot.values.get("final_answer"):
         screen.prose(answer)
     screen.note(_summary(session, snapshot, status))
-    if snapshot.tasks and session.resume:
+    if status == "stopped" and session.resume:
         screen.note(f"It stopped before its end. Go on with: {session.resume}")
     return EXIT_CODES.get(status, FAILED)
 

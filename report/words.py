@@ -62,6 +62,7 @@ OUTCOMES: dict[str, Outcome] = {
 _STATUSES = {
     "planning": "Not finished: the plan is being written, or the run was stopped before the plan was ready.",
     "running": "Not finished: it is running, or was stopped before its end. This is what there is so far.",
+    "stopped": "Not finished: it was stopped before its end. This is what there is so far.",
     "waiting": "Not finished: it waits for a person's answer. This is what there is so far.",
     "done": "The run ended, and its work is done.",
     "partial": "The run ended before everything was done.",
