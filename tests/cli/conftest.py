@@ -161,6 +161,13 @@ steps:
     depends_on: [a]
     call: {tool: slow, args: {seconds: 30}}
 """,
+    "stall.yaml": """
+goal: change something slowly
+steps:
+  - {id: s, call: {tool: stall, args: {seconds: "${inputs.seconds}"}}}
+inputs:
+  seconds: {type: number, default: 30}
+""",
     "bad.yaml": """goal: bad
 steps:
   - id: a

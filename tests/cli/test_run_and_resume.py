@@ -155,6 +155,24 @@ def test_ctrl_c_exits_130_and_the_command_it_names_goes_on_without_doing_anythin
     assert cli.calls.count("look tea") == 1
 
 
+def test_after_a_kill_the_question_about_a_call_comes_before_any_line_of_the_call(cli):
+    process = cli.start(
+        "run", "--plan", "stall.yaml", "--tools", "mytools:ALL", "--thread", "t", "--approval", "never"
+    )
+    cli.wait_for_call("stall")
+    process.kill()
+    process.communicate()
+    tools = ("--tools", "mytools:ALL")
+    asked = cli("resume", "t", *tools)
+    assert asked.code == 3
+    assert "? s: waits for a decision (resolve_unknown_outcome)" in asked.err
+    assert "· s: stall" not in asked.err
+    answered = cli("resume", "t", *tools, "--answer", '{"decision": "happened", "output": "changed"}')
+    assert (answered.code, cli.calls.count("stall")) == (0, 1)
+    assert "· s: stall" not in answered.err, "nothing was called"
+    assert "✓ s" in answered.err
+
+
 def test_a_second_runner_of_a_thread_is_told_that_it_is_busy(cli):
     process = cli.start("run", "--plan", "long.yaml", "--tools", "mytools:ALL", "--thread", "t")
     try:
