@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,7 +33,7 @@ from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
 from .sources import Sources, in_the_name_of, open_agent, who_is_there
 from .terminal import Screen
-from .views import look_up, open_questions, recalled, results_of, status_of
+from .views import asked, look_up, open_questions, recalled, results_of, status_of
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -265,6 +266,9 @@ def _waiting(session: Session, questions: list[OpenQuestion]) -> int:
         described = [question.as_json() for question in questions]
         session.screen.document({"status": "waiting", "thread": session.thread, "questions": described})
     session.screen.note(f"Thread {session.thread} waits for a person.")
+    if not session.screen.interactive:
+        for question in questions:
+            session.screen.note(asked(question))
     if session.resume:
         show_ways_to_answer(session.screen, session.resume, questions, session.impossible)
     return WAITING
@@ -296,7 +300,19 @@ def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list
             for word, what in decisions.items()
             if word not in impossible
         ]
-    return [(answer, "") for answer in _ANSWERS.get(question.name, ("--answer JSON",))]
+    answers: Sequence[str] = _ANSWERS.get(question.name, ("--answer JSON",))
+    if choices := question.args.get("choices"):
+        answers = (*(f"--answer {shlex.quote(_as_answer(choice))}" for choice in choices), answers[-1])
+    return [(answer, "") for answer in answers]
+
+
+def _as_answer(choice: str) -> str:
+    """Write a choice so that `--answer` reads it as this text."""
+    try:
+        json.loads(choice)
+    except ValueError:
+        return choice if choice.lstrip()[:1] not in ("{", "[", '"') else json.dumps(choice)
+    return json.dumps(choice)
 
 
 _WITH_MORE = {
