@@ -87,7 +87,7 @@ def run(
     from ..storage.ids import checked_thread_id
     from .commands_plan import preview_run
     from .commands_worker import leave_to_workers
-    from .driving import Session, drive
+    from .driving import Session, drive, note_earlier_run
     from .plan_files import GivenInputs, read_plan
     from .sources import Sources, in_the_name_of, open_agent, read_plan_cache, read_settings, who_is_there
 
@@ -110,6 +110,7 @@ def run(
         given = {"goal": goal, "inputs": values.values()}
     given |= {"abandon": True} if abandon else {}
     with open_agent(sources, toolbox, plan_cache=kept) as agent:
+        note_earlier_run(screen, agent, thread)
         if queue:
             named = in_the_name_of(settings, who_is_there(person))
             return leave_to_workers(agent, screen, thread, given, named, priority)

@@ -26,7 +26,7 @@ from ..people.questions import OpenQuestion
 from ..people.wording import DECISIONS
 from ..plan.dag import descendants
 from ..plan.identity import plan_hash
-from ..state import steps_of
+from ..state import FINAL_STATUSES, steps_of
 from ..threads.requirements import check_can_go_on, impossible_decisions
 from .dialogue import Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
@@ -49,6 +49,7 @@ __all__ = [
     "conclude",
     "drive",
     "follow",
+    "note_earlier_run",
     "note_overdue",
     "overdue_questions",
     "show_ways_to_answer",
@@ -127,6 +128,16 @@ def _note_kept_approval(session: Session, context: Context | None) -> None:
         session.screen.note(
             f"Approval stays {kept!r}, as thread {session.thread!r} was started with; a later run can only "
             f"make it stricter. Use another --thread for {context.approval!r}."
+        )
+
+
+def note_earlier_run(screen: Screen, agent: PlanExecuteAgent, thread: str) -> None:
+    """Say what a new run keeps of one that has ended on its thread."""
+    snapshot = agent.get_state({"configurable": {"thread_id": thread}})
+    if snapshot.created_at is not None and (status := status_of(agent, snapshot)) in FINAL_STATUSES:
+        screen.note(
+            f"The last run of thread {thread!r} ended as {status}. A new run begins: it keeps the thread's "
+            "conversation and history, and no plan, results or approval."
         )
 
 

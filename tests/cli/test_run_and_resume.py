@@ -192,6 +192,20 @@ def test_a_new_run_on_a_waiting_thread_is_refused_with_the_way_on(cli):
     assert "Go on with: plan-execute resume t" in done.err
 
 
+def test_a_new_run_on_a_thread_that_has_ended_says_what_it_keeps(cli):
+    first = cli.run_plan("read.yaml")
+    assert "A new run begins" not in first.err
+    second = cli.run_plan("read.yaml", "--input", "what=milk")
+    assert second.code == 0
+    assert second.err.startswith(
+        "The last run of thread 't' ended as done. A new run begins: it keeps the thread's conversation and "
+        "history, and no plan, results or approval.\n"
+    )
+    assert cli.calls == ["look tea", "look x", "look milk", "look x"]
+    audit = cli("history", "t", "--json").json["audit"]
+    assert [event["event"] for event in audit].count("finished") == 2
+
+
 def test_resume_without_the_plans_tools_is_refused_before_a_step_can_fail(cli):
     cli.run_plan("write.yaml")
     done = cli("resume", "t", "--approve")
