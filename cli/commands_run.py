@@ -390,6 +390,7 @@ def edit(
     ] = False,
     source_options: SourceOptions,
     person: Person = None,
+    prices: Prices = None,
     plain: Plain = False,
     json: JsonOutput = False,
 ) -> int:
@@ -408,7 +409,7 @@ def edit(
     from .sources import Sources, open_agent, who_is_there
     from .views import look_up
 
-    sources = Sources.read(source_options)
+    sources = Sources.read(source_options, prices=prices)
     thread = the_thread(screen, sources, thread, "edit")
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:

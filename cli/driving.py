@@ -301,6 +301,9 @@ def show_ways_to_answer(
         which = f" --question {question.id[:8]}" if len(questions) > 1 else ""
         for answer, what in _ways_to_answer(question, impossible):
             screen.note(f"  {resume}{which} {answer}{f'    {what}' if what else ''}")
+        if question.name == "approve_plan":
+            edit = resume.replace("plan-execute resume", "plan-execute edit", 1)
+            screen.note(f"  {edit} --plan FILE    the whole plan as it should be, which approves it")
 
 
 def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list[tuple[str, str]]:
