@@ -222,7 +222,7 @@ def show(
         screen.document({"thread": thread, **values_of(snapshot), **told})
         return DONE
     for line in thread_lines(thread, snapshot, status, reason, spent):
-        screen.prose(line)
+        screen.markdown(line)
     if asked := open_questions(snapshot):
         has_model = sources.model or snapshot.values.get("usage", {}).get("model_calls")
         resume = sources.resume_command(thread)

@@ -309,7 +309,7 @@ def cancel(
         elif outcome == "requested":
             screen.data(f"The process that runs thread {thread} was asked to stop.")
         else:
-            screen.prose(snapshot.values.get("final_answer") or f"Thread {thread} has ended.")
+            screen.markdown(snapshot.values.get("final_answer") or f"Thread {thread} has ended.")
     return DONE
 
 

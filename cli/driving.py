@@ -265,7 +265,7 @@ def conclude(session: Session) -> int:
     if screen.json:
         screen.document(_result(session, snapshot, status))
     elif answer := snapshot.values.get("final_answer"):
-        screen.prose(answer)
+        screen.markdown(answer)
     screen.note(_summary(session, snapshot, status))
     if status == "stopped" and session.resume:
         screen.note(f"It stopped before its end. Go on with: {session.resume}")
