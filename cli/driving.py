@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,14 +26,14 @@ from ..people.questions import OpenQuestion
 from ..people.wording import DECISIONS
 from ..plan.dag import descendants
 from ..plan.identity import plan_hash
-from ..state import steps_of
+from ..state import FINAL_STATUSES, steps_of
 from ..threads.requirements import check_can_go_on, impossible_decisions
 from .dialogue import Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
 from .following import Lines, Live, way_to_follow
 from .sources import Sources, in_the_name_of, open_agent, who_is_there
 from .terminal import Screen
-from .views import look_up, open_questions, recalled, results_of, status_of
+from .views import asked, look_up, open_questions, recalled, results_of, status_of
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
@@ -48,6 +49,7 @@ __all__ = [
     "conclude",
     "drive",
     "follow",
+    "note_earlier_run",
     "note_overdue",
     "overdue_questions",
     "show_ways_to_answer",
@@ -126,6 +128,16 @@ def _note_kept_approval(session: Session, context: Context | None) -> None:
         session.screen.note(
             f"Approval stays {kept!r}, as thread {session.thread!r} was started with; a later run can only "
             f"make it stricter. Use another --thread for {context.approval!r}."
+        )
+
+
+def note_earlier_run(screen: Screen, agent: PlanExecuteAgent, thread: str) -> None:
+    """Say what a new run keeps of one that has ended on its thread."""
+    snapshot = agent.get_state({"configurable": {"thread_id": thread}})
+    if snapshot.created_at is not None and (status := status_of(agent, snapshot)) in FINAL_STATUSES:
+        screen.note(
+            f"The last run of thread {thread!r} ended as {status}. A new run begins: it keeps the thread's "
+            "conversation and history, and no plan, results or approval."
         )
 
 
@@ -249,13 +261,13 @@ def conclude(session: Session) -> int:
     snapshot, screen = session.snapshot(), session.screen
     if questions := open_questions(snapshot):
         return _waiting(session, questions)
-    status = status_of(snapshot)
+    status = status_of(session.agent, snapshot)
     if screen.json:
         screen.document(_result(session, snapshot, status))
     elif answer := snapshot.values.get("final_answer"):
-        screen.prose(answer)
+        screen.markdown(answer)
     screen.note(_summary(session, snapshot, status))
-    if snapshot.tasks and session.resume:
+    if status == "stopped" and session.resume:
         screen.note(f"It stopped before its end. Go on with: {session.resume}")
     return EXIT_CODES.get(status, FAILED)
 
@@ -265,6 +277,9 @@ def _waiting(session: Session, questions: list[OpenQuestion]) -> int:
         described = [question.as_json() for question in questions]
         session.screen.document({"status": "waiting", "thread": session.thread, "questions": described})
     session.screen.note(f"Thread {session.thread} waits for a person.")
+    if not session.screen.interactive:
+        for question in questions:
+            session.screen.note(asked(question))
     if session.resume:
         show_ways_to_answer(session.screen, session.resume, questions, session.impossible)
     return WAITING
@@ -286,6 +301,9 @@ def show_ways_to_answer(
         which = f" --question {question.id[:8]}" if len(questions) > 1 else ""
         for answer, what in _ways_to_answer(question, impossible):
             screen.note(f"  {resume}{which} {answer}{f'    {what}' if what else ''}")
+        if question.name == "approve_plan":
+            edit = resume.replace("plan-execute resume", "plan-execute edit", 1)
+            screen.note(f"  {edit} --plan FILE    the whole plan as it should be, which approves it")
 
 
 def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list[tuple[str, str]]:
@@ -296,7 +314,19 @@ def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list
             for word, what in decisions.items()
             if word not in impossible
         ]
-    return [(answer, "") for answer in _ANSWERS.get(question.name, ("--answer JSON",))]
+    answers: Sequence[str] = _ANSWERS.get(question.name, ("--answer JSON",))
+    if choices := question.args.get("choices"):
+        answers = (*(f"--answer {shlex.quote(_as_answer(choice))}" for choice in choices), answers[-1])
+    return [(answer, "") for answer in answers]
+
+
+def _as_answer(choice: str) -> str:
+    """Write a choice so that `--answer` reads it as this text."""
+    try:
+        json.loads(choice)
+    except ValueError:
+        return choice if choice.lstrip()[:1] not in ("{", "[", '"') else json.dumps(choice)
+    return json.dumps(choice)
 
 
 _WITH_MORE = {

@@ -126,14 +126,11 @@ def _entry(agent: PlanExecuteAgent, thread: str, at: str) -> Entry:
 
     snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
     values, results = snapshot.values, results_of(snapshot)
-    status = queued_status(queued, snapshot)
-    if queued is None and status in ("planning", "running") and not _is_run(agent, thread):
-        status = "stopped"
     steps = (values.get("plan") or {}).get("steps") or ()
     return Entry(
         thread=thread,
         at=at,
-        status=status,
+        status=queued_status(agent, queued, snapshot),
         goal=str(values.get("goal") or (values.get("plan") or {}).get("goal") or ""),
         overdue=bool(overdue_questions(snapshot)),
         reason=what_keeps(agent, queued),
@@ -145,17 +142,6 @@ def _entry(agent: PlanExecuteAgent, thread: str, at: str) -> Entry:
             {"id": one.id, "name": one.name, "asks": asked(one)} for one in open_questions(snapshot)
         ),
     )
-
-
-def _is_run(agent: PlanExecuteAgent, thread: str) -> bool:
-    """Tell whether somebody runs a thread now."""
-    from ..errors import ThreadBusyError
-
-    try:
-        with agent.checkpointer.thread_lock(thread):  # type: ignore[union-attr]
-            return False
-    except ThreadBusyError:
-        return True
 
 
 # --- which thread is meant --------------------------------------------------------------

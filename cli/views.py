@@ -11,7 +11,7 @@ from ..errors import ThreadNotFoundError
 from ..people.wording import TITLES
 from ..plan.dag import topological_order
 from ..report.words import say_models
-from ..state import decider_in_words, kind_of
+from ..state import decider_in_words, kind_of, status_now
 from ..tools.texts import as_text, preview, shortened
 
 if TYPE_CHECKING:
@@ -58,9 +58,19 @@ def open_questions(snapshot: StateSnapshot) -> list[OpenQuestion]:
     return [OpenQuestion.of(interrupt) for interrupt in snapshot.interrupts]
 
 
-def status_of(snapshot: StateSnapshot) -> str:
-    """Tell a thread's status; ``waiting`` while a question is open."""
-    return "waiting" if snapshot.interrupts else str(snapshot.values.get("status") or "planning")
+def status_of(agent: PlanExecuteAgent, snapshot: StateSnapshot) -> str:
+    """Tell a thread's status; ``stopped`` where it has not ended and nobody runs it."""
+    from ..storage.adapters import AsyncSaver
+    from ..tools.threads import run_to_end
+
+    saver, thread = agent.checkpointer, snapshot.config["configurable"]["thread_id"]
+    assert isinstance(saver, AsyncSaver)
+    return status_now(
+        snapshot.values,
+        asks=bool(snapshot.interrupts),
+        pending=bool(snapshot.tasks),
+        is_run=lambda: run_to_end(saver.is_held(thread)),
+    )
 
 
 def results_of(snapshot: StateSnapshot) -> dict[str, Any]:
@@ -80,11 +90,11 @@ def recalled(values: Mapping[str, Any]) -> str | None:
 
 def values_of(snapshot: StateSnapshot) -> dict[str, Any]:
     """Give the whole state as JSON values."""
-    values = {**snapshot.values, "status": status_of(snapshot)}
+    values = snapshot.values
     messages = [
         message.model_dump(mode="json") for message in values.get("messages") or () if _is_message(message)
     ]
-    return values | {"messages": messages, "next": list(snapshot.next)}
+    return {**values, "messages": messages, "next": list(snapshot.next)}
 
 
 def _is_message(value: Any) -> bool:
