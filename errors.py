@@ -149,9 +149,17 @@ class ConfigurationError(PlanExecuteError):
 
 
 class MissingModelError(ConfigurationError):
-    """This goal or plan needs a model, but none is configured."""
+    """This goal or plan needs a model, but none is configured, or its key is missing.
+
+    Attributes:
+        what: The message without the ways that a program has on.
+    """
 
     code = "missing_model"
+
+    def __init__(self, what: str, ways: str = "") -> None:
+        super().__init__(f"{what} {ways}" if ways else what)
+        self.what = what
 
 
 class ApprovalImpossibleError(ConfigurationError):

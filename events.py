@@ -163,7 +163,7 @@ class StepAttempt(Base):
 
 
 class ToolCall(Base):
-    """A tool is called; ``args`` may be shortened. In a ``for_each``, ``item`` counts from 0."""
+    """A tool is called now; ``args`` may be shortened. In a ``for_each``, ``item`` counts from 0."""
 
     type: Literal["tool_call"]
     tool: str

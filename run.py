@@ -442,6 +442,7 @@ class StepScope:
         is_given: Whether it works with outputs of other steps.
         within: The calls of its sub-plan's steps that this process made, in full length.
         found_sound: Whether it is a sub-plan whose results were all verified.
+        untold: Ids of the calls that were begun and not made yet.
     """
 
     run: Run
@@ -472,6 +473,7 @@ class StepScope:
     is_given: bool = False
     within: list[Evidence] = field(default_factory=list)
     found_sound: bool = False
+    untold: set[str] = field(default_factory=set)
 
     @contextmanager
     def write(self) -> Iterator[None]:
@@ -490,8 +492,8 @@ class StepScope:
                 if not scope.writing:
                     scope.no_write.set()
 
-    def begin_call(self, runtime: AnyRuntime, call: Mapping[str, Any], effect: Effect) -> Evidence:
-        """Send the event of a starting tool call (``{name, args, id}``); return its evidence, not ok yet."""
+    def begin_call(self, call: Mapping[str, Any], effect: Effect) -> Evidence:
+        """Return the evidence of a tool call (``{name, args, id}``) that may be made; it is not ok yet."""
         seen: Evidence = {
             "tool": call["name"],
             "args": abridged(call["args"], self.run.settings.max_inline_bytes),
@@ -501,14 +503,23 @@ class StepScope:
             "call_id": str(call["id"] or ""),
             "whole": {"args": call["args"]},
         }
-        told: dict[str, Any] = {key: seen[key] for key in ("tool", "args", "call_id", "effect")}
-        self._emit(runtime, "tool_call", **told, attempt=self.attempt, item=self.item)
+        self.untold.add(seen["call_id"])
         return seen
 
+    def tell_call(self, runtime: AnyRuntime, seen: Evidence) -> None:
+        """Send the event of a call that is made now."""
+        self.untold.discard(seen["call_id"])
+        told: dict[str, Any] = {key: seen[key] for key in ("tool", "args", "call_id", "effect")}
+        self._emit(runtime, "tool_call", **told, attempt=self.attempt, item=self.item)
+
     def end_call(self, runtime: AnyRuntime, seen: Evidence, *, ok: bool, output: Any) -> None:
-        """Write how a call ended into its evidence, and send the event."""
+        """Write how a call ended into its evidence, and send the event; an earlier call's output has none."""
         seen["ok"], seen["output_preview"] = ok, ended_with(output, ok=ok)
         seen.setdefault("whole", {})["output"] = output
+        if seen["call_id"] in self.untold:
+            if ok:
+                return
+            self.tell_call(runtime, seen)  # A call that was refused is told with its reason.
         told: dict[str, Any] = {key: seen[key] for key in ("tool", "call_id", "ok", "output_preview")}
         self._emit(runtime, "tool_finished", **told)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Literal, NotRequired, Required, TypeAlias
 
@@ -665,6 +665,28 @@ def is_taken_in(state: State) -> bool:
     """Tell whether the planner has accepted the goal: a given plan has its id from then on."""
     under_way = state.get("status") is not None and state["status"] not in FINAL_STATUSES
     return under_way or {"id", "revision"} <= (state.get("plan") or {}).keys()
+
+
+def status_now(
+    values: Mapping[str, Any], *, asks: bool, pending: bool, is_run: Callable[[], bool | None]
+) -> str:
+    """Name a thread's status, for all who show it.
+
+    Args:
+        values: Its state.
+        asks: Whether a question is open: it is ``waiting`` then.
+        pending: Whether something is still to be run.
+        is_run: Tells whether somebody runs it now; None: nobody can know. What has not ended and nobody
+            runs has ``stopped``.
+    """
+    status = str(values.get("status") or "planning")
+    if asks:
+        return "waiting"
+    if status in FINAL_STATUSES and not pending:
+        return status
+    if is_run() is False:
+        return "stopped"
+    return "running" if status in FINAL_STATUSES else status
 
 
 def digest(value: Json) -> str:

@@ -27,6 +27,8 @@ from .terminal import Screen
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from langchain_core.runnables import RunnableConfig
+
     from ..report import ReportFormat
     from .overview import Entry, Wanted
     from .sources import Sources
@@ -215,24 +217,24 @@ def show(
     with (open_agent if json else open_threads)(sources, existing=True) as agent:
         snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
         reason, spent = what_keeps(agent, queued), spent_of(agent, snapshot)
-    if overdue_questions(snapshot):
-        from .driving import apply_safe_defaults
+        if overdue_questions(snapshot):
+            from .driving import apply_safe_defaults
 
-        snapshot = apply_safe_defaults(sources, screen, thread) or snapshot
-    status = queued_status(queued, snapshot)
+            snapshot = apply_safe_defaults(sources, screen, thread) or snapshot
+        status = queued_status(agent, queued, snapshot)
     if json:
         questions = [question.as_json() for question in open_questions(snapshot)]
         told = {"status": status, "reason": reason, "questions": questions, "spent": spent}
         screen.document({"thread": thread, **values_of(snapshot), **told})
         return DONE
     for line in thread_lines(thread, snapshot, status, reason, spent):
-        screen.prose(line)
+        screen.markdown(line)
     if asked := open_questions(snapshot):
         has_model = sources.model or snapshot.values.get("usage", {}).get("model_calls")
         resume = sources.resume_command(thread)
         show_ways_to_answer(screen, resume, asked, () if has_model else NEED_A_MODEL)
-    elif snapshot.tasks:
-        screen.note(f"If nothing runs it any more, go on with: {sources.resume_command(thread)}")
+    elif status == "stopped":
+        screen.note(f"It stopped before its end. Go on with: {sources.resume_command(thread)}")
     if snapshot.tasks and not sources.has_tools:
         screen.note("Add the --tools and --model of the run.")
     return DONE
@@ -357,7 +359,7 @@ def report(
     from ..report import read_run, write_report
     from .overview import the_thread
     from .sources import Sources, open_agent
-    from .views import look_up
+    from .views import look_up, status_of
 
     target = output if output is not None and str(output) != "-" else None
     form = _form(target, format)
@@ -367,7 +369,8 @@ def report(
     thread = the_thread(screen, sources, thread, "report")
     with open_agent(sources, existing=True) as agent:
         look_up(agent, thread)
-        record = read_run(agent, {"configurable": {"thread_id": thread}})
+        config: RunnableConfig = {"configurable": {"thread_id": thread}}
+        record = read_run(agent, config, lambda snapshot: status_of(agent, snapshot))
     record = run_redactor().value(record)
     if target is not None:
         _write(target, write_report(record, form), force=force)

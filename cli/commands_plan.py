@@ -314,7 +314,7 @@ def promote(
     from .overview import the_thread
     from .plan_files import UncheckedToolbox
     from .sources import Sources, open_agent
-    from .views import look_up, results_of
+    from .views import look_up, results_of, status_of
 
     if output not in (None, STDIN):
         check_writable(output, overwrite=force)
@@ -324,7 +324,8 @@ def promote(
     toolbox: Tools = sources.toolbox() if sources.has_tools else UncheckedToolbox()
     with open_agent(sources, existing=True) as agent:
         snapshot = look_up(agent, thread)
-    _require_done(thread, snapshot)
+        status = status_of(agent, snapshot)
+    _require_done(thread, status)
     values = snapshot.values
     promotion = promote_plan(
         values["plan"],
@@ -346,17 +347,17 @@ def promote(
     return DONE
 
 
-def _require_done(thread: str, snapshot: StateSnapshot) -> None:
+def _require_done(thread: str, status: str) -> None:
     from ..errors import NotPromotableError
-    from .views import status_of
 
-    if (status := status_of(snapshot)) != "done" or snapshot.next:
+    if status != "done":
         ways = {
+            **dict.fromkeys(("planning", "running", "stopped"), "let it end first"),
             "waiting": "answer its question first (`plan-execute resume`)",
             "partial": "retry or edit what failed, until everything is done",
             "failed": "retry or edit what failed, until everything is done",
         }
-        way = ways.get(status, "let it end first" if snapshot.next else "only what worked is worth keeping")
+        way = ways.get(status, "only what worked is worth keeping")
         raise NotPromotableError(
             f"thread {thread!r} is {status}, and only a run that ended as done can be promoted; {way}"
         )

@@ -87,7 +87,7 @@ def run(
     from ..storage.ids import checked_thread_id
     from .commands_plan import preview_run
     from .commands_worker import leave_to_workers
-    from .driving import Session, drive
+    from .driving import Session, drive, note_earlier_run
     from .plan_files import GivenInputs, read_plan
     from .sources import Sources, in_the_name_of, open_agent, read_plan_cache, read_settings, who_is_there
 
@@ -110,6 +110,7 @@ def run(
         given = {"goal": goal, "inputs": values.values()}
     given |= {"abandon": True} if abandon else {}
     with open_agent(sources, toolbox, plan_cache=kept) as agent:
+        note_earlier_run(screen, agent, thread)
         if queue:
             named = in_the_name_of(settings, who_is_there(person))
             return leave_to_workers(agent, screen, thread, given, named, priority)
@@ -304,11 +305,11 @@ def cancel(
         if outcome == "cancelled":
             snapshot = look_up(agent, thread)
         if json:
-            screen.document({"thread": thread, "cancel": outcome, "status": status_of(snapshot)})
+            screen.document({"thread": thread, "cancel": outcome, "status": status_of(agent, snapshot)})
         elif outcome == "requested":
             screen.data(f"The process that runs thread {thread} was asked to stop.")
         else:
-            screen.prose(snapshot.values.get("final_answer") or f"Thread {thread} has ended.")
+            screen.markdown(snapshot.values.get("final_answer") or f"Thread {thread} has ended.")
     return DONE
 
 
@@ -389,6 +390,7 @@ def edit(
     ] = False,
     source_options: SourceOptions,
     person: Person = None,
+    prices: Prices = None,
     plain: Plain = False,
     json: JsonOutput = False,
 ) -> int:
@@ -407,7 +409,7 @@ def edit(
     from .sources import Sources, open_agent, who_is_there
     from .views import look_up
 
-    sources = Sources.read(source_options)
+    sources = Sources.read(source_options, prices=prices)
     thread = the_thread(screen, sources, thread, "edit")
     toolbox = sources.toolbox(thread)
     with open_agent(sources, toolbox, existing=True) as agent:
@@ -429,7 +431,7 @@ def _unchanged(session: Session) -> int:
     from .views import status_of
 
     if session.screen.json:
-        status = status_of(session.snapshot())
+        status = status_of(session.agent, session.snapshot())
         session.screen.document({"thread": session.thread, "changed": False, "status": status})
     session.screen.note("Nothing was changed.")
     return DONE
@@ -443,7 +445,8 @@ def _stored(session: Session, change: PlanEdit) -> int:
     plan = snapshot.values["plan"]
     if session.screen.json:
         difference = plan_difference(change.current, plan)
-        described = {"thread": session.thread, "changed": True, "status": status_of(snapshot)}
-        session.screen.document({**described, "difference": difference, "plan": plan})
+        status, thread = status_of(session.agent, snapshot), session.thread
+        described = {"thread": thread, "changed": True, "status": status, "difference": difference}
+        session.screen.document({**described, "plan": plan})
     session.screen.note(f"Stored as revision {plan['revision']}. Run it with: {session.resume}")
     return DONE

@@ -135,16 +135,17 @@ def queued_now(agent: ThreadSource, thread: str) -> QueuedThread | None:
     return run_to_end(queued_thread(agent.store, thread))
 
 
-def queued_status(queued: QueuedThread | None, snapshot: StateSnapshot) -> str:
-    """Name the status of a thread; while something is to be done, it depends on the queue too."""
+def queued_status(agent: ThreadSource, queued: QueuedThread | None, snapshot: StateSnapshot) -> str:
+    """Name the status of a thread; while nobody runs it, it depends on the queue too."""
     from .views import status_of
 
-    status = status_of(snapshot)
-    if queued is None or queued.asks or not snapshot.tasks:
+    status = status_of(agent, snapshot)
+    if queued is None or queued.asks:
         return status
-    if queued.parked is not None:
-        return "parked"
-    return status if queued.attempts else "queued"
+    has_answer = status == "waiting" and not queued.attempts
+    if status != "stopped" and not has_answer:
+        return status
+    return "queued" if queued.parked is None else "parked"
 
 
 def what_keeps(agent: ThreadSource, queued: QueuedThread | None) -> str | None:

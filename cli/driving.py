@@ -22,7 +22,7 @@ from ..errors import (
 from ..people.questions import OpenQuestion
 from ..plan.dag import descendants
 from ..plan.identity import plan_hash
-from ..state import steps_of
+from ..state import FINAL_STATUSES, steps_of
 from ..threads.requirements import check_can_go_on, impossible_decisions
 from .dialogue import Before, ask_person
 from .exits import EXIT_CODES, FAILED, WAITING, Stopped, interruptible
@@ -30,6 +30,7 @@ from .following import Lines, Live, way_to_follow
 from .sources import Sources, in_the_name_of, open_agent, who_is_there
 from .terminal import Screen
 from .views import (
+    asked,
     look_up,
     open_questions,
     overdue_questions,
@@ -54,6 +55,7 @@ __all__ = [
     "conclude",
     "drive",
     "follow",
+    "note_earlier_run",
     "note_overdue",
 ]
 
@@ -130,6 +132,16 @@ def _note_kept_approval(session: Session, context: Context | None) -> None:
         session.screen.note(
             f"Approval stays {kept!r}, as thread {session.thread!r} was started with; a later run can only "
             f"make it stricter. Use another --thread for {context.approval!r}."
+        )
+
+
+def note_earlier_run(screen: Screen, agent: PlanExecuteAgent, thread: str) -> None:
+    """Say what a new run keeps of one that has ended on its thread."""
+    snapshot = agent.get_state({"configurable": {"thread_id": thread}})
+    if snapshot.created_at is not None and (status := status_of(agent, snapshot)) in FINAL_STATUSES:
+        screen.note(
+            f"The last run of thread {thread!r} ended as {status}. A new run begins: it keeps the thread's "
+            "conversation and history, and no plan, results or approval."
         )
 
 
@@ -253,13 +265,13 @@ def conclude(session: Session) -> int:
     snapshot, screen = session.snapshot(), session.screen
     if questions := open_questions(snapshot):
         return _waiting(session, questions)
-    status = status_of(snapshot)
+    status = status_of(session.agent, snapshot)
     if screen.json:
         screen.document(_result(session, snapshot, status))
     elif answer := snapshot.values.get("final_answer"):
-        screen.prose(answer)
+        screen.markdown(answer)
     screen.note(_summary(session, snapshot, status))
-    if snapshot.tasks and session.resume:
+    if status == "stopped" and session.resume:
         screen.note(f"It stopped before its end. Go on with: {session.resume}")
     return EXIT_CODES.get(status, FAILED)
 
@@ -269,6 +281,9 @@ def _waiting(session: Session, questions: list[OpenQuestion]) -> int:
         described = [question.as_json() for question in questions]
         session.screen.document({"status": "waiting", "thread": session.thread, "questions": described})
     session.screen.note(f"Thread {session.thread} waits for a person.")
+    if not session.screen.interactive:
+        for question in questions:
+            session.screen.note(asked(question))
     if session.resume:
         show_ways_to_answer(session.screen, session.resume, questions, session.impossible)
     return WAITING

@@ -36,9 +36,10 @@ EXIT_CODES = {"done": DONE, "partial": PARTIAL, "waiting": WAITING}
 """Exit codes by status; every other status is a failure."""
 
 WAYS_ON = """There are three ways on:
-  - give a model: --model openai:gpt-5-mini with the provider's key set, or --model NAME --base-url URL
+  - give a model: --model openai:gpt-5-mini with OPENAI_API_KEY set, another provider's with its key,
+    or --model NAME --base-url URL for a server of your own
   - use --plan FILE: a plan of bound steps needs no model
-  - try `plan-execute demo`: it needs neither key nor model"""
+  - try `plan-execute demo`: its model is scripted, and needs no key"""
 
 
 _WAYS_PAST_A_QUESTION = (
@@ -114,7 +115,9 @@ def _known_error(error: BaseException) -> tuple[str, str, int] | None:
     message = str(error)
     if isinstance(error, errors.QuestionOpenError):
         message = f"{message.partition(' Answer with Command(')[0]} {_WAYS_PAST_A_QUESTION}"
-    if isinstance(error, errors.MissingModelError) or _lacks_model(error):
+    if isinstance(error, errors.MissingModelError):
+        message = f"{error.what}\n{WAYS_ON}"
+    elif _lacks_model(error):
         message = f"{message}\n{WAYS_ON}"
     return error.code, message, USAGE if isinstance(error, usage) else FAILED
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TextIO, cast
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
 from rich.control import Control
 from rich.live import Live
@@ -16,9 +16,10 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from ..safety.terminal_text import plain
+from .cells import cut, cut_in_the_middle
 from .live_plan import LivePlan, Row, fold, say_seconds
 
-__all__ = ["LiveScreen", "can_draw", "cut_in_the_middle"]
+__all__ = ["LiveScreen", "can_draw"]
 
 FRAMES_PER_SECOND = 8
 
@@ -67,9 +68,9 @@ class PlanView:
         with self._lock:
             goal, facts, notes, rows = plan.goal, plan.facts(), plan.notes(), plan.rows()
         foot = [Text(line, "bold") for line in _flowed(facts, width)][: max(height - 1, 1)]
-        head = [Text(_cut(goal, width), "bold")] if goal and height >= 8 else []
+        head = [Text(cut(goal, width), "bold")] if goal and height >= 8 else []
         styles = {"!": "yellow"}
-        said = [Text(_cut(f"{mark} {note}", width), styles.get(mark, "dim")) for mark, note in notes]
+        said = [Text(cut(f"{mark} {note}", width), styles.get(mark, "dim")) for mark, note in notes]
         foot = [*(said if height >= 8 else []), *foot]
         # One line stays free, where there are lines to spare, for what stands above the view.
         room = height - len(head) - len(foot) - (height >= 8)
@@ -86,7 +87,7 @@ def _flowed(parts: Sequence[str], width: int) -> list[str]:
         if lines and cell_len(lines[-1]) + 3 + cell_len(part) <= width:
             lines[-1] += f" · {part}"
         else:
-            lines.append(_cut(part, width))
+            lines.append(cut(part, width))
     return lines
 
 
@@ -101,21 +102,21 @@ def _tree(rows: Sequence[Row], room: int, width: int) -> Iterable[Text]:
     names = max((at + cell_len(row.name) for at, row in zip(indents, shown, strict=True)), default=0)
     names = min(names, max(width * 9 // 20 - 2, 4))
     if folded.above:
-        yield Text(_cut(f"… {folded.above}", width), "dim")
+        yield Text(cut(f"… {folded.above}", width), "dim")
     for indent, row in zip(indents, shown, strict=True):
         yield _line(row, indent, names, width)
     if folded.below:
-        yield Text(_cut(f"… {folded.below}", width), "dim")
+        yield Text(cut(f"… {folded.below}", width), "dim")
 
 
 def _line(row: Row, indent: int, names: int, width: int) -> Text:
     """Draw a step: mark, name, what it does, and its time at the right edge."""
     mark, style = _MARKS[row.state]
     time = "" if row.seconds is None else say_seconds(row.seconds, whole=row.state == "running")
-    name = _cut(row.name, max(names - indent, 1))
+    name = cut(row.name, max(names - indent, 1))
     room = width - 2 - names - 2 - (len(time) + 1 if time else 0)
-    cut = cut_in_the_middle if row.is_error else _cut
-    detail = cut(row.detail, room) if room > 0 else ""
+    shorten = cut_in_the_middle if row.is_error else cut
+    detail = shorten(row.detail, room) if room > 0 else ""
     line = Text(" " * indent, no_wrap=True, overflow="crop")
     line.append(mark, style)
     line.append(f" {name}", "bold" if row.state in ("running", "asking") else "")
@@ -124,24 +125,6 @@ def _line(row: Row, indent: int, names: int, width: int) -> Text:
     if time and width > 24:
         line.append(" " * max(width - line.cell_len - len(time), 1) + time, "dim")
     return line
-
-
-def _cut(text: str, width: int) -> str:
-    """Shorten a text to so many cells."""
-    if cell_len(text) <= width:
-        return text
-    return set_cell_size(text, max(width - 1, 0)).rstrip() + "…"
-
-
-def cut_in_the_middle(text: str, width: int) -> str:
-    """Shorten an error to so many cells: what is wrong stands at its end."""
-    if cell_len(text) <= width:
-        return text
-    head = _cut(text, max(width * 2 // 5, 1))
-    tail = text[::-1]
-    while cell_len(tail) > width - cell_len(head):
-        tail = tail[:-1]
-    return head + tail[::-1]
 
 
 # --- the terminal ------------------------------------------------------------------------

@@ -125,14 +125,11 @@ def _entry(agent: ThreadSource, thread: str, at: str) -> Entry:
 
     snapshot, queued = look_up(agent, thread), queued_now(agent, thread)
     values, results = snapshot.values, results_of(snapshot)
-    status = queued_status(queued, snapshot)
-    if queued is None and status in ("planning", "running") and not _is_run(agent, thread):
-        status = "stopped"
     steps = (values.get("plan") or {}).get("steps") or ()
     return Entry(
         thread=thread,
         at=at,
-        status=status,
+        status=queued_status(agent, queued, snapshot),
         goal=str(values.get("goal") or (values.get("plan") or {}).get("goal") or ""),
         overdue=bool(overdue_questions(snapshot)),
         reason=what_keeps(agent, queued),
@@ -144,17 +141,6 @@ def _entry(agent: ThreadSource, thread: str, at: str) -> Entry:
             {"id": one.id, "name": one.name, "asks": asked(one)} for one in open_questions(snapshot)
         ),
     )
-
-
-def _is_run(agent: ThreadSource, thread: str) -> bool:
-    """Tell whether somebody runs a thread now."""
-    from ..errors import ThreadBusyError
-
-    try:
-        with agent.checkpointer.thread_lock(thread):
-            return False
-    except ThreadBusyError:
-        return True
 
 
 # --- which thread is meant --------------------------------------------------------------
@@ -279,14 +265,14 @@ def _columns(cells: Sequence[str], sizes: Sequence[int]) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    from rich.cells import cell_len, set_cell_size
+    from .cells import cut
 
-    return text if cell_len(text) <= width else set_cell_size(text, max(width - 1, 0)).rstrip() + "…"
+    return cut(text, width)
 
 
 def _cut_inside(text: str, width: int) -> str:
     """Shorten what may be an error, which says most at its end."""
-    from .live_screen import cut_in_the_middle
+    from .cells import cut_in_the_middle
 
     return cut_in_the_middle(text, width)
 

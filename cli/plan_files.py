@@ -35,10 +35,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class GivenInputs:
-    """The given inputs: texts by name, whose types are not known yet, and exact values from a file."""
+    """The given inputs.
+
+    Attributes:
+        texts: Texts by name, whose types are not known yet.
+        exact: Exact values, from a file.
+        text_from: What gave the texts, for messages.
+        exact_from: What gave the exact values.
+    """
 
     texts: Mapping[str, str]
     exact: Mapping[str, Any]
+    text_from: str = "input"
+    exact_from: str = "input"
 
     @classmethod
     def read(cls, pairs: Sequence[str] | None, file: Path | None) -> GivenInputs:
@@ -58,10 +67,15 @@ class GivenInputs:
                 raise BadUsageError(f"--input {name} is given twice")
             texts[name] = text
         if file is None:
-            return cls(texts, {})
+            return cls(texts, {}, "--input")
         from ..plan.files.plan_files import load_mapping
 
-        return cls(texts, load_mapping(file, "a file of input values"))
+        exact = load_mapping(file, "a file of input values")
+        return cls(texts, exact, "--input", f"--inputs {file}:")
+
+    def place_of(self, name: str) -> str:
+        """Say where an input's value was given."""
+        return f"{self.text_from if name in self.texts else self.exact_from} {name}"
 
     def values(self, declared: Any = None) -> dict[str, Any]:
         """Read the texts as the plan declares them; without a declaration as JSON if possible, else as text.
@@ -131,12 +145,18 @@ def read_plan(
     checked = check_plan_file(path, toolbox, given, has_model=has_model or elsewhere)
     issues = [issue for issue in checked.issues if not (elsewhere and issue["code"] in _ABOUT_MEANS)]
     if issues:
-        raise refusal(checked.plan_file.name, issues, hint=_hint_about_tools(issues, toolbox))
+        raise refusal(checked.plan_file.name, issues, hint=_hints(issues, toolbox))
     return checked
 
 
+def _hints(issues: Sequence[Mapping[str, Any]], toolbox: Tools) -> str:
+    """Say how inputs are given that are missing, and tools, where none of a plan's were."""
+    missing = [f"--input {issue['field'][1]}=…" for issue in issues if issue["code"] == "missing_input"]
+    about_inputs = f"Give it what is missing: {' '.join(missing)}" if missing else ""
+    return "\n".join(filter(None, [about_inputs, _hint_about_tools(issues, toolbox)]))
+
+
 def _hint_about_tools(issues: Sequence[Mapping[str, Any]], toolbox: Tools) -> str:
-    """Say how tools are given, where none of a plan's were."""
     if toolbox.names or not any(issue["code"] == "unknown_tool" for issue in issues):
         return ""
     return "No tools were given: give them with --tools MODULE:ATTRIBUTE, --toolset NAME or --mcp FILE."
@@ -153,9 +173,9 @@ def refusal(
 
 
 def issue_text(name: str, issue: Mapping[str, Any]) -> str:
-    """Write an issue as compilers do: the file, line and column, what kind it is, what is wrong."""
+    """Write an issue as compilers do: the file, line and column, or the option; its kind; what is wrong."""
     place = f":{issue['line']}:{issue['column']}" if issue.get("line") else ""
-    return f"{name}{place}: {issue['code']}: {issue['message']}"
+    return f"{issue.get('given_by') or name + place}: {issue['code']}: {issue['message']}"
 
 
 @dataclass(frozen=True)
@@ -196,7 +216,7 @@ def check_plan(plan_file: PlanFile, toolbox: Tools, given: GivenInputs, *, has_m
     plan = redactor.value(plan_file.plan)
     understood, found = _all_issues(plan, facts)
     issues = [*found, *_useless(plan, inputs)]
-    return CheckedPlan(plan_file, inputs, with_places(plan_file, issues), understood)
+    return CheckedPlan(plan_file, inputs, with_places(plan_file, issues, given), understood)
 
 
 def _all_issues(plan: dict[str, Any], facts: PlanFacts) -> tuple[Plan | None, list[PlanIssue]]:
@@ -253,15 +273,25 @@ def _useless(plan: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[dict[st
     if plan.get("inputs") or not inputs or "inputs." in json.dumps(plan.get("steps"), default=str):
         return []
     message = f"the plan has no input {next(iter(inputs))!r}; it declares no inputs"
-    return [{"code": "unresolved_reference", "step_id": None, "message": message}]
+    field = ["inputs", next(iter(inputs))]
+    return [{"code": "unresolved_reference", "step_id": None, "message": message, "field": field}]
 
 
-def with_places(plan_file: PlanFile, issues: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Add to each issue the line and column of the file that it is about (None if none), and sort them."""
+def with_places(
+    plan_file: PlanFile, issues: Iterable[Mapping[str, Any]], given: GivenInputs | None = None
+) -> list[dict[str, Any]]:
+    """Add to each issue the line and column of the file that it is about (None if none), and sort them.
+
+    One about a given value has what gave it (``given_by``) instead.
+    """
     from ..plan.files.plan_files import issue_place
+    from ..plan.rules.inputs import wrong_value
 
-    placed = []
+    placed: list[dict[str, Any]] = []
     for issue in issues:
+        if given is not None and (name := wrong_value(issue)) is not None:
+            placed.append({**issue, "line": None, "column": None, "given_by": given.place_of(name)})
+            continue
         line, column = issue_place(plan_file, issue) or (None, None)
         placed.append({**issue, "line": line, "column": column})
     return sorted(placed, key=lambda issue: (issue["line"] or 0, issue["column"] or 0))

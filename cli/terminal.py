@@ -20,6 +20,7 @@ from ..safety.terminal_text import plain
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.markdown import Markdown
+    from rich.text import Text
 
 __all__ = ["END_OF_INPUT", "Keys", "Screen", "keys_of", "single_keys"]
 
@@ -149,6 +150,14 @@ class Screen:
         width = shutil.get_terminal_size().columns
         self.data("\n".join(_wrapped(line, width) for line in text.split("\n")))
 
+    def markdown(self, text: str) -> None:
+        """Write Markdown to stdout; in a window, headings and strong words are bold, all else is as it is."""
+        if not _is_terminal(sys.stdout):
+            self.data(text)
+            return
+        shown = _in_bold(plain(text), shutil.get_terminal_size().columns)
+        _write(sys.stdout, _rendered(shown, sys.stdout, wrapped=True))
+
     def document(self, value: Any) -> None:
         """Write a JSON document to stdout."""
         narrow = "utf" not in (sys.stdout.encoding or "").lower()
@@ -243,6 +252,35 @@ def _wrapped(line: str, width: int) -> str:
     return wrapper.fill(line)
 
 
+_AS_IT_IS = re.compile(r"(`+[^`]+`+)")
+_STRONG = re.compile(r"(?<![\w*])\*\*(?=[^\s*])(.+?)(?<=[^\s*])\*\*(?![\w*])")
+_HEADING = re.compile(r" {0,3}#{1,6} +(.+?)(?: +#+)? *")
+_BEGIN, _END = "\x02", "\x03"
+"""Where bold begins and ends, until lines are broken; a harmless text holds no such characters."""
+
+
+def _in_bold(markdown: str, width: int) -> Text:
+    """Break lines, and make headings and strong words bold; code and tables stay as they are."""
+    lines, in_code = [], False
+    for line in markdown.split("\n"):
+        is_fence = line.lstrip().startswith(("```", "~~~"))
+        in_code ^= is_fence
+        as_it_is = is_fence or in_code or line.lstrip().startswith("|")
+        lines.append(line if as_it_is else _wrapped(_marked(line), width))
+    from rich.text import Text
+
+    pieces = re.split(f"[{_BEGIN}{_END}]", "\n".join(lines))
+    return Text.assemble(*((piece, "bold" if at % 2 else "") for at, piece in enumerate(pieces)))
+
+
+def _marked(line: str) -> str:
+    pieces = _AS_IT_IS.split(line)
+    pieces[::2] = [_STRONG.sub(rf"{_BEGIN}\1{_END}", piece) for piece in pieces[::2]]
+    strong = "".join(pieces)
+    heading = _HEADING.fullmatch(strong)
+    return f"{_BEGIN}{heading[1].replace(_BEGIN, '').replace(_END, '')}{_END}" if heading else strong
+
+
 def _open_closed_streams() -> None:
     """Make stdin, stdout and stderr usable, also where a parent closed them."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -271,12 +309,12 @@ def _shown_markdown(text: str) -> Markdown:
     return shown
 
 
-def _rendered(renderable: RenderableType, stream: TextIO) -> str:
+def _rendered(renderable: RenderableType, stream: TextIO, *, wrapped: bool = False) -> str:
     from rich.console import Console
 
     console = Console(file=stream)
     with console.capture() as captured:
-        console.print(renderable, soft_wrap=not _is_terminal(stream))
+        console.print(renderable, soft_wrap=wrapped or not _is_terminal(stream))
     return captured.get()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from ..errors import ThreadNotFoundError
 from ..people.wording import DECISIONS, TITLES
 from ..plan.dag import topological_order
 from ..report.words import say_models
-from ..state import decider_in_words, kind_of
+from ..state import decider_in_words, kind_of, status_now
 from ..tools.texts import as_text, preview, shortened
 
 if TYPE_CHECKING:
@@ -84,9 +85,17 @@ def patience_of(snapshot: StateSnapshot) -> float | None:
     return waits
 
 
-def status_of(snapshot: StateSnapshot) -> str:
-    """Tell a thread's status; ``waiting`` while a question is open."""
-    return "waiting" if snapshot.interrupts else str(snapshot.values.get("status") or "planning")
+def status_of(agent: ThreadSource, snapshot: StateSnapshot) -> str:
+    """Tell a thread's status; ``stopped`` where it has not ended and nobody runs it."""
+    from ..tools.threads import run_to_end
+
+    thread = snapshot.config["configurable"]["thread_id"]
+    return status_now(
+        snapshot.values,
+        asks=bool(snapshot.interrupts),
+        pending=bool(snapshot.tasks),
+        is_run=lambda: run_to_end(agent.checkpointer.is_held(thread)),
+    )
 
 
 def results_of(snapshot: StateSnapshot) -> dict[str, Any]:
@@ -117,11 +126,11 @@ def recalled(values: Mapping[str, Any]) -> str | None:
 
 def values_of(snapshot: StateSnapshot) -> dict[str, Any]:
     """Give the whole state as JSON values."""
-    values = {**snapshot.values, "status": status_of(snapshot)}
+    values = snapshot.values
     messages = [
         message.model_dump(mode="json") for message in values.get("messages") or () if _is_message(message)
     ]
-    return values | {"messages": messages, "next": list(snapshot.next)}
+    return {**values, "messages": messages, "next": list(snapshot.next)}
 
 
 def _is_message(value: Any) -> bool:
@@ -273,6 +282,9 @@ def show_ways_to_answer(
         which = f" --question {question.id[:8]}" if len(questions) > 1 else ""
         for answer, what in _ways_to_answer(question, impossible):
             screen.note(f"  {resume}{which} {answer}{f'    {what}' if what else ''}")
+        if question.name == "approve_plan":
+            edit = resume.replace("plan-execute resume", "plan-execute edit", 1)
+            screen.note(f"  {edit} --plan FILE    the whole plan as it should be, which approves it")
 
 
 def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list[tuple[str, str]]:
@@ -283,7 +295,19 @@ def _ways_to_answer(question: OpenQuestion, impossible: Collection[str]) -> list
             for word, what in decisions.items()
             if word not in impossible
         ]
-    return [(answer, "") for answer in _ANSWERS.get(question.name, ("--answer JSON",))]
+    answers: Sequence[str] = _ANSWERS.get(question.name, ("--answer JSON",))
+    if choices := question.args.get("choices"):
+        answers = (*(f"--answer {shlex.quote(_as_answer(choice))}" for choice in choices), answers[-1])
+    return [(answer, "") for answer in answers]
+
+
+def _as_answer(choice: str) -> str:
+    """Write a choice so that `--answer` reads it as this text."""
+    try:
+        json.loads(choice)
+    except ValueError:
+        return choice if choice.lstrip()[:1] not in ("{", "[", '"') else json.dumps(choice)
+    return json.dumps(choice)
 
 
 _WITH_MORE = {

@@ -50,6 +50,7 @@ async def call_once(
     effect: Effect,
     call: Callable[[CallId], Awaitable[Json]],
     *,
+    tell: Callable[[], None],
     order: int | None = None,
     instead_of: str = "",
     call_id: str = "",
@@ -62,6 +63,7 @@ async def call_once(
         args: Its arguments.
         effect: What it does to the world.
         call: Makes the call; it gets the call's identity.
+        tell: Sends the event of the call; called when nothing has to be asked about it any more.
         order: Number of this call among the agent's calls with the same content; None: the step's own.
         instead_of: Fingerprint of the agent's own request, if somebody changed it.
         call_id: The call's id in events.
@@ -75,9 +77,10 @@ async def call_once(
     under_way = CALL_UNDER_WAY.set(CallUnderWay(scope, this))
     caller = CALLER.set(CallerOfTool(scope, tool, this, call_id))
     try:
-        return (
-            await call(this) if effect == "read" else await _protected(scope, this, tool, args, effect, call)
-        )
+        if effect != "read":
+            return await _protected(scope, this, tool, args, effect, call, tell)
+        tell()
+        return await call(this)
     except GraphInterrupt as stop:
         await note_uses(scope.run, stop, use_of_call(tool, args, scope.run.graph.toolbox))
         raise
@@ -93,6 +96,7 @@ async def _protected(
     args: Mapping[str, Json],
     effect: Effect,
     call: Callable[[CallId], Awaitable[Json]],
+    tell: Callable[[], None],
 ) -> Json:
     log = scope.run.effects
     record = await log.find(this)
@@ -112,6 +116,7 @@ async def _protected(
             finally:
                 log.end(this)  # Not earlier: another waiter would find it in doubt.
             return await _told(scope, outcome)
+    tell()
     return await _log_effect(scope, first, call)
 
 

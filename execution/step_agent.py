@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from langchain.agents import create_agent
@@ -182,7 +183,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         args = scope.run.redact(call["args"])
         args = await self._confirmed(request, scope, args, effect, [order, *_changed(wanted, name, args)])
         request = request.override(tool_call={**call, "args": args})
-        seen = scope.begin_call(request.runtime, request.tool_call, effect)
+        seen = scope.begin_call(request.tool_call, effect)
 
         async def make(this: CallId) -> Any:
             keyed = request.override(tool=keyed_tool(tool, this.idempotency_key))
@@ -194,7 +195,15 @@ class StepGuard(AgentMiddleware[Any, Any]):
             await run_bounded(self._toolbox.check_arguments, name, args)
             changed = "".join(_changed(wanted, name, args))
             output = await call_once(
-                scope, name, args, effect, make, order=order, instead_of=changed, call_id=call_id
+                scope,
+                name,
+                args,
+                effect,
+                make,
+                order=order,
+                instead_of=changed,
+                call_id=call_id,
+                tell=partial(scope.tell_call, request.runtime, seen),
             )
         except (ToolFailedError, BadArgumentsError, WorkLimitError) as error:
             answer = ToolMessage(str(error), tool_call_id=call["id"], name=name, status="error")

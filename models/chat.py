@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from threading import Lock
@@ -23,9 +24,9 @@ _CONFIGURABLE = (*ROLES, *MODEL_CLASSES)
 _NO_OVERRIDES: Mapping[str, str] = {}
 _LOCAL_KEY = "not-needed"
 _WAYS_ON = (
-    "Give one (a name such as 'openai:gpt-5-mini', which a server and the command line read from "
-    "PLAN_EXECUTE_MODEL, or a chat model), set the provider's key or a base URL, "
-    "or give a plan made of bound steps only."
+    "a name such as 'openai:gpt-5-mini' (a server and the command line read it from PLAN_EXECUTE_MODEL), "
+    "a chat model (a ScriptedModel needs no key), the base URL of a server of your own, "
+    "or a plan made of bound steps only."
 )
 
 
@@ -93,8 +94,8 @@ class ChatModels:
         """
         chosen = self._choose(role, overrides, named)
         if chosen is None:
-            msg = f"the {role} needs a model and none is configured. {_WAYS_ON}"
-            raise MissingModelError(msg)
+            msg = f"the {role} needs a model and none is configured."
+            raise MissingModelError(msg, f"Give {_WAYS_ON}")
         return self._make(chosen, role) if isinstance(chosen, str) else chosen
 
     def has(self, role: Role, overrides: Mapping[str, str] = _NO_OVERRIDES) -> bool:
@@ -285,6 +286,10 @@ def _init(name: str, provider: str | None, **settings: Any) -> BaseChatModel:
     return model
 
 
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9_]*_KEY\b")
+"""The variable for the key, in the client's own message."""
+
+
 def _lacks_key(error: BaseException) -> bool:
     text = str(error).lower()
     return any(word in text for word in ("api_key", "api key", "credentials"))
@@ -292,8 +297,10 @@ def _lacks_key(error: BaseException) -> bool:
 
 def _creation_error(name: str, role: Role, error: Exception) -> ConfigurationError:
     if _lacks_key(error):
-        msg = f"the model {name!r} of the {role} has no API key. {_WAYS_ON}"
-        return MissingModelError(msg)
+        variable = _VARIABLE.search(str(error))
+        meant = variable[0] if variable else "the variable that its provider names"
+        msg = f"the model {name!r} of the {role} has no API key: set {meant}."
+        return MissingModelError(msg, f"Or give {_WAYS_ON}")
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     msg = f"the model {name!r} of the {role} cannot be set up: {reason[:300]}"
     return ConfigurationError(msg)

@@ -82,7 +82,9 @@ class Board(Threads):
 
     async def read(self, thread: str) -> RunRecord:
         """Read all about a run, with what the store has of it."""
-        return await aread_run(self.agent, config_of(thread))
+        return await aread_run(
+            self.agent, config_of(thread), lambda snapshot: self.status_of(thread, snapshot)
+        )
 
     def is_running(self, thread: str) -> bool:
         """Tell whether this process runs a thread."""

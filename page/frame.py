@@ -139,7 +139,7 @@ def note(words: str, kind: str = "failed") -> Markup:
     return element("p", words, class_=f"note {kind}", role="alert", dir="auto")
 
 
-_LABELS = {"stopped": "stopped, or run elsewhere", "running": "running"}
+_LABELS = {"stopped": "stopped, or run elsewhere"}
 
 
 def status_badge(status: str) -> Markup:

@@ -17,7 +17,7 @@ from .typed_plans import Declared, input_fields, plan_field
 
 __all__ = ["STATUSES", "Wanted", "inbox", "new_run", "runs"]
 
-STATUSES = ("waiting", "running", "stopped", "done", "partial", "failed", "rejected")
+STATUSES = ("waiting", "planning", "running", "stopped", "done", "partial", "failed", "rejected")
 _SHOWN = 100
 
 
@@ -32,7 +32,7 @@ def inbox(frame: Frame, threads: Sequence[Thread], since: int) -> str:
             question,
             impossible=one.impossible,
             about=_about(frame, one),
-            busy=one.status == "running",
+            busy=one.busy,
         )
         for one in waiting
         for question in one.questions

@@ -14,6 +14,7 @@ from ..report.markup import Markup, element, join
 from ..report.record import RunRecord
 from ..report.steps import StepRecord
 from ..report.words import OUTCOMES, Share, say_cost, say_seconds
+from ..state import FINAL_STATUSES
 from .asking import question_card
 from .frame import Frame, note, status_badge
 from .history import moments_list, past_panel
@@ -146,7 +147,7 @@ def _actions(frame: Frame, shown: Shown) -> Markup:
         buttons.append(("go-on", "Go on", "approve"))
     if shown.busy:
         buttons.append(("stop", "Stop", ""))
-    if status in ("running", "waiting", "stopped"):
+    if status not in FINAL_STATUSES:
         buttons.append(("cancel", "End this run", ""))
     if status in ("done", "partial", "failed") and failed:
         buttons.append(("retry", "Retry what failed", ""))

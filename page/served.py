@@ -62,7 +62,8 @@ class ServerThreads(Threads):
 
     async def read(self, thread: str) -> RunRecord:
         """Read all about a run, as far as the state has it."""
-        return run_record(await self.snapshot(thread), thread=thread)
+        snapshot = await self.snapshot(thread)
+        return run_record(snapshot, thread=thread, status=self.status_of(thread, snapshot))
 
     def is_running(self, thread: str) -> bool:
         """Tell whether the server was running a thread when it was asked last."""

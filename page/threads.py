@@ -15,7 +15,7 @@ from ..context import run_redactor
 from ..errors import ConfigurationError, InvalidInputError, PlanExecuteError, ThreadNotFoundError
 from ..people.questions import OpenQuestion
 from ..report import RunRecord
-from ..state import FINAL_STATUSES, begun_at
+from ..state import FINAL_STATUSES, begun_at, status_now
 from .history import AFTER, Moment, as_of, checkpoint_of, moments_of
 from .live import Live, Watch
 
@@ -46,7 +46,9 @@ class Thread:
     """When its first decision was made, ISO 8601."""
     goal: str
     status: str
-    """As in the state; or ``waiting``, ``running`` (here), ``stopped`` (or run elsewhere)."""
+    """See `state.status_now`; only what is known to run here is not ``stopped``."""
+    busy: bool
+    """Whether it is known to run now."""
     questions: list[OpenQuestion]
     impossible: Collection[str]
     """Decisions that could not be carried out."""
@@ -153,7 +155,7 @@ class Threads(ABC):
         if snapshot.created_at is None:
             return None
         found = run_redactor().value(self._described(thread, at, snapshot))
-        if found["status"] in FINAL_STATUSES and not snapshot.tasks:
+        if found["status"] in FINAL_STATUSES:
             self._ended[thread, at] = Thread(**found, questions=[], impossible=())
         questions = [one for one in questions_of(snapshot) if one.id not in self.kept(thread)]
         return Thread(**found, questions=questions, impossible=self.impossible(snapshot.values))
@@ -167,6 +169,7 @@ class Threads(ABC):
             "started": begun_at(values) or at,
             "goal": str(values.get("goal") or plan.get("goal") or ""),
             "status": self.status_of(thread, snapshot),
+            "busy": self.is_running(thread),
             "done": sum(result["status"] == "done" for result in results.values()),
             "steps": len(plan.get("steps") or ()),
             "cost": (values.get("usage") or {}).get("cost"),
@@ -174,12 +177,12 @@ class Threads(ABC):
 
     def status_of(self, thread: str, snapshot: StateSnapshot) -> str:
         """Tell a thread's status. A run of another process looks like one that stopped."""
-        if self.is_running(thread):
-            return "running"
-        if snapshot.interrupts:
-            return "waiting"
-        status = str(snapshot.values.get("status") or "planning")
-        return status if status in FINAL_STATUSES and not snapshot.tasks else "stopped"
+        return status_now(
+            snapshot.values,
+            asks=any(one.id not in self.kept(thread) for one in snapshot.interrupts),
+            pending=bool(snapshot.tasks) or self.is_running(thread),
+            is_run=lambda: self.is_running(thread),
+        )
 
     async def snapshot(self, thread: str) -> StateSnapshot:
         """Read a thread's state.

@@ -35,8 +35,12 @@ def form_wanted(plan: Plan, step: Step) -> dict[str, Any] | None:
 
 
 def _uses(plan: Plan, step_id: str) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield each use of a step's parts: where, the path, and whether the path is the whole expression."""
-    found = [pair for other in plan["steps"] for pair in step_references(other)]
+    """Yield each use of a step's parts: where, the path, and whether the path is the whole expression.
+
+    In a valid plan, the steps that use an output depend on its step.
+    """
+    users = [other for other in plan["steps"] if step_id in other["depends_on"]]
+    found = [pair for other in users for pair in step_references(other)]
     found += [("answer", one.expression) for one in references_in(plan.get("answer") or "")]
     for where, expression in found:
         paths = list(paths_in(expression))

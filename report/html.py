@@ -21,6 +21,7 @@ from .words import (
     Share,
     say_cost,
     say_count,
+    say_critical_path,
     say_roles,
     say_seconds,
     say_time,
@@ -384,13 +385,6 @@ def _critical_path(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
     timeline = record["timeline"]
     seconds = {bar["step_id"]: bar["worked_s"] for bar in timeline["bars"]}
     path = timeline["critical_path"]
-    work = sum(seconds[link["step_id"]] for link in path)
-    waited = max(0.0, timeline["seconds"] - work)
-    head = (
-        f"The critical path: {say_count(len(path), 'step')} that each waited for the one before, "
-        f"with {say_seconds(work)} of work and {say_seconds(waited)} between them. "
-        "The run could have ended earlier only if one of them had."
-    )
     listed = [
         element(
             "li",
@@ -398,12 +392,13 @@ def _critical_path(record: RunRecord, anchors: Mapping[str, str]) -> Markup:
             f" {say_seconds(seconds[link['step_id']])}, {_BECAUSE[link['because']]} ",
             step_links([link["after"]], anchors) if link["after"] else "",
             f", {say_seconds(link['waited_s'])} later" if link["waited_s"] >= 0.05 else "",
+            f", with {say_seconds(link['asked_s'])} of waiting for a person" if link["asked_s"] else "",
         )
         for link in path
     ]
     return element(
         "details",
-        element("summary", element("b", "◆ ", class_="critical-mark"), head),
+        element("summary", element("b", "◆ ", class_="critical-mark"), say_critical_path(timeline)),
         element("ol", *listed, class_="path"),
     )
 

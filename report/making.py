@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigurationError, ThreadNotFoundError, known
@@ -65,8 +65,15 @@ def is_report(text: str) -> bool:
     return SIGNED in text[-1000:] or f'"format": "{FORMAT}"' in text[:200]
 
 
-async def aread_run(agent: PlanExecuteAgent, config: RunnableConfig) -> RunRecord:
+async def aread_run(
+    agent: PlanExecuteAgent, config: RunnableConfig, status_of: Callable[[StateSnapshot], str] | None = None
+) -> RunRecord:
     """Read a thread, with the approvals and attempts that the agent's store has of it.
+
+    Args:
+        agent: Has the thread.
+        config: Names it.
+        status_of: Tells its status, where the caller knows whether somebody runs it.
 
     Raises:
         ThreadNotFoundError: If there is no such thread.
@@ -75,10 +82,11 @@ async def aread_run(agent: PlanExecuteAgent, config: RunnableConfig) -> RunRecor
     thread = str(config["configurable"].get("thread_id"))
     if snapshot.created_at is None:
         raise ThreadNotFoundError(f"there is no thread {thread!r}")
+    status = status_of(snapshot) if status_of is not None else None
     plan_id = (snapshot.values.get("plan") or {}).get("id")
     if not isinstance(plan_id, str):
         refused = await _last_draft(agent, config) if snapshot.values.get("plan_issues") else None
-        return run_record(snapshot, thread=thread, refused=refused)
+        return run_record(snapshot, thread=thread, refused=refused, status=status)
     store = agent.store if agent.store is not None else agent.memory
     ledger = Ledger(store, thread)
     attempts: dict[str, list[Any]] = {}
@@ -91,6 +99,7 @@ async def aread_run(agent: PlanExecuteAgent, config: RunnableConfig) -> RunRecor
         attempts=_in_order(attempts),
         waits=await ledger.waits(),
         spent=await spent_in_words(store, snapshot.values.get("settings")),
+        status=status,
         earlier_steps=await _earlier_steps(agent, config, missing_steps(snapshot.values), plan_id),
     )
 
@@ -131,9 +140,11 @@ def _in_order(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, 
     }
 
 
-def read_run(agent: PlanExecuteAgent, config: RunnableConfig) -> RunRecord:
+def read_run(
+    agent: PlanExecuteAgent, config: RunnableConfig, status_of: Callable[[StateSnapshot], str] | None = None
+) -> RunRecord:
     """Read a thread from synchronous code; see :func:`aread_run`."""
     from ..tools.threads import run_to_end
 
     agent.check_sync()
-    return run_to_end(aread_run(agent, config))
+    return run_to_end(aread_run(agent, config, status_of))

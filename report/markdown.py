@@ -21,6 +21,7 @@ from .words import (
     Share,
     say_cost,
     say_count,
+    say_critical_path,
     say_models,
     say_roles,
     say_seconds,
@@ -239,6 +240,7 @@ def _timeline(record: RunRecord) -> Iterator[str]:
     yield "\n".join(["```text", *_chart(record), "```"])
     chain = " → ".join(code(link["step_id"]) for link in timeline["critical_path"])
     yield f"Critical path: {chain}"
+    yield say_critical_path(timeline)
     if never := timeline["never_ran"]:
         yield f"Never ran: {', '.join(code(step_id) for step_id in never)}"
 

@@ -12,7 +12,7 @@ from ..context import Context
 from ..people.questions import OpenQuestion
 from ..people.wording import TITLES
 from ..plan.identity import input_values
-from ..state import FINAL_STATUSES, decider_in_words
+from ..state import FINAL_STATUSES, decider_in_words, status_now
 from .conversation import Said, said_in
 from .steps import StepRecord, step_records
 from .story import Decision, Story, tell_story
@@ -50,7 +50,7 @@ class RunRecord(TypedDict):
     made_at: str
     goal: str
     status: str
-    """As in the state; ``waiting`` while a question is open."""
+    """As in the state; ``waiting`` while a question is open, ``stopped`` where nobody is known to run it."""
     status_words: str
     reason: str
     """Why it ended as it did, if that is recorded."""
@@ -95,6 +95,7 @@ def run_record(
     refused: Mapping[str, Any] | None = None,
     waits: Sequence[Wait] = (),
     spent: Sequence[str] = (),
+    status: str | None = None,
     made_at: str | None = None,
 ) -> RunRecord:
     """Read a thread's state into a record.
@@ -108,6 +109,7 @@ def run_record(
         refused: The plan that was refused, where the state no longer has it.
         waits: What people were asked, as the store has it.
         spent: What its tenant has spent of each budget of a day or a month, in words.
+        status: Its status; None: nobody knows whether it is run now.
         made_at: When the record is made; None: now.
     """
     values, open_questions, thread = _read(state, thread)
@@ -132,7 +134,8 @@ def run_record(
     timeline = make_timeline(steps, own, slots, asked, made_at)
     _tell_work_from_waiting(steps, timeline)
     settings = dict(values.get("settings") or {})
-    status = "waiting" if questions else str(values.get("status") or "planning")
+    if status is None:
+        status = status_now(values, asks=bool(questions), pending=False, is_run=lambda: None)
     approval = values.get("approval") or {}
     return {
         "format": FORMAT,

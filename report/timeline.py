@@ -40,8 +40,10 @@ class Link(TypedDict):
     because: Because
     """What its start followed: the run's start, a dependency, a slot that became free, a revision."""
     after: str | None
+    asked_s: float
+    """Seconds since then in which a person was asked about it or about the run, and it did not work."""
     waited_s: float
-    """Seconds between the end of what it followed and its own start."""
+    """The other seconds between the end of what it followed and its own start."""
 
 
 class Asked(TypedDict):
@@ -147,7 +149,7 @@ def make_timeline(
     moments = [at for span in bars for at in (span.first, span.last)]
     moments += [at for _, piece in questions for at in piece]
     zero, end = min(moments, default=0.0), max(moments, default=0.0)
-    path = _critical_path(spans, _added_at(audit), slots)
+    path = _critical_path(spans, _added_at(audit), slots, questions, zero)
     critical = {link["step_id"] for link in path}
     pieces = [piece for span in bars for piece in span.pieces]
     waits = [piece for _, piece in questions]
@@ -212,6 +214,12 @@ def _without(pieces: Sequence[Piece], others: Sequence[Piece]) -> list[Piece]:
     return sorted(left)
 
 
+def _within(pieces: Iterable[Piece], start: float, end: float) -> list[Piece]:
+    """Keep what lies between two moments."""
+    cut = ([max(begin, start), min(stop, end)] for begin, stop in pieces)
+    return [piece for piece in cut if piece[0] < piece[1]]
+
+
 def _bar(span: Ran, zero: float, critical: set[str]) -> Bar:
     return {
         "step_id": span.step_id,
@@ -274,7 +282,13 @@ def _added_at(audit: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 # --- the critical path -------------------------------------------------------------------
 
 
-def _critical_path(spans: Mapping[str, Ran], added_at: Mapping[str, float], slots: int) -> list[Link]:
+def _critical_path(
+    spans: Mapping[str, Ran],
+    added_at: Mapping[str, float],
+    slots: int,
+    questions: Sequence[tuple[Asked, Piece]],
+    zero: float,
+) -> list[Link]:
     """Walk back from the step that ended last, each time to what held up its start."""
     path: list[Link] = []
     at = max((span for span in spans.values() if span.ran), key=lambda span: span.end, default=None)
@@ -282,14 +296,18 @@ def _critical_path(spans: Mapping[str, Ran], added_at: Mapping[str, float], slot
     while at is not None and at.step_id not in seen:
         seen.add(at.step_id)
         because, before = _held_up_by(at, spans, added_at, slots)
-        waited = max(0.0, at.start - before.end) if before is not None else 0.0
+        since = before.end if before is not None else zero
+        about = [piece for one, piece in questions if one["step_id"] in (at.step_id, None)]
+        asked = _without(_within(about, since, at.end), at.pieces)
+        idle = _without([[since, at.start]] if before is not None and since < at.start else [], asked)
         if at.ran:
             path.append(
                 {
                     "step_id": at.step_id,
                     "because": because,
                     "after": before.step_id if before is not None else None,
-                    "waited_s": round(waited, 3),
+                    "asked_s": round(_length(asked), 3),
+                    "waited_s": round(_length(idle), 3),
                 }
             )
         at = before

@@ -22,6 +22,7 @@ __all__ = [
     "event_title",
     "say_cost",
     "say_count",
+    "say_critical_path",
     "say_models",
     "say_roles",
     "say_seconds",
@@ -61,6 +62,7 @@ OUTCOMES: dict[str, Outcome] = {
 _STATUSES = {
     "planning": "Not finished: the plan is being written, or the run was stopped before the plan was ready.",
     "running": "Not finished: it is running, or was stopped before its end. This is what there is so far.",
+    "stopped": "Not finished: it was stopped before its end. This is what there is so far.",
     "waiting": "Not finished: it waits for a person's answer. This is what there is so far.",
     "done": "The run ended, and its work is done.",
     "partial": "The run ended before everything was done.",
@@ -146,7 +148,7 @@ def say_timeline(timeline: Mapping[str, Any]) -> str:
     seconds, active, waited = timeline["seconds"], timeline["active_s"], timeline["waited_s"]
     parts = {"steps worked": active, "a person was asked": waited, "neither": seconds - active - waited}
     told = [f"{say_seconds(part)} {what}" for what, part in parts.items() if part > seconds / 50]
-    of_it = f": {', '.join(told)}" if len(told) > 1 else ""
+    of_it = f": {', '.join(told)}" if len(told) > 1 or waited > seconds / 50 else ""
     ran = sum(bool(bar["pieces"]) for bar in timeline["bars"])
     most = timeline["at_once"]
     together = (
@@ -159,6 +161,21 @@ def say_timeline(timeline: Mapping[str, Any]) -> str:
     return (
         f"{say_count(ran, 'step')} ran. It took {say_seconds(seconds)} from the first start "
         f"({say_time(timeline['started_at'])}) to the last end{of_it}.{together}"
+    )
+
+
+def say_critical_path(timeline: Mapping[str, Any]) -> str:
+    """Say what the time of the critical path went to."""
+    path = {link["step_id"] for link in timeline["critical_path"]}
+    work = sum(bar["worked_s"] for bar in timeline["bars"] if bar["step_id"] in path)
+    asked = sum(link["asked_s"] for link in timeline["critical_path"])
+    between = max(0.0, timeline["seconds"] - work - asked)
+    told = [f"{say_seconds(work)} of work"]
+    told += [f"{say_seconds(asked)} of waiting for a person"] if asked else []
+    return (
+        f"The critical path: {say_count(len(path), 'step')} that each waited for the one before, "
+        f"with {', '.join(told)} and {say_seconds(between)} between them. "
+        "The run could have ended earlier only if one of these times had been shorter."
     )
 
 

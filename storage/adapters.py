@@ -39,7 +39,7 @@ from langgraph.checkpoint.serde.types import ERROR
 from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
-from ..errors import PlanExecuteError, StorageError
+from ..errors import PlanExecuteError, StorageError, ThreadBusyError
 from ..langgraph_private import NO_TASK, uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
 from .calls import Access, Bridge, note_fault
@@ -183,6 +183,16 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         finally:
             # Also if the wait for it was cancelled, and then the wait for its end, before it had its turn.
             await self._bridge.in_thread(leave)
+
+    async def is_held(self, thread_id: str) -> bool | None:
+        """Tell whether somebody runs a thread now; None: the saver locks no threads."""
+        if not self.locks_threads:
+            return None
+        try:
+            async with self.hold_thread(thread_id):
+                return False
+        except ThreadBusyError:
+            return True
 
     async def signal_stop(self, thread_id: str) -> bool:
         """Tell a thread's holder to stop; return whether the storage can do that (see `ThreadHold.watch`)."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ..errors import ThreadBusyError
 from ..langgraph_private import (
     CHECKPOINT_VERSION,
     ENTRY,
@@ -236,9 +236,13 @@ class StoredCheckpoints:
         """The file."""
         return self.shared.path
 
-    def thread_lock(self, thread_id: str) -> AbstractContextManager[None]:
-        """Hold a thread; see ``LocalSaver``."""
-        return thread_lock(self.database, thread_id)
+    async def is_held(self, thread_id: str) -> bool:
+        """Tell whether somebody runs a thread now."""
+        try:
+            with thread_lock(self.database, thread_id):
+                return False
+        except ThreadBusyError:
+            return True
 
 
 class ThreadSource(Protocol):

@@ -13,7 +13,8 @@ What becomes of a block follows from its language:
 A block is a file where its first line is a comment with a name (``# tools.py``), or the line before it
 ends in one (```langgraph.json`:``).
 
-In what is shown as printed, ``…`` stands for anything. Where a person types at a prompt, the page shows it.
+In what is shown as printed, ``…`` stands for anything. Where a person types at a prompt, the page shows
+it: the command is run in a pseudo-terminal, and the page shows what the window shows at the end.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from typing import Any
 
 import jsonschema
 import yaml
+from cli_server import Programs
 from dev_server import serve
+from terminals import Terminal
 
 __all__ = [
     "CHECKOUT",
@@ -124,42 +127,21 @@ def _with_exit_code(line: str) -> tuple[str, int]:
 
 
 class _Out(io.TextIOWrapper):
-    """Standard output and error of what a page runs, in one text as a terminal shows it."""
+    """Standard output and error of what a page runs, in one text."""
 
-    def __init__(self, *, terminal: bool) -> None:
+    def __init__(self) -> None:
         super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
-        self._terminal = terminal
-
-    def isatty(self) -> bool:
-        return self._terminal
 
     @property
     def text(self) -> str:
         return self.buffer.getvalue().decode()  # type: ignore[attr-defined,no-any-return]
 
 
-class _In(io.TextIOWrapper):
-    """Standard input: what the page shows as typed, echoed as a terminal does; else nothing."""
-
-    def __init__(self, typed: list[str], out: _Out) -> None:
-        super().__init__(io.BytesIO(), encoding="utf-8")
-        self._typed, self._out = typed, out
-        self._terminal = bool(typed)
-
-    def isatty(self) -> bool:
-        return self._terminal
-
-    def readline(self, *_: Any) -> str:
-        line = f"{self._typed.pop(0)}\n" if self._typed else ""
-        self._out.write(line)
-        return line
-
-
 @contextlib.contextmanager
-def _streams(typed: list[str]) -> Iterator[_Out]:
-    out = _Out(terminal=bool(typed))
+def _streams() -> Iterator[_Out]:
+    out = _Out()
     before = sys.stdin
-    sys.stdin = _In(typed, out)
+    sys.stdin = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             yield out
@@ -186,11 +168,12 @@ class PageRun:
     Args:
         page: The page's path in the checkout.
         folder: Where it is run; the current folder meanwhile.
+        programs: Run what stands before a terminal.
         elsewhere: Commands that are not run here.
     """
 
-    def __init__(self, page: str, folder: Path, *, elsewhere: Mapping[str, str]) -> None:
-        self.page, self.folder = page, folder
+    def __init__(self, page: str, folder: Path, programs: Programs, *, elsewhere: Mapping[str, str]) -> None:
+        self.page, self.folder, self._programs = page, folder, programs
         self._elsewhere = elsewhere
         self._stands_for: dict[str, str] = {}  # texts of the page, and what takes their place here
         self._module = types.ModuleType("page")
@@ -227,7 +210,7 @@ class PageRun:
             return
         # Empty lines before it, so that a traceback names the line of the page.
         source = "\n" * (block.line - 1) + self._here(block.text)
-        with _streams([]) as out:
+        with _streams() as out:
             exec(compile(source, str(CHECKOUT / self.page), "exec"), vars(self._module))
         self._printed = out.text
 
@@ -246,23 +229,40 @@ class PageRun:
         for command, expected, shown in commands_in(block):
             if command in self._elsewhere:
                 continue
-            typed = [found[2] for line in (shown or "").splitlines() if (found := TYPED.match(line))]
-            run = _in_a_process if expected == KILLED else self._command
-            code, out = run(self._here(command), typed)
+            typed = [found for line in (shown or "").splitlines() if (found := TYPED.match(line))]
+            if typed:
+                code, out = self._at_a_terminal(self._here(command), typed)
+            else:
+                code, out = (_in_a_process if expected == KILLED else self._command)(self._here(command))
             assert code == expected, f"{self._at(block)}: {command}: exit code {code}\n{out}"
             if shown is not None:
                 assert matches(self._here(shown), out), f"{self._at(block)}: {command} printed\n{out}"
             printed += out
         self._printed = printed
 
-    def _command(self, line: str, typed: list[str]) -> tuple[int, str]:
+    def _at_a_terminal(self, line: str, typed: list[re.Match[str]]) -> tuple[int, str]:
+        """Type what the page shows as typed, and return what the window shows at the end."""
+        program, *words = shlex.split(line)
+        argv = [_path_of(program), *words]
+        env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        env["TERM"] = "xterm"
+        terminal = Terminal(self._programs, argv, cwd=self.folder, env=env, size=(200, 80))
+        try:
+            for prompt, said in (found.groups() for found in typed):
+                terminal.expect(prompt)
+                # A choice is made by its key.
+                terminal.press(said[0] if prompt.endswith("]") else f"{said}\n")
+            return terminal.wait(), "\n".join(terminal.lines)
+        finally:
+            terminal.close()
+
+    def _command(self, line: str) -> tuple[int, str]:
         program, *words = shlex.split(line)
         if words[:1] == ["dev"]:
             return self._serve()
         assert program in PROGRAMS, f"{self.page}: nothing runs {line!r} and no other place is named for it"
-        with _streams(typed) as out:
+        with _streams() as out:
             code = PROGRAMS[program](words)
-        assert not typed, f"{self.page}: {line!r} never asked for {typed}"
         return code, out.text
 
     def _serve(self) -> tuple[int, str]:
@@ -279,7 +279,7 @@ class PageRun:
 
     def cron(self, block: Block) -> None:
         """Run the command of each line of a crontab, as cron does: by a shell, with % escaped."""
-        program = Path(str(shutil.which("plan-execute", path=str(Path(sys.executable).parent)))).parent
+        program = Path(_path_of("plan-execute")).parent
         env = {**os.environ, "PATH": f"{program}{os.pathsep}{os.environ['PATH']}"}
         for line in block.text.splitlines():
             command = line.split(maxsplit=5)[5].replace("\\%", "%")
@@ -307,10 +307,14 @@ LANGUAGES: dict[str, Callable[[PageRun, Block], None]] = {
 """What is done with a block, by its language."""
 
 
-def _in_a_process(line: str, _typed: list[str]) -> tuple[int, str]:
+def _path_of(program: str) -> str:
+    return str(shutil.which(program, path=str(Path(sys.executable).parent)))
+
+
+def _in_a_process(line: str) -> tuple[int, str]:
     """Run a command that kills its own process."""
     program, *words = shlex.split(line)
-    command = [str(shutil.which(program, path=str(Path(sys.executable).parent))), *words]
+    command = [_path_of(program), *words]
     pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     done = subprocess.run(command, **pipes, text=True, timeout=60)
     return (KILLED if done.returncode < 0 else done.returncode), done.stdout

@@ -53,7 +53,7 @@ async def run_bound_step(
     effect = toolbox.effect(name)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
     config = with_marks(config, {CALL: call_id})
-    seen = scope.begin_call(runtime, {"name": name, "args": args, "id": call_id}, effect)
+    seen = scope.begin_call({"name": name, "args": args, "id": call_id}, effect)
     evidence.append(seen)
 
     bound = _BoundCall(name, args, call_id, scope, toolbox, runtime)
@@ -62,7 +62,9 @@ async def run_bound_step(
         return await call_and_let_ask(scope, this, config, partial(bound.with_retries, this))
 
     try:
-        output = await call_once(scope, name, args, effect, call, call_id=call_id)
+        output = await call_once(
+            scope, name, args, effect, call, call_id=call_id, tell=partial(scope.tell_call, runtime, seen)
+        )
     except StepError as error:
         scope.end_call(runtime, seen, ok=False, output=str(error))
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from langchain_core.messages import AnyMessage, BaseMessage
@@ -57,7 +57,7 @@ async def run_named_agent(
     """
     name, args, limit = agent_grant(agent.name), {"task": task}, scope.run.settings.max_inline_bytes
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
-    seen = scope.begin_call(runtime, {"name": name, "args": args, "id": call_id}, agent.effect)
+    seen = scope.begin_call({"name": name, "args": args, "id": call_id}, agent.effect)
     evidence.append(seen)
 
     async def call(this: CallId) -> Json:
@@ -70,7 +70,9 @@ async def run_named_agent(
     # The other server knows whether a remote call happened, so nobody needs to be asked.
     effect: Effect = "idempotent" if agent.is_remote else agent.effect
     try:
-        output = await call_once(scope, name, args, effect, call)
+        output = await call_once(
+            scope, name, args, effect, call, tell=partial(scope.tell_call, runtime, seen)
+        )
     except StepError as error:
         scope.end_call(runtime, seen, ok=False, output=str(error))
         raise

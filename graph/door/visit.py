@@ -630,7 +630,7 @@ def _require_requester(settings: Context, person: By) -> None:
 def _require_planner(agent: CompiledAgent, checked: Mapping[str, Any], settings: Context) -> None:
     if checked.get("plan") is None and not agent.models.has("planner", settings.models):
         raise MissingModelError(
-            "planning a goal needs a model, but none is configured: give the agent one (a server and the "
-            "command line read PLAN_EXECUTE_MODEL), name one in the context (`models`, key `planner`), "
-            "or give a plan of bound steps"
+            "planning a goal needs a model, but none is configured.",
+            "Give the agent one (a server and the command line read PLAN_EXECUTE_MODEL), "
+            "name one in the context (`models`, key `planner`), or give a plan of bound steps.",
         )

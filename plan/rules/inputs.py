@@ -11,7 +11,7 @@ from ...state import Plan, PlanIssue
 from ..schemas import schema_problem, value_problem
 from .facts import PlanFacts, Rule, issue
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "wrong_value"]
 
 
 def _inputs(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
@@ -35,7 +35,14 @@ def _inputs(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     for name in facts.inputs if plan["inputs"] else ():
         if name not in plan["inputs"]:
             message = f"the plan has no input {name!r}; known inputs: {known(plan['inputs'], given=name)}"
-            yield issue("unresolved_reference", None, message, "inputs")
+            yield issue("unresolved_reference", None, message, "inputs", name)
+
+
+def wrong_value(issue: Mapping[str, Any]) -> str | None:
+    """Name the input whose given value an issue is about; None: it is about the plan."""
+    about, *field = issue.get("field") or ("",)
+    is_given = issue["code"] in ("type_mismatch", "unresolved_reference") and about == "inputs"
+    return str(field[0]) if is_given and issue["step_id"] is None and len(field) == 1 else None
 
 
 def _declared_as(schema: Mapping[str, Any]) -> str:

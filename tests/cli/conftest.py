@@ -1,24 +1,17 @@
 """Run the real `plan-execute`, in a folder of its own, with and without a terminal."""
 
-import fcntl
 import json
 import os
-import pty
-import re
-import select
 import shutil
-import signal
 import stat
-import struct
 import subprocess
 import sys
-import termios
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyte
 import pytest
+from terminals import Terminal
 
 PROGRAM = shutil.which("plan-execute", path=str(Path(sys.executable).parent))
 
@@ -161,6 +154,13 @@ steps:
     depends_on: [a]
     call: {tool: slow, args: {seconds: 30}}
 """,
+    "stall.yaml": """
+goal: change something slowly
+steps:
+  - {id: s, call: {tool: stall, args: {seconds: "${inputs.seconds}"}}}
+inputs:
+  seconds: {type: number, default: 30}
+""",
     "bad.yaml": """goal: bad
 steps:
   - id: a
@@ -170,8 +170,6 @@ steps:
     call: {tool: note, args: {txt: hello}}
 """,
 }
-
-ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass
@@ -243,103 +241,6 @@ class Cli:
         return log.read_text().splitlines() if log.exists() else []
 
 
-class Terminal:
-    """The program before a pseudo-terminal, as a person would use it."""
-
-    def __init__(self, cli, *arguments, size=None, **env):
-        self._master, slave = pty.openpty()
-        rows, columns = size or (50, 100)
-        self.screen = pyte.Screen(columns, rows)
-        self._stream = pyte.ByteStream(self.screen)
-        env = {**cli.env, **env}
-        if size:
-            # A window has a size of its own, and this is what it is then.
-            env.pop("COLUMNS", None)
-            self._set_size(rows, columns)
-        self.process = cli.programs.open(
-            [PROGRAM, *arguments], cwd=cli.folder, env=env, terminal=os.ttyname(slave)
-        )
-        os.close(slave)
-        self.raw = b""
-        self._seen = 0
-
-    def _set_size(self, rows, columns):
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def resize(self, rows, columns):
-        """Give the window another size, as a person does with the mouse."""
-        self.screen.resize(rows, columns)
-        self._set_size(rows, columns)
-
-    @property
-    def lines(self):
-        """What the window shows now, as a person sees it."""
-        self._read(0)
-        return [line.rstrip() for line in self.screen.display]
-
-    @property
-    def shown(self):
-        """The window's lines that hold something, as one text."""
-        return "\n".join(line for line in self.lines if line)
-
-    def expect_shown(self, *texts, timeout=60):
-        """Wait until the window shows all of these at once."""
-        until = time.monotonic() + timeout
-        while not all(text in self.shown for text in texts):
-            assert time.monotonic() < until, f"{texts} is not shown in:\n{self.shown}"
-            if not self._read(0.1) and self.process.poll() is not None and not self._read(0.1):
-                assert all(text in self.shown for text in texts), f"{texts} is not shown in:\n{self.shown}"
-        return self.shown
-
-    @property
-    def text(self):
-        """Everything shown so far, without colours."""
-        return ANSI.sub("", self.raw.decode(errors="replace")).replace("\r\n", "\n")
-
-    def expect(self, text, timeout=60):
-        """Wait until the program shows a text after what was expected before."""
-        until = time.monotonic() + timeout
-        while (at := self.text.find(text, self._seen)) < 0:
-            assert time.monotonic() < until, f"{text!r} was not shown in:\n{self.text[self._seen :]}"
-            if not self._read(0.1) and self.process.poll() is not None and not self._read(0.1):
-                assert self.text.find(text, self._seen) >= 0, f"{text!r} was not shown in:\n{self.text}"
-        self._seen = at + len(text)
-
-    def _read(self, timeout):
-        if not select.select([self._master], [], [], timeout)[0]:
-            return False
-        try:
-            piece = os.read(self._master, 65536)
-        except OSError:
-            # Linux gives EIO when the other side is closed.
-            return False
-        self.raw += piece
-        self._stream.feed(piece)
-        return bool(piece)
-
-    def type(self, text):
-        """Type a line."""
-        self.press(text + "\n")
-
-    def press(self, keys):
-        """Press keys, such as Ctrl-C (\\x03)."""
-        os.write(self._master, keys.encode())
-
-    def wait(self, timeout=60):
-        """Wait for the end and return the exit code."""
-        until = time.monotonic() + timeout
-        while self._read(0.05) or self.process.poll() is None:
-            assert time.monotonic() < until, f"the program goes on after:\n{self.text}"
-        assert "Traceback" not in self.text, self.text
-        return self.process.returncode
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
-        os.close(self._master)
-
-
 @pytest.fixture(scope="session")
 def cli_in(forked):
     """Prepare the program in a folder."""
@@ -364,7 +265,9 @@ def terminal(cli):
     opened = []
 
     def open_terminal(*arguments, **options):
-        opened.append(Terminal(cli, *arguments, **options))
+        env = {**cli.env, **options}
+        size = env.pop("size", None)
+        opened.append(Terminal(cli.programs, [PROGRAM, *arguments], cwd=cli.folder, env=env, size=size))
         return opened[-1]
 
     yield open_terminal

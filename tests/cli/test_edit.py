@@ -1,5 +1,6 @@
 """`edit` changes the plan of a stopped run: finished work is kept, a bad edit changes nothing."""
 
+import json
 import re
 import signal
 
@@ -116,7 +117,7 @@ def test_no_run_stores_the_edit_and_resume_runs_it(cli):
     edited = changed(cli, "fail.yaml", ("q: bad", "q: good"))
     done = cli("edit", "t", "--plan", edited, "--no-run", *TOOLS, "--json")
     assert done.code == 0, done.err
-    assert (done.json["thread"], done.json["changed"], done.json["status"]) == ("t", True, "running")
+    assert (done.json["thread"], done.json["changed"], done.json["status"]) == ("t", True, "stopped")
     assert done.json["difference"] == {"added": ["f_r2"], "removed": ["f"], "changed": ["after"]}
     assert sorted(cli.calls) == ["look bad", "look tea"]
     shown = cli("show", "t")
@@ -323,3 +324,15 @@ def test_an_edit_of_a_plan_that_somebody_else_changed_meanwhile_is_not_stored_bu
     assert "q: mine" in kept.read_text()
     assert cli("resume", "t", *TOOLS).code == 0
     assert cli.calls == ["look theirs", "note theirs"]
+
+
+def test_a_plan_that_waits_with_mistakes_names_edit_and_the_edit_runs(cli):
+    cli.run_plan("write.yaml")
+    wrong = json.dumps({"goal": "g", "steps": [{"id": "w", "call": {"tool": "note", "args": {"txt": "x"}}}]})
+    asked = cli("resume", "t", "--answer", f'{{"type": "edit", "args": {{"plan": {wrong}}}}}', *TOOLS)
+    assert (asked.code, "bad_arguments" in asked.err) == (3, True)
+    for told in (asked, cli("show", "t", *TOOLS)):
+        assert "  plan-execute edit t --tools mytools:ALL --plan FILE " in told.err
+    (cli.folder / "right.yaml").write_text(wrong.replace("txt", "text"))
+    assert cli("edit", "t", *TOOLS, "--plan", "right.yaml").code == 0
+    assert cli.calls == ["note x"]

@@ -52,7 +52,8 @@ def test_a_goal_without_a_model_names_the_three_ways_on(cli, command):
 def test_a_model_without_its_key_names_the_three_ways_on(cli):
     done = cli("run", "make tea", "--model", "openai:gpt-5-mini")
     assert done.code == 2
-    assert "API key" in done.err
+    said = "Error: the model 'openai:gpt-5-mini' of the executor has no API key: set OPENAI_API_KEY.\n"
+    assert done.err.startswith(f"{said}There are three ways on:\n")
     assert "plan-execute demo" in done.err
 
 

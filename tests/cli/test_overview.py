@@ -49,13 +49,24 @@ def test_alone_it_says_what_waits_what_ended_and_what_to_do_next(three):
 def test_a_run_whose_process_was_killed_is_stopped_and_alone_it_says_how_to_go_on(cli):
     process = cli.start("run", "--plan", "long.yaml", "--tools", "mytools:ALL", "--thread", "t")
     cli.wait_for_call("slow")
-    assert cli("list", "--json").json["threads"][0]["status"] == "running"
+    assert statuses_of(cli, "t") == {"running"}
     process.kill()
     process.communicate()
+    assert statuses_of(cli, "t") == {"stopped"}
     assert cli("list", "--json", "--status", "stopped").json["threads"][0]["done"] == 1
+    shown = cli("show", "t")
+    assert "Status: stopped" in shown.out
+    assert "It stopped before its end. Go on with: plan-execute resume t\n" in shown.err
     text = cli().out
     assert "Stopped before the end" in text
     assert "plan-execute resume t " in text
+
+
+def statuses_of(cli, thread):
+    """Collect the status that each command names."""
+    listed = {one["thread"]: one["status"] for one in cli("list", "--json").json["threads"]}
+    others = [cli(command, thread, "--json").json["status"] for command in ("show", "report")]
+    return {listed[thread], *others}
 
 
 def test_inbox_shows_what_waits_oldest_first_and_how_to_answer(three):

@@ -93,7 +93,7 @@ def test_a_plan_and_its_inputs_can_come_from_the_standard_input_and_from_a_file(
     with (cli.folder / "read.yaml").open() as plan:
         wrong = cli("run", "--plan", "-", "--inputs", "values.yaml", "--tools", "mytools:ALL", stdin=plan)
     assert wrong.code == 2
-    assert "(standard input):4:3: type_mismatch: input 'what' is declared as string" in wrong.err
+    assert "  --inputs values.yaml: what: type_mismatch: input 'what' is declared as string" in wrong.err
     assert cli.calls == []
     with (cli.folder / "read.yaml").open() as plan:
         text = cli("run", "--plan", "-", "--input", "what=12", "--tools", "mytools:ALL", stdin=plan)
@@ -108,6 +108,33 @@ def test_inputs_without_a_default_are_needed_by_a_run_and_no_fault_of_the_file(c
     assert (checked.code, checked.json["valid"], checked.json["inputs_needed"]) == (0, True, ["what"])
     refused = cli("run", "--plan", "open.yaml", "--tools", "mytools:ALL")
     assert (refused.code, "open.yaml:4:3: missing_input" in refused.err) == (2, True)
+    assert "Give it what is missing: --input what=…" in refused.err
+
+
+def test_a_mistake_in_an_input_names_the_option_that_gave_it_and_not_the_plan(cli):
+    (cli.folder / "typed.yaml").write_text(
+        "goal: g\ninputs: {n: {type: integer}}\n"
+        "steps: [{id: a, call: {tool: look, args: {q: '${inputs.n}'}}}]\n"
+    )
+    (cli.folder / "values.yaml").write_text("n: many\n")
+    for options, said in (
+        (("--input", "n=x"), "  --input n: type_mismatch: input 'n' is declared as integer"),
+        (
+            ("--input", "n=1", "--input", "m=2"),
+            "  --input m: unresolved_reference: the plan has no input 'm'",
+        ),
+        (("--inputs", "values.yaml"), "  --inputs values.yaml: n: type_mismatch: input 'n' is declared as"),
+    ):
+        refused = cli.run_plan("typed.yaml", *options)
+        assert (refused.code, refused.out) == (2, "")
+        assert said in refused.err
+        assert "typed.yaml:" not in refused.err
+        checked = cli("validate", "typed.yaml", *options, "--tools", "mytools:ALL")
+        assert said.strip() in checked.out
+    refused = cli.run_plan("write.yaml", "--input", "k=v")
+    assert (
+        "  --input k: unresolved_reference: the plan has no input 'k'; it declares no inputs" in refused.err
+    )
 
 
 def test_the_schema_that_is_published_is_printed(cli):

@@ -46,6 +46,21 @@ def test_a_question_left_open_while_others_run_is_not_asked_again_at_their_end(c
     assert "plan-execute resume t" in window.text
 
 
+def test_without_a_terminal_a_question_is_told_in_words_with_a_command_for_each_choice(cli):
+    choices = {"tea": "tea", "3": "'\"3\"'", "black tea": "'black tea'"}
+    (cli.folder / "choose.yaml").write_text(
+        'goal: g\nsteps: [{id: what, ask: {question: "Which one?", choices: [tea, "3", black tea]}}]\n'
+    )
+    done = cli("run", "choose.yaml", "--thread", "t")
+    assert done.code == 3
+    assert "A question to you: Which one?" in done.err
+    for shown in (done, cli("show", "t")):
+        for quoted in choices.values():
+            assert f"  plan-execute resume t --answer {quoted}\n" in shown.err
+        assert "--answer 'your answer'" not in shown.err
+    assert cli("resume", "t", "--answer", '"3"', "--json").json["results"]["what"]["output"] == "3"
+
+
 def test_without_a_model_no_revision_is_offered_and_all_else_is(cli, terminal):
     done = cli.run_plan("fail.yaml", "--on-failure", "ask")
     for word in ("retry", "skip", "abort"):

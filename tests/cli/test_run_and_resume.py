@@ -155,6 +155,24 @@ def test_ctrl_c_exits_130_and_the_command_it_names_goes_on_without_doing_anythin
     assert cli.calls.count("look tea") == 1
 
 
+def test_after_a_kill_the_question_about_a_call_comes_before_any_line_of_the_call(cli):
+    process = cli.start(
+        "run", "--plan", "stall.yaml", "--tools", "mytools:ALL", "--thread", "t", "--approval", "never"
+    )
+    cli.wait_for_call("stall")
+    process.kill()
+    process.communicate()
+    tools = ("--tools", "mytools:ALL")
+    asked = cli("resume", "t", *tools)
+    assert asked.code == 3
+    assert "? s: waits for a decision (resolve_unknown_outcome)" in asked.err
+    assert "· s: stall" not in asked.err
+    answered = cli("resume", "t", *tools, "--answer", '{"decision": "happened", "output": "changed"}')
+    assert (answered.code, cli.calls.count("stall")) == (0, 1)
+    assert "· s: stall" not in answered.err, "nothing was called"
+    assert "✓ s" in answered.err
+
+
 def test_a_second_runner_of_a_thread_is_told_that_it_is_busy(cli):
     process = cli.start("run", "--plan", "long.yaml", "--tools", "mytools:ALL", "--thread", "t")
     try:
@@ -172,6 +190,20 @@ def test_a_new_run_on_a_waiting_thread_is_refused_with_the_way_on(cli):
     assert done.code == 1
     assert "waits for an answer" in done.err
     assert "Go on with: plan-execute resume t" in done.err
+
+
+def test_a_new_run_on_a_thread_that_has_ended_says_what_it_keeps(cli):
+    first = cli.run_plan("read.yaml")
+    assert "A new run begins" not in first.err
+    second = cli.run_plan("read.yaml", "--input", "what=milk")
+    assert second.code == 0
+    assert second.err.startswith(
+        "The last run of thread 't' ended as done. A new run begins: it keeps the thread's conversation and "
+        "history, and no plan, results or approval.\n"
+    )
+    assert cli.calls == ["look tea", "look x", "look milk", "look x"]
+    audit = cli("history", "t", "--json").json["audit"]
+    assert [event["event"] for event in audit].count("finished") == 2
 
 
 def test_resume_without_the_plans_tools_is_refused_before_a_step_can_fail(cli):

@@ -223,6 +223,26 @@ def test_nothing_of_a_plan_is_hidden_from_who_approves_it(cli, terminal):
         assert part in screen.text
 
 
+def test_an_answer_in_markdown_is_legible_in_a_window_and_untouched_in_a_pipe(cli, terminal):
+    (cli.folder / "answer.yaml").write_text(
+        "goal: g\nsteps: [{id: a, call: {tool: look, args: {q: tea}}}]\n"
+        'answer: "## Found\\n\\n- **drink**: ${a.found}"\n'
+    )
+    assert cli.run_plan("answer.yaml").code == 0
+    assert "## Found\n\n- **drink**: tea" in cli("show", "t").out
+    window = terminal("show", "t", size=(40, 80))
+    assert window.wait() == 0
+    at = window.lines.index("Found")
+    assert window.lines[at + 2] == "- drink: tea"
+    assert window.screen.buffer[at][0].bold
+    assert [window.screen.buffer[at + 2][column].bold for column in (0, 2, 6, 8)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
 def test_with_json_nobody_is_asked_even_at_a_terminal(cli, terminal):
     screen = terminal(*START, "write.yaml", "--json")
     assert screen.wait() == 3

@@ -137,9 +137,9 @@ PAGES = [page for page in page_names() if not runs_itself(page)]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_the_page_shows_works(page, folder):
+def test_what_the_page_shows_works(page, folder, forked):
     with PREPARED.get(page, nullcontext)(folder):
-        PageRun(page, folder, elsewhere=ELSEWHERE).run()
+        PageRun(page, folder, forked, elsewhere=ELSEWHERE).run()
 
 
 @pytest.mark.parametrize("page", PAGES)

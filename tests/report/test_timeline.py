@@ -8,7 +8,7 @@ import pytest
 
 from plan_execute.report.drawings import Scale, _tick
 from plan_execute.report.timeline import make_timeline
-from plan_execute.report.words import say_seconds, say_time, say_timeline
+from plan_execute.report.words import say_critical_path, say_seconds, say_time, say_timeline
 
 START = datetime(2026, 7, 1, 8, tzinfo=UTC)
 
@@ -85,6 +85,23 @@ def test_waiting_for_a_person_is_no_work():
     assert timeline["bars"][1]["waits"] == [[21.0, 109.0]]
     assert [wait["step_id"] for wait in timeline["waits"]] == [None, "b"]
     assert "12 s steps worked, 1 min 38 s a person was asked" in say_timeline(timeline)
+
+
+def test_the_critical_path_tells_work_from_waiting_for_a_person():
+    steps = [step("a", 10, 20), step("b", 20, 110, "a"), step("c", 200, 203, "b"), step("d", 0, 1)]
+    questions = [asked(0, 10), asked(21, 109, "b"), asked(120, 200, "c"), asked(1, 9, "d")]
+    timeline = make_timeline(steps, (), 8, questions)
+    path = [(one["step_id"], one["asked_s"], one["waited_s"]) for one in timeline["critical_path"]]
+    assert path == [("a", 10.0, 0.0), ("b", 88.0, 0.0), ("c", 80.0, 10.0)]
+    said = say_critical_path(timeline)
+    assert "with 15 s of work, 2 min 58 s of waiting for a person and 10 s between them" in said
+    alone = make_timeline([step("a", 0, 5)], (), 8)
+    assert "with 5.0 s of work and 0 ms between them" in say_critical_path(alone)
+
+
+def test_a_run_that_only_waited_says_so():
+    timeline = make_timeline([step("a", 1000, 1001)], (), 8, [asked(0, 1000)])
+    assert "to the last end: 16 min 40 s a person was asked." in say_timeline(timeline)
 
 
 def test_what_is_asked_now_has_waited_until_now():

@@ -25,6 +25,7 @@ from plan_execute.state import (
     is_satisfied,
     kind_of,
     merge_by_id,
+    status_now,
     step_kind,
 )
 
@@ -191,3 +192,24 @@ def test_who_decided_is_read_from_records_of_any_version() -> None:
     assert decider_in_words({"kind": "person", "id": "ann"}) == "person ann"
     assert [decider_in_words(by) for by in ({"kind": "model"}, "timeout", None)] == ["model", "timeout", ""]
     assert [kind_of(by) for by in ({"kind": "model"}, "timeout", None)] == ["model", "timeout", ""]
+
+
+@pytest.mark.parametrize(
+    ("status", "asks", "pending", "is_run", "named"),
+    [
+        ("running", True, True, True, "waiting"),
+        ("running", False, True, True, "running"),
+        ("running", False, True, False, "stopped"),
+        ("running", False, True, None, "running"),
+        (None, False, True, False, "stopped"),
+        (None, False, True, True, "planning"),
+        ("done", False, False, False, "done"),
+        ("done", False, True, False, "stopped"),
+        ("done", False, True, True, "running"),
+    ],
+)
+def test_a_status_tells_what_waits_what_runs_and_what_nobody_runs(
+    status: str | None, asks: bool, pending: bool, is_run: bool | None, named: str
+) -> None:
+    values = {} if status is None else {"status": status}
+    assert status_now(values, asks=asks, pending=pending, is_run=lambda: is_run) == named

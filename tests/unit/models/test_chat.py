@@ -91,7 +91,8 @@ def test_a_model_is_created_once() -> None:
 
 @pytest.mark.parametrize("name", ["gpt-5-mini", "openai:gpt-5-mini", "qwen3"])
 def test_a_missing_key_is_a_clear_error(name: str) -> None:
-    with pytest.raises(MissingModelError, match=r"planner has no API key\. .*base URL.*bound steps"):
+    said = rf"'{name}' of the planner has no API key: set OPENAI_API_KEY\. .*base URL.*bound steps"
+    with pytest.raises(MissingModelError, match=said):
         ChatModels(name).get("planner")
 
 
@@ -101,7 +102,7 @@ def test_no_model_at_all_names_the_role_and_the_ways_on() -> None:
     assert not models.has("executor")
     assert models.has("executor", {"executor": "x"})
     with pytest.raises(
-        MissingModelError, match=r"the executor needs a model .*key or a base URL.*bound steps"
+        MissingModelError, match=r"the executor needs a model .*ScriptedModel.*base URL.*bound steps"
     ):
         models.get("executor")
 

@@ -67,7 +67,7 @@ def test_a_missing_value_and_an_unknown_name_are_issues_that_name_what_is_declar
         ("missing_input", "the input 'city' (string) has no default and was not given", ["inputs", "city"])
     ]
     ((code, message, field),) = messages({"city": {"default": "Rome"}}, town="Rome")
-    assert (code, field) == ("unresolved_reference", ["inputs"])
+    assert (code, field) == ("unresolved_reference", ["inputs", "town"])
     assert message == "the plan has no input 'town'; known inputs: city"
 
 

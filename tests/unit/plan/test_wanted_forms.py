@@ -13,14 +13,14 @@ from plan_execute.plan.wanted_forms import form_wanted
 @pytest.mark.parametrize(
     ("users", "form"),
     [
-        ([bound("b", "echo", {"value": "${a}"})], None),
+        ([bound("b", "echo", {"value": "${a}"}, "a")], None),
         (
-            [bound("b", "echo", {"value": ["${a.id}", "is ${a.name.first}"]})],
+            [bound("b", "echo", {"value": ["${a.id}", "is ${a.name.first}"]}, "a")],
             {"type": "object", "properties": {"id": {}, "name": {}}, "required": ["id", "name"]},
         ),
-        ([bound("b", "echo", {"value": "${item}"}, for_each="${a}")], {"type": "array"}),
+        ([bound("b", "echo", {"value": "${item}"}, "a", for_each="${a}")], {"type": "array"}),
         (
-            [bound("b", "echo", {"value": "${item}"}, for_each="${a.rows}")],
+            [bound("b", "echo", {"value": "${item}"}, "a", for_each="${a.rows}")],
             {"type": "object", "properties": {"rows": {"type": "array"}}, "required": ["rows"]},
         ),
         (
@@ -28,11 +28,11 @@ from plan_execute.plan.wanted_forms import form_wanted
             {"type": "object", "properties": {"late": {}, "ok": {}}, "required": []},
         ),
         (
-            [bound("b", "echo", {"value": ["${a.x || a.y}", "${not_null(a.z, a.id)}", "${a.id}"]})],
+            [bound("b", "echo", {"value": ["${a.x || a.y}", "${not_null(a.z, a.id)}", "${a.id}"]}, "a")],
             {"type": "object", "properties": {"id": {}, "x": {}, "y": {}, "z": {}}, "required": ["id"]},
         ),
-        ([bound("b", "echo", {"value": "${a[0].id}"})], None),
-        ([bound("b", "echo", {"value": "${length(a)}"})], None),
+        ([bound("b", "echo", {"value": "${a[0].id}"}, "a")], None),
+        ([bound("b", "echo", {"value": "${length(a)}"}, "a")], None),
     ],
     ids=[
         "all of it",
@@ -51,7 +51,7 @@ def test_the_parts_that_are_taken_are_the_form(users: list[dict[str, Any]], form
 
 
 def test_a_declared_form_and_a_loop_are_left_as_they_are() -> None:
-    user = bound("b", "echo", {"value": "${a.id}"})
+    user = bound("b", "echo", {"value": "${a.id}"}, "a")
     for fields in ({"output_schema": {"type": "object"}}, {"for_each": "${inputs.x}"}):
         step = think("a", **fields)
         assert form_wanted(plan(step, user), step) is None

@@ -1,0 +1,33 @@
+"""What a window makes of Markdown."""
+
+import pytest
+
+from plan_execute.cli.terminal import _in_bold
+
+
+def strong(markdown, width=80):
+    shown = _in_bold(markdown, width)
+    return shown.plain, [shown.plain[span.start : span.end] for span in shown.spans]
+
+
+def test_headings_and_strong_words_are_bold_and_lose_their_marks():
+    assert strong("## What **we** found ##") == ("What we found", ["What we found"])
+    assert strong("- **tea**: hot, **very**") == ("- tea: hot, very", ["tea", "very"])
+    plain, bold = strong("one **two three four** five", width=12)
+    assert (plain, bold) == ("one two\nthree four\nfive", ["two\nthree four"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(**options, **more) and 2**3 or 4**5",
+        "`**code**` and `# x`",
+        "```\n# a comment\n**x**\n```",
+        "| **a** | b |\n|---|---|",
+        "__init__.py and *one* _word_",
+        "#tag, and a lone ** here",
+        "- a\n  - b\n\n1. c",
+    ],
+)
+def test_what_only_looks_like_markdown_and_code_and_tables_stay_as_they_are(text):
+    assert strong(text) == (text, [])
