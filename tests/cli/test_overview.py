@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from plan_execute import local_persistence
 from plan_execute.cli.overview import Entry, list_lines, overview_lines
+from plan_execute.storage.ledger import queue_of_thread
+from plan_execute.storage.rows import put
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +164,11 @@ def test_what_to_do_next_stands_in_columns_or_in_a_narrow_window_below_each_othe
         assert todo[:2] == ["  plan-execute show weekly", "    look at the last run"]
     else:
         assert len({len(line) - len(line.split("  ")[-1].lstrip()) for line in todo}) == 1, todo
+
+
+def test_what_keeps_a_thread_that_an_older_version_queued_in_a_file_is_said(three):
+    with local_persistence(three.folder / "threads.db") as (_, store):
+        store.batch([put(queue_of_thread("asks"), "open", {"at": 0.0, "attempts": 1})])
+    [listed] = [one for one in three("list", "--json").json["threads"] if one["thread"] == "asks"]
+    assert "an older version queued it" in listed["reason"]
+    assert "an older version queued it" in three("show", "asks").out
