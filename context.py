@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from .errors import ConfigurationError, known
+from .safety.plain_json import plain_json
 from .safety.redaction import SHORTEST_SECRET, Redactor
 from .state import MODEL_CLASSES, Effect, OnFailure
 
@@ -286,9 +287,13 @@ class Context(BaseModel):
     def _or_our_error(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
         """Raise our error for a bad setting, whoever makes the context."""
         try:
-            return read(given)
+            settings = read(given)
+            plain_json(settings.model_dump(exclude_defaults=True))  # They are kept with the thread.
         except ValidationError as error:
             raise ConfigurationError(_explain(error)) from None
+        except ValueError as error:
+            raise ConfigurationError(f"bad context: {error}") from None
+        return settings
 
     @field_validator("models")
     @classmethod

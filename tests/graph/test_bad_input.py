@@ -6,13 +6,30 @@ from typing import Any
 
 import pytest
 from langchain_core.tools import BaseTool, tool
+from langgraph.types import interrupt
 from plans import FREE, Thread, agent_with, bound, draft, draft_step, plan, statuses, think
 from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
-from plan_execute.errors import ConfigurationError, InvalidInputError
+from plan_execute.errors import ConfigurationError, InvalidAnswerError, InvalidInputError
 
 ONCE = Context(approval="never", on_failure="skip", max_attempts=1)
+
+# --- answers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [object(), 2**70, "\ud800", float("nan")], ids=range(4))
+async def test_an_answer_to_a_tool_that_cannot_be_kept_is_refused_and_the_question_stays(answer: Any) -> None:
+    def ask() -> str:
+        """Ask."""
+        return str(interrupt("which?"))
+
+    thread = Thread(agent_with([make_tool(ask)]), FREE)
+    await thread.run(bound("a", "ask"))
+    with pytest.raises(InvalidAnswerError, match=r"the answer is not plain JSON.*the question stays open"):
+        await thread.answer(answer)
+    assert (await thread.answer({"n": [2]}))["results"]["a"]["output"] == "{'n': [2]}"
+
 
 # --- goals ---------------------------------------------------------------------------------
 

@@ -34,6 +34,8 @@ def test_a_mapping_becomes_a_context_and_a_context_stays_itself() -> None:
         ({"max_parallel": 0}, "max_parallel.*not 0"),
         ({"approval": "sometimes"}, "approval.*always.*not 'sometimes'"),
         ({"max_cost": float("inf")}, "max_cost.*finite number"),
+        ({"max_tokens": 10**30}, "does not fit 64 bits"),
+        ({"instructions": "\ud800"}, "lone surrogate"),
         ({"soft_share": 2}, "soft_share"),
         ({"step_timeout_s": -1}, "step_timeout_s"),
         ({"models": {"chef": "x"}}, "chef.*known roles"),
