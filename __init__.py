@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .state import Evaluation, InputState, OutputState, Plan, Step, StepResult, Usage
     from .storage.persistence import Persistence, local_persistence
     from .storage.plan_cache import PlanCache
-    from .storage.postgres import postgres_persistence
+    from .storage.server import postgres_persistence
     from .threads.prune import prune_threads
     from .threads.submission import asubmit, submit
     from .threads.worker import awork, work
@@ -89,7 +89,7 @@ _HOMES = {
     "edit_plan": ".graph.control",
     "local_persistence": ".storage.persistence",
     "mcp_tools": ".tools.mcp",
-    "postgres_persistence": ".storage.postgres",
+    "postgres_persistence": ".storage.server",
     "prune_threads": ".threads.prune",
     "redact_also": ".safety.redaction",
     "retry_steps": ".graph.control",

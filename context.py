@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from .errors import ConfigurationError, known
+from .safety.plain_json import plain_json
 from .safety.redaction import SHORTEST_SECRET, Redactor
 from .state import MODEL_CLASSES, Effect, OnFailure
 
@@ -113,7 +123,13 @@ class SpendLimit(BaseModel):
 class Context(BaseModel):
     """Settings of one run. A resume without them uses those with which the thread was started."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="plan_execute settings", defer_build=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        title="plan_execute settings",
+        defer_build=True,
+    )
 
     approval: ApprovalPolicy = Field(
         default="writes",
@@ -273,6 +289,19 @@ class Context(BaseModel):
         description="Environment variables (names or globs) whose values are kept out of what is stored.",
     )
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _or_our_error(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        """Raise our error for a bad setting, whoever makes the context."""
+        try:
+            settings = read(given)
+            plain_json(settings.model_dump(exclude_defaults=True))  # They are kept with the thread.
+        except ValidationError as error:
+            raise ConfigurationError(_explain(error)) from None
+        except ValueError as error:
+            raise ConfigurationError(f"bad context: {error}") from None
+        return settings
+
     @field_validator("models")
     @classmethod
     def _known_roles(cls, value: dict[str, str]) -> dict[str, str]:
@@ -308,10 +337,7 @@ def to_context(value: Any) -> Context | None:
         return value
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"context must be a Context or a mapping, not {type(value).__name__}")
-    try:
-        return Context(**value)
-    except ValidationError as error:
-        raise ConfigurationError(_explain(error)) from error
+    return Context.model_validate({**value})
 
 
 _OF_A_POLICY = ("approval", "approvers", "spend_limits", "tenant")
@@ -338,16 +364,21 @@ def read_policy(given: Context | Mapping[str, Any] | str | os.PathLike[str] | No
     return policy
 
 
+_RULES: Mapping[object, type[BaseModel]] = {"approvers": Approvers, "spend_limits": SpendLimit}
+"""The settings that are lists of rules, and the form of a rule."""
+
+
 def _explain(error: ValidationError) -> str:
     problems = []
     for item in error.errors():
-        name = ".".join(map(str, item["loc"]))
-        hint = (
-            f"; known settings: {known(Context.model_fields, limit=40)}"
-            if item["type"] == "extra_forbidden"
-            else ""
-        )
-        problems.append(f"{name}: {item['msg']}{hint}")
+        *place, last = item["loc"] or ("",)
+        said = item["msg"].removeprefix("Value error, ")
+        if item["type"] in ("extra_forbidden", "invalid_key"):
+            names = (_RULES[place[0]] if place else Context).model_fields
+            said = f"unknown setting; known settings: {known(names, limit=40, given=last)}"
+        elif item["type"] not in ("missing", "value_error"):
+            said += f", not {reprlib.repr(item['input'])}"
+        problems.append(f"{'.'.join(map(str, [*place, last]))}: {said}")
     return "bad context: " + "; ".join(problems)
 
 

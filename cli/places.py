@@ -69,7 +69,7 @@ class Place(NamedTuple):
                     "an encryption key is for a database in a file, not for a PostgreSQL server. "
                     "Unset PLAN_EXECUTE_ENCRYPTION_KEY to use this server"
                 )
-            from ..storage.postgres import postgres_persistence
+            from ..storage.server import postgres_persistence
 
             return postgres_persistence(self.name)
         from ..storage.persistence import local_persistence

@@ -19,6 +19,7 @@ from ..errors import (
     ModelUnavailableError,
     PlanExecuteError,
 )
+from ..tools.texts import words_of
 from .chat import model_name
 from .endpoints import endpoint_of
 
@@ -246,7 +247,7 @@ def _is_unsupported(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    text = _error_object(error).get("message") or str(error) or type(error).__name__
+    text = _error_object(error).get("message") or words_of(error) or type(error).__name__
     return one_line(_SECRET.sub(r"\1***", str(text)), _QUOTED_REASON)
 
 

@@ -27,6 +27,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
 from ..errors import ScriptError, known
+from ..tools.texts import shortened
 from .prompts.statements import control_letter
 
 __all__ = ["Reply", "Script", "ScriptedCall", "ScriptedModel"]
@@ -37,6 +38,8 @@ Script: TypeAlias = Mapping[str, Sequence[Reply]] | Sequence[Reply]
 """Replies by ``role``, ``role:step`` or ``*`` (anyone); a plain sequence is for anyone."""
 
 _TEXT_CHUNKS = 4
+_LAST_MESSAGE = 1000
+"""How many characters of what was asked an error shows."""
 _MARKS = "plan_execute_marks"
 
 
@@ -69,12 +72,14 @@ class _Tape:
     def __deepcopy__(self, _memo: dict[int, Any]) -> _Tape:
         return self
 
-    def take(self, role: str | None, step: str | None) -> tuple[str, int, Reply]:
+    def take(
+        self, role: str | None, step: str | None, messages: Sequence[BaseMessage]
+    ) -> tuple[str, int, Reply]:
         with self._lock:
             key = self._key(role, step)
             replies, index = self._replies[key], self._played[key]
             if index >= len(replies) and (self._strict or not replies):
-                raise ScriptError(_ran_out(role, step, key, len(replies)))
+                raise ScriptError(_ran_out(role, step, key, len(replies), messages))
             self._played[key] = index + 1
             return key, index, replies[min(index, len(replies) - 1)]
 
@@ -279,7 +284,7 @@ class ScriptedModel(BaseChatModel):
         """Play the next reply for the caller, and record the call."""
         marks = options.get(_MARKS) or (run_manager.metadata if run_manager else {})
         role, step = marks.get("plan_execute_role"), marks.get("plan_execute_step")
-        key, index, reply = self._tape.take(role, step)
+        key, index, reply = self._tape.take(role, step, messages)
         while callable(reply):
             reply = reply(messages)
         tools = tuple(tool["function"]["name"] for tool in options.get("tools") or ())
@@ -306,9 +311,10 @@ def _caller(role: str | None, step: str | None) -> str:
     return f"{asking}, step {step!r}" if step else asking
 
 
-def _ran_out(role: str | None, step: str | None, key: str, held: int) -> str:
+def _ran_out(role: str | None, step: str | None, key: str, held: int, messages: Sequence[BaseMessage]) -> str:
     noun = "reply" if held == 1 else "replies"
-    return f"the script ran out: {_caller(role, step)} asked again, and {key!r} held {held} {noun}"
+    said = f"the script ran out: {_caller(role, step)} asked again, and {key!r} held {held} {noun}"
+    return f"{said}. The last message:\n{shortened(messages[-1].text, _LAST_MESSAGE)}" if messages else said
 
 
 def _preview(reply: Reply) -> str:

@@ -75,11 +75,11 @@ class _Synthesizer:
         doubts, settled = await _doubts(state, run)
         started = run.clock()
         config = with_marks(config, plan_marks(state.get("plan")))
-        status, output = _status(state, strict=run.settings.strict), None
+        status, output, unused = _status(state, strict=run.settings.strict), None, ""
         if self.form is not None and status == "done":
             status, output, message = await self._structured_answer(self.form, state, run, tab, config)
         else:
-            message = await self._answer(state, status, run, tab, config)
+            message, unused = await self._answer(state, status, run, tab, config)
         if run.settings.neutralise_links:
             message = _with_safe_links(message, state, run, is_json=output is not None)
         if doubts and output is None:
@@ -102,7 +102,12 @@ class _Synthesizer:
                 *settled_plan,
                 *settled,
                 audit_event(
-                    run, state, "finished", decision=status, trigger=reason_of(state), evidence=doubts
+                    run,
+                    state,
+                    "finished",
+                    decision=status,
+                    trigger=reason_of(state),
+                    evidence=[*doubts, *([unused] if unused else [])],
                 ),
             ],
         }
@@ -139,19 +144,28 @@ class _Synthesizer:
 
     async def _answer(
         self, state: State, status: RunStatus, run: Run, tab: Tab, config: RunnableConfig
+    ) -> tuple[AIMessage, str]:
+        """Return the answer, and why it is not the planned one, if there is one."""
+        if status != "done":
+            return await self._written_answer(state, status, run, tab, config), ""
+        try:
+            direct, unused = await _direct_answer(state, run)
+        except ArtifactDamagedError as error:
+            return AIMessage(f"{report_text(state, status)}\n\n({error})"), ""
+        if direct is None:
+            return await self._written_answer(state, status, run, tab, config, unused), unused
+        first = _not_verified(state, run)
+        return _with_note(AIMessage(direct), _checks_nobody_made(state), first=first), unused
+
+    async def _written_answer(
+        self, state: State, status: RunStatus, run: Run, tab: Tab, config: RunnableConfig, unused: str = ""
     ) -> AIMessage:
-        """Return the answer that needs no model, else a model's answer, else the report."""
+        """Return a model's answer, else the report and why the planned answer is unused."""
         report = report_text(state, status)
         if status in ("failed", "rejected") and not state.get("results"):
             return AIMessage(report)
-        try:
-            direct = await _direct_answer(state, run) if status == "done" else None
-        except ArtifactDamagedError as error:
-            return AIMessage(f"{report}\n\n({error})")
-        if direct is not None:
-            return _with_note(AIMessage(direct), _checks_nobody_made(state), first=_not_verified(state, run))
         if not self.models.has("synthesizer", run.settings.models):
-            return AIMessage(report)
+            return _with_note(AIMessage(report), run.redact(unused))
         try:
             written = await call_message(
                 self.models.get("synthesizer", run.settings.models),
@@ -262,10 +276,11 @@ async def _only_output(state: State, run: Run) -> Json:
     return await run.artifacts.value((state.get("results") or {})[step_id]["output"], step_id)
 
 
-async def _direct_answer(state: State, run: Run) -> str | None:
-    """Return an answer that needs no model: the planned one, or a step's output."""
+async def _direct_answer(state: State, run: Run) -> tuple[str | None, str]:
+    """Return an answer that needs no model: the planned one, or a step's output; and why not the former."""
     planned = await planned_answer(state, run)
-    return planned if planned is not None else await _only_answer(state, run)
+    unused = f"The plan's own answer is not used: {planned.why_not}." if planned.why_not else ""
+    return planned.text if planned.text is not None else await _only_answer(state, run), unused
 
 
 async def _only_answer(state: State, run: Run) -> str | None:

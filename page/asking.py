@@ -59,7 +59,8 @@ def question_card(
         _edit_link(frame, thread, question),
     )
     if kept:
-        words = "Your answer is kept. It is given when the steps that run now have ended."
+        until = "the steps that run now have ended" if busy else "the run has gone on"
+        words = f"Your answer is kept. It is given when {until}."
         other = element("details", element("summary", "Answer differently …"), ways)
         ways = join([element("p", words, class_="kept", role="status"), other])
     elif busy and not frame.read_only:

@@ -179,6 +179,8 @@ class Board(Threads):
     async def stop(self, thread: str) -> None:
         """Stop a run of this process as Ctrl-C does: running steps are cut off, and it can go on.
 
+        Kept answers stay; they are given when it has gone on.
+
         Raises:
             InvalidInputError: If this process does not run it.
         """
@@ -187,7 +189,6 @@ class Board(Threads):
             raise InvalidInputError(
                 f"this page does not run thread {thread!r} now, so there is nothing to stop"
             )
-        self._kept.pop(thread, None)
         task.cancel()
         await asyncio.wait({task})
 
@@ -322,10 +323,10 @@ class Board(Threads):
                 self._note_fault(thread, error, refused=False)
         if thread in self._tasks or self._closing:
             return  # A run that has begun meanwhile gives them when it ends.
-        kept = self._kept.pop(thread, {})
         if thread in self.faults:
-            self.faults[thread] += " The answers that were kept until then were not given."
+            self.faults[thread] += " Kept answers are given when it has gone on."
             return
+        kept = self._kept.pop(thread, {})
         kept = {question: one for question, one in kept.items() if question in asked}
         if not kept:
             return

@@ -9,7 +9,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from ..report.markup import Markup, element, exact
 
-__all__ = ["Frame", "field", "moment", "note", "status_badge"]
+__all__ = ["Frame", "field", "moment", "note"]
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,3 @@ def moment(at: str) -> Markup:
 def note(words: str, kind: str = "failed") -> Markup:
     """Write what went wrong, so that a screen reader says it at once."""
     return element("p", words, class_=f"note {kind}", role="alert", dir="auto")
-
-
-_LABELS = {"stopped": "stopped, or run elsewhere"}
-
-
-def status_badge(status: str) -> Markup:
-    """Write a run's status."""
-    kind = "open" if status == "stopped" else status
-    return element("span", _LABELS.get(status, status), class_=f"badge {kind}")

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..errors import InvalidInputError, PlanExecuteError
+from ..report.html_facts import status_badge
 from ..report.markup import Markup, element, join
 from ..report.words import say_cost, say_count
 from ..storage.plan_cache import time_ago
 from .asking import question_card
-from .frame import Frame, field, moment, note, status_badge
+from .frame import Frame, field, moment, note
 from .threads import Thread
 from .typed_plans import Declared, input_fields, plan_field
 

@@ -9,14 +9,15 @@ from urllib.parse import quote
 
 from ..people.questions import OpenQuestion
 from ..report.html import PARTS, part
+from ..report.html_facts import Fact, fact_list, spent_facts, status_badge
 from ..report.html_steps import step_section
 from ..report.markup import Markup, element, join
 from ..report.record import RunRecord
 from ..report.steps import StepRecord
-from ..report.words import OUTCOMES, Share, say_cost, say_seconds
+from ..report.words import OUTCOMES, Share, say_seconds
 from ..state import FINAL_STATUSES
 from .asking import question_card
-from .frame import Frame, note, status_badge
+from .frame import Frame, note
 from .history import moments_list, past_panel
 from .threads import Past
 
@@ -161,28 +162,15 @@ def _actions(frame: Frame, shown: Shown) -> Markup:
 
 
 def _facts(record: RunRecord) -> Markup:
-    usage = record["usage"]
-    done = sum(
-        count for outcome, count in record["outcomes"].items() if outcome in ("done", "empty", "unverified")
-    )
-    total = sum(record["outcomes"].values())
-    cost = usage.get("cost")
+    usage, counts = record["usage"], record["outcomes"]
+    done = sum(counts.get(outcome, 0) for outcome in ("done", "empty", "unverified"))
+    seconds = say_seconds(usage.get("seconds") or record["timeline"]["active_s"] or None)
     facts = [
-        ("done", "Steps done", f"{done} of {total}"),
-        (
-            "seconds",
-            "Running time",
-            say_seconds(usage.get("seconds") or record["timeline"]["active_s"] or None) or "–",
-        ),
-        ("model_calls", "Model calls", f"{usage.get('model_calls') or 0:,}"),
-        ("total_tokens", "Tokens", f"{usage.get('total_tokens') or 0:,}"),
-        ("tool_calls", "Tool calls", f"{usage.get('tool_calls') or 0:,}"),
-        ("cost", "Cost", say_cost(cost) if cost is not None else "–"),
+        Fact("Steps done", f"{done} of {sum(counts.values())}", "done"),
+        Fact("Running time", seconds, "seconds"),
+        *spent_facts({"model_calls": 0, "total_tokens": 0, "tool_calls": 0, **usage}),
     ]
-    listed = [
-        element("div", element("dt", name), element("dd", value, data_fact=key)) for key, name, value in facts
-    ]
-    return element("dl", *listed, class_="facts")
+    return fact_list(one._replace(value=one.value or "–") for one in facts)
 
 
 def _questions(frame: Frame, shown: Shown) -> Markup | str:

@@ -24,6 +24,7 @@ from ..errors import (
     known,
 )
 from ..langgraph_private import path_text
+from ..safety.plain_json import plain_json
 from ..state import By, digest
 from ..storage.ledger import Ledger
 from .chat import current_question
@@ -173,9 +174,7 @@ def _answers(resume: Any, questions: Mapping[str, Interrupt], shown: Interrupt |
             f"{len(questions)} questions are open, so answers must be given by id: {{id: answer}}. "
             f"Open: {listed}"
         )
-    return {
-        question_id: _read(questions[question_id].value, answer) for question_id, answer in answers.items()
-    }
+    return {question_id: _read(questions[question_id], answer) for question_id, answer in answers.items()}
 
 
 def refused_questions(given: Any, snapshot: StateSnapshot | None) -> list[str]:
@@ -198,13 +197,20 @@ def _is_id(key: str) -> bool:
     return len(key) == 32 and all(char in "0123456789abcdef" for char in key)
 
 
-def _read(question: Any, answer: Any) -> Any:
-    name = question_name(question)
+def _read(question: Interrupt, answer: Any) -> Any:
+    name = question_name(question.value)
     if name in QUESTIONS:
-        read_answer(question, answer)
+        read_answer(question.value, answer)
         return answer
+    if is_ours(question.id) and _is_final(question):
+        try:
+            answer = plain_json(answer)
+        except ValueError as error:
+            raise InvalidAnswerError(
+                f"the answer is not plain JSON ({error}); the question stays open"
+            ) from error
     if name:
-        return _tool_call_answer(question, answer)
+        return _tool_call_answer(question.value, answer)
     if answer is None:
         raise InvalidAnswerError("the answer is empty; the question stays open")
     return answer

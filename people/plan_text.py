@@ -64,7 +64,7 @@ def describe_plan(
             _changes(plan, earlier, toolbox),
             _steps(plan, toolbox, values or {}, _finished(state)),
             _rolling(plan),
-            _answer(plan),
+            _answer(plan, toolbox),
             describe_estimate(estimate) if estimate is not None else "",
         ]
     return "\n\n".join(part for part in parts if part)
@@ -187,9 +187,17 @@ def _rolling(plan: Plan) -> str:
     )
 
 
-def _answer(plan: Plan) -> str:
-    """Show the planned answer, if no model writes one from the results."""
-    return f"**Answers:** {_said(plan['answer'])}" if plan.get("answer") else ""
+def _answer(plan: Plan, toolbox: Toolbox) -> str:
+    """Show the planned answer, and what keeps it from being used."""
+    if not plan.get("answer"):
+        return ""
+    said = f"**Answers:** {_said(plan['answer'])}"
+    unchecked = [step for step in plan["steps"] if "call" in step and not step.get("success_criteria")]
+    blind = [step["id"] for step in unchecked if toolbox.effect(step["call"]["tool"]) != "read"]
+    if not blind:
+        return said
+    named = ", ".join(map(plain_line, blind))
+    return f"{said}\n\n**Not used as it is:** no success criterion checks what is changed by {named}."
 
 
 def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, Required
 from typing_extensions import TypedDict
 
 from ..errors import InvalidAnswerError, known
-from ..safety.depth import is_too_deep, read_json, too_deep_message
+from ..safety.depth import read_json
+from ..safety.plain_json import plain_json
 from ..state import By
 from .forms import filled_in
 
@@ -273,8 +274,9 @@ def _read(value: Mapping[str, Json], raw: Json) -> Answer:
     proposed = value["action_requests"][0]["args"]
     if question.name == _ASK and isinstance(raw, bool | int | float):
         raw = {"answer": raw}
+    _require_json(question, raw)
     shape = _unwrap(question, raw)
-    _require_json(question, shape)
+    _require_json(question, shape)  # A text may hold JSON.
     if question.name == _ASK:
         return _answered(question, shape, proposed)
     kind = _answer_type(question, shape)
@@ -359,12 +361,10 @@ def _unwrap(question: Question, raw: Json) -> Mapping[str, Json]:
     return raw
 
 
-def _require_json(question: Question, shape: Mapping[str, Json]) -> None:
-    if is_too_deep(shape):
-        raise _refuse(question, too_deep_message("it"))
+def _require_json(question: Question, raw: Json) -> None:
     try:
-        json.dumps(shape, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        plain_json(raw)
+    except ValueError as error:
         raise _refuse(question, f"it is not plain JSON ({error})") from error
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..safety.visible_text import one_line, visible
 from .drawings import MOST_DRAWN, draw_gantt, draw_plan, fit
+from .html_facts import Fact, fact_list, spent_facts, status_badge
 from .html_steps import badge, step_links, step_section, value_block
 from .markup import Markup, element, join
 from .record import RunRecord
@@ -96,12 +97,13 @@ def _head(record: RunRecord) -> Markup:
 
 
 def _header(record: RunRecord, links: Sequence[Markup]) -> Markup:
-    status = element("span", record["status"], class_=f"badge {record['status']}")
     return element(
         "header",
         element("p", "Run report", class_="eyebrow"),
         element("h1", record["goal"] or "(no goal)", dir="auto"),
-        element("p", status, element("span", record["status_words"]), class_="status"),
+        element(
+            "p", status_badge(record["status"]), element("span", record["status_words"]), class_="status"
+        ),
         element("p", one_line(record["reason"])[:600], class_="muted", dir="auto")
         if record["reason"]
         else "",
@@ -182,39 +184,32 @@ def _change(one: Change, anchors: Mapping[str, str]) -> Markup:
 
 
 def _facts(record: RunRecord) -> Markup:
-    usage, plan, timeline = record["usage"], record["plan"], record["timeline"]
+    usage, timeline = record["usage"], record["timeline"]
     first = {step["outcome"]: at for at, step in reversed(list(enumerate(record["steps"], start=1)))}
     counts = [
         badge(outcome, f" {record['outcomes'][outcome]:,}", href=f"#step-{first[outcome]}")
         for outcome in OUTCOMES
         if outcome in record["outcomes"]
     ]
-    facts: list[tuple[str, object]] = [
-        ("Thread", element("bdi", record["thread"])),
-        ("Started", say_time(record["started_at"])),
-        ("Ended" if record["ended"] else "Last recorded", say_time(record["last_at"])),
-        ("Running time", say_seconds(usage.get("seconds"))),
-        ("Steps ran for", say_seconds(timeline["active_s"]) if timeline["bars"] else ""),
-        (
-            "Revision",
-            f"{plan['revision']}, {say_count(record['replans'], 'replan')}"
-            if plan and plan["revision"]
-            else "",
-        ),
-        ("Models", ", ".join(sorted(usage.get("by_model") or {}))),
-        ("Model calls", _number(usage, "model_calls")),
-        ("Tokens", _number(usage, "total_tokens")),
-        ("Tool calls", _number(usage, "tool_calls")),
-        ("Cost", say_cost(usage["cost"]) if usage.get("cost") is not None else ""),
+    facts = [
+        Fact("Thread", element("bdi", record["thread"])),
+        Fact("Started", say_time(record["started_at"])),
+        Fact("Ended" if record["ended"] else "Last recorded", say_time(record["last_at"])),
+        Fact("Running time", say_seconds(usage.get("seconds"))),
+        Fact("Steps ran for", say_seconds(timeline["active_s"]) if timeline["bars"] else ""),
+        Fact("Revision", _revision(record)),
+        Fact("Models", ", ".join(sorted(usage.get("by_model") or {}))),
+        *spent_facts(usage),
     ]
-    listed = [element("div", element("dt", name), element("dd", value)) for name, value in facts if value]
-    if counts:
-        listed.append(element("div", element("dt", "Steps"), element("dd", join(counts, " ")), class_="wide"))
-    return element("dl", *listed, class_="facts")
+    steps = element("div", element("dt", "Steps"), element("dd", join(counts, " ")), class_="wide")
+    return fact_list((one for one in facts if one.value), *([steps] if counts else []))
 
 
-def _number(usage: Mapping[str, Any], key: str) -> str:
-    return f"{usage[key]:,}" if usage.get(key) is not None else ""
+def _revision(record: RunRecord) -> str:
+    plan = record["plan"]
+    return (
+        f"{plan['revision']}, {say_count(record['replans'], 'replan')}" if plan and plan["revision"] else ""
+    )
 
 
 def _footer(record: RunRecord) -> Markup:
@@ -591,8 +586,7 @@ def _cell(used: Mapping[str, Any], name: str) -> Markup:
 
 def _settings(record: RunRecord, _: Mapping[str, str]) -> Markup | str:
     rows = settings_that_matter(record["settings"])
-    listed = [element("div", element("dt", title), element("dd", value, dir="auto")) for title, value in rows]
-    return element("dl", *listed, class_="facts") if listed else ""
+    return fact_list(Fact(title, value) for title, value in rows) if rows else ""
 
 
 Part = Callable[[RunRecord, Mapping[str, str]], "Markup | str"]

@@ -42,12 +42,7 @@ class Question(TypedDict):
     description: str
 
 
-class RunRecord(TypedDict):
-    """A run. Times are ISO 8601 in UTC."""
-
-    format: str
-    thread: str
-    made_at: str
+class _Course(TypedDict):
     goal: str
     status: str
     """As in the state; ``waiting`` while a question is open, ``stopped`` where nobody is known to run it."""
@@ -60,6 +55,9 @@ class RunRecord(TypedDict):
     """When it ended; if it has not, when something was last recorded."""
     answer: str
     output: Json
+
+
+class _Plan(TypedDict):
     plan: dict[str, Json] | None
     """``{id, revision, rationale, source, complete}``."""
     replans: int
@@ -67,17 +65,37 @@ class RunRecord(TypedDict):
     plan_issues: list[dict[str, Json]]
     refused_plan: bool
     """Whether the steps are those of a plan that was refused."""
+
+
+class _People(TypedDict):
     questions: list[Question]
     approvals: list[dict[str, Json]]
     feedback: list[str]
+
+
+class _Spending(TypedDict):
     settings: dict[str, Json]
     usage: dict[str, Json]
     spent: list[str]
     """What its tenant has spent of each budget of a day or a month, where the store was asked."""
+
+
+class _Work(TypedDict):
     outcomes: dict[str, int]
     """How many steps of the plan ended how."""
     steps: list[StepRecord]
     timeline: Timeline
+
+
+class _Identity(TypedDict):
+    format: str
+    thread: str
+    made_at: str
+
+
+class RunRecord(_Identity, _Course, _Plan, _People, _Spending, _Work):
+    """A run. Times are ISO 8601 in UTC."""
+
     decisions: list[Decision]
     """In the order in which they were made."""
     conversation: list[Said]
@@ -113,60 +131,43 @@ def run_record(
         made_at: When the record is made; None: now.
     """
     values, open_questions, thread = _read(state, thread)
-    audit = [event for event in values.get("audit") or () if isinstance(event, Mapping)]
+    made_at = made_at or datetime.now(UTC).isoformat(timespec="seconds")
+    plan, was_refused = _plan_of(values, refused)
+    audit, earlier = _in_time([one for one in values.get("audit") or () if isinstance(one, Mapping)], plan)
+    own = audit[earlier:]
+    people = _people(values, open_questions, approvals)
+    asked = _asked(waits, own, audit[:earlier], {question["id"] for question in people["questions"]})
+    about_plan = _about_plan(values, plan, own, was_refused=was_refused)
+    waiting = {question["step_id"] for question in people["questions"] if question["step_id"]}
+    mended = _mended_by_revisions(own)
     results = {
         key: value for key, value in (values.get("results") or {}).items() if isinstance(value, Mapping)
     }
-    plan, was_refused = _plan_of(values, refused)
-    questions = [_question(question) for question in open_questions]
-    given = values.get("inputs")
-    inputs = input_values(plan, given) if plan is not None and not was_refused else dict(given or {})
-    waiting = {question["step_id"] for question in questions if question["step_id"]}
-    audit, earlier = _in_time(audit, plan)
-    decisions = [_decision(event, earlier_goal=at < earlier) for at, event in enumerate(audit)]
-    own = audit[earlier:]
     steps = step_records(
-        plan, results, inputs, attempts or {}, waiting, earlier_steps or {}, _mended_by_revisions(own)
+        plan, results, about_plan["inputs"], attempts or {}, waiting, earlier_steps or {}, mended
     )
-    asked = _asked(waits, own, audit[:earlier], {question["id"] for question in questions})
-    made_at = made_at or datetime.now(UTC).isoformat(timespec="seconds")
-    slots = int((values.get("settings") or {}).get("max_parallel") or Context().max_parallel)
-    timeline = make_timeline(steps, own, slots, asked, made_at)
-    _tell_work_from_waiting(steps, timeline)
-    settings = dict(values.get("settings") or {})
+    spending: _Spending = {
+        "settings": dict(values.get("settings") or {}),
+        "usage": dict(values.get("usage") or {}),
+        "spent": list(spent),
+    }
+    work = _work(steps, own, spending["settings"], asked, made_at)
     if status is None:
-        status = status_now(values, asks=bool(questions), pending=False, is_run=lambda: None)
-    approval = values.get("approval") or {}
+        status = status_now(values, asks=bool(people["questions"]), pending=False, is_run=lambda: None)
+    course = _course(values, plan, own, steps, status)
+    decisions = [_decision(event, earlier_goal=at < earlier) for at, event in enumerate(audit)]
     return {
         "format": FORMAT,
         "thread": thread,
         "made_at": made_at,
-        "goal": str(values.get("goal") or (plan or {}).get("goal") or ""),
-        "status": status,
-        "status_words": status_words(status),
-        "reason": _reason(own) if status in FINAL_STATUSES else "",
-        "ended": status in FINAL_STATUSES,
-        "started_at": _first([*(event.get("at") for event in own), *(step["started_at"] for step in steps)]),
-        "last_at": _last([*(event.get("at") for event in own), *(step["finished_at"] for step in steps)]),
-        "answer": str(values.get("final_answer") or ""),
-        "output": values.get("output"),
-        "plan": _about(plan, own) if plan is not None else None,
-        "replans": int(values.get("replans") or 0),
-        "inputs": inputs,
-        "plan_issues": [dict(issue) for issue in values.get("plan_issues") or ()],
-        "refused_plan": was_refused,
-        "questions": questions,
-        "approvals": [dict(one) for one in approvals] or _approval_in_state(approval),
-        "feedback": [str(said) for said in approval.get("feedback") or ()],
-        "settings": settings,
-        "usage": dict(values.get("usage") or {}),
-        "spent": list(spent),
-        "outcomes": _count(step["outcome"] for step in steps if step["in_plan"]),
-        "steps": steps,
-        "timeline": timeline,
+        **course,
+        **about_plan,
+        **people,
+        **spending,
+        **work,
         "decisions": decisions,
         "conversation": list(said_in(values.get("messages") or ())),
-        "story": tell_story(steps, decisions[earlier:], asked, ended=status in FINAL_STATUSES),
+        "story": tell_story(steps, decisions[earlier:], asked, ended=course["ended"]),
     }
 
 
@@ -191,6 +192,74 @@ def _read(
         interrupts, values = state.interrupts, state.values
         thread = thread or str((state.config.get("configurable") or {}).get("thread_id") or "")
     return values, [OpenQuestion.of(interrupt) for interrupt in interrupts], thread
+
+
+def _course(
+    values: Mapping[str, Any],
+    plan: Mapping[str, Any] | None,
+    own: Sequence[Mapping[str, Any]],
+    steps: Sequence[StepRecord],
+    status: str,
+) -> _Course:
+    """Say how the run went: its goal, its status, when, and what it answered."""
+    ended, decided = status in FINAL_STATUSES, [event.get("at") for event in own]
+    return {
+        "goal": str(values.get("goal") or (plan or {}).get("goal") or ""),
+        "status": status,
+        "status_words": status_words(status),
+        "reason": _reason(own) if ended else "",
+        "ended": ended,
+        "started_at": _first([*decided, *(step["started_at"] for step in steps)]),
+        "last_at": _last([*decided, *(step["finished_at"] for step in steps)]),
+        "answer": str(values.get("final_answer") or ""),
+        "output": values.get("output"),
+    }
+
+
+def _about_plan(
+    values: Mapping[str, Any],
+    plan: Mapping[str, Any] | None,
+    own: Sequence[Mapping[str, Any]],
+    *,
+    was_refused: bool,
+) -> _Plan:
+    """Say which plan it was, and with which inputs."""
+    given = values.get("inputs")
+    inputs = dict(given or {}) if plan is None or was_refused else input_values(plan, given)
+    return {
+        "plan": _about(plan, own) if plan is not None else None,
+        "replans": int(values.get("replans") or 0),
+        "inputs": inputs,
+        "plan_issues": [dict(issue) for issue in values.get("plan_issues") or ()],
+        "refused_plan": was_refused,
+    }
+
+
+def _people(
+    values: Mapping[str, Any], open_questions: Sequence[OpenQuestion], approvals: Sequence[Mapping[str, Any]]
+) -> _People:
+    """Say what people are asked, and what they have said."""
+    approval = values.get("approval") or {}
+    return {
+        "questions": [_question(question) for question in open_questions],
+        "approvals": [dict(one) for one in approvals] or _approval_in_state(approval),
+        "feedback": [str(said) for said in approval.get("feedback") or ()],
+    }
+
+
+def _work(
+    steps: list[StepRecord],
+    own: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Json],
+    asked: Sequence[Asked],
+    made_at: str,
+) -> _Work:
+    """Say what ran when, and how it ended."""
+    slots = int(settings.get("max_parallel") or Context().max_parallel)
+    timeline = make_timeline(steps, own, slots, asked, made_at)
+    _tell_work_from_waiting(steps, timeline)
+    outcomes = _count(step["outcome"] for step in steps if step["in_plan"])
+    return {"outcomes": outcomes, "steps": steps, "timeline": timeline}
 
 
 def _plan_of(

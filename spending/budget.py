@@ -214,8 +214,15 @@ class Meter:
         if self.periods is not None and covered is not None:
             await self.periods.settle(covered, amounts_of(usage))
 
+    def owe(self, usage: Usage) -> None:
+        """Count in what the tenant may spend what a call uses for which nothing was reserved."""
+        if self.periods is not None:
+            self.periods.owe(amounts_of(usage))
+
     async def keep(self) -> None:
-        """Record the calls begun, and the seconds, if they have a budget."""
+        """Record the calls begun, and the seconds, if they have a budget; book what is owed."""
+        if self.periods is not None:
+            await self.periods.pay()
         if self._book is None:
             return
         if self._settings.max_seconds is not None:
@@ -343,8 +350,16 @@ class Tab:
     def begin_blocking_call(
         self, call: Hashable, role: str, name: str = "", covered: Reserved | None = None
     ) -> None:
-        """Count a call in the run alone, without waiting for anything; raises BudgetExceededError."""
+        """Count a call without waiting for anything; what nothing covers is booked later.
+
+        Raises:
+            BudgetExceededError: If a budget leaves no room.
+        """
+        if covered is None and (error := self.exhausted()):
+            raise error
         self.reserve_model_call(role)
+        if covered is None:
+            self._meter.owe({"model_calls": 1})
         self._by_others[call] = role, name, covered
 
     async def end_call(self, call: Hashable, said: AIMessage | None) -> None:
@@ -354,6 +369,8 @@ class Tab:
             usage = self._usage_of(role, said, None, name)
             self._record(usage)
             self._note_others(usage)
+            if covered is None:
+                self._meter.owe({**usage, "model_calls": 0})
             await self.settle_usage(covered, usage)
 
     def _note_others(self, usage: Usage) -> None:

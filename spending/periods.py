@@ -98,6 +98,8 @@ class Periods:
         self._limits = [*_in_order(limits)]
         self._now = now
         self._month, self._row = "", Row()
+        self._owed: dict[tuple[str, str], Amounts] = {}
+        """What calls used that could not wait for the store, by month and day."""
 
     @property
     def _space(self) -> tuple[str, ...]:
@@ -125,6 +127,7 @@ class Periods:
         Raises:
             BudgetExceededError: If a limit leaves no room.
         """
+        await self.pay()
         wait_s, call = _LOOK_S[0], uuid4().hex
         while True:
             month, now = self._key(), self._now()
@@ -165,11 +168,30 @@ class Periods:
             mine = open_.pop(reserved.id, None)
             if mine is None:
                 return None
-            day = month.get("days", {}).get(mine["day"], {})
-            booked = {key: day.get(key, 0) + used.get(key, 0) for key in {*day, *used}}
-            return {**month, "open": open_, "days": {**month.get("days", {}), mine["day"]: booked}}
+            return {**_booked(month, mine["day"], used), "open": open_}
 
         self._see(reserved.month, await change(self._store, self._space, reserved.month, book))
+
+    def owe(self, used: Amounts) -> None:
+        """Count what a call uses that cannot wait for the store, because code blocks the event loop."""
+        self._add_debt((self._key(), f"{self._now():%d}"), used)
+
+    def _add_debt(self, of: tuple[str, str], used: Amounts) -> None:
+        self._owed[of] = _sum_of(self._owed.get(of, {}), used)
+
+    async def pay(self) -> None:
+        """Book what is owed."""
+        while self._owed:
+            (month, day), used = self._owed.popitem()
+
+            def book(row: Row | None, day: str = day, used: Amounts = used) -> Row:
+                return _booked(row or {}, day, used)
+
+            try:
+                self._see(month, await change(self._store, self._space, month, book))
+            except BaseException:
+                self._add_debt((month, day), used)
+                raise
 
     # --- limits --------------------------------------------------------------------------
 
@@ -179,7 +201,10 @@ class Periods:
         return self._first_over(self._row_now(), now)
 
     def _row_now(self) -> Row:
-        return self._row if self._month == self._key() else {}
+        row = self._row if self._month == self._key() else {}
+        for (month, day), used in self._owed.items():
+            row = _booked(row, day, used) if month == self._key() else row
+        return row
 
     def _first_over(self, row: Row, now: datetime) -> BudgetExceededError | None:
         for one in self._limits:
@@ -249,6 +274,15 @@ def _in_order(limits: Sequence[SpendLimit]) -> Iterator[_Limit]:
         given = [getattr(one, what) for one in limits if one.per == per]
         if known := [limit for limit in given if limit is not None]:
             yield _Limit(budget, min(known))
+
+
+def _sum_of(one: Amounts, other: Amounts) -> Amounts:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in {*one, *other}}
+
+
+def _booked(row: Row, day: str, used: Amounts) -> Row:
+    days = row.get("days", {})
+    return {**row, "days": {**days, day: _sum_of(days.get(day, {}), used)}}
 
 
 def _key_of(one: _Limit, now: datetime) -> str:

@@ -38,15 +38,12 @@ except ImportError as error:
         f"PostgreSQL needs an extra that is not installed: pip install 'plan-execute[postgres]' ({error})"
     ) from error
 
-from .postgres_locks import LEASE_S, RUNNERS, Hold, ThreadLocks
+from .postgres_locks import RUNNERS, Hold, ThreadLocks
 
-__all__ = ["PostgresPersistence", "postgres_persistence"]
+__all__ = ["PostgresPersistence"]
 
 OLDEST_SERVER = 12
 """The oldest accepted major version of the server."""
-
-POOL_SIZE = 4
-"""The most connections of one process, besides the one that holds its threads."""
 
 WAIT_S = 10.0
 """How long a call waits for a connection of the pool."""
@@ -80,34 +77,10 @@ Row = Any  # LangGraph's cursors return dicts, ours tuples.
 Connection = psycopg.Connection[Row]
 
 
-def postgres_persistence(
-    url: str, *, pool_size: int = POOL_SIZE, lease_s: float = LEASE_S
-) -> PostgresPersistence:
-    """Keep checkpoints and store in the PostgreSQL database at ``url``, shared by any number of processes.
-
-    Use the result as ``with`` or ``async with``; it yields ``Persistence(checkpointer, store)``. Tables are
-    created on first use, in the first schema of the search path. A thread has one runner at a time, over all
-    processes: the server holds a lock for it, and releases the lock if the process dies or hangs.
-
-    Args:
-        url: ``postgresql://user:password@host/database``, or any other conninfo string of libpq.
-        pool_size: The most connections of this process; one more holds the threads that it runs.
-        lease_s: Others may take over this process's threads after this many seconds without a sign of life.
-            The process gives one every third of that, whatever its event loop does.
-
-    Raises:
-        ConfigurationError: If ``url`` is not an address, or ``pool_size`` or ``lease_s`` is less than 1.
-        StorageDamagedError: On entering: the database lacks a table.
-        SchemaVersionError: On entering: a newer version wrote it.
-        StorageError: On entering: it cannot be reached or used. Nothing was changed.
-    """
-    return PostgresPersistence(url, pool_size=pool_size, lease_s=lease_s)
-
-
 class PostgresPersistence(DatabasePersistence):
     """One database, with a pool of connections between entering and leaving."""
 
-    def __init__(self, url: str, *, pool_size: int = POOL_SIZE, lease_s: float = LEASE_S) -> None:
+    def __init__(self, url: str, *, pool_size: int, lease_s: float) -> None:
         if pool_size < 1:
             raise ConfigurationError(f"pool_size must be at least 1, not {pool_size}")
         if not 1 <= lease_s <= _LONGEST_LEASE_S:
@@ -408,7 +381,7 @@ _SETTING_UP = 0x504C4558
 """Advisory lock ("PLEX") of the process that creates or changes tables."""
 
 
-def open_database(parameters: Mapping[str, Any], pool_size: int, lease_s: float = LEASE_S) -> Database:
+def open_database(parameters: Mapping[str, Any], pool_size: int, lease_s: float) -> Database:
     """Check the database, create missing tables, and open a pool."""
     database = Database(parameters, pool_size, lease_s)
     with explained(database.place, "; nothing was changed"), _connect(parameters) as connection:

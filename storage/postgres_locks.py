@@ -36,15 +36,12 @@ from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 
 from ..errors import PlanExecuteError, StorageError, ThreadBusyError
 
-__all__ = ["LEASE_S", "RUNNERS", "Hold", "ThreadLocks"]
+__all__ = ["RUNNERS", "Hold", "ThreadLocks"]
 
 RUNNERS = "plan_execute_runners"
 """The table of threads that are being run."""
 
 Connection = psycopg.Connection[Any]
-
-LEASE_S = 30.0
-"""How long a thread is held without a sign of life from its holder."""
 
 _TAKE = "SELECT pg_try_advisory_lock(%s), pg_backend_pid()"
 _FREE = "SELECT pg_advisory_unlock(%s)"
@@ -187,7 +184,7 @@ class ThreadLocks:
         connect: Callable[[], Connection],
         suspect: Callable[[], None],
         place: str,
-        lease_s: float = LEASE_S,
+        lease_s: float,
     ) -> None:
         self.held: dict[str, Hold] = {}
         self._lease_s = lease_s

@@ -169,7 +169,7 @@ def opened(mode: str, path: str, countdown: Countdown) -> Iterator[tuple[Any, An
     saver: Any
     store: Any
     if mode.startswith("postgres"):
-        database = postgres.open_database(postgres.parameters(path), 4)
+        database = postgres.open_database(postgres.parameters(path), 4, 30.0)
         saver, store = _ServerSaver(database), _ServerStore(database)
     else:
         database = open_database(Path(path))

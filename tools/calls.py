@@ -19,7 +19,7 @@ from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFail
 from ..langgraph_private import inject_tool_args
 from ..safety.redaction import Redactor, lost_credential
 from .idempotency import with_idempotency_key
-from .texts import BRIEF, preview, shortened
+from .texts import BRIEF, preview, shortened, words_of
 from .values import plain_output, spoken
 
 __all__ = [
@@ -120,7 +120,7 @@ def failed_call(name: str, error: BaseException, redactor: Redactor = KEYS_ONLY)
 
 def describe_exception(name: str, error: BaseException, redactor: Redactor = KEYS_ONLY) -> str:
     """Describe a tool's exception in one line. Secrets are removed first, or the cut would leave halves."""
-    text = redactor.text(str(error)).strip() or "no message"
+    text = redactor.text(words_of(error)) or "no message"
     return f"{name} raised {type(error).__name__}: {shortened(text, 800)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["BRIEF", "as_text", "preview", "shortened"]
+__all__ = ["BRIEF", "as_text", "preview", "shortened", "words_of"]
 
 
 def as_text(value: Any) -> str:
@@ -29,3 +29,14 @@ def shortened(value: Any, limit: int) -> str:
     if left_out <= 0:
         return text
     return f"{text[:head]}… ({left_out:,} characters left out) …{text[head + left_out :]}"
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an exception says; a group only counts those in it, so they are named too."""
+    try:
+        said = str(error).strip()
+    except Exception as unreadable:
+        return f"its message cannot be read ({type(unreadable).__name__})"
+    if not isinstance(error, BaseExceptionGroup):
+        return said
+    return f"{said}: " + "; ".join(f"{type(one).__name__}: {words_of(one)}" for one in error.exceptions)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 from ..errors import WorkLimitError
@@ -20,8 +21,17 @@ from ..safety.work import Work, within
 
 T = TypeVar("T")
 P = ParamSpec("P")
+_log = logging.getLogger(__name__)
 
-__all__ = ["begin_in", "called_here", "loop_in_thread", "run_bounded", "run_in_thread", "run_to_end"]
+__all__ = [
+    "begin_in",
+    "called_here",
+    "loop_in_thread",
+    "raising_only_exceptions",
+    "run_bounded",
+    "run_in_thread",
+    "run_to_end",
+]
 
 
 _loops: dict[str, asyncio.AbstractEventLoop] = {}
@@ -36,9 +46,18 @@ def loop_in_thread(name: str) -> asyncio.AbstractEventLoop:
     with _starting:
         if name not in _loops:
             loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name=name, daemon=True).start()
+            threading.Thread(target=_run_on, args=(loop,), name=name, daemon=True).start()
             _loops[name] = loop
         return _loops[name]
+
+
+def _run_on(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop on after a SystemExit too, which ends `run_forever`; else its callers would wait forever."""
+    while True:
+        try:
+            return loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            _log.warning("what ran on a shared event loop tried to end the process", exc_info=True)
 
 
 def _forget_loops() -> None:
@@ -124,6 +143,17 @@ async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) ->
 
     threading.Thread(target=work, name="plan-execute-tool", daemon=True).start()
     return await future
+
+
+@contextmanager
+def raising_only_exceptions() -> Iterator[None]:
+    """Turn what would end the event loop or pass all handlers, such as SystemExit, into a tool's error."""
+    try:
+        yield
+    except (Exception, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
+        raise
+    except BaseException as raised:
+        raise RuntimeError(f"the tool raised {type(raised).__name__}: {raised}") from raised
 
 
 async def run_bounded(check: Callable[..., T], /, *args: Any) -> T:

@@ -20,7 +20,7 @@ from ..safety.schemas import BadSchemaError, read_schema
 from ..state import Effect, agent_grant, digest
 from .agents import named_agents
 from .output_forms import OUTPUT_SCHEMA, declared_form
-from .threads import run_in_thread
+from .threads import raising_only_exceptions, run_in_thread
 from .toolsets import folder_of_tool
 from .values import drained, taken
 
@@ -281,7 +281,8 @@ def _giving_json(tool: BaseTool) -> BaseTool:
 
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        return await taken(tool.name, await function(*args, **kwargs), with_artifact=with_artifact)
+        with raising_only_exceptions():
+            return await taken(tool.name, await function(*args, **kwargs), with_artifact=with_artifact)
 
     return tool.model_copy(update={"coroutine": call})
 

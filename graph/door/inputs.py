@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
 from langchain_core.messages.utils import convert_to_messages
 from langgraph.types import Command, StateSnapshot
+from pydantic import ValidationError
 
 from ...errors import InvalidInputError, QuestionOpenError, ThreadUnfinishedError, known
 from ...models.prompts.attachments import attachments_in, name_of
 from ...people.answers import check_command, check_resumable, open_questions, thread_name
 from ...people.chat import closing_messages
-from ...safety.depth import is_too_deep, too_deep_message
+from ...safety.plain_json import plain_json
 from ...state import QUESTION_ID, InputState, is_for_people
 
 __all__ = ["as_json", "check_input", "goes_on_without_a_word", "read_messages"]
@@ -61,7 +61,9 @@ def check_input(
             _refuse_unfinished(snapshot)
         before = snapshot.values.get("messages") if snapshot is not None and not nested else None
         return _read_input(given, before or [], strict=not nested)
-    raise InvalidInputError(f"the input must be a mapping, a Command or None, not {type(given).__name__}")
+    raise InvalidInputError(
+        f'the input must be a mapping such as {{"goal": "…"}}, a Command or None, not {type(given).__name__}'
+    )
 
 
 def goes_on_without_a_word(given: Any, snapshot: StateSnapshot | None, run_id: str | None) -> bool:
@@ -73,13 +75,6 @@ def goes_on_without_a_word(given: Any, snapshot: StateSnapshot | None, run_id: s
     if snapshot is None or not snapshot.tasks or snapshot.interrupts:
         return False
     return given == {} or (run_id is not None and (snapshot.metadata or {}).get("run_id") == run_id)
-
-
-def _storable(digits: str) -> int:
-    number = int(digits)
-    if not -(2**63) <= number < 2**64:
-        raise ValueError(f"the integer {digits[:30]} does not fit 64 bits; give it as text")
-    return number
 
 
 def _refuse_unfinished(snapshot: StateSnapshot) -> None:
@@ -140,6 +135,10 @@ def read_messages(given: Any) -> list[AnyMessage]:
     try:
         read: list[AnyMessage] = convert_to_messages(given if isinstance(given, list | tuple) else [given])  # type: ignore[assignment]
         return read
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        place = ".".join(map(str, wrong["loc"]))
+        raise InvalidInputError(f"messages cannot be read: {place}: {wrong['msg']}") from error
     except (ValueError, NotImplementedError, TypeError) as error:
         raise InvalidInputError(f"messages cannot be read: {str(error).splitlines()[0]}") from error
 
@@ -177,9 +176,7 @@ def as_json(name: str, value: Any) -> Any:
     Raises:
         InvalidInputError: If it is not plain JSON, or is nested too deeply.
     """
-    if is_too_deep(value):
-        raise InvalidInputError(too_deep_message(name))
     try:
-        return json.loads(json.dumps(value, allow_nan=False), parse_int=_storable)
-    except (TypeError, ValueError) as error:
+        return plain_json(value)
+    except ValueError as error:
         raise InvalidInputError(f"{name} must be plain JSON: {error}") from error

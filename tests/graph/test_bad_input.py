@@ -5,14 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from langchain_core.tools import tool
+from langchain_core.tools import BaseTool, tool
+from langgraph.types import interrupt
 from plans import FREE, Thread, agent_with, bound, draft, draft_step, plan, statuses, think
 from toolset import Toolset, make_tool
 
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
-from plan_execute.errors import ConfigurationError, InvalidInputError
+from plan_execute.errors import ConfigurationError, InvalidAnswerError, InvalidInputError
 
 ONCE = Context(approval="never", on_failure="skip", max_attempts=1)
+
+# --- answers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [object(), 2**70, "\ud800", float("nan")], ids=range(4))
+async def test_an_answer_to_a_tool_that_cannot_be_kept_is_refused_and_the_question_stays(answer: Any) -> None:
+    def ask() -> str:
+        """Ask."""
+        return str(interrupt("which?"))
+
+    thread = Thread(agent_with([make_tool(ask)]), FREE)
+    await thread.run(bound("a", "ask"))
+    with pytest.raises(InvalidAnswerError, match=r"the answer is not plain JSON.*the question stays open"):
+        await thread.answer(answer)
+    assert (await thread.answer({"n": [2]}))["results"]["a"]["output"] == "{'n': [2]}"
+
 
 # --- goals ---------------------------------------------------------------------------------
 
@@ -156,10 +173,50 @@ async def test_a_tool_that_exits_fails_its_step_and_nothing_else(error: BaseExce
     assert type(error).__name__ in str(result["results"]["bad"]["error"])
 
 
+class Leaving(BaseException):
+    """Passes all handlers of exceptions."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), Leaving("now")], ids=lambda error: type(error).__name__)
+def test_an_async_tool_that_exits_fails_its_step_and_ends_no_event_loop(error: BaseException) -> None:
+    async def bang() -> str:
+        """Fail."""
+        raise error
+
+    plan = {"goal": "g", "steps": [bound("bad", "bang")]}
+    result = create_plan_execute_agent(None, tools=[make_tool(bang)]).invoke({"plan": plan}, context=ONCE)
+    assert f"the tool raised {type(error).__name__}: {error}" in result["results"]["bad"]["error"]["message"]
+
+
+class Exiting(BaseTool):
+    name: str = "bang"
+    description: str = "Exit from code that nothing wraps."
+
+    def _run(self) -> str:
+        raise SystemExit(3)
+
+
+def test_an_exit_from_a_tool_that_nothing_wraps_reaches_the_caller_and_later_runs_work() -> None:
+    exiting = Exiting(metadata={"effect": "read"})
+    agent = create_plan_execute_agent(None, tools=[exiting, *Toolset().tools])
+    with pytest.raises(SystemExit):
+        agent.invoke({"plan": {"goal": "g", "steps": [bound("bad", "bang")]}}, context=ONCE)
+    looked = {"goal": "g", "steps": [bound("a", "look", {"q": "x"})]}
+    assert agent.invoke({"plan": looked}, context=ONCE)["status"] == "done"
+
+
 async def test_an_exception_whose_text_cannot_be_made_is_still_a_failed_step() -> None:
     result = await Thread(agent_with([_raiser(Weird())]), ONCE).run(bound("bad", "bang"))
     assert result["results"]["bad"]["status"] == "skipped"
-    assert result["results"]["bad"]["error"]
+    assert "bang raised Weird: its message cannot be read" in result["results"]["bad"]["error"]["message"]
+
+
+async def test_a_group_of_exceptions_is_told_with_those_in_it() -> None:
+    group = ExceptionGroup("all failed", [ValueError("no luck"), ExceptionGroup("more", [KeyError("k")])])
+    result = await Thread(agent_with([_raiser(group)]), ONCE).run(bound("bad", "bang"))
+    told = result["results"]["bad"]["error"]["message"]
+    assert "all failed (2 sub-exceptions): ValueError: no luck; ExceptionGroup: more" in told
+    assert told.endswith("KeyError: 'k'")
 
 
 async def test_five_megabytes_of_output_go_through_exactly_and_prompts_stay_small() -> None:

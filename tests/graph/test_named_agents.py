@@ -19,6 +19,7 @@ from toolset import Toolset
 
 from plan_execute import Context, ScriptedModel
 from plan_execute.errors import ConfigurationError
+from plan_execute.spending.periods import spent_in_words
 from plan_execute.storage.adapters import async_store
 from plan_execute.storage.ledger import Ledger
 
@@ -180,7 +181,7 @@ def _in_a_thread(work: Any) -> Any:
 
 @pytest.mark.parametrize("where", [_in_a_thread, _blocking])
 @pytest.mark.parametrize("how", [_in_turn, _at_once])
-@pytest.mark.parametrize("budget", ["max_tool_calls", "max_model_calls"])
+@pytest.mark.parametrize("budget", ["max_tool_calls", "max_model_calls", "max_model_calls per day"])
 async def test_calls_that_an_agent_makes_without_await_are_held_to_the_budgets(
     where: Any, how: Any, budget: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,11 +196,17 @@ async def test_calls_that_an_agent_makes_without_await_are_held_to_the_budgets(
 
     model = ScriptedModel(["hm"], strict=False)
     work = how(poke, lambda n: {"n": n}) if budget == "max_tool_calls" else how(model, lambda _: "what now?")
-    agent = agent_with((), agents={"coder": reading(graph_of(where(work)))})
-    context = Context.model_validate({"approval": "never", "on_failure": "abort", budget: 2})
+    store = InMemoryStore()
+    agent = agent_with((), agents={"coder": reading(graph_of(where(work)))}, store=store)
+    limit: dict[str, Any] = {budget: 2}
+    if budget == "max_model_calls per day":
+        limit = {"spend_limits": [{"per": "day", "max_model_calls": 2}]}
+    context = Context.model_validate({"approval": "never", "on_failure": "abort", **limit})
     result = await Thread(agent, context).run(by("coder"))
     assert result["results"]["a"]["error"]["code"] == "budget_exceeded"
     assert len(made) + len(model.calls) == 2
+    spent = await spent_in_words(store, context.model_dump())
+    assert [words.partition(": ")[2] for words in spent] == ["2 of 2"] * len(context.spend_limits)
 
 
 async def test_a_failing_agent_is_a_failed_step_and_a_write_is_not_repeated_by_itself() -> None:

@@ -51,19 +51,27 @@ async def test_values_are_put_in_as_they_are_and_whole_outputs_as_json() -> None
 @pytest.mark.parametrize(
     ("step", "why"),
     [
-        (bound("a", "broken", {"q": "x"}, on_failure="skip"), "it failed"),
-        (bound("a", "echo", {"value": "x"}, when="`false`"), "it was not needed"),
-        (bound("a", "echo", {"value": ""}), "it is empty"),
-        (bound("a", "echo", {"value": {"other": 1}}), "the field is not there"),
-        (bound("a", "echo", {"value": {"n": None}}), "the field is null"),
-        (bound("a", "wr", {"text": "x"}), "it changed something and nobody checked it"),
+        (bound("a", "echo", {"value": "x"}, when="`false`"), "step 'a' is skipped"),
+        (bound("a", "echo", {"value": ""}), "step 'a' is met_empty"),
+        (bound("a", "echo", {"value": {"other": 1}}), "${a.n} "),
+        (bound("a", "echo", {"value": {"n": None}}), "${a.n} is null"),
+        (bound("a", "wr", {"text": "x"}), "step 'a' changes something and has no success criterion"),
     ],
 )
-async def test_it_is_not_given_where_it_could_say_more_than_was_found(step: Any, why: str) -> None:
+async def test_it_is_not_given_where_it_could_say_more_than_was_found_and_the_run_says_why(
+    step: Any, why: str
+) -> None:
     field = "" if step["call"]["tool"] == "wr" else ".n"
     result = await _given(step, answer=f"Bought for ${{a{field}}}.")
-    assert "Bought" not in result["final_answer"], why
-    assert "a" in result["final_answer"]
+    assert "Bought" not in result["final_answer"]
+    assert f"The plan's own answer is not used: {why}" in result["final_answer"]
+    (reason,) = result["audit"][-1]["evidence"]
+    assert result["final_answer"].endswith(reason)
+
+
+async def test_it_is_not_given_where_a_step_failed() -> None:
+    result = await _given(bound("a", "broken", {"q": "x"}, on_failure="skip"), answer="Bought for ${a}.")
+    assert "Bought" not in result["final_answer"]
 
 
 async def test_what_the_answer_does_not_show_was_checked_or_a_model_says_it() -> None:
@@ -120,8 +128,13 @@ async def test_a_write_that_was_checked_may_be_told() -> None:
 
 async def test_where_it_cannot_be_given_a_model_writes_the_answer_from_the_results() -> None:
     model = ScriptedModel({"planner": ['1. wr("x")\nreturn "Saved."'], "synthesizer": ["I wrote x."]})
-    result = await Thread(agent_with(Toolset().tools, model), FREE).send({"goal": "g"})
+    thread = Thread(agent_with(Toolset().tools, model))
+    await thread.send({"goal": "g"})
+    asked = (await thread.question())["description"]
+    assert "no success criterion checks what is changed by wr_x." in asked
+    result = await thread.answer("approve")
     assert result["final_answer"] == "I wrote x."
+    assert "step 'wr_x' changes something" in result["audit"][-1]["evidence"][0]
 
 
 @pytest.mark.parametrize(

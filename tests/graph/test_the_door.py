@@ -119,8 +119,13 @@ async def test_words_in_a_message_answer_the_question_that_is_open() -> None:
         ({"goal": "g", "inputs": {"x": {1, 2}}}, "plain JSON"),
         ({"goal": "g", "inputs": {"x": float("nan")}}, "plain JSON"),
         ({"plan": {"steps": [object()]}}, "plain JSON"),
+        (
+            {"plan": {"steps": []}, "inputs": {"a\ud800": 1}},
+            "inputs must be plain JSON: it holds a lone surr",
+        ),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages cannot be read"),
-        ("just text", "must be a mapping"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages cannot be read: content.*valid string"),
+        ("just text", 'must be a mapping such as {"goal": "…"}'),
         (["goal"], "must be a mapping"),
     ],
 )

@@ -103,3 +103,45 @@ async def test_who_may_not_decide_what_a_tool_asks_cannot_replace_a_kept_answer(
     assert run.paid == ["yes"]
     assert run.board.faults == {}
     await run.board.close()
+
+
+async def test_a_kept_answer_outlives_a_stop_and_is_given_when_the_run_has_gone_on(persistence):
+    run = Asking(persistence)
+    thread, asked = await run.begin(1, 2)
+    await run.board.answer(thread, asked[1], "one", "alice")
+    await run.board.stop(thread)
+    assert set(run.board.kept(thread)) == {asked[1]}
+    snapshot = await run.board.snapshot(thread)
+    assert [one.id for one in snapshot.interrupts] == list(asked.values())
+    run.go.set()
+    await run.board.go_on(thread, "zoe")
+    while run.board.is_running(thread) or not run.paid:
+        await asyncio.sleep(0.02)
+    assert (run.paid, set(run.board.kept(thread))) == (["one"], set())
+    await run.board.answer(thread, asked[2], "two", "zoe")
+    await run.end(thread)
+    assert run.paid == ["one", "two"]
+    await run.board.close()
+
+
+async def test_a_kept_answer_outlives_a_step_that_is_stopped_and_run_again(persistence):
+    run = Asking(persistence)
+    thread, asked = await run.begin(1)
+    await run.board.answer(thread, asked[1], "one", "alice")
+    run.go.set()
+    await run.board.retry(thread, ["h"], "zoe", stop=True)
+    await run.end(thread)
+    assert run.paid == ["one"]
+    await run.board.close()
+
+
+async def test_a_later_answer_counts_instead_of_one_that_was_kept_before_a_stop(persistence):
+    run = Asking(persistence)
+    thread, asked = await run.begin(1)
+    await run.board.answer(thread, asked[1], "one", "alice")
+    await run.board.stop(thread)
+    run.go.set()
+    await run.board.answer(thread, asked[1], "other", "zoe")
+    await run.end(thread)
+    assert (run.paid, set(run.board.kept(thread)), run.board.faults) == (["other"], set(), {})
+    await run.board.close()

@@ -182,9 +182,9 @@ def nested(levels):
 async def test_values_that_nest_too_deep_are_refused_where_they_come_in():
     tools = [look(), reading("deep", lambda: nested(20_000)), reading("less_deep", lambda: nested(90))]
     agent = create_plan_execute_agent(None, tools)
-    with pytest.raises(InvalidInputError, match="plan is nested more than 100 levels deep"):
+    with pytest.raises(InvalidInputError, match="plan must be plain JSON: it is nested more than 100"):
         await agent.ainvoke({"plan": plan(bound("a", "look", {"q": nested(3000)}))}, context=FREE)
-    with pytest.raises(InvalidInputError, match="inputs is nested"):
+    with pytest.raises(InvalidInputError, match="inputs must be plain JSON: it is nested"):
         await agent.ainvoke({"plan": plan(bound("a", "look")), "inputs": {"x": nested(3000)}}, context=FREE)
     result = await agent.ainvoke({"plan": plan(bound("a", "deep"), bound("b", "less_deep"))}, context=ONCE)
     assert "100 levels" in result["results"]["a"]["error"]["message"]

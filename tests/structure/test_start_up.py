@@ -134,6 +134,41 @@ def test_every_public_name_can_be_imported_and_a_wrong_one_names_the_known():
         _ = plan_execute.create_agent
 
 
+WITHOUT_EXTRAS = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if any(f"{name}.".startswith(f"{hidden}.") for hidden in HIDDEN):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+HIDDEN = ("psycopg", "psycopg_pool", "langgraph.checkpoint.postgres", "langgraph.store.postgres")
+HIDDEN += ("procrastinate", "mcp", "fastmcp", "langchain.mcp", "cryptography", "opentelemetry")
+HIDDEN += ("starlette", "sse_starlette", "uvicorn", "langgraph_api", "langgraph_cli")
+sys.meta_path.insert(0, Hidden())
+
+from plan_execute import *
+
+KEY = "MDEyMzQ1Njc4OTAxMjM0NQ=="
+for needs in (
+    lambda: postgres_persistence("postgresql://localhost/x"),
+    lambda: mcp_tools({"mcpServers": {"x": {"command": "y"}}}),
+    lambda: local_persistence("x.db", encryption_key=KEY),
+):
+    try:
+        needs()
+    except PlanExecuteError as error:
+        print(error)
+"""
+
+
+def test_without_extras_all_names_can_be_imported_and_what_needs_one_says_so():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    told = [line.partition("pip install ")[2].partition(" (")[0] for line in done.stdout.splitlines()]
+    assert told == [f"'plan-execute[{extra}]'" for extra in ("postgres", "mcp", "encryption")], done.stdout
+
+
 def test_the_version_is_that_of_the_distribution():
     import plan_execute
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from plan_execute import create_plan_execute_agent
 from plan_execute.context import Context, Environment, needs_approval, stricter, to_context
 from plan_execute.errors import ConfigurationError
 
@@ -25,9 +28,14 @@ def test_a_mapping_becomes_a_context_and_a_context_stays_itself() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"max_paralel": 3}, "max_paralel.*known settings:.*max_parallel"),
-        ({"max_parallel": 0}, "max_parallel"),
-        ({"approval": "sometimes"}, "approval.*always"),
+        ({"max_paralel": 3}, "max_paralel: unknown setting.*did you mean 'max_parallel'"),
+        ({"approvers": [{"whom": ["a"]}]}, r"approvers\.0\.whom: unknown.*requester, .*did you mean 'who'"),
+        ({1: 2}, "1: unknown setting; known settings: approval, "),
+        ({"max_parallel": 0}, "max_parallel.*not 0"),
+        ({"approval": "sometimes"}, "approval.*always.*not 'sometimes'"),
+        ({"max_cost": float("inf")}, "max_cost.*finite number"),
+        ({"max_tokens": 10**30}, "does not fit 64 bits"),
+        ({"instructions": "\ud800"}, "lone surrogate"),
         ({"soft_share": 2}, "soft_share"),
         ({"step_timeout_s": -1}, "step_timeout_s"),
         ({"models": {"chef": "x"}}, "chef.*known roles"),
@@ -39,6 +47,22 @@ def test_a_mapping_becomes_a_context_and_a_context_stays_itself() -> None:
 def test_a_bad_setting_is_named_with_what_is_known(given: Any, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         to_context(given)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda given: Context(**given),
+        Context.model_validate,
+        lambda given: create_plan_execute_agent(None, policy=given),
+        lambda given: create_plan_execute_agent(None).invoke({"goal": "x"}, context=given),
+        lambda given: asyncio.run(create_plan_execute_agent(None).ainvoke({"goal": "x"}, context=given)),
+    ],
+    ids=["made", "validated", "policy", "invoke", "ainvoke"],
+)
+def test_a_misspelt_setting_is_our_error_at_every_door(use: Callable[[Any], Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"^bad context: aproval: .*did you mean 'approval'\?"):
+        use({"aproval": "never"})
 
 
 def test_settings_survive_json() -> None:

@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
+from plan_execute import create_plan_execute_agent
 from plan_execute.errors import ScriptError
 from plan_execute.models.scripted import ScriptedModel
 
@@ -53,6 +54,15 @@ def test_running_out_names_role_step_and_size() -> None:
         ScriptError, match="role 'executor', step 'pack' asked again, and 'executor:pack' held 1 reply"
     ):
         model.invoke("?", by("executor", "pack"))
+
+
+def test_running_out_says_why_it_was_asked_again_at_a_readable_length() -> None:
+    model = ScriptedModel({"planner": ['1. "look" tools=[nope]']})
+    answer = create_plan_execute_agent(model).invoke({"goal": "x" * 5000})["final_answer"]
+    assert "'planner' held 1 reply. The last message:" in answer
+    assert "Your last plan cannot run:" in answer
+    assert "the tool 'nope'" in answer
+    assert len(answer) < 2000
 
 
 def test_a_role_that_is_not_in_the_script_is_named_with_the_known_ones() -> None:

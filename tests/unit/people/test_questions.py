@@ -122,11 +122,29 @@ def test_a_bad_answer_says_what_is_allowed_and_that_the_question_stays_open(ques
         read_answer(question, raw)
 
 
+DEEP: list[Any] = []
+for _ in range(5000):
+    DEEP = [DEEP]
+
+
 @pytest.mark.parametrize(
-    "output", [float("nan"), float("inf"), {1, 2}, object(), '{"decision": "supply", "output": NaN}']
+    "output",
+    [
+        float("nan"),
+        float("inf"),
+        {1, 2},
+        object(),
+        2**70,
+        "\ud800",
+        DEEP,
+        '{"decision": "supply", "output": NaN}',
+        f'{{"decision": "supply", "output": {2**70}}}',
+    ],
+    ids=range(9),
 )
 def test_an_answer_that_is_no_json_is_refused(output: Any) -> None:
-    answer = output if isinstance(output, str) else {"decision": "supply", "output": output}
+    is_whole = isinstance(output, str | list)
+    answer = output if is_whole else {"decision": "supply", "output": output}
     with pytest.raises(InvalidAnswerError, match="not plain JSON"):
         read_answer(FAILURE, answer)
 

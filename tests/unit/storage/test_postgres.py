@@ -367,7 +367,7 @@ def test_a_thread_id_that_postgresql_cannot_keep_is_refused(persistence, thread)
 
 
 def test_without_the_extra_the_error_names_it():
-    code = "import sys; sys.modules['psycopg'] = None; from plan_execute import postgres_persistence"
+    code = "import sys; sys.modules['psycopg'] = None; import plan_execute as p; p.postgres_persistence('')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "ConfigurationError: PostgreSQL needs an extra" in done.stderr
     assert "pip install 'plan-execute[postgres]'" in done.stderr

@@ -1,0 +1,35 @@
+"""What callers and people hand in must be JSON that every storage keeps and every client can be sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .depth import is_too_deep, too_deep_message
+
+__all__ = ["plain_json"]
+
+
+def plain_json(value: Any) -> Any:
+    """Return a copy of a value as plain JSON.
+
+    Raises:
+        ValueError: If it is not, nests too deep, or holds what cannot be kept; the message says so.
+    """
+    if is_too_deep(value):
+        raise ValueError(too_deep_message("it"))
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds a lone surrogate, which is not Unicode text") from error
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return json.loads(text, parse_int=_storable)
+
+
+def _storable(digits: str) -> int:
+    number = int(digits)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"the integer {digits[:30]} does not fit 64 bits; give it as text")
+    return number
