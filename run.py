@@ -125,6 +125,7 @@ class Run:
         can_ask: Whether there is a checkpointer, so that a person can be asked.
         volatile: Whether the ledger is only in memory, and may have lost an earlier run.
         resumed: Whether the run continues from a checkpoint instead of starting a goal.
+        tasks: LangGraph's ids of the tasks with which it continues.
         nested: Whether the graph runs inside another one, which stores its answers.
         underway: Whether an earlier run of this goal may have started steps.
         mark: A random word that delimits untrusted text in prompts.
@@ -174,6 +175,7 @@ class Run:
     artifacts: Artifacts = field(default_factory=Artifacts)
     volatile: bool = False
     resumed: bool = False
+    tasks: frozenset[str] = frozenset()
     nested: bool = False
     underway: bool = False
     mark: str = field(default_factory=lambda: secrets.token_hex(4))
