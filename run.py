@@ -15,7 +15,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -407,6 +407,10 @@ def _set_event() -> asyncio.Event:
     return event
 
 
+Repeats = Literal["none", "known", "all"]
+"""No writes; those whose success is known; also those that may have happened."""
+
+
 async def _no_item_stands(_: Place, __: str) -> bool:
     return False
 
@@ -429,7 +433,7 @@ class StepScope:
         model: This run's model for the step; None for the agent's own.
         output_schema: The declared form of its output.
         doubtful: Whether a run with a lost record may have started writes.
-        is_ordered: Whether a person ordered this attempt, knowing how the previous one ended.
+        repeats: Which of the step's own writes this attempt may make again without a question.
         writing: The number of active calls that change the world, including those of a sub-plan.
         no_write: Set while there are none.
         outer: In a sub-plan, the step to which the plan belongs.
@@ -459,7 +463,7 @@ class StepScope:
     item: int | None = None
     output_schema: dict[str, Any] | None = None
     doubtful: bool = False
-    is_ordered: bool = False
+    repeats: Repeats = "none"
     writing: int = 0
     no_write: asyncio.Event = field(default_factory=_set_event)
     outer: StepScope | None = None

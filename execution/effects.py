@@ -29,7 +29,7 @@ from ..tools.caller import CALLER
 from ..tools.calls import abridged
 from ..tools.texts import preview, shortened
 from .asking_calls import CallerOfTool
-from .repeats import doubts_about_step, is_repetition
+from .repeats import doubts_about_step, repeated_calls
 
 __all__ = ["call_once", "content_of", "describe_doubt", "settle_doubts", "settle_doubts_of_step"]
 
@@ -124,9 +124,7 @@ async def _known_outcome(
     if record is None and scope.doubtful:
         # It must not be the question that follows if this start is interrupted.
         return await _ask_about(scope.run, replace(first, starts=0), scope)
-    for other in await scope.run.effects.same_calls(first.call):
-        if not await is_repetition(other, first.call, scope):
-            continue
+    for other in await repeated_calls(await scope.run.effects.same_calls(first.call), first.call, scope):
         outcome = await _ask_about(scope.run, other, scope, _asker(other, first.call))
         if not other.succeeded:
             await _put_down(scope.run, other, outcome)

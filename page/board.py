@@ -190,11 +190,17 @@ class Board(Threads):
         await asyncio.wait({task})
 
     async def retry(
-        self, thread: str, step_ids: list[str] | None, person: str | None, *, stop: bool = False
+        self,
+        thread: str,
+        step_ids: list[str] | None,
+        person: str | None,
+        *,
+        stop: bool = False,
+        seen: Mapping[str, str] | None = None,
     ) -> None:
         """Run failed or chosen steps again, and what depends on them.
 
-        With ``stop``, a run of this process is stopped for it.
+        With ``stop``, a run of this process is stopped for it. ``seen`` is as for `retry_steps`.
 
         Raises:
             PlanExecuteError: If there is nothing to run again, or it cannot.
@@ -203,7 +209,7 @@ class Board(Threads):
         check_can_go_on(agent, agent.toolbox, await self.snapshot(thread), again=True)
         if stop and thread in self._tasks:
             await self.stop(thread)
-        await retry_steps(agent, config_of(thread), step_ids, person=person)
+        await retry_steps(agent, config_of(thread), step_ids, person=person, seen=seen)
         await self._begin(thread, None, person)
         self._raise_if_refused(thread)
 

@@ -392,7 +392,7 @@ def test_a_run_goes_on_from_an_earlier_moment(page):
     fork = re.search('href="([^"]+/fork[^"]+)"', page.get(asked))[1]
     said = text_of(page.get(html.unescape(fork)))
     assert "Kept, and not run again: a, what." in said
-    assert "You are asked before another plan repeats a write" in said
+    assert "You are asked before a write is repeated" in said
     assert page.post(f"{path}/fork", {"at": asked.partition("?at=")[2]}).status_code == 303
     page.wait_for_status(path, "done")
     assert page.calls == ["look tea"], "what is finished is not done again"
