@@ -300,6 +300,21 @@ def test_a_finished_step_runs_again_while_its_run_goes_on(page):
     assert page.calls.count("look tea") == 2
 
 
+def test_a_second_click_asks_before_a_write_is_made_again(page):
+    page.start().signed_in()
+    path = page.begin("write", approval="never")
+    page.wait_for_status(path, "done")
+    ended = re.search('name="ended" value="([^"]+)"', page.get(f"{path}/steps/w"))[1]
+    for status in ("done", "waiting"):
+        assert page.post(f"{path}/retry", {"step": "w", "ended": ended}).status_code == 303
+        shown = page.wait_for_status(path, status)
+    assert page.calls.count("note some tea") == 2
+    where = page.question(shown)
+    page.post(where, {"type": "decide", "decision": "happened", "output": "noted"})
+    page.wait_for_status(path, "done")
+    assert page.calls.count("note some tea") == 2
+
+
 def test_a_step_is_edited_in_its_form_and_skipped(page):
     page.start().signed_in()
     path = page.begin("fails")
