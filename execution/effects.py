@@ -28,6 +28,7 @@ from ..storage.ids import CallId
 from ..tools.caller import CALLER
 from ..tools.calls import abridged
 from ..tools.texts import preview, shortened
+from ..tools.threads import ABOUT, goes_on
 from .asking_calls import CallerOfTool
 from .repeats import doubts_about_step, repeated_calls
 
@@ -74,6 +75,7 @@ async def call_once(
     this = CallId(scope.work, content_of(tool, args), order, instead_of)
     under_way = CALL_UNDER_WAY.set(CallUnderWay(scope, this))
     caller = CALLER.set(CallerOfTool(scope, tool, this, call_id))
+    about = ABOUT.set(this)
     try:
         return (
             await call(this) if effect == "read" else await _protected(scope, this, tool, args, effect, call)
@@ -82,6 +84,7 @@ async def call_once(
         await note_uses(scope.run, stop, use_of_call(tool, args, scope.run.graph.toolbox))
         raise
     finally:
+        ABOUT.reset(about)
         CALLER.reset(caller)
         CALL_UNDER_WAY.reset(under_way)
 
@@ -273,6 +276,8 @@ async def _answer_about(
         proposal[RUNNER_STOPPED] = False
         description += f"\n\n{may_still_run(former)}"
         told["former_runner"] = dict(former)
+    if record.in_doubt and goes_on(record.call):
+        description += f"\n\n{_GOES_ON}"
     answer = await ask_person(
         run,
         [record.call.work.plan_id, record.call.row_key, record.starts, asker],
@@ -291,6 +296,9 @@ async def _answer_about(
     state = "it was made before" if happened else "outcome unknown after a crash"
     error = f"{record.tool}: {state}; {reason}"
     return {"ok": False, "output": None, "error": error, "unknown": not happened}, answer["by"]
+
+
+_GOES_ON = "The call still goes on, because nothing can cut it off: wait for its end before you decide."
 
 
 def _asker(other: EffectRecord, this: CallId) -> str:

@@ -264,8 +264,9 @@ def test_a_write_that_was_cut_off_when_the_run_was_stopped_is_asked_about(page):
     page.wait_for_call("slow_note tea")
     page.post(f"{path}/stop", {})
     page.post(f"{path}/go-on", {})
-    where = page.question(page.wait(path, lambda shown: 'value="run_again"' in shown))
-    page.post(where, {"type": "decide", "decision": "happened", "output": "noted"})
+    shown = page.wait(path, lambda shown: 'value="run_again"' in shown)
+    assert "The call still goes on" in text_of(shown), "a blocking tool cannot be cut off"
+    page.post(page.question(shown), {"type": "decide", "decision": "happened", "output": "noted"})
     page.wait_for_status(path, "done")
     assert page.calls == ["slow_note tea"]
 
