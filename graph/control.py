@@ -68,6 +68,7 @@ __all__ = [
     "check_may_answer",
     "edit_plan",
     "fork_outlook",
+    "is_answered",
     "retry_steps",
     "without_open_run",
 ]
@@ -563,6 +564,11 @@ async def check_may_answer(
         uses: Any = [*uses_in(value, agent.toolbox), *on_record]
         if why := deciders.refusal(question_name(value), uses, _orderer(config, person)):
             raise NotAllowedError(f"{why} The question stays open.")
+
+
+async def is_answered(agent: CompiledAgent, config: RunnableConfig, question_id: str) -> bool:
+    """Tell whether the answer to a question is on record."""
+    return await _ledger(agent, config).answer(question_id) is not None
 
 
 @asynccontextmanager

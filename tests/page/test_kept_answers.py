@@ -103,3 +103,19 @@ async def test_who_may_not_decide_what_a_tool_asks_cannot_replace_a_kept_answer(
     assert run.paid == ["yes"]
     assert run.board.faults == {}
     await run.board.close()
+
+
+async def test_an_answer_is_kept_though_the_run_that_takes_it_is_stopped_at_once(persistence):
+    run = Asking(persistence)
+    run.go.set()
+    thread, asked = await run.begin(1)
+    while run.board.is_running(thread):
+        await asyncio.sleep(0.02)
+    answering = asyncio.create_task(run.board.answer(thread, asked[1], "yes", "zoe"))
+    while not run.board.is_running(thread):
+        await asyncio.sleep(0)
+    stopping = asyncio.create_task(run.board.stop(thread))
+    await asyncio.gather(answering, stopping, return_exceptions=True)
+    answering.result()
+    assert asked[1] not in {one.id for one in (await run.board.state(thread)).interrupts}
+    await run.board.close()
