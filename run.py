@@ -15,7 +15,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -125,6 +125,7 @@ class Run:
         can_ask: Whether there is a checkpointer, so that a person can be asked.
         volatile: Whether the ledger is only in memory, and may have lost an earlier run.
         resumed: Whether the run continues from a checkpoint instead of starting a goal.
+        tasks: LangGraph's ids of the tasks with which it continues.
         nested: Whether the graph runs inside another one, which stores its answers.
         underway: Whether an earlier run of this goal may have started steps.
         mark: A random word that delimits untrusted text in prompts.
@@ -174,6 +175,7 @@ class Run:
     artifacts: Artifacts = field(default_factory=Artifacts)
     volatile: bool = False
     resumed: bool = False
+    tasks: frozenset[str] = frozenset()
     nested: bool = False
     underway: bool = False
     mark: str = field(default_factory=lambda: secrets.token_hex(4))
@@ -405,6 +407,10 @@ def _set_event() -> asyncio.Event:
     return event
 
 
+Repeats = Literal["none", "known", "all"]
+"""No writes; those whose success is known; also those that may have happened."""
+
+
 async def _no_item_stands(_: Place, __: str) -> bool:
     return False
 
@@ -427,7 +433,7 @@ class StepScope:
         model: This run's model for the step; None for the agent's own.
         output_schema: The declared form of its output.
         doubtful: Whether a run with a lost record may have started writes.
-        is_ordered: Whether a person ordered this attempt, knowing how the previous one ended.
+        repeats: Which of the step's own writes this attempt may make again without a question.
         writing: The number of active calls that change the world, including those of a sub-plan.
         no_write: Set while there are none.
         outer: In a sub-plan, the step to which the plan belongs.
@@ -458,7 +464,7 @@ class StepScope:
     item: int | None = None
     output_schema: dict[str, Any] | None = None
     doubtful: bool = False
-    is_ordered: bool = False
+    repeats: Repeats = "none"
     writing: int = 0
     no_write: asyncio.Event = field(default_factory=_set_event)
     outer: StepScope | None = None

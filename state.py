@@ -395,6 +395,12 @@ def new_evaluation(
     }
 
 
+ORDERED = "ordered"
+"""The reason for another attempt at a step that a person has ordered again by its id."""
+ORDERED_TOO = "ordered with others"
+"""The same for a step that was not named: it needs one that was, or had failed when all such were ordered."""
+
+
 def new_attempt(number: int, started_at: str | None, ended_at: str | None, error: Failure | None) -> Attempt:
     """Make an attempt without a result; its maker adds what it did."""
     return {

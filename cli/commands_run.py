@@ -263,7 +263,8 @@ def retry(
 ) -> int:
     """Run failed or chosen steps again.
 
-    Steps that depend on them run again, too. Other finished steps are kept.
+    Steps that depend on them run again, too; you are asked before they repeat a write. Other finished steps
+    are kept.
     """
     from ..graph.control import retry_steps
     from ..graph.loop import run as run_now

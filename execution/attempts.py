@@ -352,17 +352,17 @@ class AttemptLoop:
 
     async def _ask_about_failure(self, made: list[Attempt], proposed: Evaluation) -> Evaluation:
         error = failure_of(made[-1])
-        lost = await self.run.effects.lost(self.run.root_work(self.work.plan_id), self.step["id"])
+        happened, lost = await self._made_again_by_retry(made[-1])
         args = {
             "step_id": self.step["id"],
             "error": error,
-            # Whoever only says yes must not repeat a write that may have happened.
-            "decision": "abort" if lost else "retry",
+            # Whoever only says yes must not repeat a write that happened, or may have.
+            "decision": "abort" if happened or lost else "retry",
             "instructions": "",
             "output": made[-1]["output"],
         }
         can_revise = self.work.models.has("replanner", self.run.settings.models)
-        description = _describe_failure(self.step, made, proposed, lost, can_revise=can_revise)
+        description = _describe_failure(self.step, made, proposed, happened, lost, can_revise=can_revise)
         answer = await self._ask(
             "handle_step_failure",
             len(made),
@@ -377,6 +377,24 @@ class AttemptLoop:
         if answer["decision"] == "supply":
             made[-1] = {**made[-1], "output": await self._supplied(answer["args"]["output"], made[-1])}
         return decided
+
+    async def _made_again_by_retry(self, last: Attempt) -> tuple[list[EffectRecord], list[EffectRecord]]:
+        """List the writes that another attempt makes again: those that happened, and those that may have.
+
+        An agent's writes that are known to have happened are asked about before they are made again.
+        """
+        plan = self.run.root_work(self.work.plan_id)
+        calls = await self.run.effects.of_step(plan, self.step["id"])
+        items = {None, *(item["index"] for item in last.get("failed_items") or ())}
+        own = [
+            one
+            for one in calls
+            if one.call.order is None
+            and len(one.call.work.path) == len(plan.path) + 1
+            and one.call.work.path[-1].item in items
+        ]
+        happened = [one for one in own if one.effect == "write" and one.succeeded]
+        return happened, [one for one in calls if one.counts_as_failed]
 
     async def _supplied(self, output: Any, attempt: Attempt) -> Any:
         """Return the handle for an output given by hand; the proposed value already has one."""
@@ -489,6 +507,7 @@ def _describe_failure(
     step: Step,
     made: list[Attempt],
     proposed: Evaluation,
+    happened: Sequence[EffectRecord],
     lost: Sequence[EffectRecord],
     *,
     can_revise: bool,
@@ -502,10 +521,11 @@ def _describe_failure(
     if "call" in step:
         made_with = next((call["args"] for call in made[-1]["evidence"]), step["call"]["args"])
         lines.append(f"It calls {call_in_words(step['call']['tool'], made_with)}")
-    if lost:
-        calls = ", ".join(call_in_words(record.tool, record.args, record.effect) for record in lost)
-        lines.append(f"This may have happened: {calls}. `retry` makes it again.")
-    elif error["code"] == StepTimeoutError.code:
+    for said, records in (("has", happened), ("may have", lost)):
+        calls = {call_in_words(record.tool, record.args, record.effect): None for record in records}
+        if calls:
+            lines.append(f"This {said} happened: {', '.join(calls)}. `retry` makes it again.")
+    if not (happened or lost) and error["code"] == StepTimeoutError.code:
         lines.append("It was interrupted: if the call changes something, that may still have happened.")
     if made[-1]["output"] is not None:
         lines.append(f"Its output: {plain_line(shown(made[-1]['output'], 500))}")

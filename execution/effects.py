@@ -28,8 +28,9 @@ from ..storage.ids import CallId
 from ..tools.caller import CALLER
 from ..tools.calls import abridged
 from ..tools.texts import preview, shortened
+from ..tools.threads import ABOUT, goes_on
 from .asking_calls import CallerOfTool
-from .repeats import doubts_about_step, is_repetition
+from .repeats import doubts_about_step, repeated_calls
 
 __all__ = ["call_once", "content_of", "describe_doubt", "settle_doubts", "settle_doubts_of_step"]
 
@@ -76,6 +77,7 @@ async def call_once(
     this = CallId(scope.work, content_of(tool, args), order, instead_of)
     under_way = CALL_UNDER_WAY.set(CallUnderWay(scope, this))
     caller = CALLER.set(CallerOfTool(scope, tool, this, call_id))
+    about = ABOUT.set(this)
     try:
         if effect != "read":
             return await _protected(scope, this, tool, args, effect, call, tell)
@@ -85,6 +87,7 @@ async def call_once(
         await note_uses(scope.run, stop, use_of_call(tool, args, scope.run.graph.toolbox))
         raise
     finally:
+        ABOUT.reset(about)
         CALLER.reset(caller)
         CALL_UNDER_WAY.reset(under_way)
 
@@ -129,9 +132,7 @@ async def _known_outcome(
     if record is None and scope.doubtful:
         # It must not be the question that follows if this start is interrupted.
         return await _ask_about(scope.run, replace(first, starts=0), scope)
-    for other in await scope.run.effects.same_calls(first.call):
-        if not await is_repetition(other, first.call, scope):
-            continue
+    for other in await repeated_calls(await scope.run.effects.same_calls(first.call), first.call, scope):
         outcome = await _ask_about(scope.run, other, scope, _asker(other, first.call))
         if not other.succeeded:
             await _put_down(scope.run, other, outcome)
@@ -280,6 +281,8 @@ async def _answer_about(
         proposal[RUNNER_STOPPED] = False
         description += f"\n\n{may_still_run(former)}"
         told["former_runner"] = dict(former)
+    if record.in_doubt and goes_on(record.call):
+        description += f"\n\n{_GOES_ON}"
     answer = await ask_person(
         run,
         [record.call.work.plan_id, record.call.row_key, record.starts, asker],
@@ -298,6 +301,9 @@ async def _answer_about(
     state = "it was made before" if happened else "outcome unknown after a crash"
     error = f"{record.tool}: {state}; {reason}"
     return {"ok": False, "output": None, "error": error, "unknown": not happened}, answer["by"]
+
+
+_GOES_ON = "The call still goes on, because nothing can cut it off: wait for its end before you decide."
 
 
 def _asker(other: EffectRecord, this: CallId) -> str:

@@ -8,7 +8,7 @@ also resumes correctly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,7 +129,7 @@ async def _open(
     plan, known = state.get("plan"), state.get("results") or {}
     assert plan is not None, "the dispatcher sends steps of a plan only"
     run.find_place(state)
-    siblings = await _siblings(config, reentered) if reentered else Siblings()
+    siblings = await _siblings(config, reentered, run.tasks) if reentered else Siblings()
     pending = pending_steps(plan, known)
     open_ids = {step["id"] for step in pending} - set(siblings.results)
     finished = {i: result for i, result in {**known, **siblings.results}.items() if i not in open_ids}
@@ -169,8 +169,11 @@ def _pause(run: Run) -> str | None:
     return f"the soft share of {soft.budget} is used up" if soft else None
 
 
-async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:
-    """Read the pending writes of the checkpoint from which the run continues."""
+async def _siblings(config: RunnableConfig, checkpoint_id: str, tasks: Collection[str]) -> Siblings:
+    """Read what these tasks wrote after the checkpoint from which the run continues.
+
+    LangGraph 1.2.24 also keeps an update of the state there, before it makes the update's own checkpoint.
+    """
     configurable = config["configurable"]
     saver = configurable.get(SAVER)
     if saver is None:
@@ -182,7 +185,9 @@ async def _siblings(config: RunnableConfig, checkpoint_id: str) -> Siblings:
     }
     saved = await saver.aget_tuple({"configurable": address})
     found = Siblings()
-    for _, channel, value in (saved.pending_writes or ()) if saved else ():
+    for task, channel, value in (saved.pending_writes or ()) if saved else ():
+        if task not in tasks:
+            continue
         if channel == "results":
             found.results |= value
         elif channel == "decisions":

@@ -43,7 +43,7 @@ from ..storage.ids import Place
 from ..tools.threads import run_bounded
 from .gate import StepWithheldError
 from .granted import confirmed_items
-from .work import Item, StepWork, broken_attempt, costs_nothing, was_ordered_again
+from .work import Item, StepWork, broken_attempt, costs_nothing
 
 __all__ = ["ItemsWork", "failure_codes"]
 
@@ -89,7 +89,7 @@ class ItemsWork:
             langgraph.errors.GraphInterrupt: While a person is being asked.
         """
         started_at = self._work.run.timestamp()
-        self._work = replace(self._work, ordered=was_ordered_again(before))
+        self._work = replace(self._work, repeats=self._work.may_repeat(before))
         try:
             items = await self._items()
         except (UnresolvedReferenceError, ArtifactDamagedError) as error:

@@ -8,10 +8,26 @@ from ..run import StepScope
 from ..storage.effect_log import EffectRecord
 from ..storage.ids import CallId, Place, WorkId
 
-__all__ = ["doubts_about_step", "is_repetition"]
+__all__ = ["doubts_about_step", "repeated_calls"]
 
 
-async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> bool:
+async def repeated_calls(
+    others: Iterable[EffectRecord], this: CallId, scope: StepScope
+) -> list[EffectRecord]:
+    """Select the calls that ``this`` one would repeat; all have the same tool and arguments.
+
+    If one piece of work has made the call in several attempts, only its last success is among them.
+    """
+    found: dict[object, EffectRecord] = {}
+    for other in sorted(others, key=lambda record: record.started_at or 0.0):
+        if await _is_repetition(other, this, scope):
+            work = [(place.step_id, place.item) for place in other.call.work.path]
+            key = (other.call.work.plan_id, *work, other.call.order) if other.succeeded else other.call
+            found[key] = other
+    return list(found.values())
+
+
+async def _is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> bool:
     """Tell whether ``this`` call would repeat the ``other``, which has the same tool and arguments.
 
     It does not if somebody approved both: in two steps of one revision, in the items of a loop, or in an
@@ -33,9 +49,11 @@ async def is_repetition(other: EffectRecord, this: CallId, scope: StepScope) -> 
         return not (at_end and await _plan_says_both(other, scope))
     if theirs[depth].item != mine[depth].item:
         return not await _list_says_both(theirs[depth], depth, this, scope)
-    # The same step again: its own call was ordered again with it, but an agent's calls were not.
+    # The same step again: its own call may have been ordered again with it, but an agent's calls were not.
     direct = at_end and other.call.order is None and this.order is None
-    return not direct or other.in_doubt or (other.counts_as_failed and not scope.is_ordered)
+    if not direct or other.in_doubt:
+        return True
+    return scope.repeats == "none" or (other.counts_as_failed and scope.repeats != "all")
 
 
 async def _plan_says_both(other: EffectRecord, scope: StepScope) -> bool:

@@ -43,8 +43,10 @@ from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
 from ..plan.trust import outputs_used
 from ..plan.wanted_forms import form_wanted
-from ..run import OUTER_KEY, Run, StepScope, emit
+from ..run import OUTER_KEY, Repeats, Run, StepScope, emit
 from ..state import (
+    ORDERED,
+    ORDERED_TOO,
     Attempt,
     Criterion,
     Evidence,
@@ -76,7 +78,7 @@ from .kinds.bound import run_bound_step
 from .kinds.named import run_named_agent
 from .kinds.sub_plan import run_sub_plan
 
-__all__ = ["Item", "StepWork", "broken_attempt", "costs_nothing", "was_ordered_again"]
+__all__ = ["Item", "StepWork", "broken_attempt", "costs_nothing"]
 
 Json = Any
 
@@ -111,8 +113,8 @@ class StepWork:
     runtime: Runtime[Any]
     confirmed: Mapping[int, dict[str, Json]] = field(default_factory=dict)
     """The arguments of a loop's calls that a person has seen, by item."""
-    ordered: bool = False
-    """Whether a person ordered this attempt at the whole loop."""
+    repeats: Repeats = "none"
+    """Which writes this attempt at the whole loop may make again."""
 
     # --- one attempt ---------------------------------------------------------------------
 
@@ -152,8 +154,8 @@ class StepWork:
     async def _attempt(self, number: int, before: Attempt | None, hint: str, item: Item | None) -> Attempt:
         started_at = self.run.timestamp()
         named = self._model_named(before)
-        ordered = self.ordered or was_ordered_again(before)
-        scope = self._scope(number, item, hint, named, ordered=ordered)
+        scope = self._scope(number, item, hint, named)
+        scope.repeats = self.repeats if item is not None else self.may_repeat(before)
         if "call" not in self.step:  # A bound step makes no model calls but its own.
             scope.tab = await self.run.tab_of(scope.work)
         evidence: list[Evidence] = []
@@ -235,9 +237,21 @@ class StepWork:
             return stronger
         return self.step.get("model")
 
-    def _scope(
-        self, number: int, item: Item | None, hint: str, named: str | None, *, ordered: bool
-    ) -> StepScope:
+    def may_repeat(self, before: Attempt | None) -> Repeats:
+        """Tell which of the step's own writes may be made again after this attempt.
+
+        An order counts only where the run's history holds it: a fork may have left it behind, or a kill may
+        have cut it off. Only who answers a question about the failure was told what may have happened.
+        """
+        decision = before["decision"] if before is not None else None
+        if decision is None or decision.get("reason") == ORDERED_TOO:
+            return "none"
+        if decision.get("reason") == ORDERED:
+            orders = [one["at"] for one in self.state.get("audit") or () if one["event"] == "steps_retried"]
+            return "known" if decision.get("at") in orders else "none"
+        return "all" if kind_of(decision.get("by")) == "person" else "known"
+
+    def _scope(self, number: int, item: Item | None, hint: str, named: str | None) -> StepScope:
         settings = self.run.settings
         has_model = self.models.has("executor", settings.models)
         outer = self.config["configurable"].get(OUTER_KEY)
@@ -257,7 +271,6 @@ class StepWork:
             else None,
             output_schema=self.step.get("output_schema") or form_wanted(self.plan, self.step),
             doubtful=number == 1 and self.memory_lost,
-            is_ordered=ordered,
             outer=outer if isinstance(outer, StepScope) else None,
             still_stands=self._stands,
             item_stands=partial(self._item_stands, item=item, hint=hint),
@@ -533,12 +546,6 @@ def costs_nothing(step: Step, made: Attempt | StepResult) -> bool:
     """Tell whether a bound step only read, without a model: if a power failure loses it, it is read again."""
     reads = all(call["effect"] == "read" for call in made["evidence"])
     return "call" in step and reads and not made["usage"].get("model_calls")
-
-
-def was_ordered_again(before: Attempt | None) -> bool:
-    """Tell whether a person ordered another attempt after this one."""
-    decision = before["decision"] if before is not None else None
-    return decision is not None and kind_of(decision.get("by")) == "person"
 
 
 def _for_the_record(call: Evidence) -> Evidence:

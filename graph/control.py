@@ -34,6 +34,8 @@ from ..plan.dag import descendants, next_round_is_due, pending_steps
 from ..plan.identity import input_values, plan_difference, step_fingerprint
 from ..plan.rules import PlanFacts, validate_plan
 from ..state import (
+    ORDERED,
+    ORDERED_TOO,
     Attempt,
     By,
     Evaluation,
@@ -66,6 +68,7 @@ __all__ = [
     "check_may_answer",
     "edit_plan",
     "fork_outlook",
+    "is_answered",
     "retry_steps",
     "without_open_run",
 ]
@@ -80,16 +83,21 @@ async def retry_steps(
     step_ids: Sequence[str] | None = None,
     *,
     person: str | None = None,
+    seen: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Make failed or chosen steps and their dependents run again at the next ``astream(None, config)``.
 
     If no step failed, but the planner of a rolling plan did, it is asked for the next steps again.
+
+    Only a chosen step repeats without a question a write that it is known to have made.
 
     Args:
         agent: The agent that owns the thread.
         config: Names the thread.
         step_ids: Steps to run again, finished ones too; None means all that did not succeed.
         person: Who orders it; a user whom a server has authenticated takes precedence.
+        seen: When chosen steps had ended (``finished_at``), as far as the person saw it; "" if they had not.
+            A step that has ended since counts as not chosen.
 
     Returns:
         The ids of the steps that will run, in the plan's order; none if only the planner is asked.
@@ -113,8 +121,13 @@ async def retry_steps(
         reason = f"a person ordered {'these' if again else 'the next'} steps again"
         at = _now()
         evaluation: Evaluation = {**new_evaluation("continue", reason, by=by, step_ids=again), "at": at}
-        for step_id in again:
-            await _retire(ledger, plan, steps_by_id(plan)[step_id], results.get(step_id), by, at)
+        for step in steps:
+            result = results.get(step["id"])
+            ended = (result["finished_at"] if result else None) or ""
+            is_chosen = step["id"] in (step_ids or ()) and (seen or {}).get(step["id"], ended) == ended
+            why = ORDERED if is_chosen else ORDERED_TOO
+            order: Evaluation = {**new_evaluation("retry", why, by=by, step_ids=[step["id"]]), "at": at}
+            await _retire(ledger, plan, step, result, order)
         update = {
             "results": {**results, **dict.fromkeys(again)},
             "usage": total_usage(asked[step_id]["usage"] for step_id in again if step_id in asked),
@@ -145,7 +158,9 @@ def _affected(plan: Plan, results: dict[str, StepResult], step_ids: Sequence[str
     return [step_id for step_id in steps if step_id in affected]
 
 
-async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | None, by: By, at: str) -> None:
+async def _retire(
+    ledger: Ledger, plan: Plan, step: Step, result: StepResult | None, order: Evaluation
+) -> None:
     """Keep the attempts so far, so that the next one has a number and effects of its own."""
     fingerprint = step_fingerprint(step)
     recorded = await ledger.attempts(plan["id"], step["id"], fingerprint)
@@ -154,10 +169,15 @@ async def _retire(ledger: Ledger, plan: Plan, step: Step, result: StepResult | N
     for number in range(1, made + 1):
         base = recorded[number - 1] if number <= len(recorded) else _unrecorded(number, result)
         decided = base["decision"]
-        if decided is None or decided["decision"] != "retry":
-            decided = {**new_evaluation("retry", "ordered", by=by, step_ids=[step["id"]]), "at": at}
+        renewed = order["reason"] == ORDERED and _is_order(decided)
+        if decided is None or decided["decision"] != "retry" or renewed:
+            decided = order
         attempt: Attempt = {**base, "decision": decided, "usage": {}}
         await ledger.record_attempt(plan["id"], step["id"], fingerprint, number, attempt)
+
+
+def _is_order(decision: Evaluation | None) -> bool:
+    return decision is not None and decision.get("reason") in (ORDERED, ORDERED_TOO)
 
 
 def _unrecorded(number: int, result: StepResult | None) -> Attempt:
@@ -544,6 +564,11 @@ async def check_may_answer(
         uses: Any = [*uses_in(value, agent.toolbox), *on_record]
         if why := deciders.refusal(question_name(value), uses, _orderer(config, person)):
             raise NotAllowedError(f"{why} The question stays open.")
+
+
+async def is_answered(agent: CompiledAgent, config: RunnableConfig, question_id: str) -> bool:
+    """Tell whether the answer to a question is on record."""
+    return await _ledger(agent, config).answer(question_id) is not None
 
 
 @asynccontextmanager

@@ -464,8 +464,10 @@ class _Changes(_Pages):
         """Run failed steps again, or one that is named."""
 
         def again(thread: str, form: Mapping[str, str]) -> Awaitable[None]:
-            named = [form["step"]] if form.get("step") else None
-            return self.board.retry(thread, named, person_of(request), stop="stop" in form)
+            step = form.get("step")
+            seen = {step: form["ended"]} if step and "ended" in form else None
+            named, stop = [step] if step else None, "stop" in form
+            return self.board.retry(thread, named, person_of(request), stop=stop, seen=seen)
 
         return await self._changed(request, again)
 

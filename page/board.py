@@ -8,12 +8,20 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from langgraph.types import Command
 
 from ..context import run_redactor, to_context
 from ..errors import InvalidInputError, PlanExecuteError, ThreadBusyError
-from ..graph.control import cancel_run, check_edit, check_may_answer, edit_plan, retry_steps
+from ..graph.control import (
+    cancel_run,
+    check_edit,
+    check_may_answer,
+    edit_plan,
+    is_answered,
+    retry_steps,
+)
 from ..people.questions import is_ours
 from ..report import RunRecord, aread_run
 from ..storage.thread_names import list_threads
@@ -63,6 +71,7 @@ class Board(Threads):
         self._agents: dict[str, PlanExecuteAgent] = {}
         self._refusals: dict[str, Exception] = {}
         self._kept: dict[str, dict[str, _Kept]] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closing = False
 
     # --- looking ----------------------------------------------------------------------------
@@ -137,22 +146,25 @@ class Board(Threads):
         Raises:
             PlanExecuteError: If it was refused; the question is still open then.
         """
-        if thread in self._tasks:
-            await check_may_answer(self.agent_for(thread), config_of(thread), question_id, person=person)
-        if thread in self._tasks:
-            self._kept.setdefault(thread, {})[question_id] = _Kept(answer, person)
-            self.live(thread).tell("stale", {"rest": True})
-            self.changed()
-            return
-        await self._begin(thread, Command(resume={question_id: answer}), person)
+        async with self._one_change(thread):
+            if thread in self._tasks:
+                await check_may_answer(self.agent_for(thread), config_of(thread), question_id, person=person)
+            if thread in self._tasks:
+                self._kept.setdefault(thread, {})[question_id] = _Kept(answer, person)
+                self.live(thread).tell("stale", {"rest": True})
+                self.changed()
+                return
+            await self._begin(thread, Command(resume={question_id: answer}), person)
 
-        async def is_kept() -> bool:
-            snapshot = await self.state(thread)
-            return question_id not in {one.id for one in snapshot.interrupts}
+            async def is_kept() -> bool:
+                snapshot = await self.state(thread)
+                is_open = question_id in {one.id for one in snapshot.interrupts}
+                # A tool's own question stays open until the tool has ended.
+                return not is_open or await is_answered(self.agent, config_of(thread), question_id)
 
-        if is_ours(question_id):
-            await self._wait_for(thread, is_kept)
-        self._raise_if_refused(thread)
+            if is_ours(question_id):
+                await self._wait_for(thread, is_kept)
+            self._raise_if_refused(thread)
 
     async def go_on(self, thread: str, person: str | None) -> None:
         """Go on with a run that stopped.
@@ -160,10 +172,11 @@ class Board(Threads):
         Raises:
             PlanExecuteError: If it cannot go on, or somebody else runs it.
         """
-        agent = self.agent_for(thread)
-        check_can_go_on(agent, agent.toolbox, await self.snapshot(thread))
-        await self._begin(thread, None, person)
-        self._raise_if_refused(thread)
+        async with self._one_change(thread):
+            agent = self.agent_for(thread)
+            check_can_go_on(agent, agent.toolbox, await self.snapshot(thread))
+            await self._begin(thread, None, person)
+            self._raise_if_refused(thread)
 
     async def fork(self, thread: str, checkpoint: str, person: str | None) -> None:
         """Go on from an earlier checkpoint, as LangGraph forks.
@@ -171,10 +184,11 @@ class Board(Threads):
         Raises:
             PlanExecuteError: If it cannot go on from there, or somebody runs the thread.
         """
-        agent = self.agent_for(thread)
-        check_can_go_on(agent, agent.toolbox, await self.state(thread, checkpoint))
-        await self._begin(thread, None, person, checkpoint=checkpoint)
-        self._raise_if_refused(thread)
+        async with self._one_change(thread):
+            agent = self.agent_for(thread)
+            check_can_go_on(agent, agent.toolbox, await self.state(thread, checkpoint))
+            await self._begin(thread, None, person, checkpoint=checkpoint)
+            self._raise_if_refused(thread)
 
     async def stop(self, thread: str) -> None:
         """Stop a run of this process as Ctrl-C does: running steps are cut off, and it can go on.
@@ -184,31 +198,42 @@ class Board(Threads):
         Raises:
             InvalidInputError: If this process does not run it.
         """
-        task = self._tasks.get(thread)
-        if task is None:
-            raise InvalidInputError(
-                f"this page does not run thread {thread!r} now, so there is nothing to stop"
-            )
-        task.cancel()
-        await asyncio.wait({task})
+        async with self._one_change(thread):
+            if thread not in self._tasks:
+                raise InvalidInputError(
+                    f"this page does not run thread {thread!r} now, so there is nothing to stop"
+                )
+            await self._stop(thread)
+
+    async def _stop(self, thread: str) -> None:
+        if (task := self._tasks.get(thread)) is not None:
+            task.cancel()
+            await asyncio.wait({task})
 
     async def retry(
-        self, thread: str, step_ids: list[str] | None, person: str | None, *, stop: bool = False
+        self,
+        thread: str,
+        step_ids: list[str] | None,
+        person: str | None,
+        *,
+        stop: bool = False,
+        seen: Mapping[str, str] | None = None,
     ) -> None:
         """Run failed or chosen steps again, and what depends on them.
 
-        With ``stop``, a run of this process is stopped for it.
+        With ``stop``, a run of this process is stopped for it. ``seen`` is as for `retry_steps`.
 
         Raises:
             PlanExecuteError: If there is nothing to run again, or it cannot.
         """
-        agent = self.agent_for(thread)
-        check_can_go_on(agent, agent.toolbox, await self.snapshot(thread), again=True)
-        if stop and thread in self._tasks:
-            await self.stop(thread)
-        await retry_steps(agent, config_of(thread), step_ids, person=person)
-        await self._begin(thread, None, person)
-        self._raise_if_refused(thread)
+        async with self._one_change(thread):
+            agent = self.agent_for(thread)
+            check_can_go_on(agent, agent.toolbox, await self.snapshot(thread), again=True)
+            if stop and thread in self._tasks:
+                await self._stop(thread)
+            await retry_steps(agent, config_of(thread), step_ids, person=person, seen=seen)
+            await self._begin(thread, None, person)
+            self._raise_if_refused(thread)
 
     async def check_plan(self, thread: str, plan: Mapping[str, Any]) -> None:
         """Refuse an edited plan that cannot take the place of a run's.
@@ -228,12 +253,13 @@ class Board(Threads):
         Raises:
             PlanExecuteError: If it cannot run, or the run is going on.
         """
-        if stop and thread in self._tasks:
-            await self.check_plan(thread, plan)
-            await self.stop(thread)
-        await edit_plan(self.agent_for(thread), config_of(thread), plan, person=person)
-        await self._begin(thread, None, person)
-        self._raise_if_refused(thread)
+        async with self._one_change(thread):
+            if stop and thread in self._tasks:
+                await self.check_plan(thread, plan)
+                await self._stop(thread)
+            await edit_plan(self.agent_for(thread), config_of(thread), plan, person=person)
+            await self._begin(thread, None, person)
+            self._raise_if_refused(thread)
 
     async def cancel(self, thread: str, person: str | None) -> None:
         """End a run, here or elsewhere; what is done is kept.
@@ -244,6 +270,10 @@ class Board(Threads):
         await cancel_run(self._agents.get(thread, self.agent), config_of(thread), person=person)
         self.live(thread).stopped()
         self.changed()
+
+    def _one_change(self, thread: str) -> asyncio.Lock:
+        """Let one change of a thread begin at a time: what stops its run must not cut off an answer."""
+        return self._locks.setdefault(thread, asyncio.Lock())
 
     async def _begin(
         self,

@@ -224,7 +224,7 @@ def fork_page(frame: Frame, thread: str, moment: Moment, outlook: Outlook) -> st
         "A new plan is written first." if outlook.plans else "",
         f"Kept, and not run again: {known(outlook.kept, limit=40)}." if outlook.kept else "",
         f"These steps run: {known(outlook.runs, limit=40)}." if outlook.runs else "",
-        "You are asked before another plan repeats a write that was made, or may have been made. "
+        "You are asked before a write is repeated that was made, or may have been made. "
         "Questions that were answered after this moment are asked again.",
         "What the run has done since then stays in its history.",
     ]

@@ -279,6 +279,8 @@ def _ways_with(step: StepRecord, thread: str, frame: Frame, *, runs: bool) -> Ma
             frame.link("runs", thread, "retry"),
             element("input", type="hidden", name="step", value=step["id"]),
             element("input", type="hidden", name="stop", value="1") if runs else "",
+            # It may have ended when the order comes.
+            element("input", type="hidden", name="ended", value=step["finished_at"] or ""),
             element("button", "Stop, and run this step again" if runs else "Run this step again"),
             class_="inline",
         )

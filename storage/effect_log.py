@@ -165,15 +165,13 @@ class EffectLog:
             and record.call.work.path[:depth] == tuple(path)
         ]
 
-    async def lost(self, work: WorkId, step_id: str) -> list[EffectRecord]:
-        """List a step's calls that count as failed but may have happened; ``work`` is that of its plan."""
+    async def of_step(self, work: WorkId, step_id: str) -> list[EffectRecord]:
+        """List the calls of a step, and of what it contains; ``work`` is that of its plan."""
         depth = len(work.path)
         return [
             record
             for record in (await self._plan(work.plan_id)).values()
-            if record.counts_as_failed
-            and record.call.work.path[:depth] == work.path
-            and record.call.work.path[depth].step_id == step_id
+            if record.call.work.path[:depth] == work.path and record.call.work.path[depth].step_id == step_id
         ]
 
     async def doubts_of_thread(self) -> list[EffectRecord]:

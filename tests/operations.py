@@ -303,6 +303,15 @@ def _retry(person: Operator, seen: dict[str, Any], dice: random.Random) -> list[
     return [{"action": "retry", "input": chosen or None}, {"action": "run"}]
 
 
+def _retry_source(_: Operator, __: dict[str, Any], ___: random.Random) -> list[dict[str, Any]]:
+    """Order a read again that the writes need: none of them is named."""
+    return [{"action": "retry", "input": ["source"]}, {"action": "run"}]
+
+
+def _retry_and_fork(_: Operator, __: dict[str, Any], dice: random.Random) -> list[dict[str, Any]]:
+    return [{"action": "retry", "input": ["source"]}, {"action": "fork", "at": dice.random()}]
+
+
 def _edit_other(person: Operator, seen: dict[str, Any], _: random.Random) -> list[dict[str, Any]]:
     return person.edited(seen, "other", []) if seen["plan"] else [{"action": "run"}]
 
@@ -370,6 +379,8 @@ def _abandon(_: Operator, seen: dict[str, Any], __: random.Random) -> list[dict[
 OPERATIONS: dict[str, Callable[[Operator, dict[str, Any], random.Random], list[dict[str, Any]]]] = {
     "resume": _resume,
     "retry": _retry,
+    "retry source": _retry_source,
+    "retry, fork": _retry_and_fork,
     "edit other": _edit_other,
     "edit dependent": _edit_dependent,
     "edit itself": _edit_itself,

@@ -11,9 +11,10 @@ import contextvars
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from ..errors import WorkLimitError
@@ -24,14 +25,26 @@ P = ParamSpec("P")
 _log = logging.getLogger(__name__)
 
 __all__ = [
+    "ABOUT",
     "begin_in",
     "called_here",
+    "goes_on",
     "loop_in_thread",
     "raising_only_exceptions",
     "run_bounded",
     "run_in_thread",
     "run_to_end",
 ]
+
+ABOUT: ContextVar[Hashable] = ContextVar("about", default=None)
+"""What blocking calls are made for."""
+_calls: dict[threading.Thread, Hashable] = {}
+"""What each blocking call that goes on was made for."""
+
+
+def goes_on(about: Hashable) -> bool:
+    """Tell whether a blocking call for this goes on, perhaps because its await was cancelled."""
+    return any(found == about and thread.is_alive() for thread, found in list(_calls.items()))
 
 
 _loops: dict[str, asyncio.AbstractEventLoop] = {}
@@ -138,10 +151,14 @@ async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) ->
             error = raised
         except BaseException as raised:  # SystemExit and the like would end the event loop.
             error = RuntimeError(f"the tool raised {type(raised).__name__}: {raised}")
+        finally:
+            del _calls[thread]
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=work, name="plan-execute-tool", daemon=True).start()
+    thread = threading.Thread(target=work, name="plan-execute-tool", daemon=True)
+    _calls[thread] = ABOUT.get()
+    thread.start()
     return await future
 
 

@@ -312,6 +312,7 @@ class Visit:
             volatile=self.volatile,
             follows_up=bool(values) and not self.nested,
             resumed=self.resumed,
+            tasks=frozenset(task.id for task in self.snapshot.tasks) if self.snapshot else frozenset(),
             nested=self.nested,
             redactor=self.redactor,
             underway=self.resumed and values.get("status") == "running",

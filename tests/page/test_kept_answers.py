@@ -145,3 +145,19 @@ async def test_a_later_answer_counts_instead_of_one_that_was_kept_before_a_stop(
     await run.end(thread)
     assert (run.paid, set(run.board.kept(thread)), run.board.faults) == (["other"], set(), {})
     await run.board.close()
+
+
+async def test_an_answer_is_kept_though_the_run_that_takes_it_is_stopped_at_once(persistence):
+    run = Asking(persistence)
+    run.go.set()
+    thread, asked = await run.begin(1)
+    while run.board.is_running(thread):
+        await asyncio.sleep(0.02)
+    answering = asyncio.create_task(run.board.answer(thread, asked[1], "yes", "zoe"))
+    while not run.board.is_running(thread):
+        await asyncio.sleep(0)
+    stopping = asyncio.create_task(run.board.stop(thread))
+    await asyncio.gather(answering, stopping, return_exceptions=True)
+    answering.result()
+    assert asked[1] not in {one.id for one in (await run.board.state(thread)).interrupts}
+    await run.board.close()

@@ -264,8 +264,9 @@ def test_a_write_that_was_cut_off_when_the_run_was_stopped_is_asked_about(page):
     page.wait_for_call("slow_note tea")
     page.post(f"{path}/stop", {})
     page.post(f"{path}/go-on", {})
-    where = page.question(page.wait(path, lambda shown: 'value="run_again"' in shown))
-    page.post(where, {"type": "decide", "decision": "happened", "output": "noted"})
+    shown = page.wait(path, lambda shown: 'value="run_again"' in shown)
+    assert "The call still goes on" in text_of(shown), "a blocking tool cannot be cut off"
+    page.post(page.question(shown), {"type": "decide", "decision": "happened", "output": "noted"})
     page.wait_for_status(path, "done")
     assert page.calls == ["slow_note tea"]
 
@@ -298,6 +299,21 @@ def test_a_finished_step_runs_again_while_its_run_goes_on(page):
     assert page.post(f"{path}/retry", {"step": "a", "stop": "1"}).status_code == 303
     page.wait_for_status(path, "done")
     assert page.calls.count("look tea") == 2
+
+
+def test_a_second_click_asks_before_a_write_is_made_again(page):
+    page.start().signed_in()
+    path = page.begin("write", approval="never")
+    page.wait_for_status(path, "done")
+    ended = re.search('name="ended" value="([^"]+)"', page.get(f"{path}/steps/w"))[1]
+    for status in ("done", "waiting"):
+        assert page.post(f"{path}/retry", {"step": "w", "ended": ended}).status_code == 303
+        shown = page.wait_for_status(path, status)
+    assert page.calls.count("note some tea") == 2
+    where = page.question(shown)
+    page.post(where, {"type": "decide", "decision": "happened", "output": "noted"})
+    page.wait_for_status(path, "done")
+    assert page.calls.count("note some tea") == 2
 
 
 def test_a_step_is_edited_in_its_form_and_skipped(page):
@@ -392,7 +408,7 @@ def test_a_run_goes_on_from_an_earlier_moment(page):
     fork = re.search('href="([^"]+/fork[^"]+)"', page.get(asked))[1]
     said = text_of(page.get(html.unescape(fork)))
     assert "Kept, and not run again: a, what." in said
-    assert "You are asked before another plan repeats a write" in said
+    assert "You are asked before a write is repeated" in said
     assert page.post(f"{path}/fork", {"at": asked.partition("?at=")[2]}).status_code == 303
     page.wait_for_status(path, "done")
     assert page.calls == ["look tea"], "what is finished is not done again"

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from plan_execute.tools.threads import begin_in, loop_in_thread, run_in_thread
+from plan_execute.tools.threads import ABOUT, begin_in, goes_on, loop_in_thread, run_in_thread
 
 _var: contextvars.ContextVar[str] = contextvars.ContextVar("_var", default="unset")
 
@@ -98,3 +98,28 @@ def test_nothing_begins_on_a_loop_that_waits_for_the_caller() -> None:
 
     for ask in (ask_directly, ask_through_a_thread):
         assert asyncio.run_coroutine_threadsafe(ask(), loop).result(30) is None
+
+
+async def test_a_blocking_call_goes_on_until_its_end_even_if_its_await_was_cancelled() -> None:
+    go, ended = threading.Event(), threading.Event()
+
+    def block() -> None:
+        go.wait(60)
+        ended.set()
+
+    async def call() -> None:
+        ABOUT.set("the call")
+        await run_in_thread(block)
+
+    task = asyncio.create_task(call())
+    while not goes_on("the call"):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert goes_on("the call")
+    assert not goes_on("another")
+    go.set()
+    assert ended.wait(60)
+    while goes_on("the call"):
+        await asyncio.sleep(0.005)
