@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -549,12 +549,11 @@ async def check_may_answer(
 @asynccontextmanager
 async def _hold(agent: CompiledAgent, config: RunnableConfig) -> AsyncIterator[None]:
     saver, thread_id = agent.checkpointer, thread_id_of(config["configurable"])
-    if not (isinstance(saver, AsyncSaver) and saver.locks_threads):
-        if any(running == thread_id for running, _ in set(agent.running)):
-            raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
-        yield
-        return
-    async with saver.hold_thread(thread_id) as held:
+    locks = isinstance(saver, AsyncSaver) and saver.locks_threads
+    # A server's runs hold no thread if its saver has no locks.
+    if not locks and any(running == thread_id for running, _ in set(agent.running)):
+        raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
+    async with saver.hold_thread(thread_id) if isinstance(saver, AsyncSaver) else nullcontext() as held:
         if held is not None and held.former is not None and agent.store is not None:
             await Ledger(agent.store, thread_id).record_lost_runner(held.former)
         yield

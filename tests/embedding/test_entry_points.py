@@ -205,3 +205,12 @@ def test_a_run_leaves_no_thread_of_a_step_behind():
     for thread_of_step in used:
         thread_of_step.join(60)
         assert not thread_of_step.is_alive()
+
+
+def test_a_thread_that_with_config_names_is_the_thread_of_every_call(tmp_path):
+    with opened("memory", tmp_path) as storage:
+        agent = agent_of(tmp_path, storage).with_config(thread("bound"))
+        assert is_whole(agent.invoke(PLAN, context=FREE))
+        assert is_whole([*agent.stream(PLAN, thread("named"), context=FREE, stream_mode="values")][-1])
+        for name in ("bound", "named"):
+            assert is_whole(agent.get_state(thread(name)).values)
