@@ -39,7 +39,7 @@ from langgraph.checkpoint.serde.types import ERROR
 from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
-from ..errors import PlanExecuteError, StorageError, ThreadBusyError
+from ..errors import ConfigurationError, PlanExecuteError, StorageError, ThreadBusyError
 from ..langgraph_private import NO_TASK, uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
 from .calls import Access, Bridge, note_fault
@@ -550,6 +550,8 @@ def async_store(store: BaseStore | None) -> AsyncStore | None:
     """Return ``store`` with both interfaces; None passes through."""
     if store is None or isinstance(store, AsyncStore):
         return store
+    if not isinstance(store, BaseStore):
+        raise ConfigurationError(f"store= takes a LangGraph store, not {type(store).__name__}")
     return AsyncStore(store)
 
 
