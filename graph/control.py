@@ -20,12 +20,11 @@ from ..errors import (
     NotAllowedError,
     NothingToResumeError,
     ThreadBusyError,
-    ThreadNotFoundError,
     known,
 )
 from ..langgraph_private import READ
 from ..nodes.dispatcher import recorded_results
-from ..people.answers import check_resumable
+from ..people.answers import check_exists, check_resumable
 from ..people.approvals import inputs_digest
 from ..people.chat import closing_messages
 from ..people.deciders import Deciders, person_of, requesters_of, uses_in, uses_of
@@ -561,8 +560,7 @@ async def _hold(agent: CompiledAgent, config: RunnableConfig) -> AsyncIterator[N
 
 async def _existing(agent: CompiledAgent, config: RunnableConfig) -> StateSnapshot:
     snapshot = await agent.aget_state(config)
-    if snapshot.created_at is None:
-        raise ThreadNotFoundError(f"there is no thread {config['configurable'].get('thread_id')!r}")
+    check_exists(snapshot)
     check_version(snapshot)
     check_clock(snapshot)
     return snapshot
