@@ -108,6 +108,8 @@ _SILENT_S = 1.0
 """After this silence a client is shown the progress again."""
 _TURNS_TO_CLOSE = 3
 """After so many turns the event loop has begun to close an async generator that was dropped."""
+_ENDS_S = (0.01, 0.02, 0.04, 0.08)
+"""How a new run waits for one of this process that may be about to end, between looks."""
 _LETS_GO_WITHIN_S = 10.0
 """How long a new run waits for one whose stream was left; a tool in a thread cannot be interrupted."""
 
@@ -211,11 +213,18 @@ async def _held(
 
 
 async def _let_go(agent: CompiledAgent, thread_id: str) -> None:
-    """Wait for the end of a run whose stream was left early: the event loop closes it a moment later."""
+    """Wait for the end of a run whose stream was left early, or whose last part was just read.
+
+    The event loop closes such a stream a moment later.
+    """
     for _ in range(_TURNS_TO_CLOSE):
         await asyncio.sleep(0)
     if (ended := agent.left.get(thread_id)) is not None:
         await asyncio.to_thread(ended.wait, _LETS_GO_WITHIN_S)
+    for pause in _ENDS_S:
+        if all(running != thread_id for running, _ in set(agent.running)):
+            return
+        await asyncio.sleep(pause)
 
 
 @contextmanager

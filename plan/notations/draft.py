@@ -101,7 +101,7 @@ class PlanDraft(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _in_either_form(cls, value: Any) -> Any:
-        return as_draft(value) if isinstance(value, dict) else value
+        return as_draft(value) if isinstance(value, dict | list) else value
 
 
 def asking_draft(question: str) -> PlanDraft:

@@ -12,8 +12,15 @@ _OF_THE_RUN = ("id", "revision", "goal")
 """Fields of a plan that the run sets itself."""
 
 
-def as_draft(plan: dict[str, Json]) -> dict[str, Json]:
-    """Give a plan the fields of a draft; without an outcome it is one, if it has steps."""
+def as_draft(plan: dict[str, Json] | list[Json]) -> dict[str, Json]:
+    """Give a plan the fields of a draft; without an outcome it is one, if it has steps.
+
+    A plan may also be an object under the key ``plan``, the list of its steps, or its only step.
+    """
+    if isinstance(plan, list) or ("id" in plan and "steps" not in plan):
+        plan = {"steps": plan if isinstance(plan, list) else [plan]}
+    elif set(plan) == {"plan"} and isinstance(plan["plan"], dict):
+        plan = plan["plan"]
     draft = _without_nulls(plan)
     if draft.get("steps"):
         draft = {"outcome": "plan", **{key: draft[key] for key in draft if key not in _OF_THE_RUN}}

@@ -143,3 +143,13 @@ async def test_a_run_whose_stream_was_left_lets_the_next_one_go_on(tmp_path, kin
                 break
         with pytest.raises(ThreadUnfinishedError):
             await agent.ainvoke(WRITING, thread())
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "local", "postgres"])
+def test_a_sync_stream_that_was_read_to_its_question_lets_the_answer_in(tmp_path, kind):
+    asks = {"plan": {"steps": [{"id": "a", "ask": {"question": "Which?"}}]}}
+    with opened(kind, tmp_path) as storage:
+        agent = create_plan_execute_agent(None, **storage)
+        stream = agent.stream(asks, thread(), stream_mode="updates")
+        next(update for update in stream if "__interrupt__" in update)
+        assert agent.invoke(Command(resume="this one"), thread())["status"] == "done"

@@ -275,3 +275,10 @@ def test_a_plan_in_the_format_of_plan_files_is_read_whole() -> None:
 def test_a_field_that_no_plan_file_has_is_not_skipped(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         PlanDraft.model_validate({"steps": [{"id": "a", **wrong}]})
+
+
+@pytest.mark.parametrize("wrap", [lambda p: {"plan": p}, lambda p: p["steps"], lambda p: p["steps"][0]])
+def test_a_plan_in_an_envelope_or_without_one_is_read(wrap: Any) -> None:
+    step = {"id": "a", "call": {"tool": "look"}}
+    (read,) = steps_from_draft(PlanDraft.model_validate(wrap({"steps": [step]})))
+    assert (read["id"], read["call"]) == ("a", {"tool": "look", "args": {}})
