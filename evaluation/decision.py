@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from ..errors import BudgetExceededError, ModelCallError
 from ..models.metered import ModelMeter
@@ -45,6 +45,14 @@ class FailureDecision(BaseModel):
     decision: Choice
     reason: str
     hint: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_a_hint(cls, value: Any) -> Any:
+        """Accept an answer that leaves the hint out, although the schema asks for it."""
+        if isinstance(value, dict) and value.get("hint") is None:
+            return {**value, "hint": ""}
+        return value
 
 
 def effective_policy(step: Step, run_policy: OnFailure, *, attempts_left: bool) -> OnFailure:

@@ -395,6 +395,8 @@ class StepWork:
             if not working.done():
                 working.cancel()
                 await asyncio.wait({working})
+            if not working.cancelled():
+                working.exception()  # Otherwise asyncio logs what a time limit at the same moment hid.
 
     async def _check(
         self,

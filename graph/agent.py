@@ -7,8 +7,9 @@ what it holds in memory.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from langchain_core.runnables import RunnableConfig
@@ -195,7 +196,7 @@ class PlanExecuteAgent(CompiledAgent):
             InvalidInputError: If the input has no goal or the wrong form.
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
-        input, config = await without_open_run(self, input, ensure_config(config), context)
+        input, config = await without_open_run(self, input, self._config_of_run(config), context)
         modes: Any = kwargs.get("stream_mode") or self.stream_mode
         to_chat = is_served(config) and not keeps_subgraphs_apart(config)
         values = LastValues(modes, bool(kwargs.get("subgraphs")), served=to_chat)
@@ -228,7 +229,7 @@ class PlanExecuteAgent(CompiledAgent):
             redacted = RedactedStream(run_of(entry.config).redactor)
             # This closes it while the lock and the storage exist, not later in garbage collection.
             async with aclosing(chunks) as stream:
-                with wrong_answers_named():
+                with wrong_answers_named(), self._noticing_leave(entry.config):
                     async for chunk in stream:
                         for cleaned in redacted.cleaned(chunk):
                             for shown in values.pass_on(cleaned):
@@ -237,6 +238,22 @@ class PlanExecuteAgent(CompiledAgent):
                 yield chunk
             for chunk in values.with_question(await self._told_question(entry.config)):
                 yield chunk
+
+    def _config_of_run(self, config: RunnableConfig | None) -> RunnableConfig:
+        """Return the caller's config with what ``with_config`` bound: the door reads the id of the thread."""
+        if bound := (self.config or {}).get("configurable"):
+            given = config or {}
+            config = {**given, "configurable": {**bound, **(given.get("configurable") or {})}}
+        return ensure_config(config)
+
+    @contextmanager
+    def _noticing_leave(self, config: RunnableConfig) -> Iterator[None]:
+        """Note that nobody reads the stream any more, so that the next run waits until this one has ended."""
+        try:
+            yield
+        except GeneratorExit:
+            self.left[run_of(config).thread_id] = threading.Event()
+            raise
 
     async def _told_question(self, config: RunnableConfig) -> dict[str, Any] | None:
         """Write the run's final question into the conversation, and return what is new."""
@@ -282,7 +299,7 @@ class PlanExecuteAgent(CompiledAgent):
     ) -> Iterator[Any]:
         """Run the graph from synchronous code, with the same parallelism as :meth:`astream`."""
         self.check_sync()
-        yield from iterate(self.astream(input, ensure_config(config), context=context, **kwargs))
+        yield from iterate(self.astream(input, self._config_of_run(config), context=context, **kwargs))
 
     async def aget_output(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -34,6 +35,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         toolbox: The tools, with their effects.
         memory: The place of the ledger if the graph has no store.
         running: The active runs: the thread's id, and the request to stop; copies share it.
+        left: The threads whose streams were left early, until their runs have ended; copies share it.
         plan_cache: How plans that worked are kept and used again; None if they are not.
         prices: What model calls cost; None means list prices.
         policy: Rules for every run, whatever its context says.
@@ -47,6 +49,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         toolbox: Toolbox,
         memory: InMemoryStore | None = None,
         running: set[tuple[str, StopSignal]] | None = None,
+        left: dict[str, threading.Event] | None = None,
         plan_cache: PlanCache | None = None,
         prices: PriceTable | None = None,
         policy: Context | None = None,
@@ -59,6 +62,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         self.toolbox = toolbox
         self.memory = memory or InMemoryStore()
         self.running = set() if running is None else running
+        self.left = {} if left is None else left
         self.plan_cache = plan_cache
         self.prices = prices or PriceTable()
         self.policy = policy or Context()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -20,12 +20,11 @@ from ..errors import (
     NotAllowedError,
     NothingToResumeError,
     ThreadBusyError,
-    ThreadNotFoundError,
     known,
 )
 from ..langgraph_private import READ
 from ..nodes.dispatcher import recorded_results
-from ..people.answers import check_resumable
+from ..people.answers import check_exists, check_resumable
 from ..people.approvals import inputs_digest
 from ..people.chat import closing_messages
 from ..people.deciders import Deciders, person_of, requesters_of, uses_in, uses_of
@@ -574,12 +573,11 @@ async def is_answered(agent: CompiledAgent, config: RunnableConfig, question_id:
 @asynccontextmanager
 async def _hold(agent: CompiledAgent, config: RunnableConfig) -> AsyncIterator[None]:
     saver, thread_id = agent.checkpointer, thread_id_of(config["configurable"])
-    if not (isinstance(saver, AsyncSaver) and saver.locks_threads):
-        if any(running == thread_id for running, _ in set(agent.running)):
-            raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
-        yield
-        return
-    async with saver.hold_thread(thread_id) as held:
+    locks = isinstance(saver, AsyncSaver) and saver.locks_threads
+    # A server's runs hold no thread if its saver has no locks.
+    if not locks and any(running == thread_id for running, _ in set(agent.running)):
+        raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
+    async with saver.hold_thread(thread_id) if isinstance(saver, AsyncSaver) else nullcontext() as held:
         if held is not None and held.former is not None and agent.store is not None:
             await Ledger(agent.store, thread_id).record_lost_runner(held.former)
         yield
@@ -587,8 +585,7 @@ async def _hold(agent: CompiledAgent, config: RunnableConfig) -> AsyncIterator[N
 
 async def _existing(agent: CompiledAgent, config: RunnableConfig) -> StateSnapshot:
     snapshot = await agent.aget_state(config)
-    if snapshot.created_at is None:
-        raise ThreadNotFoundError(f"there is no thread {config['configurable'].get('thread_id')!r}")
+    check_exists(snapshot)
     check_version(snapshot)
     check_clock(snapshot)
     return snapshot

@@ -7,7 +7,8 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import BaseStore
 
-from ..errors import InvalidInputError, ThreadNotFoundError, known
+from ..errors import InvalidInputError, known
+from ..people.answers import check_exists
 from ..state import steps_by_id
 from ..storage.adapters import async_store
 from ..storage.artifacts import Artifacts
@@ -27,8 +28,7 @@ async def output_of_step(agent: CompiledAgent, config: RunnableConfig, step_id: 
         StorageDamagedError: If the output is missing from the store, or was changed.
     """
     snapshot = await agent.aget_state(config)
-    if snapshot.created_at is None:
-        raise ThreadNotFoundError(f"there is no thread {config['configurable'].get('thread_id')!r}")
+    check_exists(snapshot)
     results = snapshot.values.get("results") or {}
     if step_id not in results:
         steps = steps_by_id(snapshot.values.get("plan"))

@@ -71,6 +71,11 @@ class ChatModels:
         self._configured: dict[str, str | BaseChatModel] = dict(by_role or {})
         if default is not None:
             self._configured["default"] = default
+        for role, given in self._configured.items():
+            if not (given is None or isinstance(given, str) or hasattr(given, "ainvoke")):
+                place = "model=" if role == "default" else f"models[{role!r}]"
+                kinds = "a LangChain chat model or its name, such as 'openai:gpt-5-mini'"
+                raise ConfigurationError(f"{place} takes {kinds}, not {type(given).__name__}")
         self._base_url = base_url
         self._timeout_s = timeout_s
         self._rate_limit = rate_limit

@@ -484,7 +484,10 @@ def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
         "goal": state.get("goal") or "",
         "rationale": draft.rationale,
         "complete": complete,
-        "inputs": {name: {} for name in state.get("inputs") or {}},
+        "inputs": {
+            **draft.inputs,
+            **{name: {} for name in state.get("inputs") or {} if name not in draft.inputs},
+        },
         "steps": steps,
     }
     return with_answer(first_revision(made, run.new_plan_id()), answer_of(draft))

@@ -22,11 +22,11 @@ from ..models.prompts.inventory import describe_effects, describe_form, quoted_t
 from ..people.words import said_about_plan
 from ..plan.dag import descendants, is_rolling
 from ..plan.identity import lost_checks, plan_difference, used_ids
-from ..plan.notations.draft import PlanDraft, answer_of, steps_from_draft
+from ..plan.notations.draft import PlanDraft, answer_of, new_steps
 from ..plan.notations.written import written_step
 from ..plan.revision import revised_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
-from ..state import Evaluation, Plan, State, digest, draft_attempt, is_settled, new_evaluation
+from ..state import Evaluation, Plan, State, Step, digest, draft_attempt, is_settled, new_evaluation
 from ..tools.texts import preview
 from ..tools.toolbox import Toolbox
 from ..tracing.marks import plan_marks, with_marks
@@ -58,7 +58,7 @@ class _Replanner:
                 brief.messages,
                 role="replanner",
                 occasion="revision",
-                kept=[step for step in plan["steps"] if step["id"] not in brief.replaced],
+                kept=brief.kept,
                 taken=brief.taken,
                 tools=self.toolbox.argument_schemas,
                 inputs=list(state.get("inputs") or {}),
@@ -118,6 +118,11 @@ class _Brief:
     replaced_before: Sequence[str]
     seen: Mapping[str, Any]
 
+    @property
+    def kept(self) -> list[Step]:
+        """The steps that stay."""
+        return [step for step in self.plan["steps"] if step["id"] not in self.replaced]
+
     def messages(self, form: DraftForm) -> list[BaseMessage]:
         """Ask the model for the revision."""
         run, mark = self.run, self.run.mark
@@ -150,7 +155,7 @@ class _Brief:
     def revision(self, draft: PlanDraft) -> Plan:
         """Make the next revision from what the model wrote."""
         redact = self.run.redact
-        new, answer = redact(steps_from_draft(draft)), redact(answer_of(draft))
+        new, answer = redact(new_steps(draft, self.kept)), redact(answer_of(draft))
         rationale = redact(draft.rationale)
         return revised_plan(self.plan, self.replaced, new, rationale, self.taken, answer=answer)
 

@@ -41,6 +41,7 @@ __all__ = [
     "answers_of_earlier_version",
     "bare_answer",
     "check_command",
+    "check_exists",
     "check_resumable",
     "is_by_id",
     "keep_answers",
@@ -56,18 +57,29 @@ def check_resumable(snapshot: StateSnapshot | None, has_saver: bool) -> None:
 
     Raises:
         ConfigurationError: If there is no checkpointer.
-        ThreadNotFoundError: If there is no such thread.
+        ThreadNotFoundError: If there is no such thread, or it has no such checkpoint.
         NothingToResumeError: If its run has ended.
     """
     if not has_saver or snapshot is None:
         raise ConfigurationError("there is nothing to resume from: the graph has no checkpointer=")
-    if snapshot.created_at is None:
-        raise ThreadNotFoundError(f"there is no thread {thread_name(snapshot)!r}")
+    check_exists(snapshot)
     if not snapshot.tasks:
         status = snapshot.values.get("status", "ended")
         raise NothingToResumeError(
             f"the run of thread {thread_name(snapshot)!r} has ended ({status}); nothing is open"
         )
+
+
+def check_exists(snapshot: StateSnapshot) -> None:
+    """Refuse a thread, or a checkpoint of one, that does not exist.
+
+    Raises:
+        ThreadNotFoundError: If there is none.
+    """
+    if snapshot.created_at is None:
+        named = snapshot.config["configurable"].get("checkpoint_id")
+        missing = f"checkpoint {named!r} of thread" if named else "thread"
+        raise ThreadNotFoundError(f"there is no {missing} {thread_name(snapshot)!r}")
 
 
 def thread_name(snapshot: StateSnapshot) -> str:

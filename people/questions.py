@@ -272,8 +272,8 @@ def read_answer(value: Mapping[str, Json], raw: Json, by: By | None = None) -> A
 def _read(value: Mapping[str, Json], raw: Json) -> Answer:
     question = QUESTIONS[question_name(value)]
     proposed = value["action_requests"][0]["args"]
-    if question.name == _ASK and isinstance(raw, bool | int | float):
-        raw = {"answer": raw}
+    if question.name == _ASK:
+        raw = _said(raw)
     _require_json(question, raw)
     shape = _unwrap(question, raw)
     _require_json(question, shape)  # A text may hold JSON.
@@ -288,6 +288,19 @@ def _read(value: Mapping[str, Json], raw: Json) -> Answer:
         _require_stopped(question, value, decided)
         return decided
     return _check_edit(question, answer, proposed)
+
+
+def _said(raw: Json) -> Json:
+    """Take a number or a list for an answer in words; a list may also hold the only decision."""
+    if isinstance(raw, str) and raw.lstrip().startswith("["):
+        listed = _parse_json(raw)
+        return listed if _is_decision(listed) else {"type": raw}
+    is_value = isinstance(raw, bool | int | float) or (isinstance(raw, list) and bool(raw))
+    return {"answer": raw} if is_value and not _is_decision(raw) else raw
+
+
+def _is_decision(listed: Json) -> bool:
+    return isinstance(listed, list) and len(listed) == 1 and isinstance(listed[0], Mapping)
 
 
 def _answered(question: Question, shape: Mapping[str, Json], proposed: Mapping[str, Json]) -> Answer:
@@ -346,8 +359,9 @@ def _refuse(question: Question, problem: str) -> InvalidAnswerError:
 def _unwrap(question: Question, raw: Json) -> Mapping[str, Json]:
     if isinstance(raw, str):
         text = raw.strip()
-        word = {"decision" if text in question.decisions else "type": text}
-        raw = _parse_json(text) if text[:1] in ("{", "[", '"') else word
+        parsed = _parse_json(text) if text[:1] in ("{", "[", '"') else None
+        # Text that only begins like JSON is text.
+        raw = {"decision" if text in question.decisions else "type": text} if parsed is None else parsed
     if isinstance(raw, Mapping) and "decisions" in raw:
         raw = raw["decisions"]
     if isinstance(raw, Sequence) and not isinstance(raw, str):
@@ -380,7 +394,7 @@ def _answer_type(question: Question, shape: Mapping[str, Json]) -> AnswerType:
         return "edit"
     kind = _TYPES.get(named.strip().lower()) if isinstance(named, str) else None
     if kind is None or kind not in question.allowed:
-        raise _refuse(question, f"its type is {named!r}")
+        raise _refuse(question, "it has no type" if named is None else f"its type is {named!r}")
     return kind
 
 

@@ -84,7 +84,8 @@ class Kind(ABC):
         """Return why the criterion could not be checked, before anything runs."""
         given = set(criterion) - {"type"}
         if given != {*self.parameters}:
-            return "bad_criterion", f"takes {self.parameter or 'no parameter'}, got {known(given)}"
+            needs = f"needs the parameter {self.parameter!r}" if self.parameter else "takes no parameter"
+            return "bad_criterion", f"it {needs}, but has {known(given)}"
         value = self.value_of(criterion)
         if self.parameter and isinstance(value, str) and not value.strip():
             return "bad_criterion", f"its {self.parameter} is empty, so there is nothing to check"

@@ -39,7 +39,7 @@ from langgraph.checkpoint.serde.types import ERROR
 from langgraph.store.base import BaseStore, GetOp, Op, PutOp, Result, SearchOp
 
 from ..context import run_redactor
-from ..errors import PlanExecuteError, StorageError, ThreadBusyError
+from ..errors import ConfigurationError, PlanExecuteError, StorageError, ThreadBusyError
 from ..langgraph_private import NO_TASK, uses_default_pool
 from ..safety.redaction import Redactor, redactor_of
 from .calls import Access, Bridge, note_fault
@@ -83,6 +83,29 @@ class HeldThread:
 
     former: dict[str, Any] | None = None
     watch: Callable[[Callable[[], None]], None] | None = None
+
+
+_held_threads: set[tuple[int, str]] = set()
+"""Threads that have a runner in this process: the saver's identity, and the thread's id."""
+_holding = threading.Lock()
+
+
+@contextmanager
+def _held_here(saver: Any, thread_id: str) -> Iterator[None]:
+    """Hold a thread of a saver that has no locks, against other runners in this process.
+
+    Raises:
+        ThreadBusyError: At once, if another runner holds it.
+    """
+    thread = (id(saver), thread_id)
+    with _holding:
+        if thread in _held_threads:
+            raise ThreadBusyError(f"thread {thread_id!r} is being run by this process")
+        _held_threads.add(thread)
+    try:
+        yield
+    finally:
+        _held_threads.discard(thread)
 
 
 class _Wrapper:
@@ -153,6 +176,8 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
     async def hold_thread(self, thread_id: str) -> AsyncIterator[HeldThread | None]:
         """Hold a thread as `thread_lock` does, without blocking the event loop.
 
+        A saver that locks no threads still gives a thread only one runner in this process.
+
         Yields:
             The hold; None if the saver locks no threads.
 
@@ -160,7 +185,8 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
             ThreadBusyError: On entering, at once, if another runner holds it.
         """
         if not self.locks_threads:
-            yield None
+            with _held_here(self.wrapped, thread_id):
+                yield None
             return
         entered: list[ThreadHold | None] = []
         lock, turn, gone = self.thread_lock(thread_id), threading.Lock(), threading.Event()
@@ -534,6 +560,8 @@ def async_store(store: BaseStore | None) -> AsyncStore | None:
     """Return ``store`` with both interfaces; None passes through."""
     if store is None or isinstance(store, AsyncStore):
         return store
+    if not isinstance(store, BaseStore):
+        raise ConfigurationError(f"store= takes a LangGraph store, not {type(store).__name__}")
     return AsyncStore(store)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import UnansweredError
 from ...people.asking import ask_person
+from ...people.forms import choices_of, fields_in_words
 from ...run import StepScope
 from ...safety.markdown import plain_line
 from ...storage.ids import path_as_json
@@ -19,11 +20,29 @@ Json = Any
 async def run_ask_step(ask: Mapping[str, Json], scope: StepScope) -> Json:
     """Ask the plan's question, with references filled in, and return the answer.
 
+    If the step has an ``output_schema`` and no choices, text is converted to its type, and an answer that
+    does not fit it is refused at once.
+
     Raises:
         UnansweredError: If there is no answer.
         langgraph.errors.GraphInterrupt: While a person is being asked.
     """
-    return await _answer(scope, str(ask["question"]), [str(choice) for choice in ask.get("choices") or ()], 0)
+    choices = [str(choice) for choice in ask.get("choices") or ()]
+    form = None if choices else _form(scope.output_schema or {})
+    said = await _answer(scope, str(ask["question"]), choices, 0, form)
+    return said[_ONLY] if form is not None and form is not scope.output_schema else said
+
+
+_ONLY = "answer"
+
+
+def _form(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """Make a form of the schema of an answer: its own fields if it is an object, else one field."""
+    if schema.get("type") == "object" and schema.get("properties"):
+        return schema
+    # A reference would lead elsewhere from within another schema.
+    alone = not schema or "$ref" in str(schema)
+    return None if alone else {"type": "object", "properties": {_ONLY: schema}, "required": [_ONLY]}
 
 
 async def ask_for_agent(scope: StepScope, question: str, *, occasion: int) -> str:
@@ -39,11 +58,21 @@ async def ask_for_agent(scope: StepScope, question: str, *, occasion: int) -> st
     return f"The person answers: {await _answer(scope, question, [], occasion)}"
 
 
-async def _answer(scope: StepScope, question: str, choices: Sequence[str], occasion: int) -> Json:
+async def _answer(
+    scope: StepScope,
+    question: str,
+    choices: Sequence[str],
+    occasion: int,
+    form: Mapping[str, Any] | None = None,
+) -> Json:
     if not scope.run.can_ask:
         raise UnansweredError(f"nobody can be asked, because there is no checkpointer: {question}")
-    args = {"question": question, "choices": list(choices), "answer": ""}
-    offered = "".join(f"\n- {plain_line(choice)}" for choice in choices)
+    args: dict[str, Json] = {"question": question, "choices": list(choices), "answer": ""}
+    fields: list[str] = []
+    if form is not None:
+        args |= {"choices": choices_of(form), "form": dict(form)}
+        fields = fields_in_words(form)
+    offered = "".join(f"\n- {plain_line(line)}" for line in (*choices, *fields))
     description = f"Step **{scope.step_id}** asks: {plain_line(question)}" + (offered and f"\n{offered}")
     key = [path_as_json(scope.work.path), scope.work.plan_id, question, occasion]
     answer = await ask_person(scope.run, key, "ask_person", args, description, step_id=scope.step_id)

@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ...context import Context, to_context
-from ...langgraph_private import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK
+from ...langgraph_private import FROM_A_PARENT, READ, RUNTIME, SAVER, TASK, is_served
 from ...run import RUN_KEY, Run, StopSignal
 from ...storage.adapters import AsyncSaver, HeldThread, async_saver
 from ...storage.ids import thread_id_of
@@ -68,7 +68,7 @@ async def enter(
     thread_id = _thread_id(configurable, bool(saver) and not nested)
     asked = to_context(context) or (_inherited(configurable) if nested else None)
     hold = configurable.pop(HOLD_KEY, None)
-    async with nullcontext() if nested else _held(agent, saver, thread_id, hold) as held:
+    async with nullcontext() if nested else _held(agent, saver, thread_id, hold, is_served(config)) as held:
         entered = time.time()
         if held is not None and held.hold is not None and isinstance(saver, AsyncSaver):
             saver = configurable[SAVER] = saver.for_a_run()
@@ -106,6 +106,12 @@ Only retried steps continue the count.
 """
 _SILENT_S = 1.0
 """After this silence a client is shown the progress again."""
+_TURNS_TO_CLOSE = 3
+"""After so many turns the event loop has begun to close an async generator that was dropped."""
+_ENDS_S = (0.01, 0.02, 0.04, 0.08)
+"""How a new run waits for one of this process that may be about to end, between looks."""
+_LETS_GO_WITHIN_S = 10.0
+"""How long a new run waits for one whose stream was left; a tool in a thread cannot be interrupted."""
 
 
 @asynccontextmanager
@@ -179,25 +185,46 @@ class _Held(NamedTuple):
 
 
 @asynccontextmanager
-async def _held(agent: CompiledAgent, saver: Any, thread_id: str, hold: Any) -> AsyncIterator[_Held]:
-    """Hold the thread if the saver can lock; servers and other savers keep their own order.
+async def _held(
+    agent: CompiledAgent, saver: Any, thread_id: str, hold: Any, served: bool
+) -> AsyncIterator[_Held]:
+    """Hold the thread; a server whose saver has no locks keeps its own order.
 
     Args:
         agent: Whose run it is.
         saver: Its checkpointer.
         thread_id: The thread.
         hold: The hold that the caller has; a client can only send JSON, which does not count.
+        served: Whether a LangGraph server runs it.
     """
     if isinstance(hold, HeldThread):
         holding: Any = nullcontext(hold)
+    elif isinstance(saver, AsyncSaver) and (saver.locks_threads or not served):
+        await _let_go(agent, thread_id)
+        holding = saver.hold_thread(thread_id)
     else:
-        holding = saver.hold_thread(thread_id) if isinstance(saver, AsyncSaver) else nullcontext()
+        holding = nullcontext()
     async with holding as own:
         held = _Held(own, StopSignal())
         if own is not None and own.watch is not None:
             own.watch(held.stop.set)
         with _registered(agent, thread_id, held.stop):
             yield held
+
+
+async def _let_go(agent: CompiledAgent, thread_id: str) -> None:
+    """Wait for the end of a run whose stream was left early, or whose last part was just read.
+
+    The event loop closes such a stream a moment later.
+    """
+    for _ in range(_TURNS_TO_CLOSE):
+        await asyncio.sleep(0)
+    if (ended := agent.left.get(thread_id)) is not None:
+        await asyncio.to_thread(ended.wait, _LETS_GO_WITHIN_S)
+    for pause in _ENDS_S:
+        if all(running != thread_id for running, _ in set(agent.running)):
+            return
+        await asyncio.sleep(pause)
 
 
 @contextmanager
@@ -208,6 +235,8 @@ def _registered(agent: CompiledAgent, thread_id: str, stop: StopSignal) -> Itera
         yield
     finally:
         agent.running.discard((thread_id, stop))
+        if (ended := agent.left.pop(thread_id, None)) is not None:
+            ended.set()
 
 
 def _inherited(configurable: Mapping[str, Any]) -> Context | None:

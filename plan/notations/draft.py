@@ -1,7 +1,8 @@
 """Turn what a model writes into a plan.
 
 The model is asked for lines (``lines.py``), which cost a fifth of the tokens and can be read while they are
-written, and for JSON if that fails. Either is accepted, whatever was asked for.
+written, and for JSON if that fails. Either is accepted, whatever was asked for, and so is the format of plan
+files.
 
 The JSON form is deliberately small: in its schema every field is required, with no defaults, no free-form
 objects, and no unions except nullable. Only such a schema means the same in strict json_schema, strict
@@ -16,7 +17,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from ...safety.depth import read_json
 from ...state import STEP_ID_PATTERN, Step
@@ -24,6 +26,7 @@ from ..criteria import read_criteria
 from ..renaming import rename_in_text, rename_uses
 from .ascii_names import in_ascii, unused
 from .conditions import jmespath_condition
+from .plan_format import as_draft, as_draft_step
 
 __all__ = [
     "DraftStep",
@@ -61,6 +64,18 @@ class DraftStep(BaseModel):
     else_of: str | None = None
     if_failed: list[str] = []
     model: str | None = None
+    # A model is not asked for these, but it may know them from plan files. The validator checks them.
+    on_failure: SkipJsonSchema[Any] = None
+    max_attempts: SkipJsonSchema[Any] = None
+    timeout_s: SkipJsonSchema[Any] = None
+    max_iterations: SkipJsonSchema[Any] = None
+    escalate: SkipJsonSchema[Any] = None
+    approve: SkipJsonSchema[Any] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_either_form(cls, value: Any) -> Any:
+        return as_draft_step(value) if isinstance(value, dict) else value
 
     @field_validator("arguments", "output_schema", "success_criterion", mode="before")
     @classmethod
@@ -80,6 +95,13 @@ class PlanDraft(BaseModel):
     complete: bool = True
     steps: list[DraftStep]
     answer: str | None = None
+    inputs: SkipJsonSchema[dict[str, dict[str, Any]]] = {}
+    """Never offered: the caller declares inputs. A plan in the format of plan files may declare its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_either_form(cls, value: Any) -> Any:
+        return as_draft(value) if isinstance(value, dict | list) else value
 
 
 def asking_draft(question: str) -> PlanDraft:
@@ -167,6 +189,8 @@ def draft_problems(draft: PlanDraft, occasion: Occasion = "goal", kept: Sequence
         return [f"finished does not fit here; the outcome is one of {', '.join(_OUTCOMES[occasion])}"]
     if not draft.steps:
         return ["steps is empty; write at least one step, or answer cannot_plan with the reason"]
+    if not new_steps(draft, kept):
+        return ["all these steps are in the plan already; write the steps that replace the open ones"]
     return []
 
 
@@ -282,4 +306,8 @@ def _step(raw: DraftStep, step_id: str) -> Step:
         step["output_schema"] = schema
     if criteria := read_criteria(raw.success_criterion or ""):
         step["success_criteria"] = criteria
-    return step
+    settings: Any = {name: getattr(raw, name) for name in _SETTINGS if getattr(raw, name) is not None}
+    return {**step, **settings}
+
+
+_SETTINGS = ("on_failure", "max_attempts", "timeout_s", "max_iterations", "escalate", "approve")

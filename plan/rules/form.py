@@ -78,7 +78,8 @@ def _form_issue(raw: Mapping[str, Any], item: Any) -> PlanIssue:
         message += f" (got {type(item['input']).__name__} {str(item['input'])[:80]!r})"
     step = _step_at(raw, path)
     named = step is not None and isinstance(step.get("id"), str)
-    return issue("malformed_plan", step, message, *(path[2:] if named else path))
+    code = "bad_criterion" if path[2:3] == ("success_criteria",) and len(path) > 3 else "malformed_plan"
+    return issue(code, step, message, *(path[2:] if named else path))
 
 
 def _noun(path: tuple[Any, ...]) -> str:

@@ -10,7 +10,7 @@ from logged_tools import Log, bound, make_tools, plan
 from savers import ASYNC, SYNC, aopened, opened, thread
 
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
-from plan_execute.errors import ConfigurationError
+from plan_execute.errors import ConfigurationError, ThreadNotFoundError
 
 PLAN = plan(
     bound("a", "look"),
@@ -205,3 +205,22 @@ def test_a_run_leaves_no_thread_of_a_step_behind():
     for thread_of_step in used:
         thread_of_step.join(60)
         assert not thread_of_step.is_alive()
+
+
+def test_a_thread_that_with_config_names_is_the_thread_of_every_call(tmp_path):
+    with opened("memory", tmp_path) as storage:
+        agent = agent_of(tmp_path, storage).with_config(thread("bound"))
+        assert is_whole(agent.invoke(PLAN, context=FREE))
+        assert is_whole([*agent.stream(PLAN, thread("named"), context=FREE, stream_mode="values")][-1])
+        for name in ("bound", "named"):
+            assert is_whole(agent.get_state(thread(name)).values)
+
+
+def test_a_checkpoint_that_does_not_exist_is_named(tmp_path):
+    with opened("memory", tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        agent.invoke(PLAN, thread(), context=FREE)
+        nowhere = {"configurable": {**thread()["configurable"], "checkpoint_id": "c-1"}}
+        for call in (lambda: agent.invoke(None, nowhere), lambda: agent.get_output(nowhere, "a")):
+            with pytest.raises(ThreadNotFoundError, match="no checkpoint 'c-1' of thread 't'"):
+                call()

@@ -89,3 +89,30 @@ async def test_ids_of_other_scripts_stay_apart_and_keep_their_words() -> None:
     first, second = (step["id"] for step in result["plan"]["steps"])
     assert first != second
     assert result["results"][second]["output"] == 1
+
+
+async def test_a_plan_in_the_format_of_plan_files_runs_as_it_is_written() -> None:
+    written = {
+        "inputs": {"city": {"type": "string", "default": "Rome"}},
+        "answer": "Pack for ${a}.",
+        "steps": [
+            {"id": "a", "call": {"tool": "echo", "args": {"value": "${inputs.city}"}}},
+            {
+                "id": "b",
+                "call": {"tool": "broken", "args": {"q": "x"}},
+                "max_attempts": 1,
+                "on_failure": "skip",
+            },
+        ],
+    }
+    result, model = await ran(json.dumps(written))
+    assert sum(call.role == "planner" for call in model.calls) == 1
+    assert {i: r["status"] for i, r in result["results"].items()} == {"a": "done", "b": "skipped"}
+    assert result["results"]["a"]["output"] == "Rome"
+
+
+async def test_a_wrong_setting_in_the_format_of_plan_files_goes_back_to_the_planner() -> None:
+    written = {"steps": [{"id": "a", "call": {"tool": "echo"}, "on_failure": "explode"}]}
+    result, model = await ran(json.dumps(written), GOOD)
+    assert result["status"] == "done"
+    assert "on_failure: 'explode' is not one of" in told(model)

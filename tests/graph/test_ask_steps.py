@@ -159,3 +159,32 @@ async def test_the_plans_approval_shows_what_will_be_asked() -> None:
     thread = Thread(agent_with(Toolset().tools), Context(approval="always"))
     await thread.send({"plan": plan(ask("who", "Which *client*?", "ACME"))})
     assert "asks you: Which \\*client\\*?; one of: ACME" in (await thread.question())["description"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer", "output", "wrong"),
+    [
+        ({"type": "integer"}, "5", 5, "five"),
+        ({"type": "boolean"}, "yes", True, "perhaps"),
+        ({"type": "array", "items": {"type": "string"}}, ["x", "y"], ["x", "y"], [1]),
+        ({"type": "array", "items": {"type": "string"}}, '["x", "y"]', ["x", "y"], {"answer": 3}),
+        ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": "3"}, {"n": 3}, {"n": "x"}),
+    ],
+    ids=str,
+)
+async def test_an_answer_gets_the_form_that_the_step_declares(
+    schema: dict[str, Any], answer: Any, output: Any, wrong: Any
+) -> None:
+    thread = Thread(agent_with(Toolset().tools), FREE)
+    await thread.run(ask("n", "How many?", output_schema=schema))
+    with pytest.raises(InvalidAnswerError, match="not of type"):
+        await thread.answer(wrong)
+    assert (await thread.question())["name"] == "ask_person", "it stays open"
+    result = await thread.answer(answer)
+    assert (result["results"]["n"]["output"], result["results"]["n"]["attempts"]) == (output, 1)
+
+
+@pytest.mark.parametrize("text", ['"Oslo" is nice', "[1] the first", "{name}"])
+async def test_text_that_only_begins_like_json_is_an_answer(text: str) -> None:
+    thread, _ = await _asking()
+    assert (await thread.answer(text))["results"]["who"]["output"] == text

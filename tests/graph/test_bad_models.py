@@ -243,6 +243,21 @@ async def test_a_model_that_cannot_be_set_up_is_refused_in_words(monkeypatch: py
         await create_plan_execute_agent("openai:gpt-5-mini").ainvoke({"goal": "g"}, context=FREE)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"model": 5}, "model= takes a LangChain chat model or its name"),
+        ({"models": {"planner": 5}}, "models['planner'] takes a LangChain chat model or its name"),
+        ({"store": 5}, "store= takes a LangGraph store, not int"),
+    ],
+)
+def test_what_is_no_model_or_store_is_refused_when_the_agent_is_made(
+    given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        create_plan_execute_agent(**given)
+
+
 async def test_plan_issues_come_back_when_the_attempts_are_spent() -> None:
     result, _, stub = await _planned(*[Reply.json(draft(draft_step("a", "fly")))] * 3)
     assert codes(result) == ["unknown_tool"]

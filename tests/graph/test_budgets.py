@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -188,3 +189,15 @@ async def test_max_seconds_cuts_off_the_planning_of_a_further_round() -> None:
     result = await thread.run(bound("a", "look", {"q": "x"}), complete=False)
     assert _now() == pytest.approx(0.5)
     assert (result["status"], "max_seconds=0.5" in result["final_answer"]) == ("partial", True)
+
+
+async def test_a_budget_that_ends_with_its_time_limit_leaves_no_error_that_nobody_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(10):
+        thread = Thread(agent_with(Toolset().tools), Context(approval="never", max_seconds=1e-6))
+        result = await thread.run(bound("a", "look", {"q": "x"}))
+        assert result["results"]["a"]["error"]["code"] == "budget_exceeded"
+    gc.collect()
+    await asyncio.sleep(0)
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []

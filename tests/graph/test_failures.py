@@ -186,6 +186,16 @@ async def test_retry_at_run_level_makes_attempts_and_then_asks_a_person() -> Non
     assert (await thread.question())["name"] == "handle_step_failure"
 
 
+@pytest.mark.parametrize("rest", [{}, {"hint": None}], ids=str)
+async def test_a_decision_that_leaves_the_hint_out_is_taken_at_once(rest: dict[str, Any]) -> None:
+    decided = {"decision": "skip", "reason": "not needed", **rest}
+    model = ScriptedModel({"evaluator": [decided], "synthesizer": ["ok"]})
+    result = await Thread(agent_with(Toolset().tools, model), _settings()).run(
+        bound("a", "broken", {"q": "x"}), bound("b", "look", {"q": "x"})
+    )
+    assert (statuses(result)["a"], _decided(result)) == ("skipped", [("skip", "model")])
+
+
 async def test_auto_without_a_model_asks_where_someone_can_be_asked_and_else_aborts() -> None:
     thread = Thread(agent_with(Toolset().tools), _settings())
     assert "__interrupt__" in await thread.run(bound("a", "broken", {"q": "x"}))

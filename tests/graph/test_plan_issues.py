@@ -19,6 +19,11 @@ def _bad(code: str, *steps: Any, words: tuple[str, ...] = (), **fields: Any) -> 
 
 BAD_PLANS = [
     _bad("empty_plan", words=("no steps",)),
+    _bad(
+        "bad_criterion",
+        {**LOOK, "success_criteria": [{"type": "judge"}]},
+        words=("needs the parameter 'criterion'",),
+    ),
     _bad("malformed_plan", {**LOOK, "colour": "red"}, words=("colour", "known fields", "success_criteria")),
     _bad("malformed_plan", LOOK, shape=1, words=("shape", "known fields", "steps")),
     _bad("malformed_plan", {**LOOK, "tools": []}, words=("'a'", "exactly one of", "call and tools")),
@@ -30,9 +35,9 @@ BAD_PLANS = [
     _bad("malformed_plan", {**LOOK, "id": 1}, words=("id", "1")),
     _bad("malformed_plan", {"id": "a", "tools": []}, words=("'a'", "needs a task")),
     _bad(
-        "malformed_plan",
+        "bad_criterion",
         bound("a", "look", {"q": "x"}, success_criteria=[{"type": "vibes"}]),
-        words=("vibes",),
+        words=("vibes", "not_empty", "judge"),
     ),
     _bad("duplicate_id", LOOK, LOOK, words=("'a'", "2 steps")),
     _bad("bad_id", bound("1a", "look", {"q": "x"}), words=("1a", "must match")),

@@ -48,6 +48,18 @@ async def test_finished_steps_and_their_results_are_untouched_and_can_be_referre
     assert result["status"] == "done"
 
 
+async def test_a_finished_step_that_a_revision_writes_again_does_not_run_again() -> None:
+    tools, again = Toolset(), draft_step("z", "look", {"q": "z"})
+    replies = [draft(again), draft(again, draft_step("b", "look", {"q": "${z}"}, "z"))]
+    model = ScriptedModel({"replanner": replies, "synthesizer": ["ok"]})
+    result = await Thread(agent_with(tools.tools, model), _settings()).run(
+        bound("z", "look", {"q": "z"}), bound("b", "broken", {"q": "x"}, "z")
+    )
+    assert "all these steps are in the plan already" in str(model.calls[1].messages[-1].content)
+    assert statuses(result) == {"z": "done", "b": "failed", "b_r2": "done"}
+    assert tools.named("look") == ["z", "found z"]
+
+
 async def test_new_steps_get_new_ids_over_several_revisions() -> None:
     tools = Toolset()
     replies = [draft(draft_step("a", "broken", {"q": "2"}), draft_step("b", "look", {"q": "${a}"}, "a"))]

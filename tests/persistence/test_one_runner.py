@@ -11,7 +11,7 @@ from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
 from savers import opened, thread
 
 from plan_execute import Context, create_plan_execute_agent
-from plan_execute.errors import ThreadBusyError, ThreadError
+from plan_execute.errors import ThreadBusyError, ThreadError, ThreadUnfinishedError
 
 SLOW = plan(bound("a", "look"), bound("b", "nap", "a", delay=3600))
 WRITING = plan(bound("a", "send", delay=0.3))
@@ -46,7 +46,7 @@ def test_a_second_process_is_told_at_once_and_a_kill_frees_the_thread(children, 
     assert Log(workplace.log).calls("look") == {"a": 1}
 
 
-@pytest.mark.parametrize("kind", ["local", "postgres"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "local", "postgres"])
 def test_a_second_thread_of_the_process_is_told_at_once(tmp_path, kind):
     log = Log(tmp_path / "log")
     with opened(kind, tmp_path) as storage:
@@ -67,7 +67,7 @@ def test_a_second_thread_of_the_process_is_told_at_once(tmp_path, kind):
         stream.close()
 
 
-@pytest.mark.parametrize("kind", ["local", "postgres"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "local", "postgres"])
 async def test_of_two_resumes_at_the_same_moment_one_runs(tmp_path, kind):
     log = Log(tmp_path / "log")
     with opened(kind, tmp_path) as storage:
@@ -125,3 +125,31 @@ def log_of(log, name):
 def known_errors():
     """Busy, or ended already: whichever the second one met."""
     return {each.__name__ for each in ThreadError.__subclasses__()}
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "local", "postgres"])
+async def test_a_run_whose_stream_was_left_lets_the_next_one_go_on(tmp_path, kind):
+    log = Log(tmp_path / "log")
+    asks = {"plan": {"steps": [{"id": "a", "ask": {"question": "Which?"}}]}}
+    with opened(kind, tmp_path) as storage:
+        agent = create_plan_execute_agent(None, tools=make_tools(log), **storage)
+        async for update in agent.astream(asks, thread(), stream_mode="updates"):
+            if "__interrupt__" in update:
+                break
+        ended = await agent.ainvoke(Command(resume="this one"), thread())
+        assert ended["results"]["a"]["output"] == "this one"
+        async for event in agent.astream(SLOW, thread(), context=Context(**FREE), stream_mode="custom"):
+            if event["type"] == "step_finished":
+                break
+        with pytest.raises(ThreadUnfinishedError):
+            await agent.ainvoke(WRITING, thread())
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "local", "postgres"])
+def test_a_sync_stream_that_was_read_to_its_question_lets_the_answer_in(tmp_path, kind):
+    asks = {"plan": {"steps": [{"id": "a", "ask": {"question": "Which?"}}]}}
+    with opened(kind, tmp_path) as storage:
+        agent = create_plan_execute_agent(None, **storage)
+        stream = agent.stream(asks, thread(), stream_mode="updates")
+        next(update for update in stream if "__interrupt__" in update)
+        assert agent.invoke(Command(resume="this one"), thread())["status"] == "done"

@@ -229,3 +229,56 @@ def test_finished_is_no_answer_to_a_goal() -> None:
 def test_a_model_that_leaves_complete_out_has_written_a_complete_plan() -> None:
     written = {key: value for key, value in draft(draft_step("a")).items() if key != "complete"}
     assert PlanDraft.model_validate(written).complete
+
+
+PLAN_FILE = {
+    "id": "9f2c",
+    "revision": 3,
+    "goal": "Pack",
+    "rationale": None,
+    "inputs": {"city": {"type": "string", "default": "Paris"}},
+    "steps": [
+        {"id": "a", "call": {"tool": "look", "args": {"city": "${inputs.city}"}}, "depends_on": None},
+        {"id": "b", "task": "Pack", "depends_on": ["a"], "tools": [], "max_attempts": 2, "timeout_s": 60},
+        {"id": "c", "ask": {"question": "Which?", "choices": ["x", "y"]}, "on_failure": "skip"},
+        {"id": "d", "plan": {"goal": "More"}, "approve": True},
+        {"id": "e", "tools": ["look"], "success_criteria": [{"type": "not_empty"}], "max_iterations": 3},
+    ],
+}
+
+
+def test_a_plan_in_the_format_of_plan_files_is_read_whole() -> None:
+    draft = PlanDraft.model_validate(PLAN_FILE)
+    assert (draft.outcome, draft.inputs, draft_problems(draft)) == ("plan", PLAN_FILE["inputs"], [])
+    assert [
+        {key: step[key] for key in step if step[key] not in ("", [])} for step in steps_from_draft(draft)
+    ] == [
+        {"id": "a", "call": {"tool": "look", "args": {"city": "${inputs.city}"}}},
+        {"id": "b", "task": "Pack", "depends_on": ["a"], "max_attempts": 2, "timeout_s": 60},
+        {"id": "c", "ask": {"question": "Which?", "choices": ["x", "y"]}, "on_failure": "skip"},
+        {"id": "d", "plan": {"goal": "More"}, "approve": True},
+        {"id": "e", "tools": ["look"], "success_criteria": [{"type": "not_empty"}], "max_iterations": 3},
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"call": {"tool": "look", "arg": {}}},
+        {"call": {"args": {}}},
+        {"ask": {"question": "?", "answer": "x"}},
+        {"plan": {"goal": "x", "steps": []}},
+        {"on_failur": "skip"},
+    ],
+    ids=repr,
+)
+def test_a_field_that_no_plan_file_has_is_not_skipped(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        PlanDraft.model_validate({"steps": [{"id": "a", **wrong}]})
+
+
+@pytest.mark.parametrize("wrap", [lambda p: {"plan": p}, lambda p: p["steps"], lambda p: p["steps"][0]])
+def test_a_plan_in_an_envelope_or_without_one_is_read(wrap: Any) -> None:
+    step = {"id": "a", "call": {"tool": "look"}}
+    (read,) = steps_from_draft(PlanDraft.model_validate(wrap({"steps": [step]})))
+    assert (read["id"], read["call"]) == ("a", {"tool": "look", "args": {}})
