@@ -22,6 +22,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from .errors import ConfigurationError, known
 from .safety.plain_json import plain_json
@@ -127,6 +128,7 @@ class Context(BaseModel):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
+        hide_input_in_errors=True,
         title="plan_execute settings",
         defer_build=True,
     )
@@ -291,15 +293,14 @@ class Context(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _or_our_error(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
-        """Raise our error for a bad setting, whoever makes the context."""
+    def _explained(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        """Say what is wrong with a setting in our words, whoever makes the context."""
         try:
             settings = read(given)
             plain_json(settings.model_dump(exclude_defaults=True))  # They are kept with the thread.
-        except ValidationError as error:
-            raise ConfigurationError(_explain(error)) from None
         except ValueError as error:
-            raise ConfigurationError(f"bad context: {error}") from None
+            said = _explain(error) if isinstance(error, ValidationError) else str(error)
+            raise PydanticCustomError("bad_context", "bad context: {said}", {"said": said}) from None
         return settings
 
     @field_validator("models")
@@ -337,7 +338,10 @@ def to_context(value: Any) -> Context | None:
         return value
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"context must be a Context or a mapping, not {type(value).__name__}")
-    return Context.model_validate({**value})
+    try:
+        return Context.model_validate({**value})
+    except ValidationError as error:
+        raise ConfigurationError(error.errors()[0]["msg"]) from None
 
 
 _OF_A_POLICY = ("approval", "approvers", "spend_limits", "tenant")
@@ -379,7 +383,7 @@ def _explain(error: ValidationError) -> str:
         elif item["type"] not in ("missing", "value_error"):
             said += f", not {reprlib.repr(item['input'])}"
         problems.append(f"{'.'.join(map(str, [*place, last]))}: {said}")
-    return "bad context: " + "; ".join(problems)
+    return "; ".join(problems)
 
 
 def secret_values(names: Iterable[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -22,9 +22,8 @@ def test_the_python_blocks_run(tmp_path):
 
 def test_the_variables_and_options_that_are_named_exist():
     named = dict.fromkeys(re.findall(r"PLAN_EXECUTE_\w+", PAGE), "1")
-    assert (
-        None not in Environment.read(named).model_dump(include={"model", "base_url", "rate_limit"}).values()
-    )
+    read = Environment.read(named)
+    assert None not in (read.model, read.base_url, read.rate_limit)
     golden = (CHECKOUT / "tests/golden/help/run.txt").read_text(encoding="utf-8")
     options = set(re.findall(r"`(--[a-z-]+)`", PAGE)) - {"--jinja"}
     assert options
