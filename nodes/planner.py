@@ -24,7 +24,7 @@ from ..models.prompts.attachments import attachments_of, with_attachments
 from ..models.prompts.conversation import earlier_messages, quoted_conversation
 from ..models.prompts.inventory import describe_effects, describe_form, quoted_tools
 from ..plan.identity import plan_difference, used_ids
-from ..plan.notations.draft import PlanDraft, answer_of, asking_draft, draft_schema, new_steps
+from ..plan.notations.draft import PlanDraft, answer_of, asking_draft, draft_schema, new_steps, tightened
 from ..plan.notations.written import written_step
 from ..plan.reuse import input_types, plan_key
 from ..plan.revision import first_revision, revised_plan, with_answer
@@ -470,7 +470,7 @@ def _tell(runtime: Runtime[Context], run: Run, state: State, plan: Plan) -> None
 
 def _plan_from(draft: PlanDraft, state: State, run: Run) -> Plan:
     kept = _kept_steps(state)
-    steps = new_steps(draft, kept)
+    steps = [tightened(step, run.settings) for step in new_steps(draft, kept)]
     asks_only = bool(steps) and all("ask" in step for step in steps)
     # A plan that contains only questions must continue after the answers.
     complete = (draft.complete and not asks_only) or draft.outcome == "finished"

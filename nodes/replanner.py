@@ -22,7 +22,7 @@ from ..models.prompts.inventory import describe_effects, describe_form, quoted_t
 from ..people.words import said_about_plan
 from ..plan.dag import descendants, is_rolling
 from ..plan.identity import lost_checks, plan_difference, used_ids
-from ..plan.notations.draft import PlanDraft, answer_of, new_steps
+from ..plan.notations.draft import PlanDraft, answer_of, new_steps, tightened
 from ..plan.notations.written import written_step
 from ..plan.revision import revised_plan
 from ..run import Node, Run, Update, audit_event, emit, run_of
@@ -154,8 +154,9 @@ class _Brief:
 
     def revision(self, draft: PlanDraft) -> Plan:
         """Make the next revision from what the model wrote."""
-        redact = self.run.redact
-        new, answer = redact(new_steps(draft, self.kept)), redact(answer_of(draft))
+        redact, settings = self.run.redact, self.run.settings
+        new = redact([tightened(step, settings) for step in new_steps(draft, self.kept)])
+        answer = redact(answer_of(draft))
         rationale = redact(draft.rationale)
         return revised_plan(self.plan, self.replaced, new, rationale, self.taken, answer=answer)
 

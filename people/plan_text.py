@@ -241,6 +241,12 @@ def _circumstances(step: Step) -> Iterator[str]:
         yield f"by the model {code_span(step['model'])}"
     if step.get("escalate"):
         yield f"by {code_span(step['escalate'])} if a result is not good enough"
+    if step.get("max_attempts"):
+        yield f"attempts: at most {step['max_attempts']}"
+    if step.get("timeout_s"):
+        yield f"seconds for an attempt: at most {step['timeout_s']:g}"
+    if step.get("on_failure", "auto") != "auto":
+        yield f"`{step['on_failure']}` if it fails"
     if step["depends_on"]:
         yield "after " + ", ".join(map(plain_line, step["depends_on"]))
     if step.get("approve"):

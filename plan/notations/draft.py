@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from ...context import Context
 from ...safety.depth import read_json
 from ...state import STEP_ID_PATTERN, Step
 from ..criteria import read_criteria
@@ -38,6 +39,7 @@ __all__ = [
     "draft_schema",
     "new_steps",
     "steps_from_draft",
+    "tightened",
 ]
 
 
@@ -245,7 +247,7 @@ def _normal_ids(draft: PlanDraft) -> dict[str, str]:
 
 
 def new_steps(draft: PlanDraft, kept: Sequence[Step]) -> list[Step]:
-    """Turn a model's steps into plan steps, without steps that only repeat finished ones.
+    """Turn a model's steps into plan steps, without those that only repeat finished ones.
 
     Models like to write the whole plan again. A step with the same id and the same work is the existing one;
     as a new step, it would run again.
@@ -256,6 +258,31 @@ def new_steps(draft: PlanDraft, kept: Sequence[Step]) -> list[Step]:
         for step in steps_from_draft(draft)
         if step["id"] not in staying or not _same_work(step, staying[step["id"]])
     ]
+
+
+def tightened(step: Step, settings: Context) -> Step:
+    """Apply the run's limits to a step that a model wrote: its own may be tighter, and never looser.
+
+    What follows from a failure stays the caller's choice, if the run has one; a write is not repeated
+    because a model wrote ``retry``.
+    """
+    limits = {
+        "max_attempts": settings.max_attempts,
+        "max_iterations": settings.max_iterations,
+        "timeout_s": settings.step_timeout_s,
+    }
+    made: Any = dict(step)
+    for name, limit in limits.items():
+        if _is_looser(made.get(name), limit):
+            made[name] = limit
+    if settings.on_failure != "auto" or made.get("on_failure") == "retry":
+        made.pop("on_failure", None)
+    return made  # type: ignore[no-any-return]
+
+
+def _is_looser(given: Any, limit: float | None) -> bool:
+    """Tell whether a number exceeds a limit; the validator names what is no number."""
+    return limit is not None and isinstance(given, int | float) and given > limit
 
 
 _WORK = ("call", "tools", "agent", "ask", "plan", "for_each", "when", "else_of", "if_failed")

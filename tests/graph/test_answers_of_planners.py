@@ -9,7 +9,7 @@ import pytest
 from plans import FREE, Thread, agent_with, draft, draft_step
 from toolset import Toolset
 
-from plan_execute import ScriptedModel
+from plan_execute import Context, ScriptedModel
 
 GOOD = '1. echo("Rome")'
 
@@ -116,3 +116,17 @@ async def test_a_wrong_setting_in_the_format_of_plan_files_goes_back_to_the_plan
     result, model = await ran(json.dumps(written), GOOD)
     assert result["status"] == "done"
     assert "on_failure: 'explode' is not one of" in told(model)
+
+
+async def test_a_model_cannot_order_that_a_failed_write_is_made_again() -> None:
+    tools = Toolset()
+    tools.failures = [RuntimeError("down")] * 10
+    step = {**draft_step("w", "wr", {"text": "x"}), "on_failure": "retry", "max_attempts": 9}
+    thread = Thread(agent_with(tools.tools, ScriptedModel([draft(step)])), Context(on_failure="ask"))
+    await thread.send({"goal": "Write"})
+    (asked,) = await thread.questions()
+    assert "attempts: at most 2" in asked.value["action_requests"][0]["description"]
+    await thread.answer("approve")
+    (asked,) = await thread.questions()
+    assert asked.value["action_requests"][0]["name"] == "handle_step_failure"
+    assert len(tools.calls) == 1

@@ -10,7 +10,14 @@ import pytest
 from plans import bound, draft, draft_step, plan
 from pydantic import ValidationError
 
-from plan_execute.plan.notations.draft import PlanDraft, draft_problems, draft_schema, steps_from_draft
+from plan_execute.context import Context
+from plan_execute.plan.notations.draft import (
+    PlanDraft,
+    draft_problems,
+    draft_schema,
+    steps_from_draft,
+    tightened,
+)
 from plan_execute.plan.revision import revised_plan
 
 
@@ -282,3 +289,25 @@ def test_a_plan_in_an_envelope_or_without_one_is_read(wrap: Any) -> None:
     step = {"id": "a", "call": {"tool": "look"}}
     (read,) = steps_from_draft(PlanDraft.model_validate(wrap({"steps": [step]})))
     assert (read["id"], read["call"]) == ("a", {"tool": "look", "args": {}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "written", "kept"),
+    [
+        ({"max_attempts": 1}, {"max_attempts": 30}, {"max_attempts": 1}),
+        ({"max_attempts": 3}, {"max_attempts": 2}, {"max_attempts": 2}),
+        ({"max_iterations": 4}, {"max_iterations": 500}, {"max_iterations": 4}),
+        ({"step_timeout_s": 10}, {"timeout_s": 600}, {"timeout_s": 10}),
+        ({"step_timeout_s": None}, {"timeout_s": 600}, {"timeout_s": 600}),
+        ({"on_failure": "ask"}, {"on_failure": "skip"}, {}),
+        ({}, {"on_failure": "retry"}, {}),
+        ({}, {"on_failure": "replan"}, {"on_failure": "replan"}),
+        ({}, {"approve": True}, {"approve": True}),
+        ({}, {"max_attempts": "many"}, {"max_attempts": "many"}),
+    ],
+    ids=str,
+)
+def test_a_models_step_has_no_looser_limits_than_the_run(settings: Any, written: Any, kept: Any) -> None:
+    (step,) = steps_from_draft(_draft({**draft_step("a", "look", {"q": "x"}), **written}))
+    made = tightened(step, Context(**settings))
+    assert {name: made[name] for name in made.keys() - {"id", "task", "depends_on", "call"}} == kept
