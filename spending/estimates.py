@@ -256,7 +256,8 @@ def describe_estimate(estimate: Estimate) -> str:
     said.append(_said(estimate["seconds"], "second", "{:,.1f}") + " on the critical path")
     if not estimate["samples"]:
         return f"**Estimate:** {'; '.join(said)}. Nothing like it has run before."
-    basis = f"from {estimate['samples']} earlier steps and calls"
+    samples = estimate["samples"]
+    basis = f"from {samples} earlier steps and calls" if samples > 1 else "from one earlier step or call"
     figures = "; ".join(said)
     if re.search(r"\([\d,.]+\)", figures):
         basis += "; in brackets: if all of it is slow"
