@@ -290,6 +290,8 @@ def _read(value: Mapping[str, Json], raw: Json) -> Answer:
 
 def _answered(question: Question, raw: Json, proposed: Mapping[str, Json]) -> Answer:
     """Read the answer to a question in words: a decision holds it, or it is all that was given."""
+    if raw in ({}, []) and "form" not in proposed:
+        raise _refuse(question, "it is empty")
     given = _parse_json(raw) if isinstance(raw, str) else raw
     if _is_decision(given, proposed):
         shape = _unwrap(question, given)
@@ -338,7 +340,7 @@ def _answer_in_words(question: Question, given: Json, proposed: Mapping[str, Jso
 
 
 def _chosen(question: Question, given: Json, choices: Sequence[str]) -> Json:
-    if given in (None, [], {}) or (isinstance(given, str) and not given.strip()):
+    if given is None or (isinstance(given, str) and not given.strip()):
         raise _refuse(question, "it holds no answer")
     if not choices:
         return given

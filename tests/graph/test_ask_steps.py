@@ -208,6 +208,7 @@ POINT = {"type": "Point", "coordinates": [1, 2]}
         (None, '{"a": 1}', '{"a": 1}'),
         (None, {"a": 1}, {"a": 1}),
         (None, [{"a": 1}], [{"a": 1}]),
+        (None, {"answer": []}, []),
         (None, '[{"type": "respond", "message": "x"}]', "x"),
         ({"type": "integer", "description": "not a $ref"}, "3", 3),
     ],
@@ -225,6 +226,14 @@ async def test_a_decision_without_a_type_is_told_what_was_expected() -> None:
     thread, _ = await _asking()
     with pytest.raises(InvalidAnswerError, match=r'no decision such as \{"type": "respond"\}. Allowed: edit'):
         await thread.answer({"decision": "approve"})
+
+
+@pytest.mark.parametrize("empty", [{}, [], None, " "], ids=str)
+async def test_an_empty_answer_by_id_is_refused(empty: Any) -> None:
+    thread, _ = await _asking()
+    (question,) = await thread.questions()
+    with pytest.raises(InvalidAnswerError, match=r"empty|no answer"):
+        await thread.answer({question.id: empty})
 
 
 @pytest.mark.parametrize(
