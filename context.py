@@ -297,10 +297,11 @@ class Context(BaseModel):
         """Say what is wrong with a setting in our words, whoever makes the context."""
         try:
             settings = read(given)
-            plain_json(settings.model_dump(exclude_defaults=True))  # They are kept with the thread.
-        except ValueError as error:
-            said = _explain(error) if isinstance(error, ValidationError) else str(error)
-            raise PydanticCustomError("bad_context", "bad context: {said}", {"said": said}) from None
+            problems = _not_kept(settings)
+        except ValidationError as error:
+            problems = _explain(cls, error)
+        if problems:
+            raise PydanticCustomError("bad_context", "bad context: {said}", {"said": "; ".join(problems)})
         return settings
 
     @field_validator("models")
@@ -372,18 +373,29 @@ _RULES: Mapping[object, type[BaseModel]] = {"approvers": Approvers, "spend_limit
 """The settings that are lists of rules, and the form of a rule."""
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(form: type[Context], error: ValidationError) -> list[str]:
     problems = []
     for item in error.errors():
-        *place, last = item["loc"] or ("",)
-        said = item["msg"].removeprefix("Value error, ")
+        place, said = item["loc"], item["msg"].removeprefix("Value error, ")
         if item["type"] in ("extra_forbidden", "invalid_key"):
-            names = (_RULES[place[0]] if place else Context).model_fields
-            said = f"unknown setting; known settings: {known(names, limit=40, given=last)}"
+            if model := form if len(place) == 1 else _RULES.get(place[0]):
+                names = known(model.model_fields, limit=40, given=place[-1])
+                said = f"unknown setting; known settings: {names}"
         elif item["type"] not in ("missing", "value_error"):
             said += f", not {reprlib.repr(item['input'])}"
-        problems.append(f"{'.'.join(map(str, [*place, last]))}: {said}")
-    return "; ".join(problems)
+        problems.append(": ".join([".".join(map(str, place)), said] if place else [said]))
+    return problems
+
+
+def _not_kept(settings: Context) -> list[str]:
+    """Say which settings cannot be kept with the thread; a subclass's own may be anything."""
+    problems = []
+    for name, value in settings.model_dump(include={*Context.model_fields}, exclude_defaults=True).items():
+        try:
+            plain_json(value)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    return problems
 
 
 def secret_values(names: Iterable[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:

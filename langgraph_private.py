@@ -23,13 +23,13 @@ __all__ = [
     "CHECKPOINT_VERSION",
     "ENTRY",
     "FROM_A_PARENT",
+    "INTERRUPTS",
     "NAMESPACE",
     "NEXT_NODE",
     "NOT_OUTPUT",
     "NO_TASK",
     "NO_WRITES",
     "OVERWRITE",
-    "QUESTIONS",
     "READ",
     "REPLAY_STATE",
     "RESUME_MAP",
@@ -103,9 +103,9 @@ NEXT_NODE = "branch:to:"
 """What the channel that starts a node is called, before the node's name."""
 SENT_TASKS = "__pregel_tasks"
 """The channel of what was sent to nodes."""
-QUESTIONS = "__interrupt__"
+INTERRUPTS = "__interrupt__"
 """The channel of what a task asks."""
-NOT_OUTPUT = frozenset({"__error__", "__error_source_node__", "__resume__", QUESTIONS})
+NOT_OUTPUT = frozenset({"__error__", "__error_source_node__", "__resume__", INTERRUPTS})
 """Channels that say how a task goes on; any other write means that it has ended."""
 NO_WRITES = "__no_writes__"
 """What a task writes that has ended and has nothing to write."""

@@ -398,7 +398,7 @@ def new_evaluation(
 ORDERED = "ordered"
 """The reason for another attempt at a step that a person has ordered again by its id."""
 ORDERED_TOO = "ordered with others"
-"""The same for a step that was not named: it needs one that was, or had failed when all such were ordered."""
+"""Ordered without being named: it depends on a named step, or the order was for all failed steps."""
 
 
 def new_attempt(number: int, started_at: str | None, ended_at: str | None, error: Failure | None) -> Attempt:

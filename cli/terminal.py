@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..safety.terminal_text import plain
 
 if TYPE_CHECKING:
+    from markdown_it.token import Token
     from rich.console import RenderableType
     from rich.markdown import Markdown
     from rich.text import Text
@@ -252,21 +253,26 @@ def _wrapped(line: str, width: int) -> str:
     return wrapper.fill(line)
 
 
-_AS_IT_IS = re.compile(r"(`+[^`]+`+)")
-_STRONG = re.compile(r"(?<![\w*])\*\*(?=[^\s*])(.+?)(?<=[^\s*])\*\*(?![\w*])")
-_HEADING = re.compile(r" {0,3}#{1,6} +(.+?)(?: +#+)? *")
+_AS_IT_IS = re.compile(r"((?<!`)`++[^`]++`+)")
+_MARK = re.compile(r"(?<!\*)\*\*(?!\*)")
+_HEADING = re.compile(r" {0,3}#{1,6} +([^ ].*)")
+_CLOSING = re.compile(r"(?<! ) +#+$")
 _BEGIN, _END = "\x02", "\x03"
 """Where bold begins and ends, until lines are broken; a harmless text holds no such characters."""
 
 
 def _in_bold(markdown: str, width: int) -> Text:
     """Break lines, and make headings and strong words bold; code and tables stay as they are."""
-    lines, in_code = [], False
-    for line in markdown.split("\n"):
-        is_fence = line.lstrip().startswith(("```", "~~~"))
-        in_code ^= is_fence
-        as_it_is = is_fence or in_code or line.lstrip().startswith("|")
-        lines.append(line if as_it_is else _wrapped(_marked(line), width))
+    code = {
+        at
+        for block in _parsed(markdown)
+        if block.type in ("fence", "code_block")
+        for at in range(*(block.map or ()))
+    }
+    lines = [
+        line if at in code or line.lstrip().startswith("|") else _wrapped(_marked(line), width)
+        for at, line in enumerate(markdown.split("\n"))
+    ]
     from rich.text import Text
 
     pieces = re.split(f"[{_BEGIN}{_END}]", "\n".join(lines))
@@ -275,10 +281,31 @@ def _in_bold(markdown: str, width: int) -> Text:
 
 def _marked(line: str) -> str:
     pieces = _AS_IT_IS.split(line)
-    pieces[::2] = [_STRONG.sub(rf"{_BEGIN}\1{_END}", piece) for piece in pieces[::2]]
+    pieces[::2] = map(_strong, pieces[::2])
     strong = "".join(pieces)
     heading = _HEADING.fullmatch(strong)
-    return f"{_BEGIN}{heading[1].replace(_BEGIN, '').replace(_END, '')}{_END}" if heading else strong
+    if heading is None:
+        return strong
+    words = _CLOSING.sub("", heading[1].rstrip(" "))
+    return f"{_BEGIN}{words.replace(_BEGIN, '').replace(_END, '')}{_END}"
+
+
+def _strong(text: str) -> str:
+    """Make words between marks bold: a mark that can begin some is paired with the next that can end them."""
+    pieces = _MARK.split(text)
+    marks = ["", *["**"] * (len(pieces) - 1)]
+    begun = 0
+    for at in range(1, len(pieces)):
+        before, after = pieces[at - 1][-1:], pieces[at][:1]
+        if not begun:
+            begun = at if after.strip() and not _is_of_word(before) else 0
+        elif before.strip() and not _is_of_word(after):
+            marks[begun], marks[at], begun = _BEGIN, _END, 0
+    return "".join(mark + piece for mark, piece in zip(marks, pieces, strict=True))
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 def _open_closed_streams() -> None:
@@ -299,14 +326,18 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 def _shown_markdown(text: str) -> Markdown:
     """Read Markdown so that nothing of it is left out: a person decides from what they see."""
-    from markdown_it import MarkdownIt
     from rich.markdown import Markdown
 
     shown = Markdown(text, hyperlinks=False)
-    # rich 14 drops HTML, comments and link definitions, and shows images by their caption only.
-    parser = MarkdownIt("commonmark", {"html": False}).disable(["reference", "image"])
-    shown.parsed = parser.parse(text)
+    shown.parsed = _parsed(text)
     return shown
+
+
+def _parsed(markdown: str) -> list[Token]:
+    from markdown_it import MarkdownIt
+
+    # rich 14 drops HTML, comments and link definitions, and shows images by their caption only.
+    return MarkdownIt("commonmark", {"html": False}).disable(["reference", "image"]).parse(markdown)
 
 
 def _rendered(renderable: RenderableType, stream: TextIO, *, wrapped: bool = False) -> str:

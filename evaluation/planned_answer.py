@@ -43,7 +43,7 @@ async def planned_answer(state: State, run: Run) -> PlannedAnswer:
     if plan is None or not isinstance(answer, str) or not answer:
         return PlannedAnswer()
     try:
-        if why_not := await _what_it_may_not_say(plan, answer, state, run):
+        if why_not := await _why_not_used(plan, answer, state, run):
             return PlannedAnswer(None, why_not)
         scope = {
             i: await run.artifacts.value(results[i]["output"], i) for i in roots_in(answer) & set(results)
@@ -67,7 +67,7 @@ def _was_changed_by_hand(state: State) -> bool:
     )
 
 
-async def _what_it_may_not_say(plan: Plan, answer: str, state: State, run: Run) -> str:
+async def _why_not_used(plan: Plan, answer: str, state: State, run: Run) -> str:
     """Say why the answer could claim more than was found or checked; "" if it could not.
 
     The answer was written before anything was known. It may say that something was changed, or say anything

@@ -241,7 +241,7 @@ class StepWork:
         """Tell which of the step's own writes may be made again after this attempt.
 
         An order counts only where the run's history holds it: a fork may have left it behind, or a kill may
-        have cut it off. Only who answers a question about the failure was told what may have happened.
+        have cut it off. A person who answered the question about the failure knew what may have happened.
         """
         decision = before["decision"] if before is not None else None
         if decision is None or decision.get("reason") == ORDERED_TOO:

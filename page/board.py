@@ -104,8 +104,8 @@ class Board(Threads):
         return impossible_decisions(self.agent, values)
 
     def hears(self, thread: str) -> bool:
-        """Tell whether this process runs a thread."""
-        return thread in self._tasks
+        """Tell whether this process gets a run's events: it does if it runs the thread."""
+        return self.is_running(thread)
 
     def kept(self, thread: str) -> Collection[str]:
         """Name the questions whose answers wait until the steps that run have ended."""
@@ -272,7 +272,11 @@ class Board(Threads):
         self.changed()
 
     def _one_change(self, thread: str) -> asyncio.Lock:
-        """Let one change of a thread begin at a time: what stops its run must not cut off an answer."""
+        """Return the lock of a thread's changes.
+
+        Changes of a thread wait for each other, so that a stop cannot cut off an answer that is being
+        recorded.
+        """
         return self._locks.setdefault(thread, asyncio.Lock())
 
     async def _begin(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidAnswerError, known
 from ..safety.depth import read_json
 
-__all__ = ["amount_in", "choices_of", "fields_in_words", "filled_in", "json_or_text"]
+__all__ = ["amount_in", "choices_of", "fields_in_words", "filled_in", "json_or_text", "typed"]
 
 Json = Any
 _WORDS = {"yes": True, "true": True, "no": False, "false": False}
@@ -33,7 +32,7 @@ def amount_in(text: str) -> float:
 def json_or_text(text: str) -> Json:
     """Read JSON; any other text stands for itself."""
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError:
         return text
 
@@ -51,14 +50,15 @@ def filled_in(schema: Mapping[str, Json], given: Json) -> dict[str, Json]:
     from ..safety.schemas import BadSchemaError, read_schema
 
     fields = _fields(schema)
-    if isinstance(given, str) and given.lstrip().startswith("{"):
-        given = read_json(given)
-    if not isinstance(given, Mapping):
+    form = json_or_text(given) if isinstance(given, str) else given
+    # The only field may itself take an object.
+    is_form = isinstance(form, Mapping) and (len(fields) != 1 or not form or form.keys() & fields.keys())
+    if not is_form:
         if len(fields) != 1:
             raise ValueError(f"it needs a JSON object with these fields: {known(fields)}")
-        given = {next(iter(fields)): given}
+        form = {next(iter(fields)): given}
     defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
-    values = defaults | {name: _typed(fields.get(name, {}), value) for name, value in given.items()}
+    values = defaults | {name: typed(fields.get(name, {}), value) for name, value in form.items()}
     try:
         problem = read_schema(dict(schema)).best_problem(values)
     except BadSchemaError as error:
@@ -103,8 +103,8 @@ def _in_words(name: str, field: Mapping[str, Json], required: bool) -> str:
     return f"{name} ({kind}{'' if required else ', optional'})" + (words and f": {words}")
 
 
-def _typed(field: Mapping[str, Json], value: Json) -> Json:
-    """Convert a text to the field's type; if that fails, the check will report it."""
+def typed(field: Mapping[str, Json], value: Json) -> Json:
+    """Convert a text to the field's type (JSON Schema); a text that does not fit stays as it is."""
     kind = field.get("type")
     if not isinstance(value, str) or kind == "string":
         return value
@@ -112,9 +112,4 @@ def _typed(field: Mapping[str, Json], value: Json) -> Json:
         return _WORDS.get(value.strip().lower(), value)
     if kind == "array" and not value.lstrip().startswith("["):
         return [part.strip() for part in value.split(",") if part.strip()]
-    if kind not in ("integer", "number", "array"):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
+    return json_or_text(value) if kind in ("integer", "number", "array", "object") else value

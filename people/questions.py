@@ -272,13 +272,11 @@ def read_answer(value: Mapping[str, Json], raw: Json, by: By | None = None) -> A
 def _read(value: Mapping[str, Json], raw: Json) -> Answer:
     question = QUESTIONS[question_name(value)]
     proposed = value["action_requests"][0]["args"]
-    if question.name == _ASK:
-        raw = _said(raw)
     _require_json(question, raw)
+    if question.name == _ASK:
+        return _answered(question, raw, proposed)
     shape = _unwrap(question, raw)
     _require_json(question, shape)  # A text may hold JSON.
-    if question.name == _ASK:
-        return _answered(question, shape, proposed)
     kind = _answer_type(question, shape)
     answer: Answer = {"type": kind, "message": _message(shape)}
     if kind == "edit":
@@ -290,37 +288,42 @@ def _read(value: Mapping[str, Json], raw: Json) -> Answer:
     return _check_edit(question, answer, proposed)
 
 
-def _said(raw: Json) -> Json:
-    """Take a number or a list for an answer in words; a list may also hold the only decision."""
-    if isinstance(raw, str) and raw.lstrip().startswith("["):
-        listed = _parse_json(raw)
-        return listed if _is_decision(listed) else {"type": raw}
-    is_value = isinstance(raw, bool | int | float) or (isinstance(raw, list) and bool(raw))
-    return {"answer": raw} if is_value and not _is_decision(raw) else raw
-
-
-def _is_decision(listed: Json) -> bool:
-    return isinstance(listed, list) and len(listed) == 1 and isinstance(listed[0], Mapping)
-
-
-def _answered(question: Question, shape: Mapping[str, Json], proposed: Mapping[str, Json]) -> Answer:
-    """Read the answer to a question in words: from the args, from a message, or the whole text."""
-    named = shape.get("type")
-    if set(shape) == {"type"} and isinstance(named, str) and _TYPES.get(named.strip().lower()) != "reject":
-        shape = {"type": "respond", "message": named}
-    elif named is None and "answer" in shape:
-        shape = {"type": "edit", "args": {"answer": shape["answer"]}}
-    elif shape.keys() <= _fields(proposed) and not (isinstance(named, str) and named in _TYPES):
-        shape = {"type": "edit", "args": {"answer": dict(shape)}}  # The completed form.
+def _answered(question: Question, raw: Json, proposed: Mapping[str, Json]) -> Answer:
+    """Read the answer to a question in words: a decision holds it, or it is all that was given."""
+    if raw in ({}, []) and "form" not in proposed:
+        raise _refuse(question, "it is empty")
+    given = _parse_json(raw) if isinstance(raw, str) else raw
+    if _is_decision(given, proposed):
+        shape = _unwrap(question, given)
+    elif isinstance(given, Mapping) and "answer" in given.keys() - _fields(proposed):
+        shape = {"type": "edit", "args": {"answer": given["answer"]}}
+    elif isinstance(raw, str):
+        # Text that only looks like JSON is text.
+        shape = {"type": given if isinstance(given, str) else raw}
+    else:
+        shape = {"type": "edit", "args": {"answer": raw}}
+    if shape.keys() == {"type"} and isinstance(shape["type"], str) and _type_named(shape) != "reject":
+        shape = {"type": "respond", "message": shape["type"]}
     kind = _answer_type(question, shape)
     if kind == "reject":
         return {"type": "reject", "message": _message(shape)}
-    given = _message(shape) if kind == "respond" else _edited_args(question, shape).get("answer")
-    return {
-        "type": "edit",
-        "args": {"answer": _answer_in_words(question, given, proposed)},
-        "message": "",
-    }
+    said = _message(shape) if kind == "respond" else _edited_args(question, shape).get("answer")
+    answer = _answer_in_words(question, said, proposed)
+    _require_json(question, answer)  # A text may hold JSON.
+    return {"type": "edit", "args": {"answer": answer}, "message": ""}
+
+
+_OF_A_DECISION = {"type", "decision", "decisions", "edited_action"}
+
+
+def _is_decision(given: Json, proposed: Mapping[str, Json]) -> bool:
+    """Tell whether this is a decision about a question in words, and not itself the answer."""
+    one = given[0] if isinstance(given, list) and len(given) == 1 else given
+    if not isinstance(one, Mapping):
+        return False
+    if "form" in proposed and _type_named(one) is None and ("type" in one or one.keys() <= _fields(proposed)):
+        return False  # Values that are asked for may have such names too.
+    return bool(one.keys() & _OF_A_DECISION)
 
 
 def _fields(proposed: Mapping[str, Json]) -> set[str]:
@@ -341,11 +344,13 @@ def _chosen(question: Question, given: Json, choices: Sequence[str]) -> Json:
         raise _refuse(question, "it holds no answer")
     if not choices:
         return given
-    said = str(given).strip().casefold()
-    chosen = next((choice for choice in choices if choice.strip().casefold() == said), None)
-    if chosen is None:
-        raise _refuse(question, f"{given!r} is not one of the choices: {', '.join(choices)}")
-    return chosen
+    listed = _parse_json(given) if isinstance(given, str) else given
+    only = listed[0] if isinstance(listed, list) and len(listed) == 1 else given
+    for said in (given, only):
+        for choice in choices:
+            if choice.strip().casefold() == str(said).strip().casefold():
+                return choice
+    raise _refuse(question, f"{given!r} is not one of the choices: {', '.join(choices)}")
 
 
 def _refuse(question: Question, problem: str) -> InvalidAnswerError:
@@ -389,13 +394,21 @@ def _describe(raw: Json) -> str:
 
 
 def _answer_type(question: Question, shape: Mapping[str, Json]) -> AnswerType:
-    named = shape.get("type")
-    if named is None and question.decisions and "decision" in shape:
+    if shape.get("type") is None and question.decisions and "decision" in shape:
         return "edit"
-    kind = _TYPES.get(named.strip().lower()) if isinstance(named, str) else None
+    kind = _type_named(shape)
     if kind is None or kind not in question.allowed:
-        raise _refuse(question, "it has no type" if named is None else f"its type is {named!r}")
+        such = json.dumps({"type": question.allowed[0]})
+        named = shape.get("type")
+        raise _refuse(
+            question, f"it is no decision such as {such}" if named is None else f"its type is {named!r}"
+        )
     return kind
+
+
+def _type_named(shape: Mapping[str, Json]) -> AnswerType | None:
+    named = shape.get("type")
+    return _TYPES.get(named.strip().lower()) if isinstance(named, str) else None
 
 
 def _message(shape: Mapping[str, Json]) -> str:

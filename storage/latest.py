@@ -16,12 +16,12 @@ from ..errors import ThreadBusyError
 from ..langgraph_private import (
     CHECKPOINT_VERSION,
     ENTRY,
+    INTERRUPTS,
     NEXT_NODE,
     NO_TASK,
     NO_WRITES,
     NOT_OUTPUT,
     OVERWRITE,
-    QUESTIONS,
     SENT_TASKS,
     StoredQuestion,
     place_of_task,
@@ -142,7 +142,7 @@ class _Reading:
             task = None if task_id == NO_TASK else place_of_task(path)
             if task is not None and task not in tasks:
                 continue  # LangGraph does not count it either.
-            if channel == QUESTIONS:
+            if channel == INTERRUPTS:
                 questions[task] = [StoredQuestion(*one) for one in unpacked(*packed)]
             elif channel not in NOT_OUTPUT:
                 ended.add(task)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import UnansweredError
 from ...people.asking import ask_person
-from ...people.forms import choices_of, fields_in_words
+from ...people.forms import choices_of, fields_in_words, typed
 from ...run import StepScope
 from ...safety.markdown import plain_line
 from ...storage.ids import path_as_json
@@ -20,29 +20,43 @@ Json = Any
 async def run_ask_step(ask: Mapping[str, Json], scope: StepScope) -> Json:
     """Ask the plan's question, with references filled in, and return the answer.
 
-    If the step has an ``output_schema`` and no choices, text is converted to its type, and an answer that
-    does not fit it is refused at once.
+    Text is converted to the type of the step's ``output_schema``. Without choices, an answer that does not
+    fit it is refused at once.
 
     Raises:
         UnansweredError: If there is no answer.
         langgraph.errors.GraphInterrupt: While a person is being asked.
     """
+    schema = scope.output_schema or {}
     choices = [str(choice) for choice in ask.get("choices") or ()]
-    form = None if choices else _form(scope.output_schema or {})
+    form, is_wrapped = (None, False) if choices else _form(schema)
     said = await _answer(scope, str(ask["question"]), choices, 0, form)
-    return said[_ONLY] if form is not None and form is not scope.output_schema else said
+    if choices:
+        return typed(schema, said)
+    return said[_ONLY] if is_wrapped else said
 
 
 _ONLY = "answer"
 
 
-def _form(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """Make a form of the schema of an answer: its own fields if it is an object, else one field."""
+def _form(schema: dict[str, Any]) -> tuple[dict[str, Any] | None, bool]:
+    """Make a form of the schema of an answer: its own fields if it is an object, else one field around it.
+
+    Returns:
+        The form, if there can be one, and whether it is one around the schema.
+    """
     if schema.get("type") == "object" and schema.get("properties"):
-        return schema
+        return schema, False
     # A reference would lead elsewhere from within another schema.
-    alone = not schema or "$ref" in str(schema)
-    return None if alone else {"type": "object", "properties": {_ONLY: schema}, "required": [_ONLY]}
+    if not schema or _refers(schema):
+        return None, False
+    return {"type": "object", "properties": {_ONLY: schema}, "required": [_ONLY]}, True
+
+
+def _refers(part: Json) -> bool:
+    if isinstance(part, Mapping):
+        return isinstance(part.get("$ref"), str) or any(map(_refers, part.values()))
+    return isinstance(part, list) and any(map(_refers, part))
 
 
 async def ask_for_agent(scope: StepScope, question: str, *, occasion: int) -> str:

@@ -188,3 +188,70 @@ async def test_an_answer_gets_the_form_that_the_step_declares(
 async def test_text_that_only_begins_like_json_is_an_answer(text: str) -> None:
     thread, _ = await _asking()
     assert (await thread.answer(text))["results"]["who"]["output"] == text
+
+
+OBJECTS = {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}}
+POINT = {"type": "Point", "coordinates": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer", "output"),
+    [
+        (OBJECTS, [{"name": "x"}], [{"name": "x"}]),
+        (OBJECTS, '[{"name": "x"}]', [{"name": "x"}]),
+        ({"type": "object"}, {"a": 1}, {"a": 1}),
+        ({"type": "object"}, '{"a": 1}', {"a": 1}),
+        ({"type": "object"}, {"type": "respond", "message": '{"a": 1}'}, {"a": 1}),
+        ({"type": "object"}, POINT, POINT),
+        ({"type": "string"}, '{"a": 1}', '{"a": 1}'),
+        ({"type": "string"}, '{"type": "respond", "message": "x"}', "x"),
+        (None, '{"a": 1}', '{"a": 1}'),
+        (None, {"a": 1}, {"a": 1}),
+        (None, [{"a": 1}], [{"a": 1}]),
+        (None, {"answer": []}, []),
+        (None, '[{"type": "respond", "message": "x"}]', "x"),
+        ({"type": "integer", "description": "not a $ref"}, "3", 3),
+    ],
+    ids=str,
+)
+async def test_an_object_or_a_list_is_an_answer_unless_it_is_a_decision(
+    schema: dict[str, Any] | None, answer: Any, output: Any
+) -> None:
+    thread = Thread(agent_with(Toolset().tools), FREE)
+    await thread.run(ask("who", "Which client?", **({"output_schema": schema} if schema else {})))
+    assert (await thread.answer(answer))["results"]["who"]["output"] == output
+
+
+async def test_a_decision_without_a_type_is_told_what_was_expected() -> None:
+    thread, _ = await _asking()
+    with pytest.raises(InvalidAnswerError, match=r'no decision such as \{"type": "respond"\}. Allowed: edit'):
+        await thread.answer({"decision": "approve"})
+
+
+@pytest.mark.parametrize("empty", [{}, [], None, " "], ids=str)
+async def test_an_empty_answer_by_id_is_refused(empty: Any) -> None:
+    thread, _ = await _asking()
+    (question,) = await thread.questions()
+    with pytest.raises(InvalidAnswerError, match=r"empty|no answer"):
+        await thread.answer({question.id: empty})
+
+
+@pytest.mark.parametrize(
+    ("schema", "choices", "output"),
+    [({"type": "integer"}, ("1", "2"), 2), ({"type": "boolean"}, ("yes", "no"), False)],
+)
+async def test_a_choice_gets_the_type_that_the_step_declares(
+    schema: dict[str, Any], choices: tuple[str, str], output: Any
+) -> None:
+    thread = Thread(agent_with(Toolset().tools), FREE)
+    await thread.run(ask("who", "Which client?", *choices, output_schema=schema))
+    step = (await thread.answer(choices[1]))["results"]["who"]
+    assert (step["status"], step["output"], step["attempts"]) == ("done", output, 1)
+
+
+@pytest.mark.parametrize("answer", [["b"], '["B"]', {"answer": ["b"]}], ids=str)
+async def test_a_choice_may_be_the_only_text_of_a_list(answer: Any) -> None:
+    thread, _ = await _asking("a", "b")
+    with pytest.raises(InvalidAnswerError, match="not one of the choices"):
+        await thread.answer(["a", "b"])
+    assert (await thread.answer(answer))["results"]["who"]["output"] == "b"

@@ -272,7 +272,7 @@ def test_what_checkpoints_hold_is_called_as_before():
     assert langgraph_private.NO_TASK == constants.NULL_TASK_ID
     assert langgraph_private.NO_WRITES == constants.NO_WRITES
     assert langgraph_private.OVERWRITE == constants.OVERWRITE
-    assert langgraph_private.QUESTIONS == constants.INTERRUPT
+    assert langgraph_private.INTERRUPTS == constants.INTERRUPT
     assert langgraph_private.SENT_TASKS == constants.TASKS
     assert {*langgraph_private.NOT_OUTPUT} == {*CONTROL_WRITES}
     assert langgraph_private.place_of_task(task_path_str((constants.PUSH, 12))) == 12

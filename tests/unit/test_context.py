@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from plan_execute import create_plan_execute_agent
 from plan_execute.context import Context, Environment, needs_approval, stricter, to_context
@@ -34,8 +34,8 @@ def test_a_mapping_becomes_a_context_and_a_context_stays_itself() -> None:
         ({"max_parallel": 0}, "max_parallel.*not 0"),
         ({"approval": "sometimes"}, "approval.*always.*not 'sometimes'"),
         ({"max_cost": float("inf")}, "max_cost.*finite number"),
-        ({"max_tokens": 10**30}, "does not fit 64 bits"),
-        ({"instructions": "\ud800"}, "lone surrogate"),
+        ({"max_tokens": 10**30}, "max_tokens: .*does not fit 64 bits"),
+        ({"instructions": "\ud800"}, "instructions: .*lone surrogate"),
         ({"soft_share": 2}, "soft_share"),
         ({"step_timeout_s": -1}, "step_timeout_s"),
         ({"models": {"chef": "x"}}, "chef.*known roles"),
@@ -72,6 +72,43 @@ def test_a_misspelt_setting_is_explained_at_every_door(
     with pytest.raises(error, match=r"bad context: aproval: .*did you mean 'approval'\?") as refused:
         use({"aproval": "never"})
     assert "pydantic.dev" not in str(refused.value)
+
+
+def test_what_is_no_mapping_is_refused_without_a_place() -> None:
+    with pytest.raises(ValidationError, match=r"bad context: Input should be .*, not 3"):
+        Context.model_validate(3)
+
+
+class _More(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    colour: str = ""
+
+
+class _Own(Context):
+    """An embedder's settings."""
+
+    more: _More = _More()
+    anything: Any = None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"more": {"size": 1}}, r"more\.size: Extra inputs are not permitted"),
+        ({"mor": {}}, "mor: unknown setting.*did you mean 'more'"),
+        ({"approvers": [{"whom": ["a"]}]}, r"approvers\.0\.whom: unknown.*did you mean 'who'"),
+        ({"instructions": "\ud800"}, "instructions: .*lone surrogate"),
+    ],
+)
+def test_a_bad_setting_of_a_subclass_is_named(given: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=f"bad context: .*{words}"):
+        _Own.model_validate(given)
+
+
+def test_a_subclass_may_have_settings_that_are_no_json() -> None:
+    anything = object()
+    assert _Own(anything=anything, max_parallel=2).anything is anything
 
 
 def test_settings_survive_json() -> None:
