@@ -220,7 +220,7 @@ async def cancel_run(
 
 async def _end(agent: CompiledAgent, config: RunnableConfig, by: By) -> None:
     """End a run that is not running, and write its final report."""
-    async with _hold(agent, config):
+    async with _hold(agent, config, at_once=True):
         await _cancel(agent, config, "A person cancelled the run.", by)
     async for _ in agent.astream(None, config):
         pass
@@ -578,11 +578,13 @@ async def is_answered(agent: CompiledAgent, config: RunnableConfig, question_id:
 
 
 @asynccontextmanager
-async def _hold(agent: CompiledAgent, config: RunnableConfig) -> AsyncIterator[None]:
+async def _hold(
+    agent: CompiledAgent, config: RunnableConfig, *, at_once: bool = False
+) -> AsyncIterator[None]:
     saver, thread_id = agent.checkpointer, thread_id_of(config["configurable"])
     if not isinstance(saver, AsyncSaver):
         raise ConfigurationError("an agent without a checkpointer keeps no threads that could be changed")
-    async with saver.hold_thread(thread_id) as held:
+    async with saver.hold_thread(thread_id, at_once=at_once) as held:
         # A server's runs hold no thread if its saver has no locks.
         if not saver.locks_threads and any(running == thread_id for running, _ in set(agent.running)):
             raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")

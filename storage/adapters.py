@@ -92,6 +92,8 @@ class HeldThread:
 _held_threads: dict[tuple[int, str], HeldThread] = {}
 """Threads that have a runner in this process: the saver's identity, and the thread's id."""
 _holding = threading.Lock()
+_TURNS_TO_CLOSE = (0.0, 0.0, 0.0)
+"""After so many turns the event loop has begun to close an async generator that was dropped."""
 _ENDS_S = (0.01, 0.02, 0.04, 0.08)
 """How one waits for a runner of this process that may be about to end, between looks."""
 _LEAVES_S = 0.02
@@ -100,12 +102,13 @@ _LETS_GO_WITHIN_S = 10.0
 """How long one waits for a runner whose stream was left; a tool may take its time to tidy up."""
 
 
-async def _wait_for_leaving(saver: Any, thread_id: str) -> None:
-    """Wait for a runner of this process whose stream was left, or whose last part was just read.
+async def _wait_for_leaving(saver: Any, thread_id: str, at_once: bool) -> None:
+    """Wait for a runner of this process whose stream was left and, unless ``at_once``, for any a moment.
 
-    The event loop closes such a stream a moment later.
+    A stream whose last part was just read ends a moment later.
     """
-    pauses, deadline = iter(_ENDS_S), time.monotonic() + _LETS_GO_WITHIN_S
+    pauses = iter([*_TURNS_TO_CLOSE, *(() if at_once else _ENDS_S)])
+    deadline = time.monotonic() + _LETS_GO_WITHIN_S
     while (holder := _held_threads.get((id(saver), thread_id))) is not None:
         if holder.leaving and time.monotonic() < deadline:
             await asyncio.sleep(_LEAVES_S)
@@ -202,16 +205,20 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         return lock
 
     @asynccontextmanager
-    async def hold_thread(self, thread_id: str) -> AsyncIterator[HeldThread]:
+    async def hold_thread(self, thread_id: str, *, at_once: bool = False) -> AsyncIterator[HeldThread]:
         """Hold a thread as `thread_lock` does, without blocking the event loop.
 
         A saver that locks no threads still gives a thread only one runner in this process. A runner of this
         process that is about to end is waited for.
 
+        Args:
+            thread_id: The thread.
+            at_once: Whether only a runner whose stream was left is waited for.
+
         Raises:
             ThreadBusyError: On entering, if another runner holds it.
         """
-        await _wait_for_leaving(self.wrapped, thread_id)
+        await _wait_for_leaving(self.wrapped, thread_id, at_once)
         with _held_here(self.wrapped, thread_id) as hold:
             if self.locks_threads:
                 async with self._locked(thread_id) as lock:
