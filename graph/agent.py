@@ -7,7 +7,6 @@ what it holds in memory.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -26,7 +25,7 @@ from ..people.answers import wrong_answers_named
 from ..run import run_of
 from ..safety.stream import RedactedStream
 from ..state import InputState, OutputState, State
-from ..storage.adapters import AsyncSaver, AsyncStore
+from ..storage.adapters import AsyncSaver, AsyncStore, HeldThread
 from ..tools.threads import run_to_end
 from .compiled import CompiledAgent
 from .control import without_open_run
@@ -196,7 +195,7 @@ class PlanExecuteAgent(CompiledAgent):
             InvalidInputError: If the input has no goal or the wrong form.
             ConfigurationError: If a setting is wrong, or a model is needed and missing.
         """
-        input, config = await without_open_run(self, input, self._config_of_run(config), context)
+        input, config = await without_open_run(self, input, ensure_config(self.with_bound(config)), context)
         modes: Any = kwargs.get("stream_mode") or self.stream_mode
         to_chat = is_served(config) and not keeps_subgraphs_apart(config)
         values = LastValues(modes, bool(kwargs.get("subgraphs")), served=to_chat)
@@ -229,7 +228,7 @@ class PlanExecuteAgent(CompiledAgent):
             redacted = RedactedStream(run_of(entry.config).redactor)
             # This closes it while the lock and the storage exist, not later in garbage collection.
             async with aclosing(chunks) as stream:
-                with wrong_answers_named(), self._noticing_leave(entry.config):
+                with wrong_answers_named(), _noticing_leave(entry.hold):
                     async for chunk in stream:
                         for cleaned in redacted.cleaned(chunk):
                             for shown in values.pass_on(cleaned):
@@ -238,22 +237,6 @@ class PlanExecuteAgent(CompiledAgent):
                 yield chunk
             for chunk in values.with_question(await self._told_question(entry.config)):
                 yield chunk
-
-    def _config_of_run(self, config: RunnableConfig | None) -> RunnableConfig:
-        """Return the caller's config with what ``with_config`` bound: the door reads the id of the thread."""
-        if bound := (self.config or {}).get("configurable"):
-            given = config or {}
-            config = {**given, "configurable": {**bound, **(given.get("configurable") or {})}}
-        return ensure_config(config)
-
-    @contextmanager
-    def _noticing_leave(self, config: RunnableConfig) -> Iterator[None]:
-        """Note that nobody reads the stream any more, so that the next run waits until this one has ended."""
-        try:
-            yield
-        except GeneratorExit:
-            self.left[run_of(config).thread_id] = threading.Event()
-            raise
 
     async def _told_question(self, config: RunnableConfig) -> dict[str, Any] | None:
         """Write the run's final question into the conversation, and return what is new."""
@@ -299,7 +282,8 @@ class PlanExecuteAgent(CompiledAgent):
     ) -> Iterator[Any]:
         """Run the graph from synchronous code, with the same parallelism as :meth:`astream`."""
         self.check_sync()
-        yield from iterate(self.astream(input, self._config_of_run(config), context=context, **kwargs))
+        config = ensure_config(self.with_bound(config))
+        yield from iterate(self.astream(input, config, context=context, **kwargs))
 
     async def aget_output(
         self,
@@ -320,8 +304,10 @@ class PlanExecuteAgent(CompiledAgent):
         Raises:
             ThreadNotFoundError: If there is no such thread.
             InvalidInputError: If the plan has no such step, or the step has no result.
+            ConfigurationError: If no thread is named.
             StorageDamagedError: If the output is missing from the store, or was changed.
         """
+        config = self.config_of_thread(config)
         if result is not None:
             return await exact_output(self, config, result["output"], step_id, store)
         return await output_of_step(self, config, step_id)
@@ -336,6 +322,17 @@ class PlanExecuteAgent(CompiledAgent):
         for part in (self.checkpointer, self.store):
             if isinstance(part, AsyncSaver | AsyncStore):
                 part.check_sync()
+
+
+@contextmanager
+def _noticing_leave(hold: HeldThread | None) -> Iterator[None]:
+    """Note that nobody reads the stream any more, so that who wants the thread waits until it is free."""
+    try:
+        yield
+    except GeneratorExit:
+        if hold is not None:
+            hold.leaving = True
+        raise
 
 
 def _listed(modes: Any) -> Any:

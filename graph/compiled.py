@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..run import StopSignal
 from ..spending.prices import PriceTable
 from ..state import InputState, OutputState, State
 from ..storage.adapters import async_saver, async_store
+from ..storage.ids import thread_id_of
 from ..storage.plan_cache import PlanCache
 from ..tools.threads import run_to_end
 from ..tools.toolbox import Toolbox
@@ -35,7 +35,6 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         toolbox: The tools, with their effects.
         memory: The place of the ledger if the graph has no store.
         running: The active runs: the thread's id, and the request to stop; copies share it.
-        left: The threads whose streams were left early, until their runs have ended; copies share it.
         plan_cache: How plans that worked are kept and used again; None if they are not.
         prices: What model calls cost; None means list prices.
         policy: Rules for every run, whatever its context says.
@@ -49,7 +48,6 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         toolbox: Toolbox,
         memory: InMemoryStore | None = None,
         running: set[tuple[str, StopSignal]] | None = None,
-        left: dict[str, threading.Event] | None = None,
         plan_cache: PlanCache | None = None,
         prices: PriceTable | None = None,
         policy: Context | None = None,
@@ -62,10 +60,27 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         self.toolbox = toolbox
         self.memory = memory or InMemoryStore()
         self.running = set() if running is None else running
-        self.left = {} if left is None else left
         self.plan_cache = plan_cache
         self.prices = prices or PriceTable()
         self.policy = policy or Context()
+
+    def with_bound(self, config: RunnableConfig | None) -> RunnableConfig:
+        """Return a config with the ``configurable`` that ``with_config`` bound."""
+        given: RunnableConfig = config or {}
+        if bound := (self.config or {}).get("configurable"):
+            given = {**given, "configurable": {**bound, **(given.get("configurable") or {})}}
+        return given
+
+    def config_of_thread(self, config: RunnableConfig | None) -> RunnableConfig:
+        """Return the same for a config that must name a thread.
+
+        Raises:
+            ConfigurationError: If no thread is named.
+            InvalidInputError: If no storage could store the thread's id.
+        """
+        config = self.with_bound(config)
+        thread_id_of(config.get("configurable") or {})
+        return config
 
     def get_subgraphs(
         self, *, namespace: str | None = None, recurse: bool = False
@@ -79,12 +94,14 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
 
     def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
         """Return the state of the thread, or of an agent in it."""
+        config = self.config_of_thread(config)
         if subgraphs or config["configurable"].get(NAMESPACE):
             return run_to_end(self.aget_state(config, subgraphs=subgraphs))
         return question_last(super().get_state(config))
 
     async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
         """Return the state of the thread, or of an agent in it."""
+        config = self.config_of_thread(config)
         if SAVER in config["configurable"]:
             return question_last(await super().aget_state(config, subgraphs=subgraphs))
         config = await agent_instead_of_task(config, super().aget_state, self.checkpointer)
@@ -93,11 +110,11 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
 
     def get_state_history(self, config: RunnableConfig, **options: Any) -> Iterator[StateSnapshot]:
         """Return the states of the thread, newest first."""
-        return map(question_last, super().get_state_history(config, **options))
+        return map(question_last, super().get_state_history(self.config_of_thread(config), **options))
 
     async def aget_state_history(
         self, config: RunnableConfig, **options: Any
     ) -> AsyncIterator[StateSnapshot]:
         """Return the states of the thread, newest first."""
-        async for snapshot in super().aget_state_history(config, **options):
+        async for snapshot in super().aget_state_history(self.config_of_thread(config), **options):
             yield question_last(snapshot)

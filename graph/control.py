@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -15,6 +15,7 @@ from langgraph.types import Command, StateSnapshot
 
 from ..context import Context, run_redactor, to_context
 from ..errors import (
+    ConfigurationError,
     InvalidInputError,
     InvalidPlanError,
     NotAllowedError,
@@ -108,6 +109,7 @@ async def retry_steps(
         InvalidInputError: If a step is unknown, or there is nothing to run again.
         NotAllowedError: If the thread's rules do not let this person decide it.
     """
+    config = agent.config_of_thread(config)
     async with _hold(agent, config):
         snapshot = await _existing(agent, config)
         plan = plan_of(snapshot)
@@ -207,6 +209,7 @@ async def cancel_run(
         NothingToResumeError: If its run has ended already.
         SchemaVersionError: If another version wrote it.
     """
+    config = agent.config_of_thread(config)
     try:
         await _end(agent, config, _orderer(config, person))
     except ThreadBusyError:
@@ -217,7 +220,7 @@ async def cancel_run(
 
 async def _end(agent: CompiledAgent, config: RunnableConfig, by: By) -> None:
     """End a run that is not running, and write its final report."""
-    async with _hold(agent, config):
+    async with _hold(agent, config, at_once=True):
         await _cancel(agent, config, "A person cancelled the run.", by)
     async for _ in agent.astream(None, config):
         pass
@@ -376,6 +379,7 @@ async def fork_outlook(agent: CompiledAgent, config: RunnableConfig) -> Outlook:
         ThreadNotFoundError: If there is no such thread, or no such checkpoint.
         NothingToResumeError: If the run had ended then.
     """
+    config = agent.config_of_thread(config)
     snapshot = await _existing(agent, config)
     check_resumable(snapshot, has_saver=True)
     plans = any(task.name in (START, "planner", "replanner") for task in snapshot.tasks)
@@ -412,6 +416,7 @@ async def edit_plan(
         InvalidPlanError: If the edited plan cannot run; nothing is changed then.
         NotAllowedError: If the thread's rules do not let this person approve it.
     """
+    config = agent.config_of_thread(config)
     async with _hold(agent, config):
         snapshot = await _existing(agent, config)
         values, current, ledger = snapshot.values, plan_of(snapshot), _ledger(agent, config)
@@ -448,6 +453,7 @@ async def check_edit(agent: CompiledAgent, config: RunnableConfig, edited: Mappi
         InvalidInputError: If the thread has no plan, or one that nobody has checked yet.
         InvalidPlanError: If the edited plan cannot run.
     """
+    config = agent.config_of_thread(config)
     await _checked_edit(agent, config, await _existing(agent, config), edited)
 
 
@@ -557,6 +563,7 @@ async def check_may_answer(
         ThreadNotFoundError: If there is no such thread.
         NotAllowedError: If the thread's rules do not let this person decide it.
     """
+    config = agent.config_of_thread(config)
     snapshot, ledger = await _existing(agent, config), _ledger(agent, config)
     deciders, [on_record] = await _deciders(agent, snapshot, ledger), await ledger.uses([question_id])
     for value in [one.value for one in snapshot.interrupts if one.id == question_id]:
@@ -567,19 +574,22 @@ async def check_may_answer(
 
 async def is_answered(agent: CompiledAgent, config: RunnableConfig, question_id: str) -> bool:
     """Tell whether the answer to a question is on record."""
-    return await _ledger(agent, config).answer(question_id) is not None
+    return await _ledger(agent, agent.config_of_thread(config)).answer(question_id) is not None
 
 
 @asynccontextmanager
-async def _hold(agent: CompiledAgent, config: RunnableConfig) -> AsyncIterator[None]:
+async def _hold(
+    agent: CompiledAgent, config: RunnableConfig, *, at_once: bool = False
+) -> AsyncIterator[None]:
     saver, thread_id = agent.checkpointer, thread_id_of(config["configurable"])
-    locks = isinstance(saver, AsyncSaver) and saver.locks_threads
-    # A server's runs hold no thread if its saver has no locks.
-    if not locks and any(running == thread_id for running, _ in set(agent.running)):
-        raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
-    async with saver.hold_thread(thread_id) if isinstance(saver, AsyncSaver) else nullcontext() as held:
-        if held is not None and held.former is not None and agent.store is not None:
-            await Ledger(agent.store, thread_id).record_lost_runner(held.former)
+    if not isinstance(saver, AsyncSaver):
+        raise ConfigurationError("an agent without a checkpointer keeps no threads that could be changed")
+    async with saver.hold_thread(thread_id, at_once=at_once) as held:
+        # A server's runs hold no thread if its saver has no locks.
+        if not saver.locks_threads and any(running == thread_id for running, _ in set(agent.running)):
+            raise ThreadBusyError(f"thread {thread_id!r} is being run by this agent")
+        if held.former is not None:
+            await _ledger(agent, config).record_lost_runner(held.former)
         yield
 
 

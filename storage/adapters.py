@@ -7,9 +7,11 @@ made.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import threading
+import time
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -71,7 +73,7 @@ class ThreadHold(Protocol):
         """Call ``stop``, from any thread, once somebody asks the holder to stop or the lock is lost."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class HeldThread:
     """A thread that is held.
 
@@ -79,33 +81,63 @@ class HeldThread:
         former: Who ran the thread before, stopped without a sign and may still be alive; None if nobody did.
         watch: See `ThreadHold.watch`; None if the kernel holds the lock, which has no signals
             and is never lost.
+        leaving: Whether its run is about to end, because nobody reads its stream any more.
     """
 
     former: dict[str, Any] | None = None
     watch: Callable[[Callable[[], None]], None] | None = None
+    leaving: bool = False
 
 
-_held_threads: set[tuple[int, str]] = set()
+_held_threads: dict[tuple[int, str], HeldThread] = {}
 """Threads that have a runner in this process: the saver's identity, and the thread's id."""
 _holding = threading.Lock()
+_TURNS_TO_CLOSE = (0.0, 0.0, 0.0)
+"""After so many turns the event loop has begun to close an async generator that was dropped."""
+_ENDS_S = (0.01, 0.02, 0.04, 0.08)
+"""How one waits for a runner of this process that may be about to end, between looks."""
+_LEAVES_S = 0.02
+"""The same for one whose stream was left."""
+_LETS_GO_WITHIN_S = 10.0
+"""How long one waits for a runner whose stream was left; a tool may take its time to tidy up."""
+
+
+async def _wait_for_leaving(saver: Any, thread_id: str, at_once: bool) -> None:
+    """Wait for a runner of this process whose stream was left and, unless ``at_once``, for any a moment.
+
+    A stream whose last part was just read ends a moment later.
+    """
+    pauses = iter([*_TURNS_TO_CLOSE, *(() if at_once else _ENDS_S)])
+    deadline = time.monotonic() + _LETS_GO_WITHIN_S
+    while (holder := _held_threads.get((id(saver), thread_id))) is not None:
+        if holder.leaving and time.monotonic() < deadline:
+            await asyncio.sleep(_LEAVES_S)
+        elif (pause := next(pauses, None)) is not None:
+            await asyncio.sleep(pause)
+        else:
+            return
 
 
 @contextmanager
-def _held_here(saver: Any, thread_id: str) -> Iterator[None]:
-    """Hold a thread of a saver that has no locks, against other runners in this process.
+def _held_here(saver: Any, thread_id: str) -> Iterator[HeldThread]:
+    """Hold a thread of a saver against other runners in this process.
 
     Raises:
         ThreadBusyError: At once, if another runner holds it.
     """
-    thread = (id(saver), thread_id)
+    thread, hold = (id(saver), thread_id), HeldThread()
     with _holding:
         if thread in _held_threads:
             raise ThreadBusyError(f"thread {thread_id!r} is being run by this process")
-        _held_threads.add(thread)
+        _held_threads[thread] = hold
     try:
-        yield
+        yield hold
     finally:
-        _held_threads.discard(thread)
+        del _held_threads[thread]
+
+
+def _never_called(stop: Callable[[], None]) -> None:
+    """Watch a thread that only this process can stop, and that is never lost."""
 
 
 class _Wrapper:
@@ -173,21 +205,32 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
         return lock
 
     @asynccontextmanager
-    async def hold_thread(self, thread_id: str) -> AsyncIterator[HeldThread | None]:
+    async def hold_thread(self, thread_id: str, *, at_once: bool = False) -> AsyncIterator[HeldThread]:
         """Hold a thread as `thread_lock` does, without blocking the event loop.
 
-        A saver that locks no threads still gives a thread only one runner in this process.
+        A saver that locks no threads still gives a thread only one runner in this process. A runner of this
+        process that is about to end is waited for.
 
-        Yields:
-            The hold; None if the saver locks no threads.
+        Args:
+            thread_id: The thread.
+            at_once: Whether only a runner whose stream was left is waited for.
 
         Raises:
-            ThreadBusyError: On entering, at once, if another runner holds it.
+            ThreadBusyError: On entering, if another runner holds it.
         """
-        if not self.locks_threads:
-            with _held_here(self.wrapped, thread_id):
-                yield None
-            return
+        await _wait_for_leaving(self.wrapped, thread_id, at_once)
+        with _held_here(self.wrapped, thread_id) as hold:
+            if self.locks_threads:
+                async with self._locked(thread_id) as lock:
+                    if lock is not None:
+                        hold.former, hold.watch = lock.former, lock.watch
+                    yield hold
+            else:
+                hold.watch = _never_called
+                yield hold
+
+    @asynccontextmanager
+    async def _locked(self, thread_id: str) -> AsyncIterator[ThreadHold | None]:
         entered: list[ThreadHold | None] = []
         lock, turn, gone = self.thread_lock(thread_id), threading.Lock(), threading.Event()
 
@@ -204,21 +247,15 @@ class AsyncSaver(_Wrapper, BaseCheckpointSaver[Any]):
 
         try:
             await self._bridge.in_thread(enter)
-            [hold] = entered
-            yield HeldThread() if hold is None else HeldThread(hold.former, hold.watch)
+            yield entered[0]
         finally:
             # Also if the wait for it was cancelled, and then the wait for its end, before it had its turn.
             await self._bridge.in_thread(leave)
 
     async def is_held(self, thread_id: str) -> bool | None:
-        """Tell whether somebody runs a thread now; None: the saver locks no threads."""
-        if not self.locks_threads:
-            return None
-        try:
-            async with self.hold_thread(thread_id):
-                return False
-        except ThreadBusyError:
-            return True
+        """Tell whether somebody runs a thread now; None: the wrapped saver cannot know."""
+        looks = getattr(self.wrapped, "is_held", None)
+        return None if looks is None else await self._bridge.in_thread(lambda: bool(looks(thread_id)))
 
     async def signal_stop(self, thread_id: str) -> bool:
         """Tell a thread's holder to stop; return whether the storage can do that (see `ThreadHold.watch`)."""

@@ -35,7 +35,7 @@ from ..langgraph_private import CursorHook
 from .calls import Access
 from .ledger import must_last
 from .rows import Change, changed
-from .sqlite import Database, refusal, thread_lock
+from .sqlite import Database, is_held, refusal, thread_lock
 
 __all__ = [
     "ChannelBlobs",
@@ -167,6 +167,10 @@ class LocalSaver(DistinctVersions, SqliteSaver):
             ThreadBusyError: On entering, at once, if another runner holds it.
         """
         return thread_lock(self.database, thread_id)
+
+    def is_held(self, thread_id: str) -> bool:
+        """Tell whether somebody runs a thread now."""
+        return is_held(self.database, thread_id)
 
     def cursor(self, transaction: bool = True) -> AbstractContextManager[sqlite3.Cursor]:  # type: ignore[override]
         """Open a transaction for writing, or for reading (``transaction=False``)."""

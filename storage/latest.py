@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ..errors import ThreadBusyError
 from ..langgraph_private import (
     CHECKPOINT_VERSION,
     ENTRY,
@@ -28,7 +27,7 @@ from ..langgraph_private import (
     unpacked,
 )
 from ..state import State, add_usage, append, merge_by_id
-from .sqlite import Database, thread_lock
+from .sqlite import Database, is_held
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -238,11 +237,7 @@ class StoredCheckpoints:
 
     async def is_held(self, thread_id: str) -> bool:
         """Tell whether somebody runs a thread now."""
-        try:
-            with thread_lock(self.database, thread_id):
-                return False
-        except ThreadBusyError:
-            return True
+        return is_held(self.database, thread_id)
 
 
 class ThreadSource(Protocol):

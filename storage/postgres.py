@@ -229,6 +229,11 @@ class PooledSaver(_PooledCursors, DistinctVersions, BlobHook, PostgresSaver):
         """
         return self._thread_lock(thread_id)
 
+    def is_held(self, thread_id: str) -> bool:
+        """Tell whether somebody runs a thread now, in whatever process."""
+        with self.shared.connection() as connection:
+            return self.shared.locks.is_held(connection, thread_id)
+
     def signal_stop(self, thread_id: str) -> None:
         """Tell a thread's holder, in whatever process, to stop."""
         with self.shared.connection() as connection:

@@ -57,14 +57,15 @@ _RENEW = (
 # One half of a lock's number says which thread and schema it is for.
 _STOPS = "plan_execute_stops"
 _SIGNAL_STOP = "SELECT pg_notify(%s, %s)"
+_LAPSED = "FROM plan_execute_runners WHERE thread_id = %s AND until < now()"
 # pg_locks shows the two halves of an advisory lock's number as OIDs.
-_END_LAPSED = (
-    "SELECT pg_terminate_backend(holder.pid) FROM plan_execute_runners AS runner, pg_locks AS holder"
-    " WHERE runner.thread_id = %s AND runner.until < now() AND holder.granted"
-    " AND holder.locktype = 'advisory' AND holder.objsubid = 1 AND holder.mode = 'ExclusiveLock'"
-    " AND holder.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " AND (holder.classid::bigint << 32) | holder.objid::bigint = %s"
+_HOLDER = (
+    "FROM pg_locks WHERE granted AND locktype = 'advisory' AND objsubid = 1 AND mode = 'ExclusiveLock'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND (classid::bigint << 32) | objid::bigint = %s"
 )
+_END_LAPSED = f"SELECT pg_terminate_backend(pid) {_HOLDER} AND EXISTS (SELECT {_LAPSED})"
+_IS_HELD = f"SELECT EXISTS (SELECT {_HOLDER}) AND NOT EXISTS (SELECT {_LAPSED})"
 _SIGN_OFF = "DELETE FROM plan_execute_runners WHERE thread_id = %s AND token = %s"
 _FORMER = (
     "SELECT token, runner, since, extract(epoch FROM until - now())::float8 FROM plan_execute_runners"
@@ -225,6 +226,10 @@ class ThreadLocks:
             self._tell.close()
             self._told.close()
 
+    def is_held(self, connection: Connection, thread_id: str) -> bool:
+        """Tell, over any connection to the database, whether a runner that shows signs of life has it."""
+        return bool(_row(connection, _IS_HELD, _key(connection, thread_id), thread_id)[0])
+
     def signal_stop(self, connection: Connection, thread_id: str) -> None:
         """Tell a thread's holder to stop, over any connection to the database."""
         connection.execute(_SIGNAL_STOP, (_STOPS, str(_key(connection, thread_id))))
@@ -268,7 +273,7 @@ class ThreadLocks:
     def _take_over(self, session: Connection, thread_id: str, key: int) -> bool:
         """Take a thread whose holder gives no sign of life; tell whether that worked."""
         try:
-            if not session.execute(_END_LAPSED, (thread_id, key)).fetchall():
+            if not session.execute(_END_LAPSED, (key, thread_id)).fetchall():
                 return False
         except InsufficientPrivilege:
             _log.warning("cannot end the session that holds thread %r: it is another user's", thread_id)

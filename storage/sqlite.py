@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .calls import StorageThread
 
 __all__ = [
+    "is_held",
     "lock_file",
     "thread_lock",
 ]
@@ -65,6 +67,8 @@ _TABLES = frozenset({"checkpoints", "writes", "checkpoint_blobs", "store", "stor
 _ENCRYPTION = "encryption"
 """The table that only encrypted files have."""
 _SMALLEST_PAGE = 512
+_LOOK_ENDS_S = (0.001, 0.002, 0.004, 0.008)
+"""When to ask again for a thread's lock: somebody may only have looked whether it is held."""
 _opening = threading.Lock()
 
 
@@ -489,7 +493,7 @@ def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
     The lock also excludes other runners in this process, and another Python thread may release it.
 
     Raises:
-        ThreadBusyError: At once, if another runner holds it.
+        ThreadBusyError: After a few milliseconds, if another runner holds it.
     """
     from filelock import FileLock, Timeout
 
@@ -497,14 +501,33 @@ def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
     file = lock_file(path, thread_id)
     _lock_folder(path)
     lock = FileLock(file, mode=0o600, thread_local=False, is_singleton=False)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ThreadBusyError(f"thread {thread_id!r} of {path} is being run by someone else") from None
+    for pause in (*_LOOK_ENDS_S, None):
+        try:
+            lock.acquire(blocking=False)
+            break
+        except Timeout:
+            if pause is None:
+                busy = f"thread {thread_id!r} of {path} is being run by someone else"
+                raise ThreadBusyError(busy) from None
+            time.sleep(pause)
     try:
         yield
     finally:
         lock.release()
+
+
+def is_held(database: Path, thread_id: str) -> bool:
+    """Tell whether somebody runs a thread of this database now.
+
+    Only taking the lock for a moment tells it; `thread_lock` asks again, so that this refuses no runner.
+    """
+    if not lock_file(Path(database).resolve(), thread_id).exists():
+        return False
+    try:
+        with thread_lock(database, thread_id):
+            return False
+    except ThreadBusyError:
+        return True
 
 
 def lock_file(database: Path, thread_id: str) -> Path:

@@ -36,6 +36,8 @@ class Entry:
     input: Any
     config: RunnableConfig
     settings: Context
+    hold: HeldThread | None
+    """The thread, if the run holds one."""
 
 
 @asynccontextmanager
@@ -70,19 +72,20 @@ async def enter(
     hold = configurable.pop(HOLD_KEY, None)
     async with nullcontext() if nested else _held(agent, saver, thread_id, hold, is_served(config)) as held:
         entered = time.time()
-        if held is not None and held.hold is not None and isinstance(saver, AsyncSaver):
+        hold = held and held.hold
+        if hold is not None and isinstance(saver, AsyncSaver) and saver.locks_threads:
             saver = configurable[SAVER] = saver.for_a_run()
         visit = await arrive(agent, config, configurable, saver, thread_id, given, asked, nested=nested)
         checked = await visit.checked(refusal, elsewhere=elsewhere)
         run = configurable[RUN_KEY] = await visit.run(checked, heard)
-        if held is not None and held.hold is not None and held.hold.former is not None:
-            await run.ledger.record_lost_runner(held.hold.former)
+        if hold is not None and hold.former is not None:
+            await run.ledger.record_lost_runner(hold.former)
         try:
             watched = watched_entry(config, agent.config, thread_id, run.redactor)
             stoppable = nullcontext() if held is None else _stoppable(run, entered, held)
             async with stoppable, _shown_again(run):
                 with watched as told:
-                    yield Entry(checked.input, {**told, "configurable": configurable}, run.settings)
+                    yield Entry(checked.input, {**told, "configurable": configurable}, run.settings, hold)
         finally:
             if run.ahead is not None:
                 await run.ahead.drop()
@@ -106,12 +109,6 @@ Only retried steps continue the count.
 """
 _SILENT_S = 1.0
 """After this silence a client is shown the progress again."""
-_TURNS_TO_CLOSE = 3
-"""After so many turns the event loop has begun to close an async generator that was dropped."""
-_ENDS_S = (0.01, 0.02, 0.04, 0.08)
-"""How a new run waits for one of this process that may be about to end, between looks."""
-_LETS_GO_WITHIN_S = 10.0
-"""How long a new run waits for one whose stream was left; a tool in a thread cannot be interrupted."""
 
 
 @asynccontextmanager
@@ -178,7 +175,7 @@ def _thread_id(configurable: Mapping[str, Any], required: bool) -> str:
 
 
 class _Held(NamedTuple):
-    """A run's claim on its thread: the hold if the saver can lock, and the request to stop."""
+    """A run's claim on its thread: the hold, unless a server keeps its own order, and the request to stop."""
 
     hold: HeldThread | None
     stop: StopSignal
@@ -200,7 +197,6 @@ async def _held(
     if isinstance(hold, HeldThread):
         holding: Any = nullcontext(hold)
     elif isinstance(saver, AsyncSaver) and (saver.locks_threads or not served):
-        await _let_go(agent, thread_id)
         holding = saver.hold_thread(thread_id)
     else:
         holding = nullcontext()
@@ -212,21 +208,6 @@ async def _held(
             yield held
 
 
-async def _let_go(agent: CompiledAgent, thread_id: str) -> None:
-    """Wait for the end of a run whose stream was left early, or whose last part was just read.
-
-    The event loop closes such a stream a moment later.
-    """
-    for _ in range(_TURNS_TO_CLOSE):
-        await asyncio.sleep(0)
-    if (ended := agent.left.get(thread_id)) is not None:
-        await asyncio.to_thread(ended.wait, _LETS_GO_WITHIN_S)
-    for pause in _ENDS_S:
-        if all(running != thread_id for running, _ in set(agent.running)):
-            return
-        await asyncio.sleep(pause)
-
-
 @contextmanager
 def _registered(agent: CompiledAgent, thread_id: str, stop: StopSignal) -> Iterator[None]:
     """Let `cancel_run` find the run in this process if no lock shows it, and stop it."""
@@ -235,8 +216,6 @@ def _registered(agent: CompiledAgent, thread_id: str, stop: StopSignal) -> Itera
         yield
     finally:
         agent.running.discard((thread_id, stop))
-        if (ended := agent.left.pop(thread_id, None)) is not None:
-            ended.set()
 
 
 def _inherited(configurable: Mapping[str, Any]) -> Context | None:

@@ -11,6 +11,7 @@ from savers import ASYNC, SYNC, aopened, opened, thread
 
 from plan_execute import Context, ScriptedModel, create_plan_execute_agent
 from plan_execute.errors import ConfigurationError, ThreadNotFoundError
+from plan_execute.graph.control import cancel_run, edit_plan, fork_outlook, retry_steps
 
 PLAN = plan(
     bound("a", "look"),
@@ -214,6 +215,33 @@ def test_a_thread_that_with_config_names_is_the_thread_of_every_call(tmp_path):
         assert is_whole([*agent.stream(PLAN, thread("named"), context=FREE, stream_mode="values")][-1])
         for name in ("bound", "named"):
             assert is_whole(agent.get_state(thread(name)).values)
+        for config in ({}, {"configurable": {}}):
+            assert is_whole(agent.get_state(config).values)
+            assert is_whole(asyncio.run(agent.aget_state(config)).values)
+            assert is_whole(next(agent.get_state_history(config)).values)
+            exact = agent.get_output(thread("bound"), "a")
+            assert agent.get_output(config, "a") == exact
+            assert asyncio.run(retry_steps(agent, config, ["a"]))
+            assert asyncio.run(fork_outlook(agent, config)).runs
+            assert asyncio.run(cancel_run(agent, config)) == "cancelled"
+            assert agent.invoke(PLAN, context=FREE)["status"] == "done"
+
+
+def test_a_call_that_needs_a_thread_says_that_none_is_named(tmp_path):
+    with opened("memory", tmp_path) as storage:
+        agent = agent_of(tmp_path, storage)
+        for config in ({}, {"configurable": {}}):
+            for call in (
+                lambda: agent.get_state(config),  # noqa: B023
+                lambda: asyncio.run(agent.aget_state(config)),  # noqa: B023
+                lambda: next(agent.get_state_history(config)),  # noqa: B023
+                lambda: agent.get_output(config, "a"),  # noqa: B023
+                lambda: asyncio.run(retry_steps(agent, config)),  # noqa: B023
+                lambda: asyncio.run(edit_plan(agent, config, PLAN["plan"])),  # noqa: B023
+                lambda: asyncio.run(cancel_run(agent, config)),  # noqa: B023
+            ):
+                with pytest.raises(ConfigurationError, match="thread_id"):
+                    call()
 
 
 def test_a_checkpoint_that_does_not_exist_is_named(tmp_path):

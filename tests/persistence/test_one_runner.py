@@ -6,12 +6,17 @@ import time
 
 import pytest
 from crash_child import Workplace
+from langchain_core.tools import StructuredTool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 from logged_tools import Log, bound, break_tool, make_tools, mend_tool, plan
 from savers import opened, thread
 
 from plan_execute import Context, create_plan_execute_agent
 from plan_execute.errors import ThreadBusyError, ThreadError, ThreadUnfinishedError
+from plan_execute.graph.control import cancel_run, retry_steps
+from plan_execute.storage.adapters import _held_threads
 
 SLOW = plan(bound("a", "look"), bound("b", "nap", "a", delay=3600))
 WRITING = plan(bound("a", "send", delay=0.3))
@@ -143,6 +148,61 @@ async def test_a_run_whose_stream_was_left_lets_the_next_one_go_on(tmp_path, kin
                 break
         with pytest.raises(ThreadUnfinishedError):
             await agent.ainvoke(WRITING, thread())
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "local", "postgres"])
+async def test_a_run_whose_stream_was_left_lets_an_order_and_another_agent_in_when_it_ends(tmp_path, kind):
+    reached, may_end = asyncio.Event(), asyncio.Event()
+
+    async def tidy(name: str, text: str = "", delay: float = 0.0) -> str:
+        """Wait, and tidy up before it ends."""
+        reached.set()
+        try:
+            await asyncio.sleep(3600 if not may_end.is_set() else 0)
+        finally:
+            await may_end.wait()
+        return name
+
+    tools = [StructuredTool.from_function(coroutine=tidy, metadata={"effect": "read"})]
+    steps = plan(bound("a", "tidy"))
+    with opened(kind, tmp_path) as storage:
+        agents = [create_plan_execute_agent(None, tools=tools, **storage) for _ in range(2)]
+        for given, use in (
+            (steps, lambda: retry_steps(agents[0], thread(), ["a"])),
+            (None, lambda: retry_steps(agents[1], thread(), ["a"])),
+            (None, lambda: cancel_run(agents[0], thread())),
+            (steps, lambda: agents[1].ainvoke(None, thread())),
+        ):
+            reached.clear()
+            may_end.clear()
+            async for event in agents[0].astream(
+                given, thread(), context=Context(**FREE), stream_mode="custom"
+            ):
+                if event["type"] == "step_started":
+                    await reached.wait()
+                    break
+            using = asyncio.create_task(use())
+            await asyncio.sleep(0.5)  # longer than one waits for a run that is not about to end
+            assert not using.done()
+            may_end.set()
+            assert await using not in ("requested", [])
+
+
+async def test_a_stream_left_inside_a_node_leaves_no_mark_for_the_next_run_to_wait_for(tmp_path):
+    log = Log(tmp_path / "log")
+    agent = create_plan_execute_agent(None, tools=make_tools(log), checkpointer=InMemorySaver())
+
+    async def node(state, config):
+        async for _ in agent.astream(WRITING, config, context=Context(**FREE)):
+            break
+        return state
+
+    builder = StateGraph(dict).add_node("node", node).add_edge(START, "node")
+    await builder.compile(checkpointer=InMemorySaver()).ainvoke({"a": 1}, thread())
+    begun_at = time.monotonic()
+    assert (await agent.ainvoke(WRITING, thread(), context=Context(**FREE)))["status"] == "done"
+    assert time.monotonic() - begun_at < 10, "it waited for a run that had ended"
+    assert not _held_threads
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "local", "postgres"])

@@ -198,3 +198,26 @@ def test_a_session_that_ends_just_before_it_is_listened_to_is_noticed_and_leases
             assert hold.loss is None
     finally:
         locks.close()
+
+
+def test_a_look_leaves_who_ran_a_thread_before_to_the_next_runner(url, saver):
+    with postgres_persistence(url) as (other, _), other.thread_lock("t") as lost:
+        assert asyncio.run(saver.is_held("t"))
+        assert not asyncio.run(saver.is_held("another"))
+        postgres_server.server().execute(f"SELECT pg_terminate_backend({lost.backend}, 10000)")
+        assert not asyncio.run(saver.is_held("t"))
+        with saver.thread_lock("t") as hold:
+            assert hold.former["runner"].startswith(f"process {os.getpid()} on ")
+
+
+def test_a_look_ends_no_runner_that_was_suspended(url, saver):
+    with postgres_persistence(url, lease_s=3600) as (other, _), other.thread_lock("t") as hold:
+        with saver.shared.connection() as connection:
+            row = "plan_execute_runners WHERE thread_id = 't'"
+            renewed = f"SELECT until > since + interval '1 hour' AS yes FROM {row}"
+            while not connection.execute(renewed).fetchone()[0]:  # once, as it begins
+                time.sleep(0.005)
+            connection.execute("UPDATE plan_execute_runners SET until = now() - interval '1 second'")
+        assert not asyncio.run(saver.is_held("t"))
+        assert hold.session.execute("SELECT 1").fetchone() == (1,)
+        assert hold.loss is None

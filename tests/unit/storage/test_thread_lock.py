@@ -8,7 +8,7 @@ import time
 import pytest
 
 from plan_execute.errors import StorageError, ThreadBusyError
-from plan_execute.storage.sqlite import thread_lock
+from plan_execute.storage.sqlite import is_held, lock_file, thread_lock
 
 HOLDER = (
     "import sys, time\n"
@@ -79,6 +79,23 @@ def test_a_lock_may_be_released_by_another_thread_and_taken_again(database):
     thread.join()
     with thread_lock(database, "t"):
         pass
+
+
+def test_who_looks_at_a_thread_disturbs_nobody_who_starts_to_run_it(database, monkeypatch):
+    look = thread_lock(database, "t")
+    look.__enter__()
+    monkeypatch.setattr(time, "sleep", lambda _: look.__exit__(None, None, None))
+    with thread_lock(database, "t"):
+        pass
+
+
+def test_a_look_tells_whether_a_thread_is_run_and_writes_nothing(database):
+    assert not is_held(database, "t")
+    assert not lock_file(database, "t").parent.exists()
+    with thread_lock(database, "t"):
+        assert is_held(database, "t")
+        assert not is_held(database, "another")
+    assert not is_held(database, "t")
 
 
 def test_of_many_at_once_one_runs(database):
