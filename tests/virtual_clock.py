@@ -14,6 +14,8 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import genai_prices.data  # noqa: F401  A run would import it in a thread that the clock does not see.
+
 T = TypeVar("T")
 
 
