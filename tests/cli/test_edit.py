@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 
 import pytest
@@ -315,7 +316,8 @@ def test_an_edit_that_is_given_up_changes_nothing_and_is_kept_in_a_file(cli, ter
 def test_an_edit_of_a_plan_that_somebody_else_changed_meanwhile_is_not_stored_but_kept(cli, terminal):
     cli.run_plan("write.yaml")
     changed(cli, "write.yaml", ("q: tea", "q: theirs"), name="theirs.yaml")
-    script = f"{cli.program} edit t --plan theirs.yaml --no-run --tools mytools:ALL 2>other.txt || exit 9\n"
+    program = shlex.quote(str(cli.program))
+    script = f"{program} edit t --plan theirs.yaml --no-run --tools mytools:ALL 2>other.txt || exit 9\n"
     script += "sed -i 's/q: tea/q: mine/' \"$1\""
     screen = terminal("edit", "t", *TOOLS, EDITOR=cli.editor(script), TMPDIR=str(cli.folder))
     screen.expect("changed meanwhile")

@@ -1,5 +1,6 @@
 """The live view as a person sees it: a real program before a pseudo-terminal that is drawn by pyte."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -80,10 +81,9 @@ def test_plain_lines_are_told_where_a_view_is_not_wanted_or_cannot_be_drawn(cli,
 
 
 def test_a_reader_that_goes_away_ends_the_output_and_not_the_run(cli):
-    command = (
-        f"{cli.program} run --tools mytools:ALL --thread t --plan fail.yaml --on-failure skip 2>&1 | head -1"
-    )
-    done = subprocess.run(["sh", "-c", f"{command}"], cwd=cli.folder, env=cli.env, capture_output=True)
+    command = f"{shlex.quote(str(cli.program))} run --tools mytools:ALL --thread t --plan fail.yaml"
+    command += " --on-failure skip 2>&1 | head -1"
+    done = subprocess.run(["sh", "-c", command], cwd=cli.folder, env=cli.env, capture_output=True)
     assert (done.stdout, done.stderr) == (b"Thread: t\n", b"")
     assert cli("show", "t", "--json").json["status"] == "partial"
 

@@ -225,7 +225,9 @@ async def test_a_daemon_that_holds_the_output_does_not_hold_the_call(commands, t
 
 
 TASKKILL = """\
-#!{python} -S
+#!/bin/sh
+'''exec' "{python}" -S "$0" "$@"
+' '''
 import os, pathlib, signal, sys
 assert sys.argv[1:4] == ["/F", "/T", "/PID"], sys.argv
 parents = {{}}
