@@ -119,6 +119,7 @@ def create_plan_execute_agent(
         compiled,
         models=chat,
         toolbox=toolbox,
+        has_middleware=bool(middleware),
         plan_cache=to_plan_cache(plan_cache),
         prices=read_prices(prices),
         policy=read_policy(policy),

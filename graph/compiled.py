@@ -33,6 +33,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
     Args:
         models: The chat models by role.
         toolbox: The tools, with their effects.
+        has_middleware: Whether its agent steps have middleware of the embedder.
         memory: The place of the ledger if the graph has no store.
         running: The active runs: the thread's id, and the request to stop; copies share it.
         plan_cache: How plans that worked are kept and used again; None if they are not.
@@ -46,6 +47,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         *,
         models: ChatModels,
         toolbox: Toolbox,
+        has_middleware: bool = False,
         memory: InMemoryStore | None = None,
         running: set[tuple[str, StopSignal]] | None = None,
         plan_cache: PlanCache | None = None,
@@ -58,6 +60,7 @@ class CompiledAgent(CompiledStateGraph[State, Context, InputState, OutputState])
         super().__init__(**kwargs)
         self.models = models
         self.toolbox = toolbox
+        self.has_middleware = has_middleware
         self.memory = memory or InMemoryStore()
         self.running = set() if running is None else running
         self.plan_cache = plan_cache
