@@ -67,6 +67,7 @@ ON_THE_PAGE = {
     "plan_execute, plan from the cache": "from the cache",
     "plan_execute, an agent for each step": "agent steps",
     "ReAct: `create_agent`": "create_agent (ReAct)",
+    "deepagents": "deepagents",
     "LLMCompiler, in LlamaIndex": "LLMCompiler (LlamaIndex)",
     "CrewAI, with planning": "CrewAI",
 }
