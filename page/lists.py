@@ -187,7 +187,9 @@ def _row(frame: Frame, one: Thread) -> Markup:
     asked = say_count(len(one.questions), "question") if one.questions else ""
     cells = [
         element("td", name, element("span", one.id, class_="muted mono thread"), class_="goal"),
-        element("td", status_badge(one.status), " ", element("span", asked, class_="muted")),
+        element(
+            "td", status_badge(one.status, maybe_elsewhere=True), " ", element("span", asked, class_="muted")
+        ),
         element("td", f"{one.done} of {one.steps}" if one.steps else "–"),
         element("td", say_cost(one.cost) if one.cost is not None else "–"),
         element("td", moment(one.started)),

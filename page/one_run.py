@@ -130,7 +130,9 @@ def _head(frame: Frame, shown: Shown) -> Markup:
         element("h1", record["goal"] or "(no goal)", dir="auto"),
         element(
             "div",
-            element("p", status_badge(shown.status), " ", links, " ", words, class_="status"),
+            element(
+                "p", status_badge(shown.status, maybe_elsewhere=True), " ", links, " ", words, class_="status"
+            ),
             note(f"It stopped: {shown.fault}") if shown.fault else "",
             _actions(frame, shown),
             _facts(record),

@@ -10,13 +10,12 @@ from .words import say_cost
 
 __all__ = ["Fact", "fact_list", "spent_facts", "status_badge"]
 
-_LABELS = {"stopped": "stopped, or run elsewhere"}
 
-
-def status_badge(status: str) -> Markup:
-    """Write a run's status."""
-    kind = "open" if status == "stopped" else status
-    return element("span", _LABELS.get(status, status), class_=f"badge {kind}")
+def status_badge(status: str, *, maybe_elsewhere: bool = False) -> Markup:
+    """Write a run's status; a stopped run may be one that another process runs."""
+    is_stopped = status == "stopped"
+    words = "stopped, or run elsewhere" if is_stopped and maybe_elsewhere else status
+    return element("span", words, class_=f"badge {'open' if is_stopped else status}")
 
 
 class Fact(NamedTuple):

@@ -158,7 +158,11 @@ async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) ->
 
     thread = threading.Thread(target=work, name="plan-execute-tool", daemon=True)
     _calls[thread] = ABOUT.get()
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # A process with too many threads cannot start one.
+        del _calls[thread]
+        raise
     return await future
 
 

@@ -15,7 +15,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -271,13 +271,13 @@ def tightened(step: Step, settings: Context) -> Step:
         "max_iterations": settings.max_iterations,
         "timeout_s": settings.step_timeout_s,
     }
-    made: Any = dict(step)
+    made: dict[str, Any] = {**step}
     for name, limit in limits.items():
         if _is_looser(made.get(name), limit):
             made[name] = limit
     if settings.on_failure != "auto" or made.get("on_failure") == "retry":
         made.pop("on_failure", None)
-    return made  # type: ignore[no-any-return]
+    return cast("Step", made)
 
 
 def _is_looser(given: Any, limit: float | None) -> bool:

@@ -9,7 +9,7 @@ import re
 import pytest
 from reported import HOSTILE, Page
 
-from plan_execute.report import make_report, write_report
+from plan_execute.report import make_report, run_record, write_report
 from plan_execute.safety.visible_text import visible
 
 SECTIONS = {
@@ -168,6 +168,13 @@ def test_the_answer_is_rendered_without_links_images_or_html(small):
     assert "<strong>Take</strong>" in answer
     assert "[tent](https://shop.example) &lt;b&gt;now&lt;/b&gt;" in answer
     assert "<a" not in answer
+
+
+def test_a_stopped_run_is_not_said_to_run_elsewhere():
+    record = run_record({"goal": "g", "status": "running"}, thread="t", status="stopped")
+    shown = Page(write_report(record)).text
+    assert "stopped before its end" in shown
+    assert "elsewhere" not in shown
 
 
 def test_cost_is_shown_where_there_is_one():

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from plan_execute.tools import threads as tool_threads
 from plan_execute.tools.threads import ABOUT, begin_in, goes_on, loop_in_thread, run_in_thread
 
 _var: contextvars.ContextVar[str] = contextvars.ContextVar("_var", default="unset")
@@ -123,3 +124,14 @@ async def test_a_blocking_call_goes_on_until_its_end_even_if_its_await_was_cance
     assert ended.wait(60)
     while goes_on("the call"):
         await asyncio.sleep(0.005)
+
+
+async def test_a_call_whose_thread_cannot_start_does_not_count_as_going_on(monkeypatch) -> None:
+    def refuses(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuses)
+    before = dict(tool_threads._calls)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        await run_in_thread(len, "x")
+    assert tool_threads._calls == before
