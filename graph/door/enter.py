@@ -87,6 +87,7 @@ async def enter(
                 with watched as told:
                     yield Entry(checked.input, {**told, "configurable": configurable}, run.settings, hold)
         finally:
+            run.epochs.clear()  # They refer to the run, so only a garbage collection would free it.
             if run.ahead is not None:
                 await run.ahead.drop()
             unbooked_s = run.meter.lap() if saver and not nested else 0.0
