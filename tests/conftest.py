@@ -1,5 +1,6 @@
 """Settings of the whole suite; and say loudly what was not tested."""
 
+import gc
 import signal
 
 import browser
@@ -70,6 +71,12 @@ def pytest_collection_modifyitems(items):
         return place.get("/".join(item.path.parts[-2:]), len(place))
 
     items.sort(key=place_of)
+
+
+def pytest_collection_finish():
+    """Collect garbage less often, and not among what was imported: it took an eighth of the time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,18 @@ __all__ = ["Toolset", "make_tool"]
 
 def make_tool(func: Callable[..., Any], *, effect: str = "read", **metadata: Any) -> BaseTool:
     """Turn a function, sync or async, into a tool with an effect."""
-    ways = {"coroutine": func} if asyncio.iscoroutinefunction(func) else {"func": func}
-    description = func.__doc__ or f"Tool {func.__name__}."
-    tool = StructuredTool.from_function(**ways, name=func.__name__, description=description)
-    return tool.model_copy(update={"metadata": {"effect": effect, **metadata}})
+    way = "coroutine" if asyncio.iscoroutinefunction(func) else "func"
+    like = _like.get(func.__code__)
+    if like is None or (func.__annotations__, func.__defaults__, func.__name__) != like[0]:
+        description = func.__doc__ or f"Tool {func.__name__}."
+        tool = StructuredTool.from_function(**{way: func}, name=func.__name__, description=description)
+        like = (dict(func.__annotations__), func.__defaults__, func.__name__), tool
+        _like[func.__code__] = like
+    return like[1].model_copy(update={way: func, "metadata": {"effect": effect, **metadata}})
+
+
+_like: dict[Any, tuple[Any, BaseTool]] = {}
+"""A tool of each function's code, whose form the tools of the next tests share: making it takes 1 ms."""
 
 
 class Toolset:
