@@ -15,8 +15,11 @@ import json
 import logging
 import re
 from bisect import bisect_right
+from collections import ChainMap, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import cache, lru_cache
+from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote, quote_plus
 
@@ -490,7 +493,7 @@ class Redactor:
     def value(self, value: T) -> T:
         """Replace the secrets in a value: at any depth, in keys too, and in the objects LangGraph stores.
 
-        Those are messages, interrupts and other dataclasses, and errors (which become their text).
+        Those are messages, interrupts and other dataclasses, sets, and errors (which become their text).
         """
         new = self._searched.without_known(value)
         if not new:
@@ -509,20 +512,20 @@ def _clean(value: Any, finds: _Finds) -> Any:
     if isinstance(value, str):
         clean_text = finds.replaced(value)
         return value if clean_text == value else clean_text
-    if isinstance(value, dict):
+    if isinstance(value, dict | ChainMap):
         items = [(_clean(key, finds), _clean(item, finds)) for key, item in value.items()]
         same = all(a is c and b is d for (a, b), (c, d) in zip(items, value.items(), strict=True))
         return value if same else dict(items)
-    if isinstance(value, list | tuple):
+    if isinstance(value, _HOLDERS):
         parts = [_clean(item, finds) for item in value]
         same = all(a is b for a, b in zip(parts, value, strict=True))
         return value if same else _sequence(value, parts)
-    if isinstance(value, int | float | bytes | BaseException):
+    if isinstance(value, _TEXTUAL):
         text = _text_of(value)
         clean = finds.replaced(text)
         if clean == text:
             return value
-        return clean.encode("utf-8", "surrogateescape") if isinstance(value, bytes) else clean
+        return clean.encode("utf-8", "surrogateescape") if isinstance(value, bytes | bytearray) else clean
     return _clean_object(value, finds)
 
 
@@ -614,8 +617,9 @@ def _unknown(value: Any, known: set[str] | frozenset[str] = frozenset()) -> list
                 below += item
             elif item is None or kind is bool or (kind is int and -_LONG_NUMBER < item < _LONG_NUMBER):
                 continue
-            elif _slots(kind) == ():
-                below += getattr(item, "__dict__", {}).values()  # a message, for one
+            elif (slots := _slots(kind)) is not None:  # a message, for one
+                below += getattr(item, "__dict__", {}).values()
+                below += [getattr(item, name, None) for name in slots]
             else:
                 below += _parts(item)
         level = below
@@ -632,44 +636,50 @@ def _parts(item: Any) -> Iterable[Any]:
         return (str.__str__(item),)  # what it holds, also where it shows something else
     if isinstance(item, dict):
         return (*item.keys(), *item.values())
-    if isinstance(item, list | tuple):
+    if isinstance(item, ChainMap):
+        return cast(Iterable[Any], item.maps)
+    if isinstance(item, _HOLDERS):
         return item
-    if isinstance(item, int | float | bytes | BaseException):
-        return (_text_of(item),)
-    return (held for _, held in _attributes(item))
+    return (_text_of(item),) if isinstance(item, _TEXTUAL) else ()
 
 
-def _text_of(value: float | bytes | BaseException) -> str:
-    if isinstance(value, bytes):
+_HOLDERS = (list, tuple, set, frozenset, deque)
+_TEXTUAL = (int, float, Decimal, bytes, bytearray, PurePath, BaseException)
+"""What is stored as a text or may be one."""
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, bytes | bytearray):
         return value.decode("utf-8", "surrogateescape")
-    return repr(value)
+    return str(value) if isinstance(value, Decimal | PurePath) else repr(value)
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """Give what an object holds, if it is of a kind that LangGraph stores: a model, a dataclass, its own."""
     kind: Any = type(value)  # mypy 2.4 holds that a type is not hashable
     slots = _slots(kind)
-    if isinstance(value, type) or slots is None:
-        return
-    for name in (*getattr(value, "__dict__", ()), *slots):
+    for name in () if slots is None else (*getattr(value, "__dict__", ()), *slots):
         if hasattr(value, name):
             yield name, getattr(value, name)
 
 
 @lru_cache(maxsize=1024)
 def _slots(kind: type) -> tuple[str, ...] | None:
-    """Name the slots of a kind of object that LangGraph stores; None: it is not of such a kind."""
+    """Name the slots of a kind of object that LangGraph stores; None: it is not of such a kind.
+
+    Among them are the fields that a model, such as a message, takes besides its own.
+    """
     # what a run holds in memory (locks, futures, this object) is never stored, and may refer to itself
     if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
         return None
     is_stored = dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields")
     if not is_stored and not kind.__module__.startswith("langgraph.types"):
         return None
-    return tuple(name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ()) if name[:2] != "__")
+    slots = dict.fromkeys(name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ()))
+    return tuple(name for name in slots if name[:2] != "__" or name == "__pydantic_extra__")
 
 
 def _sequence(like: Any, parts: list[Any]) -> Any:
-    if isinstance(like, list):
-        return parts
-    # a named tuple takes its fields one by one
-    return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
+    if hasattr(like, "_fields"):
+        return type(like)(*parts)  # a named tuple takes its fields one by one
+    return next(kind for kind in _HOLDERS if isinstance(like, kind))(parts)

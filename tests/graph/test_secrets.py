@@ -209,7 +209,20 @@ async def test_what_a_client_writes_into_the_state_is_redacted_by_the_net(tools)
     agent = agent_with(tools)
     thread = Thread(agent, FREE)
     await thread.run(bound("a", "fetch", {"url": "x"}))
-    await agent.aupdate_state(thread.config, {"goal": f"now {SECRET}", "messages": [HumanMessage(KEY)]})
+    said = [HumanMessage(KEY), HumanMessage("hello", id="1", told_by=KEY)]
+    await agent.aupdate_state(thread.config, {"goal": f"now {SECRET}", "messages": said})
+    snapshot = await agent.aget_state(thread.config)
+    assert snapshot.values["messages"][-1].model_dump()["told_by"] == "[redacted key]"
+    assert SECRET not in everything(agent)
+    assert KEY not in everything(agent)
+
+
+async def test_no_metadata_of_a_run_is_stored_with_a_secret_in_it(tools):
+    agent = agent_with(tools)
+    for n, told in enumerate([{"metadata": {"note": SECRET}}, {}]):
+        config = {"configurable": {"thread_id": f"{n}", "assistant_id": SECRET, "note": KEY}, **told}
+        given = {"plan": plan(bound("a", "fetch", {"url": "x"}))}
+        assert (await agent.ainvoke(given, config, context=FREE))["status"] == "done"
     assert SECRET not in everything(agent)
     assert KEY not in everything(agent)
 

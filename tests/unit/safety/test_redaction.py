@@ -4,6 +4,9 @@ import base64
 import html
 import json
 import string
+from collections import ChainMap, deque
+from decimal import Decimal
+from pathlib import PurePath
 from urllib.parse import quote, quote_plus
 from uuid import uuid4
 
@@ -323,7 +326,8 @@ def test_json_is_redacted_at_any_depth_and_in_its_keys():
 
 
 def test_what_holds_no_secret_comes_back_as_the_same_object():
-    value = {"a": ["https://u@x/", {"b": ("c", 1.5, None, True)}], "m": AIMessage("sk-no")}
+    value = {"a": ["https://u@x/", {"b": ("c", 1.5, None, True)}], "m": AIMessage("sk-no", more="of it")}
+    value |= {"s": {"a", 2}, "q": deque(["a", frozenset()]), "p": PurePath("a"), "d": Decimal(1)}
     assert redactor(S=SECRET).value(value) is value
 
 
@@ -339,11 +343,22 @@ def test_the_objects_that_langgraph_stores_are_redacted_and_the_originals_kept()
         ValueError(SECRET),
         SECRET.encode(),
         (HumanMessage(SECRET), "x"),
+        HumanMessage("hello", told_by=SECRET),
+        {SECRET},
+        frozenset([(SECRET, 1)]),
+        deque([[SECRET]]),
+        ChainMap({"a": "b"}, {"c": SECRET}),
+        PurePath("keys", SECRET),
+        bytearray(SECRET.encode()),
     ]
     clean = redactor(S=SECRET).value(stored)
     assert SECRET not in repr(clean)
     assert [type(item) for item in clean[:5]] == [type(item) for item in stored[:5]]
     assert clean[0].tool_calls[0]["args"] == {"k": "[redacted S]"}
+    told_by, *held = clean[8:12]
+    assert told_by.model_dump()["told_by"] == "[redacted S]"
+    assert held == [{"[redacted S]"}, frozenset([("[redacted S]", 1)]), deque([["[redacted S]"]])]
+    assert stored[8].model_dump()["told_by"] == SECRET
     assert SECRET in repr(spoken)
 
 
