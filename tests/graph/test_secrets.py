@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -225,6 +226,51 @@ async def test_no_metadata_of_a_run_is_stored_with_a_secret_in_it(tools):
         assert (await agent.ainvoke(given, config, context=FREE))["status"] == "done"
     assert SECRET not in everything(agent)
     assert KEY not in everything(agent)
+
+
+async def test_a_tool_that_changes_what_it_was_given_brings_no_secret_into_the_record():
+    def give() -> dict:
+        """Give something to change."""
+        return {"note": "nothing in it", "deep": [{"more": "nothing here"}]}
+
+    def spoil(data: Any) -> str:
+        """Change what was given in place."""
+        data["note"] = SECRET
+        data["deep"][0][KEY] = SECRET
+        return "spoilt"
+
+    agent = agent_with([make_tool(give), make_tool(spoil)])
+    first, second = bound("a", "give"), bound("b", "spoil", {"data": "${a}"}, "a")
+    last = bound("c", "spoil", {"data": "${a}"}, "b")
+    inner = {"id": "d", "plan": {"goal": "the same below", "steps": [first, second]}, "depends_on": ["c"]}
+    result = await Thread(agent, FREE).run(first, second, last, inner)
+    assert SECRET not in repr(result) + everything(agent)
+    assert KEY not in repr(result) + everything(agent)
+
+
+async def test_a_client_that_changes_what_is_streamed_brings_no_secret_into_the_record(tools):
+    def give(n: int) -> dict:
+        """Give something to change."""
+        return {"note": f"nothing in number {n}", "deep": [{"more": "nothing here"}]}
+
+    def spoil(part):
+        """Change all outputs in place, at any depth."""
+        for value in list(part.values() if isinstance(part, dict) else part):
+            if isinstance(value, dict | list | tuple):
+                spoil(value)
+        if isinstance(part, dict) and "note" in part:
+            part["note"] = part[KEY] = SECRET
+
+    agent = agent_with([make_tool(give)])
+    thread = Thread(agent, FREE)
+    steps = [bound(f"s{n}", "give", {"n": n}, *([f"s{n - 1}"] if n else [])) for n in range(4)]
+    given = {"plan": plan(*steps)}
+    async for chunk in agent.astream(given, thread.config, context=FREE, stream_mode=["values", "updates"]):
+        spoil(chunk)
+    result = (await agent.aget_state(thread.config)).values
+    assert result["status"] == "done"
+    assert SECRET not in repr(result) + everything(agent)
+    assert KEY not in repr(result) + everything(agent)
 
 
 # --- streams -----------------------------------------------------------------------------
