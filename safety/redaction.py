@@ -617,6 +617,8 @@ def _unknown(value: Any, known: set[str] | frozenset[str] = frozenset()) -> list
                 below += item
             elif item is None or kind is bool or (kind is int and -_LONG_NUMBER < item < _LONG_NUMBER):
                 continue
+            elif kind is float:
+                below.append(repr(item))
             elif (slots := _slots(kind)) is not None:  # a message, for one
                 below += getattr(item, "__dict__", {}).values()
                 below += [getattr(item, name, None) for name in slots]
