@@ -228,22 +228,29 @@ async def test_no_metadata_of_a_run_is_stored_with_a_secret_in_it(tools):
     assert KEY not in everything(agent)
 
 
-async def test_a_tool_that_changes_what_it_was_given_brings_no_secret_into_the_record():
+async def test_a_tool_that_changes_what_it_was_given_or_returned_brings_no_secret_into_the_record():
+    held: dict[str, Any] = {}
+
     def give() -> dict:
-        """Give something to change."""
-        return {"note": "nothing in it", "deep": [{"more": "nothing here"}]}
+        """Give something to change, and keep it."""
+        held.update(note="nothing in it", deep=[{"more": "nothing here"}])
+        return held
 
     def spoil(data: Any) -> str:
-        """Change what was given in place."""
-        data["note"] = SECRET
-        data["deep"][0][KEY] = SECRET
+        """Change in place what was given, and what was returned."""
+        for one in (data, held):
+            one["note"] = SECRET
+            one["deep"][0][KEY] = SECRET
         return "spoilt"
 
-    agent = agent_with([make_tool(give), make_tool(spoil)])
-    first, second = bound("a", "give"), bound("b", "spoil", {"data": "${a}"}, "a")
-    last = bound("c", "spoil", {"data": "${a}"}, "b")
-    inner = {"id": "d", "plan": {"goal": "the same below", "steps": [first, second]}, "depends_on": ["c"]}
-    result = await Thread(agent, FREE).run(first, second, last, inner)
+    below = draft(draft_step("x", "give"), draft_step("y", "spoil", {"data": "${x}"}, "x"))
+    model = ScriptedModel({"planner": [below], "synthesizer": ["done"] * 2})
+    agent = agent_with([make_tool(give), make_tool(spoil)], model)
+    steps = [bound("a", "give"), bound("b", "spoil", {"data": "${a}"}, "a")]
+    inner = {"id": "c", "plan": {"goal": "the same below"}, "depends_on": ["b"]}
+    result = await Thread(agent, FREE).run(*steps, inner)
+    assert result["results"]["a"]["output"]["note"] == "nothing in it"
+    assert result["results"]["c"]["status"] == "done"
     assert SECRET not in repr(result) + everything(agent)
     assert KEY not in repr(result) + everything(agent)
 
