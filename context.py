@@ -405,18 +405,20 @@ def secret_values(names: Iterable[str], environ: Mapping[str, str] | None = None
     """
     env = os.environ if environ is None else environ
     patterns = tuple(name.upper() for name in names)
-    found = {name: env[name].strip() for name in sorted(env) if _matches(name, patterns)}
+    found = {name: env[name].strip() for name in _matching(tuple(sorted(env)), patterns)}
     if environ is None:
         for (label, value), own_patterns in _DECLARED.items():
-            if _matches(label.rpartition(".")[2], (*patterns, *own_patterns)):
+            if _matching((label.rpartition(".")[2],), (*patterns, *own_patterns)):
                 # Two files may give a server of the same name another value.
                 found[label if label not in found else f"{label}_{len(found)}"] = value
     return {name: value for name, value in found.items() if len(value) >= SHORTEST_SECRET}
 
 
-@lru_cache(maxsize=4096)  # Every run checks every variable.
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name.upper().replace("-", "_"), glob) for glob in patterns)
+@lru_cache(maxsize=256)  # Every run checks all variables.
+def _matching(names: tuple[str, ...], patterns: tuple[str, ...]) -> list[str]:
+    return [
+        name for name in names if any(fnmatchcase(name.upper().replace("-", "_"), glob) for glob in patterns)
+    ]
 
 
 _DECLARED: dict[tuple[str, str], tuple[str, ...]] = {}

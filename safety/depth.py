@@ -13,13 +13,17 @@ MAX_DEPTH = 100
 
 def is_too_deep(value: Any) -> bool:
     """Tell whether a value nests deeper than `MAX_DEPTH`, or holds itself."""
-    level = {id(value): value}
+    level = [value]
     for _ in range(MAX_DEPTH + 1):
         # by identity: a value that holds another one twice must not count it twice on each level
-        level = {id(item): item for held in level.values() for item in _parts(held)}
+        held = {id(item): item for item in level if type(item) not in _LEAVES}
+        level = [part for item in held.values() for part in _parts(item)]
         if not level:
             return False
     return True
+
+
+_LEAVES = frozenset((str, int, float, bool, type(None)))
 
 
 def _parts(value: Any) -> Any:

@@ -106,7 +106,8 @@ class RedactedStream:
         *address, values = chunk
         if not isinstance(values, dict):
             return False
-        new = {name: held for name, held in values.items() if self._clean.get(name, self) is not held}
+        known = self._clean
+        new = {name: held for name, held in values.items() if name not in known or known[name] is not held}
         searched = [address, new]
         if self.redactor.value(searched) is not searched:
             return False

@@ -467,7 +467,7 @@ def _clean_put(
     copied = {
         key: value
         for key, value in configurable.items()
-        if isinstance(value, str) and key[:2] != "__" and key not in EXCLUDED_METADATA_KEYS
+        if key[:2] != "__" and key not in EXCLUDED_METADATA_KEYS and isinstance(value, str)
     }
     held = (written, copied, config.get("metadata") or {}, metadata)
     clean = _redactor(config).value(held)
@@ -489,7 +489,7 @@ def _whole(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
     them for complete on resume. A node cancelled between its update and its routing would not run again, and
     the run would end there.
     """
-    if all(channel != ERROR for channel, _ in writes):
+    if ERROR not in dict(writes):
         return list(writes)
     return [write for write in writes if write[0] in WRITES_IDX_MAP]
 

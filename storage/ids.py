@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -55,7 +56,7 @@ def checked_thread_id(given: object) -> str:
         problem = "is empty"
     elif "\0" in thread_id:
         problem = "holds a NUL character"
-    elif any("\ud800" <= sign <= "\udfff" for sign in thread_id):
+    elif _SURROGATE.search(thread_id):
         problem = "holds a lone surrogate, which is not Unicode text"
     elif size > LONGEST_ID:
         problem = f"has {size:,} bytes in UTF-8; at most {LONGEST_ID} are allowed"
@@ -64,6 +65,8 @@ def checked_thread_id(given: object) -> str:
     shown = repr(thread_id) if len(thread_id) <= 60 else f"{thread_id[:60]!r}…"
     raise InvalidInputError(f"the thread_id {problem}: {shown}")
 
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
 """The zero of the time in checkpoint ids, by which LangGraph sorts checkpoints."""

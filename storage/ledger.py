@@ -135,8 +135,9 @@ class Ledger:
         known = await self._approvals_of(plan_id)
         row = {"number": 1 + max((row["number"] for row in known.values()), default=-1), "approval": approval}
         by_nobody = approval.get("decision") == "not_required"
-        await self._put(self._space("approvals", plan_id), plan_hash, row, replaceable=by_nobody)
-        known[plan_hash] = json.loads(dump(self._redactor.value(row)))
+        space = self._space("approvals", plan_id)
+        stored = await self._put(space, plan_hash, row, replaceable=by_nobody)
+        known[plan_hash] = json.loads(dump(stored))
 
     async def _approvals_of(self, plan_id: str) -> dict[str, dict[str, Any]]:
         if plan_id not in self._approvals:
@@ -451,10 +452,12 @@ class Ledger:
 
     async def _put(
         self, namespace: tuple[str, ...], key: str, row: dict[str, Any], *, replaceable: bool = False
-    ) -> None:
+    ) -> dict[str, Any]:
+        """Store a row without its secrets, and return it so."""
         self._empty.discard(namespace[1:4:2])
         clean = self._redactor.value(row)
         await self.store.abatch([put(namespace, key, clean, replaceable=replaceable)])
+        return clean
 
     async def _rows(self, namespace: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         found = [] if self._is_empty(namespace) else await search(self.store, namespace)

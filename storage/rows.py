@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     # Who only looks at rows does not load LangGraph.
@@ -50,8 +51,15 @@ async def search(store: BaseStore, namespace: tuple[str, ...], *, below: bool = 
 
 def encode(text: str) -> str:
     """Turn a text into a label or key."""
-    # LangGraph stores refuse labels with dots, NUL and empty ones. quote never returns a lone %.
-    return quote(text, safe="", errors="surrogatepass").replace(".", "%2E") or "%"
+    # LangGraph stores refuse labels with dots, NUL and empty ones. No text is written as a lone %.
+    return _UNSAFE.sub(_quoted, text) or "%"
+
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_~-]+")
+
+
+def _quoted(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogatepass"))
 
 
 def decode(label: str) -> str:
@@ -68,8 +76,10 @@ def dump(value: Any) -> str:
     """
     # Stores encode this text again; escaping here would make a row of Chinese three times as long.
     # A lone surrogate stays escaped, because no store can hold it.
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode()
+    return _ENCODER.encode(value).encode("utf-8", "backslashreplace").decode()
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 
 
 _REPLACEABLE = "replaceable"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -209,9 +210,74 @@ async def test_what_a_client_writes_into_the_state_is_redacted_by_the_net(tools)
     agent = agent_with(tools)
     thread = Thread(agent, FREE)
     await thread.run(bound("a", "fetch", {"url": "x"}))
-    await agent.aupdate_state(thread.config, {"goal": f"now {SECRET}", "messages": [HumanMessage(KEY)]})
+    said = [HumanMessage(KEY), HumanMessage("hello", id="1", told_by=KEY)]
+    await agent.aupdate_state(thread.config, {"goal": f"now {SECRET}", "messages": said})
+    snapshot = await agent.aget_state(thread.config)
+    assert snapshot.values["messages"][-1].model_dump()["told_by"] == "[redacted key]"
     assert SECRET not in everything(agent)
     assert KEY not in everything(agent)
+
+
+async def test_no_metadata_of_a_run_is_stored_with_a_secret_in_it(tools):
+    agent = agent_with(tools)
+    for n, told in enumerate([{"metadata": {"note": SECRET}}, {}]):
+        config = {"configurable": {"thread_id": f"{n}", "assistant_id": SECRET, "note": KEY}, **told}
+        given = {"plan": plan(bound("a", "fetch", {"url": "x"}))}
+        assert (await agent.ainvoke(given, config, context=FREE))["status"] == "done"
+    assert SECRET not in everything(agent)
+    assert KEY not in everything(agent)
+
+
+async def test_a_tool_that_changes_what_it_was_given_or_returned_brings_no_secret_into_the_record():
+    held: dict[str, Any] = {}
+
+    def give() -> dict:
+        """Give something to change, and keep it."""
+        held.update(note="nothing in it", deep=[{"more": "nothing here"}])
+        return held
+
+    def spoil(data: Any) -> str:
+        """Change in place what was given, and what was returned."""
+        for one in (data, held):
+            one["note"] = SECRET
+            one["deep"][0][KEY] = SECRET
+        return "spoilt"
+
+    below = draft(draft_step("x", "give"), draft_step("y", "spoil", {"data": "${x}"}, "x"))
+    model = ScriptedModel({"planner": [below], "synthesizer": ["done"] * 2})
+    agent = agent_with([make_tool(give), make_tool(spoil)], model)
+    steps = [bound("a", "give"), bound("b", "spoil", {"data": "${a}"}, "a")]
+    inner = {"id": "c", "plan": {"goal": "the same below"}, "depends_on": ["b"]}
+    result = await Thread(agent, FREE).run(*steps, inner)
+    assert result["results"]["a"]["output"]["note"] == "nothing in it"
+    assert result["results"]["c"]["status"] == "done"
+    assert SECRET not in repr(result) + everything(agent)
+    assert KEY not in repr(result) + everything(agent)
+
+
+async def test_a_client_that_changes_what_is_streamed_brings_no_secret_into_the_record(tools):
+    def give(n: int) -> dict:
+        """Give something to change."""
+        return {"note": f"nothing in number {n}", "deep": [{"more": "nothing here"}]}
+
+    def spoil(part):
+        """Change all outputs in place, at any depth."""
+        for value in list(part.values() if isinstance(part, dict) else part):
+            if isinstance(value, dict | list | tuple):
+                spoil(value)
+        if isinstance(part, dict) and "note" in part:
+            part["note"] = part[KEY] = SECRET
+
+    agent = agent_with([make_tool(give)])
+    thread = Thread(agent, FREE)
+    steps = [bound(f"s{n}", "give", {"n": n}, *([f"s{n - 1}"] if n else [])) for n in range(4)]
+    given = {"plan": plan(*steps)}
+    async for chunk in agent.astream(given, thread.config, context=FREE, stream_mode=["values", "updates"]):
+        spoil(chunk)
+    result = (await agent.aget_state(thread.config)).values
+    assert result["status"] == "done"
+    assert SECRET not in repr(result) + everything(agent)
+    assert KEY not in repr(result) + everything(agent)
 
 
 # --- streams -----------------------------------------------------------------------------

@@ -4,6 +4,9 @@ import base64
 import html
 import json
 import string
+from collections import ChainMap, deque
+from decimal import Decimal
+from pathlib import PurePath
 from urllib.parse import quote, quote_plus
 from uuid import uuid4
 
@@ -14,7 +17,15 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.types import Command, Interrupt, Send
 
 from plan_execute.context import Context, run_redactor, secret_values
-from plan_execute.safety.redaction import Redactor, lost_credential, marks_in, redact_also
+from plan_execute.safety.redaction import (
+    _FORMS,
+    Redactor,
+    _forms_in,
+    _SearchedTexts,
+    lost_credential,
+    marks_in,
+    redact_also,
+)
 
 SECRET = "pl4nted/Secret+Value=7"
 AWKWARD = 'a "quoted"\\back\nline é&<tag>'
@@ -261,6 +272,22 @@ def test_ids_and_digests_stay_as_they_are(uuid, raw):
         assert Redactor().text(text) == text
 
 
+PIECES = [
+    *map(whole, KEYS.values()),
+    *[form.anchor for form in _FORMS],
+    *"_:-JKGSA. ",
+    "word",
+    "\n",
+    "aB3/" * 21,
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8))
+def test_no_form_is_passed_over_whatever_else_stands_beside_a_key(pieces):
+    text = "".join(pieces)
+    assert _forms_in(text) == tuple(form for form in _FORMS if form.pattern.search(text))
+
+
 HOSTILE = [
     "eyJ",
     "eyJ-",
@@ -299,7 +326,8 @@ def test_json_is_redacted_at_any_depth_and_in_its_keys():
 
 
 def test_what_holds_no_secret_comes_back_as_the_same_object():
-    value = {"a": ["https://u@x/", {"b": ("c", 1.5, None, True)}], "m": AIMessage("sk-no")}
+    value = {"a": ["https://u@x/", {"b": ("c", 1.5, None, True)}], "m": AIMessage("sk-no", more="of it")}
+    value |= {"s": {"a", 2}, "q": deque(["a", frozenset()]), "p": PurePath("a"), "d": Decimal(1)}
     assert redactor(S=SECRET).value(value) is value
 
 
@@ -315,12 +343,87 @@ def test_the_objects_that_langgraph_stores_are_redacted_and_the_originals_kept()
         ValueError(SECRET),
         SECRET.encode(),
         (HumanMessage(SECRET), "x"),
+        HumanMessage("hello", told_by=SECRET),
+        {SECRET},
+        frozenset([(SECRET, 1)]),
+        deque([[SECRET]]),
+        ChainMap({"a": "b"}, {"c": SECRET}),
+        PurePath("keys", SECRET),
+        bytearray(SECRET.encode()),
     ]
     clean = redactor(S=SECRET).value(stored)
     assert SECRET not in repr(clean)
     assert [type(item) for item in clean[:5]] == [type(item) for item in stored[:5]]
     assert clean[0].tool_calls[0]["args"] == {"k": "[redacted S]"}
+    told_by, *held = clean[8:12]
+    assert told_by.model_dump()["told_by"] == "[redacted S]"
+    assert held == [{"[redacted S]"}, frozenset([("[redacted S]", 1)]), deque([["[redacted S]"]])]
+    assert stored[8].model_dump()["told_by"] == SECRET
     assert SECRET in repr(spoken)
+
+
+CHANGES = {
+    "a text": lambda value: value.update(note=f"the key is {SECRET}"),
+    "a key": lambda value: value["deep"][0].update({SECRET: 1}),
+    "a part of a list": lambda value: value["deep"].append(SECRET),
+    "a number": lambda value: value.update(pin=87654321),
+    "what a message holds": lambda value: value["message"].additional_kwargs.update(k=SECRET),
+    "a message": lambda value: setattr(value["message"], "content", SECRET),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_value_that_held_nothing_is_searched_again_when_it_was_changed_in_place(how):
+    clean = redactor(S=SECRET, PIN="87654321")
+    value = {"note": "nothing in it", "deep": [{"a": "nothing here"}], "message": AIMessage("nothing said")}
+    assert clean.value(value) is value
+    CHANGES[how](value)
+    shown = repr(clean.value(value))
+    assert SECRET not in shown
+    assert "87654321" not in shown
+
+
+def test_nothing_is_taken_for_what_stood_at_its_place_in_memory():
+    clean = redactor(S=SECRET)
+    for _ in range(100):
+        value = {"note": ["nothing in it"]}
+        assert clean.value(value) is value
+        del value
+        assert SECRET not in repr(clean.value({"note": [f"{SECRET}"]}))
+
+
+def test_what_held_nothing_for_one_run_is_searched_in_a_run_with_other_secrets():
+    value = {"output": ["it is 4 letters and some more"]}
+    assert redactor(S=SECRET).value(value) is value
+    assert redactor(S="letters and some").value(value) == {"output": ["it is 4 [redacted S] more"]}
+
+
+class Loud(str):
+    """A text of another type."""
+
+
+@pytest.mark.parametrize("kind", [str, Loud])
+def test_keys_and_short_texts_are_no_way_around_the_search(kind):
+    clean = redactor(S=SECRET, PIN="87654321")
+    clean.value({"name": "a", "a": "name", "87": "name of it"})
+    for held in [
+        {kind(SECRET): "a"},
+        {"name": kind(SECRET)},
+        {"name": "a", 87654321: "a"},
+        {kind(KEYS["jwt"]): 1},
+    ]:
+        text = repr(clean.value(held))
+        assert all(secret not in text for secret in (SECRET, "87654321", KEYS["jwt"]))
+
+
+def test_the_memory_of_searched_texts_has_a_bound_however_short_they_are(monkeypatch):
+    monkeypatch.setattr(_SearchedTexts, "_LIMIT", 10_000)
+    clean = redactor(S=SECRET)
+    for n in range(1000):
+        clean.value([f"{n}", f"text number {n}"])
+    assert len(clean._searched._texts) < 200
+    clean.value("long " * 10_000)
+    assert not clean._searched._texts
 
 
 # --- marks -------------------------------------------------------------------------------
