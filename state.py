@@ -667,7 +667,7 @@ def is_settled(result: StepResult | None) -> bool:
     return result["error"] is not None and result["error"]["code"] == "rejected"
 
 
-def is_taken_in(state: State) -> bool:
+def is_taken_in(state: Mapping[str, Any]) -> bool:
     """Tell whether the planner has accepted the goal: a given plan has its id from then on."""
     under_way = state.get("status") is not None and state["status"] not in FINAL_STATUSES
     return under_way or {"id", "revision"} <= (state.get("plan") or {}).keys()
