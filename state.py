@@ -617,7 +617,7 @@ def accepted_at(state: State) -> str:
 
 def step_kind(step: Mapping[str, Any]) -> StepKind | None:
     """Return the kind of a step, or None if it has not exactly one kind."""
-    kinds = [kind for kind in STEP_KINDS if step.get(kind) is not None]
+    kinds = [kind for kind in STEP_KINDS if kind in step and step[kind] is not None]
     return kinds[0] if len(kinds) == 1 else None
 
 

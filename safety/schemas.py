@@ -117,14 +117,15 @@ def _counted(check: Keyword) -> Keyword:
     """Have a keyword count what it goes through."""
 
     def keyword(validator: Any, value: Json, instance: Json, schema: Json) -> Any:
-        current_work().spend(_STEPS_A_KEYWORD + _size(value) + _size(instance))
+        size = len(value) if isinstance(value, _SIZED) else 0
+        size += len(instance) if isinstance(instance, _SIZED) else 0
+        current_work().spend(_STEPS_A_KEYWORD + size)
         return check(validator, value, instance, schema)
 
     return keyword
 
 
-def _size(value: Json) -> int:
-    return len(value) if isinstance(value, dict | list) else 0
+_SIZED = (dict, list)
 
 
 def _same_dialect(self: Any, **changes: Any) -> Any:
