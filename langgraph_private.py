@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import ToolCall
     from langchain_core.runnables import RunnableConfig
     from langchain_core.tools import BaseTool
-    from langgraph.graph.state import CompiledStateGraph
+    from langgraph.graph.state import CompiledStateGraph, StateGraph
     from langgraph.prebuilt import ToolNode, ToolRuntime
 
 __all__ = [
@@ -50,7 +50,9 @@ __all__ = [
     "made_into",
     "path_text",
     "place_of_task",
+    "read_by_their_routes",
     "read_channels",
+    "read_written",
     "sent_at",
     "sent_orders",
     "served_run",
@@ -197,6 +199,28 @@ def read_channels(config: RunnableConfig, names: Sequence[str]) -> Any:
     from langgraph.pregel._read import ChannelRead
 
     return ChannelRead.do_read(config, select=list(names))
+
+
+def read_written(config: RunnableConfig, names: Sequence[str]) -> Any:
+    """Read parts of the state with what the running node has written, as conditional edges do.
+
+    For that they copy all channels of the graph, also those of its wiring (langgraph 1.2.24).
+    """
+    read = config["configurable"][READ]
+    scratchpad, channels, managed, task = read.args
+    return read.func(scratchpad, {name: channels[name] for name in names}, managed, task, list(names), True)
+
+
+def read_by_their_routes(builder: StateGraph[Any, Any, Any, Any]) -> None:
+    """Read no state for the conditional edges of a graph: their routes read what they need."""
+    from langgraph.graph._branch import BranchSpec
+
+    class Branch(BranchSpec):
+        def run(self, writer: Any, _: Any = None) -> Any:
+            return super().run(writer)
+
+    for start, branches in builder.branches.items():
+        builder.branches[start] = {name: Branch(*branch) for name, branch in branches.items()}
 
 
 def sent_orders(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:

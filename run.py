@@ -389,7 +389,7 @@ WARNED_SHARE = 0.8
 
 def warn_of_budget(runtime: AnyRuntime, run: Run) -> None:
     """Send the event for a budget whose soft share is used up, once per run."""
-    soft = run.meter.soft_limit(run.settings.soft_share or WARNED_SHARE)
+    soft = run.meter.soft_limit(run.settings.soft_share or WARNED_SHARE) if run.heard else None
     if soft is not None and soft.budget not in run.warned:
         run.warned.add(soft.budget)
         emit(runtime, run, "budget_warning", budget=soft.budget, used=round(soft.used, 6), limit=soft.limit)

@@ -617,7 +617,7 @@ def accepted_at(state: State) -> str:
 
 def step_kind(step: Mapping[str, Any]) -> StepKind | None:
     """Return the kind of a step, or None if it has not exactly one kind."""
-    kinds = [kind for kind in STEP_KINDS if step.get(kind) is not None]
+    kinds = [kind for kind in STEP_KINDS if kind in step and step[kind] is not None]
     return kinds[0] if len(kinds) == 1 else None
 
 
@@ -667,7 +667,7 @@ def is_settled(result: StepResult | None) -> bool:
     return result["error"] is not None and result["error"]["code"] == "rejected"
 
 
-def is_taken_in(state: State) -> bool:
+def is_taken_in(state: Mapping[str, Any]) -> bool:
     """Tell whether the planner has accepted the goal: a given plan has its id from then on."""
     under_way = state.get("status") is not None and state["status"] not in FINAL_STATUSES
     return under_way or {"id", "revision"} <= (state.get("plan") or {}).keys()
@@ -697,5 +697,7 @@ def status_now(
 
 def digest(value: Json) -> str:
     """Hash a JSON value by its content (SHA-256, hex)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode

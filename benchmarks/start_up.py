@@ -60,6 +60,8 @@ def work(chosen: argparse.Namespace) -> Report:
         asking, database = Path(folder) / "asking.yaml", Path(folder) / "runs.db"
         asking.write_text(ASKING)
         os.environ["PLAN_EXECUTE_DB"] = str(database)
+        # What is installed has its bytecode, but a checkout has none where nothing may write it.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         run = [sys.executable, "-c", PROGRAM, "run", str(asking), "--thread", "t", "--yes"]
         asked = subprocess.run(run, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         assert asked.returncode == WAITING, asked.stderr

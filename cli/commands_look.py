@@ -242,10 +242,10 @@ def show(
 
 def _show_output(screen: Screen, sources: Sources, thread: str, step: str) -> int:
     from ..plan.references import render
-    from .sources import open_agent
+    from .sources import open_threads
     from .views import look_up, results_of
 
-    with open_agent(sources, existing=True) as agent:
+    with open_threads(sources, existing=True) as agent:
         result = results_of(look_up(agent, thread)).get(step) or {}
         output = agent.get_output({"configurable": {"thread_id": thread}}, step)
     if screen.json:

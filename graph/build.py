@@ -7,13 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.graph import END, START, StateGraph
 
 from ..context import Context, read_policy
 from ..errors import ConfigurationError
 from ..execution.step_agent import as_subgraph, make_step_agent
-from ..langgraph_private import made_into
+from ..langgraph_private import made_into, read_by_their_routes, read_written
 from ..models.chat import ChatModels
 from ..models.final_output import OutputForm, output_form
 from ..nodes.approval import make_approval
@@ -30,6 +30,7 @@ from ..storage.plan_cache import PlanCache, to_plan_cache
 from ..tools.toolbox import Toolbox
 from .agent import PlanExecuteAgent
 from .routing import (
+    RouteState,
     route_after_approval,
     route_after_dispatcher,
     route_after_evaluator,
@@ -152,20 +153,25 @@ def _wired(
     builder.add_conditional_edges("evaluator", _Route(route_after_evaluator))
     builder.add_edge("replanner", "validator")
     builder.add_edge("synthesizer", END)
+    read_by_their_routes(builder)
     return builder
 
 
-class _Route(RunnableLambda[State, Any]):
+class _Route(RunnableLambda[Any, Any]):
     """A route that runs in the event loop: LangGraph 1.2.22 would run a plain function in a thread."""
 
-    def __init__(self, route: Callable[[State], Any]) -> None:
+    def __init__(self, route: Callable[[RouteState], Any]) -> None:
         super().__init__(route)
         self._route = route
 
-    def invoke(self, input: State, *_: Any, **__: Any) -> Any:
+    def invoke(self, *given: Any, **_: Any) -> Any:
         """Call the route, without a run of its own in traces."""
-        return self._route(input)
+        config: RunnableConfig = given[1]  # After what the node wrote, which is only a part of the state.
+        return self._route(read_written(config, _ROUTE_CHANNELS))
 
-    async def ainvoke(self, input: State, *_: Any, **__: Any) -> Any:
+    async def ainvoke(self, *given: Any, **_: Any) -> Any:
         """Call the route."""
-        return self._route(input)
+        return self.invoke(*given)
+
+
+_ROUTE_CHANNELS = tuple(RouteState.__annotations__)

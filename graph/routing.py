@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from langgraph.types import Send
+from typing_extensions import TypedDict
 
 from ..plan.dag import next_round_is_due, pending_steps
-from ..state import State, is_taken_in
+from ..state import Approval, Draft, Evaluation, Plan, PlanIssue, RunStatus, StepResult, is_taken_in
 
 __all__ = [
+    "RouteState",
     "route_after_approval",
     "route_after_dispatcher",
     "route_after_evaluator",
@@ -18,13 +20,25 @@ __all__ = [
 ]
 
 
-def route_after_planner(state: State) -> Literal["validator", "synthesizer"]:
+class RouteState(TypedDict, total=False):
+    """The parts of the state that routes read; no others reach them."""
+
+    plan: Plan | None
+    plan_issues: list[PlanIssue]
+    approval: Approval | None
+    results: dict[str, StepResult]
+    evaluation: Evaluation | None
+    status: RunStatus
+    draft: Draft | None
+
+
+def route_after_planner(state: RouteState) -> Literal["validator", "synthesizer"]:
     """A draft is validated; if the goal cannot be planned, the answer gives the reason."""
     return "validator" if state.get("draft") else "synthesizer"
 
 
 def route_after_validator(
-    state: State,
+    state: RouteState,
 ) -> Literal["planner", "replanner", "approval", "dispatcher", "synthesizer"]:
     """Issues go back to the author of the plan, or end the run; a valid plan is approved or runs."""
     if _aborted(state):
@@ -41,7 +55,7 @@ def route_after_validator(
     return "approval" if _decision(state) == "needed" else "dispatcher"
 
 
-def route_after_approval(state: State) -> Literal["planner", "validator", "dispatcher", "synthesizer"]:
+def route_after_approval(state: RouteState) -> Literal["planner", "validator", "dispatcher", "synthesizer"]:
     """An edit is validated; a rejection goes back to the planner, or ends the run if there is none."""
     decision = _decision(state)
     if decision == "edited":
@@ -51,7 +65,7 @@ def route_after_approval(state: State) -> Literal["planner", "validator", "dispa
     return "dispatcher"
 
 
-def route_after_dispatcher(state: State) -> list[Send] | Literal["approval", "evaluator"]:
+def route_after_dispatcher(state: RouteState) -> list[Send] | Literal["approval", "evaluator"]:
     """Send every pending step at once, in topological order; ask for an approval if none is recorded."""
     plan = state.get("plan")
     if plan is None or _decision(state) == "needed" or not is_taken_in(state):
@@ -60,7 +74,7 @@ def route_after_dispatcher(state: State) -> list[Send] | Literal["approval", "ev
     return [Send("executor", {"step_id": step["id"]}) for step in pending] or "evaluator"
 
 
-def route_after_evaluator(state: State) -> Literal["dispatcher", "replanner", "planner", "synthesizer"]:
+def route_after_evaluator(state: RouteState) -> Literal["dispatcher", "replanner", "planner", "synthesizer"]:
     """Run the remaining steps, revise the plan, plan the next steps, or finish."""
     evaluation, plan, results = state.get("evaluation"), state.get("plan"), state.get("results") or {}
     decision = evaluation["decision"] if evaluation else "abort"
@@ -73,11 +87,11 @@ def route_after_evaluator(state: State) -> Literal["dispatcher", "replanner", "p
     return "synthesizer"
 
 
-def _decision(state: State) -> str:
+def _decision(state: RouteState) -> str:
     approval = state.get("approval")
     return approval["decision"] if approval else "needed"
 
 
-def _aborted(state: State) -> bool:
+def _aborted(state: RouteState) -> bool:
     evaluation = state.get("evaluation")
     return evaluation is not None and evaluation["decision"] == "abort"

@@ -64,7 +64,7 @@ class PlanTransformer(StreamTransformer):
 
     def _look(self, state: Any) -> None:
         """Find the plan of a continued run, for which no event is sent again."""
-        if isinstance(state, Mapping) and state.get("status") not in FINAL_STATUSES and is_taken_in(state):  # type: ignore[arg-type]
+        if isinstance(state, Mapping) and state.get("status") not in FINAL_STATUSES and is_taken_in(state):
             self._show(state.get("plan"))
 
     def _show(self, plan: Plan | None) -> None:

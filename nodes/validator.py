@@ -128,16 +128,16 @@ class _Validator:
         """Find or record what allows this plan to run; return ``needed`` if only a person can."""
         said = feedback_of(state)
         state = {**state, "plan": plan}
-        record = await standing_approval(run, state, self.toolbox)
+        if (record := await standing_approval(run, state, self.toolbox)) is not None:
+            return approval_state(record, said)
         grants = await grants_of(run, state, self.toolbox)
-        if record is None and (implied := await self._implied_decision(draft, state, grants, run)):
+        if implied := await self._implied_decision(draft, state, grants, run):
             await record_approval(run, state, self.toolbox, *implied)
             # An edit by somebody who may not approve this plan does not approve it.
-            record = await standing_approval(run, state, self.toolbox)
-        if record is None:
-            fingerprint = plan_hash(plan, state.get("inputs"))
-            return {"decision": "needed", "plan_hash": fingerprint, "grants": grants, "feedback": said}
-        return approval_state(record, said)
+            if (record := await standing_approval(run, state, self.toolbox)) is not None:
+                return approval_state(record, said)
+        fingerprint = plan_hash(plan, state.get("inputs"))
+        return {"decision": "needed", "plan_hash": fingerprint, "grants": grants, "feedback": said}
 
     async def _implied_decision(
         self, draft: Draft, state: State, grants: Grants, run: Run

@@ -33,13 +33,28 @@ def topological_order(steps: Sequence[Step]) -> list[Step]:
     by_id: dict[str, list[Step]] = {}
     for step in steps:
         by_id.setdefault(step["id"], []).append(step)
-    sorter = TopologicalSorter(
-        {
-            step_id: [d for step in same for d in step.get("depends_on", ()) if d in by_id]
-            for step_id, same in by_id.items()
-        }
-    )
-    return [step for step_id in sorter.static_order() for step in by_id[step_id]]
+    waits, after = dict.fromkeys(by_id, 0), dict[str, list[str]]()
+    for step in steps:
+        for dep in step.get("depends_on", ()):
+            if dep in by_id:
+                waits[step["id"]] += 1
+                after.setdefault(dep, []).append(step["id"])
+    order = [step_id for step_id in by_id if not waits[step_id]]
+    for step_id in order:  # It grows.
+        for later in after.get(step_id, ()):
+            waits[later] -= 1
+            if not waits[later]:
+                order.append(later)
+    if len(order) < len(by_id):
+        TopologicalSorter(_needed(by_id)).prepare()  # It names the circle.
+    return [step for step_id in order for step in by_id[step_id]]
+
+
+def _needed(by_id: Mapping[str, Sequence[Step]]) -> dict[str, list[str]]:
+    return {
+        step_id: [dep for step in same for dep in step.get("depends_on", ()) if dep in by_id]
+        for step_id, same in by_id.items()
+    }
 
 
 def descendants(steps: Sequence[Step], roots: Iterable[str]) -> set[str]:
@@ -58,6 +73,9 @@ def pending_steps(plan: Plan, results: Mapping[str, StepResult]) -> list[Step]:
 
     These are the steps without a result, and blocked steps whose dependencies have since succeeded.
     """
+    ended = {step_id for step_id, result in results.items() if result["status"] != "blocked"}
+    if ended >= {step["id"] for step in plan["steps"]}:
+        return []
     pending: dict[str, Step] = {}
     for step in topological_order(plan["steps"]):
         result = results.get(step["id"])

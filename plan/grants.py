@@ -33,16 +33,15 @@ Values = Mapping[str, Any]
 
 def plan_grants(plan: Plan, toolbox: Tools, values: Values) -> Grants:
     """Return what approving a plan allows."""
-    tools = sorted({name for step in plan["steps"] for name in granted_tools(step)})
+    calls = [(step, name) for step in plan["steps"] for name in granted_tools(step)]
+    tools = sorted({name for _, name in calls})
+    found = [(step, name, touched(step, name, toolbox, values)) for step, name in calls]
+    later = {_as_written(step, name, toolbox) for step, name, resources in found if None in resources}
     return {
         "tools": tools,
         "effects": [str(effect) for effect in toolbox.effects(tools)],
-        "resources": sorted(
-            {known for step in plan["steps"] for known in resources_of(step, toolbox, values)}
-        ),
-        "at_run_time": sorted(
-            {later for step in plan["steps"] for later in open_resources(step, toolbox, values)}
-        ),
+        "resources": sorted({one for _, _, resources in found for one in resources if one is not None}),
+        "at_run_time": sorted(later),
         "fingerprints": toolbox.fingerprints(tools),
     }
 

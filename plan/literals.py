@@ -79,7 +79,7 @@ def holds_references(value: Json) -> bool:
     return any(found)
 
 
-def _references(text: str) -> list[Any]:
+def _references(text: str) -> Sequence[Any]:
     try:
         return references_in(text)
     except BadReferenceError:

@@ -43,6 +43,7 @@ _MARKED = [
     (re.compile(rf"(?<![$\\])\$(?!\d){_NAME}(?!\w|[.,]\d)"), "$"),
     (re.compile(rf"(?<![\w#])#E{_NAME}(?!\w)"), "#E"),
 ]
+_MARK = re.compile(r"[{<[$#]")
 _OURS = re.compile(r"\$?\$\{(?:[^{}]|\{[^{}]*+\})*+\}?")
 """Our own references, and the escaped ones."""
 _OUTPUT = re.compile(r"^\.(?:outputs?|results?)\b")
@@ -51,7 +52,7 @@ _KEY = re.compile(r"""\[(['"])(\w+)\1\]""")
 
 def other_notations(text: str, lookup: Lookup) -> Iterator[OtherNotation]:
     """Find texts that are meant as references but are not."""
-    if not any(mark in text for mark in "{<[$#"):
+    if not _MARK.search(text):
         return
     rest = _OURS.sub(lambda ours: "\0" * len(ours[0]), text)
     for pattern, is_free, opening in _BRACKETS:

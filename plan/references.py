@@ -71,13 +71,14 @@ class Reference(NamedTuple):
 # --- finding -----------------------------------------------------------------------------
 
 
-def references_in(text: str) -> list[Reference]:
+@lru_cache(maxsize=4096)
+def references_in(text: str) -> tuple[Reference, ...]:
     """Find the references of one string, in order.
 
     Raises:
         BadReferenceError: If one is empty or not closed.
     """
-    return [part for part in _split(text) if isinstance(part, Reference)]
+    return tuple(part for part in _split(text) if isinstance(part, Reference))
 
 
 def is_single_reference(text: Json) -> bool:
@@ -476,29 +477,31 @@ def render(value: Json) -> str:
 # --- the references of a step ------------------------------------------------------------
 
 
-def reference_fields(step: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
-    """Yield the parts of a step in which references are resolved, with their names."""
-    if isinstance(call := step.get("call"), Mapping):
-        yield "call.args", call.get("args")
-    for name in ("task", "for_each", "success_criteria"):
-        if name in step:
-            yield name, step[name]
-    if isinstance(ask := step.get("ask"), Mapping):
-        yield "ask", ask
-    if isinstance(sub := step.get("plan"), Mapping):
-        yield "plan.goal", sub.get("goal")
+def reference_fields(step: Mapping[str, Any]) -> list[tuple[str, Json]]:
+    """List the parts of a step in which references are resolved, with their names."""
+    fields: list[tuple[str, Json]] = []
+    if "call" in step and isinstance(step["call"], dict):
+        fields.append(("call.args", step["call"].get("args")))
+    fields += [(name, step[name]) for name in ("task", "for_each", "success_criteria") if name in step]
+    if "ask" in step and isinstance(step["ask"], dict):
+        fields.append(("ask", step["ask"]))
+    if "plan" in step and isinstance(step["plan"], dict):
+        fields.append(("plan.goal", step["plan"].get("goal")))
+    return fields
 
 
-def strings_in(value: Json) -> Iterator[str]:
-    """Yield every string of a JSON value (not dict keys)."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from strings_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from strings_in(item)
+def strings_in(value: Json) -> list[str]:
+    """List every string of a JSON value (not dict keys), in order."""
+    found, waiting = [], [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            found.append(item)
+        elif isinstance(item, dict):
+            waiting += reversed(item.values())
+        elif isinstance(item, list | tuple):
+            waiting += reversed(item)
+    return found
 
 
 def field_with(step: Mapping[str, Any], where: str, expression: str) -> tuple[str | int, ...]:

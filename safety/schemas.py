@@ -31,7 +31,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
 
 from ..errors import known
-from .depth import is_too_deep, too_deep_message
+from .depth import read_json, too_deep_message
 from .patterns import PatternError, compile_pattern, compile_schema_pattern, is_found
 from .work import Work, current_work, within
 
@@ -117,14 +117,15 @@ def _counted(check: Keyword) -> Keyword:
     """Have a keyword count what it goes through."""
 
     def keyword(validator: Any, value: Json, instance: Json, schema: Json) -> Any:
-        current_work().spend(_STEPS_A_KEYWORD + _size(value) + _size(instance))
+        size = len(value) if isinstance(value, _SIZED) else 0
+        size += len(instance) if isinstance(instance, _SIZED) else 0
+        current_work().spend(_STEPS_A_KEYWORD + size)
         return check(validator, value, instance, schema)
 
     return keyword
 
 
-def _size(value: Json) -> int:
-    return len(value) if isinstance(value, dict | list) else 0
+_SIZED = (dict, list)
 
 
 def _same_dialect(self: Any, **changes: Any) -> Any:
@@ -222,14 +223,22 @@ def read_schema(schema: Json) -> Schema:
         BadSchemaError: If it is none, or cannot be evaluated.
         WorkLimitError: If finding out takes too much work.
     """
-    if is_too_deep(schema):
-        raise BadSchemaError(too_deep_message("it"))
-    return _read(json.dumps(schema, default=str))
+    try:
+        text = _as_text(schema)
+    except (RecursionError, ValueError) as error:
+        raise BadSchemaError(too_deep_message("it")) from error
+    return _read(text)
+
+
+_as_text = json.JSONEncoder(default=str).encode
 
 
 @lru_cache(maxsize=512)
 def _read(text: str) -> Schema:
-    document = json.loads(text)
+    try:
+        document = read_json(text)
+    except ValueError as error:
+        raise BadSchemaError(str(error)) from error
     named = document.get("$schema") if isinstance(document, dict) else None
     dialect = _DIALECTS.get(named.rstrip("#")) if isinstance(named, str) else None
     problems = []

@@ -91,6 +91,8 @@ class Meter:
         self.prices = prices or PriceTable()
         self.periods = periods
         self._settings = settings
+        limits = {budget: getattr(settings, budget) for budget in BUDGETS}
+        self._limits: dict[Budget, float] = {key: one for key, one in limits.items() if one is not None}
         self._clock = clock
         self._spent: Usage = add_usage({}, spent or {})
         self._reserved = 0
@@ -120,9 +122,11 @@ class Meter:
 
     def limit(self, budget: Budget) -> float | None:
         """Return what a budget allows in all, with what a person has added to it; None: no such budget."""
-        limit: float | None = getattr(self._settings, budget)
-        added = self.extensions.get(budget)
-        return limit if limit is None or added is None else limit + added["by"]
+        return self._limit(budget) if budget in self._limits else None
+
+    def _limit(self, budget: Budget) -> float:
+        limit, added = self._limits[budget], self.extensions.get(budget)
+        return limit if added is None else limit + added["by"]
 
     def extend(self, budget: Budget, by: float) -> None:
         """Add to a budget; its soft share counts from here on for what is left of it."""
@@ -132,11 +136,8 @@ class Meter:
 
     def soft_limit(self, share: float) -> SoftLimit | None:
         """Return the first budget of which this share is used up, if there is one."""
-        for budget in BUDGETS:
-            limit, used = self.limit(budget), self._used(budget)
-            if limit is None:
-                continue
-            added = self.extensions.get(budget)
+        for budget in self._limits:
+            limit, used, added = self._limit(budget), self._used(budget), self.extensions.get(budget)
             since = added["at"] if added else 0.0
             if used >= since + share * (limit - since):
                 return SoftLimit(budget, used, limit)
@@ -231,8 +232,7 @@ class Meter:
 
     def _first_over(self, *budgets: Budget) -> BudgetExceededError | None:
         for budget in budgets:
-            limit, used = self.limit(budget), self._used(budget)
-            if limit is not None and used >= limit:
+            if budget in self._limits and (used := self._used(budget)) >= (limit := self._limit(budget)):
                 return BudgetExceededError(budget, used, limit)
         return None
 

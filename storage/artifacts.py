@@ -14,13 +14,15 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
-
-from langgraph.store.base import BaseStore, GetOp, Item, PutOp
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StorageDamagedError
 from ..tools.texts import preview
 from .rows import ROOT, dump, encode
+
+if TYPE_CHECKING:
+    # Who only looks at small outputs does not load LangGraph.
+    from langgraph.store.base import BaseStore
 
 __all__ = [
     "HANDLE",
@@ -126,6 +128,8 @@ class Artifacts:
     # --- the store -----------------------------------------------------------------------
 
     async def _write(self, digest: str, text: str) -> None:
+        from langgraph.store.base import PutOp
+
         assert self._store is not None
         pieces = [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)]
         rows = [
@@ -161,6 +165,8 @@ class Artifacts:
         return text
 
     async def _pieces(self, digest: str, first: int) -> list[str]:
+        from langgraph.store.base import GetOp, Item
+
         if self._store is None:
             return []
         wanted = [

@@ -27,6 +27,7 @@ from ..langgraph_private import (
     unpacked,
 )
 from ..state import State, add_usage, append, merge_by_id
+from .artifacts import HANDLE, unwrapped
 from .sqlite import Database, is_held
 
 if TYPE_CHECKING:
@@ -254,6 +255,9 @@ class ThreadSource(Protocol):
     def get_state(self, config: RunnableConfig) -> StateSnapshot:
         """Return the state of a thread."""
 
+    def get_output(self, config: RunnableConfig, step_id: str) -> Any:
+        """Return the exact output of a step."""
+
 
 class StoredThreads:
     """The threads of a local database, with LangGraph only for a state that needs it.
@@ -272,3 +276,12 @@ class StoredThreads:
         """Return the state of a thread; what is looked at of it, where LangGraph is not needed."""
         found: Any = latest(self.checkpointer.shared, config["configurable"]["thread_id"])
         return found or self._agent().get_state(config)
+
+    def get_output(self, config: RunnableConfig, step_id: str) -> Any:
+        """Return the exact output of a step; LangGraph reads a large one, and says why there is none."""
+        result = (self.get_state(config).values.get("results") or {}).get(step_id)
+        output = result["output"] if result is not None else {HANDLE: None}
+        kept = unwrapped(output)
+        if kept is output and isinstance(kept, dict) and HANDLE in kept:
+            return self._agent().get_output(config, step_id)
+        return kept

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -112,52 +112,55 @@ _SILENT_S = 1.0
 """After this silence a client is shown the progress again."""
 
 
-@asynccontextmanager
-async def _stoppable(run: Run, entered: float, held: _Held) -> AsyncIterator[None]:
+def _stoppable(run: Run, entered: float, held: _Held) -> AbstractAsyncContextManager[None]:
     """Stop the run when it is told to after it was ``entered`` (seconds since the epoch).
 
     A run that no longer holds its thread is stopped too: its steps may only end, and it can write nothing.
     """
     run.stop.follow(held.stop)
     if held.hold is None or held.hold.watch is not None:
-        yield
-        return
+        return nullcontext()
 
     async def look() -> None:
-        while not run.stop.is_set():
-            await asyncio.sleep(_STOP_LOOK_S)
-            try:
-                if await run.ledger.stop_requested(since=entered):
-                    run.stop.set()
-            except Exception:
-                # The run itself will meet the store's fault where it matters; a later look may succeed.
-                _log.warning("cannot look for a request to stop", exc_info=True)
+        if run.stop.is_set():
+            return
+        try:
+            if await run.ledger.stop_requested(since=entered):
+                run.stop.set()
+        except Exception:
+            # The run itself will meet the store's fault where it matters; a later look may succeed.
+            _log.warning("cannot look for a request to stop", exc_info=True)
 
-    async with _meanwhile(look()):
-        yield
+    return _every(_STOP_LOOK_S, look)
 
 
-@asynccontextmanager
-async def _shown_again(run: Run) -> AsyncIterator[None]:
+def _shown_again(run: Run) -> AbstractAsyncContextManager[None]:
     """Show clients that the run continues, even if nothing else is sent."""
 
     async def show() -> None:
-        while True:
-            await asyncio.sleep(_SILENT_S / 2)
-            run.show_again(_SILENT_S)
+        run.show_again(_SILENT_S)
 
-    async with nullcontext() if run.shown is None else _meanwhile(show()):
-        yield
+    return nullcontext() if run.shown is None else _every(_SILENT_S / 2, show)
 
 
 @asynccontextmanager
-async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
+async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Act again and again beside a run; most end earlier, and need no task for it."""
+
+    async def go_on() -> None:
+        while True:
+            await act()
+            await asyncio.sleep(seconds)
+
+    loop, begun = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+    timer = loop.call_later(seconds, lambda: begun.add(loop.create_task(go_on())))
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        timer.cancel()
+        for task in begun:
+            task.cancel()
+            await asyncio.wait({task})
 
 
 # --- the thread --------------------------------------------------------------------------
@@ -205,18 +208,12 @@ async def _held(
         held = _Held(own, StopSignal())
         if own is not None and own.watch is not None:
             own.watch(held.stop.set)
-        with _registered(agent, thread_id, held.stop):
+        # `cancel_run` finds the run here if no lock shows it.
+        agent.running.add((thread_id, held.stop))
+        try:
             yield held
-
-
-@contextmanager
-def _registered(agent: CompiledAgent, thread_id: str, stop: StopSignal) -> Iterator[None]:
-    """Let `cancel_run` find the run in this process if no lock shows it, and stop it."""
-    agent.running.add((thread_id, stop))
-    try:
-        yield
-    finally:
-        agent.running.discard((thread_id, stop))
+        finally:
+            agent.running.discard((thread_id, held.stop))
 
 
 def _inherited(configurable: Mapping[str, Any]) -> Context | None:

@@ -400,7 +400,7 @@ async def arrive(
     settings = _settings(record.settings, snapshot, asked, agent.policy)
     redactor = run_redactor(settings.secret_names)
     changed = {
-        "instructions": redactor.text(settings.instructions),
+        "instructions": settings.instructions and redactor.text(settings.instructions),
         # If the client's own tenant is known, it cannot choose another.
         "tenant": agent.policy.tenant or authenticated_user(configurable) or settings.tenant,
     }
@@ -439,7 +439,7 @@ async def _uses(snapshot: StateSnapshot | None, settings: Context, ledger: Ledge
     """Look up the calls of open foreign questions, if rules may apply to them."""
     open_ = snapshot.interrupts if snapshot is not None and settings.approvers else ()
     asked = [one.id for one in open_ if question_name(one.value) not in QUESTIONS]
-    return dict(zip(asked, await ledger.uses(asked), strict=True))
+    return dict(zip(asked, await ledger.uses(asked), strict=True)) if asked else {}
 
 
 async def _reopened(

@@ -20,7 +20,7 @@ _MUST_BE_EXACT = ("call", "success_criteria", "output_schema", "when", "for_each
 def _secrets(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
     for step in plan["steps"]:
         for name in _MUST_BE_EXACT:
-            for secret in marks_in(step.get(name)):
+            for secret in marks_in(step[name]) if name in step else ():  # type: ignore[literal-required]
                 yield _secret_issue(step, f"step {step['id']!r}", secret, name)
     yield from secrets_in_inputs(input_values(plan, facts.inputs))
 

@@ -79,8 +79,9 @@ def _planner(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 
 def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    tools = facts.toolbox.names
     for step in plan["steps"]:
-        if "call" in step and step["call"]["tool"] in facts.toolbox.names:
+        if "call" in step and step["call"]["tool"] in tools:
             from ...safety.schemas import BadSchemaError
 
             who = f"step {step['id']!r}, tool {step['call']['tool']!r}"
@@ -97,8 +98,9 @@ def _arguments(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
 
 
 def _state(plan: Plan, facts: PlanFacts) -> Iterator[PlanIssue]:
+    tools = facts.toolbox.names
     for step in plan["steps"]:
-        if "call" not in step or step["call"]["tool"] not in facts.toolbox.names:
+        if "call" not in step or step["call"]["tool"] not in tools:
             continue
         who = f"step {step['id']!r}, tool {step['call']['tool']!r}"
         for field in facts.toolbox.missing_state(step["call"]["tool"]):

@@ -5,6 +5,7 @@ import operator
 from typing import Annotated, Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph._internal import _constants as constants
 from langgraph.checkpoint.memory import InMemorySaver
@@ -279,3 +280,22 @@ def test_what_checkpoints_hold_is_called_as_before():
     assert langgraph_private.place_of_task(task_path_str((constants.PULL, "planner"))) == "planner"
     with pytest.raises(ValueError, match="other"):
         langgraph_private.place_of_task("~other, planner")
+
+
+async def test_a_route_reads_what_its_node_wrote_as_langgraph_would_read_it():
+    seen = {}
+
+    def route(state, config):
+        seen["langgraph"] = {name: state[name] for name in ("plan", "results")}
+        seen["ours"] = langgraph_private.read_written(config, ["plan", "results"])
+        return END
+
+    builder = StateGraph(Shared)
+    builder.add_node("first", lambda state: {"plan": {"made": "now"}, "results": {"b": 2}})
+    builder.add_edge(START, "first")
+    builder.add_conditional_edges("first", RunnableLambda(route), [END])
+    graph = builder.compile(checkpointer=InMemorySaver())
+    await graph.ainvoke({"results": {"a": 1}}, THREAD)
+    assert seen["ours"] == seen["langgraph"] == {"plan": {"made": "now"}, "results": {"a": 1, "b": 2}}
+    await graph.aupdate_state(THREAD, {"results": {"__overwrite__": {"c": 3}}}, as_node="first")
+    assert seen["ours"] == seen["langgraph"] == {"plan": {"made": "now"}, "results": {"c": 3}}

@@ -110,6 +110,7 @@ def database(tmp_path_factory):
         (["show", "waiting"], "Status: waiting"),
         (["show", "done"], "Status: done"),
         (["show", "stopped"], "stopped"),
+        (["show", "done", "--step", "a"], "yes"),
         (["history", "done"], "answered"),
         (["validate", "plan.yaml"], "plan.yaml: valid"),
     ],
