@@ -71,7 +71,6 @@ class Reference(NamedTuple):
 # --- finding -----------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
 def references_in(text: str) -> tuple[Reference, ...]:
     """Find the references of one string, in order.
 
@@ -89,9 +88,15 @@ def is_single_reference(text: Json) -> bool:
     return len(parts) == 1 and isinstance(parts[0], Reference)
 
 
-@lru_cache(maxsize=4096)
 def _split(text: str) -> tuple[str | Reference, ...]:
     """Split a string into literal text (escapes undone) and references."""
+    if "${" in text:
+        return _divided(text)
+    return (text,) if text else ()  # Most are so, and need not be remembered.
+
+
+@lru_cache(maxsize=4096)
+def _divided(text: str) -> tuple[str | Reference, ...]:
     parts: list[str | Reference] = []
     literal, at = "", 0
     while (found := text.find("${", at)) >= 0:
