@@ -45,7 +45,6 @@ from ..storage.ids import CallId
 from ..tools.calls import failed_call, require_credentials, without_secrets
 from ..tools.idempotency import keyed_tool
 from ..tools.texts import preview
-from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tools.values import plain_output, spoken
 from ..tracing.marks import current_span
@@ -179,6 +178,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         _recover(scope, request.state["messages"])
         effect = self._toolbox.effect(call["name"])
         tool, name, asked = self._toolbox.get(call["name"]), call["name"], _asked(request)
+        takes_key = self._toolbox.exact(name).takes_key
         order, wanted = _order(request, asked), content_of(asked["name"], asked["args"])
         args = scope.run.redact(call["args"])
         args = await self._confirmed(request, scope, args, effect, [order, *_changed(wanted, name, args)])
@@ -186,13 +186,16 @@ class StepGuard(AgentMiddleware[Any, Any]):
         seen = scope.begin_call(request.tool_call, effect)
 
         async def make(this: CallId) -> Any:
-            keyed = request.override(tool=keyed_tool(tool, this.idempotency_key))
+            keyed = request
+            if takes_key:
+                key = dict.fromkeys(takes_key, this.idempotency_key)
+                keyed = request.override(tool=keyed_tool(tool, key))
             return await _made(keyed, handler, scope, transient_tries=1 if effect == "write" else 4)
 
         call_id = str(call["id"] or "")
         try:
             require_credentials(name, args)
-            await run_bounded(self._toolbox.check_arguments, name, args)
+            await self._toolbox.check_arguments(name, args)
             changed = "".join(_changed(wanted, name, args))
             output = await call_once(
                 scope,
@@ -233,7 +236,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         if not asks_for_a_call(scope, effect, has_read=has_read):
             return args
         try:
-            await run_bounded(self._toolbox.check_arguments, name, args)
+            await self._toolbox.check_arguments(name, args)
         except (BadArgumentsError, WorkLimitError):
             return args  # The call is refused, and the model is told why.
         return await confirmed_call(scope, name, args, self._toolbox, occasion)

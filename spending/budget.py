@@ -121,8 +121,9 @@ class Meter:
     def limit(self, budget: Budget) -> float | None:
         """Return what a budget allows in all, with what a person has added to it; None: no such budget."""
         limit: float | None = getattr(self._settings, budget)
-        added = self.extensions.get(budget)
-        return limit if limit is None or added is None else limit + added["by"]
+        if limit is None or (added := self.extensions.get(budget)) is None:
+            return limit
+        return limit + added["by"]
 
     def extend(self, budget: Budget, by: float) -> None:
         """Add to a budget; its soft share counts from here on for what is left of it."""
@@ -133,10 +134,9 @@ class Meter:
     def soft_limit(self, share: float) -> SoftLimit | None:
         """Return the first budget of which this share is used up, if there is one."""
         for budget in BUDGETS:
-            limit, used = self.limit(budget), self._used(budget)
-            if limit is None:
+            if (limit := self.limit(budget)) is None:
                 continue
-            added = self.extensions.get(budget)
+            used, added = self._used(budget), self.extensions.get(budget)
             since = added["at"] if added else 0.0
             if used >= since + share * (limit - since):
                 return SoftLimit(budget, used, limit)
@@ -231,8 +231,8 @@ class Meter:
 
     def _first_over(self, *budgets: Budget) -> BudgetExceededError | None:
         for budget in budgets:
-            limit, used = self.limit(budget), self._used(budget)
-            if limit is not None and used >= limit:
+            limit = self.limit(budget)
+            if limit is not None and (used := self._used(budget)) >= limit:
                 return BudgetExceededError(budget, used, limit)
         return None
 
