@@ -439,7 +439,7 @@ class StepScope:
         still_stands: Tells whether the step of an id is part of the plan and has not failed.
         item_stands: Tells whether the list also asks for this call at another item's position.
         nothing_to_do: Whether the agent declared that nothing needed doing.
-        is_given: Whether it works with outputs of other steps.
+        is_given: Tells whether it works with outputs of other steps.
         within: The calls of its sub-plan's steps that this process made, in full length.
         found_sound: Whether it is a sub-plan whose results were all verified.
         untold: Ids of the calls that were begun and not made yet.
@@ -470,7 +470,7 @@ class StepScope:
     still_stands: Callable[[str], bool] = lambda _: False
     item_stands: Callable[[Place, str], Awaitable[bool]] = _no_item_stands
     nothing_to_do: bool = False
-    is_given: bool = False
+    is_given: Callable[[], bool] = lambda: False
     within: list[Evidence] = field(default_factory=list)
     found_sound: bool = False
     untold: set[str] = field(default_factory=set)

@@ -309,7 +309,7 @@ class StepWork:
             outer=outer if isinstance(outer, StepScope) else None,
             still_stands=self._stands,
             item_stands=partial(self._item_stands, item=item, hint=hint),
-            is_given="call" not in self.step and bool(outputs_used(self.step) - {"inputs", "item", "index"}),
+            is_given=lambda: bool(outputs_used(self.step) - {"inputs", "item", "index"}),
         )
 
     async def _produce(

@@ -180,8 +180,10 @@ def current_span(config: RunnableConfig) -> AbstractContextManager[object]:
     callbacks = config.get("callbacks")
     if not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
         return nullcontext()
+    keepers = [handler for handler in callbacks.handlers if isinstance(handler, SpanKeeper)]
+    if not keepers:
+        return nullcontext()
     with ExitStack() as kept:
-        for handler in callbacks.handlers:
-            if isinstance(handler, SpanKeeper):
-                kept.enter_context(handler.current(callbacks.parent_run_id))
+        for keeper in keepers:
+            kept.enter_context(keeper.current(callbacks.parent_run_id))
         return kept.pop_all()
