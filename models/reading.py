@@ -236,6 +236,6 @@ def _reasons(answer: AIMessage) -> set[str]:
     metadata = answer.response_metadata
     details = metadata.get("incomplete_details") or {}
     names = ("finish_reason", "stop_reason", "stopReason", "done_reason")
-    given = [details.get("reason"), *(metadata.get(name) for name in names)]
+    given = [details.get("reason"), *[metadata.get(name) for name in names]]
     # An enum may come as ``FinishReason.MAX_TOKENS``.
     return {str(reason).rpartition(".")[2].lower() for reason in given if reason}

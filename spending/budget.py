@@ -51,6 +51,8 @@ class _Book:
         self._lock = asyncio.Lock()
 
     async def keep(self) -> None:
+        if self.counted == self._kept:
+            return
         async with self._lock:  # an older count must not overtake a newer one
             if self.counted != self._kept:
                 counted = dict(self.counted)

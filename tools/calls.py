@@ -214,7 +214,7 @@ def abridged(args: Mapping[str, Json], limit: int) -> dict[str, Json]:
         args: The arguments of a call; often whole outputs of earlier steps.
         limit: Characters of their JSON text; beyond it a long value becomes ``{"$abridged": beginning}``.
     """
-    texts = {name: json.dumps(value, ensure_ascii=False, default=str) for name, value in args.items()}
+    texts = {name: _ENCODER.encode(value) for name, value in args.items()}
     if sum(map(len, texts.values())) <= limit:
         return dict(args)
     return {
@@ -223,6 +223,7 @@ def abridged(args: Mapping[str, Json], limit: int) -> dict[str, Json]:
     }
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 ABRIDGED = "$abridged"
 """The only key of a shortened argument on record."""
 
