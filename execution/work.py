@@ -195,7 +195,7 @@ class StepWork:
         evidence: list[Evidence] = []
         attempt = new_attempt(number, started_at, None, None)
         if named is not None:
-            attempt["model"] = named
+            attempt["model"] = self.run.redact(named)
         kept: Json = None
         failure: Failure | None = None
         try:
@@ -222,11 +222,12 @@ class StepWork:
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
         finally:
             await scope.tab.end_calls()
-        attempt["error"] = failure
         if scope.outer is not None:
             scope.outer.within += evidence
         return {
-            **self.run.redact(attempt),
+            **attempt,
+            "criteria": self.run.redact(attempt["criteria"]),
+            "error": self.run.redact(failure),
             "output": kept,
             "evidence": [_for_the_record(call) for call in evidence],
             "usage": scope.tab.usage,

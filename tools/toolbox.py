@@ -143,8 +143,10 @@ class Toolbox:
             name: The tool.
             args: Final values, without unknown ones.
         """
-        template, given, fields = self.template(name), args or {}, self.template_fields(name)
-        if template is None or not given.keys() >= set(fields):
+        if (template := self.template(name)) is None:
+            return None
+        given, fields = args or {}, self.template_fields(name)
+        if not given.keys() >= set(fields):
             return None
         return template.format_map(given) if fields else template
 
