@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langchain_core.tools import tool as make_tool
@@ -289,6 +291,10 @@ def _giving_json(tool: BaseTool) -> BaseTool:
         with raising_only_exceptions():
             return await taken(tool.name, await function(*args, **kwargs), with_artifact=with_artifact)
 
+    # LangChain asks for these at every call (langchain-core 1.8.3), and they take long to find out.
+    with suppress(Exception):  # Some names only a type checker knows.
+        call.__annotations__ = get_type_hints(function, include_extras=True)
+        call.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
     return tool.model_copy(update={"coroutine": call})
 
 
