@@ -401,12 +401,6 @@ STEP_KEY = "__plan_execute_step"
 """Key of the step's scope in the config of an agent step; tools and models cannot reach it."""
 
 
-def _set_event() -> asyncio.Event:
-    event = asyncio.Event()
-    event.set()
-    return event
-
-
 Repeats = Literal["none", "known", "all"]
 """No writes; those whose success is known; also those that may have happened."""
 
@@ -435,7 +429,7 @@ class StepScope:
         doubtful: Whether a run with a lost record may have started writes.
         repeats: Which of the step's own writes this attempt may make again without a question.
         writing: The number of active calls that change the world, including those of a sub-plan.
-        no_write: Set while there are none.
+        after_writes: Called when none of them is left; None: nobody waits for that.
         outer: In a sub-plan, the step to which the plan belongs.
         begun_at: When the work began, if that was before the attempt did.
         recovered: Whether the spending of the attempt's earlier entries has been counted.
@@ -445,7 +439,7 @@ class StepScope:
         still_stands: Tells whether the step of an id is part of the plan and has not failed.
         item_stands: Tells whether the list also asks for this call at another item's position.
         nothing_to_do: Whether the agent declared that nothing needed doing.
-        is_given: Whether it works with outputs of other steps.
+        is_given: Tells whether it works with outputs of other steps.
         within: The calls of its sub-plan's steps that this process made, in full length.
         found_sound: Whether it is a sub-plan whose results were all verified.
         untold: Ids of the calls that were begun and not made yet.
@@ -466,7 +460,7 @@ class StepScope:
     doubtful: bool = False
     repeats: Repeats = "none"
     writing: int = 0
-    no_write: asyncio.Event = field(default_factory=_set_event)
+    after_writes: Callable[[], None] | None = None
     outer: StepScope | None = None
     begun_at: str | None = None
     recovered: bool = False
@@ -476,7 +470,7 @@ class StepScope:
     still_stands: Callable[[str], bool] = lambda _: False
     item_stands: Callable[[Place, str], Awaitable[bool]] = _no_item_stands
     nothing_to_do: bool = False
-    is_given: bool = False
+    is_given: Callable[[], bool] = lambda: False
     within: list[Evidence] = field(default_factory=list)
     found_sound: bool = False
     untold: set[str] = field(default_factory=set)
@@ -489,14 +483,13 @@ class StepScope:
             scopes.append(outer)
         for scope in scopes:
             scope.writing += 1
-            scope.no_write.clear()
         try:
             yield
         finally:
             for scope in scopes:
                 scope.writing -= 1
-                if not scope.writing:
-                    scope.no_write.set()
+                if not scope.writing and scope.after_writes is not None:
+                    asyncio.get_running_loop().call_soon(scope.after_writes)
 
     def begin_call(self, call: Mapping[str, Any], effect: Effect) -> Evidence:
         """Return the evidence of a tool call (``{name, args, id}``) that may be made; it is not ok yet."""

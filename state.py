@@ -486,12 +486,13 @@ def total_usage(spent: Iterable[Usage]) -> Usage:
 
 
 def _add(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
-    total = dict(left)
+    total = {**left}
     for key, value in right.items():
-        if isinstance(value, dict):
-            total[key] = _add(total.get(key) or {}, value)
+        held = total.get(key)
+        if held is None:
+            total[key] = value
         else:
-            total[key] = (total.get(key) or 0) + value
+            total[key] = _add(held, value) if isinstance(value, dict) else held + value
     return total
 
 

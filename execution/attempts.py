@@ -7,7 +7,7 @@ were given.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,7 +62,7 @@ from ..storage.effect_log import EffectRecord
 from ..storage.ids import Place, path_as_json
 from ..tools.texts import shortened
 from ..tools.threads import run_bounded
-from ..tracing.marks import STEP, TracedPart, plan_marks, traced_part
+from ..tracing.marks import STEP, TracedPart, plan_marks
 from .items import ItemsWork, failure_codes
 from .work import StepWork, broken_attempt
 
@@ -142,15 +142,15 @@ class AttemptLoop:
         # The items of a loop take slots of their own.
         slot = nullcontext() if "for_each" in self.step else gate.slot(self.step, begun=bool(recorded))
         async with slot, self._traced_step() as traced:
-            self.work = replace(self.work, config=traced.config)
+            self.work.config = traced.config
             outcome = await self._attempt_until_decided(recorded)
             traced.outputs = {key: outcome.result[key] for key in _SHOWN_OF_A_RESULT}  # type: ignore[literal-required]
             return outcome
 
-    def _traced_step(self) -> AbstractAsyncContextManager[TracedPart]:
+    def _traced_step(self) -> TracedPart:
         step = self.step["id"]
         marks = {**plan_marks(self.work.plan), STEP: step}
-        return traced_part(
+        return TracedPart(
             self.work.config, "step", f"step {step}", marks, tags=[f"step:{step}"], inputs={"step": self.step}
         )
 

@@ -8,8 +8,7 @@ also resumes correctly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +23,11 @@ from ..plan.dag import pending_steps
 from ..plan.identity import step_fingerprint
 from ..run import Run
 from ..spending.estimates import expected_seconds
-from ..state import Attempt, State, Step, StepResult, steps_by_id
+from ..state import Attempt, State, Step, StepResult, accepted_at, steps_by_id
 from ..tools.toolbox import Toolbox
 from .gate import Gate, StepWithheldError
 
-__all__ = ["Epoch", "Siblings", "epoch_of", "read_state"]
+__all__ = ["Epoch", "Siblings", "epoch_of"]
 
 _STEP_CHANNELS = ["messages", "plan", "results", "goal", "inputs", "audit"]
 
@@ -47,8 +46,11 @@ class Siblings:
 
 @dataclass
 class Epoch:
-    """The gate, the approval and the history that the executors of one superstep share."""
+    """The state, the gate, the approval and the history that the executors of one superstep share."""
 
+    state: State
+    accepted_at: str
+    """``now()`` of its steps' expressions."""
     gate: Gate
     approval: dict[str, Any] | None
     siblings: Siblings
@@ -63,17 +65,16 @@ class Epoch:
     _working: int = 0
     _rest: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Count a working executor."""
+    def begin(self) -> None:
+        """Count one more working executor."""
         self._working += 1
         self._rest.clear()
-        try:
-            yield
-        finally:
-            self._working -= 1
-            if self._working == 0:
-                self._rest.set()
+
+    def end(self) -> None:
+        """Count one less."""
+        self._working -= 1
+        if self._working == 0:
+            self._rest.set()
 
     async def at_rest(self) -> None:
         """Wait until no executor is working."""
@@ -91,15 +92,8 @@ class Epoch:
         return list(recorded if len(recorded) >= len(asked) else asked)
 
 
-def read_state(config: RunnableConfig) -> State:
-    """Read the graph's state from a task that was sent only an id."""
-    state: State = read_channels(config, _STEP_CHANNELS)
-    return state
-
-
 async def epoch_of(
     run: Run,
-    state: State,
     config: RunnableConfig,
     runtime: Runtime[Any],
     toolbox: Toolbox,
@@ -112,20 +106,16 @@ async def epoch_of(
     if key not in run.epochs:
         first_after_resume = run.resumed and not run.epochs
         reentered = checkpoint if first_after_resume else None
-        opening = _open(run, state, config, reentered, toolbox, models)
-        run.epochs[key] = asyncio.ensure_future(opening)
-    epoch: Epoch = await asyncio.shield(run.epochs[key])
+        run.epochs[key] = asyncio.ensure_future(_open(run, config, reentered, toolbox, models))
+    opened = run.epochs[key]
+    epoch: Epoch = opened.result() if opened.done() else await asyncio.shield(opened)
     return epoch
 
 
 async def _open(
-    run: Run,
-    state: State,
-    config: RunnableConfig,
-    reentered: str | None,
-    toolbox: Toolbox,
-    models: ChatModels,
+    run: Run, config: RunnableConfig, reentered: str | None, toolbox: Toolbox, models: ChatModels
 ) -> Epoch:
+    state: State = read_channels(config, _STEP_CHANNELS)
     plan, known = state.get("plan"), state.get("results") or {}
     assert plan is not None, "the dispatcher sends steps of a plan only"
     run.find_place(state)
@@ -149,7 +139,8 @@ async def _open(
     # On the first entry, the dispatcher has read them.
     recorded = await run.ledger.results(plan["id"]) if reentered else {}
     attempts = await run.ledger.attempts_of_plan(plan["id"])
-    epoch = Epoch(gate, approval, siblings, ready, steps_by_id(plan), recorded, attempts)
+    steps = steps_by_id(plan)
+    epoch = Epoch(state, accepted_at(state), gate, approval, siblings, ready, steps, recorded, attempts)
     if reentered:
         # A write in doubt is asked about even if nothing new may start.
         gate.unsettled = await _unsettled(run, plan["id"])

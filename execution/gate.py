@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 import statistics
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from itertools import count
 
 from langgraph.errors import GraphInterrupt
@@ -35,16 +36,17 @@ class Slots:
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._order = count()
 
-    @asynccontextmanager
-    async def take(self, priority: float) -> AsyncIterator[None]:
-        """Hold one slot; among those who wait, the highest ``priority`` gets the next one."""
-        await self._acquire(priority)
-        try:
-            yield
-        finally:
-            self._release()
+    def take(self, priority: float, admit: Callable[[], None] = lambda: None) -> _Slot:
+        """Hold one slot in the body; among those who wait, the highest ``priority`` gets the next one.
 
-    async def _acquire(self, priority: float) -> None:
+        Args:
+            priority: How urgent it is.
+            admit: Called when the turn has come; if it raises, the slot goes to the next.
+        """
+        return _Slot(self, priority, admit)
+
+    async def acquire(self, priority: float) -> None:
+        """Wait for a slot, which :meth:`release` gives back."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waiting, (-priority, next(self._order), turn))
@@ -54,10 +56,11 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release()
+                self.release()
             raise
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give a slot to the next."""
         self._free += 1
         self._serve()
 
@@ -67,6 +70,24 @@ class Slots:
             if not turn.done():
                 self._free -= 1
                 turn.set_result(None)
+
+
+class _Slot:
+    """One slot, held in the body of ``async with``."""
+
+    def __init__(self, slots: Slots, priority: float, admit: Callable[[], None]) -> None:
+        self._slots, self._priority, self._admit = slots, priority, admit
+
+    async def __aenter__(self) -> None:
+        await self._slots.acquire(self._priority)
+        try:
+            self._admit()
+        except BaseException:
+            self._slots.release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._slots.release()
 
 
 def _with_average(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
@@ -127,7 +148,8 @@ class Gate:
         """
         results: dict[str, StepResult] = {}
         for step_id in step.get("depends_on", ()):
-            outcome = await asyncio.shield(self._outcome_of(step_id))
+            future = self._outcome_of(step_id)
+            outcome = future.result() if future.done() else await asyncio.shield(future)
             if isinstance(outcome, GraphInterrupt):
                 raise GraphInterrupt(())
             if isinstance(outcome, BaseException):
@@ -135,8 +157,7 @@ class Gate:
             results[step_id] = outcome
         return results
 
-    @asynccontextmanager
-    async def slot(self, step: Step, *, begun: bool = False) -> AsyncIterator[None]:
+    def slot(self, step: Step, *, begun: bool = False) -> AbstractAsyncContextManager[None]:
         """Hold a slot for a step that is ready.
 
         Args:
@@ -146,9 +167,7 @@ class Gate:
         Raises:
             StepWithheldError: If the run was halted before its turn came.
         """
-        async with self._slots.take(self._priority.get(step["id"], 0.0)):
-            self.admit(step, begun=begun)
-            yield
+        return self._slots.take(self._priority.get(step["id"], 0.0), partial(self.admit, step, begun=begun))
 
     def admit(self, step: Step, *, begun: bool = False) -> None:
         """Raise StepWithheldError if nothing new may start and the step was not ``begun`` before."""

@@ -81,7 +81,7 @@ def asks_for_a_call(scope: StepScope, effect: Effect, *, has_read: bool) -> bool
         effect: The call's effect.
         has_read: Whether the agent has the outputs of earlier calls.
     """
-    return scope.run.settings.confirm == "computed" and effect == "write" and (has_read or scope.is_given)
+    return scope.run.settings.confirm == "computed" and effect == "write" and (has_read or scope.is_given())
 
 
 async def confirmed_call(

@@ -147,7 +147,7 @@ class ReadsAhead:
             told = abridged(args, run.settings.max_inline_bytes)
             emit(self._runtime, run, "read_ahead", step_id=step["id"], tool=name, args=told)
             return await call_tool(
-                self._toolbox.get(name),
+                self._toolbox.exact(name),
                 args,
                 call_id=f"{step['id']}-1",
                 config=self._config,

@@ -34,7 +34,7 @@ from ..models.client_errors import as_model_error, describe_model
 from ..models.fallbacks import first_that_answers
 from ..models.json_modes import refuses_response_settings, response_settings
 from ..models.limits import refuses_token_limit, token_limit, within_time
-from ..models.metered import counted_call
+from ..models.metered import counted
 from ..models.prompts import quote
 from ..models.retrying import retry_transient
 from ..models.servers import UNKNOWN, require_tools, server_of
@@ -45,7 +45,6 @@ from ..storage.ids import CallId
 from ..tools.calls import failed_call, require_credentials, without_secrets
 from ..tools.idempotency import keyed_tool
 from ..tools.texts import preview
-from ..tools.threads import run_bounded
 from ..tools.toolbox import Toolbox
 from ..tools.values import plain_output, spoken
 from ..tracing.marks import current_span
@@ -142,18 +141,19 @@ class StepGuard(AgentMiddleware[Any, Any]):
         offered = [tool for tool in request.tools if tool_name(tool) in scope.tools]
 
         async def ask(member: BaseChatModel, tries: int) -> ModelResponse[Any]:
+            who = describe_model("executor", member)
             shown = [_quoted(message, scope.run.mark, member.profile or {}) for message in request.messages]
 
             async def say(told: Sequence[AnyMessage]) -> ModelResponse[Any]:
                 wanted = {"model": member, "tools": offered, "messages": [*shown, *told]}
                 try:
-                    return await _in_form(scope, request, wanted, handler, tries)
+                    return await _in_form(scope, request, wanted, handler, tries, who)
                 except (GraphBubbleUp, BudgetExceededError):
                     raise
                 except Exception as error:
                     raise as_model_error(error, "executor", member) from error
 
-            return await _corrected(say, request.messages, scope, left, describe_model("executor", member))
+            return await _corrected(say, request.messages, scope, left, who)
 
         scope.turns = turns + 1
         try:
@@ -179,21 +179,26 @@ class StepGuard(AgentMiddleware[Any, Any]):
         _recover(scope, request.state["messages"])
         effect = self._toolbox.effect(call["name"])
         tool, name, asked = self._toolbox.get(call["name"]), call["name"], _asked(request)
-        order, wanted = _order(request, asked), content_of(asked["name"], asked["args"])
+        takes_key = self._toolbox.exact(name).takes_key
+        order = _order(request, asked)
         args = scope.run.redact(call["args"])
-        args = await self._confirmed(request, scope, args, effect, [order, *_changed(wanted, name, args)])
-        request = request.override(tool_call={**call, "args": args})
+        args = await self._confirmed(request, scope, args, effect, [order, *_changed(asked, name, args)])
+        if args is not call["args"]:
+            request = request.override(tool_call={**call, "args": args})
         seen = scope.begin_call(request.tool_call, effect)
 
         async def make(this: CallId) -> Any:
-            keyed = request.override(tool=keyed_tool(tool, this.idempotency_key))
+            keyed = request
+            if takes_key:
+                key = dict.fromkeys(takes_key, this.idempotency_key)
+                keyed = request.override(tool=keyed_tool(tool, key))
             return await _made(keyed, handler, scope, transient_tries=1 if effect == "write" else 4)
 
         call_id = str(call["id"] or "")
         try:
             require_credentials(name, args)
-            await run_bounded(self._toolbox.check_arguments, name, args)
-            changed = "".join(_changed(wanted, name, args))
+            await self._toolbox.check_arguments(name, args)
+            changed = "".join(_changed(asked, name, args))
             output = await call_once(
                 scope,
                 name,
@@ -233,7 +238,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         if not asks_for_a_call(scope, effect, has_read=has_read):
             return args
         try:
-            await run_bounded(self._toolbox.check_arguments, name, args)
+            await self._toolbox.check_arguments(name, args)
         except (BadArgumentsError, WorkLimitError):
             return args  # The call is refused, and the model is told why.
         return await confirmed_call(scope, name, args, self._toolbox, occasion)
@@ -345,7 +350,7 @@ async def _corrected(
     told: list[AnyMessage] = []
     for corrections in range(_CORRECTIONS + 1):
         response = await say(told)
-        turn = next((message for message in response.result if isinstance(message, AIMessage)), None)
+        turn = _turn_in(response)
         if turn is None:
             return response
         raise_if_no_result(turn, who)
@@ -376,8 +381,11 @@ def _asked(request: ToolCallRequest) -> ToolCall:
     return next((call for call in next(turns).tool_calls if call["id"] == this["id"]), this)
 
 
-def _changed(wanted: str, name: str, args: Mapping[str, Any]) -> list[str]:
+def _changed(asked: ToolCall, name: str, args: Mapping[str, Any]) -> list[str]:
     """Return what the model asked for if the call was changed, because it may repeat an earlier one."""
+    if asked["name"] == name and asked["args"] is args:
+        return []
+    wanted = content_of(asked["name"], asked["args"])
     return [wanted] if content_of(name, args) != wanted else []
 
 
@@ -401,6 +409,7 @@ async def _in_form(
     wanted: dict[str, Any],
     handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     tries: int,
+    who: str,
 ) -> ModelResponse[Any]:
     """Ask for the step's declared form if the model supports it; the answer is checked anyway.
 
@@ -410,12 +419,13 @@ async def _in_form(
         wanted: What to use instead: ``model``, ``tools``, ``messages``.
         handler: Asks.
         tries: How often.
+        who: The model, for messages.
     """
     model = wanted["model"]
     own = scope.output_schema
     server = await server_of(model) if own is not None or wanted["tools"] else UNKNOWN
     if wanted["tools"]:
-        require_tools(server, describe_model("executor", model))
+        require_tools(server, who)
     schema = None if own is None else with_cannot(own, is_bounded=bool(server.program))
     form = response_settings(model, schema, server, wanted["tools"])
     limit = token_limit(model, scope.tab.call_limits())
@@ -423,7 +433,7 @@ async def _in_form(
     async def ask() -> ModelResponse[Any]:
         # LangChain 1.4.7 takes 60 µs to change a request, so all of it is changed at once.
         formed = request.override(**wanted, model_settings={**request.model_settings, **limit, **form})
-        return await retry_transient(lambda: _counted(scope, model, formed, handler), tries=tries)
+        return await retry_transient(lambda: _counted(scope, model, formed, handler, who), tries=tries)
 
     try:
         return await ask()
@@ -442,14 +452,17 @@ async def _counted(
     model: BaseChatModel,
     request: ModelRequest[Any],
     handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    who: str,
 ) -> ModelResponse[Any]:
-    async with counted_call(scope.tab, "executor", model, request.messages) as call:
-        who = describe_model("executor", model)
-        async with within_time(scope.tab.call_limits(), who):
-            with counting(None), _named_call(scope), current_span(get_config()):
-                response = await handler(request)
-        call.answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
-        return response
+    async def call() -> ModelResponse[Any]:
+        with counting(None), _named_call(scope), current_span(get_config()):
+            return await within_time(handler(request), scope.tab.call_limits(), who)
+
+    return await counted(call, _turn_in, scope.tab, "executor", model, request.messages)
+
+
+def _turn_in(response: ModelResponse[Any]) -> AIMessage | None:
+    return next((message for message in response.result if isinstance(message, AIMessage)), None)
 
 
 async def _made(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,7 +37,7 @@ from ..models.chat import ChatModels
 from ..models.prompts import fill_quoted, quote
 from ..models.prompts.attachments import attachments_of, with_attachments
 from ..models.prompts.calls import describe_calls
-from ..plan.criteria import is_judged, located
+from ..plan.criteria import located
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
 from ..plan.trust import outputs_used
@@ -49,6 +48,7 @@ from ..state import (
     ORDERED_TOO,
     Attempt,
     Criterion,
+    CriterionResult,
     Evidence,
     Failure,
     State,
@@ -65,7 +65,7 @@ from ..storage.ids import Place, WorkId
 from ..tools.texts import shortened
 from ..tools.threads import run_bounded, run_in_thread
 from ..tools.toolbox import Toolbox
-from ..tracing.marks import ATTEMPT, ITEM, TracedPart, traced_part
+from ..tracing.marks import ATTEMPT, ITEM, TracedPart
 from .account import with_items
 from .doing import require_done, uncalled
 from .effects import content_of, settle_doubts_of_step
@@ -97,7 +97,43 @@ class Item:
         return len(self.listed)
 
 
-@dataclass(frozen=True)
+class _Stop:
+    """Cancels an attempt's work when the run is told to stop, but no write that has begun.
+
+    Attributes:
+        cancelled: Whether it has cancelled the work.
+    """
+
+    def __init__(self, scope: StepScope, *, is_bound: bool) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._before = task, task.cancelling()
+        self._scope, self._is_bound = scope, is_bound
+        self._has_ended = self.cancelled = False
+
+    def hear(self, _: object = None) -> None:
+        """Take in that the run was told to stop."""
+        if self._has_ended or self.cancelled:
+            return
+        if not self._scope.writing:
+            self.cancelled = True
+            self._task.cancel()
+        elif not self._is_bound:  # The only call of a bound step ends it.
+            self._scope.after_writes = self.hear
+
+    def end(self) -> None:
+        """Take in that the work has ended."""
+        self._has_ended, self._scope.after_writes = True, None
+        if self.cancelled:
+            self._task.uncancel()
+
+    @property
+    def is_cancelled_by_others(self) -> bool:
+        """Whether somebody else wants the step's task to end."""
+        return self._task.cancelling() > self._before
+
+
+@dataclass
 class StepWork:
     """Everything needed to attempt one step whose dependencies have ended."""
 
@@ -137,19 +173,17 @@ class StepWork:
         """
         if self.epoch.approval is None:
             raise StepWithheldError("no approval of this plan is recorded")
-        async with self._traced_attempt(number, item) as traced:
+        of_item = {} if item is None else {ITEM: item.index}
+        name = f"attempt {number}" if item is None else f"item {item.index}, attempt {number}"
+        inputs = {"attempt": number} if item is None else {"attempt": number, "item": item.value}
+        marks = {ATTEMPT: number, **of_item}
+        async with TracedPart(self.config, "attempt", name, marks, inputs=inputs) as traced:
             with collect_faults(self.run.ledger.store, self._saver) as faults:
                 attempt = await replace(self, config=traced.config)._attempt(number, before, hint, item)
             if faults:  # Whatever exception it became on its way here.
                 raise faults[0]
             traced.outputs = {key: attempt[key] for key in ("verdict", "output", "criteria", "error")}
         return attempt
-
-    def _traced_attempt(self, number: int, item: Item | None) -> AbstractAsyncContextManager[TracedPart]:
-        of_item = {} if item is None else {ITEM: item.index}
-        name = f"attempt {number}" if item is None else f"item {item.index}, attempt {number}"
-        inputs = {"attempt": number} if item is None else {"attempt": number, "item": item.value}
-        return traced_part(self.config, "attempt", name, {ATTEMPT: number, **of_item}, inputs=inputs)
 
     async def _attempt(self, number: int, before: Attempt | None, hint: str, item: Item | None) -> Attempt:
         started_at = self.run.timestamp()
@@ -161,16 +195,15 @@ class StepWork:
         evidence: list[Evidence] = []
         attempt = new_attempt(number, started_at, None, None)
         if named is not None:
-            attempt["model"] = named
+            attempt["model"] = self.run.redact(named)
+        kept: Json = None
         failure: Failure | None = None
         try:
             values = await self.values(item=item)
             hints = [said for said in (await self._told_of(before), hint) if said]
-            work = self._produce(scope, evidence, values, hints, item)
-            output = self.run.redact(await self._within_time_limit(work, scope))
-            attempt["output"] = await self.run.artifacts.put_away(output)
-            given = await self._given(item, hint)
-            check = await self._check(output, self.run.redact(evidence), scope, values, given)
+            output = await self._output_of(scope, evidence, values, hints, item)
+            kept = await self.run.artifacts.put_away(output)
+            check = await self._check(output, evidence, scope, values, item, hint)
             attempt["verdict"], attempt["criteria"] = check.verdict, check.criteria
             if check.verdict == "failed":
                 failure = {"code": "check_failed", "message": "; ".join(check.gaps)}
@@ -189,11 +222,14 @@ class StepWork:
             failure = {"code": StepError.code, "message": f"{type(error).__name__}: {error}"}
         finally:
             await scope.tab.end_calls()
-        attempt["error"], attempt["evidence"] = failure, [_for_the_record(call) for call in evidence]
         if scope.outer is not None:
-            scope.outer.within += self.run.redact(evidence)
+            scope.outer.within += evidence
         return {
-            **self.run.redact(attempt),
+            **attempt,
+            "criteria": self.run.redact(attempt["criteria"]),
+            "error": self.run.redact(failure),
+            "output": kept,
+            "evidence": [_for_the_record(call) for call in evidence],
             "usage": scope.tab.usage,
             "started_at": scope.begun_at or started_at,
             "ended_at": self.run.timestamp(),
@@ -253,7 +289,9 @@ class StepWork:
 
     def _scope(self, number: int, item: Item | None, hint: str, named: str | None) -> StepScope:
         settings = self.run.settings
-        has_model = self.models.has("executor", settings.models)
+        model = None
+        if "tools" in self.step and self.models.has("executor", settings.models):
+            model = self.models.get("executor", settings.models, named)
         outer = self.config["configurable"].get(OUTER_KEY)
         return StepScope(
             run=self.run,
@@ -266,15 +304,13 @@ class StepWork:
             tools=frozenset(granted_tools(self.step)),
             max_iterations=self.step.get("max_iterations") or settings.max_iterations,
             tab=self.run.tab(),
-            model=self.models.get("executor", settings.models, named)
-            if has_model and "tools" in self.step
-            else None,
+            model=model,
             output_schema=self.step.get("output_schema") or form_wanted(self.plan, self.step),
             doubtful=number == 1 and self.memory_lost,
             outer=outer if isinstance(outer, StepScope) else None,
             still_stands=self._stands,
             item_stands=partial(self._item_stands, item=item, hint=hint),
-            is_given=bool(outputs_used(self.step) - {"inputs", "item", "index"}),
+            is_given=lambda: bool(outputs_used(self.step) - {"inputs", "item", "index"}),
         )
 
     async def _produce(
@@ -357,17 +393,52 @@ class StepWork:
             config=self.config,
         )
 
-    async def _within_time_limit(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
-        limit = self._time_limit()
+    async def _output_of(
+        self,
+        scope: StepScope,
+        evidence: list[Evidence],
+        values: Mapping[str, Json],
+        hints: Sequence[str],
+        item: Item | None,
+    ) -> Json:
+        """Make the output within the attempt's limits, and take the secrets out of it and the evidence."""
         try:
-            async with asyncio.timeout(limit) as deadline:
-                return await self._unless_stopped(work, scope)
-        except TimeoutError as error:
-            if deadline.expired():
-                if self.run.meter.seconds_left() == 0 and (spent := self.run.meter.exhausted()):
-                    raise spent from error
-                raise StepTimeoutError(f"no result within timeout_s={limit:g}") from error
-            raise StepError(f"a timeout inside the step: {error}") from error
+            work = self._produce(scope, evidence, values, hints, item)
+            return self.run.redact(await self._within_limits(work, scope))
+        finally:
+            evidence[:] = self.run.redact(evidence)
+
+    async def _within_limits(self, work: Awaitable[Json], scope: StepScope) -> Json:
+        """Await the work within its time; on a request to stop, let a write finish and cancel the rest."""
+        limit, asked = self._time_limit(), self.run.stop.asked()
+        stop = _Stop(scope, is_bound="call" in self.step)
+        asked.add_done_callback(stop.hear)
+        output: Json = None
+        try:
+            try:
+                async with asyncio.timeout(limit) as deadline:
+                    output = await work
+            finally:
+                asked.remove_done_callback(stop.hear)
+                stop.end()
+        except asyncio.CancelledError:
+            if stop.is_cancelled_by_others:
+                raise
+            if not stop.cancelled:
+                raise StepError("the work was cancelled from within") from None
+        except Exception as error:
+            # Whatever the work makes of being cancelled, it was.
+            if not stop.cancelled and not deadline.expired():
+                if isinstance(error, TimeoutError):
+                    raise StepError(f"a timeout inside the step: {error}") from error
+                raise
+        if stop.cancelled:
+            raise StepStoppedError("the run was told to stop")
+        if deadline.expired():
+            if self.run.meter.seconds_left() == 0 and (spent := self.run.meter.exhausted()):
+                raise spent
+            raise StepTimeoutError(f"no result within timeout_s={limit:g}")
+        return output
 
     def _time_limit(self) -> float | None:
         """Return the seconds for an attempt: its own limit, or what the budget leaves."""
@@ -377,49 +448,33 @@ class StepWork:
         ]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, Any], scope: StepScope) -> Any:
-        """Await the work; on a request to stop, let a write finish and cancel the rest."""
-        working = asyncio.ensure_future(work)
-        try:
-            await asyncio.wait({working, self.run.stop.asked()}, return_when=asyncio.FIRST_COMPLETED)
-            if scope.writing and "call" in self.step:  # Its only call ends the step.
-                await asyncio.wait({working})
-            while scope.writing and not working.done():  # The next write may have begun when this wakes.
-                await scope.no_write.wait()
-            if not working.done():
-                raise StepStoppedError("the run was told to stop")
-            if working.cancelled():
-                raise StepError("the work was cancelled from within")
-            return working.result()
-        finally:
-            if not working.done():
-                working.cancel()
-                await asyncio.wait({working})
-            if not working.cancelled():
-                working.exception()  # Otherwise asyncio logs what a time limit at the same moment hid.
-
     async def _check(
         self,
-        output: Any,
+        output: Json,
         evidence: list[Evidence],
         scope: StepScope,
         values: Mapping[str, Json],
-        given: Mapping[str, Json],
+        item: Item | None,
+        hint: str,
     ) -> Check:
         if lost_its_check(self.step, self.plan_id, self.state.get("audit") or ()):
             return unchecked()
+
+        async def judge(criterion: str) -> CriterionResult:
+            ask = make_judge(
+                self.evaluator(),
+                self.step,
+                output,
+                evidence,
+                given=await self._given(item, hint),
+                meter=scope.tab,
+                mark=self.run.mark,
+                config=self.config,
+                limit_s=self._time_limit(),
+            )
+            return await ask(criterion)
+
         criteria = await self._located(await self._criteria(values))
-        judge = make_judge(
-            self.evaluator(),
-            self.step,
-            output,
-            evidence,
-            given=given,
-            meter=scope.tab,
-            mark=self.run.mark,
-            config=self.config,
-            limit_s=self._time_limit(),
-        )
         return await check_output(self.step, criteria, output, evidence, judge, sound=scope.found_sound)
 
     async def _told_of(self, before: Attempt | None) -> str:
@@ -445,8 +500,8 @@ class StepWork:
         return await run_in_thread(lambda: [located(one, folders) for one in criteria])
 
     async def _criteria(self, values: Mapping[str, Json]) -> list[Criterion]:
-        stated = self.step.get("success_criteria", [])
-        return await run_bounded(resolved_criteria, stated, values, self.run.mark)
+        stated = self.step.get("success_criteria")
+        return await run_bounded(resolved_criteria, stated, values, self.run.mark) if stated else []
 
     # --- what the step is given ----------------------------------------------------------
 
@@ -503,9 +558,7 @@ class StepWork:
         return outputs if item is None else {**outputs, f"item {item.index + 1} of {item.total}": item.value}
 
     async def _given(self, item: Item | None, hint: str) -> dict[str, Json]:
-        """Return what a judge sees of the step's input; nothing if no judge is asked."""
-        if not is_judged(self.step.get("success_criteria", [])):
-            return {}
+        """Return what a judge sees of the step's input."""
         given = await self._material(item)
         if inputs := input_values(self.plan, self.state.get("inputs")):
             given["inputs"] = inputs

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from ..errors import ConfigurationError, MissingModelError, known
 from ..state import MODEL_CLASSES, names_a_class
-from .endpoints import OPENAI_HOST, endpoint_of
+from .endpoints import OPENAI_HOST, attributes_among, endpoint_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -187,7 +187,7 @@ def _limiter(per_second: float | None) -> dict[str, Any]:
 
 def model_name(model: BaseChatModel) -> str:
     """Return a model's name for usage records and messages: its own name, else its class."""
-    for attribute in ("model_name", "model", "model_id"):
+    for attribute in attributes_among(type(model), ("model_name", "model", "model_id")):
         value = getattr(model, attribute, None)
         if isinstance(value, str) and value:
             return value

@@ -142,10 +142,12 @@ def response_settings(
     with tools, only the profile counts, and every tool must fit OpenAI's strict mode, which langchain-openai
     then requires. The answer may still be anything.
     """
+    if schema is None:
+        return {}
     profile: Any = getattr(model, "profile", None) or {}
     says_so = profile.get("structured_output") and not server.program
     works = says_so or server.program or _WORKED.get(_key(model)) == "json_schema"
-    if schema is None or not works or _key(model) in _REFUSING or not speaks_openai(model):
+    if not works or _key(model) in _REFUSING or not speaks_openai(model):
         return {}
     if tools and not says_so:
         return {}  # llama.cpp and others apply the form to the whole answer, so no tool could be called.

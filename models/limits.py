@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 
 from ..errors import ModelTimeoutError
 from .chat import model_name
 from .endpoints import endpoint_of
+
+T = TypeVar("T")
 
 __all__ = ["CallLimits", "refuses_token_limit", "token_limit", "within_time"]
 
@@ -28,9 +29,8 @@ class CallLimits:
     """The setting from which the token limit comes."""
 
 
-@asynccontextmanager
-async def within_time(limits: CallLimits, who: str) -> AsyncIterator[None]:
-    """Interrupt a call that takes too long; the client's own time limit is per read.
+async def within_time(call: Awaitable[T], limits: CallLimits, who: str) -> T:
+    """Await a call, and interrupt it if it takes too long; the client's own time limit is per read.
 
     Raises:
         ModelTimeoutError: If it does.
@@ -38,7 +38,7 @@ async def within_time(limits: CallLimits, who: str) -> AsyncIterator[None]:
     deadline = asyncio.timeout(limits.seconds)
     try:
         async with deadline:
-            yield
+            return await call
     except TimeoutError as error:
         if not deadline.expired():
             raise
@@ -63,11 +63,13 @@ _PROMPT = re.compile(r"maximum context length is (\d+) .*?(\d+) in the messages"
 
 def token_limit(model: BaseChatModel, limits: CallLimits) -> dict[str, Any]:
     """Return the call settings that limit the answer, if the model supports them and has no lower limit."""
+    if limits.tokens is None:
+        return {}
     fields = type(model).model_fields
     name = next((name for name in _NAMES if name in fields), None)
     own = getattr(model, name, None) if name else None
     refused = name is None or _key(model) in _REFUSING
-    if limits.tokens is None or refused or (isinstance(own, int) and 0 < own <= limits.tokens):
+    if refused or (isinstance(own, int) and 0 < own <= limits.tokens):
         return {}
     if name != "num_predict":
         return {str(name): limits.tokens}

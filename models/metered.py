@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, message_chunk_to_message
@@ -24,7 +24,9 @@ from .limits import CallLimits, refuses_token_limit, token_limit, within_time
 from .reading import TextListener
 from .retrying import Backoff, retry_transient
 
-__all__ = ["MeteredModel", "ModelMeter", "counted_call"]
+T = TypeVar("T")
+
+__all__ = ["MeteredModel", "ModelMeter", "counted"]
 
 
 class ModelMeter(Protocol):
@@ -55,33 +57,40 @@ class ModelMeter(Protocol):
         """Return the error for a call that took longer."""
 
 
-@dataclass
-class CountedCall:
-    """A counted call, with its answer once there is one."""
+async def counted(
+    call: Callable[[], Awaitable[T]],
+    answer_in: Callable[[T], AIMessage | None],
+    meter: ModelMeter,
+    role: str,
+    model: BaseChatModel,
+    messages: Sequence[BaseMessage],
+) -> T:
+    """Reserve one attempt before it is made, make it, and record its outcome.
 
-    answer: AIMessage | None = None
-
-
-@asynccontextmanager
-async def counted_call(
-    meter: ModelMeter, role: str, model: BaseChatModel, messages: Sequence[BaseMessage]
-) -> AsyncIterator[CountedCall]:
-    """Reserve one attempt before it is made, and record its outcome.
+    Args:
+        call: Makes it.
+        answer_in: Returns the model's answer in what came of it.
+        meter: Counts it.
+        role: Who asks.
+        model: Who is asked.
+        messages: What is asked.
 
     Raises:
         BudgetExceededError: If a budget leaves no room.
     """
-    call = CountedCall()
+    answer: AIMessage | None = None
     covered = await meter.cover(model, messages)
     try:
         meter.reserve_model_call(role)
         try:
             await meter.keep()
-            yield call
+            made = await call()
+            answer = answer_in(made)
+            return made
         finally:
-            meter.record_model_call(role, call.answer, model)
+            meter.record_model_call(role, answer, model)
     finally:
-        await meter.settle(covered, call.answer, model)
+        await meter.settle(covered, answer, model)
 
 
 @dataclass(frozen=True)
@@ -138,16 +147,18 @@ class MeteredModel:
     async def _attempt(
         self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], listen: TextListener | None
     ) -> AIMessage:
-        async with counted_call(self.meter, self.role, self.model, messages) as call:
+        async def call() -> AIMessage:
             try:
-                async with within_time(self.meter.call_limits(), self.who):
-                    with current_span(self.config):
-                        call.answer = await self._answer(runnable, list(messages), listen)
+                with current_span(self.config):
+                    asking = self._answer(runnable, list(messages), listen)
+                    return await within_time(asking, self.meter.call_limits(), self.who)
             except Exception as error:
-                call.answer = _answer_inside(error)
-                if call.answer is None:
+                answer = _answer_inside(error)
+                if answer is None:
                     raise
-        return call.answer
+                return answer
+
+        return await counted(call, lambda answer: answer, self.meter, self.role, self.model, messages)
 
     async def _answer(
         self, runnable: Runnable[Any, Any], messages: list[BaseMessage], listen: TextListener | None

@@ -234,8 +234,10 @@ def is_malformed_call(answer: AIMessage) -> bool:
 def _reasons(answer: AIMessage) -> set[str]:
     """Collect why the answer ended, from the fields that providers use."""
     metadata = answer.response_metadata
-    details = metadata.get("incomplete_details") or {}
-    names = ("finish_reason", "stop_reason", "stopReason", "done_reason")
-    given = [details.get("reason"), *(metadata.get(name) for name in names)]
+    given = [metadata[name] for name in _ENDINGS if name in metadata]
+    given.append((metadata.get("incomplete_details") or {}).get("reason"))
     # An enum may come as ``FinishReason.MAX_TOKENS``.
     return {str(reason).rpartition(".")[2].lower() for reason in given if reason}
+
+
+_ENDINGS = ("finish_reason", "stop_reason", "stopReason", "done_reason")

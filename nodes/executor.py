@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -15,7 +16,7 @@ from typing_extensions import TypedDict
 from ..context import Context
 from ..errors import StorageError, ThreadBusyError
 from ..execution.attempts import AttemptLoop, Outcome
-from ..execution.epoch import Epoch, epoch_of, read_state
+from ..execution.epoch import Epoch, epoch_of
 from ..execution.gate import StepWithheldError
 from ..execution.work import StepWork, costs_nothing
 from ..models.chat import ChatModels
@@ -24,9 +25,7 @@ from ..run import Node, Run, Update, emit_end_of_step, run_of, warn_of_budget
 from ..safety.expressions import clock_at
 from ..state import (
     Failure,
-    State,
     StepResult,
-    accepted_at,
     new_evaluation,
     new_result,
 )
@@ -54,23 +53,22 @@ def make_executor(models: ChatModels, toolbox: Toolbox, step_agent: StepAgent) -
     """
 
     async def executor(order: StepOrder, config: RunnableConfig, runtime: Runtime[Context]) -> Update:
-        run, state = run_of(config), read_state(config)
+        run = run_of(config)
         step_id = str(order.get("step_id", ""))  # Command(goto="executor") names no step, so nothing runs.
-        epoch = await epoch_of(run, state, config, runtime, toolbox, models)
-
-        async def execute() -> Outcome:
-            return await _execute(step_id, state, epoch, models, toolbox, step_agent, config, runtime)
-
-        with epoch.at_work():
-            try:
-                return await _carry_out(step_id, execute, state, epoch, run, runtime)
-            except (GraphBubbleUp, asyncio.CancelledError) as stopped:
-                epoch.gate.publish(step_id, stopped)
-                raise
-            except Exception as error:
-                fault = error
-                epoch.gate.halt(f"{step_id} met a fault: {type(error).__name__}")
-                epoch.gate.publish(step_id, error)
+        epoch = await epoch_of(run, config, runtime, toolbox, models)
+        epoch.begin()
+        try:
+            execute = partial(_execute, step_id, epoch, models, toolbox, step_agent, config, runtime)
+            return await _carry_out(step_id, execute, epoch, run, runtime)
+        except (GraphBubbleUp, asyncio.CancelledError) as stopped:
+            epoch.gate.publish(step_id, stopped)
+            raise
+        except Exception as error:
+            fault = error
+            epoch.gate.halt(f"{step_id} met a fault: {type(error).__name__}")
+            epoch.gate.publish(step_id, error)
+        finally:
+            epoch.end()
         # Raising it now would cancel the siblings, perhaps in the middle of a write.
         await epoch.at_rest()
         raise fault
@@ -81,16 +79,15 @@ def make_executor(models: ChatModels, toolbox: Toolbox, step_agent: StepAgent) -
 async def _carry_out(
     step_id: str,
     execute: Callable[[], Awaitable[Outcome]],
-    state: State,
     epoch: Epoch,
     run: Run,
     runtime: Runtime[Context],
 ) -> Update:
     """Execute a step, record its result and release its dependents."""
     try:
-        with clock_at(accepted_at(state)):
+        with clock_at(epoch.accepted_at):
             outcome = await execute()
-        await _record(outcome.result, state, epoch, run)
+        await _record(outcome.result, epoch, run)
         await run.meter.keep()
     except StepWithheldError as withheld:
         epoch.gate.publish(step_id, withheld)
@@ -105,7 +102,6 @@ async def _carry_out(
 
 async def _execute(
     step_id: str,
-    state: State,
     epoch: Epoch,
     models: ChatModels,
     toolbox: Toolbox,
@@ -114,8 +110,8 @@ async def _execute(
     runtime: Runtime[Context],
 ) -> Outcome:
     """Wait for the step's dependencies and make its attempts, unless its result is recorded."""
-    plan, step = state.get("plan"), epoch.steps.get(step_id)
-    if plan is None or step is None:
+    step = epoch.steps.get(step_id)
+    if step is None:
         raise StepWithheldError(f"{step_id} is not a step of the current plan")
     needed = await epoch.gate.dependencies(step)
     if (recorded := epoch.result_of(step)) is not None:
@@ -123,7 +119,7 @@ async def _execute(
     work = StepWork(
         step=step,
         needed=needed,
-        state=state,
+        state=epoch.state,
         run=run_of(config),
         epoch=epoch,
         models=models,
@@ -152,9 +148,9 @@ def _internal_error(step_id: str, error: Exception, run: Run) -> Outcome:
     return Outcome({**result, "started_at": now}, decision)
 
 
-async def _record(result: StepResult, state: State, epoch: Epoch, run: Run) -> None:
+async def _record(result: StepResult, epoch: Epoch, run: Run) -> None:
     """Record a result, after which the step never runs again."""
-    plan, step_id = state["plan"], result["step_id"]
+    plan, step_id = epoch.state["plan"], result["step_id"]
     if plan is not None and result["status"] in ("done", "skipped"):
         fingerprint = step_fingerprint(epoch.steps[step_id])
         await run.ledger.record_result(

@@ -51,6 +51,8 @@ class _Book:
         self._lock = asyncio.Lock()
 
     async def keep(self) -> None:
+        if self.counted == self._kept:
+            return
         async with self._lock:  # an older count must not overtake a newer one
             if self.counted != self._kept:
                 counted = dict(self.counted)
@@ -313,7 +315,8 @@ class Tab:
         self, covered: Reserved | None, message: AIMessage | None, model: BaseChatModel | None
     ) -> None:
         """Book what came of a call in the place of what was reserved for it."""
-        await self.settle_usage(covered, self._usage_of("", message, model))
+        if covered is not None:
+            await self.settle_usage(covered, self._usage_of("", message, model))
 
     async def settle_usage(self, covered: Reserved | None, usage: Usage) -> None:
         """Replace the reservation for several calls by what they used."""

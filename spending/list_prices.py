@@ -9,6 +9,7 @@ import importlib
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..models.chat import endpoint_of, model_name
@@ -40,7 +41,7 @@ def listed(model: BaseChatModel, name: str | None = None) -> tuple[Provider, Mod
         name: The model that answered, if it is not the one that was asked.
     """
     endpoint = endpoint_of(model) or None
-    provider = None if endpoint is not None else _named_by_package(model)
+    provider = None if endpoint is not None else _named_by_package(type(model))
     if endpoint is None and provider is None:
         return None  # by its name alone a model would be taken for one of another provider
     return _looked_up(name or model_name(model), provider, endpoint)
@@ -61,8 +62,9 @@ def _looked_up(name: str, provider: str | None, endpoint: str | None) -> tuple[P
         return None
 
 
-def _named_by_package(model: BaseChatModel) -> str | None:
-    packages = (base.__module__.partition(".")[0] for base in type(model).__mro__)
+@lru_cache(maxsize=256)
+def _named_by_package(kind: type[BaseChatModel]) -> str | None:
+    packages = (base.__module__.partition(".")[0] for base in kind.__mro__)
     of_providers = (one for one in packages if one.startswith(_PACKAGE) and one != f"{_PACKAGE}core")
     package = next(of_providers, None)
     return None if package is None else package.removeprefix(_PACKAGE)

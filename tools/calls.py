@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from langchain_core.messages import ToolCall, ToolMessage
@@ -18,12 +18,13 @@ from pydantic import BaseModel, ValidationError
 from ..errors import BadArgumentsError, BudgetExceededError, StepError, ToolFailedError
 from ..langgraph_private import inject_tool_args
 from ..safety.redaction import Redactor, lost_credential
-from .idempotency import with_idempotency_key
+from .idempotency import key_parameters
 from .texts import BRIEF, preview, shortened, words_of
 from .values import plain_output, spoken
 
 __all__ = [
     "ABRIDGED",
+    "ExactTool",
     "abridged",
     "call_tool",
     "describe_exception",
@@ -39,39 +40,63 @@ KEYS_ONLY = Redactor()
 """Knows no secret by value; it removes text that has the form of a key."""
 
 
+class ExactTool:
+    """A tool as exact calls use it. What they need to know of it is read once: that takes as long as a call.
+
+    Attributes:
+        tool: The tool.
+        node: Knows what the runtime gives to its calls.
+        takes_key: The parameters for a call's idempotency key.
+        has_json_schema: Whether its arguments are described by JSON Schema and not by a pydantic model.
+    """
+
+    def __init__(self, tool: BaseTool) -> None:
+        self.tool, self.node, self.takes_key = tool, ToolNode([tool]), key_parameters(tool)
+        # If a tool turns its own errors into text, a failed call would look like a success.
+        self._strict = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
+        self._takes_call_id = _takes_call_id(tool)
+        self.has_json_schema = isinstance(tool.tool_call_schema, dict)
+
+    async def output(self, call: ToolCall, config: RunnableConfig) -> Any:
+        """Make a call that has all its arguments, and return what the tool returns."""
+        if self._takes_call_id:
+            return await _with_call_id(self._strict, call, config)
+        return await self._strict.ainvoke(call["args"], config)
+
+
 async def call_tool(
-    tool: BaseTool,
+    exact: ExactTool,
     args: dict[str, Json],
     *,
     call_id: str,
     config: RunnableConfig,
     runtime: Runtime[Any],
-    key: str = "",
+    key: Callable[[], str] = lambda: "",
     redactor: Redactor = KEYS_ONLY,
-    node: ToolNode | None = None,
 ) -> Json:
     """Call a tool and return its output as JSON, without secrets.
 
     Args:
-        node: The tool's node, if it exists already, because making one takes as long as a call.
-        key: The call's idempotency key, for a tool that takes it.
+        exact: The tool.
+        args: The call's arguments.
+        call_id: The call's id.
+        config: What the call is made with.
+        runtime: The runtime that the tool may ask for.
+        key: Returns the call's idempotency key, for a tool that takes it.
         redactor: Removes secrets from the output and the tool's exception.
 
     Raises:
         BadArgumentsError: If the arguments do not fit the tool's own schema.
         ToolFailedError: If the tool raises, or reports its failure as a value.
     """
+    tool = exact.tool
     require_credentials(tool.name, args)
-    # If a tool turns its own errors into text, a failed call would look like a success.
-    strict = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
     call = ToolCall(name=tool.name, args=args, id=call_id, type="tool_call")
     try:
-        injected = _inject(node or ToolNode([tool]), tool, call, config, runtime)
-        given = with_idempotency_key(tool, injected, key)
-        if _takes_call_id(tool):
-            output = await _with_call_id(strict, {**call, "args": given}, config)
-        else:
-            output = await strict.ainvoke(given, config)
+        given = _inject(exact, call, config, runtime)
+        if exact.takes_key:
+            given |= dict.fromkeys(exact.takes_key, key())
+        output = await exact.output({**call, "args": given}, config)
     except ToolFailedError as failure:
         raise without_secrets(failure, redactor) from failure.__cause__
     except (GraphBubbleUp, StepError, BudgetExceededError):
@@ -131,7 +156,7 @@ def _first_problems(error: ValidationError) -> str:
 
 
 def _inject(
-    node: ToolNode, tool: BaseTool, call: ToolCall, config: RunnableConfig, runtime: Runtime[Any]
+    exact: ExactTool, call: ToolCall, config: RunnableConfig, runtime: Runtime[Any]
 ) -> dict[str, Json]:
     """Add the arguments that the runtime provides (ToolRuntime, store), never the plan."""
     tool_runtime: ToolRuntime[Any, Any] = ToolRuntime(
@@ -142,7 +167,7 @@ def _inject(
         tool_call_id=call["id"],
         store=runtime.store,
     )
-    return inject_tool_args(node, tool, call, tool_runtime)
+    return inject_tool_args(exact.node, exact.tool, call, tool_runtime)
 
 
 def _takes_call_id(tool: BaseTool) -> bool:
@@ -157,7 +182,7 @@ def _class_of(mark: Any) -> Any:
     return mark if isinstance(mark, type) else type(mark)
 
 
-async def _with_call_id(tool: BaseTool, call: dict[str, Any], config: RunnableConfig) -> Any:
+async def _with_call_id(tool: BaseTool, call: ToolCall, config: RunnableConfig) -> Any:
     """Call a tool that takes its call's id; LangChain would return only a text."""
     function = getattr(tool, "coroutine", None)
     if function is None:
@@ -189,7 +214,7 @@ def abridged(args: Mapping[str, Json], limit: int) -> dict[str, Json]:
         args: The arguments of a call; often whole outputs of earlier steps.
         limit: Characters of their JSON text; beyond it a long value becomes ``{"$abridged": beginning}``.
     """
-    texts = {name: json.dumps(value, ensure_ascii=False, default=str) for name, value in args.items()}
+    texts = {name: _ENCODER.encode(value) for name, value in args.items()}
     if sum(map(len, texts.values())) <= limit:
         return dict(args)
     return {
@@ -198,6 +223,7 @@ def abridged(args: Mapping[str, Json], limit: int) -> dict[str, Json]:
     }
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 ABRIDGED = "$abridged"
 """The only key of a shortened argument on record."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langchain_core.tools import tool as make_tool
-from langgraph.prebuilt import ToolNode
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ..errors import BadArgumentsError, ConfigurationError, WorkLimitError, known
@@ -19,8 +20,9 @@ from ..langgraph_private import state_asked_by
 from ..safety.schemas import BadSchemaError, read_schema
 from ..state import Effect, agent_grant, digest
 from .agents import named_agents
+from .calls import ExactTool
 from .output_forms import OUTPUT_SCHEMA, declared_form
-from .threads import raising_only_exceptions, run_in_thread
+from .threads import raising_only_exceptions, run_bounded, run_in_thread
 from .toolsets import folder_of_tool
 from .values import drained, taken
 
@@ -61,7 +63,7 @@ class Toolbox:
         self.agents = named_agents(agents)
         self._granted = {agent_grant(name): agent.effect for name, agent in self.agents.items()}
         self._tools: dict[str, BaseTool] = {}
-        self._nodes: dict[str, ToolNode] = {}
+        self._exact: dict[str, ExactTool] = {}
         self._schemas: dict[str, dict[str, Any]] = {}
         self._fingerprints: dict[str, str] = {}
         for given in tools:
@@ -98,15 +100,15 @@ class Toolbox:
         except KeyError:
             raise ConfigurationError(f"unknown tool {name!r}; known tools: {known(self._tools)}") from None
 
-    def node(self, name: str) -> ToolNode:
-        """Return the node of one tool, which knows what to inject into its calls; it is made once."""
-        if name not in self._nodes:
-            self._nodes[name] = ToolNode([self.get(name)])
-        return self._nodes[name]
+    def exact(self, name: str) -> ExactTool:
+        """Return a tool as exact calls use it; it is read once."""
+        if name not in self._exact:
+            self._exact[name] = ExactTool(self.get(name))
+        return self._exact[name]
 
     def missing_state(self, name: str) -> list[str]:
         """List the state fields that a tool needs and that a bound step does not have."""
-        asked, optional = state_asked_by(self.node(name), name)
+        asked, optional = state_asked_by(self.exact(name).node, name)
         return [
             field for arg, field in asked.items() if field not in (None, "messages") and arg not in optional
         ]
@@ -143,8 +145,10 @@ class Toolbox:
             name: The tool.
             args: Final values, without unknown ones.
         """
-        template, given, fields = self.template(name), args or {}, self.template_fields(name)
-        if template is None or not given.keys() >= set(fields):
+        if (template := self.template(name)) is None:
+            return None
+        given, fields = args or {}, self.template_fields(name)
+        if not given.keys() >= set(fields):
             return None
         return template.format_map(given) if fields else template
 
@@ -172,7 +176,7 @@ class Toolbox:
         declared = (self._tools[name].metadata or {}).get(OUTPUT_SCHEMA) if name in self._tools else None
         return declared if isinstance(declared, Mapping) else None
 
-    def check_arguments(self, name: str, args: Mapping[str, Any]) -> None:
+    async def check_arguments(self, name: str, args: Mapping[str, Any]) -> None:
         """Check a call's final arguments against the tool's JSON Schema, if nothing else does.
 
         A pydantic model checks its input when the tool is called. If the schema is a dict, as for an MCP
@@ -180,9 +184,12 @@ class Toolbox:
 
         Raises:
             BadArgumentsError: If they do not fit; the message names the argument.
+            WorkLimitError: If the check takes too long.
         """
-        if not isinstance(self.get(name).tool_call_schema, dict):
-            return
+        if self.exact(name).has_json_schema:
+            await run_bounded(self._check_arguments, name, args)
+
+    def _check_arguments(self, name: str, args: Mapping[str, Any]) -> None:
         try:
             problem = read_schema(self.arguments_schema(name)).best_problem(dict(args))
         except BadSchemaError as error:
@@ -284,6 +291,10 @@ def _giving_json(tool: BaseTool) -> BaseTool:
         with raising_only_exceptions():
             return await taken(tool.name, await function(*args, **kwargs), with_artifact=with_artifact)
 
+    # LangChain asks for these at every call (langchain-core 1.8.3), and they take long to find out.
+    with suppress(Exception):  # Some names only a type checker knows.
+        call.__annotations__ = get_type_hints(function, include_extras=True)
+        call.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
     return tool.model_copy(update={"coroutine": call})
 
 

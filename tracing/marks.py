@@ -5,13 +5,17 @@ LangSmith and every other callback handler of LangChain see them; see docs/traci
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from types import TracebackType
 from typing import Any, Literal
 from uuid import UUID
 
-from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackManager
+from langchain_core.callbacks import (
+    AsyncCallbackManager,
+    AsyncCallbackManagerForChainRun,
+    BaseCallbackManager,
+)
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 
@@ -35,7 +39,6 @@ __all__ = [
     "current_span",
     "plan_marks",
     "role_config",
-    "traced_part",
     "with_marks",
 ]
 
@@ -94,54 +97,67 @@ def role_config(
     return with_marks(base, {**plan_marks(plan), ROLE: role}, tags=tags, name=name)
 
 
-@dataclass
 class TracedPart:
-    """A part of a run under way.
+    """A part of a run: callbacks are shown it as a run of its own, with what happens in its body below.
+
+    Where nobody watches, nothing but the marks is made.
 
     Attributes:
         config: What is done within the part is called with it.
         outputs: What came of it; to be set before it ends.
     """
 
-    config: RunnableConfig
-    outputs: dict[str, Any] = field(default_factory=dict)
+    def __init__(
+        self,
+        config: RunnableConfig,
+        part: Part,
+        name: str,
+        marks: Mapping[str, Any],
+        *,
+        tags: Iterable[str] = (),
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config = with_marks(config, marks, tags=tags)
+        self.outputs: dict[str, Any] = {}
+        self._part: Part = part
+        self._name, self._inputs = name, inputs
+        self._running: AsyncCallbackManagerForChainRun | None = None
+        self._span: AbstractContextManager[object] = nullcontext()
 
+    async def __aenter__(self) -> TracedPart:
+        callbacks = self.config.get("callbacks")
+        if callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks:
+            await self._show(callbacks)
+        # LangChain and LangGraph merge the config that a call is given with the one around it, and where both
+        # have callbacks the parent of the surrounding ones wins (langchain-core 1.7.2, langgraph 1.2.22).
+        self._around = var_child_runnable_config.set(self.config)
+        self._span.__enter__()
+        return self
 
-@asynccontextmanager
-async def traced_part(
-    config: RunnableConfig,
-    part: Part,
-    name: str,
-    marks: Mapping[str, Any],
-    *,
-    tags: Iterable[str] = (),
-    inputs: Mapping[str, Any] | None = None,
-) -> AsyncIterator[TracedPart]:
-    """Show a part of a run to callbacks as a run of its own, with what happens in it below.
+    async def _show(self, callbacks: Any) -> None:
+        manager = AsyncCallbackManager.configure(
+            inheritable_callbacks=callbacks,
+            inheritable_tags=self.config["tags"],
+            inheritable_metadata=self.config["metadata"],
+            local_metadata={PART: self._part},
+        )
+        self._running = await manager.on_chain_start(None, dict(self._inputs or {}), name=self._name)
+        self.config = {**self.config, "callbacks": self._running.get_child()}
+        self._span = current_span(self.config)
 
-    Where nobody watches, nothing but the marks is made.
-    """
-    within = with_marks(config, marks, tags=tags)
-    callbacks = config.get("callbacks")
-    if not (callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks):
-        with _surroundings(within):
-            yield TracedPart(within)
-        return
-    manager = AsyncCallbackManager.configure(
-        inheritable_callbacks=callbacks,
-        inheritable_tags=within["tags"],
-        inheritable_metadata=within["metadata"],
-        local_metadata={PART: part},
-    )
-    running = await manager.on_chain_start(None, dict(inputs or {}), name=name)
-    traced = TracedPart({**within, "callbacks": running.get_child()})
-    try:
-        with _surroundings(traced.config), current_span(traced.config):
-            yield traced
-    except BaseException as error:
-        await running.on_chain_error(error)
-        raise
-    await running.on_chain_end(traced.outputs)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._span.__exit__(kind, error, trace)
+        finally:
+            var_child_runnable_config.reset(self._around)
+        if self._running is None:
+            return
+        if error is not None:
+            await self._running.on_chain_error(error)
+        else:
+            await self._running.on_chain_end(self.outputs)
 
 
 class SpanKeeper:
@@ -164,22 +180,10 @@ def current_span(config: RunnableConfig) -> AbstractContextManager[object]:
     callbacks = config.get("callbacks")
     if not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
         return nullcontext()
+    keepers = [handler for handler in callbacks.handlers if isinstance(handler, SpanKeeper)]
+    if not keepers:
+        return nullcontext()
     with ExitStack() as kept:
-        for handler in callbacks.handlers:
-            if isinstance(handler, SpanKeeper):
-                kept.enter_context(handler.current(callbacks.parent_run_id))
+        for keeper in keepers:
+            kept.enter_context(keeper.current(callbacks.parent_run_id))
         return kept.pop_all()
-
-
-@contextmanager
-def _surroundings(config: RunnableConfig) -> Iterator[None]:
-    """Let what is called within inherit this config.
-
-    LangChain and LangGraph merge the config that a call is given with the one around it, and where both have
-    callbacks the parent of the surrounding ones wins (langchain-core 1.7.2, langgraph 1.2.22).
-    """
-    token = var_child_runnable_config.set(config)
-    try:
-        yield
-    finally:
-        var_child_runnable_config.reset(token)

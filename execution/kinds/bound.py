@@ -16,7 +16,6 @@ from ...run import StepScope
 from ...state import Evidence, Step
 from ...storage.ids import CallId
 from ...tools.calls import call_tool, failed_call
-from ...tools.threads import run_bounded
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import CALL, with_marks
 from ..effects import call_once
@@ -49,7 +48,7 @@ async def run_bound_step(
         BudgetExceededError: If there is no room for it.
     """
     name = step["call"]["tool"]
-    await run_bounded(toolbox.check_arguments, name, args)
+    await toolbox.check_arguments(name, args)
     effect = toolbox.effect(name)
     call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
     config = with_marks(config, {CALL: call_id})
@@ -100,14 +99,13 @@ class _BoundCall:
         await self.scope.tab.keep()
         try:
             return await call_tool(
-                self.toolbox.get(self.name),
+                self.toolbox.exact(self.name),
                 self.args,
                 call_id=self.call_id,
-                key=this.idempotency_key,
+                key=lambda: this.idempotency_key,
                 config=config,
                 runtime=self.runtime,
                 redactor=self.scope.run.redactor,
-                node=self.toolbox.node(self.name),
             )
         except ToolFailedError as failure:
             raised = failure.__cause__

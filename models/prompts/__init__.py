@@ -73,16 +73,8 @@ def _checked(name: str, variables: Mapping[str, str]) -> str:
 
 def _fill(text: str, variables: Mapping[str, str]) -> str:
     """Fill in a text; leave out a line whose variables are all empty."""
-    lines = (
-        _VARIABLE.sub(lambda found: variables[found[1]], line)
-        for line in text.split("\n")
-        if not _is_empty(line, variables)
-    )
-    return "\n".join(lines).strip()
-
-
-def _is_empty(line: str, variables: Mapping[str, str]) -> bool:
-    return "{{" in line and not _VARIABLE.sub(lambda found: variables[found[1]], line)
+    lines = [(line, _VARIABLE.sub(lambda found: variables[found[1]], line)) for line in text.split("\n")]
+    return "\n".join([filled for line, filled in lines if filled or "{{" not in line]).strip()
 
 
 # --- text that comes from outside ---------------------------------------------------------

@@ -14,7 +14,7 @@ from bounded import BoundedThread
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.base import GetOp
 from langgraph.store.memory import InMemoryStore
-from plans import FREE, agent_with, bound, draft, draft_step, statuses
+from plans import FREE, agent_with, bound, draft, draft_step, statuses, think
 from toolset import Toolset, make_tool
 from virtual_clock import virtually
 
@@ -158,3 +158,65 @@ async def test_a_write_within_a_sub_plan_is_finished_when_the_run_is_told_to_sto
     assert await cancel_run(thread.agent, thread.config) == "requested"
     result = await running
     assert (written, tools.named("wr"), result["status"]) == (["t"], [], "failed")
+
+
+@virtually
+async def test_a_write_of_an_agent_is_finished_when_the_run_is_told_to_stop_and_no_other_is_begun() -> None:
+    started = asyncio.Event()
+    written: list[str] = []
+    calls = [ScriptedModel.tool_calls(("save", {"text": text})) for text in ("t", "u")]
+    model = ScriptedModel({"executor": [*calls, "done"], "synthesizer": ["ok"]}, strict=False)
+    thread = BoundedThread(agent_with([_slow_writer(started, written)], model), FREE)
+    running = asyncio.create_task(thread.run(think("a", tools=["save"])))
+    await started.wait()
+    assert await cancel_run(thread.agent, thread.config) == "requested"
+    result = await running
+    assert (written, statuses(result)) == (["t"], {"a": "failed"})
+    assert [call["ok"] for call in result["results"]["a"]["evidence"]] == [True]
+
+
+_SKIP = Context(approval="never", on_failure="skip", max_attempts=1)
+
+
+def _stubborn() -> Any:
+    async def look() -> str:
+        """Look, and ignore being cancelled."""
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            await asyncio.sleep(1)
+        return "looked"
+
+    return make_tool(look, effect="read")
+
+
+@virtually
+async def test_a_tool_that_ignores_its_cancellation_makes_no_success_of_a_stopped_step() -> None:
+    thread = BoundedThread(agent_with([_stubborn()]), FREE)
+    running = asyncio.create_task(thread.run(bound("a", "look", {})))
+    await asyncio.sleep(0.2)
+    assert await cancel_run(thread.agent, thread.config) == "requested"
+    result = await running
+    assert asyncio.get_running_loop().time() == pytest.approx(1.2, abs=0.01)
+    assert statuses(result) == {"a": "failed"}
+    assert result["results"]["a"]["error"]["message"] == "the run was told to stop"
+
+
+@virtually
+async def test_a_tool_that_ignores_its_cancellation_makes_no_success_of_a_step_out_of_time() -> None:
+    thread = BoundedThread(agent_with([_stubborn()]), _SKIP)
+    result = await thread.run(bound("a", "look", {}, timeout_s=2), bound("b", "look", {}))
+    assert {i: one["status"] for i, one in result["results"].items()} == {"a": "skipped", "b": "done"}
+    assert result["results"]["a"]["error"] == {"code": "timeout", "message": "no result within timeout_s=2"}
+
+
+async def test_a_tool_that_cancels_itself_fails_its_step_and_no_other() -> None:
+    async def give_up() -> str:
+        """Give up."""
+        raise asyncio.CancelledError
+
+    tools = [make_tool(give_up, effect="read"), *Toolset().tools]
+    thread = BoundedThread(agent_with(tools), _SKIP)
+    result = await thread.run(bound("a", "give_up", {}), bound("b", "wr", {"text": "x"}))
+    assert {i: one["status"] for i, one in result["results"].items()} == {"a": "skipped", "b": "done"}
+    assert "cancelled from within" in result["results"]["a"]["error"]["message"]

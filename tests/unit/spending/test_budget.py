@@ -53,7 +53,7 @@ def test_a_settled_reservation_stays_spent_also_when_the_call_failed() -> None:
     meter = _meter(max_model_calls=1)
     tab = Tab(meter)
     tab.reserve_model_call("planner")
-    tab.record_model_call("planner", None, "m")
+    tab.record_model_call("planner", None, None)
     assert tab.usage["model_calls"] == 1
     assert tab.usage["total_tokens"] == 0
     with pytest.raises(BudgetExceededError):
@@ -64,7 +64,7 @@ def test_usage_is_counted_in_all_and_per_role() -> None:
     tab = Tab(_meter())
     for role, tokens in (("planner", 10), ("executor", 5), ("executor", 5)):
         tab.reserve_model_call(role)
-        tab.record_model_call(role, _said(tokens), "m")
+        tab.record_model_call(role, _said(tokens), None)
     assert (tab.usage["model_calls"], tab.usage["total_tokens"]) == (3, 23)
     assert {role: spent["model_calls"] for role, spent in tab.usage["by_role"].items()} == {
         "planner": 1,
@@ -75,7 +75,7 @@ def test_usage_is_counted_in_all_and_per_role() -> None:
 def test_tokens_stop_the_next_call() -> None:
     tab = Tab(_meter(max_tokens=10))
     tab.reserve_model_call("planner")
-    tab.record_model_call("planner", _said(20), "m")
+    tab.record_model_call("planner", _said(20), None)
     with pytest.raises(BudgetExceededError, match="max_tokens=10"):
         tab.reserve_model_call("planner")
 

@@ -13,14 +13,14 @@ from langgraph.types import Command
 from pydantic import BaseModel
 
 from plan_execute.errors import BadArgumentsError, ToolFailedError
-from plan_execute.tools.calls import call_tool, describe_exception
+from plan_execute.tools.calls import ExactTool, call_tool, describe_exception
 from plan_execute.tools.texts import preview
 from plan_execute.tools.toolbox import Toolbox
 
 
 async def _call(made: Any, **args: Any) -> Any:
     runtime: Runtime[Any] = Runtime(context="the context", stream_writer=lambda _: None)
-    return await call_tool(made, args, call_id="c-1", config={"configurable": {}}, runtime=runtime)
+    return await call_tool(ExactTool(made), args, call_id="c-1", config={"configurable": {}}, runtime=runtime)
 
 
 class Point(BaseModel):

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from plan_execute import Context, InjectedIdempotencyKey, ScriptedModel, create_plan_execute_agent
 from plan_execute.models.prompts import unquote
 from plan_execute.plan.rules import PlanFacts, validate_plan
-from plan_execute.tools.idempotency import with_idempotency_key
+from plan_execute.tools.idempotency import key_parameters
 from plan_execute.tools.toolbox import Toolbox
 
 FREE = Context(approval="never", on_failure="abort")
@@ -146,8 +146,5 @@ def test_a_plan_needs_no_key_and_may_not_set_one(tool: BaseTool) -> None:
     assert "'key'" in issue["message"]
 
 
-def test_a_tool_that_asks_for_no_key_gets_its_arguments_as_they_are() -> None:
-    assert with_idempotency_key(made(func=pay_bare), {"amount": 1, "key": "mine"}, "k") == {
-        "amount": 1,
-        "key": "mine",
-    }
+def test_a_tool_that_asks_for_no_key_gets_none() -> None:
+    assert key_parameters(made(func=pay_bare)) == []
