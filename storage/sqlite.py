@@ -41,11 +41,12 @@ QUICK_CHECK_BYTES = 64 * 1024 * 1024
 APPLICATION_ID = 0x504C4558
 """SQLite's ``application_id`` of our files ("PLEX")."""
 
-DATABASE_VERSION = 1
-"""SQLite's ``user_version`` of our plain files."""
+DATABASE_VERSION = 3
+"""SQLite's ``user_version`` of our files; opening a file of an earlier version makes it one of this.
 
-ENCRYPTED_VERSION = 2
-"""``user_version`` of encrypted files, so that versions that cannot decrypt them refuse them."""
+Plain files of version 1 and encrypted ones of version 2 have no table for the parts of values, and a row for
+each of a task's writes.
+"""
 
 PAGE_BYTES = 16384
 """Page size of new files: for a typical result of 3 KB, 4096 or 8192 bytes would waste a quarter."""
@@ -63,6 +64,14 @@ _BLOBS_SCHEMA = """CREATE TABLE checkpoint_blobs (
     PRIMARY KEY (thread_id, checkpoint_ns, channel, version)
 )"""
 
+_PARTS = "checkpoint_parts"
+_PARTS_SCHEMA = f"""CREATE TABLE IF NOT EXISTS {_PARTS} (
+    thread_id TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    type TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (thread_id, digest)
+)"""
 _TABLES = frozenset({"checkpoints", "writes", "checkpoint_blobs", "store", "store_migrations"})
 _ENCRYPTION = "encryption"
 """The table that only encrypted files have."""
@@ -335,14 +344,13 @@ def _check_identity(connection: sqlite3.Connection, path: Path, key: Key | None)
     if owner != APPLICATION_ID:
         found = ", ".join(sorted(tables)[:5])
         raise refusal(StorageError, path, f"is a database of another program (its tables: {found})")
-    newest = ENCRYPTED_VERSION if _ENCRYPTION in tables else DATABASE_VERSION
-    if version > newest:
+    if version > DATABASE_VERSION:
         raise refusal(
             SchemaVersionError,
             path,
-            f"has version {version}; this plan_execute knows versions up to {newest}",
+            f"has version {version}; this plan_execute knows versions up to {DATABASE_VERSION}",
         )
-    if missing := _TABLES - tables:
+    if missing := (_TABLES | {_PARTS} if version == DATABASE_VERSION else _TABLES) - tables:
         raise refusal(StorageDamagedError, path, f"lacks the table {', '.join(sorted(missing))}")
     _check_key(connection, path, key)
 
@@ -400,6 +408,7 @@ def _prepare(database: Database, key: Key | None) -> None:
             _create_tables(database.connection, key)
         else:  # Another process may have created it since the check.
             _check_key(database.connection, database.path, key)
+        _upgrade(database.connection)
         add_count(database.connection)
 
 
@@ -426,11 +435,18 @@ def _create_tables(connection: sqlite3.Connection, key: Key | None) -> None:
     for statement in (*_library_schema(), _BLOBS_SCHEMA):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version={DATABASE_VERSION}")
     if key is not None:
         connection.execute(f"CREATE TABLE {_ENCRYPTION} (cipher TEXT NOT NULL, key_check BLOB NOT NULL)")
         key.mark(connection)
-        connection.execute(f"PRAGMA user_version={ENCRYPTED_VERSION}")
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    if _pragma(connection, "user_version") == DATABASE_VERSION:
+        return
+    connection.execute(_PARTS_SCHEMA)
+    # The primary key finds by a prefix as well, and each index costs a page per transaction.
+    connection.execute("DROP INDEX IF EXISTS store_prefix_idx")
+    connection.execute(f"PRAGMA user_version={DATABASE_VERSION}")
 
 
 def _library_schema() -> list[str]:
