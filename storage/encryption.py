@@ -2,7 +2,8 @@
 
 The values are encrypted: checkpoints, pending writes, metadata, and every value in the store. The addresses
 of rows stay readable, because the database finds rows by them: ids of threads, checkpoints, plans and steps,
-channel names, versions, times.
+channel names, versions, times. Parts of values are found by keyed digests, which only tell whether a thread
+has two that are equal.
 """
 
 from __future__ import annotations

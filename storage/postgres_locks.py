@@ -75,13 +75,13 @@ _WHO = "SELECT runner, since FROM plan_execute_runners WHERE thread_id = %s"
 # A shared lock is granted at once unless somebody holds the exclusive one. FOR SHARE makes a new holder wait
 # for this transaction, so that it reads everything written before.
 _CONFIRM = (
-    "SELECT coalesce((SELECT CASE WHEN token <> %s THEN 'taken over' WHEN"
-    " pg_try_advisory_xact_lock_shared(%s) THEN 'lost' ELSE '' END FROM plan_execute_runners"
-    " WHERE thread_id = %s FOR SHARE), 'taken over')"
+    "SELECT coalesce((SELECT CASE WHEN token <> %s THEN 'thread taken over' WHEN"
+    " pg_try_advisory_xact_lock_shared(%s) THEN 'thread lost' ELSE '' END FROM plan_execute_runners"
+    " WHERE thread_id = %s FOR SHARE), 'thread taken over')"
 )
 # A text that is no number makes the cast fail.
 _CONFIRM = f"SELECT (({_CONFIRM}) || ' ' || %s::bigint)::bigint"
-_LOSS = re.compile(r'"(taken over|lost) (-?[0-9]+)"')
+_LOSS = re.compile(r'"thread (taken over|lost) (-?[0-9]+)"')
 """What is in the message of the error that `_CONFIRM` makes, whatever its language."""
 
 _SESSION_SETTINGS = {
@@ -235,8 +235,10 @@ class ThreadLocks:
         told = _LOSS.search(error.diag.message_primary or "")
         if told is None:
             return None
-        lost = [hold for hold in [*self.held.values()] if str(hold.key) == told[2]]
-        return next((hold.lost() if told[1] == "lost" else hold.taken_over() for hold in lost), None)
+        for hold in [*self.held.values()]:
+            if str(hold.key) == told[2]:
+                return hold.lost() if told[1] == "lost" else hold.taken_over()
+        return StorageError(f"a thread of {self._place} is not held any more; its run has stopped")
 
     def is_held(self, connection: Connection, thread_id: str) -> bool:
         """Tell, over any connection to the database, whether a runner that shows signs of life has it."""
