@@ -1,6 +1,7 @@
 """LangGraph's checkpointer and store on an SQLite file, with each channel value written once.
 
-SqliteSaver writes all channel values with each checkpoint. Ours are in a table of their own.
+SqliteSaver writes all channel values with each checkpoint, and a row for each of a task's writes. Ours puts
+values in a table of their own, their large parts in another (see ``parts.py``), and a task's writes in a row.
 
 A value is written once per version, however many checkpoints have it. In a thread, a channel never gets the
 same version with another value, even in a fork: see `DistinctVersions`.
@@ -8,21 +9,24 @@ same version with another value, even in a fork: see `DistinctVersions`.
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
+    get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -34,6 +38,20 @@ from ..errors import StorageDamagedError
 from ..langgraph_private import CursorHook
 from .calls import Access
 from .ledger import must_last
+from .parts import (
+    DIVIDED,
+    DIVIDED_BYTES,
+    TOGETHER,
+    VERSIONS,
+    delete_parts,
+    divide,
+    find_part,
+    is_part,
+    part_digest,
+    put_part,
+    unite,
+    with_versions,
+)
 from .rows import Change, changed
 from .sqlite import Database, is_held, refusal, thread_lock
 
@@ -48,13 +66,24 @@ __all__ = [
 _APART = "channels_apart"
 """Key in the stored checkpoint: the channels whose values are in the table."""
 
+_ADDRESS = ("thread_id", "checkpoint_ns", "checkpoint_id")
 _READ = (
     "SELECT type, value FROM checkpoint_blobs"
     " WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?"
 )
-# Without the value, all of whose pages SQLite would read.
-_FIND = (
-    "SELECT 1 FROM checkpoint_blobs WHERE thread_id = ? AND checkpoint_ns = ? AND channel = ? AND version = ?"
+_WRITE = "INSERT OR IGNORE INTO checkpoint_blobs VALUES (?, ?, ?, ?, ?, ?)"
+_PUT = (
+    "INSERT OR REPLACE INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,"
+    " checkpoint, metadata) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_PUT_WRITES = (
+    "INSERT OR {} INTO writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel,"
+    " type, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_PUT_NEW, _REPLACE = _PUT_WRITES.format("IGNORE"), _PUT_WRITES.format("REPLACE")
+_EARLIER = (
+    "SELECT idx, channel, type, value FROM writes WHERE thread_id = ? AND checkpoint_ns = ?"
+    " AND checkpoint_id = ? AND task_id = ? AND idx >= 0"
 )
 
 _SHORT_TEXT = 64
@@ -87,8 +116,19 @@ def split(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:
         for channel, value in values.items()
         if channel in checkpoint["channel_versions"] and not _is_small(value)
     }
-    inline = {channel: value for channel, value in values.items() if channel not in apart}
-    return cast(Checkpoint, {**checkpoint, "channel_values": inline, _APART: [*apart]}), apart
+    numbers: dict[Any, int] = {}
+
+    def numbered(versions: Mapping[str, Any]) -> dict[str, int]:
+        return {channel: numbers.setdefault(version, len(numbers)) for channel, version in versions.items()}
+
+    row = {
+        **checkpoint,
+        "channel_values": {channel: value for channel, value in values.items() if channel not in apart},
+        "channel_versions": numbered(checkpoint["channel_versions"]),
+        "versions_seen": {node: numbered(seen) for node, seen in checkpoint["versions_seen"].items()},
+        _APART: [*apart],
+    }
+    return cast(Checkpoint, {**row, VERSIONS: [*numbers]}), apart
 
 
 def _is_small(value: Any) -> bool:
@@ -97,57 +137,148 @@ def _is_small(value: Any) -> bool:
     return value is None or isinstance(value, int | float)
 
 
-def join(row: Checkpoint, blobs: ChannelBlobs) -> Checkpoint | None:
-    """Return the checkpoint that `split` divided; None if some of its values are missing from the table."""
-    rest: dict[str, Any] = {**row}
-    values = {**row["channel_values"]}
+def join(row: Checkpoint, blobs: ChannelBlobs) -> Checkpoint:
+    """Return the checkpoint that `split` divided.
+
+    Raises:
+        LostValueError: Some of its values are missing from the tables.
+    """
+    rest = with_versions(row)
+    values, versions = {**row["channel_values"]}, rest["channel_versions"]
     for channel in rest.pop(_APART):
-        found = blobs.read(channel, row["channel_versions"][channel])
-        if found is None:
-            return None
-        (values[channel],) = found
+        values[channel] = blobs.read(channel, versions[channel])
     return cast(Checkpoint, {**rest, "channel_values": values})
 
 
-class ChannelBlobs(NamedTuple):
+class ChannelBlobs:
     """The values of one thread's namespace, within the cursor's transaction."""
 
-    cursor: sqlite3.Cursor
-    serde: SerializerProtocol
-    thread_id: str
-    namespace: str
+    def __init__(
+        self, cursor: sqlite3.Cursor, serde: SerializerProtocol, thread_id: str, namespace: str
+    ) -> None:
+        self.cursor = cursor
+        self.serde = serde
+        self.thread_id = thread_id
+        self.namespace = namespace
 
-    def write(self, values: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
-        """Write the values whose versions are not in the table yet.
+    def write(self, channel: str, version: Any, value: Any) -> None:
+        """Write a value, unless its version is in the table."""
+        self.cursor.execute(_WRITE, (*self._key(channel, version), *self.sealed(self.dump(value))))
 
-        LangGraph's ``new_versions`` is not used, because a checkpoint copied by hand leaves it empty.
+    def read(self, channel: str, version: Any) -> Any:
+        """Return the channel's value at this version.
+
+        Raises:
+            LostValueError: If it is missing.
         """
-        new = [channel for channel in values if not self._has(channel, versions[channel])]
-        self.cursor.executemany(
-            "INSERT INTO checkpoint_blobs VALUES (?, ?, ?, ?, ?, ?)",
-            ((*self._key(name, versions[name]), *self.serde.dumps_typed(values[name])) for name in new),
-        )
+        row = self.cursor.execute(_READ, self._key(channel, version)).fetchone()
+        if row is None:
+            raise LostValueError(channel)
+        return self.load(*self.opened(row))
 
-    def read(self, channel: str, version: Any) -> tuple[Any] | None:
-        """Return the channel's value at this version, alone in a tuple; None if it is missing."""
-        key = self._key(channel, version)
-        row: tuple[str, bytes] | None = self.cursor.execute(_READ, key).fetchone()
-        return None if row is None else (self.serde.loads_typed(row),)
+    def dump(self, value: Any) -> tuple[str, bytes]:
+        """Return a value's type and bytes, after keeping its large parts."""
+        kind, data = self.plain.dumps_typed(value)
+        divided = divide(value, self._keep) if len(data) >= DIVIDED_BYTES else None
+        if divided is None:
+            return kind, data
+        kind, data = self.plain.dumps_typed(divided)
+        return DIVIDED + kind, data
 
-    def _has(self, channel: str, version: Any) -> bool:
-        return self.cursor.execute(_FIND, self._key(channel, version)).fetchone() is not None
+    def load(self, kind: str, data: bytes) -> Any:
+        """Return the value of this type and these bytes."""
+        value = self.plain.loads_typed((kind.removeprefix(DIVIDED), data))
+        return unite(value, self._find) if kind.startswith(DIVIDED) else value
+
+    def dump_writes(self, task_id: str, writes: Sequence[tuple[str, Any]]) -> tuple[str, bytes]:
+        """Return the type and the bytes of the row for some of a task's writes."""
+        held = [(channel, *self.dump(value)) for channel, value in writes]
+        return self.serde.dumps_typed(self.named(task_id, TOGETHER, held))
+
+    def writes_in(self, task_id: str, channel: str, held: Any) -> list[tuple[str, Any]]:
+        """Return the writes of a task that a row holds."""
+        value = self.unnamed(task_id, channel, held)
+        if channel != TOGETHER:
+            return [(channel, value)]
+        return [(name, self.load(kind, data)) for name, kind, data in value]
+
+    def count_writes(self, address: tuple[str, ...]) -> int:
+        """Return the number after those of a task's stored writes; LangGraph's own channels do not count."""
+        after = 0
+        for number, channel, *row in self.cursor.execute(_EARLIER, address).fetchall():
+            held = self.serde.loads_typed((row[0], row[1]))
+            after = max(after, number + len(self.writes_in(address[-1], channel, held)))
+        return after
+
+    # What encryption changes.
+
+    digest_key = b""
+
+    @property
+    def plain(self) -> SerializerProtocol:
+        """The serializer without encryption."""
+        return self.serde
+
+    def sealed(self, row: tuple[str, bytes]) -> tuple[str, bytes]:
+        """Return a type and bytes as they are stored."""
+        return row
+
+    def opened(self, row: tuple[str, bytes]) -> tuple[str, bytes]:
+        """Return the type and the bytes that are stored."""
+        return row
+
+    def put_part(self, digest: bytes, row: tuple[str, bytes]) -> None:
+        """Keep a part."""
+        put_part(self.cursor, self.thread_id, digest, self.sealed(row))
+
+    def get_part(self, digest: bytes) -> tuple[str, bytes]:
+        """Return a part.
+
+        Raises:
+            LostValueError: If it is missing.
+        """
+        row = find_part(self.cursor, self.thread_id, digest)
+        if row is None:
+            raise LostValueError(digest.hex())
+        return self.opened(row)
+
+    def named(self, task_id: str, channel: str, value: Any) -> Any:  # noqa: ARG002 - encrypted rows need both
+        """Return what a row of ``writes`` holds for a value."""
+        return value
+
+    def unnamed(self, task_id: str, channel: str, held: Any) -> Any:  # noqa: ARG002
+        """Return the value that a row of ``writes`` holds."""
+        return held
+
+    def _keep(self, part: Any) -> bytes | None:
+        row = self.plain.dumps_typed(part)
+        if not is_part(row[1]):
+            return None
+        digest = part_digest(*row, self.digest_key)
+        self.put_part(digest, row)
+        return digest
+
+    def _find(self, digest: bytes) -> Any:
+        return self.plain.loads_typed(self.get_part(digest))
 
     def _key(self, channel: str, version: Any) -> tuple[str, str, str, str]:
         return self.thread_id, self.namespace, channel, str(version)
 
 
+class LostValueError(LookupError):
+    """A checkpoint's value, or a part of one, is missing."""
+
+
 def delete_blobs(cursor: sqlite3.Cursor, thread_id: str) -> None:
     """Delete the values of a thread, in all its namespaces."""
     cursor.execute("DELETE FROM checkpoint_blobs WHERE thread_id = ?", (thread_id,))
+    delete_parts(cursor, thread_id)
 
 
 class LocalSaver(DistinctVersions, SqliteSaver):
     """LangGraph's SQLite checkpointer on a shared `Database`."""
+
+    _values = ChannelBlobs
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.connection, serde=strict_serializer())
@@ -183,11 +314,50 @@ class LocalSaver(DistinctVersions, SqliteSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint, and those of its values that no earlier checkpoint has."""
+        """Store a checkpoint, and those of its values that no earlier checkpoint has.
+
+        A checkpoint copied by hand names no new versions, and brings all its values.
+        """
         row, apart = split(checkpoint)
+        place, versions = config["configurable"], checkpoint["channel_versions"]
+        thread_id = place["thread_id"]
+        address = (str(thread_id), place["checkpoint_ns"], checkpoint["id"])
+        described = json.dumps(get_checkpoint_metadata(config, metadata), ensure_ascii=False)
         with self.cursor() as cursor:
-            self._blobs(cursor, config).write(apart, checkpoint["channel_versions"])
-            return super().put(config, row, metadata, new_versions)
+            blobs = self._blobs(cursor, config)
+            for channel in (new_versions or apart) if apart else ():
+                if channel in apart:
+                    blobs.write(channel, versions[channel], apart[channel])
+            kept = self.serde.dumps_typed(row)
+            parent = place.get("checkpoint_id")
+            cursor.execute(_PUT, (*address, parent, *kept, described.encode("utf-8", "ignore")))
+        return {"configurable": dict(zip(_ADDRESS, (thread_id, *address[1:]), strict=True))}
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store the writes of a task.
+
+        Of writes to LangGraph's own channels, each has a row, which later ones replace. The others, unless
+        they are stored already, have one row, numbered like the first of them.
+        """
+        place = config["configurable"]
+        address = (*(str(place[key]) for key in _ADDRESS), task_id)
+        ordinary = [write for write in writes if write[0] not in WRITES_IDX_MAP]
+        with self.cursor() as cursor:
+            blobs = self._blobs(cursor, config)
+            for channel, value in writes:
+                if channel in WRITES_IDX_MAP:
+                    held = self.serde.dumps_typed(blobs.named(task_id, channel, value))
+                    row = (*address, task_path, WRITES_IDX_MAP[channel], channel, *held)
+                    cursor.execute(_PUT_NEW if ordinary else _REPLACE, row)
+            first = 0
+            while first < len(ordinary):
+                held = blobs.dump_writes(task_id, ordinary[first:])
+                cursor.execute(_PUT_NEW, (*address, task_path, first, TOGETHER, *held))
+                if cursor.rowcount:
+                    return
+                first = blobs.count_writes(address)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Fetch a checkpoint."""
@@ -223,15 +393,22 @@ class LocalSaver(DistinctVersions, SqliteSaver):
             delete_blobs(cursor, str(thread_id))
 
     def _whole(self, cursor: sqlite3.Cursor, found: CheckpointTuple) -> CheckpointTuple:
-        whole = join(found.checkpoint, self._blobs(cursor, found.config))
-        if whole is None:
+        blobs = self._blobs(cursor, found.config)
+        try:
+            writes = [
+                (task_id, *write)
+                for task_id, channel, held in found.pending_writes or ()
+                for write in blobs.writes_in(task_id, channel, held)
+            ]
+            return found._replace(checkpoint=join(found.checkpoint, blobs), pending_writes=writes)
+        except LostValueError as error:
             what = f"lacks values of checkpoint {found.checkpoint['id']}"
-            raise refusal(StorageDamagedError, self.database, what)
-        return found._replace(checkpoint=whole)
+            raise refusal(StorageDamagedError, self.database, what) from error
 
     def _blobs(self, cursor: sqlite3.Cursor, config: RunnableConfig) -> ChannelBlobs:
         place = config["configurable"]
-        return ChannelBlobs(cursor, self.serde, str(place["thread_id"]), place.get("checkpoint_ns", ""))
+        address = str(place["thread_id"]), place.get("checkpoint_ns", "")
+        return self._values(cursor, self.serde, *address)
 
 
 class LocalStore(CursorHook, SqliteStore):

@@ -2,12 +2,14 @@
 
 The values are encrypted: checkpoints, pending writes, metadata, and every value in the store. The addresses
 of rows stay readable, because the database finds rows by them: ids of threads, checkpoints, plans and steps,
-channel names, versions, times.
+channel names, versions, times. Parts of values are found by keyed digests, which only tell whether a thread
+has two that are equal.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import secrets
 import sqlite3
@@ -27,7 +29,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
-from langgraph.checkpoint.serde.base import CipherProtocol
+from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.sqlite.utils import search_where
 from langgraph.store.base import GetOp, Item, Op, PutOp, Result, SearchOp
@@ -92,6 +94,8 @@ class Cipher:
                 "encryption needs a package that is not installed: pip install 'plan-execute[encryption]'"
             ) from error
         self._aes = AESGCM(key)
+        self.digest_key = hashlib.blake2b(b"digests of parts", key=key).digest()
+        """What keys the digests by which parts are found."""
         self.path = path
 
     def encrypt(self, plain: bytes, place: Sequence[str]) -> bytes:
@@ -184,8 +188,80 @@ class RefusingSerializer(EncryptedSerializer):
         return super().loads_typed(data)
 
 
+class EncryptedBlobs(ChannelBlobs):
+    """Encrypted channel values, each bound to its thread, namespace, channel and version.
+
+    Their parts are bound to their thread and to a digest that tells nothing about them.
+    """
+
+    def write(self, channel: str, version: Any, value: Any) -> None:
+        """Write a value, unless its version is in the table."""
+        with self._rows.at("value", *self._key(channel, version)):
+            super().write(channel, version, value)
+
+    def read(self, channel: str, version: Any) -> Any:
+        """Return the channel's value at this version."""
+        with self._rows.at("value", *self._key(channel, version)):
+            return super().read(channel, version)
+
+    def named(self, task_id: str, channel: str, value: Any) -> Any:
+        """Return the value with the names of its task and channel."""
+        return [task_id, channel, value]
+
+    def unnamed(self, task_id: str, channel: str, held: Any) -> Any:
+        """Return the value; refuse another task's or channel's."""
+        if not isinstance(held, list) or held[:2] != [task_id, channel]:
+            raise self._rows.cipher.damage(f"belongs to another row ({task_id} {channel})")
+        return held[2]
+
+    @property
+    def plain(self) -> SerializerProtocol:
+        """The serializer without encryption."""
+        return cast(RefusingSerializer, self.serde).serde
+
+    @property
+    def digest_key(self) -> bytes:  # type: ignore[override]
+        """What keys the digests, so that they tell nothing about the parts."""
+        return self._rows.cipher.digest_key
+
+    def sealed(self, row: tuple[str, bytes]) -> tuple[str, bytes]:
+        """Return a type and bytes as they are stored."""
+        name, encrypted = self._rows.encrypt(row[1])
+        return f"{row[0]}+{name}", encrypted
+
+    def opened(self, row: tuple[str, bytes]) -> tuple[str, bytes]:
+        """Return the type and the bytes that are stored.
+
+        Raises:
+            StorageDamagedError: If they are not encrypted, or were changed.
+        """
+        kind, is_encrypted, name = row[0].rpartition("+")
+        if not is_encrypted:
+            raise self._rows.cipher.damage("is not encrypted")
+        return kind, self._rows.decrypt(name, row[1])
+
+    def put_part(self, digest: bytes, row: tuple[str, bytes]) -> None:
+        """Keep a part."""
+        with self._at_part(digest):
+            super().put_part(digest, row)
+
+    def get_part(self, digest: bytes) -> tuple[str, bytes]:
+        """Return a part."""
+        with self._at_part(digest):
+            return super().get_part(digest)
+
+    def _at_part(self, digest: bytes) -> Any:
+        return self._rows.at("part", self.thread_id, digest.hex())
+
+    @property
+    def _rows(self) -> RowCipher:
+        return cast(RefusingSerializer, self.serde).cipher
+
+
 class EncryptedSaver(LocalSaver):
     """The local checkpointer with encrypted rows, each bound to its place."""
+
+    _values = EncryptedBlobs
 
     def __init__(self, database: Database, cipher: Cipher) -> None:
         super().__init__(database)
@@ -225,12 +301,10 @@ class EncryptedSaver(LocalSaver):
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Store the writes of a task, each with the names of its task and channel inside."""
-        place = config["configurable"]
-        address = [str(place[key]) for key in _ADDRESS]
-        named = [(channel, [task_id, channel, value]) for channel, value in writes]
+        """Store the writes of a task, with the names of their task and channel inside."""
+        address = [str(config["configurable"][key]) for key in _ADDRESS]
         with self.cursor(), self._rows.at("checkpoint", *address):
-            super().put_writes(config, named, task_id, task_path)
+            super().put_writes(config, writes, task_id, task_path)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Fetch a checkpoint."""
@@ -263,35 +337,7 @@ class EncryptedSaver(LocalSaver):
         if found is None:
             return None
         metadata = _decrypted(self._cipher, cast(Any, found.metadata), ("metadata", *address))
-        writes = [self._unnamed(write) for write in found.pending_writes or ()]
-        return found._replace(metadata=json.loads(metadata), pending_writes=writes)
-
-    def _unnamed(self, write: tuple[str, str, Any]) -> tuple[str, str, Any]:
-        task_id, channel, named = write
-        if not isinstance(named, list) or named[:2] != [task_id, channel]:
-            raise self._cipher.damage(f"belongs to another row ({task_id} {channel})")
-        return task_id, channel, named[2]
-
-    def _blobs(self, cursor: sqlite3.Cursor, config: RunnableConfig) -> ChannelBlobs:
-        return EncryptedBlobs(*super()._blobs(cursor, config))
-
-
-class EncryptedBlobs(ChannelBlobs):
-    """Encrypted channel values, each bound to its thread, namespace, channel and version."""
-
-    def write(self, values: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
-        """Write the values whose versions are not in the table yet."""
-        for channel, value in values.items():
-            with self._at(channel, versions[channel]):
-                super().write({channel: value}, versions)
-
-    def read(self, channel: str, version: Any) -> tuple[Any] | None:
-        """Return the channel's value at this version, alone in a tuple; None if it is missing."""
-        with self._at(channel, version):
-            return super().read(channel, version)
-
-    def _at(self, channel: str, version: Any) -> Any:
-        return cast(RefusingSerializer, self.serde).cipher.at("value", *self._key(channel, version))
+        return found._replace(metadata=json.loads(metadata))
 
 
 class EncryptedStore(LocalStore):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -28,6 +28,7 @@ from ..langgraph_private import (
 )
 from ..state import State, add_usage, append, merge_by_id
 from .artifacts import HANDLE, unwrapped
+from .parts import DIVIDED, TOGETHER, find_part, unite, with_versions
 from .sqlite import Database, is_held
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class _Reading:
     def __init__(self, cursor: sqlite3.Cursor, thread_id: str, id: str, kind: str, packed: bytes) -> None:
         self._cursor = cursor
         self._address = (thread_id, id)
-        self._checkpoint = unpacked(kind, packed)
+        self._checkpoint = with_versions(unpacked(kind, packed))
         self._held = self._checkpoint["channel_values"]
         self._apart = self._checkpoint["channels_apart"]
         self._versions = self._checkpoint["channel_versions"]
@@ -138,16 +139,16 @@ class _Reading:
         values |= {name: self._value(name) for name in LOOKED_AT & self._channels}
         tasks = self._tasks()
         ended, questions, updates = set(), {}, []
-        for task_id, path, channel, *packed in self._cursor.execute(_WRITES, self._address).fetchall():
+        for task_id, path, channel, kind, packed in self._writes():
             task = None if task_id == NO_TASK else place_of_task(path)
             if task is not None and task not in tasks:
                 continue  # LangGraph does not count it either.
             if channel == INTERRUPTS:
-                questions[task] = [StoredQuestion(*one) for one in unpacked(*packed)]
+                questions[task] = [StoredQuestion(*one) for one in self._load(kind, packed)]
             elif channel not in NOT_OUTPUT:
                 ended.add(task)
                 if channel in LOOKED_AT:
-                    updates.append((channel, unpacked(*packed)))
+                    updates.append((channel, self._load(kind, packed)))
                 elif channel not in _CHANNELS and channel != NO_WRITES:
                     raise ValueError(channel)
         _apply(values, updates)
@@ -165,7 +166,22 @@ class _Reading:
         if channel not in self._apart:
             return self._held[channel]
         key = (self._address[0], channel, str(self._versions[channel]))
-        return unpacked(*self._cursor.execute(_VALUE, key).fetchone())
+        return self._load(*self._cursor.execute(_VALUE, key).fetchone())
+
+    def _writes(self) -> Iterator[tuple[str, str, str, str, bytes]]:
+        for task_id, path, *row in self._cursor.execute(_WRITES, self._address).fetchall():
+            for channel, kind, packed in unpacked(*row[1:]) if row[0] == TOGETHER else [row]:
+                yield task_id, path, channel, kind, packed
+
+    def _load(self, kind: str, packed: bytes) -> Any:
+        value = unpacked(kind.removeprefix(DIVIDED), packed)
+        return unite(value, self._part) if kind.startswith(DIVIDED) else value
+
+    def _part(self, digest: bytes) -> Any:
+        row = find_part(self._cursor, self._address[0], digest)
+        if row is None:
+            raise LookupError(digest)
+        return unpacked(*row)
 
     def _tasks(self) -> dict[int | str, str]:
         """Return the node of each task: those that were sent, by number, and those that are due, by node."""

@@ -73,6 +73,10 @@ _DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 )
 
+_BEGIN = "BEGIN"
+_BEGIN_TO_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+_IDLE = psycopg.pq.TransactionStatus.IDLE
+
 Row = Any  # LangGraph's cursors return dicts, ours tuples.
 Connection = psycopg.Connection[Row]
 
@@ -96,6 +100,28 @@ class PostgresPersistence(DatabasePersistence):
         return f"{_place(self._parameters)} is already open here: call postgres_persistence again"
 
 
+class _RowsTogether(psycopg.Cursor[Row]):
+    """A cursor that inserts several rows with a statement: each statement costs more than its row."""
+
+    def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
+        """Execute the statement with each of the rows."""
+        # Where it updates instead, two rows of one key in one statement are an error.
+        found = _INSERT.fullmatch(query) if isinstance(query, str) else None
+        if found is None:
+            super().executemany(query, params_seq, returning=returning)
+            return
+        rows, (before, values, after) = [*params_seq], found.groups()
+        for start in range(0, len(rows), _MOST_ROWS):
+            some = rows[start : start + _MOST_ROWS]
+            statement = before + ", ".join([values] * len(some)) + after
+            self.execute(statement, [value for row in some for value in row])
+
+
+_INSERT = re.compile(r"(\s*INSERT .*VALUES )(\((?:%s, )*%s\))(\s.*DO NOTHING\s*)", re.DOTALL)
+_MOST_ROWS = 16
+"""Each number of rows is another prepared statement of the connection."""
+
+
 class _PooledConnection(psycopg.Connection[Row]):
     used_at = 0.0
     """When a call last succeeded, by the monotonic clock."""
@@ -112,7 +138,7 @@ class Database:
         self.pool: ConnectionPool[_PooledConnection] = ConnectionPool(
             make_conninfo(**parameters),
             connection_class=_PooledConnection,
-            kwargs={"autocommit": True, "prepare_threshold": 0},
+            kwargs={"autocommit": True, "prepare_threshold": 0, "cursor_factory": _RowsTogether},
             min_size=1,
             max_size=pool_size,
             timeout=WAIT_S,
@@ -162,18 +188,26 @@ class Database:
                     self._confirm(cursor, threads)
                     yield cursor
                 return
-            # One round trip to begin, one for all the body's writes and the commit.
-            with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
-                if durable:
-                    cursor.execute(_DURABLE)
-                if not write:
-                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                self._confirm(cursor, threads)
-                self._open.connection = connection
-                try:
-                    yield cursor
-                finally:
-                    self._open.connection = None
+            try:
+                # One round trip for everything: if something fails, the server skips what follows it.
+                with connection.pipeline(), connection.cursor() as cursor:
+                    cursor.execute(_BEGIN if write else _BEGIN_TO_READ)
+                    if durable:
+                        cursor.execute(_DURABLE)
+                    self._confirm(cursor, threads)
+                    self._open.connection = connection
+                    try:
+                        yield cursor
+                    finally:
+                        self._open.connection = None
+                    cursor.execute("COMMIT")
+            except psycopg.Error as error:
+                if (loss := self.locks.loss_in(error)) is not None:
+                    raise loss from error
+                raise
+            finally:
+                if not connection.closed and connection.info.transaction_status != _IDLE:
+                    connection.rollback()
 
     def refuse_lost(self, threads: Collection[str]) -> None:
         """Raise if one of the threads is known to be lost, without asking the server."""

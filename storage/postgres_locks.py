@@ -45,10 +45,14 @@ Connection = psycopg.Connection[Any]
 
 _TAKE = "SELECT pg_try_advisory_lock(%s), pg_backend_pid()"
 _FREE = "SELECT pg_advisory_unlock(%s)"
+# Both parts see the row as it was before.
 _SIGN = (
-    "INSERT INTO plan_execute_runners (thread_id, token, runner, until)"
-    " VALUES (%s, %s, %s, now() + make_interval(secs => %s)) ON CONFLICT (thread_id) DO UPDATE"
-    " SET token = excluded.token, runner = excluded.runner, since = now(), until = excluded.until"
+    "WITH former AS (SELECT token, runner, since, extract(epoch FROM until - now())::float8"
+    " FROM plan_execute_runners WHERE thread_id = %(thread)s),"
+    " signed AS (INSERT INTO plan_execute_runners (thread_id, token, runner, until)"
+    " VALUES (%(thread)s, %(token)s, %(runner)s, now() + make_interval(secs => %(lease)s))"
+    " ON CONFLICT (thread_id) DO UPDATE SET token = excluded.token, runner = excluded.runner, since = now(),"
+    " until = excluded.until) SELECT * FROM former"
 )
 _RENEW = (
     "UPDATE plan_execute_runners SET until = now() + make_interval(secs => %s)"
@@ -67,17 +71,18 @@ _HOLDER = (
 _END_LAPSED = f"SELECT pg_terminate_backend(pid) {_HOLDER} AND EXISTS (SELECT {_LAPSED})"
 _IS_HELD = f"SELECT EXISTS (SELECT {_HOLDER}) AND NOT EXISTS (SELECT {_LAPSED})"
 _SIGN_OFF = "DELETE FROM plan_execute_runners WHERE thread_id = %s AND token = %s"
-_FORMER = (
-    "SELECT token, runner, since, extract(epoch FROM until - now())::float8 FROM plan_execute_runners"
-    " WHERE thread_id = %s"
-)
 _WHO = "SELECT runner, since FROM plan_execute_runners WHERE thread_id = %s"
 # A shared lock is granted at once unless somebody holds the exclusive one. FOR SHARE makes a new holder wait
 # for this transaction, so that it reads everything written before.
 _CONFIRM = (
-    "SELECT token, pg_try_advisory_xact_lock_shared(%s) FROM plan_execute_runners"
-    " WHERE thread_id = %s FOR SHARE"
+    "SELECT coalesce((SELECT CASE WHEN token <> %s THEN 'thread taken over' WHEN"
+    " pg_try_advisory_xact_lock_shared(%s) THEN 'thread lost' ELSE '' END FROM plan_execute_runners"
+    " WHERE thread_id = %s FOR SHARE), 'thread taken over')"
 )
+# A text that is no number makes the cast fail.
+_CONFIRM = f"SELECT (({_CONFIRM}) || ' ' || %s::bigint)::bigint"
+_LOSS = re.compile(r'"thread (taken over|lost) (-?[0-9]+)"')
+"""What is in the message of the error that `_CONFIRM` makes, whatever its language."""
 
 _SESSION_SETTINGS = {
     # A machine without power sends no goodbye: the server drops its sessions after 10 + 3 * 5 seconds.
@@ -129,15 +134,10 @@ class Hold:
     def confirm(self, cursor: psycopg.Cursor[Any]) -> None:
         """Let the cursor's transaction continue only while the thread is held.
 
-        Raises:
-            ThreadBusyError: If another runner has taken it over.
-            StorageError: If the session that held it has ended.
+        If not, the server refuses what follows, and `ThreadLocks.loss_in` reads its error. Nobody waits for
+        an answer.
         """
-        row = cursor.execute(_CONFIRM, (self.key, self.thread_id)).fetchone()
-        if row is None or row[0] != self.token:
-            raise self.taken_over()
-        if row[1]:
-            raise self.lost()
+        cursor.execute(_CONFIRM, (self.token, self.key, self.thread_id, self.key))
 
     def refuse_if_lost(self) -> None:
         """Raise again, without asking the server, the error of the loss."""
@@ -226,6 +226,20 @@ class ThreadLocks:
             self._tell.close()
             self._told.close()
 
+    def loss_in(self, error: psycopg.Error) -> PlanExecuteError | None:
+        """Return the loss of a thread that an error of a transaction tells (see `Hold.confirm`).
+
+        That another runner has taken it over is a `ThreadBusyError`; that the session that held it has ended
+        is a `StorageError`.
+        """
+        told = _LOSS.search(error.diag.message_primary or "")
+        if told is None:
+            return None
+        for hold in [*self.held.values()]:
+            if str(hold.key) == told[2]:
+                return hold.lost() if told[1] == "lost" else hold.taken_over()
+        return StorageError(f"a thread of {self._place} is not held any more; its run has stopped")
+
     def is_held(self, connection: Connection, thread_id: str) -> bool:
         """Tell, over any connection to the database, whether a runner that shows signs of life has it."""
         return bool(_row(connection, _IS_HELD, _key(connection, thread_id), thread_id)[0])
@@ -240,16 +254,14 @@ class ThreadLocks:
                 raise StorageError(f"{self._place} is closed: use it inside its `with` block")
             if thread_id in self.held:
                 raise ThreadBusyError(f"thread {thread_id!r} of {self._place} is being run by this process")
-            session = self._live_session()
-            key = _key(session, thread_id)
+            session, key = self._live_session(thread_id)
             # A holder that the lock shows can be told to stop at once.
             hold = self._coming = Hold(thread_id, key, uuid4(), session)
             taken, hold.backend = _row(session, _TAKE, key)
             if not taken and not self._take_over(session, thread_id, key):
                 raise self._busy(session, thread_id)
             try:
-                hold.former = self._former(session, thread_id)
-                session.execute(_SIGN, (thread_id, hold.token, _runner(), self._lease_s))
+                hold.former = self._sign(hold)
             except BaseException as error:
                 self._unlock(hold)
                 if isinstance(error, LockNotAvailable):
@@ -259,9 +271,10 @@ class ThreadLocks:
             self._start_keeping()
             return hold
 
-    def _former(self, session: Connection, thread_id: str) -> dict[str, Any] | None:
-        """Return the former runner of a leftover row, unless it is known to have ended."""
-        row = session.execute(_FORMER, (thread_id,)).fetchone()
+    def _sign(self, hold: Hold) -> dict[str, Any] | None:
+        """Sign as the runner; return the former one of a leftover row, unless it is known to have ended."""
+        named = {"thread": hold.thread_id, "token": hold.token, "runner": _runner(), "lease": self._lease_s}
+        row = hold.session.execute(_SIGN, named).fetchone()
         if row is None or row[0] in self._ended or _is_gone(row[1]):
             return None
         _, runner, since, lease_left_s = row
@@ -375,24 +388,24 @@ class ThreadLocks:
             # The session has ended, and the lock with it.
             _log.debug("the session that held thread %r has ended", hold.thread_id, exc_info=True)
 
-    def _live_session(self) -> Connection:
+    def _live_session(self, thread_id: str) -> tuple[Connection, int]:
+        """Return the session, and a thread's key: asking for that tells whether the session is alive."""
         if self._session is not None:
             try:
-                self._session.execute("")
+                return self._session, _key(self._session, thread_id)
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 self._session.close()
                 self._notice_end_of(self._session)
                 self._session = None
                 self._suspect()
-        if self._session is None:
-            self._session = self._connect()
-            for name, value in _SESSION_SETTINGS.items():
-                self._session.execute("SELECT set_config(%s, %s, false)", (name, value))
-            self._session.add_notify_handler(self._hear)
-            self._session.execute(f"LISTEN {_STOPS}")
-            if self._keeping is not None:
-                self._tell.send(b"+")
-        return self._session
+        session = self._session = self._connect()
+        for name, value in _SESSION_SETTINGS.items():
+            session.execute("SELECT set_config(%s, %s, false)", (name, value))
+        session.add_notify_handler(self._hear)
+        session.execute(f"LISTEN {_STOPS}")
+        if self._keeping is not None:
+            self._tell.send(b"+")
+        return session, _key(session, thread_id)
 
     def _busy(self, session: Connection, thread_id: str) -> ThreadBusyError:
         row = session.execute(_WHO, (thread_id,)).fetchone()

@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +22,7 @@ from ..errors import (
     ThreadBusyError,
 )
 from .commit_count import CountFile, add_commit, add_count, read_count
+from .file_lock import try_lock
 
 if TYPE_CHECKING:
     from .calls import StorageThread
@@ -41,11 +42,12 @@ QUICK_CHECK_BYTES = 64 * 1024 * 1024
 APPLICATION_ID = 0x504C4558
 """SQLite's ``application_id`` of our files ("PLEX")."""
 
-DATABASE_VERSION = 1
-"""SQLite's ``user_version`` of our plain files."""
+DATABASE_VERSION = 3
+"""SQLite's ``user_version`` of our files; opening a file of an earlier version makes it one of this.
 
-ENCRYPTED_VERSION = 2
-"""``user_version`` of encrypted files, so that versions that cannot decrypt them refuse them."""
+Plain files of version 1 and encrypted ones of version 2 have no table for the parts of values, and a row for
+each of a task's writes.
+"""
 
 PAGE_BYTES = 16384
 """Page size of new files: for a typical result of 3 KB, 4096 or 8192 bytes would waste a quarter."""
@@ -63,6 +65,14 @@ _BLOBS_SCHEMA = """CREATE TABLE checkpoint_blobs (
     PRIMARY KEY (thread_id, checkpoint_ns, channel, version)
 )"""
 
+_PARTS = "checkpoint_parts"
+_PARTS_SCHEMA = f"""CREATE TABLE IF NOT EXISTS {_PARTS} (
+    thread_id TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    type TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (thread_id, digest)
+)"""
 _TABLES = frozenset({"checkpoints", "writes", "checkpoint_blobs", "store", "store_migrations"})
 _ENCRYPTION = "encryption"
 """The table that only encrypted files have."""
@@ -98,8 +108,9 @@ class Database:
 
         return StorageThread(self.transaction, "plan-execute-storage")
 
-    @contextmanager
-    def transaction(self, *, write: bool = True, durable: bool = False) -> Iterator[sqlite3.Cursor]:
+    def transaction(
+        self, *, write: bool = True, durable: bool = False
+    ) -> AbstractContextManager[sqlite3.Cursor]:
         """Run the body in a transaction, or as part of this thread's open one.
 
         Args:
@@ -108,9 +119,11 @@ class Database:
         """
         if self._opener == threading.get_ident():
             # LangGraph opens several in one call; the outer one's guard covers them.
-            with closing(self.connection.cursor()) as cursor:
-                yield cursor
-            return
+            return closing(self.connection.cursor())
+        return self._begun(write, durable)
+
+    @contextmanager
+    def _begun(self, write: bool, durable: bool) -> Iterator[sqlite3.Cursor]:
         with self._held(), closing(self.connection.cursor()) as cursor:
             # SQLite allows a change of synchronous only between transactions.
             if self._durable is not durable:
@@ -235,18 +248,16 @@ def _make(path: Path, key: Key | None) -> bool:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Let one process at a time create the file."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(_lock_folder(path) / "creation.lock", mode=0o600, is_singleton=False)
-    try:
-        lock.acquire(timeout=BUSY_TIMEOUT_S)
-    except Timeout:
-        what = f"is being made by another process for more than {BUSY_TIMEOUT_S:g} s"
-        raise refusal(StorageError, path, what) from None
+    file, deadline = lock_file(path, "").with_name("creation.lock"), time.monotonic() + BUSY_TIMEOUT_S
+    while (unlock := _try_lock(file)) is None:
+        if time.monotonic() > deadline:
+            what = f"is being made by another process for more than {BUSY_TIMEOUT_S:g} s"
+            raise refusal(StorageError, path, what)
+        time.sleep(_LOOK_ENDS_S[-1])
     try:
         yield
     finally:
-        lock.release()
+        unlock()
 
 
 def _remove(draft: Path) -> None:
@@ -335,14 +346,13 @@ def _check_identity(connection: sqlite3.Connection, path: Path, key: Key | None)
     if owner != APPLICATION_ID:
         found = ", ".join(sorted(tables)[:5])
         raise refusal(StorageError, path, f"is a database of another program (its tables: {found})")
-    newest = ENCRYPTED_VERSION if _ENCRYPTION in tables else DATABASE_VERSION
-    if version > newest:
+    if version > DATABASE_VERSION:
         raise refusal(
             SchemaVersionError,
             path,
-            f"has version {version}; this plan_execute knows versions up to {newest}",
+            f"has version {version}; this plan_execute knows versions up to {DATABASE_VERSION}",
         )
-    if missing := _TABLES - tables:
+    if missing := (_TABLES | {_PARTS} if version == DATABASE_VERSION else _TABLES) - tables:
         raise refusal(StorageDamagedError, path, f"lacks the table {', '.join(sorted(missing))}")
     _check_key(connection, path, key)
 
@@ -400,6 +410,7 @@ def _prepare(database: Database, key: Key | None) -> None:
             _create_tables(database.connection, key)
         else:  # Another process may have created it since the check.
             _check_key(database.connection, database.path, key)
+        _upgrade(database.connection)
         add_count(database.connection)
 
 
@@ -426,11 +437,18 @@ def _create_tables(connection: sqlite3.Connection, key: Key | None) -> None:
     for statement in (*_library_schema(), _BLOBS_SCHEMA):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version={DATABASE_VERSION}")
     if key is not None:
         connection.execute(f"CREATE TABLE {_ENCRYPTION} (cipher TEXT NOT NULL, key_check BLOB NOT NULL)")
         key.mark(connection)
-        connection.execute(f"PRAGMA user_version={ENCRYPTED_VERSION}")
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    if _pragma(connection, "user_version") == DATABASE_VERSION:
+        return
+    connection.execute(_PARTS_SCHEMA)
+    # The primary key finds by a prefix as well, and each index costs a page per transaction.
+    connection.execute("DROP INDEX IF EXISTS store_prefix_idx")
+    connection.execute(f"PRAGMA user_version={DATABASE_VERSION}")
 
 
 def _library_schema() -> list[str]:
@@ -495,25 +513,29 @@ def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
     Raises:
         ThreadBusyError: After a few milliseconds, if another runner holds it.
     """
-    from filelock import FileLock, Timeout
-
     path = Path(database).resolve()
     file = lock_file(path, thread_id)
-    _lock_folder(path)
-    lock = FileLock(file, mode=0o600, thread_local=False, is_singleton=False)
-    for pause in (*_LOOK_ENDS_S, None):
-        try:
-            lock.acquire(blocking=False)
+    unlock = _try_lock(file)
+    for pause in _LOOK_ENDS_S:
+        if unlock is not None:
             break
-        except Timeout:
-            if pause is None:
-                busy = f"thread {thread_id!r} of {path} is being run by someone else"
-                raise ThreadBusyError(busy) from None
-            time.sleep(pause)
+        time.sleep(pause)
+        unlock = _try_lock(file)
+    if unlock is None:
+        raise ThreadBusyError(f"thread {thread_id!r} of {path} is being run by someone else")
     try:
         yield
     finally:
-        lock.release()
+        unlock()
+
+
+def _try_lock(file: Path) -> Callable[[], None] | None:
+    with _explained_os(file.parent):
+        try:
+            return try_lock(file)
+        except FileNotFoundError:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return try_lock(file)
 
 
 def is_held(database: Path, thread_id: str) -> bool:
@@ -534,14 +556,6 @@ def lock_file(database: Path, thread_id: str) -> Path:
     """Return the file that a thread's runner has locked."""
     name = hashlib.sha256(thread_id.encode(errors="surrogatepass")).hexdigest()[:32]
     return database.with_name(database.name + ".locks") / f"{name}.lock"
-
-
-def _lock_folder(database: Path) -> Path:
-    """Return the folder of the database's lock files; create it if needed."""
-    folder = lock_file(database, "").parent
-    with _explained_os(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 def _count_file(database: Path) -> CountFile:

@@ -14,10 +14,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
 from ..errors import StorageError, ThreadBusyError
 from ..storage.artifacts import artifacts_of
+from ..storage.file_lock import try_lock
 from ..storage.ledger import ledger_of
 from ..storage.persistence import Persistence
 from ..storage.rows import ROOT, encode, put
@@ -138,12 +137,10 @@ def _files_below(folders: Iterable[Path]) -> Iterator[Path]:
 
 def _a_busy_thread(database: Path) -> str | None:
     for file in sorted(lock_file(database, "").parent.glob("*.lock")):
-        lock = FileLock(file, thread_local=False, is_singleton=False)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
+        unlock = try_lock(file)
+        if unlock is None:
             return file.name
-        lock.release()
+        unlock()
     return None
 
 

@@ -32,7 +32,7 @@ class Sender:
     def send(self, name: str, text: str = "") -> str:
         """Send something."""
         self.sent[name] += 1
-        return f"{name} {text}".ljust(9000, ".")
+        return f"{name} {text}".ljust(20_000, ".")
 
 
 def _sending_agent(name: str) -> Callable[[list[Any]], AIMessage]:

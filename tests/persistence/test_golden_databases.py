@@ -13,6 +13,7 @@ from savers import thread
 from plan_execute import local_persistence
 from plan_execute.errors import NothingToResumeError
 from plan_execute.storage.ids import checkpoint_time
+from plan_execute.storage.latest import latest
 from plan_execute.storage.thread_names import list_threads
 
 FILES = sorted(path.name for path in FOLDER.glob("*.db"))
@@ -46,6 +47,14 @@ def test_there_is_one_of_the_first_format():
 def test_its_threads_are_listed(database):
     with local_persistence(database) as storage:
         assert {name for name, _ in list_threads(storage.checkpointer)} == {"finished", "approval", "failed"}
+
+
+@pytest.mark.parametrize("name", ["finished", "approval", "failed"])
+def test_its_states_are_read_without_langgraph_as_with_it(agent, name):
+    read, whole = latest(agent.checkpointer.shared, name), agent.get_state(thread(name))
+    assert read.next == whole.next
+    assert read.values == {key: value for key, value in whole.values.items() if key != "messages"}
+    assert [one.id for one in read.interrupts] == [one.id for one in whole.interrupts]
 
 
 def test_a_finished_thread_is_shown_and_stays_finished(agent, calls):

@@ -85,7 +85,7 @@ def content(path):
     """Count the rows of each table by thread."""
     with closing(sqlite3.connect(path)) as connection:
         found = {}
-        for table in ("checkpoints", "writes", "checkpoint_blobs"):
+        for table in ("checkpoints", "writes", "checkpoint_blobs", "checkpoint_parts"):
             for name, count in connection.execute(f"SELECT thread_id, count(*) FROM {table} GROUP BY 1"):
                 found[table, name] = count
         for prefix, count in connection.execute("SELECT prefix, count(*) FROM store GROUP BY 1"):

@@ -11,6 +11,7 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, StateGraph
 
 from plan_execute.errors import StorageDamagedError
@@ -231,6 +232,80 @@ def test_a_checkpoint_is_stored_with_all_its_values_or_not_at_all(saver):
     with pytest.raises(sqlite3.IntegrityError, match="refused"):
         put(saver, {"a": [1]}, {"a": "1"})
     assert (count(saver), count(saver, "checkpoints")) == (0, 0)
+
+
+RESULTS = {"first": {"output": "y" * 3000}, "second": {"output": "z" * 3000}, "third": {"output": "short"}}
+
+
+def test_a_large_part_is_stored_once_however_many_writes_and_versions_have_it(saver):
+    place = put(saver, {}, {})
+    for number, (step, result) in enumerate(RESULTS.items()):
+        saver.put_writes(place, [("results", {step: result}), ("last", step)], f"task {number}")
+    versions = [{"results": {"first": RESULTS["first"]}}, {"results": RESULTS}, {"list": [*RESULTS.values()]}]
+    stored = [put(saver, value, dict.fromkeys(value, "1" * n)) for n, value in enumerate(versions, 1)]
+    assert count(saver, "checkpoint_parts") == 2
+    assert [values(saver, one) for one in stored] == versions
+    assert saver.get_tuple(place).pending_writes == [
+        (f"task {number}", *write)
+        for number, (step, result) in enumerate(RESULTS.items())
+        for write in (("results", {step: result}), ("last", step))
+    ]
+    assert [*values(saver, stored[1])["results"]] == [*RESULTS]
+
+
+def test_threads_share_no_parts(persistence):
+    saver = persistence.checkpointer
+    for thread_id in ("t1", "t10"):
+        put(saver, {"results": RESULTS}, {"results": "1"}, config(thread_id))
+    assert count(saver, "checkpoint_parts") == 4
+    delete_thread(persistence, "t1")
+    assert count(saver, "checkpoint_parts") == 2
+    assert values(saver, config("t10")) == {"results": RESULTS}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [["a" * 600] * 9, {"a": {"b": ["c" * 5000]}, 7: "d" * 600, "e": None}, "f" * 5000, b"g" * 5000, {}],
+)
+def test_a_value_of_large_parts_comes_back_as_it_was(saver, value):
+    stored = put(saver, {"a": value}, {"a": "1"})
+    saver.put_writes(stored, [("a", value), ("b", None)], "task")
+    assert repr(values(saver, stored)["a"]) == repr(value)
+    assert repr(saver.get_tuple(stored).pending_writes) == repr([("task", "a", value), ("task", "b", None)])
+
+
+def test_a_lost_part_is_damage(saver):
+    stored = put(saver, {"results": RESULTS}, {"results": "1"})
+    saver.put_writes(stored, [("results", RESULTS)], "task")
+    saver.shared.connection.execute("DELETE FROM checkpoint_parts")
+    with pytest.raises(StorageDamagedError, match=r"runs\.db lacks values of checkpoint"):
+        saver.get_tuple(stored)
+
+
+def test_a_tasks_stored_writes_stay_and_further_ones_are_added(saver):
+    place = put(saver, {}, {})
+    for writes in (
+        [("a", 1)],
+        [("a", 2), ("__interrupt__", "x"), ("b", 3)],
+        [("a", 4), ("b", 5), ("c", 6), ("d", 7)],
+    ):
+        saver.put_writes(place, writes, "task")
+    saver.put_writes(place, [("__interrupt__", "y")], "task")
+    found = {channel: value for _, channel, value in saver.get_tuple(place).pending_writes}
+    assert found == {"__interrupt__": "y", "a": 1, "b": 3, "c": 6, "d": 7}
+    assert len(saver.get_tuple(place).pending_writes) == 5
+
+
+def test_rows_of_one_write_each_are_read_and_stay_beside_later_ones(path):
+    with local_persistence(path) as (saver, _):
+        place = put(saver, {}, {})
+        SqliteSaver.put_writes(saver.wrapped, place, [("a", 1), ("b", [2])], "task", "path")
+        saver.put_writes(place, [("a", 3), ("b", 4), ("c", 5)], "task", "path")
+        assert saver.get_tuple(place).pending_writes == [
+            ("task", "a", 1),
+            ("task", "b", [2]),
+            ("task", "c", 5),
+        ]
 
 
 def test_a_lost_value_is_damage_never_an_empty_channel(path, saver):

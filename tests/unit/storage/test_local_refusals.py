@@ -97,18 +97,18 @@ def test_an_empty_or_missing_file_beside_its_log_is_refused_and_the_log_stays(tm
     assert copy.exists() == exists
 
 
-@pytest.mark.parametrize("table", sorted(local._TABLES))
+@pytest.mark.parametrize("table", sorted(local._TABLES | {local._PARTS}))
 def test_a_missing_table_is_named(path, table):
     changed(path, f"DROP TABLE {table}")
     refused(path, StorageDamagedError, f"lacks the table {table}")
 
 
 def test_a_file_of_ours_without_any_table_does_not_start_over(path):
-    changed(path, *(f"DROP TABLE {table}" for table in sorted(local._TABLES)))
+    changed(path, *(f"DROP TABLE {table}" for table in sorted(local._TABLES | {local._PARTS})))
     refused(
         path,
         StorageDamagedError,
-        "lacks the table checkpoint_blobs, checkpoints, store, store_migrations, writes",
+        "lacks the table checkpoint_blobs, checkpoint_parts, checkpoints, store, store_migrations, writes",
     )
 
 
@@ -127,7 +127,7 @@ def test_a_plain_langgraph_database_is_something_else_too(tmp_path):
 
 def test_a_newer_version_is_refused(path):
     changed(path, f"PRAGMA user_version={local.DATABASE_VERSION + 1}")
-    refused(path, SchemaVersionError, "has version 2; this plan_execute knows versions up to 1")
+    refused(path, SchemaVersionError, "has version 4; this plan_execute knows versions up to 3")
 
 
 def test_a_folder_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from typing import TypedDict
 import postgres_server
 import psycopg
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.graph import START, StateGraph
 from langgraph.store.base import PutOp
@@ -371,3 +372,15 @@ def test_without_the_extra_the_error_names_it():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "ConfigurationError: PostgreSQL needs an extra" in done.stderr
     assert "pip install 'plan-execute[postgres]'" in done.stderr
+
+
+def test_many_writes_are_stored_in_order_and_a_second_time_change_nothing(url):
+    with postgres_persistence(url) as (saver, _):
+        place = saver.put(
+            {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}, empty_checkpoint(), {"step": 1}, {}
+        )
+        writes = [(f"c{n}", n) for n in range(50)]
+        saver.put_writes(place, writes, "task")
+        saver.put_writes(place, [("c0", "other"), *writes[1:], ("more", 50)], "task")
+        found = saver.get_tuple(place).pending_writes
+    assert found == [("task", *write) for write in [*writes, ("more", 50)]]
