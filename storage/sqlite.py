@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,7 +22,6 @@ from ..errors import (
     ThreadBusyError,
 )
 from .commit_count import CountFile, add_commit, add_count, read_count
-from .file_lock import try_lock
 
 if TYPE_CHECKING:
     from .calls import StorageThread
@@ -108,9 +107,8 @@ class Database:
 
         return StorageThread(self.transaction, "plan-execute-storage")
 
-    def transaction(
-        self, *, write: bool = True, durable: bool = False
-    ) -> AbstractContextManager[sqlite3.Cursor]:
+    @contextmanager
+    def transaction(self, *, write: bool = True, durable: bool = False) -> Iterator[sqlite3.Cursor]:
         """Run the body in a transaction, or as part of this thread's open one.
 
         Args:
@@ -119,11 +117,9 @@ class Database:
         """
         if self._opener == threading.get_ident():
             # LangGraph opens several in one call; the outer one's guard covers them.
-            return closing(self.connection.cursor())
-        return self._begun(write, durable)
-
-    @contextmanager
-    def _begun(self, write: bool, durable: bool) -> Iterator[sqlite3.Cursor]:
+            with closing(self.connection.cursor()) as cursor:
+                yield cursor
+            return
         with self._held(), closing(self.connection.cursor()) as cursor:
             # SQLite allows a change of synchronous only between transactions.
             if self._durable is not durable:
@@ -248,16 +244,18 @@ def _make(path: Path, key: Key | None) -> bool:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Let one process at a time create the file."""
-    file, deadline = lock_file(path, "").with_name("creation.lock"), time.monotonic() + BUSY_TIMEOUT_S
-    while (unlock := _try_lock(file)) is None:
-        if time.monotonic() > deadline:
-            what = f"is being made by another process for more than {BUSY_TIMEOUT_S:g} s"
-            raise refusal(StorageError, path, what)
-        time.sleep(_LOOK_ENDS_S[-1])
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(_lock_folder(path) / "creation.lock", mode=0o600, is_singleton=False)
+    try:
+        lock.acquire(timeout=BUSY_TIMEOUT_S)
+    except Timeout:
+        what = f"is being made by another process for more than {BUSY_TIMEOUT_S:g} s"
+        raise refusal(StorageError, path, what) from None
     try:
         yield
     finally:
-        unlock()
+        lock.release()
 
 
 def _remove(draft: Path) -> None:
@@ -513,29 +511,25 @@ def thread_lock(database: Path, thread_id: str) -> Iterator[None]:
     Raises:
         ThreadBusyError: After a few milliseconds, if another runner holds it.
     """
+    from filelock import FileLock, Timeout
+
     path = Path(database).resolve()
     file = lock_file(path, thread_id)
-    unlock = _try_lock(file)
-    for pause in _LOOK_ENDS_S:
-        if unlock is not None:
+    _lock_folder(path)
+    lock = FileLock(file, mode=0o600, thread_local=False, is_singleton=False)
+    for pause in (*_LOOK_ENDS_S, None):
+        try:
+            lock.acquire(blocking=False)
             break
-        time.sleep(pause)
-        unlock = _try_lock(file)
-    if unlock is None:
-        raise ThreadBusyError(f"thread {thread_id!r} of {path} is being run by someone else")
+        except Timeout:
+            if pause is None:
+                busy = f"thread {thread_id!r} of {path} is being run by someone else"
+                raise ThreadBusyError(busy) from None
+            time.sleep(pause)
     try:
         yield
     finally:
-        unlock()
-
-
-def _try_lock(file: Path) -> Callable[[], None] | None:
-    with _explained_os(file.parent):
-        try:
-            return try_lock(file)
-        except FileNotFoundError:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return try_lock(file)
+        lock.release()
 
 
 def is_held(database: Path, thread_id: str) -> bool:
@@ -556,6 +550,14 @@ def lock_file(database: Path, thread_id: str) -> Path:
     """Return the file that a thread's runner has locked."""
     name = hashlib.sha256(thread_id.encode(errors="surrogatepass")).hexdigest()[:32]
     return database.with_name(database.name + ".locks") / f"{name}.lock"
+
+
+def _lock_folder(database: Path) -> Path:
+    """Return the folder of the database's lock files; create it if needed."""
+    folder = lock_file(database, "").parent
+    with _explained_os(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def _count_file(database: Path) -> CountFile:

@@ -14,9 +14,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock, Timeout
+
 from ..errors import StorageError, ThreadBusyError
 from ..storage.artifacts import artifacts_of
-from ..storage.file_lock import try_lock
 from ..storage.ledger import ledger_of
 from ..storage.persistence import Persistence
 from ..storage.rows import ROOT, encode, put
@@ -137,10 +138,12 @@ def _files_below(folders: Iterable[Path]) -> Iterator[Path]:
 
 def _a_busy_thread(database: Path) -> str | None:
     for file in sorted(lock_file(database, "").parent.glob("*.lock")):
-        unlock = try_lock(file)
-        if unlock is None:
+        lock = FileLock(file, thread_local=False, is_singleton=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
             return file.name
-        unlock()
+        lock.release()
     return None
 
 

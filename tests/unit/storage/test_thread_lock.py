@@ -1,6 +1,5 @@
 """One runner per thread of a database: in one process, in two, and again after a kill."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -47,40 +46,6 @@ def test_a_second_process_is_told_at_once_and_a_kill_releases(database):
         child.stdout.close()
     with thread_lock(database, "t"):
         pass
-
-
-FORKING = (
-    "import os, sys, time\n"
-    "from plan_execute.storage.sqlite import thread_lock\n"
-    "with thread_lock(sys.argv[1], 't'):\n"
-    "    if os.fork():\n"
-    "        os.write(1, b'held\\n')\n"
-    "        time.sleep(60)\n"
-    "        os._exit(1)\n"
-    "with thread_lock(sys.argv[1], 'of the child'):\n"
-    "    os.write(1, b'left\\n')\n"
-    "    time.sleep(60)\n"
-)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
-def test_a_forked_child_has_no_part_in_a_lock_and_releases_none(database):
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKING, database], stdout=subprocess.PIPE, text=True
-    ) as parent:
-        assert {parent.stdout.readline(), parent.stdout.readline()} == {"held\n", "left\n"}
-        assert is_held(database, "t")
-        parent.kill()
-        parent.wait()
-        assert is_held(database, "of the child")
-        assert not is_held(database, "t")
-
-
-def test_a_lock_file_that_was_deleted_locks_nobody_out(database):
-    with thread_lock(database, "t"):
-        lock_file(database, "t").unlink()
-        with thread_lock(database, "t"), pytest.raises(ThreadBusyError), thread_lock(database, "t"):
-            pass
 
 
 def test_a_second_runner_in_this_process_is_refused_in_this_thread_and_in_another(database):
