@@ -81,8 +81,8 @@ _CONFIRM = (
 )
 # A text that is no number makes the cast fail.
 _CONFIRM = f"SELECT (({_CONFIRM}) || ' ' || %s::bigint)::bigint"
-_LOSS = re.compile(r'"thread (taken over|lost) (-?[0-9]+)"')
-"""What is in the message of the error that `_CONFIRM` makes, whatever its language."""
+_LOSS = re.compile(r"thread (taken over|lost) (-?[0-9]+)")
+"""What is in the message of the error that `_CONFIRM` makes, whatever its language and quotation marks."""
 
 _SESSION_SETTINGS = {
     # A machine without power sends no goodbye: the server drops its sessions after 10 + 3 * 5 seconds.
