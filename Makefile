@@ -16,6 +16,9 @@ LOCK = "$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) pyproject.toml
 PYTEST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# Else each process that the tests start compiles the package anew, where the environment says so.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo recording test test-fast check lint types format docs bench clients site real-model lock newest lowest clean
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import gc
 import io
 import operator
 import pstats
@@ -40,6 +41,8 @@ from plan_execute import Context, create_plan_execute_agent, local_persistence, 
 SLOTS = 8
 SIZES = {"bound": 300, "agent": 100}
 MOST_AGENT_RATIO, MOST_BOUND_MS = 1.5, 4.0
+LEAST_SHARE = 1.0
+"""Parts of the program with a smaller share, in percent, are not listed."""
 CONFIG: Any = {"configurable": {"thread_id": "1"}, "recursion_limit": 10_000}
 
 Persistence = Callable[[], Any]
@@ -186,8 +189,8 @@ def persistences(stack: ExitStack, postgres: bool) -> dict[str, Persistence]:
     return found
 
 
-def profile(kind: str, size: int) -> str:
-    """Return what a profiler says of our side, kept in SQLite: where the time itself is, and under what."""
+def profiled(kind: str, size: int) -> cProfile.Profile:
+    """Profile the event loop's thread on our side, kept in SQLite."""
 
     async def run() -> None:
         async with sqlite() as (saver, store):
@@ -195,12 +198,61 @@ def profile(kind: str, size: int) -> str:
 
     asyncio.run(run())
     profiler = cProfile.Profile()
-    profiler.runcall(asyncio.run, run())
+    gc.collect()
+    gc.disable()  # A collection would be counted where it happens to begin.
+    try:
+        profiler.runcall(asyncio.run, run())
+    finally:
+        gc.enable()
+    return profiler
+
+
+def listing(profiler: cProfile.Profile) -> str:
+    """Write what a profiler says: where the time itself is, and under what."""
     out = io.StringIO()
     stats = pstats.Stats(profiler, stream=out).strip_dirs()
     for order in ("tottime", "cumtime"):
         stats.sort_stats(order).print_stats(30)
-    return f"{size} {kind} steps with SQLite\n{out.getvalue()}"
+    return out.getvalue()
+
+
+def shares(profiler: cProfile.Profile) -> dict[str, float]:
+    """Return the share of each part of the program in percent; functions in C count for who calls them."""
+    seconds: dict[str, float] = {}
+    stats: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
+    for (file, _, name), (_, _, own, _, callers) in stats.items():
+        if "epoll" in name:
+            continue  # It waits.
+        by = {part_of(caller[0]): 0.0 for caller in callers} if file == "~" else {part_of(file): own}
+        for caller, (_, _, spent, _) in callers.items() if file == "~" else ():
+            by[part_of(caller[0])] += spent
+        for part, spent in by.items():
+            seconds[part] = seconds.get(part, 0.0) + spent
+    return {part: 100 * spent / sum(seconds.values()) for part, spent in seconds.items()}
+
+
+def part_of(file: str) -> str:
+    """Name the part of the program that a source file belongs to."""
+    _, of_ours, rest = file.rpartition("/plan_execute/")
+    if of_ours:
+        room, inside, _ = rest.partition("/")
+        return f"{room}/" if inside else "state.py, run.py …"
+    _, of_library, rest = file.rpartition("/site-packages/")
+    if of_library:
+        return next((f"{name} …" for name in ("langgraph", "langchain") if rest.startswith(name)), "other")
+    return "asyncio" if "/asyncio/" in file else "other"
+
+
+def where(found: dict[str, dict[str, float]]) -> Table:
+    """List the parts of the program that take most of the time."""
+    parts = sorted(
+        {part for one in found.values() for part in one}, key=lambda part: -found["bound"].get(part, 0)
+    )
+    rows = [[part, *(one.get(part, 0.0) for one in found.values())] for part in parts]
+    few = [row for row in rows if max(row[1:]) >= LEAST_SHARE]
+    columns = ["part", *(f"{kind} step, %" for kind in found)]
+    title = "Where the event loop's thread is, in runs kept in SQLite"
+    return Table(title, columns, few, "C functions count for their callers; a profiler makes Python dearer.")
 
 
 def work(chosen: argparse.Namespace) -> Report:
@@ -238,7 +290,11 @@ def work(chosen: argparse.Namespace) -> Report:
     )
     if chosen.profile:
         chosen.profile.parent.mkdir(parents=True, exist_ok=True)
-        chosen.profile.write_text("\n".join(profile(*each) for each in SIZES.items()), encoding="utf-8")
+        found = {kind: profiled(kind, size) for kind, size in SIZES.items()}
+        titles = {kind: f"{size} {kind} steps with SQLite\n" for kind, size in SIZES.items()}
+        texts = [titles[kind] + listing(profiler) for kind, profiler in found.items()]
+        chosen.profile.write_text("\n".join(texts), encoding="utf-8")
+        report.tables.append(where({kind: shares(profiler) for kind, profiler in found.items()}))
     return report
 
 

@@ -42,7 +42,7 @@ from typing_extensions import TypedDict
 from plan_execute import Context, create_plan_execute_agent, local_persistence, postgres_persistence
 
 STEPS = 5
-PER_THREAD = {1: 20, 10: 5}
+PER_THREAD = {1: 100, 10: 10}
 """Runs one after the other on each thread; few threads need more of them."""
 MOST_THREADS_ON_POSTGRES = 100
 Once = Callable[[str], Awaitable[Any]]
