@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.tools import BaseTool
 from langgraph.graph import END, START, StateGraph
 
 from ..context import Context, read_policy
@@ -42,7 +43,6 @@ from .streams import PlanTransformer
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
     from langchain_core.language_models import BaseChatModel
-    from langchain_core.tools import BaseTool
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
     from langgraph.store.base import BaseStore
@@ -101,6 +101,7 @@ def create_plan_execute_agent(
     Raises:
         ConfigurationError: If two tools share a name, a role is unknown, or something is not supported.
     """
+    _refuse_other_kinds(tools, models, agents, middleware)
     form = output_form(response_format)
     toolbox = Toolbox(tools, agents)
     chat = ChatModels(model, models, base_url=base_url, rate_limit=rate_limit)
@@ -125,6 +126,19 @@ def create_plan_execute_agent(
         prices=read_prices(prices),
         policy=read_policy(policy),
     )
+
+
+def _refuse_other_kinds(tools: Any, models: Any, agents: Any, middleware: Any) -> None:
+    is_list = isinstance(tools, Iterable) and not isinstance(tools, str | Mapping | BaseTool)
+    is_sequence = isinstance(middleware, Sequence) and not isinstance(middleware, str)
+    for name, given, fits, wanted in (
+        ("tools", tools, is_list, "a list of tools"),
+        ("models", models, models is None or isinstance(models, Mapping), "models by role"),
+        ("agents", agents, agents is None or isinstance(agents, Mapping), "agents by name"),
+        ("middleware", middleware, is_sequence, "a list of LangChain's agent middleware"),
+    ):
+        if not fits:
+            raise ConfigurationError(f"{name}= takes {wanted}, not {type(given).__name__}")
 
 
 def _wired(

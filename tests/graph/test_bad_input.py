@@ -112,6 +112,13 @@ def test_something_that_is_no_tool_is_refused_when_the_agent_is_made(bad: Any) -
         create_plan_execute_agent(tools=[bad])
 
 
+@pytest.mark.parametrize("name", ["tools", "models", "agents", "middleware"])
+@pytest.mark.parametrize("bad", [5, "look", Toolset().tools[0]], ids=lambda bad: type(bad).__name__)
+def test_an_argument_of_another_kind_is_refused_by_its_name(name: str, bad: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}= takes .*, not {type(bad).__name__}"):
+        create_plan_execute_agent(None, **{name: bad})
+
+
 def test_an_unknown_effect_is_refused_naming_the_known_ones() -> None:
     def touch() -> str:
         """Touch."""
