@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, get_type_hints
 
 from langchain_core.messages import ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import BaseTool, InjectedToolCallId
+from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, Tool
 from langgraph.errors import GraphBubbleUp, is_invalid_resume
 from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.runtime import Runtime
@@ -55,6 +56,8 @@ class ExactTool:
         # If a tool turns its own errors into text, a failed call would look like a success.
         self._strict = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
         self._takes_call_id = _takes_call_id(tool)
+        if type(tool) in (StructuredTool, Tool) and not self._takes_call_id:
+            object.__setattr__(self._strict, "_arun", _read_once(self._strict._arun))
         self.has_json_schema = isinstance(tool.tool_call_schema, dict)
 
     async def output(self, call: ToolCall, config: RunnableConfig) -> Any:
@@ -62,6 +65,18 @@ class ExactTool:
         if self._takes_call_id:
             return await _with_call_id(self._strict, call, config)
         return await self._strict.ainvoke(call["args"], config)
+
+
+def _read_once(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Return a method with what LangChain (langchain-core 1.8.3) asks for at every call: that takes long."""
+
+    @functools.wraps(method)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        return await method(*args, **kwargs)
+
+    run.__annotations__ = get_type_hints(method)
+    run.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return run
 
 
 async def call_tool(
