@@ -12,6 +12,7 @@ from typing import TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
 
+from ..tools.threads import is_being_cancelled
 from .client_errors import is_transient
 
 __all__ = ["BACKOFF", "Backoff", "retry_transient"]
@@ -86,8 +87,7 @@ async def retry_transient(
 
 def _is_worth_another(error: BaseException) -> bool:
     """Tell whether a failure is transient, and not what the call made of being cancelled."""
-    task = asyncio.current_task()
-    return is_transient(error) and not (task is not None and task.cancelling())
+    return is_transient(error) and not is_being_cancelled()
 
 
 def _retry_after(error: BaseException, now: Callable[[], float]) -> float | None:

@@ -262,6 +262,23 @@ def test_a_call_that_makes_an_error_of_its_time_limit_gets_no_more_time(error: E
     assert made == ["look", "look"]
 
 
+@virtually
+async def test_a_write_that_makes_an_error_of_its_time_limit_may_have_happened() -> None:
+    async def send(text: str) -> str:
+        """Send, and call a cancellation something else."""
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            raise ValueError("no") from None
+        return "sent"
+
+    thread = BoundedThread(agent_with([make_tool(send, effect="write")]), FREE)
+    await thread.run(bound("a", "send", {"text": "x"}, timeout_s=2, on_failure="ask"))
+    (asked,) = [one.value["action_requests"][0] for one in await thread.questions()]
+    assert asked["args"]["decision"] == "abort"  # Whoever only says yes must not send it twice.
+    assert "may have happened: `send" in asked["description"]
+
+
 class _Cancels(BaseTool):
     """A tool that cancels the task in which it is called, past LangChain's own task for functions."""
 
