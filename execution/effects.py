@@ -28,7 +28,7 @@ from ..storage.ids import CallId
 from ..tools.caller import CALLER
 from ..tools.calls import abridged
 from ..tools.texts import preview, shortened
-from ..tools.threads import ABOUT, goes_on
+from ..tools.threads import ABOUT, goes_on, is_being_cancelled
 from .asking_calls import CallerOfTool
 from .repeats import doubts_about_step, repeated_calls
 
@@ -151,7 +151,8 @@ async def _log_effect(
         try:
             output = await call(this)
         except StepError as error:
-            unknown = isinstance(error, ToolFailedError) and not error.is_answer
+            # An error that is made of a cancellation says nothing about what was done before it.
+            unknown = is_being_cancelled() or (isinstance(error, ToolFailedError) and not error.is_answer)
             await asyncio.shield(_finish(scope, this, _failed(error, unknown=unknown)))
             raise
         except (BudgetExceededError, GraphBubbleUp, ValidationError) as error:

@@ -130,6 +130,9 @@ async def retry_steps(
             order: Evaluation = {**new_evaluation("retry", why, by=by, step_ids=[step["id"]]), "at": at}
             await _retire(ledger, plan, step, result, order)
         update = {
+            # They may be a pending write of the old checkpoint, too.
+            "plan": plan,
+            "approval": snapshot.values.get("approval"),
             "results": {**results, **dict.fromkeys(again)},
             "usage": total_usage(asked[step_id]["usage"] for step_id in again if step_id in asked),
             "status": "running",

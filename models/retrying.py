@@ -12,6 +12,7 @@ from typing import TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
 
+from ..tools.threads import is_being_cancelled
 from .client_errors import is_transient
 
 __all__ = ["BACKOFF", "Backoff", "retry_transient"]
@@ -54,6 +55,8 @@ async def retry_transient(
 ) -> R:
     """Await ``call()``, and again after transient failures; raise the last failure unchanged.
 
+    A caller that is being cancelled gets no other try, whatever the call makes of that.
+
     Args:
         call: Makes one attempt.
         tries: Attempts in all.
@@ -62,12 +65,12 @@ async def retry_transient(
     try:
         return await call()  # Most calls end here, without the retry library.
     except Exception as error:
-        if tries == 1 or not is_transient(error):
+        if tries == 1 or not _is_worth_another(error):
             raise
         failed = [error]
     retrying = AsyncRetrying(
         stop=stop_after_attempt(tries),
-        retry=retry_if_exception(is_transient),
+        retry=retry_if_exception(_is_worth_another),
         wait=backoff.wait,
         sleep=backoff.sleep,
         reraise=True,
@@ -80,6 +83,11 @@ async def retry_transient(
         return await call()
 
     return await retrying(attempt)
+
+
+def _is_worth_another(error: BaseException) -> bool:
+    """Tell whether a failure is transient, and not what the call made of being cancelled."""
+    return is_transient(error) and not is_being_cancelled()
 
 
 def _retry_after(error: BaseException, now: Callable[[], float]) -> float | None:

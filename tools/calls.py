@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import json
@@ -111,7 +112,8 @@ async def call_tool(
         given = _inject(exact, call, config, runtime)
         if exact.takes_key:
             given |= dict.fromkeys(exact.takes_key, key())
-        output = await exact.output({**call, "args": given}, config)
+        # In a task of its own, because a tool may cancel the one that it runs in.
+        output = await asyncio.ensure_future(exact.output({**call, "args": given}, config))
     except ToolFailedError as failure:
         raise without_secrets(failure, redactor) from failure.__cause__
     except (GraphBubbleUp, StepError, BudgetExceededError):

@@ -29,6 +29,7 @@ __all__ = [
     "begin_in",
     "called_here",
     "goes_on",
+    "is_being_cancelled",
     "loop_in_thread",
     "raising_only_exceptions",
     "run_bounded",
@@ -120,6 +121,12 @@ def called_here(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corout
         return await asyncio.wrap_future(begun)
 
     return call
+
+
+def is_being_cancelled() -> bool:
+    """Tell whether the current task was cancelled, and something has made an error or a result of that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def run_in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

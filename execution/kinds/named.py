@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
@@ -87,7 +88,8 @@ async def _invoke(
         if agent.is_remote:
             return await _ask_remote(agent, request, key, scope, config)
         counted = with_counter(nested_config(config, scope, agent.name), _Counting(scope.tab))
-        return await agent.runnable.ainvoke({"messages": [request]}, counted)
+        # In a task of its own, because it may cancel the one that it runs in.
+        return await asyncio.ensure_future(agent.runnable.ainvoke({"messages": [request]}, counted))
     except BudgetExceededError as error:
         error.midway = True
         raise

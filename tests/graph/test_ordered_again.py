@@ -1,7 +1,10 @@
 """An order to run steps again repeats only writes that the person knew of, and asks about all others."""
 
+from contextlib import aclosing
+
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 from plans import FREE, Thread, agent_with, bound, plan
 from toolset import make_tool
 
@@ -213,3 +216,32 @@ async def test_who_only_says_yes_repeats_no_write_that_has_happened(looped):
     )
     await thread.answer("approve")
     assert post.sent == ["Ann"]
+
+
+async def leave_after(thread, event, given):
+    """Run until an event, and stop reading."""
+    async with aclosing(
+        thread.agent.astream(given, thread.config, context=thread.context, stream_mode="custom")
+    ) as events:
+        async for one in events:
+            if one["type"] == event:
+                return
+    raise AssertionError(f"there was no {event}")
+
+
+@pytest.mark.parametrize("event", ["plan_validated", "plan_approved"])
+async def test_an_order_keeps_the_plan_of_a_run_that_was_left_before_its_first_step(event):
+    post = Post()
+    thread = thread_of(post)
+    await leave_after(thread, event, {"plan": plan(send("a", "Ann"), send("b", "Bob", "a"))})
+    result = await order(thread, ["a"])
+    assert (result["status"], post.sent) == ("done", ["Ann", "Bob"])
+
+
+async def test_an_order_keeps_the_approval_of_a_run_that_was_left_before_its_first_step():
+    post = Post()
+    thread = thread_of(post, Context(approval="always"))
+    await thread.run(send("a", "Ann"))
+    await leave_after(thread, "plan_approved", Command(resume="approve"))
+    result = await order(thread, ["a"])
+    assert (result["status"], post.sent) == ("done", ["Ann"])

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from bounded import BoundedThread
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.base import GetOp
 from langgraph.store.memory import InMemoryStore
 from plans import FREE, agent_with, bound, draft, draft_step, statuses, think
 from toolset import Toolset, make_tool
-from virtual_clock import virtually
+from virtual_clock import run_virtually, virtually
 
 from plan_execute import Context, ScriptedModel
 from plan_execute.errors import ThreadBusyError
@@ -210,13 +212,128 @@ async def test_a_tool_that_ignores_its_cancellation_makes_no_success_of_a_step_o
     assert result["results"]["a"]["error"] == {"code": "timeout", "message": "no result within timeout_s=2"}
 
 
-async def test_a_tool_that_cancels_itself_fails_its_step_and_no_other() -> None:
-    async def give_up() -> str:
-        """Give up."""
-        raise asyncio.CancelledError
+def _evasive(made: list[str], error: Exception) -> Any:
+    async def look() -> str:
+        """Look, and call a cancellation something else."""
+        made.append("look")
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            raise error from None
+        return "looked"
 
-    tools = [make_tool(give_up, effect="read"), *Toolset().tools]
-    thread = BoundedThread(agent_with(tools), _SKIP)
-    result = await thread.run(bound("a", "give_up", {}), bound("b", "wr", {"text": "x"}))
+    return make_tool(look, effect="read")
+
+
+_EVASIONS = pytest.mark.parametrize(
+    "error", [ValueError("no"), TimeoutError("late")], ids=["final error", "transient error"]
+)
+
+
+@_EVASIONS
+def test_a_call_that_makes_an_error_of_a_cancellation_is_not_made_again(error: Exception) -> None:
+    made: list[str] = []
+
+    async def run() -> None:
+        settings = Context(approval="never", max_attempts=3)
+        thread = BoundedThread(agent_with([_evasive(made, error)]), settings)
+        running = asyncio.create_task(thread.run(bound("a", "look", {}, on_failure="retry")))
+        await asyncio.sleep(0.2)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert asyncio.get_running_loop().time() == pytest.approx(0.2, abs=0.01)
+
+    run_virtually(run())
+    assert made == ["look"]
+
+
+@_EVASIONS
+def test_a_call_that_makes_an_error_of_its_time_limit_gets_no_more_time(error: Exception) -> None:
+    made: list[str] = []
+
+    async def run() -> None:
+        thread = BoundedThread(agent_with([_evasive(made, error)]), _SKIP)
+        result = await thread.run(bound("a", "look", {}, timeout_s=2), bound("b", "look", {}, timeout_s=2))
+        assert [one["error"]["code"] for one in result["results"].values()] == ["timeout", "timeout"]
+        assert asyncio.get_running_loop().time() == pytest.approx(2, abs=0.01)
+
+    run_virtually(run())
+    assert made == ["look", "look"]
+
+
+@virtually
+async def test_a_write_that_makes_an_error_of_its_time_limit_may_have_happened() -> None:
+    async def send(text: str) -> str:
+        """Send, and call a cancellation something else."""
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            raise ValueError("no") from None
+        return "sent"
+
+    thread = BoundedThread(agent_with([make_tool(send, effect="write")]), FREE)
+    await thread.run(bound("a", "send", {"text": "x"}, timeout_s=2, on_failure="ask"))
+    (asked,) = [one.value["action_requests"][0] for one in await thread.questions()]
+    assert asked["args"]["decision"] == "abort"  # Whoever only says yes must not send it twice.
+    assert "may have happened: `send" in asked["description"]
+
+
+class _Cancels(BaseTool):
+    """A tool that cancels the task in which it is called, past LangChain's own task for functions."""
+
+    name: str = "give_up"
+    description: str = "Give up."
+
+    def _run(self) -> str:
+        raise NotImplementedError
+
+    async def ainvoke(self, *_: Any, **__: Any) -> str:
+        return await _give_up()
+
+
+class _CancelsAsAgent(Runnable[Any, Any]):
+    """The same as a named agent."""
+
+    def invoke(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    async def ainvoke(self, *_: Any, **__: Any) -> Any:
+        return await _give_up()
+
+
+async def _give_up() -> str:
+    """Give up."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(1)
+    return "not reached"
+
+
+async def _raise_cancelled() -> str:
+    """Give up."""
+    raise asyncio.CancelledError
+
+
+_AGENT = {"id": "a", "task": "give up", "agent": "quitter"}
+
+
+@pytest.mark.parametrize(
+    ("tools", "step"),
+    [
+        ([make_tool(_raise_cancelled)], bound("a", "_raise_cancelled", {})),
+        ([make_tool(_give_up)], bound("a", "_give_up", {})),
+        ([_Cancels(metadata={"effect": "read"})], bound("a", "give_up", {})),
+        ([], _AGENT),
+    ],
+    ids=["raises", "cancels its task", "cancels its caller's task", "agent"],
+)
+async def test_what_cancels_itself_fails_its_step_and_no_other(
+    tools: list[Any], step: dict[str, Any]
+) -> None:
+    agent = agent_with([*tools, *Toolset().tools], agents={"quitter": _CancelsAsAgent()})
+    thread = BoundedThread(agent, _SKIP)
+    result = await thread.run(step, bound("b", "wr", {"text": "x"}))
     assert {i: one["status"] for i, one in result["results"].items()} == {"a": "skipped", "b": "done"}
     assert "cancelled from within" in result["results"]["a"]["error"]["message"]
