@@ -422,16 +422,16 @@ class StepWork:
                 asked.remove_done_callback(stop.hear)
                 stop.end()
         except asyncio.CancelledError:
-            if stop.is_cancelled_by_others:
-                raise
-            if not stop.cancelled:
+            if not stop.cancelled and not stop.is_cancelled_by_others:
                 raise StepError("the work was cancelled from within") from None
         except Exception as error:
-            # Whatever the work makes of being cancelled, it was.
-            if not stop.cancelled and not deadline.expired():
+            if not stop.cancelled and not stop.is_cancelled_by_others and not deadline.expired():
                 if isinstance(error, TimeoutError):
                     raise StepError(f"a timeout inside the step: {error}") from error
                 raise
+        # Whatever the work makes of being cancelled, it was.
+        if stop.is_cancelled_by_others:
+            raise asyncio.CancelledError
         if stop.cancelled:
             raise StepStoppedError("the run was told to stop")
         if deadline.expired():
