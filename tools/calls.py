@@ -52,16 +52,17 @@ class ExactTool:
 
     def __init__(self, tool: BaseTool) -> None:
         self.tool, self.node, self.takes_key = tool, ToolNode([tool]), key_parameters(tool)
-        # If a tool turns its own errors into text, a failed call would look like a success.
-        self._strict = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
         self._takes_call_id = _takes_call_id(tool)
         self.has_json_schema = isinstance(tool.tool_call_schema, dict)
 
     async def output(self, call: ToolCall, config: RunnableConfig) -> Any:
         """Make a call that has all its arguments, and return what the tool returns."""
+        # If a tool turns its own errors into text, a failed call would look like a success. Each call has its
+        # own copy: what a tool notes in its fields must not reach calls of other threads.
+        strict = self.tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
         if self._takes_call_id:
-            return await _with_call_id(self._strict, call, config)
-        return await self._strict.ainvoke(call["args"], config)
+            return await _with_call_id(strict, call, config)
+        return await strict.ainvoke(call["args"], config)
 
 
 async def call_tool(
