@@ -54,18 +54,25 @@ class ExactTool:
 
     def __init__(self, tool: BaseTool) -> None:
         self.tool, self.node, self.takes_key = tool, ToolNode([tool]), key_parameters(tool)
-        # If a tool turns its own errors into text, a failed call would look like a success.
-        self._strict = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
         self._takes_call_id = _takes_call_id(tool)
-        if type(tool) in (StructuredTool, Tool) and not self._takes_call_id:
-            object.__setattr__(self._strict, "_arun", _read_once(self._strict._arun))
         self.has_json_schema = isinstance(tool.tool_call_schema, dict)
+        self._shared: BaseTool | None = None
+        if type(tool) in (StructuredTool, Tool) and not self._takes_call_id:
+            self._shared = _strict(tool)
+            object.__setattr__(self._shared, "_arun", _read_once(self._shared._arun))
 
     async def output(self, call: ToolCall, config: RunnableConfig) -> Any:
         """Make a call that has all its arguments, and return what the tool returns."""
+        # What a tool of another class notes in its fields must not reach calls of other threads.
+        tool = self._shared or _strict(self.tool)
         if self._takes_call_id:
-            return await _with_call_id(self._strict, call, config)
-        return await self._strict.ainvoke(call["args"], config)
+            return await _with_call_id(tool, call, config)
+        return await tool.ainvoke(call["args"], config)
+
+
+def _strict(tool: BaseTool) -> BaseTool:
+    """Copy a tool. If it turned its own errors into text, a failed call would look like a success."""
+    return tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
 
 
 def _read_once(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

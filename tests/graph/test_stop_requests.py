@@ -337,3 +337,29 @@ async def test_what_cancels_itself_fails_its_step_and_no_other(
     result = await thread.run(step, bound("b", "wr", {"text": "x"}))
     assert {i: one["status"] for i, one in result["results"].items()} == {"a": "skipped", "b": "done"}
     assert "cancelled from within" in result["results"]["a"]["error"]["message"]
+
+
+@pytest.mark.parametrize("then", ["answers", "fails"])
+@virtually
+async def test_a_tool_that_ignores_its_cancellation_ends_no_step_of_a_cancelled_run(then: str) -> None:
+    called: list[str] = []
+
+    async def look() -> str:
+        """Look, and make something else of being cancelled."""
+        called.append(then)
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            if then == "fails":
+                raise RuntimeError("the connection was closed") from None
+        return "looked"
+
+    thread = BoundedThread(agent_with([make_tool(look, effect="read")]), Context(approval="never"))
+    running = asyncio.create_task(thread.run(bound("a", "look", {}, max_attempts=2, on_failure="retry")))
+    await asyncio.sleep(0.2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert asyncio.get_running_loop().time() == pytest.approx(0.2, abs=0.01)
+    assert len(called) == 1
+    assert (await thread.agent.aget_state(thread.config)).values["results"] == {}

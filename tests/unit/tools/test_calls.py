@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import ToolMessage
-from langchain_core.tools import InjectedToolCallId, ToolException, tool
+from langchain_core.tools import BaseTool, InjectedToolCallId, ToolException, tool
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 from langgraph.types import Command
@@ -44,6 +44,26 @@ async def test_what_a_tool_asks_of_the_runtime_is_given_to_it_and_not_by_the_pla
 
     assert await _call(who, q="x") == ["x", "the context", "c-1"]
     assert await _call(who, q="x", runtime="forged") == ["x", "the context", "c-1"]
+
+
+class Noting(BaseTool):
+    name: str = "noting"
+    description: str = "Notes who called it."
+    caller: str = ""
+
+    def _run(self, who: str) -> list[str]:
+        before, self.caller = self.caller, who
+        return [before, self.caller]
+
+
+async def test_what_a_tool_notes_in_its_fields_does_not_reach_the_next_call() -> None:
+    exact = ExactTool(Noting())
+    runtime: Runtime[Any] = Runtime(stream_writer=lambda _: None)
+    for who in ("ann", "bob"):
+        given = await call_tool(
+            exact, {"who": who}, call_id="c", config={"configurable": {}}, runtime=runtime
+        )
+        assert given == ["", who]
 
 
 async def test_arguments_that_do_not_fit_are_told_apart_from_a_failing_tool() -> None:
