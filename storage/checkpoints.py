@@ -376,7 +376,7 @@ class LocalSaver(DistinctVersions, SqliteSaver):
     ) -> Iterator[CheckpointTuple]:
         """List checkpoints, newest first; all are read before the first is returned, so none blocks calls."""
         with self.cursor(transaction=False) as cursor:
-            rows = super().list(config, filter=filter, before=before, limit=limit)
+            rows = [*super().list(config, filter=filter, before=before, limit=limit)]
             return iter([self._whole(cursor, found) for found in rows])
 
     def get_delta_channel_history(
