@@ -206,8 +206,8 @@ class ChannelBlobs:
         """Return the number after those of a task's stored writes; LangGraph's own channels do not count."""
         after = 0
         for number, channel, *row in self.cursor.execute(_EARLIER, address).fetchall():
-            held = self.serde.loads_typed((row[0], row[1]))
-            after = max(after, number + len(self.writes_in(address[-1], channel, held)))
+            held = self.unnamed(address[-1], channel, self.serde.loads_typed((row[0], row[1])))
+            after = max(after, number + (len(held) if channel == TOGETHER else 1))
         return after
 
     # What encryption changes.
@@ -235,12 +235,13 @@ class ChannelBlobs:
         """Return a part.
 
         Raises:
-            LostValueError: If it is missing.
+            LostValueError: If it is missing, or was changed.
         """
-        row = find_part(self.cursor, self.thread_id, digest)
-        if row is None:
+        found = find_part(self.cursor, self.thread_id, digest)
+        row = None if found is None else self.opened(found)
+        if row is None or part_digest(*row, self.digest_key) != digest:
             raise LostValueError(digest.hex())
-        return self.opened(row)
+        return row
 
     def named(self, task_id: str, channel: str, value: Any) -> Any:  # noqa: ARG002 - encrypted rows need both
         """Return what a row of ``writes`` holds for a value."""
@@ -266,7 +267,7 @@ class ChannelBlobs:
 
 
 class LostValueError(LookupError):
-    """A checkpoint's value, or a part of one, is missing."""
+    """A checkpoint's value, or a part of one, is missing or was changed."""
 
 
 def delete_blobs(cursor: sqlite3.Cursor, thread_id: str) -> None:
@@ -375,7 +376,7 @@ class LocalSaver(DistinctVersions, SqliteSaver):
     ) -> Iterator[CheckpointTuple]:
         """List checkpoints, newest first; all are read before the first is returned, so none blocks calls."""
         with self.cursor(transaction=False) as cursor:
-            rows = super().list(config, filter=filter, before=before, limit=limit)
+            rows = [*super().list(config, filter=filter, before=before, limit=limit)]
             return iter([self._whole(cursor, found) for found in rows])
 
     def get_delta_channel_history(

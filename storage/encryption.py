@@ -45,6 +45,8 @@ KEY_BYTES = (16, 24, 32)
 
 _NONCE_BYTES = 12
 _NAME = "aesgcm"
+_TYPED = "typed "
+"""Stands before the cipher's name where the bytes are bound to their type too, as since file version 3."""
 _KEY_CHECK = (b"plan_execute", ("key check",))
 """The text that a new database stores encrypted, and its place: another key cannot decrypt it."""
 _ENCRYPTED = "sealed"
@@ -150,26 +152,26 @@ class RowCipher(CipherProtocol):
 
     def __init__(self, cipher: Cipher) -> None:
         self.cipher = cipher
-        self._place: tuple[str, ...] = ()
+        self.place: tuple[str, ...] = ()
 
     @contextmanager
     def at(self, *place: str) -> Iterator[None]:
         """Bind encryption and decryption in the body to a place."""
-        before, self._place = self._place, place
+        before, self.place = self.place, place
         try:
             yield
         finally:
-            self._place = before
+            self.place = before
 
     def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
         """Return the cipher's name and the encrypted text."""
-        return _NAME, self.cipher.encrypt(plaintext, self._place)
+        return _NAME, self.cipher.encrypt(plaintext, self.place)
 
     def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
         """Return the plain text."""
         if ciphername != _NAME:
             raise self.cipher.damage(f"is encrypted in a way that is not known here ({ciphername[:40]})")
-        return self.cipher.decrypt(ciphertext, self._place)
+        return self.cipher.decrypt(ciphertext, self.place)
 
 
 class RefusingSerializer(EncryptedSerializer):
@@ -222,12 +224,14 @@ class EncryptedBlobs(ChannelBlobs):
     @property
     def digest_key(self) -> bytes:  # type: ignore[override]
         """What keys the digests, so that they tell nothing about the parts."""
-        return self._rows.cipher.digest_key
+        # Of the thread's own, or they would tell which threads have equal parts.
+        return hashlib.blake2b(self.thread_id.encode(), key=self._rows.cipher.digest_key).digest()
 
     def sealed(self, row: tuple[str, bytes]) -> tuple[str, bytes]:
         """Return a type and bytes as they are stored."""
-        name, encrypted = self._rows.encrypt(row[1])
-        return f"{row[0]}+{name}", encrypted
+        with self._rows.at(*self._rows.place, row[0]):
+            name, encrypted = self._rows.encrypt(row[1])
+        return f"{row[0]}+{_TYPED}{name}", encrypted
 
     def opened(self, row: tuple[str, bytes]) -> tuple[str, bytes]:
         """Return the type and the bytes that are stored.
@@ -238,7 +242,9 @@ class EncryptedBlobs(ChannelBlobs):
         kind, is_encrypted, name = row[0].rpartition("+")
         if not is_encrypted:
             raise self._rows.cipher.damage("is not encrypted")
-        return kind, self._rows.decrypt(name, row[1])
+        bound_to = [kind] if name.startswith(_TYPED) else []
+        with self._rows.at(*self._rows.place, *bound_to):
+            return kind, self._rows.decrypt(name.removeprefix(_TYPED), row[1])
 
     def put_part(self, digest: bytes, row: tuple[str, bytes]) -> None:
         """Keep a part."""

@@ -28,7 +28,7 @@ from ..langgraph_private import (
 )
 from ..state import State, add_usage, append, merge_by_id
 from .artifacts import HANDLE, unwrapped
-from .parts import DIVIDED, TOGETHER, find_part, unite, with_versions
+from .parts import DIVIDED, TOGETHER, find_part, part_digest, unite, with_versions
 from .sqlite import Database, is_held
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class _Reading:
 
     def _part(self, digest: bytes) -> Any:
         row = find_part(self._cursor, self._address[0], digest)
-        if row is None:
+        if row is None or part_digest(*row) != digest:
             raise LookupError(digest)
         return unpacked(*row)
 

@@ -331,7 +331,10 @@ class _Apart:
 
 
 def _storable(value: Any) -> Any:
-    return _Apart(value) if isinstance(value, str) and "\0" in value else value
+    return _Apart(value) if isinstance(value, str) and _NOT_IN_JSONB.search(value) else value
+
+
+_NOT_IN_JSONB = re.compile("[\0\ud800-\udfff]")
 
 
 def _threads(config: RunnableConfig) -> list[str]:

@@ -406,8 +406,8 @@ def _prepare(database: Database, key: Key | None) -> None:
     with database.transaction():
         if not _pragma(database.connection, "application_id"):
             _create_tables(database.connection, key)
-        else:  # Another process may have created it since the check.
-            _check_key(database.connection, database.path, key)
+        else:  # Another process may have created or upgraded it since the check.
+            _check_identity(database.connection, database.path, key)
         _upgrade(database.connection)
         add_count(database.connection)
 

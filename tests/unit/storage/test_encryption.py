@@ -111,6 +111,12 @@ def test_two_equal_values_are_encrypted_differently(path):
     assert len(set(values)) == len(values) == 2
 
 
+def test_the_digests_of_parts_do_not_tell_which_threads_have_equal_ones(path):
+    fill(path, threads=("a", "b"))
+    digests = [digest for (digest,) in execute(path, "SELECT digest FROM checkpoint_parts")]
+    assert len(set(digests)) == len(digests) == 2
+
+
 def test_a_store_search_by_content_is_refused(path):
     with (
         local_persistence(path, encryption_key=KEY) as (_, store),
@@ -190,6 +196,10 @@ TAMPERED = {
         iif(substr(value, 1, 1) = x'00', x'01', x'00') || substr(value, 2) AS BLOB)""",
     "a part of a value": "UPDATE checkpoint_parts SET value = x''",
     "an unencrypted part": "UPDATE checkpoint_parts SET type = 'msgpack', value = x'c0'",
+    "a part's type": "UPDATE checkpoint_parts SET type = 'null' || substr(type, instr(type, '+'))",
+    "a value's type": "UPDATE checkpoint_blobs SET type = 'null' || substr(type, instr(type, '+'))",
+    "a value that is not divided": "UPDATE checkpoint_blobs SET type = replace(type, 'divided ', '')",
+    "a value as of an earlier version": "UPDATE checkpoint_blobs SET type = 'msgpack+aesgcm'",
     "a cut value": "UPDATE checkpoint_blobs SET value = x''",
     "a write": "UPDATE writes SET value = x'0011'",
     "the metadata": """UPDATE checkpoints SET metadata = '{"sealed": "AAAA"}'""",
@@ -221,8 +231,8 @@ MOVED = {
         (SELECT value FROM writes WHERE thread_id = 'a' AND idx = 0) WHERE thread_id = 't' AND idx = 0""",
     "a write to another channel": "UPDATE writes SET channel = '__error__'",
     "a write of another task": "UPDATE writes SET task_id = 'other'",
-    "a part of a value": """UPDATE checkpoint_parts SET (digest, value) =
-        (SELECT digest, value FROM checkpoint_parts WHERE thread_id = 'a') WHERE thread_id = 't'""",
+    "a part of a value": """UPDATE checkpoint_parts SET value =
+        (SELECT value FROM checkpoint_parts WHERE thread_id = 'a') WHERE thread_id = 't'""",
     "a store row": """UPDATE store SET value =
         (SELECT value FROM store WHERE prefix = 'notes.a') WHERE prefix = 'notes.t'""",
 }

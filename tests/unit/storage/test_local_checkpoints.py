@@ -274,11 +274,18 @@ def test_a_value_of_large_parts_comes_back_as_it_was(saver, value):
     assert repr(saver.get_tuple(stored).pending_writes) == repr([("task", "a", value), ("task", "b", None)])
 
 
-def test_a_lost_part_is_damage(saver):
+@pytest.mark.parametrize(
+    "damage",
+    ["DELETE FROM checkpoint_parts"]
+    + [f"UPDATE checkpoint_parts SET {what}" for what in ("type = 'null'", "value = substr(value, 1, 99)")]
+    + ["UPDATE checkpoint_parts SET value = (SELECT value FROM checkpoint_parts ORDER BY rowid LIMIT 1)"],
+)
+def test_a_lost_or_changed_part_is_damage(saver, damage):
     stored = put(saver, {"results": RESULTS}, {"results": "1"})
     saver.put_writes(stored, [("results", RESULTS)], "task")
-    saver.shared.connection.execute("DELETE FROM checkpoint_parts")
-    with pytest.raises(StorageDamagedError, match=r"runs\.db lacks values of checkpoint"):
+    saver.shared.connection.execute(damage)
+    saver.put_writes(stored, [("results", {}), ("more", 1)], "task")
+    with pytest.raises(StorageDamagedError, match=r"lacks values of checkpoint|holds a row that"):
         saver.get_tuple(stored)
 
 

@@ -145,6 +145,14 @@ def test_a_goal_with_a_nul_is_run(persistence):
     assert agent.get_state(config()).values["goal"] == "a\0b"
 
 
+def test_a_text_with_a_lone_surrogate_is_kept_as_locally(persistence):
+    place = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    checkpoint = empty_checkpoint() | {"channel_values": {"a": "x\ud800"}, "channel_versions": {"a": "1"}}
+    stored = persistence.checkpointer.put(place, checkpoint, {}, {"a": "1"})
+    found = persistence.checkpointer.get_tuple(stored)
+    assert found.checkpoint["channel_values"] == {"a": "x?"}
+
+
 def test_forks_of_a_program_that_seeds_its_dice_do_not_share_values(persistence):
     graph = counting(persistence.checkpointer)
     graph.invoke({"text": "a", "turn": 0}, config())
