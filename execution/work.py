@@ -113,8 +113,8 @@ class _Stop:
 
     def hear(self, _: object = None) -> None:
         """Take in that the run was told to stop."""
-        if self._has_ended or self.cancelled:
-            return
+        if self._has_ended or self.cancelled or self.is_cancelled_by_others:
+            return  # Else it would cut short what tidies up.
         if not self._scope.writing:
             self.cancelled = True
             self._task.cancel()

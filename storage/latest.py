@@ -296,8 +296,8 @@ class StoredThreads:
     def get_output(self, config: RunnableConfig, step_id: str) -> Any:
         """Return the exact output of a step; LangGraph reads a large one, and says why there is none."""
         result = (self.get_state(config).values.get("results") or {}).get(step_id)
-        output = result["output"] if result is not None else {HANDLE: None}
-        kept = unwrapped(output)
-        if kept is output and isinstance(kept, dict) and HANDLE in kept:
+        if result is None:
             return self._agent().get_output(config, step_id)
-        return kept
+        output = unwrapped(result["output"])
+        is_elsewhere = output is result["output"] and isinstance(output, dict) and HANDLE in output
+        return self._agent().get_output(config, step_id) if is_elsewhere else output

@@ -74,13 +74,12 @@ _SIGN_OFF = "DELETE FROM plan_execute_runners WHERE thread_id = %s AND token = %
 _WHO = "SELECT runner, since FROM plan_execute_runners WHERE thread_id = %s"
 # A shared lock is granted at once unless somebody holds the exclusive one. FOR SHARE makes a new holder wait
 # for this transaction, so that it reads everything written before.
-_CONFIRM = (
-    "SELECT coalesce((SELECT CASE WHEN token <> %s THEN 'thread taken over' WHEN"
-    " pg_try_advisory_xact_lock_shared(%s) THEN 'thread lost' ELSE '' END FROM plan_execute_runners"
-    " WHERE thread_id = %s FOR SHARE), 'thread taken over')"
-)
 # A text that is no number makes the cast fail.
-_CONFIRM = f"SELECT (({_CONFIRM}) || ' ' || %s::bigint)::bigint"
+_CONFIRM = (
+    "SELECT (coalesce((SELECT CASE WHEN token <> %s THEN 'thread taken over' WHEN"
+    " pg_try_advisory_xact_lock_shared(%s) THEN 'thread lost' ELSE '' END FROM plan_execute_runners"
+    " WHERE thread_id = %s FOR SHARE), 'thread taken over') || ' ' || %s::bigint)::bigint"
+)
 _LOSS = re.compile(r"thread (taken over|lost) (-?[0-9]+)")
 """What is in the message of the error that `_CONFIRM` makes, whatever its language and quotation marks."""
 
