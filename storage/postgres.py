@@ -111,15 +111,16 @@ class _RowsTogether(psycopg.Cursor[Row]):
             super().executemany(query, params_seq, returning=returning)
             return
         rows, (before, values, after) = [*params_seq], found.groups()
-        for start in range(0, len(rows), _MOST_ROWS):
-            some = rows[start : start + _MOST_ROWS]
+        most = _MOST_VALUES // values.count("%s")
+        for start in range(0, len(rows), most):
+            some = rows[start : start + most]
             statement = before + ", ".join([values] * len(some)) + after
             self.execute(statement, [value for row in some for value in row])
 
 
 _INSERT = re.compile(r"(\s*INSERT .*VALUES )(\((?:%s, )*%s\))(\s.*DO NOTHING\s*)", re.DOTALL)
-_MOST_ROWS = 16
-"""Each number of rows is another prepared statement of the connection."""
+_MOST_VALUES = 50
+"""Of a statement: psycopg 3.3 parses one with more of them anew each time."""
 
 
 class _PooledConnection(psycopg.Connection[Row]):
