@@ -538,11 +538,8 @@ class AsyncStore(_Wrapper, BaseStore):
 
     async def _abatch(self, ops: list[Op]) -> list[Result]:
         access = self._access_of(ops) if self._access_of is not None else Access.ALONE
-        if not self._native:
-            return await self._bridge.in_thread(lambda: self.wrapped.batch(ops), access)
-        return await self._bridge.call(
-            lambda: self.wrapped.abatch(ops), lambda: self.wrapped.batch(ops), access
-        )
+        native = (lambda: self.wrapped.abatch(ops)) if self._native else None
+        return await self._bridge.call(native, lambda: self.wrapped.batch(ops), access)
 
 
 def _is_ours(op: Op) -> bool:

@@ -1,4 +1,4 @@
-"""Send async calls to a storage: to one thread that shares commits, to its event loop, or to a pool.
+"""Send async calls to a storage: to a thread that shares commits, to its event loop, or to a pool.
 
 A fault in such a call is reported to the piece of work that made it.
 """
@@ -9,8 +9,8 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -76,10 +76,6 @@ class _Call:
             self.future.set_result(self.result)
 
 
-_MOST_TOGETHER = 64
-"""Calls per transaction, because other processes wait for it."""
-
-
 class StorageThread:
     """Runs calls one after the other; those that wait at the same moment share one transaction.
 
@@ -89,11 +85,17 @@ class StorageThread:
     Args:
         transaction: Opens one on the database.
         name: The thread's.
+        most: Calls per transaction, because other processes wait for it.
+        alone: Where calls run that could not share a transaction; None for this thread, which then waits
+            for each of them.
     """
 
-    def __init__(self, transaction: OpenTransaction, name: str) -> None:
+    def __init__(
+        self, transaction: OpenTransaction, name: str, *, most: int = 64, alone: Executor | None = None
+    ) -> None:
         self._transaction = transaction
         self._name = name
+        self._most, self._alone = most, alone
         self._queue: SimpleQueue[_Call | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
@@ -161,7 +163,7 @@ class StorageThread:
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:
             waiting, ended = deque([first]), False
-            while not ended and len(waiting) < _MOST_TOGETHER:
+            while not ended and len(waiting) < self._most:
                 try:
                     call = self._queue.get_nowait()
                 except Empty:
@@ -171,17 +173,26 @@ class StorageThread:
                 else:
                     waiting.append(call)
             for calls in _groups(waiting):
-                self._run(calls)
-                _tell(calls)
+                _tell(self._run(calls))
             if ended:
                 return
 
-    def _run(self, calls: list[_Call]) -> None:
+    def _run(self, calls: list[_Call]) -> list[_Call]:
+        """Run calls, and return those that have ended."""
         # The database has nothing of those that failed together. Alone, each meets only its own fault.
-        for call in self._run_together(calls) if len(calls) > 1 else calls:
-            call.run()
+        failed = calls if self._alone is None and len(calls) == 1 else self._run_together(calls)
+        if self._alone is None:
+            for call in failed:
+                call.run()
+            return calls
+        for call in failed:
+            try:
+                self._alone.submit(_run_alone, call)
+            except RuntimeError:  # No thread can be started, or the interpreter ends.
+                _run_alone(call)
+        return [] if failed else calls
 
-    def _run_together(self, calls: list[_Call]) -> Iterable[_Call]:
+    def _run_together(self, calls: list[_Call]) -> Sequence[_Call]:
         """Run calls in one transaction; return those that must run alone."""
         most, begun = max(call.access for call in calls), False
         try:
@@ -190,7 +201,7 @@ class StorageThread:
                 for call in calls:
                     call.result = call.work()
         except BaseException as error:  # Catches everything, because all callers share this thread.
-            if begun:
+            if begun or self._alone is not None:
                 return calls
             # All have waited as long as one may wait for another process, so they need not wait in turn.
             for call in calls:
@@ -206,6 +217,11 @@ def _groups(waiting: deque[_Call]) -> Iterator[list[_Call]]:
         while group[0].access and waiting and waiting[0].access:
             group.append(waiting.popleft())
         yield group
+
+
+def _run_alone(call: _Call) -> None:
+    call.run()
+    _tell([call])
 
 
 def _tell(calls: list[_Call]) -> None:
@@ -236,23 +252,27 @@ class Bridge:
         self._name = type(wrapped).__name__
         self._home = _home_loop(wrapped)
         self._thread: StorageThread | None = getattr(wrapped, "storage_thread", None)
+        self._sharing: StorageThread | None = getattr(wrapped, "sharing_thread", None)
         self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="plan-execute-storage")
         self._under_way: set[asyncio.Future[Any]] = set()
 
     async def call(
         self,
-        native: Callable[[], Coroutine[Any, Any, T]],
+        native: Callable[[], Coroutine[Any, Any, T]] | None,
         blocking: Callable[[], T],
         access: Access = Access.ALONE,
     ) -> T:
-        """Await ``native`` in the wrapped object's loop, or run ``blocking`` in a thread if there is none."""
-        if self._thread is not None:
-            return await self.in_thread(blocking, access)
-        try:
-            return await self._at_home(native)
-        except NotImplementedError:
+        """Await ``native`` in the wrapped object's loop, or run ``blocking`` in a thread if there is none.
+
+        ``native`` is None if it is no coroutine of the wrapped object's own.
+        """
+        if self._sharing is not None and access >= Access.WRITE:
+            return await self._end_of(self._sharing.call(blocking, access))
+        if self._thread is None and native is not None:
             # SqliteSaver and SqliteStore 3.1.2 override the async methods only to raise this.
-            return await self.in_thread(blocking)
+            with suppress(NotImplementedError):
+                return await self._at_home(native)
+        return await self.in_thread(blocking, access)
 
     async def in_thread(self, blocking: Callable[[], T], access: Access = Access.ALONE) -> T:
         """Run a blocking call in the wrapped object's thread, or in the pool; if cancelled, wait for its end.
@@ -262,7 +282,9 @@ class Bridge:
         """
         if self._thread is not None:
             return await self._thread.result_of(blocking, access)
-        running = asyncio.get_running_loop().run_in_executor(self._pool, blocking)
+        return await self._end_of(asyncio.get_running_loop().run_in_executor(self._pool, blocking))
+
+    async def _end_of(self, running: asyncio.Future[T]) -> T:
         self._under_way.add(running)
         running.add_done_callback(self._under_way.discard)
         try:

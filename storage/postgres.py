@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from ..errors import (
     StorageError,
 )
 from ..langgraph_private import BlobHook, CursorHook
+from .calls import Access, StorageThread
 from .checkpoints import DistinctVersions, strict_serializer
 from .ledger import must_last, thread_of
 from .persistence import DatabasePersistence
@@ -73,6 +75,18 @@ _DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 )
 
+_SHARED_WAIT_MS = 200
+"""How long a shared transaction waits for a lock: shorter than the server takes to look for a deadlock."""
+
+_MOST_TOGETHER = 8
+"""Calls per shared transaction, which holds the locks of all of them: the server's time for idle transactions
+does not run within a pipeline, so a process that hangs in one keeps them."""
+
+_ALONE_AT_ONCE = 4
+"""How many calls that could not share a transaction run at the same time."""
+
+_IMPATIENT = f"SELECT set_config('lock_timeout', '{_SHARED_WAIT_MS}', true)"
+
 _BEGIN = "BEGIN"
 _BEGIN_TO_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _IDLE = psycopg.pq.TransactionStatus.IDLE
@@ -111,15 +125,16 @@ class _RowsTogether(psycopg.Cursor[Row]):
             super().executemany(query, params_seq, returning=returning)
             return
         rows, (before, values, after) = [*params_seq], found.groups()
-        for start in range(0, len(rows), _MOST_ROWS):
-            some = rows[start : start + _MOST_ROWS]
+        most = _MOST_VALUES // values.count("%s")
+        for start in range(0, len(rows), most):
+            some = rows[start : start + most]
             statement = before + ", ".join([values] * len(some)) + after
             self.execute(statement, [value for row in some for value in row])
 
 
 _INSERT = re.compile(r"(\s*INSERT .*VALUES )(\((?:%s, )*%s\))(\s.*DO NOTHING\s*)", re.DOTALL)
-_MOST_ROWS = 16
-"""Each number of rows is another prepared statement of the connection."""
+_MOST_VALUES = 50
+"""Of a statement: psycopg 3.3 parses one with more of them anew each time."""
 
 
 class _PooledConnection(psycopg.Connection[Row]):
@@ -149,9 +164,17 @@ class Database:
         self.locks = ThreadLocks(lambda: _connect(parameters), self.pool.check, self.place, lease_s)
         # The connection on which a Python thread has an open transaction.
         self._open = threading.local()
+        self.sharing = StorageThread(
+            self._shared_transaction,
+            "plan-execute-storage",
+            most=_MOST_TOGETHER,
+            alone=ThreadPoolExecutor(_ALONE_AT_ONCE, thread_name_prefix="plan-execute-storage"),
+        )
+        """Where async writes of threads share transactions."""
 
     def close(self) -> None:
         """Close all connections; later use raises `StorageError`."""
+        self.sharing.close()
         self.locks.close()
         self.pool.close()
 
@@ -209,6 +232,13 @@ class Database:
                 if not connection.closed and connection.info.transaction_status != _IDLE:
                     connection.rollback()
 
+    @contextmanager
+    def _shared_transaction(self, *, write: bool, durable: bool) -> Iterator[None]:
+        """Run calls of several threads in a transaction that waits for no lock for long."""
+        with self.transaction(write=write, durable=durable) as cursor:
+            cursor.execute(_IMPATIENT)
+            yield
+
     def refuse_lost(self, threads: Collection[str]) -> None:
         """Raise if one of the threads is known to be lost, without asking the server."""
         for thread_id in threads:
@@ -254,6 +284,7 @@ class PooledSaver(_PooledCursors, DistinctVersions, BlobHook, PostgresSaver):
     def __init__(self, database: Database) -> None:
         super().__init__(cast(Any, database.pool), serde=strict_serializer())
         self.shared = database
+        self.sharing_thread = database.sharing
 
     def thread_lock(self, thread_id: str) -> AbstractContextManager[Hold]:
         """Hold a thread for one runner, over all processes that use the database.
@@ -347,6 +378,7 @@ class PooledStore(_PooledCursors, PostgresStore):
     def __init__(self, database: Database) -> None:
         super().__init__(cast(Any, database.pool))
         self.shared = database
+        self.sharing_thread = database.sharing
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute the operations, in one transaction if any writes, while the threads are still held."""
@@ -357,6 +389,12 @@ class PooledStore(_PooledCursors, PostgresStore):
             return super().batch(wanted)
         with self.shared.transaction(threads=_threads_of(puts), durable=must_last(puts)):
             return super().batch(wanted)
+
+    def access_of(self, ops: Sequence[Op]) -> Access:
+        """Let writes of a thread's records share a transaction, if nothing is to be read for them."""
+        if not all(isinstance(op, PutOp) and _may_share(op.namespace) for op in ops):
+            return Access.ALONE
+        return Access.DURABLE if must_last(ops) else Access.WRITE
 
     def change(self, namespace: tuple[str, ...], key: str, make: Change) -> dict[str, Any] | None:
         """Change a row in one transaction, which is on disk at return; other processes wait for it."""
@@ -397,6 +435,11 @@ def _threads_of(ops: Sequence[Op]) -> list[str]:
     spaces = [op.namespace for op in ops if isinstance(op, GetOp | PutOp)]
     spaces += [op.namespace_prefix for op in ops if isinstance(op, SearchOp)]
     return sorted({thread for space in spaces if (thread := thread_of(space)) is not None})
+
+
+def _may_share(namespace: tuple[str, ...]) -> bool:
+    # Rows that many processes write would be locked for longer, and artifacts would hold up all others.
+    return thread_of(namespace) is not None and namespace[1] != "artifacts"
 
 
 # Opening.
