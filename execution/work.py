@@ -201,7 +201,8 @@ class StepWork:
         try:
             values = await self.values(item=item)
             hints = [said for said in (await self._told_of(before), hint) if said]
-            output = await self._output_of(scope, evidence, values, hints, item)
+            work = self._produce(scope, evidence, values, hints, item)
+            output = await self._output_of(work, scope, evidence)
             kept = await self.run.artifacts.put_away(output)
             check = await self._check(output, evidence, scope, values, item, hint)
             attempt["verdict"], attempt["criteria"] = check.verdict, check.criteria
@@ -393,17 +394,9 @@ class StepWork:
             config=self.config,
         )
 
-    async def _output_of(
-        self,
-        scope: StepScope,
-        evidence: list[Evidence],
-        values: Mapping[str, Json],
-        hints: Sequence[str],
-        item: Item | None,
-    ) -> Json:
-        """Make the output within the attempt's limits, and take the secrets out of it and the evidence."""
+    async def _output_of(self, work: Awaitable[Json], scope: StepScope, evidence: list[Evidence]) -> Json:
+        """Await the output within the attempt's limits, and take the secrets out of it and the evidence."""
         try:
-            work = self._produce(scope, evidence, values, hints, item)
             return self.run.redact(await self._within_limits(work, scope))
         finally:
             evidence[:] = self.run.redact(evidence)

@@ -130,7 +130,7 @@ async def retry_steps(
             order: Evaluation = {**new_evaluation("retry", why, by=by, step_ids=[step["id"]]), "at": at}
             await _retire(ledger, plan, step, result, order)
         update = {
-            # They may be a pending write of the old checkpoint, too.
+            # Of a run that was left early, only a pending write of the old checkpoint has them.
             "plan": plan,
             "approval": snapshot.values.get("approval"),
             "results": {**results, **dict.fromkeys(again)},

@@ -352,13 +352,13 @@ class LocalSaver(DistinctVersions, SqliteSaver):
                     held = self.serde.dumps_typed(blobs.named(task_id, channel, value))
                     row = (*address, task_path, WRITES_IDX_MAP[channel], channel, *held)
                     cursor.execute(_PUT_NEW if ordinary else _REPLACE, row)
-            first = 0
-            while first < len(ordinary):
+
+            def put_from(first: int) -> bool:
                 held = blobs.dump_writes(task_id, ordinary[first:])
-                cursor.execute(_PUT_NEW, (*address, task_path, first, TOGETHER, *held))
-                if cursor.rowcount:
-                    return
-                first = blobs.count_writes(address)
+                return cursor.execute(_PUT_NEW, (*address, task_path, first, TOGETHER, *held)).rowcount > 0
+
+            if ordinary and not put_from(0) and (stored := blobs.count_writes(address)) < len(ordinary):
+                put_from(stored)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Fetch a checkpoint."""

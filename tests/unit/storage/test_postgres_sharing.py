@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.store.base import GetOp, PutOp
+from waiting_calls import at_once
 
 from plan_execute import postgres_persistence
 from plan_execute.errors import StorageError, ThreadBusyError
@@ -42,19 +43,7 @@ def written(url):
 
 async def together(storage, *calls):
     """Let the calls wait for the thread that shares, then let them in; return what each got."""
-    taken, free = threading.Event(), threading.Event()
-
-    def take():
-        taken.set()
-        assert free.wait(10)
-
-    first = storage.store.shared.sharing.call(take, Access.WRITE)
-    assert await asyncio.to_thread(taken.wait, 10)
-    waiting = [asyncio.ensure_future(call) for call in calls]
-    await asyncio.sleep(0)  # all of them stand in the queue
-    free.set()
-    await first
-    return await asyncio.gather(*waiting, return_exceptions=True)
+    return await at_once(storage.store.shared.sharing, *calls)
 
 
 def in_the_middle(storage, work):

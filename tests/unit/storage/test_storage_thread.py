@@ -10,6 +10,7 @@ import threading
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.store.base import GetOp, PutOp
+from waiting_calls import at_once
 
 from plan_execute import local_persistence
 from plan_execute.errors import StorageError
@@ -36,19 +37,7 @@ def commits_of(storage: Persistence) -> list[str]:
 
 async def while_the_database_is_taken(storage, *calls):
     """Let the calls wait for the database, then let them in; return what each got."""
-    taken, free = threading.Event(), threading.Event()
-
-    def take():
-        taken.set()
-        assert free.wait(10)
-
-    first = storage.store.shared.thread.call(take)
-    assert await asyncio.to_thread(taken.wait, 10)
-    waiting = [asyncio.ensure_future(call) for call in calls]
-    await asyncio.sleep(0)  # all of them stand in the queue
-    free.set()
-    await first
-    return await asyncio.gather(*waiting, return_exceptions=True)
+    return await at_once(storage.store.shared.thread, *calls)
 
 
 def put(storage, key, value):
