@@ -16,7 +16,7 @@ LOCK = "$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) pyproject.toml
 PYTEST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-# Else each process that the tests start compiles the package anew, where the environment says so.
+# Where the environment forbids bytecode, each process of the tests would compile the package anew.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
