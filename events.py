@@ -146,6 +146,7 @@ class ReadAhead(Base):
     type: Literal["read_ahead"]
     tool: str
     args: dict[str, Any]
+    item: int | None
 
 
 class StepStarted(Base):

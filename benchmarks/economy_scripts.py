@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any
 
 from economy_jobs import Job, Ref, ToolCall
@@ -51,9 +53,7 @@ def ours(job: Job, *, in_words: bool = False, answers: bool = True) -> Script:
         in_words: Whether the plan is an agent step per call, not calls.
         answers: Whether the planner writes the answer, too, with the outputs to be put in.
     """
-    write = step_in_words if in_words else step_as_call
-    lines = [f"{number}. {write(call)}" for number, call in enumerate(job.calls, start=1)]
-    lines += [f"return {compact(job.planned)}"] if answers else []
+    lines = in_words_of(job) if in_words else in_calls_of(job, answers=answers)
     plan = "\n".join(lines)
 
     def script(body: Body) -> tuple[str, Said]:
@@ -69,18 +69,59 @@ def ours(job: Job, *, in_words: bool = False, answers: bool = True) -> Script:
     return script
 
 
-def step_as_call(call: ToolCall) -> str:
-    """Write a bound step."""
-    return f"{call.tool}({', '.join(map(value, call.args))})"
+def in_calls_of(job: Job, *, answers: bool) -> list[str]:
+    """Write bound steps: calls of one tool whose outputs go into one list are one step, a loop."""
+    loops = loops_of(job)
+    inside = {number for loop in loops for number in loop[1:]}
+    numbers: dict[int, int] = {}
+    lines: list[str] = []
+    for number, call in enumerate(job.calls, start=1):
+        if number in inside:
+            continue
+        lines.append("")
+        loop = next((loop for loop in loops if loop[0] == number), None)
+        numbers |= dict.fromkeys(loop or (number,), len(lines))
+        args = ", ".join(value(arg, numbers) for arg in call.args)
+        if loop is None:
+            lines[-1] = f"{len(lines)}. {call.tool}({args})"
+        else:
+            items = [job.calls[one - 1].args[0] for one in loop]
+            lines[-1] = f"{len(lines)}. {call.tool}($item) each={value(items, numbers)}"
+    if answers:
+        planned = re.sub(r"(?<=\$\{)\d+", lambda found: str(numbers[int(found[0])]), job.planned)
+        lines.append(f"return {compact(planned)}")
+    return lines
 
 
-def value(arg: Any) -> str:
-    """Write an argument."""
+def loops_of(job: Job) -> list[tuple[int, ...]]:
+    """Find the calls, by number, that differ in one value and whose outputs are used in one list only."""
+    used = Counter(ref.number for call in job.calls for ref in call.refs())
+    lists = [arg for call in job.calls for arg in call.args if isinstance(arg, list)]
+    found = [tuple(ref.number for ref in items) for items in lists]
+    return [
+        loop
+        for loop in found
+        if len({job.calls[one - 1].tool for one in loop}) == 1
+        and all(used[one] == 1 and len(job.calls[one - 1].args) == 1 for one in loop)
+    ]
+
+
+def value(arg: Any, numbers: dict[int, int]) -> str:
+    """Write an argument; ``numbers`` says which step makes which call."""
     if isinstance(arg, list):
-        return f"[{', '.join(map(value, arg))}]"
+        refs = [item for item in arg if isinstance(item, Ref)]
+        if refs and len({numbers[ref.number] for ref in refs}) == 1:  # The outputs of a loop.
+            path = f"[*].{refs[0].path}" if refs[0].path else ""
+            return f"${numbers[refs[0].number]}{path}"
+        return f"[{', '.join(value(item, numbers) for item in arg)}]"
     if isinstance(arg, Ref):
-        return f"${arg.number}.{arg.path}" if arg.path else f"${arg.number}"
+        return f"${numbers[arg.number]}" + (f".{arg.path}" if arg.path else "")
     return compact(arg)
+
+
+def in_words_of(job: Job) -> list[str]:
+    """Write an agent step for each call."""
+    return [f"{number}. {step_in_words(call)}" for number, call in enumerate(job.calls, start=1)]
 
 
 def step_in_words(call: ToolCall) -> str:

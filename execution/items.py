@@ -233,6 +233,8 @@ class ItemsWork:
     async def _settle(self, item: Item, number: int, hint: str) -> None:
         """Attempt one item, and record how it ended."""
         work, before = self._work, self._known(item.index)
+        if work.run.ahead is not None and before is None:
+            await work.run.ahead.ended(work.plan_id, work.step["id"], work.run.stop.asked(), item.index)
         async with work.epoch.gate.slot(work.step):
             attempt = await work.attempt(number, before, hint, item)
         await work.run.ledger.record_item(

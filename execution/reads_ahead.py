@@ -1,7 +1,8 @@
 """Start reads while their plan is still being written.
 
-A bound step that only reads, and whose arguments are known, is called as soon as its line is there. The step
-itself uses the output if the valid plan contains exactly this step; otherwise nobody sees it. Nothing is
+A bound step that only reads, and whose arguments are known, is called as soon as its line is there; a loop
+is called for each item. The step itself uses the output if the valid plan contains exactly this step;
+otherwise nobody sees it. Nothing is
 recorded before that: after a crash the step reads again.
 
 This is done only if no plan with these tools could need approval (see :func:`may_read_ahead`), because people
@@ -11,7 +12,7 @@ who review plans also review reads before they are made.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,8 @@ from .gate import Slots
 __all__ = ["ReadsAhead", "finished_ahead", "may_read_ahead"]
 
 Json = Any
+_Place = tuple[str, int | None]
+"""A step, and the position of an item of its loop."""
 
 
 def may_read_ahead(run: Run, toolbox: Toolbox) -> bool:
@@ -90,7 +93,8 @@ class ReadsAhead:
         self._config, self._runtime = _detached(config), runtime
         self.slots = Slots(run.settings.max_parallel)
         self._steps: list[Step] = []
-        self._reads: dict[str, _Read] = {}
+        self._reads: dict[_Place, _Read] = {}
+        self._begun = set[str]()
         self._plan_id: str | None = None
         self._open = True
 
@@ -102,24 +106,36 @@ class ReadsAhead:
         self._begin()
 
     def _begin(self) -> None:
-        limit = self._run.settings.step_limit(by_model=True)
         for step in self._steps:
-            if step["id"] in self._reads or len(self._reads) >= limit or not self._may_begin(step):
+            if step["id"] in self._begun or not self._may_begin(step):
                 continue
             try:
-                args = within(Work.at_once(), resolve, step["call"]["args"], self._values())
+                calls = within(Work.at_once(), self._calls, step)
             except (UnresolvedReferenceError, BadReferenceError):
                 continue  # The step itself will report the error.
-            task = asyncio.ensure_future(self._read(step, args))
-            task.add_done_callback(self._ended)
-            self._reads[step["id"]] = _Read(step, args, task)
+            self._begun.add(step["id"])
+            for item, args in calls:
+                place = step["id"], item
+                task = asyncio.ensure_future(self._read(place, step, args))
+                task.add_done_callback(self._ended)
+                self._reads[place] = _Read(step, args, task)
+
+    def _calls(self, step: Step) -> Sequence[tuple[int | None, dict[str, Json]]]:
+        """List the arguments of the calls of a step and their items' positions, up to the limit."""
+        values, args = self._values(), step["call"]["args"]
+        more = max(0, self._run.settings.step_limit(by_model=True) - len(self._reads))
+        if "for_each" not in step:
+            return [(None, resolve(args, values))][:more]
+        items = resolve(step["for_each"], values)
+        if not isinstance(items, list):
+            return []
+        scopes = ({**values, "item": item, "index": index} for index, item in enumerate(items[:more]))
+        return [(scope["index"], resolve(args, scope)) for scope in scopes]
 
     def _may_begin(self, step: Step) -> bool:
         if not self._open or self._run.stop.is_set() or self._run.soft_limit():
             return False
-        if "call" not in step or not step.keys().isdisjoint(
-            ("for_each", "when", "else_of", "if_failed", "confirm")
-        ):
+        if "call" not in step or not step.keys().isdisjoint(("when", "else_of", "if_failed", "confirm")):
             return False
         if self._toolbox.effect(step["call"]["tool"]) != "read":
             return False
@@ -127,25 +143,28 @@ class ReadsAhead:
             roots = {root for _, said in step_references(step) for root in expression_roots(said)}
         except BadReferenceError:
             return False
-        return {*roots, *step["depends_on"]} <= {*self._values(), "inputs"}
+        loop = {"item", "index"} if "for_each" in step else set()
+        return {*roots, *step["depends_on"]} - loop <= {*self._values(), "inputs"}
 
     def _values(self) -> dict[str, Json]:
         """Values for references: outputs that no check can refuse any more, and the inputs."""
         outputs = {
             step_id: read.output
-            for step_id, read in self._reads.items()
-            if read.succeeded and not {"success_criteria", "output_schema"} & read.step.keys()
+            for (step_id, item), read in self._reads.items()
+            if item is None
+            and read.succeeded
+            and not {"success_criteria", "output_schema"} & read.step.keys()
         }
         return {**outputs, "inputs": dict(self._inputs)}
 
-    async def _read(self, step: Step, args: dict[str, Json]) -> Json:
+    async def _read(self, place: _Place, step: Step, args: dict[str, Json]) -> Json:
         run, name = self._run, step["call"]["tool"]
         async with self.slots.take(0.0), asyncio.timeout(_time_limit(run)):
             self._tab.tool_call()
             await self._tab.keep()
-            self._reads[step["id"]].started_at = run.timestamp()
+            self._reads[place].started_at = run.timestamp()
             told = abridged(args, run.settings.max_inline_bytes)
-            emit(self._runtime, run, "read_ahead", step_id=step["id"], tool=name, args=told)
+            emit(self._runtime, run, "read_ahead", step_id=step["id"], tool=name, args=told, item=place[1])
             return await call_tool(
                 self._toolbox.exact(name),
                 args,
@@ -166,11 +185,11 @@ class ReadsAhead:
         """Begin nothing more, and drop reads that this plan does not contain or that have not begun."""
         self._open, self._plan_id = False, plan["id"]
         steps = steps_by_id(plan)
-        for step_id, read in list(self._reads.items()):
-            held = steps.get(step_id)
-            if read.started_at is None or held is None or held.get("call") != read.step["call"]:
+        for place, read in list(self._reads.items()):
+            held = steps.get(place[0])
+            if read.started_at is None or held is None or not _same_work(held, read.step):
                 read.task.cancel()
-                del self._reads[step_id]
+                del self._reads[place]
 
     async def drop(self) -> None:
         """Cancel all reads that no step has taken."""
@@ -184,20 +203,22 @@ class ReadsAhead:
 
     # --- when a step runs ----------------------------------------------------------------
 
-    async def ended(self, plan_id: str, step_id: str, stop: asyncio.Future[None]) -> None:
-        """Wait until a step's read has ended, if there is one, or until the run is told to stop.
+    async def ended(
+        self, plan_id: str, step_id: str, stop: asyncio.Future[None], item: int | None = None
+    ) -> None:
+        """Wait until the read of a step or item has ended, if there is one, or the run is told to stop.
 
         A step waits here before it takes a slot, because its read holds one.
         """
-        read = self._reads.get(step_id) if plan_id == self._plan_id else None
+        read = self._reads.get((step_id, item)) if plan_id == self._plan_id else None
         if read is not None and not read.task.done():
             await asyncio.wait({read.task, stop}, return_when=asyncio.FIRST_COMPLETED)
 
     def take(self, scope: StepScope, tool: str, args: Mapping[str, Json]) -> _Read | None:
-        """Return the read for the first attempt of a step, once, for this tool and these arguments."""
-        if scope.plan_id != self._plan_id or scope.attempt != 1 or scope.item is not None:
+        """Return the read for the first attempt of a step or item, once, for this call."""
+        if scope.plan_id != self._plan_id or scope.attempt != 1:
             return None
-        read = self._reads.pop(scope.step_id, None)
+        read = self._reads.pop((scope.step_id, scope.item), None)
         if read is None:
             return None
         if read.succeeded and (read.step["call"]["tool"], read.args) == (tool, args):
@@ -214,6 +235,10 @@ def finished_ahead(scope: StepScope, tool: str, args: Mapping[str, Json]) -> tup
         return None
     scope.begun_at = read.started_at
     return (read.output,)
+
+
+def _same_work(step: Step, other: Step) -> bool:
+    return all(step.get(part) == other.get(part) for part in ("call", "for_each"))
 
 
 def _time_limit(run: Run) -> float | None:

@@ -200,6 +200,10 @@ def _answer(plan: Plan, toolbox: Toolbox) -> str:
     return f"{said}\n\n**Not used as it is:** no success criterion checks what is changed by {named}."
 
 
+_LONGEST_LIST = 500
+"""The longest list, in characters, that is told item by item."""
+
+
 def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
     parts, call = [], ""
     if "call" in step:
@@ -220,7 +224,7 @@ def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
         parts.append("an agent with " + ", ".join(named))
     else:
         parts.append("an agent without tools")
-    parts += _circumstances(step)
+    parts += _circumstances(step, values)
     parts += [f"touches {code_span(known)}" for known in sorted(resources_of(step, toolbox, values))]
     later = sorted(open_resources(step, toolbox, values))
     parts += [f"**known only at run time:** {code_span(resource)}" for resource in later]
@@ -228,9 +232,11 @@ def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
     return "; ".join([*parts, call.rstrip()] if is_long else [*([call] if call else []), *parts])
 
 
-def _circumstances(step: Step) -> Iterator[str]:
+def _circumstances(step: Step, values: Mapping[str, Any]) -> Iterator[str]:
     if "for_each" in step:
-        yield f"once for each of {code_span(step['for_each'])}"
+        items = filled(step["for_each"], values)
+        told = items if isinstance(items, str) else _json(items)
+        yield f"once for each of {code_span(told if len(told) <= _LONGEST_LIST else step['for_each'])}"
     if "when" in step:
         yield f"only when {code_span(step['when'])}"
     if step.get("else_of"):

@@ -1,13 +1,18 @@
-"""Translate models' conditions such as ``stock == 0 and name == "x"`` into JMESPath.
+"""Translate models' conditions such as ``stock == 0 and name == "x"``, and lists of values, into JMESPath.
 
 JMESPath rejects a bare number, and reads a bare ``true`` or a text in double quotes as a field name.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["jmespath_condition"]
+from ..references import is_single_reference, strings_in
+
+__all__ = ["jmespath_condition", "list_reference"]
 
 _PARTS = re.compile(
     r"""
@@ -58,3 +63,27 @@ def _written(kind: str, text: str, is_operand: bool) -> str:
     if kind == "text" and is_operand:
         return "'" + text[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
     return text
+
+
+def list_reference(items: Sequence[Any]) -> str:
+    """Write the list of a loop as a reference: its values, or several lists side by side.
+
+    Raises:
+        ValueError: If there are none, or one is neither a JSON value nor one reference.
+    """
+    if not items:
+        raise ValueError("the list is empty")
+    if not all(map(is_single_reference, items)):
+        return f"${{[{', '.join(map(_item, items))}]}}"
+    return str(items[0]) if len(items) == 1 else f"${{zip({', '.join(map(_item, items))})}}"
+
+
+def _item(value: Any) -> str:
+    if is_single_reference(value):
+        return str(value[2:-1])
+    if unclear := [text for text in strings_in(value) if "${" in text]:
+        raise ValueError(
+            f"an item of a list is a value or one reference, not a text with references: {unclear[0]!r}"
+        )
+    quoted = json.dumps(value, ensure_ascii=False).replace("`", r"\u0060")
+    return f"`{quoted}`"

@@ -26,7 +26,7 @@ from ...state import STEP_ID_PATTERN, Step
 from ..criteria import read_criteria
 from ..renaming import rename_in_text, rename_uses
 from .ascii_names import in_ascii, unused
-from .conditions import jmespath_condition
+from .conditions import jmespath_condition, list_reference
 from .plan_format import as_draft, as_draft_step
 
 __all__ = [
@@ -78,6 +78,13 @@ class DraftStep(BaseModel):
     @classmethod
     def _in_either_form(cls, value: Any) -> Any:
         return as_draft_step(value) if isinstance(value, dict) else value
+
+    @field_validator("for_each", mode="before")
+    @classmethod
+    def _as_reference(cls, value: Any) -> Any:
+        """Accept the list itself, also as text."""
+        items = read_json(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+        return list_reference(items) if isinstance(items, list) else value
 
     @field_validator("arguments", "output_schema", "success_criterion", mode="before")
     @classmethod

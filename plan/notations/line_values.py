@@ -114,6 +114,10 @@ class Scanner:
         self._at = found.end()
         return reference
 
+    def is_step(self, number: int) -> bool:
+        """Tell whether a step has this number."""
+        return label_named(str(number)) in self._labels
+
     def is_at_json(self) -> bool:
         """Tell whether an object or a list comes next."""
         self.take(_BLANKS)

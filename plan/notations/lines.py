@@ -17,7 +17,7 @@ The grammar, where blanks may stand anywhere and a bracket or a text may go on o
               | option                                unless the tool has an argument of this name
     question  = "ask" "(" text [ "," "choices" "=" texts ] ")"     to the person, unless a tool has this name
     work      = [ name of an agent | "goal" ] text    with "goal": the goal of a sub-plan
-    option    = "tools=" names | "after=" names | "check=" check | "each=" reference, or a list of them
+    option    = "tools=" names | "after=" names | "check=" check | "each=" reference, or a list of values
               | "if=" condition | "else_of=" name | "if_failed=" names | "output=" JSON Schema
               | "confirm=" ( "true" | "false" ) | "model=" class
                                                       on its own line it is for the step before
@@ -46,9 +46,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import known
-from ..references import BadReferenceError, is_single_reference
+from ..references import is_single_reference
 from ..renaming import rename_in_text, rename_uses
 from .ascii_names import in_ascii, unused
+from .conditions import list_reference
 from .line_starts import TEXTS, Line, label_named, lines_of
 from .line_values import ProblemError, Scanner, option_named
 
@@ -406,7 +407,7 @@ def _option(name: str, scanner: Scanner) -> Wire:
         if not isinstance(value, dict):
             raise ProblemError("output= is a JSON Schema, as an object")
         return {"output_schema": json.dumps(value, ensure_ascii=False)}
-    return {"for_each": _lists(value)}
+    return {"for_each": _list_reference(value, scanner)}
 
 
 def _steps_named(option: str, labels: list[str]) -> Wire:
@@ -417,20 +418,22 @@ def _steps_named(option: str, labels: list[str]) -> Wire:
     return {"depends_on" if option == "after" else "if_failed": labels}
 
 
-def _lists(value: Json) -> str:
-    """Read the list of a loop, or several lists side by side."""
-    lists = value if isinstance(value, list) else [value]
-    lists = [f"${{_{one}}}" if type(one) is int else one for one in lists]
-    if not lists or not all(isinstance(one, str) and _is_reference(one) for one in lists):
-        raise ProblemError("each= is a reference to a list, like $1.items, or several: [$1.items, $2]")
-    return lists[0] if len(lists) == 1 else f"${{zip({', '.join(one[2:-1] for one in lists)})}}"
-
-
-def _is_reference(text: str) -> bool:
+def _list_reference(value: Json, scanner: Scanner) -> str:
+    """Read what a loop runs over: a reference to a list, or a list of values or references."""
+    if type(value) is int:
+        return f"${{_{value}}}"
+    items = value if isinstance(value, list) else [value]
+    if steps := [one for one in items if type(one) is int and scanner.is_step(one)]:
+        number = steps[0]
+        raise ProblemError(
+            f'each= holds {number}: write ${number} for what step {number} gave, "{number}" for the text'
+        )
     try:
-        return is_single_reference(text)
-    except BadReferenceError:
-        return False
+        if isinstance(value, list) or is_single_reference(value):
+            return list_reference(items)
+    except ValueError as error:
+        raise ProblemError(f"each=: {error}") from error
+    raise ProblemError('each= is a reference to a list, like $1.items, or the list, like ["a", "b"]')
 
 
 def _names_in(item: Json) -> Iterator[str]:

@@ -85,6 +85,19 @@ async def test_the_description_is_what_a_person_can_decide_from() -> None:
         assert word in text
 
 
+async def test_the_items_of_a_loop_are_shown_where_they_are_known_and_few() -> None:
+    written = bound("a", "wr", {"text": "${item}"}, for_each='${[`"x"`, `2`]}')
+    given = bound("b", "wr", {"text": "${item}"}, for_each="${inputs.few}")
+    long = bound("c", "wr", {"text": "${item}"}, for_each="${inputs.many}")
+    inputs = {"few": {"default": ["y"]}, "many": {"default": ["z"] * 1000}}
+    thread = Thread(agent_with(Toolset().tools))
+    await thread.send({"plan": plan(written, given, long, inputs=inputs)})
+    text = (await thread.question())["description"]
+    assert 'once for each of `["x", 2]`' in text
+    assert 'once for each of `["y"]`' in text
+    assert "once for each of `${inputs.many}`" in text
+
+
 async def test_an_approval_nobody_could_give_is_refused_before_anything_runs() -> None:
     tools = Toolset()
     with pytest.raises(ApprovalImpossibleError, match=r"checkpointer=.*approval=\"never\""):

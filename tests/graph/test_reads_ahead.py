@@ -144,6 +144,40 @@ async def test_a_read_of_what_another_found_begins_when_that_has_ended() -> None
     assert (result["status"], len(reads.calls)) == ("done", 4)
 
 
+async def test_the_reads_of_a_loop_begin_before_the_plan_is_written_and_are_made_once() -> None:
+    reads = Reads()
+    result = await run(
+        reads,
+        '1. look("${item} of ${inputs.city}") each=["a", "b"]\n2. look($item) each=$1\n3. look("end")',
+        waits=before("end", lambda: reads.called("a of Oslo", "b of Oslo")),
+    )
+    assert (result["status"], len(reads.calls), result["usage"]["tool_calls"]) == ("done", 5, 5)
+    assert result["results"]["look_2"]["output"] == [f"found found {one} of Oslo" for one in "ab"]
+
+
+async def test_a_failed_read_of_an_item_is_made_again_and_no_more_run_at_once_than_may() -> None:
+    reads = Reads(failures=(ValueError("not now"),))
+    items = ["a", "b", "c", "d"]
+    waits = before("end", lambda: reads.called("b"))
+    context = Context(approval="never", max_parallel=2)
+    lines = f'1. look($item) each={items}\n2. look("end")'
+    result = await run(reads, lines, waits=waits, context=context)
+    assert result["results"]["look"]["output"] == [f"found {one}" for one in items]
+    assert (reads.most, sorted(reads.calls)) == (2, ["a", "a", "b", "c", "d", "end"])
+
+
+async def test_reads_of_a_loop_that_became_another_are_dropped() -> None:
+    reads = Reads("a")
+    waits = before("broken", lambda: reads.called("a"))
+    texts = ('1. look($item) each=["a"]\n2. look(broken', '1. look($item) each=["b"]')
+    result = await run(reads, *texts, waits=waits)
+    assert (result["results"]["look"]["output"], reads.calls, reads.cancelled) == (
+        ["found b"],
+        ["a", "b"],
+        ["a"],
+    )
+
+
 async def test_what_was_read_for_a_plan_that_was_not_to_be_is_dropped_and_counted() -> None:
     reads = Reads("never")
     texts = ('1. look("never")\n2. look("old")\n3. look(broken', '1. look("x")\n2. look("old")\n')
@@ -164,10 +198,9 @@ async def test_what_was_read_for_a_plan_that_is_refused_is_not_used() -> None:
 async def test_only_plain_reads_begin_ahead() -> None:
     reads = Reads()
     lines = (
-        '1. look("a")\n2. put("b")\n3. look("c") if="$1"\n4. look($item) each=["d"]\n5. look("e") after=[2]\n'
+        '1. look("a")\n2. put("b")\n3. look("c") if="$1"\n4. look($item) each=$2\n5. look("e") after=[2]\n'
         '6. look("f") check="good"\n7. look($6)\n8. "Think" tools=[look]\n9. look($8)\nmore'
     )
-    lines = lines.replace(' each=["d"]', " each=$inputs.list")
     seen: list[str] = []
 
     async def look_at_calls() -> None:

@@ -18,6 +18,7 @@ from plan_execute.plan.notations.draft import (
     steps_from_draft,
     tightened,
 )
+from plan_execute.plan.references import resolve
 from plan_execute.plan.revision import revised_plan
 
 
@@ -134,6 +135,35 @@ def test_a_step_with_a_call_is_bound_and_without_one_an_agents() -> None:
     assert first["call"] == {"tool": "t", "args": {"x": 1}}
     assert "tools" not in first
     assert second["tools"] == ["u"]
+
+
+@pytest.mark.parametrize(
+    ("written", "reference"),
+    [
+        (["a", 2], '${[`"a"`, `2`]}'),
+        ('["a", {"b": "`}"}]', r'${[`"a"`, `{"b": "\u0060}"}`]}'),
+        (["${x.y}", "a"], '${[x.y, `"a"`]}'),
+        (["${x}", "${y}"], "${zip(x, y)}"),
+        (["${x}"], "${x}"),
+        ("${x}", "${x}"),
+        (None, None),
+    ],
+)
+def test_a_loop_may_be_given_its_list(written: Any, reference: str | None) -> None:
+    (step,) = steps_from_draft(_draft({**draft_step("s", "t", {"x": "${item}"}), "for_each": written}))
+    assert step.get("for_each") == reference
+
+
+def test_a_loop_over_a_written_list_runs_with_the_values_as_they_are() -> None:
+    items = ["`}", "it's", {"k": [1, None, "\\"]}, 2.5, "ä"]
+    (step,) = steps_from_draft(_draft({**draft_step("s", "t"), "for_each": items}))
+    assert resolve(step["for_each"], {}) == items
+
+
+@pytest.mark.parametrize("written", [[], ["about ${x}"], "[1", [["${x}"]]])
+def test_a_list_that_cannot_be_looped_over_is_refused(written: Any) -> None:
+    with pytest.raises(ValidationError, match="for_each"):
+        _draft({**draft_step("s", "t"), "for_each": written})
 
 
 @pytest.mark.parametrize(
