@@ -298,11 +298,15 @@ class Run:
         """The date and the time zone for a prompt."""
         zone = self.settings.time_zone
         now = self.now().astimezone(ZoneInfo(zone) if zone else None)
-        return f"{now:%A}, {now:%Y-%m-%d}, time zone {zone or now.tzname()} (UTC{now.isoformat()[-6:]})"
+        written, day = now.isoformat(timespec="minutes"), _DAYS[now.weekday()]
+        return f"{day}, {written[:10]}, time zone {zone or now.tzname()} (UTC{written[-6:]})"
 
     def timestamp(self) -> str:
         """Return the time as ISO 8601 in UTC."""
         return self.now().isoformat(timespec="milliseconds")
+
+
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 def run_of(config: RunnableConfig) -> Run:

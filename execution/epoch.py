@@ -21,6 +21,7 @@ from ..models.chat import ChatModels
 from ..people.approvals import standing_approval
 from ..plan.dag import pending_steps
 from ..plan.identity import step_fingerprint
+from ..plan.wanted_forms import forms_wanted
 from ..run import Run
 from ..spending.estimates import expected_seconds
 from ..state import Attempt, State, Step, StepResult, accepted_at, steps_by_id
@@ -58,6 +59,8 @@ class Epoch:
     """Steps that an earlier run may have started, because all their dependencies had finished."""
     steps: dict[str, Step]
     """The plan's steps by id."""
+    forms: dict[str, dict[str, Any]]
+    """What other steps use of an agent's answer, as a JSON Schema by step id."""
     recorded: dict[str, dict[str, Any]]
     """Recorded results, as rows of the ledger by step id: a finished step never runs again."""
     attempts: dict[tuple[str, str], list[Attempt]]
@@ -139,8 +142,18 @@ async def _open(
     # On the first entry, the dispatcher has read them.
     recorded = await run.ledger.results(plan["id"]) if reentered else {}
     attempts = await run.ledger.attempts_of_plan(plan["id"])
-    steps = steps_by_id(plan)
-    epoch = Epoch(state, accepted_at(state), gate, approval, siblings, ready, steps, recorded, attempts)
+    epoch = Epoch(
+        state=state,
+        accepted_at=accepted_at(state),
+        gate=gate,
+        approval=approval,
+        siblings=siblings,
+        ready_at_start=ready,
+        steps=steps_by_id(plan),
+        forms=forms_wanted(plan),
+        recorded=recorded,
+        attempts=attempts,
+    )
     if reentered:
         # A write in doubt is asked about even if nothing new may start.
         gate.unsettled = await _unsettled(run, plan["id"])

@@ -67,8 +67,11 @@ def _ended(seen: Evidence, answer: ToolMessage, limit: int, *, marked: bool) -> 
         seen["output_preview"] = _NOT_MADE
         return
     ok = bool(mark)
-    made: Any = answer.response_metadata.get(CALLED_WITH, seen["whole"]["args"])
-    seen["ok"], seen["args"] = ok, abridged(made, limit)
+    asked = seen["whole"]["args"]
+    made: Any = answer.response_metadata.get(CALLED_WITH, asked)
+    seen["ok"] = ok
+    if made is not asked:
+        seen["args"] = abridged(made, limit)
     seen["output_preview"] = ended_with(answer.text, ok=ok)
     seen["whole"] = {"args": made, "output": answer.text}
 

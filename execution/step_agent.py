@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -242,6 +243,11 @@ class StepGuard(AgentMiddleware[Any, Any]):
         except (BadArgumentsError, WorkLimitError):
             return args  # The call is refused, and the model is told why.
         return await confirmed_call(scope, name, args, self._toolbox, occasion)
+
+
+for _hook in (StepGuard.awrap_model_call, StepGuard.awrap_tool_call):
+    # langsmith 0.15 asks for the signature at every call, and reading it takes long.
+    _hook.__signature__ = inspect.signature(_hook)  # type: ignore[attr-defined]
 
 
 def _given_answer(request: ToolCallRequest) -> ToolMessage | None:

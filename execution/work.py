@@ -41,7 +41,6 @@ from ..plan.criteria import located
 from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
 from ..plan.trust import outputs_used
-from ..plan.wanted_forms import form_wanted
 from ..run import OUTER_KEY, Repeats, Run, StepScope, emit
 from ..state import (
     ORDERED,
@@ -306,7 +305,7 @@ class StepWork:
             max_iterations=self.step.get("max_iterations") or settings.max_iterations,
             tab=self.run.tab(),
             model=model,
-            output_schema=self.step.get("output_schema") or form_wanted(self.plan, self.step),
+            output_schema=self.step.get("output_schema") or self.epoch.forms.get(self.step["id"]),
             doubtful=number == 1 and self.memory_lost,
             outer=outer if isinstance(outer, StepScope) else None,
             still_stands=self._stands,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
@@ -143,9 +143,9 @@ class ChatModels:
     def _choose(
         self, role: Role, overrides: Mapping[str, str], named: str | None = None
     ) -> str | BaseChatModel | None:
-        _refuse_unknown({role: ""}, ROLES)
-        classes = self.classes(overrides)
-        entries = {**self._configured, **overrides}
+        _refuse_unknown((role,), ROLES)
+        classes = self.classes(overrides) if named or overrides else []
+        entries = {**self._configured, **overrides} if overrides else self._configured
         if not named:
             return entries.get(role) or entries.get("default") or None
         if named not in classes and names_a_class(named):
@@ -199,7 +199,7 @@ def speaks_openai(model: BaseChatModel) -> bool:
     return any(cls.__name__ == "BaseChatOpenAI" for cls in type(model).__mro__)
 
 
-def _refuse_unknown(names: Mapping[str, object], accepted: tuple[str, ...]) -> None:
+def _refuse_unknown(names: Iterable[str], accepted: tuple[str, ...]) -> None:
     for name in names:
         if name not in accepted:
             roles = known(role for role in accepted if role not in MODEL_CLASSES)

@@ -204,21 +204,22 @@ def _sentences(error: ValidationError) -> Iterator[str]:
 
 def raise_if_withheld(answer: AIMessage, who: str) -> None:
     """Raise if the model declined to answer, or the provider withheld the answer."""
-    refusal = _refusal_in(answer)
+    reasons = _reasons(answer)
+    refusal = _refusal_in(answer, reasons)
     if refusal is not None:
         raise refused_error(who, refusal)
-    if _reasons(answer) & _FILTERED:
+    if reasons & _FILTERED:
         raise filtered_error(who)
 
 
-def _refusal_in(answer: AIMessage) -> str | None:
+def _refusal_in(answer: AIMessage, reasons: set[str]) -> str | None:
     if refusal := answer.additional_kwargs.get("refusal"):
         return str(refusal)
     blocks = answer.content if isinstance(answer.content, list) else []
     for block in blocks:
         if isinstance(block, dict) and block.get("type") == "refusal":
             return str(block.get("refusal") or "")
-    return str(answer.text) if "refusal" in _reasons(answer) else None
+    return str(answer.text) if "refusal" in reasons else None
 
 
 def was_cut_off(answer: AIMessage) -> bool:
@@ -235,7 +236,8 @@ def _reasons(answer: AIMessage) -> set[str]:
     """Collect why the answer ended, from the fields that providers use."""
     metadata = answer.response_metadata
     given = [metadata[name] for name in _ENDINGS if name in metadata]
-    given.append((metadata.get("incomplete_details") or {}).get("reason"))
+    if details := metadata.get("incomplete_details"):
+        given.append(details.get("reason"))
     # An enum may come as ``FinishReason.MAX_TOKENS``.
     return {str(reason).rpartition(".")[2].lower() for reason in given if reason}
 

@@ -10,9 +10,10 @@ __all__ = ["BRIEF", "as_text", "preview", "shortened", "words_of"]
 
 def as_text(value: Any) -> str:
     """Write a value for people and prompts: text unchanged, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else _ENCODER.encode(value)
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 BRIEF = 300
 
 

@@ -115,6 +115,8 @@ def spoken(output: Any, name: str) -> Any:
 def _plain(value: Any, depth: int) -> Json:
     if depth > MAX_DEPTH:
         raise ValueError(too_deep_message("it"))
+    if type(value) is str and value.isascii():  # Most are, and such a text is plain.
+        return value
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Enum):

@@ -37,6 +37,7 @@ _TEMPLATES = {
     name: files(__name__).joinpath(f"{name}.md").read_text(encoding="utf-8")
     for name in (*PROMPTS, *_FRAGMENTS)
 }
+_WANTED = {name: frozenset(_VARIABLE.findall(template)) for name, template in _TEMPLATES.items()}
 
 
 def render_prompt(name: str, **variables: str) -> list[BaseMessage]:
@@ -61,20 +62,22 @@ def fill_fragment(name: str, **variables: str) -> str:
 
 
 def _checked(name: str, variables: Mapping[str, str]) -> str:
-    template = _TEMPLATES[name]
-    wanted = set(_VARIABLE.findall(template))
-    if wanted != set(variables):
+    if (wanted := _WANTED[name]) != variables.keys():
         raise ConfigurationError(
-            f"prompt {name!r}: missing variables: {known(wanted - set(variables))}; "
-            f"unknown variables: {known(set(variables) - wanted)}"
+            f"prompt {name!r}: missing variables: {known(wanted - variables.keys())}; "
+            f"unknown variables: {known(variables.keys() - wanted)}"
         )
-    return template
+    return _TEMPLATES[name]
 
 
 def _fill(text: str, variables: Mapping[str, str]) -> str:
     """Fill in a text; leave out a line whose variables are all empty."""
-    lines = [(line, _VARIABLE.sub(lambda found: variables[found[1]], line)) for line in text.split("\n")]
-    return "\n".join([filled for line, filled in lines if filled or "{{" not in line]).strip()
+    lines = []
+    for line in text.split("\n"):
+        filled = _VARIABLE.sub(lambda found: variables[found[1]], line) if "{{" in line else line
+        if filled or filled is line:
+            lines.append(filled)
+    return "\n".join(lines).strip()
 
 
 # --- text that comes from outside ---------------------------------------------------------

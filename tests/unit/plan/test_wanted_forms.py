@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from plans import bound, plan, think
 
-from plan_execute.plan.wanted_forms import form_wanted
+from plan_execute.plan.wanted_forms import forms_wanted
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ from plan_execute.plan.wanted_forms import form_wanted
 )
 def test_the_parts_that_are_taken_are_the_form(users: list[dict[str, Any]], form: Any) -> None:
     step = think("a")
-    assert form_wanted(plan(step, *users), step) == form
+    assert forms_wanted(plan(step, *users)).get("a") == form
 
 
 def test_a_declared_form_and_a_loop_are_left_as_they_are() -> None:
     user = bound("b", "echo", {"value": "${a.id}"}, "a")
     for fields in ({"output_schema": {"type": "object"}}, {"for_each": "${inputs.x}"}):
         step = think("a", **fields)
-        assert form_wanted(plan(step, user), step) is None
+        assert forms_wanted(plan(step, user)) == {}
