@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
@@ -59,6 +59,8 @@ from .turns import as_text, correction_of, raise_if_no_result
 
 __all__ = ["as_subgraph", "make_step_agent"]
 
+Hook = TypeVar("Hook", bound=Callable[..., Any])
+
 
 def make_step_agent(
     model: BaseChatModel, toolbox: Toolbox, middleware: Sequence[AgentMiddleware[Any, Any]] = ()
@@ -94,6 +96,12 @@ def as_subgraph(step_agent: CompiledStateGraph[Any, Any, Any, Any]) -> CompiledS
     return drawn.compile(name="executor")
 
 
+def _signed(hook: Hook) -> Hook:
+    """Note a hook's signature: langsmith 0.15 asks for it at every call, and reading it takes long."""
+    hook.__signature__ = inspect.signature(hook)  # type: ignore[attr-defined]
+    return hook
+
+
 class StepGuard(AgentMiddleware[Any, Any]):
     """Lets a step see and call only the tools that the approved plan grants it, within its limits.
 
@@ -108,6 +116,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         super().__init__()
         self._toolbox, self._model = toolbox, model
 
+    @_signed
     def awrap_model_call(
         self,
         request: ModelRequest[Any],
@@ -116,6 +125,7 @@ class StepGuard(AgentMiddleware[Any, Any]):
         """Offer the step's tools only; count the turn and the call."""
         return self._model_call(request, handler)
 
+    @_signed
     def awrap_tool_call(
         self,
         request: ToolCallRequest,
@@ -243,11 +253,6 @@ class StepGuard(AgentMiddleware[Any, Any]):
         except (BadArgumentsError, WorkLimitError):
             return args  # The call is refused, and the model is told why.
         return await confirmed_call(scope, name, args, self._toolbox, occasion)
-
-
-for _hook in (StepGuard.awrap_model_call, StepGuard.awrap_tool_call):
-    # langsmith 0.15 asks for the signature at every call, and reading it takes long.
-    _hook.__signature__ = inspect.signature(_hook)  # type: ignore[attr-defined]
 
 
 def _given_answer(request: ToolCallRequest) -> ToolMessage | None:

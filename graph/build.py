@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import BaseTool
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 
 from ..context import Context, read_policy
@@ -25,7 +26,7 @@ from ..nodes.planner import make_planner
 from ..nodes.replanner import make_replanner
 from ..nodes.synthesizer import make_synthesizer
 from ..nodes.validator import make_validator
-from ..spending.prices import read_prices
+from ..spending.prices import PriceTable, read_prices
 from ..state import InputState, OutputState, State
 from ..storage.plan_cache import PlanCache, to_plan_cache
 from ..tools.toolbox import Toolbox
@@ -43,7 +44,6 @@ from .streams import PlanTransformer
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
     from langchain_core.language_models import BaseChatModel
-    from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
     from langgraph.store.base import BaseStore
 
@@ -101,7 +101,7 @@ def create_plan_execute_agent(
     Raises:
         ConfigurationError: If two tools share a name, a role is unknown, or something is not supported.
     """
-    _refuse_other_kinds(tools, models, agents, middleware)
+    _refuse_other_kinds(tools, models, agents, middleware, checkpointer, prices)
     form = output_form(response_format)
     toolbox = Toolbox(tools, agents)
     chat = ChatModels(model, models, base_url=base_url, rate_limit=rate_limit)
@@ -128,14 +128,20 @@ def create_plan_execute_agent(
     )
 
 
-def _refuse_other_kinds(tools: Any, models: Any, agents: Any, middleware: Any) -> None:
+def _refuse_other_kinds(
+    tools: Any, models: Any, agents: Any, middleware: Any, checkpointer: Any, prices: Any
+) -> None:
     is_list = isinstance(tools, Iterable) and not isinstance(tools, str | Mapping | BaseTool)
     is_sequence = isinstance(middleware, Sequence) and not isinstance(middleware, str)
+    is_saver = checkpointer is None or isinstance(checkpointer, BaseCheckpointSaver | bool)
+    is_table = prices is None or isinstance(prices, Mapping | str | Path | PriceTable)
     for name, given, fits, wanted in (
         ("tools", tools, is_list, "a list of tools"),
         ("models", models, models is None or isinstance(models, Mapping), "models by role"),
         ("agents", agents, agents is None or isinstance(agents, Mapping), "agents by name"),
         ("middleware", middleware, is_sequence, "a list of LangChain's agent middleware"),
+        ("checkpointer", checkpointer, is_saver, "a LangGraph saver"),
+        ("prices", prices, is_table, "prices by model, or a file of them"),
     ):
         if not fits:
             raise ConfigurationError(f"{name}= takes {wanted}, not {type(given).__name__}")

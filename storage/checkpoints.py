@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +35,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.store.base import Op, PutOp, Result
 from langgraph.store.sqlite import SqliteStore
 
-from ..errors import StorageDamagedError
+from ..errors import StorageDamagedError, StorageError
 from ..langgraph_private import CursorHook
 from .calls import Access
 from .ledger import must_last
@@ -60,7 +61,7 @@ __all__ = [
     "DistinctVersions",
     "LocalSaver",
     "LocalStore",
-    "strict_serializer",
+    "StrictSerializer",
 ]
 
 _APART = "channels_apart"
@@ -90,9 +91,28 @@ _SHORT_TEXT = 64
 """The longest text that stays in the checkpoint, where it takes less space than a row of its own."""
 
 
-def strict_serializer() -> JsonPlusSerializer:
-    """Make the serializer that restores only types LangGraph considers safe; others become plain data."""
-    return JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
+class StrictSerializer(JsonPlusSerializer):
+    """Restores only types LangGraph considers safe; others become plain data.
+
+    Args:
+        damage: Makes the error for a value that cannot be read, from what is wrong.
+    """
+
+    def __init__(self, damage: Callable[[str], StorageError]) -> None:
+        super().__init__(pickle_fallback=False, allowed_msgpack_modules=None)
+        self._damage = damage
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """Restore a value.
+
+        Raises:
+            StorageDamagedError: If it was cut off or changed so that it cannot be read.
+        """
+        try:
+            return super().loads_typed(data)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise self._damage(f"holds a value that cannot be read ({reason})") from error
 
 
 class DistinctVersions:
@@ -200,6 +220,8 @@ class ChannelBlobs:
         value = self.unnamed(task_id, channel, held)
         if channel != TOGETHER:
             return [(channel, value)]
+        if not value:  # Such a row always holds some.
+            raise LostValueError(task_id)
         return [(name, self.load(kind, data)) for name, kind, data in value]
 
     def count_writes(self, address: tuple[str, ...]) -> int:
@@ -282,7 +304,8 @@ class LocalSaver(DistinctVersions, SqliteSaver):
     _values = ChannelBlobs
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.connection, serde=strict_serializer())
+        damage = partial(refusal, StorageDamagedError, database.path)
+        super().__init__(database.connection, serde=StrictSerializer(damage))
         database.upgrade(SqliteSaver(database.connection).setup)
         self.shared = database
         self.storage_thread = database.thread
@@ -403,7 +426,11 @@ class LocalSaver(DistinctVersions, SqliteSaver):
             ]
             return found._replace(checkpoint=join(found.checkpoint, blobs), pending_writes=writes)
         except LostValueError as error:
-            what = f"lacks values of checkpoint {found.checkpoint['id']}"
+            what = f"lacks values of checkpoint {found.config['configurable']['checkpoint_id']}"
+            raise refusal(StorageDamagedError, self.database, what) from error
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            what = f"holds a row that is no checkpoint or write of ours ({reason})"
             raise refusal(StorageDamagedError, self.database, what) from error
 
     def _blobs(self, cursor: sqlite3.Cursor, config: RunnableConfig) -> ChannelBlobs:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -22,7 +23,7 @@ from ..errors import (
 )
 from ..langgraph_private import BlobHook, CursorHook
 from .calls import Access, StorageThread
-from .checkpoints import DistinctVersions, strict_serializer
+from .checkpoints import DistinctVersions, StrictSerializer
 from .ledger import must_last, thread_of
 from .persistence import DatabasePersistence
 from .rows import Change, changed
@@ -282,7 +283,8 @@ class PooledSaver(_PooledCursors, DistinctVersions, BlobHook, PostgresSaver):
     """LangGraph's PostgreSQL checkpointer on a shared `Database`."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(cast(Any, database.pool), serde=strict_serializer())
+        damage = partial(_refusal, StorageDamagedError, database.place)
+        super().__init__(cast(Any, database.pool), serde=StrictSerializer(damage))
         self.shared = database
         self.sharing_thread = database.sharing
 

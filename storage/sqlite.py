@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 import stat
@@ -484,6 +485,8 @@ def _explained(path: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise refusal(reason[0], path, f"{reason[1]} ({error})") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise refusal(StorageDamagedError, path, f"holds a row that cannot be read ({error})") from error
 
 
 @contextmanager

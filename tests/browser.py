@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NAMES", "PROGRAM", "Browser"]
+__all__ = ["NAMES", "PROGRAM", "Browser", "NavigatedError"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PROGRAM = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -31,6 +31,10 @@ OPTIONS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+
+
+class NavigatedError(Exception):
+    """The page went elsewhere before it answered."""
 
 
 class Browser:
@@ -81,6 +85,8 @@ class Browser:
         while True:
             said = self._read()
             if said.get("id") == number:
+                if "navigated" in said.get("error", {}).get("message", ""):
+                    raise NavigatedError
                 assert "error" not in said, said
                 return said["result"]
 
@@ -130,6 +136,20 @@ class Browser:
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def wait(self, expression: str) -> None:
+        """Wait until something holds in the page once it is loaded whole."""
+        until = time.monotonic() + 60
+        holds = f"document.readyState === 'complete' && Boolean({expression})"
+        while not self._holds(f"(() => {{ try {{ return {holds} }} catch {{ return false }} }})()"):
+            assert time.monotonic() < until, expression
+            time.sleep(0.05)
+
+    def _holds(self, expression: str) -> bool:
+        try:
+            return bool(self.evaluate(expression))
+        except NavigatedError:
+            return False
 
     def screenshot(self, path: Path) -> None:
         """Save a picture of the whole page."""

@@ -249,6 +249,8 @@ async def test_a_model_that_cannot_be_set_up_is_refused_in_words(monkeypatch: py
         ({"model": 5}, "model= takes a LangChain chat model or its name"),
         ({"models": {"planner": 5}}, "models['planner'] takes a LangChain chat model or its name"),
         ({"store": 5}, "store= takes a LangGraph store, not int"),
+        ({"checkpointer": "runs.db"}, "checkpointer= takes a LangGraph saver, not str"),
+        ({"prices": 5}, "prices= takes prices by model, or a file of them, not int"),
     ],
 )
 def test_what_is_no_model_or_store_is_refused_when_the_agent_is_made(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from importlib.resources import files
 from pathlib import Path
 from threading import Event
@@ -40,15 +39,6 @@ def tab(browser, page):
 
 def cookies(tab):
     return tab.send("Network.getCookies")["cookies"]
-
-
-def wait(tab, expression):
-    """Wait until something holds in the page once it is loaded whole."""
-    until = time.monotonic() + 60
-    holds = f"document.readyState === 'complete' && Boolean({expression})"
-    while not tab.evaluate(f"(() => {{ try {{ return {holds} }} catch {{ return false }} }})()"):
-        assert time.monotonic() < until, expression
-        time.sleep(0.05)
 
 
 def click(tab, selector):
@@ -86,20 +76,20 @@ def test_a_plan_is_typed_approved_and_seen_as_it_runs(tab, page):
     tab.evaluate(f"document.querySelector('[name=plan]').value = {json.dumps(PLANS['hold'])}")
     tab.evaluate("document.querySelector('[value=always]').checked = true")
     click(tab, ".new button.approve")
-    wait(tab, "document.querySelector('article.question h3').textContent.includes('May this plan run?')")
-    wait(tab, "document.title.startsWith('(1) ')")
-    wait(tab, "document.querySelector('button[value=approve]')")
+    tab.wait("document.querySelector('article.question h3').textContent.includes('May this plan run?')")
+    tab.wait("document.title.startsWith('(1) ')")
+    tab.wait("document.querySelector('button[value=approve]')")
     tab.evaluate("window.before = 1")
     click(tab, "button[value=approve]")
-    wait(tab, "window.before !== 1")
-    wait(tab, f"{outcome('h')}.contains('running') && {outcome('a')}.contains('done')")
+    tab.wait("window.before !== 1")
+    tab.wait(f"{outcome('h')}.contains('running') && {outcome('a')}.contains('done')")
     assert tab.evaluate(f"{outcome('b')}.contains('open')")
     picture(tab, "run-running-1200")
     tab.evaluate("window.here = 1")
     (page.folder / "go").touch()
-    wait(tab, f"{outcome('b')}.contains('done')")
-    wait(tab, "document.querySelector('#head .badge').textContent === 'done'")
-    wait(tab, "document.querySelectorAll('#timeline .bar').length === 3")
+    tab.wait(f"{outcome('b')}.contains('done')")
+    tab.wait("document.querySelector('#head .badge').textContent === 'done'")
+    tab.wait("document.querySelectorAll('#timeline .bar').length === 3")
     assert tab.evaluate("window.here") == 1, "the page was not loaded again"
     assert tab.evaluate("document.querySelector('[data-fact=done]').textContent") == "3 of 3"
     assert not tab.refused
@@ -114,7 +104,7 @@ def test_what_is_being_typed_stays_while_the_inbox_changes(tab, page):
     tab.evaluate("document.querySelector('article.question [name=message]').closest('details').open = true")
     second = page.begin("write")
     page.wait_for_status(second, "waiting")
-    wait(tab, "document.querySelectorAll('article.question').length === 2")
+    tab.wait("document.querySelectorAll('article.question').length === 2")
     assert tab.evaluate("document.querySelector('article.question [name=message]').value") == "half a sen"
     assert tab.evaluate("document.querySelector('article.question details').open") is True
     assert tab.evaluate("document.title") == "(2) Inbox"
@@ -126,8 +116,8 @@ def test_a_step_is_opened_and_closed_with_the_keyboard(tab, page):
     tab.open(page.address + path)
     tab.evaluate("document.querySelector('#plan a.node').focus()")
     press(tab, "Enter", "\r")
-    wait(tab, "document.querySelector('#drawer').hidden === false")
-    wait(tab, "document.querySelector('#step').textContent.includes('no such thing')")
+    tab.wait("document.querySelector('#drawer').hidden === false")
+    tab.wait("document.querySelector('#step').textContent.includes('no such thing')")
     assert tab.evaluate("document.activeElement.id") == "drawer"
     press(tab, "Escape")
     assert tab.evaluate("document.querySelector('#drawer').hidden") is True
@@ -155,10 +145,10 @@ def test_an_edit_is_checked_while_it_is_typed(tab, page):
         )
 
     type_in("tool: look", "tool: lok")
-    wait(tab, "document.querySelector('#check').textContent.includes('unknown_tool')")
+    tab.wait("document.querySelector('#check').textContent.includes('unknown_tool')")
     type_in("tool: lok", "tool: look")
     type_in("some tea", "better tea")
-    wait(tab, "document.querySelector('#check .added').textContent.includes('better tea')")
+    tab.wait("document.querySelector('#check .added').textContent.includes('better tea')")
     assert tab.refused == []
 
 
@@ -174,12 +164,12 @@ def test_the_answer_appears_as_the_model_writes_it(tab, page):
         page.client.cookies.update({one["name"]: one["value"] for one in cookies(tab)})
         path = page.begin("two")
         tab.open(page.address + path)
-        wait(tab, "document.querySelector('#words').textContent.includes('it is *hot*.')")
+        tab.wait("document.querySelector('#words').textContent.includes('it is *hot*.')")
         picture(tab, "run-answer-1200")
         assert tab.evaluate("document.querySelector('#words').childElementCount") == 0, "it is text"
         tab.evaluate("window.here = 1")
         ends.set()
-        wait(tab, "document.querySelector('#answer em').textContent === 'hot'")
+        tab.wait("document.querySelector('#answer em').textContent === 'hot'")
     assert tab.evaluate("window.here") == 1
     assert (tab.refused, tab.dialogs) == ([], 0)
 
@@ -190,11 +180,11 @@ def test_a_run_is_scrubbed_through_and_gone_on_with_by_keyboard(tab, page):
     page.wait_for_status(path, "done")
     tab.open(page.address + path)
     click(tab, "#head a[href*=moment]")
-    wait(tab, "document.querySelector('#past').textContent.includes('The run ended: done')")
+    tab.wait("document.querySelector('#past').textContent.includes('The run ended: done')")
     tab.evaluate("window.here = 1; document.querySelector('#scrub input').focus()")
     for said in ("The run was evaluated", "a done", "what done", "The plan is valid"):
         press(tab, "ArrowLeft")
-        wait(tab, f"document.querySelector('#past > p').textContent.includes('{said}')")
+        tab.wait(f"document.querySelector('#past > p').textContent.includes('{said}')")
     assert tab.evaluate(f"{outcome('a')}.contains('open')")
     assert tab.evaluate("[window.here, document.activeElement.name, location.search.slice(0, 4)]") == [
         1,
@@ -202,12 +192,12 @@ def test_a_run_is_scrubbed_through_and_gone_on_with_by_keyboard(tab, page):
         "?at=",
     ]
     tab.evaluate("location.hash = 'step-what'")
-    wait(tab, "document.querySelector('#step .mark').textContent === '○'")
+    tab.wait("document.querySelector('#step .mark').textContent === '○'")
     press(tab, "Escape")
     click(tab, "#past a[href*=fork]")
-    wait(tab, "document.querySelector('h1').textContent.startsWith('Go on from an earlier moment')")
+    tab.wait("document.querySelector('h1').textContent.startsWith('Go on from an earlier moment')")
     click(tab, "button.approve")
-    wait(tab, "document.querySelector('#head .badge').textContent === 'done'")
+    tab.wait("document.querySelector('#head .badge').textContent === 'done'")
     assert page.calls == ["look tea"]
     assert tab.refused == []
 
@@ -219,23 +209,23 @@ def test_form_and_text_of_a_plan_follow_each_other(tab, page):
     tab.open(f"{page.address}{path}/plan?step=h")
     picture(tab, "edit-running-1200")
     put(tab, "[name='f.arg.q']", "cream")
-    wait(tab, "document.querySelector('textarea.code').value.includes('q: cream')")
-    wait(tab, "document.querySelector('#check .added').textContent.includes('cream')")
+    tab.wait("document.querySelector('textarea.code').value.includes('q: cream')")
+    tab.wait("document.querySelector('#check .added').textContent.includes('cream')")
     text = tab.evaluate("document.querySelector('textarea.code').value")
     put(tab, "textarea.code", text.replace("q: cream", "q: oats").replace("tool: hold", "tool: holt"))
-    wait(tab, "document.querySelector('[name=\"f.arg.q\"]').value === 'oats'")
-    wait(tab, "document.querySelector('#check').textContent.includes('unknown_tool')")
+    tab.wait("document.querySelector('[name=\"f.arg.q\"]').value === 'oats'")
+    tab.wait("document.querySelector('#check').textContent.includes('unknown_tool')")
     put(tab, "[name='f.tool']", "look")
-    wait(tab, r"/tool: look\s+args:\s+q: oats/.test(document.querySelector('textarea.code').value)")
+    tab.wait(r"/tool: look\s+args:\s+q: oats/.test(document.querySelector('textarea.code').value)")
     put(tab, "select[name=step]", "b")
-    wait(tab, "document.querySelector('[name=shown]').value === 'b'")
+    tab.wait("document.querySelector('[name=shown]').value === 'b'")
     click(tab, "[name='f.skip']")
-    wait(tab, "document.querySelector('textarea.code').value.includes('`false`')")
-    wait(tab, "document.querySelector('#check .added')")
+    tab.wait("document.querySelector('textarea.code').value.includes('`false`')")
+    tab.wait("document.querySelector('#check .added')")
     assert tab.refused == []
     click(tab, "button.edit")
-    wait(tab, "document.querySelector('#head .badge').textContent === 'done'")
-    wait(tab, f"{outcome('b')}.contains('skipped')")
+    tab.wait("document.querySelector('#head .badge').textContent === 'done'")
+    tab.wait(f"{outcome('b')}.contains('skipped')")
     assert page.calls == ["look tea", "hold milk", "look oats"]
 
 
@@ -276,7 +266,7 @@ def test_every_page_fits_and_can_be_used_by_everybody(tab, page, pages, looks):
         for width, dark in looks:
             tab.open(page.address + path, width=width, dark=dark)
             if "#" in path:
-                wait(tab, "document.querySelector('#step').textContent.length > 10")
+                tab.wait("document.querySelector('#step').textContent.length > 10")
             where = f"{name} at {width}{' dark' if dark else ''}"
             picture(tab, f"{name}-{width}{'-dark' if dark else ''}")
             if tab.evaluate("document.documentElement.scrollWidth") > width:
@@ -315,10 +305,10 @@ def test_many_steps_are_shown_as_they_run(tab, page, count):
     tab.evaluate(COUNT_CHANGES)
     page.post(page.question(page.get(path)), {"type": "approve"})
     done = "document.querySelectorAll('#plan a.node.done').length"
-    wait(tab, f"{outcome(f's{count // 2}')}.contains('running') && {done} >= {count // 2}")
+    tab.wait(f"{outcome(f's{count // 2}')}.contains('running') && {done} >= {count // 2}")
     (page.folder / "go").touch()
-    wait(tab, f"{done} === {count}")
-    wait(tab, "document.querySelector('#head .badge').textContent === 'done'")
+    tab.wait(f"{done} === {count}")
+    tab.wait("document.querySelector('#head .badge').textContent === 'done'")
     assert tab.evaluate("window.changes") < 15 * count, "only what changed is drawn anew"
     picture(tab, f"run-{count}-1400")
     assert tab.evaluate("document.querySelector('#plan .node .name').getBoundingClientRect().height") > 6

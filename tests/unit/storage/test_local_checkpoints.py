@@ -289,6 +289,35 @@ def test_a_lost_or_changed_part_is_damage(saver, damage):
         saver.get_tuple(stored)
 
 
+@pytest.mark.parametrize("how", ["substr({0}, 1, length({0}) - 1)", "substr({0}, 1, 1)", "x'ff'"])
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("checkpoints", "checkpoint"),
+        ("checkpoints", "metadata"),
+        ("checkpoint_blobs", "value"),
+        ("writes", "value"),
+    ],
+)
+def test_a_value_that_was_cut_off_is_damage(saver, table, column, how):
+    stored = put(saver, {"a": ["one", 2], "results": RESULTS}, {"a": "1", "results": "1"})
+    saver.put_writes(stored, [("a", ["one", 3])], "task")
+    changed = how.format(column)
+    saver.shared.connection.execute(f"UPDATE {table} SET {column} = CAST({changed} AS BLOB)")
+    for read in (saver.get_tuple, lambda place: [*saver.list(place)]):
+        with pytest.raises(StorageDamagedError, match=r"runs\.db .*(holds|lacks)"):
+            read(stored)
+
+
+def test_a_row_of_the_store_that_was_cut_off_is_damage(path):
+    with local_persistence(path) as (_, store):
+        store.put(("a",), "key", {"one": 1})
+        store.shared.connection.execute("UPDATE store SET value = substr(value, 1, length(value) - 1)")
+        for read in (lambda: store.get(("a",), "key"), lambda: store.search(("a",))):
+            with pytest.raises(StorageDamagedError, match=r"runs\.db holds a row that cannot be read"):
+                read()
+
+
 def test_a_tasks_stored_writes_stay_and_further_ones_are_added(saver):
     place = put(saver, {}, {})
     for writes in (
