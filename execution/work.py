@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -42,6 +41,7 @@ from ..plan.identity import input_values, lost_its_check, step_fingerprint
 from ..plan.references import expression_roots, resolve, search, step_references
 from ..plan.trust import outputs_used
 from ..run import OUTER_KEY, Repeats, Run, StepScope, emit
+from ..safety.plain_json import copied
 from ..state import (
     ORDERED,
     ORDERED_TOO,
@@ -328,7 +328,7 @@ class StepWork:
             return await run_ask_step(await run_bounded(resolve, self.step["ask"], values), scope)
         if "call" in self.step:
             if (seen := self.confirmed.get(item.index) if item is not None else None) is not None:
-                args = deepcopy(seen)
+                args = copied(seen)
             else:
                 args = await run_bounded(resolve, self.step["call"]["args"], values)
                 args = await confirmed_arguments(self.step, args, scope, self.toolbox, self.epoch.approval)
@@ -529,8 +529,8 @@ class StepWork:
         named = _named(self.step, part)
         scope = {i: await self._output(i) for i in self.needed if i in named}
         if "inputs" in named:
-            scope["inputs"] = deepcopy(input_values(self.plan, self.state.get("inputs")))
-        return scope if item is None else {**scope, "item": deepcopy(item.value), "index": item.index}
+            scope["inputs"] = copied(input_values(self.plan, self.state.get("inputs")))
+        return scope if item is None else {**scope, "item": copied(item.value), "index": item.index}
 
     async def _output(self, step_id: str) -> Json:
         return await self.run.artifacts.value(self.needed[step_id]["output"], step_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 from .depth import is_too_deep, too_deep_message
 
-__all__ = ["plain_json"]
+__all__ = ["copied", "plain_json"]
 
 
 def plain_json(value: Any) -> Any:
@@ -33,3 +33,12 @@ def _storable(digits: str) -> int:
     if not -(2**63) <= number < 2**64:
         raise ValueError(f"the integer {digits[:30]} does not fit 64 bits; give it as text")
     return number
+
+
+def copied(value: Any) -> Any:
+    """Copy a JSON value; this takes a fraction of the time of ``copy.deepcopy``."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [copied(item) for item in value]
+    return value

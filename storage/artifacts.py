@@ -8,7 +8,6 @@ stored as an artifact. So a handle in a result is always ours, never the words o
 from __future__ import annotations
 
 import asyncio
-import copy
 import hashlib
 import json
 import re
@@ -17,6 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StorageDamagedError
+from ..safety.plain_json import copied
 from ..tools.texts import preview
 from .rows import ROOT, dump, encode
 
@@ -105,9 +105,9 @@ class Artifacts:
             ArtifactDamagedError: If the artifact is missing or was changed.
         """
         if not _looks_like_handle(output):
-            return copy.deepcopy(output)
+            return copied(output)
         if (kept := unwrapped(output)) is not output:
-            return copy.deepcopy(kept)
+            return copied(kept)
         digest = _digest_of(output[HANDLE])
         if digest is None:
             raise ArtifactDamagedError(

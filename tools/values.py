@@ -169,6 +169,8 @@ def _object(items: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Json]:
 
 
 def _key(key: Any) -> str:
+    if type(key) is str and key.isascii():
+        return key
     if isinstance(key, tuple):
         return ",".join(map(_key, key))
     plain = _plain(key, 0)
