@@ -115,7 +115,7 @@ class Scanner:
         return reference
 
     def is_step(self, number: int) -> bool:
-        """Tell whether a step has this number."""
+        """Tell whether an earlier step has this number."""
         return label_named(str(number)) in self._labels
 
     def is_at_json(self) -> bool:

@@ -426,7 +426,8 @@ def _list_reference(value: Json, scanner: Scanner) -> str:
     if steps := [one for one in items if type(one) is int and scanner.is_step(one)]:
         number = steps[0]
         raise ProblemError(
-            f'each= holds {number}: write ${number} for what step {number} gave, "{number}" for the text'
+            f'each= holds {number}: write ${number} for what step {number} gave, "{number}" for the text, '
+            f"each=${{[`{number}`]}} for the number"
         )
     try:
         if isinstance(value, list) or is_single_reference(value):
