@@ -128,6 +128,9 @@ class _Grammar:
             "words": f"letter plain{{1,{bounds.text}}}",
         }
         self.rules["note"] = rf"letter [^()\"'“„«「‘\x00-\x1F\x7F]{{1,{bounds.text}}}"
+        # Numbers could be taken for those of steps.
+        self.rules["written-item"] = rf'"\"" plain{{1,{bounds.text}}} "\""'
+        self.rules["written-list"] = f'"[" written-item (", " written-item){self._more} "]"'
         members = r'"\"" name "\": " (schema-type | schema-list)'
         self.rules["schema"] = (
             rf'"{{\"type\": \"object\", \"properties\": {{" {members} (", " {members}){self._more} "}}}}"'
@@ -140,10 +143,11 @@ class _Grammar:
         once, each = _Place(number), _Place(number, has_item=True)
         bodies = [f"work-{once} options-{once}"]
         self._add_work(once)
-        if self._roots(number):
-            self._add_work(each)
-            lists = f'" each=" (reference-{once} | "[" reference-{once} ", " reference-{once} "]")'
-            bodies.append(f"work-{each} {lists} options-{once}")
+        self._add_work(each)
+        lists = ["written-list"]
+        if self._has_reference(once):
+            lists += [f"reference-{once}", f'"[" reference-{once} ", " reference-{once} "]"']
+        bodies.append(f'work-{each} " each=" ({_any_of(lists)}) options-{once}')
         self._add_options(once)
         self.rules[f"step-{once}"] = f'"{number}. " ({_any_of(bodies)}) "\\n"'
         behind = _Place(number + 1)

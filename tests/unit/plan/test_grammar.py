@@ -32,10 +32,14 @@ def test_a_reference_names_a_step_before_its_own_or_one_that_is_there_already() 
             before.add(step["id"])
 
 
-def test_the_first_step_of_a_plan_refers_to_nothing_and_runs_for_no_list() -> None:
+def test_the_first_step_of_a_plan_refers_to_no_other_and_runs_for_written_lists_only() -> None:
+    words, lists = Vocabulary({"look": ["q"]}), set[str]()
     for plan in _plans({"look": TOOL}, bounds=Bounds(steps=1, text=10)):
-        assert "${" not in plan.split("\nreturn")[0]
-        assert " each=" not in plan
+        for step in (read_lines(plan, words) or {"steps": []})["steps"]:
+            told = json.dumps([step["arguments"], step["task"], step["choices"]])
+            assert set(re.findall(r"(?<!\$)\$\{(\w+)", told)) <= {"item"}, plan
+            lists.add(step["for_each"] or "")
+    assert {one[:4] for one in lists} == {"", "${[`"}
 
 
 def test_only_a_step_that_runs_for_each_of_a_list_knows_its_item() -> None:
@@ -48,7 +52,7 @@ def test_enums_names_of_arguments_and_tools_are_those_of_the_inventory() -> None
     schema = {"type": "object", "properties": {"unit": {"enum": ["kg", 2]}}, "required": ["unit"]}
     plans = _plans({"weigh": schema}, bounds=Bounds(steps=1, text=10))
     calls = {call for plan in plans for call in re.findall(r"^1\. (\w+\([^)]*\))", plan) if call[:3] != "ask"}
-    assert calls == {'weigh(unit="kg")', "weigh(unit=2)"}
+    assert {call for call in calls if "=$item" not in call} == {'weigh(unit="kg")', "weigh(unit=2)"}
 
 
 def test_what_is_required_is_given_and_the_rest_may_be_left_out() -> None:
