@@ -2,8 +2,7 @@
 
 A bound step that only reads, and whose arguments are known, is called as soon as its line is there; a loop
 is called for each item. The step itself uses the output if the valid plan contains exactly this step;
-otherwise nobody sees it. Nothing is
-recorded before that: after a crash the step reads again.
+otherwise nobody sees it. Nothing is recorded before that: after a crash the step reads again.
 
 This is done only if no plan with these tools could need approval (see :func:`may_read_ahead`), because people
 who review plans also review reads before they are made.
@@ -27,7 +26,7 @@ from ..run import Run, StepScope, emit
 from ..safety.work import Work, within
 from ..spending.budget import Tab
 from ..state import Plan, Step, agent_grant, steps_by_id
-from ..tools.calls import abridged, call_tool
+from ..tools.calls import abridged, call_tool, own_call_id
 from ..tools.toolbox import Toolbox
 from .gate import Slots
 
@@ -168,7 +167,7 @@ class ReadsAhead:
             return await call_tool(
                 self._toolbox.exact(name),
                 args,
-                call_id=f"{step['id']}-1",
+                call_id=own_call_id(step["id"], 1, place[1]),
                 config=self._config,
                 runtime=self._runtime,
                 redactor=run.redactor,

@@ -33,6 +33,7 @@ __all__ = [
     "ended_with",
     "failed_call",
     "last_line",
+    "own_call_id",
     "require_credentials",
     "without_secrets",
 ]
@@ -229,6 +230,11 @@ def _plain(tool: BaseTool, output: Any, redactor: Redactor) -> Json:
             raise ToolFailedError(f"{tool.name}: {preview(redactor.text(output.text), 500)}")
         output = output.content
     return redactor.value(plain_output(tool.name, output))
+
+
+def own_call_id(step_id: str, attempt: int, item: int | None) -> str:
+    """Return the id of the call that a step itself makes in an attempt, or in one at an item of its loop."""
+    return f"{step_id}-{attempt}" + ("" if item is None else f"-{item}")
 
 
 def abridged(args: Mapping[str, Json], limit: int) -> dict[str, Json]:

@@ -15,7 +15,7 @@ from ...models.retrying import retry_transient
 from ...run import StepScope
 from ...state import Evidence, Step
 from ...storage.ids import CallId
-from ...tools.calls import call_tool, failed_call
+from ...tools.calls import call_tool, failed_call, own_call_id
 from ...tools.toolbox import Toolbox
 from ...tracing.marks import CALL, with_marks
 from ..effects import call_once
@@ -50,7 +50,7 @@ async def run_bound_step(
     name = step["call"]["tool"]
     await toolbox.check_arguments(name, args)
     effect = toolbox.effect(name)
-    call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
+    call_id = own_call_id(scope.step_id, scope.attempt, scope.item)
     config = with_marks(config, {CALL: call_id})
     seen = scope.begin_call({"name": name, "args": args, "id": call_id}, effect)
     evidence.append(seen)

@@ -19,7 +19,7 @@ from ...run import StepScope
 from ...state import Effect, Evidence, Step, Usage, agent_grant
 from ...storage.ids import CallId
 from ...tools.agents import NamedAgent
-from ...tools.calls import failed_call
+from ...tools.calls import failed_call, own_call_id
 from ...tools.toolbox import Toolbox
 from ...tools.values import to_json
 from ..counting import CallsCounter, with_counter
@@ -57,7 +57,7 @@ async def run_named_agent(
         BudgetExceededError: If a budget is used up.
     """
     name, args, limit = agent_grant(agent.name), {"task": task}, scope.run.settings.max_inline_bytes
-    call_id = f"{scope.step_id}-{scope.attempt}" + ("" if scope.item is None else f"-{scope.item}")
+    call_id = own_call_id(scope.step_id, scope.attempt, scope.item)
     seen = scope.begin_call({"name": name, "args": args, "id": call_id}, agent.effect)
     evidence.append(seen)
 

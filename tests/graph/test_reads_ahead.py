@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.tools import InjectedToolCallId
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from openai_stub import OpenAIStub, Reply
@@ -153,6 +154,24 @@ async def test_the_reads_of_a_loop_begin_before_the_plan_is_written_and_are_made
     )
     assert (result["status"], len(reads.calls), result["usage"]["tool_calls"]) == ("done", 5, 5)
     assert result["results"]["look_2"]["output"] == [f"found found {one} of Oslo" for one in "ab"]
+
+
+async def test_a_read_of_an_item_has_the_id_of_its_call() -> None:
+    ids: dict[str, str] = {}
+    wanted = asyncio.Event()
+
+    async def look(q: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> str:
+        """Look something up."""
+        ids[q] = tool_call_id
+        if len(ids) == 2:
+            wanted.set()
+        return q
+
+    lines = '1. look($item) each=["a", "b"]\n2. look("end")'
+    model = LineByLine({"planner": [lines], "synthesizer": ["ok"]}, before("end", wanted.wait))
+    result = await Thread(agent_with([make_tool(look)], model), FREE).send({"goal": "g"})
+    evidence = result["results"]["look"]["evidence"]
+    assert {seen["args"]["q"]: seen["call_id"] for seen in evidence} == {"a": ids["a"], "b": ids["b"]}
 
 
 async def test_a_failed_read_of_an_item_is_made_again_and_no_more_run_at_once_than_may() -> None:
