@@ -201,7 +201,7 @@ def _answer(plan: Plan, toolbox: Toolbox) -> str:
 
 
 _LONGEST_LIST = 500
-"""The longest list, in characters, that is told item by item."""
+"""The longest list, in characters, that is shown instead of a shorter reference to it."""
 
 
 def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
@@ -234,9 +234,11 @@ def _details(step: Step, toolbox: Toolbox, values: Mapping[str, Any]) -> str:
 
 def _circumstances(step: Step, values: Mapping[str, Any]) -> Iterator[str]:
     if "for_each" in step:
-        items = filled(step["for_each"], values)
+        written = step["for_each"]
+        items = filled(written, values)
         told = items if isinstance(items, str) else _json(items)
-        yield f"once for each of {code_span(told if len(told) <= _LONGEST_LIST else step['for_each'])}"
+        is_short = len(told) <= max(_LONGEST_LIST, len(written))
+        yield f"once for each of {code_span(told if is_short else written)}"
     if "when" in step:
         yield f"only when {code_span(step['when'])}"
     if step.get("else_of"):

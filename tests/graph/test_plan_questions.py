@@ -89,13 +89,18 @@ async def test_the_items_of_a_loop_are_shown_where_they_are_known_and_few() -> N
     written = bound("a", "wr", {"text": "${item}"}, for_each='${[`"x"`, `2`]}')
     given = bound("b", "wr", {"text": "${item}"}, for_each="${inputs.few}")
     long = bound("c", "wr", {"text": "${item}"}, for_each="${inputs.many}")
+    items = [*range(200)]
+    longer = bound(
+        "d", "wr", {"text": "${item}"}, for_each=f"${{[{', '.join(f'`{one}`' for one in items)}]}}"
+    )
     inputs = {"few": {"default": ["y"]}, "many": {"default": ["z"] * 1000}}
     thread = Thread(agent_with(Toolset().tools))
-    await thread.send({"plan": plan(written, given, long, inputs=inputs)})
+    await thread.send({"plan": plan(written, given, long, longer, inputs=inputs)})
     text = (await thread.question())["description"]
     assert 'once for each of `["x", 2]`' in text
     assert 'once for each of `["y"]`' in text
     assert "once for each of `${inputs.many}`" in text
+    assert f"once for each of `{items}`" in text
 
 
 async def test_an_approval_nobody_could_give_is_refused_before_anything_runs() -> None:
