@@ -487,9 +487,9 @@ def total_usage(spent: Iterable[Usage]) -> Usage:
 
 def _add(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
     total = {**left}
-    for key in right:
-        value = right[key]
-        if key not in total or (held := total[key]) is None:
+    for key, value in right.items():
+        held = total.get(key)
+        if held is None:
             total[key] = value
         else:
             total[key] = _add(held, value) if isinstance(value, dict) else held + value
