@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ...safety.depth import MAX_DEPTH, too_deep_message
 from ...safety.expressions import FUNCTIONS
+from ...safety.plain_json import plain_json
 from ..other_notations import other_notations
 from .conditions import jmespath_condition
 from .line_starts import BRACKETS, OPTION, TEXTS, label_named
@@ -46,7 +49,7 @@ class Scanner:
     """Reads the parts of one line, from left to right."""
 
     def __init__(self, text: str, labels: Collection[str]) -> None:
-        self._text, self._at, self._labels = text, 0, labels
+        self._text, self._at, self._labels, self._depth = text, 0, labels, 0
 
     def take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """Read what the pattern matches here, after blanks."""
@@ -95,12 +98,22 @@ class Scanner:
         if mark == "$":
             return self._reference()
         if self._takes("["):
-            return list(self._items(bare=bare))
+            with self._one_deeper():
+                return list(self._items(bare=bare))
         if self._takes("{"):
-            return dict(self._members())
+            with self._one_deeper():
+                return dict(self._members())
         if number := self.take(_NUMBER):
-            return json.loads(number[0])
+            return _number(number[0])
         return self._word(bare=bare)
+
+    @contextmanager
+    def _one_deeper(self) -> Iterator[None]:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ProblemError(too_deep_message("a value"))
+        yield
+        self._depth -= 1
 
     def _quoted_reference(self) -> str | None:
         """Read a text that consists of one reference, where plain text makes no sense."""
@@ -108,7 +121,10 @@ class Scanner:
         inner = Scanner(_unquoted(found[0]).strip(), self._labels) if found else None
         if found is None or inner is None or not inner._text.startswith("$"):
             return None
-        reference = inner._reference()
+        try:
+            reference = inner._reference()
+        except ProblemError:
+            return None  # A text such as "$".
         if inner.rest():
             return None
         self._at = found.end()
@@ -228,6 +244,13 @@ class Scanner:
         raise ProblemError(
             f"{word} is not a value: put text in quotes, and write ${word} for a step of that name"
         )
+
+
+def _number(digits: str) -> Json:
+    try:
+        return plain_json(json.loads(digits))
+    except ValueError as error:
+        raise ProblemError(str(error)) from error
 
 
 def option_named(name: str) -> str | None:
