@@ -482,6 +482,8 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         # The low byte is the primary code; the rest adds detail.
         reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        if str(error).startswith("Could not decode to UTF-8"):  # Python's, for a changed text.
+            reason = StorageDamagedError, "holds a row that cannot be read"
         if reason is None:
             raise
         raise refusal(reason[0], path, f"{reason[1]} ({error})") from error
