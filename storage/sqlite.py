@@ -144,7 +144,13 @@ class Database:
     def upgrade(self, setup: Callable[[], None]) -> None:
         """Bring the file to an installed library's own schema, if that is newer."""
         with self._held():
-            setup()
+            try:
+                setup()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                    raise  # It is about the file.
+                what = f"says wrongly which form its tables have ({error})"
+                raise refusal(StorageDamagedError, self.path, what) from error
 
     def maintain(self, statement: str) -> list[Any]:
         """Execute a statement that cannot be part of a transaction, and return its rows."""
