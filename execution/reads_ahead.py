@@ -28,11 +28,12 @@ from ..spending.budget import Tab
 from ..state import Plan, Step, agent_grant, steps_by_id
 from ..tools.calls import abridged, call_tool, own_call_id
 from ..tools.toolbox import Toolbox
-from .gate import Slots
+from .gate import Slots, StepWithheldError
 
 __all__ = ["ReadsAhead", "finished_ahead", "may_read_ahead"]
 
 Json = Any
+_GATES = ("when", "else_of", "if_failed", "confirm")
 _Place = tuple[str, int | None]
 """A step, and the position of an item of its loop."""
 
@@ -132,18 +133,22 @@ class ReadsAhead:
         return [(scope["index"], resolve(args, scope)) for scope in scopes]
 
     def _may_begin(self, step: Step) -> bool:
-        if not self._open or self._run.stop.is_set() or self._run.soft_limit():
+        if not self._open or self._must_wait():
             return False
-        if "call" not in step or not step.keys().isdisjoint(("when", "else_of", "if_failed", "confirm")):
+        if "call" not in step or not step.keys().isdisjoint(_GATES):
             return False
         if self._toolbox.effect(step["call"]["tool"]) != "read":
             return False
         try:
-            roots = {root for _, said in step_references(step) for root in expression_roots(said)}
+            needed = _needed(step)
         except BadReferenceError:
             return False
         loop = {"item", "index"} if "for_each" in step else set()
-        return {*roots, *step["depends_on"]} - loop <= {*self._values(), "inputs"}
+        return needed - loop <= {*self._values(), "inputs"}
+
+    def _must_wait(self) -> bool:
+        """Tell whether the run may start nothing new now."""
+        return self._run.stop.is_set() or self._run.soft_limit() is not None
 
     def _values(self) -> dict[str, Json]:
         """Values for references: outputs that no check can refuse any more, and the inputs."""
@@ -159,9 +164,12 @@ class ReadsAhead:
     async def _read(self, place: _Place, step: Step, args: dict[str, Json]) -> Json:
         run, name = self._run, step["call"]["tool"]
         async with self.slots.take(0.0), asyncio.timeout(_time_limit(run)):
+            await self._toolbox.check_arguments(name, args)
+            if self._must_wait():
+                raise StepWithheldError("nothing new may start")
             self._tab.tool_call()
+            self._reads[place].started_at = run.timestamp()  # From here on, it is made if it is kept.
             await self._tab.keep()
-            self._reads[place].started_at = run.timestamp()
             told = abridged(args, run.settings.max_inline_bytes)
             emit(self._runtime, run, "read_ahead", step_id=step["id"], tool=name, args=told, item=place[1])
             return await call_tool(
@@ -183,10 +191,12 @@ class ReadsAhead:
     def keep(self, plan: Plan) -> None:
         """Begin nothing more, and drop reads that this plan does not contain or that have not begun."""
         self._open, self._plan_id = False, plan["id"]
-        steps = steps_by_id(plan)
-        for place, read in list(self._reads.items()):
+        steps, dropped = steps_by_id(plan), set[str]()
+        for place, read in list(self._reads.items()):  # Each comes after those that it needs.
             held = steps.get(place[0])
-            if read.started_at is None or held is None or not _same_work(held, read.step):
+            is_same = held is not None and _same_work(held, read.step) and not dropped & _needed(read.step)
+            if read.started_at is None or not is_same:
+                dropped.add(place[0])
                 read.task.cancel()
                 del self._reads[place]
 
@@ -236,8 +246,15 @@ def finished_ahead(scope: StepScope, tool: str, args: Mapping[str, Json]) -> tup
     return (read.output,)
 
 
+def _needed(step: Step) -> set[str]:
+    """Collect the names and steps that a step refers to or waits for."""
+    roots = {root for _, said in step_references(step) for root in expression_roots(said)}
+    return {*roots, *step["depends_on"]}
+
+
 def _same_work(step: Step, other: Step) -> bool:
-    return all(step.get(part) == other.get(part) for part in ("call", "for_each"))
+    """Tell whether both make the same calls, and neither waits for something that the other does not."""
+    return all(step.get(part) == other.get(part) for part in ("call", "for_each", *_GATES, "depends_on"))
 
 
 def _time_limit(run: Run) -> float | None:

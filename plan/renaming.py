@@ -11,6 +11,8 @@ from .references import BadReferenceError, looked_up, map_strings, references_in
 
 __all__ = ["rename_in_text", "rename_uses"]
 
+_IN_QUOTES = r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*\""""
+
 
 def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:
     """Apply a renaming to a step's dependencies and references (not to its own id)."""
@@ -54,7 +56,14 @@ def _follow_expression(changes: Mapping[str, str], expression: str) -> str:
             old.isascii() and old.isidentifier()
         ):  # In a model's text that is not JMESPath, a word is recognised by its borders.
             borders = r"(?<![\w.'\"`\[&-])" if old[:1].isalpha() else r"^\s*"
-            expression = re.sub(rf"{borders}{re.escape(old)}(?=\s*(?:[.,\[|)]|$))", new, expression)
+            used = rf"{_IN_QUOTES}|({borders}{re.escape(old)}(?=\s*(?:[.,\[|)]|$)))"
+            expression = re.sub(used, partial(_renamed, new), expression)
     for start, end, name in reversed(looked_up(expression)):
-        expression = expression[:start] + changes.get(name, name) + expression[end:]
+        if name in changes:
+            expression = expression[:start] + changes[name] + expression[end:]
     return expression
+
+
+def _renamed(new: str, found: re.Match[str]) -> str:
+    """Return the new name for an old one; what stands in quotes is a value, and stays."""
+    return new if found[1] else found[0]

@@ -20,6 +20,7 @@ from jmespath.visitor import Options, TreeInterpreter
 from ..errors import known
 from .added_functions import ADDED, call_added, clock_at
 from .depth import is_too_deep, too_deep_message
+from .plain_json import can_be_kept
 from .work import Work, current_work
 
 __all__ = ["FUNCTIONS", "ExpressionError", "UnknownFunctionError", "clock_at", "evaluate", "parse", "tokens"]
@@ -120,7 +121,9 @@ def _first_line(error: BaseException) -> str:
     return "it is nested too deep" if isinstance(error, RecursionError) else str(error).split("\n", 1)[0]
 
 
-_NESTING = re.compile(r"[(\[{]|[)\]}]|!(?!=)|&+")
+_NESTING = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*"|[(\[{]|[)\]}]|!(?!=)|&+""", re.DOTALL
+)
 
 
 def _check_size(expression: Any) -> None:
@@ -131,6 +134,8 @@ def _check_size(expression: Any) -> None:
     depth = signs = 0
     for found in _NESTING.finditer(expression):
         mark = found[0]
+        if len(mark) > 1:  # A value or a name in quotes, or &&.
+            continue
         if mark in "!&":
             signs += 1
         else:
@@ -249,6 +254,10 @@ def _spend_on(value: Json, work: Work, *, whole: bool = False) -> None:
         one = held.pop()
         if isinstance(one, str):
             work.spend(len(one) // _CHARACTERS_A_STEP)
+            continue
+        if isinstance(one, int | float):
+            if not can_be_kept(one):
+                raise ExpressionError("it makes a number that is infinite, none, or over 64 bits")
             continue
         parts = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
         work.spend(len(parts))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Any
 
 from .depth import is_too_deep, too_deep_message
 
-__all__ = ["copied", "plain_json"]
+__all__ = ["can_be_kept", "copied", "plain_json"]
 
 
 def plain_json(value: Any) -> Any:
@@ -30,9 +31,14 @@ def plain_json(value: Any) -> Any:
 
 def _storable(digits: str) -> int:
     number = int(digits)
-    if not -(2**63) <= number < 2**64:
+    if not can_be_kept(number):
         raise ValueError(f"the integer {digits[:30]} does not fit 64 bits; give it as text")
     return number
+
+
+def can_be_kept(number: float) -> bool:
+    """Tell whether every storage keeps a number: an integer of 64 bits, or one that is finite."""
+    return isfinite(number) if isinstance(number, float) else -(2**63) <= number < 2**64
 
 
 def copied(value: Any) -> Any:

@@ -13,7 +13,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -32,7 +32,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.store.base import Op, PutOp, Result
+from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchOp
 from langgraph.store.sqlite import SqliteStore
 
 from ..errors import StorageDamagedError, StorageError
@@ -386,7 +386,9 @@ class LocalSaver(DistinctVersions, SqliteSaver):
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Fetch a checkpoint."""
         with self.cursor(transaction=False) as cursor:
-            found = super().get_tuple(config)
+            _ = config["configurable"]["thread_id"]  # Without it, no row is to blame.
+            with self._telling_damage():
+                found = super().get_tuple(config)
             return None if found is None else self._whole(cursor, found)
 
     def list(
@@ -399,7 +401,8 @@ class LocalSaver(DistinctVersions, SqliteSaver):
     ) -> Iterator[CheckpointTuple]:
         """List checkpoints, newest first; all are read before the first is returned, so none blocks calls."""
         with self.cursor(transaction=False) as cursor:
-            rows = [*super().list(config, filter=filter, before=before, limit=limit)]
+            with nullcontext() if filter else self._telling_damage():
+                rows = [*super().list(config, filter=filter, before=before, limit=limit)]
             return iter([self._whole(cursor, found) for found in rows])
 
     def get_delta_channel_history(
@@ -418,16 +421,24 @@ class LocalSaver(DistinctVersions, SqliteSaver):
 
     def _whole(self, cursor: sqlite3.Cursor, found: CheckpointTuple) -> CheckpointTuple:
         blobs = self._blobs(cursor, found.config)
-        try:
+        with self._telling_damage(found):
+            if found.checkpoint["id"] != found.config["configurable"]["checkpoint_id"]:
+                raise ValueError("a checkpoint under the id of another")
             writes = [
                 (task_id, *write)
                 for task_id, channel, held in found.pending_writes or ()
                 for write in blobs.writes_in(task_id, channel, held)
             ]
             return found._replace(checkpoint=join(found.checkpoint, blobs), pending_writes=writes)
+
+    @contextmanager
+    def _telling_damage(self, found: CheckpointTuple | None = None) -> Iterator[None]:
+        """Turn what rows that were changed lead to into an error of ours."""
+        try:
+            yield
         except LostValueError as error:
-            what = f"lacks values of checkpoint {found.config['configurable']['checkpoint_id']}"
-            raise refusal(StorageDamagedError, self.database, what) from error
+            where = f" of checkpoint {found.config['configurable']['checkpoint_id']}" if found else ""
+            raise refusal(StorageDamagedError, self.database, f"lacks values{where}") from error
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             what = f"holds a row that is no checkpoint or write of ours ({reason})"
@@ -458,7 +469,13 @@ class LocalStore(CursorHook, SqliteStore):
         wanted = [*ops]
         access = self.access_of(wanted)
         with self.shared.transaction(write=access >= Access.WRITE, durable=access == Access.DURABLE):
-            return super().batch(wanted)
+            try:
+                return super().batch(wanted)
+            except (ValueError, TypeError) as error:
+                if not all(map(_only_looks, wanted)):
+                    raise
+                what = f"holds a row that cannot be read ({type(error).__name__}: {error})"
+                raise refusal(StorageDamagedError, self.shared.path, what) from error
 
     def access_of(self, ops: Sequence[Op]) -> Access:
         """Return the transaction that the operations need."""
@@ -491,3 +508,8 @@ class LocalStore(CursorHook, SqliteStore):
                 (path, f"{path}.", f"{path}/", -1 if limit is None else limit),
             )
             return cursor.rowcount
+
+
+def _only_looks(op: Op) -> bool:
+    """Tell whether an operation cannot fail because of what the caller gave."""
+    return isinstance(op, GetOp | ListNamespacesOp) or (isinstance(op, SearchOp) and not op.filter)

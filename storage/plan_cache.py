@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StorageDamagedError
 from ..state import Plan
 from .rows import ROOT, decode, deletion, encode, load, put, search
 
@@ -251,7 +251,7 @@ def _listed(item: Item, hits: Item | None) -> ListedPlan:
 def _hits(item: Item | None) -> int:
     try:
         return int(load(item)["hits"]) if item is not None else 0
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, StorageDamagedError):
         return 0  # A damaged count starts again, because nothing depends on it.
 
 

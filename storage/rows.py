@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
+from ..errors import StorageDamagedError
+
 if TYPE_CHECKING:
     # Who only looks at rows does not load LangGraph.
     from langgraph.store.base import BaseStore, GetOp, Item, PutOp, SearchItem
@@ -113,8 +115,17 @@ def is_replaceable(op: PutOp) -> bool:
 
 
 def load(item: Item) -> dict[str, Any]:
-    """Read a row."""
-    row: dict[str, Any] = json.loads(item.value["json"])
+    """Read a row.
+
+    Raises:
+        StorageDamagedError: If it was changed so that it cannot be read.
+    """
+    try:
+        row: dict[str, Any] = json.loads(item.value["json"])
+    except (ValueError, TypeError, LookupError) as error:
+        place = "/".join((*item.namespace, item.key))
+        reason = f"{type(error).__name__}: {error}"
+        raise StorageDamagedError(f"the store's row {place} cannot be read ({reason})") from error
     return row
 
 

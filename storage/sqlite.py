@@ -144,7 +144,13 @@ class Database:
     def upgrade(self, setup: Callable[[], None]) -> None:
         """Bring the file to an installed library's own schema, if that is newer."""
         with self._held():
-            setup()
+            try:
+                setup()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                    raise  # It is about the file.
+                what = f"says wrongly which form its tables have ({error})"
+                raise refusal(StorageDamagedError, self.path, what) from error
 
     def maintain(self, statement: str) -> list[Any]:
         """Execute a statement that cannot be part of a transaction, and return its rows."""
@@ -482,6 +488,8 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         # The low byte is the primary code; the rest adds detail.
         reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        if str(error).startswith("Could not decode to UTF-8"):  # Python's, for a changed text.
+            reason = StorageDamagedError, "holds a row that cannot be read"
         if reason is None:
             raise
         raise refusal(reason[0], path, f"{reason[1]} ({error})") from error

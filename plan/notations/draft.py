@@ -22,6 +22,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from ...context import Context
 from ...safety.depth import read_json
+from ...safety.plain_json import plain_json
 from ...state import STEP_ID_PATTERN, Step
 from ..criteria import read_criteria
 from ..renaming import rename_in_text, rename_uses
@@ -81,16 +82,22 @@ class DraftStep(BaseModel):
 
     @field_validator("for_each", mode="before")
     @classmethod
-    def _as_reference(cls, value: Any) -> Any:
+    def _as_list(cls, value: Any) -> Any:
         """Accept the list itself, also as text."""
-        items = read_json(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
-        return list_reference(items) if isinstance(items, list) else value
+        value = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+        if isinstance(value, str) and _is_list(value):
+            list_reference(plain_json(read_json(value)))  # It raises if this cannot be one.
+        return value
 
     @field_validator("arguments", "output_schema", "success_criterion", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
         """Accept JSON as text in place of JSON: many models write it so, whatever the schema says."""
         return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+def _is_list(for_each: str) -> bool:
+    return for_each.lstrip().startswith("[")
 
 
 class PlanDraft(BaseModel):
@@ -221,18 +228,28 @@ def _json_problems(step: DraftStep) -> Iterator[str]:
     written = {"arguments": step.arguments if step.call else None, "output_schema": step.output_schema}
     for name, text in written.items():
         try:
-            value = read_json(text or "{}")
+            value = plain_json(read_json(text or "{}"))
         except ValueError as error:
             yield f"step {step.id}: {name} is not JSON: {error}"
         else:
             if not isinstance(value, dict):
                 yield f"step {step.id}: {name} is not a JSON object"
+    try:
+        plain_json(read_criteria(step.success_criterion or ""))
+    except ValueError as error:
+        yield f"step {step.id}: success_criterion is not JSON: {error}"
 
 
 def steps_from_draft(draft: PlanDraft) -> list[Step]:
     """Turn a model's steps into plan steps; ids and all their uses are normalised together."""
     renamed = _normal_ids(draft)
-    return [rename_uses(_step(raw, renamed[raw.id]), renamed) for raw in draft.steps]
+    return [_looped(rename_uses(_step(raw, renamed[raw.id]), renamed)) for raw in draft.steps]
+
+
+def _looped(step: Step) -> Step:
+    """Write the list of a loop as a reference; before, the ids that its items refer to are normalised."""
+    items: Any = step.get("for_each")
+    return {**step, "for_each": list_reference(items)} if isinstance(items, list) else step
 
 
 def answer_of(draft: PlanDraft) -> str:
@@ -329,7 +346,8 @@ def _step(raw: DraftStep, step_id: str) -> Step:
         if raw.model and raw.model.strip():
             step["model"] = raw.model.strip()
     if raw.for_each and raw.for_each.strip():
-        step["for_each"] = raw.for_each.strip()
+        said = raw.for_each.strip()
+        step["for_each"] = read_json(said) if _is_list(said) else said
     if raw.when and raw.when.strip():
         step["when"] = jmespath_condition(raw.when.strip())
     if raw.else_of and raw.else_of.strip():

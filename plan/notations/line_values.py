@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ...safety.depth import MAX_DEPTH, too_deep_message
 from ...safety.expressions import FUNCTIONS
+from ...safety.plain_json import plain_json
 from ..other_notations import other_notations
 from .conditions import jmespath_condition
 from .line_starts import BRACKETS, OPTION, TEXTS, label_named
@@ -46,7 +49,7 @@ class Scanner:
     """Reads the parts of one line, from left to right."""
 
     def __init__(self, text: str, labels: Collection[str]) -> None:
-        self._text, self._at, self._labels = text, 0, labels
+        self._text, self._at, self._labels, self._depth = text, 0, labels, 0
 
     def take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """Read what the pattern matches here, after blanks."""
@@ -82,8 +85,12 @@ class Scanner:
         if not self._takes(",") and not self._text.startswith(closing, self._at):
             raise ProblemError(f"expected , or {closing} before: {self.rest() or 'the end'}")
 
-    def value(self, *, bare: bool = False) -> Json:
-        """Read one value; if ``bare``, a word without quotes is a value too.
+    def value(self, *, bare: bool = False, refers: bool = False) -> Json:
+        """Read one value.
+
+        Args:
+            bare: Whether a word without quotes is a value too.
+            refers: Whether a text that is one reference is that reference, as for bare words.
 
         Raises:
             ProblemError: If there is none.
@@ -91,16 +98,26 @@ class Scanner:
         self.take(_BLANKS)
         mark = self._text[self._at : self._at + 1]
         if mark in TEXTS:
-            return (self._quoted_reference() if bare else None) or self.text()
+            return (self._quoted_reference() if bare or refers else None) or self.text()
         if mark == "$":
             return self._reference()
         if self._takes("["):
-            return list(self._items(bare=bare))
+            with self._one_deeper():
+                return list(self._items(bare=bare, refers=refers))
         if self._takes("{"):
-            return dict(self._members())
+            with self._one_deeper():
+                return dict(self._members())
         if number := self.take(_NUMBER):
-            return json.loads(number[0])
+            return _number(number[0])
         return self._word(bare=bare)
+
+    @contextmanager
+    def _one_deeper(self) -> Iterator[None]:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ProblemError(too_deep_message("a value"))
+        yield
+        self._depth -= 1
 
     def _quoted_reference(self) -> str | None:
         """Read a text that consists of one reference, where plain text makes no sense."""
@@ -108,7 +125,10 @@ class Scanner:
         inner = Scanner(_unquoted(found[0]).strip(), self._labels) if found else None
         if found is None or inner is None or not inner._text.startswith("$"):
             return None
-        reference = inner._reference()
+        try:
+            reference = inner._reference()
+        except ProblemError:
+            return None  # A text such as "$".
         if inner.rest():
             return None
         self._at = found.end()
@@ -131,9 +151,9 @@ class Scanner:
             found.append(self.value(bare=True))
         return found
 
-    def _items(self, *, bare: bool) -> Iterator[Json]:
+    def _items(self, *, bare: bool, refers: bool) -> Iterator[Json]:
         while not self._takes("]"):
-            yield self.value(bare=bare)
+            yield self.value(bare=bare, refers=refers)
             self._next("]")
 
     def _members(self) -> Iterator[tuple[str, Json]]:
@@ -228,6 +248,13 @@ class Scanner:
         raise ProblemError(
             f"{word} is not a value: put text in quotes, and write ${word} for a step of that name"
         )
+
+
+def _number(digits: str) -> Json:
+    try:
+        return plain_json(json.loads(digits))
+    except ValueError as error:
+        raise ProblemError(str(error)) from error
 
 
 def option_named(name: str) -> str | None:

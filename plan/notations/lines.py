@@ -306,8 +306,8 @@ class _Reply:
 
     def _unknown_numbers(self) -> Iterator[str]:
         for step in self._steps:
-            when = _LITERAL.sub("", step["when"] or "")
-            labels = {*_NUMBERED.findall(json.dumps(step)), *_BARE_NUMBERED.findall(when)}
+            used = _LITERAL.sub("", f"{step['when'] or ''} {step['for_each'] or ''}")
+            labels = {*_NUMBERED.findall(json.dumps(step)), *_BARE_NUMBERED.findall(used)}
             named = [*step["depends_on"], *step["if_failed"], step["else_of"] or ""]
             labels |= {label for label in named if label.startswith("_")}
             for label in sorted(labels - set(self._labels)):
@@ -398,7 +398,7 @@ def _option(name: str, scanner: Scanner) -> Wire:
         return {"tools": [one for item in scanner.names() for one in _names_in(item)]}
     if name in ("after", "if_failed", "else_of"):
         return _steps_named(name, [label_named(one) for item in scanner.names() for one in _names_in(item)])
-    value = scanner.value(bare=True)
+    value = scanner.value(bare=name != "each", refers=True)
     if name == "model":
         return {"model": str(value)}
     if name == "confirm":

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
-from langchain_core.tools import InjectedToolCallId
+from langchain_core.tools import InjectedToolCallId, StructuredTool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from openai_stub import OpenAIStub, Reply
@@ -195,6 +195,45 @@ async def test_reads_of_a_loop_that_became_another_are_dropped() -> None:
         ["a", "b"],
         ["a"],
     )
+
+
+async def test_a_read_that_must_now_wait_for_another_step_is_made_again_after_it() -> None:
+    reads = Reads()
+    first = 'x = look("x")\ny = look("to ${x}")\nbroken'
+    second = 'w = wr("w")\nx = look("x") after=[w]\ny = look("to ${x}")'
+    waits = before("broken", lambda: reads.called("x", "to found x"))
+    result = await run(reads, first + "(", second, waits=waits, tools=("look", "wr"))
+    assert (result["status"], reads.calls) == ("done", ["x", "to found x", "w", "x", "to found x"])
+
+
+async def test_the_items_of_a_loop_are_read_ahead_up_to_the_soft_limit_and_no_further() -> None:
+    reads = Reads()
+    waits = before("end", lambda: asyncio.sleep(0.05))
+    context = Context(approval="never", max_parallel=1, max_tool_calls=4, soft_share=0.5)
+    model = LineByLine({"planner": ['1. look($item) each=["a", "b", "c", "d"]\n2. look("end")']}, waits)
+    thread = Thread(agent_with(reads.tools(), model), context)
+    result = await thread.send({"goal": "g"})
+    assert (result["status"], reads.calls, len(await thread.questions())) == ("running", ["a", "b"], 1)
+
+
+async def test_a_read_with_wrong_arguments_is_not_made_ahead() -> None:
+    calls: list[Any] = []
+
+    async def look(**args: Any) -> str:
+        """Look something up."""
+        calls.append(args)
+        return "found"
+
+    schema = {"type": "object", "properties": {"q": {"type": "string", "maxLength": 2}}, "required": ["q"]}
+    tool = StructuredTool(
+        name="look", description="Look.", args_schema=schema, coroutine=look, metadata={"effect": "read"}
+    )
+    model = LineByLine(
+        {"planner": ['1. look($item) each=["ab", "abc"]\n2. look("end")', "impossible: no"]},
+        before("end", lambda: asyncio.sleep(0.05)),
+    )
+    await Thread(agent_with([tool], model), FREE).send({"goal": "g"})
+    assert {"q": "abc"} not in calls
 
 
 async def test_what_was_read_for_a_plan_that_was_not_to_be_is_dropped_and_counted() -> None:

@@ -160,7 +160,14 @@ def test_a_loop_over_a_written_list_runs_with_the_values_as_they_are() -> None:
     assert resolve(step["for_each"], {}) == items
 
 
-@pytest.mark.parametrize("written", [[], ["about ${x}"], "[1", [["${x}"]]])
+@pytest.mark.parametrize("step_id", ["1", "step-1", "Schritt ä"])
+def test_in_a_written_list_references_follow_a_normalised_id_and_values_stay(step_id: str) -> None:
+    items = [f"${{{step_id}.x}}", f"to {step_id}.", f"{step_id}, and on"]
+    steps = steps_from_draft(_draft(draft_step(step_id, "t"), {**draft_step("s", "t"), "for_each": items}))
+    assert resolve(steps[1]["for_each"], {steps[0]["id"]: {"x": "there"}}) == ["there", *items[1:]]
+
+
+@pytest.mark.parametrize("written", [[], ["about ${x}"], "[1", [["${x}"]], [2**64], "[1e999]"])
 def test_a_list_that_cannot_be_looped_over_is_refused(written: Any) -> None:
     with pytest.raises(ValidationError, match="for_each"):
         _draft({**draft_step("s", "t"), "for_each": written})
@@ -173,6 +180,12 @@ def test_a_list_that_cannot_be_looped_over_is_refused(written: Any) -> None:
         (draft(outcome="cannot_plan", rationale=" "), "needs the reason"),
         (draft({**draft_step("a", "t"), "arguments": "{"}), "not JSON"),
         (draft({**draft_step("a", "t"), "arguments": "[1]"}), "not a JSON object"),
+        (draft(draft_step("a", "t", {"x": 2**64})), "arguments is not JSON: the integer 1844"),
+        (draft({**draft_step("a", "t"), "arguments": '{"x": 1e999}'}), "arguments is not JSON: Out of range"),
+        (
+            draft(draft_step("a", "t", criterion='{"type": "contains", "value": 1e999}')),
+            "success_criterion is not JSON: Out of range",
+        ),
         (draft({**draft_step("a", "t"), "arguments": None}), None),
         (draft({**draft_step("a"), "arguments": "nonsense"}), None),
         (draft(outcome="cannot_plan", rationale="why"), None),

@@ -188,6 +188,7 @@ def test_what_holds_no_step_is_no_plan_in_lines(text: str) -> None:
         ("1. newest()\n1. newest()", "line 2: there are two steps 1"),
         ("1. note(007)", "line 1: "),
         ("1. note(2nd)", "line 1: "),
+        ("1. note(" + "[{a: " * 2000 + "1" + "}]" * 2000 + ")", "line 1: a value is nested more than 100"),
         ('1. note("x" "y")', "line 1: expected , or ) before"),
         ('1. note({"a" 1})', "line 1: expected : after the key 'a'"),
         ('1. newest() each="x"', "line 1: each= is a reference to a list"),

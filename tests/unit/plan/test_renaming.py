@@ -26,6 +26,8 @@ NEW = {"pack": "bag", "x": "y"}
         ("${merge(other, x) | pack}", "${merge(other, y) | pack}"),
         ("${other.length(x)}", "${other.length(x)}"),
         ('${"pack".a}', "${bag.a}"),
+        ('${"pack"}', "${bag}"),
+        ('${x || ["pack", "a pack", "x" ]}', '${y || [bag, "a pack", y ]}'),
         ("${join('pack', x)}", "${join('pack', y)}"),
         ('${contains(other, `"}pack"`) && pack}', '${contains(other, `"}pack"`) && bag}'),
         ("${pack", "${pack"),
@@ -35,6 +37,14 @@ NEW = {"pack": "bag", "x": "y"}
 def test_references_follow_and_fields_stay(before, after):
     step = {"id": "s", "call": {"tool": "t", "args": {"deep": [{"a": before}]}}}
     assert rename_uses(step, NEW)["call"]["args"] == {"deep": [{"a": after}]}
+
+
+@pytest.mark.parametrize("old", ["step-1", "step 1", "schön"])
+def test_in_quotes_stands_a_value_even_if_it_begins_like_the_name_of_a_step(old):
+    values = f"""[`"to {old}."`, ' {old}, and', "the {old}"]"""
+    step = {"id": "s", "task": f"${{{old}.x}} ${{{values}}}", "when": f"{old}.x == '{old} | {old}.'"}
+    followed = rename_uses(step, {old: "new"})
+    assert (followed["task"], followed["when"]) == (f"${{new.x}} ${{{values}}}", f"new.x == '{old} | {old}.'")
 
 
 def test_every_field_that_uses_a_step_follows():

@@ -65,7 +65,10 @@ def test_what_cannot_be_read_is_said_so(expression):
         ("n[?k > `1`]", "text 'a' with the number 1"),
         ("contains(l, `5`)", "string"),
         ("n[::0]", "zero"),
-        ("ceil(`1e999`)", "infinity"),
+        ("ceil(`1e999`)", "number that is infinite"),
+        ("to_number('nan')", "number that is infinite, none"),
+        ("[l, `18446744073709551616`]", "over 64 bits"),
+        (f"[l, `{9**999}`]", "over 64 bits"),
         ("sort_by(n, p)", "expref"),
     ],
 )
@@ -100,6 +103,8 @@ def test_a_call_that_cannot_work_is_known_before_there_are_values():
         ("l == 'x'", True),
         ("n[*].p | [0]", 1),
         ("a" + ".a" * 1000, None),
+        ("[" + "'!&([{', " * 100 + "l] | [-1]", "x"),
+        ("l && (l && " * 20 + "l" + ")" * 20, "x"),
     ],
 )
 def test_what_is_in_order_has_the_value_that_jmespath_gives_it(expression, value):

@@ -309,11 +309,39 @@ def test_a_value_that_was_cut_off_is_damage(saver, table, column, how):
             read(stored)
 
 
-def test_a_row_of_the_store_that_was_cut_off_is_damage(path):
+@pytest.mark.parametrize(
+    "change",
+    [
+        "checkpoints SET metadata = 7",
+        "checkpoints SET checkpoint_id = replace(checkpoint_id, '-', '~')",
+        "checkpoints SET thread_id = CAST(x'74ff' AS TEXT)",
+    ],
+)
+def test_a_changed_row_of_a_checkpoint_is_damage(saver, change):
+    put(saver, {"a": ["one", 2]}, {"a": "1"})
+    saver.shared.connection.execute(f"UPDATE {change}")
+    with pytest.raises(StorageDamagedError, match=r"runs\.db .*holds a row that"):
+        [*saver.list(None)]
+
+
+def test_what_a_caller_gives_wrongly_is_no_damage(path):
+    with local_persistence(path) as (saver, store):
+        with pytest.raises(KeyError):
+            saver.get_tuple({"configurable": {}})
+        with pytest.raises(TypeError):
+            store.put(("a",), "key", {"one": object()})
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["value = substr(value, 1, length(value) - 1)", "created_at = '2026-1'", "key = CAST(x'ff' AS TEXT)"],
+)
+def test_a_row_of_the_store_that_was_cut_off_is_damage(path, change):
     with local_persistence(path) as (_, store):
         store.put(("a",), "key", {"one": 1})
-        store.shared.connection.execute("UPDATE store SET value = substr(value, 1, length(value) - 1)")
-        for read in (lambda: store.get(("a",), "key"), lambda: store.search(("a",))):
+        store.shared.connection.execute(f"UPDATE store SET {change}")
+        reads = (lambda: store.search(("a",)), lambda: store.get(("a",), "key"))
+        for read in reads[: 1 if change.startswith("key") else 2]:
             with pytest.raises(StorageDamagedError, match=r"runs\.db holds a row that cannot be read"):
                 read()
 

@@ -103,6 +103,13 @@ def test_a_missing_table_is_named(path, table):
     refused(path, StorageDamagedError, f"lacks the table {table}")
 
 
+def test_a_file_that_says_wrongly_which_form_its_tables_have_is_damaged(path):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM store_migrations")
+    with pytest.raises(StorageDamagedError, match="wrongly which form"), local_persistence(path):
+        pass
+
+
 def test_a_file_of_ours_without_any_table_does_not_start_over(path):
     changed(path, *(f"DROP TABLE {table}" for table in sorted(local._TABLES | {local._PARTS})))
     refused(
