@@ -1,6 +1,6 @@
 """Turn what a model writes into a plan.
 
-The model is asked for lines (``lines.py``), which cost a fifth of the tokens and can be read while they are
+The model is asked for lines (``lines.py``), which cost a sixth of the tokens and can be read while they are
 written, and for JSON if that fails. Either is accepted, whatever was asked for, and so is the format of plan
 files.
 

@@ -1,4 +1,4 @@
-"""A plan in lines: what a planner is asked to write, a fifth of the tokens of the same plan as JSON.
+"""A plan in lines: what a planner is asked to write, a sixth of the tokens of the same plan as JSON.
 
 One step a line, a call or work in words, then its options::
 
