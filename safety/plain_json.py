@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
@@ -15,24 +16,54 @@ def plain_json(value: Any) -> Any:
     """Return a copy of a value as plain JSON.
 
     Raises:
-        ValueError: If it is not, nests too deep, or holds what cannot be kept; the message says so.
+        ValueError: If it is not, nests too deep, or holds what cannot be kept; the message says which part.
     """
     if is_too_deep(value):
         raise ValueError(too_deep_message("it"))
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         text.encode()
+        return json.loads(text, parse_int=_storable)
     except UnicodeEncodeError as error:
-        raise ValueError("it holds a lone surrogate, which is not Unicode text") from error
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-    return json.loads(text, parse_int=_storable)
+        raise ValueError(_fault(value) or _SURROGATE) from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(_fault(value) or str(error)) from error
+
+
+_SURROGATE = "it holds a lone surrogate, which is not Unicode text"
+
+
+def _fault(value: Any, place: str = "") -> str:
+    """Say which part of a value is not plain JSON, and why; "" if none is found."""
+    parts: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        parts = ((f"{place}.{key}" if place else str(key), item) for key, item in value.items())
+    elif isinstance(value, list | tuple):
+        parts = ((f"{place}[{at}]", item) for at, item in enumerate(value))
+    elif why := _why_not(value):
+        return f"{place}: {why}" if place else why
+    return next(filter(None, (_fault(item, name) for name, item in parts)), "")
+
+
+def _why_not(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return ""
+    if isinstance(value, str):
+        return _SURROGATE if any("\ud800" <= char <= "\udfff" for char in value) else ""
+    if not isinstance(value, int | float):
+        return f"a value of type {type(value).__name__} is not JSON"
+    if can_be_kept(value):
+        return ""
+    if isinstance(value, float):
+        return f"JSON has no number {value}"
+    digits = str(value)[:30] if value.bit_length() < 1000 else f"of {value.bit_length():,} bits"
+    return f"the integer {digits} does not fit 64 bits; give it as text"
 
 
 def _storable(digits: str) -> int:
     number = int(digits)
     if not can_be_kept(number):
-        raise ValueError(f"the integer {digits[:30]} does not fit 64 bits; give it as text")
+        raise ValueError(_why_not(number))
     return number
 
 

@@ -79,6 +79,24 @@ async def test_a_goal_with_a_lone_surrogate_is_refused_since_no_endpoint_could_t
         await thread.send({"goal": "bad \ud800 text"})
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (float("nan"), "JSON has no number nan"),
+        (2**64, "the integer 18446744073709551616 does not fit 64 bits"),
+        ({1}, "a value of type set is not JSON"),
+        ("\ud800", "it holds a lone surrogate"),
+    ],
+)
+async def test_what_is_no_json_is_refused_with_its_place(value: Any, words: str) -> None:
+    thread = Thread(agent_with((), None), FREE)
+    step = bound("a", "look", {"q": ["x", {"y": value}]})
+    with pytest.raises(InvalidInputError, match=rf"plan .*: steps\[0\]\.call\.args\.q\[1\]\.y: {words}"):
+        await thread.send({"plan": plan(step)})
+    with pytest.raises(InvalidInputError, match=rf"inputs .*: x: {words}"):
+        await thread.send({"goal": "g", "inputs": {"x": value}})
+
+
 # --- tools ---------------------------------------------------------------------------------
 
 

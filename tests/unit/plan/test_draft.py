@@ -180,11 +180,14 @@ def test_a_list_that_cannot_be_looped_over_is_refused(written: Any) -> None:
         (draft(outcome="cannot_plan", rationale=" "), "needs the reason"),
         (draft({**draft_step("a", "t"), "arguments": "{"}), "not JSON"),
         (draft({**draft_step("a", "t"), "arguments": "[1]"}), "not a JSON object"),
-        (draft(draft_step("a", "t", {"x": 2**64})), "arguments is not JSON: the integer 1844"),
-        (draft({**draft_step("a", "t"), "arguments": '{"x": 1e999}'}), "arguments is not JSON: Out of range"),
+        (draft(draft_step("a", "t", {"x": 2**64})), "arguments is not JSON: x: the integer 1844"),
+        (
+            draft({**draft_step("a", "t"), "arguments": '{"x": 1e999}'}),
+            "arguments is not JSON: x: JSON has no number inf",
+        ),
         (
             draft(draft_step("a", "t", criterion='{"type": "contains", "value": 1e999}')),
-            "success_criterion is not JSON: Out of range",
+            "success_criterion is not JSON: [0].value: JSON has no number inf",
         ),
         (draft({**draft_step("a", "t"), "arguments": None}), None),
         (draft({**draft_step("a"), "arguments": "nonsense"}), None),
