@@ -183,6 +183,7 @@ def samples_of_earlier_runs(sources: Sources) -> dict[str, list[Sample]]:
         return {}
     from ..storage.history import History
     from ..tools.threads import run_to_end
+    from .sources import open_store
 
-    with sources.database.open(sources.encryption_key) as (_, store):
+    with open_store(sources) as store:
         return run_to_end(History(store).samples())

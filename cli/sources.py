@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..graph.agent import PlanExecuteAgent
     from ..storage.latest import ThreadSource
     from ..storage.plan_cache import PlanCache
+    from ..storage.sqlite import Database
     from ..tools.toolbox import Toolbox
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "look_in_this_folder",
     "make_agent",
     "open_agent",
+    "open_store",
     "open_threads",
     "read_budgets",
     "read_plan_cache",
@@ -244,20 +246,44 @@ def open_threads(sources: Sources, *, existing: bool = False) -> Iterator[Thread
     Raises:
         ThreadNotFoundError: If the database must be there already, and is not.
     """
-    if sources.database.is_server or sources.encryption_key is not None or sources.database.missing():
+    if not _is_plain_file(sources):
         with open_agent(sources, existing=existing) as agent:
             yield agent
         return
     from ..storage.latest import StoredThreads
-    from ..storage.sqlite import open_database
 
     def agent_on_it() -> PlanExecuteAgent:
         from ..storage.persistence import persistence_on
 
         return make_agent(sources, None, *persistence_on(database))
 
-    with closing(open_database(Path(sources.database.name).expanduser().resolve())) as database:
+    with _plain_file(sources) as database:
         yield StoredThreads(database, agent_on_it)
+
+
+@contextmanager
+def open_store(sources: Sources) -> Iterator[Any]:
+    """Open the store of a database that exists to read rows, without LangGraph where that is possible."""
+    if not _is_plain_file(sources):
+        with sources.database.open(sources.encryption_key) as (_, store):
+            yield store
+        return
+    from ..storage.latest import StoredRows
+
+    with _plain_file(sources) as database:
+        yield StoredRows(database)
+
+
+def _is_plain_file(sources: Sources) -> bool:
+    """Tell whether the database is an SQLite file that is there, without encryption."""
+    is_file = not sources.database.is_server and not sources.database.missing()
+    return is_file and sources.encryption_key is None
+
+
+def _plain_file(sources: Sources) -> AbstractContextManager[Database]:
+    from ..storage.sqlite import open_database
+
+    return closing(open_database(Path(sources.database.name).expanduser().resolve()))
 
 
 def make_agent(

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import pytest
 from langgraph.types import Command
+from openai_stub import OpenAIStub, Reply
 
 from plan_execute import create_plan_execute_agent, local_persistence
 
@@ -100,6 +101,27 @@ def database(tmp_path_factory):
     return path
 
 
+def modules_of(database, command):
+    """Run a command beside a database in a fresh interpreter; its last line of errors lists the modules."""
+    code = f"""
+import os
+os.environ["PLAN_EXECUTE_DB"] = {str(database)!r}
+{HELP.replace('"--help"', ", ".join(map(repr, command)))}"""
+    command = [sys.executable, "-c", LISTING.format(code=code)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=database.parent)
+
+
+def test_a_plan_is_written_and_estimated_without_the_store_that_langgraph_has_for_files(database):
+    with OpenAIStub([Reply('a: "Look around"')]) as stub:
+        done = modules_of(
+            database, ["plan", "Look around", "--model", "openai:m", "--base-url", stub.base_url]
+        )
+    assert "goal: Look around" in done.stdout, done.stdout + done.stderr
+    modules = set(json.loads(done.stderr.splitlines()[-1]))
+    # It brings numpy, which takes a tenth of a second.
+    assert modules.isdisjoint({"numpy", "sqlite_vec"})
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -116,12 +138,7 @@ def database(tmp_path_factory):
     ],
 )
 def test_threads_and_plan_files_are_looked_at_without_langgraph(database, command, said):
-    code = f"""
-import os
-os.environ["PLAN_EXECUTE_DB"] = {str(database)!r}
-{HELP.replace('"--help"', ", ".join(map(repr, command)))}"""
-    command = [sys.executable, "-c", LISTING.format(code=code)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=database.parent)
+    done = modules_of(database, command)
     assert said in done.stdout, done.stdout + done.stderr
     modules = set(json.loads(done.stderr.splitlines()[-1]))
     assert modules.isdisjoint({*HEAVY} - {"pydantic"}), modules.intersection(HEAVY)
