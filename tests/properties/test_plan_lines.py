@@ -35,7 +35,7 @@ values = st.recursive(
     st.one_of(
         st.none(),
         st.booleans(),
-        st.integers(),
+        st.integers(-(2**63), 2**64 - 1),  # Others cannot be kept, and are told to the planner.
         st.floats(allow_nan=False, allow_infinity=False),
         texts,
         references,
