@@ -11,7 +11,8 @@ from .references import BadReferenceError, looked_up, map_strings, references_in
 
 __all__ = ["rename_in_text", "rename_uses"]
 
-_IN_QUOTES = r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*\""""
+_IN_QUOTES = r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*\"|\\."""
+"""A value or a name in quotes, or an escape, whose quote opens none."""
 
 
 def rename_uses(step: Step, renamed: Mapping[str, str]) -> Step:

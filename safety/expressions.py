@@ -121,8 +121,9 @@ def _first_line(error: BaseException) -> str:
     return "it is nested too deep" if isinstance(error, RecursionError) else str(error).split("\n", 1)[0]
 
 
+# An escape is skipped whole: else each quote of a text that is not closed would be searched to its end.
 _NESTING = re.compile(
-    r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*"|[(\[{]|[)\]}]|!(?!=)|&+""", re.DOTALL
+    r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*"|\\.|[(\[{]|[)\]}]|!(?!=)|&+""", re.DOTALL
 )
 
 
@@ -134,7 +135,7 @@ def _check_size(expression: Any) -> None:
     depth = signs = 0
     for found in _NESTING.finditer(expression):
         mark = found[0]
-        if len(mark) > 1:  # A value or a name in quotes, or &&.
+        if len(mark) > 1:  # A value or a name in quotes, an escape, or &&.
             continue
         if mark in "!&":
             signs += 1
@@ -257,7 +258,7 @@ def _spend_on(value: Json, work: Work, *, whole: bool = False) -> None:
             continue
         if isinstance(one, int | float):
             if not can_be_kept(one):
-                raise ExpressionError("it makes a number that is infinite, none, or over 64 bits")
+                raise ExpressionError("it makes NaN, an infinity, or an integer over 64 bits")
             continue
         parts = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
         work.spend(len(parts))

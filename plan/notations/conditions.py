@@ -22,7 +22,7 @@ _PARTS = re.compile(
     | (?P<number>(?<![\w.$\]])-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.]))
     | (?P<constant>(?<![\w.$"])(?:true|false|null|none)\b(?![\w(.]))
     | (?P<joint>(?<![\w.$"])(?:and|or|not)\b(?=\s*[^\s,.)\]]))
-    | (?P<other>\w+|\s+|.)
+    | (?P<other>\\['"]|\w+|\s+|.)
     """,
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )

@@ -364,7 +364,7 @@ _CALL = re.compile(r"([A-Za-z_][\w.-]*)\s*\(")
 _WHO = re.compile(rf"([A-Za-z_][\w.-]*)?\s*(?=[{''.join(TEXTS)}])")
 _NUMBERED = re.compile(r"\$\{\s*(_\d+)")
 _BARE_NUMBERED = re.compile(r"(?<![\w.])_\d+\b")
-_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`")
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|\\.")
 
 
 def _short_texts(arguments: Wire) -> Iterator[str]:

@@ -348,3 +348,12 @@ def test_prose_behind_a_plan_that_could_be_work_is_named(line: str, blank: str) 
 )
 def test_prose_behind_a_plan_that_speaks_of_it_or_to_its_reader_is_no_work(line: str) -> None:
     assert len(steps(f'1. price_of("bread")\n2. "Sum it up" after=[1]\n\n{line}\n')) == 2
+
+
+@pytest.mark.parametrize("quote", ["'", r"\""], ids=["single", "double"])
+def test_a_condition_of_quotes_that_open_nothing_is_gone_through_once(quote: str) -> None:
+    # Looked through again from each quote, this takes minutes.
+    hostile = (r"\\" + quote) * 100_000
+    plan = read_lines(f'1. newest()\n2. newest() if="$1 == \'{hostile}"', WORDS)
+    assert plan is not None
+    assert len(plan["steps"]) == 2
